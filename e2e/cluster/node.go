@@ -1,0 +1,490 @@
+//go:build linux
+
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Config says which node Up brings up. Only Name is needed.
+type Config struct {
+	// Name tells nodes on this machine apart: a DNS label of at most 40
+	// characters. The namespace, the interfaces and the cgroup are named after it.
+	Name string
+	// Hostname is the node's name in Kubernetes and in etcd. Name when empty.
+	// Nodes of different clusters may share it.
+	Hostname string
+	// Dir is where the node's files and logs lie. A directory below the system's
+	// temporary one when empty. What a former node left there is removed.
+	Dir string
+	// Address is the node's address, in 10.77.0.0/24 but not .0, .1 or .255. A
+	// free one when empty.
+	Address string
+	// Etcd is the folder in e2e/parts that etcd is built from. etcd-3.6 when empty.
+	Etcd string
+	// KubeletVerbosity is kubelet's -v. From 4 on its log says why it does not
+	// start a pod yet.
+	KubeletVerbosity int
+	// Detached nodes stay up until somebody takes them down. The others are
+	// taken for leftovers, and swept away, once the process that called Up is gone.
+	Detached bool
+	// Progress gets a line for what takes long. May be nil.
+	Progress io.Writer
+}
+
+// Node is a control-plane node. Its paths are the machine's; a path inside the
+// node is translated by HostPath.
+type Node struct {
+	Name          string
+	Hostname      string
+	Address       string
+	Dir           string // the node's files: fs, bin, logs, run
+	CgroupRoot    string // kubelet's cgroupRoot; pods are below kubepods in it
+	KubeletLog    string
+	ContainerdLog string
+	// KubeletRestartCommand is for `sh -c`, inside the node or outside. It
+	// returns when the old kubelet has ended and the new one was started, as
+	// systemctl restart does. The new kubelet outlives whoever ran it.
+	KubeletRestartCommand string
+
+	record record
+}
+
+// SuperAdmin is the path, inside every node, of the kubeconfig that works as
+// soon as the API server does: its group needs no RBAC objects.
+const SuperAdmin = "/etc/kubernetes/super-admin.conf"
+
+// own lists what a node has for itself. All of /var/lib, since a restore makes
+// and renames directories beside /var/lib/etcd.
+var own = []string{"/etc/kubernetes", "/etc/hosts", "/run", "/usr/libexec/kubernetes", "/var/lib", "/var/log"}
+
+//go:embed node
+var scripts embed.FS
+
+var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
+
+// Up brings up a node and returns once its API server is ready and knows the
+// node. It builds the programs first when they were never built, and sweeps away
+// nodes whose process is gone. On an error nothing is left but the logs in Dir.
+//
+// It fails when a node of that name is up: take that one down first.
+func Up(ctx context.Context, config Config) (*Node, error) {
+	if config.Hostname == "" {
+		config.Hostname = config.Name
+	}
+	for _, name := range []string{config.Name, config.Hostname} {
+		if !validName.MatchString(name) {
+			return nil, fmt.Errorf("node name %q is not a DNS label of at most 40 characters", name)
+		}
+	}
+	if config.Dir == "" {
+		config.Dir = filepath.Join(os.TempDir(), "etcd-rewind-e2e", config.Name)
+	}
+	dir, err := filepath.Abs(config.Dir)
+	if err != nil {
+		return nil, err
+	}
+	config.Dir = dir
+	if config.Etcd == "" {
+		config.Etcd = "etcd-3.6"
+	}
+	if config.Progress == nil {
+		config.Progress = io.Discard
+	}
+	if err := prerequisites(); err != nil {
+		return nil, err
+	}
+
+	kubernetes, etcd, err := build(ctx, config.Etcd, config.Progress)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range []string{config.Dir, kubernetes, etcd} {
+		for _, hidden := range own {
+			if path == hidden || strings.HasPrefix(path, hidden+"/") {
+				return nil, fmt.Errorf("%s would be hidden by the node's own %s: set TMPDIR or ETCD_REWIND_E2E_CACHE", path, hidden)
+			}
+		}
+	}
+
+	if err := Sweep(ctx); err != nil {
+		return nil, fmt.Errorf("sweep away what was left over: %w", err)
+	}
+	r, err := claim(config)
+	if err != nil {
+		return nil, err
+	}
+	n := r.node()
+	if err := n.up(ctx, config, kubernetes, etcd); err != nil {
+		err = n.explain(err)
+		// The caller's context may be what ended Up.
+		downCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		return nil, errors.Join(err, n.Down(downCtx))
+	}
+	return n, nil
+}
+
+func prerequisites() error {
+	if os.Geteuid() != 0 {
+		return errors.New("a node needs root: namespaces, mounts, cgroups")
+	}
+	for _, name := range []string{"bash", "busybox", "containerd", "ctr", "flock", "ip", "nsenter", "runc", "setsid", "unshare"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return fmt.Errorf("%w: run e2e/install.sh", err)
+		}
+	}
+	return nil
+}
+
+func (n *Node) up(ctx context.Context, config Config, kubernetes, etcd string) error {
+	started := time.Now()
+	say := func(what string) {
+		fmt.Fprintf(config.Progress, "%5.1f s  %s: %s\n", time.Since(started).Seconds(), n.Name, what)
+	}
+
+	images, err := n.writeFiles(ctx, config, kubernetes, etcd)
+	if err != nil {
+		return err
+	}
+	if err := createCgroup(n.systemCgroup()); err != nil {
+		return err
+	}
+	if err := n.createNetwork(ctx); err != nil {
+		return err
+	}
+	if _, err := run(exec.CommandContext(ctx, "nsenter", "--net="+n.netns(), "unshare", "--mount", "--uts",
+		filepath.Join(n.Dir, "bin", "setup"))); err != nil {
+		return err
+	}
+	say("namespaces are there")
+
+	// Making keys and unpacking images take about a second each.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan error, 2)
+	go func() { done <- n.startContainerd(ctx, images, kubernetes, etcd) }()
+	go func() { done <- n.kubeadmInit(ctx) }()
+	for range cap(done) {
+		if err := <-done; err != nil {
+			cancel(err) // only the first counts
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	say("containerd runs, kubeadm has written certificates and manifests")
+
+	if err := n.kubelet(ctx, "start"); err != nil {
+		return err
+	}
+	say("kubelet runs")
+	if err := n.ready(ctx); err != nil {
+		return err
+	}
+	say("the API server is ready and knows the node")
+
+	// The rest of what kubeadm init leaves in the cluster, but for its addons
+	// and bootstrap tokens: its ConfigMaps, and the node's label and taint.
+	for _, phase := range []string{"upload-config all", "mark-control-plane"} {
+		if err := n.kubeadmPhase(ctx, phase); err != nil {
+			return err
+		}
+	}
+	say("up")
+	return nil
+}
+
+// writeFiles makes all that lies in Dir, and returns the images that the node's
+// manifests will ask for.
+func (n *Node) writeFiles(ctx context.Context, config Config, kubernetes, etcd string) ([]string, error) {
+	if err := n.removeFiles(); err != nil {
+		return nil, err
+	}
+	for _, sub := range []string{"bin", "cni", "fs/etc", "logs", "run"} {
+		if err := os.MkdirAll(filepath.Join(n.Dir, sub), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	for _, log := range []string{n.KubeletLog, n.ContainerdLog} {
+		if err := os.WriteFile(log, nil, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	for _, path := range own {
+		if path == "/etc/hosts" {
+			continue
+		}
+		// On the machine it is only ever a mount point.
+		for _, dir := range []string{path, n.HostPath(path)} {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return nil, err
+			}
+		}
+	}
+
+	// The directories of programs go into PATH as they are, the busybox and the
+	// runtime are the machine's.
+	path := strings.Join([]string{kubernetes, etcd, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, ":")
+	procs, err := cgroupRoots()
+	if err != nil {
+		return nil, err
+	}
+	for i := range procs {
+		procs[i] = filepath.Join(procs[i], n.systemCgroup(), "cgroup.procs")
+	}
+	env := []string{
+		"NODE_NAME=" + n.Name,
+		"NODE_HOSTNAME=" + n.Hostname,
+		"NODE_PATH=" + path,
+		"NODE_OWN=" + strings.Join(own, " "),
+		"NODE_CGROUP=" + n.systemCgroup(),
+		"NODE_CGROUP_PROCS=" + strings.Join(procs, " "),
+		fmt.Sprintf("NODE_KUBELET_FLAGS=--v=%d", config.KubeletVerbosity),
+	}
+	for i, line := range env {
+		name, value, _ := strings.Cut(line, "=")
+		env[i] = name + "='" + strings.ReplaceAll(value, "'", `'\''`) + "'\n"
+	}
+
+	kubeadm, images, err := n.kubeadmConfig(ctx, kubernetes, etcd)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{
+		"node.env":        strings.Join(env, ""),
+		"kubeadm.yaml":    kubeadm,
+		"containerd.toml": n.containerdConfig(images),
+		"fs/etc/hosts":    "127.0.0.1 localhost\n" + n.Address + " " + n.Hostname + "\n",
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(n.Dir, name), []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	entries, err := scripts.ReadDir("node")
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		text, err := scripts.ReadFile("node/" + entry.Name())
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(n.Dir, "bin", entry.Name()), text, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	n.record.Path = path
+	return images, n.record.write()
+}
+
+// Down takes the node down and removes all of it but its logs: kubelet first,
+// or it would start again what is killed; then the containers' processes,
+// containerd, whatever else runs in the node's cgroup, the network, the
+// cgroups, the files. Safe to call twice, and on a node that came up half.
+func (n *Node) Down(ctx context.Context) error {
+	var errs []error
+	try := func(what string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("node %s: %s: %w", n.Name, what, err))
+		}
+	}
+	try("stop kubelet", n.end(ctx, "kubelet"))
+	try("end the containers", killAll(ctx, filepath.Join(n.CgroupRoot, "kubepods")))
+	try("stop containerd", n.end(ctx, "containerd"))
+	try("end the rest", killAll(ctx, n.CgroupRoot))
+	if len(errs) > 0 {
+		// While something runs, the node's record must stay.
+		return errors.Join(errs...)
+	}
+	// The mount namespace went with its last process, and all its mounts with it.
+	try("remove the network", n.removeNetwork(ctx))
+	try("remove the cgroups", removeCgroup(ctx, n.CgroupRoot))
+	try("remove the files", n.removeFiles())
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return n.record.remove()
+}
+
+// removeFiles removes what Up has written to Dir, except the logs.
+func (n *Node) removeFiles() error {
+	for _, name := range []string{"bin", "cni", "containerd.toml", "fs", "kubeadm.yaml", "node.env", "run"} {
+		if err := os.RemoveAll(filepath.Join(n.Dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// HostPath translates a path inside the node to the machine's. Only paths of
+// the node's own are changed; the machine's other files are the same in both.
+func (n *Node) HostPath(path string) string {
+	for _, o := range own {
+		if path == o || strings.HasPrefix(path, o+"/") {
+			return filepath.Join(n.Dir, "fs", path)
+		}
+	}
+	return path
+}
+
+// Command returns a command that runs inside the node, in the directory it is
+// started in. kubectl, etcdctl, etcdutl, kubeadm and ctr are in its PATH.
+// Whatever it leaves running ends with the node.
+func (n *Node) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(n.Dir, "bin", "enter"), append([]string{name}, args...)...)
+	cmd.Env = n.environ()
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// environ is this process's environment without what points elsewhere: the
+// developer's own cluster, or a proxy that cannot be reached from the node.
+func (n *Node) environ() []string {
+	env := []string{"PATH=" + n.record.Path}
+	for _, line := range os.Environ() {
+		name, _, _ := strings.Cut(line, "=")
+		upper := strings.ToUpper(name)
+		if upper == "PATH" || upper == "KUBECONFIG" || strings.HasSuffix(upper, "_PROXY") ||
+			strings.HasPrefix(upper, "ETCDCTL_") || strings.HasPrefix(upper, "CONTAINERD_") {
+			continue
+		}
+		env = append(env, line)
+	}
+	return env
+}
+
+// Kubectl runs kubectl inside the node as super-admin and returns its standard
+// output. The error has its standard error.
+func (n *Node) Kubectl(ctx context.Context, args ...string) (string, error) {
+	return run(n.Command(ctx, "kubectl", append([]string{"--kubeconfig=" + SuperAdmin}, args...)...))
+}
+
+// Etcdctl runs etcdctl inside the node, against the node's own etcd and with the
+// certificate kubeadm makes for health checks, and returns its standard output.
+func (n *Node) Etcdctl(ctx context.Context, args ...string) (string, error) {
+	const pki = "/etc/kubernetes/pki/etcd/"
+	return run(n.Command(ctx, "etcdctl", append([]string{
+		"--endpoints=https://127.0.0.1:2379",
+		"--cacert=" + pki + "ca.crt",
+		"--cert=" + pki + "healthcheck-client.crt",
+		"--key=" + pki + "healthcheck-client.key",
+	}, args...)...))
+}
+
+// Save takes a snapshot of etcd into a file at path, seen from inside the node.
+func (n *Node) Save(ctx context.Context, path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	_, err = n.Etcdctl(ctx, "snapshot", "save", path)
+	return err
+}
+
+// StartKubelet starts kubelet, unless it runs, and waits until its /healthz answers.
+func (n *Node) StartKubelet(ctx context.Context) error {
+	return n.explain(n.kubelet(ctx, "start"))
+}
+
+// StopKubelet ends kubelet, if it runs, and waits until it has ended. Containers run on.
+func (n *Node) StopKubelet(ctx context.Context) error {
+	return n.service(ctx, "kubelet", "stop")
+}
+
+// RestartKubelet runs KubeletRestartCommand and waits until the new kubelet's
+// /healthz answers.
+func (n *Node) RestartKubelet(ctx context.Context) error {
+	return n.explain(n.kubelet(ctx, "restart"))
+}
+
+func (n *Node) kubelet(ctx context.Context, action string) error {
+	if err := n.service(ctx, "kubelet", action); err != nil {
+		return err
+	}
+	client := n.insecureClient()
+	defer client.CloseIdleConnections()
+	return poll(ctx, "kubelet's /healthz", time.Minute, 100*time.Millisecond, func(ctx context.Context) error {
+		if n.pid("kubelet") == 0 {
+			return final{errors.New("kubelet has ended")}
+		}
+		return get(ctx, client, "http://127.0.0.1:10248/healthz")
+	})
+}
+
+func (n *Node) service(ctx context.Context, service, action string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(n.Dir, "bin", "service"), service, action)
+	cmd.Env = n.environ()
+	_, err := run(cmd)
+	return err
+}
+
+// Ready waits until the API server's /readyz says yes and the API knows the
+// node, for two minutes at most. The node itself stays NotReady for want of a
+// network plugin.
+func (n *Node) Ready(ctx context.Context) error {
+	return n.explain(n.ready(ctx))
+}
+
+func (n *Node) ready(ctx context.Context) error {
+	client := n.insecureClient()
+	defer client.CloseIdleConnections()
+	err := poll(ctx, "the API server's /readyz", 2*time.Minute, 100*time.Millisecond, func(ctx context.Context) error {
+		return get(ctx, client, "https://"+net.JoinHostPort(n.Address, "6443")+"/readyz")
+	})
+	if err != nil {
+		return err
+	}
+	return poll(ctx, "the API to know node "+n.Hostname, time.Minute, 200*time.Millisecond, func(ctx context.Context) error {
+		_, err := n.Kubectl(ctx, "get", "node", n.Hostname)
+		return err
+	})
+}
+
+// explain adds to an error the last lines of the logs that may tell its cause.
+func (n *Node) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	var b strings.Builder
+	logs := []string{n.ContainerdLog, n.KubeletLog}
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		// By pod and restart, so the last one is the newest of the only pod.
+		found, _ := filepath.Glob(n.HostPath("/var/log/pods/kube-system_" + name + "-*/*/*.log"))
+		if len(found) > 0 {
+			logs = append(logs, found[len(found)-1])
+		}
+	}
+	for _, log := range logs {
+		if text := tail(log, 8); text != "" {
+			fmt.Fprintf(&b, "\n--- %s\n%s", log, text)
+		}
+	}
+	return fmt.Errorf("node %s: %w%s", n.Name, err, b.String())
+}
+
+// run runs a command and returns its standard output; its error names the
+// command and has its standard error.
+func run(cmd *exec.Cmd) (string, error) {
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	if err != nil {
+		args := append([]string{filepath.Base(cmd.Path)}, cmd.Args[1:]...)
+		err = fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, strings.TrimSpace(errOut.String()))
+	}
+	return out.String(), err
+}

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs the Debian packages the end-to-end tests need. Does nothing, and
+# needs no network, when they are all there.
+set -euo pipefail
+
+packages=(
+	containerd runc # the node's container runtime
+	iproute2        # network namespaces, the bridge
+	util-linux      # nsenter, unshare, flock, setsid
+	busybox-static  # the base of every image
+	tmux            # tests that look at the wizard's screen
+)
+
+missing=()
+for package in "${packages[@]}"; do
+	status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+	if [[ $status != installed ]]; then missing+=("$package"); fi
+done
+if ((${#missing[@]} == 0)); then exit 0; fi
+
+echo "installing ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q >&2
+apt-get install -q -y --no-install-recommends "${missing[@]}" >&2

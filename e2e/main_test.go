@@ -1,0 +1,214 @@
+//go:build e2e && linux
+
+// Package e2e tests against real control planes. See package cluster.
+//
+//	go test -tags e2e -timeout 30m ./e2e
+//
+// The first run builds Kubernetes and etcd and takes minutes more.
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"etcd-rewind/e2e/cluster"
+)
+
+// nodeVariable names the node that the tests share, in their environment.
+const nodeVariable = "ETCD_REWIND_E2E_NODE"
+
+// node is the control plane that the tests share.
+var node *cluster.Node
+
+// TestMain runs twice. The process that go test starts brings up the node and
+// takes it down; the tests are in a child of it. So the node goes away also when
+// a test panics, runs out of time, or is interrupted.
+func TestMain(m *testing.M) {
+	name := os.Getenv(nodeVariable)
+	if name == "" {
+		os.Exit(supervise())
+	}
+	var err error
+	if node, err = cluster.Open(name); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// supervise brings up a node, runs the tests on it, and takes down all nodes that
+// were brought up. It returns the exit code.
+func supervise() (code int) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer stop()
+	fail := func(err error) int {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		return 1
+	}
+
+	dir, err := os.MkdirTemp("", "etcd-rewind-e2e-")
+	if err != nil {
+		return fail(err)
+	}
+	defer func() {
+		if code == 0 {
+			os.RemoveAll(dir)
+		} else if os.Remove(dir) != nil { // not empty
+			fmt.Fprintln(os.Stderr, "the node's logs are in", dir)
+		}
+	}()
+
+	up, err := cluster.Up(ctx, cluster.Config{
+		Name:             fmt.Sprintf("e2e-%d", os.Getpid()),
+		Hostname:         "cp1",
+		Dir:              dir,
+		KubeletVerbosity: 4,
+		Progress:         os.Stderr,
+	})
+	if err != nil {
+		return fail(err)
+	}
+
+	tests := exec.Command("/proc/self/exe", os.Args[1:]...)
+	tests.Args[0] = os.Args[0]
+	tests.Env = append(os.Environ(), nodeVariable+"="+up.Name)
+	tests.Stdin, tests.Stdout, tests.Stderr = os.Stdin, os.Stdout, os.Stderr
+	// When this process is killed they must not go on. The signal is sent when the
+	// thread that started them ends, so it must be kept: prctl(2).
+	runtime.LockOSThread()
+	tests.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	testErr := tests.Start()
+	if testErr == nil {
+		ended := make(chan error, 1)
+		go func() { ended <- tests.Wait() }()
+		select {
+		case testErr = <-ended:
+		case <-ctx.Done():
+			// Ctrl-C reaches the tests too, other signals do not.
+			_ = tests.Process.Kill()
+			testErr = errors.Join(errors.New("interrupted"), <-ended)
+		}
+	}
+
+	downCtx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	downErr := errors.Join(up.Down(downCtx), cluster.Sweep(downCtx))
+	if exit := (*exec.ExitError)(nil); downErr == nil && errors.As(testErr, &exit) && exit.ExitCode() > 0 {
+		return exit.ExitCode() // the tests have said why themselves
+	}
+	if err := errors.Join(testErr, downErr); err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+func TestTheNodeIsReal(t *testing.T) {
+	ctx := t.Context()
+	kubectl := func(args ...string) string {
+		t.Helper()
+		out, err := node.Kubectl(ctx, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+
+	// The whole of the control plane works: the controller manager makes a
+	// ReplicaSet and a Pod of a Deployment.
+	kubectl("create", "namespace", "shop")
+	t.Cleanup(func() {
+		// The test's own context is over by now.
+		if _, err := node.Kubectl(context.Background(), "delete", "namespace", "shop", "--wait=false"); err != nil {
+			t.Error(err)
+		}
+	})
+	kubectl("create", "configmap", "app", "--namespace=shop", "--from-literal=colour=blue")
+	kubectl("create", "deployment", "web", "--namespace=shop", "--image=example.com/web", "--replicas=2")
+	kubectl("wait", "--namespace=shop", "deployment/web", "--for=jsonpath={.status.unavailableReplicas}=2", "--timeout=30s")
+	if colour := kubectl("get", "configmap", "app", "--namespace=shop", "-o", "jsonpath={.data.colour}"); colour != "blue" {
+		t.Errorf("the ConfigMap says %q, want blue", colour)
+	}
+
+	// etcd can be asked, over TLS, and a snapshot of it holds what was made.
+	file := t.TempDir() + "/snapshot.db"
+	if err := node.Save(ctx, file); err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(snapshot), "/registry/configmaps/shop/app") {
+		t.Error("the snapshot does not hold ConfigMap shop/app")
+	}
+	if out, err := node.Command(ctx, "etcdutl", "snapshot", "status", file).CombinedOutput(); err != nil {
+		t.Errorf("etcdutl: %v\n%s", err, out)
+	}
+
+	// The pods are containers of containerd's.
+	out, err := node.Command(ctx, "ctr", "--namespace=k8s.io", "containers", "list").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, image := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		if !strings.Contains(string(out), "registry.k8s.io/"+image+":") {
+			t.Errorf("no container of %s:\n%s", image, out)
+		}
+	}
+
+	// kubelet can be restarted from inside the node, and outlives who did it.
+	before := kubeletPID(t)
+	if out, err := node.Command(ctx, "sh", "-c", node.KubeletRestartCommand).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", node.KubeletRestartCommand, err, out)
+	}
+	if err := node.StartKubelet(ctx); err != nil { // runs already: only waits
+		t.Fatal(err)
+	}
+	if after := kubeletPID(t); after == before {
+		t.Errorf("kubelet is still process %s after a restart", after)
+	}
+
+	// The new kubelet does its work: a static pod comes and goes with its manifest.
+	if err := node.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	image := kubectl("get", "pod", "--namespace=kube-system", "etcd-"+node.Hostname, "-o", "jsonpath={.spec.containers[0].image}")
+	manifest := node.HostPath("/etc/kubernetes/manifests/probe.yaml")
+	text := fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: probe, namespace: kube-system}
+spec:
+  hostNetwork: true
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: probe, image: %q, command: [sleep, infinity]}
+`, image)
+	if err := os.WriteFile(manifest, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kubectl("wait", "--namespace=kube-system", "--for=create", "pod/probe-"+node.Hostname, "--timeout=60s")
+	kubectl("wait", "--namespace=kube-system", "--for=condition=Ready", "pod/probe-"+node.Hostname, "--timeout=60s")
+	if err := os.Remove(manifest); err != nil {
+		t.Fatal(err)
+	}
+	kubectl("wait", "--namespace=kube-system", "--for=delete", "pod/probe-"+node.Hostname, "--timeout=60s")
+}
+
+// kubeletPID returns the id of the node's kubelet.
+func kubeletPID(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(node.Dir + "/run/kubelet.pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
