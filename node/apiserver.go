@@ -1,0 +1,165 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// APIConfig says where the API server's readiness is asked.
+type APIConfig struct {
+	ReadyURL string // https://host:port/readyz
+	CA       string // path of the CA of its serving certificate; "" takes any
+	// Used when the unauthenticated are turned away: a client certificate, or a
+	// kubeconfig that holds one.
+	ClientCert, ClientKey string
+	Kubeconfig            string
+}
+
+// APIAnswer is one answer of the API server, or why there was none.
+type APIAnswer struct {
+	Code int    // HTTP status, 0 without an answer
+	Body string // of /readyz?verbose
+	Err  error  // no answer: refused, hanging, broken off
+	Took time.Duration
+	// ShuttingDown is true when the answer says so: the server has its signal
+	// and lets its clients finish.
+	ShuttingDown bool
+	// Untrusted says what is wrong with the serving certificate: expired, or of
+	// another CA. The question is asked all the same, as kubelet's probe does;
+	// clients will fail. Its names aren't compared.
+	Untrusted error
+	// NeedsCertificate is true when the unauthenticated are turned away
+	// (--anonymous-auth=false).
+	NeedsCertificate bool
+}
+
+// Ready reports whether the API server says that it is.
+func (a APIAnswer) Ready() bool { return a.Code == http.StatusOK }
+
+// Failing lists the names of the checks that the answer says have failed.
+func (a APIAnswer) Failing() []string {
+	var out []string
+	for line := range strings.Lines(a.Body) {
+		if rest, ok := strings.CutPrefix(line, "[-]"); ok {
+			name, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// String says the answer in a few words.
+func (a APIAnswer) String() string {
+	switch {
+	case a.Err != nil:
+		return plain(a.Err).Error()
+	case a.ShuttingDown:
+		return "shutting down"
+	case a.Ready():
+		return "ready"
+	}
+	if f := a.Failing(); len(f) > 0 {
+		return fmt.Sprintf("%d, not ready: %s", a.Code, strings.Join(f, ", "))
+	}
+	return fmt.Sprintf("%d %s", a.Code, http.StatusText(a.Code))
+}
+
+// AskAPI asks the API server's /readyz over a connection of its own. It takes no
+// longer than timeout. A 401 or 403 is asked again with the client certificate,
+// when there is one.
+func AskAPI(ctx context.Context, cfg APIConfig, timeout time.Duration) (a APIAnswer) {
+	start := time.Now()
+	defer func() { a.Took = time.Since(start) }()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	conf, err := trusting(cfg.CA, &a.Untrusted)
+	if err != nil {
+		a.Err = err
+		return a
+	}
+	ask := func() {
+		a.Code, a.Body, a.Err = get(ctx, conf, cfg.ReadyURL+"?verbose")
+		if a.Err != nil {
+			a.Err = plain(a.Err)
+		}
+	}
+	ask()
+	if a.Code == http.StatusUnauthorized || a.Code == http.StatusForbidden {
+		a.NeedsCertificate = true
+		pair, err := cfg.certificate()
+		if err != nil {
+			a.Err = fmt.Errorf("the API server turns the unauthenticated away (%d): %w", a.Code, err)
+			return a
+		}
+		if pair == nil {
+			return a
+		}
+		conf.Certificates = []tls.Certificate{*pair}
+		ask()
+	}
+	a.ShuttingDown = strings.Contains(a.Body, "[-]shutdown")
+	return a
+}
+
+// trusting makes a TLS configuration that completes every handshake and notes
+// in problem what is wrong with the other side's certificate. A readiness URL
+// often has 127.0.0.1 in it, which isn't in kubeadm's certificates, so names
+// don't count.
+func trusting(ca string, problem *error) (*tls.Config, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
+	if ca == "" {
+		return conf, nil
+	}
+	pool, err := caPool(ca)
+	if err != nil {
+		return nil, err
+	}
+	conf.VerifyConnection = func(cs tls.ConnectionState) error {
+		opts := x509.VerifyOptions{Roots: pool, Intermediates: x509.NewCertPool()}
+		for _, c := range cs.PeerCertificates[1:] {
+			opts.Intermediates.AddCert(c)
+		}
+		_, *problem = cs.PeerCertificates[0].Verify(opts)
+		return nil
+	}
+	return conf, nil
+}
+
+// certificate is nil without an error when none was named.
+func (c APIConfig) certificate() (*tls.Certificate, error) {
+	if c.ClientCert != "" {
+		pair, err := tls.LoadX509KeyPair(c.ClientCert, c.ClientKey)
+		if err != nil {
+			return nil, fmt.Errorf("cannot use client certificate %s: %w", c.ClientCert, err)
+		}
+		return &pair, nil
+	}
+	if c.Kubeconfig == "" {
+		return nil, nil
+	}
+	conf, err := restConfig(c.Kubeconfig, "")
+	if err != nil {
+		return nil, err
+	}
+	t := conf.TLSClientConfig
+	var pair tls.Certificate
+	switch {
+	case len(t.CertData) > 0 && len(t.KeyData) > 0:
+		pair, err = tls.X509KeyPair(t.CertData, t.KeyData)
+	case t.CertFile != "" && t.KeyFile != "":
+		pair, err = tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	default:
+		err = errors.New("it holds no client certificate")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", c.Kubeconfig, err)
+	}
+	return &pair, nil
+}

@@ -1,0 +1,88 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+)
+
+// newTransport makes a transport for one question: no proxy, and connections
+// that end with ctx at the latest. By itself a transport goes on with a
+// handshake after its request was given up, and a server that hangs would
+// gather a connection with every poll.
+func newTransport(ctx context.Context, conf *tls.Config) *http.Transport {
+	return &http.Transport{
+		DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+			c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			if err == nil {
+				context.AfterFunc(ctx, func() { c.Close() })
+			}
+			return c, err
+		},
+		TLSClientConfig: conf,
+	}
+}
+
+// get asks for an URL over a fresh connection, follows no redirect, and reads no
+// more of the answer than a person would.
+func get(ctx context.Context, conf *tls.Config, url string) (code int, body string, err error) {
+	defer func() {
+		// The connection's end may be noticed before the reason for it.
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+	}()
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := newTransport(inner, conf)
+	t.DisableKeepAlives = true
+	req, err := http.NewRequestWithContext(inner, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return 0, "", err
+	}
+	return resp.StatusCode, string(data), nil
+}
+
+// plain says a network error in a few words, without what the message around
+// it says anyway. The error itself stays in the chain.
+func plain(err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return inWords{"connection refused", err}
+	case errors.Is(err, context.DeadlineExceeded):
+		return inWords{"no answer in time", err}
+	}
+	return err
+}
+
+type inWords struct {
+	text string
+	err  error
+}
+
+func (w inWords) Error() string { return w.text }
+func (w inWords) Unwrap() error { return w.err }
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	return s
+}

@@ -1,0 +1,282 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Options are what a person says about a node that differs from the usual one.
+// An empty field means: find out.
+type Options struct {
+	KubeletConfig  string // path of the kubelet's configuration file
+	Manifests      string // the static pod directory
+	CRI            string // the runtime's endpoint, unix:///path or /path
+	KubeletRoot    string // the kubelet's --root-dir
+	PodLogs        string // the directory of the pods' logs
+	CgroupMount    string // where the cgroup file system is mounted
+	KubeletHealthz string // URL of the kubelet's healthz
+
+	proc     string   // /proc, another in tests
+	envFiles []string // files that systemd units read flags from
+}
+
+// Kubelet is what is known of this node's kubelet.
+type Kubelet struct {
+	ConfigPath    string // "" when it runs without a configuration file
+	StaticPodPath string
+	CRIEndpoint   string
+	HealthzURL    string // "" when it is switched off
+	RootDir       string
+	PodLogs       string
+	CgroupRoot    string // in the kubelet's terms: "/" or "/kubelet"
+	CgroupMount   string
+	Kubeconfig    string // with which it talks to the API server; "" when not known
+	NodeName      string
+	FileCheck     time.Duration // how often it lists StaticPodPath, besides its watch
+	Version       string        // "1.34.4", "" when not known
+
+	PID     int       // 0 when no kubelet runs
+	Started time.Time // zero when no kubelet runs
+	// Elsewhere holds the process IDs of kubelets that live in another mount
+	// namespace: another node on the same machine, or the host of the container
+	// that this process is in. They see other files than this process does.
+	Elsewhere []int
+
+	// Sources says where each fact came from, by the name the kubelet's
+	// configuration has for it: staticPodPath, containerRuntimeEndpoint,
+	// rootDir, podLogsDir, cgroupRoot, healthz, nodeName, fileCheckFrequency,
+	// kubeconfig, config.
+	Sources map[string]string
+}
+
+// Known runtimes' sockets, in the order in which they are looked for when
+// nothing names one.
+var usualSockets = []string{
+	"/run/containerd/containerd.sock",
+	"/run/crio/crio.sock",
+	"/run/k3s/containerd/containerd.sock",
+	"/run/cri-dockerd.sock",
+}
+
+const (
+	defaultRootDir   = "/var/lib/kubelet"
+	defaultPodLogs   = "/var/log/pods"
+	defaultCgroups   = "/sys/fs/cgroup"
+	defaultManifests = "/etc/kubernetes/manifests"
+	defaultFileCheck = 20 * time.Second
+)
+
+// FindKubelet reads how this node's kubelet is set up: from the command line of
+// the running kubelet, its configuration file and drop-ins, in the kubelet's own
+// order of precedence (flags over drop-ins over file over defaults); when none
+// runs, from what kubeadm's unit would start it with. What opts gives goes
+// before all of these.
+//
+// It fails when the configuration can't be read or names no static pod
+// directory: guessing one would end in edits that nobody reads.
+func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
+	proc := or(opts.proc, "/proc")
+	k := &Kubelet{Sources: map[string]string{}}
+
+	self, elsewhere := findProcess(proc)
+	k.Elsewhere = elsewhere
+	var flags []flagged
+	if self != nil {
+		k.PID, k.Started = self.pid, self.started
+		flags = readFlags(self.args, fmt.Sprintf("of kubelet, process %d", self.pid))
+	} else {
+		flags = storedFlags(opts)
+	}
+	cwd := "/"
+	if self != nil {
+		cwd = self.cwd
+	}
+
+	f := facts{}
+	k.RootDir = f.pick(k, "rootDir", defaultRootDir, "", lastFlag(flags, "root-dir"), given(opts.KubeletRoot))
+	k.RootDir = absolute(k.RootDir, cwd)
+
+	if err := k.findConfig(f, opts, flags, cwd, self != nil); err != nil {
+		return nil, err
+	}
+
+	k.StaticPodPath = f.pick(k, "staticPodPath", "", "staticPodPath", lastFlag(flags, "pod-manifest-path"), given(opts.Manifests))
+	if k.StaticPodPath == "" {
+		if k.ConfigPath != "" || self != nil {
+			return nil, fmt.Errorf("this node's kubelet has no static pod directory: %s sets no staticPodPath; name the directory with --manifests if you know better",
+				or(k.ConfigPath, "its command line"))
+		}
+		k.StaticPodPath = defaultManifests
+		k.Sources["staticPodPath"] = "default: no kubelet runs and no configuration was found"
+	}
+	k.StaticPodPath = absolute(k.StaticPodPath, cwd)
+
+	k.CRIEndpoint = f.pick(k, "containerRuntimeEndpoint", "", "containerRuntimeEndpoint", lastFlag(flags, "container-runtime-endpoint"), given(opts.CRI))
+	if k.CRIEndpoint == "" {
+		k.CRIEndpoint = "unix://" + usualSockets[0]
+		k.Sources["containerRuntimeEndpoint"] = "default"
+		for _, s := range usualSockets {
+			if _, err := os.Stat(s); err == nil {
+				k.CRIEndpoint = "unix://" + s
+				k.Sources["containerRuntimeEndpoint"] = "default: this socket exists"
+				break
+			}
+		}
+	}
+
+	k.PodLogs = absolute(f.pick(k, "podLogsDir", defaultPodLogs, "podLogsDir", flagged{}, given(opts.PodLogs)), cwd)
+	k.CgroupRoot = f.pick(k, "cgroupRoot", "/", "cgroupRoot", lastFlag(flags, "cgroup-root"), flagged{})
+	k.CgroupMount = or(opts.CgroupMount, defaultCgroups)
+	k.Kubeconfig = f.pick(k, "kubeconfig", "", "", lastFlag(flags, "kubeconfig"), flagged{})
+	if k.Kubeconfig != "" {
+		k.Kubeconfig = absolute(k.Kubeconfig, cwd)
+	}
+	k.HealthzURL = f.healthz(k, flags, opts)
+
+	check := f.pick(k, "fileCheckFrequency", "", "fileCheckFrequency", lastFlag(flags, "file-check-frequency"), flagged{})
+	k.FileCheck = defaultFileCheck
+	if d, err := time.ParseDuration(check); err == nil && d > 0 {
+		k.FileCheck = d
+	}
+
+	k.NodeName = f.pick(k, "nodeName", "", "", lastFlag(flags, "hostname-override"), flagged{})
+	if k.NodeName == "" {
+		name, err := Hostname()
+		if err != nil {
+			return nil, err
+		}
+		k.NodeName, k.Sources["nodeName"] = name, "the host's name"
+	}
+	k.NodeName = strings.ToLower(strings.TrimSpace(k.NodeName))
+
+	k.Version = askVersion(ctx, proc, k.PID)
+	return k, nil
+}
+
+// findConfig fills f from the configuration file and the drop-ins.
+func (k *Kubelet) findConfig(f facts, opts Options, flags []flagged, cwd string, running bool) error {
+	config := lastFlag(flags, "config")
+	switch {
+	case opts.KubeletConfig != "":
+		k.ConfigPath, k.Sources["config"] = opts.KubeletConfig, "given"
+	case config.value != "":
+		k.ConfigPath, k.Sources["config"] = absolute(config.value, cwd), config.source
+	case !running:
+		// kubeadm's unit starts the kubelet with this file.
+		p := filepath.Join(k.RootDir, "config.yaml")
+		if _, err := os.Stat(p); err == nil {
+			k.ConfigPath, k.Sources["config"] = p, "default"
+		}
+	}
+	if k.ConfigPath != "" {
+		abs, err := filepath.Abs(k.ConfigPath)
+		if err != nil {
+			return fmt.Errorf("kubelet's configuration: %w", err)
+		}
+		k.ConfigPath = abs
+		// Relative paths in this file count from its own directory.
+		if err := f.merge(k.ConfigPath, filepath.Dir(k.ConfigPath)); err != nil {
+			return err
+		}
+	}
+	if dir := lastFlag(flags, "config-dir").value; dir != "" {
+		return f.mergeDir(absolute(dir, cwd))
+	}
+	return nil
+}
+
+// Healthy asks the kubelet's healthz; nil means it answered "ok".
+// It takes a second at most.
+func (k *Kubelet) Healthy(ctx context.Context) error {
+	if k.HealthzURL == "" {
+		return errors.New("kubelet's healthz is switched off (healthzPort: 0): its health cannot be asked for")
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	code, body, err := get(ctx, nil, k.HealthzURL)
+	switch {
+	case err != nil:
+		return fmt.Errorf("kubelet does not answer at %s: %w", k.HealthzURL, plain(err))
+	case code != http.StatusOK:
+		return fmt.Errorf("kubelet is not healthy: %s answers %d %s", k.HealthzURL, code, firstLine(body))
+	}
+	return nil
+}
+
+// PodName is the name that a static pod of this node has in the API and in the
+// runtime's labels: kubelet appends the node's name to the one in the manifest
+// (pkg/kubelet/config/common.go, generatePodName).
+func (k *Kubelet) PodName(manifestName string) string {
+	return manifestName + "-" + k.NodeName
+}
+
+func (f facts) healthz(k *Kubelet, flags []flagged, opts Options) string {
+	if opts.KubeletHealthz != "" {
+		k.Sources["healthz"] = "given"
+		return opts.KubeletHealthz
+	}
+	host := f.pick(k, "healthz", "127.0.0.1", "healthzBindAddress", lastFlag(flags, "healthz-bind-address"), flagged{})
+	port := f.pick(k, "healthz", "10248", "healthzPort", lastFlag(flags, "healthz-port"), flagged{})
+	if n, err := strconv.Atoi(port); err != nil || n <= 0 {
+		return ""
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	return "http://" + net.JoinHostPort(host, port) + "/healthz"
+}
+
+// askVersion runs the kubelet's own binary with --version, the only way that
+// needs neither the API nor a certificate.
+func askVersion(ctx context.Context, proc string, pid int) string {
+	bin := ""
+	if pid > 0 {
+		// What runs may have been replaced on the disk since.
+		bin = filepath.Join(proc, strconv.Itoa(pid), "exe")
+	} else if p, err := exec.LookPath("kubelet"); err == nil {
+		bin = p
+	}
+	if bin == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, bin, "--version")
+	cmd.Args[0] = "kubelet"
+	cmd.WaitDelay = 100 * time.Millisecond
+	out, err := cmd.Output()
+	if err != nil {
+		return ""
+	}
+	_, v, ok := strings.Cut(strings.TrimSpace(string(out)), "Kubernetes v")
+	if !ok {
+		return ""
+	}
+	return v
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func absolute(path, base string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(base, path)
+}

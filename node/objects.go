@@ -1,0 +1,141 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+)
+
+// Object is an object of the API by its name and identity.
+type Object struct {
+	Name, UID string
+	Created   time.Time
+}
+
+// ListMeta lists the names and identities of all "namespaces" or "nodes",
+// through the API server. With server ("https://host:port") that one is asked
+// in place of the kubeconfig's, which may name a load balancer that leads
+// elsewhere; its certificate must still be good for the kubeconfig's.
+func ListMeta(ctx context.Context, kubeconfig, server, resource string) ([]Object, error) {
+	if resource != "namespaces" && resource != "nodes" {
+		return nil, fmt.Errorf("cannot list %q: only namespaces and nodes", resource)
+	}
+	conf, err := restConfig(kubeconfig, server)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	client, err := httpClient(ctx, conf)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+	}
+	lister, err := metadata.NewForConfigAndClient(conf, client)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+	}
+	var out []Object
+	opts := metav1.ListOptions{Limit: 500}
+	for {
+		page, err := lister.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).List(ctx, opts)
+		if err != nil {
+			if ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			return nil, fmt.Errorf("cannot list %s at %s: %w", resource, conf.Host, plain(err))
+		}
+		for _, m := range page.Items {
+			out = append(out, Object{m.Name, string(m.UID), m.CreationTimestamp.Time})
+		}
+		if opts.Continue = page.Continue; opts.Continue == "" {
+			return out, nil
+		}
+	}
+}
+
+func restConfig(kubeconfig, server string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		return nil, errors.New("no kubeconfig to talk to the API server with")
+	}
+	loaded, err := loadKubeconfig(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	conf, err := clientcmd.NewDefaultClientConfig(*loaded, &clientcmd.ConfigOverrides{}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+	}
+	// A plugin may ask questions on a terminal that isn't its own.
+	if conf.ExecProvider != nil || conf.AuthProvider != nil {
+		return nil, fmt.Errorf("kubeconfig %s gets its credentials from a plugin; use one with a client certificate, such as /etc/kubernetes/admin.conf", kubeconfig)
+	}
+	if server != "" {
+		if conf.ServerName == "" {
+			if u, err := url.Parse(conf.Host); err == nil {
+				conf.ServerName = u.Hostname()
+			}
+		}
+		conf.Host = server
+	}
+	conf.QPS = -1 // a handful of calls; no throttling
+	conf.WarningHandlerWithContext = rest.NoWarnings{}
+	return conf, nil
+}
+
+// loadKubeconfig reads one kubeconfig, its relative paths resolved.
+func loadKubeconfig(path string) (*api.Config, error) {
+	conf, err := clientcmd.LoadFromFile(path)
+	if err == nil {
+		err = clientcmd.ResolveLocalPaths(conf)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read kubeconfig %s: %w", path, err)
+	}
+	return conf, nil
+}
+
+// httpClient makes a client whose connections end with ctx. client-go would keep
+// its transports, and their connections, for the life of the process.
+func httpClient(ctx context.Context, conf *rest.Config) (*http.Client, error) {
+	t, err := rest.TLSConfigFor(conf)
+	if err != nil {
+		return nil, err
+	}
+	wrapped, err := rest.HTTPWrappersForConfig(conf, newTransport(ctx, t))
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: wrapped}, nil
+}
+
+// UsualKubeconfigs lists the kubeconfigs that exist in the usual places, best
+// first: super-admin.conf works even when RBAC doesn't.
+func UsualKubeconfigs() []string {
+	return existing(append(
+		append([]string{"/etc/kubernetes/super-admin.conf", "/etc/kubernetes/admin.conf"},
+			filepath.SplitList(os.Getenv("KUBECONFIG"))...),
+		clientcmd.RecommendedHomeFile))
+}
+
+func existing(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
