@@ -1,0 +1,272 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Hash says what a file's sha256 trailer tells about it.
+type Hash string
+
+// The values of Hash. A wrong trailer isn't one of them: it is a Problem.
+const (
+	HashOK        Hash = "ok"
+	HashMissing   Hash = "missing"   // a copied data file, or the trailer was cut off: nothing vouches for the content
+	HashUnchecked Hash = "unchecked" // there is one; Quick doesn't compute it
+)
+
+// Member of an etcd cluster.
+type Member struct {
+	ID       uint64   `json:"id"`
+	Name     string   `json:"name"`
+	PeerURLs []string `json:"peer_urls"`
+	Learner  bool     `json:"learner,omitempty"`
+}
+
+// Object is a Kubernetes object that a cluster can be recognised by.
+type Object struct {
+	Name    string    `json:"name"`
+	UID     string    `json:"uid,omitempty"` // "" when it can't be decoded: encrypted at rest
+	Created time.Time `json:"created,omitzero"`
+}
+
+// Info is what is known of a snapshot file. It holds names, never values.
+type Info struct {
+	Path    string    `json:"path"` // as it was asked for
+	Size    int64     `json:"size"` // of the file, bytes
+	ModTime time.Time `json:"mod_time"`
+	SHA256  string    `json:"sha256"` // hex, of the content without the trailer
+	Hash    Hash      `json:"hash"`
+
+	Revision int64 `json:"revision"`
+	// Keys is the number of live keys as etcdutl counts them: with the empty
+	// key that a revision bump writes, which etcd's API never returns.
+	Keys int `json:"keys"`
+	// TotalSize is the size of the database in bytes, as etcdutl reports it.
+	TotalSize      int64    `json:"total_size"`
+	StorageVersion string   `json:"storage_version,omitempty"` // "3.6.0"; "" before etcd 3.6
+	Members        []Member `json:"members"`
+	Alarms         []string `json:"alarms,omitempty"` // "NOSPACE", "CORRUPT"
+	AuthEnabled    bool     `json:"auth_enabled"`
+
+	// Prefix of the API server's keys, "/registry" by default; "" when no
+	// Kubernetes is in the snapshot.
+	Prefix        string   `json:"prefix,omitempty"`
+	KubeSystemUID string   `json:"kube_system_uid,omitempty"` // the cluster's identity
+	Namespaces    []Object `json:"namespaces,omitempty"`
+	Nodes         []Object `json:"nodes,omitempty"`
+	ServiceCIDRs  []string `json:"service_cidrs,omitempty"` // of ServiceCIDR objects; empty before Kubernetes 1.33
+	ServiceIP     string   `json:"service_ip,omitempty"`    // of the service default/kubernetes
+	APIServers    []string `json:"api_servers,omitempty"`   // addresses in masterleases
+	// LastWrite is the newest time in the last objects written: the true age
+	// of the snapshot, by the clocks of the cluster. Zero when unknown.
+	LastWrite time.Time `json:"last_write,omitzero"`
+	// EncryptedPrefixes are provider and key name of all live values that are
+	// encrypted at rest, for example "aescbc:key1", sorted.
+	EncryptedPrefixes []string `json:"encrypted_prefixes,omitempty"`
+
+	// emptyKey says that the empty key of a revision bump is among Keys.
+	emptyKey bool
+}
+
+type inspectRequest struct {
+	Path string `json:"path"`
+}
+
+// Inspect reads the whole file: hash, page structure, every record. For a bad
+// file the error is a *Problem; any other error says nothing about the file.
+// progress may be nil; it gets bytes, from another goroutine, and is never
+// called after Inspect has returned. A file without a trailer, or a bad one,
+// that was touched in the last seconds is watched for up to a second: somebody
+// may still be copying it. Safe to call twice and at the same time.
+func Inspect(ctx context.Context, path string, progress func(done, total int64)) (*Info, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	before, _ := os.Stat(abs) // an error is Quick's to explain
+	info, err := inspect(ctx, abs, progress)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if p := writtenTo(ctx, abs, before, info, err); p != nil {
+		return nil, p
+	}
+	if err != nil {
+		return nil, err
+	}
+	info.Path = path
+	return info, nil
+}
+
+func inspect(ctx context.Context, path string, progress func(done, total int64)) (*Info, error) {
+	quick, err := Quick(path)
+	if err != nil {
+		return nil, err
+	}
+	var tell func(Progress)
+	if progress != nil {
+		tell = func(p Progress) { progress(p.Done, p.Total) }
+	}
+	var info Info
+	if err := call(ctx, workInspect, inspectRequest{Path: path}, &info, tell); err != nil {
+		return nil, explainCrash(ctx, err, quick)
+	}
+	return &info, nil
+}
+
+// explainCrash looks for the reason of a crash where it can be had by plain
+// reads: a hash that doesn't fit says more than a signal.
+func explainCrash(ctx context.Context, err error, quick *Info) error {
+	var crash *crashError
+	if !errors.As(err, &crash) || crash.signal == "SIGKILL" {
+		return err
+	}
+	f, operr := os.Open(quick.Path)
+	if operr != nil {
+		return openProblem(quick.Path, operr)
+	}
+	defer f.Close()
+	if _, herr := checkHash(ctx, f, quick, nil); herr != nil {
+		return herr
+	}
+	return problem(CodeStructure, useAnother, "damaged or truncated: %v", crash)
+}
+
+const useAnother = "copy it again from where it was taken, or use another snapshot"
+
+// Somebody may be copying the file right now. So for what could come from
+// that, a file touched in the last freshFor is watched for watchFor.
+const (
+	freshFor = 5 * time.Second
+	watchFor = time.Second
+)
+
+// writtenTo returns the Problem of a file that changed while it was read or is
+// still being written, nil for one that stands still.
+func writtenTo(ctx context.Context, path string, before os.FileInfo, info *Info, err error) *Problem {
+	if before == nil || !before.Mode().IsRegular() {
+		return nil
+	}
+	suspect := info != nil && info.Hash == HashMissing
+	if p := asProblem(err); p != nil {
+		switch p.Code {
+		case CodeTruncated, CodeDamagedHash, CodeStructure, CodeEmpty, CodeNotBolt:
+			suspect = true
+		}
+	}
+	for end := time.Now().Add(watchFor); ; {
+		if p := changedSince(path, before); p != nil {
+			return p
+		}
+		age := time.Since(before.ModTime()).Abs()
+		if !suspect || age > freshFor || time.Now().After(end) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func changedSince(path string, before os.FileInfo) *Problem {
+	const wait = "wait until it stands still, then try again"
+	now, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return openProblem(path, err)
+	case !os.SameFile(before, now):
+		return problem(CodeGrowing, wait, "another file took its place while it was read")
+	case now.Size() != before.Size():
+		return problem(CodeGrowing, wait, "still being written: it had %d bytes and now has %d", before.Size(), now.Size())
+	case !now.ModTime().Equal(before.ModTime()):
+		return problem(CodeGrowing, wait, "still being written: it changed while it was read")
+	}
+	return nil
+}
+
+// inspectFile does the work of Inspect, in the child. Hash and content are
+// read at the same time; a wrong hash explains whatever the content shows.
+func inspectFile(path string, progress func(Progress)) (*Info, error) {
+	info, err := Quick(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, openProblem(path, err)
+	}
+	defer f.Close()
+
+	type read struct {
+		c   *contents
+		err error
+	}
+	content := make(chan read, 1)
+	go func() {
+		c, err := readBolt(path)
+		content <- read{c, err}
+	}()
+	info.SHA256, err = checkHash(context.Background(), f, info, progress)
+	if err != nil {
+		return nil, err
+	}
+	if info.Hash == HashUnchecked {
+		info.Hash = HashOK
+	}
+	r := <-content
+	if r.err != nil {
+		return nil, r.err
+	}
+	r.c.fill(info)
+	return info, nil
+}
+
+// checkHash computes the sha256 of the content and compares it with the
+// trailer, if there is one.
+func checkHash(ctx context.Context, f *os.File, info *Info, progress func(Progress)) (string, error) {
+	size := info.Size
+	if info.Hash == HashUnchecked {
+		size -= sha256.Size
+	}
+	h := sha256.New()
+	buf := make([]byte, 1<<20)
+	for done := int64(0); done < size; {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-done)], done)
+		h.Write(buf[:n])
+		done += int64(n)
+		if n == 0 && errors.Is(err, io.EOF) {
+			return "", problem(CodeTruncated, useAnother, "truncated while it was read: it has %d of %d bytes", done, info.Size)
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", openProblem(info.Path, err)
+		}
+		if progress != nil {
+			progress(Progress{Phase: "hash", Done: done, Total: size})
+		}
+	}
+	sum := h.Sum(nil)
+	if info.Hash == HashUnchecked {
+		trailer := make([]byte, sha256.Size)
+		if _, err := f.ReadAt(trailer, size); err != nil {
+			return "", openProblem(info.Path, err)
+		}
+		if !bytes.Equal(sum, trailer) {
+			return "", problem(CodeDamagedHash, useAnother,
+				"damaged: its sha256 is %x…, its trailer says %x…", sum[:6], trailer[:6])
+		}
+	}
+	return hex.EncodeToString(sum), nil
+}

@@ -1,0 +1,83 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// Codes of a Problem. The first group is about a snapshot file or a data
+// directory that is read, the second about a restore.
+const (
+	CodeMissing     = "missing"
+	CodeSymlinkLoop = "symlink-loop"
+	CodeUnreadable  = "unreadable"
+	CodeDirectory   = "directory"
+	CodeNotRegular  = "not-regular" // pipe, socket, device
+	CodeEmpty       = "empty"
+	CodeCompressed  = "compressed" // gzip, zstd, tar and the like
+	CodeNotBolt     = "not-bolt"
+	CodeNotEtcd     = "not-etcd" // a bolt database of another program
+	CodeTruncated   = "truncated"
+	CodeDamagedHash = "damaged-hash"
+	CodeStructure   = "structure" // pages or records don't fit together
+	CodeGrowing     = "growing"   // written to while it was read
+	CodeInUse       = "in-use"    // an etcd has it open
+	CodeNoData      = "no-data"   // a data directory without a database or WAL
+
+	CodeRequest = "request" // name, peer URLs or cluster don't fit together
+	CodeNoHash  = "no-hash" // no trailer, and SkipHashCheck isn't set
+	CodeChanged = "changed" // not the file that was inspected
+	CodeTarget  = "target"  // the place to restore to is taken or can't be made
+	CodeNoSpace = "no-space"
+	CodeRestore = "restore" // etcdutl's library refused or failed
+	CodeVerify  = "verify"  // what was written isn't what was read
+)
+
+// Problem says what is wrong with a file or a directory, and what can be done
+// about it. Neither text names the path: the caller shows it beside.
+type Problem struct {
+	Code  string `json:"code"`
+	Cause string `json:"cause"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// Error is the cause without the hint.
+func (p *Problem) Error() string { return p.Cause }
+
+func problem(code, hint, format string, args ...any) *Problem {
+	return &Problem{Code: code, Cause: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// asProblem finds the Problem in err, nil when there is none.
+func asProblem(err error) *Problem {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	return nil
+}
+
+// openProblem turns an error of stat, open or read into a Problem.
+func openProblem(path string, err error) *Problem {
+	why := err
+	var perr *fs.PathError
+	if errors.As(err, &perr) {
+		why = perr.Err
+	}
+	switch {
+	case errors.Is(err, syscall.ELOOP):
+		return problem(CodeSymlinkLoop, "name the file itself", "the symbolic links lead in a circle")
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		if to, lerr := os.Readlink(path); lerr == nil {
+			return problem(CodeMissing, "name the file itself, or put it where the link points", "a symbolic link to %s, which doesn't exist", to)
+		}
+		return problem(CodeMissing, "check the path; a relative one starts at the working directory", "there is no such file")
+	case errors.Is(err, fs.ErrPermission):
+		return problem(CodeUnreadable, "run as root, or make it readable", "it can't be read: %v", why)
+	default:
+		return problem(CodeUnreadable, "look at the disk or the mount it lies on", "it can't be read: %v", why)
+	}
+}

@@ -1,0 +1,448 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// RestoreRequest says what to restore, and where.
+type RestoreRequest struct {
+	Snapshot string `json:"snapshot"`
+	// DataDir is made, or must be empty. Its parent must exist.
+	DataDir string `json:"data_dir"`
+	// WALDir is for an etcd with --wal-dir; "" is inside DataDir. It must not
+	// exist, its parent must.
+	WALDir string `json:"wal_dir,omitempty"`
+
+	Name     string   `json:"name"`
+	PeerURLs []string `json:"peer_urls"`
+	// InitialCluster is "name=url,name=url", as etcd's flag; the member
+	// itself must be in it. "" means this member alone.
+	InitialCluster string `json:"initial_cluster,omitempty"`
+	// Token goes into the new cluster's ID; "" means etcd's "etcd-cluster".
+	Token string `json:"token,omitempty"`
+
+	// RevisionBump is added to the snapshot's revision; all before it is then
+	// marked compacted, so that clients which saw later revisions list anew.
+	// 0 leaves both.
+	RevisionBump uint64 `json:"revision_bump,omitempty"`
+	// SkipHashCheck allows a file without a trailer. A wrong hash is never
+	// allowed.
+	SkipHashCheck bool `json:"skip_hash_check,omitempty"`
+	// ExpectSHA256 is Info.SHA256 of the file that was looked at; "" for any.
+	ExpectSHA256 string `json:"expect_sha256,omitempty"`
+
+	// Of the old data directory: owner of every file, and mode of the
+	// directory itself. nil and 0 leave them as etcd makes them.
+	UID  *int        `json:"uid,omitempty"`
+	GID  *int        `json:"gid,omitempty"`
+	Mode os.FileMode `json:"mode,omitempty"`
+	// SELinuxLabel of every file, for example
+	// "system_u:object_r:container_file_t:s0"; "" sets none.
+	SELinuxLabel string `json:"selinux_label,omitempty"`
+}
+
+// Restored is what a data directory holds, read back from it.
+type Restored struct {
+	ClusterID uint64 `json:"cluster_id"` // of its WAL
+	MemberID  uint64 `json:"member_id"`  // of its WAL
+	Revision  int64  `json:"revision"`   // after the bump
+	// Keys is what etcd answers when asked for the number of all keys: without
+	// the empty key of a revision bump, which Info.Keys counts.
+	Keys           int      `json:"keys"`
+	Members        []Member `json:"members"`
+	StorageVersion string   `json:"storage_version,omitempty"`
+	Bytes          int64    `json:"bytes"` // size of member/snap/db
+}
+
+const defaultToken = "etcd-cluster"
+
+// dbPath is the database in a data directory.
+func dbPath(dataDir string) string { return filepath.Join(dataDir, "member", "snap", "db") }
+
+func walPath(dataDir, walDir string) string {
+	if walDir != "" {
+		return walDir
+	}
+	return filepath.Join(dataDir, "member", "wal")
+}
+
+// Restore makes a data directory from a snapshot with etcdutl's library: it
+// checks hash and structure first, writes, gives owner, mode and label,
+// syncs to disk, reads back, and compares. progress may be nil; it is called
+// from another goroutine, never after Restore has returned.
+//
+// The error is a *Problem where a person can do something. A call that fails
+// or is cancelled leaves nothing behind of what it made, and never touches
+// what was there before. It isn't safe to call twice for the same place: the
+// second call is refused.
+func Restore(ctx context.Context, req RestoreRequest, progress func(Progress)) (*Restored, error) {
+	if err := req.settle(); err != nil {
+		return nil, err
+	}
+	if _, err := Quick(req.Snapshot); err != nil {
+		return nil, err
+	}
+	remove, err := claim(req.DataDir, req.WALDir)
+	if err != nil {
+		return nil, err
+	}
+	var done Restored
+	if err := call(ctx, workRestore, req, &done, progress); err != nil {
+		var crash *crashError
+		if errors.As(err, &crash) {
+			err = endedEarly(crash)
+		}
+		if rerr := remove(); rerr != nil {
+			err = errors.Join(err, fmt.Errorf("cannot remove what it left behind: %w", rerr))
+		}
+		return nil, err
+	}
+	return &done, nil
+}
+
+// endedEarly explains a worker that etcd's library ended: it does that when it
+// can't write.
+func endedEarly(crash *crashError) error {
+	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if strings.Contains(crash.detail, full.Error()) {
+			return targetProblem(full)
+		}
+	}
+	return fmt.Errorf("the restore ended early: %w", crash)
+}
+
+// settle fills in defaults and refuses what can't be right.
+func (r *RestoreRequest) settle() error {
+	for _, p := range []*string{&r.Snapshot, &r.DataDir, &r.WALDir} {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return err
+		}
+		*p = abs
+	}
+	switch {
+	case r.Snapshot == "" || r.DataDir == "":
+		return problem(CodeRequest, "", "snapshot and data directory must be given")
+	case r.Name == "" || len(r.PeerURLs) == 0:
+		return problem(CodeRequest, "they are --name and --initial-advertise-peer-urls of etcd's manifest", "the member's name and peer URLs must be given")
+	case r.WALDir != "" && (r.WALDir == r.DataDir || strings.HasPrefix(r.DataDir, r.WALDir+"/")):
+		return problem(CodeRequest, "", "the data directory can't lie in the WAL directory")
+	case r.WALDir != "" && strings.HasPrefix(r.WALDir, filepath.Join(r.DataDir, "member", "snap")+"/"):
+		return problem(CodeRequest, "", "the WAL directory can't lie beside the database")
+	case r.RevisionBump > math.MaxInt64/2:
+		return problem(CodeRequest, "1000000000 is far enough", "a revision bump of %d is too big", r.RevisionBump)
+	}
+	if r.Token == "" {
+		r.Token = defaultToken
+	}
+	if r.InitialCluster == "" {
+		var pairs []string
+		for _, u := range r.PeerURLs {
+			pairs = append(pairs, r.Name+"="+u)
+		}
+		r.InitialCluster = strings.Join(pairs, ",")
+	}
+	return nil
+}
+
+// claim makes the data directory, or takes an empty one, and returns how to
+// remove what the restore makes from here on, and nothing else.
+func claim(dataDir, walDir string) (remove func() error, err error) {
+	if walDir != "" {
+		// etcd writes the WAL into .tmp first and would remove an older one.
+		for _, p := range []string{walDir, walDir + ".tmp"} {
+			if _, err := os.Lstat(p); err == nil {
+				return nil, problem(CodeTarget, "choose a new one; it is made by the restore", "the WAL directory %s exists", p)
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return nil, targetProblem(err)
+			}
+		}
+		if !within(walDir, dataDir) {
+			if st, err := os.Stat(filepath.Dir(walDir)); err != nil || !st.IsDir() {
+				return nil, problem(CodeTarget, "make it first, or check the path", "%s, in which the WAL directory should be, doesn't exist", filepath.Dir(walDir))
+			}
+		}
+	}
+	var mine []string
+	switch err := os.Mkdir(dataDir, 0o700); {
+	case err == nil:
+		mine = []string{dataDir}
+	case errors.Is(err, fs.ErrExist):
+		if p := emptyDir(dataDir); p != nil {
+			return nil, p
+		}
+		mine = []string{filepath.Join(dataDir, "member")}
+		if rest, ok := strings.CutPrefix(walDir, dataDir+"/"); ok {
+			first, _, _ := strings.Cut(rest, "/")
+			mine = append(mine, filepath.Join(dataDir, first))
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, problem(CodeTarget, "make it first, or check the path", "%s, in which the data directory should be, doesn't exist", filepath.Dir(dataDir))
+	default:
+		return nil, targetProblem(err)
+	}
+	if walDir != "" {
+		mine = append(mine, walDir, walDir+".tmp")
+	}
+	return func() error {
+		var errs []error
+		for _, p := range mine {
+			errs = append(errs, os.RemoveAll(p))
+		}
+		return errors.Join(errs...)
+	}, nil
+}
+
+func within(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
+
+func emptyDir(dir string) *Problem {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return problem(CodeTarget, "choose another path", "%s exists and isn't a directory", dir)
+	case err != nil:
+		return targetProblem(err)
+	case len(entries) == 0:
+		return nil
+	}
+	hint := "choose a new one; it is made by the restore"
+	if entries[0].Name() == "lost+found" && len(entries) == 1 {
+		hint = "it is the root of a file system: choose a directory below it"
+	}
+	return problem(CodeTarget, hint, "%s isn't empty: it holds %s", dir, entries[0].Name())
+}
+
+func targetProblem(err error) *Problem {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return problem(CodeNoSpace, "free some space there, or restore to another disk", "%v", err)
+	case errors.Is(err, fs.ErrPermission):
+		return problem(CodeTarget, "run as root", "%v", err)
+	case errors.Is(err, syscall.EROFS):
+		return problem(CodeTarget, "the disk is mounted read-only, perhaps after an error: see the kernel's log", "%v", err)
+	}
+	return problem(CodeTarget, "", "%v", err)
+}
+
+// restoreInto does the work of Restore, in the child.
+func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error) {
+	before, err := os.Stat(req.Snapshot)
+	if err != nil {
+		return nil, openProblem(req.Snapshot, err)
+	}
+	src, err := inspectFile(req.Snapshot, progress)
+	switch {
+	case err != nil:
+		return nil, err
+	case src.Hash == HashMissing && !req.SkipHashCheck:
+		return nil, problem(CodeNoHash, "it is a copied data file, or its end was cut off; accept that nothing vouches for it, or use another snapshot",
+			"it has no sha256 trailer")
+	case req.ExpectSHA256 != "" && src.SHA256 != req.ExpectSHA256:
+		return nil, problem(CodeChanged, "look at it again", "this isn't the file that was looked at: its sha256 is another")
+	case req.RevisionBump > math.MaxInt64/2-uint64(src.Revision):
+		return nil, problem(CodeRequest, "1000000000 is far enough", "revision %d can't be raised by %d", src.Revision, req.RevisionBump)
+	}
+
+	stop := watchCopy(req, src.TotalSize, progress)
+	err = runEtcdutl(req)
+	stop()
+	if err != nil {
+		return nil, err
+	}
+	if p := changedSince(req.Snapshot, before); p != nil {
+		return nil, p
+	}
+	if err := finish(req, progress); err != nil {
+		return nil, err
+	}
+
+	progress(Progress{Phase: "verify", Total: src.TotalSize})
+	got, err := readDataDir(req.DataDir, req.WALDir)
+	if err != nil {
+		return nil, fmt.Errorf("reading back what was restored: %w", err)
+	}
+	want := Restored{Revision: src.Revision + int64(req.RevisionBump), Keys: src.Keys}
+	if src.emptyKey {
+		want.Keys--
+	}
+	switch {
+	case got.Revision != want.Revision:
+		return nil, problem(CodeVerify, verifyHint, "the restored data is at revision %d, not at %d", got.Revision, want.Revision)
+	case got.Keys != want.Keys:
+		return nil, problem(CodeVerify, verifyHint, "the restored data has %d keys, the snapshot %d", got.Keys, want.Keys)
+	case !hasMember(got, req.Name):
+		return nil, problem(CodeVerify, verifyHint, "the restored data has no member %q", req.Name)
+	}
+	progress(Progress{Phase: "verify", Done: src.TotalSize, Total: src.TotalSize})
+	return got, nil
+}
+
+const verifyHint = "look for errors of the disk in the kernel's log, then try again"
+
+func hasMember(r *Restored, name string) bool {
+	for _, m := range r.Members {
+		if m.ID == r.MemberID {
+			return m.Name == name
+		}
+	}
+	return false
+}
+
+// runEtcdutl calls etcdutl's library, which logs to stderr what it dies of.
+func runEtcdutl(req RestoreRequest) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = problem(CodeRestore, "", "etcd's library gave up: %v", r)
+		}
+	}()
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(os.Stderr), zapcore.DPanicLevel)
+	err = etcdutl.NewV3(zap.New(core)).Restore(etcdutl.RestoreConfig{
+		SnapshotPath:        req.Snapshot,
+		Name:                req.Name,
+		OutputDataDir:       req.DataDir,
+		OutputWALDir:        req.WALDir,
+		PeerURLs:            req.PeerURLs,
+		InitialCluster:      req.InitialCluster,
+		InitialClusterToken: req.Token,
+		SkipHashCheck:       req.SkipHashCheck,
+		RevisionBump:        req.RevisionBump,
+		MarkCompacted:       req.RevisionBump > 0, // one without the other is silently ignored
+	})
+	var perr *fs.PathError
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &perr), errors.As(err, &errno):
+		return targetProblem(err)
+	}
+	return problem(CodeRestore, "", "etcd's library refused: %v", err)
+}
+
+// watchCopy tells how far etcdutl is, from the size of what it writes. The
+// stop function returns when nothing more will be told.
+func watchCopy(req RestoreRequest, total int64, progress func(Progress)) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	progress(Progress{Phase: "copy", Total: total})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			if _, err := os.Stat(walPath(req.DataDir, req.WALDir)); err == nil {
+				progress(Progress{Phase: "wal"})
+			} else if st, err := os.Stat(dbPath(req.DataDir)); err == nil {
+				progress(Progress{Phase: "copy", Done: min(st.Size(), total), Total: total})
+			}
+		}
+	}()
+	return func() { close(quit); <-done }
+}
+
+// finish gives owner, mode and label, and brings everything to the disk.
+func finish(req RestoreRequest, progress func(Progress)) error {
+	roots := []string{req.DataDir}
+	if req.WALDir != "" && !within(req.WALDir, req.DataDir) {
+		roots = append(roots, req.WALDir)
+	}
+	var paths []string
+	var total int64
+	for _, root := range roots {
+		err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			st, err := d.Info()
+			if err != nil {
+				return err
+			}
+			if st.Mode().IsRegular() {
+				total += st.Size()
+			}
+			paths = append(paths, p)
+			return nil
+		})
+		if err != nil {
+			return targetProblem(err)
+		}
+	}
+	uid, gid := -1, -1
+	if req.UID != nil {
+		uid = *req.UID
+	}
+	if req.GID != nil {
+		gid = *req.GID
+	}
+	var done int64
+	for _, p := range paths {
+		if err := os.Lchown(p, uid, gid); err != nil {
+			return targetProblem(err)
+		}
+		if req.SELinuxLabel != "" {
+			if err := setLabel(p, req.SELinuxLabel); err != nil {
+				return problem(CodeTarget, "restore to a file system that keeps labels, or without a label",
+					"the SELinux label %s can't be set: %v", req.SELinuxLabel, err)
+			}
+		}
+		n, err := syncPath(p)
+		if err != nil {
+			return targetProblem(err)
+		}
+		done += n
+		progress(Progress{Phase: "sync", Done: done, Total: total})
+	}
+	for _, root := range roots {
+		if req.Mode != 0 {
+			if err := os.Chmod(root, req.Mode.Perm()|req.Mode&(os.ModeSetgid|os.ModeSticky)); err != nil {
+				return targetProblem(err)
+			}
+		}
+		for _, p := range []string{root, filepath.Dir(root)} {
+			if _, err := syncPath(p); err != nil {
+				return targetProblem(err)
+			}
+		}
+	}
+	return nil
+}
+
+// syncPath returns the size of a regular file.
+func syncPath(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if err := f.Sync(); err != nil {
+		return 0, err
+	}
+	if st.Mode().IsRegular() {
+		return st.Size(), nil
+	}
+	return 0, nil
+}

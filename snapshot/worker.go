@@ -1,0 +1,308 @@
+package snapshot
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// workerEnv makes this binary serve one request instead of its usual work.
+const workerEnv = "ETCD_REWIND_WORKER"
+
+// The requests.
+const (
+	workInspect = "inspect"
+	workRestore = "restore"
+	workDataDir = "datadir"
+)
+
+// Worker must be the first thing that main, and TestMain of a package whose
+// tests read snapshots, calls. Reading a damaged file through a memory map may
+// end the process, which no recover stops; so Inspect, Restore and ReadDataDir
+// start this same binary again and have it done there. In that child Worker
+// serves the request and exits; otherwise it returns at once.
+func Worker() {
+	kind := os.Getenv(workerEnv)
+	if kind == "" {
+		return
+	}
+	os.Exit(serve(kind, os.Stdin, os.Stdout))
+}
+
+// reply is one line of what a worker says: progress many times, then one of
+// the others.
+type reply struct {
+	Progress *Progress       `json:"progress,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	Problem  *Problem        `json:"problem,omitempty"`
+	Error    string          `json:"error,omitempty"`
+}
+
+// Progress of a restore or an inspection; Done and Total are bytes, Total is 0
+// when it isn't known.
+type Progress struct {
+	Phase string `json:"phase"` // "hash", "copy", "wal", "sync", "verify"
+	Done  int64  `json:"done"`
+	Total int64  `json:"total"`
+}
+
+// replies writes to the parent, from several goroutines.
+type replies struct {
+	mu   sync.Mutex
+	enc  *json.Encoder
+	last Progress
+	when time.Time
+}
+
+// progress is sent ten times a second and at every change of the phase.
+func (r *replies) progress(p Progress) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.Phase == r.last.Phase && p.Done < p.Total && time.Since(r.when) < 100*time.Millisecond {
+		return
+	}
+	if p == r.last {
+		return
+	}
+	r.last, r.when = p, time.Now()
+	_ = r.enc.Encode(reply{Progress: &p}) // a parent that is gone ends us anyway
+}
+
+func (r *replies) end(result any, err error) {
+	var last reply
+	switch p := asProblem(err); {
+	case p != nil:
+		last.Problem = p
+	case err != nil:
+		last.Error = err.Error()
+	default:
+		if last.Result, err = json.Marshal(result); err != nil {
+			last.Error = err.Error()
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.enc.Encode(last)
+}
+
+func serve(kind string, in io.Reader, out io.Writer) int {
+	// Pages that form a circle make bbolt recurse: give up long before the
+	// memory of the node is used up.
+	debug.SetMaxStack(64 << 20)
+	r := bufio.NewReader(in)
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s is for internal use: it must not be set\n", workerEnv)
+		return 2
+	}
+	go func() {
+		// The parent keeps the pipe open until we end; so it is gone.
+		_, _ = io.Copy(io.Discard, r)
+		os.Exit(1)
+	}()
+	w := &replies{enc: json.NewEncoder(out)}
+	var result any
+	switch kind {
+	case workInspect:
+		var req inspectRequest
+		if err = json.Unmarshal(line, &req); err == nil {
+			result, err = inspectFile(req.Path, w.progress)
+		}
+	case workRestore:
+		var req RestoreRequest
+		if err = json.Unmarshal(line, &req); err == nil {
+			result, err = restoreInto(req, w.progress)
+		}
+	case workDataDir:
+		var req dataDirRequest
+		if err = json.Unmarshal(line, &req); err == nil {
+			result, err = readDataDir(req.DataDir, req.WALDir)
+		}
+	default:
+		err = fmt.Errorf("unknown request %q", kind)
+	}
+	w.end(result, err)
+	return 0
+}
+
+// crashError is a worker that ended without an answer.
+type crashError struct {
+	signal string // "SIGBUS", "panic", "SIGKILL", ...
+	detail string // first line that tells something
+}
+
+func (e *crashError) Error() string {
+	if e.signal == "SIGKILL" {
+		return "the process that read it was killed, perhaps because memory ran out"
+	}
+	if e.detail == "" {
+		return "reading it crashed with " + e.signal
+	}
+	return fmt.Sprintf("reading it crashed with %s: %s", e.signal, e.detail)
+}
+
+// call has a request served by a child process. The child dies with this
+// process and with ctx. It is in a process group of its own, so that a Ctrl-C
+// at the terminal doesn't end it in the middle of an action.
+func call(ctx context.Context, kind string, request, result any, progress func(Progress)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	line, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	exe, err := self()
+	if err != nil {
+		return fmt.Errorf("cannot find this program's own file: %w", err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		// The kernel ties the child's life to this thread, not the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		done <- runChild(ctx, exe, kind, append(line, '\n'), result, progress)
+	}()
+	return <-done
+}
+
+func runChild(ctx context.Context, exe, kind string, request []byte, result any, progress func(Progress)) error {
+	cmd := exec.CommandContext(ctx, exe)
+	cmd.Args = []string{os.Args[0], "(" + kind + " worker)"} // for ps
+	cmd.Env = append(os.Environ(), workerEnv+"="+kind)
+	cmd.SysProcAttr = childAttr()
+	cmd.WaitDelay = 5 * time.Second
+	var stderr head
+	cmd.Stderr = &stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("cannot start a second process of %s: %w", exe, err)
+	}
+	_, _ = stdin.Write(request) // when it fails the child ends without an answer
+
+	var last *reply
+	for dec := json.NewDecoder(stdout); last == nil; {
+		var r reply
+		if dec.Decode(&r) != nil {
+			break
+		}
+		if r.Progress == nil {
+			last = &r
+		} else if progress != nil {
+			progress(*r.Progress)
+		}
+	}
+	err = cmd.Wait()
+	switch {
+	// Cancelled is cancelled, even if the answer came at the same moment.
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	// An answer counts even if the child stumbled over its own end.
+	case last != nil && last.Problem != nil:
+		return last.Problem
+	case last != nil && last.Error != "":
+		return errors.New(last.Error)
+	case last != nil:
+		return json.Unmarshal(last.Result, result)
+	}
+	return crashOf(err, stderr.String())
+}
+
+// crashOf reads from exit status and stderr how a worker ended. Go's runtime
+// turns SIGBUS into a "fatal error" and exit status 2.
+func crashOf(err error, stderr string) error {
+	c := &crashError{signal: "an unknown error"}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		c.signal = exit.String()
+		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			c.signal = signalName(ws.Signal())
+		}
+	}
+	for _, name := range []string{"SIGBUS", "SIGSEGV"} {
+		if strings.Contains(stderr, "signal "+name) {
+			c.signal = name
+			return c
+		}
+	}
+	for line := range strings.Lines(stderr) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		if rest, ok := strings.CutPrefix(line, "panic: "); ok {
+			c.signal, line = "a panic", rest
+		}
+		c.detail = shorten(line, 1000)
+		break
+	}
+	return c
+}
+
+func signalName(s syscall.Signal) string {
+	switch s {
+	case syscall.SIGBUS:
+		return "SIGBUS"
+	case syscall.SIGSEGV:
+		return "SIGSEGV"
+	case syscall.SIGKILL:
+		return "SIGKILL"
+	}
+	return s.String()
+}
+
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "..."
+}
+
+// self is the path of this binary, on Linux also when it was replaced by an
+// upgrade or deleted while it runs.
+func self() (string, error) {
+	if runtime.GOOS == "linux" {
+		if _, err := os.Stat("/proc/self/exe"); err == nil {
+			return "/proc/self/exe", nil
+		}
+	}
+	return os.Executable()
+}
+
+// head keeps the first 16 KiB: a crash says at its beginning what it is.
+type head struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if room := 16<<10 - len(h.buf); room > 0 {
+		h.buf = append(h.buf, p[:min(room, len(p))]...)
+	}
+	return len(p), nil
+}
+
+func (h *head) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return string(h.buf)
+}
