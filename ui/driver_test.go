@@ -1,0 +1,222 @@
+package ui
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
+	"github.com/google/go-cmp/cmp"
+
+	"etcd-rewind/steps"
+)
+
+// env is an environment of its own for a look.
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for _, p := range pairs {
+			if v, ok := strings.CutPrefix(p, name+"="); ok {
+				return v
+			}
+		}
+		return ""
+	}
+}
+
+// driver plays the wizard without a terminal: keys go in, commands are run to
+// their end, and the clock stands still.
+type driver struct {
+	t    *testing.T
+	m    *model
+	f    *fake
+	quit bool
+}
+
+func drive(t *testing.T, f *fake, o Options) *driver {
+	t.Helper()
+	m := newModel(t.Context(), f, o)
+	m.now = func() time.Time { return noon }
+	m.look = newLook(env("TERM=xterm-256color", "LANG=C.UTF-8"))
+	m.ticking = true // no ticks
+	d := &driver{t: t, m: m, f: f}
+	d.size(80, 24)
+	t.Cleanup(m.box.close)
+	return d
+}
+
+func (d *driver) size(w, h int) { d.update(tea.WindowSizeMsg{Width: w, Height: h}) }
+
+func (d *driver) update(msg tea.Msg) {
+	_, cmd := d.m.Update(msg)
+	d.do(cmd)
+}
+
+// do runs a command and what follows from it.
+func (d *driver) do(cmd tea.Cmd) {
+	if cmd == nil {
+		return
+	}
+	switch msg := cmd().(type) {
+	case nil:
+	case tea.BatchMsg:
+		for _, c := range msg {
+			d.do(c)
+		}
+	case tea.QuitMsg:
+		d.quit = true
+	default:
+		d.update(msg)
+	}
+	d.mail()
+}
+
+// mail brings what the engine has told.
+func (d *driver) mail() {
+	d.m.box.mu.Lock()
+	mail := d.m.box.mail
+	d.m.box.mail = nil
+	d.m.box.mu.Unlock()
+	for _, msg := range mail {
+		d.do(d.m.handle(msg))
+	}
+}
+
+var keyTypes = map[string]tea.KeyType{
+	"enter": tea.KeyEnter, "esc": tea.KeyEsc, "up": tea.KeyUp, "down": tea.KeyDown, "tab": tea.KeyTab, "ctrl+c": tea.KeyCtrlC,
+	"backspace": tea.KeyBackspace, "ctrl+u": tea.KeyCtrlU, "pgdown": tea.KeyPgDown, "end": tea.KeyEnd, "space": tea.KeySpace,
+}
+
+// key presses keys by their names; what isn't a name is typed.
+func (d *driver) key(keys ...string) {
+	for _, k := range keys {
+		if kt, ok := keyTypes[k]; ok {
+			msg := tea.KeyMsg{Type: kt}
+			if k == "space" {
+				msg.Runes = []rune{' '}
+			}
+			d.update(msg)
+			continue
+		}
+		for _, r := range k {
+			d.update(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}})
+		}
+	}
+}
+
+func (d *driver) view() string { return ansi.Strip(d.m.View()) }
+
+// see fails the test unless the screen shows all of these.
+func (d *driver) see(texts ...string) {
+	d.t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(d.view(), text) {
+			d.t.Fatalf("the screen doesn't show %q:\n%s", text, d.view())
+		}
+	}
+}
+
+func (d *driver) dontSee(text string) {
+	d.t.Helper()
+	if strings.Contains(d.view(), text) {
+		d.t.Fatalf("the screen shows %q:\n%s", text, d.view())
+	}
+}
+
+// until waits for the engine until the screen shows the text.
+func (d *driver) until(text string) {
+	d.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		d.mail()
+		if strings.Contains(d.view(), text) {
+			return
+		}
+		select {
+		case <-d.m.box.filled:
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	d.see(text)
+}
+
+// to goes to a screen by its keys.
+func (d *driver) to(s screen) {
+	d.t.Helper()
+	d.do(d.m.discover())
+	if s >= chooseScreen {
+		d.key("enter")
+	}
+	if s >= checkScreen {
+		d.key("enter")
+	}
+	if s >= planScreen {
+		d.key("enter")
+	}
+	if s >= confirmScreen {
+		d.key("enter")
+	}
+	if s == runScreen {
+		d.key("cp1", "enter")
+	}
+	if s < runScreen && d.m.screen != s {
+		d.t.Fatalf("not on the screen asked for:\n%s", d.view())
+	}
+}
+
+// record plays a whole run without a screen.
+func record(f *fake, p *steps.Plan, ask steps.Asker) []steps.Event {
+	var events []steps.Event
+	_, _ = f.Run(context.Background(), p, func(ev steps.Event) { events = append(events, ev) }, ask)
+	return events
+}
+
+// during shows a run as it is after the first event that fits; the clock
+// stands at that event.
+func (d *driver) during(events []steps.Event, fits func(steps.Event) bool) {
+	d.t.Helper()
+	d.m.info = someInfo("/var/backups/before.db")
+	d.m.facts = d.f.facts
+	d.m.plan.plan = events[0].Plan
+	d.m.stepper = newStepper(events[0].Plan, nil)
+	d.m.screen = runScreen
+	for _, ev := range events {
+		d.do(d.m.handle(eventMsg{ev}))
+		at := ev.Time
+		d.m.now = func() time.Time { return at }
+		if fits(ev) {
+			return
+		}
+	}
+	d.t.Fatal("no such event")
+}
+
+func action(id string, s steps.State, n int) func(steps.Event) bool {
+	return func(ev steps.Event) bool {
+		if ev.Action == id && ev.State == s {
+			n--
+		}
+		return n < 0
+	}
+}
+
+// golden compares text with a file in testdata; with -update it writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); diff != "" {
+		t.Errorf("%s differs (-want +got); go test ./ui -update writes it anew:\n%s", path, diff)
+	}
+}

@@ -1,0 +1,495 @@
+package ui
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+func TestFromStartToSummary(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.see("Reading this node")
+	d.do(d.m.discover())
+	d.see("A control plane with one etcd member", "revision 1000000802", "containerd 1.6.20")
+	d.key("enter")
+	d.see("▸✓ /var/backups/after.db", "1000000802")
+	d.key("j", "enter")
+	d.see("4 ok; nothing stands in the way", "before.db   revision 1000000675")
+	d.key("enter")
+	d.see("data directory   /var/lib/etcd-20261120-120000", "Keep a way back")
+	d.key("enter")
+	d.see("Type the node's name, cp1")
+	d.key("cp1", "enter")
+	d.until("Restored: the API server answers")
+	d.see("/var/lib/etcd, untouched", "etcd-rewind undo 20261120-120000", "report.md")
+	d.key("q")
+	if !d.quit {
+		t.Error("q didn't quit")
+	}
+	if r, _ := d.m.engine.wait(); r == nil || !r.OK || r.ExitCode() != 0 {
+		t.Errorf("result %+v", r)
+	}
+	if want := []string{steps.KindRestore}; !slices.Equal(d.f.runs, want) {
+		t.Errorf("ran %v, want %v", d.f.runs, want)
+	}
+}
+
+func TestNothingStartsWithoutTheNodesName(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.to(confirmScreen)
+	for _, wrong := range []string{"", "CP1", "cp", "cp11", "yes"} {
+		d.key("ctrl+u", wrong, "enter")
+		d.see("Nothing was started", "Type the node's name, cp1")
+	}
+	if len(d.f.runs) > 0 {
+		t.Fatalf("ran %v", d.f.runs)
+	}
+	d.key("esc")
+	d.see("stop API server")
+	d.key("enter")
+	d.see("> ")
+	d.dontSee("yes")
+	d.key("cp1", "enter")
+	d.until("Restored")
+}
+
+func TestWarningsAreAcceptedOneByOneAndErrorsByTheirName(t *testing.T) {
+	f := newFake()
+	f.verdicts = [][]steps.Verdict{someVerdicts()}
+	d := drive(t, f, Options{})
+	d.to(checkScreen)
+	d.see("3 to be settled")
+	d.key("enter")
+	d.see("3 checks stand in the way: room, snapshot-age, hash")
+	d.key("space", "hash", "enter")
+	d.see("That isn't room")
+	d.key("ctrl+u", "room", "enter")
+	d.see("[x] overridden", "2 to be settled")
+	d.key("space")
+	d.see("1 to be settled")
+	d.key("a")
+	d.see("nothing stands in the way")
+	d.key("a")
+	d.see("1 to be settled") // taken back
+	d.key("a", "enter", "enter")
+	d.see("accepted: room, snapshot-age, hash")
+	if got := d.f.planned[len(d.f.planned)-1].Accept; !slices.Equal(got, []string{"hash", "room", "snapshot-age"}) {
+		t.Errorf("planned with %v accepted", got)
+	}
+}
+
+func TestWhatWasAcceptedHoldsOnlyForWhatWasShown(t *testing.T) {
+	warn := func(cause string) steps.Verdict {
+		return steps.Verdict{Check: "snapshot-age", Title: "Age", Level: steps.Warn, Cause: cause}
+	}
+	worse := warn("26 h old")
+	worse.Level, worse.Overridable = steps.Error, true
+	for name, tc := range map[string]struct {
+		given  []string
+		second steps.Verdict
+		want   string
+	}{
+		"the same verdict stays accepted":                   {second: warn("26 h old"), want: "nothing stands in the way"},
+		"another cause has to be accepted anew":             {second: warn("30 h old"), want: "1 to be settled"},
+		"a warning that became an error has to be accepted": {second: worse, want: "1 to be settled"},
+		"the command line accepts whatever it says":         {given: []string{"snapshot-age"}, second: worse, want: "nothing stands in the way"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			f.verdicts = [][]steps.Verdict{{warn("26 h old")}, {tc.second}}
+			d := drive(t, f, Options{Choices: steps.Choices{Accept: tc.given}})
+			d.to(checkScreen)
+			if tc.given == nil {
+				d.key("space")
+			}
+			d.see("nothing stands in the way")
+			d.key("r")
+			d.see(tc.want)
+		})
+	}
+}
+
+func TestABlockingErrorCanNotBeAccepted(t *testing.T) {
+	f := newFake()
+	f.verdicts = [][]steps.Verdict{{{Check: "root", Title: "Root", Level: steps.Error, Cause: "not root"}}}
+	d := drive(t, f, Options{Choices: steps.Choices{Accept: []string{"root"}}})
+	d.to(checkScreen)
+	d.key("space")
+	d.see("root can't be accepted")
+	d.key("enter", "enter")
+	d.see("1 check stands in the way: root")
+	if len(f.planned) > 0 {
+		t.Error("it was planned all the same")
+	}
+}
+
+func TestEscGoesBackScreenByScreen(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.to(confirmScreen)
+	for _, title := range []string{"stop API server", "nothing stands in the way", "Which snapshot", "A control plane"} {
+		d.key("esc")
+		d.see(title)
+	}
+	d.key("esc")
+	if !d.quit {
+		t.Error("esc on the first screen doesn't quit")
+	}
+}
+
+func TestABadSnapshotCanNotBeChosen(t *testing.T) {
+	f := newFake()
+	f.bad = map[string]error{"/root/copied.db": &snapshot.Problem{Code: "damaged-hash", Cause: "damaged: its sha256 doesn't match", Hint: "take another"}}
+	d := drive(t, f, Options{})
+	d.to(chooseScreen)
+	d.key("j", "j", "enter")
+	d.see("cut.db can't be restored: truncated", "copy it again, or take another one")
+	d.key("j", "enter")
+	d.see("copied.db can't be restored: damaged", "take another")
+	if d.m.screen != chooseScreen {
+		t.Error("went on")
+	}
+}
+
+func TestLeavingTheListBreaksTheInspectionOffWithoutAVerdict(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.do(d.m.discover())
+	d.m.screen = chooseScreen
+	d.m.picker.entries = []entry{{path: "/mnt/slow.db"}}
+	look := d.m.lookInside()
+	d.m.picker.pause()
+	d.m.screen = checkScreen
+	d.do(look)
+	if e := d.m.picker.entries[0]; e.seen() || e.inWork {
+		t.Errorf("after it was broken off: %+v", e)
+	}
+	d.m.screen = chooseScreen
+	d.do(d.m.lookInside())
+	d.see("SHA-256     holds")
+}
+
+func TestTabCompletesAPath(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"backup-1.db", "backup-2.db", ".hidden"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "old"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for typed, want := range map[string]completedMsg{
+		"/":         {longest: "/", matches: []string{"backup-1.db", "backup-2.db", "old/"}},
+		"/b":        {longest: "/backup-", matches: []string{"backup-1.db", "backup-2.db"}},
+		"/backup-2": {longest: "/backup-2.db"},
+		"/o":        {longest: "/old/"},
+		"/.h":       {longest: "/.hidden"},
+		"/x":        {longest: "/x"},
+		"/no/such":  {longest: "/no/such"},
+	} {
+		got := complete(dir + typed)
+		if got.longest != dir+want.longest || !slices.Equal(got.matches, want.matches) {
+			t.Errorf("%s: %q %v, want %q %v", typed, strings.TrimPrefix(got.longest, dir), got.matches, want.longest, want.matches)
+		}
+	}
+	d := drive(t, newFake(), Options{})
+	d.to(chooseScreen)
+	d.key("p", dir+"/b", "tab")
+	d.see("backup-1.db", "backup-2.db")
+	d.key("1", "tab", "enter")
+	d.see("backup-1.db", "SHA-256     holds")
+}
+
+func TestATypedPathIsLookedIntoAndHighlighted(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.to(chooseScreen)
+	d.key("p", "/mnt/nfs/old.db", "enter")
+	d.see("▸✓ /mnt/nfs/old.db", "SHA-256     holds")
+	d.key("enter")
+	d.see("/mnt/nfs/old.db   revision")
+}
+
+func TestTheSnapshotNamedOnTheCommandLineIsHighlighted(t *testing.T) {
+	d := drive(t, newFake(), Options{Snapshot: "/var/backups/before.db"})
+	d.to(chooseScreen)
+	d.see("▸✓ …/backups/before.db")
+	if strings.Count(d.view(), "before.db") != 2 { // in the list, and its details
+		t.Errorf("it is listed twice:\n%s", d.view())
+	}
+}
+
+func TestAChangedChoiceIsCheckedAndPlannedAnew(t *testing.T) {
+	f := newFake()
+	f.verdicts = [][]steps.Verdict{goodVerdicts(), goodVerdicts(), {{Check: "target", Title: "Target", Level: steps.Error, Cause: "/data is not empty"}}}
+	d := drive(t, f, Options{})
+	d.to(planScreen)
+	d.key("s")
+	d.see("gracefully")
+	d.key("d", "ctrl+u", "/data", "enter")
+	d.see("data directory   /data", "1 check stands in the way: target")
+	d.key("enter")
+	d.see("esc goes back to them")
+	last := f.checked[len(f.checked)-1]
+	if last.DataDir != "/data" || last.Stop != steps.StopGraceful {
+		t.Errorf("checked with %+v", last)
+	}
+	d.key("esc")
+	d.see("/data is not empty")
+}
+
+func TestTheRevisionBumpCanBeTypedTurnedOffAndLeftToTheDefault(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.to(planScreen)
+	d.key("n", "ctrl+u", "5x", "enter")
+	d.see("has to be a whole number")
+	d.key("backspace", "enter")
+	d.see("+5, and everything before")
+	d.key("n", "ctrl+u", "0", "enter")
+	d.see("not raised")
+	d.key("n", "ctrl+u", "enter")
+	if got := d.f.planned[len(d.f.planned)-1].Bump; got != nil {
+		t.Errorf("the default is planned as %d", *got)
+	}
+}
+
+func TestCtrlCDuringARunAsksAndStopsBeforeTheNextAction(t *testing.T) {
+	f := newFake()
+	f.hold, f.holdAt = make(chan struct{}), "stop-etcd.1"
+	d := drive(t, f, Options{})
+	d.to(runScreen)
+	d.until("▸ Move etcd.yaml aside")
+	d.key("q")
+	d.see("ctrl-c asks whether to stop it")
+	d.key("ctrl+c")
+	d.see("Stop the run?", "Now: Move etcd.yaml aside")
+	d.key("ctrl+c")
+	d.see("Stop the run?") // again changes nothing
+	d.key("g")
+	d.see("▸ Move etcd.yaml aside")
+	d.key("ctrl+c", "s")
+	d.until("you stopped the run")
+	d.see("The node is in between", "etcd-rewind undo 20261120-120000", "u undo")
+	if d.quit {
+		t.Error("the wizard ended")
+	}
+	if slices.Contains(f.ran, "stop-etcd.2") || !slices.Contains(f.ran, "stop-etcd.1") {
+		t.Errorf("ran %v", f.ran)
+	}
+}
+
+func TestUndoDuringARunStopsItAndPutsTheNodeBack(t *testing.T) {
+	f := newFake()
+	f.hold, f.holdAt = make(chan struct{}), "stop-etcd.1"
+	d := drive(t, f, Options{})
+	d.to(runScreen)
+	d.until("▸ Move etcd.yaml aside")
+	d.key("u")
+	d.see("Put the node back as it was?")
+	d.key("s") // not a key here
+	d.see("Put the node back as it was?")
+	d.key("y")
+	d.until("Put back: the node is as it was")
+	if want := []string{steps.KindRestore, steps.KindUndo}; !slices.Equal(f.runs, want) {
+		t.Errorf("ran %v, want %v", f.runs, want)
+	}
+	if r, _ := d.m.engine.wait(); r.OK || !r.PutBack || r.ExitCode() != 1 {
+		t.Errorf("a restore that was put back ends as %+v", r)
+	}
+}
+
+func TestAFailureOffersItsChoices(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		keys []string
+		want steps.Choice
+		ends string
+	}{
+		{"undo puts the node back", []string{"u"}, steps.PutBack, "Not restored. The node is back as it was."},
+		{"wait on", []string{"w"}, steps.WaitOn, "Restored:"},
+		{"retry", []string{"r"}, steps.Retry, "Restored:"},
+		{"leaving asks once more", []string{"x", "n", "x", "y"}, steps.Leave, "The node is in between"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFake()
+			f.failAt = "start-etcd.4"
+			d := drive(t, f, Options{})
+			d.to(runScreen)
+			d.until("permission denied")
+			d.see("waited 60.2 s", "u  undo: put the node back as it was   (recommended)")
+			d.key("ctrl+c")
+			d.see("waits for your answer")
+			d.key("y", "s", "k") // no choices here
+			if got := len(f.chosen); got > 0 {
+				t.Fatalf("chosen %v", f.chosen)
+			}
+			d.key(tc.keys...)
+			d.until(tc.ends)
+			if !slices.Equal(f.chosen, []steps.Choice{tc.want}) {
+				t.Errorf("chosen %v, want %v", f.chosen, tc.want)
+			}
+		})
+	}
+}
+
+func TestUndoAfterSuccess(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.to(runScreen)
+	d.until("Restored:")
+	d.key("u")
+	d.see("Put cp1 back as it was before run", "Start etcd on the old data")
+	d.key("esc")
+	d.see("Restored:")
+	d.key("u", "enter", "cp1", "enter")
+	d.until("Put back: the node is as it was")
+	d.dontSee("u undo")
+	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 {
+		t.Errorf("ends with %d", r.ExitCode())
+	}
+}
+
+func TestARunThatCanNotBeginSaysWhy(t *testing.T) {
+	f := newFake()
+	f.refuse = &steps.Failure{Cause: "another run is under way: pid 42 on cp1", Hint: "wait for it"}
+	d := drive(t, f, Options{})
+	d.to(runScreen)
+	d.until("another run is under way: pid 42")
+	d.see("Nothing was changed on the cluster", "wait for it")
+	if r, _ := d.m.engine.wait(); r.ExitCode() != 1 {
+		t.Errorf("ends with %d", r.ExitCode())
+	}
+}
+
+func TestADefectInTheEngineEndsInAResult(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.to(confirmScreen)
+	d.m.plan.plan.Steps[2].Actions[0].Action = nil // the fake engine falls over it
+	d.key("cp1", "enter")
+	d.until("a defect in etcd-rewind ended the run")
+	d.see("etcd-rewind undo 20261120-120000")
+	if r, _ := d.m.engine.wait(); r.ExitCode() != 3 {
+		t.Errorf("ends with %d", r.ExitCode())
+	}
+}
+
+func TestTheOutageCounterRunsWhileTheAPIIsAway(t *testing.T) {
+	s := newStepper(restorePlan(), nil)
+	l := newLook(env("LANG=C.UTF-8"))
+	away := func(v float64) *float64 { return &v }
+	shown := func(after time.Duration) string {
+		return strings.TrimSpace(ansi.Strip(s.awayText(l, noon.Add(after))))
+	}
+	s.apply(steps.Event{Type: steps.TypeStep, Step: "prepare", State: steps.Started, Time: noon})
+	if got := shown(time.Second); got != "" {
+		t.Errorf("before the outage: %q", got)
+	}
+	s.apply(steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.1", State: steps.Started, Time: noon, Away: away(1)})
+	if got := shown(2500 * time.Millisecond); got != "API away 3.5 s" {
+		t.Errorf("during it: %q", got)
+	}
+	s.apply(steps.Event{Type: steps.TypeStep, Step: "verify", State: steps.Started, Time: noon.Add(4 * time.Second)})
+	if got := shown(time.Hour); got != "API was away 5.0 s" {
+		t.Errorf("after it: %q", got)
+	}
+	s.end(&steps.Result{OutageSeconds: 4.9})
+	if got := shown(time.Hour); got != "API was away 4.9 s" {
+		t.Errorf("at the end: %q", got)
+	}
+}
+
+func TestASmallTerminalTakesNoKeysAndLosesNoRun(t *testing.T) {
+	f := newFake()
+	f.failAt = "start-etcd.4"
+	d := drive(t, f, Options{})
+	d.to(runScreen)
+	d.until("permission denied")
+	d.size(40, 12)
+	d.see("needs 60×20, is 40×12", "make the window larger")
+	d.key("u", "w", "r")
+	d.size(80, 24)
+	d.see("(recommended)")
+	if len(f.chosen) > 0 {
+		t.Errorf("chosen %v", f.chosen)
+	}
+	d.key("r")
+	d.until("Restored:")
+}
+
+func TestATerminatingSignalStopsTheRunAndCloses(t *testing.T) {
+	f := newFake()
+	f.hold, f.holdAt = make(chan struct{}), "stop-etcd.1"
+	d := drive(t, f, Options{})
+	d.to(runScreen)
+	d.until("▸ Move etcd.yaml aside")
+	d.m.box.put(signalMsg{end: true})
+	d.until("you stopped the run")
+	if !d.quit {
+		t.Error("the wizard is still open")
+	}
+}
+
+func TestMailIsNeverWaitedForAndNewsOfAWaitReplacesOlderNews(t *testing.T) {
+	b := newMailbox()
+	wait := func(action string, n int, note string) eventMsg {
+		return eventMsg{steps.Event{Type: steps.TypeAction, Action: action, State: steps.Waiting, Waited: float64(n), Message: note, Seen: []steps.Sighting{{What: "x"}}}}
+	}
+	done := make(chan struct{})
+	go func() { // nobody collects
+		defer close(done)
+		for i := range 10_000 {
+			b.put(wait("a.1", i, ""))
+		}
+		b.put(eventMsg{steps.Event{Type: steps.TypeAction, Action: "a.1", State: steps.Done}})
+		b.put(wait("a.2", 1, "a note that must not be lost"))
+		b.put(wait("a.2", 2, ""))
+		b.put(wait("a.2", 3, ""))
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("put waits for somebody to collect")
+	}
+	mail := b.listen().(mailMsg)
+	if len(mail) != 4 {
+		t.Fatalf("%d messages, want the last wait of a.1, its end, the note, the last wait of a.2", len(mail))
+	}
+	if w := mail[0].(eventMsg).Waited; w != 9999 {
+		t.Errorf("the wait kept is number %v", w)
+	}
+	if n := mail[2].(eventMsg).Message; n == "" {
+		t.Error("the note is lost")
+	}
+	b.close()
+	b.close()
+	if msg := b.listen(); msg != nil {
+		t.Errorf("a closed mailbox brings %v", msg)
+	}
+}
+
+func TestExplainFindsCauseAndHint(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err         error
+		cause, hint string
+	}{
+		"a failure":           {&steps.Failure{Cause: "c", Hint: "h"}, "c", "h"},
+		"a snapshot's":        {errors.Join(&snapshot.Problem{Cause: "c", Hint: "h"}), "c", "h"},
+		"any error":           {errors.New("just\nthis"), "just this", ""},
+		"an explaining error": {explaining{}, "why", "what to do"},
+	} {
+		if cause, hint := explain(tc.err); cause != tc.cause || hint != tc.hint {
+			t.Errorf("%s: %q, %q", name, cause, hint)
+		}
+	}
+}
+
+type explaining struct{}
+
+func (explaining) Error() string                 { return "why: what to do" }
+func (explaining) Explain() (cause, hint string) { return "why", "what to do" }

@@ -1,0 +1,59 @@
+package ui
+
+import (
+	"encoding/json"
+	"io"
+	"sync"
+	"time"
+
+	"etcd-rewind/steps"
+)
+
+// NewJSON returns a printer of events as JSON, one object a line. Errors of w
+// are ignored: the run matters more than its words.
+func NewJSON(w io.Writer) func(steps.Event) {
+	var mu sync.Mutex
+	enc := newEncoder(w)
+	return func(ev steps.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = enc.Encode(ev)
+	}
+}
+
+func newEncoder(w io.Writer) *json.Encoder {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc
+}
+
+// JSONVerdicts prints the checks as JSON, a line each, and a result that is ok
+// when nothing stands in the way.
+func JSONVerdicts(w io.Writer, verdicts []steps.Verdict, at time.Time) error {
+	enc := newEncoder(w)
+	for _, v := range verdicts {
+		line := struct {
+			Type string    `json:"type"`
+			Time time.Time `json:"time"`
+			steps.Verdict
+		}{"check", at, v}
+		if err := enc.Encode(line); err != nil {
+			return err
+		}
+	}
+	r := &steps.Result{OK: true}
+	state := steps.Done
+	if s := standing(verdicts); s != "" {
+		r.OK, state = false, steps.Failed
+		b := steps.Blocking(verdicts)[0]
+		r.Error = &steps.Failure{Title: "Check", Cause: s, Hint: b.Hint}
+	}
+	return enc.Encode(steps.Event{Type: steps.TypeResult, Time: at, State: state, Result: r})
+}
+
+// JSONFailure prints the result of something that failed before it could run.
+func JSONFailure(w io.Writer, err error, at time.Time) error {
+	cause, advice := explain(err)
+	r := &steps.Result{PutBack: true, Error: &steps.Failure{Cause: cause, Hint: advice}}
+	return newEncoder(w).Encode(steps.Event{Type: steps.TypeResult, Time: at, State: steps.Failed, Result: r})
+}

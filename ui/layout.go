@@ -1,0 +1,198 @@
+package ui
+
+import (
+	"strings"
+	"unicode"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+// clean makes text from outside, such as a path or a container's log, safe to
+// print: no escape sequences, no control characters, tabs as spaces, one line.
+func clean(s string) string {
+	s = ansi.Strip(strings.ReplaceAll(s, "\t", "    "))
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\r':
+			return ' '
+		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar:
+			return -1
+		}
+		return r
+	}, s)
+}
+
+func cleanAll(lines []string) []string {
+	out := make([]string, 0, len(lines))
+	for _, l := range lines {
+		out = append(out, clean(strings.TrimRight(l, "\r\n")))
+	}
+	return out
+}
+
+func width(s string) int { return ansi.StringWidth(s) }
+
+// shortPath shows a path in at most w cells: whole, or as many of its last
+// elements as fit, or the end of the last one.
+func shortPath(path string, w int) string {
+	if width(path) <= w {
+		return path
+	}
+	for i, r := range path {
+		if r == '/' && i > 0 && 1+width(path[i:]) <= w {
+			return "…" + path[i:]
+		}
+	}
+	return cutLeft(path, w)
+}
+
+// cut shortens s to at most w cells.
+func cut(s string, w int) string {
+	if w <= 0 {
+		return ""
+	}
+	return ansi.Truncate(s, w, "…")
+}
+
+// cutLeft shortens s to at most w cells and keeps its end: for paths.
+func cutLeft(s string, w int) string {
+	n := width(s)
+	if n <= w {
+		return s
+	}
+	if w <= 1 {
+		return cut(s, w)
+	}
+	return ansi.TruncateLeft(s, n-w+1, "…")
+}
+
+// fit makes s exactly w cells wide.
+func fit(s string, w int) string {
+	s = cut(s, w)
+	return s + strings.Repeat(" ", max(0, w-width(s)))
+}
+
+// right makes s exactly w cells wide, flush right.
+func right(s string, w int) string {
+	s = cut(s, w)
+	return strings.Repeat(" ", max(0, w-width(s))) + s
+}
+
+// apart puts left and right at the two ends of w cells; the left one gives way.
+func apart(left, right string, w int) string {
+	n := width(right)
+	if n == 0 {
+		return cut(left, w)
+	}
+	return fit(left, w-n-2) + "  " + cut(right, w)
+}
+
+// wrap breaks s into lines of at most w cells, at spaces only: a flag or a
+// path stays in one piece unless it is wider than a line.
+func wrap(s string, w int) []string {
+	if s == "" || w <= 0 {
+		return nil
+	}
+	var lines []string
+	line := ""
+	for i, word := range strings.Split(s, " ") {
+		switch {
+		case i > 0 && width(line)+1+width(word) <= w:
+			line += " " + word
+			continue
+		case i > 0:
+			lines = append(lines, strings.TrimRight(line, " "))
+		}
+		line = word
+		if width(word) > w {
+			pieces := strings.Split(ansi.Hardwrap(word, w, false), "\n")
+			lines = append(lines, pieces[:len(pieces)-1]...)
+			line = pieces[len(pieces)-1]
+		}
+	}
+	return append(lines, strings.TrimRight(line, " "))
+}
+
+// hang wraps s behind a lead; the following lines are indented as far.
+func hang(lead, s string, w int) []string {
+	n := width(lead)
+	lines := wrap(s, max(w-n, 8))
+	for i, l := range lines {
+		if i == 0 {
+			lines[i] = lead + l
+		} else {
+			lines[i] = strings.Repeat(" ", n) + l
+		}
+	}
+	return lines
+}
+
+// indent puts n spaces before each line.
+func indent(n int, lines []string) []string {
+	out := make([]string, 0, len(lines))
+	for _, l := range lines {
+		if l != "" {
+			l = strings.Repeat(" ", n) + l
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// box makes lines exactly h lines of exactly w cells.
+func box(lines []string, w, h int) []string {
+	out := make([]string, h)
+	for i := range out {
+		if i < len(lines) {
+			out[i] = fit(lines[i], w)
+		} else {
+			out[i] = strings.Repeat(" ", max(w, 0))
+		}
+	}
+	return out
+}
+
+// scroller shows a window of lines that are more than fit.
+type scroller struct{ top int }
+
+// key moves the window; it says whether the key was one of its own.
+func (s *scroller) key(key string, height int) bool {
+	switch key {
+	case "up", "k":
+		s.top--
+	case "down", "j":
+		s.top++
+	case "pgup", "b":
+		s.top -= height - 1
+	case "pgdown", " ", "f":
+		s.top += height - 1
+	case "home", "g":
+		s.top = 0
+	case "end", "G":
+		s.top = 1 << 30
+	default:
+		return false
+	}
+	return true
+}
+
+// show moves the window so that the lines from first to last are in it.
+func (s *scroller) show(first, last, height int) {
+	if last >= s.top+height {
+		s.top = last - height + 1
+	}
+	if first < s.top {
+		s.top = first
+	}
+}
+
+// window returns the lines to be seen and, where there are more, says so in
+// words such as "lines 1-17 of 40".
+func (s *scroller) window(lines []string, height int) (seen []string, where string) {
+	s.top = max(0, min(s.top, len(lines)-height))
+	end := min(len(lines), s.top+height)
+	if len(lines) > height {
+		where = "lines " + number(int64(s.top+1)) + " to " + number(int64(end)) + " of " + number(int64(len(lines)))
+	}
+	return lines[s.top:end], where
+}

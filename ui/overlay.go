@@ -1,0 +1,236 @@
+package ui
+
+import (
+	"strings"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/steps"
+)
+
+type overlayKind int
+
+const (
+	helpOverlay     overlayKind = iota // more about the step or the screen
+	logsOverlay                        // a container's log
+	commandsOverlay                    // the commands so far
+	stopOverlay                        // asks: stop before the next action?
+	backOverlay                        // asks: stop and put the node back?
+	leaveOverlay                       // asks: leave the node as it is?
+)
+
+// overlay takes the place of the body for a while; the run goes on below it.
+type overlay struct {
+	kind   overlayKind
+	scroll scroller
+
+	component int // of components: whose log is shown
+	lines     []string
+	reading   bool
+	read      bool
+}
+
+// components are those whose logs can be shown.
+var components = []string{"etcd", "kube-apiserver"}
+
+type logsMsg struct {
+	component string
+	lines     []string
+}
+
+func newOverlay(k overlayKind) *overlay { return &overlay{kind: k} }
+
+func (m *model) openLogs() tea.Cmd {
+	m.over = newOverlay(logsOverlay)
+	if strings.Contains(m.stepper.current, components[1]) {
+		m.over.component = 1
+	}
+	return m.readLogs()
+}
+
+func (m *model) readLogs() tea.Cmd {
+	o := m.over
+	if o.reading {
+		return nil
+	}
+	o.reading = true
+	component := components[o.component]
+	return func() tea.Msg { return logsMsg{component, m.backend.Logs(m.ctx, component)} }
+}
+
+func (o *overlay) logs(msg logsMsg) {
+	if o.kind != logsOverlay {
+		return
+	}
+	o.reading = false
+	if msg.component != components[o.component] {
+		return
+	}
+	// Follow the end of the log unless the user has scrolled up.
+	atEnd := !o.read || o.scroll.top >= len(o.lines)-1
+	o.lines, o.read = cleanAll(msg.lines), true
+	if atEnd {
+		o.scroll.key("end", 0)
+	}
+}
+
+func (m *model) overlayKey(name string) tea.Cmd {
+	o := m.over
+	switch o.kind {
+	case stopOverlay, backOverlay:
+		switch name {
+		case "s", "y":
+			if (name == "s") != (o.kind == stopOverlay) {
+				return nil
+			}
+			m.goBack = o.kind == backOverlay
+			m.stepper.stopping = true
+			m.over = nil
+			return func() tea.Msg { m.engine.stop(); return nil }
+		case "g", "n", "esc":
+			m.over = nil
+		}
+		return nil
+	case leaveOverlay:
+		switch name {
+		case "y":
+			m.over = nil
+			return m.answer(steps.Leave)
+		case "n", "esc":
+			m.over = nil
+		}
+		return nil
+	}
+	switch name {
+	case "esc", "q", "enter":
+		m.over = nil
+		return nil
+	case "?", "c":
+		if (name == "?") == (o.kind == helpOverlay) {
+			m.over = nil
+			return nil
+		}
+	case "tab", "l":
+		if o.kind == logsOverlay {
+			o.component = (o.component + 1) % len(components)
+			o.lines, o.read, o.reading = nil, false, false
+			return m.readLogs()
+		}
+	}
+	o.scroll.key(name, m.bodyHeight()-2)
+	return nil
+}
+
+func (m *model) overlayView(w, h int) ([]string, string, []hint) {
+	o := m.over
+	page := func(title string, body []string, help ...hint) ([]string, string, []hint) {
+		seen, where := o.scroll.window(body, h-2)
+		return append([]string{" " + m.look.bold.Render(title), ""}, indent(1, seen)...), where, append(help, hint{"esc", "back"})
+	}
+	question := func(title string, text ...string) []string {
+		lines := []string{"", " " + m.look.symbol(symWarn) + " " + m.look.bold.Render(title), ""}
+		for _, t := range text {
+			lines = append(lines, hang("   ", t, w-3)...)
+			lines = append(lines, "")
+		}
+		return lines
+	}
+	switch o.kind {
+	case logsOverlay:
+		body := o.lines
+		switch {
+		case !o.read:
+			body = []string{"Reading …"}
+		case len(body) == 0:
+			body = []string{"There is no log of it on this node."}
+		}
+		return page("Log of "+components[o.component], narrow(body, w-2), hint{"tab", "other component"}, hint{"↑↓", "scroll"})
+	case commandsOverlay:
+		body := m.stepper.commandLog()
+		if len(body) == 0 {
+			body = []string{"No action has run yet."}
+		}
+		return page("What was done so far; the commands do the same by hand", narrow(body, w-2), hint{"↑↓", "scroll"})
+	case stopOverlay:
+		return question("Stop the run?",
+				"Now: "+m.stepper.brief(m.now()),
+				"s stops it before the next action; what is being done is finished first, a wait ends at once. The node stays in between until it is put back.",
+				"g lets it go on. It has not paused."), "",
+			[]hint{{"s", "stop before the next action"}, {"g", "go on"}}
+	case backOverlay:
+		return question("Put the node back as it was?",
+				"Now: "+m.stepper.brief(m.now()),
+				"The run stops before its next action, and everything it did is undone in reverse order. The run has not paused while you read this."), "",
+			[]hint{{"y", "stop and put back"}, {"n", "go on"}}
+	case leaveOverlay:
+		return question("Leave the node as it is?",
+				"The run ends here. Kubernetes' API may be away until the node is put back or somebody puts it right.",
+				"etcd-rewind undo "+m.stepper.run+" puts it back at any time."), "",
+			[]hint{{"y", "leave it"}, {"n", "back"}}
+	}
+	title, body := m.helpText(w - 3)
+	return page(title, body, hint{"↑↓", "scroll"})
+}
+
+// helpText explains the step that is looked at, or the screen.
+func (m *model) helpText(w int) (title string, body []string) {
+	var paragraphs []string
+	switch m.screen {
+	case runScreen:
+		s := m.stepper.looked()
+		if s == nil {
+			return "Help", nil
+		}
+		title = clean(s.Title)
+		paragraphs = []string{clean(s.Why)}
+		for _, p := range strings.Split(s.More, "\n") {
+			paragraphs = append(paragraphs, clean(p))
+		}
+		if f := m.stepper.failure; f != nil {
+			body = append(narrow(failureText(f, m.stepper.plan, w), w), "", title+":")
+			title = "What failed"
+		}
+	case nodeScreen:
+		title = "The node"
+		paragraphs = []string{
+			"A kubeadm control plane runs etcd and kube-apiserver as static pods: kubelet reads their manifests from a directory and runs what it finds there. Move a manifest out, and kubelet stops the pod; put one in, and kubelet starts it. That is how this restore stops and starts them, since the API is away meanwhile.",
+			"The restore needs etcd as a static pod on this node, as the only member. Several members, and an etcd that runs elsewhere, are recognised and refused.",
+		}
+	case chooseScreen:
+		title = "The snapshot"
+		paragraphs = []string{
+			"Each file is looked into in a process of its own, one after the other: revision, keys, and whether its SHA-256 still holds. `etcdctl snapshot save` puts that sum at the end of the file; a copied data file has none, so damage in it can't be seen.",
+			"The age is that of the newest write in the snapshot, where there is one with a time, and the file's otherwise.",
+			"Everything written to the cluster after the snapshot will be gone from it. The old data directory is kept.",
+		}
+	case checkScreen:
+		title = "The checks"
+		paragraphs = []string{
+			"An error blocks the restore. A warning is accepted with space once you have read it. Some errors can be overridden by somebody who knows better: space, then the name of the check.",
+			"r runs all checks again, for example after you have moved a file away. What was accepted stays accepted as long as the check says the same.",
+		}
+	case planScreen:
+		title = "The plan"
+		paragraphs = []string{
+			"This is everything that will be done, in this order, with the shell commands that do the same by hand. Nothing else is done.",
+			"d: the restored data goes into a new directory beside the old one, on the same disk.",
+			"n: the restored cluster begins at a revision beyond any that a client has seen, and what lies before is marked as compacted. So watches list anew instead of trusting stale caches.",
+			"s: the API server keeps no state. At once takes 0.2 s; gracefully, kubelet waits for clients, up to 30 s.",
+			"c: kube-controller-manager and kube-scheduler hold what they have seen in memory; restarted, they see what etcd holds now.",
+		}
+	case summaryScreen:
+		title = "Afterwards"
+		paragraphs = []string{
+			"The old data directory and the manifests as they were are kept; delete them when you are sure. Until then undo puts the node back, by renames.",
+			"Pods that were started after the snapshot may still run without being known to the API; kubelets end them as they list anew.",
+		}
+	}
+	for _, p := range paragraphs {
+		if p == "" {
+			continue
+		}
+		body = append(body, wrap(p, w)...)
+		body = append(body, "")
+	}
+	return title, body
+}

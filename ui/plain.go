@@ -1,0 +1,292 @@
+package ui
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"etcd-rewind/steps"
+)
+
+// PlainOptions shape the lines of NewPlain.
+type PlainOptions struct {
+	Commands bool // also print the shell commands of each action
+}
+
+// stillEvery is how often a long wait is mentioned.
+const stillEvery = 5 * time.Second
+
+// plainWidth is what text is wrapped at where no terminal says otherwise.
+const plainWidth = 100
+
+// NewPlain returns a printer of events as lines of text: a line when a step
+// starts, one for each action when it ends, and every five seconds what a long
+// wait sees. It prints the summary at the end. Errors of w are ignored: the
+// run matters more than its words.
+func NewPlain(w io.Writer, o PlainOptions) func(steps.Event) {
+	p := &plain{w: w, o: o, look: newLook(os.Getenv), titles: map[string]string{}, begun: map[string]time.Time{}, told: map[string]time.Time{}, work: map[string]string{}}
+	return p.event
+}
+
+type plain struct {
+	mu   sync.Mutex
+	w    io.Writer
+	o    PlainOptions
+	look look
+
+	plan  *steps.Plan
+	start time.Time
+
+	// By action: what it is, when it started, when it was last mentioned, and
+	// in which phase of its work.
+	titles      map[string]string
+	begun, told map[string]time.Time
+	work        map[string]string
+}
+
+// event prints what is worth a line.
+func (p *plain) event(ev steps.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.start.IsZero() {
+		p.start = ev.Time
+	}
+	switch ev.Type {
+	case steps.TypePlan:
+		if ev.Plan != nil {
+			if p.plan != nil {
+				p.line("")
+			}
+			p.plan = ev.Plan
+			p.line(clean(ev.Plan.Title) + "   run " + clean(ev.Plan.Run))
+			p.line("")
+		}
+	case steps.TypeStep:
+		p.step(ev)
+	case steps.TypeAction:
+		p.action(ev)
+	case steps.TypeAsk:
+		if ev.Failure != nil {
+			p.line("")
+			p.lines(failureText(ev.Failure, p.plan, plainWidth))
+		}
+	case steps.TypeAnswer:
+		p.at(ev, "  → "+choiceOf(steps.Choice(ev.Message)).label)
+		p.line("")
+	case steps.TypeResult:
+		if ev.Result != nil {
+			p.line("")
+			p.lines(summaryText(ev.Result, p.plan, plainWidth))
+		}
+	}
+}
+
+func (p *plain) step(ev steps.Event) {
+	title := ev.Step
+	if p.plan != nil {
+		for _, s := range p.plan.Steps {
+			if s.ID == ev.Step {
+				title = clean(s.Title)
+			}
+		}
+	}
+	switch ev.State {
+	case steps.Started:
+		if ev.Away != nil {
+			title += "   API away " + seconds(*ev.Away)
+		}
+		p.at(ev, symNow+" "+title)
+	case steps.Failed, steps.Stopped:
+		p.at(ev, stateSymbol(ev.State)+" "+title+": "+string(ev.State))
+	}
+}
+
+func (p *plain) action(ev steps.Event) {
+	title := p.titles[ev.Action]
+	switch ev.State {
+	case steps.Started:
+		p.titles[ev.Action] = clean(ev.Message)
+		p.begun[ev.Action], p.told[ev.Action] = ev.Time, ev.Time
+		if p.o.Commands {
+			for _, l := range commandLines(ev.Commands) {
+				p.at(ev, "    "+l)
+			}
+		}
+	case steps.Waiting:
+		p.waiting(ev, title)
+	case steps.Stopped:
+		p.at(ev, "  "+symWarn+" "+strings.TrimSpace(title+" (stopped)"))
+	default:
+		took := ""
+		if from, ok := p.begun[ev.Action]; ok {
+			took = "  " + seconds(ev.Time.Sub(from).Seconds())
+		}
+		switch ev.State {
+		case steps.Already:
+			took = "  was so already"
+		case steps.Failed:
+			took += "  " + clean(ev.Message)
+		}
+		p.at(ev, "  "+stateSymbol(ev.State)+" "+title+took)
+	}
+}
+
+func (p *plain) waiting(ev steps.Event, title string) {
+	if ev.Message != "" {
+		p.at(ev, "    "+clean(ev.Message))
+		return
+	}
+	phase := ""
+	if ev.Progress != nil {
+		phase = ev.Progress.Phase
+	}
+	due := ev.Time.Sub(p.told[ev.Action]) >= stillEvery
+	if !due && (phase == "" || phase == p.work[ev.Action]) {
+		return
+	}
+	p.told[ev.Action], p.work[ev.Action] = ev.Time, phase
+	switch {
+	case ev.Progress != nil:
+		p.at(ev, "    "+progressText(ev.Progress))
+	default:
+		p.at(ev, "  … "+title+", still waiting: "+waited(ev.Waited, ev.Limit))
+		p.lines(indent(14, sightings(ev.Seen, plainWidth-14, func(s string) string { return s })))
+	}
+}
+
+// at prints a line with the time since the start of the run.
+func (p *plain) at(ev steps.Event, text string) {
+	p.line(right(seconds(ev.Time.Sub(p.start).Seconds()), 8) + "  " + text)
+}
+
+func (p *plain) line(s string) { _, _ = fmt.Fprintln(p.w, p.look.finish(strings.TrimRight(s, " "))) }
+
+func (p *plain) lines(list []string) {
+	for _, l := range list {
+		p.line(l)
+	}
+}
+
+func printLines(w io.Writer, lines []string) error {
+	l := newLook(os.Getenv)
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(w, l.finish(strings.TrimRight(line, " "))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PrintPlan prints all that a plan would do, for a dry run: every action with
+// its shell commands, and the changes of the manifests.
+func PrintPlan(w io.Writer, p *steps.Plan) error {
+	lines := append([]string{clean(p.Title) + "   run " + clean(p.Run), ""}, planText(p, plainWidth)...)
+	return printLines(w, lines)
+}
+
+// PrintVerdicts prints what the checks say, errors and warnings first.
+func PrintVerdicts(w io.Writer, verdicts []steps.Verdict) error {
+	c := newChecklist(nil)
+	titles := 0
+	for _, v := range verdicts {
+		titles = max(titles, width(clean(v.Title)))
+		if v.Accepted {
+			c.given = append(c.given, v.Check)
+		}
+	}
+	c.adopt(verdicts)
+	lines := make([]string, 0, 2*len(verdicts)+2)
+	for _, v := range c.verdicts {
+		lines = append(lines, hang(levelSymbol(v)+" "+fit(clean(v.Title), titles)+"  ", clean(v.Cause), plainWidth)...)
+		if v.Level != steps.Pass {
+			if v.Hint != "" {
+				lines = append(lines, hang("    → ", clean(v.Hint), plainWidth)...)
+			}
+			switch {
+			case v.Accepted:
+				lines = append(lines, "    accepted")
+			case v.Acceptable():
+				lines = append(lines, "    --accept "+v.Check+" accepts it")
+			}
+		}
+	}
+	lines = append(lines, "", tally(verdicts))
+	if s := standing(verdicts); s != "" {
+		lines = append(lines, s)
+	}
+	return printLines(w, lines)
+}
+
+// PrintFailure prints an error with its cause and what to do about it.
+func PrintFailure(w io.Writer, err error) error {
+	cause, advice := explain(err)
+	lines := hang(symBad+" ", cause, plainWidth)
+	if advice != "" {
+		lines = append(lines, hang("  → ", advice, plainWidth)...)
+	}
+	return printLines(w, lines)
+}
+
+// PrintRuns prints a table of this node's runs.
+func PrintRuns(w io.Writer, runs []steps.RunInfo) error {
+	if len(runs) == 0 {
+		return printLines(w, []string{"No run has been made on this node."})
+	}
+	wide := len("run")
+	for _, r := range runs {
+		wide = max(wide, width(clean(r.Run)))
+	}
+	lines := []string{fit("run", wide+2) + fit("state", 12) + fit("API away", 12) + "snapshot"}
+	for _, r := range runs {
+		away := ""
+		if r.Outage > 0 {
+			away = seconds(r.Outage)
+		}
+		about := r.Snapshot
+		if r.Err != "" {
+			about = r.Err
+		}
+		lines = append(lines, fit(clean(r.Run), wide+2)+fit(string(r.State), 12)+fit(away, 12)+clean(about))
+	}
+	return printLines(w, lines)
+}
+
+// Confirm asks for the node's name on in; it says no at the end of the input.
+func Confirm(in *bufio.Reader, w io.Writer, p *steps.Plan) bool {
+	_, _ = fmt.Fprintf(w, "Type the node's name, %s, to start: ", clean(p.Node))
+	line, _ := in.ReadString('\n')
+	return strings.TrimSpace(line) == p.Node
+}
+
+// NewPlainAsker asks on in what to do about a failure that NewPlain has
+// printed. At the end of the input it answers as Unattended does.
+func NewPlainAsker(in *bufio.Reader, w io.Writer) steps.Asker {
+	l := newLook(os.Getenv)
+	return func(f steps.Failure) steps.Choice {
+		for {
+			_, _ = fmt.Fprintln(w)
+			for i, c := range f.Choices {
+				tail := ""
+				if i == 0 {
+					tail = "   (recommended)"
+				}
+				_, _ = fmt.Fprintln(w, l.finish("  "+choiceOf(c).key+"  "+choiceOf(c).label+tail))
+			}
+			_, _ = fmt.Fprint(w, "Your choice: ")
+			line, err := in.ReadString('\n')
+			for _, c := range f.Choices {
+				if choiceOf(c).key == strings.TrimSpace(line) {
+					return c
+				}
+			}
+			if err != nil {
+				_, _ = fmt.Fprintln(w)
+				return Unattended(f)
+			}
+		}
+	}
+}

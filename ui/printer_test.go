@@ -1,0 +1,196 @@
+package ui
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"etcd-rewind/steps"
+)
+
+func utf8Locale(t *testing.T) {
+	t.Setenv("LC_ALL", "C.UTF-8")
+	t.Setenv("TERM", "xterm")
+}
+
+func TestPlainRun(t *testing.T) {
+	utf8Locale(t)
+	for _, tc := range []struct {
+		name, failAt string
+		o            PlainOptions
+	}{
+		{name: "plain"}, {name: "plain-commands", o: PlainOptions{Commands: true}}, {name: "plain-put-back", failAt: "start-etcd.4"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFake()
+			f.failAt = tc.failAt
+			var b strings.Builder
+			show := NewPlain(&b, tc.o)
+			for _, ev := range record(f, restorePlan(), Unattended) {
+				show(ev)
+			}
+			golden(t, tc.name, b.String())
+		})
+	}
+}
+
+func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
+	utf8Locale(t)
+	var b strings.Builder
+	show := NewPlain(&b, PlainOptions{})
+	ev := steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.2", State: steps.Started, Time: noon, Message: "See kubelet finish with etcd", Limit: 60}
+	show(ev)
+	for ms := 100; ms <= 12_000; ms += 100 {
+		ev.State, ev.Time = steps.Waiting, noon.Add(time.Duration(ms)*time.Millisecond)
+		ev.Waited, ev.Message = float64(ms)/1000, ""
+		ev.Seen = []steps.Sighting{{What: "etcd", Is: "gone", OK: true}, {What: "left over", Is: "cgroup still there"}}
+		if ms == 7000 {
+			ev.Message = "a fresh annotation makes it try at once"
+		}
+		show(ev)
+	}
+	golden(t, "plain-long-wait", b.String())
+}
+
+func TestPlainWithoutUnicode(t *testing.T) {
+	t.Setenv("LC_ALL", "C")
+	var b strings.Builder
+	show := NewPlain(&b, PlainOptions{})
+	f := newFake()
+	f.failAt = "start-etcd.4"
+	for _, ev := range record(f, restorePlan(), Unattended) {
+		show(ev)
+	}
+	for _, r := range b.String() {
+		if r > 0x7e || r < 0x20 && r != '\n' {
+			t.Fatalf("%q in:\n%s", r, b.String())
+		}
+	}
+}
+
+// brokenPipe is a reader that went away.
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+func TestARunGoesOnWhenNobodyReadsIt(*testing.T) {
+	plain, lines := NewPlain(brokenPipe{}, PlainOptions{}), NewJSON(brokenPipe{})
+	for _, ev := range record(newFake(), restorePlan(), Unattended) {
+		plain(ev)
+		lines(ev)
+	}
+}
+
+func TestJSONIsOneObjectALineAndEndsWithTheResult(t *testing.T) {
+	var b strings.Builder
+	show := NewJSON(&b)
+	f := newFake()
+	f.failAt = "start-etcd.4"
+	for _, ev := range record(f, restorePlan(), Unattended) {
+		show(ev)
+	}
+	var last map[string]any
+	for line := range strings.Lines(b.String()) {
+		last = nil
+		if err := json.Unmarshal([]byte(line), &last); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		for _, key := range []string{"type", "time", "run"} {
+			if last[key] == nil {
+				t.Fatalf("no %s in %s", key, line)
+			}
+		}
+	}
+	fail, _ := last["error"].(map[string]any)
+	if last["type"] != "result" || last["ok"] != false || last["put_back"] != true || last["outage_seconds"] == 0.0 || fail["cause"] == nil || fail["hint"] == nil {
+		t.Errorf("the last line is %v", last)
+	}
+}
+
+func TestJSONVerdicts(t *testing.T) {
+	var b strings.Builder
+	if err := JSONVerdicts(&b, someVerdicts(), noon); err != nil {
+		t.Fatal(err)
+	}
+	if err := JSONVerdicts(&b, goodVerdicts(), noon); err != nil {
+		t.Fatal(err)
+	}
+	if err := JSONFailure(&b, &steps.Failure{Cause: "no kubelet here", Hint: "name its file"}, noon); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "json-verdicts", b.String())
+}
+
+func TestPrints(t *testing.T) {
+	utf8Locale(t)
+	accepted := someVerdicts()
+	steps.Accept(accepted, []string{"hash", "room"})
+	for name, print := range map[string]func(b *strings.Builder) error{
+		"print-plan":              func(b *strings.Builder) error { return PrintPlan(b, restorePlan()) },
+		"print-verdicts":          func(b *strings.Builder) error { return PrintVerdicts(b, someVerdicts()) },
+		"print-verdicts-accepted": func(b *strings.Builder) error { return PrintVerdicts(b, accepted) },
+		"print-failure":           func(b *strings.Builder) error { return PrintFailure(b, someFailure()) },
+		"print-no-runs":           func(b *strings.Builder) error { return PrintRuns(b, nil) },
+		"print-runs": func(b *strings.Builder) error {
+			return PrintRuns(b, []steps.RunInfo{
+				{Run: "20261120-120000-2", State: steps.RunUnfinished, Snapshot: "/var/backups/before.db"},
+				{Run: "20261120-120000", State: steps.RunRestored, Snapshot: "/var/backups/before.db", Outage: 5.87},
+				{Run: "20261119-080000", State: steps.RunUnreadable, Err: "journal: unexpected end"},
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b strings.Builder
+			if err := print(&b); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name, b.String())
+		})
+	}
+}
+
+func TestPrintedCommandsAreWhole(t *testing.T) {
+	utf8Locale(t)
+	var b strings.Builder
+	if err := PrintPlan(&b, restorePlan()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range restorePlan().Commands() {
+		if !strings.Contains(b.String(), "$ "+c+"\n") {
+			t.Errorf("the dry run doesn't show in one line:\n%s", c)
+		}
+	}
+}
+
+func TestPlainQuestions(t *testing.T) {
+	utf8Locale(t)
+	for name, tc := range map[string]struct {
+		input string
+		want  steps.Choice
+	}{
+		"a key":                          {"w\n", steps.WaitOn},
+		"other input is asked again":     {"\nyes\nU\nr\n", steps.Retry},
+		"a choice that isn't offered":    {"k\nx\n", steps.Leave},
+		"the end of the input":           {"", steps.PutBack},
+		"the end after a wrong answer":   {"what\n", steps.PutBack},
+		"an answer without a line's end": {"w", steps.WaitOn},
+	} {
+		var b strings.Builder
+		ask := NewPlainAsker(bufio.NewReader(strings.NewReader(tc.input)), &b)
+		if got := ask(*someFailure()); got != tc.want {
+			t.Errorf("%s: %s, want %s\n%s", name, got, tc.want, b.String())
+		}
+	}
+	for input, want := range map[string]bool{"cp1\n": true, " cp1 \n": true, "cp1": true, "": false, "\n": false, "y\n": false, "cp2\ncp1\n": false} {
+		var b strings.Builder
+		if got := Confirm(bufio.NewReader(strings.NewReader(input)), &b, restorePlan()); got != want {
+			t.Errorf("%q confirms: %v", input, got)
+		}
+	}
+	if got := Unattended(steps.Failure{Choices: []steps.Choice{steps.Retry, steps.Leave}}); got != steps.Leave {
+		t.Errorf("without undo, nobody there answers %s", got)
+	}
+}

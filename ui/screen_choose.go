@@ -1,0 +1,568 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+// lookedAtUnasked is how many of the newest snapshots are looked into without
+// being highlighted: it reads whole files next to a live etcd.
+const lookedAtUnasked = 20
+
+// picker is the list of snapshots.
+type picker struct {
+	loading bool // candidates are being searched for
+	entries []entry
+	cur     int
+	scroll  scroller
+
+	cancel  context.CancelFunc // of the inspection under way
+	path    string             // what it looks at
+	forward bool               // go on as soon as the highlighted one is known to be good
+
+	typing  *field
+	matches []string // what tab found
+}
+
+type entry struct {
+	path   string
+	size   int64
+	mod    time.Time
+	info   *snapshot.Info
+	bad    error // why it can't be chosen
+	typed  bool
+	done   int64
+	total  int64
+	inWork bool
+}
+
+func (e entry) seen() bool { return e.info != nil || e.bad != nil }
+
+type (
+	candidatesMsg   []snapshot.Candidate
+	lookProgressMsg struct {
+		path        string
+		done, total int64
+	}
+	lookedMsg struct {
+		path string
+		info *snapshot.Info
+		err  error
+	}
+	completedMsg struct {
+		typed, longest string
+		matches        []string
+	}
+)
+
+func newPicker(preselected string) picker {
+	p := picker{loading: true}
+	if preselected != "" {
+		if abs, err := filepath.Abs(preselected); err == nil {
+			preselected = abs
+		}
+		p.entries = []entry{{path: preselected, typed: true}}
+	}
+	return p
+}
+
+func (p *picker) busy() bool { return p.loading || p.cancel != nil }
+
+// found adds what the search brought; what was typed stays on top, what was
+// highlighted stays highlighted.
+func (p *picker) found(list []snapshot.Candidate) {
+	p.loading = false
+	for _, c := range list {
+		e := entry{path: c.Path, size: c.Size, mod: c.ModTime}
+		if c.Err != nil {
+			e.bad = c.Err
+		}
+		if i := p.index(c.Path); i >= 0 {
+			if !p.entries[i].seen() && !p.entries[i].inWork {
+				p.entries[i] = entry{path: e.path, size: e.size, mod: e.mod, bad: e.bad, typed: true}
+			}
+			continue
+		}
+		p.entries = append(p.entries, e)
+	}
+}
+
+func (p *picker) index(path string) int {
+	return slices.IndexFunc(p.entries, func(e entry) bool { return e.path == path })
+}
+
+func (p *picker) current() *entry {
+	if p.cur < 0 || p.cur >= len(p.entries) {
+		return nil
+	}
+	return &p.entries[p.cur]
+}
+
+func (p *picker) progress(msg lookProgressMsg) {
+	if i := p.index(msg.path); i >= 0 {
+		p.entries[i].done, p.entries[i].total = msg.done, msg.total
+	}
+}
+
+// next is the path to look into next, "" when there is none: the highlighted
+// one first, then the newest.
+func (p *picker) next() string {
+	if e := p.current(); e != nil && !e.seen() {
+		return e.path
+	}
+	for i, e := range p.entries {
+		if i >= lookedAtUnasked {
+			break
+		}
+		if !e.seen() {
+			return e.path
+		}
+	}
+	return ""
+}
+
+// pause breaks the inspection off; it begins anew when the screen comes back.
+func (p *picker) pause() {
+	if p.cancel != nil {
+		p.cancel()
+	}
+	p.forward = false
+}
+
+func (m *model) findSnapshots() tea.Cmd {
+	m.picker.loading = true
+	facts := m.facts
+	return func() tea.Msg { return candidatesMsg(m.backend.Candidates(m.ctx, facts)) }
+}
+
+// lookInside starts the next inspection, one at a time.
+func (m *model) lookInside() tea.Cmd {
+	p := &m.picker
+	path := p.next()
+	if p.cancel != nil || path == "" || (m.screen != nodeScreen && m.screen != chooseScreen) {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(m.ctx)
+	p.cancel, p.path = cancel, path
+	p.entries[p.index(path)].inWork = true
+	return func() tea.Msg {
+		info, err := m.backend.Inspect(ctx, path, func(done, total int64) {
+			m.box.put(lookProgressMsg{path, done, total})
+		})
+		if ctx.Err() != nil {
+			err = ctx.Err() // broken off: that says nothing about the file
+		}
+		return lookedMsg{path, info, err}
+	}
+}
+
+func (m *model) looked(msg lookedMsg) tea.Cmd {
+	p := &m.picker
+	if p.cancel != nil && msg.path == p.path {
+		p.cancel()
+		p.cancel = nil
+	}
+	i := p.index(msg.path)
+	if i < 0 {
+		return nil
+	}
+	e := &p.entries[i]
+	e.inWork, e.done, e.total = false, 0, 0
+	switch {
+	case errors.Is(msg.err, context.Canceled):
+	case msg.err != nil:
+		e.bad = msg.err
+	default:
+		e.info, e.size, e.mod = msg.info, msg.info.Size, msg.info.ModTime
+	}
+	if p.forward && i == p.cur {
+		p.forward = false
+		return tea.Batch(m.choose(), m.lookInside())
+	}
+	return m.lookInside()
+}
+
+// choose takes the highlighted snapshot and goes on to the checks.
+func (m *model) choose() tea.Cmd {
+	p := &m.picker
+	e := p.current()
+	switch {
+	case e == nil:
+		m.note = "There is no snapshot to choose. Type its path with p."
+	case e.bad != nil:
+		cause, _ := explain(e.bad)
+		m.note = filepath.Base(clean(e.path)) + " can't be restored: " + cause
+	case e.info == nil:
+		p.forward = true
+		m.note = "Looking inside first; this goes on by itself."
+	default:
+		p.pause()
+		m.info = e.info
+		m.screen = checkScreen
+		return m.check()
+	}
+	return nil
+}
+
+func (m *model) chooseKey(k tea.KeyMsg) tea.Cmd {
+	p := &m.picker
+	if p.typing != nil {
+		return m.typePath(k)
+	}
+	moved := p.cur
+	switch k.String() {
+	case "up", "k":
+		p.cur--
+	case "down", "j":
+		p.cur++
+	case "home", "g":
+		p.cur = 0
+	case "end", "G":
+		p.cur = len(p.entries) - 1
+	case "pgup":
+		p.cur -= 5
+	case "pgdown":
+		p.cur += 5
+	case "/", "p":
+		value := ""
+		if k.String() == "/" {
+			value = "/"
+		}
+		p.typing, p.matches = newField(m.look, value), nil
+		return nil
+	case "r":
+		m.picker.pause()
+		m.picker.entries = slices.DeleteFunc(m.picker.entries, func(e entry) bool { return !e.typed })
+		for i, e := range m.picker.entries {
+			m.picker.entries[i] = entry{path: e.path, typed: true}
+		}
+		p.cur = 0
+		return m.findSnapshots()
+	case "enter", "right":
+		return m.choose()
+	case "esc", "left":
+		m.screen = nodeScreen
+		p.forward = false
+		return nil
+	case "?":
+		m.over = newOverlay(helpOverlay)
+	case "q":
+		return m.quit()
+	}
+	p.cur = max(0, min(p.cur, len(p.entries)-1))
+	if p.cur != moved {
+		p.forward = false
+		return m.lookInside()
+	}
+	return nil
+}
+
+func (m *model) typePath(k tea.KeyMsg) tea.Cmd {
+	p := &m.picker
+	switch k.String() {
+	case "esc":
+		p.typing, p.matches = nil, nil
+		return nil
+	case "tab":
+		typed := p.typing.value()
+		return func() tea.Msg { return complete(typed) }
+	case "enter":
+		path := strings.TrimSpace(p.typing.value())
+		p.typing, p.matches = nil, nil
+		if path == "" {
+			return nil
+		}
+		path = absolute(path)
+		if i := p.index(path); i >= 0 {
+			// Typing a path again means looking again.
+			p.entries[i] = entry{path: path, typed: true}
+			p.cur = i
+		} else {
+			p.entries = slices.Insert(p.entries, 0, entry{path: path, typed: true})
+			p.cur = 0
+		}
+		return m.lookInside()
+	}
+	p.matches = nil
+	p.typing.key(k)
+	return nil
+}
+
+func (p *picker) complete(msg completedMsg) {
+	if p.typing == nil || p.typing.value() != msg.typed {
+		return
+	}
+	p.typing.set(msg.longest)
+	p.matches = msg.matches
+}
+
+func absolute(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			path = filepath.Join(home, rest)
+		}
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+// complete finds what a typed path may go on with: the longest common start,
+// and the names when there is more than one.
+func complete(typed string) completedMsg {
+	msg := completedMsg{typed: typed, longest: typed}
+	dir, start := filepath.Split(typed)
+	look := dir
+	if look == "" {
+		look = "."
+	}
+	items, err := os.ReadDir(absolute(look))
+	if err != nil {
+		return msg
+	}
+	for _, it := range items {
+		name := it.Name()
+		if !strings.HasPrefix(name, start) || (start == "" && strings.HasPrefix(name, ".")) {
+			continue
+		}
+		if st, err := os.Stat(filepath.Join(absolute(look), name)); err == nil && st.IsDir() {
+			name += "/"
+		}
+		msg.matches = append(msg.matches, name)
+	}
+	if len(msg.matches) == 0 {
+		return msg
+	}
+	common := msg.matches[0]
+	for _, n := range msg.matches[1:] {
+		for !strings.HasPrefix(n, common) {
+			common = common[:len(common)-1]
+		}
+	}
+	msg.longest = dir + strings.ToValidUTF8(common, "")
+	if len(msg.matches) == 1 {
+		msg.matches = nil
+	}
+	return msg
+}
+
+// taken is when a snapshot's content is from: its newest write, where that
+// could be read, else the file's time.
+func taken(i *snapshot.Info) time.Time {
+	if !i.LastWrite.IsZero() {
+		return i.LastWrite
+	}
+	return i.ModTime
+}
+
+func (p *picker) view(l look, now time.Time, w, h int) ([]string, string, []hint) {
+	if p.typing != nil {
+		return p.typingView(w, h)
+	}
+	help := []hint{{"enter", "choose"}, {"p", "type a path"}, {"r", "search again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	lines := []string{" " + l.bold.Render("Which snapshot is the cluster to go back to?"), ""}
+	if len(p.entries) == 0 {
+		if p.loading {
+			return append(lines, "   Searching the usual places …"), "", help[1:]
+		}
+		lines = append(lines, "   No snapshot was found in the usual places or the working directory.", "")
+		lines = append(lines, hang("   ", "Type its path with p. A snapshot is what `etcdctl snapshot save` writes; a copied member/snap/db works too, with a warning.", w-2)...)
+		return lines, "", help[1:]
+	}
+
+	details := p.details(l, now, w-4)
+	room := h - 5 // title, blank, column heads, blank, and the rule above the details
+	tall := max(3, min(len(details), room*3/5))
+	rows := min(len(p.entries), room-tall)
+	details = details[:min(len(details), h-4-rows)]
+	p.scroll.show(p.cur, p.cur, rows)
+
+	c := columnsFor(w)
+	lines = append(lines, l.faint.Render(c.row(" ", "file", "age", "size", "revision", "keys", "version", "hash")))
+	all := make([]string, 0, len(p.entries))
+	for i, e := range p.entries {
+		row := p.row(e, c, now)
+		if i == p.cur {
+			row = l.reverse.Render(fit(symNow+row[1:], w))
+		}
+		all = append(all, row)
+	}
+	seen, where := p.scroll.window(all, rows)
+	lines = append(lines, seen...)
+	lines = append(lines, "")
+	lines = append(lines, indent(3, details)...)
+	return lines, where, help
+}
+
+type columns struct{ name, version, keys int }
+
+func columnsFor(w int) columns {
+	c := columns{version: 8, keys: 8}
+	if w < 70 {
+		c.version, c.keys = 0, 0
+	}
+	c.name = w - 4 - 9 - 9 - 12 - c.keys - c.version - 8
+	return c
+}
+
+func (c columns) row(sym, name, age, size, revision, keys, version, hash string) string {
+	s := " " + sym + " " + fit(name, c.name) + right(age, 9) + right(size, 9) + right(revision, 12)
+	if c.keys > 0 {
+		s += right(keys, c.keys)
+	}
+	if c.version > 0 {
+		s += right(version, c.version)
+	}
+	return s + "  " + hash
+}
+
+func (p *picker) row(e entry, c columns, now time.Time) string {
+	name := shortPath(clean(e.path), c.name-1)
+	sz := ""
+	if e.size > 0 {
+		sz = size(e.size)
+	}
+	switch {
+	case e.bad != nil:
+		a := ""
+		if !e.mod.IsZero() {
+			a = age(e.mod, now)
+		}
+		cause, _ := explain(e.bad)
+		return " " + symBad + " " + fit(name, c.name) + right(a, 9) + right(sz, 9) + "  " + cause
+	case e.info != nil:
+		i := e.info
+		sym, hash := symDone, "ok"
+		if i.Hash != snapshot.HashOK {
+			sym, hash = symWarn, "none"
+		}
+		return c.row(sym, name, age(taken(i), now), sz, number(i.Revision), number(int64(i.Keys)), versionOf(i), hash)
+	default:
+		state := ""
+		if e.inWork {
+			state = "looking inside"
+			if e.total > 0 {
+				state = fmt.Sprintf("looking inside, %d %%", percent(e.done, e.total))
+			}
+		}
+		a := ""
+		if !e.mod.IsZero() {
+			a = age(e.mod, now)
+		}
+		return " " + symLater + " " + fit(name, c.name) + right(a, 9) + right(sz, 9) + "  " + state
+	}
+}
+
+func versionOf(i *snapshot.Info) string {
+	if i.StorageVersion == "" {
+		return "< 3.6"
+	}
+	return clean(i.StorageVersion)
+}
+
+// details is what is known about the highlighted snapshot.
+func (p *picker) details(l look, now time.Time, w int) []string {
+	e := p.current()
+	path := cutLeft(clean(e.path), w)
+	if e.bad != nil {
+		cause, advice := explain(e.bad)
+		return append([]string{l.bold.Render(path)}, facts(advise(cause, advice), w)...)
+	}
+	if e.info == nil {
+		if !e.inWork {
+			return []string{l.bold.Render(path), "not looked into yet"}
+		}
+		lines := []string{l.bold.Render(path), "looking inside"}
+		if e.total > 0 {
+			lines = append(lines, size(e.done)+" of "+size(e.total), bar(e.done, e.total, min(w, 40)))
+		}
+		return lines
+	}
+	i := e.info
+	when := "file of " + i.ModTime.Local().Format("2006-01-02 15:04:05")
+	if !i.LastWrite.IsZero() {
+		when = i.LastWrite.Local().Format("2006-01-02 15:04:05") + " (newest write in it)"
+	}
+	list := []steps.Fact{{Name: "Taken", Value: when}}
+	if i.Hash == snapshot.HashOK {
+		list = append(list, steps.Fact{Name: "SHA-256", Value: "holds, " + i.SHA256[:min(16, len(i.SHA256))] + "…"})
+	} else {
+		list = append(list, steps.Fact{Name: "SHA-256", Value: "none: looks like a copied data file, so damage can't be ruled out"})
+	}
+	members := make([]string, 0, len(i.Members))
+	for _, mb := range i.Members {
+		members = append(members, mb.Name)
+	}
+	list = append(list, steps.Fact{Name: "Nodes", Value: names(i.Nodes)}, steps.Fact{Name: "Namespaces", Value: names(i.Namespaces)})
+	if len(members) > 0 {
+		list = append(list, steps.Fact{Name: "Members", Value: strings.Join(members, ", ")})
+	}
+	if len(i.Alarms) > 0 {
+		list = append(list, steps.Fact{Name: "Alarms", Value: strings.Join(i.Alarms, ", ")})
+	}
+	if len(i.EncryptedPrefixes) > 0 {
+		list = append(list, steps.Fact{Name: "Encrypted", Value: "at rest with " + strings.Join(i.EncryptedPrefixes, ", ")})
+	}
+	return append([]string{l.bold.Render(path)}, facts(list, w)...)
+}
+
+func names(objects []snapshot.Object) string {
+	if len(objects) == 0 {
+		return "none"
+	}
+	list := make([]string, 0, 8)
+	for i, o := range objects {
+		if i == 8 && len(objects) > 9 {
+			list = append(list, fmt.Sprintf("and %d more", len(objects)-i))
+			break
+		}
+		list = append(list, o.Name)
+	}
+	return strings.Join(list, ", ")
+}
+
+func (p *picker) typingView(w, h int) ([]string, string, []hint) {
+	lines := []string{" Path of the snapshot:", "", " " + p.typing.view(w-2), ""}
+	var names []string
+	for _, n := range p.matches {
+		names = append(names, clean(n))
+	}
+	lines = append(lines, indent(3, inColumns(names, w-6, h-len(lines)))...)
+	return lines, "", []hint{{"enter", "look inside"}, {"tab", "complete"}, {"esc", "back"}}
+}
+
+// inColumns lays names out in as many columns as fit, at most h lines.
+func inColumns(names []string, w, h int) []string {
+	wide := 0
+	for _, n := range names {
+		wide = max(wide, width(n)+2)
+	}
+	if wide == 0 || h <= 0 {
+		return nil
+	}
+	across := max(1, w/wide)
+	var out []string
+	for i := 0; i < len(names); i += across {
+		if len(out) == h-1 && i+across < len(names) {
+			return append(out, fmt.Sprintf("and %d more", len(names)-i))
+		}
+		row := ""
+		for _, n := range names[i:min(i+across, len(names))] {
+			row += fit(n, wide)
+		}
+		out = append(out, cut(strings.TrimRight(row, " "), w))
+	}
+	return out
+}

@@ -1,0 +1,154 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/steps"
+)
+
+func (m *model) spin() string {
+	return string(spinner[int(m.now().UnixMilli()/100)%len(spinner)])
+}
+
+func (m *model) discoveringView(w int) ([]string, string, []hint) {
+	lines := []string{
+		"",
+		" " + m.spin() + " " + m.look.bold.Render("Reading this node"),
+		"",
+	}
+	for _, l := range []string{
+		"kubelet's configuration and its manifest directory",
+		"the manifests in it, as kubelet reads them",
+		"the containers, over CRI",
+		"etcd: version, revision, members",
+		"kube-apiserver: is it ready",
+	} {
+		lines = append(lines, hang("   "+symLater+" ", l, w-1)...)
+	}
+	lines = append(lines, "")
+	lines = append(lines, hang("   ", "This only reads. Nothing on the node is changed before you have seen the plan and typed the node's name.", w-1)...)
+	return lines, "", []hint{{"q", "quit"}}
+}
+
+func (m *model) nodeView(w int) ([]string, string, []hint) {
+	lines := []string{""}
+	help := []hint{{"r", "read again"}, {"?", "help"}, {"q", "quit"}}
+	switch {
+	case m.refusal != nil:
+		cause, advice := explain(m.refusal)
+		lines = append(lines, " "+m.look.symbol(symBad)+" "+m.look.bold.Render("This node can't be restored"), "")
+		lines = append(lines, indent(3, facts(advise(cause, advice), w-4))...)
+		lines = append(lines, "")
+	case len(m.early) > 0:
+		lines = append(lines, " "+m.look.symbol(symBad)+" "+m.look.bold.Render("This node can't be restored as it is"), "")
+		for i, v := range m.early {
+			if i == 3 && len(m.early) > 4 {
+				lines = append(lines, fmt.Sprintf("   and %d more; etcd-rewind check lists all of them", len(m.early)-i), "")
+				break
+			}
+			lines = append(lines, indent(3, facts(advise(clean(v.Cause), clean(v.Hint)), w-4))...)
+			lines = append(lines, "")
+		}
+	default:
+		lines = append(lines, " "+m.look.symbol(symDone)+" "+m.look.bold.Render("A control plane with one etcd member, run by kubelet as a static pod"), "")
+		help = append([]hint{{"enter", "choose the snapshot"}}, help...)
+	}
+	if m.facts != nil {
+		lines = append(lines, indent(3, facts(nodeFacts(m.facts), w-4))...)
+	}
+	if v := m.options.Version; v != "" {
+		lines = append(lines, "", m.look.faint.Render("   etcd-rewind "+clean(v)))
+	}
+	return lines, "", help
+}
+
+// refused says whether there is no way on from this node as it is.
+func (m *model) refused() bool { return m.refusal != nil || len(m.early) > 0 }
+
+func (m *model) discovered(msg discoveredMsg) tea.Cmd {
+	m.facts, m.refusal, m.screen = msg.facts, msg.err, nodeScreen
+	for _, v := range msg.verdicts {
+		if v.Level == steps.Error && !v.Overridable {
+			m.early = append(m.early, v)
+		}
+	}
+	if m.refused() {
+		return nil
+	}
+	return m.findSnapshots()
+}
+
+// nodeFacts is what the first screen tells about the node.
+func nodeFacts(f *steps.Facts) []steps.Fact {
+	var list []steps.Fact
+	add := func(name string, parts ...string) {
+		var full []string
+		for _, p := range parts {
+			if p != "" {
+				full = append(full, p)
+			}
+		}
+		if len(full) > 0 {
+			list = append(list, steps.Fact{Name: name, Value: strings.Join(full, " · ")})
+		}
+	}
+	add("Node", f.Node)
+	if k := f.Kubelet; k != nil {
+		add("kubelet", strings.TrimPrefix(k.Version, "v"), "manifests in "+k.StaticPodPath)
+	}
+	if f.Runtime != "" {
+		add("Containers", f.Runtime)
+	} else if f.RuntimeErr != nil {
+		add("Containers", "the runtime doesn't answer: "+f.RuntimeErr.Error())
+	}
+	if e := f.Etcd; e != nil {
+		file := ""
+		if e.File != nil {
+			file = e.File.Path
+		}
+		add("etcd", f.EtcdVersion, file)
+		add("Its data", e.DataDir.Path)
+	}
+	switch l := f.Live; {
+	case l != nil:
+		keys := ""
+		if l.Keys > 0 {
+			keys = plural(int(l.Keys), "key", "keys")
+		}
+		add("Now", fmt.Sprintf("revision %d", l.Revision), keys, size(l.DBSize), plural(len(l.Members), "member", "members"))
+	case f.LiveErr != nil:
+		add("Now", "etcd doesn't answer: "+f.LiveErr.Error())
+	}
+	if a := f.API; a != nil {
+		state := f.APIState
+		if state == "" && f.APIReady {
+			state = "ready"
+		}
+		add("kube-apiserver", strings.TrimPrefix(f.KubernetesVersion, "v"), state)
+	}
+	if u := f.Unfinished; u != nil {
+		add("Earlier run", u.Run+" did not come to its end", "etcd-rewind undo "+u.Run+" puts it back")
+	}
+	add("Kept in", f.StateDir)
+	return list
+}
+
+func (m *model) nodeKey(name string) tea.Cmd {
+	switch name {
+	case "q", "esc":
+		return m.quit()
+	case "r":
+		return m.discover()
+	case "?":
+		m.over = newOverlay(helpOverlay)
+	case "enter", "right":
+		if !m.refused() {
+			m.screen = chooseScreen
+			return m.lookInside()
+		}
+	}
+	return nil
+}

@@ -1,0 +1,481 @@
+package ui
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/steps"
+)
+
+// planPane shows the plan and the choices that shape it.
+type planPane struct {
+	busy   bool
+	turn   int
+	plan   *steps.Plan
+	err    error
+	scroll scroller
+
+	typing *field
+	what   string // what is being typed: "directory" or "bump"
+}
+
+type (
+	planMsg struct {
+		turn     int
+		plan     *steps.Plan
+		err      error
+		checked  bool // a choice was changed, so the checks ran again
+		verdicts []steps.Verdict
+	}
+	undoPlanMsg struct {
+		plan *steps.Plan
+		err  error
+	}
+)
+
+func (p *planPane) title() string {
+	if p.plan == nil {
+		return "Putting the node back"
+	}
+	return clean(p.plan.Title)
+}
+
+// makePlan plans anew; after a change of a choice the checks run again too,
+// since a data directory may not do.
+func (m *model) makePlan(changed bool) tea.Cmd {
+	p := &m.plan
+	p.turn++
+	p.busy, p.err, p.typing = true, nil, nil
+	turn, facts, info, choices := p.turn, m.facts, m.info, m.settled()
+	return func() tea.Msg {
+		msg := planMsg{turn: turn, checked: changed}
+		if changed {
+			msg.verdicts = m.backend.Check(m.ctx, facts, info, choices)
+		}
+		msg.plan, msg.err = m.backend.Plan(facts, info, choices)
+		return msg
+	}
+}
+
+func (m *model) planned(msg planMsg) {
+	p := &m.plan
+	if msg.turn != p.turn {
+		return
+	}
+	p.busy, p.plan, p.err = false, msg.plan, msg.err
+	p.scroll.top = 0
+	if msg.checked {
+		m.checks.adopt(msg.verdicts)
+		m.note = standing(m.checks.verdicts)
+	}
+}
+
+// planUndo plans to go back to before the last run.
+func (m *model) planUndo() tea.Cmd {
+	run := m.stepper.run
+	m.undo, m.screen = true, planScreen
+	m.plan = planPane{busy: true, turn: m.plan.turn + 1}
+	return func() tea.Msg {
+		plan, err := m.backend.PlanUndo(m.ctx, run)
+		return undoPlanMsg{plan, err}
+	}
+}
+
+func (m *model) undoPlanned(msg undoPlanMsg) tea.Cmd {
+	m.plan.busy, m.plan.plan, m.plan.err = false, msg.plan, msg.err
+	if m.goBack && msg.err == nil {
+		m.goBack = false
+		return m.startRun()
+	}
+	m.goBack = false
+	return nil
+}
+
+func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
+	p := &m.plan
+	if p.typing != nil {
+		return m.choiceKey(k)
+	}
+	name := k.String()
+	switch name {
+	case "q":
+		return m.quit()
+	case "?":
+		m.over = newOverlay(helpOverlay)
+		return nil
+	case "esc", "left":
+		p.turn++
+		p.busy = false
+		if m.undo {
+			m.undo, m.screen = false, summaryScreen
+		} else {
+			m.screen = checkScreen
+		}
+		return nil
+	}
+	if p.busy {
+		return nil
+	}
+	if !m.undo {
+		c := &m.choices
+		switch name {
+		case "d":
+			value := c.DataDir
+			if r := m.restoreFacts(); r != nil {
+				value = r.DataDir
+			}
+			p.typing, p.what = newField(m.look, value), "directory"
+			return nil
+		case "n":
+			value := ""
+			if r := m.restoreFacts(); r != nil {
+				value = strconv.FormatUint(r.Bump, 10)
+			}
+			p.typing, p.what = newField(m.look, value), "bump"
+			return nil
+		case "s":
+			if c.Stop == steps.StopGraceful {
+				c.Stop = steps.StopNow
+			} else {
+				c.Stop = steps.StopGraceful
+			}
+			return m.makePlan(true)
+		case "c":
+			c.KeepControllers = !c.KeepControllers
+			return m.makePlan(true)
+		}
+	}
+	switch name {
+	case "enter", "right":
+		return m.toConfirm()
+	case "r":
+		if m.undo {
+			return m.planUndo()
+		}
+		return m.makePlan(true)
+	}
+	p.scroll.key(name, m.bodyHeight()-m.choiceLines())
+	return nil
+}
+
+func (m *model) toConfirm() tea.Cmd {
+	if m.plan.plan == nil {
+		m.note = "There is no plan to confirm."
+		return nil
+	}
+	if !m.undo {
+		if s := standing(m.checks.verdicts); s != "" {
+			m.note = s + ". esc goes back to them."
+			return nil
+		}
+	}
+	m.confirm = confirmPane{name: newField(m.look, "")}
+	m.screen = confirmScreen
+	return nil
+}
+
+func (m *model) restoreFacts() *steps.RestoreFacts {
+	if m.plan.plan == nil {
+		return nil
+	}
+	return m.plan.plan.Restore
+}
+
+// choiceKey types a data directory or a revision bump; empty means the default.
+func (m *model) choiceKey(k tea.KeyMsg) tea.Cmd {
+	p := &m.plan
+	switch k.String() {
+	case "esc":
+		p.typing = nil
+		return nil
+	case "enter":
+		value := strings.TrimSpace(p.typing.value())
+		if p.what == "directory" {
+			if value != "" && !filepath.IsAbs(value) {
+				m.note = "The data directory has to be an absolute path."
+				return nil
+			}
+			m.choices.DataDir = value
+			return m.makePlan(true)
+		}
+		m.choices.Bump = nil
+		if value != "" {
+			n, err := strconv.ParseUint(value, 10, 62)
+			if err != nil {
+				m.note = "The revision bump has to be a whole number; 0 turns it off, nothing means the default."
+				return nil
+			}
+			m.choices.Bump = &n
+		}
+		return m.makePlan(true)
+	}
+	p.typing.key(k)
+	return nil
+}
+
+// choiceRows are the choices with the key that changes each.
+func (m *model) choiceRows(w int) []string {
+	c := m.choices
+	dir, bump := "beside the old one", "beyond the live revision"
+	if r := m.restoreFacts(); r != nil {
+		dir = clean(r.DataDir)
+		bump = "+" + strconv.FormatUint(r.Bump, 10) + ", and everything before is marked as compacted"
+		if r.Bump == 0 {
+			bump = "not raised: clients may trust stale caches"
+		}
+	}
+	stop := "at once, over CRI; it keeps no state"
+	if c.Stop == steps.StopGraceful {
+		stop = "gracefully: kubelet's grace period, up to 30 s more"
+	}
+	controllers := "restarted after the restore"
+	if c.KeepControllers {
+		controllers = "left running"
+	}
+	row := func(key, name, value string) string {
+		return cut(" "+m.look.bold.Render(key)+"  "+fit(name, 15)+"  "+value, w)
+	}
+	return []string{
+		row("d", "data directory", cutLeft(dir, w-21)),
+		row("n", "revision", bump),
+		row("s", "stop API server", stop),
+		row("c", "controllers", controllers),
+	}
+}
+
+func (m *model) choiceLines() int {
+	if m.undo {
+		return 2
+	}
+	return 6
+}
+
+func (m *model) planView(w, h int) ([]string, string, []hint) {
+	p := &m.plan
+	if p.typing != nil {
+		return m.choiceView(w)
+	}
+	help := []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"d n s c", "change"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	if m.undo {
+		help = []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"esc", "back"}, {"q", "quit"}}
+	}
+	var lines []string
+	if !m.undo {
+		lines = append(m.choiceRows(w), "")
+	}
+	switch {
+	case p.busy:
+		lines = append(lines, " "+m.spin()+" "+m.look.bold.Render("Planning"))
+		return lines, "", help[1:]
+	case p.err != nil:
+		cause, advice := explain(p.err)
+		lines = append(lines, " "+m.look.symbol(symBad)+" "+m.look.bold.Render("There is no plan"), "")
+		return append(lines, indent(3, facts(advise(cause, advice), w-4))...), "", help[1:]
+	case p.plan == nil:
+		return lines, "", help[1:]
+	}
+	lines = append(lines, " "+m.look.bold.Render(clean(p.plan.Title))+m.look.faint.Render("  the commands do the same by hand"))
+	h -= len(lines)
+	seen, where := p.scroll.window(m.paint(narrow(planText(p.plan, w-1), w-1)), h)
+	return append(lines, seen...), where, help
+}
+
+// narrow wraps the lines that don't fit, indented a little more than they are.
+func narrow(lines []string, w int) []string {
+	var out []string
+	for _, l := range lines {
+		if width(l) <= w {
+			out = append(out, l)
+			continue
+		}
+		text := strings.TrimLeft(l, " ")
+		n := len(l) - len(text)
+		for i, part := range wrap(text, w-n-2) {
+			if i > 0 {
+				part = "  " + part
+			}
+			out = append(out, strings.Repeat(" ", n)+part)
+		}
+	}
+	return out
+}
+
+// paint makes steps bold, and colours what a diff adds and takes away.
+func (m *model) paint(lines []string) []string {
+	out := make([]string, 0, len(lines))
+	diff := false
+	for _, l := range lines {
+		text := strings.TrimLeft(l, " ")
+		switch {
+		case strings.HasPrefix(l, "Changes in "):
+			diff = true
+			l = m.look.bold.Render(l)
+		case diff && strings.HasPrefix(text, "+"):
+			l = m.look.good.Render(l)
+		case diff && strings.HasPrefix(text, "-"):
+			l = m.look.bad.Render(l)
+		case diff:
+		case strings.HasPrefix(text, "$ "):
+			l = m.look.faint.Render(l)
+		case len(l) > 3 && l[0] == ' ' && l[1] >= '0' && l[1] <= '9' || len(l) > 3 && l[0] >= '0' && l[0] <= '9':
+			l = m.look.bold.Render(l)
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+func (m *model) choiceView(w int) ([]string, string, []hint) {
+	p := &m.plan
+	var lines []string
+	if p.what == "directory" {
+		lines = append(lines, " "+m.look.bold.Render("Data directory for the restored data, on the node:"), "")
+		lines = append(lines, hang("   ", "It must not exist yet, and lie on the same disk as the old one, since it is put in place by a rename. Empty means the default.", w-2)...)
+	} else {
+		lines = append(lines, " "+m.look.bold.Render("How much to add to the snapshot's revision:"), "")
+		lines = append(lines, hang("   ", "Clients remember revisions they have seen. When the restored cluster begins beyond all of them, watches list anew instead of trusting stale caches. Empty means the default, 0 turns it off.", w-2)...)
+	}
+	lines = append(lines, "", "   "+p.typing.view(w-4))
+	return lines, "", []hint{{"enter", "take it"}, {"esc", "back"}}
+}
+
+// confirmPane is the point of no return: the node's name has to be typed.
+type confirmPane struct{ name *field }
+
+func (m *model) confirmView(w int) ([]string, string, []hint) {
+	p := m.plan.plan
+	node := clean(p.Node)
+	var lines []string
+	say := func(text string) { lines = append(lines, hang("   ", text, w-3)...) }
+	if m.undo {
+		lines = append(lines, " "+m.look.bold.Render(cut(clean(p.Title), w-2)), "")
+		say("The API goes away while etcd goes back to the data directory it had before. The manifests come back byte for byte.")
+		lines = append(lines, "")
+		say("What was written to the cluster since the restore stays in the restored data directory and is gone from the cluster.")
+	} else {
+		lines = append(lines, " "+m.look.bold.Render("From here on the cluster is changed"), "")
+		when := taken(m.info)
+		say("The cluster goes back to the state of " + when.Local().Format("2006-01-02 15:04:05") + ", " + age(when, m.now()) + " ago. What was written since then is gone from the cluster.")
+		lines = append(lines, "")
+		say("The snapshot is restored beside the running etcd first. Then the API goes away for some seconds; pods keep running.")
+		lines = append(lines, "")
+		say("Nothing is deleted: the old data and manifests are kept, and undo puts them back.")
+		var accepted []string
+		for _, v := range m.checks.verdicts {
+			if v.Accepted {
+				accepted = append(accepted, v.Check)
+			}
+		}
+		if len(accepted) > 0 {
+			lines = append(lines, "")
+			lines = append(lines, hang("   "+m.look.symbol(symWarn)+" ", "accepted: "+strings.Join(accepted, ", "), w-3)...)
+		}
+	}
+	lines = append(lines, "", fmt.Sprintf("   Type the node's name, %s, to start:", m.look.bold.Render(node)), "   "+m.confirm.name.view(w-4))
+	return lines, "", []hint{{"enter", "start"}, {"esc", "back"}}
+}
+
+func (m *model) confirmKey(k tea.KeyMsg) tea.Cmd {
+	switch k.String() {
+	case "esc":
+		m.screen = planScreen
+	case "enter":
+		typed := strings.TrimSpace(m.confirm.name.value())
+		switch {
+		case typed == m.plan.plan.Node:
+			return m.startRun()
+		case typed == "":
+			m.note = "Nothing was started. Type the node's name, or esc to go back."
+		default:
+			m.note = fmt.Sprintf("%q is not this node's name. Nothing was started.", clean(typed))
+		}
+	default:
+		m.confirm.name.key(k)
+	}
+	return nil
+}
+
+// startRun hands the plan to the engine.
+func (m *model) startRun() tea.Cmd {
+	plan := m.plan.plan
+	m.screen, m.result, m.over, m.note = runScreen, nil, nil, ""
+	m.stepper = newStepper(plan, m.stepper.commands)
+	return func() tea.Msg {
+		m.engine.start(plan)
+		return nil
+	}
+}
+
+// finished takes the result of a run.
+func (m *model) finished(r steps.Result) tea.Cmd {
+	m.result = &r
+	m.over, m.note = nil, ""
+	m.stepper.end(&r)
+	m.screen = summaryScreen
+	if m.endAfter {
+		return tea.Quit
+	}
+	if m.goBack && !r.PutBack && m.stepper.run != "" {
+		return m.planUndo()
+	}
+	m.goBack = false
+	return nil
+}
+
+func (m *model) summaryView(w int) ([]string, string, []hint) {
+	symbol, text := ending(m.result, m.stepper.kind())
+	lines := []string{""}
+	for i, l := range wrap(text, w-5) {
+		lead := "   "
+		if i == 0 {
+			lead = " " + m.look.symbol(symbol) + " "
+		}
+		lines = append(lines, lead+m.look.bold.Render(l))
+	}
+	lines = append(lines, "")
+	if f := m.result.Error; f != nil {
+		lines = append(lines, hang("   ", failureTitle(f, m.stepper.plan), w-4)...)
+		lines = append(lines, indent(3, facts(advise(f.Cause, f.Hint), w-4))...)
+		lines = append(lines, "")
+	}
+	lines = append(lines, indent(3, facts(resultFacts(m.result), w-4))...)
+	lines = append(lines, "", m.look.faint.Render("   This summary stays in the terminal when you quit."))
+	var help []hint
+	if m.canUndo() {
+		help = append(help, hint{"u", "undo"})
+	}
+	return lines, "", append(help, hint{"esc", "steps"}, hint{"c", "commands"}, hint{"l", "logs"}, hint{"q", "quit"})
+}
+
+// canUndo says whether there is something to put back.
+func (m *model) canUndo() bool {
+	return m.result != nil && !m.result.PutBack && m.stepper.run != "" && !(m.stepper.kind() == steps.KindUndo && m.result.OK)
+}
+
+func (m *model) summaryKey(name string) tea.Cmd {
+	switch name {
+	case "q", "enter":
+		if name == "enter" {
+			m.note = "q quits; the summary stays in the terminal."
+			return nil
+		}
+		return m.quit()
+	case "esc", "left", "s":
+		m.screen = runScreen
+	case "u":
+		if m.canUndo() {
+			return m.planUndo()
+		}
+	case "c":
+		m.over = newOverlay(commandsOverlay)
+	case "l":
+		return m.openLogs()
+	case "?":
+		m.over = newOverlay(helpOverlay)
+	}
+	return nil
+}

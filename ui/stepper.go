@@ -1,0 +1,567 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
+
+	"etcd-rewind/steps"
+)
+
+// stepper shows a run: the steps on the left, the one that is looked at on the
+// right, a failure in their place. It is fed with events alone.
+type stepper struct {
+	plan  *steps.Plan
+	run   string
+	begun map[string]*progress // by step and by action ID
+
+	current string // step that runs or ran last
+	action  string // action that runs or ran last
+	picked  string // step the user looks at; "" follows the run
+
+	failure  *steps.Failure // waits for an answer
+	stopping bool
+	commands []command
+
+	away     float64 // seconds at awayAt
+	awayAt   time.Time
+	counting bool
+}
+
+// progress is where a step or an action is.
+type progress struct {
+	state    steps.State
+	from, to time.Time
+
+	at            time.Time // of what follows
+	message       string
+	seen          []steps.Sighting
+	waited, limit float64
+	work          *steps.Progress
+}
+
+func (p *progress) over() bool { return p.state != steps.Started && p.state != steps.Waiting }
+
+func (p *progress) took(now time.Time) float64 {
+	if p.from.IsZero() {
+		return 0
+	}
+	if p.over() {
+		now = p.to
+	}
+	return max(0, now.Sub(p.from).Seconds())
+}
+
+// command is a line of the command log.
+type command struct {
+	action string
+	title  string
+	lines  []string
+	at     time.Time
+}
+
+func newStepper(p *steps.Plan, before []command) stepper {
+	return stepper{plan: p, run: p.Run, begun: map[string]*progress{}, commands: before}
+}
+
+func (s *stepper) kind() string {
+	if s.plan == nil {
+		return ""
+	}
+	return s.plan.Kind
+}
+
+func (s *stepper) get(id string) *progress {
+	p := s.begun[id]
+	if p == nil {
+		p = &progress{}
+		s.begun[id] = p
+	}
+	return p
+}
+
+// apply takes in an event.
+func (s *stepper) apply(ev steps.Event) {
+	switch {
+	case ev.Away != nil:
+		s.away, s.awayAt, s.counting = *ev.Away, ev.Time, true
+	case s.counting:
+		s.away += max(0, ev.Time.Sub(s.awayAt).Seconds())
+		s.counting = false
+	}
+	switch ev.Type {
+	case steps.TypePlan:
+		// The engine changes to another plan when it goes back.
+		if ev.Plan != nil && (s.plan == nil || ev.Plan.Kind != s.plan.Kind) {
+			s.plan, s.begun, s.current, s.picked = ev.Plan, map[string]*progress{}, "", ""
+		}
+	case steps.TypeStep:
+		s.step(ev)
+	case steps.TypeAction:
+		s.act(ev)
+	case steps.TypeAnswer:
+		s.failure = nil
+	}
+}
+
+func (s *stepper) step(ev steps.Event) {
+	p := s.get(ev.Step)
+	p.state = ev.State
+	switch ev.State {
+	case steps.Started:
+		p.from, p.to = ev.Time, time.Time{}
+		s.current = ev.Step
+	case steps.Unneeded:
+	default:
+		p.to = ev.Time
+	}
+}
+
+func (s *stepper) act(ev steps.Event) {
+	if ev.Action == "" {
+		return
+	}
+	p := s.get(ev.Action)
+	if ev.State == steps.Waiting && p.over() && p.state != "" {
+		return // a late word about something that has ended
+	}
+	p.state, p.at = ev.State, ev.Time
+	switch ev.State {
+	case steps.Started:
+		again := !p.from.IsZero()
+		*p = progress{state: ev.State, from: ev.Time, at: ev.Time, limit: ev.Limit}
+		s.current, s.action = ev.Step, ev.Action
+		if st := s.get(ev.Step); st.over() {
+			st.state = steps.Started
+			if st.from.IsZero() {
+				st.from = ev.Time
+			}
+		}
+		if !again && len(ev.Commands) > 0 {
+			s.commands = append(s.commands, command{ev.Action, clean(ev.Message), ev.Commands, ev.Time})
+		}
+	case steps.Waiting:
+		if ev.Message != "" {
+			p.message = clean(ev.Message)
+		}
+		if ev.Seen != nil {
+			p.seen, p.waited = ev.Seen, ev.Waited
+		}
+		if ev.Limit > 0 {
+			p.limit = ev.Limit
+		}
+		if ev.Progress != nil {
+			p.work = ev.Progress
+		}
+	default:
+		p.to = ev.Time
+		if p.from.IsZero() {
+			p.from = ev.Time
+		}
+	}
+}
+
+func (s *stepper) asked(f *steps.Failure) {
+	s.failure, s.picked = f, ""
+}
+
+func (s *stepper) end(r *steps.Result) {
+	s.failure, s.stopping = nil, false
+	s.counting = false
+	if r.OutageSeconds > 0 {
+		s.away = r.OutageSeconds
+	}
+}
+
+// awayText is the outage counter: live while the API is away.
+func (s *stepper) awayText(l look, now time.Time) string {
+	switch {
+	case s.counting:
+		return l.reverse.Bold(true).Render(" API away " + seconds(s.away+max(0, now.Sub(s.awayAt).Seconds())) + " ")
+	case s.away > 0:
+		return "API was away " + seconds(s.away)
+	}
+	return ""
+}
+
+// brief says in one line what is being done.
+func (s *stepper) brief(now time.Time) string {
+	st := s.find(s.current)
+	if st == nil {
+		return "starting"
+	}
+	text := clean(st.Title)
+	if a := s.title(s.action); a != "" {
+		text = a
+	}
+	if p := s.begun[s.action]; p != nil {
+		text += ", " + waited(p.took(now), p.limit)
+	}
+	return text
+}
+
+func (s *stepper) find(id string) *steps.Step {
+	if s.plan == nil {
+		return nil
+	}
+	for i := range s.plan.Steps {
+		if s.plan.Steps[i].ID == id {
+			return &s.plan.Steps[i]
+		}
+	}
+	return nil
+}
+
+// title of an action.
+func (s *stepper) title(id string) string {
+	if s.plan == nil {
+		return ""
+	}
+	for _, st := range s.plan.Steps {
+		for _, a := range st.Actions {
+			if a.ID == id && a.Action != nil {
+				return clean(a.Title())
+			}
+		}
+	}
+	return ""
+}
+
+// looked is the step on the right side.
+func (s *stepper) looked() *steps.Step {
+	if st := s.find(s.picked); st != nil {
+		return st
+	}
+	if st := s.find(s.current); st != nil {
+		return st
+	}
+	if s.plan != nil && len(s.plan.Steps) > 0 {
+		return &s.plan.Steps[0]
+	}
+	return nil
+}
+
+// pick moves to the step before or after the one looked at.
+func (s *stepper) pick(by int) {
+	st := s.looked()
+	if st == nil {
+		return
+	}
+	for i := range s.plan.Steps {
+		if s.plan.Steps[i].ID == st.ID {
+			i = max(0, min(len(s.plan.Steps)-1, i+by))
+			s.picked = s.plan.Steps[i].ID
+			return
+		}
+	}
+}
+
+func (m *model) answer(c steps.Choice) tea.Cmd {
+	m.stepper.failure = nil
+	return func() tea.Msg { m.engine.answer(c); return nil }
+}
+
+func (m *model) runKey(name string) tea.Cmd {
+	s := &m.stepper
+	if f := s.failure; f != nil {
+		for _, c := range f.Choices {
+			if choiceOf(c).key != name {
+				continue
+			}
+			if c == steps.Leave {
+				m.over = newOverlay(leaveOverlay)
+				return nil
+			}
+			return m.answer(c)
+		}
+	}
+	switch name {
+	case "up", "k":
+		s.pick(-1)
+	case "down", "j":
+		s.pick(1)
+	case "?":
+		m.over = newOverlay(helpOverlay)
+	case "l":
+		return m.openLogs()
+	case "c":
+		m.over = newOverlay(commandsOverlay)
+	case "u":
+		if m.result == nil && s.kind() != steps.KindUndo && s.failure == nil {
+			m.over = newOverlay(backOverlay)
+		}
+	case "esc", "enter":
+		s.picked = ""
+		if m.result != nil {
+			m.screen = summaryScreen
+		}
+	case "q":
+		if m.result != nil {
+			return m.quit()
+		}
+		m.note = "A run is under way; ctrl-c asks whether to stop it."
+	}
+	return nil
+}
+
+func (s *stepper) view(l look, now time.Time, w, h int) ([]string, string, []hint) {
+	if s.failure != nil {
+		return s.failureView(l, w, h)
+	}
+	left := min(42, max(26, w*3/8))
+	list := s.list(l, now, left, h)
+	pane := s.pane(l, now, w-left-4, h)
+	lines := make([]string, 0, h)
+	for i := range h {
+		lines = append(lines, list[i]+" │ "+pane[i])
+	}
+	help := []hint{{"?", "why"}, {"l", "logs"}, {"c", "commands so far"}}
+	if s.kind() != steps.KindUndo {
+		help = append(help, hint{"u", "undo"})
+	}
+	help = append(help, hint{"↑↓", "look at a step"})
+	if s.picked != "" {
+		help = append(help, hint{"esc", "follow"})
+	}
+	where := ""
+	if s.stopping {
+		where = "stopping before the next action"
+	}
+	return lines, where, append(help, hint{"ctrl-c", "stop"})
+}
+
+// list is the left side: a line a step, with its state and the time it took.
+func (s *stepper) list(l look, now time.Time, w, h int) []string {
+	var all []string
+	at := 0
+	looked := s.looked()
+	for i, st := range s.plan.Steps {
+		p := s.begun[st.ID]
+		if p == nil {
+			p = &progress{}
+		}
+		took := ""
+		if !p.from.IsZero() {
+			took = short(p.took(now))
+		}
+		title := fit(clean(st.Title), w-10)
+		sym := stateSymbol(p.state)
+		if p.state == "" && st.When != "" {
+			sym = symMaybe
+			title = l.faint.Render(title)
+		}
+		if looked != nil && st.ID == looked.ID {
+			at = i
+			if s.picked != "" {
+				title = l.reverse.Render(title)
+			} else {
+				title = l.bold.Render(title)
+			}
+		}
+		all = append(all, " "+l.symbol(sym)+" "+title+" "+right(took, 6))
+	}
+	var sc scroller
+	sc.top = max(0, at-h+2)
+	seen, _ := sc.window(all, h)
+	return box(seen, w, h)
+}
+
+// short writes a time in at most 6 cells.
+func short(s float64) string {
+	switch {
+	case s < 99.95:
+		return seconds(s)
+	case s < 1000:
+		return fmt.Sprintf("%.0f s", s)
+	default:
+		return fmt.Sprintf("%d min", int(s)/60)
+	}
+}
+
+// pane is the right side: why, the actions, what is seen, the command. What
+// matters least gives way where the room is small.
+func (s *stepper) pane(l look, now time.Time, w, h int) []string {
+	st := s.looked()
+	if st == nil {
+		return box(nil, w, h)
+	}
+	title := l.bold.Render(cut(clean(st.Title), w))
+	why := wrap(clean(st.Why), w)
+	if st.When != "" {
+		why = append(why, wrap(clean(st.When), w)...)
+	}
+	doing, before, cmds := s.actions(l, now, st, w)
+
+	const gaps = 3
+	over := func() int { return 1 + len(why) + len(before) + len(doing) + len(cmds) + gaps - h }
+	if n := over(); n > 0 && len(cmds) > 3 {
+		keep := max(3, len(cmds)-n)
+		cmds = append(cmds[:keep-1:keep-1], "…")
+	}
+	if n := over(); n > 0 && len(before) > 0 {
+		before = before[min(n, len(before)):]
+	}
+	if n := over(); n > 0 && len(why) > 2 {
+		keep := max(2, len(why)-n)
+		why = append(why[:keep-1:keep-1], ansi.Truncate(why[keep-1], w-2, "")+" …")
+	}
+	if over() > 0 {
+		cmds = nil
+	}
+	lines := append([]string{title, ""}, why...)
+	if len(why) > 0 {
+		lines = append(lines, "")
+	}
+	lines = append(append(lines, before...), doing...)
+	lines = box(lines, w, h-len(cmds))
+	for _, c := range cmds {
+		lines = append(lines, fit(l.faint.Render(c), w))
+	}
+	return lines[:h]
+}
+
+// actions are the actions of a step: those that are over, and from the running
+// one on with what is seen; and the commands of the running one, or of all.
+func (s *stepper) actions(l look, now time.Time, st *steps.Step, w int) (doing, before, cmds []string) {
+	running := false
+	var all []string
+	for _, a := range st.Actions {
+		if a.Action == nil {
+			continue
+		}
+		p := s.begun[a.ID]
+		if p == nil {
+			p = &progress{}
+		}
+		took := ""
+		if !p.from.IsZero() {
+			took = short(p.took(now))
+			if !p.over() && p.limit > 0 {
+				took = waited(p.took(now), p.limit)
+			}
+		}
+		title := clean(a.Title())
+		row := apart(l.symbol(stateSymbol(p.state))+" "+title, took, w)
+		switch {
+		case p.state == steps.Started || p.state == steps.Waiting || p.state == steps.Failed:
+			running = true
+			doing = append(doing, row)
+			doing = append(doing, indent(4, s.sees(l, p, w-4))...)
+			cmds = wrapCommands(a.Commands(), w)
+		case running:
+			doing = append(doing, row)
+		default:
+			before = append(before, row)
+		}
+		all = append(all, a.Commands()...)
+	}
+	if !running {
+		cmds = wrapCommands(all, w)
+	}
+	return doing, before, cmds
+}
+
+// sees is what is known about the running action.
+func (s *stepper) sees(l look, p *progress, w int) []string {
+	lines := sightings(p.seen, w, l.symbol)
+	if p.message != "" {
+		lines = append(lines, wrap(p.message, w)...)
+	}
+	if p.work != nil && !p.over() {
+		lines = append(lines, progressText(p.work))
+		if b := bar(p.work.Done, p.work.Total, min(w, 40)); b != "" {
+			lines = append(lines, b)
+		}
+	}
+	return lines
+}
+
+func wrapCommands(commands []string, w int) []string {
+	var out []string
+	for _, l := range commandLines(commands) {
+		out = append(out, narrow([]string{l}, w)...)
+	}
+	return out
+}
+
+// commandLog is every action that ran so far with its commands.
+func (s *stepper) commandLog() []string {
+	var out []string
+	for _, c := range s.commands {
+		out = append(out, c.at.Local().Format("15:04:05.0")+"  "+c.title)
+		out = append(out, indent(2, commandLines(c.lines))...)
+	}
+	return out
+}
+
+// failureView is what a failure shows: cause and hint first, then the choices,
+// then what was seen and logged, as far as there is room.
+func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
+	f := s.failure
+	lines := hang(" "+l.symbol(symBad)+" ", failureTitle(f, s.plan), w-1)
+	lines[0] = l.bold.Render(lines[0])
+	if f.Waited > 0 {
+		lines = append(lines, "   waited "+seconds(f.Waited))
+	}
+	lines = append(lines, "")
+	lines = append(lines, indent(3, facts(advise(f.Cause, f.Hint), w-4))...)
+	if most := h - len(f.Choices) - 1; len(lines) > most {
+		lines = append(lines[:most-1], "   … ? shows all of it")
+	}
+	var choices []string
+	for i, c := range f.Choices {
+		o := choiceOf(c)
+		label := o.label
+		if i == 0 {
+			label += l.faint.Render("   (recommended)")
+		}
+		choices = append(choices, "   "+l.bold.Render(o.key)+"  "+label)
+	}
+	room := h - len(lines) - len(choices) - 1
+	var more []string
+	if len(f.Seen) > 0 && room > len(f.Seen)+1 {
+		more = append(more, "")
+		more = append(more, indent(3, sightings(f.Seen, w-4, l.symbol))...)
+	}
+	if rest := room - len(more) - 2; len(f.Log) > 0 && rest > 0 {
+		head := "Its last words:"
+		if f.LogPath != "" {
+			head = cutLeft(clean(f.LogPath), w-4)
+		}
+		more = append(more, "", "   "+l.faint.Render(head))
+		var log []string
+		for _, line := range cleanAll(f.Log) {
+			log = append(log, wrap(strings.TrimSpace(line), w-6)...)
+		}
+		for _, line := range log[max(0, len(log)-rest):] {
+			more = append(more, "   │ "+line)
+		}
+	}
+	more = more[:max(0, min(len(more), room))]
+	lines = append(lines, more...)
+	lines = append(lines, "")
+	lines = append(lines, choices...)
+	help := make([]hint, 0, len(f.Choices)+3)
+	for _, c := range f.Choices {
+		help = append(help, hint{choiceOf(c).key, keyWord(c)})
+	}
+	return lines, "", append(help, hint{"?", "why"}, hint{"c", "commands"}, hint{"l", "logs"})
+}
+
+func keyWord(c steps.Choice) string {
+	switch c {
+	case steps.WaitOn:
+		return "wait on"
+	case steps.Retry:
+		return "retry"
+	case steps.LetGo:
+		return "restart kubelet"
+	case steps.PutBack:
+		return "undo"
+	default:
+		return "leave"
+	}
+}

@@ -1,0 +1,334 @@
+package ui
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+var long = "/var/backups/" + strings.Repeat("a-very-long-directory/", 6) + "etcd-snapshot-of-the-production-cluster-2026-11-20.db"
+
+// screens are all screens, each brought up as a user would.
+var screens = []struct {
+	name string
+	show func(d *driver)
+}{
+	{"discovering", func(*driver) {}},
+	{"node", func(d *driver) { d.to(nodeScreen) }},
+	{"node-cannot-be-read", func(d *driver) {
+		d.f.discover = &steps.Failure{Cause: "no kubelet configuration: /var/lib/kubelet/config.yaml isn't there", Hint: "is this a control-plane node? Name the file with --kubelet-config"}
+		d.to(nodeScreen)
+	}},
+	{"node-refused", func(d *driver) {
+		d.f.early = []steps.Verdict{
+			{Check: "members", Level: steps.Error, Cause: "etcd has three members: cp1, cp2, cp3", Hint: "this version restores a single member; with several, each has to be restored from the same snapshot"},
+			{Check: "root", Level: steps.Error, Cause: "not running as root: manifests and etcd's data belong to root", Hint: "run it with sudo"},
+		}
+		d.to(nodeScreen)
+	}},
+	{"node-with-much-wrong", func(d *driver) {
+		for i := range 7 {
+			d.f.early = append(d.f.early, steps.Verdict{Check: fmt.Sprint(i), Level: steps.Error, Cause: fmt.Sprintf("reason %d", i), Hint: "put it right"})
+		}
+		d.to(nodeScreen)
+	}},
+	{"node-earlier-run", func(d *driver) {
+		d.f.facts.Unfinished = &steps.RunInfo{Run: "20261119-080000", State: steps.RunUnfinished}
+		d.to(nodeScreen)
+	}},
+	{"node-etcd-down", func(d *driver) {
+		d.f.facts.Live, d.f.facts.LiveErr = nil, fmt.Errorf("dial tcp 127.0.0.1:2379: connect: connection refused")
+		d.f.facts.APIReady, d.f.facts.APIState = false, "refused"
+		d.to(nodeScreen)
+	}},
+	{"choose", func(d *driver) { d.to(chooseScreen); d.key("j") }},
+	{"choose-none", func(d *driver) { d.f.candidates = nil; d.to(chooseScreen) }},
+	{"choose-bad", func(d *driver) { d.to(chooseScreen); d.key("j", "j", "enter") }},
+	{"choose-no-hash", func(d *driver) { d.to(chooseScreen); d.key("end") }},
+	{"choose-looking", func(d *driver) {
+		d.to(nodeScreen)
+		d.key("enter")
+		d.m.picker.entries[2] = entry{path: "/var/backups/huge.db", size: 2_460_000_000, mod: noon.Add(-time.Hour), inWork: true}
+		d.m.picker.progress(lookProgressMsg{"/var/backups/huge.db", 1_100_000_000, 2_460_000_000})
+		d.m.picker.cur = 2
+	}},
+	{"choose-long-paths", func(d *driver) {
+		d.f.candidates = []snapshot.Candidate{{Path: long, Size: 528_416, ModTime: noon}, {Path: "/x\x1b[31mred\x07.db", Size: 1, ModTime: noon}}
+		for i := range 30 {
+			d.f.candidates = append(d.f.candidates, snapshot.Candidate{Path: fmt.Sprintf("/srv/%d.db", i), Size: 1000, ModTime: noon.Add(-time.Duration(i) * time.Hour)})
+		}
+		d.to(chooseScreen)
+	}},
+	{"choose-typing", func(d *driver) {
+		d.to(chooseScreen)
+		d.key("/", "var/b")
+		d.update(completedMsg{typed: "/var/b", longest: "/var/backups/", matches: []string{"after.db", "before.db", "dpkg.status.0", "old/"}})
+	}},
+	{"checks", func(d *driver) { d.f.verdicts = [][]steps.Verdict{someVerdicts()}; d.to(checkScreen) }},
+	{"checks-override", func(d *driver) {
+		d.f.verdicts = [][]steps.Verdict{someVerdicts()}
+		d.to(checkScreen)
+		d.key("space", "roo", "enter")
+	}},
+	{"checks-accepted", func(d *driver) {
+		d.f.verdicts = [][]steps.Verdict{someVerdicts()}
+		d.to(checkScreen)
+		d.key("space", "room", "enter", "space", "space")
+	}},
+	{"checks-blocked", func(d *driver) {
+		d.f.verdicts = [][]steps.Verdict{{{Check: "stray-manifests", Title: "Stray manifests", Level: steps.Error, Cause: "etcd.yaml and etcd.yaml.bak define the same pod kube-system/etcd, and etcd.yaml.bak wins", Hint: "move the copies out of " + manifests}}}
+		d.to(checkScreen)
+		d.key("space")
+	}},
+	{"plan", func(d *driver) { d.to(planScreen) }},
+	{"plan-end", func(d *driver) { d.to(planScreen); d.key("end") }},
+	{"plan-fails", func(d *driver) {
+		d.f.planErr = &steps.Failure{Cause: "etcd.yaml's hostPath is an alias: changing it would change another value too", Hint: "write the path out"}
+		d.to(planScreen)
+	}},
+	{"plan-directory", func(d *driver) { d.to(planScreen); d.key("d", "ctrl+u", "relative", "enter") }},
+	{"plan-bump", func(d *driver) { d.to(planScreen); d.key("n") }},
+	{"confirm", func(d *driver) { d.to(confirmScreen) }},
+	{"confirm-wrong-name", func(d *driver) {
+		d.f.verdicts = [][]steps.Verdict{someVerdicts()}
+		d.to(checkScreen)
+		d.key("space", "room", "enter", "space", "space", "enter", "enter", "cp2", "enter")
+	}},
+	{"run-staging", func(d *driver) {
+		d.during(record(d.f, restorePlan(), Unattended), action("stage.1", steps.Waiting, 5))
+	}},
+	{"run-waiting", func(d *driver) {
+		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+	}},
+	{"run-looking-back", func(d *driver) {
+		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+		d.key("k", "k", "k")
+	}},
+	{"run-why", func(d *driver) {
+		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+		d.key("?")
+	}},
+	{"run-commands", func(d *driver) {
+		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+		d.key("c")
+	}},
+	{"run-logs", func(d *driver) {
+		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+		d.key("l")
+	}},
+	{"run-ask-stop", func(d *driver) {
+		d.during(record(d.f, restorePlan(), Unattended), action("stop-etcd.2", steps.Waiting, 2))
+		d.key("ctrl+c")
+	}},
+	{"run-ask-undo", func(d *driver) {
+		d.during(record(d.f, restorePlan(), Unattended), action("stop-etcd.2", steps.Waiting, 2))
+		d.key("u")
+	}},
+	{"failure", func(d *driver) { failed(d, someFailure()) }},
+	{"failure-long", func(d *driver) {
+		f := someFailure()
+		f.Cause = strings.Repeat("a cause that takes many words to tell ", 8)
+		f.Hint = "look at " + long
+		f.Log = nil
+		for i := range 20 {
+			f.Log = append(f.Log, fmt.Sprintf("line %d %s", i, strings.Repeat("x", 200)))
+		}
+		f.Choices = []steps.Choice{steps.LetGo, steps.PutBack, steps.WaitOn, steps.Retry, steps.Leave}
+		failed(d, f)
+	}},
+	{"failure-all", func(d *driver) { failed(d, someFailure()); d.key("?") }},
+	{"failure-leave", func(d *driver) { failed(d, someFailure()); d.key("x") }},
+	{"undo-under-way", func(d *driver) {
+		d.f.failAt = "start-etcd.4"
+		d.during(record(d.f, restorePlan(), Unattended), action("undo-stop-etcd.2", steps.Waiting, 3))
+	}},
+	{"summary", func(d *driver) {
+		events := record(d.f, restorePlan(), Unattended)
+		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
+		d.update(finishedMsg{*events[len(events)-1].Result})
+	}},
+	{"summary-put-back", func(d *driver) {
+		d.f.failAt = "start-etcd.4"
+		events := record(d.f, restorePlan(), Unattended)
+		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
+		d.update(finishedMsg{*events[len(events)-1].Result})
+	}},
+	{"summary-left", func(d *driver) {
+		d.f.failAt = "start-etcd.4"
+		events := record(d.f, restorePlan(), func(steps.Failure) steps.Choice { return steps.Leave })
+		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
+		d.update(finishedMsg{*events[len(events)-1].Result})
+	}},
+	{"undo-plan", func(d *driver) {
+		events := record(d.f, restorePlan(), Unattended)
+		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
+		d.update(finishedMsg{*events[len(events)-1].Result})
+		d.key("u")
+	}},
+	{"undo-confirm", func(d *driver) {
+		events := record(d.f, restorePlan(), Unattended)
+		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
+		d.update(finishedMsg{*events[len(events)-1].Result})
+		d.key("u", "enter")
+	}},
+}
+
+func failed(d *driver, f *steps.Failure) {
+	d.f.failAt = "start-etcd.4"
+	f.Step, f.Action, f.Title = "start-etcd", "start-etcd.4", "See etcd ready with the restored data"
+	d.during(record(d.f, restorePlan(), Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk })
+	d.update(askMsg{*f})
+}
+
+var sizes = [][2]int{{80, 24}, {120, 40}, {60, 20}, {40, 12}}
+
+// Every screen at every size: what it shows, that it fills the terminal exactly
+// and that no line is wider.
+func TestEveryScreenAtEverySize(t *testing.T) {
+	for _, s := range screens {
+		t.Run(s.name, func(t *testing.T) {
+			d := drive(t, newFake(), Options{Version: "v0.1.0"})
+			s.show(d)
+			var b strings.Builder
+			for _, size := range sizes {
+				d.size(size[0], size[1])
+				view := d.m.View()
+				lines := strings.Split(view, "\n")
+				if len(lines) != size[1] {
+					t.Errorf("%d lines at %d×%d", len(lines), size[0], size[1])
+				}
+				for i, l := range lines {
+					if w := ansi.StringWidth(l); w != size[0] {
+						t.Errorf("line %d is %d cells wide at %d×%d: %s", i+1, w, size[0], size[1], ansi.Strip(l))
+					}
+					fmt.Fprintln(&b, strings.TrimRight(ansi.Strip(l), " "))
+				}
+				fmt.Fprintf(&b, "^^ %d×%d\n", size[0], size[1])
+			}
+			golden(t, "screen-"+s.name, b.String())
+		})
+	}
+}
+
+// The golden files themselves, so that none is accepted that is too wide.
+func TestNoGoldenLineIsWiderThanItsTerminal(t *testing.T) {
+	files, err := filepath.Glob("testdata/screen-*.golden")
+	if err != nil || len(files) < len(screens) {
+		t.Fatalf("%d golden files for %d screens: %v", len(files), len(screens), err)
+	}
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		widest, frames := 0, 0
+		for l := range strings.Lines(string(data)) {
+			l = strings.TrimSuffix(l, "\n")
+			var w, h int
+			if n, _ := fmt.Sscanf(l, "^^ %d×%d", &w, &h); n == 2 {
+				if widest > w {
+					t.Errorf("%s: a line of %d cells on a terminal of %d", f, widest, w)
+				}
+				widest = 0
+				frames++
+				continue
+			}
+			widest = max(widest, ansi.StringWidth(l))
+		}
+		if frames != len(sizes) {
+			t.Errorf("%s holds %d frames", f, frames)
+		}
+	}
+}
+
+var sgr = regexp.MustCompile("\x1b\\[([0-9;]*)m")
+
+// styles returns the SGR parameters that a view uses.
+func styles(view string) map[string]bool {
+	used := map[string]bool{}
+	for _, m := range sgr.FindAllStringSubmatch(view, -1) {
+		for _, p := range strings.Split(m[1], ";") {
+			used[p] = true
+		}
+	}
+	return used
+}
+
+func TestColours(t *testing.T) {
+	allowed := map[string]string{"": "reset", "0": "reset", "1": "bold", "2": "faint", "7": "reverse", "31": "red", "32": "green", "33": "yellow"}
+	coloured := false
+	for _, s := range screens {
+		d := drive(t, newFake(), Options{})
+		s.show(d)
+		for p := range styles(d.m.View()) {
+			if allowed[p] == "" {
+				t.Errorf("%s uses %q, which isn't one of the 16 colours, bold, faint or reverse", s.name, p)
+			}
+			coloured = coloured || strings.HasPrefix(p, "3")
+		}
+
+		d = drive(t, newFake(), Options{})
+		d.m.look = newLook(env("TERM=xterm-256color", "LANG=C.UTF-8", "NO_COLOR=1"))
+		s.show(d)
+		for p := range styles(d.m.View()) {
+			if strings.HasPrefix(p, "3") {
+				t.Errorf("%s is coloured with NO_COLOR set", s.name)
+			}
+		}
+	}
+	if !coloured {
+		t.Error("no screen is coloured at all")
+	}
+}
+
+func TestWithoutUnicodeEverythingIsASCII(t *testing.T) {
+	for _, s := range screens {
+		d := drive(t, newFake(), Options{})
+		d.m.look = newLook(env("TERM=xterm", "LANG=C"))
+		s.show(d)
+		for i, l := range strings.Split(ansi.Strip(d.m.View()), "\n") {
+			for _, r := range l {
+				if r >= 0x7f || r < 0x20 {
+					t.Errorf("%s: %q in line %d: %s", s.name, r, i+1, l)
+				}
+			}
+			if len(l) != 80 {
+				t.Errorf("%s: line %d is %d wide", s.name, i+1, len(l))
+			}
+			if strings.Contains(l, "?") && strings.Contains(l, "????") {
+				t.Errorf("%s: a symbol has no stand-in: %s", s.name, l)
+			}
+		}
+	}
+	d := drive(t, newFake(), Options{})
+	d.m.look = newLook(env("TERM=xterm", "LANG=C"))
+	d.during(record(d.f, restorePlan(), Unattended), action("stage.1", steps.Waiting, 5))
+	golden(t, "ascii", ansi.Strip(d.m.View())+"\n")
+}
+
+func TestNothingFromOutsideReachesTheTerminalRaw(t *testing.T) {
+	for in, want := range map[string]string{
+		"a\x1b[31mred\x1b[0m":     "ared",
+		"tab\there":               "tab    here",
+		"bell\x07, back\bspace":   "bell, backspace",
+		"two\r\nlines":            "two  lines",
+		"title\x1b]0;evil\x07 ok": "title ok",
+		"right\u202eleft":         "rightleft",
+		"zero\u200bwidth":         "zerowidth",
+		"c1\u009b31mcsi":          "c131mcsi",
+		"bad\xffutf8":             "badutf8",
+	} {
+		if got := clean(in); got != want {
+			t.Errorf("clean(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,562 @@
+// Package ui is what people see: the wizard, the plain printer and the JSON
+// printer. All three read the events of one engine and share their words.
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+// Backend is what the wizard asks of the engine. Its methods are called from
+// goroutines of their own and may take their time.
+type Backend interface {
+	// Discover reads the node. Facts may come with the error, as far as they
+	// were read.
+	Discover(ctx context.Context) (*steps.Facts, error)
+	Candidates(ctx context.Context, f *steps.Facts) []snapshot.Candidate
+	// Inspect looks inside a snapshot; progress counts bytes.
+	Inspect(ctx context.Context, path string, progress func(done, total int64)) (*snapshot.Info, error)
+	// Check is asked without a snapshot first: what the node says by itself.
+	Check(ctx context.Context, f *steps.Facts, s *snapshot.Info, c steps.Choices) []steps.Verdict
+	Plan(f *steps.Facts, s *snapshot.Info, c steps.Choices) (*steps.Plan, error)
+	// PlanUndo plans to go back to before a run.
+	PlanUndo(ctx context.Context, run string) (*steps.Plan, error)
+	// Run runs a plan. Cancelling ctx stops it before its next action; a wait
+	// ends at once, nothing else is broken off in the middle. The error is for
+	// a run that could not begin; nothing was done then.
+	Run(ctx context.Context, p *steps.Plan, sink func(steps.Event), ask steps.Asker) (*steps.Result, error)
+	// Logs returns the last lines of a component's log, the oldest first:
+	// "etcd", "kube-apiserver".
+	Logs(ctx context.Context, component string) []string
+}
+
+// Options are what the command line has said already.
+type Options struct {
+	Snapshot string // highlighted at first; "" for none
+	Choices  steps.Choices
+	Version  string // of this program, shown on the first screen
+}
+
+// RunWizard shows the wizard on the terminal until the user leaves it, and
+// prints what came of it below. It returns the result of what was run, nil when
+// nothing was; the error is about the terminal.
+//
+// A run goes on when the terminal goes away: RunWizard returns when it has
+// ended, and answers a failure by going back.
+func RunWizard(ctx context.Context, b Backend, o Options) (*steps.Result, error) {
+	return runWizard(ctx, b, o, os.Stdin, os.Stdout)
+}
+
+func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.Writer) (*steps.Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m := newModel(ctx, b, o)
+	defer m.box.close()
+	// Signals are ours: bubbletea would end the program in the middle of a run.
+	p := tea.NewProgram(m, tea.WithInput(in), tea.WithOutput(out), tea.WithAltScreen(), tea.WithoutSignalHandler(), tea.WithFPS(30))
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(stop)
+	ended := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		parent := ctx.Done()
+		for {
+			select {
+			case <-hup:
+				m.engine.leave(io.Discard)
+				p.Kill()
+			case s := <-stop:
+				m.box.put(signalMsg{end: s != os.Interrupt})
+			case <-parent:
+				m.box.put(signalMsg{end: true})
+				parent = nil
+			case <-ended:
+				return
+			}
+		}
+	}()
+
+	_, err := p.Run()
+	if err != nil && !m.engine.isGone() {
+		// The screen broke. The run, if there is one, goes on and tells the
+		// rest as text.
+		m.engine.leave(out)
+	} else {
+		m.engine.leave(io.Discard)
+		err = nil
+	}
+	result, plan := m.engine.wait()
+	close(ended)
+	<-watched
+	if result != nil {
+		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, farewell(result, plan, m.look, m.w)...), "\n"))
+		return result, nil // what was done on the node counts for more than the screen
+	}
+	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {
+		err = nil
+	}
+	return nil, err
+}
+
+// farewell is what stays in the scrollback.
+func farewell(r *steps.Result, p *steps.Plan, l look, w int) []string {
+	out := make([]string, 0, 16)
+	if p != nil {
+		out = append(out, fmt.Sprintf("etcd-rewind   %s   run %s", clean(p.Node), clean(p.Run)), "")
+	}
+	if w < minWidth || w > plainWidth {
+		w = plainWidth
+	}
+	for _, line := range summaryText(r, p, w) {
+		out = append(out, l.finish(line))
+	}
+	return append(out, "")
+}
+
+// signalMsg asks the wizard to stop, as ctrl-c does; end also closes it.
+type signalMsg struct{ end bool }
+
+// screen is where in the wizard the user is. A screen for a run that broke off
+// earlier would come between the node and the snapshot.
+type screen int
+
+const (
+	discovering screen = iota
+	nodeScreen
+	chooseScreen
+	checkScreen
+	planScreen
+	confirmScreen
+	runScreen
+	summaryScreen
+)
+
+// The smallest size that holds every screen.
+const (
+	minWidth  = 60
+	minHeight = 20
+)
+
+// model is the one tea.Model; the screens' parts are plain structs with plain
+// methods. Update does nothing that can wait: that is left to commands.
+type model struct {
+	ctx     context.Context
+	backend Backend
+	engine  *engine
+	box     *mailbox
+	now     func() time.Time
+	look    look
+	options Options
+
+	w, h    int
+	screen  screen
+	note    string // something to tell, at the bottom, until the next key
+	ticking bool
+
+	facts   *steps.Facts
+	refusal error           // discovery failed
+	early   []steps.Verdict // errors of the node itself that nobody can accept
+	picker  picker
+	info    *snapshot.Info
+	checks  checklist
+	choices steps.Choices
+	plan    planPane
+	confirm confirmPane
+	stepper stepper
+	over    *overlay
+
+	undo     bool // the plan, confirm and run screens are about an undo
+	goBack   bool // when the run has ended: undo it at once
+	endAfter bool // when the run has ended: close
+	result   *steps.Result
+}
+
+func newModel(ctx context.Context, b Backend, o Options) *model {
+	box := newMailbox()
+	m := &model{
+		ctx: ctx, backend: b, box: box, engine: newEngine(ctx, b, box),
+		now: time.Now, look: newLook(os.Getenv), options: o, choices: o.Choices,
+	}
+	m.picker = newPicker(o.Snapshot)
+	m.checks = newChecklist(o.Choices.Accept)
+	return m
+}
+
+type (
+	tickMsg       time.Time
+	discoveredMsg struct {
+		facts    *steps.Facts
+		err      error
+		verdicts []steps.Verdict
+	}
+)
+
+// Init implements tea.Model.
+func (m *model) Init() tea.Cmd {
+	return tea.Batch(m.box.listen, m.discover(), m.tick())
+}
+
+func (m *model) discover() tea.Cmd {
+	m.screen, m.facts, m.refusal, m.early = discovering, nil, nil, nil
+	choices := m.settled()
+	return func() tea.Msg {
+		f, err := m.backend.Discover(m.ctx)
+		msg := discoveredMsg{facts: f, err: err}
+		if err == nil {
+			msg.verdicts = m.backend.Check(m.ctx, f, nil, choices)
+		}
+		return msg
+	}
+}
+
+// tick keeps what moves moving; there are no ticks while nothing does.
+func (m *model) tick() tea.Cmd {
+	if m.ticking || !m.moves() {
+		return nil
+	}
+	m.ticking = true
+	return tea.Tick(frameTime, func(t time.Time) tea.Msg { return tickMsg(t) })
+}
+
+func (m *model) moves() bool {
+	return m.screen == discovering || m.screen == runScreen && m.result == nil ||
+		m.screen == chooseScreen && m.picker.busy() || m.screen == checkScreen && m.checks.busy ||
+		m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
+}
+
+// Update implements tea.Model.
+func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	var cmd tea.Cmd
+	if mail, ok := msg.(mailMsg); ok {
+		cmds := []tea.Cmd{m.box.listen}
+		for _, one := range mail {
+			cmds = append(cmds, m.handle(one))
+		}
+		cmd = tea.Batch(cmds...)
+	} else {
+		cmd = m.handle(msg)
+	}
+	if t := m.tick(); t != nil {
+		cmd = tea.Batch(cmd, t)
+	}
+	return m, cmd
+}
+
+func (m *model) handle(msg tea.Msg) tea.Cmd {
+	switch msg := msg.(type) {
+	case tea.WindowSizeMsg:
+		m.w, m.h = msg.Width, msg.Height
+	case tea.KeyMsg:
+		return m.key(msg)
+	case tickMsg:
+		m.ticking = false
+		if m.over != nil && m.over.kind == logsOverlay {
+			return m.readLogs()
+		}
+	case signalMsg:
+		return m.signal(msg)
+
+	case discoveredMsg:
+		return m.discovered(msg)
+	case candidatesMsg:
+		m.picker.found(msg)
+		return m.lookInside()
+	case lookProgressMsg:
+		m.picker.progress(msg)
+	case lookedMsg:
+		return m.looked(msg)
+	case completedMsg:
+		m.picker.complete(msg)
+	case verdictsMsg:
+		m.checks.set(msg)
+	case planMsg:
+		m.planned(msg)
+	case undoPlanMsg:
+		return m.undoPlanned(msg)
+
+	case eventMsg:
+		m.stepper.apply(msg.Event)
+	case askMsg:
+		m.over, m.note = nil, ""
+		m.screen = runScreen
+		f := msg.Failure
+		m.stepper.asked(&f)
+		if m.endAfter {
+			return m.answer(Unattended(f))
+		}
+	case finishedMsg:
+		return m.finished(msg.Result)
+	case logsMsg:
+		if m.over != nil {
+			m.over.logs(msg)
+		}
+	}
+	return nil
+}
+
+// runs says whether the engine is at work, so that leaving isn't possible.
+func (m *model) runs() bool { return m.screen == runScreen && m.result == nil }
+
+func (m *model) signal(msg signalMsg) tea.Cmd {
+	if !m.runs() {
+		return m.quit()
+	}
+	if !msg.end {
+		m.interrupt()
+		return nil
+	}
+	m.endAfter = true
+	m.stepper.stopping = true
+	m.engine.stop()
+	if f := m.stepper.failure; f != nil {
+		return m.answer(Unattended(*f))
+	}
+	return nil
+}
+
+func (m *model) quit() tea.Cmd {
+	m.picker.pause()
+	return tea.Quit
+}
+
+// interrupt is ctrl-c during a run: it asks first.
+func (m *model) interrupt() {
+	if m.stepper.failure != nil {
+		m.note = "The run stands and waits for your answer; choose one of the keys above."
+		return
+	}
+	m.over = newOverlay(stopOverlay)
+}
+
+func (m *model) small() bool { return m.w < minWidth || m.h < minHeight }
+
+func (m *model) key(k tea.KeyMsg) tea.Cmd {
+	m.note = ""
+	name := k.String()
+	if name == "ctrl+c" {
+		if m.runs() {
+			m.interrupt()
+			return nil
+		}
+		return m.quit()
+	}
+	if m.small() {
+		return nil // nobody should press keys blindly
+	}
+	if m.over != nil {
+		return m.overlayKey(name)
+	}
+	switch m.screen {
+	case discovering:
+		if name == "q" {
+			return m.quit()
+		}
+	case nodeScreen:
+		return m.nodeKey(name)
+	case chooseScreen:
+		return m.chooseKey(k)
+	case checkScreen:
+		return m.checkKey(k)
+	case planScreen:
+		return m.planKey(k)
+	case confirmScreen:
+		return m.confirmKey(k)
+	case runScreen:
+		return m.runKey(name)
+	case summaryScreen:
+		return m.summaryKey(name)
+	}
+	return nil
+}
+
+// bodyHeight is the number of lines between header and footer.
+func (m *model) bodyHeight() int { return m.h - 5 }
+
+// View implements tea.Model. It is always h lines of w cells.
+func (m *model) View() string {
+	if m.w <= 0 || m.h <= 0 {
+		return ""
+	}
+	if m.small() {
+		return m.look.finish(strings.Join(box(m.smallView(), m.w, m.h), "\n"))
+	}
+	h := m.bodyHeight()
+	var note []string
+	if m.note != "" {
+		note = hang(" "+m.look.symbol(symWarn)+" ", m.note, m.w-1)
+		note = note[:min(len(note), 4)]
+		h -= len(note)
+	}
+	body, where, help := m.body(m.w, h)
+	lines := []string{m.header(), m.subHeader(), m.topRule()}
+	lines = append(lines, box(body, m.w, h)...)
+	lines = append(lines, note...)
+	lines = append(lines, m.bottomRule(where), helpLine(m.look, help, m.w))
+	return m.look.finish(strings.Join(box(lines, m.w, m.h), "\n"))
+}
+
+// body is the part of the screen that differs: its lines, the place in what
+// can be scrolled, and the keys.
+func (m *model) body(w, h int) (lines []string, where string, help []hint) {
+	if m.over != nil {
+		return m.overlayView(w, h)
+	}
+	switch m.screen {
+	case discovering:
+		return m.discoveringView(w)
+	case nodeScreen:
+		return m.nodeView(w)
+	case chooseScreen:
+		return m.picker.view(m.look, m.now(), w, h)
+	case checkScreen:
+		return m.checks.view(m.look, m.now(), w, h)
+	case planScreen:
+		return m.planView(w, h)
+	case confirmScreen:
+		return m.confirmView(w)
+	case runScreen:
+		return m.stepper.view(m.look, m.now(), w, h)
+	default:
+		return m.summaryView(w)
+	}
+}
+
+func (m *model) header() string {
+	left := " " + m.look.bold.Render("etcd-rewind")
+	if f := m.facts; f != nil {
+		parts := []string{clean(f.Node)}
+		if f.KubernetesVersion != "" {
+			parts = append(parts, "Kubernetes "+clean(strings.TrimPrefix(f.KubernetesVersion, "v")))
+		}
+		if f.EtcdVersion != "" {
+			parts = append(parts, "etcd "+clean(f.EtcdVersion))
+		}
+		left += "   " + strings.Join(parts, " · ")
+	}
+	right := "nothing changed yet "
+	if m.screen >= runScreen || m.undo {
+		right = m.stepper.awayText(m.look, m.now()) + " "
+	}
+	return apart(left, right, m.w)
+}
+
+func (m *model) subHeader() string {
+	switch {
+	case m.undo:
+		return cut(" "+m.plan.title(), m.w)
+	case m.info != nil && m.screen > chooseScreen:
+		i := m.info
+		hash := "sha256 ok"
+		if i.Hash != snapshot.HashOK {
+			hash = "no sha256"
+		}
+		facts := fmt.Sprintf("revision %d · ", i.Revision)
+		if m.w >= 72 {
+			facts += plural(i.Keys, "key", "keys") + " · "
+		}
+		facts += old(taken(i), m.now()) + " · " + hash
+		n := max(12, m.w-len([]rune(facts))-5)
+		return cut(" "+shortPath(clean(i.Path), n)+"   "+facts, m.w)
+	case m.facts != nil && m.facts.Kubelet != nil:
+		k := m.facts.Kubelet
+		return cut(" kubelet "+clean(strings.TrimPrefix(k.Version, "v"))+" · manifests in "+clean(k.StaticPodPath), m.w)
+	}
+	return " Restore a control plane's etcd from a snapshot"
+}
+
+// topRule says how far the user is.
+func (m *model) topRule() string {
+	if m.undo || m.screen >= runScreen {
+		return strings.Repeat("─", m.w)
+	}
+	names := []string{"node", "snapshot", "checks", "plan", "confirm", "run"}
+	at := max(0, int(m.screen)-int(nodeScreen))
+	parts := make([]string, 0, len(names))
+	for i, n := range names {
+		switch {
+		case i < at:
+			n = m.look.symbol(symDone) + " " + n
+		case i == at:
+			n = m.look.bold.Render(symNow + " " + n)
+		default:
+			n = symLater + " " + n
+		}
+		parts = append(parts, n)
+	}
+	gap := " ── "
+	if m.w < 80 {
+		gap = "  "
+	}
+	line := "── " + strings.Join(parts, gap) + " "
+	if m.w < 64 {
+		line = " " + strings.Join(parts, gap) + " "
+	}
+	return line + strings.Repeat("─", max(0, m.w-width(line)))
+}
+
+func (m *model) bottomRule(where string) string {
+	if where == "" {
+		return strings.Repeat("─", m.w)
+	}
+	tail := " " + where + " ──"
+	return strings.Repeat("─", max(0, m.w-width(tail))) + tail
+}
+
+// smallView keeps a run in sight on a screen that holds nothing else.
+func (m *model) smallView() []string {
+	lines := []string{fmt.Sprintf("needs %d×%d, is %d×%d", minWidth, minHeight, m.w, m.h)}
+	if m.screen < runScreen {
+		return append(lines, "nothing changed yet", "ctrl-c quits")
+	}
+	if m.result != nil {
+		symbol, text := ending(m.result, m.stepper.kind())
+		return append(append(lines, ""), hang(m.look.symbol(symbol)+" ", text, m.w)...)
+	}
+	lines = append(append(lines, ""), wrap(m.stepper.brief(m.now()), m.w)...)
+	if away := m.stepper.awayText(m.look, m.now()); away != "" {
+		lines = append(lines, away)
+	}
+	if m.stepper.failure != nil {
+		lines = append(lines, hang("", "It stands and waits for your answer: make the window larger.", m.w)...)
+	}
+	return lines
+}
+
+// hint is a key and what it does here.
+type hint struct{ key, does string }
+
+// helpLine shows as many keys as fit; the first ones matter most, and the last
+// one, the way out, is always there.
+func helpLine(l look, help []hint, w int) string {
+	if len(help) == 0 {
+		return ""
+	}
+	show := func(h hint) string { return l.bold.Render(h.key) + " " + h.does }
+	out := show(help[len(help)-1])
+	line := ""
+	for _, h := range help[:len(help)-1] {
+		next := line + " " + show(h) + "  "
+		if width(next)+width(out)+3 > w {
+			break
+		}
+		line = next
+	}
+	return apart(line, out+" ", w)
+}
