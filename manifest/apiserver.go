@@ -1,0 +1,131 @@
+package manifest
+
+import (
+	"net"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+const apiServerBinary = "kube-apiserver"
+
+// APIServer is what a static pod's manifest says about its kube-apiserver.
+type APIServer struct {
+	File      *File
+	Container string
+	Flags     Flags
+
+	EtcdServers          []string
+	EtcdServersOverrides []string // resources kept in another etcd, as given: group/resource#server;server
+	EtcdPrefix           string   // below which everything is kept in etcd, "/registry" when not given
+
+	// Paths on the node, "" when not given.
+	EtcdCA, EtcdCert, EtcdKey string
+	ServingCert, ClientCA     string
+	EncryptionConfig          string
+
+	SecurePort                    int
+	BindAddress, AdvertiseAddress string // "" when not given
+	AnonymousAuth                 bool   // false: /readyz wants a client certificate
+	ServiceCIDRs                  []string
+
+	Image   string
+	Version string // from the image's tag, "" when it doesn't tell
+
+	ReadyURL      string // https://host:port/readyz, from the readiness probe, else from the flags
+	StartupBudget time.Duration
+	GracePeriod   time.Duration
+	ProbeURLs     ProbeURLs
+}
+
+// ReadAPIServer reads kube-apiserver's settings from its manifest.
+func ReadAPIServer(f *File) (*APIServer, error) {
+	c, flags, err := ReadFlags(f, apiServerBinary)
+	if err != nil {
+		return nil, err
+	}
+	pod := f.Pod
+	if err := flags.known("etcd-servers", "etcd-prefix", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "tls-cert-file",
+		"client-ca-file", "encryption-provider-config", "secure-port"); err != nil {
+		return nil, err
+	}
+	get := func(name, otherwise string) string {
+		if v, ok := flags.Get(name); ok {
+			return v
+		}
+		return otherwise
+	}
+	// An address may be filled in by kubelet from the node's: then it isn't known, which is no reason to give up.
+	address := func(name string) string {
+		if flags.known(name) != nil {
+			return ""
+		}
+		return get(name, "")
+	}
+	a := &APIServer{
+		File: f, Container: c.Name, Flags: flags,
+		EtcdServers:          flags.List("etcd-servers"),
+		EtcdServersOverrides: flags.List("etcd-servers-overrides"),
+		EtcdPrefix:           get("etcd-prefix", "/registry"),
+		BindAddress:          address("bind-address"),
+		AdvertiseAddress:     address("advertise-address"),
+		AnonymousAuth:        true,
+		ServiceCIDRs:         flags.List("service-cluster-ip-range"),
+		Image:                c.Image, Version: imageVersion(c.Image),
+		StartupBudget: startupBudget(c), GracePeriod: gracePeriod(pod),
+	}
+	if a.SecurePort, err = parsePort("secure-port", get("secure-port", "6443")); err != nil {
+		return nil, err
+	}
+	if v, ok := flags.Get("anonymous-auth"); ok {
+		if a.AnonymousAuth, err = parseBool("anonymous-auth", v); err != nil {
+			return nil, err
+		}
+	}
+	for _, file := range []struct {
+		flag string
+		to   *string
+	}{
+		{"etcd-cafile", &a.EtcdCA},
+		{"etcd-certfile", &a.EtcdCert},
+		{"etcd-keyfile", &a.EtcdKey},
+		{"tls-cert-file", &a.ServingCert},
+		{"client-ca-file", &a.ClientCA},
+		{"encryption-provider-config", &a.EncryptionConfig},
+	} {
+		v, _ := flags.Get(file.flag)
+		if v == "" {
+			continue
+		}
+		l, err := resolveFlag(pod, c, file.flag, v)
+		if err != nil {
+			return nil, err
+		}
+		*file.to = l.Path
+	}
+	a.ProbeURLs = probeURLs(c, a.host())
+	a.ReadyURL = a.readyURL(c)
+	return a, nil
+}
+
+// readyURL takes the readiness probe's address if it leads to the API server itself. Some layouts probe a sidecar.
+func (a *APIServer) readyURL(c *corev1.Container) string {
+	host := a.host()
+	if p := c.ReadinessProbe; p != nil && p.HTTPGet != nil && p.HTTPGet.Scheme == corev1.URISchemeHTTPS && p.HTTPGet.Host != "" {
+		if port, ok := containerPort(c, p.HTTPGet.Port); ok && port == a.SecurePort {
+			host = p.HTTPGet.Host
+		}
+	}
+	return httpsURL(host, a.SecurePort, "/readyz")
+}
+
+// host is an address of this node on which the API server listens.
+func (a *APIServer) host() string {
+	if ip := net.ParseIP(a.BindAddress); ip != nil && !ip.IsUnspecified() {
+		return a.BindAddress
+	}
+	if a.AdvertiseAddress != "" {
+		return a.AdvertiseAddress
+	}
+	return "127.0.0.1"
+}

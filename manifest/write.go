@@ -1,0 +1,134 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// WriteAside writes a new file with the mode and owner of like, and syncs it and its directory to disk. In the manifest
+// directory path must begin with a dot, or kubelet sees the file half written; the way in is Move. With like nil the mode is
+// 0600. It refuses to replace anything (an error that is fs.ErrExist), and leaves nothing behind when it fails.
+func WriteAside(path string, data []byte, like os.FileInfo) error {
+	return writeAside(path, func(file *os.File) error { return fill(file, data, like) })
+}
+
+func writeAside(path string, fill func(*os.File) error) (err error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return problem(CodeExists, "look what it is and move it away", "%s exists already, nothing was written: %w", path, err)
+	}
+	if err != nil {
+		return fmt.Errorf("write aside: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write aside: %w", err), os.Remove(path))
+		}
+	}()
+	if err := fill(file); err != nil {
+		_ = file.Close()
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func fill(file *os.File, data []byte, like os.FileInfo) error {
+	if _, err := file.Write(data); err != nil {
+		return err
+	}
+	if like != nil {
+		if s, ok := like.Sys().(*syscall.Stat_t); ok {
+			if err := file.Chown(int(s.Uid), int(s.Gid)); err != nil {
+				return err
+			}
+		}
+		// After the owner: a change of owner takes bits away.
+		if err := file.Chmod(like.Mode().Perm()); err != nil {
+			return err
+		}
+	}
+	return file.Sync()
+}
+
+// Move renames a file or directory, and syncs both directories to disk. It never replaces anything: when the target exists
+// there is an error that is fs.ErrExist, and nothing has changed. It can't move to another file system. After an error that
+// is a *MoveNotSynced the move has been done.
+func Move(from, to string) error { return move(from, to, renameNoReplace) }
+
+func move(from, to string, rename func(from, to string) error) error {
+	err := rename(from, to)
+	switch {
+	case errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY):
+		return problem(CodeExists, "look what it is and move it away", "%s exists already, %s was not moved: %w", to, from, fs.ErrExist)
+	case errors.Is(err, syscall.EXDEV):
+		return problem(CodeOtherDisk, "choose a place on the same file system as "+filepath.Dir(from),
+			"%s and %s are on different file systems, a rename is not possible: %w", from, to, err)
+	case err != nil:
+		return fmt.Errorf("move %s to %s: %w", from, to, err)
+	}
+	err = syncDir(filepath.Dir(to))
+	if filepath.Dir(from) != filepath.Dir(to) {
+		err = errors.Join(err, syncDir(filepath.Dir(from)))
+	}
+	if err != nil {
+		return &MoveNotSynced{From: from, To: to, Err: err}
+	}
+	return nil
+}
+
+// MoveNotSynced says that a move has been done, but may not survive a loss of power.
+type MoveNotSynced struct {
+	From, To string
+	Err      error
+}
+
+func (e *MoveNotSynced) Error() string {
+	return fmt.Sprintf("%s was moved to %s, but the directory could not be synced to disk: %v", e.From, e.To, e.Err)
+}
+
+// Unwrap gives the error of the sync.
+func (e *MoveNotSynced) Unwrap() error { return e.Err }
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		err = nil // some file systems can't sync a directory
+	}
+	return errors.Join(err, d.Close())
+}
+
+// renameOrLink is for file systems whose rename can't be told to spare the target. For a file a hard link does the same; a
+// directory is looked for first, which leaves a moment for somebody else to come between.
+func renameOrLink(from, to string) error {
+	info, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	if info.Mode().IsRegular() {
+		err := os.Link(from, to)
+		if err == nil {
+			return os.Remove(from)
+		}
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.EXDEV) {
+			return err
+		}
+	}
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = fs.ErrExist
+		}
+		return err
+	}
+	return os.Rename(from, to)
+}

@@ -1,0 +1,16 @@
+package manifest
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+func renameNoReplace(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	// EINVAL is what a file system answers that doesn't know the flag.
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		return renameOrLink(from, to)
+	}
+	return err
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package manifest
+
+func renameNoReplace(from, to string) error { return renameOrLink(from, to) }
