@@ -9,12 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/charmbracelet/x/ansi"
 )
 
 // No more than this is read of a log's end.
@@ -203,5 +202,9 @@ func printable(s string) string {
 			return r
 		}
 		return -1
-	}, ansi.Strip(strings.ToValidUTF8(s, "\uFFFD")))
+	}, escapes.ReplaceAllString(strings.ToValidUTF8(s, "\uFFFD"), ""))
 }
+
+// escapes are a terminal's control sequences (ECMA-48): CSI, OSC and the other
+// strings, and what is two characters long.
+var escapes = regexp.MustCompile(`(?s)\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(\x07|\x1b\\|$)|\x1b.`)

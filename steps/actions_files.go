@@ -1,0 +1,419 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+)
+
+// Prepare writes everything the run needs into its directory while the cluster
+// still runs: a copy of each manifest as it is, and the manifests to come.
+type Prepare struct {
+	RunDir string     `json:"run_dir"`
+	Files  []Prepared `json:"files"`
+}
+
+// Prepared is a manifest that will change.
+type Prepared struct {
+	Manifest string `json:"manifest"` // in kubelet's directory
+	Kept     string `json:"kept"`     // copy of it as it was
+	New      string `json:"new"`      // what will be put in
+	Old      []byte `json:"old"`
+	Data     []byte `json:"data"`
+}
+
+// Kind implements Action.
+func (*Prepare) Kind() string { return "prepare" }
+
+// Title implements Action.
+func (a *Prepare) Title() string { return "Keep copies of the manifests, prepare the new ones" }
+
+// Commands implements Action.
+func (a *Prepare) Commands() []string {
+	cmds := []string{fmt.Sprintf("mkdir -p -m 700 %s/{kept,new,aside}", quote(a.RunDir))}
+	for _, f := range a.Files {
+		cmds = append(cmds, fmt.Sprintf("cp -a %s %s", quote(f.Manifest), quote(f.Kept)))
+		cmds = append(cmds, fmt.Sprintf("cp -a %s %s", quote(f.Manifest), quote(f.New)))
+		if sed := sedFor(f.Old, f.Data, f.New); sed != "" {
+			cmds = append(cmds, sed)
+		}
+	}
+	return cmds
+}
+
+func (a *Prepare) do(_ context.Context, r *run) (State, error) {
+	for _, dir := range []string{"kept", "new", "aside"} {
+		if err := os.MkdirAll(filepath.Join(a.RunDir, dir), 0o700); err != nil {
+			return Failed, err
+		}
+	}
+	for _, f := range a.Files {
+		like, err := os.Stat(f.Manifest)
+		if err != nil {
+			return Failed, err
+		}
+		now, err := os.ReadFile(f.Manifest)
+		if err != nil {
+			return Failed, err
+		}
+		if !bytes.Equal(now, f.Old) {
+			return Failed, changedSince(f.Manifest)
+		}
+		for path, data := range map[string][]byte{f.Kept: f.Old, f.New: f.Data} {
+			if err := writeOnce(path, data, like); err != nil {
+				return Failed, err
+			}
+			r.point("in the middle", r.action.ID)
+		}
+	}
+	return Done, nil
+}
+
+func (*Prepare) undo() []Action { return nil }
+
+// writeOnce writes a file of the run's own. A half-written one of an earlier
+// try is replaced: nobody but the run has it.
+func writeOnce(path string, data []byte, like fs.FileInfo) error {
+	if have, err := os.ReadFile(path); err == nil {
+		if bytes.Equal(have, data) {
+			return nil
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	return manifest.WriteAside(path, data, like)
+}
+
+// Stage restores the snapshot into a directory beside the new data directory,
+// in a process of its own, while the cluster still runs.
+type Stage struct {
+	Request snapshot.RestoreRequest `json:"request"`
+	// Roots are the directories that become hostPaths: what is restored lies
+	// in them, or is them.
+	Roots []Root `json:"roots"`
+}
+
+// Root is a directory that will be put in place of another.
+type Root struct {
+	Staging string `json:"staging"`
+	Old     string `json:"old"` // gives owner, mode and SELinux label
+}
+
+// Kind implements Action.
+func (*Stage) Kind() string { return "stage" }
+
+// Title implements Action.
+func (a *Stage) Title() string { return "Restore the snapshot into " + a.Request.DataDir }
+
+// Commands implements Action.
+func (a *Stage) Commands() []string {
+	q := a.Request
+	cmd := []string{
+		"etcdutl snapshot restore", quote(q.Snapshot), "--data-dir", quote(q.DataDir),
+		"--name", quote(q.Name), "--initial-advertise-peer-urls", quote(strings.Join(q.PeerURLs, ",")),
+		"--initial-cluster", quote(q.InitialCluster), "--initial-cluster-token", quote(q.Token),
+	}
+	if q.WALDir != "" {
+		cmd = append(cmd, "--wal-dir", quote(q.WALDir))
+	}
+	if q.SkipHashCheck {
+		cmd = append(cmd, "--skip-hash-check")
+	}
+	if q.RevisionBump > 0 {
+		cmd = append(cmd, fmt.Sprintf("--bump-revision %d --mark-compacted", q.RevisionBump))
+	}
+	var cmds []string
+	for _, root := range a.parents() {
+		cmds = append(cmds, "mkdir -p "+quote(root))
+	}
+	cmds = append(cmds, strings.Join(cmd, " "))
+	for _, root := range a.Roots {
+		cmds = append(cmds, fmt.Sprintf("chown -R --reference=%[1]s %[2]s && chmod --reference=%[1]s %[2]s", quote(root.Old), quote(root.Staging)))
+	}
+	return cmds
+}
+
+// parents are the directories that have to exist before etcdutl writes below
+// them: a data directory may lie deeper than the volume's hostPath.
+func (a *Stage) parents() []string {
+	var dirs []string
+	for _, target := range []string{a.Request.DataDir, a.Request.WALDir} {
+		for _, root := range a.Roots {
+			if up := filepath.Dir(target); target != "" && target != root.Staging && within(root.Staging, up) && !slices.Contains(dirs, up) {
+				dirs = append(dirs, up)
+			}
+		}
+	}
+	return dirs
+}
+
+func within(dir, path string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+func (a *Stage) do(ctx context.Context, r *run) (State, error) {
+	if r.mem.Staged != nil {
+		return Already, nil
+	}
+	for _, root := range a.Roots {
+		// What an earlier try of this very run left half-built is no use to
+		// anybody; nobody else has a directory of this name.
+		if strings.Contains(filepath.Base(root.Staging), r.plan.Run) {
+			if err := os.RemoveAll(root.Staging); err != nil {
+				return Failed, err
+			}
+		}
+		if err := a.makeParents(root); err != nil {
+			return Failed, err
+		}
+	}
+	staged, err := r.world.Restore(ctx, a.Request, func(p snapshot.Progress) {
+		r.progress(p)
+	})
+	if err != nil {
+		var p *snapshot.Problem
+		if errors.As(err, &p) {
+			return Failed, &trouble{cause: p.Cause, hint: p.Hint, err: err}
+		}
+		return Failed, err
+	}
+	r.point("in the middle", r.action.ID)
+	r.mem.Staged = staged
+	r.say("%d keys, revision %d, cluster ID %x", staged.Keys, staged.Revision, staged.ClusterID)
+	return Done, nil
+}
+
+func (a *Stage) makeParents(root Root) error {
+	for _, dir := range a.parents() {
+		if !within(root.Staging, dir) {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		for d := dir; within(root.Staging, d); d = filepath.Dir(d) {
+			if err := likeOld(d, root.Old); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func likeOld(dir, old string) error {
+	uid, gid, mode, _, err := node.Owner(old)
+	if err != nil {
+		return err
+	}
+	if err := os.Lchown(dir, uid, gid); err != nil {
+		return err
+	}
+	return os.Chmod(dir, mode.Perm())
+}
+
+func (*Stage) undo() []Action { return nil }
+
+// TakeOut moves a manifest out of kubelet's directory, so that kubelet ends
+// its pod.
+type TakeOut struct {
+	Pod  string `json:"pod"`
+	File string `json:"file"` // in kubelet's directory
+	To   string `json:"to"`   // where it is kept
+	// SHA256 of the file as it was read; another content is not touched.
+	// Empty takes whatever is there.
+	SHA256 string `json:"sha256,omitempty"`
+	// API says that the API goes away with it.
+	API  bool `json:"api,omitempty"`
+	Etcd bool `json:"etcd,omitempty"`
+	// Ready is what to wait for when the manifest is put back.
+	Ready *Expect `json:"ready,omitempty"`
+}
+
+// Kind implements Action.
+func (*TakeOut) Kind() string { return "take-out" }
+
+// Title implements Action.
+func (a *TakeOut) Title() string { return "Move " + filepath.Base(a.File) + " aside" }
+
+// Commands implements Action.
+func (a *TakeOut) Commands() []string { return []string{mv(a.File, a.To)} }
+
+func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
+	data, err := os.ReadFile(a.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(a.To); err == nil {
+			return Already, nil
+		}
+		return Failed, &trouble{
+			cause: fmt.Sprintf("%s is gone, and it isn't at %s", a.File, a.To),
+			hint:  "somebody else moved it; put it back or undo this run",
+		}
+	}
+	if err != nil {
+		return Failed, err
+	}
+	if a.SHA256 != "" && sum(data) != a.SHA256 {
+		return Failed, changedSince(a.File)
+	}
+	if err := os.MkdirAll(filepath.Dir(a.To), 0o700); err != nil {
+		return Failed, err
+	}
+	if a.API {
+		r.apiGoesAway()
+	}
+	delete(r.mem.Ended, a.Pod)
+	if err := manifest.Move(a.File, a.To); err != nil {
+		return Failed, err
+	}
+	return Done, nil
+}
+
+// undo puts the manifest back once kubelet has finished with the pod, and
+// removes what is left of its containers first: kubelet's crash back-off needs
+// an ended container to count from (doBackOff, kuberuntime_manager.go 1.34),
+// and the manifest has to come back byte for byte, so its UID can't change.
+func (a *TakeOut) undo() []Action {
+	if data, err := os.ReadFile(a.File); err == nil && (a.SHA256 == "" || sum(data) == a.SHA256) {
+		return nil
+	}
+	acts := goneActions(a.Pod, a.API)
+	acts = append(
+		acts,
+		&ForgetPods{Pods: []string{a.Pod}},
+		&PutIn{Pod: a.Pod, From: a.To, File: a.File, SHA256: a.SHA256},
+		&WaitStarted{Pod: a.Pod, File: a.File},
+	)
+	if a.Ready != nil {
+		acts = append(acts, a.Ready.wait(a.Pod))
+	}
+	return acts
+}
+
+// PutIn puts a manifest into kubelet's directory by one rename.
+type PutIn struct {
+	Pod  string `json:"pod"`
+	From string `json:"from"`
+	File string `json:"file"` // in kubelet's directory
+	// SHA256 of what is put in.
+	SHA256 string `json:"sha256"`
+	// Original is the SHA256 of the manifest that was there before the run;
+	// undo leaves that one alone.
+	Original string `json:"original,omitempty"`
+	// Undone is where undo moves it to.
+	Undone string `json:"undone,omitempty"`
+	API    bool   `json:"api,omitempty"`
+	Etcd   bool   `json:"etcd,omitempty"`
+}
+
+// Kind implements Action.
+func (*PutIn) Kind() string { return "put-in" }
+
+// Title implements Action.
+func (a *PutIn) Title() string { return "Put " + filepath.Base(a.File) + " in" }
+
+// Commands implements Action.
+func (a *PutIn) Commands() []string { return []string{mv(a.From, a.File)} }
+
+func (a *PutIn) do(ctx context.Context, r *run) (State, error) {
+	if data, err := os.ReadFile(a.File); err == nil {
+		if sum(data) == a.SHA256 {
+			return Already, nil
+		}
+		return Failed, &trouble{
+			cause: "somebody else put a manifest at " + a.File,
+			hint:  "this run doesn't replace it: look at it, move it out of the directory, then retry",
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return Failed, err
+	}
+	if data, err := os.ReadFile(a.From); err != nil {
+		return Failed, err
+	} else if sum(data) != a.SHA256 {
+		return Failed, changedSince(a.From)
+	}
+	if err := r.rememberPods(ctx, a.Pod); err != nil {
+		return Failed, err
+	}
+	delete(r.mem.Ended, a.Pod)
+	if err := manifest.Move(a.From, a.File); err != nil {
+		return Failed, err
+	}
+	return Done, nil
+}
+
+func (a *PutIn) undo() []Action {
+	var acts []Action
+	switch data, err := os.ReadFile(a.File); {
+	case err == nil && sum(data) == a.Original:
+		return nil
+	case err == nil:
+		acts = append(acts, &TakeOut{Pod: a.Pod, File: a.File, To: a.Undone, API: a.API, Etcd: a.Etcd})
+	}
+	if a.API {
+		acts = append(acts, &WaitStopping{Pod: a.Pod}, &EndPods{Pods: []string{a.Pod}})
+	}
+	return append(acts, &WaitGone{Pod: a.Pod})
+}
+
+// Rename moves a directory on one file system.
+type Rename struct {
+	What string `json:"what"` // "the restored data"
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// Kind implements Action.
+func (*Rename) Kind() string { return "rename" }
+
+// Title implements Action.
+func (a *Rename) Title() string { return fmt.Sprintf("Rename %s to %s", a.What, a.To) }
+
+// Commands implements Action.
+func (a *Rename) Commands() []string { return []string{mv(a.From, a.To)} }
+
+func (a *Rename) do(_ context.Context, _ *run) (State, error) {
+	_, errFrom := os.Lstat(a.From)
+	_, errTo := os.Lstat(a.To)
+	if errors.Is(errFrom, fs.ErrNotExist) && errTo == nil {
+		return Already, nil
+	}
+	if err := manifest.Move(a.From, a.To); err != nil {
+		return Failed, err
+	}
+	return Done, nil
+}
+
+func (a *Rename) undo() []Action {
+	if _, err := os.Lstat(a.To); err != nil {
+		return nil
+	}
+	if _, err := os.Lstat(a.From); err == nil {
+		return nil
+	}
+	return []Action{&Rename{What: a.What, From: a.To, To: a.From}}
+}
+
+func changedSince(path string) error {
+	return &trouble{
+		cause: path + " is not what it was when this run was planned",
+		hint:  "somebody else edited it; nothing was done to it. Start again to plan with what is there now",
+	}
+}
+
+func sum(data []byte) string {
+	h := sha256.Sum256(data)
+	return hex.EncodeToString(h[:])
+}

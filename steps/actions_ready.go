@@ -1,0 +1,297 @@
+package steps
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+)
+
+// Expect says what has to be ready after a manifest is in.
+type Expect struct {
+	API       bool   `json:"api,omitempty"`
+	Etcd      bool   `json:"etcd,omitempty"`
+	ClusterID uint64 `json:"cluster_id,omitempty"` // etcd's, where it is known
+	URL       string `json:"url,omitempty"`        // where readiness is asked for
+}
+
+func (e *Expect) wait(pod string) Action {
+	if e.API {
+		return &WaitAPI{Pod: pod, URL: e.URL}
+	}
+	return &WaitEtcd{Pod: pod, ClusterID: e.ClusterID, URL: e.URL}
+}
+
+// WaitEtcd waits until etcd is ready, and then asks whether it holds the right
+// data. A blank etcd (a typo in a hostPath makes kubelet create an empty
+// directory) and the old data have another cluster ID than the restored data,
+// because every restore gets an initial cluster token of its own.
+type WaitEtcd struct {
+	Pod string `json:"pod"`
+	URL string `json:"url"`
+	// Restored compares with what this run staged; else ClusterID is
+	// compared, where it isn't 0.
+	Restored  bool   `json:"restored,omitempty"`
+	ClusterID uint64 `json:"cluster_id,omitempty"`
+}
+
+// Kind implements Action.
+func (*WaitEtcd) Kind() string { return "wait-etcd" }
+
+// Title implements Action.
+func (a *WaitEtcd) Title() string {
+	if a.Restored {
+		return "See etcd ready with the restored data"
+	}
+	return "See etcd ready"
+}
+
+// Commands implements Action.
+func (a *WaitEtcd) Commands() []string {
+	cmds := []string{fmt.Sprintf("until curl -sf -o /dev/null %s; do sleep 0.1; done", quote(a.URL))}
+	if a.Restored {
+		cmds = append(cmds, "etcdctl endpoint status -w json   # cluster ID and revision as staged?")
+	}
+	return cmds
+}
+
+func (*WaitEtcd) limit(p pace) time.Duration { return p.etcd }
+
+func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
+	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+		boxes, err := r.world.Pod(ctx, a.Pod)
+		if err != nil {
+			return sight{}, err
+		}
+		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "/readyz", Is: "not asked yet"}, {What: "data", Is: "not asked yet"}}}
+		if len(boxes) == 0 {
+			return s, nil
+		}
+		newest := boxes[0]
+		s.seen[0] = Sighting{What: "container", Is: sayContainers(newest.Containers), OK: len(running(newest)) > 0}
+		if len(running(newest)) == 0 {
+			if len(newest.Containers) >= 2 {
+				return s, r.crashed(a.Pod, newest)
+			}
+			return s, nil
+		}
+		ok, detail := r.world.EtcdReady(ctx)
+		s.seen[1] = Sighting{What: "/readyz", Is: cmp.Or(detail, "ready"), OK: ok}
+		if !ok {
+			return s, nil
+		}
+		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		status, err := r.world.Etcd(ask, a.Restored)
+		if err != nil {
+			s.seen[2].Is = err.Error()
+			return s, nil
+		}
+		s.seen[2].Is = fmt.Sprintf("cluster %x, revision %d", status.ClusterID, status.Revision)
+		if err := a.compare(r.mem.Staged, status); err != nil {
+			return s, err
+		}
+		s.ok, s.seen[2].OK = true, true
+		r.mem.Revision = status.Revision
+		return s, nil
+	}, func(s sight) error {
+		return r.notReady(a.Pod, "etcd is not ready")
+	})
+}
+
+// compare holds a running etcd against what was staged. No API server runs
+// yet, so nothing but the end of a lease can have changed since.
+func (a *WaitEtcd) compare(want *snapshot.Restored, have *node.EtcdStatus) error {
+	wrong := func(what string, want, have any) error {
+		return &trouble{
+			cause: fmt.Sprintf("etcd runs, but not on the right data: its %s is %v, not %v", what, have, want),
+			hint:  "it may run on an empty or an old directory; go back, and look at the hostPath and --data-dir of its manifest",
+		}
+	}
+	hex := func(id uint64) string { return fmt.Sprintf("%x", id) }
+	if !a.Restored {
+		if a.ClusterID != 0 && have.ClusterID != a.ClusterID {
+			return wrong("cluster ID", hex(a.ClusterID), hex(have.ClusterID))
+		}
+		return nil
+	}
+	if want == nil {
+		return &trouble{cause: "the journal doesn't tell what was staged", hint: "go back with etcd-rewind undo"}
+	}
+	if have.ClusterID != want.ClusterID {
+		return wrong("cluster ID", hex(want.ClusterID), hex(have.ClusterID))
+	}
+	if have.Revision < want.Revision {
+		return wrong("revision", want.Revision, have.Revision)
+	}
+	since := have.Revision - want.Revision
+	if diff := have.Keys - int64(want.Keys); have.Keys >= 0 && max(diff, -diff) > since {
+		return wrong("number of keys", want.Keys, have.Keys)
+	}
+	var names, wantNames []string
+	for _, m := range have.Members {
+		names = append(names, fmt.Sprintf("%x %s", m.ID, m.Name))
+	}
+	for _, m := range want.Members {
+		wantNames = append(wantNames, fmt.Sprintf("%x %s", m.ID, m.Name))
+	}
+	slices.Sort(names)
+	slices.Sort(wantNames)
+	if !slices.Equal(names, wantNames) {
+		return wrong("member list", wantNames, names)
+	}
+	return nil
+}
+
+func (*WaitEtcd) undo() []Action { return nil }
+
+// WaitAPI waits until the API server's /readyz answers 200.
+type WaitAPI struct {
+	Pod string `json:"pod"`
+	URL string `json:"url"`
+}
+
+// Kind implements Action.
+func (*WaitAPI) Kind() string { return "wait-api" }
+
+// Title implements Action.
+func (*WaitAPI) Title() string { return "See kube-apiserver ready" }
+
+// Commands implements Action.
+func (a *WaitAPI) Commands() []string {
+	return []string{fmt.Sprintf("until curl -skf -m 1 -o /dev/null %s; do sleep 0.1; done", quote(a.URL))}
+}
+
+func (*WaitAPI) limit(p pace) time.Duration { return p.api }
+
+func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
+	state, err := r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
+		boxes, err := r.world.Pod(ctx, a.Pod)
+		if err != nil {
+			return sight{}, err
+		}
+		answer := r.world.API(ctx, time.Second)
+		up := len(boxes) > 0 && len(running(boxes[0])) > 0
+		s := sight{ok: up && answer.Code == http.StatusOK, seen: []Sighting{
+			{What: "container", Is: "not created yet", OK: up},
+			{What: "/readyz", Is: sayAPI(answer), OK: answer.Code == http.StatusOK},
+		}}
+		if len(boxes) > 0 {
+			s.seen[0].Is = sayContainers(boxes[0].Containers)
+			if !up && len(boxes[0].Containers) >= 4 {
+				return s, r.crashed(a.Pod, boxes[0])
+			}
+		}
+		return s, nil
+	}, func(s sight) error {
+		return r.notReady(a.Pod, "kube-apiserver is not ready")
+	})
+	if err == nil {
+		r.apiIsBack()
+	}
+	return state, err
+}
+
+func (*WaitAPI) undo() []Action { return nil }
+
+// Verify asks the API for what the snapshot holds.
+type Verify struct {
+	Node       string            `json:"node"`
+	Namespaces []snapshot.Object `json:"namespaces"`
+	Nodes      []snapshot.Object `json:"nodes"`
+	Server     string            `json:"server,omitempty"`
+}
+
+// Kind implements Action.
+func (*Verify) Kind() string { return "verify" }
+
+// Title implements Action.
+func (*Verify) Title() string { return "Compare the API's namespaces and nodes with the snapshot" }
+
+// Commands implements Action.
+func (a *Verify) Commands() []string {
+	return []string{"kubectl get namespaces,nodes -o custom-columns=KIND:.kind,NAME:.metadata.name,UID:.metadata.uid"}
+}
+
+func (*Verify) limit(p pace) time.Duration { return p.verify }
+
+func (a *Verify) do(ctx context.Context, r *run) (State, error) {
+	var last error
+	return r.poll(ctx, a.limit(r.pace), 250*time.Millisecond, func(ctx context.Context) (sight, error) {
+		s := sight{ok: true}
+		last = nil
+		for _, kind := range []struct {
+			resource string
+			want     []snapshot.Object
+		}{{"namespaces", a.Namespaces}, {"nodes", a.Nodes}} {
+			ask, cancel := context.WithTimeout(ctx, 5*time.Second)
+			have, err := r.world.Objects(ask, kind.resource)
+			cancel()
+			if err != nil {
+				last = err
+				s.ok = false
+				s.seen = append(s.seen, Sighting{What: kind.resource, Is: err.Error()})
+				continue
+			}
+			is, ok := a.compare(kind.want, have)
+			s.ok = s.ok && ok
+			s.seen = append(s.seen, Sighting{What: kind.resource, Is: is, OK: ok})
+		}
+		return s, nil
+	}, func(s sight) error {
+		t := &trouble{cause: "the API doesn't show what the snapshot holds", hint: "the API server is ready and etcd holds the restored data: look with kubectl before you decide"}
+		if last != nil {
+			t.cause, t.err = "the API can't be asked for what it holds", last
+		}
+		return t
+	})
+}
+
+// system are namespaces every API server creates when they are missing
+// (kube-apiserver's systemnamespaces controller); a node registers itself.
+var system = []string{"default", "kube-system", "kube-public", "kube-node-lease"}
+
+func (a *Verify) compare(want []snapshot.Object, have []node.Object) (string, bool) {
+	uids := map[string]string{}
+	for _, o := range have {
+		uids[o.Name] = o.UID
+	}
+	var missing, other, extra []string
+	for _, o := range want {
+		uid, there := uids[o.Name]
+		switch {
+		case !there:
+			missing = append(missing, o.Name)
+		case o.UID != "" && uid != o.UID:
+			other = append(other, o.Name)
+		}
+		delete(uids, o.Name)
+	}
+	for name := range uids {
+		if name != a.Node && !slices.Contains(system, name) {
+			extra = append(extra, name)
+		}
+	}
+	slices.Sort(extra)
+	var say []string
+	for _, l := range []struct {
+		what  string
+		names []string
+	}{{"missing", missing}, {"with another UID", other}, {"not in the snapshot", extra}} {
+		if len(l.names) > 0 {
+			say = append(say, l.what+": "+strings.Join(l.names, ", "))
+		}
+	}
+	if len(say) > 0 {
+		return strings.Join(say, "; "), false
+	}
+	return fmt.Sprintf("all %d of the snapshot, same UIDs", len(want)), true
+}
+
+func (*Verify) undo() []Action { return nil }

@@ -1,0 +1,480 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"etcd-rewind/node"
+)
+
+// pace is how long kubelet and the processes may take, and how often is looked.
+type pace struct {
+	stopping  time.Duration // kubelet begins to stop the API server
+	gone      time.Duration // containers are gone once they were told to end
+	end       time.Duration // a container ends by itself, after its manifest is out
+	forgotten time.Duration // cgroup and pod directory are gone too
+	settle    time.Duration // since the last container ended
+	refused   time.Duration // a pod without a sandbox after that long was refused
+	started   time.Duration
+	etcd      time.Duration
+	api       time.Duration
+	kubelet   time.Duration
+	verify    time.Duration
+
+	readyz  time.Duration // for one answer of the API server
+	lookCRI time.Duration
+	lookAPI time.Duration
+}
+
+// realPace is what was measured on kubeadm 1.34.4, with room for slower nodes.
+var realPace = pace{
+	stopping:  10 * time.Second,        // at once, at worst after 2 s
+	gone:      45 * time.Second,        // a sandbox that was started again: 20 to 33 s
+	end:       15 * time.Second,        // etcd: 0.1 s after SIGTERM
+	forgotten: 60 * time.Second,        // usually within 2 s
+	settle:    2200 * time.Millisecond, // PLEG lists once a second, two lists are needed
+	refused:   1800 * time.Millisecond, // one that isn't refused has a sandbox after 0.5 s
+	started:   60 * time.Second,
+	etcd:      120 * time.Second,
+	api:       120 * time.Second,
+	kubelet:   30 * time.Second,
+	verify:    30 * time.Second,
+
+	readyz:  300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing
+	lookCRI: 20 * time.Millisecond,
+	lookAPI: 50 * time.Millisecond,
+}
+
+// goneActions wait until kubelet has finished with a pod whose manifest is out.
+func goneActions(pod string, api bool) []Action {
+	if api {
+		return []Action{&WaitStopping{Pod: pod}, &EndPods{Pods: []string{pod}}, &WaitForgotten{Pods: []string{pod}}}
+	}
+	return []Action{&WaitForgotten{Pods: []string{pod}}}
+}
+
+// WaitStopping waits until kubelet has begun to end the API server. To end it
+// over CRI before that makes kubelet start it once more, and take 20 to 33 s
+// to end that one (8 of 47 runs measured).
+type WaitStopping struct {
+	Pod string `json:"pod"`
+	URL string `json:"url,omitempty"`
+}
+
+// Kind implements Action.
+func (*WaitStopping) Kind() string { return "wait-stopping" }
+
+// Title implements Action.
+func (a *WaitStopping) Title() string { return "See kubelet begin to stop " + a.Pod }
+
+// Commands implements Action.
+func (a *WaitStopping) Commands() []string {
+	if a.URL == "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("while curl -skf -m 0.3 -o /dev/null %s; do sleep 0.05; done", quote(a.URL))}
+}
+
+func (*WaitStopping) limit(p pace) time.Duration { return p.stopping }
+
+func (a *WaitStopping) do(ctx context.Context, r *run) (State, error) {
+	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+		boxes, err := r.world.Pod(ctx, a.Pod)
+		if err != nil {
+			return sight{}, err
+		}
+		answer := r.world.API(ctx, r.pace.readyz)
+		s := sight{seen: []Sighting{
+			{What: "/readyz", Is: sayAPI(answer), OK: answer.Code != http.StatusOK},
+			{What: "pod", Is: sayPod(boxes), OK: !anyReady(boxes)},
+		}}
+		switch {
+		case !anyReady(boxes), answer.ShuttingDown:
+			s.ok = true
+		case r.mem.APIBefore == apiReady:
+			s.ok = answer.Code != http.StatusOK
+		case r.mem.APIBefore != apiSilent:
+			s.ok = answer.Code == 0
+		}
+		return s, nil
+	}, func(sight) error {
+		return &trouble{
+			cause:    "kubelet has not begun to stop " + a.Pod + ": it seems to ignore that the manifest is gone",
+			hint:     ignoringHint,
+			ignoring: true,
+		}
+	})
+}
+
+func (*WaitStopping) undo() []Action { return nil }
+
+const ignoringHint = "a kubelet that was started while the API was away ignores removed manifests until it has seen the API; restarting it with the manifests out ends that"
+
+// EndPods ends the containers of pods over CRI, without their grace period.
+type EndPods struct {
+	Pods []string `json:"pods"`
+	CRI  string   `json:"cri,omitempty"`
+}
+
+// Kind implements Action.
+func (*EndPods) Kind() string { return "end-pods" }
+
+// Title implements Action.
+func (a *EndPods) Title() string { return "End " + strings.Join(a.Pods, ", ") + " over CRI" }
+
+// Commands implements Action.
+func (a *EndPods) Commands() []string { return crictl(a.CRI, "stopp", a.Pods) }
+
+func crictl(endpoint, verb string, pods []string) []string {
+	tool := "crictl"
+	if endpoint != "" {
+		tool += " -r " + quote(endpoint)
+	}
+	var cmds []string
+	for _, p := range pods {
+		cmds = append(cmds, fmt.Sprintf("%s %s $(%s pods -q --namespace %s --name '^%s$')", tool, verb, tool, namespace, p))
+	}
+	return cmds
+}
+
+func (a *EndPods) do(ctx context.Context, r *run) (State, error) {
+	ended := false
+	for _, pod := range a.Pods {
+		boxes, err := r.world.Pod(ctx, pod)
+		if err != nil {
+			return Failed, err
+		}
+		for _, b := range boxes {
+			if !b.Ready && len(running(b)) == 0 {
+				continue
+			}
+			if err := r.world.StopSandbox(ctx, b.ID); err != nil {
+				return Failed, fmt.Errorf("stop the sandbox of %s: %w", pod, err)
+			}
+			ended = true
+			r.point("in the middle", r.action.ID)
+		}
+	}
+	if !ended {
+		return Already, nil
+	}
+	return Done, nil
+}
+
+func (*EndPods) undo() []Action { return nil }
+
+// WaitGone waits until no container of a pod runs.
+type WaitGone struct {
+	Pod   string        `json:"pod"`
+	Grace time.Duration `json:"grace,omitempty"` // kubelet's, when it isn't ended over CRI
+}
+
+// Kind implements Action.
+func (*WaitGone) Kind() string { return "wait-gone" }
+
+// Title implements Action.
+func (a *WaitGone) Title() string { return "See the containers of " + a.Pod + " gone" }
+
+// Commands implements Action.
+func (a *WaitGone) Commands() []string {
+	return []string{fmt.Sprintf("while crictl pods -q --state ready --namespace %s --name '^%s$' | grep -q .; do sleep 0.1; done", namespace, a.Pod)}
+}
+
+func (a *WaitGone) limit(p pace) time.Duration { return max(p.gone, a.Grace+p.end) }
+
+func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
+	back := comeback{}
+	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+		boxes, err := r.world.Pod(ctx, a.Pod)
+		if err != nil {
+			return sight{}, err
+		}
+		if back.look(boxes) >= 2 {
+			return sight{}, comesBack(a.Pod)
+		}
+		gone := !anyReady(boxes)
+		if gone {
+			r.endOf(ctx, a.Pod, boxes)
+		} else {
+			delete(r.mem.Ended, a.Pod)
+		}
+		return sight{ok: gone, seen: []Sighting{{What: a.Pod, Is: sayPod(boxes), OK: gone}}}, nil
+	}, func(sight) error {
+		return &trouble{cause: "the containers of " + a.Pod + " stay although its manifest is gone", hint: ignoringHint, ignoring: true}
+	})
+}
+
+func (*WaitGone) undo() []Action { return nil }
+
+// comeback counts the containers that were started after a pod had ended.
+type comeback struct {
+	known map[string]bool
+	new   int
+}
+
+func (c *comeback) look(boxes []node.Sandbox) int {
+	first := c.known == nil
+	if first {
+		c.known = map[string]bool{}
+	}
+	for _, b := range boxes {
+		for _, k := range b.Containers {
+			if !c.known[k.ID] {
+				c.known[k.ID] = true
+				if !first {
+					c.new++
+				}
+			}
+		}
+	}
+	return c.new
+}
+
+func comesBack(pod string) error {
+	return &trouble{cause: "kubelet starts " + pod + " again and again although its manifest is gone", hint: ignoringHint, ignoring: true}
+}
+
+// WaitForgotten waits until kubelet has finished with pods: only then may a
+// new pod of the same name start; put in too early it is refused and tried
+// again after 10 to 15 s (allowStaticPodStart, pod_workers.go 1.34). Finished
+// is: no container, no cgroup, no pod directory, and 2.2 s since the last
+// container ended (measured; the first three alone prove nothing).
+type WaitForgotten struct {
+	Pods []string `json:"pods"`
+}
+
+// Kind implements Action.
+func (*WaitForgotten) Kind() string { return "wait-forgotten" }
+
+// Title implements Action.
+func (a *WaitForgotten) Title() string {
+	return "See kubelet finish with " + strings.Join(a.Pods, ", ")
+}
+
+// Commands implements Action.
+func (a *WaitForgotten) Commands() []string {
+	var cmds []string
+	for _, p := range a.Pods {
+		cmds = append(cmds, fmt.Sprintf("while crictl pods -q --state ready --namespace %s --name '^%s$' | grep -q .; do sleep 0.1; done", namespace, p))
+	}
+	return append(cmds, fmt.Sprintf("sleep %.1f", realPace.settle.Seconds()))
+}
+
+func (*WaitForgotten) limit(p pace) time.Duration { return p.forgotten }
+
+func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
+	back := comeback{}
+	begun := r.now()
+	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+		var ended time.Time
+		var all []node.Sandbox
+		s := sight{ok: true}
+		for _, pod := range a.Pods {
+			boxes, err := r.world.Pod(ctx, pod)
+			if err != nil {
+				return sight{}, err
+			}
+			all = append(all, boxes...)
+			gone := !anyReady(boxes)
+			s.ok = s.ok && gone
+			s.seen = append(s.seen, Sighting{What: pod, Is: sayPod(boxes), OK: gone})
+			if !gone {
+				delete(r.mem.Ended, pod)
+			} else if end := r.endOf(ctx, pod, boxes); end.After(ended) {
+				ended = end
+			}
+		}
+		if back.look(all) >= 2 {
+			return sight{}, comesBack(strings.Join(a.Pods, ", "))
+		}
+		if !s.ok {
+			if r.now().Sub(begun) > r.pace.end {
+				return s, &trouble{cause: strings.Join(a.Pods, ", ") + " still runs although its manifest is gone", hint: ignoringHint, ignoring: true}
+			}
+			return s, nil
+		}
+		if r.mem.KubeletRestarted {
+			return s, nil // this kubelet never knew the pods, and cleans up nothing before it has seen the API
+		}
+		left := 0
+		for _, b := range all {
+			rest := r.world.Remains(b.UID)
+			left += len(rest.Cgroups)
+			if rest.PodDir {
+				left++
+			}
+		}
+		since := r.now().Sub(ended)
+		s.seen = append(
+			s.seen,
+			Sighting{What: "left over", Is: sayLeft(left), OK: left == 0},
+			Sighting{What: "kubelet", Is: fmt.Sprintf("%.1f s of %.1f s since the end", min(since, r.pace.settle).Seconds(), r.pace.settle.Seconds()), OK: since >= r.pace.settle},
+		)
+		// What is left of a pod after that long doesn't go away any more; the
+		// next step can live with it.
+		s.ok = since >= r.pace.settle && (left == 0 || since > r.pace.end)
+		return s, nil
+	}, func(sight) error {
+		return &trouble{cause: "kubelet doesn't finish with " + strings.Join(a.Pods, ", "), hint: ignoringHint, ignoring: true}
+	})
+}
+
+func (*WaitForgotten) undo() []Action { return nil }
+
+// WaitStarted waits for a running container of a pod that was put in.
+type WaitStarted struct {
+	Pod  string `json:"pod"`
+	File string `json:"file"`
+	// Fresh says that the pod has another UID than those that were there
+	// before. Only such a pod may be helped by an annotation when kubelet
+	// refuses it: a manifest that has to stay byte for byte isn't touched.
+	Fresh bool `json:"fresh,omitempty"`
+}
+
+// Kind implements Action.
+func (*WaitStarted) Kind() string { return "wait-started" }
+
+// Title implements Action.
+func (a *WaitStarted) Title() string { return "See kubelet start " + a.Pod }
+
+// Commands implements Action.
+func (a *WaitStarted) Commands() []string {
+	return []string{fmt.Sprintf("until crictl ps -q --state running --label io.kubernetes.pod.name=%s | grep -q .; do sleep 0.1; done", a.Pod)}
+}
+
+func (*WaitStarted) limit(p pace) time.Duration { return p.started }
+
+func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
+	old := r.mem.Pods[a.Pod]
+	begun, helped := r.now(), 0
+	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+		boxes, err := r.world.Pod(ctx, a.Pod)
+		if err != nil {
+			return sight{}, err
+		}
+		var mine *node.Sandbox
+		for i, b := range boxes {
+			if !a.Fresh && (b.Ready || len(running(b)) > 0) || a.Fresh && !slices.Contains(old, b.UID) {
+				mine = &boxes[i]
+				break
+			}
+		}
+		if mine == nil {
+			waited := r.now().Sub(begun)
+			if a.Fresh && helped < 4 && waited > r.pace.refused*time.Duration(1<<helped) {
+				helped++
+				r.say("kubelet has not started it after %.1f s: a fresh annotation makes it try at once", waited.Seconds())
+				if err := a.retry(ctx, r); err != nil {
+					return sight{}, err
+				}
+			}
+			return sight{seen: []Sighting{{What: "pod", Is: sayOld(old) + "not created yet"}, {What: "container", Is: "not created yet"}}}, nil
+		}
+		up := running(*mine)
+		s := sight{ok: len(up) > 0, seen: []Sighting{
+			{What: "pod", Is: sayOld(old) + short(mine.UID) + " created", OK: true},
+			{What: "container", Is: sayContainers(mine.Containers), OK: len(up) > 0},
+		}}
+		if n := len(mine.Containers); len(up) == 0 && n >= 3 {
+			return s, r.crashed(a.Pod, *mine)
+		}
+		return s, nil
+	}, func(s sight) error {
+		return &trouble{
+			cause: "kubelet has not started " + a.Pod,
+			hint:  "look at kubelet's log (journalctl -u kubelet); retry gives the pod a fresh UID, which kubelet tries at once",
+		}
+	})
+}
+
+// retry gives the pod a fresh UID: kubelet tries such a pod at once (2 of 2
+// measured, started after 0.7 s).
+func (a *WaitStarted) retry(_ context.Context, r *run) error {
+	if !a.Fresh {
+		return nil
+	}
+	return freshUID(a.File, r.now())
+}
+
+func (*WaitStarted) undo() []Action { return nil }
+
+// ForgetPods removes ended sandboxes and their containers from the runtime.
+// Logs stay.
+type ForgetPods struct {
+	Pods []string `json:"pods"`
+	CRI  string   `json:"cri,omitempty"`
+}
+
+// Kind implements Action.
+func (*ForgetPods) Kind() string { return "forget-pods" }
+
+// Title implements Action.
+func (a *ForgetPods) Title() string {
+	return "Remove the ended containers of " + strings.Join(a.Pods, ", ")
+}
+
+// Commands implements Action.
+func (a *ForgetPods) Commands() []string { return crictl(a.CRI, "rmp", a.Pods) }
+
+func (a *ForgetPods) do(ctx context.Context, r *run) (State, error) {
+	state := Already
+	for _, pod := range a.Pods {
+		boxes, err := r.world.Pod(ctx, pod)
+		if err != nil {
+			return Failed, err
+		}
+		for _, b := range boxes {
+			if b.Ready || len(running(b)) > 0 {
+				continue
+			}
+			if err := r.world.RemoveSandbox(ctx, b.ID); err != nil {
+				return Failed, fmt.Errorf("remove the sandbox of %s: %w", pod, err)
+			}
+			state = Done
+		}
+	}
+	return state, nil
+}
+
+func (*ForgetPods) undo() []Action { return nil }
+
+// RestartKubelet runs the command that restarts kubelet, and waits until it
+// answers again.
+type RestartKubelet struct {
+	Command string `json:"command"`
+}
+
+// Kind implements Action.
+func (*RestartKubelet) Kind() string { return "restart-kubelet" }
+
+// Title implements Action.
+func (*RestartKubelet) Title() string { return "Restart kubelet" }
+
+// Commands implements Action.
+func (a *RestartKubelet) Commands() []string { return []string{a.Command} }
+
+func (a *RestartKubelet) do(ctx context.Context, r *run) (State, error) {
+	if err := r.world.Shell(ctx, a.Command); err != nil {
+		return Failed, &trouble{
+			cause: "the command that restarts kubelet failed", err: err,
+			hint: "name one that works with --kubelet-restart-command",
+		}
+	}
+	r.mem.KubeletRestarted = true
+	return r.poll(ctx, r.pace.kubelet, r.pace.lookAPI, func(ctx context.Context) (sight, error) {
+		err := r.world.KubeletHealthy(ctx)
+		is := "healthy"
+		if err != nil {
+			is = err.Error()
+		}
+		return sight{ok: err == nil, seen: []Sighting{{What: "kubelet", Is: is, OK: err == nil}}}, nil
+	}, func(sight) error {
+		return &trouble{cause: "kubelet doesn't answer after its restart", hint: "look at kubelet's log (journalctl -u kubelet)"}
+	})
+}
+
+func (*RestartKubelet) undo() []Action { return nil }

@@ -1,0 +1,34 @@
+package steps
+
+import "strings"
+
+// known are the words of etcd and the API server for failures that are
+// understood. An unknown failure claims nothing: its log is shown.
+var known = []struct{ words, cause, hint string }{
+	{"flocked by another process", "another etcd still holds the data directory", "see which container runs (crictl ps), end it, then retry"},
+	{"bind: address already in use", "another process still listens on its port", "see who does (ss -ltnp), end it, then retry"},
+	{"permission denied", "etcd may not read its data directory", "compare the owner of the data directory with runAsUser in etcd.yaml"},
+	{"is not supported", "the snapshot is newer than this etcd", "use the etcd image of the cluster that the snapshot was taken from"},
+	{"no space left on device", "the disk is full", "free space, then retry"},
+	{"read-only file system", "the file system is read-only", "look at dmesg, remount it, then retry"},
+	{"database space exceeded", "the database is over etcd's quota", "raise --quota-backend-bytes in etcd.yaml, or defragment and disarm the alarm"},
+	{"cluster ID mismatch", "a member of another cluster talks to this etcd", "restore all members from the same snapshot"},
+	{"x509: certificate has expired", "a certificate has expired", "kubeadm certs check-expiration, kubeadm certs renew all"},
+	{"x509:", "a certificate is not accepted", "look at the certificate named in the log"},
+	{"no matching prefix found", "an encryption key of the snapshot is not in this API server's EncryptionConfiguration", "put the key that wrote the snapshot into the configuration"},
+	{"error creating storage factory: context deadline exceeded", "the API server can't reach etcd", "compare --etcd-servers with etcd's --listen-client-urls"},
+	{"failed to find database snapshot file", "the data directory is not whole", "restore the snapshot again"},
+	{"walpb: crc mismatch", "the WAL doesn't fit the data directory", "look whether --wal-dir points to another cluster's WAL"},
+}
+
+// likelyCause finds the newest line of a log that is understood.
+func likelyCause(log []string) (cause, hint string) {
+	for i := len(log) - 1; i >= 0; i-- {
+		for _, k := range known {
+			if strings.Contains(log[i], k.words) {
+				return k.cause, k.hint
+			}
+		}
+	}
+	return "", ""
+}

@@ -1,0 +1,184 @@
+package steps
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+)
+
+func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
+	bump := uint64(0)
+	cases := []struct {
+		name  string
+		spoil func(n *fakeNode, f *Facts, s *snapshot.Info, c *Choices)
+		check string
+		level Level
+		says  string
+	}{
+		{"a sound node passes: manifests", nil, "stray-manifests", Pass, "defined once"},
+		{"a sound node passes: etcd's manifest", nil, "etcd-manifest", Pass, "etcd-data"},
+		{"a sound node passes: members", nil, "topology", Pass, "one member"},
+		{"a sound node passes: target", nil, "target", Pass, "lib/etcd-"},
+		{"a sound node passes: servers", nil, "etcd-servers", Pass, "is this etcd"},
+		{"a sound node passes: snapshot", nil, "snapshot-hash", Pass, "whole"},
+		{"a sound node passes: node", nil, "snapshot-node", Pass, "cp1"},
+		{"a sound node passes: renames", nil, "same-file-system", Pass, "one file system"},
+		{"row 1: a copy of etcd.yaml in the manifest directory", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			data, _ := os.ReadFile(filepath.Join(n.root, "manifests/etcd.yaml"))
+			n.write("manifests/etcd.yaml.bak", data)
+			*f = *n.facts()
+		}, "stray-manifests", Error, "etcd.yaml.bak wins"},
+		{"row 2: an editor's file that kubelet can't use", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			n.write("manifests/4913", []byte("not a pod"))
+			*f = *n.facts()
+		}, "stray-manifests", Warn, "4913"},
+		{"row 8: no etcd manifest at all", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Etcd, f.EtcdErr = nil, errors.New("there is no manifest of etcd")
+		}, "etcd-manifest", Error, "no manifest of etcd"},
+		{"row 9: the old data directory is blank", func(n *fakeNode, _ *Facts, _ *snapshot.Info, _ *Choices) {
+			_ = os.Remove(filepath.Join(n.root, "lib/etcd/member/snap/db"))
+		}, "old-data", Warn, "no etcd data"},
+		{"row 11: etcd runs as another user", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			uid := int64(31337)
+			f.Etcd.RunAsUser = &uid
+		}, "owner", Error, "31337"},
+		{"row 13: the target exists", func(n *fakeNode, _ *Facts, _ *snapshot.Info, c *Choices) {
+			c.DataDir = filepath.Join(n.root, "pki")
+		}, "target", Error, "exists already"},
+		{"the target is the old data directory", func(_ *fakeNode, f *Facts, _ *snapshot.Info, c *Choices) {
+			c.DataDir = f.Etcd.DataDir.HostPath
+		}, "target", Error, "stays untouched"},
+		{"the target's parent is missing", func(n *fakeNode, _ *Facts, _ *snapshot.Info, c *Choices) {
+			c.DataDir = filepath.Join(n.root, "nowhere/new")
+		}, "target", Error, "not a directory"},
+		{"a relative target", func(_ *fakeNode, _ *Facts, _ *snapshot.Info, c *Choices) { c.DataDir = "new" }, "target", Error, "absolute"},
+		{"row 14: the WAL on a volume of its own", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Etcd.WALDir = &manifest.Location{Flag: "/wal", Volume: "wal"}
+		}, "wal-dir", Pass, "restored too"},
+		{"row 15: not enough space", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Size = 1 << 60 }, "disk-space", Error, "needs"},
+		{"row 16: no hash", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Hash = snapshot.HashMissing }, "snapshot-hash", Warn, "nothing vouches"},
+		{"row 20: a newer etcd's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.StorageVersion = "3.7.0" }, "snapshot-version", Error, "3.7"},
+		{"an older etcd's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.StorageVersion = "" }, "snapshot-version", Pass, "before etcd 3.6"},
+		{"row 22: an alarm inside", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Alarms = []string{"NOSPACE"} }, "snapshot-alarms", Warn, "NOSPACE"},
+		{"row 22: over the quota", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.TotalSize = 3 << 30 }, "snapshot-alarms", Error, "quota"},
+		{"row 25: another cluster's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
+			s.Nodes = []snapshot.Object{{Name: "other"}}
+		}, "snapshot-node", Error, "other"},
+		{"no Kubernetes in the snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Prefix = "" }, "snapshot-node", Error, "no Kubernetes"},
+		{"row 26: a peer URL on localhost", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Etcd.AdvertisePeerURLs = []string{"http://localhost:2380"}
+		}, "member-name", Warn, "no other node"},
+		{"row 27: several members run", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Live.Members = append(f.Live.Members, node.EtcdMember{Name: "cp2"})
+		}, "topology", Error, "cp2"},
+		{"row 27: several members in the manifest, etcd is down", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Live = nil
+			f.Etcd.InitialCluster = append(f.Etcd.InitialCluster, manifest.Member{Name: "cp2"})
+		}, "topology", Error, "cp2"},
+		{"row 27: a member that joined, etcd is down", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Live, f.Etcd.InitialClusterState = nil, "existing"
+		}, "topology", Error, "existing"},
+		{"row 27: several members in the snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
+			s.Members = append(s.Members, snapshot.Member{Name: "cp2"})
+		}, "snapshot-members", Error, "cp2"},
+		{"row 34: a certificate that can't be read", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Etcd.Cert = filepath.Join(n.root, "pki/missing.crt")
+		}, "certificates", Error, "missing.crt"},
+		{"row 36: the API server asks another etcd", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.API.EtcdServers = []string{"https://10.0.0.9:2379"}
+		}, "etcd-servers", Error, "10.0.0.9"},
+		{"row 37: nobody may ask for readiness", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.API.AnonymousAuth, f.Reach.API.Kubeconfig = false, ""
+		}, "api-manifest", Error, "anonymous"},
+		{"kubelet is down", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) { f.KubeletErr = errors.New("refused") }, "kubelet", Error, "refused"},
+		{"the container runtime is down", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) { f.RuntimeErr = errors.New("no socket") }, "container-runtime", Error, "no socket"},
+		{"files of other flags lie on the data volume", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Etcd.OnDataVolume = []string{"--cert-file"}
+		}, "data-volume", Error, "--cert-file"},
+		{"an earlier run is unfinished", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Unfinished = &RunInfo{Run: "20260101-000000", State: RunUnfinished}
+		}, "earlier-run", Error, "20260101-000000"},
+		{"no bump is the user's choice", func(_ *fakeNode, _ *Facts, _ *snapshot.Info, c *Choices) { c.Bump = &bump }, "target", Pass, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			n := newFakeNode(t)
+			f, s, ch := n.facts(), *snapshotOfTheTests, Choices{}
+			if c.spoil != nil {
+				c.spoil(n, f, &s, &ch)
+			}
+			verdicts := Check(t.Context(), f, &s, ch)
+			for _, v := range verdicts {
+				if v.Check != c.check {
+					continue
+				}
+				if v.Level != c.level || !strings.Contains(v.Cause, c.says) {
+					t.Errorf("%+v, want %s with %q", v, c.level, c.says)
+				}
+				if v.Level == Error && v.Hint == "" && c.check != "certificates" {
+					t.Errorf("no hint: %+v", v)
+				}
+				return
+			}
+			t.Errorf("no verdict %s in %+v", c.check, verdicts)
+		})
+	}
+}
+
+func TestAnErrorIsAcceptedByNameOnlyWhereSomebodyMayKnowBetter(t *testing.T) {
+	vs := []Verdict{
+		{Check: "a", Level: Pass},
+		{Check: "b", Level: Warn},
+		{Check: "c", Level: Error, Overridable: true},
+		{Check: "d", Level: Error},
+	}
+	refused := Accept(vs, []string{"a", "b", "c", "d", "e"})
+	if got := strings.Join(refused, ","); got != "d,e" {
+		t.Errorf("refused %s", got)
+	}
+	if b := Blocking(vs); len(b) != 1 || b[0].Check != "d" {
+		t.Errorf("blocking: %+v", b)
+	}
+}
+
+func TestTheBumpGoesBeyondTheLiveRevision(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		revision int64
+		live     *node.EtcdStatus
+		want     uint64
+	}{
+		{"etcd can't be asked", 500, nil, 1_000_000_000},
+		{"a young cluster gets a million", 500, &node.EtcdStatus{Revision: 900}, 900 + 1_000_000 - 500},
+		{"an old one a fifth", 50_000_000, &node.EtcdStatus{Revision: 60_000_000}, 60_000_000 + 12_000_000 - 50_000_000},
+		{"a snapshot from the future needs none", 9_000_000, &node.EtcdStatus{Revision: 10}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := bumpBeyond(c.revision, c.live); got != c.want {
+				t.Errorf("%d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+func TestTheNewDataDirectoryIsASiblingWithTheRunsName(t *testing.T) {
+	dir := t.TempDir()
+	for old, want := range map[string]string{
+		"etcd":                   "etcd-20261120-212605",
+		"etcd/":                  "etcd-20261120-212605",
+		"etcd-20260101-000000":   "etcd-20261120-212605",
+		"etcd-20260101-000000-2": "etcd-20261120-212605",
+		"etcd-data":              "etcd-data-20261120-212605",
+	} {
+		if got := newDataDir(filepath.Join(dir, old), "20261120-212605"); got != filepath.Join(dir, want) {
+			t.Errorf("%s → %s, want %s", old, got, want)
+		}
+	}
+}

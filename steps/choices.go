@@ -1,0 +1,32 @@
+package steps
+
+// StopHow is how the API server is ended once its manifest is out.
+type StopHow string
+
+// StopNow ends the API server over CRI as soon as kubelet has begun its own
+// teardown: 0.2 s instead of the grace period. It keeps no state. StopGraceful
+// leaves it to kubelet: up to 30 s with clients connected (both measured).
+const (
+	StopNow      StopHow = "now"
+	StopGraceful StopHow = "graceful"
+)
+
+// Choices are the decisions of the user that shape a plan. The zero value
+// means the defaults, which Settle fills in.
+type Choices struct {
+	// DataDir is the new hostPath of etcd's data volume; "" makes one beside
+	// the old.
+	DataDir string `json:"data_dir"`
+	// Bump is added to the snapshot's revision; nil means beyond the live
+	// revision, or 1e9 when it can't be read. 0 turns it off.
+	Bump *uint64 `json:"bump"`
+	Stop StopHow `json:"stop"`
+	// KeepControllers leaves kube-controller-manager and kube-scheduler
+	// running instead of restarting them after the restore.
+	KeepControllers bool `json:"keep_controllers"`
+	// KubeletRestart is the shell command that restarts kubelet; "" means
+	// "systemctl restart kubelet".
+	KubeletRestart string `json:"kubelet_restart"`
+	// Accept are the checks accepted by name.
+	Accept []string `json:"accept"`
+}

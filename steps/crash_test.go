@@ -1,0 +1,163 @@
+package steps
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type crashed struct{ point, action string }
+
+// crashAt runs the plan until the process dies at a point.
+func (n *fakeNode) crashAt(e *Engine, p *Plan, at crashed) (died bool) {
+	e.crash = func(point, action string) {
+		if point == at.point && action == at.action {
+			panic(at)
+		}
+	}
+	defer func() {
+		e.crash = nil
+		if v := recover(); v == at {
+			died = true
+		} else if v != nil {
+			panic(v)
+		}
+	}()
+	e.Run(n.t.Context(), p)
+	return false
+}
+
+// The crash matrix: for every action of the plan the process dies before its
+// intent is on the disk, after that, in the middle, and when it is done but its
+// result is not yet on the disk. From each the next process can go on to the
+// restored cluster, and can go back to the node as it was. The matrix is made
+// from the plan: a new action is in it by itself.
+func TestCrashMatrix(t *testing.T) {
+	var points []crashed
+	for _, s := range newFakeNode(t).plan(Choices{}).Steps {
+		for _, a := range s.Actions {
+			if s.When != "" {
+				continue
+			}
+			for _, p := range []string{"before the intent", "after the intent", "before the result"} {
+				points = append(points, crashed{p, a.ID})
+			}
+			switch a.Action.(type) {
+			case *Prepare, *Stage, *EndPods:
+				points = append(points, crashed{"in the middle", a.ID})
+			}
+		}
+	}
+	for _, at := range points {
+		t.Run(fmt.Sprintf("%s %s, then resume", at.action, at.point), func(t *testing.T) {
+			t.Parallel()
+			n := newFakeNode(t)
+			e, _ := n.engine(nil)
+			if !n.crashAt(e, n.plan(Choices{}), at) {
+				t.Fatal("it did not crash")
+			}
+			stateDir := filepath.Join(n.root, "etcd-rewind")
+			p, err := NewResume(stateDir, "")
+			if unfinished(stateDir) == nil && n.apiReady() && err != nil {
+				p, err = n.plan(Choices{}), nil // it broke off before anything was touched: a new run may start
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res := e.Run(t.Context(), p); !res.OK {
+				t.Fatal(res.Error)
+			}
+			if s, err := n.Etcd(t.Context(), true); err != nil || s.ClusterID != 0xbbbb || !n.apiReady() {
+				t.Errorf("not restored: %+v %v", s, err)
+			}
+			// And still back from there.
+			undo, err := NewUndo(stateDir, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res := e.Run(t.Context(), undo); !res.OK {
+				t.Fatal(res.Error)
+			}
+		})
+		t.Run(fmt.Sprintf("%s %s, then undo", at.action, at.point), func(t *testing.T) {
+			t.Parallel()
+			n := newFakeNode(t)
+			before := n.picture()
+			e, _ := n.engine(nil)
+			if !n.crashAt(e, n.plan(Choices{}), at) {
+				t.Fatal("it did not crash")
+			}
+			p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+			if err != nil {
+				// Nothing had been touched: that is as it was, too.
+				if diff := cmp.Diff(before, n.picture()); diff != "" {
+					t.Fatalf("%v, but:\n%s", err, diff)
+				}
+				return
+			}
+			if res := e.Run(t.Context(), p); !res.OK {
+				t.Fatal(res.Error)
+			}
+			if diff := cmp.Diff(before, n.picture()); diff != "" {
+				t.Error(diff)
+			}
+			n.until("the API is ready", n.apiReady)
+			if s, err := n.Etcd(t.Context(), true); err != nil || s.ClusterID != 0xaaaa {
+				t.Errorf("etcd: %+v %v", s, err)
+			}
+		})
+	}
+}
+
+// Going back may break off too, at any point; going back once more ends it.
+func TestAnUndoThatBreaksOffIsFinishedByTheNext(t *testing.T) {
+	n := newFakeNode(t)
+	e, _ := n.engine(nil)
+	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+		t.Fatal(res.Error)
+	}
+	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var points []crashed
+	for _, s := range undo.Steps {
+		for _, a := range s.Actions {
+			if s.When == "" {
+				points = append(points, crashed{"after the intent", a.ID}, crashed{"before the result", a.ID})
+			}
+		}
+	}
+	for _, at := range points {
+		t.Run(at.action+" "+at.point, func(t *testing.T) {
+			t.Parallel()
+			n := newFakeNode(t)
+			before := n.picture()
+			e, _ := n.engine(nil)
+			if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+				t.Fatal(res.Error)
+			}
+			stateDir := filepath.Join(n.root, "etcd-rewind")
+			undo, err := NewUndo(stateDir, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !n.crashAt(e, undo, at) {
+				t.Fatal("it did not crash")
+			}
+			again, err := NewResume(stateDir, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res := e.Run(t.Context(), again); !res.OK {
+				t.Fatal(res.Error)
+			}
+			if diff := cmp.Diff(before, n.picture()); diff != "" {
+				t.Error(diff)
+			}
+			n.until("the API is ready", n.apiReady)
+		})
+	}
+}

@@ -1,0 +1,623 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+)
+
+// Engine runs plans. Its zero value isn't usable: Sink and Ask must be set.
+type Engine struct {
+	// Sink gets every event, in order, from the engine's goroutine.
+	Sink func(Event)
+	// Ask decides when an action fails.
+	Ask Asker
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+
+	// crash is called at every point where the process may die, in tests.
+	crash func(point, action string)
+	world world // nil means the node of the plan's Reach
+	pace  *pace // nil means realPace
+}
+
+// Run runs a plan to its end, and journals it. Cancelling ctx stops it before
+// the next action; a wait ends at once, any other action is finished first.
+//
+// It takes the node's lock first: while another run holds it, the result is an
+// error that names the holder, and an untouched node.
+func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
+	r := &run{engine: e, world: e.world, plan: plan, mem: plan.memory, pace: realPace}
+	if e.pace != nil {
+		r.pace = *e.pace
+	}
+	if r.mem.Pods == nil {
+		r.mem.Pods = map[string][]string{}
+	}
+	if r.mem.Ended == nil {
+		r.mem.Ended = map[string]time.Time{}
+	}
+	// Only the API's return ends the outage, not the end of a process.
+	r.away = !r.mem.AwaySince.IsZero()
+	closeAll, err := r.open(ctx)
+	defer closeAll()
+	if err != nil {
+		res := &Result{PutBack: plan.Kind == KindRestore, Error: &Failure{Title: plan.Title, Cause: err.Error(), Hint: "nothing was changed"}}
+		r.emit(Event{Type: TypeResult, State: Failed, Result: res})
+		return res
+	}
+	return r.run(ctx)
+}
+
+// open gets what a run needs before it may touch the node: the lock, the
+// container runtime, the journal with the plan in it.
+func (r *run) open(ctx context.Context) (closeAll func(), err error) {
+	var opened []func() error
+	closeAll = func() {
+		for _, c := range slices.Backward(opened) {
+			_ = c()
+		}
+	}
+	stateDir := filepath.Dir(r.plan.RunDir)
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return closeAll, err
+	}
+	release, err := node.Lock(filepath.Join(stateDir, lockName))
+	if err != nil {
+		return closeAll, err
+	}
+	opened = append(opened, release)
+	if r.world == nil {
+		n, err := dialNode(ctx, r.plan.Reach)
+		if err != nil {
+			return closeAll, err
+		}
+		opened = append(opened, n.Close)
+		r.world = n
+	}
+	if r.journal, err = openJournal(r.plan.RunDir); err != nil {
+		return closeAll, err
+	}
+	opened = append(opened, r.journal.close)
+	return closeAll, r.journal.write(record{Type: recPlan, Time: r.now().UTC(), Plan: r.plan})
+}
+
+const lockName = "lock"
+
+// run is one plan under way.
+type run struct {
+	engine  *Engine
+	world   world
+	journal *journal
+	plan    *Plan
+	mem     memory
+
+	step   *Step
+	action Planned
+	away   bool
+	pace   pace
+}
+
+func (r *run) now() time.Time {
+	if r.engine.Now != nil {
+		return r.engine.Now()
+	}
+	return time.Now()
+}
+
+func (r *run) emit(ev Event) {
+	ev.Time, ev.Run = r.now().UTC(), r.plan.Run
+	if r.step != nil && ev.Type != TypePlan && ev.Type != TypeResult {
+		ev.Step = r.step.ID
+		if ev.Type != TypeStep && ev.Action == "" {
+			ev.Action = r.action.ID
+		}
+	}
+	if r.away {
+		s := r.now().Sub(r.mem.AwaySince).Seconds()
+		ev.Away = &s
+	}
+	r.engine.Sink(ev)
+}
+
+// say tells something about the action that runs.
+func (r *run) say(format string, args ...any) {
+	r.emit(Event{Type: TypeAction, State: Waiting, Message: fmt.Sprintf(format, args...)})
+}
+
+func (r *run) progress(p snapshot.Progress) {
+	r.emit(Event{Type: TypeAction, State: Waiting, Progress: &Progress{Phase: p.Phase, Done: p.Done, Total: p.Total}})
+}
+
+func (r *run) run(ctx context.Context) *Result {
+	r.emit(Event{Type: TypePlan, Plan: r.plan, State: Started, Message: r.plan.Title})
+	fail := r.steps(ctx)
+	var res *Result
+	switch {
+	case fail == nil:
+		res = r.result()
+		res.OK, res.PutBack = true, r.plan.Kind == KindUndo
+	case fail.putBack != nil:
+		res = fail.putBack
+	default:
+		res = r.result()
+		res.Error = &fail.Failure
+		res.PutBack = !r.touched()
+	}
+	if fail == nil || fail.putBack == nil {
+		r.finish(res)
+	}
+	return res
+}
+
+// touched says whether an action that changes the node has begun.
+func (r *run) touched() bool {
+	if r.plan.Kind == KindUndo {
+		return true
+	}
+	h, err := readHistory(r.plan.RunDir)
+	if err != nil {
+		return true
+	}
+	return len(undoActions(h)) > 0 || r.mem.KubeletRestarted
+}
+
+func (r *run) result() *Result {
+	res := &Result{
+		OutageSeconds: r.mem.Outage,
+		Revision:      r.mem.Revision,
+	}
+	if f := r.plan.Restore; f != nil && r.plan.Kind == KindRestore {
+		res.DataDir = f.DataDir
+		res.Undo = "etcd-rewind undo " + r.plan.Run
+	}
+	if r.away {
+		res.OutageSeconds = r.now().Sub(r.mem.AwaySince).Seconds()
+	}
+	return res
+}
+
+// finish writes the end of the plan, the report, and the last event.
+func (r *run) finish(res *Result) {
+	r.step = nil
+	res.Summary = r.summary(res)
+	if path, err := writeReport(r, res); err == nil {
+		res.Report = path
+	} else {
+		r.emit(Event{Type: TypeAction, State: Waiting, Message: "the report could not be written: " + err.Error()})
+	}
+	if err := r.journal.write(record{Type: recEnd, Time: r.now().UTC(), Result: res}); err != nil {
+		r.emit(Event{Type: TypeAction, State: Waiting, Message: err.Error()})
+	}
+	state := Done
+	if !res.OK {
+		state = Failed
+	}
+	r.emit(Event{Type: TypeResult, State: state, Result: res})
+}
+
+// failure is a Failure with what was decided about it.
+type failure struct {
+	Failure
+	putBack *Result
+}
+
+func (r *run) steps(ctx context.Context) *failure {
+	for i := range r.plan.Steps {
+		step := &r.plan.Steps[i]
+		if step.When != "" {
+			if r.step = step; !r.hasRun(step) {
+				r.emit(Event{Type: TypeStep, State: Unneeded})
+			}
+			continue
+		}
+		if fail := r.runStep(ctx, step); fail != nil {
+			return fail
+		}
+	}
+	return nil
+}
+
+func (r *run) hasRun(step *Step) bool { return step.ID == letGoStep && r.mem.KubeletRestarted }
+
+func (r *run) runStep(ctx context.Context, step *Step) *failure {
+	r.step, r.action = step, Planned{}
+	r.emit(Event{Type: TypeStep, State: Started, Message: step.Title})
+	for _, a := range step.Actions {
+		r.step = step
+		if fail := r.runAction(ctx, a); fail != nil {
+			r.step, r.action = step, Planned{}
+			r.emit(Event{Type: TypeStep, State: Failed})
+			return fail
+		}
+	}
+	r.step, r.action = step, Planned{}
+	r.emit(Event{Type: TypeStep, State: Done})
+	return nil
+}
+
+// runAction runs one action until it is done or the user decides otherwise.
+func (r *run) runAction(ctx context.Context, a Planned) *failure {
+	if r.plan.done[a.ID] {
+		r.action = a
+		r.emit(Event{Type: TypeAction, State: Already, Message: a.Title()})
+		return nil
+	}
+	for again := false; ; again = true {
+		r.action = a
+		if ctx.Err() != nil {
+			return r.stopped()
+		}
+		state, err := r.try(ctx, a, again)
+		if err == nil {
+			r.emit(Event{Type: TypeAction, State: state, Message: a.Title()})
+			return nil
+		}
+		if errors.Is(err, errStopped) {
+			return r.stopped()
+		}
+		fail := r.failed(ctx, err)
+		r.emit(Event{Type: TypeAction, State: Failed, Message: fail.Cause})
+		r.emit(Event{Type: TypeAsk, State: Failed, Failure: &fail.Failure})
+		choice := r.engine.Ask(fail.Failure)
+		if !slices.Contains(fail.Choices, choice) {
+			choice = Leave
+		}
+		r.emit(Event{Type: TypeAnswer, Message: string(choice)})
+		switch choice {
+		case WaitOn:
+		case Retry:
+			if t, ok := a.Action.(retrier); ok {
+				if err := t.retry(ctx, r); err != nil {
+					r.say("%s", err)
+				}
+			}
+		case LetGo:
+			if f := r.letGo(ctx); f != nil {
+				return f
+			}
+		case PutBack:
+			fail.putBack = r.putBack(context.WithoutCancel(ctx), fail.Failure)
+			return fail
+		default:
+			return fail
+		}
+	}
+}
+
+func (r *run) letGo(ctx context.Context) *failure {
+	step, action := r.step, r.action
+	defer func() { r.step, r.action = step, action }()
+	return r.runStep(ctx, r.plan.step(letGoStep))
+}
+
+// try journals the intent, runs the action, and journals the result.
+func (r *run) try(ctx context.Context, a Planned, again bool) (State, error) {
+	r.point("before the intent", a.ID)
+	if !again {
+		if err := r.journal.write(record{Type: recIntent, Time: r.now().UTC(), Action: a.ID, Command: a.Commands()}); err != nil {
+			return Failed, err
+		}
+	}
+	ev := Event{Type: TypeAction, State: Started, Message: a.Title(), Commands: a.Commands()}
+	if w, ok := a.Action.(waiter); ok {
+		ev.Limit = w.limit(r.pace).Seconds()
+	} else {
+		ctx = context.WithoutCancel(ctx)
+	}
+	r.emit(ev)
+	r.point("after the intent", a.ID)
+	state, err := a.do(ctx, r)
+	r.point("before the result", a.ID)
+	mem := r.mem
+	mem.Pods, mem.Ended = maps.Clone(r.mem.Pods), maps.Clone(r.mem.Ended)
+	rec := record{Type: recResult, Time: r.now().UTC(), Action: a.ID, State: state, Memory: &mem}
+	if err != nil {
+		rec.State, rec.Error = Failed, err.Error()
+	}
+	if werr := r.journal.write(rec); werr != nil && err == nil {
+		// The action is done and every action may be done twice: a run that
+		// can't write its journal any more ends here.
+		return Failed, werr
+	}
+	return state, err
+}
+
+// point is a place where a crash leaves the node in a state of its own.
+func (r *run) point(point, action string) {
+	if r.engine.crash != nil {
+		r.engine.crash(point, action)
+	}
+}
+
+var errStopped = errors.New("stopped")
+
+func (r *run) stopped() *failure {
+	r.emit(Event{Type: TypeAction, State: Stopped})
+	return &failure{Failure: Failure{
+		Step: r.step.ID, Action: r.action.ID, Title: r.action.Title(),
+		Cause: "you stopped the run",
+		Hint:  r.wayBack(),
+	}}
+}
+
+func (r *run) wayBack() string {
+	if !r.touched() {
+		return "nothing on this node was changed"
+	}
+	return "etcd-rewind undo " + r.plan.Run + " puts the node back as it was"
+}
+
+func (r *run) failed(ctx context.Context, err error) *failure {
+	f := &failure{Failure: Failure{Step: r.step.ID, Action: r.action.ID, Title: r.action.Title(), Cause: err.Error()}}
+	var t *trouble
+	if errors.As(err, &t) {
+		f.Cause, f.Hint, f.Log, f.LogPath = t.Error(), t.hint, t.log, t.logPath
+	}
+	var s *sawError
+	if errors.As(err, &s) {
+		f.Waited, f.Seen = s.waited.Seconds(), s.seen
+	}
+	touched := r.touched()
+	_, waits := r.action.Action.(waiter)
+	if t != nil && t.ignoring && r.plan.step(letGoStep) != nil && !r.mem.KubeletRestarted {
+		f.Choices = append(f.Choices, LetGo)
+	}
+	back := touched && r.plan.Kind == KindRestore
+	// Once the API is back on the restored data, going back is a decision to
+	// take with open eyes and not the default.
+	if back && !r.backAndRestored() {
+		f.Choices = append(f.Choices, PutBack)
+	}
+	if !back || r.backAndRestored() {
+		f.Choices = append(f.Choices, Leave)
+	}
+	if waits {
+		f.Choices = append(f.Choices, WaitOn)
+	}
+	f.Choices = append(f.Choices, Retry)
+	for _, c := range []Choice{PutBack, Leave} {
+		if (c != PutBack || back) && !slices.Contains(f.Choices, c) {
+			f.Choices = append(f.Choices, c)
+		}
+	}
+	return f
+}
+
+func (r *run) backAndRestored() bool { return r.mem.Outage > 0 && !r.away }
+
+// putBack runs the plan that undoes this run, in the same journal.
+func (r *run) putBack(ctx context.Context, why Failure) *Result {
+	h, err := readHistory(r.plan.RunDir)
+	var undo *Plan
+	if err == nil {
+		undo, err = undoPlan(h)
+	}
+	if err != nil {
+		res := r.result()
+		why.Hint = "going back failed: " + err.Error()
+		res.Error = &why
+		r.finish(res)
+		return res
+	}
+	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace}
+	if err := r.journal.write(record{Type: recPlan, Time: r.now().UTC(), Plan: undo}); err != nil {
+		res := r.result()
+		why.Hint = "going back failed: " + err.Error()
+		res.Error = &why
+		r.finish(res)
+		return res
+	}
+	b.emit(Event{Type: TypePlan, Plan: undo, State: Started, Message: undo.Title})
+	fail := b.steps(ctx)
+	res := b.result()
+	res.Error = &why
+	if fail == nil {
+		res.PutBack = true
+	} else {
+		why.Hint = "going back failed too: " + fail.Cause
+		res.Undo = "etcd-rewind undo " + r.plan.Run
+	}
+	b.finish(res)
+	return res
+}
+
+// sight is one look of a wait.
+type sight struct {
+	ok   bool
+	seen []Sighting
+}
+
+// sawError is a failed wait with what was seen last.
+type sawError struct {
+	err    error
+	waited time.Duration
+	seen   []Sighting
+}
+
+func (e *sawError) Error() string { return e.err.Error() }
+func (e *sawError) Unwrap() error { return e.err }
+
+// poll looks until a look is ok, the limit is over or the user stops the run.
+// A look that fails for a moment (a socket that is being restarted) is shown
+// and tried again; a trouble ends the wait.
+func (r *run) poll(ctx context.Context, limit, every time.Duration, look func(context.Context) (sight, error), timeout func(sight) error) (State, error) {
+	begun := r.now()
+	var told time.Time
+	var last sight
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for first := true; ; first = false {
+		s, err := look(ctx)
+		waited := r.now().Sub(begun)
+		if ctx.Err() != nil {
+			return Stopped, errStopped
+		}
+		var t *trouble
+		switch {
+		case errors.As(err, &t):
+			return Failed, &sawError{err: err, waited: waited, seen: s.seen}
+		case err != nil:
+			s = sight{seen: []Sighting{{What: "look", Is: err.Error()}}}
+		}
+		quiet := r.now().Sub(told)
+		if s.ok || turned(last.seen, s.seen) || quiet > time.Second || quiet > tellEvery && !slices.Equal(last.seen, s.seen) {
+			told = r.now()
+			r.emit(Event{Type: TypeAction, State: Waiting, Seen: s.seen, Waited: waited.Seconds(), Limit: limit.Seconds()})
+		}
+		last = s
+		if s.ok {
+			if first {
+				return Already, nil
+			}
+			return Done, nil
+		}
+		if waited >= limit {
+			err := timeout(s)
+			return Failed, &sawError{err: err, waited: waited, seen: s.seen}
+		}
+		select {
+		case <-ctx.Done():
+			return Stopped, errStopped
+		case <-ticker.C:
+		}
+	}
+}
+
+// tellEvery is how often a change that is only a running clock is told.
+const tellEvery = 200 * time.Millisecond
+
+// turned says whether something came true or false, or came into view.
+func turned(a, b []Sighting) bool {
+	return !slices.EqualFunc(a, b, func(a, b Sighting) bool { return a.What == b.What && a.OK == b.OK })
+}
+
+const (
+	apiReady  = "ready"
+	apiSilent = "silent"
+)
+
+// apiGoesAway starts the outage clock.
+func (r *run) apiGoesAway() {
+	switch a := r.world.API(context.Background(), time.Second); {
+	case a.Code == 200:
+		r.mem.APIBefore = apiReady
+	case a.Code == 0:
+		r.mem.APIBefore = apiSilent
+	default:
+		r.mem.APIBefore = fmt.Sprint(a.Code)
+	}
+	if !r.away {
+		r.away, r.mem.AwaySince = true, r.now()
+	}
+}
+
+func (r *run) apiIsBack() {
+	if r.away {
+		r.mem.Outage = r.now().Sub(r.mem.AwaySince).Seconds()
+		r.away, r.mem.AwaySince = false, time.Time{}
+	}
+}
+
+func (r *run) rememberPods(ctx context.Context, pod string) error {
+	boxes, err := r.world.Pod(ctx, pod)
+	if err != nil {
+		return err
+	}
+	var uids []string
+	for _, b := range boxes {
+		if !slices.Contains(uids, b.UID) {
+			uids = append(uids, b.UID)
+		}
+	}
+	r.mem.Pods[pod] = uids
+	return nil
+}
+
+// endOf is when the last container of a pod that has ended did so: as the
+// runtime tells, or when this run first saw it so. Kubelet removes ended
+// containers after a while, and with them goes the runtime's answer.
+func (r *run) endOf(ctx context.Context, pod string, boxes []node.Sandbox) time.Time {
+	if t, ok := r.mem.Ended[pod]; ok {
+		return t
+	}
+	var last time.Time
+	for _, b := range boxes {
+		for _, c := range b.Containers {
+			full, err := r.world.Details(ctx, c)
+			if err == nil && full.Finished.After(last) {
+				last = full.Finished
+			}
+		}
+	}
+	if last.IsZero() || last.After(r.now()) {
+		last = r.now()
+	}
+	r.mem.Ended[pod] = last
+	return last
+}
+
+// crashed is a pod whose container ends again and again.
+func (r *run) crashed(pod string, b node.Sandbox) error {
+	t := r.withLog(pod, b, pod+" starts and ends again")
+	return t
+}
+
+// notReady is a wait that ran into its limit.
+func (r *run) notReady(pod, cause string) error {
+	boxes, err := r.world.Pod(context.Background(), pod)
+	if err != nil || len(boxes) == 0 {
+		return &trouble{cause: cause, hint: "there is no container of " + pod + "; look at kubelet's log (journalctl -u kubelet)"}
+	}
+	return r.withLog(pod, boxes[0], cause)
+}
+
+func (r *run) withLog(pod string, b node.Sandbox, cause string) *trouble {
+	t := &trouble{cause: cause}
+	name := ""
+	if len(b.Containers) > 0 {
+		name = b.Containers[0].Name
+	}
+	t.log, t.logPath = r.world.LogTail(pod, b.UID, name, 12)
+	if why, hint := likelyCause(t.log); why != "" {
+		t.cause += ": " + why
+		t.hint = hint
+	}
+	return t
+}
+
+// freshUID changes one annotation of a manifest in kubelet's directory: the
+// pod's UID is made from the decoded object, so kubelet sees a new pod.
+func freshUID(file string, now time.Time) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	like, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	if data, err = manifest.Annotate(data, restartedAt, now.UTC().Format(time.RFC3339Nano)); err != nil {
+		return err
+	}
+	aside := filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+".etcd-rewind")
+	if err := writeOnce(aside, data, like); err != nil {
+		return err
+	}
+	if err := os.Rename(aside, file); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(file))
+}
+
+// restartedAt is the ecosystem's name for an annotation that makes a new pod.
+const restartedAt = "kubectl.kubernetes.io/restartedAt"

@@ -1,0 +1,389 @@
+package steps
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"etcd-rewind/node"
+)
+
+func TestARestoreEndsOnTheRestoredData(t *testing.T) {
+	n := newFakeNode(t)
+	old := n.picture()
+	p := n.plan(Choices{})
+	e, events := n.engine(nil)
+	res := e.Run(t.Context(), p)
+
+	if !res.OK || res.ExitCode() != 0 {
+		t.Fatalf("result: %+v, error: %v", res, res.Error)
+	}
+	status, err := n.Etcd(t.Context(), true)
+	if err != nil || status.ClusterID != 0xbbbb {
+		t.Errorf("etcd runs on cluster %x (%v), want the restored one", status.ClusterID, err)
+	}
+	if want := status.Revision; res.Revision != want || want <= 900 {
+		t.Errorf("revision %d, etcd has %d; it has to be beyond the old 900", res.Revision, want)
+	}
+	if !n.apiReady() {
+		t.Error("the API is not ready")
+	}
+	for path, was := range old {
+		if now := n.picture()[path]; strings.Contains(path, "lib/etcd") && now != was {
+			t.Errorf("%s was touched", path)
+		}
+	}
+	if res.OutageSeconds <= 0 {
+		t.Error("no outage was measured")
+	}
+	if report, err := os.ReadFile(res.Report); err != nil || !strings.Contains(string(report), "etcd-rewind undo "+p.Run) {
+		t.Errorf("the report doesn't name the way back (%v)", err)
+	}
+	last := (*events)[len(*events)-1]
+	if last.Type != TypeResult || last.Result == nil {
+		t.Errorf("the last event is %+v", last)
+	}
+}
+
+func TestUndoAfterSuccessBringsTheNodeBackByteForByte(t *testing.T) {
+	n := newFakeNode(t)
+	before := n.picture()
+	e, _ := n.engine(nil)
+	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+		t.Fatal(res.Error)
+	}
+	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res := e.Run(t.Context(), undo); !res.OK || !res.PutBack {
+		t.Fatalf("undo: %+v %v", res, res.Error)
+	}
+	if diff := cmp.Diff(before, n.picture()); diff != "" {
+		t.Errorf("the node differs from before (-before +now):\n%s", diff)
+	}
+	n.until("the API is ready on the old data", n.apiReady)
+	if s, _ := n.Etcd(t.Context(), false); s.ClusterID != 0xaaaa {
+		t.Errorf("etcd runs on cluster %x", s.ClusterID)
+	}
+	runs, err := Runs(filepath.Join(n.root, "etcd-rewind"))
+	if err != nil || len(runs) != 1 || runs[0].State != RunUndone {
+		t.Errorf("runs: %+v %v", runs, err)
+	}
+	if _, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), ""); err == nil {
+		t.Error("there is something to undo a second time")
+	}
+}
+
+// Every action of the plan fails in turn, before it did anything and after it
+// did all. A new action is in this test by itself.
+func TestWhateverFailsTheNodeCanBePutBack(t *testing.T) {
+	var ids []string
+	for _, s := range newFakeNode(t).plan(Choices{}).Steps {
+		for _, a := range s.Actions {
+			if s.When == "" {
+				ids = append(ids, a.ID)
+			}
+		}
+	}
+	for _, id := range ids {
+		for _, when := range []string{"before", "after"} {
+			t.Run(id+" fails "+when+" it acts", func(t *testing.T) {
+				t.Parallel()
+				n := newFakeNode(t)
+				before := n.picture()
+				p := n.plan(Choices{})
+				broken := breakAction(p, id, when == "after")
+				asked := false
+				e, _ := n.engine(func(f Failure) Choice {
+					if asked {
+						t.Errorf("asked again: %s: %s", f.Action, f.Cause)
+					}
+					asked = true
+					if f.Cause != errBroken.Error() {
+						t.Errorf("cause: %s", f.Cause)
+					}
+					if slices.Contains(f.Choices, PutBack) {
+						return PutBack
+					}
+					return Leave
+				})
+				res := e.Run(t.Context(), p)
+				if !broken.failed {
+					t.Fatal("the action did not fail")
+				}
+				if res.OK || !res.PutBack || res.ExitCode() != 1 {
+					t.Errorf("result %+v %v", res, res.Error)
+				}
+				if diff := cmp.Diff(before, n.picture()); diff != "" {
+					t.Errorf("the node differs from before (-before +now):\n%s", diff)
+				}
+				n.until("the API is ready", n.apiReady)
+				if s, err := n.Etcd(t.Context(), false); err != nil || s.ClusterID != 0xaaaa {
+					t.Errorf("etcd: %+v %v", s, err)
+				}
+			})
+		}
+	}
+}
+
+var errBroken = errors.New("broken by the test")
+
+// brokenAction fails once in place of the action it wraps, or after it.
+type brokenAction struct {
+	Action
+	after, failed bool
+}
+
+func (b *brokenAction) do(ctx context.Context, r *run) (State, error) {
+	if b.after {
+		if s, err := b.Action.do(ctx, r); err != nil {
+			return s, err
+		}
+	}
+	b.failed = true
+	return Failed, errBroken
+}
+
+func (b *brokenAction) MarshalJSON() ([]byte, error) { return json.Marshal(b.Action) }
+
+func breakAction(p *Plan, id string, after bool) *brokenAction {
+	for i := range p.Steps {
+		for j := range p.Steps[i].Actions {
+			if a := &p.Steps[i].Actions[j]; a.ID == id {
+				b := &brokenAction{Action: a.Action, after: after}
+				a.Action = b
+				return b
+			}
+		}
+	}
+	panic("no action " + id)
+}
+
+func TestAKubeletThatIgnoresRemovedManifestsIsRestarted(t *testing.T) {
+	n := newFakeNode(t)
+	n.mu.Lock()
+	n.ignoring = true
+	n.mu.Unlock()
+	var asked []Choice
+	e, _ := n.engine(func(f Failure) Choice {
+		asked = append(asked, f.Choices[0])
+		return f.Choices[0]
+	})
+	res := e.Run(t.Context(), n.plan(Choices{}))
+	if !res.OK {
+		t.Fatalf("%+v %v", res, res.Error)
+	}
+	if !slices.Equal(asked, []Choice{LetGo}) {
+		t.Errorf("asked: %v", asked)
+	}
+	if n.restarts != 1 {
+		t.Errorf("kubelet was restarted %d times", n.restarts)
+	}
+	if s, _ := n.Etcd(t.Context(), true); s.ClusterID != 0xbbbb {
+		t.Errorf("etcd runs on cluster %x", s.ClusterID)
+	}
+}
+
+func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
+	want := func(n *fakeNode, p *Plan) string { return p.Restore.DataDir }
+	for _, c := range []struct {
+		name  string
+		spoil func(n *fakeNode, dir string)
+	}{
+		{"a blank cluster", func(n *fakeNode, dir string) { _ = os.Remove(filepath.Join(dir, "data.json")) }},
+		{"the old data", func(n *fakeNode, dir string) {
+			data, _ := os.ReadFile(filepath.Join(n.root, "lib/etcd/data.json"))
+			_ = os.WriteFile(filepath.Join(dir, "data.json"), data, 0o600)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newFakeNode(t)
+			before := n.picture()
+			p := n.plan(Choices{})
+			for i, s := range p.Steps {
+				for j, a := range s.Actions {
+					if _, ok := a.Action.(*WaitEtcd); ok {
+						p.Steps[i].Actions[j].Action = &spoil{Action: a.Action, do2: func() { c.spoil(n, want(n, p)) }}
+					}
+				}
+			}
+			var cause string
+			e, _ := n.engine(func(f Failure) Choice { cause = f.Cause; return f.Choices[0] })
+			res := e.Run(t.Context(), p)
+			if res.OK || !res.PutBack {
+				t.Errorf("%+v", res)
+			}
+			if !strings.Contains(cause, "not on the right data") {
+				t.Errorf("cause: %q", cause)
+			}
+			if diff := cmp.Diff(before, n.picture()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+type spoil struct {
+	Action
+	do2 func()
+}
+
+func (s *spoil) do(ctx context.Context, r *run) (State, error) { s.do2(); return s.Action.do(ctx, r) }
+
+func (s *spoil) MarshalJSON() ([]byte, error) { return json.Marshal(s.Action) }
+
+func TestStoppingTheRunEndsAWaitAndNothingElse(t *testing.T) {
+	n := newFakeNode(t)
+	n.grace = 10 * fakePace.gone
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	p := n.plan(Choices{Stop: StopGraceful})
+	var events []Event
+	pace := fakePace
+	e := &Engine{world: n, pace: &pace, Ask: func(f Failure) Choice { t.Error("asked", f); return Leave }, Sink: func(ev Event) {
+		events = append(events, ev)
+		if ev.Action == "stop-kube-apiserver.2" && ev.State == Waiting {
+			stop()
+		}
+	}}
+	res := e.Run(ctx, p)
+	if res.OK || res.PutBack || res.ExitCode() != 3 {
+		t.Fatalf("%+v", res)
+	}
+	if !strings.Contains(res.Error.Hint, "etcd-rewind undo "+p.Run) {
+		t.Errorf("hint: %q", res.Error.Hint)
+	}
+	for _, ev := range events {
+		if strings.HasPrefix(ev.Step, "stop-etcd") {
+			t.Errorf("it went on: %+v", ev)
+		}
+	}
+	n.mu.Lock()
+	n.grace = 0
+	n.mu.Unlock()
+	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e2, _ := n.engine(nil)
+	if res := e2.Run(t.Context(), undo); !res.OK {
+		t.Fatal(res.Error)
+	}
+	n.until("the API is ready", n.apiReady)
+}
+
+func TestAStopBeforeAnythingWasMovedLeavesTheNodeUntouched(t *testing.T) {
+	n := newFakeNode(t)
+	ctx, stop := context.WithCancel(t.Context())
+	e, _ := n.engine(nil)
+	sink := e.Sink
+	e.Sink = func(ev Event) {
+		sink(ev)
+		if ev.Step == "stage" && ev.Type == TypeStep && ev.State == Done {
+			stop()
+		}
+	}
+	res := e.Run(ctx, n.plan(Choices{}))
+	if res.OK || !res.PutBack || res.ExitCode() != 1 || !n.apiReady() {
+		t.Fatalf("%+v %v", res, res.Error)
+	}
+}
+
+func TestASecondRunOnTheSameNodeIsRefused(t *testing.T) {
+	n := newFakeNode(t)
+	p := n.plan(Choices{})
+	if err := os.MkdirAll(filepath.Join(n.root, "etcd-rewind"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	release, err := node.Lock(filepath.Join(n.root, "etcd-rewind", lockName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = release() }()
+	e, events := n.engine(nil)
+	res := e.Run(t.Context(), p)
+	if res.OK || !res.PutBack || len(*events) != 1 || !n.apiReady() {
+		t.Errorf("%+v, %d events", res, len(*events))
+	}
+}
+
+func TestSomebodyElsesEditIsNoticedAndNotOverwritten(t *testing.T) {
+	n := newFakeNode(t)
+	p := n.plan(Choices{})
+	path := filepath.Join(n.root, "manifests/etcd.yaml")
+	data, _ := os.ReadFile(path)
+	edited := append(data, "# edited\n"...)
+	n.write("manifests/etcd.yaml", edited)
+	var cause string
+	e, _ := n.engine(func(f Failure) Choice { cause = f.Cause; return Leave })
+	res := e.Run(t.Context(), p)
+	if res.OK || !res.PutBack || !strings.Contains(cause, "not what it was") {
+		t.Errorf("%+v, cause %q", res, cause)
+	}
+	if now, _ := os.ReadFile(path); string(now) != string(edited) {
+		t.Error("the edit is gone")
+	}
+}
+
+func TestAnEtcdThatDoesNotStartShowsItsLogAndTheLikelyCause(t *testing.T) {
+	n := newFakeNode(t)
+	before := n.picture()
+	p := n.plan(Choices{})
+	n.mu.Lock()
+	n.log = []string{`{"level":"fatal","error":"open /var/lib/etcd/member/snap/db: permission denied"}`}
+	n.mu.Unlock()
+	var got Failure
+	e, _ := n.engine(func(f Failure) Choice {
+		got = f
+		n.mu.Lock()
+		n.broken = map[string]bool{}
+		n.mu.Unlock()
+		return f.Choices[0]
+	})
+	sink := e.Sink
+	e.Sink = func(ev Event) {
+		sink(ev)
+		if ev.Step == "start-etcd" && ev.Type == TypeStep && ev.State == Started {
+			n.mu.Lock()
+			n.broken["etcd-cp1"] = true
+			n.mu.Unlock()
+		}
+	}
+	res := e.Run(t.Context(), p)
+	if res.OK || !res.PutBack {
+		t.Errorf("%+v %v", res, res.Error)
+	}
+	if !strings.Contains(got.Cause, "may not read its data directory") || len(got.Log) == 0 || got.Choices[0] != PutBack {
+		t.Errorf("%+v", got)
+	}
+	if diff := cmp.Diff(before, n.picture()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestThePlanSurvivesTheJournal(t *testing.T) {
+	p := newFakeNode(t).plan(Choices{})
+	raw, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Plan
+	if err := json.Unmarshal(raw, &back); err != nil {
+		t.Fatal(err)
+	}
+	again, err := json.Marshal(back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(raw), string(again)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,139 @@
+package steps
+
+import "time"
+
+// State says where a step or an action is in its life.
+type State string
+
+// The states of a step or an action, in the order in which they can come.
+const (
+	Started  State = "started"
+	Waiting  State = "waiting"  // alive: new sightings or progress, many times
+	Done     State = "done"     // the node shows that it is so
+	Already  State = "already"  // nothing to do: the node was like this before
+	Unneeded State = "unneeded" // a step with a condition that did not come true
+	Failed   State = "failed"
+	Stopped  State = "stopped" // the user stopped the run before or during it
+)
+
+// Event types, in Event.Type.
+const (
+	TypePlan   = "plan"   // first of a run: Event.Plan is set
+	TypeStep   = "step"   // a step changed its state
+	TypeAction = "action" // an action changed its state, or a wait saw something
+	TypeAsk    = "ask"    // the engine stands and asks: Event.Failure is set
+	TypeAnswer = "answer" // what was chosen, in Event.Message
+	TypeResult = "result" // last of a run: Event.Result is set
+)
+
+// Event is one line of what the engine tells. The wizard, the plain printer
+// and the JSON printer show the same events; JSON prints them as they are.
+type Event struct {
+	Type    string    `json:"type"`
+	Time    time.Time `json:"time"`
+	Run     string    `json:"run"`
+	Step    string    `json:"step,omitempty"`   // Step.ID
+	Action  string    `json:"action,omitempty"` // Action ID, "stop-etcd.2": unique in a plan
+	State   State     `json:"state,omitempty"`
+	Message string    `json:"message,omitempty"` // one line for a person
+
+	// Commands do the same by hand; set when an action starts.
+	Commands []string `json:"commands,omitempty"`
+	// Seen is all that a wait sees at this moment, in a fixed order.
+	Seen []Sighting `json:"seen,omitempty"`
+	// Waited and Limit are seconds; Limit is 0 where nothing is waited for.
+	Waited   float64   `json:"waited_seconds,omitempty"`
+	Limit    float64   `json:"limit_seconds,omitempty"`
+	Progress *Progress `json:"progress,omitempty"`
+
+	// Away is how many seconds the API has been away; nil before and after.
+	Away *float64 `json:"api_away_seconds,omitempty"`
+
+	Plan    *Plan    `json:"plan,omitempty"`
+	Failure *Failure `json:"failure,omitempty"`
+	*Result
+}
+
+// Sighting is one thing that a wait looks at and what it is now, for example
+// "pod" and "6f3c… gone → 91ab… created".
+type Sighting struct {
+	What string `json:"what"`
+	Is   string `json:"is"`
+	OK   bool   `json:"ok"` // as it has to be for the wait to end
+}
+
+// Progress of an action that has a known amount of work; Done and Total are
+// bytes, Total is 0 when it isn't known.
+type Progress struct {
+	Phase string `json:"phase"`
+	Done  int64  `json:"done"`
+	Total int64  `json:"total"`
+}
+
+// Failure is what the user gets to see when an action fails.
+type Failure struct {
+	Step   string `json:"step"`
+	Action string `json:"action"`
+	Title  string `json:"title"` // the action's title
+
+	Cause string `json:"cause"`
+	Hint  string `json:"hint,omitempty"`
+
+	Waited  float64    `json:"waited_seconds,omitempty"`
+	Seen    []Sighting `json:"seen,omitempty"`
+	Log     []string   `json:"log,omitempty"` // the container's last lines
+	LogPath string     `json:"log_path,omitempty"`
+
+	// Choices that make sense here, the recommended one first.
+	Choices []Choice `json:"choices,omitempty"`
+}
+
+func (f *Failure) Error() string { return f.Cause }
+
+// Choice is an answer to a Failure.
+type Choice string
+
+// The choices.
+const (
+	WaitOn  Choice = "wait"            // the same limit once more
+	Retry   Choice = "retry"           // the action again; a pod that was refused gets a fresh UID
+	LetGo   Choice = "restart-kubelet" // run the plan's conditional step for a kubelet that ignores removed manifests
+	PutBack Choice = "undo"            // put the node back as it was
+	Leave   Choice = "leave"           // stop here; etcd-rewind undo works later
+)
+
+// Result ends a run.
+type Result struct {
+	OK            bool     `json:"ok"`
+	OutageSeconds float64  `json:"outage_seconds"` // first manifest moved until /readyz; 0 when nothing was moved
+	DataDir       string   `json:"data_dir,omitempty"`
+	Revision      int64    `json:"revision,omitempty"`
+	PutBack       bool     `json:"put_back,omitempty"` // the node is as it was before the run
+	Undo          string   `json:"undo,omitempty"`     // the command that goes back
+	Report        string   `json:"report,omitempty"`   // path of the Markdown report
+	Summary       []Fact   `json:"summary,omitempty"`  // for people: what runs from where, what is kept where
+	Error         *Failure `json:"error,omitempty"`
+}
+
+// Fact is a line of a summary: a name and what it is.
+type Fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// ExitCode is the process's exit status for this result: 0 done, 1 failed and
+// put back, 3 failed and the node needs undo or a look.
+func (r *Result) ExitCode() int {
+	switch {
+	case r.OK:
+		return 0
+	case r.PutBack:
+		return 1
+	default:
+		return 3
+	}
+}
+
+// Asker decides what to do about a failure. It is called from the engine's
+// goroutine and may take as long as a person takes.
+type Asker func(Failure) Choice

@@ -1,0 +1,209 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+)
+
+// Options are the paths and commands for nodes that differ from kubeadm's
+// layout; the zero value finds everything.
+type Options struct {
+	node.Options
+	// StateDir holds a directory for each run: journal, manifests kept,
+	// report. Empty means etcd-rewind beside kubelet's manifest directory, so
+	// that moving a manifest there is a rename.
+	StateDir string
+}
+
+// Facts are what discovery read on this node. Nothing was changed to get them.
+type Facts struct {
+	Node     string // kubelet's name for it
+	Time     time.Time
+	StateDir string
+
+	Kubelet   *node.Kubelet
+	Manifests *manifest.Dir
+	// Etcd and API are nil when their manifest isn't there or can't be used;
+	// EtcdErr and APIErr say why.
+	Etcd    *manifest.Etcd
+	EtcdErr error
+	API     *manifest.APIServer
+	APIErr  error
+	// Controllers are the manifests of kube-controller-manager and
+	// kube-scheduler, those that are there.
+	Controllers []*manifest.File
+
+	KubernetesVersion string // of the API server's image
+	EtcdVersion       string // of the running etcd, else of its image
+
+	APIReady bool             // /readyz answered 200
+	APIState string           // in words
+	Live     *node.EtcdStatus // nil when etcd doesn't answer
+	LiveErr  error            // why not
+
+	Runtime    string // "containerd 1.6.20"; "" when CRI doesn't answer
+	RuntimeErr error
+	KubeletErr error // why kubelet's healthz doesn't answer
+	Reach      Reach
+	// Unfinished is the newest run that didn't come to an end; nil when there is none.
+	Unfinished *RunInfo
+}
+
+// StateDir finds where the runs of this node are kept, for commands that need
+// nothing else of it.
+func StateDir(ctx context.Context, opts Options) (string, error) {
+	if opts.StateDir != "" {
+		return filepath.Abs(opts.StateDir)
+	}
+	k, err := node.FindKubelet(ctx, opts.Options)
+	if err != nil {
+		return "", err
+	}
+	return besideManifests(k), nil
+}
+
+func besideManifests(k *node.Kubelet) string {
+	return filepath.Join(filepath.Dir(k.StaticPodPath), "etcd-rewind")
+}
+
+// Discover reads what this node is and does, and changes nothing. The error is
+// for what makes everything else pointless: no kubelet configuration, no
+// manifest directory.
+func Discover(ctx context.Context, opts Options) (*Facts, error) {
+	k, err := node.FindKubelet(ctx, opts.Options)
+	if err != nil {
+		return nil, err
+	}
+	f := &Facts{Node: k.NodeName, Time: time.Now(), Kubelet: k, StateDir: opts.StateDir}
+	if f.StateDir == "" {
+		f.StateDir = besideManifests(k)
+	}
+	if f.StateDir, err = filepath.Abs(f.StateDir); err != nil {
+		return nil, err
+	}
+	if f.Manifests, err = manifest.ReadDir(k.StaticPodPath); err != nil {
+		return nil, &trouble{
+			cause: "this machine has no control plane that can be read", err: err,
+			hint: "run it on a control-plane node, or name its directory with --manifests or --kubelet-config",
+		}
+	}
+	f.readManifests()
+	f.Reach = f.reach()
+
+	var wg sync.WaitGroup
+	for _, ask := range []func(context.Context){f.askRuntime, f.askKubelet, f.askAPI, f.askEtcd} {
+		wg.Go(func() { ask(ctx) })
+	}
+	wg.Wait()
+	f.Unfinished = unfinished(f.StateDir)
+	return f, ctx.Err()
+}
+
+func (f *Facts) readManifests() {
+	if file, _ := f.Manifests.Component("etcd"); file != nil {
+		f.Etcd, f.EtcdErr = manifest.ReadEtcd(file)
+	} else {
+		f.EtcdErr = fmt.Errorf("there is no manifest of etcd in %s", f.Manifests.Path)
+	}
+	if file, _ := f.Manifests.Component("kube-apiserver"); file != nil {
+		f.API, f.APIErr = manifest.ReadAPIServer(file)
+	} else {
+		f.APIErr = fmt.Errorf("there is no manifest of kube-apiserver in %s", f.Manifests.Path)
+	}
+	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
+		if file, _ := f.Manifests.Component(name); file != nil {
+			f.Controllers = append(f.Controllers, file)
+		}
+	}
+	if f.API != nil {
+		f.KubernetesVersion = f.API.Version
+	}
+	if f.Etcd != nil {
+		f.EtcdVersion = f.Etcd.Version
+	}
+}
+
+func (f *Facts) reach() Reach {
+	r := Reach{Node: f.Node, Kubelet: *f.Kubelet}
+	if kubeconfigs := node.UsualKubeconfigs(); len(kubeconfigs) > 0 {
+		r.API.Kubeconfig = kubeconfigs[0]
+	}
+	if e := f.Etcd; e != nil {
+		r.Etcd = node.EtcdConfig{Endpoints: e.Endpoints, MetricsURLs: e.MetricsURLs, CA: e.TrustedCA, Cert: e.Cert, Key: e.Key}
+	}
+	if a := f.API; a != nil {
+		r.API.ReadyURL, r.API.CA = a.ReadyURL, caBeside(a.ServingCert, a.ClientCA)
+		// What the API server itself shows etcd is a client certificate for
+		// sure; etcd's own serving certificate need not be one.
+		if a.EtcdCert != "" && a.EtcdKey != "" {
+			r.Etcd.Cert, r.Etcd.Key = a.EtcdCert, a.EtcdKey
+			if a.EtcdCA != "" {
+				r.Etcd.CA = a.EtcdCA
+			}
+		}
+		if u, err := url.Parse(a.ReadyURL); err == nil {
+			r.Server = u.Scheme + "://" + u.Host
+		}
+	}
+	return r
+}
+
+// caBeside is the CA of the serving certificate: kubeadm's is the one that
+// signs client certificates too. A wrong guess is shown as an untrusted
+// answer, and is an answer all the same.
+func caBeside(serving, clientCA string) string {
+	if clientCA != "" {
+		return clientCA
+	}
+	if serving != "" {
+		return filepath.Join(filepath.Dir(serving), "ca.crt")
+	}
+	return ""
+}
+
+func (f *Facts) askRuntime(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	rt, err := node.Dial(ctx, f.Kubelet.CRIEndpoint)
+	if err != nil {
+		f.RuntimeErr = err
+		return
+	}
+	defer func() { _ = rt.Close() }()
+	v, err := rt.Version(ctx)
+	if err != nil {
+		f.RuntimeErr = err
+		return
+	}
+	f.Runtime = v.Name + " " + v.Version
+}
+
+func (f *Facts) askKubelet(ctx context.Context) { f.KubeletErr = f.Kubelet.Healthy(ctx) }
+
+func (f *Facts) askAPI(ctx context.Context) {
+	if f.API == nil {
+		f.APIState = "no manifest"
+		return
+	}
+	a := node.AskAPI(ctx, f.Reach.API, 2*time.Second)
+	f.APIReady, f.APIState = a.Ready(), a.String()
+}
+
+func (f *Facts) askEtcd(ctx context.Context) {
+	if f.Etcd == nil {
+		f.LiveErr = f.EtcdErr
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if f.Live, f.LiveErr = node.AskEtcd(ctx, f.Reach.Etcd, true); f.LiveErr == nil {
+		f.EtcdVersion = f.Live.Version
+	}
+}

@@ -1,0 +1,439 @@
+package steps
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+)
+
+// fakeNode is a control plane in memory: a kubelet that reads a real directory
+// of manifests by the rules in kubelet's source, containers, an etcd that
+// serves what lies in its hostPath, and an API server that needs it.
+type fakeNode struct {
+	t    *testing.T
+	root string // stands for /
+
+	mu       sync.Mutex
+	pods     map[string]*fakePod // by pod name; the one kubelet works on
+	boxes    []node.Sandbox
+	next     int
+	ignoring bool // kubelet ignores that manifests are gone
+	restarts int
+	grace    time.Duration   // of the API server
+	broken   map[string]bool // pods whose containers end at once
+	log      []string
+	stop     chan struct{}
+	done     sync.WaitGroup
+}
+
+type fakePod struct {
+	name, file, uid string
+	box             int // index in boxes
+	hostPath        string
+	state           string // running, ending, ended
+	since           time.Time
+	refused         time.Time
+}
+
+// fakePace has the limits of a busy test machine, and a quick kubelet.
+var fakePace = pace{
+	stopping: time.Second, gone: 5 * time.Second, end: 3 * time.Second,
+	forgotten: 6 * time.Second, settle: 15 * time.Millisecond, refused: 300 * time.Millisecond,
+	started: 5 * time.Second, etcd: 3 * time.Second, api: 3 * time.Second,
+	kubelet: 2 * time.Second, verify: 3 * time.Second,
+	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond,
+}
+
+const forget = 10 * time.Millisecond // kubelet forgets a pod that long after its end
+
+func newFakeNode(t *testing.T) *fakeNode {
+	t.Helper()
+	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, stop: make(chan struct{}), grace: 20 * time.Millisecond}
+	for _, dir := range []string{"manifests", "lib/etcd/member/snap", "lib/etcd/member/wal", "pki"} {
+		if err := os.MkdirAll(filepath.Join(n.root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		data, err := os.ReadFile(filepath.Join("testdata", "manifests", name+".yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "etcd" {
+			if data, err = manifest.SetHostPath(data, "etcd-data", filepath.Join(n.root, "lib/etcd")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.write("manifests/"+name+".yaml", data)
+	}
+	n.write("lib/etcd/member/snap/db", []byte("old"))
+	n.writeData(filepath.Join(n.root, "lib/etcd"), snapshot.Restored{ClusterID: 0xaaaa, Revision: 900, Keys: 50, Members: []snapshot.Member{{ID: 1, Name: "cp1"}}})
+	n.done.Go(n.kubelet)
+	t.Cleanup(func() { close(n.stop); n.done.Wait() })
+	n.until("the control plane runs", func() bool { return n.apiReady() })
+	return n
+}
+
+func (n *fakeNode) write(name string, data []byte) {
+	if err := os.WriteFile(filepath.Join(n.root, name), data, 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *fakeNode) writeData(dir string, data snapshot.Restored) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "data.json"), raw, 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *fakeNode) until(what string, ok func() bool) {
+	n.t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			n.t.Fatalf("in vain: %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// facts of the fake node, as discovery would read them.
+func (n *fakeNode) facts() *Facts {
+	n.t.Helper()
+	dir, err := manifest.ReadDir(filepath.Join(n.root, "manifests"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	f := &Facts{
+		Node: "cp1", Time: time.Now(), StateDir: filepath.Join(n.root, "etcd-rewind"),
+		Kubelet:   &node.Kubelet{NodeName: "cp1", StaticPodPath: dir.Path, Sources: map[string]string{"staticPodPath": "a test"}},
+		Manifests: dir,
+	}
+	f.readManifests()
+	if f.EtcdErr != nil || f.APIErr != nil {
+		n.t.Fatal(f.EtcdErr, f.APIErr)
+	}
+	f.Reach = f.reach()
+	f.Live, f.LiveErr = n.Etcd(context.Background(), true)
+	f.APIReady = n.apiReady()
+	f.Unfinished = unfinished(f.StateDir)
+	return f
+}
+
+var snapshotOfTheTests = &snapshot.Info{
+	Path: "/backup/before.db", SHA256: "abc", Hash: snapshot.HashOK, Revision: 500, Keys: 40, Prefix: "/registry", StorageVersion: "3.6.0",
+	Namespaces: []snapshot.Object{{Name: "default", UID: "d"}, {Name: "shop", UID: "s"}},
+	Nodes:      []snapshot.Object{{Name: "cp1", UID: "n"}},
+	Members:    []snapshot.Member{{ID: 7, Name: "cp1"}},
+}
+
+func (n *fakeNode) plan(c Choices) *Plan {
+	n.t.Helper()
+	p, err := NewRestore(n.facts(), snapshotOfTheTests, c)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return p
+}
+
+// picture is everything of the node that undo has to bring back: the manifests
+// byte for byte with their modes, and the old data.
+func (n *fakeNode) picture() map[string]string {
+	pic := map[string]string{}
+	for _, dir := range []string{"manifests", "lib/etcd"} {
+		err := filepath.WalkDir(filepath.Join(n.root, dir), func(path string, e os.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			pic[path] = fmt.Sprintf("%v %v %s", info.Mode(), info.ModTime().UnixNano(), data)
+			return err
+		})
+		if err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	return pic
+}
+
+// kubelet is the loop of the fake kubelet.
+func (n *fakeNode) kubelet() {
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-time.After(time.Millisecond):
+		}
+		dir, err := manifest.ReadDir(filepath.Join(n.root, "manifests"))
+		if err != nil {
+			continue
+		}
+		n.mu.Lock()
+		n.sync(dir)
+		n.mu.Unlock()
+	}
+}
+
+func (n *fakeNode) sync(dir *manifest.Dir) {
+	want := map[string]manifest.File{}
+	for _, f := range dir.Files {
+		if f.Pod != nil {
+			want[f.Pod.Name+"-cp1"] = f
+		}
+	}
+	for name, p := range n.pods {
+		f, there := want[name]
+		box := &n.boxes[p.box]
+		switch p.state {
+		case "running":
+			switch {
+			case !there && n.ignoring, there && uidOf(f) == p.uid:
+				if !box.Ready { // somebody ended it over CRI
+					n.newBox(p)
+				}
+			default:
+				p.state, p.since = "ending", time.Now()
+			}
+		case "ending":
+			if !box.Ready || name != "kube-apiserver-cp1" || time.Since(p.since) > n.grace {
+				n.endBox(box)
+				p.state, p.since = "ended", time.Now()
+			}
+		case "ended":
+			if time.Since(p.since) > forget {
+				delete(n.pods, name)
+			}
+		}
+	}
+	for name, f := range want {
+		p := n.pods[name]
+		if p != nil && p.state != "running" && p.refused.IsZero() {
+			p.refused = time.Now()
+		}
+		if p == nil {
+			p = &fakePod{name: name, file: f.Path, uid: uidOf(f), state: "running"}
+			if e, err := manifest.ReadEtcd(&f); err == nil {
+				p.hostPath = e.DataDir.HostPath
+			}
+			n.newBox(p)
+			n.pods[name] = p
+		}
+	}
+}
+
+func uidOf(f manifest.File) string {
+	raw, _ := json.Marshal(f.Pod)
+	sum := sha256.Sum256(append(raw, f.Path...))
+	return hex.EncodeToString(sum[:8])
+}
+
+func (n *fakeNode) newBox(p *fakePod) {
+	n.next++
+	state := node.Running
+	if n.broken[p.name] {
+		state = node.Exited
+	}
+	box := node.Sandbox{ID: fmt.Sprint("box", n.next), UID: p.uid, Name: p.name, Namespace: "kube-system", Ready: true, Created: time.Now()}
+	count := 1
+	if state == node.Exited {
+		count = 5
+	}
+	for i := range count {
+		box.Containers = append(box.Containers, node.Container{ID: fmt.Sprint("c", n.next, ".", i), Name: p.name[:len(p.name)-4], State: state, Created: time.Now()})
+	}
+	n.boxes = append(n.boxes, box)
+	p.box = len(n.boxes) - 1
+}
+
+func (n *fakeNode) endBox(b *node.Sandbox) {
+	b.Ready = false
+	for i := range b.Containers {
+		b.Containers[i].State = node.Exited
+	}
+}
+
+func (n *fakeNode) running(pod string) *fakePod {
+	p := n.pods[pod]
+	if p == nil || p.state != "running" || n.broken[pod] || !n.boxes[p.box].Ready {
+		return nil
+	}
+	return p
+}
+
+func (n *fakeNode) apiReady() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.running("kube-apiserver-cp1") != nil && n.running("etcd-cp1") != nil
+}
+
+// What follows is the world of the actions.
+
+func (n *fakeNode) Pod(_ context.Context, pod string) ([]node.Sandbox, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []node.Sandbox
+	for _, b := range slices.Backward(n.boxes) {
+		if b.Name == pod {
+			b.Containers = slices.Clone(b.Containers)
+			out = append(out, b)
+		}
+	}
+	return out, nil
+}
+
+func (n *fakeNode) Details(_ context.Context, c node.Container) (node.Container, error) {
+	return c, nil
+}
+
+func (n *fakeNode) StopSandbox(_ context.Context, id string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range n.boxes {
+		if n.boxes[i].ID == id {
+			n.endBox(&n.boxes[i])
+		}
+	}
+	return nil
+}
+
+func (n *fakeNode) RemoveSandbox(_ context.Context, id string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range n.boxes {
+		if n.boxes[i].ID == id {
+			if n.boxes[i].Ready {
+				return errors.New("it is still ready")
+			}
+			n.boxes[i].Name = "removed"
+		}
+	}
+	return nil
+}
+
+func (n *fakeNode) Remains(uid string) node.Remains {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.pods {
+		if p.uid == uid {
+			return node.Remains{PodDir: true}
+		}
+	}
+	return node.Remains{}
+}
+
+func (n *fakeNode) KubeletHealthy(context.Context) error { return nil }
+
+func (n *fakeNode) API(context.Context, time.Duration) node.APIAnswer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.running("kube-apiserver-cp1") == nil:
+		return node.APIAnswer{Err: errors.New("connection refused")}
+	case n.running("etcd-cp1") == nil:
+		return node.APIAnswer{Code: 500}
+	}
+	return node.APIAnswer{Code: 200}
+}
+
+func (n *fakeNode) EtcdReady(context.Context) (bool, string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.running("etcd-cp1") != nil, "as told"
+}
+
+func (n *fakeNode) Etcd(context.Context, bool) (*node.EtcdStatus, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.running("etcd-cp1")
+	if p == nil {
+		return nil, errors.New("connection refused")
+	}
+	var d snapshot.Restored
+	raw, err := os.ReadFile(filepath.Join(p.hostPath, "data.json"))
+	if err != nil {
+		d = snapshot.Restored{ClusterID: 0xb1a4c, Revision: 1} // DirectoryOrCreate: a blank cluster
+	} else if err := json.Unmarshal(raw, &d); err != nil {
+		return nil, err
+	}
+	s := &node.EtcdStatus{ClusterID: d.ClusterID, Revision: d.Revision, Keys: int64(d.Keys), Version: "3.6.10"}
+	for _, m := range d.Members {
+		s.Members = append(s.Members, node.EtcdMember{ID: m.ID, Name: m.Name})
+	}
+	return s, nil
+}
+
+func (n *fakeNode) Objects(_ context.Context, resource string) ([]node.Object, error) {
+	if !n.apiReady() {
+		return nil, errors.New("connection refused")
+	}
+	if resource == "nodes" {
+		return []node.Object{{Name: "cp1", UID: "n"}}, nil
+	}
+	return []node.Object{{Name: "default", UID: "d"}, {Name: "shop", UID: "s"}, {Name: "kube-system", UID: "k"}}, nil
+}
+
+func (n *fakeNode) Shell(context.Context, string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.restarts++
+	n.ignoring = false
+	// A fresh kubelet knows only what its manifests say.
+	dir, err := manifest.ReadDir(filepath.Join(n.root, "manifests"))
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(n.pods, func(name string, _ *fakePod) bool {
+		return !slices.ContainsFunc(dir.Files, func(f manifest.File) bool { return f.Pod != nil && f.Pod.Name+"-cp1" == name })
+	})
+	return nil
+}
+
+func (n *fakeNode) LogTail(pod, _, _ string, _ int) ([]string, string) {
+	return n.log, "/var/log/pods/" + pod
+}
+
+func (n *fakeNode) Restore(_ context.Context, q snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
+	progress(snapshot.Progress{Phase: "copy", Done: 1, Total: 2})
+	d := snapshot.Restored{ClusterID: 0xbbbb, Revision: 500 + int64(q.RevisionBump), Keys: 40, Members: []snapshot.Member{{ID: 7, Name: q.Name}}}
+	n.writeData(q.DataDir, d)
+	return &d, nil
+}
+
+// engine runs plans on the fake node. ask answers failures; nil means that
+// there must be none.
+func (n *fakeNode) engine(ask Asker) (*Engine, *[]Event) {
+	var events []Event
+	if ask == nil {
+		ask = func(f Failure) Choice {
+			n.t.Errorf("asked: %s: %s", f.Action, f.Cause)
+			return Leave
+		}
+	}
+	pace := fakePace
+	return &Engine{Sink: func(e Event) { events = append(events, e) }, Ask: ask, world: n, pace: &pace}, &events
+}

@@ -1,0 +1,230 @@
+package steps
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"etcd-rewind/snapshot"
+)
+
+// journalVersion changes when an older program could misread a journal.
+const journalVersion = 1
+
+const journalName = "journal.jsonl"
+
+// Journal record types.
+const (
+	recPlan   = "plan"   // a plan is about to run; the second and later ones go back
+	recIntent = "intent" // written before an action touches anything
+	recResult = "result" // written after it
+	recEnd    = "end"    // the plan came to an end, good or bad
+)
+
+// record is one line of a run's journal: what was meant before it was done,
+// and what came of it. It is only ever appended to and is on the disk before
+// the node is touched.
+type record struct {
+	V       int       `json:"v"`
+	Type    string    `json:"type"`
+	Time    time.Time `json:"time"`
+	Action  string    `json:"action,omitempty"` // Planned.ID
+	State   State     `json:"state,omitempty"`
+	Error   string    `json:"error,omitempty"`
+	Plan    *Plan     `json:"plan,omitempty"`
+	Memory  *memory   `json:"memory,omitempty"`
+	Result  *Result   `json:"result,omitempty"`
+	Command []string  `json:"commands,omitempty"`
+}
+
+// memory is what later actions, and a later process, need to know from
+// earlier ones.
+type memory struct {
+	Staged           *snapshot.Restored   `json:"staged,omitempty"`
+	Pods             map[string][]string  `json:"pods,omitempty"`  // pod → UIDs there before its manifest was put in
+	Ended            map[string]time.Time `json:"ended,omitempty"` // pod → when its last container was seen to have ended
+	APIBefore        string               `json:"api_before,omitempty"`
+	AwaySince        time.Time            `json:"away_since,omitzero"`
+	Outage           float64              `json:"outage_seconds,omitempty"`
+	Revision         int64                `json:"revision,omitempty"`
+	KubeletRestarted bool                 `json:"kubelet_restarted,omitempty"`
+}
+
+// journal appends to a run's file.
+type journal struct {
+	f *os.File
+}
+
+// openJournal opens or makes the journal of a run directory. The file is the
+// user's only record after a crash: it is never followed through a symlink,
+// and a torn last line is ended first, so that it can't swallow the next.
+func openJournal(runDir string) (*journal, error) {
+	if err := os.MkdirAll(runDir, 0o700); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(runDir, journalName)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the journal: %w", err)
+	}
+	j := &journal{f: f}
+	if err := j.endTornLine(); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("open the journal: %w", err)
+	}
+	for _, dir := range []string{runDir, filepath.Dir(runDir)} {
+		if err := syncDir(dir); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+	}
+	return j, nil
+}
+
+func (j *journal) endTornLine() error {
+	info, err := j.f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	last := make([]byte, 1)
+	if _, err := j.f.ReadAt(last, info.Size()-1); err != nil {
+		return err
+	}
+	if last[0] == '\n' {
+		return nil
+	}
+	_, err = j.f.Write([]byte("\n"))
+	return err
+}
+
+func (j *journal) write(rec record) error {
+	rec.V = journalVersion
+	line, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	if _, err := j.f.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	if err := j.f.Sync(); err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	return nil
+}
+
+func (j *journal) close() error { return j.f.Close() }
+
+// history is a journal read back.
+type history struct {
+	restore *Plan
+	last    *Plan           // the plan that ran last: restore or undo
+	began   map[string]bool // actions of the restore with an intent
+	done    map[string]bool // actions of the restore with a good result
+	doing   string          // action with an intent and no result yet, "" when there is none
+	memory  memory
+	end     *record // of the last plan; nil when it broke off
+	started time.Time
+}
+
+// readHistory reads the journal of a run. A torn last line is what a crash
+// leaves: the action it tells of had not begun.
+func readHistory(runDir string) (*history, error) {
+	path := filepath.Join(runDir, journalName)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &trouble{cause: "there is no journal at " + path, hint: "etcd-rewind runs lists the runs of this node"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	h := &history{began: map[string]bool{}, done: map[string]bool{}}
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, 64<<20)
+	for n := 1; lines.Scan(); n++ {
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		var rec record
+		if err := json.Unmarshal(line, &rec); err != nil {
+			var head struct{ V int }
+			if json.Unmarshal(line, &head) == nil && head.V > journalVersion {
+				return nil, newerJournal(path, head.V)
+			}
+			if !json.Valid(line) {
+				continue // torn by a crash
+			}
+			return nil, fmt.Errorf("%s, line %d: %w", path, n, err)
+		}
+		if rec.V > journalVersion {
+			return nil, newerJournal(path, rec.V)
+		}
+		h.add(rec)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if h.restore == nil {
+		return nil, &trouble{cause: "the journal at " + path + " holds no plan: the run ended before it touched anything"}
+	}
+	return h, nil
+}
+
+func newerJournal(path string, v int) error {
+	return &trouble{
+		cause: fmt.Sprintf("the journal at %s was written by a newer version (format %d, this one knows %d)", path, v, journalVersion),
+		hint:  "use the version of etcd-rewind that made the run",
+	}
+}
+
+func (h *history) add(rec record) {
+	switch rec.Type {
+	case recPlan:
+		h.last, h.end, h.doing = rec.Plan, nil, ""
+		if rec.Plan.Kind == KindRestore && h.restore == nil {
+			h.restore, h.started = rec.Plan, rec.Time
+		}
+	case recIntent:
+		h.doing = rec.Action
+		if h.last == nil || h.last.Kind != KindRestore {
+			return
+		}
+		h.began[rec.Action] = true
+		// A crash in the middle of the first move leaves no result that says
+		// since when the API is away.
+		if a := h.last.action(rec.Action); h.memory.AwaySince.IsZero() && h.memory.Outage == 0 && a != nil {
+			if out, ok := a.Action.(*TakeOut); ok && out.API {
+				h.memory.AwaySince = rec.Time
+			}
+		}
+	case recResult:
+		h.doing = ""
+		if rec.Memory != nil {
+			h.memory = *rec.Memory
+		}
+		if h.last != nil && h.last.Kind == KindRestore && rec.State != Failed {
+			h.done[rec.Action] = true
+		}
+	case recEnd:
+		h.end = &rec
+	}
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if e := d.Close(); err == nil {
+		err = e
+	}
+	return err
+}

@@ -1,0 +1,133 @@
+package steps
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Plan is what a run does, made from facts that were read, shown whole and
+// only then run. It is plain data: the journal keeps it, and a later process
+// can go back by it.
+type Plan struct {
+	Run     string `json:"run"`     // "20261120-212605", UTC
+	Kind    string `json:"kind"`    // "restore" or "undo"
+	Node    string `json:"node"`    // typed by the user to confirm
+	Title   string `json:"title"`   // one line
+	RunDir  string `json:"run_dir"` // journal, manifests kept, report
+	Summary []Fact `json:"summary"` // what will be, for the screen
+	Diffs   []Diff `json:"diffs"`   // manifests that change
+	Steps   []Step `json:"steps"`
+
+	Restore *RestoreFacts `json:"restore,omitempty"` // what the run restores, also when it is undone
+	Reach   Reach         `json:"reach"`
+
+	memory memory          // of the run that an undo goes back from, or that is gone on with
+	done   map[string]bool // actions that a run that is gone on with has done already
+}
+
+// Diff is a change of one manifest as a unified diff.
+type Diff struct {
+	Path string `json:"path"`
+	Text string `json:"text"`
+}
+
+// Step is what an engineer would say, "Stop kube-apiserver": a list of
+// actions, with what a learner wants to know.
+type Step struct {
+	ID    string `json:"id"` // "stop-etcd"
+	Title string `json:"title"`
+	Why   string `json:"why"`  // one or two sentences, shown while it runs
+	More  string `json:"more"` // a paragraph or two, shown with "?"
+	// Outage says that the API is away while this step runs.
+	Outage bool `json:"outage,omitempty"`
+	// When is the condition of a step that runs only if it comes true, in
+	// words; empty for a step that always runs.
+	When    string    `json:"when,omitempty"`
+	Actions []Planned `json:"actions"`
+}
+
+// Planned is an action with its place in the plan.
+type Planned struct {
+	ID string // "stop-etcd.2"
+	Action
+}
+
+type plannedJSON struct {
+	ID       string          `json:"id"`
+	Kind     string          `json:"kind"`
+	Title    string          `json:"title"`
+	Commands []string        `json:"commands"`
+	With     json.RawMessage `json:"with"`
+}
+
+// MarshalJSON writes the action with its kind, so that it can be read back.
+func (p Planned) MarshalJSON() ([]byte, error) {
+	with, err := json.Marshal(p.Action)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(plannedJSON{ID: p.ID, Kind: p.Kind(), Title: p.Title(), Commands: p.Commands(), With: with})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; an unknown kind is an error, it
+// was written by another version.
+func (p *Planned) UnmarshalJSON(data []byte) error {
+	var j plannedJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return err
+	}
+	a, err := newAction(j.Kind)
+	if err != nil {
+		return fmt.Errorf("action %s: %w", j.ID, err)
+	}
+	if err := json.Unmarshal(j.With, a); err != nil {
+		return fmt.Errorf("action %s: %w", j.ID, err)
+	}
+	p.ID, p.Action = j.ID, a
+	return nil
+}
+
+// Commands are the shell commands of the whole plan, in order, for steps that
+// always run.
+func (p *Plan) Commands() []string {
+	var all []string
+	for _, s := range p.Steps {
+		if s.When != "" {
+			continue
+		}
+		for _, a := range s.Actions {
+			all = append(all, a.Commands()...)
+		}
+	}
+	return all
+}
+
+func (p *Plan) step(id string) *Step {
+	for i := range p.Steps {
+		if p.Steps[i].ID == id {
+			return &p.Steps[i]
+		}
+	}
+	return nil
+}
+
+func (p *Plan) action(id string) *Planned {
+	for i := range p.Steps {
+		for j := range p.Steps[i].Actions {
+			if a := &p.Steps[i].Actions[j]; a.ID == id {
+				return a
+			}
+		}
+	}
+	return nil
+}
+
+// number gives every action its ID.
+func (p *Plan) number() {
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		for j := range s.Actions {
+			s.Actions[j].ID = fmt.Sprintf("%s.%d", s.ID, j+1)
+		}
+	}
+}

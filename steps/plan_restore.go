@@ -1,0 +1,347 @@
+package steps
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+)
+
+// The kinds of plans.
+const (
+	KindRestore = "restore"
+	KindUndo    = "undo"
+)
+
+// RestoreFacts are what a restore is about, for the report, the list of runs,
+// and the way back.
+type RestoreFacts struct {
+	Snapshot         string  `json:"snapshot"`
+	SnapshotSHA256   string  `json:"snapshot_sha256,omitempty"`
+	SnapshotRevision int64   `json:"snapshot_revision"`
+	Bump             uint64  `json:"bump"`
+	Token            string  `json:"token"`
+	OldDataDir       string  `json:"old_data_dir"` // hostPath before
+	DataDir          string  `json:"data_dir"`     // hostPath after
+	Staging          string  `json:"staging"`      // where the restored data is until it is put in place
+	OldRevision      int64   `json:"old_revision,omitempty"`
+	Stop             StopHow `json:"stop"`
+	KubeletRestart   string  `json:"kubelet_restart"`
+}
+
+const defaultBump = 1_000_000_000
+
+// defaultKubeletRestart works where systemd runs kubelet, which is kubeadm's
+// way.
+const defaultKubeletRestart = "systemctl restart kubelet"
+
+// Settle fills in the choices that were left open.
+func (f *Facts) Settle(info *snapshot.Info, c Choices) Choices {
+	if c.Stop == "" {
+		c.Stop = StopNow
+	}
+	if c.KubeletRestart == "" {
+		c.KubeletRestart = defaultKubeletRestart
+	}
+	if c.Bump == nil && info != nil {
+		b := bumpBeyond(info.Revision, f.Live)
+		c.Bump = &b
+	}
+	if c.DataDir == "" && f.Etcd != nil {
+		c.DataDir = newDataDir(f.Etcd.DataDir.HostPath, newRunName(f.StateDir, f.Time))
+	}
+	return c
+}
+
+// bumpBeyond makes the restored revision higher than any that a client can
+// have seen: beyond the live revision by a fifth, and by a million at least,
+// since the cluster goes on writing until the API server is stopped.
+// (OpenShift's restore multiplies by 1.2 too.)
+func bumpBeyond(revision int64, live *node.EtcdStatus) uint64 {
+	if live == nil {
+		return defaultBump
+	}
+	target := live.Revision + max(live.Revision/5, 1_000_000)
+	return uint64(max(target-revision, 1))
+}
+
+var stamp = regexp.MustCompile(`-\d{8}-\d{6}(-\d+)?$`)
+
+// newDataDir is beside the old one, or inside it when the old one is the root
+// of a file system of its own: the new data belongs on the same disk.
+func newDataDir(old, run string) string {
+	old = filepath.Clean(old)
+	if own, err := node.DiskOf(old); err == nil && filepath.Clean(own.MountPoint) == old {
+		return filepath.Join(old, "etcd-"+run)
+	}
+	return stamp.ReplaceAllString(old, "") + "-" + run
+}
+
+// repoint is a volume of etcd.yaml that gets a new hostPath.
+type repoint struct {
+	volume, old, new, staging string
+}
+
+// layout is where the restored files come to lie.
+type layout struct {
+	volumes           []repoint
+	stageData, walDir string // where etcdutl writes
+}
+
+func layOut(e *manifest.Etcd, dataDir, run string) layout {
+	l := layout{}
+	data := repoint{volume: e.DataDir.Volume, old: e.DataDir.HostPath, new: dataDir, staging: stagingFor(dataDir, run)}
+	l.volumes = []repoint{data}
+	l.stageData = e.DataDir.Under(data.staging)
+	if w := e.WALDir; w != nil {
+		if w.Volume == data.volume {
+			l.walDir = w.Under(data.staging)
+		} else {
+			wal := repoint{volume: w.Volume, old: w.HostPath, new: newDataDir(w.HostPath, run)}
+			wal.staging = stagingFor(wal.new, run)
+			l.volumes = append(l.volumes, wal)
+			l.walDir = w.Under(wal.staging)
+		}
+	}
+	return l
+}
+
+// stagingFor is a sibling of the directory, so that it is put in place by a
+// rename, and named after the run, so that nobody else has it.
+func stagingFor(dir, run string) string {
+	if strings.HasSuffix(dir, run) {
+		return dir + ".staging"
+	}
+	return dir + ".staging-" + run
+}
+
+// NewRestore plans the restore of a snapshot on this node. The facts have to
+// be fresh; what blocks is Check's to say.
+func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
+	if f.Etcd == nil {
+		return nil, f.EtcdErr
+	}
+	if f.API == nil {
+		return nil, f.APIErr
+	}
+	run := newRunName(f.StateDir, f.Time)
+	c = f.Settle(info, c)
+	dataDir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := filepath.Abs(info.Path)
+	if err != nil {
+		return nil, err
+	}
+	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run), lay: layOut(f.Etcd, dataDir, run)}
+	p := &Plan{
+		Run: run, Kind: KindRestore, Node: f.Node, RunDir: b.dir, Reach: f.Reach,
+		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(snap), f.Node),
+		Restore: &RestoreFacts{
+			Snapshot: snap, SnapshotSHA256: info.SHA256, SnapshotRevision: info.Revision, Bump: *c.Bump,
+			Token:      "etcd-rewind-" + run,
+			OldDataDir: f.Etcd.DataDir.HostPath, DataDir: dataDir, Staging: b.lay.volumes[0].staging,
+			Stop: c.Stop, KubeletRestart: c.KubeletRestart,
+		},
+	}
+	if f.Live != nil {
+		p.Restore.OldRevision = f.Live.Revision
+	}
+	if err := b.build(p); err != nil {
+		return nil, err
+	}
+	p.Summary = b.summary(p)
+	p.number()
+	return p, nil
+}
+
+type builder struct {
+	f    *Facts
+	info *snapshot.Info
+	c    Choices
+	run  string
+	dir  string
+	lay  layout
+}
+
+func (b *builder) pod(file *manifest.File) string { return b.f.Kubelet.PodName(file.Pod.Name) }
+
+func (b *builder) path(sub string, file *manifest.File) string {
+	return filepath.Join(b.dir, sub, file.Name())
+}
+
+func (b *builder) build(p *Plan) error {
+	f := b.f
+	etcd, api := f.Etcd.File, f.API.File
+	etcdPod, apiPod := b.pod(etcd), b.pod(api)
+	cri := f.Kubelet.CRIEndpoint
+
+	newEtcd := etcd.Data
+	for _, v := range b.lay.volumes {
+		var err error
+		if newEtcd, err = manifest.SetHostPath(newEtcd, v.volume, v.new); err != nil {
+			return err
+		}
+	}
+	prepare := &Prepare{RunDir: b.dir}
+	prep := func(file *manifest.File, data []byte) {
+		prepare.Files = append(prepare.Files, Prepared{
+			Manifest: file.Path, Kept: b.path("kept", file), New: b.path("new", file), Old: file.Data, Data: data,
+		})
+	}
+	prep(etcd, newEtcd)
+	p.Diffs = append(p.Diffs, Diff{Path: etcd.Path, Text: manifest.Diff(etcd.Path, etcd.Path, etcd.Data, newEtcd)})
+	fresh := map[string][]byte{}
+	restart := []*manifest.File{api}
+	if !b.c.KeepControllers {
+		restart = append(restart, f.Controllers...)
+	}
+	for _, file := range restart {
+		data, err := manifest.Annotate(file.Data, restartedAt, f.Time.UTC().Format("2006-01-02T15:04:05Z"))
+		if err != nil {
+			return err
+		}
+		fresh[file.Path] = data
+		prep(file, data)
+		p.Diffs = append(p.Diffs, Diff{Path: file.Path, Text: manifest.Diff(file.Path, file.Path, file.Data, data)})
+	}
+
+	takeOut := func(file *manifest.File) *TakeOut {
+		return &TakeOut{Pod: b.pod(file), File: file.Path, To: b.path("aside", file), SHA256: sum(file.Data)}
+	}
+	putIn := func(file *manifest.File, data []byte) *PutIn {
+		return &PutIn{
+			Pod: b.pod(file), From: b.path("new", file), File: file.Path, SHA256: sum(data), Original: sum(file.Data),
+			Undone: b.path("undone", file),
+		}
+	}
+
+	outAPI := takeOut(api)
+	outAPI.API, outAPI.Ready = true, &Expect{API: true, URL: f.Reach.API.ReadyURL}
+	outEtcd := takeOut(etcd)
+	outEtcd.Etcd, outEtcd.Ready = true, &Expect{Etcd: true, URL: readyURL(f.Etcd)}
+	if f.Live != nil {
+		outEtcd.Ready.ClusterID = f.Live.ClusterID
+	}
+	inAPI, inEtcd := putIn(api, fresh[api.Path]), putIn(etcd, newEtcd)
+	inAPI.API, inEtcd.Etcd = true, true
+
+	stop := []Action{outAPI, &WaitStopping{Pod: apiPod, URL: f.Reach.API.ReadyURL}, &EndPods{Pods: []string{apiPod}, CRI: cri}, &WaitGone{Pod: apiPod}}
+	if b.c.Stop == StopGraceful {
+		stop = []Action{outAPI, &WaitGone{Pod: apiPod, Grace: f.API.GracePeriod}}
+	}
+	start := []Action{}
+	for _, v := range b.lay.volumes {
+		start = append(start, &Rename{What: "the restored data", From: v.staging, To: v.new})
+	}
+	start = append(
+		start, inEtcd,
+		&WaitStarted{Pod: etcdPod, File: etcd.Path, Fresh: true},
+		&WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true},
+	)
+
+	stage, err := b.stage(p.Restore)
+	if err != nil {
+		return err
+	}
+	b.add(p, "prepare", prepare)
+	b.add(p, "stage", stage)
+	b.add(p, "stop-kube-apiserver", stop...)
+	b.add(p, letGoStep)
+	b.add(p, "stop-etcd", outEtcd, &WaitForgotten{Pods: []string{etcdPod}})
+	b.add(p, "start-etcd", start...)
+	b.add(p, "start-kube-apiserver",
+		&WaitForgotten{Pods: []string{apiPod}}, inAPI,
+		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true}, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL})
+	if !b.c.KeepControllers && len(f.Controllers) > 0 {
+		b.add(p, "restart-controllers", b.restartControllers(takeOut, putIn, fresh)...)
+	}
+	b.add(p, "verify", &Verify{Node: f.Node, Namespaces: b.info.Namespaces, Nodes: b.info.Nodes, Server: f.Reach.Server})
+
+	letGo := letGoFor(p.Steps, b.c.KubeletRestart, cri)
+	*p.step(letGoStep) = *letGo
+	return nil
+}
+
+func (b *builder) restartControllers(takeOut func(*manifest.File) *TakeOut, putIn func(*manifest.File, []byte) *PutIn, fresh map[string][]byte) []Action {
+	var acts, in, started []Action
+	var pods []string
+	for _, file := range b.f.Controllers {
+		pods = append(pods, b.pod(file))
+		acts = append(acts, takeOut(file))
+		in = append(in, putIn(file, fresh[file.Path]))
+		started = append(started, &WaitStarted{Pod: b.pod(file), File: file.Path, Fresh: true})
+	}
+	acts = append(acts, &WaitForgotten{Pods: pods})
+	return append(append(acts, in...), started...)
+}
+
+func readyURL(e *manifest.Etcd) string {
+	if len(e.ReadyURLs) == 0 {
+		return ""
+	}
+	return e.ReadyURLs[0]
+}
+
+func (b *builder) stage(r *RestoreFacts) (*Stage, error) {
+	e := b.f.Etcd
+	q := snapshot.RestoreRequest{
+		Snapshot: r.Snapshot, ExpectSHA256: b.info.SHA256,
+		DataDir: b.lay.stageData, WALDir: b.lay.walDir,
+		Name: e.Name, PeerURLs: e.AdvertisePeerURLs,
+		InitialCluster: e.Name + "=" + strings.Join(e.AdvertisePeerURLs, ","+e.Name+"="),
+		Token:          r.Token, RevisionBump: r.Bump,
+		SkipHashCheck: b.info.Hash == snapshot.HashMissing,
+	}
+	uid, gid, mode, label, err := node.Owner(e.DataDir.Path)
+	if err != nil {
+		return nil, fmt.Errorf("look at the data directory: %w", err)
+	}
+	q.UID, q.GID, q.Mode, q.SELinuxLabel = &uid, &gid, mode, label
+	st := &Stage{Request: q}
+	for _, v := range b.lay.volumes {
+		st.Roots = append(st.Roots, Root{Staging: v.staging, Old: v.old})
+	}
+	return st, nil
+}
+
+func (b *builder) add(p *Plan, id string, actions ...Action) {
+	t := restoreTexts[id]
+	s := Step{ID: id, Title: t.title, Why: t.why, More: t.more, Outage: t.outage}
+	for _, a := range actions {
+		s.Actions = append(s.Actions, Planned{Action: a})
+	}
+	p.Steps = append(p.Steps, s)
+}
+
+func (b *builder) summary(p *Plan) []Fact {
+	r := p.Restore
+	facts := []Fact{
+		{"snapshot", fmt.Sprintf("%s, revision %d, %d keys", r.Snapshot, b.info.Revision, b.info.Keys)},
+		{"data directory", r.OldDataDir + " → " + r.DataDir},
+		{"old data", "stays where it is, untouched"},
+	}
+	switch {
+	case r.Bump == 0:
+		facts = append(facts, Fact{"revision", fmt.Sprintf("%d, no bump: clients may trust stale caches", b.info.Revision)})
+	case b.f.Live != nil:
+		facts = append(facts, Fact{"revision", fmt.Sprintf("%d + %d, beyond the live %d", b.info.Revision, r.Bump, b.f.Live.Revision)})
+	default:
+		facts = append(facts, Fact{"revision", fmt.Sprintf("%d + %d (the live one can't be read)", b.info.Revision, r.Bump)})
+	}
+	how := "at once, over CRI"
+	if r.Stop == StopGraceful {
+		how = "by kubelet, with its grace period"
+	}
+	facts = append(facts, Fact{"kube-apiserver stops", how})
+	ctl := "restarted after the restore"
+	if b.c.KeepControllers {
+		ctl = "left running"
+	}
+	return append(facts, Fact{"controllers", ctl}, Fact{"this run", p.RunDir})
+}

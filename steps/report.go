@@ -1,0 +1,106 @@
+package steps
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// summary says what runs from where and what is kept where, after a plan.
+func (r *run) summary(res *Result) []Fact {
+	var s []Fact
+	add := func(name, format string, args ...any) { s = append(s, Fact{name, fmt.Sprintf(format, args...)}) }
+	if res.OutageSeconds > 0 {
+		add("API away", "%.1f s", res.OutageSeconds)
+	}
+	f := r.plan.Restore
+	if f == nil {
+		return s
+	}
+	aside := filepath.Join(r.plan.RunDir, "aside")
+	switch {
+	case res.OK && r.plan.Kind == KindRestore:
+		add("etcd runs from", "%s", f.DataDir)
+		add("revision", "%d (snapshot %d, raised by %d)", res.Revision, f.SnapshotRevision, f.Bump)
+		add("old data", "%s, untouched", f.OldDataDir)
+		add("old manifests", "%s", aside)
+	case r.plan.Kind == KindUndo && res.PutBack:
+		add("etcd runs from", "%s, as before", f.OldDataDir)
+		add("restored data", "kept at %s", f.Staging)
+		add("free it with", "rm -rf %s", quote(f.Staging))
+	case res.PutBack:
+		add("node", "nothing was changed: no manifest was moved")
+		if r.mem.Staged != nil {
+			add("restored data", "kept at %s", f.Staging)
+		}
+	default:
+		add("old data", "%s, untouched", f.OldDataDir)
+		add("old manifests", "%s", aside)
+	}
+	return s
+}
+
+// writeReport writes the run's Markdown report beside the manifests kept. An
+// undo has a report of its own.
+func writeReport(r *run, res *Result) (string, error) {
+	name := "report.md"
+	if r.plan.Kind == KindUndo {
+		name = "report-undo.md"
+	}
+	path := filepath.Join(r.plan.RunDir, name)
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	p("# %s", r.plan.Title)
+	p("")
+	switch {
+	case res.OK:
+		p("Done on %s.", r.now().Local().Format(time.RFC1123))
+	case res.PutBack:
+		p("Failed on %s; the node is as it was before.", r.now().Local().Format(time.RFC1123))
+	default:
+		p("Failed on %s. **The node needs a look.**", r.now().Local().Format(time.RFC1123))
+	}
+	p("")
+	p("| | |\n|---|---|")
+	for _, f := range append([]Fact{{"node", r.plan.Node}, {"run", r.plan.Run}}, res.Summary...) {
+		p("| %s | %s |", f.Name, strings.ReplaceAll(f.Value, "|", `\|`))
+	}
+	for _, f := range r.plan.Summary {
+		p("| planned: %s | %s |", f.Name, strings.ReplaceAll(f.Value, "|", `\|`))
+	}
+	if res.Error != nil {
+		p("\n## What went wrong\n\n%s: %s", res.Error.Title, res.Error.Cause)
+		if res.Error.Hint != "" {
+			p("\n%s", res.Error.Hint)
+		}
+		if len(res.Error.Log) > 0 {
+			p("\n```\n%s\n```", strings.Join(res.Error.Log, "\n"))
+		}
+	}
+	if res.Undo != "" {
+		p("\n## The way back\n\n    %s", res.Undo)
+	}
+	for _, d := range r.plan.Diffs {
+		p("\n## %s\n\n```diff\n%s```", filepath.Base(d.Path), d.Text)
+	}
+	p("\n## What was done\n\nThe same by hand:\n\n```bash")
+	for _, s := range r.plan.Steps {
+		if s.When != "" && !r.mem.KubeletRestarted {
+			continue
+		}
+		p("# %s", s.Title)
+		for _, a := range s.Actions {
+			for _, c := range a.Commands() {
+				p("%s", c)
+			}
+		}
+	}
+	p("```")
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, []byte(b.String()), 0o600); err != nil {
+		return "", err
+	}
+	return path, os.Rename(tmp, path)
+}

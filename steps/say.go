@@ -1,0 +1,116 @@
+package steps
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"etcd-rewind/node"
+)
+
+func sayAPI(a node.APIAnswer) string {
+	switch {
+	case a.Code == http.StatusOK:
+		return "ready"
+	case a.ShuttingDown:
+		return "shutting down"
+	case a.Code != 0:
+		return fmt.Sprintf("answers %d", a.Code)
+	case a.Err != nil && strings.Contains(a.Err.Error(), "refused"):
+		return "refused"
+	default:
+		return "no answer"
+	}
+}
+
+func sayPod(boxes []node.Sandbox) string {
+	for _, b := range boxes {
+		if up := running(b); len(up) > 0 {
+			return fmt.Sprintf("pod %s, %s", short(b.UID), sayContainers(b.Containers))
+		}
+	}
+	for _, b := range boxes {
+		if b.Ready {
+			return fmt.Sprintf("pod %s, container ended, sandbox left", short(b.UID))
+		}
+	}
+	return "gone"
+}
+
+func sayContainers(all []node.Container) string {
+	if len(all) == 0 {
+		return "not created yet"
+	}
+	newest := all[0]
+	for _, c := range all {
+		if c.Created.After(newest.Created) {
+			newest = c
+		}
+	}
+	switch newest.State {
+	case node.Running:
+		since := newest.Started
+		if since.IsZero() {
+			since = newest.Created
+		}
+		return fmt.Sprintf("running %s", saySince(time.Since(since)))
+	case node.Exited:
+		n := ""
+		if len(all) > 1 {
+			n = fmt.Sprintf(" (%d times)", len(all))
+		}
+		return "ended" + n
+	default:
+		return strings.ToLower(newest.State)
+	}
+}
+
+func saySince(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}
+
+func sayOld(uids []string) string {
+	if len(uids) == 0 {
+		return ""
+	}
+	return short(uids[0]) + " gone → "
+}
+
+func sayLeft(n int) string {
+	if n == 0 {
+		return "nothing: cgroup and pod directory are gone"
+	}
+	return "cgroup or pod directory still there"
+}
+
+func short(uid string) string {
+	if len(uid) > 4 {
+		return uid[:4] + "…"
+	}
+	return uid
+}
+
+func running(b node.Sandbox) []node.Container {
+	var up []node.Container
+	for _, c := range b.Containers {
+		if c.State == node.Running {
+			up = append(up, c)
+		}
+	}
+	return up
+}
+
+// anyReady says whether something of the pod still runs: a sandbox that is
+// ready, or a container.
+func anyReady(boxes []node.Sandbox) bool {
+	for _, b := range boxes {
+		if b.Ready || len(running(b)) > 0 {
+			return true
+		}
+	}
+	return false
+}

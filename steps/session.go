@@ -1,0 +1,84 @@
+package steps
+
+import (
+	"context"
+
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+)
+
+// Session is the engine on this node, as the wizard and the commands use it.
+type Session struct {
+	Options Options
+}
+
+// Discover reads what this node is and does.
+func (s *Session) Discover(ctx context.Context) (*Facts, error) { return Discover(ctx, s.Options) }
+
+// Candidates are the snapshots found in the usual places, the newest first.
+func (s *Session) Candidates(_ context.Context, _ *Facts) []snapshot.Candidate {
+	return snapshot.Find(snapshot.UsualPlaces())
+}
+
+// Inspect reads a whole snapshot.
+func (s *Session) Inspect(ctx context.Context, path string, progress func(done, total int64)) (*snapshot.Info, error) {
+	return snapshot.Inspect(ctx, path, progress)
+}
+
+// Check looks at everything that can be known to go wrong.
+func (s *Session) Check(ctx context.Context, f *Facts, info *snapshot.Info, c Choices) []Verdict {
+	return Check(ctx, f, info, c)
+}
+
+// Plan plans a restore.
+func (s *Session) Plan(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
+	return NewRestore(f, info, c)
+}
+
+// PlanUndo plans to put back what a run changed; "" is the newest run that
+// left something.
+func (s *Session) PlanUndo(ctx context.Context, run string) (*Plan, error) {
+	dir, err := StateDir(ctx, s.Options)
+	if err != nil {
+		return nil, err
+	}
+	return NewUndo(dir, run)
+}
+
+// PlanResume plans to go on with a run that broke off; "" is the newest one.
+func (s *Session) PlanResume(ctx context.Context, run string) (*Plan, error) {
+	dir, err := StateDir(ctx, s.Options)
+	if err != nil {
+		return nil, err
+	}
+	return NewResume(dir, run)
+}
+
+// Runs lists the runs of this node, the newest first.
+func (s *Session) Runs(ctx context.Context) ([]RunInfo, error) {
+	dir, err := StateDir(ctx, s.Options)
+	if err != nil {
+		return nil, err
+	}
+	return Runs(dir)
+}
+
+// Run runs a plan. The error is for a run that could not begin: nothing was
+// done then.
+func (s *Session) Run(ctx context.Context, p *Plan, sink func(Event), ask Asker) (*Result, error) {
+	return (&Engine{Sink: sink, Ask: ask}).Run(ctx, p), nil
+}
+
+// Logs are the last lines that a component's container wrote, the oldest
+// first; empty when there are none.
+func (s *Session) Logs(ctx context.Context, component string) []string {
+	k, err := node.FindKubelet(ctx, s.Options.Options)
+	if err != nil {
+		return nil
+	}
+	lines, _, err := node.LogTail(k.PodLogs, namespace, k.PodName(component), "", component, 200)
+	if err != nil {
+		return nil
+	}
+	return lines
+}

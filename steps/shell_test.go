@@ -1,0 +1,56 @@
+package steps
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"etcd-rewind/manifest"
+)
+
+func TestThePrintedSedDoesWhatTheEditDid(t *testing.T) {
+	etcd, err := os.ReadFile("testdata/manifests/etcd.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	edits := map[string]func([]byte) ([]byte, error){
+		"a new hostPath": func(d []byte) ([]byte, error) { return manifest.SetHostPath(d, "etcd-data", "/var/lib/etcd new's") },
+		"an annotation":  func(d []byte) ([]byte, error) { return manifest.Annotate(d, restartedAt, "2026-11-20T21:26:05Z") },
+		"nothing":        func(d []byte) ([]byte, error) { return d, nil },
+		"a line less":    func(d []byte) ([]byte, error) { return []byte(strings.Replace(string(d), "kind: Pod\n", "", 1)), nil },
+		"a line before":  func(d []byte) ([]byte, error) { return append([]byte("# one \\ two\n"), d...), nil },
+	}
+	for name, edit := range edits {
+		t.Run(name, func(t *testing.T) {
+			want, err := edit(etcd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "it's etcd.yaml")
+			if err := os.WriteFile(file, etcd, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command("sh", "-c", sedFor(etcd, want, file)).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			got, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != string(want) {
+				t.Errorf("sed made:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestQuotedWordsComeBackFromTheShellAsTheyWere(t *testing.T) {
+	for _, s := range []string{"/var/lib/etcd", "", "it's", "a b", "$HOME", "`x`", "a\nb", "*", "~"} {
+		out, err := exec.Command("sh", "-c", "printf %s "+quote(s)).Output()
+		if err != nil || string(out) != s {
+			t.Errorf("%q became %q (%v)", s, out, err)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package steps
+
+// text is what a person reads of a step: the name an engineer would give it,
+// why it is done, and more for a learner.
+type text struct {
+	title, why, more string
+	outage           bool
+}
+
+const letGoStep = "let-go"
+
+var restoreTexts = map[string]text{
+	"prepare": {
+		title: "Keep a way back",
+		why:   "The manifests are copied and the new ones written, while the cluster still runs.",
+		more: "Kubelet reads every file in its manifest directory whose name doesn't begin with a dot, so a backup must never lie there: " +
+			"etcd.yaml.bak is another definition of the same pod, and the last one wins. The copies go to a directory of this run beside it. " +
+			"It is on the same file system, so that a manifest moves by one rename: kubelet sees one event and never half a file.",
+	},
+	"stage": {
+		title: "Stage the restore",
+		why:   "etcdutl restores the snapshot beside the new data directory. The cluster still runs.",
+		more: "A restore writes a new database, a new WAL and a new member list: the old member and cluster IDs in the snapshot are replaced. " +
+			"An initial cluster token of its own gives the result a cluster ID that no other etcd has, so that it can be told from an empty or an old one later. " +
+			"The revision is raised and what lies before is marked as compacted: controllers that watch must list anew instead of trusting caches from a future that no longer exists.",
+	},
+	"stop-kube-apiserver": {
+		title: "Stop kube-apiserver", outage: true,
+		why: "Nothing may write to etcd while its data is swapped. kubelet stops a static pod when its manifest leaves the directory.",
+		more: "Kubelet watches the directory and begins at once. It would give the API server 30 s to finish, and with clients connected all of them pass. " +
+			"The API server keeps no state, so its sandbox is stopped over CRI. But only after kubelet has begun: before that, kubelet would see a dead container and start it once more. " +
+			"The sign is that /readyz no longer answers 200.",
+	},
+	letGoStep: {
+		title: "Make kubelet let go", outage: true,
+		why: "kubelet ignores that the manifests are gone. With the manifests out, a restarted kubelet no longer knows these pods.",
+		more: "A kubelet that was started while the API was away has not yet seen all its sources of pods, and until then it deletes none " +
+			"(\"skipping delete because sources aren't ready yet\", logged only at -v=2). Its containers run on and are restarted when they die. " +
+			"Restarting kubelet after the manifests are out is the cure; before, it is not.",
+	},
+	"stop-etcd": {
+		title: "Stop etcd", outage: true,
+		why: "etcd ends 0.1 s after kubelet's signal. A new pod of the same name starts at once only when kubelet has finished with the old one.",
+		more: "Kubelet notices the end of containers by listing them once a second. Teardown ends on one list, the pod is forgotten on the next, so this takes up to 2.2 s. " +
+			"A manifest that is put in too early is refused and tried again 10 to 15 s later: 17 ms too early were enough to lose 11 s. " +
+			"Editing etcd.yaml in place under a running etcd has the same cost.",
+	},
+	"start-etcd": {
+		title: "Start etcd", outage: true,
+		why: "The staged directory is renamed into place, etcd.yaml with the new hostPath is put in. Then etcd is asked whether it holds what was restored.",
+		more: "The volume's type is DirectoryOrCreate: a typo in the path would give a blank cluster that boots without a word. " +
+			"So /readyz is not enough. Cluster ID, revision, number of keys and member list must be those that were staged, and nobody else may write before that is known.",
+	},
+	"start-kube-apiserver": {
+		title: "Start kube-apiserver", outage: true,
+		why: "Its manifest goes back with one annotation changed: a new pod without a crash history starts at once.",
+		more: "Kubelet's crash back-off (10 s doubling to 300 s) belongs to the pod's UID, and the UID of a static pod is a hash of its definition. " +
+			"Put back byte for byte after it was killed, kubelet may wait: 0.5, 40, 88 and 158 s on four restores in a row. " +
+			"It comes after etcd is ready, since an API server that finds no etcd exits, and then backs off.",
+	},
+	"restart-controllers": {
+		title: "Restart controllers",
+		why:   "kube-controller-manager and kube-scheduler start with empty caches. The API is already back.",
+		more: "They hold what they have seen in memory, and that is no longer what etcd holds. The raised revision makes watches fail and list anew; " +
+			"a restart leaves nothing to luck, and lets go of leases that were taken in the past that is gone.",
+	},
+	"verify": {
+		title: "Verify",
+		why:   "The API is asked for its namespaces and nodes: the same names and UIDs as in the snapshot.",
+		more: "Everything until now was seen from below. This is what a user of the cluster sees: objects of the snapshot are back with their old UIDs, " +
+			"and what was made after the snapshot is gone.",
+	},
+}
+
+var undoTexts = map[string]text{
+	"verify": {},
+	"restart-controllers": {
+		title: "Put controllers back",
+		why:   "kube-controller-manager and kube-scheduler get the manifests they had before.",
+		more:  "Their manifests differ by one annotation from what they were. Undo means byte for byte.",
+	},
+	"start-kube-apiserver": {
+		title: "Stop kube-apiserver",
+		why:   "Nothing may write while etcd goes back to the old data.",
+		more:  restoreTexts["stop-kube-apiserver"].more,
+	},
+	"start-etcd": {
+		title: "Stop etcd",
+		why:   "The restored data is renamed back to where it was staged. Nothing is deleted.",
+		more:  restoreTexts["stop-etcd"].more,
+	},
+	"stop-etcd": {
+		title: "Start the old etcd",
+		why:   "The manifest comes back byte for byte, and with it the data directory that nobody has written to since.",
+		more:  "The old data directory was never touched. etcd goes on where it stopped; what was written to the restored cluster since is in the restored data only.",
+	},
+	"stop-kube-apiserver": {
+		title: "Start kube-apiserver",
+		why:   "Its manifest comes back byte for byte. What is left of its ended containers is removed first, so that kubelet doesn't back off.",
+		more:  "Kubelet counts its crash back-off from the pod's last ended container. The manifest must not change, and with it the UID can't; so the ended container is removed.",
+	},
+	letGoStep: {
+		title: "Put manifests back",
+		why:   "They come back byte for byte.",
+	},
+}
+
+func letGoTemplate() Step {
+	t := restoreTexts[letGoStep]
+	return Step{
+		ID: letGoStep, Title: t.title, Why: t.why, More: t.more, Outage: t.outage,
+		When: "only if kubelet ignores that a manifest is gone",
+	}
+}

@@ -1,0 +1,129 @@
+package steps
+
+import (
+	"fmt"
+	"time"
+)
+
+// NewUndo plans to put back what a run changed, from its journal and a look at
+// the node. run may be "" for the newest run that left something to put back.
+func NewUndo(stateDir, run string) (*Plan, error) {
+	runs, err := Runs(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	var later []string
+	for _, r := range runs {
+		left := r.State == RunRestored || r.State == RunFailed || r.State == RunUnfinished
+		switch {
+		case run == "" && left, run == r.Run:
+			if len(later) > 0 {
+				return nil, &trouble{
+					cause: fmt.Sprintf("run %s came after %s and still stands", later[len(later)-1], r.Run),
+					hint:  "put back the later one first: etcd-rewind undo " + later[0],
+				}
+			}
+			h, err := readHistory(r.Dir)
+			if err != nil {
+				return nil, err
+			}
+			p, err := undoPlan(h)
+			if err != nil {
+				return nil, err
+			}
+			if len(p.Steps) == 0 || r.State == RunUndone || r.State == RunUntouched {
+				return nil, &trouble{cause: "run " + r.Run + " has left nothing to put back"}
+			}
+			return p, nil
+		case left:
+			later = append(later, r.Run)
+		}
+	}
+	if run != "" {
+		return nil, &trouble{cause: fmt.Sprintf("there is no run %s in %s", run, stateDir), hint: "etcd-rewind runs lists them"}
+	}
+	return nil, &trouble{cause: "no run has left anything to put back", hint: "etcd-rewind runs lists the runs of this node"}
+}
+
+// undoActions are the actions that take back what has begun, last first, by
+// the step of the restore they belong to.
+func undoActions(h *history) []Step {
+	var steps []Step
+	handled := map[string]bool{}
+	for i := len(h.restore.Steps) - 1; i >= 0; i-- {
+		s := h.restore.Steps[i]
+		back := Step{ID: "undo-" + s.ID, Title: s.Title, Outage: s.Outage}
+		for j := len(s.Actions) - 1; j >= 0; j-- {
+			if !h.began[s.Actions[j].ID] {
+				continue
+			}
+			if t, ok := s.Actions[j].Action.(*TakeOut); ok {
+				if handled[t.File] {
+					continue // the conditional step takes out what another step takes out too
+				}
+				handled[t.File] = true
+			}
+			for _, a := range s.Actions[j].undo() {
+				back.Actions = append(back.Actions, Planned{Action: a})
+			}
+		}
+		if len(back.Actions) > 0 {
+			if t, ok := undoTexts[s.ID]; ok {
+				back.Title, back.Why, back.More = t.title, t.why, t.more
+			}
+			steps = append(steps, back)
+		}
+	}
+	return steps
+}
+
+func undoPlan(h *history) (*Plan, error) {
+	r := h.restore
+	p := &Plan{
+		Run: r.Run, Kind: KindUndo, Node: r.Node, RunDir: r.RunDir, Reach: r.Reach,
+		Title:   "Put " + r.Node + " back as it was before run " + r.Run,
+		Steps:   undoActions(h),
+		Restore: r.Restore,
+		memory:  h.memory,
+	}
+	p.memory.KubeletRestarted = false
+	if r.Restore != nil {
+		p.Summary = []Fact{
+			{"run", fmt.Sprintf("%s, of %s", r.Run, h.started.Local().Format(time.DateTime))},
+			{"etcd goes back to", r.Restore.OldDataDir},
+			{"restored data", "kept at " + r.Restore.Staging},
+			{"manifests", "byte for byte as they were"},
+		}
+		if step := letGoFor(p.Steps, r.Restore.KubeletRestart, r.Reach.Kubelet.CRIEndpoint); step != nil {
+			p.Steps = append(p.Steps, *step)
+		}
+	}
+	p.number()
+	return p, nil
+}
+
+// letGoFor is the conditional step for a kubelet that ignores removed
+// manifests: what the plan takes out of the API server and etcd is taken out
+// at once, kubelet restarted, and the containers ended.
+func letGoFor(steps []Step, restart, cri string) *Step {
+	s := letGoTemplate()
+	var pods []string
+	for _, step := range steps {
+		for _, a := range step.Actions {
+			t, ok := a.Action.(*TakeOut)
+			if !ok || !t.API && !t.Etcd {
+				continue
+			}
+			s.Actions = append(s.Actions, Planned{Action: t})
+			pods = append(pods, t.Pod)
+		}
+	}
+	if len(pods) == 0 {
+		return nil
+	}
+	s.Actions = append(s.Actions, Planned{Action: &RestartKubelet{Command: restart}}, Planned{Action: &EndPods{Pods: pods, CRI: cri}})
+	for _, pod := range pods {
+		s.Actions = append(s.Actions, Planned{Action: &WaitGone{Pod: pod}})
+	}
+	return &s
+}

@@ -1,0 +1,119 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+)
+
+// Reach is how a run reaches its node. The plan keeps it, because while a run
+// is under way the manifests that say it are not where they belong.
+type Reach struct {
+	Node    string          `json:"node"`
+	Kubelet node.Kubelet    `json:"kubelet"`
+	Server  string          `json:"server"` // https://host:port of this node's API server
+	Etcd    node.EtcdConfig `json:"etcd"`
+	API     node.APIConfig  `json:"api"`
+}
+
+// world is what actions see of the node and do to it, apart from files.
+type world interface {
+	Pod(ctx context.Context, pod string) ([]node.Sandbox, error)
+	Details(ctx context.Context, c node.Container) (node.Container, error)
+	StopSandbox(ctx context.Context, id string) error
+	RemoveSandbox(ctx context.Context, id string) error
+	Remains(uid string) node.Remains
+	KubeletHealthy(ctx context.Context) error
+	API(ctx context.Context, timeout time.Duration) node.APIAnswer
+	EtcdReady(ctx context.Context) (bool, string)
+	Etcd(ctx context.Context, countKeys bool) (*node.EtcdStatus, error)
+	Objects(ctx context.Context, resource string) ([]node.Object, error)
+	Shell(ctx context.Context, command string) error
+	LogTail(pod, uid, container string, lines int) (log []string, path string)
+	Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error)
+}
+
+// namespace of all control-plane static pods.
+const namespace = "kube-system"
+
+// thisNode is the world of the machine the program runs on.
+type thisNode struct {
+	reach   Reach
+	runtime *node.Runtime
+}
+
+func dialNode(ctx context.Context, reach Reach) (*thisNode, error) {
+	rt, err := node.Dial(ctx, reach.Kubelet.CRIEndpoint)
+	if err != nil {
+		return nil, fmt.Errorf("reach the container runtime at %s: %w", reach.Kubelet.CRIEndpoint, err)
+	}
+	return &thisNode{reach: reach, runtime: rt}, nil
+}
+
+func (n *thisNode) Close() error { return n.runtime.Close() }
+
+func (n *thisNode) Pod(ctx context.Context, pod string) ([]node.Sandbox, error) {
+	return n.runtime.Pod(ctx, namespace, pod)
+}
+
+func (n *thisNode) Details(ctx context.Context, c node.Container) (node.Container, error) {
+	return n.runtime.Details(ctx, c)
+}
+
+func (n *thisNode) StopSandbox(ctx context.Context, id string) error {
+	return n.runtime.StopSandbox(ctx, id)
+}
+
+func (n *thisNode) RemoveSandbox(ctx context.Context, id string) error {
+	return n.runtime.RemoveSandbox(ctx, id)
+}
+
+func (n *thisNode) Remains(uid string) node.Remains { return n.reach.Kubelet.Remains(uid) }
+
+func (n *thisNode) KubeletHealthy(ctx context.Context) error { return n.reach.Kubelet.Healthy(ctx) }
+
+func (n *thisNode) API(ctx context.Context, timeout time.Duration) node.APIAnswer {
+	return node.AskAPI(ctx, n.reach.API, timeout)
+}
+
+func (n *thisNode) EtcdReady(ctx context.Context) (bool, string) {
+	return node.EtcdReady(ctx, n.reach.Etcd)
+}
+
+func (n *thisNode) Etcd(ctx context.Context, countKeys bool) (*node.EtcdStatus, error) {
+	return node.AskEtcd(ctx, n.reach.Etcd, countKeys)
+}
+
+func (n *thisNode) Objects(ctx context.Context, resource string) ([]node.Object, error) {
+	return node.ListMeta(ctx, n.reach.API.Kubeconfig, n.reach.Server, resource)
+}
+
+func (n *thisNode) Shell(ctx context.Context, command string) error {
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	// A process group of its own: Ctrl-C and a hangup are for this program and
+	// must not break off a restart half-way.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.CombinedOutput()
+	if text := strings.TrimSpace(string(out)); err != nil && text != "" {
+		return fmt.Errorf("%w: %s", err, text)
+	}
+	return err
+}
+
+func (n *thisNode) LogTail(pod, uid, container string, lines int) ([]string, string) {
+	log, path, err := node.LogTail(n.reach.Kubelet.PodLogs, namespace, pod, uid, container, lines)
+	if err != nil {
+		return nil, path
+	}
+	return log, path
+}
+
+func (n *thisNode) Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
+	return snapshot.Restore(ctx, req, progress)
+}
