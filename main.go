@@ -1,0 +1,387 @@
+// Etcd-rewind restores a kubeadm control plane's etcd from a snapshot: a
+// wizard in the terminal, and the same engine as commands.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+	"etcd-rewind/ui"
+)
+
+// Exit statuses, besides those of a run (steps.Result.ExitCode).
+const (
+	exitUsage   = 2
+	exitBlocked = 4
+)
+
+// version is set by the release build.
+var version = ""
+
+func main() {
+	snapshot.Worker()
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	os.Exit(a.run(os.Args[1:]))
+}
+
+// app is the command line.
+type app struct {
+	in       *os.File
+	out, err io.Writer
+
+	session steps.Session
+	output  string // text or json
+	began   bool   // the arguments were right
+}
+
+// exit is an exit status whose reason has been told already.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+func (a *app) run(args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	err := root.ExecuteContext(context.Background())
+	var status exit
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	case !a.began:
+		_, _ = fmt.Fprintf(a.err, "%s\nSee etcd-rewind --help.\n", err)
+		return exitUsage
+	}
+	a.failure(err)
+	return exitBlocked
+}
+
+// failure tells an error that came before anything was touched.
+func (a *app) failure(err error) {
+	if a.output == "json" {
+		_ = ui.JSONFailure(a.out, err, time.Now().UTC())
+		return
+	}
+	_ = ui.PrintFailure(a.err, err)
+}
+
+func (a *app) root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "etcd-rewind",
+		Short: "Restore a kubeadm control plane's etcd from a snapshot",
+		Long: `Restore a kubeadm control plane's etcd from a snapshot.
+
+Without a command it starts the wizard: choose a snapshot, see what is wrong
+before anything is touched, read the plan, and watch every step. Nothing is
+deleted, and etcd-rewind undo goes back.`,
+		Args:              cobra.NoArgs,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: a.begin,
+		RunE:              a.wizard,
+	}
+	f := c.PersistentFlags()
+	o := &a.session.Options
+	f.StringVar(&o.KubeletConfig, "kubelet-config", "", "kubelet's configuration `file` (found by itself)")
+	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
+	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
+	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
+	c.AddCommand(a.restore(), a.check(), a.undo(), a.resume(), a.runs(), a.versionCommand())
+	return c
+}
+
+// begin runs when cobra has found nothing wrong with the arguments.
+func (a *app) begin(*cobra.Command, []string) error {
+	if a.output != "" && a.output != "text" && a.output != "json" {
+		return fmt.Errorf("--output takes text or json, not %q", a.output)
+	}
+	a.began = true
+	return nil
+}
+
+func (a *app) outputFlag(c *cobra.Command) {
+	c.Flags().StringVarP(&a.output, "output", "o", "text", "text or json: one object a line")
+}
+
+func (a *app) wizard(c *cobra.Command, _ []string) error {
+	if !term.IsTerminal(int(a.in.Fd())) || !isTerminal(a.out) {
+		a.began = false
+		return errors.New("the wizard needs a terminal; without one: etcd-rewind restore SNAPSHOT --yes")
+	}
+	res, err := ui.RunWizard(c.Context(), &a.session, ui.Options{Version: buildVersion()})
+	if err != nil || res == nil {
+		return err
+	}
+	return status(res.ExitCode())
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func status(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return exit(code)
+}
+
+func choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() error) {
+	f := c.Flags()
+	f.StringVar(&ch.DataDir, "data-dir", "", "new data `directory` on the node (a sibling of the old one)")
+	stop := f.String("stop", string(steps.StopNow), "how kube-apiserver is stopped: now, or graceful with kubelet's grace period")
+	bump := f.Uint64("bump-revision", 0, "raise the revision by `N` (beyond the live one, or 1000000000); 0 turns it off")
+	f.StringSliceVar(&ch.Accept, "accept", nil, "accept a `CHECK` by its name; may be given several times")
+	f.BoolVar(&ch.KeepControllers, "keep-controllers", false, "leave kube-controller-manager and kube-scheduler running")
+	f.StringVar(&ch.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet (systemctl restart kubelet)")
+	return func() error {
+		switch steps.StopHow(*stop) {
+		case steps.StopNow, steps.StopGraceful:
+			ch.Stop = steps.StopHow(*stop)
+		default:
+			return fmt.Errorf("--stop takes now or graceful, not %q", *stop)
+		}
+		if f.Changed("bump-revision") {
+			ch.Bump = bump
+		}
+		return nil
+	}
+}
+
+func (a *app) restore() *cobra.Command {
+	var yes, dry bool
+	var choices steps.Choices
+	c := &cobra.Command{
+		Use:   "restore SNAPSHOT",
+		Short: "Restore a snapshot, as lines of text or JSON",
+		Args:  cobra.ExactArgs(1),
+	}
+	settle := choiceFlags(c, &choices)
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails the node is put back as it was")
+	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
+	a.outputFlag(c)
+	c.PreRunE = func(*cobra.Command, []string) error { return a.usage(settle()) }
+	c.RunE = func(c *cobra.Command, args []string) error {
+		facts, info, err := a.look(c.Context(), args[0], choices)
+		if err != nil {
+			return err
+		}
+		plan, err := a.session.Plan(facts, info, choices)
+		if err != nil {
+			return err
+		}
+		if dry {
+			return a.showPlan(plan)
+		}
+		return a.execute(c.Context(), plan, yes)
+	}
+	return c
+}
+
+// usage marks an error as one of usage.
+func (a *app) usage(err error) error {
+	a.began = err == nil
+	return err
+}
+
+// look discovers the node, reads the snapshot and checks both. What blocks is
+// told and ends the command.
+func (a *app) look(ctx context.Context, path string, choices steps.Choices) (*steps.Facts, *snapshot.Info, error) {
+	facts, err := a.session.Discover(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var info *snapshot.Info
+	var bad error
+	if path != "" {
+		info, bad = a.session.Inspect(ctx, path, nil)
+	}
+	verdicts := a.session.Check(ctx, facts, info, choices)
+	if bad != nil {
+		verdicts = append(verdicts, steps.SnapshotVerdict(path, bad))
+	}
+	if a.output == "json" {
+		err = ui.JSONVerdicts(a.out, verdicts, time.Now().UTC())
+	} else {
+		err = ui.PrintVerdicts(a.out, verdicts)
+	}
+	if err == nil && len(steps.Blocking(verdicts)) > 0 {
+		err = exit(exitBlocked)
+	}
+	return facts, info, err
+}
+
+// execute asks, runs a plan and prints what happens. A dropped connection ends
+// nothing; Ctrl-C stops before the next action.
+func (a *app) execute(ctx context.Context, plan *steps.Plan, yes bool) error {
+	in := bufio.NewReader(a.in)
+	ask := ui.Unattended
+	if !yes {
+		if a.output == "json" {
+			return a.usage(errors.New("--output json can't ask: add --yes"))
+		}
+		if err := ui.PrintPlan(a.out, plan); err != nil {
+			return err
+		}
+		if !ui.Confirm(in, a.out, plan) {
+			_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes goes on without asking.)")
+			return exit(exitUsage)
+		}
+		ask = ui.NewPlainAsker(in, a.out)
+	}
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	sink := ui.NewPlain(a.out, ui.PlainOptions{})
+	if a.output == "json" {
+		sink = ui.NewJSON(a.out)
+	}
+	res, err := a.session.Run(ctx, plan, sink, ask)
+	if err != nil {
+		return err
+	}
+	return status(res.ExitCode())
+}
+
+func (a *app) check() *cobra.Command {
+	var choices steps.Choices
+	c := &cobra.Command{
+		Use:   "check [SNAPSHOT]",
+		Short: "Look at the node, and at a snapshot, and change nothing",
+		Args:  cobra.MaximumNArgs(1),
+	}
+	settle := choiceFlags(c, &choices)
+	a.outputFlag(c)
+	c.PreRunE = func(*cobra.Command, []string) error { return a.usage(settle()) }
+	c.RunE = func(c *cobra.Command, args []string) error {
+		path := ""
+		if len(args) > 0 {
+			path = args[0]
+		}
+		_, _, err := a.look(c.Context(), path, choices)
+		return err
+	}
+	return c
+}
+
+func (a *app) undo() *cobra.Command {
+	return a.ofARun("undo [RUN]", "Put back what a run changed", a.session.PlanUndo)
+}
+
+func (a *app) resume() *cobra.Command {
+	return a.ofARun("resume [RUN]", "Go on with a run that broke off", a.session.PlanResume)
+}
+
+// ofARun is a command that runs a plan made from the journal of an earlier run.
+func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (*steps.Plan, error)) *cobra.Command {
+	var yes, dry bool
+	c := &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			run := ""
+			if len(args) > 0 {
+				run = args[0]
+			}
+			plan, err := makePlan(c.Context(), run)
+			if err != nil {
+				return err
+			}
+			if dry {
+				return a.showPlan(plan)
+			}
+			return a.execute(c.Context(), plan, yes)
+		},
+	}
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
+	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
+	a.outputFlag(c)
+	return c
+}
+
+// showPlan prints a plan that isn't run.
+func (a *app) showPlan(p *steps.Plan) error {
+	if a.output == "json" {
+		ui.NewJSON(a.out)(steps.Event{Type: steps.TypePlan, Time: time.Now().UTC(), Run: p.Run, Plan: p})
+		return nil
+	}
+	return ui.PrintPlan(a.out, p)
+}
+
+func (a *app) runs() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "runs",
+		Short: "List the runs of this node",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			runs, err := a.session.Runs(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				enc := json.NewEncoder(a.out)
+				for _, r := range runs {
+					if err := enc.Encode(r); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			return ui.PrintRuns(a.out, runs)
+		},
+	}
+	a.outputFlag(c)
+	return c
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(a.out, "etcd-rewind %s\netcdutl %s\n", buildVersion(), moduleVersion("go.etcd.io/etcd/etcdutl/v3"))
+			return err
+		},
+	}
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+func moduleVersion(path string) string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == path {
+				return m.Version
+			}
+		}
+	}
+	return "unknown"
+}

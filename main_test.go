@@ -1,0 +1,113 @@
+package main
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"etcd-rewind/snapshot"
+)
+
+func TestMain(m *testing.M) {
+	snapshot.Worker()
+	testscript.Main(m, map[string]func(){"etcd-rewind": main})
+}
+
+// TestCommandLine runs testdata/script. In a script, "exits N command..." wants
+// an exit status, and leaves stdout and stderr for the lines that follow.
+func TestCommandLine(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			for _, name := range []string{"before", "after"} {
+				if err := unpack("snapshot/testdata/"+name+".db.gz", env.WorkDir+"/"+name+".db"); err != nil {
+					return err
+				}
+			}
+			return os.CopyFS(env.WorkDir+"/manifests", os.DirFS("steps/testdata/manifests"))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				err = ts.Exec(args[1], args[2:]...)
+				got := 0
+				var exit *exec.ExitError
+				if errors.As(err, &exit) {
+					got = exit.ExitCode()
+				} else {
+					ts.Check(err)
+				}
+				if got != want {
+					ts.Fatalf("exit status %d, want %d", got, want)
+				}
+			},
+			"truncate": func(ts *testscript.TestScript, _ bool, args []string) {
+				size, err := strconv.ParseInt(args[1], 10, 64)
+				ts.Check(err)
+				ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
+			},
+			"flip": func(ts *testscript.TestScript, _ bool, args []string) {
+				at, err := strconv.ParseInt(args[1], 10, 64)
+				ts.Check(err)
+				data, err := os.ReadFile(ts.MkAbs(args[0]))
+				ts.Check(err)
+				data[at] ^= 1
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+			},
+		},
+	})
+}
+
+func unpack(from, to string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(z)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o600)
+}
+
+// The house has an order: main → ui, practice → steps → snapshot, manifest,
+// node; and the engine knows nothing of screens.
+func TestImportsPointDownwards(t *testing.T) {
+	above := map[string][]string{
+		"etcd-rewind/manifest": {"steps", "ui", "practice", "snapshot", "node"},
+		"etcd-rewind/snapshot": {"steps", "ui", "practice", "manifest", "node"},
+		"etcd-rewind/node":     {"steps", "ui", "practice", "manifest", "snapshot"},
+		"etcd-rewind/steps":    {"ui", "practice"},
+		"etcd-rewind/ui":       {"practice"},
+	}
+	for pkg, not := range above {
+		out, err := exec.Command("go", "list", "-deps", pkg).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for dep := range strings.Lines(string(out)) {
+			dep = strings.TrimSpace(dep)
+			for _, n := range not {
+				if dep == "etcd-rewind/"+n || strings.HasPrefix(dep, "etcd-rewind/"+n+"/") {
+					t.Errorf("%s imports %s", pkg, dep)
+				}
+			}
+			if strings.Contains(dep, "charmbracelet") && pkg != "etcd-rewind/ui" {
+				t.Errorf("%s imports %s", pkg, dep)
+			}
+		}
+	}
+}
