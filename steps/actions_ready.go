@@ -76,7 +76,7 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 		newest := boxes[0]
 		s.seen[0] = Sighting{What: "container", Is: sayContainers(newest.Containers), OK: len(running(newest)) > 0}
 		if len(running(newest)) == 0 {
-			if len(newest.Containers) >= 2 {
+			if starts(newest.Containers) >= 2 {
 				return s, r.crashed(a.Pod, newest)
 			}
 			return s, nil
@@ -184,7 +184,7 @@ func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
 		}}
 		if len(boxes) > 0 {
 			s.seen[0].Is = sayContainers(boxes[0].Containers)
-			if !up && len(boxes[0].Containers) >= 4 {
+			if !up && starts(boxes[0].Containers) >= 4 {
 				return s, r.crashed(a.Pod, boxes[0])
 			}
 		}

@@ -379,7 +379,7 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 			{What: "pod", Is: sayOld(old) + short(mine.UID) + " created", OK: true},
 			{What: "container", Is: sayContainers(mine.Containers), OK: len(up) > 0},
 		}}
-		if n := len(mine.Containers); len(up) == 0 && n >= 3 {
+		if len(up) == 0 && starts(mine.Containers) >= 3 {
 			return s, r.crashed(a.Pod, *mine)
 		}
 		return s, nil

@@ -21,6 +21,18 @@ var known = []struct{ words, cause, hint string }{
 	{"walpb: crc mismatch", "the WAL doesn't fit the data directory", "look whether --wal-dir points to another cluster's WAL"},
 }
 
+// lastWords are the last lines of a log before the stack that Go prints when a
+// program panics: etcd does so for much that has a plain reason.
+func lastWords(log []string, n int) []string {
+	for i, line := range log {
+		if strings.HasPrefix(line, "goroutine ") && i > 0 {
+			log = log[:i]
+			break
+		}
+	}
+	return log[max(0, len(log)-n):]
+}
+
 // likelyCause finds the newest line of a log that is understood.
 func likelyCause(log []string) (cause, hint string) {
 	for i := len(log) - 1; i >= 0; i-- {

@@ -51,7 +51,7 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 	closeAll, err := r.open(ctx)
 	defer closeAll()
 	if err != nil {
-		res := &Result{PutBack: plan.Kind == KindRestore, Error: &Failure{Title: plan.Title, Cause: err.Error(), Hint: "nothing was changed"}}
+		res := &Result{PutBack: plan.Kind == KindRestore, refused: true, Error: &Failure{Title: plan.Title, Cause: err.Error(), Hint: "nothing was changed"}}
 		r.emit(Event{Type: TypeResult, State: Failed, Result: res})
 		return res
 	}
@@ -88,6 +88,8 @@ func (r *run) open(ctx context.Context) (closeAll func(), err error) {
 		return closeAll, err
 	}
 	opened = append(opened, r.journal.close)
+	r.log = openEventLog(r.plan.RunDir)
+	opened = append(opened, r.log.close)
 	return closeAll, r.journal.write(record{Type: recPlan, Time: r.now().UTC(), Plan: r.plan})
 }
 
@@ -105,6 +107,7 @@ type run struct {
 	action Planned
 	away   bool
 	pace   pace
+	log    *eventLog
 }
 
 func (r *run) now() time.Time {
@@ -126,6 +129,7 @@ func (r *run) emit(ev Event) {
 		s := r.now().Sub(r.mem.AwaySince).Seconds()
 		ev.Away = &s
 	}
+	r.log.write(ev)
 	r.engine.Sink(ev)
 }
 
@@ -235,8 +239,10 @@ func (r *run) runStep(ctx context.Context, step *Step) *failure {
 	for _, a := range step.Actions {
 		r.step = step
 		if fail := r.runAction(ctx, a); fail != nil {
-			r.step, r.action = step, Planned{}
-			r.emit(Event{Type: TypeStep, State: Failed})
+			if fail.putBack == nil { // else told already: nothing comes after the result
+				r.step, r.action = step, Planned{}
+				r.emit(Event{Type: TypeStep, State: Failed})
+			}
 			return fail
 		}
 	}
@@ -286,6 +292,7 @@ func (r *run) runAction(ctx context.Context, a Planned) *failure {
 				return f
 			}
 		case PutBack:
+			r.emit(Event{Type: TypeStep, State: Failed})
 			fail.putBack = r.putBack(context.WithoutCancel(ctx), fail.Failure)
 			return fail
 		default:
@@ -409,7 +416,7 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 		r.finish(res)
 		return res
 	}
-	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace}
+	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace, log: r.log}
 	if err := r.journal.write(record{Type: recPlan, Time: r.now().UTC(), Plan: undo}); err != nil {
 		res := r.result()
 		why.Hint = "going back failed: " + err.Error()
@@ -587,11 +594,12 @@ func (r *run) withLog(pod string, b node.Sandbox, cause string) *trouble {
 	if len(b.Containers) > 0 {
 		name = b.Containers[0].Name
 	}
-	t.log, t.logPath = r.world.LogTail(pod, b.UID, name, 12)
+	t.log, t.logPath = r.world.LogTail(pod, b.UID, name, 200)
 	if why, hint := likelyCause(t.log); why != "" {
 		t.cause += ": " + why
 		t.hint = hint
 	}
+	t.log = lastWords(t.log, 12)
 	return t
 }
 

@@ -113,6 +113,8 @@ type Result struct {
 	Report        string   `json:"report,omitempty"`   // path of the Markdown report
 	Summary       []Fact   `json:"summary,omitempty"`  // for people: what runs from where, what is kept where
 	Error         *Failure `json:"error,omitempty"`
+
+	refused bool // it did not begin: another run holds the lock, the runtime is away
 }
 
 // Fact is a line of a summary: a name and what it is.
@@ -122,11 +124,13 @@ type Fact struct {
 }
 
 // ExitCode is the process's exit status for this result: 0 done, 1 failed and
-// put back, 3 failed and the node needs undo or a look.
+// put back, 3 failed and the node needs undo or a look, 4 not begun.
 func (r *Result) ExitCode() int {
 	switch {
 	case r.OK:
 		return 0
+	case r.refused:
+		return 4
 	case r.PutBack:
 		return 1
 	default:

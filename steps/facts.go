@@ -2,7 +2,9 @@ package steps
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"path/filepath"
 	"sync"
@@ -64,7 +66,7 @@ func StateDir(ctx context.Context, opts Options) (string, error) {
 	}
 	k, err := node.FindKubelet(ctx, opts.Options)
 	if err != nil {
-		return "", err
+		return "", withRoot(err)
 	}
 	return besideManifests(k), nil
 }
@@ -79,7 +81,7 @@ func besideManifests(k *node.Kubelet) string {
 func Discover(ctx context.Context, opts Options) (*Facts, error) {
 	k, err := node.FindKubelet(ctx, opts.Options)
 	if err != nil {
-		return nil, err
+		return nil, withRoot(err)
 	}
 	f := &Facts{Node: k.NodeName, Time: time.Now(), Kubelet: k, StateDir: opts.StateDir}
 	if f.StateDir == "" {
@@ -104,6 +106,14 @@ func Discover(ctx context.Context, opts Options) (*Facts, error) {
 	wg.Wait()
 	f.Unfinished = unfinished(f.StateDir)
 	return f, ctx.Err()
+}
+
+// withRoot names the reason of an error that somebody ran into who isn't root.
+func withRoot(err error) error {
+	if node.IsRoot() || !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return &trouble{cause: "not running as root", hint: "run it with sudo", err: err}
 }
 
 func (f *Facts) readManifests() {

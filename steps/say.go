@@ -57,13 +57,24 @@ func sayContainers(all []node.Container) string {
 		return fmt.Sprintf("running %s", saySince(time.Since(since)))
 	case node.Exited:
 		n := ""
-		if len(all) > 1 {
-			n = fmt.Sprintf(" (%d times)", len(all))
+		if times := starts(all); times > 1 {
+			n = fmt.Sprintf(" (%d times)", times)
 		}
 		return "ended" + n
 	default:
 		return strings.ToLower(newest.State)
 	}
+}
+
+// starts is how often kubelet has started the container that it started most
+// often. The runtime doesn't tell by what it lists: kubelet removes all but the
+// last of those that have ended.
+func starts(all []node.Container) int {
+	n := len(all)
+	for _, c := range all {
+		n = max(n, int(c.Attempt)+1)
+	}
+	return n
 }
 
 func saySince(d time.Duration) string {

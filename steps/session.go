@@ -69,6 +69,21 @@ func (s *Session) Run(ctx context.Context, p *Plan, sink func(Event), ask Asker)
 	return (&Engine{Sink: sink, Ask: ask}).Run(ctx, p), nil
 }
 
+// Live is the run that another process has under way on this node; nil when
+// there is none.
+func (s *Session) Live(ctx context.Context) (*RunInfo, error) {
+	dir, err := StateDir(ctx, s.Options)
+	if err != nil {
+		return nil, err
+	}
+	return Live(dir)
+}
+
+// Follow tells the events of a run of another process until it ends.
+func (s *Session) Follow(ctx context.Context, info RunInfo, sink func(Event)) (ended bool, err error) {
+	return Follow(ctx, info, sink)
+}
+
 // Logs are the last lines that a component's container wrote, the oldest
 // first; empty when there are none.
 func (s *Session) Logs(ctx context.Context, component string) []string {
