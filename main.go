@@ -293,6 +293,7 @@ func (a *app) resume() *cobra.Command {
 // ofARun is a command that runs a plan made from the journal of an earlier run.
 func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (*steps.Plan, error)) *cobra.Command {
 	var yes, dry bool
+	var name string
 	c := &cobra.Command{
 		Use:   use,
 		Short: short,
@@ -309,10 +310,17 @@ func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (
 			if dry {
 				return a.showPlan(plan)
 			}
+			if yes && plan.MustType && name != plan.Node {
+				return &steps.Failure{
+					Cause: "the restore is more than an hour old, and the cluster has gone on since",
+					Hint:  "look at etcd-rewind undo --dry-run, then give the node's name: --confirm " + plan.Node,
+				}
+			}
 			return a.execute(c.Context(), plan, yes)
 		},
 	}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
+	c.Flags().StringVar(&name, "confirm", "", "the node's `name`: confirms going back from an old run, where --yes is not enough")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
 	return c

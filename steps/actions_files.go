@@ -289,7 +289,7 @@ func (a *TakeOut) undo() []Action {
 	if data, err := os.ReadFile(a.File); err == nil && (a.SHA256 == "" || sum(data) == a.SHA256) {
 		return nil
 	}
-	acts := goneActions(a.Pod, a.API)
+	acts := goneActions(a.Pod, a.File, a.API)
 	acts = append(
 		acts,
 		&ForgetPods{Pods: []string{a.Pod}},
@@ -363,9 +363,9 @@ func (a *PutIn) undo() []Action {
 		acts = append(acts, &TakeOut{Pod: a.Pod, File: a.File, To: a.Undone, API: a.API, Etcd: a.Etcd})
 	}
 	if a.API {
-		acts = append(acts, &WaitStopping{Pod: a.Pod}, &EndPods{Pods: []string{a.Pod}})
+		acts = append(acts, &WaitStopping{Pod: a.Pod, File: a.File}, &EndPods{Pods: []string{a.Pod}})
 	}
-	return append(acts, &WaitGone{Pod: a.Pod})
+	return append(acts, &WaitGone{Pod: a.Pod, File: a.File})
 }
 
 // Rename moves a directory on one file system.

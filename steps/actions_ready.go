@@ -64,6 +64,7 @@ func (a *WaitEtcd) Commands() []string {
 func (*WaitEtcd) limit(p pace) time.Duration { return p.etcd }
 
 func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
+	begun := starts{}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		boxes, err := r.world.Pod(ctx, a.Pod)
 		if err != nil {
@@ -74,9 +75,10 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 			return s, nil
 		}
 		newest := boxes[0]
+		times := begun.look(newest.Containers)
 		s.seen[0] = Sighting{What: "container", Is: sayContainers(newest.Containers), OK: len(running(newest)) > 0}
 		if len(running(newest)) == 0 {
-			if starts(newest.Containers) >= 2 {
+			if times >= 2 {
 				return s, r.crashed(a.Pod, newest)
 			}
 			return s, nil
@@ -171,6 +173,7 @@ func (a *WaitAPI) Commands() []string {
 func (*WaitAPI) limit(p pace) time.Duration { return p.api }
 
 func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
+	begun := starts{}
 	state, err := r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
 		boxes, err := r.world.Pod(ctx, a.Pod)
 		if err != nil {
@@ -184,7 +187,7 @@ func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
 		}}
 		if len(boxes) > 0 {
 			s.seen[0].Is = sayContainers(boxes[0].Containers)
-			if !up && starts(boxes[0].Containers) >= 4 {
+			if n := begun.look(boxes[0].Containers); !up && n >= 4 {
 				return s, r.crashed(a.Pod, boxes[0])
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -50,19 +51,35 @@ var realPace = pace{
 }
 
 // goneActions wait until kubelet has finished with a pod whose manifest is out.
-func goneActions(pod string, api bool) []Action {
+func goneActions(pod, file string, api bool) []Action {
+	forgotten := &WaitForgotten{Pods: []string{pod}, Files: []string{file}}
 	if api {
-		return []Action{&WaitStopping{Pod: pod}, &EndPods{Pods: []string{pod}}, &WaitForgotten{Pods: []string{pod}}}
+		return []Action{&WaitStopping{Pod: pod, File: file}, &EndPods{Pods: []string{pod}}, forgotten}
 	}
-	return []Action{&WaitForgotten{Pods: []string{pod}}}
+	return []Action{forgotten}
+}
+
+// putBackBySomebody is an error when a manifest that this run has taken out is
+// in kubelet's directory again: the pod will not end, or come back.
+func putBackBySomebody(files ...string) error {
+	for _, f := range files {
+		if _, err := os.Lstat(f); f != "" && err == nil {
+			return &trouble{
+				cause: "somebody else put " + f + " back while this run needs it out",
+				hint:  "find out who did (another person, a configuration manager), move it out of the directory, then retry",
+			}
+		}
+	}
+	return nil
 }
 
 // WaitStopping waits until kubelet has begun to end the API server. To end it
 // over CRI before that makes kubelet start it once more, and take 20 to 33 s
 // to end that one (8 of 47 runs measured).
 type WaitStopping struct {
-	Pod string `json:"pod"`
-	URL string `json:"url,omitempty"`
+	Pod  string `json:"pod"`
+	File string `json:"file"` // its manifest, which is out
+	URL  string `json:"url,omitempty"`
 }
 
 // Kind implements Action.
@@ -83,6 +100,9 @@ func (*WaitStopping) limit(p pace) time.Duration { return p.stopping }
 
 func (a *WaitStopping) do(ctx context.Context, r *run) (State, error) {
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+		if err := putBackBySomebody(a.File); err != nil {
+			return sight{}, err
+		}
 		boxes, err := r.world.Pod(ctx, a.Pod)
 		if err != nil {
 			return sight{}, err
@@ -170,6 +190,7 @@ func (*EndPods) undo() []Action { return nil }
 // WaitGone waits until no container of a pod runs.
 type WaitGone struct {
 	Pod   string        `json:"pod"`
+	File  string        `json:"file"`            // its manifest, which is out
 	Grace time.Duration `json:"grace,omitempty"` // kubelet's, when it isn't ended over CRI
 }
 
@@ -189,6 +210,9 @@ func (a *WaitGone) limit(p pace) time.Duration { return max(p.gone, a.Grace+p.en
 func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 	back := comeback{}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+		if err := putBackBySomebody(a.File); err != nil {
+			return sight{}, err
+		}
 		boxes, err := r.world.Pod(ctx, a.Pod)
 		if err != nil {
 			return sight{}, err
@@ -244,7 +268,8 @@ func comesBack(pod string) error {
 // is: no container, no cgroup, no pod directory, and 2.2 s since the last
 // container ended (measured; the first three alone prove nothing).
 type WaitForgotten struct {
-	Pods []string `json:"pods"`
+	Pods  []string `json:"pods"`
+	Files []string `json:"files"` // their manifests, which are out
 }
 
 // Kind implements Action.
@@ -270,6 +295,9 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 	back := comeback{}
 	begun := r.now()
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+		if err := putBackBySomebody(a.Files...); err != nil {
+			return sight{}, err
+		}
 		var ended time.Time
 		var all []node.Sandbox
 		s := sight{ok: true}
@@ -350,7 +378,7 @@ func (*WaitStarted) limit(p pace) time.Duration { return p.started }
 
 func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 	old := r.mem.Pods[a.Pod]
-	begun, helped := r.now(), 0
+	begun, helped, tries := r.now(), 0, starts{}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		boxes, err := r.world.Pod(ctx, a.Pod)
 		if err != nil {
@@ -379,7 +407,7 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 			{What: "pod", Is: sayOld(old) + short(mine.UID) + " created", OK: true},
 			{What: "container", Is: sayContainers(mine.Containers), OK: len(up) > 0},
 		}}
-		if len(up) == 0 && starts(mine.Containers) >= 3 {
+		if n := tries.look(mine.Containers); len(up) == 0 && n >= 3 {
 			return s, r.crashed(a.Pod, *mine)
 		}
 		return s, nil

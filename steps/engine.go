@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"etcd-rewind/manifest"
@@ -68,7 +69,7 @@ func (r *run) open(ctx context.Context) (closeAll func(), err error) {
 		}
 	}
 	stateDir := filepath.Dir(r.plan.RunDir)
-	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+	if err := ownDir(stateDir); err != nil {
 		return closeAll, err
 	}
 	release, err := node.Lock(filepath.Join(stateDir, lockName))
@@ -94,6 +95,29 @@ func (r *run) open(ctx context.Context) (closeAll func(), err error) {
 }
 
 const lockName = "lock"
+
+// ownDir makes the state directory, or makes sure that nobody else can have
+// put anything there: what lies in it decides what is moved where, as root.
+func ownDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	hint := "name another one with --state-dir"
+	if !info.IsDir() {
+		return &trouble{cause: dir + " is not a directory but a link or a file", hint: hint}
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
+		return &trouble{cause: fmt.Sprintf("%s belongs to user %d", dir, s.Uid), hint: hint}
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return &trouble{cause: fmt.Sprintf("others may write to %s (mode %04o)", dir, info.Mode().Perm()), hint: "chmod 700 " + quote(dir) + ", once you know what is in it"}
+	}
+	return nil
+}
 
 // run is one plan under way.
 type run struct {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -385,5 +386,67 @@ func TestThePlanSurvivesTheJournal(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(raw), string(again)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestAManifestThatSomebodyPutsBackIsNoticed(t *testing.T) {
+	n := newFakeNode(t)
+	p := n.plan(Choices{})
+	path := filepath.Join(n.root, "manifests/etcd.yaml")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cause string
+	e, _ := n.engine(func(f Failure) Choice {
+		if cause == "" {
+			cause = f.Cause
+			// The user finds out and takes it away again.
+			if err := os.Remove(path); err != nil {
+				t.Error(err)
+			}
+			return Retry
+		}
+		t.Errorf("asked again: %s", f.Cause)
+		return Leave
+	})
+	sink := e.Sink
+	e.Sink = func(ev Event) {
+		sink(ev)
+		if ev.Action == "stop-etcd.2" && ev.State == Started && cause == "" {
+			n.write("manifests/etcd.yaml", data)
+		}
+	}
+	if res := e.Run(t.Context(), p); !res.OK {
+		t.Fatal(res.Error)
+	}
+	if !strings.Contains(cause, "somebody else put") {
+		t.Errorf("cause: %q", cause)
+	}
+}
+
+func TestAnUndoDaysLaterTellsWhatIsLostAndHasToBeTyped(t *testing.T) {
+	n := newFakeNode(t)
+	e, _ := n.engine(nil)
+	res := e.Run(t.Context(), n.plan(Choices{}))
+	if !res.OK {
+		t.Fatal(res.Error)
+	}
+	for _, c := range []struct {
+		after time.Duration
+		typed bool
+	}{{time.Minute, false}, {72 * time.Hour, true}} {
+		p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(context.Context, node.EtcdConfig, bool) (*node.EtcdStatus, error) {
+			return &node.EtcdStatus{Revision: res.Revision + 4711}, nil
+		}
+		sinceThen(t.Context(), p, ask, time.Now().Add(c.after))
+		last := p.Summary[len(p.Summary)-1]
+		if p.MustType != c.typed || last.Name != "written since" || !strings.Contains(last.Value, "4711 revisions") {
+			t.Errorf("after %s: typed %v, %+v", c.after, p.MustType, last)
+		}
 	}
 }

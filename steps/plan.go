@@ -3,6 +3,7 @@ package steps
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // Plan is what a run does, made from facts that were read, shown whole and
@@ -21,6 +22,10 @@ type Plan struct {
 	Restore *RestoreFacts `json:"restore,omitempty"` // what the run restores, also when it is undone
 	Reach   Reach         `json:"reach"`
 
+	// MustType says that --yes is not enough: the node's name has to be given.
+	MustType bool `json:"must_type,omitempty"`
+
+	ended  time.Time       // of the run that an undo goes back from
 	memory memory          // of the run that an undo goes back from, or that is gone on with
 	done   map[string]bool // actions that a run that is gone on with has done already
 }

@@ -231,9 +231,9 @@ func (b *builder) build(p *Plan) error {
 	inAPI, inEtcd := putIn(api, fresh[api.Path]), putIn(etcd, newEtcd)
 	inAPI.API, inEtcd.Etcd = true, true
 
-	stop := []Action{outAPI, &WaitStopping{Pod: apiPod, URL: f.Reach.API.ReadyURL}, &EndPods{Pods: []string{apiPod}, CRI: cri}, &WaitGone{Pod: apiPod}}
+	stop := []Action{outAPI, &WaitStopping{Pod: apiPod, File: api.Path, URL: f.Reach.API.ReadyURL}, &EndPods{Pods: []string{apiPod}, CRI: cri}, &WaitGone{Pod: apiPod, File: api.Path}}
 	if b.c.Stop == StopGraceful {
-		stop = []Action{outAPI, &WaitGone{Pod: apiPod, Grace: f.API.GracePeriod}}
+		stop = []Action{outAPI, &WaitGone{Pod: apiPod, File: api.Path, Grace: f.API.GracePeriod}}
 	}
 	start := []Action{}
 	for _, v := range b.lay.volumes {
@@ -253,10 +253,10 @@ func (b *builder) build(p *Plan) error {
 	b.add(p, "stage", stage)
 	b.add(p, "stop-kube-apiserver", stop...)
 	b.add(p, letGoStep)
-	b.add(p, "stop-etcd", outEtcd, &WaitForgotten{Pods: []string{etcdPod}})
+	b.add(p, "stop-etcd", outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}})
 	b.add(p, "start-etcd", start...)
 	b.add(p, "start-kube-apiserver",
-		&WaitForgotten{Pods: []string{apiPod}}, inAPI,
+		&WaitForgotten{Pods: []string{apiPod}, Files: []string{api.Path}}, inAPI,
 		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true}, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL})
 	if !b.c.KeepControllers && len(f.Controllers) > 0 {
 		b.add(p, "restart-controllers", b.restartControllers(takeOut, putIn, fresh)...)
@@ -270,14 +270,15 @@ func (b *builder) build(p *Plan) error {
 
 func (b *builder) restartControllers(takeOut func(*manifest.File) *TakeOut, putIn func(*manifest.File, []byte) *PutIn, fresh map[string][]byte) []Action {
 	var acts, in, started []Action
-	var pods []string
+	var pods, files []string
 	for _, file := range b.f.Controllers {
+		files = append(files, file.Path)
 		pods = append(pods, b.pod(file))
 		acts = append(acts, takeOut(file))
 		in = append(in, putIn(file, fresh[file.Path]))
 		started = append(started, &WaitStarted{Pod: b.pod(file), File: file.Path, Fresh: true})
 	}
-	acts = append(acts, &WaitForgotten{Pods: pods})
+	acts = append(acts, &WaitForgotten{Pods: pods, Files: files})
 	return append(append(acts, in...), started...)
 }
 

@@ -57,7 +57,7 @@ func sayContainers(all []node.Container) string {
 		return fmt.Sprintf("running %s", saySince(time.Since(since)))
 	case node.Exited:
 		n := ""
-		if times := starts(all); times > 1 {
+		if times := (&starts{}).look(all); times > 1 {
 			n = fmt.Sprintf(" (%d times)", times)
 		}
 		return "ended" + n
@@ -66,15 +66,25 @@ func sayContainers(all []node.Container) string {
 	}
 }
 
-// starts is how often kubelet has started the container that it started most
-// often. The runtime doesn't tell by what it lists: kubelet removes all but the
-// last of those that have ended.
-func starts(all []node.Container) int {
-	n := len(all)
+// starts counts how often kubelet has started a container while it was looked
+// at. What the runtime lists doesn't tell: kubelet removes all but the last of
+// those that have ended. And the attempt alone doesn't either: kubelet goes on
+// counting from the logs of a pod that had the same UID (calcRestartCountByLogDir,
+// kuberuntime_container.go 1.34).
+type starts struct {
+	first, last uint32
+	seen        bool
+}
+
+func (s *starts) look(all []node.Container) int {
 	for _, c := range all {
-		n = max(n, int(c.Attempt)+1)
+		if !s.seen || c.Attempt < s.first {
+			s.first = c.Attempt
+		}
+		s.last = max(s.last, c.Attempt)
+		s.seen = true
 	}
-	return n
+	return max(len(all), int(s.last-s.first)+1)
 }
 
 func saySince(d time.Duration) string {

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"time"
 
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
@@ -42,7 +43,11 @@ func (s *Session) PlanUndo(ctx context.Context, run string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewUndo(dir, run)
+	p, err := NewUndo(dir, run)
+	if err == nil {
+		sinceThen(ctx, p, node.AskEtcd, time.Now())
+	}
+	return p, err
 }
 
 // PlanResume plans to go on with a run that broke off; "" is the newest one.

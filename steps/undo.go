@@ -1,8 +1,11 @@
 package steps
 
 import (
+	"context"
 	"fmt"
 	"time"
+
+	"etcd-rewind/node"
 )
 
 // NewUndo plans to put back what a run changed, from its journal and a look at
@@ -43,6 +46,27 @@ func NewUndo(stateDir, run string) (*Plan, error) {
 		return nil, &trouble{cause: fmt.Sprintf("there is no run %s in %s", run, stateDir), hint: "etcd-rewind runs lists them"}
 	}
 	return nil, &trouble{cause: "no run has left anything to put back", hint: "etcd-rewind runs lists the runs of this node"}
+}
+
+// oldRun is how long after a restore an undo stops being routine: by then
+// people rely on what the cluster has done since.
+const oldRun = time.Hour
+
+// sinceThen adds to an undo what the restored cluster has written since it was
+// restored: going back loses it.
+func sinceThen(ctx context.Context, p *Plan, ask func(context.Context, node.EtcdConfig, bool) (*node.EtcdStatus, error), now time.Time) {
+	if p.Kind != KindUndo || p.memory.Revision == 0 || p.ended.IsZero() {
+		return
+	}
+	age := now.Sub(p.ended).Round(time.Second)
+	p.MustType = age >= oldRun
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	what := "can't be told: etcd doesn't answer"
+	if s, err := ask(ctx, p.Reach.Etcd, false); err == nil {
+		what = fmt.Sprintf("%d revisions", max(s.Revision-p.memory.Revision, 0))
+	}
+	p.Summary = append(p.Summary, Fact{"written since", fmt.Sprintf("%s in %s; the cluster loses it, %s keeps it", what, age, p.Restore.Staging)})
 }
 
 // undoActions are the actions that take back what has begun, last first, by
@@ -87,6 +111,9 @@ func undoPlan(h *history) (*Plan, error) {
 		memory:  h.memory,
 	}
 	p.memory.KubeletRestarted = false
+	if h.end != nil {
+		p.ended = h.end.Time
+	}
 	if r.Restore != nil {
 		p.Summary = []Fact{
 			{"run", fmt.Sprintf("%s, of %s", r.Run, h.started.Local().Format(time.DateTime))},
@@ -107,7 +134,7 @@ func undoPlan(h *history) (*Plan, error) {
 // at once, kubelet restarted, and the containers ended.
 func letGoFor(steps []Step, restart, cri string) *Step {
 	s := letGoTemplate()
-	var pods []string
+	var pods, files []string
 	for _, step := range steps {
 		for _, a := range step.Actions {
 			t, ok := a.Action.(*TakeOut)
@@ -115,15 +142,15 @@ func letGoFor(steps []Step, restart, cri string) *Step {
 				continue
 			}
 			s.Actions = append(s.Actions, Planned{Action: t})
-			pods = append(pods, t.Pod)
+			pods, files = append(pods, t.Pod), append(files, t.File)
 		}
 	}
 	if len(pods) == 0 {
 		return nil
 	}
 	s.Actions = append(s.Actions, Planned{Action: &RestartKubelet{Command: restart}}, Planned{Action: &EndPods{Pods: pods, CRI: cri}})
-	for _, pod := range pods {
-		s.Actions = append(s.Actions, Planned{Action: &WaitGone{Pod: pod}})
+	for i, pod := range pods {
+		s.Actions = append(s.Actions, Planned{Action: &WaitGone{Pod: pod, File: files[i]}})
 	}
 	return &s
 }
