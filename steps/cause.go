@@ -1,6 +1,9 @@
 package steps
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // known are the words of etcd and the API server for failures that are
 // understood. An unknown failure claims nothing: its log is shown.
@@ -18,7 +21,11 @@ var known = []struct{ words, cause, hint string }{
 	{"no matching prefix found", "an encryption key of the snapshot is not in this API server's EncryptionConfiguration", "put the key that wrote the snapshot into the configuration"},
 	{"error creating storage factory: context deadline exceeded", "the API server can't reach etcd", "compare --etcd-servers with etcd's --listen-client-urls"},
 	{"failed to find database snapshot file", "the data directory is not whole", "restore the snapshot again"},
-	{"walpb: crc mismatch", "the WAL doesn't fit the data directory", "look whether --wal-dir points to another cluster's WAL"},
+	{"member unknown", "the WAL or the database is another cluster's, or an old tool restored it", "restore the snapshot again with etcd-rewind"},
+	{"file size too small", "the database is cut off", "restore the snapshot again"},
+	{"flag provided but not defined", "this etcd doesn't know a flag of its manifest", "compare the flags with the image's version"},
+	{"no such file or directory", "a file that its flags name is missing", "look for the path in the log, and at the volumes of the manifest"},
+	{"walpb: crc mismatch", "the WAL is damaged, or doesn't fit the database", "look whether --wal-dir points to another cluster's WAL; else restore the snapshot again"},
 }
 
 // lastWords are the last lines of a log before the stack that Go prints when a
@@ -35,12 +42,34 @@ func lastWords(log []string, n int) []string {
 
 // likelyCause finds the newest line of a log that is understood.
 func likelyCause(log []string) (cause, hint string) {
-	for i := len(log) - 1; i >= 0; i-- {
+	for _, line := range slices.Backward(log) {
 		for _, k := range known {
-			if strings.Contains(log[i], k.words) {
+			if strings.Contains(line, k.words) {
 				return k.cause, k.hint
 			}
 		}
 	}
 	return "", ""
+}
+
+// worthShowing are the last lines of a log that tell something: etcd and the
+// API server end with stack traces that push out what they complain of.
+func worthShowing(log []string, lines int) []string {
+	var out []string
+	for _, line := range log {
+		switch {
+		case strings.Contains(line, `"level":"info"`), strings.HasPrefix(line, "\t"), strings.HasPrefix(line, "goroutine "),
+			strings.HasPrefix(line, "created by "), strings.HasPrefix(line, "go.etcd.io/"), strings.HasPrefix(line, "k8s.io/"),
+			strings.HasPrefix(line, "main."), strings.HasPrefix(line, "runtime."), strings.TrimSpace(line) == "":
+			continue
+		}
+		if head, _, found := strings.Cut(line, `,"stacktrace":`); found {
+			line = head + "}"
+		}
+		out = append(out, line)
+	}
+	if len(out) == 0 {
+		out = log
+	}
+	return out[max(0, len(out)-lines):]
 }

@@ -1,0 +1,56 @@
+package steps
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The logs are what etcd 3.6.10 and kube-apiserver 1.34.4 wrote when they were
+// brought into these states.
+func TestRealLogsOfFailuresAreUnderstood(t *testing.T) {
+	want := map[string]string{
+		"etcd-port.log":              "another process still listens",
+		"etcd-permission.log":        "may not read its data directory",
+		"etcd-full.log":              "the disk is full",
+		"etcd-readonly.log":          "read-only",
+		"etcd-foreignwal.log":        "another cluster's",
+		"etcd-truncated.log":         "cut off",
+		"etcd-walcrc.log":            "the WAL is damaged",
+		"etcd-badflag.log":           "doesn't know a flag",
+		"kube-apiserver-no-etcd.log": "can't reach etcd",
+		"kube-apiserver-no-ca.log":   "a file that its flags name is missing",
+	}
+	files, err := filepath.Glob("testdata/logs/*.log")
+	if err != nil || len(files) != len(want) {
+		t.Fatalf("%d logs, %d expectations (%v)", len(files), len(want), err)
+	}
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+			cause, hint := likelyCause(lines)
+			if !strings.Contains(cause, want[filepath.Base(path)]) || hint == "" {
+				t.Errorf("%q, hint %q", cause, hint)
+			}
+			shown := worthShowing(lines, 12)
+			if again, _ := likelyCause(shown); again != cause {
+				t.Errorf("the lines that are shown say %q:\n%s", again, strings.Join(shown, "\n"))
+			}
+		})
+	}
+}
+
+func TestAnUnknownFailureClaimsNothing(t *testing.T) {
+	log := []string{`{"level":"info","msg":"starting"}`, `{"level":"fatal","msg":"the moon is in the wrong phase"}`}
+	if cause, hint := likelyCause(log); cause != "" || hint != "" {
+		t.Errorf("%q %q", cause, hint)
+	}
+	if shown := worthShowing(log, 12); len(shown) != 1 {
+		t.Errorf("%q", shown)
+	}
+}
