@@ -30,6 +30,9 @@ type contents struct {
 	encrypted      []string
 	kube           kube
 	lastWrite      time.Time
+	kinds          []Kind
+	crds           []string
+	encryption     []Encryption
 }
 
 func (c *contents) fill(info *Info) {
@@ -40,25 +43,44 @@ func (c *contents) fill(info *Info) {
 	k := c.kube
 	info.Prefix, info.KubeSystemUID = k.prefix, k.kubeSystemUID
 	info.Namespaces, info.Nodes = k.namespaces, k.nodes
+	info.Kinds, info.CRDs, info.Encryption = c.kinds, c.crds, c.encryption
 	info.ServiceCIDRs, info.ServiceIP, info.APIServers = k.serviceCIDRs, k.serviceIP, k.apiServers
 }
 
 // readBolt checks the structure of a database and reads what it holds. It may
-// end the process: only a worker calls it.
-func readBolt(path string) (c *contents, err error) {
+// end the process: only a worker calls it. w may be nil.
+func readBolt(path string, w watcher) (*contents, error) {
+	db, err := openChecked(path)
+	if err != nil {
+		return nil, err
+	}
+	return readChecked(db, w)
+}
+
+// openChecked opens a database and checks its structure.
+func openChecked(path string) (db *bolt.DB, err error) {
 	err = guard(func() error {
-		db, err := openBolt(path)
-		if err != nil {
+		if db, err = openBolt(path); err != nil {
 			return err
 		}
-		defer db.Close()
 		return db.View(func(tx *bolt.Tx) error {
 			for err := range tx.Check() {
 				// The first is enough: with pages in a circle there
 				// would be no end. What is left goes with the process.
 				return problem(CodeStructure, useAnother, "damaged: %s", shorten(err.Error(), 200))
 			}
-			c, err = readTx(tx)
+			return nil
+		})
+	})
+	return db, err
+}
+
+// readChecked reads what a database holds, and closes it.
+func readChecked(db *bolt.DB, w watcher) (c *contents, err error) {
+	err = guard(func() error {
+		defer db.Close()
+		return db.View(func(tx *bolt.Tx) error {
+			c, err = readTx(tx, w)
 			return err
 		})
 	})
@@ -109,7 +131,7 @@ func openBolt(path string) (*bolt.DB, error) {
 	return db, nil
 }
 
-func readTx(tx *bolt.Tx) (*contents, error) {
+func readTx(tx *bolt.Tx, w watcher) (*contents, error) {
 	for _, b := range []backend.Bucket{schema.Key, schema.Meta} {
 		if tx.Bucket(b.Name()) == nil {
 			return nil, problem(CodeNotEtcd, "a snapshot is what etcdctl snapshot save writes",
@@ -141,7 +163,7 @@ func readTx(tx *bolt.Tx) (*contents, error) {
 	slices.Sort(c.alarms)
 	c.alarms = slices.Compact(c.alarms)
 	c.auth = schema.NewAuthBackend(zap.NewNop(), be).ReadTx().UnsafeReadAuthEnabled()
-	return c, c.readKeys(tx.Bucket(schema.Key.Name()))
+	return c, c.readKeys(tx.Bucket(schema.Key.Name()), w)
 }
 
 // readOnly lets etcd's own readers of members, alarms and auth work on a bolt

@@ -63,7 +63,7 @@ func readDataDir(dir, walDir string) (*Restored, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := readBolt(db)
+	c, err := readBolt(db, nil)
 	if err != nil {
 		return nil, err
 	}

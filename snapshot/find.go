@@ -21,6 +21,7 @@ type Candidate struct {
 	Size    int64
 	ModTime time.Time
 	Hash    Hash
+	Format  Format   // how it is packed: Unpack does the rest
 	Err     *Problem // why it can't be used; nil when nothing is known against it
 }
 
@@ -110,11 +111,12 @@ func findIn(dir string) []Candidate {
 	})
 	for _, f := range files[:min(len(files), maxOpen)] {
 		c := Candidate{Path: f.path, Size: f.st.Size(), ModTime: f.st.ModTime()}
-		info, err := Quick(f.path)
+		info, format, err := QuickPacked(f.path)
+		c.Format = format
 		if err != nil {
 			c.Err = asProblem(err)
 			// Only a file that was meant to be a snapshot is worth a line.
-			if !f.named && c.Err.Code != CodeTruncated {
+			if !f.named && (c.Err.Code != CodeTruncated || format != Raw) {
 				continue
 			}
 		} else {

@@ -33,7 +33,11 @@ func TestFind(t *testing.T) {
 	write("a/cut-short", whole[:300*512], 31)
 	write("a/copied.snapshot", withoutTrailer(whole), 20)
 	write("a/truncated.db", whole[:4096*50], 10)
-	write("a/packed.db.gz", []byte("\x1f\x8b..."), 5)
+	write("a/packed.db.gz", gzipped(t, whole), 5)
+	write("a/also-packed", zstandard(t, whole), 6)
+	write("a/cut-off.db.gz", []byte("\x1f\x8b..."), 7)
+	write("a/syslog.1.gz", gzipped(t, []byte("hello")), 7)
+	write("a/syslog.2.gz", []byte("\x1f\x8b..."), 7)
 	write("a/notes.txt", []byte("hello"), 1)
 	write("a/my-backup", []byte("hello"), 2)
 	write("a/below/deep.db", whole, 1)
@@ -51,10 +55,13 @@ func TestFind(t *testing.T) {
 		if c.Err != nil {
 			what = c.Err.Code
 		}
+		if c.Err == nil && c.Format != Raw {
+			what += " " + string(c.Format)
+		}
 		got = append(got, filepath.Base(c.Path)+" "+what)
 	}
 	want := []string{
-		"newest.db unchecked", "my-backup not-bolt", "packed.db.gz compressed", "truncated.db truncated",
+		"newest.db unchecked", "my-backup not-bolt", "packed.db.gz unchecked gzip", "also-packed unchecked zstd", "cut-off.db.gz truncated", "truncated.db truncated",
 		"copied.snapshot missing", "no-name-to-tell unchecked", "cut-short truncated", "old.db unchecked", "dangling.db missing",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

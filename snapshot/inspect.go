@@ -7,9 +7,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // Hash says what a file's sha256 trailer tells about it.
@@ -68,6 +72,11 @@ type Info struct {
 	// LastWrite is the newest time in the last objects written: the true age
 	// of the snapshot, by the clocks of the cluster. Zero when unknown.
 	LastWrite time.Time `json:"last_write,omitzero"`
+	// Kinds are the objects in it by kind and namespace, by the kind's name.
+	Kinds []Kind   `json:"kinds,omitempty"`
+	CRDs  []string `json:"crds,omitempty"` // names of the CustomResourceDefinitions
+	// Encryption tells with which keys how many values are encrypted at rest.
+	Encryption []Encryption `json:"encryption,omitempty"`
 	// EncryptedPrefixes are provider and key name of all live values that are
 	// encrypted at rest, for example "aescbc:key1", sorted.
 	EncryptedPrefixes []string `json:"encrypted_prefixes,omitempty"`
@@ -194,9 +203,34 @@ func changedSince(path string, before os.FileInfo) *Problem {
 	return nil
 }
 
+// workMemory is what a worker may use before its garbage collector works
+// harder, besides a part of the file's size.
+const workMemory = 96 << 20
+
 // inspectFile does the work of Inspect, in the child. Hash and content are
-// read at the same time; a wrong hash explains whatever the content shows.
-func inspectFile(path string, progress func(Progress)) (*Info, error) {
+// read at the same time; a wrong hash explains whatever the content shows. w
+// may be nil.
+func inspectFile(path string, w watcher, progress func(Progress)) (*Info, error) {
+	h, err := startHash(path, progress)
+	if err != nil {
+		return nil, err
+	}
+	return h.inspect(w)
+}
+
+// hashing is a file whose hash is being computed, and its structure checked.
+type hashing struct {
+	info *Info
+	done chan struct{}
+	sum  string
+	err  error
+
+	opened chan struct{}
+	db     *bolt.DB
+	dbErr  error
+}
+
+func startHash(path string, progress func(Progress)) (*hashing, error) {
 	info, err := Quick(path)
 	if err != nil {
 		return nil, err
@@ -205,21 +239,42 @@ func inspectFile(path string, progress func(Progress)) (*Info, error) {
 	if err != nil {
 		return nil, openProblem(path, err)
 	}
-	defer f.Close()
+	h := &hashing{info: info, done: make(chan struct{}), opened: make(chan struct{})}
+	go func() {
+		defer close(h.done)
+		defer f.Close()
+		h.sum, h.err = checkHash(context.Background(), f, info, progress)
+	}()
+	go func() {
+		defer close(h.opened)
+		h.db, h.dbErr = openChecked(path)
+	}()
+	return h, nil
+}
 
+// inspect reads the content meanwhile.
+func (h *hashing) inspect(w watcher) (*Info, error) {
+	info := h.info
+	// On a busy node the collector may fall behind; then it goes first. The
+	// limit is for what an index of small keys may take.
+	debug.SetMemoryLimit(max(debug.SetMemoryLimit(-1)%math.MaxInt64, workMemory+info.Size/16))
 	type read struct {
 		c   *contents
 		err error
 	}
 	content := make(chan read, 1)
 	go func() {
-		c, err := readBolt(path)
+		if <-h.opened; h.dbErr != nil {
+			content <- read{nil, h.dbErr}
+			return
+		}
+		c, err := readChecked(h.db, w)
 		content <- read{c, err}
 	}()
-	info.SHA256, err = checkHash(context.Background(), f, info, progress)
-	if err != nil {
-		return nil, err
+	if <-h.done; h.err != nil {
+		return nil, h.err
 	}
+	info.SHA256 = h.sum
 	if info.Hash == HashUnchecked {
 		info.Hash = HashOK
 	}

@@ -1,10 +1,8 @@
 package snapshot
 
 import (
-	"bytes"
 	"errors"
 	"hash/maphash"
-	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -12,110 +10,124 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// readKeys goes once through all revisions, oldest first. Of each live key it
-// keeps a 64-bit hash instead of the name: 16 to 40 bytes a key, and among ten
-// million keys two share one with a probability of 3 in a million.
-func (c *contents) readKeys(b *bolt.Bucket) error {
+// record is the newest state of one key. Its slices are parts of the memory
+// map: they end with the transaction.
+type record struct {
+	at         mvcc.Revision // of the last change
+	key, value []byte
+	created    int64 // revision
+	version    int64
+}
+
+// eachLive goes once through all revisions, newest first, and visits the
+// newest state of each key that isn't deleted. Of each key seen a 64-bit hash is
+// kept instead of the name: 11 to 22 bytes a key, and among ten million keys two
+// share one with a probability of 3 in a million. first says whether a hash
+// wasn't seen before.
+func eachLive(b *bolt.Bucket, hash func([]byte) uint64, first func(uint64) bool, visit func(r record, hash uint64) error) (newest mvcc.Revision, err error) {
+	c := b.Cursor()
+	for k, v := c.Last(); k != nil; k, v = c.Prev() {
+		r := record{at: mvcc.BytesToRev(k)} // panics on what isn't a revision; guard turns it into a Problem
+		if newest.Main == 0 {
+			newest = r.at
+		}
+		if err := r.split(v); err != nil {
+			return newest, problem(CodeStructure, useAnother, "damaged: the record of revision %d can't be decoded: %v", r.at.Main, err)
+		}
+		h := hash(r.key)
+		if !first(h) || mvcc.IsTombstone(k) {
+			continue
+		}
+		if err := visit(r, h); err != nil {
+			return newest, err
+		}
+	}
+	return newest, nil
+}
+
+func newHash() func([]byte) uint64 {
+	seed := maphash.MakeSeed()
+	return func(b []byte) uint64 { return maphash.Bytes(seed, b) }
+}
+
+// watcher is shown every live record while a database is read. The hash is of
+// its key.
+type watcher interface {
+	hash([]byte) uint64
+	first(hash uint64) bool // see eachLive
+	see(r record, hash uint64)
+}
+
+// readKeys reads what is in the live keys, and shows them to w unless it is
+// nil.
+func (c *contents) readKeys(b *bolt.Bucket, w watcher) error {
+	hash, first := newHash(), new(hashSet).add
+	if w != nil {
+		hash, first = w.hash, w.first
+	}
 	var (
-		seed    = maphash.MakeSeed()
-		live    = map[uint64]uint8{} // to the index of how the value is encrypted
-		enc     = encryptions{names: []string{""}}
 		objects = finder{}
+		kinds   = newTally()
 	)
-	err := b.ForEach(func(k, v []byte) error {
-		rev := mvcc.BytesToRev(k) // panics on what isn't a revision; guard turns it into a Problem
-		c.revision = rev.Main
-		key, value, err := splitKeyValue(v)
-		if err != nil {
-			return problem(CodeStructure, useAnother, "damaged: the record of revision %d can't be decoded: %v", rev.Main, err)
+	newest, err := eachLive(b, hash, first, func(r record, h uint64) error {
+		c.keys++
+		c.emptyKey = c.emptyKey || len(r.key) == 0
+		objects.put(r.key, r.value)
+		kinds.put(r.key, r.value)
+		if w != nil {
+			w.see(r, h)
 		}
-		h := maphash.Bytes(seed, key)
-		if mvcc.IsTombstone(k) {
-			delete(live, h)
-			objects.deleted(key)
-			c.emptyKey = c.emptyKey && len(key) > 0
-			return nil
-		}
-		c.emptyKey = c.emptyKey || len(key) == 0
-		live[h] = enc.of(value)
-		objects.put(key, value)
 		return nil
 	})
+	if werr := kinds.wait(); err == nil {
+		err = werr
+	}
 	if err != nil {
 		return err
 	}
-	c.keys = len(live)
-	used := make([]bool, len(enc.names))
-	for _, i := range live {
-		used[i] = true
-	}
-	for i, name := range enc.names {
-		if i > 0 && used[i] {
-			c.encrypted = append(c.encrypted, name)
-		}
-	}
-	slices.Sort(c.encrypted)
+	c.revision = newest.Main
 	c.kube = objects.result()
+	c.kinds, c.crds, c.encryption = kinds.result(c.kube.prefix)
+	for _, e := range c.encryption {
+		c.encrypted = append(c.encrypted, e.String())
+	}
 	c.lastWrite = lastWrite(b.Cursor())
 	return nil
 }
 
-// splitKeyValue finds key and value in an encoded mvccpb.KeyValue without
-// copying them, and checks that the rest decodes. Unmarshal would copy every
-// value.
-func splitKeyValue(b []byte) (key, value []byte, err error) {
+// split finds the parts of an encoded mvccpb.KeyValue without copying them,
+// and checks that the rest decodes. Unmarshal would copy every value.
+func (r *record) split(b []byte) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return nil, nil, protowire.ParseError(n)
+			return protowire.ParseError(n)
 		}
 		b = b[n:]
 		switch {
 		case num == 1 && typ == protowire.BytesType:
-			key, n = protowire.ConsumeBytes(b)
+			r.key, n = protowire.ConsumeBytes(b)
 		case num == 5 && typ == protowire.BytesType:
-			value, n = protowire.ConsumeBytes(b)
+			r.value, n = protowire.ConsumeBytes(b)
 		case num == 1 || num == 5:
-			return nil, nil, errors.New("key or value isn't a string of bytes")
+			return errors.New("key or value isn't a string of bytes")
+		case num == 2 && typ == protowire.VarintType, num == 4 && typ == protowire.VarintType:
+			var v uint64
+			v, n = protowire.ConsumeVarint(b)
+			if num == 2 {
+				r.created = int64(v)
+			} else {
+				r.version = int64(v)
+			}
 		default:
 			n = protowire.ConsumeFieldValue(num, typ, b)
 		}
 		if n < 0 {
-			return nil, nil, protowire.ParseError(n)
+			return protowire.ParseError(n)
 		}
 		b = b[n:]
 	}
-	return key, value, nil
-}
-
-// encryptions gives a small number to each way in which values are encrypted.
-type encryptions struct {
-	names []string // names[0] is "": in the clear
-}
-
-// of reads the prefix k8s:enc:<provider>:<version>:<key name>: of a value
-// (k8s.io/apiserver, storage/value/encrypt).
-func (e *encryptions) of(value []byte) uint8 {
-	rest, ok := bytes.CutPrefix(value, []byte("k8s:enc:"))
-	if !ok {
-		return 0
-	}
-	provider, rest, ok1 := bytes.Cut(rest, []byte(":"))
-	_, rest, ok2 := bytes.Cut(rest, []byte(":"))
-	name, _, ok3 := bytes.Cut(rest[:min(len(rest), 512)], []byte(":"))
-	if !ok1 || !ok2 || !ok3 {
-		return 0
-	}
-	full := string(provider) + ":" + string(name)
-	i := slices.Index(e.names, full)
-	if i < 0 {
-		if len(e.names) == 256 {
-			return 255
-		}
-		i = len(e.names)
-		e.names = append(e.names, full)
-	}
-	return uint8(i)
+	return nil
 }
 
 // lastWrite looks at the last revisions, newest first, for times in Kubernetes
@@ -129,8 +141,9 @@ func lastWrite(c *bolt.Cursor) time.Time {
 		if k == nil || dated == 200 {
 			break
 		}
-		if _, value, err := splitKeyValue(v); err == nil {
-			if t := newestTime(value); !t.IsZero() {
+		var r record
+		if r.split(v) == nil {
+			if t := newestTime(r.value); !t.IsZero() {
 				dated++
 				if t.After(newest) {
 					newest = t

@@ -71,12 +71,6 @@ func resourceOf(key []byte) (prefix, resource, name string) {
 	return "", "", ""
 }
 
-func (f finder) deleted(key []byte) {
-	if _, resource, _ := resourceOf(key); resource != "" {
-		delete(f, string(key))
-	}
-}
-
 func (f finder) put(key, value []byte) {
 	prefix, resource, name := resourceOf(key)
 	if resource == "" {

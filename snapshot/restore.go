@@ -246,7 +246,7 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	if err != nil {
 		return nil, openProblem(req.Snapshot, err)
 	}
-	src, err := inspectFile(req.Snapshot, progress)
+	src, err := inspectFile(req.Snapshot, nil, progress)
 	switch {
 	case err != nil:
 		return nil, err

@@ -25,12 +25,13 @@ const (
 	workInspect = "inspect"
 	workRestore = "restore"
 	workDataDir = "datadir"
+	workCompare = "compare"
 )
 
 // Worker must be the first thing that main, and TestMain of a package whose
 // tests read snapshots, calls. Reading a damaged file through a memory map may
-// end the process, which no recover stops; so Inspect, Restore and ReadDataDir
-// start this same binary again and have it done there. In that child Worker
+// end the process, which no recover stops; so Inspect, Restore, ReadDataDir
+// and Compare start this same binary again and have it done there. In that child Worker
 // serves the request and exits; otherwise it returns at once.
 func Worker() {
 	kind := os.Getenv(workerEnv)
@@ -52,7 +53,7 @@ type reply struct {
 // Progress of a restore or an inspection; Done and Total are bytes, Total is 0
 // when it isn't known.
 type Progress struct {
-	Phase string `json:"phase"` // "hash", "copy", "wal", "sync", "verify"
+	Phase string `json:"phase"` // "hash", "copy", "wal", "sync", "verify"; of a comparison "snapshot", "other"
 	Done  int64  `json:"done"`
 	Total int64  `json:"total"`
 }
@@ -117,7 +118,7 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 	case workInspect:
 		var req inspectRequest
 		if err = json.Unmarshal(line, &req); err == nil {
-			result, err = inspectFile(req.Path, w.progress)
+			result, err = inspectFile(req.Path, nil, w.progress)
 		}
 	case workRestore:
 		var req RestoreRequest
@@ -128,6 +129,11 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 		var req dataDirRequest
 		if err = json.Unmarshal(line, &req); err == nil {
 			result, err = readDataDir(req.DataDir, req.WALDir)
+		}
+	case workCompare:
+		var req compareRequest
+		if err = json.Unmarshal(line, &req); err == nil {
+			result, err = compare(req, w.progress)
 		}
 	default:
 		err = fmt.Errorf("unknown request %q", kind)

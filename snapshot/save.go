@@ -1,0 +1,187 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// SaveRequest says what to save, and where.
+type SaveRequest struct {
+	Etcd Etcd
+	// Path is the file to write, or an existing directory: the file's name is
+	// then made of node, revision and time. "" is the working directory.
+	Path string
+	Node string // for the name; may be empty
+	// Progress may be nil; its phases are "save", "sync" and "hash".
+	Progress func(Progress)
+}
+
+// Save takes a snapshot of a running etcd. It is written aside with mode 0600,
+// brought to the disk, read back and verified, and only then gets its name; an
+// existing file is never overwritten. A call that fails or is cancelled leaves
+// nothing behind. Safe to call twice: each call makes a file of its own, or is
+// refused.
+func Save(ctx context.Context, req SaveRequest) (*Info, error) {
+	tell := req.Progress
+	if tell == nil {
+		tell = func(Progress) {}
+	}
+	dir, name, err := saveTarget(req.Path)
+	if err != nil {
+		return nil, err
+	}
+	l, err := dial(ctx, req.Etcd)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	if free, err := freeBytes(dir); err == nil && l.status.DbSize+keepFree > free {
+		return nil, problem(CodeNoSpace, "free some space there, or save to another disk",
+			"the database has %d MB, %s has %d MB free", l.status.DbSize/1e6, dir, free/1e6)
+	}
+	f, err := os.CreateTemp(dir, ".etcd-rewind-saving-*") // mode 0600
+	if err != nil {
+		return nil, targetProblem(err)
+	}
+	aside := f.Name()
+	defer func() { _ = os.Remove(aside) }() // renamed, or not worth keeping
+	err = l.download(ctx, f, tell)
+	if err == nil {
+		tell(Progress{Phase: "sync"})
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		if asProblem(err) == nil && errors.As(err, new(*fs.PathError)) {
+			err = targetProblem(err)
+		}
+		return nil, err
+	}
+	info, err := inspect(ctx, aside, func(done, total int64) { tell(Progress{Phase: "hash", Done: done, Total: total}) })
+	if err != nil {
+		return nil, fmt.Errorf("what was saved isn't whole: %w", err)
+	}
+	if info.Hash != HashOK {
+		return nil, problem(CodeTruncated, "try again", "etcd sent no sha256 trailer")
+	}
+	if name == "" {
+		name = saveName(req.Node, info.Revision, time.Now())
+	}
+	info.Path = filepath.Join(dir, name)
+	if err := giveName(aside, info.Path); err != nil {
+		return nil, err
+	}
+	return info, nil
+}
+
+// saveTarget refuses early what giveName would refuse after minutes.
+func saveTarget(path string) (dir, name string, err error) {
+	if path == "" {
+		path = "."
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", "", err
+	}
+	switch st, err := os.Lstat(path); {
+	case err == nil && st.IsDir():
+		return path, "", nil
+	case err == nil:
+		if to, serr := os.Stat(path); serr == nil && to.IsDir() {
+			return path, "", nil
+		}
+		return "", "", existsProblem(path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", "", targetProblem(err)
+	}
+	dir, name = filepath.Split(path)
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return "", "", problem(CodeTarget, "make it first, or check the path", "%s is not a directory", filepath.Clean(dir))
+	}
+	return dir, name, nil
+}
+
+func existsProblem(path string) *Problem {
+	return problem(CodeTarget, "choose another name; a snapshot is never overwritten", "%s exists already", path)
+}
+
+func saveName(node string, revision int64, now time.Time) string {
+	if node != "" {
+		node += "-"
+	}
+	return fmt.Sprintf("etcd-%srev%d-%s.db", strings.Map(func(r rune) rune {
+		if r == '/' || r < ' ' {
+			return '_'
+		}
+		return r
+	}, node), revision, now.UTC().Format("20060102-150405"))
+}
+
+// giveName renames without replacing: a link is refused where a file is.
+func giveName(aside, path string) error {
+	switch err := os.Link(aside, path); {
+	case err == nil:
+		if err := os.Remove(aside); err != nil {
+			return targetProblem(err)
+		}
+	case errors.Is(err, fs.ErrExist):
+		return existsProblem(path)
+	default:
+		// A file system without links.
+		if _, err := os.Lstat(path); err == nil {
+			return existsProblem(path)
+		}
+		if err := os.Rename(aside, path); err != nil {
+			return targetProblem(err)
+		}
+	}
+	if _, err := syncPath(filepath.Dir(path)); err != nil {
+		return targetProblem(err)
+	}
+	return nil
+}
+
+// download writes what etcd sends: the database and the hash of it.
+func (l *live) download(ctx context.Context, f *os.File, tell func(Progress)) error {
+	stream, err := pb.NewMaintenanceClient(l.conn).Snapshot(ctx, &pb.SnapshotRequest{})
+	if err != nil {
+		return fmt.Errorf("asking %s for a snapshot: %w", l.endpoint, grpcError(err))
+	}
+	var done, total int64
+	for {
+		resp, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("the snapshot from %s broke off after %d bytes: %w", l.endpoint, done, grpcError(err))
+		}
+		n, err := f.Write(resp.Blob)
+		if err != nil {
+			return targetProblem(err)
+		}
+		done += int64(n)
+		if total == 0 {
+			total = done + int64(resp.RemainingBytes)
+		}
+		tell(Progress{Phase: "save", Done: done, Total: max(total, done)})
+	}
+	if done <= sha256.Size {
+		return problem(CodeTruncated, "try again", "etcd sent %d bytes", done)
+	}
+	return nil
+}

@@ -1,0 +1,394 @@
+package snapshot
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+)
+
+// Format is how a snapshot file is packed, by its content.
+type Format string
+
+// The formats that Unpack knows.
+const (
+	Raw     Format = "raw" // as etcdctl writes it
+	Gzip    Format = "gzip"
+	Zstd    Format = "zstd"
+	Tar     Format = "tar"
+	TarGzip Format = "tar.gz"
+	TarZstd Format = "tar.zst"
+)
+
+// Unpacked is a snapshot file as it can be read and restored.
+type Unpacked struct {
+	Path   string `json:"path"`             // of the file to read: the one given, or a staging file
+	From   string `json:"from"`             // the one given
+	Format Format `json:"format"`           // of the one given
+	Inside string `json:"inside,omitempty"` // the snapshot's name in a tar
+	Size   int64  `json:"size"`             // of the file to read, bytes
+}
+
+// Remove removes the staging file, never the file that was given. It is safe
+// to call twice and on nil.
+func (u *Unpacked) Remove() error {
+	if u == nil || u.Path == u.From {
+		return nil
+	}
+	if err := os.Remove(u.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Bounds of what is written: a file system keeps this much, and no file is
+// longer than its own meta pages say by more than this (a copied data file is
+// somewhat longer: etcd allocates ahead).
+const (
+	keepFree  = 256 << 20
+	aheadOnly = 64 << 20
+)
+
+// headSize is enough for both meta pages of every page size but the largest.
+const headSize = 128 << 10
+
+// Unpack decompresses a snapshot into a new file in dir, mode 0600, which the
+// caller removes with Remove. A file that isn't packed is left where it is.
+// Nothing is written before its first pages are a snapshot's, and never so
+// much that the file system fills up. progress may be nil; it is told bytes
+// of the packed file. An error for a bad file is a *Problem; nothing is left
+// behind then.
+func Unpack(ctx context.Context, path, dir string, progress func(done, total int64)) (*Unpacked, error) {
+	f, st, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	whole := &counter{ctx: ctx, r: f, total: st.Size(), tell: progress}
+	p, err := unwrap(bufio.NewReaderSize(whole, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	if p.format == Raw {
+		return &Unpacked{Path: path, From: path, Format: Raw, Size: st.Size()}, nil
+	}
+	defer p.close()
+	u := &Unpacked{From: path, Format: p.format}
+	if p.tar == nil {
+		err = u.write(dir, p.r)
+	} else {
+		err = u.writeMember(dir, p.tar)
+	}
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err == nil && u.Path == "":
+		err = problem(CodeNotBolt, "name the file that holds the snapshot", "there is no snapshot in the archive")
+	case err == nil && p.tar != nil:
+		// To the end: the checksum of what was read is there.
+		_, err = io.Copy(io.Discard, p.r)
+		err = unpackProblem(p.format, err)
+	}
+	if err != nil {
+		if u.Path != "" {
+			_ = u.Remove()
+		}
+		return nil, err
+	}
+	return u, nil
+}
+
+// openRegular never waits for a pipe, and refuses what isn't a regular file.
+func openRegular(path string) (*os.File, os.FileInfo, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, openProblem(path, err)
+	}
+	if p := kindProblem(path, st); p != nil {
+		return nil, nil, p
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, openProblem(path, err)
+	}
+	if st, err = f.Stat(); err == nil {
+		if p := kindProblem(path, st); p != nil {
+			_ = f.Close()
+			return nil, nil, p
+		}
+		return f, st, nil
+	}
+	_ = f.Close()
+	return nil, nil, openProblem(path, err)
+}
+
+// packed is an opened file.
+type packed struct {
+	format Format
+	r      io.Reader   // what is inside the compression
+	tar    *tar.Reader // the same, when that is an archive
+	close  func()
+}
+
+// maxWindow is what zstd --ultra and --long=27 ask for at most.
+const maxWindow = 128 << 20
+
+func unwrap(r *bufio.Reader) (*packed, error) {
+	p := &packed{format: Raw, r: r, close: func() {}}
+	magic, err := r.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, openProblem("", err)
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte("\x1f\x8b")):
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, unpackProblem(Gzip, err)
+		}
+		p.format, p.r = Gzip, z
+	case bytes.HasPrefix(magic, []byte("\x28\xb5\x2f\xfd")):
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, unpackProblem(Zstd, err)
+		}
+		p.format, p.r, p.close = Zstd, z, z.Close
+	}
+	in, ok := p.r.(*bufio.Reader)
+	if !ok {
+		in = bufio.NewReaderSize(p.r, 64<<10)
+		p.r = in
+	}
+	head, err := in.Peek(512)
+	if err != nil && !errors.Is(err, io.EOF) {
+		p.close()
+		return nil, unpackProblem(p.format, err)
+	}
+	if len(head) == 512 && string(head[257:262]) == "ustar" {
+		p.format = map[Format]Format{Raw: Tar, Gzip: TarGzip, Zstd: TarZstd}[p.format]
+		p.tar = tar.NewReader(in)
+	}
+	return p, nil
+}
+
+// writeMember writes the one snapshot of an archive.
+func (u *Unpacked) writeMember(dir string, t *tar.Reader) error {
+	for {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return unpackProblem(u.Format, err)
+		}
+		if h.Typeflag != tar.TypeReg || h.Size == 0 {
+			continue
+		}
+		in := bufio.NewReaderSize(t, headSize)
+		head, err := in.Peek(headSize)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return unpackProblem(u.Format, err)
+		}
+		if metas, _ := readMetas(bytes.NewReader(head)); len(metas) == 0 {
+			continue
+		}
+		name := path.Clean(strings.ToValidUTF8(h.Name, "?"))
+		if u.Path != "" {
+			return problem(CodeCompressed, "unpack it, and name one of them", "there are several snapshots in the archive: %s and %s", u.Inside, name)
+		}
+		u.Inside = name
+		if err := u.write(dir, in); err != nil {
+			return err
+		}
+	}
+}
+
+// write writes the staging file. Its length is bounded by what its first pages
+// say, and by the space there is.
+func (u *Unpacked) write(dir string, r io.Reader) error {
+	in := bufio.NewReaderSize(r, headSize)
+	head, err := in.Peek(headSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return unpackProblem(u.Format, err)
+	}
+	metas, _ := readMetas(bytes.NewReader(head))
+	if len(metas) == 0 {
+		p := foreignProblem(bytes.NewReader(head))
+		if len(head) == 0 {
+			p = problem(CodeEmpty, "take another snapshot; this one was never written, or the disk was full", "the file is empty")
+		}
+		return problem(p.Code, p.Hint, "what is packed in it: %s", p.Cause)
+	}
+	var need int64
+	for _, m := range metas {
+		need = max(need, m.size())
+	}
+	free, err := freeBytes(dir)
+	if err != nil {
+		return targetProblem(err)
+	}
+	if need+keepFree > free {
+		return problem(CodeNoSpace, "free some space there, or unpack it on another disk",
+			"unpacking it needs %d MB in %s, %d MB are free", (need+keepFree)/1e6, dir, free/1e6)
+	}
+	f, err := os.CreateTemp(dir, ".etcd-rewind-unpacked-*") // mode 0600
+	if err != nil {
+		return targetProblem(err)
+	}
+	u.Path = f.Name()
+	u.Size, err = copyBounded(f, in, need+aheadOnly, u.Format)
+	if cerr := f.Close(); err == nil && cerr != nil {
+		err = targetProblem(cerr)
+	}
+	return err
+}
+
+func copyBounded(f *os.File, r io.Reader, limit int64, format Format) (int64, error) {
+	buf := make([]byte, 1<<20)
+	var done, looked int64
+	for {
+		n, err := r.Read(buf)
+		if done += int64(n); done > limit {
+			return done, problem(CodeStructure, useAnother, "what is packed in it is longer than its own pages say")
+		}
+		if done-looked >= 32<<20 {
+			looked = done
+			if free, err := freeBytes(filepath.Dir(f.Name())); err == nil && free < keepFree/2 {
+				return done, problem(CodeNoSpace, "free some space there, or unpack it on another disk", "unpacking it fills %s up", filepath.Dir(f.Name()))
+			}
+		}
+		if _, werr := f.Write(buf[:n]); werr != nil {
+			return done, targetProblem(werr)
+		}
+		if errors.Is(err, io.EOF) {
+			return done, nil
+		}
+		if err != nil {
+			return done, unpackProblem(format, err)
+		}
+	}
+}
+
+func unpackProblem(format Format, err error) error {
+	if err == nil || asProblem(err) != nil {
+		return err
+	}
+	name, _, _ := strings.Cut(string(format), ".")
+	if name == "tar" {
+		name = string(format)
+	}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return problem(CodeTruncated, useAnother, "truncated: its %s data ends in the middle", name)
+	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
+		return problem(CodeDamagedHash, useAnother, "damaged: the checksum of its %s data doesn't fit", name)
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return problem(CodeCompressed, "decompress it first: zstd -d --long=31 FILE", "compressed with a window of more than %d MB", maxWindow>>20)
+	}
+	return problem(CodeStructure, useAnother, "damaged: its %s data can't be read: %v", name, err)
+}
+
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("%s: %w", dir, err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+// counter tells how much of a file has been read, and stops when ctx ends.
+type counter struct {
+	ctx         context.Context
+	r           io.Reader
+	done, total int64
+	tell        func(done, total int64)
+	when        time.Time
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	n, err := c.r.Read(p)
+	c.done += int64(n)
+	if c.tell != nil && (c.done == c.total || time.Since(c.when) > 100*time.Millisecond) {
+		c.when = time.Now()
+		c.tell(c.done, c.total)
+	}
+	return n, err
+}
+
+// QuickPacked is Quick for a file that may be packed: it decompresses the first
+// pages only. Size is that of the file, TotalSize what the pages inside say.
+func QuickPacked(path string) (*Info, Format, error) {
+	info, err := Quick(path)
+	if p := asProblem(err); p == nil || p.Code != CodeCompressed {
+		return info, Raw, err
+	}
+	f, st, oerr := openRegular(path)
+	if oerr != nil {
+		return nil, Raw, oerr
+	}
+	defer f.Close()
+	p, uerr := unwrap(bufio.NewReaderSize(io.LimitReader(f, maxPeek), 64<<10))
+	if uerr != nil {
+		return nil, Gzip, uerr // or zstd: packed, whatever it is
+	}
+	defer p.close()
+	if p.format == Raw {
+		return nil, Raw, err // xz and others: Quick's hint tells
+	}
+	in := p.r
+	if p.tar != nil {
+		if in = firstSnapshot(p.tar); in == nil {
+			return nil, p.format, problem(CodeNotBolt, "name the file that holds the snapshot", "no snapshot is at the beginning of the archive")
+		}
+	}
+	head := make([]byte, headSize)
+	n, rerr := io.ReadFull(in, head)
+	metas, _ := readMetas(bytes.NewReader(head[:n]))
+	if len(metas) == 0 {
+		if rerr != nil && !errors.Is(rerr, io.EOF) && !errors.Is(rerr, io.ErrUnexpectedEOF) {
+			return nil, p.format, unpackProblem(p.format, rerr)
+		}
+		return nil, p.format, problem(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "what is packed in it isn't a snapshot")
+	}
+	info = &Info{Path: path, Size: st.Size(), ModTime: st.ModTime(), Hash: HashUnchecked}
+	for _, m := range metas {
+		info.TotalSize = max(info.TotalSize, m.size())
+	}
+	return info, p.format, nil
+}
+
+// maxPeek is how much of a packed file QuickPacked reads at most.
+const maxPeek = 1 << 20
+
+func firstSnapshot(t *tar.Reader) io.Reader {
+	for {
+		h, err := t.Next()
+		if err != nil {
+			return nil
+		}
+		if h.Typeflag == tar.TypeReg && h.Size > sha256.Size {
+			in := bufio.NewReaderSize(t, headSize)
+			head, _ := in.Peek(headSize)
+			if metas, _ := readMetas(bytes.NewReader(head)); len(metas) > 0 {
+				return in
+			}
+		}
+	}
+}
