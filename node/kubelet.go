@@ -24,6 +24,9 @@ type Options struct {
 	PodLogs        string // the directory of the pods' logs
 	CgroupMount    string // where the cgroup file system is mounted
 	KubeletHealthz string // URL of the kubelet's healthz
+	// NoProcess looks at no process: the kubelet that the options lead to isn't
+	// among this machine's, and one that is has nothing to do with it.
+	NoProcess bool
 
 	proc     string   // /proc, another in tests
 	envFiles []string // files that systemd units read flags from
@@ -87,8 +90,10 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 	proc := or(opts.proc, "/proc")
 	k := &Kubelet{Sources: map[string]string{}}
 
-	self, elsewhere := findProcess(proc)
-	k.Elsewhere = elsewhere
+	var self *process
+	if !opts.NoProcess {
+		self, k.Elsewhere = findProcess(proc)
+	}
 	var flags []flagged
 	if self != nil {
 		k.PID, k.Started = self.pid, self.started

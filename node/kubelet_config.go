@@ -164,6 +164,9 @@ func storedFlags(opts Options) []flagged {
 			"/etc/default/kubelet",
 			"/etc/sysconfig/kubelet",
 		}
+		if opts.NoProcess {
+			files = files[:1] // the others are this machine's
+		}
 	}
 	var out []flagged
 	for _, file := range files {

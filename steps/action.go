@@ -41,7 +41,7 @@ type retrier interface {
 
 func newAction(kind string) (Action, error) {
 	for _, a := range []Action{
-		&Prepare{}, &Stage{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
+		&Prepare{}, &Save{}, &Stage{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
 		&Rename{}, &PutIn{}, &WaitStarted{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{},
 	} {
 		if a.Kind() == kind {

@@ -238,7 +238,8 @@ type TakeOut struct {
 	// API says that the API goes away with it.
 	API  bool `json:"api,omitempty"`
 	Etcd bool `json:"etcd,omitempty"`
-	// Ready is what to wait for when the manifest is put back.
+	// Ready is what to wait for when the manifest is put back; nil for an API
+	// server or an etcd that wasn't ready before and won't be then.
 	Ready *Expect `json:"ready,omitempty"`
 }
 
@@ -278,6 +279,7 @@ func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
 	if err := manifest.Move(a.File, a.To); err != nil {
 		return Failed, err
 	}
+	r.mem.Out[a.Pod] = r.now()
 	return Done, nil
 }
 
@@ -293,11 +295,13 @@ func (a *TakeOut) undo() []Action {
 	acts = append(
 		acts,
 		&ForgetPods{Pods: []string{a.Pod}},
-		&PutIn{Pod: a.Pod, From: a.To, File: a.File, SHA256: a.SHA256},
-		&WaitStarted{Pod: a.Pod, File: a.File},
+		&PutIn{Pod: a.Pod, From: a.To, File: a.File, SHA256: a.SHA256, API: a.API, Etcd: a.Etcd},
 	)
-	if a.Ready != nil {
-		acts = append(acts, a.Ready.wait(a.Pod))
+	switch {
+	case a.Ready != nil:
+		acts = append(acts, &WaitStarted{Pod: a.Pod, File: a.File}, a.Ready.wait(a.Pod))
+	case !a.API && !a.Etcd:
+		acts = append(acts, &WaitStarted{Pod: a.Pod, File: a.File})
 	}
 	return acts
 }
@@ -365,7 +369,9 @@ func (a *PutIn) undo() []Action {
 	if a.API {
 		acts = append(acts, &WaitStopping{Pod: a.Pod, File: a.File}, &EndPods{Pods: []string{a.Pod}})
 	}
-	return append(acts, &WaitGone{Pod: a.Pod, File: a.File})
+	// Forgotten and not just gone: a pod whose manifest was in for a moment only
+	// has no containers yet, and gets them.
+	return append(acts, &WaitForgotten{Pods: []string{a.Pod}, Files: []string{a.File}})
 }
 
 // Rename moves a directory on one file system.

@@ -24,6 +24,7 @@ type pace struct {
 	etcd      time.Duration
 	api       time.Duration
 	kubelet   time.Duration
+	runtime   time.Duration // for a container runtime that is being restarted
 	verify    time.Duration
 
 	readyz  time.Duration // for one answer of the API server
@@ -43,6 +44,7 @@ var realPace = pace{
 	etcd:      120 * time.Second,
 	api:       120 * time.Second,
 	kubelet:   30 * time.Second,
+	runtime:   20 * time.Second,
 	verify:    30 * time.Second,
 
 	readyz:  300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing
@@ -164,7 +166,7 @@ func crictl(endpoint, verb string, pods []string) []string {
 func (a *EndPods) do(ctx context.Context, r *run) (State, error) {
 	ended := false
 	for _, pod := range a.Pods {
-		boxes, err := r.world.Pod(ctx, pod)
+		boxes, err := r.pods(ctx, pod)
 		if err != nil {
 			return Failed, err
 		}
@@ -172,7 +174,7 @@ func (a *EndPods) do(ctx context.Context, r *run) (State, error) {
 			if !b.Ready && len(running(b)) == 0 {
 				continue
 			}
-			if err := r.world.StopSandbox(ctx, b.ID); err != nil {
+			if err := r.insist(ctx, func(ctx context.Context) error { return r.world.StopSandbox(ctx, b.ID) }); err != nil {
 				return Failed, fmt.Errorf("stop the sandbox of %s: %w", pod, err)
 			}
 			ended = true
@@ -320,7 +322,10 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			return sight{}, comesBack(strings.Join(a.Pods, ", "))
 		}
 		if !s.ok {
-			if r.now().Sub(begun) > r.pace.end {
+			// A kubelet that was restarted while the API was away ignores removals
+			// until it has seen the API, and asks for it with growing pauses:
+			// 0.8 s doubling to 30 s, and up to as much again (reflector, client-go).
+			if r.now().Sub(begun) > r.pace.end && !r.mem.KubeletRestarted {
 				return s, &trouble{cause: strings.Join(a.Pods, ", ") + " still runs although its manifest is gone", hint: ignoringHint, ignoring: true}
 			}
 			return s, nil
@@ -451,7 +456,7 @@ func (a *ForgetPods) Commands() []string { return crictl(a.CRI, "rmp", a.Pods) }
 func (a *ForgetPods) do(ctx context.Context, r *run) (State, error) {
 	state := Already
 	for _, pod := range a.Pods {
-		boxes, err := r.world.Pod(ctx, pod)
+		boxes, err := r.pods(ctx, pod)
 		if err != nil {
 			return Failed, err
 		}
@@ -459,7 +464,7 @@ func (a *ForgetPods) do(ctx context.Context, r *run) (State, error) {
 			if b.Ready || len(running(b)) > 0 {
 				continue
 			}
-			if err := r.world.RemoveSandbox(ctx, b.ID); err != nil {
+			if err := r.insist(ctx, func(ctx context.Context) error { return r.world.RemoveSandbox(ctx, b.ID) }); err != nil {
 				return Failed, fmt.Errorf("remove the sandbox of %s: %w", pod, err)
 			}
 			state = Done
@@ -486,7 +491,9 @@ func (*RestartKubelet) Title() string { return "Restart kubelet" }
 func (a *RestartKubelet) Commands() []string { return []string{a.Command} }
 
 func (a *RestartKubelet) do(ctx context.Context, r *run) (State, error) {
-	if err := r.world.Shell(ctx, a.Command); err != nil {
+	limited, cancel := context.WithTimeout(ctx, 2*r.pace.kubelet)
+	defer cancel()
+	if err := r.world.Shell(limited, a.Command); err != nil {
 		return Failed, &trouble{
 			cause: "the command that restarts kubelet failed", err: err,
 			hint: "name one that works with --kubelet-restart-command",

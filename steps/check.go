@@ -35,7 +35,7 @@ func Check(ctx context.Context, f *Facts, info *snapshot.Info, c Choices) []Verd
 	}
 	all = append(all, k.certificates)
 	if info != nil && f.Etcd != nil {
-		all = append(all, k.space, k.hash, k.version, k.alarms, k.members, k.nodeInSnapshot)
+		all = append(all, k.space, k.hash, k.version, k.alarms, k.members, k.nodeInSnapshot, k.sameServices, k.encryption)
 	}
 	for _, check := range all {
 		if ctx.Err() != nil {
@@ -63,6 +63,8 @@ type checks struct {
 	info *snapshot.Info
 	c    Choices
 	out  []Verdict
+
+	locked bool // another run is under way
 }
 
 func (k *checks) add(v Verdict) { k.out = append(k.out, v) }
@@ -86,6 +88,10 @@ func (k *checks) wrong(check, title, hint, format string, args ...any) {
 }
 
 func (k *checks) root() {
+	if k.f.Own {
+		k.ok("root", "Root", "not needed: this node is your own")
+		return
+	}
 	if node.IsRoot() {
 		k.ok("root", "Root", "running as root")
 		return
@@ -104,6 +110,7 @@ func (k *checks) lock() {
 	var held *node.LockedError
 	switch {
 	case errors.As(err, &held):
+		k.locked = true
 		k.bad("lock", "Other runs", "wait for it, or end it", "another run is under way: %s", held.Holder)
 	case err != nil:
 		k.bad("lock", "Other runs", "", "%s", err)
@@ -114,8 +121,11 @@ func (k *checks) lock() {
 }
 
 func (k *checks) earlierRun() {
+	if k.locked {
+		return // that run is the one that isn't finished
+	}
 	if u := k.f.Unfinished; u != nil {
-		k.wrong("earlier-run", "Earlier run", "put it back first: etcd-rewind undo "+u.Run,
+		k.wrong("earlier-run", "Earlier run", "etcd-rewind resume goes on with it, etcd-rewind undo puts it back",
 			"run %s did not come to its end (%s): the node may be half-way", u.Run, u.State)
 		return
 	}
@@ -264,7 +274,7 @@ func (k *checks) member() {
 	e := k.f.Etcd
 	peers := strings.Join(e.AdvertisePeerURLs, ", ")
 	for _, p := range e.AdvertisePeerURLs {
-		if u, err := url.Parse(p); err == nil && (u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1") {
+		if u, err := url.Parse(p); err == nil && !k.f.Own && (u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1") {
 			k.warn(check, title, "works alone; kubeadm join --control-plane fails later", "the member %s has the peer URL %s, which no other node can reach", e.Name, p)
 			return
 		}
@@ -469,6 +479,9 @@ func (k *checks) space() {
 		return
 	}
 	need := uint64(k.info.Size) + walBytes
+	if k.f.Live != nil {
+		need += uint64(k.f.Live.DBSize) // for the snapshot of the state that is left
+	}
 	if d.FreeBytes < need {
 		k.bad(check, title, "free space, or choose a directory on another disk with --data-dir", "%s needs %s for the restored data and its WAL, %s has %s left",
 			k.c.DataDir, Bytes(int64(need)), d.MountPoint, Bytes(int64(d.FreeBytes)))

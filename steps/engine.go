@@ -27,6 +27,8 @@ type Engine struct {
 
 	// crash is called at every point where the process may die, in tests.
 	crash func(point, action string)
+	// fail makes the journal fail for an action, in tests.
+	fail  func(action string) error
 	world world // nil means the node of the plan's Reach
 	pace  *pace // nil means realPace
 }
@@ -43,6 +45,9 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 	}
 	if r.mem.Pods == nil {
 		r.mem.Pods = map[string][]string{}
+	}
+	if r.mem.Out == nil {
+		r.mem.Out = map[string]time.Time{}
 	}
 	if r.mem.Ended == nil {
 		r.mem.Ended = map[string]time.Time{}
@@ -91,7 +96,7 @@ func (r *run) open(ctx context.Context) (closeAll func(), err error) {
 	opened = append(opened, r.journal.close)
 	r.log = openEventLog(r.plan.RunDir)
 	opened = append(opened, r.log.close)
-	return closeAll, r.journal.write(record{Type: recPlan, Time: r.now().UTC(), Plan: r.plan})
+	return closeAll, r.record(record{Type: recPlan, Plan: r.plan})
 }
 
 const lockName = "lock"
@@ -223,7 +228,7 @@ func (r *run) finish(res *Result) {
 	} else {
 		r.emit(Event{Type: TypeAction, State: Waiting, Message: "the report could not be written: " + err.Error()})
 	}
-	if err := r.journal.write(record{Type: recEnd, Time: r.now().UTC(), Result: res}); err != nil {
+	if err := r.record(record{Type: recEnd, Result: res}); err != nil {
 		r.emit(Event{Type: TypeAction, State: Waiting, Message: err.Error()})
 	}
 	state := Done
@@ -335,7 +340,7 @@ func (r *run) letGo(ctx context.Context) *failure {
 func (r *run) try(ctx context.Context, a Planned, again bool) (State, error) {
 	r.point("before the intent", a.ID)
 	if !again {
-		if err := r.journal.write(record{Type: recIntent, Time: r.now().UTC(), Action: a.ID, Command: a.Commands()}); err != nil {
+		if err := r.record(record{Type: recIntent, Action: a.ID, Command: a.Commands()}); err != nil {
 			return Failed, err
 		}
 	}
@@ -350,17 +355,27 @@ func (r *run) try(ctx context.Context, a Planned, again bool) (State, error) {
 	state, err := a.do(ctx, r)
 	r.point("before the result", a.ID)
 	mem := r.mem
-	mem.Pods, mem.Ended = maps.Clone(r.mem.Pods), maps.Clone(r.mem.Ended)
-	rec := record{Type: recResult, Time: r.now().UTC(), Action: a.ID, State: state, Memory: &mem}
+	mem.Pods, mem.Out, mem.Ended = maps.Clone(r.mem.Pods), maps.Clone(r.mem.Out), maps.Clone(r.mem.Ended)
+	rec := record{Type: recResult, Action: a.ID, State: state, Memory: &mem}
 	if err != nil {
 		rec.State, rec.Error = Failed, err.Error()
 	}
-	if werr := r.journal.write(rec); werr != nil && err == nil {
+	if werr := r.record(rec); werr != nil && err == nil {
 		// The action is done and every action may be done twice: a run that
 		// can't write its journal any more ends here.
 		return Failed, werr
 	}
 	return state, err
+}
+
+func (r *run) record(rec record) error {
+	if r.engine.fail != nil {
+		if err := r.engine.fail(rec.Action); err != nil {
+			return fmt.Errorf("write the journal: %w", err)
+		}
+	}
+	rec.Time = r.now().UTC()
+	return r.journal.write(rec)
 }
 
 // point is a place where a crash leaves the node in a state of its own.
@@ -441,7 +456,7 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 		return res
 	}
 	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace, log: r.log}
-	if err := r.journal.write(record{Type: recPlan, Time: r.now().UTC(), Plan: undo}); err != nil {
+	if err := r.record(record{Type: recPlan, Plan: undo}); err != nil {
 		res := r.result()
 		why.Hint = "going back failed: " + err.Error()
 		res.Error = &why
@@ -559,8 +574,37 @@ func (r *run) apiIsBack() {
 	}
 }
 
+// insist calls the container runtime until it answers or the limit is over: a
+// runtime that is being restarted is away for some seconds, and that is no
+// reason to give up a restore.
+func (r *run) insist(ctx context.Context, call func(context.Context) error) error {
+	begun := r.now()
+	ticker := time.NewTicker(r.pace.lookAPI)
+	defer ticker.Stop()
+	for told := false; ; {
+		err := call(ctx)
+		if err == nil || r.now().Sub(begun) > r.pace.runtime {
+			return err
+		}
+		if !told {
+			told = true
+			r.say("the container runtime doesn't answer, trying again: %s", err)
+		}
+		<-ticker.C
+	}
+}
+
+// pods lists a pod's sandboxes for an action that is not a wait.
+func (r *run) pods(ctx context.Context, pod string) (boxes []node.Sandbox, err error) {
+	err = r.insist(ctx, func(ctx context.Context) error {
+		boxes, err = r.world.Pod(ctx, pod)
+		return err
+	})
+	return boxes, err
+}
+
 func (r *run) rememberPods(ctx context.Context, pod string) error {
-	boxes, err := r.world.Pod(ctx, pod)
+	boxes, err := r.pods(ctx, pod)
 	if err != nil {
 		return err
 	}
@@ -576,7 +620,9 @@ func (r *run) rememberPods(ctx context.Context, pod string) error {
 
 // endOf is when the last container of a pod that has ended did so: as the
 // runtime tells, or when this run first saw it so. Kubelet removes ended
-// containers after a while, and with them goes the runtime's answer.
+// containers after a while, and with them goes the runtime's answer. It is not
+// before its manifest was taken out: the containers may be those of an earlier
+// pod, with this one's still to come.
 func (r *run) endOf(ctx context.Context, pod string, boxes []node.Sandbox) time.Time {
 	if t, ok := r.mem.Ended[pod]; ok {
 		return t
@@ -592,6 +638,9 @@ func (r *run) endOf(ctx context.Context, pod string, boxes []node.Sandbox) time.
 	}
 	if last.IsZero() || last.After(r.now()) {
 		last = r.now()
+	}
+	if out := r.mem.Out[pod]; out.After(last) {
+		last = out
 	}
 	r.mem.Ended[pod] = last
 	return last

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -445,8 +446,151 @@ func TestAnUndoDaysLaterTellsWhatIsLostAndHasToBeTyped(t *testing.T) {
 		}
 		sinceThen(t.Context(), p, ask, time.Now().Add(c.after))
 		last := p.Summary[len(p.Summary)-1]
-		if p.MustType != c.typed || last.Name != "written since" || !strings.Contains(last.Value, "4711 revisions") {
+		if p.MustType != c.typed || last.Name != "written since" || !strings.Contains(last.Value, "revisions: 4711") {
 			t.Errorf("after %s: typed %v, %+v", c.after, p.MustType, last)
 		}
+	}
+}
+
+func TestAPodThatKubeletRefusesIsHelped(t *testing.T) {
+	n := newFakeNode(t)
+	p := n.plan(Choices{})
+	e, events := n.engine(nil)
+	n.mu.Lock()
+	n.refuse = "etcd-cp1"
+	n.mu.Unlock()
+	if res := e.Run(t.Context(), p); !res.OK {
+		t.Fatal(res.Error)
+	}
+	helped := slices.ContainsFunc(*events, func(ev Event) bool { return strings.Contains(ev.Message, "fresh annotation") })
+	data, err := os.ReadFile(filepath.Join(n.root, "manifests/etcd.yaml"))
+	if err != nil || !strings.Contains(string(data), restartedAt) || !helped {
+		t.Errorf("helped: %v, manifest (%v):\n%s", helped, err, data)
+	}
+	// The annotation must not stand in the way of going back.
+	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res := e.Run(t.Context(), undo); !res.OK {
+		t.Fatal(res.Error)
+	}
+}
+
+func TestAPlanCoversAWALOfItsOwn(t *testing.T) {
+	n := newFakeNode(t)
+	data, err := os.ReadFile(filepath.Join(n.root, "manifests/etcd.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wal := filepath.Join(n.root, "wal")
+	if err := os.Mkdir(wal, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(data), "    - --data-dir=/var/lib/etcd\n", "    - --data-dir=/var/lib/etcd\n    - --wal-dir=/wal/here\n", 1)
+	text = strings.Replace(text, "    volumeMounts:\n", "    volumeMounts:\n    - mountPath: /wal\n      name: wal\n", 1)
+	text = strings.Replace(text, "  volumes:\n", "  volumes:\n  - hostPath:\n      path: "+wal+"\n    name: wal\n", 1)
+	n.write("manifests/etcd.yaml", []byte(text))
+	n.until("etcd runs again", n.apiReady)
+	p := n.plan(Choices{})
+	st, ok := p.step("stage").Actions[0].Action.(*Stage)
+	if !ok || len(st.Roots) != 2 {
+		t.Fatalf("%+v", st)
+	}
+	walRoot := st.Roots[1]
+	if walRoot.Old != wal || st.Request.WALDir != filepath.Join(walRoot.Staging, "here") {
+		t.Errorf("the WAL is staged at %s, its root %+v", st.Request.WALDir, walRoot)
+	}
+	if !strings.Contains(p.Diffs[0].Text, "+      path: "+wal+"-"+p.Run) {
+		t.Errorf("the WAL's hostPath stays:\n%s", p.Diffs[0].Text)
+	}
+	e, _ := n.engine(nil)
+	if res := e.Run(t.Context(), p); !res.OK {
+		t.Fatal(res.Error)
+	}
+	if _, err := os.Stat(wal + "-" + p.Run); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAContainerRuntimeThatIsRestartedIsWaitedFor(t *testing.T) {
+	var ids []string
+	for _, s := range newFakeNode(t).plan(Choices{}).Steps {
+		for _, a := range s.Actions {
+			if s.When == "" {
+				ids = append(ids, a.ID)
+			}
+		}
+	}
+	for _, id := range ids {
+		t.Run("it goes away at "+id, func(t *testing.T) {
+			t.Parallel()
+			n := newFakeNode(t)
+			p := n.plan(Choices{})
+			e, _ := n.engine(nil)
+			sink := e.Sink
+			e.Sink = func(ev Event) {
+				sink(ev)
+				if ev.Action == id && ev.State == Started {
+					n.mu.Lock()
+					n.away = time.Now().Add(100 * time.Millisecond)
+					n.mu.Unlock()
+				}
+			}
+			if res := e.Run(t.Context(), p); !res.OK {
+				t.Fatal(res.Error)
+			}
+		})
+	}
+}
+
+func TestAJournalThatCannotBeWrittenStopsTheRunBeforeAnythingIsTouched(t *testing.T) {
+	n := newFakeNode(t)
+	before := n.picture()
+	p := n.plan(Choices{})
+	// A directory in the journal's place can't be written, not even by root.
+	if err := os.MkdirAll(filepath.Join(p.RunDir, journalName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	e, _ := n.engine(nil)
+	res := e.Run(t.Context(), p)
+	if res.OK || !res.PutBack || !strings.Contains(res.Error.Cause, "journal") {
+		t.Errorf("%+v %v", res, res.Error)
+	}
+	if diff := cmp.Diff(before, n.picture()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestADiskThatFillsUpInTheMiddleLeavesAWayBack(t *testing.T) {
+	for _, full := range []string{"stop-kube-apiserver.2", "stop-etcd.1", "start-etcd.2", "verify.1"} {
+		t.Run("the journal can't be written any more at "+full, func(t *testing.T) {
+			n := newFakeNode(t)
+			before := n.picture()
+			p := n.plan(Choices{})
+			asked := 0
+			e, _ := n.engine(func(f Failure) Choice { asked++; return Leave })
+			e.fail = func(action string) error {
+				if action == full {
+					return syscall.ENOSPC
+				}
+				return nil
+			}
+			res := e.Run(t.Context(), p)
+			if res.OK || asked == 0 || !strings.Contains(res.Error.Cause, "no space left") {
+				t.Fatalf("%+v %v, asked %d times", res, res.Error, asked)
+			}
+			e.fail = nil
+			undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res := e.Run(t.Context(), undo); !res.OK {
+				t.Fatal(res.Error)
+			}
+			if diff := cmp.Diff(before, n.picture()); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }

@@ -22,6 +22,16 @@ type Options struct {
 	// report. Empty means etcd-rewind beside kubelet's manifest directory, so
 	// that moving a manifest there is a rename.
 	StateDir string
+	// Kubeconfig is how the API is asked; empty means kubeadm's admin.conf or
+	// super-admin.conf.
+	Kubeconfig string
+	// Own says that the node is this user's own and all of it is on this
+	// machine's loopback: nothing there needs root, and no other node has to
+	// reach it.
+	Own bool
+	// Snapshots are directories in which snapshots are looked for; nil means
+	// the usual places and the working directory.
+	Snapshots []string
 }
 
 // Facts are what discovery read on this node. Nothing was changed to get them.
@@ -56,6 +66,7 @@ type Facts struct {
 	Reach      Reach
 	// Unfinished is the newest run that didn't come to an end; nil when there is none.
 	Unfinished *RunInfo
+	Own        bool // as Options has it
 }
 
 // StateDir finds where the runs of this node are kept, for commands that need
@@ -83,7 +94,7 @@ func Discover(ctx context.Context, opts Options) (*Facts, error) {
 	if err != nil {
 		return nil, withRoot(err)
 	}
-	f := &Facts{Node: k.NodeName, Time: time.Now(), Kubelet: k, StateDir: opts.StateDir}
+	f := &Facts{Node: k.NodeName, Time: time.Now(), Kubelet: k, StateDir: opts.StateDir, Own: opts.Own}
 	if f.StateDir == "" {
 		f.StateDir = besideManifests(k)
 	}
@@ -93,11 +104,14 @@ func Discover(ctx context.Context, opts Options) (*Facts, error) {
 	if f.Manifests, err = manifest.ReadDir(k.StaticPodPath); err != nil {
 		return nil, &trouble{
 			cause: "this machine has no control plane that can be read", err: err,
-			hint: "run it on a control-plane node, or name its directory with --manifests or --kubelet-config",
+			hint: "run it on a control-plane node, or name its directory with --manifests or --kubelet-config; etcd-rewind practice starts one to practise on",
 		}
 	}
 	f.readManifests()
 	f.Reach = f.reach()
+	if opts.Kubeconfig != "" {
+		f.Reach.API.Kubeconfig = opts.Kubeconfig
+	}
 
 	var wg sync.WaitGroup
 	for _, ask := range []func(context.Context){f.askRuntime, f.askKubelet, f.askAPI, f.askEtcd} {

@@ -36,6 +36,9 @@ type fakeNode struct {
 	grace    time.Duration   // of the API server
 	broken   map[string]bool // pods whose containers end at once
 	log      []string
+	refuse   string    // kubelet refuses the next new pod of this name until its UID changes
+	refused  string    // the UID it refused
+	away     time.Time // until then the container runtime doesn't answer
 	stop     chan struct{}
 	done     sync.WaitGroup
 }
@@ -54,7 +57,7 @@ var fakePace = pace{
 	stopping: time.Second, gone: 5 * time.Second, end: 3 * time.Second,
 	forgotten: 6 * time.Second, settle: 15 * time.Millisecond, refused: 300 * time.Millisecond,
 	started: 5 * time.Second, etcd: 3 * time.Second, api: 3 * time.Second,
-	kubelet: 2 * time.Second, verify: 3 * time.Second,
+	kubelet: 2 * time.Second, runtime: 2 * time.Second, verify: 3 * time.Second,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond,
 }
 
@@ -235,6 +238,10 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 		if p != nil && p.state != "running" && p.refused.IsZero() {
 			p.refused = time.Now()
 		}
+		if p == nil && n.refuse == name && n.pods["kube-apiserver-cp1"] == nil && (n.refused == "" || n.refused == uidOf(f)) {
+			n.refused = uidOf(f)
+			continue
+		}
 		if p == nil {
 			p = &fakePod{name: name, file: f.Path, uid: uidOf(f), state: "running"}
 			if e, err := manifest.ReadEtcd(&f); err == nil {
@@ -291,11 +298,16 @@ func (n *fakeNode) apiReady() bool {
 	return n.running("kube-apiserver-cp1") != nil && n.running("etcd-cp1") != nil
 }
 
+var errAway = errors.New("no such file or directory: containerd.sock")
+
 // What follows is the world of the actions.
 
 func (n *fakeNode) Pod(_ context.Context, pod string) ([]node.Sandbox, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if time.Now().Before(n.away) {
+		return nil, errAway
+	}
 	var out []node.Sandbox
 	for _, b := range slices.Backward(n.boxes) {
 		if b.Name == pod {
@@ -313,6 +325,9 @@ func (n *fakeNode) Details(_ context.Context, c node.Container) (node.Container,
 func (n *fakeNode) StopSandbox(_ context.Context, id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if time.Now().Before(n.away) {
+		return errAway
+	}
 	for i := range n.boxes {
 		if n.boxes[i].ID == id {
 			n.endBox(&n.boxes[i])
@@ -324,6 +339,9 @@ func (n *fakeNode) StopSandbox(_ context.Context, id string) error {
 func (n *fakeNode) RemoveSandbox(_ context.Context, id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if time.Now().Before(n.away) {
+		return errAway
+	}
 	for i := range n.boxes {
 		if n.boxes[i].ID == id {
 			if n.boxes[i].Ready {
@@ -419,9 +437,18 @@ func (n *fakeNode) LogTail(pod, _, _ string, _ int) ([]string, string) {
 
 func (n *fakeNode) Restore(_ context.Context, q snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
 	progress(snapshot.Progress{Phase: "copy", Done: 1, Total: 2})
+	if q.WALDir != "" {
+		if err := os.MkdirAll(q.WALDir, 0o700); err != nil {
+			return nil, err
+		}
+	}
 	d := snapshot.Restored{ClusterID: 0xbbbb, Revision: 500 + int64(q.RevisionBump), Keys: 40, Members: []snapshot.Member{{ID: 7, Name: q.Name}}}
 	n.writeData(q.DataDir, d)
 	return &d, nil
+}
+
+func (n *fakeNode) Save(_ context.Context, q snapshot.SaveRequest) (*snapshot.Info, error) {
+	return &snapshot.Info{Path: q.Path, Revision: 900, Keys: 50}, os.WriteFile(q.Path, []byte("saved"), 0o600)
 }
 
 // engine runs plans on the fake node. ask answers failures; nil means that

@@ -49,6 +49,7 @@ type record struct {
 type memory struct {
 	Staged           *snapshot.Restored   `json:"staged,omitempty"`
 	Pods             map[string][]string  `json:"pods,omitempty"`  // pod → UIDs there before its manifest was put in
+	Out              map[string]time.Time `json:"out,omitempty"`   // pod → when its manifest was last taken out
 	Ended            map[string]time.Time `json:"ended,omitempty"` // pod → when its last container was seen to have ended
 	APIBefore        string               `json:"api_before,omitempty"`
 	AwaySince        time.Time            `json:"away_since,omitzero"`

@@ -3,6 +3,7 @@ package steps
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -92,21 +93,6 @@ func (p *Planned) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Commands are the shell commands of the whole plan, in order, for steps that
-// always run.
-func (p *Plan) Commands() []string {
-	var all []string
-	for _, s := range p.Steps {
-		if s.When != "" {
-			continue
-		}
-		for _, a := range s.Actions {
-			all = append(all, a.Commands()...)
-		}
-	}
-	return all
-}
-
 func (p *Plan) step(id string) *Step {
 	for i := range p.Steps {
 		if p.Steps[i].ID == id {
@@ -125,6 +111,21 @@ func (p *Plan) action(id string) *Planned {
 		}
 	}
 	return nil
+}
+
+// saved is the snapshot that was taken of the state that the run left, "" when
+// none was.
+func (p *Plan) saved() string {
+	for _, s := range p.Steps {
+		for _, a := range s.Actions {
+			if save, ok := a.Action.(*Save); ok {
+				if _, err := os.Stat(save.To); err == nil {
+					return save.To
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // number gives every action its ID.

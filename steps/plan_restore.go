@@ -222,9 +222,15 @@ func (b *builder) build(p *Plan) error {
 	}
 
 	outAPI := takeOut(api)
-	outAPI.API, outAPI.Ready = true, &Expect{API: true, URL: f.Reach.API.ReadyURL}
 	outEtcd := takeOut(etcd)
-	outEtcd.Etcd, outEtcd.Ready = true, &Expect{Etcd: true, URL: readyURL(f.Etcd)}
+	outAPI.API, outEtcd.Etcd = true, true
+	// A node that goes back to how it was isn't ready when it wasn't before.
+	if f.APIReady {
+		outAPI.Ready = &Expect{API: true, URL: f.Reach.API.ReadyURL}
+	}
+	if f.APIReady || f.Live != nil {
+		outEtcd.Ready = &Expect{Etcd: true, URL: readyURL(f.Etcd)}
+	}
 	if f.Live != nil {
 		outEtcd.Ready.ClusterID = f.Live.ClusterID
 	}
@@ -249,7 +255,11 @@ func (b *builder) build(p *Plan) error {
 	if err != nil {
 		return err
 	}
-	b.add(p, "prepare", prepare)
+	before := []Action{prepare}
+	if f.Live != nil {
+		before = append(before, saveBefore(f, b.run))
+	}
+	b.add(p, "prepare", before...)
 	b.add(p, "stage", stage)
 	b.add(p, "stop-kube-apiserver", stop...)
 	b.add(p, letGoStep)
@@ -325,7 +335,7 @@ func (b *builder) summary(p *Plan) []Fact {
 	facts := []Fact{
 		{"snapshot", fmt.Sprintf("%s, revision %d, %d keys", r.Snapshot, b.info.Revision, b.info.Keys)},
 		{"data directory", r.OldDataDir + " → " + r.DataDir},
-		{"old data", "stays where it is, untouched"},
+		{"old data", "stays where it is, untouched" + b.saved()},
 	}
 	switch {
 	case r.Bump == 0:
@@ -345,4 +355,12 @@ func (b *builder) summary(p *Plan) []Fact {
 		ctl = "left running"
 	}
 	return append(facts, Fact{"controllers", ctl}, Fact{"this run", p.RunDir})
+}
+
+// saved says in what form the state that is left is kept besides its files.
+func (b *builder) saved() string {
+	if b.f.Live == nil {
+		return "; etcd doesn't answer, so no snapshot of it can be taken"
+	}
+	return "; a snapshot of it is taken first"
 }

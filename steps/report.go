@@ -25,6 +25,9 @@ func (r *run) summary(res *Result) []Fact {
 		add("etcd runs from", "%s", f.DataDir)
 		add("revision", "%d (snapshot %d, raised by %d)", res.Revision, f.SnapshotRevision, f.Bump)
 		add("old data", "%s, untouched", f.OldDataDir)
+		if save := r.plan.saved(); save != "" {
+			add("state left behind", "%s", save)
+		}
 		add("old manifests", "%s", aside)
 	case r.plan.Kind == KindUndo && res.PutBack:
 		add("etcd runs from", "%s, as before", f.OldDataDir)

@@ -51,7 +51,7 @@ func Standing(info RunInfo, now time.Time) []Fact {
 	if err != nil {
 		return []Fact{{"journal", err.Error()}}
 	}
-	facts := []Fact{{"run", fmt.Sprintf("%s, begun %s ago", info.Run, now.Sub(h.started).Round(time.Second))}}
+	facts := []Fact{{"run", fmt.Sprintf("%s, begun %s ago", info.Run, sayAge(now.Sub(h.started)))}}
 	if f := h.restore.Restore; f != nil {
 		facts = append(facts, Fact{"snapshot", f.Snapshot})
 	}

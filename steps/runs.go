@@ -84,6 +84,9 @@ func readRun(dir string) RunInfo {
 		info.State = RunUntouched
 	default:
 		info.State = RunFailed
+		if r := h.end.Result; r != nil && r.Error != nil {
+			info.Err = r.Error.Cause
+		}
 	}
 	return info
 }

@@ -2,6 +2,8 @@ package steps
 
 import (
 	"context"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"etcd-rewind/node"
@@ -11,19 +13,47 @@ import (
 // Session is the engine on this node, as the wizard and the commands use it.
 type Session struct {
 	Options Options
+
+	facts atomic.Pointer[Facts] // as discovered last
+	files Unpacker
 }
+
+// Close removes what was unpacked. Safe to call twice.
+func (s *Session) Close() error { return s.files.Close() }
 
 // Discover reads what this node is and does.
-func (s *Session) Discover(ctx context.Context) (*Facts, error) { return Discover(ctx, s.Options) }
-
-// Candidates are the snapshots found in the usual places, the newest first.
-func (s *Session) Candidates(_ context.Context, _ *Facts) []snapshot.Candidate {
-	return snapshot.Find(snapshot.UsualPlaces())
+func (s *Session) Discover(ctx context.Context) (*Facts, error) {
+	f, err := Discover(ctx, s.Options)
+	if err == nil {
+		s.facts.Store(f)
+	}
+	return f, err
 }
 
-// Inspect reads a whole snapshot.
+// Candidates are the snapshots found in the usual places, the newest first.
+// Packed ones are left out: to look inside means to unpack them, and that is
+// done for the one whose path is given.
+func (s *Session) Candidates(_ context.Context, _ *Facts) []snapshot.Candidate {
+	dirs := s.Options.Snapshots
+	if dirs == nil {
+		dirs = snapshot.UsualPlaces()
+	}
+	return slices.DeleteFunc(snapshot.Find(dirs), func(c snapshot.Candidate) bool { return c.Err == nil && c.Format != snapshot.Raw })
+}
+
+// Inspect reads a whole snapshot. A packed one is unpacked first, beside the
+// data directory; Info.Path is then the file that was made, which stays until
+// Close.
 func (s *Session) Inspect(ctx context.Context, path string, progress func(done, total int64)) (*snapshot.Info, error) {
-	return snapshot.Inspect(ctx, path, progress)
+	file, err := s.files.Open(ctx, s.facts.Load(), path, progress)
+	if err != nil {
+		return nil, err
+	}
+	info, err := snapshot.Inspect(ctx, file.Path, progress)
+	if err == nil && file.Format == snapshot.Raw {
+		info.Path = path
+	}
+	return info, err
 }
 
 // Check looks at everything that can be known to go wrong.

@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"etcd-rewind/node"
@@ -64,9 +65,23 @@ func sinceThen(ctx context.Context, p *Plan, ask func(context.Context, node.Etcd
 	defer cancel()
 	what := "can't be told: etcd doesn't answer"
 	if s, err := ask(ctx, p.Reach.Etcd, false); err == nil {
-		what = fmt.Sprintf("%d revisions", max(s.Revision-p.memory.Revision, 0))
+		what = fmt.Sprintf("revisions: %d", max(s.Revision-p.memory.Revision, 0))
 	}
-	p.Summary = append(p.Summary, Fact{"written since", fmt.Sprintf("%s in %s; the cluster loses it, %s keeps it", what, age, p.Restore.Staging)})
+	p.Summary = append(p.Summary, Fact{"written since", fmt.Sprintf("%s, in %s; the cluster loses it, %s keeps it", what, sayAge(age), p.Restore.Staging)})
+}
+
+// sayAge says how long ago, in the unit that matters.
+func sayAge(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	}
 }
 
 // undoActions are the actions that take back what has begun, last first, by
@@ -131,18 +146,24 @@ func undoPlan(h *history) (*Plan, error) {
 
 // letGoFor is the conditional step for a kubelet that ignores removed
 // manifests: what the plan takes out of the API server and etcd is taken out
-// at once, kubelet restarted, and the containers ended.
+// at once, kubelet restarted, and the containers ended. So are those of a
+// manifest that is out already, which an undo only puts in.
 func letGoFor(steps []Step, restart, cri string) *Step {
 	s := letGoTemplate()
 	var pods, files []string
 	for _, step := range steps {
 		for _, a := range step.Actions {
-			t, ok := a.Action.(*TakeOut)
-			if !ok || !t.API && !t.Etcd {
-				continue
+			switch t := a.Action.(type) {
+			case *TakeOut:
+				if t.API || t.Etcd {
+					s.Actions = append(s.Actions, Planned{Action: t})
+					pods, files = append(pods, t.Pod), append(files, t.File)
+				}
+			case *PutIn:
+				if (t.API || t.Etcd) && !slices.Contains(pods, t.Pod) {
+					pods, files = append(pods, t.Pod), append(files, t.File)
+				}
 			}
-			s.Actions = append(s.Actions, Planned{Action: t})
-			pods, files = append(pods, t.Pod), append(files, t.File)
 		}
 	}
 	if len(pods) == 0 {

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -36,6 +37,7 @@ type world interface {
 	Objects(ctx context.Context, resource string) ([]node.Object, error)
 	Shell(ctx context.Context, command string) error
 	LogTail(pod, uid, container string, lines int) (log []string, path string)
+	Save(ctx context.Context, req snapshot.SaveRequest) (*snapshot.Info, error)
 	Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error)
 }
 
@@ -99,7 +101,13 @@ func (n *thisNode) Shell(ctx context.Context, command string) error {
 	// A process group of its own: Ctrl-C and a hangup are for this program and
 	// must not break off a restart half-way.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A kubelet started in the background keeps the pipe open; the command has
+	// ended all the same.
+	cmd.WaitDelay = 2 * time.Second
 	out, err := cmd.CombinedOutput()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil
+	}
 	if text := strings.TrimSpace(string(out)); err != nil && text != "" {
 		return fmt.Errorf("%w: %s", err, text)
 	}
@@ -116,4 +124,8 @@ func (n *thisNode) LogTail(pod, uid, container string, lines int) ([]string, str
 
 func (n *thisNode) Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
 	return snapshot.Restore(ctx, req, progress)
+}
+
+func (n *thisNode) Save(ctx context.Context, req snapshot.SaveRequest) (*snapshot.Info, error) {
+	return snapshot.Save(ctx, req)
 }

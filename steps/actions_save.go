@@ -1,0 +1,62 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"etcd-rewind/snapshot"
+)
+
+// Save takes a snapshot of the state that is about to be left. It never stands
+// in the way of a restore: the old data directory is kept in any case.
+type Save struct {
+	To   string        `json:"to"`
+	Etcd snapshot.Etcd `json:"etcd"`
+}
+
+// saveBefore is beside the old data directory: there is room for one more.
+func saveBefore(f *Facts, run string) *Save {
+	return &Save{To: filepath.Join(filepath.Dir(filepath.Clean(f.Etcd.DataDir.HostPath)), "etcd-before-"+run+".db"), Etcd: f.SnapshotEtcd()}
+}
+
+// Kind implements Action.
+func (*Save) Kind() string { return "save" }
+
+// Title implements Action.
+func (a *Save) Title() string { return "Save a snapshot of the cluster as it is to " + a.To }
+
+// Commands implements Action.
+func (a *Save) Commands() []string {
+	cmd := []string{"etcdctl", "--endpoints", quote(strings.Join(a.Etcd.Endpoints, ","))}
+	for _, f := range [][2]string{{"--cacert", a.Etcd.CA}, {"--cert", a.Etcd.Cert}, {"--key", a.Etcd.Key}} {
+		if f[1] != "" {
+			cmd = append(cmd, f[0], quote(f[1]))
+		}
+	}
+	return []string{strings.Join(append(cmd, "snapshot save", quote(a.To)), " ")}
+}
+
+func (a *Save) do(ctx context.Context, r *run) (State, error) {
+	if _, err := os.Lstat(a.To); err == nil {
+		return Already, nil // by an earlier try: it has its name only when it is whole
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		r.say("not saved: %s; the old data directory stays as it is", err)
+		return Done, nil
+	}
+	info, err := r.world.Save(ctx, snapshot.SaveRequest{Etcd: a.Etcd, Path: a.To, Progress: r.progress})
+	switch {
+	case ctx.Err() != nil:
+		return Failed, ctx.Err()
+	case err != nil:
+		r.say("not saved: %s; the old data directory is what is kept", err)
+	default:
+		r.say("revision %d, %d keys, %s", info.Revision, info.Keys, Bytes(info.Size))
+	}
+	return Done, nil
+}
+
+func (*Save) undo() []Action { return nil }
