@@ -1,0 +1,116 @@
+package practice
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"etcd-rewind/steps"
+)
+
+func dialCRI(t *testing.T, socket string) cri.RuntimeServiceClient {
+	t.Helper()
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return cri.NewRuntimeServiceClient(conn)
+}
+
+// practise runs the command with a home of its own.
+func practise(t *testing.T, home string, wizard Wizard, stdin string, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	root := &cobra.Command{Use: "etcd-rewind", SilenceErrors: true, SilenceUsage: true}
+	root.AddCommand(Command(wizard))
+	root.SetOut(&out)
+	root.SetErr(&out)
+	root.SetIn(strings.NewReader(stdin))
+	root.SetArgs(append([]string{"practice", "--home", home}, args...))
+	err := root.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestTheCommandsOfATry(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	var root string
+	out, err := practise(t, home, func(_ context.Context, o steps.Options, b Brief) error {
+		root = filepath.Dir(filepath.Dir(b.Snapshots))
+		if entries, err := os.ReadDir(b.Snapshots); err != nil || len(entries) != 1 {
+			t.Errorf("snapshots %v, %v", entries, err)
+		}
+		if !strings.Contains(b.Story, root) || strings.Contains(b.Story+b.Task, "{}") {
+			t.Errorf("the story doesn't tell paths: %s", b.Story)
+		}
+		for _, args := range [][]string{{"status"}, {"hint"}, {"task"}, {"list"}} {
+			out, err := practise(t, home, nil, "", args...)
+			if err != nil || !strings.Contains(out, map[string]string{"status": "namespace shop is back", "hint": "1. ", "task": "three in the morning", "list": "under way"}[args[0]]) {
+				t.Errorf("%v: %v %s", args, err, out)
+			}
+		}
+		return nil
+	}, "")
+	var not *NotPassedError
+	if !errors.As(err, &not) || !strings.Contains(out, "deleted-namespace: not passed") || !strings.Contains(out, "1 hints") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := os.Stat(root); err == nil {
+		t.Error("the node's directory is left")
+	}
+	if out, err := practise(t, home, nil, "", "list"); err != nil || !strings.Contains(out, "0 of 1") {
+		t.Errorf("%v\n%s", err, out)
+	}
+
+	out, err = practise(t, home, nil, "mv $R/etc/kubernetes/manifests/etcd.yaml.bak $R/tmp/\nuntil kubectl get ns shop; do sleep 0.5; done; sleep 1\n", "stray-backup", "--by-hand")
+	if err != nil || !strings.Contains(out, "stray-backup: passed, 100 of 100 points") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := practise(t, home, nil, "", "list"); err != nil || !strings.Contains(out, "1 of 1") || !strings.Contains(out, "by hand, 100 points") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	full := t.TempDir()
+	if err := os.WriteFile(filepath.Join(full, "thesis.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(full, "thesis.txt")
+	for _, c := range []struct{ name, args, want string }{
+		{"an exercise that isn't there", "juggling", `there is no exercise "juggling"; there are: deleted-namespace`},
+		{"a directory that isn't empty", "exam --dir " + full, "is not empty, and not a practice node"},
+		{"a file for a directory", "exam --dir " + file + "/x", "not a directory"},
+		{"clean of what isn't a practice node", "clean --dir " + full, "is not a practice node"},
+		{"status without an exercise", "status", "no exercise is under way"},
+		{"grade of what isn't a practice node", "grade --dir " + full, "is not a practice node"},
+	} {
+		out, err := practise(t, home, nil, "", strings.Fields(c.args)...)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q\n%s", c.name, err, c.want, out)
+		}
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNoFreePorts(t *testing.T) {
+	_, _, err := portsFrom([]int{1, 2}, func(int) (net.Listener, error) { return nil, errors.New("address already in use") })
+	if err == nil || !strings.Contains(err.Error(), "no free ports on 127.0.0.1") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,340 @@
+// Package conformance holds what a kubelet does with static pods, as one table
+// that runs against the practice kubelet and against the real one.
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"etcd-rewind/node"
+)
+
+// Kubelet is the one that is looked at.
+type Kubelet struct {
+	Manifests string // its static pod directory
+	NodeName  string
+	Runtime   *node.Runtime
+	Image     string // one that has a sleep
+	// Remains looks for what kubelet hasn't cleared away of a pod; nil when it
+	// can't be seen from here.
+	Remains func(uid string) node.Remains
+}
+
+// Run runs the table. The cases run at the same time, each on a pod of its own
+// in the namespace default; times are bounds, in which a slow machine fits.
+func Run(t *testing.T, k Kubelet) {
+	// Not t.Parallel: they do little but wait, and -parallel follows the CPUs.
+	run := time.Now().UTC().Format(time.RFC3339Nano)
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, c := range cases {
+		all.Go(func() {
+			t.Run(c.name, func(t *testing.T) {
+				p := &pod{t: t, k: k, name: "conformance-" + c.pod, run: run, begun: time.Now()}
+				t.Cleanup(p.remove)
+				c.run(p)
+			})
+		})
+	}
+}
+
+var cases = []struct {
+	name, pod string
+	run       func(p *pod)
+}{
+	{"a manifest that is put in is started", "in", func(p *pod) {
+		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+	}},
+	{"a manifest that is taken out is ended", "out", func(p *pod) {
+		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+		p.out()
+		p.ends(6 * time.Second)
+	}},
+	{"a dot-file is ignored", "dot", func(p *pod) {
+		p.write(".conformance-dot.yaml", p.text("a", 0))
+		p.stays(3*time.Second, func(boxes []node.Sandbox) string {
+			if len(boxes) > 0 {
+				return "a pod was made of a dot-file"
+			}
+			return ""
+		})
+	}},
+	{"a changed comment is no change", "comment", func(p *pod) {
+		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+		uid := p.uid()
+		p.rename("# another comment\n" + p.text("a", 0))
+		p.stays(4*time.Second, func(boxes []node.Sandbox) string {
+			if len(boxes) != 1 || boxes[0].UID != uid || !boxes[0].Ready {
+				return "the pod was made anew"
+			}
+			return ""
+		})
+	}},
+	{"an edit in place ends the old pod at once and starts the new one late", "edit", func(p *pod) {
+		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+		p.edit(p.text("b", 0))
+		p.ends(6 * time.Second)
+		p.starts("b", 7*time.Second, 30*time.Second)
+	}},
+	{"a rename over it does the same", "rename", func(p *pod) {
+		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+		p.rename(p.text("b", 0))
+		p.ends(6 * time.Second)
+		p.starts("b", 7*time.Second, 30*time.Second)
+	}},
+	{"a changed one that is back too early waits", "early", func(p *pod) {
+		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+		p.out()
+		time.Sleep(100 * time.Millisecond)
+		p.put("b", 1)
+		p.starts("b", 5*time.Second, 30*time.Second)
+	}},
+	{"a changed one starts at once when the old one is forgotten", "forgotten", func(p *pod) {
+		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+		p.out()
+		p.forgotten()
+		p.put("b", 1)
+		p.starts("b", 0, 4*time.Second)
+	}},
+	{"one that was refused is started at once when it is changed", "helped", func(p *pod) {
+		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+		p.edit(p.text("b", 0))
+		p.forgotten()
+		p.edit(p.text("b", 1))
+		p.starts("b", 0, 5*time.Second)
+	}},
+	{"an identical one waits once its containers were killed twice and a changed one never", "again", func(p *pod) {
+		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+		p.out()
+		p.kill()
+		p.put("a", 0) // the first time counts only
+		p.starts("a", 0, 8*time.Second)
+		p.out()
+		p.kill()
+		p.put("a", 0)
+		p.starts("a", 8*time.Second, 70*time.Second)
+		p.out()
+		p.kill()
+		p.forgotten()
+		p.put("a", 1)
+		p.starts("a", 0, 5*time.Second)
+	}},
+	{"a sandbox that is stopped over CRI comes back while its manifest is in", "stopped", func(p *pod) {
+		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+		old := p.look()[0].ID
+		if err := p.k.Runtime.StopSandbox(p.t.Context(), old); err != nil {
+			p.t.Fatal(err)
+		}
+		p.until(8*time.Second, "another sandbox", func(boxes []node.Sandbox) bool {
+			return boxes[0].ID != old && running(boxes[0]) == "a"
+		})
+	}},
+	{"of two files with one pod the last by name wins at the next list", "stray", func(p *pod) {
+		p.write("conformance-stray.yaml.bak", p.text("copy", 0))
+		p.put("a", 0)
+		p.starts("copy", 0, 60*time.Second)
+		p.stays(3*time.Second, func(boxes []node.Sandbox) string {
+			if running(boxes[0]) != "copy" {
+				return "it doesn't stay"
+			}
+			return ""
+		})
+	}},
+}
+
+// pod is the static pod of one case.
+type pod struct {
+	t     *testing.T
+	k     Kubelet
+	name  string
+	run   string    // makes other pods than the run before: kubelet's back-off remembers those
+	begun time.Time // of what is waited for
+	// started is the UID of the pod that ran last: kubelet removes its
+	// sandboxes when it has forgotten it.
+	started string
+}
+
+func (p *pod) file() string { return p.name + ".yaml" }
+
+// text is a manifest with one container of that name. Another note makes
+// another pod.
+func (p *pod) text(container string, note int) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata:
+  name: %s
+  namespace: default
+  annotations:
+    note: "%d of %s"
+spec:
+  hostNetwork: true
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: %s
+    image: %s
+    command: [sleep, infinity]
+`, p.name, note, p.run, container, p.k.Image)
+}
+
+// put puts the manifest in by a rename: one event.
+func (p *pod) put(container string, note int) { p.rename(p.text(container, note)) }
+
+func (p *pod) rename(text string) {
+	p.t.Helper()
+	tmp := p.write("."+p.file()+".new", text)
+	p.begun = time.Now()
+	if err := os.Rename(tmp, filepath.Join(p.k.Manifests, p.file())); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// edit writes over the file in place.
+func (p *pod) edit(text string) {
+	p.t.Helper()
+	p.begun = time.Now()
+	p.write(p.file(), text)
+}
+
+func (p *pod) write(name, text string) string {
+	p.t.Helper()
+	path := filepath.Join(p.k.Manifests, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	return path
+}
+
+func (p *pod) out() {
+	p.t.Helper()
+	p.begun = time.Now()
+	// Elsewhere on the same file system, as the engine does.
+	to := filepath.Join(filepath.Dir(p.k.Manifests), p.file()+".out")
+	if err := os.Rename(filepath.Join(p.k.Manifests, p.file()), to); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.Remove(to); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *pod) remove() {
+	for _, name := range []string{p.file(), p.file() + ".bak", "." + p.file(), "." + p.file() + ".new"} {
+		_ = os.Remove(filepath.Join(p.k.Manifests, name))
+	}
+}
+
+func (p *pod) look() []node.Sandbox {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	boxes, err := p.k.Runtime.Pod(ctx, "default", p.name+"-"+p.k.NodeName)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return boxes
+}
+
+func (p *pod) uid() string { return p.look()[0].UID }
+
+func running(b node.Sandbox) string {
+	for _, c := range b.Containers {
+		if b.Ready && c.State == node.Running {
+			return c.Name
+		}
+	}
+	return ""
+}
+
+// until waits for what the newest sandboxes show; never without one.
+func (p *pod) until(limit time.Duration, what string, ok func([]node.Sandbox) bool) time.Duration {
+	p.t.Helper()
+	for {
+		boxes := p.look()
+		took := time.Since(p.begun)
+		if len(boxes) > 0 && ok(boxes) {
+			return took
+		}
+		if took > limit {
+			p.t.Fatalf("%s: not within %s; sandboxes: %+v", what, limit, boxes)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// starts waits for a running container; it must not come before least, counted
+// from the last change of the manifest.
+func (p *pod) starts(container string, least, most time.Duration) {
+	p.t.Helper()
+	took := p.until(most, "a running container "+container, func(boxes []node.Sandbox) bool { return running(boxes[0]) == container })
+	if took < least {
+		p.t.Errorf("container %s runs after %s, not before %s was expected", container, took.Round(time.Millisecond), least)
+	}
+	p.started = p.uid()
+	p.t.Logf("container %s runs after %s", container, took.Round(time.Millisecond))
+}
+
+// kill ends the pod over CRI once kubelet has begun to.
+func (p *pod) kill() {
+	p.t.Helper()
+	time.Sleep(300 * time.Millisecond)
+	for _, b := range p.look() {
+		if err := p.k.Runtime.StopSandbox(p.t.Context(), b.ID); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	p.ends(8 * time.Second)
+}
+
+func (p *pod) ends(most time.Duration) {
+	p.t.Helper()
+	took := p.until(most, "the end of the pod", ended)
+	p.t.Logf("ended after %s", took.Round(time.Millisecond))
+}
+
+func ended(boxes []node.Sandbox) bool {
+	return !slices.ContainsFunc(boxes, func(b node.Sandbox) bool { return b.Alive() })
+}
+
+// forgotten waits as the engine does: nothing runs, nothing is left over, and
+// 2.2 s have passed since the end, with some room.
+func (p *pod) forgotten() {
+	p.t.Helper()
+	p.ends(8 * time.Second)
+	time.Sleep(2600 * time.Millisecond)
+	if p.k.Remains == nil {
+		return
+	}
+	uid := p.started
+	for deadline := time.Now().Add(8 * time.Second); !p.k.Remains(uid).None(); {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("left over of pod %s: %+v", uid, p.k.Remains(uid))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// stays looks for a while that nothing changes.
+func (p *pod) stays(d time.Duration, wrong func([]node.Sandbox) string) {
+	p.t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if w := wrong(p.look()); w != "" {
+			p.t.Fatal(w)
+		}
+	}
+}

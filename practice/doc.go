@@ -1,0 +1,9 @@
+// Package practice is a control plane to practise on: no root, no network, no
+// cluster. A small kubelet follows kubelet's rules for static pods and serves
+// CRI on a unix socket; etcd is real; the API server is a stand-in that reads
+// what etcd holds. Everything lies below one directory and on loopback ports,
+// and ends with the process that started it.
+//
+// What runs as a container is this same binary, started again: [Worker] must
+// be called first thing in main.
+package practice

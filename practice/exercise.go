@@ -1,0 +1,358 @@
+package practice
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+)
+
+// Exercise is an incident on a practice node, and what is to be reached.
+type Exercise struct {
+	Name, Title string
+	Story, Task string // {} stands for the node's root
+	Hints       []string
+	Limit       time.Duration
+	// ByHand says that the wizard can't do it.
+	ByHand bool
+	// Wizard tells how the wizard does it, or helps.
+	Wizard string
+
+	seed    string
+	prepare func(ctx context.Context, n *Node, s *session) error
+	broken  func(ctx context.Context, n *Node) error // nil when the incident can be seen
+	demands []demand
+}
+
+// Text fills in the node's root.
+func (e *Exercise) text(s string, r Root) string { return strings.ReplaceAll(s, "{}", string(r)) }
+
+// Exercises are all of them, in the order in which to learn.
+func Exercises() []*Exercise { return exercises }
+
+func find(name string) *Exercise {
+	for _, e := range exercises {
+		if e.Name == name {
+			return e
+		}
+	}
+	return nil
+}
+
+// Identities of the objects in the built-in snapshots.
+const (
+	uidPayments = "3cb38013-598f-45b7-b4a7-94ccfbdf15c8"
+	uidShop     = "7c60596e-a863-4ecc-978d-4b6effb5b080"
+	uidConfig   = "1f54673c-e282-44af-9faf-5429b16547e0"
+	uidWidget   = "af33487b-cdb8-4cf9-a73e-32f5a8a2c84a"
+)
+
+const (
+	pathShop   = "/api/v1/namespaces/shop"
+	pathPay    = "/api/v1/namespaces/payments"
+	pathLater  = "/api/v1/namespaces/after-the-snapshot"
+	pathLate   = "/api/v1/namespaces/payments/secrets/late"
+	pathConfig = "/api/v1/namespaces/payments/configmaps/app"
+	pathWidget = "/apis/example.com/v1/namespaces/payments/widgets/w1"
+)
+
+// healthy is the start state of an incident that is about objects.
+func healthy(ctx context.Context, n *Node) error { return n.answering(ctx) }
+
+func (n *Node) answering(ctx context.Context) error {
+	if a := node.AskAPI(ctx, node.APIConfig{ReadyURL: n.Ports.apiURL() + "/readyz"}, time.Second); !a.Ready() {
+		return fmt.Errorf("the API server of the practice node: %s", a)
+	}
+	return nil
+}
+
+// crashing is the start state of an etcd that can't live.
+func crashing(_ context.Context, n *Node) error {
+	n.rt.mu.Lock()
+	defer n.rt.mu.Unlock()
+	for _, c := range n.rt.containers {
+		if c.name == "etcd" && c.state == exited {
+			return nil
+		}
+	}
+	return errors.New("etcd has not crashed yet")
+}
+
+// backup puts a built-in snapshot into the node's backups, with a time of its
+// own.
+func backup(n *Node, name, file string, age time.Duration) error {
+	path := n.Root.Path("opt/backup", file)
+	if err := WriteSnapshot(name, path); err != nil {
+		return err
+	}
+	t := time.Now().Add(-age)
+	return os.Chtimes(path, t, t)
+}
+
+// repoint changes the hostPath of etcd's data in a manifest's text.
+func (n *Node) repoint(dir string) ([]byte, error) {
+	raw, err := os.ReadFile(n.Root.Path("etc/kubernetes/manifests/etcd.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	return manifest.SetHostPath(raw, "etcd-data", n.Root.Path(dir))
+}
+
+func (n *Node) writeEtcd(raw []byte) error {
+	return os.WriteFile(n.Root.Path("etc/kubernetes/manifests/etcd.yaml"), raw, 0o600)
+}
+
+// restoredAside restores a built-in snapshot beside the data that runs.
+func restoredAside(ctx context.Context, n *Node, name, dir string) error {
+	if _, err := n.restore(ctx, n.Root.Path("opt/backup", name), n.Root.Path(dir), "by-a-colleague"); err != nil {
+		return err
+	}
+	return nil
+}
+
+func fileSum(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+var exercises = []*Exercise{
+	{
+		Name: "deleted-namespace", Title: "A namespace is gone", Limit: 20 * time.Minute, seed: SnapshotAfter,
+		Story: "It is three in the morning. A clean-up script has deleted the namespace shop, with all that was in it. " +
+			"The nightly snapshot was taken before: {}/opt/backup/etcd-nightly.db.",
+		Task: "Bring the cluster back to what the snapshot holds. Restore into a new directory beside {}/var/lib/etcd; " +
+			"the old data stays as it is, in case somebody needs it. All of the control plane runs in the end.",
+		Hints: []string{
+			"Nothing writes to a snapshot: restore it into a directory of its own first, while the cluster runs. etcdutl snapshot restore --help",
+			"Name, peer URL and initial cluster of the member are in {}/etc/kubernetes/manifests/etcd.yaml.",
+			"Stop kube-apiserver before etcd: move both manifests out of {}/etc/kubernetes/manifests, and see in crictl ps that the containers are gone.",
+			"The data's place is the hostPath of the volume etcd-data. --data-dir is a path in the container and stays.",
+			"Put etcd.yaml back first, see etcd answer, then kube-apiserver.yaml.",
+		},
+		Wizard: "etcd-rewind chooses the snapshot, restores it aside while the cluster runs, and does the rest in seconds.",
+		prepare: func(_ context.Context, n *Node, _ *session) error {
+			return backup(n, SnapshotBefore, "etcd-nightly.db", 5*time.Hour)
+		},
+		broken: healthy,
+		demands: []demand{
+			object(20, "namespace shop", pathShop, uidShop), object(10, "ConfigMap payments/app", pathConfig, uidConfig),
+			gone(10, "namespace after-the-snapshot", pathLater), gone(5, "Secret payments/late", pathLate),
+			runsElsewhere(20), oldUntouched(15), apiReady(10), allRun(5), noStrays(5),
+		},
+	},
+	{
+		Name: "blank-etcd", Title: "An empty cluster", Limit: 15 * time.Minute, seed: SnapshotAfter,
+		Story: "A colleague has tidied up etcd.yaml. Since then kubectl shows nothing: no namespaces, no nodes. etcd and the API server are healthy. " +
+			"There is a snapshot from last night: {}/opt/backup/etcd-nightly.db.",
+		Task: "Bring the cluster's data back. What was written since last night should not be lost if it can be helped. Destroy nothing.",
+		Hints: []string{
+			"etcdctl member list and etcdctl get / --prefix --keys-only | head: is this the etcd that you know?",
+			"Look at the hostPath of the volume etcd-data, letter by letter. Its type is DirectoryOrCreate.",
+			"A directory that kubelet made a moment ago is not where the data was. ls -l {}/var/lib",
+		},
+		Wizard: "etcd-rewind check says that the hostPath holds no old data. A restore of the snapshot brings last night back; what came later is only where the typo doesn't lead.",
+		prepare: func(_ context.Context, n *Node, _ *session) error {
+			if err := backup(n, SnapshotBefore, "etcd-nightly.db", 9*time.Hour); err != nil {
+				return err
+			}
+			raw, err := n.repoint("var/lib/etdc")
+			if err != nil {
+				return err
+			}
+			return n.writeEtcd(raw)
+		},
+		broken: healthy,
+		demands: []demand{
+			object(30, "namespace payments", pathPay, uidPayments), object(10, "Widget payments/w1", pathWidget, uidWidget),
+			oldUntouched(20), apiReady(10), allRun(5), noStrays(5),
+			{
+				points: 20, bonus: true, title: "nothing since last night is lost",
+				why:   "the data was never gone: it lay where etcd.yaml no longer pointed, and a restore goes back further than needed",
+				check: func(ctx context.Context, l *look) string { return l.wantObject(ctx, pathLater, "") },
+			},
+		},
+	},
+	{
+		Name: "corrupt-data", Title: "etcd crash-loops", Limit: 20 * time.Minute, seed: SnapshotAfter,
+		Story: "After a power cut etcd doesn't start any more, and the API server waits for it. " +
+			"There are two snapshots in {}/opt/backup, of 02:00 and of 03:00; nobody knows whether the disk was well while they were written.",
+		Task: "Bring the cluster up from the newest snapshot that is good, in a new directory. Leave the broken directory for those who will look into it.",
+		Hints: []string{
+			"Why does it crash? crictl ps -a, then crictl logs of the last etcd container.",
+			"etcdutl snapshot status doesn't check the hash at a snapshot's end. etcdutl snapshot restore does.",
+			"One that fails with expected sha256 is damaged. --skip-hash-check would restore the damage.",
+		},
+		Wizard: "etcd-rewind reads each snapshot whole, hash first, and refuses the damaged one with its reason.",
+		prepare: func(_ context.Context, n *Node, s *session) error {
+			if err := backup(n, SnapshotBefore, "etcd-0200.db", 2*time.Hour); err != nil {
+				return err
+			}
+			if err := backup(n, SnapshotAfter, "etcd-0300.db", time.Hour); err != nil {
+				return err
+			}
+			if err := flip(n.Root.Path("opt/backup/etcd-0300.db"), 400_000); err != nil {
+				return err
+			}
+			// Both meta pages gone: what a disk that lies about its cache leaves.
+			db := n.Root.Path("var/lib/etcd/member/snap/db")
+			if err := overwrite(db, make([]byte, 8192), 0); err != nil {
+				return err
+			}
+			var err error
+			s.OldSHA256, err = fileSum(db)
+			return err
+		},
+		broken: crashing,
+		demands: []demand{
+			object(25, "namespace shop", pathShop, uidShop), object(10, "ConfigMap payments/app", pathConfig, uidConfig),
+			runsElsewhere(25), oldUntouched(15), apiReady(15), allRun(5), noStrays(5),
+		},
+	},
+	{
+		Name: "wrong-snapshot", Title: "Which snapshot?", Limit: 20 * time.Minute, seed: SnapshotAfter,
+		Story: "The ConfigMap app in the namespace payments was deleted, nobody knows when. {}/opt/backup holds three snapshots, a.db, b.db and c.db. " +
+			"They were copied there in one go: the times of the files say nothing.",
+		Task: "Bring back the ConfigMap payments/app, from the one snapshot that holds it, into a new directory beside the old one.",
+		Hints: []string{
+			"etcdutl snapshot status -w table: a smaller revision is an older snapshot.",
+			"Restore each into a directory in {}/tmp and look into it, or: strings a.db | grep configmaps/payments - but a deleted object's old value is still in the file.",
+			"An etcd of your own on a restored directory, on other ports, tells for sure.",
+		},
+		Wizard: "etcd-rewind looks inside each snapshot and compares it with the cluster: revision, age, namespaces that would go and come.",
+		prepare: func(_ context.Context, n *Node, _ *session) error {
+			for file, name := range map[string]string{"a.db": SnapshotAfter, "b.db": SnapshotBefore, "c.db": SnapshotEncrypted} {
+				if err := backup(n, name, file, time.Hour); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		broken: healthy,
+		demands: []demand{
+			object(35, "ConfigMap payments/app", pathConfig, uidConfig), object(10, "namespace shop", pathShop, uidShop),
+			gone(5, "namespace after-the-snapshot", pathLater),
+			runsElsewhere(15), oldUntouched(15), apiReady(10), allRun(5), noStrays(5),
+		},
+	},
+	{
+		Name: "restored-not-repointed", Title: "Restored, and nothing changed", Limit: 15 * time.Minute, seed: SnapshotAfter, ByHand: true,
+		Story: "A colleague has restored last night's snapshot into {}/var/lib/etcd-restored and gone home. The namespace shop is still missing.",
+		Task:  "Have etcd run on {}/var/lib/etcd-restored. Keep {}/var/lib/etcd.",
+		Hints: []string{
+			"Which directory does etcd run on? Follow --data-dir in etcd.yaml through volumeMounts to volumes.",
+			"Only the hostPath of the volume etcd-data must change. With --data-dir changed alone, etcd starts empty, on a path that is on no volume.",
+			"An edit in place takes kubelet 10 to 15 s. Out, gone, in again is faster. The API server may need a restart too.",
+		},
+		Wizard: "etcd-rewind repoints in the same run that restores, and compares cluster ID, revision and keys before the API server may start.",
+		prepare: func(ctx context.Context, n *Node, _ *session) error {
+			if err := backup(n, SnapshotBefore, "etcd-nightly.db", 9*time.Hour); err != nil {
+				return err
+			}
+			return restoredAside(ctx, n, "etcd-nightly.db", "var/lib/etcd-restored")
+		},
+		broken: healthy,
+		demands: []demand{
+			runsFrom(35, "/var/lib/etcd-restored"), object(20, "namespace shop", pathShop, uidShop), gone(10, "namespace after-the-snapshot", pathLater),
+			oldUntouched(15), apiReady(10), allRun(5), noStrays(5),
+		},
+	},
+	{
+		Name: "stray-backup", Title: "Edits without effect", Limit: 15 * time.Minute, seed: SnapshotAfter, ByHand: true,
+		Story: "A colleague restored last night's snapshot into {}/var/lib/etcd-restored and pointed etcd.yaml there, with a copy of the old file at hand. " +
+			"etcd runs on the old data all the same, and comes back to it whenever somebody edits the file.",
+		Task: "Have etcd run on {}/var/lib/etcd-restored, for good. Keep {}/var/lib/etcd. Nothing in the manifest directory may define a pod twice.",
+		Hints: []string{
+			"ls -la {}/etc/kubernetes/manifests. Kubelet reads every file there that doesn't begin with a dot, whatever its ending.",
+			"Of two files with the same pod the last one by name wins at every full list, each 20 s.",
+			"Move the copy out of the directory. Kubelet takes that as the end of the pod; it reads etcd.yaml again at its next full list.",
+		},
+		Wizard: "etcd-rewind check names the file that wins, and refuses to go on while two define the same pod.",
+		prepare: func(ctx context.Context, n *Node, _ *session) error {
+			if err := backup(n, SnapshotBefore, "etcd-nightly.db", 9*time.Hour); err != nil {
+				return err
+			}
+			if err := restoredAside(ctx, n, "etcd-nightly.db", "var/lib/etcd-restored"); err != nil {
+				return err
+			}
+			old, err := os.ReadFile(n.Root.Path("etc/kubernetes/manifests/etcd.yaml"))
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(n.Root.Path("etc/kubernetes/manifests/etcd.yaml.bak"), old, 0o600); err != nil {
+				return err
+			}
+			raw, err := n.repoint("var/lib/etcd-restored")
+			if err != nil {
+				return err
+			}
+			return n.writeEtcd(raw)
+		},
+		broken: healthy,
+		demands: []demand{
+			runsFrom(30, "/var/lib/etcd-restored"), noStrays(20), object(15, "namespace shop", pathShop, uidShop),
+			gone(5, "namespace after-the-snapshot", pathLater), oldUntouched(15), apiReady(10), allRun(5),
+		},
+	},
+	{
+		Name: "exam", Title: "As in the exam", Limit: 12 * time.Minute, seed: SnapshotAfter, ByHand: true,
+		Story: "A task as certification exams have it. No wizard.",
+		Task: "First save a snapshot of the running etcd to {}/opt/backup/etcd-now.db. " +
+			"Then restore the earlier snapshot {}/opt/backup/etcd-previous.db into {}/var/lib/etcd-exam and have the control plane run on it. " +
+			"A second control plane will join this cluster: the member keeps its name and its peer URL. Leave {}/var/lib/etcd as it is.",
+		Hints: []string{
+			"etcdctl needs --endpoints, --cacert, --cert and --key: all of them are in etcd.yaml, below {}/etc/kubernetes/pki/etcd.",
+			"etcdctl --endpoints URL --cacert {}/etc/kubernetes/pki/etcd/ca.crt --cert .../server.crt --key .../server.key snapshot save FILE",
+			"etcdutl snapshot restore FILE --data-dir DIR --name ... --initial-cluster ... --initial-advertise-peer-urls ..., with the values of etcd.yaml",
+			"Then the hostPath of the volume etcd-data. Out with both manifests, wait for crictl ps, in with etcd.yaml, then with kube-apiserver.yaml.",
+		},
+		Wizard: "etcd-rewind takes name, peer URL and initial cluster from etcd.yaml by itself, and gives the restored cluster a token of its own.",
+		prepare: func(_ context.Context, n *Node, _ *session) error {
+			return backup(n, SnapshotBefore, "etcd-previous.db", 26*time.Hour)
+		},
+		broken: healthy,
+		demands: []demand{
+			saved(20, "/opt/backup/etcd-now.db", "after-the-snapshot"), runsFrom(20, "/var/lib/etcd-exam"), memberAsInManifest(15),
+			object(10, "namespace shop", pathShop, uidShop), gone(5, "namespace after-the-snapshot", pathLater),
+			oldUntouched(10), apiReady(10), allRun(5), noStrays(5),
+		},
+	},
+}
+
+// flip damages one byte of a file.
+func flip(path string, at int64) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return overwrite(path, []byte{b[0] ^ 0xff}, at)
+}
+
+// overwrite leaves the file's time alone.
+func overwrite(path string, b []byte, at int64) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, at)
+	return errors.Join(err, f.Close(), os.Chtimes(path, info.ModTime(), info.ModTime()))
+}

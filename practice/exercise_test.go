@@ -1,0 +1,270 @@
+package practice
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+// atOnce holds back tests that start nodes: a dozen of them would only slow
+// each other down.
+var atOnce = make(chan struct{}, 6)
+
+// attempt starts an exercise and leaves its broken node.
+func attempt(t *testing.T, name string) *session {
+	t.Helper()
+	atOnce <- struct{}{}
+	t.Cleanup(func() { <-atOnce })
+	s, stop, err := startSession(t.Context(), find(name), Root(t.TempDir()), true, 300*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return s
+}
+
+// prelude is what a practised engineer has in the fingers.
+const prelude = `set -eu
+M=$R/etc/kubernetes/manifests P=$R/etc/kubernetes/pki/etcd
+flag() { sed -n "s/^ *- --$1=//p" $M/etcd.yaml; }
+E="--endpoints $(flag advertise-client-urls) --cacert $P/ca.crt --cert $P/server.crt --key $P/server.key"
+restore() { # snapshot, directory
+	etcdutl snapshot restore "$1" --data-dir "$2" --name "$(flag name)" \
+		--initial-cluster "$(flag initial-cluster)" --initial-advertise-peer-urls "$(flag initial-advertise-peer-urls)"
+}
+gone() { while crictl pods -q --state ready --name "^$1-cp1$" | grep -q .; do sleep 0.1; done; }
+take_out() { mv $M/kube-apiserver.yaml $M/etcd.yaml $R/tmp/; gone kube-apiserver; gone etcd; sleep 2.6; }
+repoint() { sed -i "s#path: $R/var/lib/$1\$#path: $2#" $R/tmp/etcd.yaml; }
+put_in() {
+	mv $R/tmp/etcd.yaml $M/
+	n=0; until etcdctl $E endpoint health >/dev/null 2>&1; do n=$((n+1)); test $n -lt 60; sleep 0.2; done
+	mv $R/tmp/kube-apiserver.yaml $M/
+}
+`
+
+// by runs a script in the shell of the exercise.
+func (s *session) by(t *testing.T, script string) {
+	t.Helper()
+	var out bytes.Buffer
+	err := shell(t.Context(), s, strings.NewReader(prelude+script+"\necho it went to its end\n"), &out, &out)
+	if err != nil || !strings.Contains(out.String(), "it went to its end") {
+		t.Fatalf("the script failed: %v\n%s", err, out.String())
+	}
+}
+
+// judged grades until the try has passed or time is up.
+func (s *session) judged(ctx context.Context, patience time.Duration) Grade {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for end := time.Now().Add(patience); ; time.Sleep(300 * time.Millisecond) {
+		g := s.grade(ctx)
+		if g.Passed && g.Points == 100 || time.Now().After(end) {
+			return g
+		}
+	}
+}
+
+func (s *session) passes(t *testing.T, points int) {
+	t.Helper()
+	patience := 45 * time.Second
+	if points < 100 {
+		patience = 5 * time.Second
+	}
+	g := s.judged(t.Context(), patience)
+	if !g.Passed || g.Points != points {
+		var out bytes.Buffer
+		printGrade(&out, s, g)
+		log, _ := os.ReadFile(s.Root.Path("var/log/kubelet.log"))
+		t.Fatalf("want passed with %d points\n%s\n%s", points, out.String(), log)
+	}
+}
+
+// misses wants the try not to pass, and because of this.
+func (s *session) misses(t *testing.T, want ...string) {
+	t.Helper()
+	// Whoever did it wrong waits until all runs again, as far as it does.
+	ctx := t.Context()
+	for end := time.Now().Add(25 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		if l := s.look(ctx); l.ready.Ready() && l.dataDir != "" {
+			break
+		}
+	}
+	g := s.grade(ctx)
+	if g.Passed {
+		t.Error("it passed")
+	}
+	var out bytes.Buffer
+	printGrade(&out, s, g)
+	for _, w := range want {
+		if !strings.Contains(out.String(), w) {
+			t.Errorf("the grade doesn't say %q:\n%s", w, out.String())
+		}
+	}
+}
+
+// wizard does what the wizard does, without its screen.
+func (s *session) wizard(t *testing.T, snap string) {
+	t.Helper()
+	ctx := t.Context()
+	w := &steps.Session{Options: s.options()}
+	f, err := w.Discover(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := w.Inspect(ctx, s.Root.Path("opt/backup", snap), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := w.Plan(f, info, steps.Choices{KubeletRestart: s.brief().KubeletRestart})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := w.Run(ctx, p, func(steps.Event) {}, func(f steps.Failure) steps.Choice {
+		t.Errorf("%s: %s %s %v %v", f.Action, f.Cause, f.Hint, f.Seen, f.Log)
+		return f.Choices[0]
+	})
+	if err != nil || !res.OK {
+		t.Fatal(err, res)
+	}
+}
+
+func TestExercises(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup // not t.Parallel for each: they do little but wait
+	defer all.Wait()
+	for _, c := range []struct {
+		exercise, how string
+		run           func(t *testing.T, s *session)
+	}{
+		{"deleted-namespace", "wizard", func(t *testing.T, s *session) {
+			s.wizard(t, "etcd-nightly.db")
+			s.passes(t, 100)
+		}},
+		{"deleted-namespace", "by hand", func(t *testing.T, s *session) {
+			s.by(t, `restore $R/opt/backup/etcd-nightly.db $R/var/lib/etcd-new; take_out; repoint etcd $R/var/lib/etcd-new; put_in`)
+			s.passes(t, 100)
+		}},
+		{"deleted-namespace", "wrong: over the old data", func(t *testing.T, s *session) {
+			s.by(t, `restore $R/opt/backup/etcd-nightly.db $R/tmp/new; take_out; rm -r $R/var/lib/etcd; mv $R/tmp/new $R/var/lib/etcd; put_in`)
+			s.misses(t, "it runs from /var/lib/etcd", "other data lies there now")
+		}},
+		{"deleted-namespace", "wrong: the namespace made anew", func(t *testing.T, s *session) {
+			s.by(t, `etcdctl $E get /registry/namespaces/payments --print-value-only | head -c -1 | etcdctl $E put /registry/namespaces/shop`)
+			s.misses(t, "namespace shop is back: it has another UID")
+		}},
+		{"blank-etcd", "wizard", func(t *testing.T, s *session) {
+			s.wizard(t, "etcd-nightly.db")
+			s.passes(t, 80)
+		}},
+		{"blank-etcd", "by hand", func(t *testing.T, s *session) {
+			s.by(t, `take_out; repoint etdc $R/var/lib/etcd; put_in`)
+			s.passes(t, 100)
+		}},
+		{"blank-etcd", "wrong: the old directory removed for a restore", func(t *testing.T, s *session) {
+			s.by(t, `restore $R/opt/backup/etcd-nightly.db $R/tmp/new; take_out; rm -r $R/var/lib/etcd; mv $R/tmp/new $R/var/lib/etcd; repoint etdc $R/var/lib/etcd; put_in`)
+			s.misses(t, "other data lies there now")
+		}},
+		{"corrupt-data", "wizard", func(t *testing.T, s *session) {
+			if _, err := snapshot.Inspect(t.Context(), s.Root.Path("opt/backup/etcd-0300.db"), nil); err == nil {
+				t.Error("the damaged snapshot is taken for a good one")
+			}
+			s.wizard(t, "etcd-0200.db")
+			s.passes(t, 100)
+		}},
+		{"corrupt-data", "by hand", func(t *testing.T, s *session) {
+			s.by(t, `if restore $R/opt/backup/etcd-0300.db $R/var/lib/etcd-3; then exit 1; fi
+restore $R/opt/backup/etcd-0200.db $R/var/lib/etcd-2; take_out; repoint etcd $R/var/lib/etcd-2; put_in`)
+			s.passes(t, 100)
+		}},
+		{"corrupt-data", "wrong: the hash skipped", func(t *testing.T, s *session) {
+			s.by(t, `etcdutl snapshot restore $R/opt/backup/etcd-0300.db --skip-hash-check --data-dir $R/var/lib/etcd-3 --name cp1 --initial-cluster $(flag initial-cluster) --initial-advertise-peer-urls $(flag initial-advertise-peer-urls) || true
+take_out; repoint etcd $R/var/lib/etcd-3; mv $R/tmp/*.yaml $M/`)
+			s.misses(t, "namespace shop is back: ")
+		}},
+		{"wrong-snapshot", "wizard", func(t *testing.T, s *session) {
+			s.wizard(t, "b.db")
+			s.passes(t, 100)
+		}},
+		{"wrong-snapshot", "by hand", func(t *testing.T, s *session) {
+			s.by(t, `restore $R/opt/backup/b.db $R/var/lib/etcd-b; take_out; repoint etcd $R/var/lib/etcd-b; put_in`)
+			s.passes(t, 100)
+		}},
+		{"wrong-snapshot", "wrong: the newest one", func(t *testing.T, s *session) {
+			s.by(t, `restore $R/opt/backup/c.db $R/var/lib/etcd-c; take_out; repoint etcd $R/var/lib/etcd-c; put_in`)
+			s.misses(t, "ConfigMap payments/app is back: it is not there")
+		}},
+		{"restored-not-repointed", "by hand", func(t *testing.T, s *session) {
+			s.by(t, `take_out; repoint etcd $R/var/lib/etcd-restored; put_in`)
+			s.passes(t, 100)
+		}},
+		{"restored-not-repointed", "by hand, edited in place", func(t *testing.T, s *session) {
+			s.by(t, `sed -i "s#path: $R/var/lib/etcd\$#path: $R/var/lib/etcd-restored#" $M/etcd.yaml`)
+			s.passes(t, 100)
+		}},
+		{"restored-not-repointed", "wrong: data-dir without the volume", func(t *testing.T, s *session) {
+			s.by(t, `take_out; sed -i 's#--data-dir=.*#--data-dir=/var/lib/etcd-restored#' $R/tmp/etcd.yaml; put_in`)
+			s.misses(t, "etcd runs from /var/lib/etcd-restored: it runs from the container's own files")
+		}},
+		{"restored-not-repointed", "wrong: another directory", func(t *testing.T, s *session) {
+			s.by(t, `restore $R/opt/backup/etcd-nightly.db $R/var/lib/etcd-mine; take_out; repoint etcd $R/var/lib/etcd-mine; put_in`)
+			s.misses(t, "it runs from /var/lib/etcd-mine")
+		}},
+		{"stray-backup", "by hand", func(t *testing.T, s *session) {
+			s.by(t, `mv $M/etcd.yaml.bak $R/tmp/`)
+			s.passes(t, 100)
+		}},
+		{"stray-backup", "wrong: the copy edited too", func(t *testing.T, s *session) {
+			s.by(t, `sed -i "s#path: $R/var/lib/etcd\$#path: $R/var/lib/etcd-restored#" $M/etcd.yaml.bak; sleep 3`)
+			s.misses(t, "etcd.yaml.bak")
+		}},
+		{"exam", "by hand", func(t *testing.T, s *session) {
+			s.by(t, `etcdctl $E snapshot save $R/opt/backup/etcd-now.db
+restore $R/opt/backup/etcd-previous.db $R/var/lib/etcd-exam; take_out; repoint etcd $R/var/lib/etcd-exam; put_in`)
+			s.passes(t, 100)
+		}},
+		{"exam", "wrong: the default name and peer URL", func(t *testing.T, s *session) {
+			s.by(t, `etcdctl $E snapshot save $R/opt/backup/etcd-now.db
+etcdutl snapshot restore $R/opt/backup/etcd-previous.db --data-dir $R/var/lib/etcd-exam; take_out; repoint etcd $R/var/lib/etcd-exam; put_in`)
+			s.misses(t, `it is "cp1" at http://localhost:2380, not`)
+		}},
+		{"exam", "wrong: another directory, and saved too late", func(t *testing.T, s *session) {
+			s.by(t, `restore $R/opt/backup/etcd-previous.db $R/var/lib/etcd-2; take_out; repoint etcd $R/var/lib/etcd-2; put_in
+etcdctl $E snapshot save $R/opt/backup/etcd-now.db`)
+			s.misses(t, "it runs from /var/lib/etcd-2", "it holds another state than the cluster had")
+		}},
+	} {
+		all.Go(func() {
+			t.Run(c.exercise+" "+c.how, func(t *testing.T) { c.run(t, attempt(t, c.exercise)) })
+		})
+	}
+}
+
+func TestNobodyPassesByDoingNothing(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, e := range exercises {
+		all.Go(func() {
+			t.Run(e.Name, func(t *testing.T) {
+				points := 0
+				for _, d := range e.demands {
+					points += d.points
+				}
+				if points != 100 {
+					t.Errorf("the demands make %d points", points)
+				}
+				s := attempt(t, e.Name)
+				if g := s.grade(t.Context()); g.Passed {
+					t.Errorf("passed with %d points", g.Points)
+				}
+			})
+		})
+	}
+}

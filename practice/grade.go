@@ -1,0 +1,346 @@
+package practice
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+)
+
+// demand is one thing the grader asks of the outcome.
+type demand struct {
+	points int
+	bonus  bool   // worth points, but not needed to pass
+	title  string // as what is to be: "namespace shop is back"
+	why    string // why it matters, when it is missed
+	check  func(ctx context.Context, l *look) (missed string)
+}
+
+// look is what the grader sees of a node: the outcome, never the commands.
+type look struct {
+	s       *session
+	api     *apiClient
+	apiErr  error
+	ready   node.APIAnswer
+	dir     *manifest.Dir
+	etcd    *node.EtcdStatus
+	etcdErr error
+	dataDir string            // that the running etcd really has, on this machine; "" when none runs
+	running map[string]string // component to the state of its newest container
+}
+
+func (s *session) look(ctx context.Context) *look {
+	l := &look{s: s, running: map[string]string{}}
+	l.api, l.apiErr = newAPIClient(s.Root.Kubeconfig())
+	l.ready = node.AskAPI(ctx, node.APIConfig{ReadyURL: s.Ports.apiURL() + "/readyz"}, time.Second)
+	l.dir, _ = manifest.ReadDir(s.Root.Manifests())
+	ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	pki := s.Root.Path("etc/kubernetes/pki")
+	l.etcd, l.etcdErr = node.AskEtcd(ask, node.EtcdConfig{
+		Endpoints: []string{s.Ports.etcdURL()}, CA: filepath.Join(pki, "etcd/ca.crt"),
+		Cert: filepath.Join(pki, "apiserver-etcd-client.crt"), Key: filepath.Join(pki, "apiserver-etcd-client.key"),
+	}, false)
+	l.containers(ctx)
+	return l
+}
+
+func (l *look) containers(ctx context.Context) {
+	conn, err := grpc.NewClient("unix://"+l.s.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	rt := cri.NewRuntimeServiceClient(conn)
+	resp, err := rt.ListContainers(ctx, &cri.ListContainersRequest{})
+	if err != nil {
+		return
+	}
+	slices.SortFunc(resp.Containers, func(a, b *cri.Container) int { return int(a.CreatedAt - b.CreatedAt) })
+	for _, c := range resp.Containers {
+		l.running[c.Metadata.Name] = strings.ToLower(strings.TrimPrefix(c.State.String(), "CONTAINER_"))
+		if c.Metadata.Name != "etcd" || c.State != cri.ContainerState_CONTAINER_RUNNING {
+			continue
+		}
+		st, err := rt.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.Id, Verbose: true})
+		if err != nil {
+			continue
+		}
+		var info containerInfo
+		_ = json.Unmarshal([]byte(st.Info["info"]), &info)
+		k := container{rootfs: "the container's own files"}
+		for _, m := range st.Status.Mounts {
+			k.mounts = append(k.mounts, mount{container: m.ContainerPath, host: m.HostPath})
+		}
+		if args := info.RuntimeSpec.Process.Args; len(args) > 0 {
+			l.dataDir = k.hostPath(or(parseFlags(args[1:])["data-dir"], "/default.etcd"))
+		}
+	}
+}
+
+// wantObject says what is missing of an object; uid "" is any.
+func (l *look) wantObject(ctx context.Context, path, uid string) string {
+	if l.apiErr != nil {
+		return l.apiErr.Error()
+	}
+	var o struct{ Metadata struct{ UID string } }
+	err := l.api.get(ctx, path, "", &o)
+	var status *statusError
+	switch {
+	case errors.As(err, &status) && status.code == http.StatusNotFound:
+		return "it is not there"
+	case err != nil:
+		return "the API server can't be asked"
+	case uid != "" && o.Metadata.UID != uid:
+		return fmt.Sprintf("it has another UID (%s): it was made anew, not restored", o.Metadata.UID)
+	}
+	return ""
+}
+
+func object(points int, what, path, uid string) demand {
+	return demand{
+		points: points, title: what + " is back",
+		why:   "an object with the same name but another UID is another object: whatever refers to it by UID loses it",
+		check: func(ctx context.Context, l *look) string { return l.wantObject(ctx, path, uid) },
+	}
+}
+
+func gone(points int, what, path string) demand {
+	return demand{
+		points: points, title: what + " is gone",
+		why: "it was made after the snapshot: while it is there, etcd doesn't run on the snapshot's data",
+		check: func(ctx context.Context, l *look) string {
+			switch missed := l.wantObject(ctx, path, ""); missed {
+			case "it is not there":
+				return ""
+			case "":
+				return "it is still there"
+			default:
+				return missed
+			}
+		},
+	}
+}
+
+func apiReady(points int) demand {
+	return demand{
+		points: points, title: "the API server is ready", why: "without it nobody can use the cluster",
+		check: func(_ context.Context, l *look) string {
+			if !l.ready.Ready() {
+				return l.ready.String()
+			}
+			return ""
+		},
+	}
+}
+
+func allRun(points int) demand {
+	return demand{
+		points: points, title: "all four components run", why: "a manifest that was moved aside has to come back",
+		check: func(_ context.Context, l *look) string {
+			for _, c := range components {
+				if l.running[c] != "running" {
+					return c + ": " + or(l.running[c], "no container")
+				}
+			}
+			return ""
+		},
+	}
+}
+
+func noStrays(points int) demand {
+	return demand{
+		points: points, title: "no strays in the manifest directory",
+		why: "kubelet reads every file there that doesn't begin with a dot; of two with the same pod the last by name wins",
+		check: func(_ context.Context, l *look) string {
+			if l.dir == nil {
+				return "it can't be read"
+			}
+			var names []string
+			for _, f := range l.dir.Files {
+				if !slices.Contains(components, strings.TrimSuffix(f.Name(), ".yaml")) {
+					names = append(names, f.Name())
+				}
+			}
+			if len(names) > 0 {
+				return strings.Join(names, ", ")
+			}
+			return ""
+		},
+	}
+}
+
+func runsFrom(points int, dir string) demand {
+	return demand{
+		points: points, title: "etcd runs from " + dir,
+		why: "what counts is the hostPath of the volume that --data-dir is on: --data-dir alone leads to a path that goes with the container",
+		check: func(_ context.Context, l *look) string {
+			switch l.dataDir {
+			case "":
+				return "no etcd runs"
+			case l.s.Root.Path(dir):
+				if l.etcdErr != nil {
+					return "it doesn't answer"
+				}
+				return ""
+			}
+			return "it runs from " + strings.TrimPrefix(l.dataDir, string(l.s.Root))
+		},
+	}
+}
+
+func runsElsewhere(points int) demand {
+	return demand{
+		points: points, title: "etcd runs from a new directory",
+		why: "restoring over the old data leaves no way back",
+		check: func(_ context.Context, l *look) string {
+			switch l.dataDir {
+			case "":
+				return "no etcd runs"
+			case l.s.Root.Path(l.s.OldDir):
+				return "it runs from " + l.s.OldDir
+			}
+			if !strings.HasPrefix(l.dataDir, string(l.s.Root)) {
+				return "it runs from a path that is on no volume"
+			}
+			if l.etcdErr != nil {
+				return "it doesn't answer"
+			}
+			return ""
+		},
+	}
+}
+
+func oldUntouched(points int) demand {
+	return demand{
+		points: points, title: "the old data is still there",
+		why: "until the restore is known to be right, the old directory is the only way back",
+		check: func(ctx context.Context, l *look) string {
+			old := l.s.Root.Path(l.s.OldDir)
+			if l.s.OldSHA256 != "" {
+				sum, err := fileSum(filepath.Join(old, "member/snap/db"))
+				if err != nil || sum != l.s.OldSHA256 {
+					return "its database is another, or gone"
+				}
+				return ""
+			}
+			if l.dataDir == old && l.etcd != nil {
+				if l.etcd.ClusterID != l.s.ClusterID || l.etcd.Revision < l.s.StartRevision {
+					return "other data lies there now"
+				}
+				return ""
+			}
+			have, err := snapshot.ReadDataDir(ctx, old, "")
+			switch {
+			case err != nil:
+				return "it can't be read: " + err.Error()
+			case have.ClusterID != l.s.ClusterID || have.Revision < l.s.StartRevision:
+				return "other data lies there now"
+			}
+			return ""
+		},
+	}
+}
+
+func memberAsInManifest(points int) demand {
+	return demand{
+		points: points, title: "the member has the name and peer URL of etcd.yaml",
+		why: "etcdutl's defaults work alone: with the peer URL http://localhost:2380 the next kubeadm join --control-plane fails",
+		check: func(_ context.Context, l *look) string {
+			if l.etcd == nil {
+				return "etcd doesn't answer"
+			}
+			if len(l.etcd.Members) != 1 {
+				return fmt.Sprintf("it has %d members", len(l.etcd.Members))
+			}
+			m := l.etcd.Members[0]
+			if m.Name != nodeName || !slices.Contains(m.PeerURLs, l.s.Ports.peerURL()) {
+				return fmt.Sprintf("it is %q at %s, not %q at %s", m.Name, strings.Join(m.PeerURLs, ","), nodeName, l.s.Ports.peerURL())
+			}
+			return ""
+		},
+	}
+}
+
+func saved(points int, path, namespace string) demand {
+	return demand{
+		points: points, title: "a good snapshot of the cluster as it was is at " + path,
+		why: "a snapshot that was taken after the restore, or by cp, doesn't hold what was asked for",
+		check: func(ctx context.Context, l *look) string {
+			file := l.s.Root.Path(path)
+			if _, err := os.Stat(file); err != nil {
+				return "it is not there"
+			}
+			info, err := snapshot.Inspect(ctx, file, nil)
+			switch {
+			case err != nil:
+				return err.Error()
+			case info.Hash != snapshot.HashOK:
+				return "it has no hash: it is a copy of a data file, not a snapshot"
+			case info.Revision < l.s.StartRevision || !slices.ContainsFunc(info.Namespaces, func(o snapshot.Object) bool { return o.Name == namespace }):
+				return "it holds another state than the cluster had"
+			}
+			return ""
+		},
+	}
+}
+
+// Mark is one demand as it was met.
+type Mark struct {
+	Title  string `json:"title"`
+	Points int    `json:"points"`
+	Bonus  bool   `json:"bonus,omitempty"`
+	Missed string `json:"missed,omitempty"` // "" when it is met
+	Why    string `json:"why,omitempty"`
+}
+
+// Grade is the outcome of a try.
+type Grade struct {
+	Exercise string        `json:"exercise"`
+	Marks    []Mark        `json:"marks"`
+	Points   int           `json:"points"` // of 100
+	Passed   bool          `json:"passed"`
+	Took     time.Duration `json:"took"`
+	Late     bool          `json:"late"`
+	Hints    int           `json:"hints"`
+}
+
+// grade looks at the node and judges the outcome.
+func (s *session) grade(ctx context.Context) Grade {
+	e := s.exercise()
+	g := Grade{Exercise: e.Name, Passed: true, Took: time.Since(s.Started), Hints: s.Hints}
+	g.Late = g.Took > e.Limit
+	l := s.look(ctx)
+	for _, d := range e.demands {
+		m := Mark{Title: d.title, Points: d.points, Bonus: d.bonus, Missed: d.check(ctx, l)}
+		if m.Missed == "" {
+			g.Points += d.points
+		} else {
+			m.Why = d.why
+			g.Passed = g.Passed && d.bonus
+		}
+		g.Marks = append(g.Marks, m)
+	}
+	return g
+}
+
+func (s *session) result(g Grade) result {
+	return result{
+		ID: s.ID, Exercise: s.Exercise, Started: s.Started, Seconds: g.Took.Seconds(), Points: g.Points,
+		Passed: g.Passed, Late: g.Late, ByHand: s.ByHand, Hints: s.Hints,
+	}
+}

@@ -1,0 +1,157 @@
+package practice
+
+import (
+	"compress/gzip"
+	"embed"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// nodeName is the node of the cluster that the snapshots were taken of.
+const nodeName = "cp1"
+
+// files are kubeadm's manifests and kubelet configuration, and snapshots of a
+// real cluster, taken in this order: before, after, encrypted.
+//
+//go:embed files
+var files embed.FS
+
+// Root is the directory that stands for / on a practice node; below it
+// everything has kubeadm's paths.
+type Root string
+
+// Path is where an absolute path of the node lies on this machine.
+func (r Root) Path(p ...string) string { return filepath.Join(append([]string{string(r)}, p...)...) }
+
+// Manifests is kubelet's static pod directory.
+func (r Root) Manifests() string { return r.Path("etc/kubernetes/manifests") }
+
+// Kubeconfig is the administrator's.
+func (r Root) Kubeconfig() string { return r.Path("etc/kubernetes/admin.conf") }
+
+// Backups is where the exercises keep snapshots.
+func (r Root) Backups() string { return r.Path("opt/backup") }
+
+// ports of a node, all on the loopback address.
+type ports struct {
+	Etcd    int `json:"etcd"`
+	Peer    int `json:"peer"`
+	Metrics int `json:"metrics"`
+	API     int `json:"api"`
+	Kubelet int `json:"kubelet"`
+}
+
+func (p ports) etcdURL() string    { return fmt.Sprintf("https://127.0.0.1:%d", p.Etcd) }
+func (p ports) peerURL() string    { return fmt.Sprintf("https://127.0.0.1:%d", p.Peer) }
+func (p ports) metricsURL() string { return fmt.Sprintf("http://127.0.0.1:%d", p.Metrics) }
+func (p ports) apiURL() string     { return fmt.Sprintf("https://127.0.0.1:%d", p.API) }
+func (p ports) healthzURL() string { return fmt.Sprintf("http://127.0.0.1:%d/healthz", p.Kubelet) }
+
+// writeManifests derives the control plane's manifests from kubeadm's: other
+// addresses, ports and hostPaths, and etcd's image names what really runs.
+// The paths in the containers stay kubeadm's.
+func (r Root) writeManifests(p ports) error {
+	if err := os.MkdirAll(r.Manifests(), 0o700); err != nil {
+		return err
+	}
+	replace := strings.NewReplacer(
+		"https://127.0.0.1:2379,https://10.77.0.11:2379", p.etcdURL(),
+		"https://10.77.0.11:2379", p.etcdURL(),
+		"https://127.0.0.1:2379", p.etcdURL(),
+		"https://10.77.0.11:2380", p.peerURL(),
+		"http://127.0.0.1:2381", p.metricsURL(),
+		"containerPort: 2381", fmt.Sprintf("containerPort: %d", p.Metrics),
+		"containerPort: 6443", fmt.Sprintf("containerPort: %d", p.API),
+		"--secure-port=6443", fmt.Sprintf("--secure-port=%d", p.API),
+		"10.77.0.11:6443", fmt.Sprintf("127.0.0.1:%d", p.API),
+		"10.77.0.11", "127.0.0.1",
+		"registry.k8s.io/etcd:3.6.10-0", fmt.Sprintf("registry.k8s.io/etcd:%s-0", etcdVersion),
+	)
+	for _, name := range components {
+		raw, err := files.ReadFile("files/" + name + ".yaml")
+		if err != nil {
+			return err
+		}
+		text := hostPath.ReplaceAllString(replace.Replace(string(raw)), "${1}"+string(r)+"/")
+		if name == "kube-apiserver" {
+			text = strings.Replace(text, "    - --client-ca-file=", "    - --bind-address=127.0.0.1\n    - --client-ca-file=", 1)
+		}
+		if strings.HasPrefix(name, "kube-controller") || name == "kube-scheduler" {
+			text = probes.ReplaceAllString(text, "") // the stand-ins listen nowhere
+		}
+		if err := os.WriteFile(filepath.Join(r.Manifests(), name+".yaml"), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var (
+	hostPath = regexp.MustCompile(`(?m)^(  - hostPath:\n      path: )/`)
+	probes   = regexp.MustCompile(`(?m)^    (?:livenessProbe|readinessProbe|startupProbe):\n(?:      .*\n)+`)
+)
+
+var components = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+
+// writeKubelet leaves kubelet's configuration where kubeadm has it.
+func (r Root) writeKubelet(p ports, socket string) error {
+	raw, err := files.ReadFile("files/kubelet-config.yaml")
+	if err != nil {
+		return err
+	}
+	text := strings.NewReplacer(
+		"unix:///run/containerd/containerd.sock", "unix://"+socket,
+		"healthzPort: 10248", fmt.Sprintf("healthzPort: %d", p.Kubelet),
+		"staticPodPath: /etc/kubernetes/manifests", "staticPodPath: "+r.Manifests()+"\npodLogsDir: "+r.Path("var/log/pods"),
+		"/etc/kubernetes/pki/ca.crt", r.Path("etc/kubernetes/pki/ca.crt"),
+	).Replace(string(raw))
+	for _, dir := range []string{"var/lib/kubelet/pods", "var/log/pods", "sys/fs/cgroup/kubepods/burstable", "opt/backup", "run/containers", "tmp"} {
+		if err := os.MkdirAll(r.Path(dir), 0o755); err != nil {
+			return err
+		}
+	}
+	for name, text := range map[string]string{
+		"var/lib/kubelet/config.yaml":       text,
+		"var/lib/kubelet/kubeadm-flags.env": "KUBELET_KUBEADM_ARGS=\"--hostname-override=" + nodeName + "\"\n",
+		"sys/fs/cgroup/cgroup.controllers":  "cpu memory pids\n",
+	} {
+		if err := os.WriteFile(r.Path(name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Snapshots that are built in, by the order in which they were taken of one
+// real cluster.
+const (
+	SnapshotBefore    = "before"    // namespaces payments and shop
+	SnapshotAfter     = "after"     // shop deleted, payments changed, after-the-snapshot created
+	SnapshotEncrypted = "encrypted" // one Secret encrypted at rest
+)
+
+// WriteSnapshot writes a built-in snapshot to a file.
+func WriteSnapshot(name, path string) (err error) {
+	f, err := files.Open("files/" + name + ".db.gz")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, z)
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package practice
+
+import "syscall"
+
+// childAttr: without a death signal a child ends when the pipe from its parent
+// closes (see [Worker]).
+func childAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true}
+}

@@ -1,0 +1,326 @@
+package practice
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"etcd-rewind/node"
+	"etcd-rewind/steps"
+)
+
+// session is one try at an exercise: what is kept of it in its root, for the
+// commands that run in other terminals.
+type session struct {
+	Format   int       `json:"format"` // 1
+	ID       string    `json:"id"`
+	Exercise string    `json:"exercise"`
+	Root     Root      `json:"root"`
+	Started  time.Time `json:"started"`
+	ByHand   bool      `json:"by_hand"`
+	Hints    int       `json:"hints"` // shown so far
+	Ports    ports     `json:"ports"`
+	Socket   string    `json:"socket"`
+
+	// What the grader compares with.
+	StartRevision int64  `json:"start_revision"`
+	ClusterID     uint64 `json:"cluster_id"` // of the data in OldDir
+	OldDir        string `json:"old_dir"`    // on the node
+	OldSHA256     string `json:"old_sha256,omitempty"`
+}
+
+const (
+	sessionFile = "practice.json"
+	lockFile    = "practice.lock"
+)
+
+// Home is where practice keeps its nodes and results:
+// $XDG_STATE_HOME/etcd-rewind/practice, ~/.local/state/... without it.
+func Home() (string, error) {
+	state := os.Getenv("XDG_STATE_HOME")
+	if state == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("no place for practice: %w; name one with --home", err)
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(state, "etcd-rewind", "practice"), nil
+}
+
+func (s *session) options() steps.Options { return optionsOf(s.Root, s.Ports, s.Socket) }
+
+func (s *session) exercise() *Exercise { return find(s.Exercise) }
+
+func (s *session) save() error {
+	raw, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	tmp := s.Root.Path("." + sessionFile)
+	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, s.Root.Path(sessionFile))
+}
+
+// openSession reads what a practice node's root says of itself.
+func openSession(r Root) (*session, error) {
+	raw, err := os.ReadFile(r.Path(sessionFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is not a practice node: it has no %s", r, sessionFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &session{}
+	if err := json.Unmarshal(raw, s); err != nil || s.Format != 1 {
+		return nil, fmt.Errorf("%s is not a practice node that this version knows: %s can't be read", r, sessionFile)
+	}
+	s.Root = r
+	return s, nil
+}
+
+// running says whether the process that holds the node lives.
+func (s *session) running() bool {
+	release, err := node.Lock(s.Root.Path(lockFile))
+	if err != nil {
+		var held *node.LockedError
+		return errors.As(err, &held)
+	}
+	_ = release()
+	return false
+}
+
+// sessions are the nodes below home, the newest first.
+func sessions(home string) ([]*session, error) {
+	entries, err := os.ReadDir(home)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []*session
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if s, err := openSession(Root(filepath.Join(home, e.Name()))); err == nil {
+			out = append(out, s)
+		}
+	}
+	slices.SortFunc(out, func(a, b *session) int { return b.Started.Compare(a.Started) })
+	return out, nil
+}
+
+// current is the session that a command is about: the one of the by-hand
+// shell, the one in dir, or the newest that runs.
+func current(home, dir string) (*session, error) {
+	if dir == "" {
+		dir = os.Getenv(rootEnv)
+	}
+	if dir != "" {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return nil, err
+		}
+		return openSession(Root(abs))
+	}
+	all, err := sessions(home)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range all {
+		if s.running() {
+			return s, nil
+		}
+	}
+	return nil, errors.New("no exercise is under way; etcd-rewind practice starts one, etcd-rewind practice list names them")
+}
+
+// newRoot is a directory for a try. With dir it is that one, which must be
+// empty or not there.
+func newRoot(home, dir, exercise string) (Root, error) {
+	if dir != "" {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return "", err
+		}
+		entries, err := os.ReadDir(abs)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return Root(abs), os.MkdirAll(abs, 0o700)
+		case err != nil:
+			return "", fmt.Errorf("the directory for practice: %w", err)
+		case len(entries) == 0:
+			return Root(abs), nil
+		}
+		if s, err := openSession(Root(abs)); err == nil {
+			return "", fmt.Errorf("%s holds the practice node of %s already; etcd-rewind practice clean --dir removes it", abs, s.Exercise)
+		}
+		return "", fmt.Errorf("%s is not empty, and not a practice node; name another directory", abs)
+	}
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return "", fmt.Errorf("the directory for practice: %w", err)
+	}
+	for n := 1; ; n++ {
+		name := exercise
+		if n > 1 {
+			name = fmt.Sprintf("%s-%d", exercise, n)
+		}
+		err := os.Mkdir(filepath.Join(home, name), 0o700)
+		if err == nil {
+			abs, err := filepath.Abs(filepath.Join(home, name))
+			return Root(abs), err
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return "", fmt.Errorf("the directory for practice: %w", err)
+		}
+	}
+}
+
+// clean removes nodes that no process holds any more.
+func clean(home, dir string) (removed, kept []string, err error) {
+	var all []*session
+	if dir != "" {
+		s, err := openSession(Root(dir))
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, s)
+	} else if all, err = sessions(home); err != nil {
+		return nil, nil, err
+	}
+	for _, s := range all {
+		if s.running() {
+			kept = append(kept, string(s.Root))
+			continue
+		}
+		if err := s.remove(); err != nil {
+			return removed, kept, err
+		}
+		removed = append(removed, string(s.Root))
+	}
+	return removed, kept, nil
+}
+
+func (s *session) remove() error {
+	if dir := filepath.Dir(s.Socket); strings.HasPrefix(filepath.Base(dir), "etcd-rewind-") && !strings.HasPrefix(dir, string(s.Root)) {
+		_ = os.RemoveAll(dir)
+	}
+	return os.RemoveAll(string(s.Root))
+}
+
+// result is one graded try.
+type result struct {
+	ID       string    `json:"id"`
+	Exercise string    `json:"exercise"`
+	Started  time.Time `json:"started"`
+	Seconds  float64   `json:"seconds"`
+	Points   int       `json:"points"`
+	Passed   bool      `json:"passed"`
+	Late     bool      `json:"late,omitempty"`
+	ByHand   bool      `json:"by_hand"`
+	Hints    int       `json:"hints,omitempty"`
+}
+
+const resultsFile = "results.jsonl"
+
+func keep(home string, r result) error {
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(home, resultsFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(r)
+	if err == nil {
+		_, err = f.Write(append(raw, '\n'))
+	}
+	return errors.Join(err, f.Close())
+}
+
+// results are the tries, one each: the first that passed, else the last.
+func results(home string) ([]result, error) {
+	raw, err := os.ReadFile(filepath.Join(home, resultsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	byID := map[string]result{}
+	for line := range strings.Lines(string(raw)) {
+		var r result
+		if json.Unmarshal([]byte(line), &r) != nil {
+			continue // a line that broke off
+		}
+		if old, ok := byID[r.ID]; !ok || !old.Passed {
+			byID[r.ID] = r
+		}
+	}
+	out := make([]result, 0, len(byID))
+	for _, r := range byID {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b result) int { return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID)) })
+	return out, nil
+}
+
+// startSession makes the node of an exercise, broken as it should be. stop
+// ends the node; the files stay.
+func startSession(ctx context.Context, e *Exercise, root Root, byHand bool, linger time.Duration) (s *session, stop func(), err error) {
+	release, err := node.Lock(root.Path(lockFile))
+	if err != nil {
+		return nil, nil, err
+	}
+	s = &session{Format: 1, Exercise: e.Name, Root: root, ByHand: byHand, OldDir: "/var/lib/etcd", Started: time.Now().UTC()}
+	s.ID = fmt.Sprintf("%s-%d", e.Name, s.Started.UnixNano())
+	if err := s.save(); err != nil { // clean finds it from now on
+		return nil, nil, errors.Join(explain(err), release())
+	}
+	n, err := Start(ctx, Config{Root: root, Seed: e.seed, Linger: linger, prepare: func(ctx context.Context, n *Node) error {
+		s.Ports, s.Socket = n.Ports, n.Socket
+		if n.Seeded != nil {
+			s.StartRevision, s.ClusterID = n.Seeded.Revision, n.Seeded.ClusterID
+		}
+		exe, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		if err := root.writeTools(exe); err != nil {
+			return err
+		}
+		return e.prepare(ctx, n, s)
+	}})
+	if err != nil {
+		return nil, nil, errors.Join(err, release())
+	}
+	stop = func() {
+		n.Close()
+		_ = release()
+	}
+	// The story begins when the incident can be seen.
+	wait, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	if err := until(wait, func() error { return e.broken(wait, n) }); err != nil {
+		stop()
+		return nil, nil, fmt.Errorf("the practice node didn't come up: %w", err)
+	}
+	s.Started = time.Now().UTC()
+	if err := s.save(); err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return s, stop, nil
+}

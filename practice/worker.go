@@ -1,0 +1,100 @@
+package practice
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// roleEnv makes this binary be one of the programs of a control plane.
+const roleEnv = "ETCD_REWIND_PRACTICE"
+
+// programs are what a container's command may name.
+var programs = map[string]func(args []string) int{
+	"etcd":                    etcdMain,
+	"kube-apiserver":          apiServerMain,
+	"kube-controller-manager": idleMain,
+	"kube-scheduler":          idleMain,
+	"sleep":                   sleepMain,
+	"pause":                   idleMain,
+}
+
+// Worker must be the first thing that main, and TestMain of a package whose
+// tests start a practice node, calls. In a process that was started as one of
+// the programs of a control plane it is that program and doesn't return;
+// otherwise it returns at once.
+func Worker() {
+	role := os.Getenv(roleEnv)
+	if role == "" {
+		return
+	}
+	_ = os.Unsetenv(roleEnv)
+	if tool := tools[role]; tool != nil {
+		os.Exit(tool(os.Args[1:]))
+	}
+	program := programs[role]
+	if program == nil {
+		fmt.Fprintf(os.Stderr, "%s is for internal use: it must not be set\n", roleEnv)
+		os.Exit(2)
+	}
+	go func() {
+		// The parent keeps the pipe open as long as it lives.
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}()
+	os.Exit(program(os.Args[1:]))
+}
+
+// idleMain stands for kube-controller-manager and kube-scheduler: they hold no
+// state, and nothing here needs what they do.
+func idleMain([]string) int {
+	fmt.Fprintln(os.Stderr, "a stand-in that does nothing; practice needs none of its work")
+	return untilTerm(0)
+}
+
+func sleepMain(args []string) int {
+	var d time.Duration
+	if len(args) > 0 && args[0] != "infinity" {
+		s, err := strconv.ParseFloat(args[0], 64)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "sleep: invalid number '%s'\n", args[0])
+			return 1
+		}
+		d = time.Duration(s * float64(time.Second))
+		if d <= 0 {
+			return 0
+		}
+	}
+	return untilTerm(d)
+}
+
+// untilTerm waits for SIGTERM, or for d when it isn't 0.
+func untilTerm(d time.Duration) int {
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT)
+	var over <-chan time.Time
+	if d > 0 {
+		over = time.After(d)
+	}
+	select {
+	case <-term:
+	case <-over:
+	}
+	return 0
+}
+
+// self is the path of this binary, on Linux also when it was replaced by an
+// upgrade or deleted while it runs.
+func self() (string, error) {
+	if runtime.GOOS == "linux" {
+		if _, err := os.Stat("/proc/self/exe"); err == nil {
+			return "/proc/self/exe", nil
+		}
+	}
+	return os.Executable()
+}
