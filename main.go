@@ -34,6 +34,7 @@ var version = ""
 
 func main() {
 	snapshot.Worker()
+	practiceWorker()
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	os.Exit(a.run(os.Args[1:]))
 }
@@ -46,6 +47,7 @@ type app struct {
 	session steps.Session
 	output  string // text or json
 	began   bool   // the arguments were right
+	changes string // what a restore brings back, takes away and turns back
 }
 
 // exit is an exit status whose reason has been told already.
@@ -54,6 +56,8 @@ type exit int
 func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func (a *app) run(args []string) int {
+	defer func() { _ = a.session.Close() }()
+	cobra.EnableTraverseRunHooks = true // practice has a hook of its own
 	root := a.root()
 	root.SetArgs(args)
 	root.SetOut(a.out)
@@ -103,7 +107,8 @@ deleted, and etcd-rewind undo goes back.`,
 	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
-	c.AddCommand(a.restore(), a.check(), a.undo(), a.resume(), a.runs(), a.versionCommand())
+	c.AddCommand(a.restore(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.resume(), a.runs(), a.versionCommand())
+	c.AddCommand(a.practiceCommands()...)
 	return c
 }
 
@@ -180,13 +185,16 @@ func (a *app) restore() *cobra.Command {
 	a.outputFlag(c)
 	c.PreRunE = func(*cobra.Command, []string) error { return a.usage(settle()) }
 	c.RunE = func(c *cobra.Command, args []string) error {
-		facts, info, err := a.look(c.Context(), args[0], choices)
+		facts, info, err := a.look(c.Context(), args[0], choices, false)
 		if err != nil {
 			return err
 		}
 		plan, err := a.session.Plan(facts, info, choices)
 		if err != nil {
 			return err
+		}
+		if a.changes != "" {
+			plan.Summary = append(plan.Summary, steps.Fact{Name: "the restore", Value: a.changes})
 		}
 		if dry {
 			return a.showPlan(plan)
@@ -203,8 +211,8 @@ func (a *app) usage(err error) error {
 }
 
 // look discovers the node, reads the snapshot and checks both. What blocks is
-// told and ends the command.
-func (a *app) look(ctx context.Context, path string, choices steps.Choices) (*steps.Facts, *snapshot.Info, error) {
+// told and ends the command; only says that nothing else follows.
+func (a *app) look(ctx context.Context, path string, choices steps.Choices, only bool) (*steps.Facts, *snapshot.Info, error) {
 	facts, err := a.session.Discover(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -212,21 +220,45 @@ func (a *app) look(ctx context.Context, path string, choices steps.Choices) (*st
 	var info *snapshot.Info
 	var bad error
 	if path != "" {
-		info, bad = a.session.Inspect(ctx, path, nil)
+		if info, bad = a.session.Inspect(ctx, path, nil); bad == nil && info.Path != path && a.output != "json" {
+			_, _ = fmt.Fprintf(a.err, "%s is packed; it is unpacked to %s, and removed again\n", path, info.Path)
+		}
 	}
 	verdicts := a.session.Check(ctx, facts, info, choices)
+	if info != nil && facts.Etcd != nil {
+		// What can't be compared is no reason not to restore: etcd may be what is broken.
+		if c, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{}, a.progress()); err == nil {
+			a.changes = ui.ComparisonSummary(c)
+			verdicts = append(verdicts, steps.LineageVerdict(c))
+			steps.Accept(verdicts, choices.Accept)
+		}
+	}
 	if bad != nil {
 		verdicts = append(verdicts, steps.SnapshotVerdict(path, bad))
 	}
-	if a.output == "json" {
-		err = ui.JSONVerdicts(a.out, verdicts, time.Now().UTC())
-	} else {
-		err = ui.PrintVerdicts(a.out, verdicts)
+	return facts, info, a.judge(facts, verdicts, only)
+}
+
+// judge tells verdicts, and is the error for those that stand in the way. only
+// says that nothing follows but the exit status.
+func (a *app) judge(facts *steps.Facts, verdicts []steps.Verdict, only bool) error {
+	blocked := len(steps.Blocking(verdicts)) > 0
+	now := time.Now().UTC()
+	var err error
+	switch {
+	case a.output == "json":
+		if err = ui.JSONVerdicts(a.out, verdicts, now); err == nil && (only || blocked) {
+			err = ui.JSONChecked(a.out, verdicts, now)
+		}
+	default:
+		if err = ui.PrintVerdicts(a.out, verdicts, !only); err == nil && facts.Unfinished != nil {
+			err = ui.PrintStanding(a.out, *facts.Unfinished, steps.Standing(*facts.Unfinished, now))
+		}
 	}
-	if err == nil && len(steps.Blocking(verdicts)) > 0 {
+	if err == nil && blocked {
 		err = exit(exitBlocked)
 	}
-	return facts, info, err
+	return err
 }
 
 // execute asks, runs a plan and prints what happens. A dropped connection ends
@@ -276,7 +308,7 @@ func (a *app) check() *cobra.Command {
 		if len(args) > 0 {
 			path = args[0]
 		}
-		_, _, err := a.look(c.Context(), path, choices)
+		_, _, err := a.look(c.Context(), path, choices, true)
 		return err
 	}
 	return c
@@ -329,7 +361,9 @@ func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (
 // showPlan prints a plan that isn't run.
 func (a *app) showPlan(p *steps.Plan) error {
 	if a.output == "json" {
-		ui.NewJSON(a.out)(steps.Event{Type: steps.TypePlan, Time: time.Now().UTC(), Run: p.Run, Plan: p})
+		tell, now := ui.NewJSON(a.out), time.Now().UTC()
+		tell(steps.Event{Type: steps.TypePlan, Time: now, Run: p.Run, Plan: p})
+		tell(steps.Event{Type: steps.TypeResult, Time: now, Run: p.Run, State: steps.Unneeded, Message: "a dry run: nothing was done", Result: &steps.Result{OK: true}})
 		return nil
 	}
 	return ui.PrintPlan(a.out, p)

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,7 +28,7 @@ func TestCommandLine(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			for _, name := range []string{"before", "after"} {
+			for _, name := range []string{"before", "after", "encrypted"} {
 				if err := unpack("snapshot/testdata/"+name+".db.gz", env.WorkDir+"/"+name+".db"); err != nil {
 					return err
 				}
@@ -47,6 +49,23 @@ func TestCommandLine(t *testing.T) {
 				}
 				if got != want {
 					ts.Fatalf("exit status %d, want %d", got, want)
+				}
+			},
+			"pack": func(ts *testscript.TestScript, _ bool, args []string) {
+				data, err := os.ReadFile(ts.MkAbs(args[0]))
+				ts.Check(err)
+				var packed bytes.Buffer
+				z := gzip.NewWriter(&packed)
+				_, err = z.Write(data)
+				ts.Check(err)
+				ts.Check(z.Close())
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), packed.Bytes(), 0o600))
+			},
+			"empty": func(ts *testscript.TestScript, _ bool, args []string) {
+				left, err := filepath.Glob(ts.MkAbs(args[0]))
+				ts.Check(err)
+				if len(left) > 0 {
+					ts.Fatalf("left behind: %v", left)
 				}
 			},
 			"truncate": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -38,6 +38,7 @@ type driver struct {
 
 func drive(t *testing.T, f *fake, o Options) *driver {
 	t.Helper()
+	o.standing = f.stand
 	m := newModel(t.Context(), f, o)
 	m.now = func() time.Time { return noon }
 	m.look = newLook(env("TERM=xterm-256color", "LANG=C.UTF-8"))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 
@@ -23,6 +22,7 @@ type engine struct {
 	cancel  context.CancelFunc // of the run under way
 	asked   chan steps.Choice  // set while a failure waits for its answer
 	first   *steps.Result      // of the first run
+	kind    string             // of the first run
 	last    *steps.Result
 	plan    *steps.Plan // of the last run
 	instead func(steps.Event)
@@ -59,7 +59,7 @@ func (e *engine) start(p *steps.Plan) {
 		e.mu.Lock()
 		e.cancel, e.last = nil, &r
 		if e.first == nil {
-			e.first = &r
+			e.first, e.kind = &r, p.Kind
 		}
 		e.mu.Unlock()
 		e.box.put(finishedMsg{r})
@@ -98,8 +98,8 @@ func (e *engine) show(ev steps.Event) {
 	e.box.put(eventMsg{ev})
 }
 
-// ask waits for the user's answer to a failure. With nobody there it goes
-// back, and where that can't be it stops.
+// ask waits for the user's answer to a failure. With nobody there it answers
+// as Unattended does.
 func (e *engine) ask(f steps.Failure) steps.Choice {
 	answer := make(chan steps.Choice, 1)
 	e.mu.Lock()
@@ -156,7 +156,7 @@ func (e *engine) wait() (*steps.Result, *steps.Plan) {
 	e.running.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.first != nil && e.last != e.first && !e.first.OK && e.last.OK {
+	if e.first != nil && e.last != e.first && !e.first.OK && e.last.OK && e.kind == steps.KindRestore && e.plan.Kind == steps.KindUndo {
 		r := *e.last
 		r.OK, r.PutBack, r.Error = false, true, e.first.Error
 		return &r, e.plan
@@ -164,11 +164,11 @@ func (e *engine) wait() (*steps.Result, *steps.Plan) {
 	return e.last, e.plan
 }
 
-// Unattended is the steps.Asker for a run that nobody watches: it goes back,
-// and where that isn't offered it stops.
+// Unattended is the steps.Asker for a run that nobody watches: it does what the
+// engine recommends.
 func Unattended(f steps.Failure) steps.Choice {
-	if slices.Contains(f.Choices, steps.PutBack) {
-		return steps.PutBack
+	if len(f.Choices) == 0 {
+		return steps.Leave
 	}
-	return steps.Leave
+	return f.Choices[0]
 }

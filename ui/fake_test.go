@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -179,6 +180,15 @@ type fake struct {
 	failAt     string        // action that fails until it is retried
 	refuse     error         // a run can't begin
 
+	standing []steps.Fact // of the run in facts.Unfinished
+	since    string       // written since the restore, in the undo's plan
+	resumes  *steps.Plan  // what PlanResume gives; nil is the rest of a restore
+	live     *steps.RunInfo
+	told     []steps.Event // by the other process
+	dies     bool          // it doesn't come to its end
+	lost     error         // it can't be followed
+	followed chan struct{} // the other process goes on as long as this is open
+
 	mu      sync.Mutex
 	checked []steps.Choices
 	planned []steps.Choices
@@ -249,7 +259,91 @@ func (f *fake) Plan(_ *steps.Facts, _ *snapshot.Info, c steps.Choices) (*steps.P
 	return p, nil
 }
 
-func (f *fake) PlanUndo(context.Context, string) (*steps.Plan, error) { return undoPlan(), nil }
+func (f *fake) PlanUndo(context.Context, string) (*steps.Plan, error) {
+	f.wait()
+	p := undoPlan()
+	if f.since != "" {
+		p.Summary = append(p.Summary, steps.Fact{Name: "written since", Value: f.since})
+	}
+	return p, f.planErr
+}
+
+func (f *fake) PlanResume(context.Context, string) (*steps.Plan, error) {
+	f.wait()
+	if f.resumes != nil {
+		return f.resumes, nil
+	}
+	return resumePlan(), f.planErr
+}
+
+func resumePlan() *steps.Plan {
+	p := restorePlan()
+	p.Title = "Go on: " + p.Title
+	return p
+}
+
+func (f *fake) Live(context.Context) (*steps.RunInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.live, nil
+}
+
+// Follow tells what the other process has told, and waits for its end.
+func (f *fake) Follow(ctx context.Context, _ steps.RunInfo, sink func(steps.Event)) (bool, error) {
+	for _, ev := range f.told {
+		if f.pace > 0 {
+			time.Sleep(f.pace)
+			ev.Time = time.Now()
+		}
+		sink(ev)
+	}
+	if f.followed != nil {
+		select {
+		case <-f.followed:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.live = nil
+	return !f.dies, f.lost
+}
+
+// brokeOff is a node that a run has left on its way, with the manifests aside.
+func (f *fake) brokeOff() {
+	f.facts.Unfinished = &steps.RunInfo{Run: "20261120-120000", State: steps.RunUnfinished, Snapshot: "/var/backups/before.db"}
+	f.facts.Etcd, f.facts.EtcdErr = nil, errors.New("there is no manifest of etcd in "+manifests)
+	f.facts.API, f.facts.APIErr, f.facts.APIReady, f.facts.APIState = nil, errors.New("there is no manifest of kube-apiserver in "+manifests), false, "no manifest"
+	f.facts.Live, f.facts.LiveErr = nil, f.facts.EtcdErr
+	f.facts.KubernetesVersion, f.facts.EtcdVersion = "", ""
+	f.early = []steps.Verdict{
+		{Check: "earlier-run", Title: "Earlier run", Level: steps.Error, Overridable: true, Cause: "run 20261120-120000 did not come to its end (unfinished)", Hint: "put it back first"},
+		{Check: "etcd-manifest", Title: "etcd's manifest", Level: steps.Error, Cause: f.facts.EtcdErr.Error(), Hint: "an etcd outside the cluster's pods can't be restored"},
+		{Check: "api-manifest", Title: "kube-apiserver's manifest", Level: steps.Error, Cause: f.facts.APIErr.Error()},
+	}
+	f.standing = someStanding()
+}
+
+func someStanding() []steps.Fact {
+	return []steps.Fact{
+		{Name: "run", Value: "20261120-120000, begun 12m3s ago"},
+		{Name: "snapshot", Value: "/var/backups/before.db"},
+		{Name: "it was", Value: "restoring"},
+		{Name: "done last", Value: "Move etcd.yaml aside"},
+		{Name: "in the middle of", Value: "See kubelet finish with etcd-cp1"},
+		{Name: "API", Value: "away for 11m58s"},
+	}
+}
+
+// stand is steps.Standing of the fake: the last fact goes with the time.
+func (f *fake) stand(_ steps.RunInfo, now time.Time) []steps.Fact {
+	list := slices.Clone(f.standing)
+	if n := len(list) - 1; n >= 0 && !now.Equal(noon) {
+		list[n].Value = "away for " + (11*time.Minute + 58*time.Second + now.Sub(noon).Round(time.Second)).String()
+	}
+	return list
+}
 
 func (f *fake) Logs(_ context.Context, component string) []string {
 	return []string{component + " says hello", "{\"level\":\"info\",\"msg\":\"ready to serve client requests\"}"}
@@ -280,7 +374,7 @@ func (f *fake) Run(ctx context.Context, p *steps.Plan, sink func(steps.Event), a
 	}
 	res.OutageSeconds = t.outage
 	if p.Kind == steps.KindUndo {
-		res.PutBack, res.Undo = true, ""
+		res.PutBack, res.Undo = res.OK, ""
 	}
 	if res.OK && p.Kind == steps.KindRestore {
 		res.Summary = []steps.Fact{

@@ -27,8 +27,7 @@ func newEncoder(w io.Writer) *json.Encoder {
 	return enc
 }
 
-// JSONVerdicts prints the checks as JSON, a line each, and a result that is ok
-// when nothing stands in the way.
+// JSONVerdicts prints the checks as JSON, a line each.
 func JSONVerdicts(w io.Writer, verdicts []steps.Verdict, at time.Time) error {
 	enc := newEncoder(w)
 	for _, v := range verdicts {
@@ -41,6 +40,12 @@ func JSONVerdicts(w io.Writer, verdicts []steps.Verdict, at time.Time) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// JSONChecked prints the result of checks that nothing follows: ok when nothing
+// stands in the way.
+func JSONChecked(w io.Writer, verdicts []steps.Verdict, at time.Time) error {
 	r := &steps.Result{OK: true}
 	state := steps.Done
 	if s := standing(verdicts); s != "" {
@@ -48,7 +53,7 @@ func JSONVerdicts(w io.Writer, verdicts []steps.Verdict, at time.Time) error {
 		b := steps.Blocking(verdicts)[0]
 		r.Error = &steps.Failure{Title: "Check", Cause: s, Hint: b.Hint}
 	}
-	return enc.Encode(steps.Event{Type: steps.TypeResult, Time: at, State: state, Result: r})
+	return newEncoder(w).Encode(steps.Event{Type: steps.TypeResult, Time: at, State: state, Result: r})
 }
 
 // JSONFailure prints the result of something that failed before it could run.

@@ -55,6 +55,9 @@ func supersedes(m, last tea.Msg) bool {
 		l, ok := last.(eventMsg)
 		return ok && m.Type == l.Type && m.Action == l.Action && m.State == steps.Waiting && l.State == steps.Waiting &&
 			l.Message == "" && (m.Seen != nil || l.Seen == nil) && (m.Progress != nil || l.Progress == nil)
+	case compareProgressMsg:
+		l, ok := last.(compareProgressMsg)
+		return ok && m.turn == l.turn
 	case lookProgressMsg:
 		l, ok := last.(lookProgressMsg)
 		return ok && m.path == l.path

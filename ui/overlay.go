@@ -190,6 +190,15 @@ func (m *model) helpText(w int) (title string, body []string) {
 			body = append(narrow(failureText(f, m.stepper.plan, w), w), "", title+":")
 			title = "What failed"
 		}
+	case earlierScreen:
+		title = "A run that did not come to its end"
+		paragraphs = []string{
+			"etcd-rewind was killed, the machine was restarted, or a step failed and nobody went back. The journal in the run's directory says what was done and what was under way.",
+			"g goes on: what is done is not done again, and what was under way is done once more; every action may be done twice. A run that was going back goes on going back.",
+			"u goes back: everything the run did is undone in reverse order, and the manifests come back byte for byte.",
+			"Both show their plan first and ask for the node's name, and both may be interrupted again. The commands are etcd-rewind resume and etcd-rewind undo.",
+			"A new restore on top of an unfinished one hardly ever is what you want: n shows the node, and the check earlier-run stands in its way.",
+		}
 	case nodeScreen:
 		title = "The node"
 		paragraphs = []string{

@@ -188,8 +188,9 @@ func PrintPlan(w io.Writer, p *steps.Plan) error {
 	return printLines(w, lines)
 }
 
-// PrintVerdicts prints what the checks say, errors and warnings first.
-func PrintVerdicts(w io.Writer, verdicts []steps.Verdict) error {
+// PrintVerdicts prints what the checks say, errors and warnings first. With
+// brief what is well is only counted.
+func PrintVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 	c := newChecklist(nil)
 	titles := 0
 	for _, v := range verdicts {
@@ -201,6 +202,9 @@ func PrintVerdicts(w io.Writer, verdicts []steps.Verdict) error {
 	c.adopt(verdicts)
 	lines := make([]string, 0, 2*len(verdicts)+2)
 	for _, v := range c.verdicts {
+		if brief && v.Level == steps.Pass {
+			continue
+		}
 		lines = append(lines, hang(levelSymbol(v)+" "+fit(clean(v.Title), titles)+"  ", clean(v.Cause), plainWidth)...)
 		if v.Level != steps.Pass {
 			if v.Hint != "" {
@@ -214,11 +218,26 @@ func PrintVerdicts(w io.Writer, verdicts []steps.Verdict) error {
 			}
 		}
 	}
-	lines = append(lines, "", tally(verdicts))
+	if len(lines) > 0 {
+		lines = append(lines, "")
+	}
+	lines = append(lines, "Checks: "+tally(verdicts))
 	if s := standing(verdicts); s != "" {
 		lines = append(lines, s)
 	}
 	return printLines(w, lines)
+}
+
+// PrintStanding prints where a run that did not come to its end has left the
+// node, as steps.Standing tells, and the two ways out.
+func PrintStanding(w io.Writer, run steps.RunInfo, standing []steps.Fact) error {
+	lines := []string{"", symWarn + " " + standsWords}
+	list := append(
+		earlierFacts(run, standing),
+		steps.Fact{Name: "to go on", Value: "etcd-rewind resume " + run.Run},
+		steps.Fact{Name: "to go back", Value: "etcd-rewind undo " + run.Run},
+	)
+	return printLines(w, append(lines, indent(4, facts(list, plainWidth-4))...))
 }
 
 // PrintFailure prints an error with its cause and what to do about it.

@@ -115,7 +115,10 @@ func TestJSONVerdicts(t *testing.T) {
 	if err := JSONVerdicts(&b, someVerdicts(), noon); err != nil {
 		t.Fatal(err)
 	}
-	if err := JSONVerdicts(&b, goodVerdicts(), noon); err != nil {
+	if err := JSONChecked(&b, someVerdicts(), noon); err != nil {
+		t.Fatal(err)
+	}
+	if err := JSONChecked(&b, goodVerdicts(), noon); err != nil {
 		t.Fatal(err)
 	}
 	if err := JSONFailure(&b, &steps.Failure{Cause: "no kubelet here", Hint: "name its file"}, noon); err != nil {
@@ -130,10 +133,13 @@ func TestPrints(t *testing.T) {
 	steps.Accept(accepted, []string{"hash", "room"})
 	for name, print := range map[string]func(b *strings.Builder) error{
 		"print-plan":              func(b *strings.Builder) error { return PrintPlan(b, restorePlan()) },
-		"print-verdicts":          func(b *strings.Builder) error { return PrintVerdicts(b, someVerdicts()) },
-		"print-verdicts-accepted": func(b *strings.Builder) error { return PrintVerdicts(b, accepted) },
-		"print-failure":           func(b *strings.Builder) error { return PrintFailure(b, someFailure()) },
-		"print-no-runs":           func(b *strings.Builder) error { return PrintRuns(b, nil) },
+		"print-verdicts":          func(b *strings.Builder) error { return PrintVerdicts(b, someVerdicts(), false) },
+		"print-verdicts-accepted": func(b *strings.Builder) error { return PrintVerdicts(b, accepted, true) },
+		"print-standing": func(b *strings.Builder) error {
+			return PrintStanding(b, steps.RunInfo{Run: "20261120-120000", State: steps.RunFailed, Err: "etcd did not become ready within 60 s"}, someStanding())
+		},
+		"print-failure": func(b *strings.Builder) error { return PrintFailure(b, someFailure()) },
+		"print-no-runs": func(b *strings.Builder) error { return PrintRuns(b, nil) },
 		"print-runs": func(b *strings.Builder) error {
 			return PrintRuns(b, []steps.RunInfo{
 				{Run: "20261120-120000-2", State: steps.RunUnfinished, Snapshot: "/var/backups/before.db"},
@@ -158,9 +164,13 @@ func TestPrintedCommandsAreWhole(t *testing.T) {
 	if err := PrintPlan(&b, restorePlan()); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range restorePlan().Commands() {
-		if !strings.Contains(b.String(), "$ "+c+"\n") {
-			t.Errorf("the dry run doesn't show in one line:\n%s", c)
+	for _, s := range restorePlan().Steps {
+		for _, a := range s.Actions {
+			for _, c := range a.Commands() {
+				if !strings.Contains(b.String(), "$ "+c+"\n") {
+					t.Errorf("the dry run doesn't show in one line:\n%s", c)
+				}
+			}
 		}
 	}
 }
@@ -190,7 +200,16 @@ func TestPlainQuestions(t *testing.T) {
 			t.Errorf("%q confirms: %v", input, got)
 		}
 	}
-	if got := Unattended(steps.Failure{Choices: []steps.Choice{steps.Retry, steps.Leave}}); got != steps.Leave {
-		t.Errorf("without undo, nobody there answers %s", got)
+	for _, tc := range []struct {
+		offered []steps.Choice
+		want    steps.Choice
+	}{
+		{[]steps.Choice{steps.Leave, steps.WaitOn, steps.PutBack}, steps.Leave},
+		{[]steps.Choice{steps.LetGo, steps.PutBack}, steps.LetGo},
+		{nil, steps.Leave},
+	} {
+		if got := Unattended(steps.Failure{Choices: tc.offered}); got != tc.want {
+			t.Errorf("of %v, nobody there answers %q, want %q", tc.offered, got, tc.want)
+		}
 	}
 }

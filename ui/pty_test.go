@@ -220,3 +220,48 @@ func TestQuittingBeforeARunLeavesNothing(t *testing.T) {
 		t.Errorf("exit %d, %+v, ran %v", code, left.Result, left.Ran)
 	}
 }
+
+func TestLeavingAnotherProcessesRunLeavesNothing(t *testing.T) {
+	for name, leave := range map[string]func(p *terminal){
+		"q":                func(p *terminal) { p.press("q") },
+		"ctrl-c":           func(p *terminal) { p.press("\x03") },
+		"SIGTERM":          func(p *terminal) { _ = p.cmd.Process.Signal(syscall.SIGTERM) },
+		"no more terminal": func(p *terminal) { _ = p.tty.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startOnPTY(t, "UI_PLAY=20ms", "UI_EARLIER=live")
+			p.until(0, "this screen only looks")
+			p.until(0, "See kubelet begin to stop")
+			leave(p)
+			if left, code := p.ended(); code != 0 || left.Result != nil || len(left.Ran) > 0 {
+				t.Errorf("exit %d, %+v, ran %v", code, left.Result, left.Ran)
+			}
+		})
+	}
+}
+
+func TestAnotherProcessesRunLeavesItsSummary(t *testing.T) {
+	p := startOnPTY(t, "UI_EARLIER=live")
+	p.until(0, "Restored: the API server answers")
+	p.press("q")
+	if left, code := p.ended(); code != 0 || left.Result != nil {
+		t.Errorf("exit %d, %+v", code, left.Result)
+	}
+	<-p.read
+	_, scrollback, _ := strings.Cut(p.raw(), "\x1b[?1049l")
+	if !strings.Contains(scrollback, "Restored:") || !strings.Contains(scrollback, "etcd-rewind undo 20261120-120000") {
+		t.Errorf("the scrollback holds %q", scrollback)
+	}
+}
+
+func TestARunWhoseProcessDiedIsGoneOnWithOnATerminal(t *testing.T) {
+	p := startOnPTY(t, "UI_EARLIER=dies")
+	p.until(0, "did not come to its end")
+	p.until(p.press("g"), "Go on: Restore")
+	p.until(p.press("\r"), "Type the node's name")
+	p.until(p.press("cp1\r"), "Restored: the API server answers")
+	p.press("q")
+	if left, code := p.ended(); code != 0 || left.Result == nil || !left.Result.OK {
+		t.Errorf("exit %d, %+v", code, left.Result)
+	}
+}

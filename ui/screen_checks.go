@@ -41,9 +41,9 @@ func (m *model) check() tea.Cmd {
 	c.turn++
 	c.busy = true
 	c.typing = nil
-	turn, facts, info, choices := c.turn, m.facts, m.info, m.settled()
+	turn, facts, info, choices, diff := c.turn, m.facts, m.info, m.settled(), m.diff
 	return func() tea.Msg {
-		return verdictsMsg{turn, m.backend.Check(m.ctx, facts, info, choices)}
+		return verdictsMsg{turn, diff.verdict(m.backend.Check(m.ctx, facts, info, choices))}
 	}
 }
 

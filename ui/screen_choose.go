@@ -209,8 +209,7 @@ func (m *model) choose() tea.Cmd {
 	default:
 		p.pause()
 		m.info = e.info
-		m.screen = checkScreen
-		return m.check()
+		return m.compare()
 	}
 	return nil
 }

@@ -36,10 +36,17 @@ func (m *model) discoveringView(w int) ([]string, string, []hint) {
 func (m *model) nodeView(w int) ([]string, string, []hint) {
 	lines := []string{""}
 	help := []hint{{"r", "read again"}, {"?", "help"}, {"q", "quit"}}
+	if m.unfinished() {
+		help = []hint{{"esc", "the earlier run"}, {"r", "read again"}, {"?", "help"}, {"q", "quit"}}
+	}
 	switch {
 	case m.refusal != nil:
 		cause, advice := explain(m.refusal)
-		lines = append(lines, " "+m.look.symbol(symBad)+" "+m.look.bold.Render("This node can't be restored"), "")
+		title := "This node can't be restored"
+		if m.watches() {
+			title = "The run can't be shown"
+		}
+		lines = append(lines, " "+m.look.symbol(symBad)+" "+m.look.bold.Render(title), "")
 		lines = append(lines, indent(3, facts(advise(cause, advice), w-4))...)
 		lines = append(lines, "")
 	case len(m.early) > 0:
@@ -53,6 +60,10 @@ func (m *model) nodeView(w int) ([]string, string, []hint) {
 			lines = append(lines, "")
 		}
 	default:
+		if m.options.Intro != "" {
+			lines = append(lines, hang(" ", clean(m.options.Intro), w-1)...)
+			lines = append(lines, "")
+		}
 		lines = append(lines, " "+m.look.symbol(symDone)+" "+m.look.bold.Render("A control plane with one etcd member, run by kubelet as a static pod"), "")
 		help = append([]hint{{"enter", "choose the snapshot"}}, help...)
 	}
@@ -65,20 +76,32 @@ func (m *model) nodeView(w int) ([]string, string, []hint) {
 	return lines, "", help
 }
 
+// unfinished says whether there is an earlier run to settle.
+func (m *model) unfinished() bool {
+	return m.refusal == nil && m.facts != nil && m.facts.Unfinished != nil
+}
+
 // refused says whether there is no way on from this node as it is.
 func (m *model) refused() bool { return m.refusal != nil || len(m.early) > 0 }
 
 func (m *model) discovered(msg discoveredMsg) tea.Cmd {
 	m.facts, m.refusal, m.screen = msg.facts, msg.err, nodeScreen
-	for _, v := range msg.verdicts {
-		if v.Level == steps.Error && !v.Overridable {
-			m.early = append(m.early, v)
+	if m.facts != nil {
+		for _, v := range explained(m.facts, msg.verdicts) {
+			if v.Level == steps.Error && !v.Overridable {
+				m.early = append(m.early, v)
+			}
 		}
 	}
-	if m.refused() {
-		return nil
+	var stands tea.Cmd
+	if m.refusal == nil && m.facts.Unfinished != nil {
+		m.screen = earlierScreen
+		stands = m.readStanding()
 	}
-	return m.findSnapshots()
+	if m.refused() {
+		return stands
+	}
+	return tea.Batch(stands, m.findSnapshots())
 }
 
 // nodeFacts is what the first screen tells about the node.
@@ -138,7 +161,12 @@ func nodeFacts(f *steps.Facts) []steps.Fact {
 
 func (m *model) nodeKey(name string) tea.Cmd {
 	switch name {
-	case "q", "esc":
+	case "esc":
+		if !m.unfinished() {
+			return m.quit()
+		}
+		m.screen = earlierScreen
+	case "q":
 		return m.quit()
 	case "r":
 		return m.discover()

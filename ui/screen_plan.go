@@ -31,17 +31,30 @@ type (
 		checked  bool // a choice was changed, so the checks ran again
 		verdicts []steps.Verdict
 	}
-	undoPlanMsg struct {
+	againPlanMsg struct {
+		turn int
 		plan *steps.Plan
 		err  error
 	}
 )
 
-func (p *planPane) title() string {
-	if p.plan == nil {
+// again is what the user wants of a run that is in the journal: to go back from
+// it, or on with it.
+type again struct {
+	run    string
+	resume bool
+	from   screen // where that began, and esc leads
+}
+
+func (m *model) planTitle() string {
+	switch p := m.plan.plan; {
+	case p != nil:
+		return clean(p.Title)
+	case m.again.resume:
+		return "Going on with run " + clean(m.again.run)
+	default:
 		return "Putting the node back"
 	}
-	return clean(p.plan.Title)
 }
 
 // makePlan plans anew; after a change of a choice the checks run again too,
@@ -50,11 +63,11 @@ func (m *model) makePlan(changed bool) tea.Cmd {
 	p := &m.plan
 	p.turn++
 	p.busy, p.err, p.typing = true, nil, nil
-	turn, facts, info, choices := p.turn, m.facts, m.info, m.settled()
+	turn, facts, info, choices, diff := p.turn, m.facts, m.info, m.settled(), m.diff
 	return func() tea.Msg {
 		msg := planMsg{turn: turn, checked: changed}
 		if changed {
-			msg.verdicts = m.backend.Check(m.ctx, facts, info, choices)
+			msg.verdicts = diff.verdict(m.backend.Check(m.ctx, facts, info, choices))
 		}
 		msg.plan, msg.err = m.backend.Plan(facts, info, choices)
 		return msg
@@ -67,6 +80,7 @@ func (m *model) planned(msg planMsg) {
 		return
 	}
 	p.busy, p.plan, p.err = false, msg.plan, msg.err
+	m.diff.tell(p.plan)
 	p.scroll.top = 0
 	if msg.checked {
 		m.checks.adopt(msg.verdicts)
@@ -74,18 +88,30 @@ func (m *model) planned(msg planMsg) {
 	}
 }
 
-// planUndo plans to go back to before the last run.
-func (m *model) planUndo() tea.Cmd {
-	run := m.stepper.run
-	m.undo, m.screen = true, planScreen
+// planAgain plans from the journal of an earlier run.
+func (m *model) planAgain(a again) tea.Cmd {
+	m.again, m.screen = &a, planScreen
 	m.plan = planPane{busy: true, turn: m.plan.turn + 1}
+	turn := m.plan.turn
+	makePlan := m.backend.PlanUndo
+	if a.resume {
+		makePlan = m.backend.PlanResume
+	}
 	return func() tea.Msg {
-		plan, err := m.backend.PlanUndo(m.ctx, run)
-		return undoPlanMsg{plan, err}
+		plan, err := makePlan(m.ctx, a.run)
+		return againPlanMsg{turn, plan, err}
 	}
 }
 
-func (m *model) undoPlanned(msg undoPlanMsg) tea.Cmd {
+// planUndo plans to go back to before the last run.
+func (m *model) planUndo() tea.Cmd {
+	return m.planAgain(again{run: m.stepper.run, from: summaryScreen})
+}
+
+func (m *model) plannedAgain(msg againPlanMsg) tea.Cmd {
+	if msg.turn != m.plan.turn {
+		return nil
+	}
 	m.plan.busy, m.plan.plan, m.plan.err = false, msg.plan, msg.err
 	if m.goBack && msg.err == nil {
 		m.goBack = false
@@ -110,8 +136,8 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	case "esc", "left":
 		p.turn++
 		p.busy = false
-		if m.undo {
-			m.undo, m.screen = false, summaryScreen
+		if m.again != nil {
+			m.screen, m.again = m.again.from, nil
 		} else {
 			m.screen = checkScreen
 		}
@@ -120,7 +146,7 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	if p.busy {
 		return nil
 	}
-	if !m.undo {
+	if m.again == nil {
 		c := &m.choices
 		switch name {
 		case "d":
@@ -153,8 +179,8 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	case "enter", "right":
 		return m.toConfirm()
 	case "r":
-		if m.undo {
-			return m.planUndo()
+		if m.again != nil {
+			return m.planAgain(*m.again)
 		}
 		return m.makePlan(true)
 	}
@@ -167,7 +193,7 @@ func (m *model) toConfirm() tea.Cmd {
 		m.note = "There is no plan to confirm."
 		return nil
 	}
-	if !m.undo {
+	if m.again == nil {
 		if s := standing(m.checks.verdicts); s != "" {
 			m.note = s + ". esc goes back to them."
 			return nil
@@ -248,7 +274,7 @@ func (m *model) choiceRows(w int) []string {
 }
 
 func (m *model) choiceLines() int {
-	if m.undo {
+	if m.again != nil {
 		return 2
 	}
 	return 6
@@ -260,11 +286,11 @@ func (m *model) planView(w, h int) ([]string, string, []hint) {
 		return m.choiceView(w)
 	}
 	help := []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"d n s c", "change"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
-	if m.undo {
+	if m.again != nil {
 		help = []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"esc", "back"}, {"q", "quit"}}
 	}
 	var lines []string
-	if !m.undo {
+	if m.again == nil {
 		lines = append(m.choiceRows(w), "")
 	}
 	switch {
@@ -351,12 +377,40 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 	node := clean(p.Node)
 	var lines []string
 	say := func(text string) { lines = append(lines, hang("   ", text, w-3)...) }
-	if m.undo {
+	switch {
+	case p.Kind == steps.KindUndo:
 		lines = append(lines, " "+m.look.bold.Render(cut(clean(p.Title), w-2)), "")
-		say("The API goes away while etcd goes back to the data directory it had before. The manifests come back byte for byte.")
+		since := written(p)
+		if since != "" {
+			warning := hang("", "Written since the restore: "+since, w-6)
+			for i, l := range warning {
+				lead := "     "
+				if i == 0 {
+					lead = "   " + m.look.symbol(symWarn) + " "
+				}
+				lines = append(lines, lead+m.look.bold.Render(l))
+			}
+			lines = append(lines, "")
+		}
+		say("The API is away until etcd is back on the data directory it had before. The manifests come back byte for byte.")
+		if since == "" {
+			lines = append(lines, "")
+			if m.again.from == earlierScreen {
+				say("If the API came back meanwhile, what was written to it since stays in the restored data directory and is gone from the cluster.")
+			} else {
+				say("What was written to the cluster since the restore stays in the restored data directory and is gone from the cluster.")
+			}
+		}
+	case m.again != nil:
+		lines = append(lines, " "+m.look.bold.Render(cut(clean(p.Title), w-2)), "")
+		say("The run goes on where it broke off; what is done is not done again. The API is away until kube-apiserver is started.")
 		lines = append(lines, "")
-		say("What was written to the cluster since the restore stays in the restored data directory and is gone from the cluster.")
-	} else {
+		if r := p.Restore; r != nil {
+			say("The cluster goes back to the state of " + clean(r.Snapshot) + ". What was written since then is gone from the cluster.")
+			lines = append(lines, "")
+		}
+		say("Nothing is deleted: the old data and manifests are kept, and undo puts them back.")
+	default:
 		lines = append(lines, " "+m.look.bold.Render("From here on the cluster is changed"), "")
 		when := taken(m.info)
 		say("The cluster goes back to the state of " + when.Local().Format("2006-01-02 15:04:05") + ", " + age(when, m.now()) + " ago. What was written since then is gone from the cluster.")
@@ -399,10 +453,20 @@ func (m *model) confirmKey(k tea.KeyMsg) tea.Cmd {
 	return nil
 }
 
+// written is what an undo's plan says about writes since the restore.
+func written(p *steps.Plan) string {
+	for _, f := range p.Summary {
+		if f.Name == "written since" {
+			return clean(f.Value)
+		}
+	}
+	return ""
+}
+
 // startRun hands the plan to the engine.
 func (m *model) startRun() tea.Cmd {
 	plan := m.plan.plan
-	m.screen, m.result, m.over, m.note = runScreen, nil, nil, ""
+	m.screen, m.result, m.over, m.note, m.watched = runScreen, nil, nil, "", nil
 	m.stepper = newStepper(plan, m.stepper.commands)
 	return func() tea.Msg {
 		m.engine.start(plan)
@@ -448,12 +512,21 @@ func (m *model) summaryView(w int) ([]string, string, []hint) {
 	if m.canUndo() {
 		help = append(help, hint{"u", "undo"})
 	}
+	if m.canGoOn() {
+		help = append(help, hint{"g", "go on"})
+	}
 	return lines, "", append(help, hint{"esc", "steps"}, hint{"c", "commands"}, hint{"l", "logs"}, hint{"q", "quit"})
 }
 
 // canUndo says whether there is something to put back.
 func (m *model) canUndo() bool {
 	return m.result != nil && !m.result.PutBack && m.stepper.run != "" && !(m.stepper.kind() == steps.KindUndo && m.result.OK)
+}
+
+// canGoOn says whether the run stopped on the way, so that the rest of it can
+// still be done.
+func (m *model) canGoOn() bool {
+	return m.canUndo() && !m.result.OK && m.stepper.kind() == steps.KindRestore
 }
 
 func (m *model) summaryKey(name string) tea.Cmd {
@@ -469,6 +542,10 @@ func (m *model) summaryKey(name string) tea.Cmd {
 	case "u":
 		if m.canUndo() {
 			return m.planUndo()
+		}
+	case "g":
+		if m.canGoOn() {
+			return m.planAgain(again{run: m.stepper.run, resume: true, from: summaryScreen})
 		}
 	case "c":
 		m.over = newOverlay(commandsOverlay)

@@ -22,6 +22,7 @@ type stepper struct {
 	action  string // action that runs or ran last
 	picked  string // step the user looks at; "" follows the run
 
+	watched  bool           // another process runs it; this one only looks
 	failure  *steps.Failure // waits for an answer
 	stopping bool
 	commands []command
@@ -88,15 +89,18 @@ func (s *stepper) apply(ev steps.Event) {
 	switch {
 	case ev.Away != nil:
 		s.away, s.awayAt, s.counting = *ev.Away, ev.Time, true
+	case s.counting && ev.Type == steps.TypePlan:
+		s.counting = false // nobody knows how long it was after the last word of a run that broke off
 	case s.counting:
 		s.away += max(0, ev.Time.Sub(s.awayAt).Seconds())
 		s.counting = false
 	}
 	switch ev.Type {
 	case steps.TypePlan:
-		// The engine changes to another plan when it goes back.
-		if ev.Plan != nil && (s.plan == nil || ev.Plan.Kind != s.plan.Kind) {
-			s.plan, s.begun, s.current, s.picked = ev.Plan, map[string]*progress{}, "", ""
+		// The engine changes to another plan when it goes back; and another
+		// process's run may have broken off and been gone on with.
+		if ev.Plan != nil && (s.watched || s.plan == nil || ev.Plan.Kind != s.plan.Kind) {
+			s.plan, s.begun, s.current, s.picked, s.failure = ev.Plan, map[string]*progress{}, "", "", nil
 		}
 	case steps.TypeStep:
 		s.step(ev)
@@ -266,7 +270,7 @@ func (m *model) answer(c steps.Choice) tea.Cmd {
 
 func (m *model) runKey(name string) tea.Cmd {
 	s := &m.stepper
-	if f := s.failure; f != nil {
+	if f := s.failure; f != nil && !s.watched {
 		for _, c := range f.Choices {
 			if choiceOf(c).key != name {
 				continue
@@ -290,7 +294,7 @@ func (m *model) runKey(name string) tea.Cmd {
 	case "c":
 		m.over = newOverlay(commandsOverlay)
 	case "u":
-		if m.result == nil && s.kind() != steps.KindUndo && s.failure == nil {
+		if m.result == nil && s.kind() != steps.KindUndo && s.failure == nil && !s.watched {
 			m.over = newOverlay(backOverlay)
 		}
 	case "esc", "enter":
@@ -299,7 +303,7 @@ func (m *model) runKey(name string) tea.Cmd {
 			m.screen = summaryScreen
 		}
 	case "q":
-		if m.result != nil {
+		if m.result != nil || s.watched {
 			return m.quit()
 		}
 		m.note = "A run is under way; ctrl-c asks whether to stop it."
@@ -311,6 +315,9 @@ func (s *stepper) view(l look, now time.Time, w, h int) ([]string, string, []hin
 	if s.failure != nil {
 		return s.failureView(l, w, h)
 	}
+	if s.plan == nil {
+		return []string{"", "   Reading what it has done so far"}, "", []hint{{"q", "leave"}}
+	}
 	left := min(42, max(26, w*3/8))
 	list := s.list(l, now, left, h)
 	pane := s.pane(l, now, w-left-4, h)
@@ -319,12 +326,15 @@ func (s *stepper) view(l look, now time.Time, w, h int) ([]string, string, []hin
 		lines = append(lines, list[i]+" │ "+pane[i])
 	}
 	help := []hint{{"?", "why"}, {"l", "logs"}, {"c", "commands so far"}}
-	if s.kind() != steps.KindUndo {
+	if s.kind() != steps.KindUndo && !s.watched {
 		help = append(help, hint{"u", "undo"})
 	}
 	help = append(help, hint{"↑↓", "look at a step"})
 	if s.picked != "" {
 		help = append(help, hint{"esc", "follow"})
+	}
+	if s.watched {
+		return lines, "", append(help, hint{"q", "leave"})
 	}
 	where := ""
 	if s.stopping {
@@ -508,11 +518,18 @@ func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
 	}
 	lines = append(lines, "")
 	lines = append(lines, indent(3, facts(advise(f.Cause, f.Hint), w-4))...)
-	if most := h - len(f.Choices) - 1; len(lines) > most {
+	offered := f.Choices
+	if s.watched {
+		offered = nil // they are the other one's
+	}
+	if most := h - max(len(offered), 2) - 1; len(lines) > most {
 		lines = append(lines[:most-1], "   … ? shows all of it")
 	}
 	var choices []string
-	for i, c := range f.Choices {
+	if s.watched {
+		choices = hang("   ", "It stands and asks there what to do. This screen shows how it goes on.", w-4)
+	}
+	for i, c := range offered {
 		o := choiceOf(c)
 		label := o.label
 		if i == 0 {
@@ -544,11 +561,15 @@ func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
 	lines = append(lines, more...)
 	lines = append(lines, "")
 	lines = append(lines, choices...)
-	help := make([]hint, 0, len(f.Choices)+3)
-	for _, c := range f.Choices {
+	help := make([]hint, 0, len(offered)+4)
+	for _, c := range offered {
 		help = append(help, hint{choiceOf(c).key, keyWord(c)})
 	}
-	return lines, "", append(help, hint{"?", "why"}, hint{"c", "commands"}, hint{"l", "logs"})
+	help = append(help, hint{"?", "why"}, hint{"c", "commands"}, hint{"l", "logs"})
+	if s.watched {
+		help = append(help, hint{"q", "leave"})
+	}
+	return lines, "", help
 }
 
 func keyWord(c steps.Choice) string {

@@ -43,7 +43,54 @@ var screens = []struct {
 	}},
 	{"node-earlier-run", func(d *driver) {
 		d.f.facts.Unfinished = &steps.RunInfo{Run: "20261119-080000", State: steps.RunUnfinished}
-		d.to(nodeScreen)
+		d.do(d.m.discover())
+		d.key("n")
+	}},
+	{"node-of-a-run-that-broke-off", func(d *driver) {
+		d.f.brokeOff()
+		d.do(d.m.discover())
+		d.key("n")
+	}},
+	{"earlier", func(d *driver) { d.f.brokeOff(); d.do(d.m.discover()) }},
+	{"earlier-failed", func(d *driver) {
+		d.f.facts.Unfinished = &steps.RunInfo{Run: "20261119-080000", State: steps.RunFailed, Snapshot: long, Err: "etcd did not become ready within 60 s: it can't open its data, permission denied"}
+		d.f.standing = []steps.Fact{{Name: "run", Value: "20261119-080000, begun 28h0m0s ago"}, {Name: "snapshot", Value: long}, {Name: "API", Value: "back, with the restored data"}}
+		d.do(d.m.discover())
+	}},
+	{"earlier-much-to-tell", func(d *driver) {
+		d.f.brokeOff()
+		d.f.facts.Unfinished.Err = strings.Repeat("a cause that takes many words to tell ", 20)
+		d.do(d.m.discover())
+	}},
+	{"earlier-help", func(d *driver) { d.f.brokeOff(); d.do(d.m.discover()); d.key("?") }},
+	{"resume-plan", func(d *driver) { d.f.brokeOff(); d.do(d.m.discover()); d.key("g") }},
+	{"resume-fails", func(d *driver) {
+		d.f.brokeOff()
+		d.f.planErr = &steps.Failure{Cause: "run 20261120-140000 came after 20261120-120000 and still stands", Hint: "put back the later one first: etcd-rewind undo 20261120-140000"}
+		d.do(d.m.discover())
+		d.key("g")
+	}},
+	{"resume-confirm", func(d *driver) { d.f.brokeOff(); d.do(d.m.discover()); d.key("g", "enter") }},
+	{"watch-nothing-yet", func(d *driver) { watched(d, nil) }},
+	{"watch", func(d *driver) {
+		watched(d, until(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5)))
+	}},
+	{"watch-failure", func(d *driver) {
+		d.f.failAt = "start-etcd.4"
+		watched(d, until(record(d.f, restorePlan(), Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk }))
+	}},
+	{"watch-ended", func(d *driver) {
+		watched(d, record(d.f, restorePlan(), Unattended))
+		d.update(followedMsg{ended: true})
+	}},
+	{"watch-lost", func(d *driver) {
+		watched(d, nil)
+		d.update(followedMsg{err: fmt.Errorf("follow the run: open /etc/kubernetes/etcd-rewind/20261120-120000/events.jsonl: no such file or directory")})
+	}},
+	{"watch-died", func(d *driver) {
+		watched(d, until(record(d.f, restorePlan(), Unattended), action("stop-etcd.2", steps.Waiting, 2)))
+		d.f.brokeOff()
+		d.update(followedMsg{})
 	}},
 	{"node-etcd-down", func(d *driver) {
 		d.f.facts.Live, d.f.facts.LiveErr = nil, fmt.Errorf("dial tcp 127.0.0.1:2379: connect: connection refused")
@@ -180,6 +227,33 @@ var screens = []struct {
 		d.update(finishedMsg{*events[len(events)-1].Result})
 		d.key("u", "enter")
 	}},
+	{"undo-confirm-late", func(d *driver) {
+		d.f.facts.Unfinished = &steps.RunInfo{Run: "20261120-120000", State: steps.RunFailed}
+		d.f.standing = someStanding()[:3]
+		d.f.since = "18422 revisions in 49h12m5s; the cluster loses it, /var/lib/.etcd-rewind-20261120-120000-etcd keeps it"
+		d.do(d.m.discover())
+		d.key("u", "enter")
+	}},
+}
+
+// until are the events up to the first that fits.
+func until(events []steps.Event, fits func(steps.Event) bool) []steps.Event {
+	for i, ev := range events {
+		if fits(ev) {
+			return events[:i+1]
+		}
+	}
+	return events
+}
+
+// watched shows another process's run as it is after these events, without
+// the goroutine that would bring them.
+func watched(d *driver, events []steps.Event) {
+	d.m.follow(steps.RunInfo{Run: "20261120-120000"})
+	for _, ev := range events {
+		d.do(d.m.handle(eventMsg{ev}))
+		d.m.now = func() time.Time { return ev.Time }
+	}
 }
 
 func failed(d *driver, f *steps.Failure) {

@@ -31,12 +31,19 @@ type Backend interface {
 	// Check is asked without a snapshot first: what the node says by itself.
 	Check(ctx context.Context, f *steps.Facts, s *snapshot.Info, c steps.Choices) []steps.Verdict
 	Plan(f *steps.Facts, s *snapshot.Info, c steps.Choices) (*steps.Plan, error)
-	// PlanUndo plans to go back to before a run.
+	// PlanUndo plans to go back to before a run, PlanResume to go on with one
+	// that broke off.
 	PlanUndo(ctx context.Context, run string) (*steps.Plan, error)
+	PlanResume(ctx context.Context, run string) (*steps.Plan, error)
 	// Run runs a plan. Cancelling ctx stops it before its next action; a wait
 	// ends at once, nothing else is broken off in the middle. The error is for
 	// a run that could not begin; nothing was done then.
 	Run(ctx context.Context, p *steps.Plan, sink func(steps.Event), ask steps.Asker) (*steps.Result, error)
+	// Live is the run that another process has under way, nil when there is
+	// none. Follow tells its events, those so far too, until it ends or its
+	// process is gone; ended says which.
+	Live(ctx context.Context) (*steps.RunInfo, error)
+	Follow(ctx context.Context, info steps.RunInfo, sink func(steps.Event)) (ended bool, err error)
 	// Logs returns the last lines of a component's log, the oldest first:
 	// "etcd", "kube-apiserver".
 	Logs(ctx context.Context, component string) []string
@@ -47,6 +54,9 @@ type Options struct {
 	Snapshot string // highlighted at first; "" for none
 	Choices  steps.Choices
 	Version  string // of this program, shown on the first screen
+	Intro    string // what the user is here for, shown there first; "" for nothing
+
+	standing func(steps.RunInfo, time.Time) []steps.Fact // nil means steps.Standing
 }
 
 // RunWizard shows the wizard on the terminal until the user leaves it, and
@@ -54,7 +64,8 @@ type Options struct {
 // nothing was; the error is about the terminal.
 //
 // A run goes on when the terminal goes away: RunWizard returns when it has
-// ended, and answers a failure by going back.
+// ended, and answers a failure as Unattended does. A run of another process
+// that was looked at is no result.
 func RunWizard(ctx context.Context, b Backend, o Options) (*steps.Result, error) {
 	return runWizard(ctx, b, o, os.Stdin, os.Stdout)
 }
@@ -109,6 +120,9 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, farewell(result, plan, m.look, m.w)...), "\n"))
 		return result, nil // what was done on the node counts for more than the screen
 	}
+	if m.watches() && m.result != nil {
+		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, farewell(m.result, m.stepper.plan, m.look, m.w)...), "\n"))
+	}
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {
 		err = nil
 	}
@@ -133,14 +147,15 @@ func farewell(r *steps.Result, p *steps.Plan, l look, w int) []string {
 // signalMsg asks the wizard to stop, as ctrl-c does; end also closes it.
 type signalMsg struct{ end bool }
 
-// screen is where in the wizard the user is. A screen for a run that broke off
-// earlier would come between the node and the snapshot.
+// screen is where in the wizard the user is.
 type screen int
 
 const (
-	discovering screen = iota
+	discovering   screen = iota
+	earlierScreen        // a run that broke off; the node comes after it
 	nodeScreen
 	chooseScreen
+	diffScreen
 	checkScreen
 	planScreen
 	confirmScreen
@@ -173,8 +188,10 @@ type model struct {
 	facts   *steps.Facts
 	refusal error           // discovery failed
 	early   []steps.Verdict // errors of the node itself that nobody can accept
+	earlier earlierPane
 	picker  picker
 	info    *snapshot.Info
+	diff    diffPane
 	checks  checklist
 	choices steps.Choices
 	plan    planPane
@@ -182,14 +199,18 @@ type model struct {
 	stepper stepper
 	over    *overlay
 
-	undo     bool // the plan, confirm and run screens are about an undo
-	goBack   bool // when the run has ended: undo it at once
-	endAfter bool // when the run has ended: close
+	again    *again // the plan, confirm and run screens are about an earlier run
+	watched  *watch // the run and summary screens are about another process's run
+	goBack   bool   // when the run has ended: undo it at once
+	endAfter bool   // when the run has ended: close
 	result   *steps.Result
 }
 
 func newModel(ctx context.Context, b Backend, o Options) *model {
 	box := newMailbox()
+	if o.standing == nil {
+		o.standing = steps.Standing
+	}
 	m := &model{
 		ctx: ctx, backend: b, box: box, engine: newEngine(ctx, b, box),
 		now: time.Now, look: newLook(os.Getenv), options: o, choices: o.Choices,
@@ -215,8 +236,16 @@ func (m *model) Init() tea.Cmd {
 
 func (m *model) discover() tea.Cmd {
 	m.screen, m.facts, m.refusal, m.early = discovering, nil, nil, nil
+	m.earlier, m.again = earlierPane{}, nil
+	if m.watches() {
+		m.watched, m.stepper = nil, stepper{begun: map[string]*progress{}}
+	}
 	choices := m.settled()
 	return func() tea.Msg {
+		// What can't be told here, the check of the lock tells again.
+		if live, err := m.backend.Live(m.ctx); err == nil && live != nil {
+			return liveMsg{*live}
+		}
 		f, err := m.backend.Discover(m.ctx)
 		msg := discoveredMsg{facts: f, err: err}
 		if err == nil {
@@ -236,8 +265,8 @@ func (m *model) tick() tea.Cmd {
 }
 
 func (m *model) moves() bool {
-	return m.screen == discovering || m.screen == runScreen && m.result == nil ||
-		m.screen == chooseScreen && m.picker.busy() || m.screen == checkScreen && m.checks.busy ||
+	return m.screen == discovering || m.screen == earlierScreen || m.screen == runScreen && m.result == nil ||
+		m.screen == chooseScreen && m.picker.busy() || m.screen == checkScreen && m.checks.busy || m.screen == diffScreen && m.diff.busy ||
 		m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
 }
 
@@ -270,11 +299,20 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		if m.over != nil && m.over.kind == logsOverlay {
 			return m.readLogs()
 		}
+		if m.screen == earlierScreen {
+			return m.readStanding()
+		}
 	case signalMsg:
 		return m.signal(msg)
 
 	case discoveredMsg:
 		return m.discovered(msg)
+	case standingMsg:
+		m.stood(msg)
+	case liveMsg:
+		return m.follow(msg.RunInfo)
+	case followedMsg:
+		return m.followed(msg)
 	case candidatesMsg:
 		m.picker.found(msg)
 		return m.lookInside()
@@ -284,15 +322,22 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		return m.looked(msg)
 	case completedMsg:
 		m.picker.complete(msg)
+	case compareProgressMsg:
+		m.diff.progress(msg)
+	case comparedMsg:
+		m.diff.compared(msg)
 	case verdictsMsg:
 		m.checks.set(msg)
 	case planMsg:
 		m.planned(msg)
-	case undoPlanMsg:
-		return m.undoPlanned(msg)
+	case againPlanMsg:
+		return m.plannedAgain(msg)
 
 	case eventMsg:
 		m.stepper.apply(msg.Event)
+		if m.watches() {
+			m.told(msg.Event)
+		}
 	case askMsg:
 		m.over, m.note = nil, ""
 		m.screen = runScreen
@@ -312,7 +357,7 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 }
 
 // runs says whether the engine is at work, so that leaving isn't possible.
-func (m *model) runs() bool { return m.screen == runScreen && m.result == nil }
+func (m *model) runs() bool { return m.screen == runScreen && m.result == nil && !m.watches() }
 
 func (m *model) signal(msg signalMsg) tea.Cmd {
 	if !m.runs() {
@@ -368,10 +413,14 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 		if name == "q" {
 			return m.quit()
 		}
+	case earlierScreen:
+		return m.earlierKey(name)
 	case nodeScreen:
 		return m.nodeKey(name)
 	case chooseScreen:
 		return m.chooseKey(k)
+	case diffScreen:
+		return m.diffKey(name)
 	case checkScreen:
 		return m.checkKey(k)
 	case planScreen:
@@ -421,10 +470,14 @@ func (m *model) body(w, h int) (lines []string, where string, help []hint) {
 	switch m.screen {
 	case discovering:
 		return m.discoveringView(w)
+	case earlierScreen:
+		return m.earlierView(w, h)
 	case nodeScreen:
 		return m.nodeView(w)
 	case chooseScreen:
 		return m.picker.view(m.look, m.now(), w, h)
+	case diffScreen:
+		return m.diff.view(m.look, m.now(), w, h)
 	case checkScreen:
 		return m.checks.view(m.look, m.now(), w, h)
 	case planScreen:
@@ -450,17 +503,25 @@ func (m *model) header() string {
 		}
 		left += "   " + strings.Join(parts, " · ")
 	}
+	if p := m.stepper.plan; m.facts == nil && p != nil {
+		left += "   " + clean(p.Node)
+	}
 	right := "nothing changed yet "
-	if m.screen >= runScreen || m.undo {
+	switch {
+	case m.screen >= runScreen, m.watches(), m.again != nil && m.again.from == summaryScreen:
 		right = m.stepper.awayText(m.look, m.now()) + " "
+	case m.facts != nil && m.facts.Unfinished != nil:
+		right = "a run is unfinished "
 	}
 	return apart(left, right, m.w)
 }
 
 func (m *model) subHeader() string {
 	switch {
-	case m.undo:
-		return cut(" "+m.plan.title(), m.w)
+	case m.again != nil:
+		return cut(" "+m.planTitle(), m.w)
+	case m.watches():
+		return m.watchedText()
 	case m.info != nil && m.screen > chooseScreen:
 		i := m.info
 		hash := "sha256 ok"
@@ -476,18 +537,25 @@ func (m *model) subHeader() string {
 		return cut(" "+shortPath(clean(i.Path), n)+"   "+facts, m.w)
 	case m.facts != nil && m.facts.Kubelet != nil:
 		k := m.facts.Kubelet
-		return cut(" kubelet "+clean(strings.TrimPrefix(k.Version, "v"))+" · manifests in "+clean(k.StaticPodPath), m.w)
+		version := ""
+		if k.Version != "" {
+			version = clean(strings.TrimPrefix(k.Version, "v")) + " · "
+		}
+		return cut(" kubelet "+version+"manifests in "+clean(k.StaticPodPath), m.w)
 	}
 	return " Restore a control plane's etcd from a snapshot"
 }
 
 // topRule says how far the user is.
 func (m *model) topRule() string {
-	if m.undo || m.screen >= runScreen {
+	if m.again != nil || m.watches() || m.screen >= runScreen || m.screen == earlierScreen {
 		return strings.Repeat("─", m.w)
 	}
 	names := []string{"node", "snapshot", "checks", "plan", "confirm", "run"}
 	at := max(0, int(m.screen)-int(nodeScreen))
+	if m.screen > chooseScreen {
+		at-- // the comparison is part of choosing
+	}
 	parts := make([]string, 0, len(names))
 	for i, n := range names {
 		switch {
@@ -523,7 +591,11 @@ func (m *model) bottomRule(where string) string {
 func (m *model) smallView() []string {
 	lines := []string{fmt.Sprintf("needs %d×%d, is %d×%d", minWidth, minHeight, m.w, m.h)}
 	if m.screen < runScreen {
-		return append(lines, "nothing changed yet", "ctrl-c quits")
+		state := "nothing changed yet"
+		if m.facts != nil && m.facts.Unfinished != nil {
+			state = "a run is unfinished"
+		}
+		return append(lines, state, "ctrl-c quits")
 	}
 	if m.result != nil {
 		symbol, text := ending(m.result, m.stepper.kind())
@@ -533,7 +605,10 @@ func (m *model) smallView() []string {
 	if away := m.stepper.awayText(m.look, m.now()); away != "" {
 		lines = append(lines, away)
 	}
-	if m.stepper.failure != nil {
+	switch {
+	case m.watches():
+		lines = append(lines, hang("", "run by another etcd-rewind", m.w)...)
+	case m.stepper.failure != nil:
 		lines = append(lines, hang("", "It stands and waits for your answer: make the window larger.", m.w)...)
 	}
 	return lines

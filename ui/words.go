@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -152,6 +153,20 @@ func standing(verdicts []steps.Verdict) string {
 		names = append(names, v.Check)
 	}
 	return plural(len(names), "check stands", "checks stand") + " in the way: " + strings.Join(names, ", ")
+}
+
+const standsWords = "A run on this node did not come to its end"
+
+// earlierFacts are where such a run has left the node.
+func earlierFacts(run steps.RunInfo, standing []steps.Fact) []steps.Fact {
+	list := slices.Clone(standing)
+	if len(list) == 0 {
+		list = []steps.Fact{{Name: "run", Value: run.Run}}
+	}
+	if run.Err != "" {
+		list = append(list, steps.Fact{Name: "it ended with", Value: run.Err})
+	}
+	return list
 }
 
 // choice is how an answer to a failure is asked for.

@@ -1,0 +1,45 @@
+//go:build !nopractice
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"etcd-rewind/practice"
+	"etcd-rewind/steps"
+	"etcd-rewind/ui"
+)
+
+// practiceWorker serves the processes of a practice node. They are this binary,
+// started again.
+func practiceWorker() { practice.Worker() }
+
+// practiceCommands is left out of the binary for nodes, which it would make
+// half as large again: etcd's server, etcdctl and an API server are in it.
+func (a *app) practiceCommands() []*cobra.Command {
+	c := practice.Command(func(ctx context.Context, opts steps.Options, b practice.Brief) error {
+		opts.Snapshots = []string{b.Snapshots}
+		a.session.Options = opts
+		_, err := ui.RunWizard(ctx, &a.session, ui.Options{
+			Version: buildVersion(),
+			Choices: steps.Choices{KubeletRestart: b.KubeletRestart},
+			Intro:   b.Story + " " + b.Task,
+		})
+		return err
+	})
+	for _, sub := range append(c.Commands(), c) {
+		run := sub.RunE
+		sub.RunE = func(c *cobra.Command, args []string) error {
+			err := run(c, args)
+			var not *practice.NotPassedError
+			if errors.As(err, &not) {
+				return exit(1) // the grade has been printed
+			}
+			return err
+		}
+	}
+	return []*cobra.Command{c}
+}

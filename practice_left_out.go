@@ -1,0 +1,9 @@
+//go:build nopractice
+
+package main
+
+import "github.com/spf13/cobra"
+
+func practiceWorker() {}
+
+func (a *app) practiceCommands() []*cobra.Command { return nil }

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+	"etcd-rewind/ui"
+)
+
+func (a *app) inspect() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "inspect FILE",
+		Short: "Verify a snapshot, tell what is in it, and whether this node can use it",
+		Long: `Verify a snapshot, tell what is in it, and whether this node can use it.
+
+FILE may be packed with gzip or zstd, or lie in a tar: it is unpacked beside the
+data directory and removed again. Of Secrets only names are read. The exit status
+is 4 for a file that isn't whole.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			facts, ferr := a.session.Discover(ctx)
+			var files steps.Unpacker
+			defer func() { _ = files.Close() }()
+			file, info, err := a.open(ctx, &files, facts, args[0])
+			if err != nil {
+				return err
+			}
+			i := ui.Inspected{Info: info, Packed: file}
+			if file.Format == snapshot.Raw {
+				i.Packed = nil
+			}
+			if ferr != nil {
+				i.NoNode = ferr.Error()
+			} else {
+				i.Node, i.Verdicts = facts.Node, steps.CheckSnapshot(ctx, facts, info, steps.Choices{})
+			}
+			if a.output == "json" {
+				return ui.JSONInspected(a.out, i, time.Now().UTC())
+			}
+			return ui.PrintInspected(a.out, i)
+		},
+	}
+	a.outputFlag(c)
+	return c
+}
+
+func (a *app) diff() *cobra.Command {
+	var opts ui.DiffOptions
+	var compare snapshot.CompareOptions
+	c := &cobra.Command{
+		Use:   "diff SNAPSHOT [SNAPSHOT]",
+		Short: "Tell what restoring a snapshot would bring back, take away and turn back",
+		Long: `Tell what restoring a snapshot would bring back, take away and turn back.
+
+It is compared with another snapshot, or with this node's etcd as it is now: over
+its API when it answers, else with its data directory, which is only read. Nothing
+of a Secret but its name is told.`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			facts, ferr := a.session.Discover(ctx)
+			var files steps.Unpacker
+			defer func() { _ = files.Close() }()
+			then, err := a.unpack(ctx, &files, facts, args[0])
+			if err != nil {
+				return err
+			}
+			var other snapshot.Other
+			switch {
+			case len(args) == 2:
+				now, err := a.unpack(ctx, &files, facts, args[1])
+				if err != nil {
+					return err
+				}
+				other.Snapshot = now.Path
+			case ferr != nil:
+				return ferr
+			default:
+				if other, err = facts.Other(); err != nil {
+					return err
+				}
+			}
+			compare.Noise = opts.List
+			result, err := snapshot.Compare(ctx, then.Path, other, compare, a.progress())
+			if err != nil {
+				return about(args[0], len(args) == 1, err)
+			}
+			result.Snapshot.From = args[0]
+			if len(args) == 2 {
+				result.Other.From = args[1]
+			}
+			if a.output == "json" {
+				return ui.JSONComparison(a.out, result, time.Now().UTC())
+			}
+			return ui.PrintComparison(a.out, result, opts)
+		},
+	}
+	c.Flags().BoolVar(&opts.Fields, "fields", false, "every field that differs; values that might be secret are not told")
+	c.Flags().BoolVar(&opts.List, "all", false, "list every object, also events, leases and changes of status")
+	a.outputFlag(c)
+	return c
+}
+
+func (a *app) save() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "save [FILE]",
+		Short: "Take a snapshot of this node's etcd and verify it",
+		Long: `Take a snapshot of this node's etcd and verify it.
+
+FILE may be a directory, and is the working directory when it isn't given: the name
+is then made of the node, the revision and the time. No file is ever overwritten.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			facts, err := a.session.Discover(ctx)
+			if err != nil {
+				return err
+			}
+			info, err := a.session.Save(ctx, facts, append(args, "")[0], a.progress())
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return ui.JSONInspected(a.out, ui.Inspected{Info: info, NoNode: "it was just saved here"}, time.Now().UTC())
+			}
+			return ui.PrintSaved(a.out, info)
+		},
+	}
+	a.outputFlag(c)
+	return c
+}
+
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// open unpacks and inspects a snapshot.
+func (a *app) open(ctx context.Context, files *steps.Unpacker, facts *steps.Facts, path string) (*snapshot.Unpacked, *snapshot.Info, error) {
+	file, err := a.unpack(ctx, files, facts, path)
+	if err != nil {
+		return nil, nil, err
+	}
+	tell := a.progress()
+	info, err := snapshot.Inspect(ctx, file.Path, func(done, total int64) {
+		tell(snapshot.Progress{Phase: "hash", Done: done, Total: total})
+	})
+	if err != nil {
+		return nil, nil, about(path, true, err)
+	}
+	info.Path = path
+	return file, info, nil
+}
+
+func (a *app) unpack(ctx context.Context, files *steps.Unpacker, facts *steps.Facts, path string) (*snapshot.Unpacked, error) {
+	tell := a.progress()
+	file, err := files.Open(ctx, facts, path, func(done, total int64) {
+		tell(snapshot.Progress{Phase: "unpack", Done: done, Total: total})
+	})
+	if err != nil {
+		return nil, about(path, true, err)
+	}
+	return file, nil
+}
+
+// about names the file in a Problem.
+func about(path string, named bool, err error) error {
+	var p *snapshot.Problem
+	if named && errors.As(err, &p) {
+		return &snapshot.Problem{Code: p.Code, Cause: filepath.Base(path) + ": " + p.Cause, Hint: p.Hint}
+	}
+	return err
+}
+
+// progress shows how far a long reading is, on one line of a terminal that
+// goes away with the next. Elsewhere it says nothing.
+func (a *app) progress() func(snapshot.Progress) {
+	if a.output == "json" || !isTerminal(a.err) {
+		return func(snapshot.Progress) {}
+	}
+	return func(p snapshot.Progress) {
+		if p.Total == 0 || p.Done >= p.Total {
+			_, _ = fmt.Fprint(a.err, "\r\x1b[K")
+			return
+		}
+		_, _ = fmt.Fprintf(a.err, "\r\x1b[K%s %d %%", p.Phase, p.Done*100/p.Total)
+	}
+}

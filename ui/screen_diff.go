@@ -1,0 +1,216 @@
+package ui
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+
+	tea "github.com/charmbracelet/bubbletea"
+)
+
+// Comparer is a Backend that can tell what a restore would change. With one
+// that can't, the wizard goes from the snapshot to the checks.
+type Comparer interface {
+	Compare(ctx context.Context, f *steps.Facts, path string, o snapshot.CompareOptions, progress func(snapshot.Progress)) (*snapshot.Comparison, error)
+}
+
+// diffPane shows what restoring the chosen snapshot would change. It goes on
+// with that while the user goes on to the checks.
+type diffPane struct {
+	path   string // of the snapshot compared last
+	busy   bool
+	turn   int // older answers don't count
+	cancel context.CancelFunc
+	phase  snapshot.Progress
+	result *snapshot.Comparison
+	err    error
+
+	cur    int          // among the rows that can be unfolded
+	open   map[int]bool // by the same number
+	fields bool
+	scroll scroller
+}
+
+type (
+	compareProgressMsg struct {
+		turn int
+		snapshot.Progress
+	}
+	comparedMsg struct {
+		turn   int
+		result *snapshot.Comparison
+		err    error
+	}
+)
+
+// compare shows the screen and starts the comparison, unless it was made
+// already.
+func (m *model) compare() tea.Cmd {
+	backend, ok := m.backend.(Comparer)
+	if !ok {
+		m.screen = checkScreen
+		return m.check()
+	}
+	m.screen = diffScreen
+	d := &m.diff
+	if d.path == m.info.Path && (d.busy || d.result != nil) {
+		return nil
+	}
+	d.stop()
+	ctx, cancel := context.WithCancel(m.ctx)
+	*d = diffPane{path: m.info.Path, busy: true, turn: d.turn + 1, cancel: cancel}
+	turn, facts, path := d.turn, m.facts, d.path
+	return func() tea.Msg {
+		c, err := backend.Compare(ctx, facts, path, snapshot.CompareOptions{}, func(p snapshot.Progress) {
+			m.box.put(compareProgressMsg{turn, p})
+		})
+		return comparedMsg{turn, c, err}
+	}
+}
+
+// stop breaks off what is under way.
+func (d *diffPane) stop() {
+	if d.cancel != nil {
+		d.cancel()
+		d.cancel = nil
+	}
+	d.busy = false
+}
+
+func (d *diffPane) progress(msg compareProgressMsg) {
+	if msg.turn == d.turn && d.busy {
+		d.phase = msg.Progress
+	}
+}
+
+func (d *diffPane) compared(msg comparedMsg) {
+	if msg.turn != d.turn || !d.busy {
+		return
+	}
+	d.stop()
+	d.result, d.err = msg.result, msg.err
+}
+
+// verdict adds what the comparison says about the cluster to the checks.
+func (d *diffPane) verdict(list []steps.Verdict) []steps.Verdict {
+	if d.result == nil {
+		return list
+	}
+	return append(list, steps.LineageVerdict(d.result))
+}
+
+// tell adds the summary to a plan, and so to the run's report.
+func (d *diffPane) tell(p *steps.Plan) {
+	if p == nil || d.result == nil {
+		return
+	}
+	p.Summary = append(p.Summary, steps.Fact{Name: "the restore", Value: ComparisonSummary(d.result)})
+}
+
+func (m *model) diffKey(name string) tea.Cmd {
+	d := &m.diff
+	switch name {
+	case "q":
+		d.stop()
+		return m.quit()
+	case "?":
+		m.over = newOverlay(helpOverlay)
+	case "esc", "left":
+		d.stop()
+		m.screen = chooseScreen
+		return m.lookInside()
+	case "enter":
+		m.screen = checkScreen
+		return m.check()
+	case "r":
+		d.stop()
+		d.path = ""
+		return m.compare()
+	case "up", "k":
+		d.cur = max(0, d.cur-1)
+	case "down", "j":
+		d.cur++ // view knows how many there are
+	case " ", "right":
+		if d.open == nil {
+			d.open = map[int]bool{}
+		}
+		d.open[d.cur] = !d.open[d.cur]
+	case "f":
+		d.fields = !d.fields
+	}
+	return nil
+}
+
+func (d *diffPane) view(l look, now time.Time, w, h int) ([]string, string, []hint) {
+	help := []hint{{"enter", "checks"}, {"space", "unfold"}, {"f", "fields"}, {"r", "compare again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	switch {
+	case d.busy:
+		spin := string(spinner[int(now.UnixMilli()/100)%len(spinner)])
+		lines := []string{" " + spin + " " + l.bold.Render("Comparing the snapshot with the cluster"), "", "   " + d.phaseText(), ""}
+		lines = append(lines, hang("   ", "Both are only read. Enter goes on to the checks meanwhile.", w-1)...)
+		return lines, "", []hint{help[0], help[4], help[5], help[6]}
+	case d.err != nil:
+		cause, advice := explain(d.err)
+		lines := []string{" " + l.symbol(symWarn) + " " + l.bold.Render("What the restore would change can't be told"), ""}
+		lines = append(lines, indent(3, facts(advise(cause, advice), w-4))...)
+		return lines, "", []hint{help[0], help[3], help[4], help[5], help[6]}
+	case d.result == nil:
+		return nil, "", help
+	}
+	lines, first, last := d.lines(l, now, w-2)
+	d.scroll.show(first, last, h)
+	seen, where := d.scroll.window(lines, h)
+	return indent(1, seen), where, help
+}
+
+func (d *diffPane) phaseText() string {
+	what := "the snapshot"
+	if d.phase.Phase == "other" {
+		what = "the cluster"
+	}
+	if d.phase.Total == 0 {
+		return "reading " + what
+	}
+	return fmt.Sprintf("reading %s  %s %d %%", what, bar(d.phase.Done, d.phase.Total, 20), percent(d.phase.Done, d.phase.Total))
+}
+
+// lines are all lines, and which of them belong to the row that is marked.
+func (d *diffPane) lines(l look, now time.Time, w int) (lines []string, first, last int) {
+	c := d.result
+	lines = sidesText(c, now, w)
+	if c.Same() {
+		lines = append(lines, "", l.symbol(symDone)+" "+l.bold.Render("Nothing differs that anybody made."))
+	}
+	n := 0
+	for _, dir := range directions(c) {
+		if dir.changes.Objects == 0 {
+			continue
+		}
+		lines = append(lines, "", l.bold.Render(dir.title)+" "+plural(dir.changes.Objects, "object", "objects"))
+		for _, f := range foldChanges(dir.changes) {
+			row := f.lines(dir.sign, DiffOptions{List: d.open[n], Fields: d.fields || d.open[n]}, w)
+			if n == d.cur {
+				first, last = len(lines), len(lines)+len(row)-1
+				row[0] = symNow + row[0][1:]
+			}
+			lines = append(lines, row...)
+			n++
+		}
+		if u := dir.changes.Unlisted; u > 0 {
+			lines = append(lines, fmt.Sprintf("  %s %s more; etcd-rewind diff %s lists them", symLater, number(int64(u)), filepath.Base(clean(d.path))))
+		}
+	}
+	if d.cur >= n && n > 0 {
+		d.cur = n - 1
+		return d.lines(l, now, w)
+	}
+	if noise := noiseText(c); noise != "" {
+		lines = append(lines, "")
+		lines = append(lines, hang("Not shown: ", noise, w)...)
+	}
+	return lines, first, last
+}
