@@ -9,6 +9,7 @@ packages=(
 	util-linux      # nsenter, unshare, flock, setsid
 	busybox-static  # the base of every image
 	tmux            # tests that look at the wizard's screen
+	curl procps     # the restore by hand, in the outage benchmark
 )
 
 missing=()

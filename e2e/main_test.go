@@ -38,7 +38,10 @@ func TestMain(m *testing.M) {
 		os.Exit(supervise())
 	}
 	var err error
-	if node, err = cluster.Open(name); err != nil {
+	if node, err = cluster.Open(name); err == nil {
+		err = buildTool()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

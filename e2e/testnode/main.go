@@ -27,8 +27,7 @@ import (
 	"etcd-rewind/e2e/cluster"
 )
 
-const usage = `usage: testnode up|down|exec|env|list [--name NAME] [flags] [-- COMMAND [ARGUMENT...]]
-`
+const usage = `usage: testnode up|down|exec|env|list [--name NAME] [flags] [-- COMMAND [ARGUMENTS]]`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)

@@ -1,0 +1,33 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"testing"
+
+	look "etcd-rewind/node"
+	"etcd-rewind/practice/conformance"
+)
+
+// The practice kubelet and the real one keep the same rules: practice's own
+// tests run the same table.
+func TestTheRealKubeletKeepsTheRulesThatPracticeTeaches(t *testing.T) {
+	begin(t)
+	runtime, err := look.Dial(t.Context(), node.HostPath("/run/containerd/containerd.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := runtime.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	kubelet := &look.Kubelet{RootDir: node.HostPath("/var/lib/kubelet"), CgroupMount: "/sys/fs/cgroup", CgroupRoot: node.CgroupRoot}
+	conformance.Run(t, conformance.Kubelet{
+		Manifests: node.HostPath(manifests),
+		NodeName:  node.Hostname,
+		Runtime:   runtime,
+		Image:     "registry.k8s.io/etcd:3.6.10-0",
+		Remains:   kubelet.Remains,
+	})
+}

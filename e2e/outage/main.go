@@ -1,0 +1,394 @@
+//go:build linux
+
+// Outage measures how long the API is away while etcd is restored, as a client
+// sees it, on a real control plane: by hand in the order of the documents, in
+// OpenShift's order, and by etcd-rewind; alternating, in one run.
+//
+//	go run ./e2e/outage [-runs 7] [-random 40] [-big] [-docs docs]
+//
+// It needs root, and the programs that e2e/install.sh installs.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"etcd-rewind/e2e/cluster"
+)
+
+func main() {
+	runs := flag.Int("runs", 7, "runs of each way")
+	random := flag.Int("random", 40, "further runs of etcd-rewind, at random intervals")
+	big := flag.Bool("big", false, "also with a database of 2 GB")
+	docs := flag.String("docs", "", "directory to write outage.md and outage.svg to")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := measure(ctx, *runs, *random, *big, *docs); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func measure(ctx context.Context, runs, random int, big bool, docs string) (err error) {
+	dir, err := os.MkdirTemp("", "etcd-rewind-outage-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	n, err := cluster.Up(ctx, cluster.Config{Name: fmt.Sprintf("outage-%d", os.Getpid()), Hostname: "cp1", Dir: dir, Progress: os.Stderr})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.Down(context.WithoutCancel(ctx))) }()
+	b := &bench{node: n}
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	var all []result
+	for _, size := range sizes(big) {
+		if err := b.fill(ctx, size); err != nil {
+			return err
+		}
+		for i := range runs {
+			for _, w := range ways {
+				r, err := b.run(ctx, w, size, 0)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(os.Stderr, "%s, %s, run %d: %.1f s\n", size, w.name, i+1, r.outage.Seconds())
+				all = append(all, r)
+			}
+		}
+	}
+	for i := range random {
+		r, err := b.run(ctx, rewind, "random", time.Duration(rand.Int64N(int64(20*time.Second))))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "random %d: %.1f s\n", i+1, r.outage.Seconds())
+		all = append(all, r)
+	}
+	text := table(all)
+	fmt.Print(text)
+	if docs == "" {
+		return nil
+	}
+	if err := os.WriteFile(docs+"/outage.md", []byte(page(text)), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(docs+"/outage.svg", []byte(picture(all)), 0o644)
+}
+
+const (
+	small = "small"
+	large = "2 GB"
+)
+
+func sizes(big bool) []string {
+	if big {
+		return []string{small, large}
+	}
+	return []string{small}
+}
+
+// way is a way to restore.
+type way struct {
+	name   string
+	script string   // of a shell, inside the node
+	args   []string // of etcd-rewind
+}
+
+var rewind = way{name: "etcd-rewind", args: []string{"--yes"}}
+
+var ways = []way{
+	{name: "by hand", script: byHand},
+	{name: "OpenShift's order", script: allOut},
+	rewind,
+	{name: "etcd-rewind --stop graceful", args: []string{"--yes", "--stop", "graceful"}},
+}
+
+// What both scripts share: M manifests, A aside, S snapshot, D the new data
+// directory, IP the node's address, R the restore's arguments. They wait on
+// what they have to wait for, and no longer.
+const waits = `
+set -euo pipefail
+M=/etc/kubernetes/manifests
+# The containers of this node, as crictl ps would show them: processes in its network.
+runs() { for p in $(pgrep -x "$1"); do [ "$(readlink /proc/$p/ns/net)" = "$(readlink /proc/self/ns/net)" ] && echo $p; done; true; }
+gone() { while [ -n "$(runs "$1")" ]; do sleep 0.1; done; }
+another() { while [ "$(runs etcd)" = "$1" ] || [ -z "$(runs etcd)" ]; do sleep 0.1; done; }
+ready() { until curl -skf -m 1 -o /dev/null "$1"; do sleep 0.1; done; }
+mkdir -p "$A"
+`
+
+// byHand is the order of the Kubernetes documents and of the usual exam
+// answers (kubernetes.io, "Restoring an etcd cluster"): the API server stops,
+// the snapshot is restored, etcd.yaml edited in place, the API server back.
+const byHand = waits + `
+mv $M/kube-apiserver.yaml "$A/"
+gone kube-apiserver
+old=$(runs etcd)
+etcdutl snapshot restore "$S" --data-dir "$D" $R 2>/dev/null
+sed -i "s#path: /var/lib/etcd.*#path: $D#" $M/etcd.yaml
+another "$old"
+ready http://127.0.0.1:2381/readyz
+mv "$A/kube-apiserver.yaml" $M/
+ready https://$IP:6443/readyz
+`
+
+// allOut is OpenShift's order (cluster-restore.sh): all manifests out, wait for
+// the containers, restore, all in.
+const allOut = waits + `
+mv $M/*.yaml "$A/"
+gone kube-apiserver
+gone etcd
+etcdutl snapshot restore "$S" --data-dir "$D" $R 2>/dev/null
+sed -i "s#path: /var/lib/etcd.*#path: $D#" "$A/etcd.yaml"
+mv "$A"/*.yaml $M/
+ready http://127.0.0.1:2381/readyz
+ready https://$IP:6443/readyz
+`
+
+// result is one restore.
+type result struct {
+	way, size string
+	outage    time.Duration // as a client saw it
+	claimed   time.Duration // as etcd-rewind says; 0 for the scripts
+	phases    []phase
+}
+
+type phase struct {
+	title string
+	took  time.Duration
+}
+
+type bench struct {
+	node   *cluster.Node
+	config *rest.Config
+	client *http.Client
+	serial int
+}
+
+const (
+	tool   = "/run/etcd-rewind"
+	shot   = "/var/lib/shot.db"
+	marker = "/api/v1/namespaces/default/configmaps/marker"
+)
+
+func (b *bench) prepare(ctx context.Context) error {
+	build := exec.CommandContext(ctx, "go", "build", "-o", b.node.HostPath(tool), "etcd-rewind")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build etcd-rewind: %w\n%s", err, out)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", b.node.HostPath(cluster.SuperAdmin))
+	if err != nil {
+		return err
+	}
+	b.config = config
+	tlsConfig, err := rest.TLSConfigFor(config)
+	if err != nil {
+		return err
+	}
+	b.client = &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, DisableKeepAlives: true, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}}
+	_, err = b.node.Kubectl(ctx, "create", "configmap", "marker", "--from-literal=is=restored")
+	return err
+}
+
+// fill brings the database to its size and takes the snapshot that all restores
+// are from.
+func (b *bench) fill(ctx context.Context, size string) error {
+	if err := b.mark(ctx, "restored"); err != nil {
+		return err
+	}
+	if size == large {
+		fmt.Fprintln(os.Stderr, "writing 2 GB")
+		// Below etcd's default quota of 2 GiB, outside of what the API server watches.
+		script := `head -c 1000000 /dev/urandom | base64 -w 0 | head -c 1000000 > /run/value
+for i in $(seq 1 1900); do etcdctl put /filler/$i < /run/value >/dev/null; done`
+		if out, err := b.etcdctlShell(ctx, script); err != nil {
+			return fmt.Errorf("fill: %w\n%s", err, out)
+		}
+	}
+	return b.node.Save(ctx, shot+"-"+strings.ReplaceAll(size, " ", ""))
+}
+
+func (b *bench) etcdctlShell(ctx context.Context, script string) ([]byte, error) {
+	env := `export ETCDCTL_CACERT=/etc/kubernetes/pki/etcd/ca.crt ETCDCTL_CERT=/etc/kubernetes/pki/etcd/healthcheck-client.crt ETCDCTL_KEY=/etc/kubernetes/pki/etcd/healthcheck-client.key
+`
+	return b.node.Command(ctx, "bash", "-c", env+script).CombinedOutput()
+}
+
+func (b *bench) mark(ctx context.Context, value string) error {
+	_, err := b.node.Kubectl(ctx, "patch", "configmap", "marker", "--type=merge", "-p", `{"data":{"is":"`+value+`"}}`)
+	return err
+}
+
+// run restores once and watches as a client does.
+func (b *bench) run(ctx context.Context, w way, size string, pause time.Duration) (result, error) {
+	b.serial++
+	if err := b.settled(ctx); err != nil {
+		return result{}, err
+	}
+	select {
+	case <-ctx.Done():
+		return result{}, ctx.Err()
+	case <-time.After(pause):
+	}
+	if err := b.mark(ctx, "live"); err != nil {
+		return result{}, err
+	}
+	file := shot + "-" + strings.ReplaceAll(size, " ", "")
+	if size == "random" {
+		file = shot + "-" + small
+	}
+	r := result{way: w.name, size: size}
+	probeCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	seen := make(chan time.Duration, 1)
+	go func() { seen <- b.watch(probeCtx) }()
+
+	var err error
+	if w.script != "" {
+		err = b.script(ctx, w, file)
+	} else {
+		r.claimed, r.phases, err = b.rewind(ctx, w, file)
+	}
+	if err != nil {
+		return r, fmt.Errorf("%s: %w", w.name, err)
+	}
+	select {
+	case r.outage = <-seen:
+	case <-time.After(time.Minute):
+		return r, fmt.Errorf("%s: the restored object doesn't come back", w.name)
+	}
+	return r, nil
+}
+
+// settled waits until all four static pods run and the API is ready, as an
+// engineer finds a cluster; and removes old data directories.
+func (b *bench) settled(ctx context.Context) error {
+	if err := b.node.Ready(ctx); err != nil {
+		return err
+	}
+	clean := `keep=$(sed -n 's#.*path: \(/var/lib/etcd.*\)#\1#p' /etc/kubernetes/manifests/etcd.yaml | head -1)
+for d in /var/lib/etcd*; do [ "$d" = "$keep" ] || rm -rf "$d"; done`
+	if out, err := b.node.Command(ctx, "bash", "-c", clean).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+func (b *bench) script(ctx context.Context, w way, file string) error {
+	data := fmt.Sprintf("/var/lib/etcd-hand-%d", b.serial)
+	args := fmt.Sprintf("--name cp1 --initial-cluster cp1=https://%[1]s:2380 --initial-advertise-peer-urls https://%[1]s:2380 --bump-revision 1000000000 --mark-compacted", b.node.Address)
+	env := fmt.Sprintf("IP=%s S=%s D=%s A=/etc/kubernetes/aside-%d R='%s'\n", b.node.Address, file, data, b.serial, args)
+	out, err := b.node.Command(ctx, "bash", "-c", env+w.script).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
+}
+
+func (b *bench) rewind(ctx context.Context, w way, file string) (claimed time.Duration, phases []phase, err error) {
+	cmd := b.node.Command(ctx, tool, append([]string{"restore", file, "--output", "json"}, w.args...)...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, nil, fmt.Errorf("%w\n%s%s", err, out, errs.Bytes())
+	}
+	begun := map[string]time.Time{}
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var ev struct {
+			Type, Step, State, Message string
+			Time                       time.Time
+			Outage                     float64 `json:"outage_seconds"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
+			return 0, nil, err
+		}
+		switch {
+		case ev.Type == "step" && ev.State == "started":
+			begun[ev.Step] = ev.Time
+			phases = append(phases, phase{title: ev.Message})
+		case ev.Type == "step" && ev.State == "done":
+			phases[len(phases)-1].took = ev.Time.Sub(begun[ev.Step])
+		case ev.Type == "result":
+			claimed = time.Duration(ev.Outage * float64(time.Second))
+		}
+	}
+	return claimed, phases, lines.Err()
+}
+
+// watch asks every 20 ms, over a connection of its own each time, for /readyz
+// and for the marker, and returns the time from the last good answer to the
+// first good answer with the restored data.
+func (b *bench) watch(ctx context.Context) time.Duration {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return 0
+		case <-tick.C:
+		}
+		at := time.Now()
+		ask, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		_, ready := b.get(ask, "/readyz")
+		body, found := b.get(ask, marker)
+		cancel()
+		if !ready || !found {
+			continue
+		}
+		if strings.Contains(body, `"is":"restored"`) {
+			return time.Since(last)
+		}
+		last = at
+	}
+}
+
+func (b *bench) get(ctx context.Context, path string) (string, bool) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.config.Host+path, nil)
+	if err != nil {
+		return "", false
+	}
+	resp, err := b.client.Do(req)
+	if err != nil {
+		return "", false
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err == nil && resp.StatusCode == http.StatusOK
+}
+
+func median(d []time.Duration) time.Duration {
+	s := slices.Sorted(slices.Values(d))
+	if len(s) == 0 {
+		return 0
+	}
+	return s[len(s)/2]
+}

@@ -1,0 +1,178 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheWizard(t *testing.T) {
+	begin(t)
+	s := aStory(t)
+	w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
+	w.toTheRun(s)
+
+	// Ctrl-C asks, and the run goes on meanwhile.
+	w.sees("API away")
+	w.press("C-c")
+	w.sees("Stop the run?", "go on")
+	w.press("g")
+	w.sees("Stop kube-apiserver")
+
+	w.sees("✓ Restored", "API away", "old data", "etcd-rewind undo ")
+	s.isThen(t)
+
+	// The summary stays in the scrollback.
+	w.press("q")
+	w.sees("exit status 0")
+	left := w.capture("-S", "-")
+	for _, want := range []string{"Restored", "API away", "etcd runs from", dataDir(t), "old data", "etcd-rewind undo "} {
+		if !strings.Contains(left, want) {
+			t.Errorf("the scrollback doesn't say %q:\n%s", want, left)
+		}
+	}
+}
+
+// Who stops the run by Ctrl-C can have the node put back in the wizard itself.
+func TestTheWizardPutsTheNodeBack(t *testing.T) {
+	begin(t)
+	s := aStory(t)
+	before := pictureOf(t, manifests)
+	w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
+	w.toTheRun(s)
+	w.sees("▸ Stop etcd")
+	w.press("u")
+	w.sees("Put the node back as it was?")
+	w.press("y")
+	w.sees("as it was before", "q quit")
+	w.press("q")
+	w.sees("exit status 1")
+	s.isNow(t)
+	same(t, "the node is not put back byte for byte", before, pictureOf(t, manifests))
+}
+
+// A connection that drops in the middle of a run takes the terminal with it and
+// not the run.
+func TestTheWizardsTerminalGoesAway(t *testing.T) {
+	begin(t)
+	s := aStory(t)
+	w := startWizard(t, "exec "+tool)
+	w.toTheRun(s)
+	w.sees("API away")
+	pid := strings.TrimSpace(w.tmux("display-message", "-p", "-t", session, "#{pane_pid}"))
+	w.tmux("kill-server") // its panes get a SIGHUP
+	eventually(t, "the run to end", 2*time.Minute, func() bool { return ended(t, pid) })
+	s.isThen(t)
+	if text := run(t, "runs").stdout; !strings.Contains(text, "restored") {
+		t.Errorf("the run is not shown as restored:\n%s", text)
+	}
+}
+
+// ended says whether a process has ended. Nobody may have waited for it.
+func ended(t *testing.T, pid string) bool {
+	t.Helper()
+	if _, err := strconv.Atoi(pid); err != nil {
+		t.Fatalf("%q is no process id", pid)
+	}
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+// wizard is the program in a terminal of its own, inside the node.
+type wizard struct {
+	t      *testing.T
+	socket string
+}
+
+const session = "wizard"
+
+func startWizard(t *testing.T, command string) wizard {
+	t.Helper()
+	// Not in t.TempDir: a socket's path is short, unix(7).
+	dir, err := os.MkdirTemp("", "tmux")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := wizard{t, filepath.Join(dir, "socket")}
+	t.Cleanup(func() {
+		_ = w.command(context.Background(), "kill-server").Run()
+		_ = os.RemoveAll(dir)
+	})
+	w.tmux("-f", "/dev/null", "-u", "new-session", "-d", "-s", session, "-x", "80", "-y", "24", command)
+	return w
+}
+
+func (w wizard) command(ctx context.Context, args ...string) *exec.Cmd {
+	return node.Command(ctx, "tmux", append([]string{"-S", w.socket}, args...)...)
+}
+
+func (w wizard) tmux(args ...string) string {
+	w.t.Helper()
+	out, err := w.command(w.t.Context(), args...).CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("tmux %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func (w wizard) capture(args ...string) string {
+	w.t.Helper()
+	return w.tmux(append([]string{"capture-pane", "-p", "-t", session}, args...)...)
+}
+
+func (w wizard) press(keys ...string) {
+	w.t.Helper()
+	w.tmux(append([]string{"send-keys", "-t", session}, keys...)...)
+}
+
+// sees waits until the screen shows all of it at once.
+func (w wizard) sees(all ...string) {
+	w.t.Helper()
+	began := time.Now()
+	for {
+		screen := w.capture()
+		missing := ""
+		for _, text := range all {
+			if !strings.Contains(screen, text) {
+				missing = text
+			}
+		}
+		if missing == "" {
+			return
+		}
+		if time.Since(began) > time.Minute {
+			w.t.Fatalf("the screen doesn't show %q:\n%s", missing, screen)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// toTheRun goes through all screens until the run begins. The snapshot is the
+// newest in one of the usual places, and so the one that is marked.
+func (w wizard) toTheRun(s story) {
+	w.t.Helper()
+	path := fmt.Sprintf("/var/lib/etcd-backup/%s.db", strings.TrimPrefix(s.label, "story="))
+	inside(w.t, fmt.Sprintf("mkdir -p /var/lib/etcd-backup && cp %s %s", s.snapshot, path))
+	w.t.Cleanup(func() { insideLater(w.t, "rm "+path) })
+
+	w.sees("enter choose the snapshot", node.Hostname)
+	w.press("Enter")
+	w.sees("▸✓ ", "   "+path, "holds")
+	w.press("Enter")
+	w.sees("nothing stands in the way")
+	w.press("Enter")
+	w.sees("enter confirm", "data directory", "the commands do the same by hand")
+	w.press("Enter")
+	w.sees("Type the node's name, " + node.Hostname)
+	w.press("-l", node.Hostname)
+	w.sees("> " + node.Hostname)
+	w.press("Enter")
+}
