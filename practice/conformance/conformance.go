@@ -145,11 +145,12 @@ var cases = []struct {
 			return boxes[0].ID != old && running(boxes[0]) == "a"
 		})
 	}},
-	{"of two files with one pod the last by name wins at the next list", "stray", func(p *pod) {
-		p.write("conformance-stray.yaml.bak", p.text("copy", 0))
+	{"of two files with one pod the last by name wins, and still does after the next list", "stray", func(p *pod) {
 		p.put("a", 0)
+		p.starts("a", 0, 6*time.Second)
+		p.write("conformance-stray.yaml.bak", p.text("copy", 0))
 		p.starts("copy", 0, 60*time.Second)
-		p.stays(3*time.Second, func(boxes []node.Sandbox) string {
+		p.stays(22*time.Second, func(boxes []node.Sandbox) string { // a list every 20 s
 			if running(boxes[0]) != "copy" {
 				return "it doesn't stay"
 			}
