@@ -19,6 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	snapshot.Worker()
+	practiceWorker()
 	testscript.Main(m, map[string]func(){"etcd-rewind": main})
 }
 
