@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -74,6 +75,37 @@ func TestTheWizardsTerminalGoesAway(t *testing.T) {
 	if text := run(t, "runs").stdout; !strings.Contains(text, "restored") {
 		t.Errorf("the run is not shown as restored:\n%s", text)
 	}
+}
+
+// After a kill the wizard shows first where the node stands, and goes on or
+// back from there.
+func TestTheWizardShowsARunThatBrokeOff(t *testing.T) {
+	begin(t)
+	s := aStory(t)
+	before := pictureOf(t, manifests)
+	for _, c := range []struct{ key, says, status string }{
+		{"u", "as it was before", "exit status 0"},
+		{"g", "✓ Restored", "exit status 0"},
+	} {
+		s.breakOff(t, "stop-etcd.1", func(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGKILL) })
+		w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
+		w.sees("did not come to its end", "done last", "API", "go on", "go back")
+		t.Log(w.capture())
+		w.press(c.key)
+		w.sees("enter confirm")
+		w.press("Enter")
+		w.confirm()
+		w.sees(c.says, "q quit")
+		w.press("q")
+		w.sees(c.status)
+		if c.key == "u" {
+			s.isNow(t)
+			same(t, "the node is not put back byte for byte", before, pictureOf(t, manifests))
+		}
+	}
+	s.isThen(t)
+	undo(t)
+	s.isNow(t)
 }
 
 // ended says whether a process has ended. Nobody may have waited for it.
@@ -167,10 +199,18 @@ func (w wizard) toTheRun(s story) {
 	w.press("Enter")
 	w.sees("▸✓ ", "   "+path, "holds")
 	w.press("Enter")
+	w.sees("Restoring brings back", "enter checks")
+	w.press("Enter")
 	w.sees("nothing stands in the way")
 	w.press("Enter")
 	w.sees("enter confirm", "data directory", "the commands do the same by hand")
 	w.press("Enter")
+	w.confirm()
+}
+
+// confirm types the node's name.
+func (w wizard) confirm() {
+	w.t.Helper()
 	w.sees("Type the node's name, " + node.Hostname)
 	w.press("-l", node.Hostname)
 	w.sees("> " + node.Hostname)
