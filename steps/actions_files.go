@@ -366,12 +366,9 @@ func (a *PutIn) undo() []Action {
 	case err == nil:
 		acts = append(acts, &TakeOut{Pod: a.Pod, File: a.File, To: a.Undone, API: a.API, Etcd: a.Etcd})
 	}
-	if a.API {
-		acts = append(acts, &WaitStopping{Pod: a.Pod, File: a.File}, &EndPods{Pods: []string{a.Pod}})
-	}
 	// Forgotten and not just gone: a pod whose manifest was in for a moment only
 	// has no containers yet, and gets them.
-	return append(acts, &WaitForgotten{Pods: []string{a.Pod}, Files: []string{a.File}})
+	return append(acts, goneActions(a.Pod, a.File, a.API)...)
 }
 
 // Rename moves a directory on one file system.

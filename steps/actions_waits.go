@@ -52,10 +52,14 @@ var realPace = pace{
 	lookAPI: 50 * time.Millisecond,
 }
 
+// defaultGrace is a pod's grace period where its manifest doesn't give one.
+const defaultGrace = 30 * time.Second
+
 // goneActions wait until kubelet has finished with a pod whose manifest is out.
 func goneActions(pod, file string, api bool) []Action {
 	forgotten := &WaitForgotten{Pods: []string{pod}, Files: []string{file}}
 	if api {
+		forgotten.Grace = defaultGrace
 		return []Action{&WaitStopping{Pod: pod, File: file}, &EndPods{Pods: []string{pod}}, forgotten}
 	}
 	return []Action{forgotten}
@@ -272,6 +276,9 @@ func comesBack(pod string) error {
 type WaitForgotten struct {
 	Pods  []string `json:"pods"`
 	Files []string `json:"files"` // their manifests, which are out
+	// Grace is how long kubelet may leave their containers, for a pod that was
+	// started a moment before its manifest was taken out again.
+	Grace time.Duration `json:"grace,omitempty"`
 }
 
 // Kind implements Action.
@@ -291,7 +298,7 @@ func (a *WaitForgotten) Commands() []string {
 	return append(cmds, fmt.Sprintf("sleep %.1f", realPace.settle.Seconds()))
 }
 
-func (*WaitForgotten) limit(p pace) time.Duration { return p.forgotten }
+func (a *WaitForgotten) limit(p pace) time.Duration { return p.forgotten + a.Grace }
 
 func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 	back := comeback{}
@@ -325,7 +332,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			// A kubelet that was restarted while the API was away ignores removals
 			// until it has seen the API, and asks for it with growing pauses:
 			// 0.8 s doubling to 30 s, and up to as much again (reflector, client-go).
-			if r.now().Sub(begun) > r.pace.end && !r.mem.KubeletRestarted {
+			if r.now().Sub(begun) > r.pace.end+a.Grace && !r.mem.KubeletRestarted {
 				return s, &trouble{cause: strings.Join(a.Pods, ", ") + " still runs although its manifest is gone", hint: ignoringHint, ignoring: true}
 			}
 			return s, nil

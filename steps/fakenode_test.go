@@ -65,7 +65,7 @@ const forget = 10 * time.Millisecond // kubelet forgets a pod that long after it
 
 func newFakeNode(t *testing.T) *fakeNode {
 	t.Helper()
-	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, stop: make(chan struct{}), grace: 20 * time.Millisecond}
+	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, stop: make(chan struct{}), grace: 4 * time.Second}
 	for _, dir := range []string{"manifests", "lib/etcd/member/snap", "lib/etcd/member/wal", "pki"} {
 		if err := os.MkdirAll(filepath.Join(n.root, dir), 0o700); err != nil {
 			t.Fatal(err)
