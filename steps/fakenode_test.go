@@ -55,13 +55,13 @@ type fakePod struct {
 // fakePace has the limits of a busy test machine, and a quick kubelet.
 var fakePace = pace{
 	stopping: time.Second, gone: 5 * time.Second, end: 3 * time.Second,
-	forgotten: 6 * time.Second, settle: 15 * time.Millisecond, refused: 300 * time.Millisecond,
+	forgotten: 6 * time.Second, settle: 60 * time.Millisecond, refused: 300 * time.Millisecond,
 	started: 5 * time.Second, etcd: 3 * time.Second, api: 3 * time.Second,
 	kubelet: 2 * time.Second, runtime: 2 * time.Second, verify: 3 * time.Second,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond,
 }
 
-const forget = 10 * time.Millisecond // kubelet forgets a pod that long after its end
+const forget = 30 * time.Millisecond // kubelet forgets a pod that long after its end
 
 func newFakeNode(t *testing.T) *fakeNode {
 	t.Helper()
@@ -112,7 +112,7 @@ func (n *fakeNode) writeData(dir string, data snapshot.Restored) {
 
 func (n *fakeNode) until(what string, ok func() bool) {
 	n.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(15 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
 			n.t.Fatalf("in vain: %s", what)
