@@ -39,6 +39,8 @@ type Object struct {
 	Name    string    `json:"name"`
 	UID     string    `json:"uid,omitempty"` // "" when it can't be decoded: encrypted at rest
 	Created time.Time `json:"created,omitzero"`
+	// Deleting says that it was being deleted: a restored cluster goes on with that.
+	Deleting bool `json:"deleting,omitempty"`
 }
 
 // Info is what is known of a snapshot file. It holds names, never values.

@@ -102,7 +102,7 @@ func (f finder) put(key, value []byte) {
 		if e.into(&m) != nil {
 			return
 		}
-		o.UID, o.Created = string(m.UID), m.CreationTimestamp.Time
+		o.UID, o.Created, o.Deleting = string(m.UID), m.CreationTimestamp.Time, m.DeletionTimestamp != nil
 	}
 	f[string(key)] = o
 }

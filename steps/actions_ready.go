@@ -269,6 +269,8 @@ func (a *Verify) compare(want []snapshot.Object, have []node.Object) (string, bo
 	for _, o := range want {
 		uid, there := uids[o.Name]
 		switch {
+		case !there && o.Deleting:
+			// The controllers have ended what was under way when the snapshot was taken.
 		case !there:
 			missing = append(missing, o.Name)
 		case o.UID != "" && uid != o.UID:

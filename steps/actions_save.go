@@ -31,13 +31,16 @@ func (a *Save) Title() string { return "Save a snapshot of the cluster as it is 
 
 // Commands implements Action.
 func (a *Save) Commands() []string {
-	cmd := []string{"etcdctl", "--endpoints", quote(strings.Join(a.Etcd.Endpoints, ","))}
-	for _, f := range [][2]string{{"--cacert", a.Etcd.CA}, {"--cert", a.Etcd.Cert}, {"--key", a.Etcd.Key}} {
-		if f[1] != "" {
-			cmd = append(cmd, f[0], quote(f[1]))
+	// As variables, not flags: etcdctl refuses a flag where the caller's
+	// environment has the variable too. And one endpoint: a snapshot is of one
+	// member.
+	var cmd []string
+	for _, v := range [][2]string{{"ENDPOINTS", append(a.Etcd.Endpoints, "")[0]}, {"CACERT", a.Etcd.CA}, {"CERT", a.Etcd.Cert}, {"KEY", a.Etcd.Key}} {
+		if v[1] != "" {
+			cmd = append(cmd, "ETCDCTL_"+v[0]+"="+quote(v[1]))
 		}
 	}
-	return []string{strings.Join(append(cmd, "snapshot save", quote(a.To)), " ")}
+	return []string{strings.Join(append(cmd, "etcdctl snapshot save", quote(a.To)), " ")}
 }
 
 func (a *Save) do(ctx context.Context, r *run) (State, error) {

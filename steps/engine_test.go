@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
 )
 
 func TestARestoreEndsOnTheRestoredData(t *testing.T) {
@@ -592,5 +593,26 @@ func TestADiskThatFillsUpInTheMiddleLeavesAWayBack(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestVerifyToleratesWhatWasBeingDeletedAndNothingElse(t *testing.T) {
+	v := &Verify{Node: "cp1"}
+	want := []snapshot.Object{{Name: "shop", UID: "s"}, {Name: "going", UID: "g", Deleting: true}}
+	for _, c := range []struct {
+		name string
+		have []node.Object
+		ok   bool
+	}{
+		{"all there", []node.Object{{Name: "shop", UID: "s"}, {Name: "going", UID: "g"}}, true},
+		{"the one that was being deleted is gone", []node.Object{{Name: "shop", UID: "s"}}, true},
+		{"another is gone", []node.Object{{Name: "going", UID: "g"}}, false},
+		{"another UID", []node.Object{{Name: "shop", UID: "x"}}, false},
+		{"one too many", []node.Object{{Name: "shop", UID: "s"}, {Name: "late", UID: "l"}}, false},
+		{"a system namespace too many", []node.Object{{Name: "shop", UID: "s"}, {Name: "kube-public", UID: "p"}}, true},
+	} {
+		if says, ok := v.compare(want, c.have); ok != c.ok {
+			t.Errorf("%s: %v, %s", c.name, ok, says)
+		}
 	}
 }
