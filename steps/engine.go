@@ -448,6 +448,9 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 	if err == nil {
 		undo, err = undoPlan(h)
 	}
+	if err == nil {
+		err = r.record(record{Type: recPlan, Plan: undo})
+	}
 	if err != nil {
 		res := r.result()
 		why.Hint = "going back failed: " + err.Error()
@@ -456,13 +459,6 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 		return res
 	}
 	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace, log: r.log}
-	if err := r.record(record{Type: recPlan, Plan: undo}); err != nil {
-		res := r.result()
-		why.Hint = "going back failed: " + err.Error()
-		res.Error = &why
-		r.finish(res)
-		return res
-	}
 	b.emit(Event{Type: TypePlan, Plan: undo, State: Started, Message: undo.Title})
 	fail := b.steps(ctx)
 	res := b.result()
@@ -648,8 +644,7 @@ func (r *run) endOf(ctx context.Context, pod string, boxes []node.Sandbox) time.
 
 // crashed is a pod whose container ends again and again.
 func (r *run) crashed(pod string, b node.Sandbox) error {
-	t := r.withLog(pod, b, pod+" starts and ends again")
-	return t
+	return r.withLog(pod, b, pod+" starts and ends again")
 }
 
 // notReady is a wait that ran into its limit.
