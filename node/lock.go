@@ -40,9 +40,10 @@ func Lock(path string) (release func() error, err error) {
 			return nil, fmt.Errorf("cannot write lock %s: %w", path, err)
 		}
 		return sync.OnceValue(func() error {
-			// Closing ends the lock; the file stays, so that two who wait can't
-			// end up with locks on two files of one name.
-			return errors.Join(f.Truncate(0), f.Close())
+			// The file stays, so that two who wait can't end up with locks on two
+			// files of one name. Closing is not enough to end the lock: a child
+			// that was just forked has the descriptor until its exec.
+			return errors.Join(f.Truncate(0), unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 		}), nil
 	}
 	return nil, fmt.Errorf("cannot lock %s: the file is replaced again and again", path)

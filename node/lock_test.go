@@ -78,6 +78,40 @@ func TestLockEndsWithItsProcess(t *testing.T) {
 	}
 }
 
+func TestLockEndsThoughAForkedChildHasItsDescriptorStill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	release, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lock syscall.Stat_t
+	if err := syscall.Stat(path, &lock); err != nil {
+		t.Fatal(err)
+	}
+	dup := -1
+	for fd := range 256 {
+		var st syscall.Stat_t
+		if syscall.Fstat(fd, &st) == nil && st.Ino == lock.Ino && st.Dev == lock.Dev {
+			dup, err = syscall.Dup(fd)
+			break
+		}
+	}
+	if dup < 0 || err != nil {
+		t.Fatal("no descriptor of the lock was found")
+	}
+	defer syscall.Close(dup)
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	release, err = Lock(path)
+	if err != nil {
+		t.Fatalf("after the release: %v", err)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLockWhereThereIsNoPlaceForOne(t *testing.T) {
 	dir := t.TempDir()
 	target := filepath.Join(dir, "target")
