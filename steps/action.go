@@ -42,7 +42,7 @@ type retrier interface {
 func newAction(kind string) (Action, error) {
 	for _, a := range []Action{
 		&Prepare{}, &Save{}, &Stage{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
-		&Rename{}, &PutIn{}, &WaitStarted{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{},
+		&Rename{}, &PutIn{}, &WaitStarted{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
 	} {
 		if a.Kind() == kind {
 			return a, nil

@@ -26,6 +26,7 @@ type pace struct {
 	kubelet   time.Duration
 	runtime   time.Duration // for a container runtime that is being restarted
 	verify    time.Duration
+	meet      time.Duration // for the other nodes of a fleet
 
 	readyz  time.Duration // for one answer of the API server
 	lookCRI time.Duration
@@ -46,6 +47,7 @@ var realPace = pace{
 	kubelet:   30 * time.Second,
 	runtime:   20 * time.Second,
 	verify:    30 * time.Second,
+	meet:      15 * time.Minute, // somebody may have to walk to them
 
 	readyz:  300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing
 	lookCRI: 20 * time.Millisecond,

@@ -235,8 +235,12 @@ func hintOf(err error) string {
 func (k *checks) topology() {
 	const check, title = "topology", "Members"
 	e := k.f.Etcd
-	several := "this version restores a single member: restoring one of several alone makes several clusters of one. " +
-		"Restore all members from the same snapshot, with one member list (https://etcd.io/docs/latest/op-guide/recovery/)"
+	if fleet := k.c.Fleet; fleet != nil {
+		k.fleet(check, title)
+		return
+	}
+	several := "restored alone, one of several members becomes a cluster of one. " +
+		"Restore all of them as one: etcd-rewind restore --fleet"
 	if k.f.Live != nil && len(k.f.Live.Members) > 1 {
 		k.bad(check, title, several, "the running etcd has %d members: %s", len(k.f.Live.Members), liveNames(k.f.Live.Members))
 		return
@@ -258,6 +262,40 @@ func (k *checks) topology() {
 		return
 	}
 	k.ok(check, title, "one member on this node")
+}
+
+// fleet compares who the members are by etcd.yaml, by the running etcd and by
+// the plan. Kubeadm doesn't rewrite --initial-cluster when members join later,
+// so a name that is missing there means nothing.
+func (k *checks) fleet(check, title string) {
+	fleet, e := k.c.Fleet, k.f.Etcd
+	if fleet.member(e.Name) == nil {
+		k.bad(check, title, "name all members", "the member %s of this node is not among those to be restored: %s", e.Name, fleet.initialCluster())
+		return
+	}
+	known := map[string]bool{}
+	for _, m := range e.InitialCluster {
+		known[m.Name] = true
+	}
+	if k.f.Live != nil {
+		known = map[string]bool{}
+		for _, m := range k.f.Live.Members {
+			known[m.Name] = true
+		}
+	}
+	var left []string
+	for name := range known {
+		if name != "" && fleet.member(name) == nil {
+			left = append(left, name)
+		}
+	}
+	if len(left) > 0 {
+		slices.Sort(left)
+		k.warn(check, title, "right when these nodes are lost: they join anew later (kubeadm reset, kubeadm join --control-plane)",
+			"left out of the restored cluster: %s", strings.Join(left, ", "))
+		return
+	}
+	k.ok(check, title, "%d members, restored as one: %s", len(fleet.Members), fleet.initialCluster())
 }
 
 func liveNames(all []node.EtcdMember) string {
@@ -346,7 +384,7 @@ func (k *checks) owner() {
 // Row 13.
 func (k *checks) target() {
 	const check, title = "target", "New data directory"
-	for _, v := range layOut(k.f.Etcd, k.c.DataDir, newRunName(k.f.StateDir, k.f.Time)).volumes {
+	for _, v := range layOut(k.f.Etcd, k.c.DataDir, k.f.runName(k.c)).volumes {
 		if !filepath.IsAbs(v.new) {
 			k.bad(check, title, "name it with its whole path", "%s is not an absolute path", v.new)
 			return
@@ -563,6 +601,10 @@ func (k *checks) alarms() {
 // Rows 27 and 30, the snapshot's part.
 func (k *checks) members() {
 	const check, title = "snapshot-members", "Members in the snapshot"
+	if fleet := k.c.Fleet; fleet != nil {
+		k.ok(check, title, "replaced by the %d of the fleet", len(fleet.Members))
+		return
+	}
 	if n := len(k.info.Members); n > 1 {
 		var names []string
 		for _, m := range k.info.Members {

@@ -29,4 +29,6 @@ type Choices struct {
 	KubeletRestart string `json:"kubelet_restart"`
 	// Accept are the checks accepted by name.
 	Accept []string `json:"accept"`
+	// Fleet is set when the node is one of several that are restored as one.
+	Fleet *Fleet `json:"fleet,omitempty"`
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"etcd-rewind/node"
 )
 
 type crashed struct{ point, action string }
@@ -35,10 +37,28 @@ func (n *fakeNode) crashAt(e *Engine, p *Plan, at crashed) (died bool) {
 // restored cluster, and can go back to the node as it was. The matrix is made
 // from the plan: a new action is in it by itself.
 func TestCrashMatrix(t *testing.T) {
+	t.Run("of a single node", func(t *testing.T) { crashMatrix(t, Choices{}, func(Planned) bool { return true }) })
+	// What a fleet adds; the rest of its plan is the same.
+	t.Run("of a node in a fleet", func(t *testing.T) {
+		crashMatrix(t, Choices{Fleet: fleetOfTheTests}, func(a Planned) bool {
+			_, meets := a.Action.(*Meet)
+			return meets
+		})
+	})
+}
+
+func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
+	ahead := node.NeighbourState{APIReady: true, ClusterID: 0xbbbb}
+	fresh := func(t *testing.T) *fakeNode {
+		n := newFakeNode(t)
+		n.see("cp2", ahead)
+		n.see("cp3", ahead)
+		return n
+	}
 	var points []crashed
-	for _, s := range newFakeNode(t).plan(Choices{}).Steps {
+	for _, s := range newFakeNode(t).plan(c).Steps {
 		for _, a := range s.Actions {
-			if s.When != "" {
+			if s.When != "" || !wanted(a) {
 				continue
 			}
 			for _, p := range []string{"before the intent", "after the intent", "before the result"} {
@@ -53,15 +73,15 @@ func TestCrashMatrix(t *testing.T) {
 	for _, at := range points {
 		t.Run(fmt.Sprintf("%s %s, then resume", at.action, at.point), func(t *testing.T) {
 			t.Parallel()
-			n := newFakeNode(t)
+			n := fresh(t)
 			e, _ := n.engine(nil)
-			if !n.crashAt(e, n.plan(Choices{}), at) {
+			if !n.crashAt(e, n.plan(c), at) {
 				t.Fatal("it did not crash")
 			}
 			stateDir := filepath.Join(n.root, "etcd-rewind")
 			p, err := NewResume(stateDir, "")
 			if unfinished(stateDir) == nil && n.apiReady() && err != nil {
-				p, err = n.plan(Choices{}), nil // it broke off before anything was touched: a new run may start
+				p, err = n.plan(c), nil // it broke off before anything was touched: a new run may start
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -83,10 +103,10 @@ func TestCrashMatrix(t *testing.T) {
 		})
 		t.Run(fmt.Sprintf("%s %s, then undo", at.action, at.point), func(t *testing.T) {
 			t.Parallel()
-			n := newFakeNode(t)
+			n := fresh(t)
 			before := n.picture()
 			e, _ := n.engine(nil)
-			if !n.crashAt(e, n.plan(Choices{}), at) {
+			if !n.crashAt(e, n.plan(c), at) {
 				t.Fatal("it did not crash")
 			}
 			p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")

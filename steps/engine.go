@@ -22,6 +22,9 @@ type Engine struct {
 	Sink func(Event)
 	// Ask decides when an action fails.
 	Ask Asker
+	// Meet waits for the other nodes of a fleet; nil means to look at their
+	// ports.
+	Meet Meeting
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 

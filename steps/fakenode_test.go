@@ -36,9 +36,10 @@ type fakeNode struct {
 	grace    time.Duration   // of the API server
 	broken   map[string]bool // pods whose containers end at once
 	log      []string
-	refuse   string    // kubelet refuses the next new pod of this name until its UID changes
-	refused  string    // the UID it refused
-	away     time.Time // until then the container runtime doesn't answer
+	refuse   string                         // kubelet refuses the next new pod of this name until its UID changes
+	refused  string                         // the UID it refused
+	away     time.Time                      // until then the container runtime doesn't answer
+	others   map[string]node.NeighbourState // by ReadyURL
 	stop     chan struct{}
 	done     sync.WaitGroup
 }
@@ -57,7 +58,7 @@ var fakePace = pace{
 	stopping: time.Second, gone: 5 * time.Second, end: 3 * time.Second,
 	forgotten: 6 * time.Second, settle: 60 * time.Millisecond, refused: 300 * time.Millisecond,
 	started: 5 * time.Second, etcd: 3 * time.Second, api: 3 * time.Second,
-	kubelet: 2 * time.Second, runtime: 2 * time.Second, verify: 3 * time.Second,
+	kubelet: 2 * time.Second, runtime: 2 * time.Second, verify: 3 * time.Second, meet: 3 * time.Second,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond,
 }
 
@@ -413,6 +414,21 @@ func (n *fakeNode) Objects(_ context.Context, resource string) ([]node.Object, e
 		return []node.Object{{Name: "cp1", UID: "n"}}, nil
 	}
 	return []node.Object{{Name: "default", UID: "d"}, {Name: "shop", UID: "s"}, {Name: "kube-system", UID: "k"}}, nil
+}
+
+func (n *fakeNode) Neighbour(_ context.Context, other node.NeighbourConfig) node.NeighbourState {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.others[other.ReadyURL]
+}
+
+func (n *fakeNode) see(other string, s node.NeighbourState) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.others == nil {
+		n.others = map[string]node.NeighbourState{}
+	}
+	n.others[other] = s
 }
 
 func (n *fakeNode) Shell(context.Context, string) error {

@@ -52,9 +52,17 @@ func (f *Facts) Settle(info *snapshot.Info, c Choices) Choices {
 		c.Bump = &b
 	}
 	if c.DataDir == "" && f.Etcd != nil {
-		c.DataDir = newDataDir(f.Etcd.DataDir.HostPath, newRunName(f.StateDir, f.Time))
+		c.DataDir = newDataDir(f.Etcd.DataDir.HostPath, f.runName(c))
 	}
 	return c
+}
+
+// runName is the same on all nodes of a fleet.
+func (f *Facts) runName(c Choices) string {
+	if c.Fleet != nil {
+		return c.Fleet.Run
+	}
+	return newRunName(f.StateDir, f.Time)
 }
 
 // bumpBeyond makes the restored revision higher than any that a client can
@@ -128,7 +136,14 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 	if f.API == nil {
 		return nil, f.APIErr
 	}
-	run := newRunName(f.StateDir, f.Time)
+	run := f.runName(c)
+	token := "etcd-rewind-" + run
+	if c.Fleet != nil {
+		token = c.Fleet.Token
+		if c.Fleet.member(f.Etcd.Name) == nil {
+			return nil, &trouble{cause: "the member " + f.Etcd.Name + " of this node is not among those that are restored: " + c.Fleet.initialCluster()}
+		}
+	}
 	c = f.Settle(info, c)
 	dataDir, err := filepath.Abs(c.DataDir)
 	if err != nil {
@@ -144,7 +159,7 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(snap), f.Node),
 		Restore: &RestoreFacts{
 			Snapshot: snap, SnapshotSHA256: info.SHA256, SnapshotRevision: info.Revision, Bump: *c.Bump,
-			Token:      "etcd-rewind-" + run,
+			Token:      token,
 			OldDataDir: f.Etcd.DataDir.HostPath, DataDir: dataDir, Staging: b.lay.volumes[0].staging,
 			Stop: c.Stop, KubeletRestart: c.KubeletRestart,
 		},
@@ -245,11 +260,13 @@ func (b *builder) build(p *Plan) error {
 	for _, v := range b.lay.volumes {
 		start = append(start, &Rename{What: "the restored data", From: v.staging, To: v.new})
 	}
+	start = append(start, b.meet(PhasePlaced)...)
 	start = append(
 		start, inEtcd,
 		&WaitStarted{Pod: etcdPod, File: etcd.Path, Fresh: true},
 		&WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true},
 	)
+	start = append(start, b.meet(PhaseEtcdReady)...)
 
 	stage, err := b.stage(p.Restore)
 	if err != nil {
@@ -259,23 +276,34 @@ func (b *builder) build(p *Plan) error {
 	if f.Live != nil {
 		before = append(before, saveBefore(f, b.run))
 	}
+	stop = append(stop, b.meet(PhaseAPIGone)...)
 	b.add(p, "prepare", before...)
-	b.add(p, "stage", stage)
+	b.add(p, "stage", append([]Action{stage}, b.meet(PhaseStaged)...)...)
 	b.add(p, "stop-kube-apiserver", stop...)
 	b.add(p, letGoStep)
-	b.add(p, "stop-etcd", outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}})
+	b.add(p, "stop-etcd", append([]Action{outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}}}, b.meet(PhaseEtcdOut)...)...)
 	b.add(p, "start-etcd", start...)
-	b.add(p, "start-kube-apiserver",
+	b.add(p, "start-kube-apiserver", append([]Action{
 		&WaitForgotten{Pods: []string{apiPod}, Files: []string{api.Path}}, inAPI,
-		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true}, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL})
+		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true}, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL},
+	}, b.meet(PhaseAPIReady)...)...)
 	if !b.c.KeepControllers && len(f.Controllers) > 0 {
 		b.add(p, "restart-controllers", b.restartControllers(takeOut, putIn, fresh)...)
 	}
-	b.add(p, "verify", &Verify{Node: f.Node, Namespaces: b.info.Namespaces, Nodes: b.info.Nodes, Server: f.Reach.Server})
+	verify := &Verify{Node: f.Node, Namespaces: b.info.Namespaces, Nodes: b.info.Nodes, Server: f.Reach.Server}
+	b.add(p, "verify", append([]Action{verify}, b.meet(PhaseVerified)...)...)
 
 	letGo := letGoFor(p.Steps, b.c.KubeletRestart, cri)
 	*p.step(letGoStep) = *letGo
 	return nil
+}
+
+// meet is nothing on a single node.
+func (b *builder) meet(phase Phase) []Action {
+	if b.c.Fleet == nil {
+		return nil
+	}
+	return []Action{&Meet{Phase: phase, Others: b.c.Fleet.others()}}
 }
 
 func (b *builder) restartControllers(takeOut func(*manifest.File) *TakeOut, putIn func(*manifest.File, []byte) *PutIn, fresh map[string][]byte) []Action {
@@ -308,6 +336,10 @@ func (b *builder) stage(r *RestoreFacts) (*Stage, error) {
 		InitialCluster: e.Name + "=" + strings.Join(e.AdvertisePeerURLs, ","+e.Name+"="),
 		Token:          r.Token, RevisionBump: r.Bump,
 		SkipHashCheck: b.info.Hash == snapshot.HashMissing,
+	}
+	if fleet := b.c.Fleet; fleet != nil {
+		q.InitialCluster = fleet.initialCluster()
+		q.PeerURLs = fleet.member(e.Name).PeerURLs
 	}
 	uid, gid, mode, label, err := node.Owner(e.DataDir.Path)
 	if err != nil {
@@ -350,6 +382,9 @@ func (b *builder) summary(p *Plan) []Fact {
 		how = "by kubelet, with its grace period"
 	}
 	facts = append(facts, Fact{"kube-apiserver stops", how})
+	if fleet := b.c.Fleet; fleet != nil {
+		facts = append(facts, Fact{"members", fleet.initialCluster()})
+	}
 	ctl := "restarted after the restore"
 	if b.c.KeepControllers {
 		ctl = "left running"

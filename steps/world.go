@@ -21,6 +21,7 @@ type Reach struct {
 	Server  string          `json:"server"` // https://host:port of this node's API server
 	Etcd    node.EtcdConfig `json:"etcd"`
 	API     node.APIConfig  `json:"api"`
+	Peer    node.EtcdConfig `json:"peer"` // how other members are asked: this node's peer certificate
 }
 
 // world is what actions see of the node and do to it, apart from files.
@@ -35,6 +36,7 @@ type world interface {
 	EtcdReady(ctx context.Context) (bool, string)
 	Etcd(ctx context.Context, countKeys bool) (*node.EtcdStatus, error)
 	Objects(ctx context.Context, resource string) ([]node.Object, error)
+	Neighbour(ctx context.Context, n node.NeighbourConfig) node.NeighbourState
 	Shell(ctx context.Context, command string) error
 	LogTail(pod, uid, container string, lines int) (log []string, path string)
 	Save(ctx context.Context, req snapshot.SaveRequest) (*snapshot.Info, error)
@@ -94,6 +96,10 @@ func (n *thisNode) Etcd(ctx context.Context, countKeys bool) (*node.EtcdStatus, 
 
 func (n *thisNode) Objects(ctx context.Context, resource string) ([]node.Object, error) {
 	return node.ListMeta(ctx, n.reach.API.Kubeconfig, n.reach.Server, resource)
+}
+
+func (n *thisNode) Neighbour(ctx context.Context, other node.NeighbourConfig) node.NeighbourState {
+	return node.AskNeighbour(ctx, other, n.reach.Peer)
 }
 
 func (n *thisNode) Shell(ctx context.Context, command string) error {

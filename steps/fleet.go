@@ -1,0 +1,186 @@
+package steps
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+)
+
+// Fleet is what the nodes of a cluster with several members have in common
+// when they are restored as one. A single node is restored without one.
+type Fleet struct {
+	Run   string `json:"run"`   // the same on every node
+	Token string `json:"token"` // of the initial cluster: it makes the cluster ID
+	// Members are all that the restored cluster has, in one order on every
+	// node; this node's is found by its name.
+	Members []manifest.Member `json:"members"`
+	Others  []Neighbour       `json:"others"` // the nodes that take part, without this one
+}
+
+// Neighbour is another node of a fleet, as it can be seen over the network.
+type Neighbour struct {
+	Name string `json:"name"`
+	node.NeighbourConfig
+}
+
+func (f *Fleet) initialCluster() string {
+	var all []string
+	for _, m := range f.Members {
+		for _, u := range m.PeerURLs {
+			all = append(all, m.Name+"="+u)
+		}
+	}
+	return strings.Join(all, ",")
+}
+
+func (f *Fleet) member(name string) *manifest.Member {
+	for i := range f.Members {
+		if f.Members[i].Name == name {
+			return &f.Members[i]
+		}
+	}
+	return nil
+}
+
+// Phase is what all nodes of a fleet have to have reached before one goes on.
+type Phase string
+
+// The phases of a restore, in their order.
+const (
+	PhaseStaged    Phase = "staged"     // the restored data lies beside the old
+	PhaseAPIGone   Phase = "api-gone"   // no API server runs
+	PhaseEtcdOut   Phase = "etcd-out"   // no etcd runs
+	PhasePlaced    Phase = "placed"     // the restored data is where etcd will look for it
+	PhaseEtcdReady Phase = "etcd-ready" // etcd has a quorum, and every member is there
+	PhaseAPIReady  Phase = "api-ready"
+	PhaseVerified  Phase = "verified"
+)
+
+// Phases are all phases in their order.
+var Phases = []Phase{PhaseStaged, PhaseAPIGone, PhaseEtcdOut, PhasePlaced, PhaseEtcdReady, PhaseAPIReady, PhaseVerified}
+
+var phaseTitles = map[Phase]string{
+	PhaseStaged:    "Wait until every node has staged the restore",
+	PhaseAPIGone:   "Wait until every node's kube-apiserver is gone",
+	PhaseEtcdOut:   "Wait until every node's etcd is out",
+	PhasePlaced:    "Wait until every node's data is in place",
+	PhaseEtcdReady: "Wait until every node's etcd is ready",
+	PhaseAPIReady:  "Wait until every node's kube-apiserver is ready",
+	PhaseVerified:  "Wait until every node is verified",
+}
+
+// Meeting waits for the other nodes at the end of a phase. It returns nil when
+// this node may go on, and tells on the way what it sees. It is called from the
+// engine's goroutine.
+type Meeting func(ctx context.Context, phase Phase, tell func([]Sighting)) error
+
+// Meet waits for the other nodes of a fleet.
+type Meet struct {
+	Phase  Phase       `json:"phase"`
+	Others []Neighbour `json:"others"`
+}
+
+// Kind implements Action.
+func (*Meet) Kind() string { return "meet" }
+
+// Title implements Action.
+func (a *Meet) Title() string { return phaseTitles[a.Phase] }
+
+// Commands implements Action.
+func (a *Meet) Commands() []string {
+	var cmds []string
+	for _, o := range a.Others {
+		switch a.Phase {
+		case PhaseAPIGone:
+			cmds = append(cmds, fmt.Sprintf("while curl -sk -m 1 -o /dev/null %s; do sleep 0.1; done   # %s", quote(o.ReadyURL), o.Name))
+		case PhaseEtcdOut:
+			cmds = append(cmds, fmt.Sprintf("while curl -sk -m 1 -o /dev/null %s; [ $? -ne 7 ]; do sleep 0.1; done   # %s", quote(o.PeerURL), o.Name))
+		case PhaseAPIReady:
+			cmds = append(cmds, fmt.Sprintf("until curl -skf -m 1 -o /dev/null %s; do sleep 0.1; done   # %s", quote(o.ReadyURL), o.Name))
+		default:
+			cmds = append(cmds, fmt.Sprintf("# %s: %s?", o.Name, a.Phase))
+		}
+	}
+	return cmds
+}
+
+func (*Meet) limit(p pace) time.Duration { return p.meet }
+
+func (a *Meet) do(ctx context.Context, r *run) (State, error) {
+	if r.engine.Meet == nil {
+		return a.byPorts(ctx, r)
+	}
+	err := r.engine.Meet(ctx, a.Phase, func(seen []Sighting) {
+		r.emit(Event{Type: TypeAction, State: Waiting, Seen: seen})
+	})
+	if ctx.Err() != nil {
+		return Stopped, errStopped
+	}
+	if err != nil {
+		return Failed, err
+	}
+	return Done, nil
+}
+
+// byPorts sees the others only by what their ports show: nothing of what they
+// stage, and of the rest enough to stay in step.
+func (a *Meet) byPorts(ctx context.Context, r *run) (State, error) {
+	var staged uint64
+	if r.mem.Staged != nil {
+		staged = r.mem.Staged.ClusterID
+	}
+	return r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
+		s := sight{ok: true}
+		for _, o := range a.Others {
+			is := r.world.Neighbour(ctx, o.NeighbourConfig)
+			ok := a.reached(is, staged)
+			s.ok = s.ok && ok
+			s.seen = append(s.seen, Sighting{What: o.Name, Is: is.String(), OK: ok})
+		}
+		return s, nil
+	}, func(s sight) error {
+		var late []string
+		for _, seen := range s.seen {
+			if !seen.OK {
+				late = append(late, seen.What)
+			}
+		}
+		return &trouble{
+			cause: "still behind: " + strings.Join(late, ", "),
+			hint:  "look at the run there (etcd-rewind); go on here once it is through, or go back on all nodes (etcd-rewind undo)",
+		}
+	})
+}
+
+// reached reads a phase from a node's ports. A node that is ahead of this one
+// counts too: its etcd is in the restored cluster already, and it could only
+// get there after it saw this node out of the old one.
+func (a *Meet) reached(n node.NeighbourState, staged uint64) bool {
+	ahead := staged != 0 && n.ClusterID == staged
+	switch a.Phase {
+	case PhaseAPIGone:
+		return n.API == node.PortRefuses || ahead
+	case PhaseEtcdOut:
+		return n.Peer == node.PortRefuses || ahead
+	case PhaseEtcdReady:
+		return ahead
+	case PhaseAPIReady:
+		return n.APIReady
+	}
+	return true
+}
+
+// undo needs no meeting: each node's etcd goes back to the old members, and
+// neither they nor the new ones can do anything without a quorum of them.
+func (*Meet) undo() []Action { return nil }
+
+// others of a fleet in a fixed order.
+func (f *Fleet) others() []Neighbour {
+	return slices.SortedFunc(slices.Values(f.Others), func(a, b Neighbour) int { return cmp.Compare(a.Name, b.Name) })
+}
