@@ -28,7 +28,10 @@ func (k *Kubelet) Remains(uid string) Remains {
 	if _, err := os.Lstat(filepath.Join(or(k.RootDir, defaultRootDir), "pods", uid)); err == nil {
 		r.PodDir = true
 	}
-	names := podCgroups(k.CgroupRoot, uid)
+	var names []string
+	for _, dir := range podCgroupDirs(k.CgroupRoot) {
+		names = append(names, dir.of(uid))
+	}
 	for _, top := range hierarchies(or(k.CgroupMount, defaultCgroups)) {
 		for _, n := range names {
 			p := filepath.Join(top, n)
@@ -60,22 +63,86 @@ func hierarchies(mount string) []string {
 	return tops
 }
 
-// podCgroups are the paths a pod's cgroup can have below a hierarchy
-// (pkg/kubelet/cm/cgroup_manager_linux.go, ToCgroupfs and ToSystemd).
-func podCgroups(root, uid string) []string {
+// PodsBegun are the UIDs of all pods that have a directory or a cgroup here:
+// kubelet makes both before it asks the runtime for a sandbox (SyncPod,
+// kubelet.go 1.34), a few milliseconds after it has accepted a pod. A pod that
+// it refuses for now gets neither. The error is for a node on which neither can
+// be seen.
+func (k *Kubelet) PodsBegun() (map[string]bool, error) {
+	entries, err := os.ReadDir(filepath.Join(or(k.RootDir, defaultRootDir), "pods"))
+	if err != nil {
+		return nil, err
+	}
+	uids := map[string]bool{}
+	for _, e := range entries {
+		uids[e.Name()] = true
+	}
+	for _, top := range hierarchies(or(k.CgroupMount, defaultCgroups)) {
+		for _, dir := range podCgroupDirs(k.CgroupRoot) {
+			entries, err := os.ReadDir(filepath.Join(top, dir.path))
+			if err != nil {
+				continue
+			}
+			for _, e := range entries {
+				if uid, ok := dir.uid(e.Name()); ok {
+					uids[uid] = true
+				}
+			}
+		}
+	}
+	return uids, nil
+}
+
+// podCgroupDir is a directory that pods of one QoS class have their cgroups in,
+// below a hierarchy.
+type podCgroupDir struct {
+	path           string
+	prefix, suffix string // of a pod's cgroup, around its UID
+	systemd        bool
+}
+
+func (d podCgroupDir) of(uid string) string {
+	if d.systemd {
+		uid = strings.ReplaceAll(uid, "-", "_")
+	}
+	return path.Join(d.path, d.prefix+uid+d.suffix)
+}
+
+func (d podCgroupDir) uid(name string) (string, bool) {
+	uid, ok := strings.CutPrefix(name, d.prefix)
+	if !ok {
+		return "", false
+	}
+	if uid, ok = strings.CutSuffix(uid, d.suffix); !ok {
+		return "", false
+	}
+	if d.systemd {
+		uid = strings.ReplaceAll(uid, "_", "-")
+	}
+	return uid, true
+}
+
+// podCgroupDirs are all places a pod's cgroup can have, for both drivers and
+// every QoS class (pkg/kubelet/cm/cgroup_manager_linux.go, ToCgroupfs and
+// ToSystemd).
+func podCgroupDirs(root string) []podCgroupDir {
 	var base []string
 	if r := strings.Trim(path.Clean("/"+root), "/"); r != "" {
 		base = strings.Split(r, "/")
 	}
 	base = append(base, "kubepods")
-	var out []string
+	var out []podCgroupDir
 	for _, qos := range []string{"burstable", "", "besteffort"} {
 		parts := append([]string{}, base...)
 		if qos != "" {
 			parts = append(parts, qos)
 		}
-		parts = append(parts, "pod"+uid)
-		out = append(out, path.Join(parts...), slice(parts))
+		dir := slice(parts)
+		out = append(
+			out,
+			podCgroupDir{path: path.Join(parts...), prefix: "pod"},
+			podCgroupDir{path: dir, prefix: strings.TrimSuffix(path.Base(dir), ".slice") + "-pod", suffix: ".slice", systemd: true},
+		)
 	}
 	return out
 }

@@ -50,7 +50,19 @@ func TestRemains(t *testing.T) {
 			if got.None() != (len(want) == 0) {
 				t.Errorf("None says %v", got.None())
 			}
+			if _, err := k.PodsBegun(); err == nil {
+				t.Error("pods are seen where kubelet's directory isn't")
+			}
+			mkdir(t, filepath.Join(k.RootDir, "pods"))
+			beganBefore, err := k.PodsBegun()
+			if err != nil {
+				t.Fatal(err)
+			}
 			mkdir(t, filepath.Join(k.RootDir, "pods", uid))
+			begun, err := k.PodsBegun()
+			if err != nil || !begun[uid] || len(want) > 0 != beganBefore[uid] {
+				t.Errorf("begun %v, before its directory was there %v, %v", begun, beganBefore, err)
+			}
 			if got := k.Remains(uid); !got.PodDir || got.None() {
 				t.Errorf("with the pod's directory: %+v", got)
 			}

@@ -331,7 +331,7 @@ func (a *PutIn) Title() string { return "Put " + filepath.Base(a.File) + " in" }
 // Commands implements Action.
 func (a *PutIn) Commands() []string { return []string{mv(a.From, a.File)} }
 
-func (a *PutIn) do(ctx context.Context, r *run) (State, error) {
+func (a *PutIn) do(_ context.Context, r *run) (State, error) {
 	if data, err := os.ReadFile(a.File); err == nil {
 		if sum(data) == a.SHA256 {
 			return Already, nil
@@ -348,9 +348,7 @@ func (a *PutIn) do(ctx context.Context, r *run) (State, error) {
 	} else if sum(data) != a.SHA256 {
 		return Failed, changedSince(a.From)
 	}
-	if err := r.rememberPods(ctx, a.Pod); err != nil {
-		return Failed, err
-	}
+	r.rememberBegun(a.Pod)
 	delete(r.mem.Ended, a.Pod)
 	if err := manifest.Move(a.From, a.File); err != nil {
 		return Failed, err

@@ -19,7 +19,8 @@ type pace struct {
 	end       time.Duration // a container ends by itself, after its manifest is out
 	forgotten time.Duration // cgroup and pod directory are gone too
 	settle    time.Duration // since the last container ended
-	refused   time.Duration // a pod without a sandbox after that long was refused
+	refused   time.Duration // a pod that kubelet has not begun with after that long was refused
+	unseen    time.Duration // the same, by its sandbox, where it can't be seen what kubelet begins
 	started   time.Duration
 	etcd      time.Duration
 	api       time.Duration
@@ -40,7 +41,8 @@ var realPace = pace{
 	end:       15 * time.Second,        // etcd: 0.1 s after SIGTERM
 	forgotten: 60 * time.Second,        // usually within 2 s
 	settle:    2200 * time.Millisecond, // PLEG lists once a second, two lists are needed
-	refused:   1800 * time.Millisecond, // one that isn't refused has a sandbox after 0.5 s
+	refused:   150 * time.Millisecond,  // one that isn't refused has its directories after 10 ms
+	unseen:    1800 * time.Millisecond, // and a sandbox after 0.5 s
 	started:   60 * time.Second,
 	etcd:      120 * time.Second,
 	api:       120 * time.Second,
@@ -51,7 +53,7 @@ var realPace = pace{
 
 	readyz:  300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing
 	lookCRI: 20 * time.Millisecond,
-	lookAPI: 50 * time.Millisecond,
+	lookAPI: 20 * time.Millisecond,
 }
 
 // defaultGrace is a pod's grace period where its manifest doesn't give one.
@@ -116,6 +118,9 @@ func (a *WaitStopping) do(ctx context.Context, r *run) (State, error) {
 			return sight{}, err
 		}
 		answer := r.world.API(ctx, r.pace.readyz)
+		if answer.Code == http.StatusOK {
+			r.apiStillAnswers()
+		}
 		s := sight{seen: []Sighting{
 			{What: "/readyz", Is: sayAPI(answer), OK: answer.Code != http.StatusOK},
 			{What: "pod", Is: sayPod(boxes), OK: !anyReady(boxes)},
@@ -275,12 +280,20 @@ func comesBack(pod string) error {
 // again after 10 to 15 s (allowStaticPodStart, pod_workers.go 1.34). Finished
 // is: no container, no cgroup, no pod directory, and 2.2 s since the last
 // container ended (measured; the first three alone prove nothing).
+//
+// Kubelet removes the cgroup as the last thing before it finishes
+// (SyncTerminatedPod), which is on the first list of the runtime's containers
+// after the end, so 0 to 1 s later; or housekeeping has removed it before. When
+// the next pod may get a fresh annotation, the cgroup's end is the moment to
+// try: WaitStarted sees whether it was too early.
 type WaitForgotten struct {
 	Pods  []string `json:"pods"`
 	Files []string `json:"files"` // their manifests, which are out
 	// Grace is how long kubelet may leave their containers, for a pod that was
 	// started a moment before its manifest was taken out again.
 	Grace time.Duration `json:"grace,omitempty"`
+	// Fresh says that the next pods have other UIDs, and may get yet others.
+	Fresh bool `json:"fresh,omitempty"`
 }
 
 // Kind implements Action.
@@ -305,6 +318,8 @@ func (a *WaitForgotten) limit(p pace) time.Duration { return p.forgotten + a.Gra
 func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 	back := comeback{}
 	begun := r.now()
+	_, err := r.world.PodsBegun()
+	seesPods := err == nil
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		if err := putBackBySomebody(a.Files...); err != nil {
 			return sight{}, err
@@ -320,6 +335,9 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			all = append(all, boxes...)
 			gone := !anyReady(boxes)
 			s.ok = s.ok && gone
+			if gone {
+				r.rememberPods(pod, boxes)
+			}
 			s.seen = append(s.seen, Sighting{What: pod, Is: sayPod(boxes), OK: gone})
 			if !gone {
 				delete(r.mem.Ended, pod)
@@ -342,15 +360,21 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 		if r.mem.KubeletRestarted {
 			return s, nil // this kubelet never knew the pods, and cleans up nothing before it has seen the API
 		}
-		left := 0
+		dirs, cgroups := 0, 0
 		for _, b := range all {
 			rest := r.world.Remains(b.UID)
-			left += len(rest.Cgroups)
+			cgroups += len(rest.Cgroups)
 			if rest.PodDir {
-				left++
+				dirs++
 			}
 		}
 		since := r.now().Sub(ended)
+		if a.Fresh && seesPods && since < r.pace.settle {
+			s.ok = cgroups == 0
+			s.seen = append(s.seen, Sighting{What: "cgroup", Is: sayCgroup(cgroups, since), OK: s.ok})
+			return s, nil
+		}
+		left := dirs + cgroups
 		s.seen = append(
 			s.seen,
 			Sighting{What: "left over", Is: sayLeft(left), OK: left == 0},
@@ -392,7 +416,8 @@ func (*WaitStarted) limit(p pace) time.Duration { return p.started }
 
 func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 	old := r.mem.Pods[a.Pod]
-	begun, helped, tries := r.now(), 0, starts{}
+	tries := starts{}
+	refusal := refusal{run: r, before: r.mem.Begun[a.Pod], since: r.now()}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		boxes, err := r.world.Pod(ctx, a.Pod)
 		if err != nil {
@@ -406,10 +431,7 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 			}
 		}
 		if mine == nil {
-			waited := r.now().Sub(begun)
-			if a.Fresh && helped < 4 && waited > r.pace.refused*time.Duration(1<<helped) {
-				helped++
-				r.say("kubelet has not started it after %.1f s: a fresh annotation makes it try at once", waited.Seconds())
+			if a.Fresh && refusal.look() {
 				if err := a.retry(ctx, r); err != nil {
 					return sight{}, err
 				}
@@ -431,6 +453,44 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 			hint:  "look at kubelet's log (journalctl -u kubelet); retry gives the pod a fresh UID, which kubelet tries at once",
 		}
 	})
+}
+
+// refusal decides when a pod that was put in counts as refused. What kubelet
+// accepts shows at once, in directories; where these can't be seen, or stay
+// all that is seen, a sandbox has to come.
+type refusal struct {
+	*run
+	before []string  // what kubelet had begun with
+	since  time.Time // the pod was put in, or helped last
+	begun  bool      // kubelet has begun with another
+	times  int
+}
+
+// look says whether it is time to help the pod, once each time it is.
+func (f *refusal) look() bool {
+	limit := f.pace.unseen
+	if pods, err := f.world.PodsBegun(); err == nil && !f.begun {
+		limit = f.pace.refused
+		for uid := range pods {
+			if !slices.Contains(f.before, uid) {
+				f.begun, f.since = true, f.now()
+				return false
+			}
+		}
+	}
+	waited := f.now().Sub(f.since)
+	// Each time half as long again: a kubelet that is slow to begin must not be
+	// disturbed for ever.
+	for range f.times {
+		limit += limit / 2
+	}
+	if f.times >= 10 || waited < limit {
+		return false
+	}
+	f.times++
+	f.begun, f.since = false, f.now()
+	f.say("kubelet has not begun with it after %.1f s: a fresh annotation makes it try at once", waited.Seconds())
+	return true
 }
 
 // retry gives the pod a fresh UID: kubelet tries such a pod at once (2 of 2

@@ -49,6 +49,9 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 	if r.mem.Pods == nil {
 		r.mem.Pods = map[string][]string{}
 	}
+	if r.mem.Begun == nil {
+		r.mem.Begun = map[string][]string{}
+	}
 	if r.mem.Out == nil {
 		r.mem.Out = map[string]time.Time{}
 	}
@@ -358,7 +361,8 @@ func (r *run) try(ctx context.Context, a Planned, again bool) (State, error) {
 	state, err := a.do(ctx, r)
 	r.point("before the result", a.ID)
 	mem := r.mem
-	mem.Pods, mem.Out, mem.Ended = maps.Clone(r.mem.Pods), maps.Clone(r.mem.Out), maps.Clone(r.mem.Ended)
+	mem.Pods, mem.Begun = maps.Clone(r.mem.Pods), maps.Clone(r.mem.Begun)
+	mem.Out, mem.Ended = maps.Clone(r.mem.Out), maps.Clone(r.mem.Ended)
 	rec := record{Type: recResult, Action: a.ID, State: state, Memory: &mem}
 	if err != nil {
 		rec.State, rec.Error = Failed, err.Error()
@@ -566,6 +570,14 @@ func (r *run) apiGoesAway() {
 	}
 }
 
+// apiStillAnswers moves the start of the outage: it counts from the last good
+// answer, as a client does, and not from when kubelet was told.
+func (r *run) apiStillAnswers() {
+	if r.away {
+		r.mem.AwaySince = r.now()
+	}
+}
+
 func (r *run) apiIsBack() {
 	if r.away {
 		r.mem.Outage = r.now().Sub(r.mem.AwaySince).Seconds()
@@ -602,11 +614,10 @@ func (r *run) pods(ctx context.Context, pod string) (boxes []node.Sandbox, err e
 	return boxes, err
 }
 
-func (r *run) rememberPods(ctx context.Context, pod string) error {
-	boxes, err := r.pods(ctx, pod)
-	if err != nil {
-		return err
-	}
+// rememberPods notes, while a pod's manifest is out, what is there of it and
+// what kubelet has begun with: what comes after is new. The journal has it
+// before the manifest is in again, so a run that is gone on with knows it too.
+func (r *run) rememberPods(pod string, boxes []node.Sandbox) {
 	var uids []string
 	for _, b := range boxes {
 		if !slices.Contains(uids, b.UID) {
@@ -614,7 +625,13 @@ func (r *run) rememberPods(ctx context.Context, pod string) error {
 		}
 	}
 	r.mem.Pods[pod] = uids
-	return nil
+	r.rememberBegun(pod)
+}
+
+func (r *run) rememberBegun(pod string) {
+	if begun, err := r.world.PodsBegun(); err == nil {
+		r.mem.Begun[pod] = slices.Sorted(maps.Keys(begun))
+	}
 }
 
 // endOf is when the last container of a pod that has ended did so: as the

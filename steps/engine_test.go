@@ -454,7 +454,13 @@ func TestAnUndoDaysLaterTellsWhatIsLostAndHasToBeTyped(t *testing.T) {
 }
 
 func TestAPodThatKubeletRefusesIsHelped(t *testing.T) {
+	t.Run("as soon as kubelet would have begun with it", func(t *testing.T) { refusedPodIsHelped(t, false) })
+	t.Run("when no sandbox comes, where nothing else can be seen", func(t *testing.T) { refusedPodIsHelped(t, true) })
+}
+
+func refusedPodIsHelped(t *testing.T, blind bool) {
 	n := newFakeNode(t)
+	n.blind = blind
 	p := n.plan(Choices{})
 	e, events := n.engine(nil)
 	n.mu.Lock()
@@ -614,5 +620,28 @@ func TestVerifyToleratesWhatWasBeingDeletedAndNothingElse(t *testing.T) {
 		if says, ok := v.compare(want, c.have); ok != c.ok {
 			t.Errorf("%s: %v, %s", c.name, ok, says)
 		}
+	}
+}
+
+// A client counts from the last answer it got.
+func TestTheOutageCountsFromTheLastGoodAnswer(t *testing.T) {
+	n := newFakeNode(t)
+	n.lateness = 400 * time.Millisecond
+	e, events := n.engine(nil)
+	res := e.Run(t.Context(), n.plan(Choices{}))
+	if !res.OK {
+		t.Fatal(res.Error)
+	}
+	var moved, ready time.Time
+	for _, ev := range *events {
+		if ev.Action == "stop-kube-apiserver.1" && ev.State == Done {
+			moved = ev.Time
+		}
+		if strings.HasPrefix(ev.Action, "start-kube-apiserver") && ev.State == Done {
+			ready = ev.Time
+		}
+	}
+	if lost := ready.Sub(moved).Seconds() - res.OutageSeconds; lost < 0.35 {
+		t.Errorf("the outage of %.2f s has the time in it in which the API answered: %.2f s less than since the manifest was moved", res.OutageSeconds, lost)
 	}
 }

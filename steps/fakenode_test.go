@@ -38,6 +38,9 @@ type fakeNode struct {
 	log      []string
 	refuse   string                         // kubelet refuses the next new pod of this name until its UID changes
 	refused  string                         // the UID it refused
+	tooEarly map[string]bool                // UIDs put in before kubelet had finished with the old pod
+	lateness time.Duration                  // of kubelet, to begin with ending a pod
+	blind    bool                           // what kubelet begins with can't be seen
 	away     time.Time                      // until then the container runtime doesn't answer
 	others   map[string]node.NeighbourState // by ReadyURL
 	stop     chan struct{}
@@ -50,13 +53,13 @@ type fakePod struct {
 	hostPath        string
 	state           string // running, ending, ended
 	since           time.Time
-	refused         time.Time
+	gone            time.Time // when its manifest was missed
 }
 
 // fakePace has the limits of a busy test machine, and a quick kubelet.
 var fakePace = pace{
 	stopping: time.Second, gone: 5 * time.Second, end: 3 * time.Second,
-	forgotten: 6 * time.Second, settle: 60 * time.Millisecond, refused: 300 * time.Millisecond,
+	forgotten: 6 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
 	started: 5 * time.Second, etcd: 3 * time.Second, api: 3 * time.Second,
 	kubelet: 2 * time.Second, runtime: 2 * time.Second, verify: 3 * time.Second, meet: 3 * time.Second,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond,
@@ -66,7 +69,7 @@ const forget = 30 * time.Millisecond // kubelet forgets a pod that long after it
 
 func newFakeNode(t *testing.T) *fakeNode {
 	t.Helper()
-	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, stop: make(chan struct{}), grace: 4 * time.Second}
+	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]bool{}, stop: make(chan struct{}), grace: 4 * time.Second}
 	for _, dir := range []string{"manifests", "lib/etcd/member/snap", "lib/etcd/member/wal", "pki"} {
 		if err := os.MkdirAll(filepath.Join(n.root, dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -215,8 +218,13 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 		box := &n.boxes[p.box]
 		switch p.state {
 		case "running":
+			if there {
+				p.gone = time.Time{}
+			} else if p.gone.IsZero() {
+				p.gone = time.Now()
+			}
 			switch {
-			case !there && n.ignoring, there && uidOf(f) == p.uid:
+			case !there && n.ignoring, there && uidOf(f) == p.uid, !there && time.Since(p.gone) < n.lateness:
 				if !box.Ready { // somebody ended it over CRI
 					n.newBox(p)
 				}
@@ -236,8 +244,11 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 	}
 	for name, f := range want {
 		p := n.pods[name]
-		if p != nil && p.state != "running" && p.refused.IsZero() {
-			p.refused = time.Now()
+		if p != nil && p.uid != uidOf(f) {
+			n.tooEarly[uidOf(f)] = true // refused, and then tried again after a time that no test has
+		}
+		if n.tooEarly[uidOf(f)] {
+			continue
 		}
 		if p == nil && n.refuse == name && n.pods["kube-apiserver-cp1"] == nil && (n.refused == "" || n.refused == uidOf(f)) {
 			n.refused = uidOf(f)
@@ -363,6 +374,19 @@ func (n *fakeNode) Remains(uid string) node.Remains {
 		}
 	}
 	return node.Remains{}
+}
+
+func (n *fakeNode) PodsBegun() (map[string]bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.blind {
+		return nil, errors.New("kubelet's directory can't be read")
+	}
+	uids := map[string]bool{}
+	for _, p := range n.pods {
+		uids[p.uid] = true
+	}
+	return uids, nil
 }
 
 func (n *fakeNode) KubeletHealthy(context.Context) error { return nil }

@@ -48,7 +48,8 @@ type record struct {
 // earlier ones.
 type memory struct {
 	Staged           *snapshot.Restored   `json:"staged,omitempty"`
-	Pods             map[string][]string  `json:"pods,omitempty"`  // pod → UIDs there before its manifest was put in
+	Pods             map[string][]string  `json:"pods,omitempty"`  // pod → UIDs there while its manifest was out
+	Begun            map[string][]string  `json:"begun,omitempty"` // pod → UIDs kubelet had begun with then
 	Out              map[string]time.Time `json:"out,omitempty"`   // pod → when its manifest was last taken out
 	Ended            map[string]time.Time `json:"ended,omitempty"` // pod → when its last container was seen to have ended
 	APIBefore        string               `json:"api_before,omitempty"`

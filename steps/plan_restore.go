@@ -203,6 +203,10 @@ func (b *builder) build(p *Plan) error {
 			return err
 		}
 	}
+	newEtcd, err := b.freshen(newEtcd)
+	if err != nil {
+		return err
+	}
 	prepare := &Prepare{RunDir: b.dir}
 	prep := func(file *manifest.File, data []byte) {
 		prepare.Files = append(prepare.Files, Prepared{
@@ -217,7 +221,7 @@ func (b *builder) build(p *Plan) error {
 		restart = append(restart, f.Controllers...)
 	}
 	for _, file := range restart {
-		data, err := manifest.Annotate(file.Data, restartedAt, f.Time.UTC().Format("2006-01-02T15:04:05Z"))
+		data, err := b.freshen(file.Data)
 		if err != nil {
 			return err
 		}
@@ -252,10 +256,14 @@ func (b *builder) build(p *Plan) error {
 	inAPI, inEtcd := putIn(api, fresh[api.Path]), putIn(etcd, newEtcd)
 	inAPI.API, inEtcd.Etcd = true, true
 
-	stop := []Action{outAPI, &WaitStopping{Pod: apiPod, File: api.Path, URL: f.Reach.API.ReadyURL}, &EndPods{Pods: []string{apiPod}, CRI: cri}, &WaitGone{Pod: apiPod, File: api.Path}}
+	gone := &WaitGone{Pod: apiPod, File: api.Path}
+	stop := []Action{outAPI, &WaitStopping{Pod: apiPod, File: api.Path, URL: f.Reach.API.ReadyURL}}
 	if b.c.Stop == StopGraceful {
-		stop = []Action{outAPI, &WaitGone{Pod: apiPod, File: api.Path, Grace: f.API.GracePeriod}}
+		gone.Grace = f.API.GracePeriod
+	} else {
+		stop = append(stop, &EndPods{Pods: []string{apiPod}, CRI: cri})
 	}
+	stop = append(stop, gone)
 	start := []Action{}
 	for _, v := range b.lay.volumes {
 		start = append(start, &Rename{What: "the restored data", From: v.staging, To: v.new})
@@ -281,10 +289,10 @@ func (b *builder) build(p *Plan) error {
 	b.add(p, "stage", append([]Action{stage}, b.meet(PhaseStaged)...)...)
 	b.add(p, "stop-kube-apiserver", stop...)
 	b.add(p, letGoStep)
-	b.add(p, "stop-etcd", append([]Action{outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}}}, b.meet(PhaseEtcdOut)...)...)
+	b.add(p, "stop-etcd", append([]Action{outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}, Fresh: true}}, b.meet(PhaseEtcdOut)...)...)
 	b.add(p, "start-etcd", start...)
 	b.add(p, "start-kube-apiserver", append([]Action{
-		&WaitForgotten{Pods: []string{apiPod}, Files: []string{api.Path}}, inAPI,
+		&WaitForgotten{Pods: []string{apiPod}, Files: []string{api.Path}, Fresh: true}, inAPI,
 		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true}, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL},
 	}, b.meet(PhaseAPIReady)...)...)
 	if !b.c.KeepControllers && len(f.Controllers) > 0 {
@@ -298,6 +306,12 @@ func (b *builder) build(p *Plan) error {
 	return nil
 }
 
+// freshen makes a new pod of a manifest. etcd's is one anyway, by its hostPath;
+// its annotation is there for kubelet's refusal, which another one ends.
+func (b *builder) freshen(data []byte) ([]byte, error) {
+	return manifest.Annotate(data, restartedAt, b.f.Time.UTC().Format("2006-01-02T15:04:05Z"))
+}
+
 // meet is nothing on a single node.
 func (b *builder) meet(phase Phase) []Action {
 	if b.c.Fleet == nil {
@@ -307,17 +321,17 @@ func (b *builder) meet(phase Phase) []Action {
 }
 
 func (b *builder) restartControllers(takeOut func(*manifest.File) *TakeOut, putIn func(*manifest.File, []byte) *PutIn, fresh map[string][]byte) []Action {
-	var acts, in, started []Action
+	var acts, back []Action
 	var pods, files []string
 	for _, file := range b.f.Controllers {
 		files = append(files, file.Path)
 		pods = append(pods, b.pod(file))
 		acts = append(acts, takeOut(file))
-		in = append(in, putIn(file, fresh[file.Path]))
-		started = append(started, &WaitStarted{Pod: b.pod(file), File: file.Path, Fresh: true})
+		// One after the other: a pod that kubelet begins with is known to be this one.
+		back = append(back, putIn(file, fresh[file.Path]), &WaitStarted{Pod: b.pod(file), File: file.Path, Fresh: true})
 	}
-	acts = append(acts, &WaitForgotten{Pods: pods, Files: files})
-	return append(append(acts, in...), started...)
+	acts = append(acts, &WaitForgotten{Pods: pods, Files: files, Fresh: true})
+	return append(acts, back...)
 }
 
 func readyURL(e *manifest.Etcd) string {

@@ -101,6 +101,13 @@ func sayOld(uids []string) string {
 	return short(uids[0]) + " gone → "
 }
 
+func sayCgroup(n int, since time.Duration) string {
+	if n > 0 {
+		return fmt.Sprintf("still there, %.1f s since the end", since.Seconds())
+	}
+	return "removed by kubelet"
+}
+
 func sayLeft(n int) string {
 	if n == 0 {
 		return "nothing: cgroup and pod directory are gone"

@@ -41,9 +41,11 @@ var restoreTexts = map[string]text{
 	"stop-etcd": {
 		title: "Stop etcd", outage: true,
 		why: "etcd ends 0.1 s after kubelet's signal. A new pod of the same name starts at once only when kubelet has finished with the old one.",
-		more: "Kubelet notices the end of containers by listing them once a second. Teardown ends on one list, the pod is forgotten on the next, so this takes up to 2.2 s. " +
-			"A manifest that is put in too early is refused and tried again 10 to 15 s later: 17 ms too early were enough to lose 11 s. " +
-			"Editing etcd.yaml in place under a running etcd has the same cost.",
+		more: "Kubelet notices the end of containers by listing them once a second, and finishes with the pod on the next list: 0.1 to 1.1 s after the end. " +
+			"The last thing it does is to remove the pod's cgroup, but its housekeeping may have done so before. So etcd.yaml goes in when the cgroup is gone. " +
+			"A manifest that is put in too early is refused and tried again 10 to 15 s later; 17 ms too early were enough to lose 11 s. " +
+			"What kubelet accepts gets a directory within 10 ms. Without one, another annotation makes a pod that kubelet tries at once. " +
+			"Editing etcd.yaml in place under a running etcd costs the 10 to 15 s, too.",
 	},
 	"start-etcd": {
 		title: "Start etcd", outage: true,
