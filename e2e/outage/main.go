@@ -71,7 +71,10 @@ func measure(ctx context.Context, runs, random int, big bool, docs string) (err 
 		}
 		for i := range runs {
 			for _, w := range ways {
-				r, err := b.run(ctx, w, size, 0)
+				if err := b.pause(ctx, 0); err != nil {
+					return err
+				}
+				r, err := b.run(ctx, w, size)
 				if err != nil {
 					return err
 				}
@@ -80,13 +83,26 @@ func measure(ctx context.Context, runs, random int, big bool, docs string) (err 
 			}
 		}
 	}
-	for i := range random {
-		r, err := b.run(ctx, rewind, "random", time.Duration(rand.Int64N(int64(20*time.Second))))
-		if err != nil {
-			return err
+	further := func(what string, n int, before func() error) error {
+		for i := range n {
+			if err := before(); err != nil {
+				return err
+			}
+			r, err := b.run(ctx, rewind, what)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(os.Stderr, "%s %d: %.1f s\n", what, i+1, r.outage.Seconds())
+			all = append(all, r)
 		}
-		fmt.Fprintf(os.Stderr, "random %d: %.1f s\n", i+1, r.outage.Seconds())
-		all = append(all, r)
+		return nil
+	}
+	if err := errors.Join(
+		further(atRandom, random, func() error { return b.pause(ctx, rand.N(10*time.Second)) }),
+		further(inARow, min(random, 4), func() error { return nil }),
+		further(afterAFailure, min(random, 2), func() error { return b.breakOff(ctx) }),
+	); err != nil {
+		return err
 	}
 	text := table(all)
 	fmt.Print(text)
@@ -99,9 +115,13 @@ func measure(ctx context.Context, runs, random int, big bool, docs string) (err 
 	return os.WriteFile(docs+"/outage.svg", []byte(picture(all)), 0o644)
 }
 
+// The databases, and for the small one the circumstances.
 const (
-	small = "small"
-	large = "2 GB"
+	small         = "small"
+	large         = "2 GB"
+	atRandom      = "small, at random moments"
+	inARow        = "small, four in a row"
+	afterAFailure = "small, after one that broke off"
 )
 
 func sizes(big bool) []string {
@@ -244,23 +264,40 @@ func (b *bench) mark(ctx context.Context, value string) error {
 	return err
 }
 
-// run restores once and watches as a client does.
-func (b *bench) run(ctx context.Context, w way, size string, pause time.Duration) (result, error) {
-	b.serial++
+// pause waits until the cluster is as an engineer finds it, and then a while.
+func (b *bench) pause(ctx context.Context, more time.Duration) error {
 	if err := b.settled(ctx); err != nil {
-		return result{}, err
+		return err
 	}
 	select {
 	case <-ctx.Done():
-		return result{}, ctx.Err()
-	case <-time.After(pause):
+		return ctx.Err()
+	case <-time.After(more):
+		return nil
 	}
+}
+
+// breakOff stops a restore in the middle and puts the node back.
+func (b *bench) breakOff(ctx context.Context) error {
+	if err := b.settled(ctx); err != nil {
+		return err
+	}
+	script := fmt.Sprintf("timeout --signal=INT 1.5 %[1]s restore %[2]s --yes; [ $? -eq 124 ] && %[1]s undo --yes", tool, shot+"-"+small)
+	if out, err := b.node.Command(ctx, "bash", "-c", script).CombinedOutput(); err != nil {
+		return fmt.Errorf("break off a restore: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// run restores once and watches as a client does.
+func (b *bench) run(ctx context.Context, w way, size string) (result, error) {
+	b.serial++
 	if err := b.mark(ctx, "live"); err != nil {
 		return result{}, err
 	}
-	file := shot + "-" + strings.ReplaceAll(size, " ", "")
-	if size == "random" {
-		file = shot + "-" + small
+	file := shot + "-" + small
+	if size == large {
+		file = shot + "-" + strings.ReplaceAll(large, " ", "")
 	}
 	r := result{way: w.name, size: size}
 	probeCtx, stop := context.WithCancel(ctx)

@@ -7,6 +7,7 @@ import (
 	"html"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -54,20 +55,83 @@ func table(all []result) string {
 		}
 	}
 	hand, _ := pick(all, ways[0].name, small)
-	line(rewind.name, "random", median(hand))
-	b.WriteString("\nWhere the time goes in etcd-rewind, medians:\n\n| step | time |\n|---|---|\n")
-	for _, p := range medians(all) {
-		fmt.Fprintf(&b, "| %s | %.2f s |\n", p.title, p.took.Seconds())
+	for _, circumstances := range []string{atRandom, inARow, afterAFailure} {
+		line(rewind.name, circumstances, median(hand))
+	}
+	b.WriteString("\nThe goals:\n\n")
+	for _, g := range goals(all) {
+		fmt.Fprintf(&b, "- %s: %s\n", g.what, g.is())
+	}
+	b.WriteString("\nWhere the time goes in etcd-rewind, medians:\n\n| step | small | 2 GB |\n|---|---|---|\n")
+	big := medians(all, func(size string) bool { return size == large })
+	for i, p := range medians(all, func(size string) bool { return size != large }) {
+		other := "not measured"
+		if i < len(big) {
+			other = fmt.Sprintf("%.2f s", big[i].took.Seconds())
+		}
+		fmt.Fprintf(&b, "| %s | %.2f s | %s |\n", p.title, p.took.Seconds(), other)
 	}
 	return b.String()
 }
 
-// medians of the steps of etcd-rewind's runs on the small database.
-func medians(all []result) []phase {
+// goal is a limit with what was measured.
+type goal struct {
+	what        string
+	have, limit float64
+}
+
+func (g goal) is() string {
+	verdict := "holds"
+	if g.have > g.limit {
+		verdict = "**exceeded**"
+	}
+	return fmt.Sprintf("%.3f, limit %.2f: %s", g.have, g.limit, verdict)
+}
+
+func goals(all []result) []goal {
+	hand, _ := pick(all, ways[0].name, small)
+	by := float64(median(hand))
+	var out []goal
+	add := func(what string, have time.Duration, against, limit float64) {
+		if have > 0 && against > 0 {
+			out = append(out, goal{what, float64(have) / against, limit})
+		}
+	}
+	ours, off := pick(all, rewind.name, small)
+	add("median, × by hand", median(ours), by, 0.10)
+	for _, circumstances := range []string{atRandom, inARow, afterAFailure} {
+		o, differs := pick(all, rewind.name, circumstances)
+		off = max(off, differs)
+		if len(o) > 0 {
+			add("worst of "+fmt.Sprint(len(o))+" ("+circumstances+"), × by hand", slices.Max(o), by, 0.18)
+		}
+	}
+	if big, _ := pick(all, rewind.name, large); len(big) > 0 {
+		hand, _ := pick(all, ways[0].name, large)
+		add("median with 2 GB, × by hand with 2 GB", median(big), float64(median(hand)), 0.10)
+		more := opening(all, large) - opening(all, small)
+		add("the same without etcd's own time to open 2 GB, × by hand with a small one", median(big)-more, by, 0.10)
+	}
+	add("outage_seconds differs from what the client saw by at most, in s", off, float64(time.Second), 0.3)
+	return out
+}
+
+// opening is how long etcd's start takes with a database.
+func opening(all []result, size string) time.Duration {
+	for _, p := range medians(all, func(s string) bool { return s == size }) {
+		if p.title == "Start etcd" {
+			return p.took
+		}
+	}
+	return 0
+}
+
+// medians of the steps of etcd-rewind's runs.
+func medians(all []result, of func(size string) bool) []phase {
 	var order []string
 	took := map[string][]time.Duration{}
 	for _, r := range all {
-		if r.way != rewind.name || r.size == large {
+		if r.way != rewind.name || !of(r.size) {
 			continue
 		}
 		for _, p := range r.phases {
