@@ -30,13 +30,13 @@ func env(pairs ...string) func(string) string {
 // driver plays the wizard without a terminal: keys go in, commands are run to
 // their end, and the clock stands still.
 type driver struct {
-	t    *testing.T
+	t    testing.TB
 	m    *model
 	f    *fake
 	quit bool
 }
 
-func drive(t *testing.T, f *fake, o Options) *driver {
+func drive(t testing.TB, f *fake, o Options) *driver {
 	t.Helper()
 	o.standing = f.stand
 	m := newModel(t.Context(), f, o)

@@ -10,6 +10,9 @@ import (
 // clean makes text from outside, such as a path or a container's log, safe to
 // print: no escape sequences, no control characters, tabs as spaces, one line.
 func clean(s string) string {
+	if printable(s) {
+		return s
+	}
 	s = ansi.Strip(strings.ReplaceAll(s, "\t", "    "))
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -30,7 +33,28 @@ func cleanAll(lines []string) []string {
 	return out
 }
 
-func width(s string) int { return ansi.StringWidth(s) }
+// printable says whether s is printable ASCII and nothing else. Most of what is
+// shown is, and a screen may hold thousands of such pieces.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// width is how many cells s takes.
+func width(s string) int {
+	n := 0
+	for _, r := range s {
+		if (r < ' ' || r > '~') && asciiOnly[r] == 0 { // what has a stand-in is one cell wide
+			return ansi.StringWidth(s)
+		}
+		n++
+	}
+	return n
+}
 
 // shortPath shows a path in at most w cells: whole, or as many of its last
 // elements as fit, or the end of the last one.
@@ -48,8 +72,11 @@ func shortPath(path string, w int) string {
 
 // cut shortens s to at most w cells.
 func cut(s string, w int) string {
-	if w <= 0 {
+	switch {
+	case w <= 0:
 		return ""
+	case width(s) <= w:
+		return s
 	}
 	return ansi.Truncate(s, w, "…")
 }
@@ -93,21 +120,27 @@ func wrap(s string, w int) []string {
 	if s == "" || w <= 0 {
 		return nil
 	}
+	if width(s) <= w {
+		return []string{strings.TrimRight(s, " ")}
+	}
 	var lines []string
-	line := ""
+	line, full := "", 0 // and its width
 	for i, word := range strings.Split(s, " ") {
+		n := width(word)
 		switch {
-		case i > 0 && width(line)+1+width(word) <= w:
+		case i > 0 && full+1+n <= w:
 			line += " " + word
+			full += 1 + n
 			continue
 		case i > 0:
 			lines = append(lines, strings.TrimRight(line, " "))
 		}
-		line = word
-		if width(word) > w {
+		line, full = word, n
+		if n > w {
 			pieces := strings.Split(ansi.Hardwrap(word, w, false), "\n")
 			lines = append(lines, pieces[:len(pieces)-1]...)
 			line = pieces[len(pieces)-1]
+			full = width(line)
 		}
 	}
 	return append(lines, strings.TrimRight(line, " "))
@@ -189,10 +222,17 @@ func (s *scroller) show(first, last, height int) {
 // window returns the lines to be seen and, where there are more, says so in
 // words such as "lines 1-17 of 40".
 func (s *scroller) window(lines []string, height int) (seen []string, where string) {
-	s.top = max(0, min(s.top, len(lines)-height))
-	end := min(len(lines), s.top+height)
-	if len(lines) > height {
-		where = "lines " + number(int64(s.top+1)) + " to " + number(int64(end)) + " of " + number(int64(len(lines)))
+	from, to, where := s.span(len(lines), height)
+	return lines[from:to], where
+}
+
+// span is window for lines that aren't made yet: those from from up to to are
+// to be seen.
+func (s *scroller) span(n, height int) (from, to int, where string) {
+	s.top = max(0, min(s.top, n-height))
+	to = min(n, s.top+height)
+	if n > height {
+		where = "lines " + number(int64(s.top+1)) + " to " + number(int64(to)) + " of " + number(int64(n))
 	}
-	return lines[s.top:end], where
+	return s.top, to, where
 }

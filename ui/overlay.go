@@ -2,6 +2,7 @@ package ui
 
 import (
 	"strings"
+	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 
@@ -23,12 +24,19 @@ const (
 type overlay struct {
 	kind   overlayKind
 	scroll scroller
+	atEnd  bool // the last line was to be seen
 
 	component int // of components: whose log is shown
 	lines     []string
 	reading   bool
 	read      bool
+	readAt    time.Time
+	folded    []string // lines as they fit into foldedTo cells
+	foldedTo  int
 }
+
+// logsEvery is how often a log that is shown is read again.
+const logsEvery = time.Second / 4
 
 // components are those whose logs can be shown.
 var components = []string{"etcd", "kube-apiserver"}
@@ -50,10 +58,10 @@ func (m *model) openLogs() tea.Cmd {
 
 func (m *model) readLogs() tea.Cmd {
 	o := m.over
-	if o.reading {
+	if o.reading || m.now().Sub(o.readAt) < logsEvery {
 		return nil
 	}
-	o.reading = true
+	o.reading, o.readAt = true, m.now()
 	component := components[o.component]
 	return func() tea.Msg { return logsMsg{component, m.backend.Logs(m.ctx, component)} }
 }
@@ -67,9 +75,9 @@ func (o *overlay) logs(msg logsMsg) {
 		return
 	}
 	// Follow the end of the log unless the user has scrolled up.
-	atEnd := !o.read || o.scroll.top >= len(o.lines)-1
-	o.lines, o.read = cleanAll(msg.lines), true
-	if atEnd {
+	follow := !o.read || o.atEnd
+	o.lines, o.read, o.folded = cleanAll(msg.lines), true, nil
+	if follow {
 		o.scroll.key("end", 0)
 	}
 }
@@ -113,7 +121,7 @@ func (m *model) overlayKey(name string) tea.Cmd {
 	case "tab", "l":
 		if o.kind == logsOverlay {
 			o.component = (o.component + 1) % len(components)
-			o.lines, o.read, o.reading = nil, false, false
+			o.lines, o.read, o.reading, o.readAt, o.folded = nil, false, false, time.Time{}, nil
 			return m.readLogs()
 		}
 	}
@@ -125,6 +133,7 @@ func (m *model) overlayView(w, h int) ([]string, string, []hint) {
 	o := m.over
 	page := func(title string, body []string, help ...hint) ([]string, string, []hint) {
 		seen, where := o.scroll.window(body, h-2)
+		o.atEnd = o.scroll.top+h-2 >= len(body)
 		return append([]string{" " + m.look.bold.Render(title), ""}, indent(1, seen)...), where, append(help, hint{"esc", "back"})
 	}
 	question := func(title string, text ...string) []string {
@@ -137,14 +146,17 @@ func (m *model) overlayView(w, h int) ([]string, string, []hint) {
 	}
 	switch o.kind {
 	case logsOverlay:
-		body := o.lines
+		if o.folded == nil || o.foldedTo != w-2 {
+			o.folded, o.foldedTo = narrow(o.lines, w-2), w-2
+		}
+		body := o.folded
 		switch {
 		case !o.read:
 			body = []string{"Reading …"}
 		case len(body) == 0:
 			body = []string{"There is no log of it on this node."}
 		}
-		return page("Log of "+components[o.component], narrow(body, w-2), hint{"tab", "other component"}, hint{"↑↓", "scroll"})
+		return page("Log of "+components[o.component], body, hint{"tab", "other component"}, hint{"↑↓", "scroll"})
 	case commandsOverlay:
 		body := m.stepper.commandLog()
 		if len(body) == 0 {

@@ -390,16 +390,14 @@ func (p *picker) view(l look, now time.Time, w, h int) ([]string, string, []hint
 
 	c := columnsFor(w)
 	lines = append(lines, l.faint.Render(c.row(" ", "file", "age", "size", "revision", "keys", "version", "hash")))
-	all := make([]string, 0, len(p.entries))
-	for i, e := range p.entries {
+	from, to, where := p.scroll.span(len(p.entries), rows)
+	for i, e := range p.entries[from:to] {
 		row := p.row(e, c, now)
-		if i == p.cur {
+		if from+i == p.cur {
 			row = l.reverse.Render(fit(symNow+row[1:], w))
 		}
-		all = append(all, row)
+		lines = append(lines, row)
 	}
-	seen, where := p.scroll.window(all, rows)
-	lines = append(lines, seen...)
 	lines = append(lines, "")
 	lines = append(lines, indent(3, details)...)
 	return lines, where, help

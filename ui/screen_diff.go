@@ -33,6 +33,17 @@ type diffPane struct {
 	open   map[int]bool // by the same number
 	fields bool
 	scroll scroller
+	drawn  drawnDiff
+}
+
+// drawnDiff are the rows of the result as they were drawn last: there may be
+// thousands, and a key changes few of them.
+type drawnDiff struct {
+	result *snapshot.Comparison
+	width  int
+	fields bool
+	folds  [][]folded // by direction
+	rows   [][]string // one after the other; nil has to be drawn
 }
 
 type (
@@ -139,6 +150,9 @@ func (m *model) diffKey(name string) tea.Cmd {
 			d.open = map[int]bool{}
 		}
 		d.open[d.cur] = !d.open[d.cur]
+		if d.cur < len(d.drawn.rows) {
+			d.drawn.rows[d.cur] = nil
+		}
 	case "f":
 		d.fields = !d.fields
 	}
@@ -178,6 +192,29 @@ func (d *diffPane) phaseText() string {
 	return fmt.Sprintf("reading %s  %s %d %%", what, bar(d.phase.Done, d.phase.Total, 20), percent(d.phase.Done, d.phase.Total))
 }
 
+// rows are the rows of one direction; the first of them is row n of all.
+func (d *diffPane) rows(dir, n, w int, sign string, changes snapshot.Changes) [][]string {
+	m := &d.drawn
+	if m.result != d.result {
+		*m = drawnDiff{result: d.result}
+	}
+	if m.width != w || m.fields != d.fields {
+		m.width, m.fields, m.rows = w, d.fields, nil
+	}
+	if dir == len(m.folds) {
+		m.folds = append(m.folds, foldChanges(changes))
+	}
+	for i, f := range m.folds[dir] {
+		if n+i == len(m.rows) {
+			m.rows = append(m.rows, nil)
+		}
+		if m.rows[n+i] == nil {
+			m.rows[n+i] = f.lines(sign, DiffOptions{List: d.open[n+i], Fields: d.fields || d.open[n+i]}, w)
+		}
+	}
+	return m.rows[n : n+len(m.folds[dir])]
+}
+
 // lines are all lines, and which of them belong to the row that is marked.
 func (d *diffPane) lines(l look, now time.Time, w int) (lines []string, first, last int) {
 	c := d.result
@@ -185,17 +222,19 @@ func (d *diffPane) lines(l look, now time.Time, w int) (lines []string, first, l
 	if c.Same() {
 		lines = append(lines, "", l.symbol(symDone)+" "+l.bold.Render("Nothing differs that anybody made."))
 	}
-	n := 0
+	n, told := 0, 0
 	for _, dir := range directions(c) {
 		if dir.changes.Objects == 0 {
 			continue
 		}
 		lines = append(lines, "", l.bold.Render(dir.title)+" "+plural(dir.changes.Objects, "object", "objects"))
-		for _, f := range foldChanges(dir.changes) {
-			row := f.lines(dir.sign, DiffOptions{List: d.open[n], Fields: d.fields || d.open[n]}, w)
+		rows := d.rows(told, n, w, dir.sign, dir.changes)
+		told++
+		for _, row := range rows {
 			if n == d.cur {
 				first, last = len(lines), len(lines)+len(row)-1
-				row[0] = symNow + row[0][1:]
+				lines = append(lines, symNow+row[0][1:])
+				row = row[1:]
 			}
 			lines = append(lines, row...)
 			n++

@@ -24,7 +24,7 @@ func (c *comparing) Compare(_ context.Context, _ *steps.Facts, _ string, _ snaps
 	return c.result, c.err
 }
 
-func driveComparing(t *testing.T, c *comparing) *driver {
+func driveComparing(t testing.TB, c *comparing) *driver {
 	t.Helper()
 	c.fake = newFake()
 	d := drive(t, c.fake, Options{})

@@ -1,0 +1,121 @@
+package ui
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"etcd-rewind/steps"
+)
+
+// width has a way of its own for what is known to take one cell a character.
+func TestWidthIsWhatTheTerminalTakes(t *testing.T) {
+	for r := range asciiOnly {
+		if n := ansi.StringWidth(string(r)); n != 1 {
+			t.Errorf("%q has a stand-in of one cell and takes %d", r, n)
+		}
+	}
+	for _, s := range []string{
+		"", "plain text", "1.4 s of 60 s · gone → created", "\x1b[1mbold\x1b[0m", "tab\there", "中文", "e\u0301", "✓\ufe0f", "👩‍👩‍👧 x", "del\x7f", "bad\xff",
+	} {
+		if got, want := width(s), ansi.StringWidth(s); got != want {
+			t.Errorf("%q: width %d, want %d", s, got, want)
+		}
+	}
+}
+
+func TestWrapLosesNothingAndFits(t *testing.T) {
+	for _, s := range []string{
+		"a", "two words", " leads with a space", "ends with one ", "two  spaces", "中文 is twice as wide as it looks 中文",
+		"a-word-that-is-wider-than-any-line and others", "→ arrows → all → the → way",
+	} {
+		for w := 8; w < 30; w++ {
+			lines := wrap(s, w)
+			for _, l := range lines {
+				if ansi.StringWidth(l) > w {
+					t.Errorf("wrap(%q, %d) has %q", s, w, l)
+				}
+			}
+			bare := func(s string) string { return strings.ReplaceAll(s, " ", "") }
+			if got := bare(strings.Join(lines, "")); got != bare(s) {
+				t.Errorf("wrap(%q, %d) holds %q", s, w, got)
+			}
+		}
+	}
+}
+
+// What a screen of thousands of rows keeps from one frame to the next must not
+// outlive a change.
+func TestAKeptRowIsDrawnAnewWhenItChanges(t *testing.T) {
+	c := &comparing{result: muchChanged()}
+	d := driveComparing(t, c)
+	fresh := func() string {
+		d.m.diff.drawn = drawnDiff{}
+		return d.view()
+	}
+	for i, change := range []func(){
+		func() {}, func() { d.key("space") }, func() { d.key("j", "space") }, func() { d.key("f") }, func() { d.size(100, 30) },
+		func() { d.key("f") }, func() { d.key("k", "space") }, func() { d.key("r") }, func() { c.result = someComparison(); d.key("r") },
+	} {
+		change()
+		if kept := d.view(); kept != fresh() {
+			t.Errorf("after change %d the screen shows\n%s\nand drawn anew\n%s", i, kept, fresh())
+		}
+	}
+}
+
+func TestALogIsFollowedUntilTheUserScrollsUp(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+	d.key("l")
+	lines := func(n int) logsMsg {
+		msg := logsMsg{component: components[0]}
+		for i := range n {
+			msg.lines = append(msg.lines, fmt.Sprintf("line %d.", i))
+		}
+		return msg
+	}
+	d.update(lines(50))
+	d.see("line 49.")
+	d.update(lines(60))
+	d.see("line 59.")
+	d.key("up")
+	d.dontSee("line 59.")
+	d.update(lines(70))
+	d.see("line 58.")
+	d.dontSee("line 69.")
+	d.key("end")
+	d.see("line 69.")
+	d.update(lines(80))
+	d.see("line 79.")
+}
+
+// The ticks come twelve times a second, and a log may be long.
+func TestALogIsReadAFewTimesASecond(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+	at := d.m.now()
+	d.m.now = func() time.Time { return at }
+	d.key("l")
+	var reads []time.Duration
+	for i := range 24 {
+		since := time.Duration(i) * frameTime
+		at = noon.Add(time.Hour + since)
+		cmd := d.m.handle(tickMsg(at))
+		d.m.ticking = true // no ticks but these
+		if cmd != nil {
+			reads = append(reads, since)
+			d.do(cmd)
+		}
+	}
+	if n := len(reads); n < 6 || n > 9 {
+		t.Errorf("read at %v in two seconds", reads)
+	}
+	if !slices.IsSorted(reads) || reads[0] != 0 {
+		t.Errorf("the first at %v", reads)
+	}
+}
