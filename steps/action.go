@@ -2,8 +2,13 @@ package steps
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/snapshot"
 )
 
 // Action is one thing that is done to the node or waited for. It is plain
@@ -72,3 +77,43 @@ func (t *trouble) Unwrap() error { return t.err }
 
 // Explain gives the cause and what to do about it, for the screen.
 func (t *trouble) Explain() (cause, hint string) { return t.Error(), t.hint }
+
+// explain gives an error's cause and what to do about it. The hint is empty
+// where nothing is known that helps.
+func explain(err error) (cause, hint string) {
+	var t *trouble
+	var m *manifest.Problem
+	var s *snapshot.Problem
+	switch {
+	case errors.As(err, &t):
+		cause, hint = t.Error(), t.hint
+	case errors.As(err, &m):
+		cause, hint = m.Cause, m.Hint
+	case errors.As(err, &s):
+		cause, hint = s.Cause, s.Hint
+	default:
+		cause = err.Error()
+	}
+	if hint != "" {
+		return cause, hint
+	}
+	for _, k := range faults {
+		if errors.Is(err, k.errno) {
+			return cause, k.hint
+		}
+	}
+	return cause, ""
+}
+
+// faults are what a disk says, and what a person can do then.
+var faults = []struct {
+	errno syscall.Errno
+	hint  string
+}{
+	{syscall.ENOSPC, "free space there (df -h, df -i), then retry"},
+	{syscall.EDQUOT, "free space there, or raise the quota, then retry"},
+	{syscall.EROFS, "the file system is read-only, perhaps after an error of the disk: look at dmesg, remount it, then retry"},
+	{syscall.EIO, "the disk has errors: look at dmesg"},
+	{syscall.EACCES, "see who may write there: ls -ld, lsattr -d, and the audit log of SELinux or AppArmor"},
+	{syscall.EPERM, "see who may write there: ls -ld, lsattr -d, and the audit log of SELinux or AppArmor"},
+}

@@ -184,10 +184,6 @@ func (a *Stage) do(ctx context.Context, r *run) (State, error) {
 		r.progress(p)
 	})
 	if err != nil {
-		var p *snapshot.Problem
-		if errors.As(err, &p) {
-			return Failed, &trouble{cause: p.Cause, hint: p.Hint, err: err}
-		}
 		return Failed, err
 	}
 	r.point("in the middle", r.action.ID)

@@ -63,7 +63,11 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 	closeAll, err := r.open(ctx)
 	defer closeAll()
 	if err != nil {
-		res := &Result{PutBack: plan.Kind == KindRestore, refused: true, Error: &Failure{Title: plan.Title, Cause: err.Error(), Hint: "nothing was changed"}}
+		cause, hint := explain(err)
+		if hint != "" {
+			hint += "; "
+		}
+		res := &Result{PutBack: plan.Kind == KindRestore, refused: true, Error: &Failure{Title: plan.Title, Cause: cause, Hint: hint + "nothing was changed"}}
 		r.emit(Event{Type: TypeResult, State: Failed, Result: res})
 		return res
 	}
@@ -411,10 +415,11 @@ func (r *run) wayBack() string {
 }
 
 func (r *run) failed(ctx context.Context, err error) *failure {
-	f := &failure{Failure: Failure{Step: r.step.ID, Action: r.action.ID, Title: r.action.Title(), Cause: err.Error()}}
+	f := &failure{Failure: Failure{Step: r.step.ID, Action: r.action.ID, Title: r.action.Title()}}
+	f.Cause, f.Hint = explain(err)
 	var t *trouble
 	if errors.As(err, &t) {
-		f.Cause, f.Hint, f.Log, f.LogPath = t.Error(), t.hint, t.log, t.logPath
+		f.Log, f.LogPath = t.log, t.logPath
 	}
 	var s *sawError
 	if errors.As(err, &s) {

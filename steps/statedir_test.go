@@ -3,30 +3,40 @@ package steps
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
 func TestAStateDirectoryThatOthersCanWriteToIsNotUsed(t *testing.T) {
-	for name, spoil := range map[string]func(dir string) error{
-		"a link": func(dir string) error { return os.Symlink(t.TempDir(), dir) },
-		"a file": func(dir string) error { return os.WriteFile(dir, nil, 0o600) },
-		"others may write": func(dir string) error {
+	for _, c := range []struct {
+		name, cause, hint string
+		spoil             func(dir string) error
+	}{
+		{"a link", "not a directory but a link or a file", "--state-dir", func(dir string) error { return os.Symlink(t.TempDir(), dir) }},
+		{"a file", "not a directory", "", func(dir string) error { return os.WriteFile(dir, nil, 0o600) }},
+		{"others may write", "others may write to", "chmod 700", func(dir string) error {
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				return err
 			}
 			return os.Chmod(dir, 0o777)
-		},
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			n := newFakeNode(t)
 			p := n.plan(Choices{})
-			if err := spoil(filepath.Join(n.root, "etcd-rewind")); err != nil {
+			if err := c.spoil(filepath.Join(n.root, "etcd-rewind")); err != nil {
 				t.Fatal(err)
 			}
 			e, events := n.engine(nil)
 			res := e.Run(t.Context(), p)
 			if res.OK || !res.PutBack || res.Error == nil || len(*events) != 1 {
-				t.Errorf("%+v, %d events", res, len(*events))
+				t.Fatalf("%+v, %d events", res, len(*events))
+			}
+			if !strings.Contains(res.Error.Cause, c.cause) {
+				t.Errorf("the cause %q doesn't say %q", res.Error.Cause, c.cause)
+			}
+			if !strings.Contains(res.Error.Hint, c.hint) || !strings.HasSuffix(res.Error.Hint, "nothing was changed") {
+				t.Errorf("the hint %q doesn't say %q, and that nothing was changed", res.Error.Hint, c.hint)
 			}
 		})
 	}
