@@ -184,6 +184,9 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 	case err == nil:
 		mine = []string{dataDir}
 	case errors.Is(err, fs.ErrExist):
+		if st, err := os.Lstat(dataDir); err == nil && st.Mode()&fs.ModeSymlink != 0 {
+			return nil, problem(CodeTarget, "look where it leads; name a directory", "%s is a symbolic link", dataDir)
+		}
 		if p := emptyDir(dataDir); p != nil {
 			return nil, p
 		}

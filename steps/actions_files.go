@@ -55,7 +55,7 @@ func (a *Prepare) Commands() []string {
 
 func (a *Prepare) do(_ context.Context, r *run) (State, error) {
 	for _, dir := range []string{"kept", "new", "aside"} {
-		if err := os.MkdirAll(filepath.Join(a.RunDir, dir), 0o700); err != nil {
+		if err := ownSubdir(filepath.Join(a.RunDir, dir)); err != nil {
 			return Failed, err
 		}
 	}
@@ -86,8 +86,8 @@ func (*Prepare) undo() []Action { return nil }
 // writeOnce writes a file of the run's own. A half-written one of an earlier
 // try is replaced: nobody but the run has it.
 func writeOnce(path string, data []byte, like fs.FileInfo) error {
-	if have, err := os.ReadFile(path); err == nil {
-		if bytes.Equal(have, data) {
+	if _, err := os.Lstat(path); err == nil {
+		if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) && realFile(path) == nil {
 			return nil
 		}
 		if err := os.Remove(path); err != nil {
@@ -200,6 +200,9 @@ func (a *Stage) makeParents(root Root) error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
+		if err := realDir(root.Staging); err != nil {
+			return err
+		}
 		for d := dir; within(root.Staging, d); d = filepath.Dir(d) {
 			if err := likeOld(d, root.Old); err != nil {
 				return err
@@ -234,6 +237,9 @@ type TakeOut struct {
 	// API says that the API goes away with it.
 	API  bool `json:"api,omitempty"`
 	Etcd bool `json:"etcd,omitempty"`
+	// Link says that it was a symbolic link when the run was planned. Then the
+	// link is moved; what it leads to stays where it is.
+	Link bool `json:"link,omitempty"`
 	// Ready is what to wait for when the manifest is put back; nil for an API
 	// server or an etcd that wasn't ready before and won't be then.
 	Ready *Expect `json:"ready,omitempty"`
@@ -251,7 +257,7 @@ func (a *TakeOut) Commands() []string { return []string{mv(a.File, a.To)} }
 func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
 	data, err := os.ReadFile(a.File)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(a.To); err == nil {
+		if _, err := os.Lstat(a.To); err == nil {
 			return Already, nil
 		}
 		return Failed, &trouble{
@@ -262,10 +268,10 @@ func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
 	if err != nil {
 		return Failed, err
 	}
-	if a.SHA256 != "" && sum(data) != a.SHA256 {
+	if a.SHA256 != "" && (sum(data) != a.SHA256 || !a.Link && realFile(a.File) != nil) {
 		return Failed, changedSince(a.File)
 	}
-	if err := os.MkdirAll(filepath.Dir(a.To), 0o700); err != nil {
+	if err := ownSubdir(filepath.Dir(a.To)); err != nil {
 		return Failed, err
 	}
 	if a.API {
@@ -291,7 +297,7 @@ func (a *TakeOut) undo() []Action {
 	acts = append(
 		acts,
 		&ForgetPods{Pods: []string{a.Pod}},
-		&PutIn{Pod: a.Pod, From: a.To, File: a.File, SHA256: a.SHA256, API: a.API, Etcd: a.Etcd},
+		&PutIn{Pod: a.Pod, From: a.To, File: a.File, SHA256: a.SHA256, API: a.API, Etcd: a.Etcd, Link: a.Link},
 	)
 	switch {
 	case a.Ready != nil:
@@ -316,6 +322,7 @@ type PutIn struct {
 	Undone string `json:"undone,omitempty"`
 	API    bool   `json:"api,omitempty"`
 	Etcd   bool   `json:"etcd,omitempty"`
+	Link   bool   `json:"link,omitempty"` // a symbolic link goes back as it was
 }
 
 // Kind implements Action.
@@ -329,7 +336,7 @@ func (a *PutIn) Commands() []string { return []string{mv(a.From, a.File)} }
 
 func (a *PutIn) do(_ context.Context, r *run) (State, error) {
 	if data, err := os.ReadFile(a.File); err == nil {
-		if sum(data) == a.SHA256 {
+		if sum(data) == a.SHA256 && (a.Link || realFile(a.File) == nil) {
 			return Already, nil
 		}
 		return Failed, &trouble{
@@ -339,10 +346,8 @@ func (a *PutIn) do(_ context.Context, r *run) (State, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return Failed, err
 	}
-	if data, err := os.ReadFile(a.From); err != nil {
+	if err := a.fits(); err != nil {
 		return Failed, err
-	} else if sum(data) != a.SHA256 {
-		return Failed, changedSince(a.From)
 	}
 	r.rememberBegun(a.Pod)
 	delete(r.mem.Ended, a.Pod)
@@ -350,6 +355,21 @@ func (a *PutIn) do(_ context.Context, r *run) (State, error) {
 		return Failed, err
 	}
 	return Done, nil
+}
+
+// fits says whether what lies ready is what was meant.
+func (a *PutIn) fits() error {
+	if a.Link {
+		return nil // what it leads to is not this run's, and a relative link leads nowhere from aside
+	}
+	data, err := os.ReadFile(a.From)
+	switch {
+	case err != nil:
+		return err
+	case sum(data) != a.SHA256:
+		return changedSince(a.From)
+	}
+	return realFile(a.From)
 }
 
 func (a *PutIn) undo() []Action {
@@ -385,7 +405,10 @@ func (a *Rename) do(_ context.Context, _ *run) (State, error) {
 	_, errFrom := os.Lstat(a.From)
 	_, errTo := os.Lstat(a.To)
 	if errors.Is(errFrom, fs.ErrNotExist) && errTo == nil {
-		return Already, nil
+		return Already, realDir(a.To)
+	}
+	if err := realDir(a.From); err != nil {
+		return Failed, err
 	}
 	if err := manifest.Move(a.From, a.To); err != nil {
 		return Failed, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -44,7 +43,7 @@ func (a *Save) Commands() []string {
 }
 
 func (a *Save) do(ctx context.Context, r *run) (State, error) {
-	if _, err := os.Lstat(a.To); err == nil {
+	if err := realFile(a.To); err == nil {
 		return Already, nil // by an earlier try: it has its name only when it is whole
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		r.say("not saved: %s; the old data directory stays as it is", err)

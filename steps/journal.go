@@ -68,7 +68,7 @@ type journal struct {
 // user's only record after a crash: it is never followed through a symlink,
 // and a torn last line is ended first, so that it can't swallow the next.
 func openJournal(runDir string) (*journal, error) {
-	if err := os.MkdirAll(runDir, 0o700); err != nil {
+	if err := ownDir(runDir); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(runDir, journalName)

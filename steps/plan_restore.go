@@ -231,7 +231,7 @@ func (b *builder) build(p *Plan) error {
 	}
 
 	takeOut := func(file *manifest.File) *TakeOut {
-		return &TakeOut{Pod: b.pod(file), File: file.Path, To: b.path("aside", file), SHA256: sum(file.Data)}
+		return &TakeOut{Pod: b.pod(file), File: file.Path, To: b.path("aside", file), SHA256: sum(file.Data), Link: isLink(file.Path)}
 	}
 	putIn := func(file *manifest.File, data []byte) *PutIn {
 		return &PutIn{
@@ -402,6 +402,11 @@ func (b *builder) summary(p *Plan) []Fact {
 	ctl := "restarted after the restore"
 	if b.c.KeepControllers {
 		ctl = "left running"
+	}
+	for _, file := range append([]*manifest.File{b.f.Etcd.File, b.f.API.File}, b.f.Controllers...) {
+		if isLink(file.Path) {
+			facts = append(facts, Fact{"a link", file.Path + ": the link is moved, what it leads to stays as it is"})
+		}
 	}
 	return append(facts, Fact{"controllers", ctl}, Fact{"this run", p.RunDir})
 }

@@ -1,11 +1,15 @@
 package steps
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"etcd-rewind/manifest"
 )
 
 // summary says what runs from where and what is kept where, after a plan.
@@ -102,7 +106,10 @@ func writeReport(r *run, res *Result) (string, error) {
 	}
 	p("```")
 	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, []byte(b.String()), 0o600); err != nil {
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := manifest.WriteAside(tmp, []byte(b.String()), nil); err != nil {
 		return "", err
 	}
 	return path, os.Rename(tmp, path)

@@ -1,0 +1,49 @@
+package steps
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// What a run writes and moves is its own: files and directories, never links.
+// A link in their place was put there by somebody else while the run was under
+// way, and is not followed.
+
+// realFile fails unless path is a regular file itself.
+func realFile(path string) error { return real(path, fs.FileMode.IsRegular, "a file") }
+
+// realDir fails unless path is a directory itself.
+func realDir(path string) error { return real(path, fs.FileMode.IsDir, "a directory") }
+
+func real(path string, is func(fs.FileMode) bool, want string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if is(info.Mode()) {
+		return nil
+	}
+	what := "something else"
+	if info.Mode()&fs.ModeSymlink != 0 {
+		what = "a symbolic link"
+	}
+	return &trouble{
+		cause: fmt.Sprintf("%s should be %s, and is %s", path, want, what),
+		hint:  "somebody else put it there, nothing was done with it: look where it leads, remove it, then retry",
+	}
+}
+
+// ownSubdir makes a directory of the run's own.
+func ownSubdir(path string) error {
+	if err := os.Mkdir(path, 0o700); err == nil || !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return realDir(path)
+}
+
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
+}
