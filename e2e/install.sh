@@ -10,6 +10,7 @@ packages=(
 	busybox-static  # the base of every image
 	tmux            # tests that look at the wizard's screen
 	curl procps     # the restore by hand, in the outage benchmark
+	openssh-server openssh-client # between the nodes of a cluster
 )
 
 missing=()
@@ -21,5 +22,11 @@ if ((${#missing[@]} == 0)); then exit 0; fi
 
 echo "installing ${missing[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
+if [[ " ${missing[*]} " == *" openssh-server "* ]]; then
+	# The nodes start their own: nothing is to listen on this machine. Debian's
+	# ssh.service heeds this file.
+	mkdir -p /etc/ssh
+	touch /etc/ssh/sshd_not_to_be_run
+fi
 apt-get update -q >&2
 apt-get install -q -y --no-install-recommends "${missing[@]}" >&2

@@ -6,10 +6,13 @@
 // replaced. It needs root.
 //
 // A node is a network, a mount and a UTS namespace and a cgroup. It has
-// directories of its own at /etc/kubernetes, /run, /var/lib, /var/log and
-// /usr/libexec/kubernetes; everything else is the machine's. Nodes hang on one
+// directories of its own at /etc/kubernetes, /etc/ssh, /run, /var/lib, /var/log
+// and /usr/libexec/kubernetes; everything else is the machine's. Nodes hang on one
 // bridge, so the machine reaches them, and they each other. There is no CNI:
 // nodes stay NotReady, and only pods on the host's network run.
+//
+// Nodes of one cluster (UpCluster) share their certificate authorities, have one
+// member of etcd each, know each other by name, and are reached by ssh.
 //
 // Every process of a node is in the node's cgroup. That is how Down finds them
 // all, also those of a node whose test was killed, and never anyone else's.

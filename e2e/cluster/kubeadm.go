@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -27,8 +28,12 @@ func (n *Node) kubeadmConfig(ctx context.Context, kubernetes, etcd string) (stri
 	line, _, _ := strings.Cut(etcdVersion, "\n")
 	etcdVersion = strings.TrimPrefix(line, "etcd Version: ")
 
+	endpoint := ""
+	if n.record.Cluster != "" {
+		endpoint = "controlPlaneEndpoint: " + controlPlaneName + ":6443\n"
+	}
 	text := fmt.Sprintf(kubeadmYAML, n.Address, n.Hostname, n.Address, n.Hostname,
-		strings.TrimSpace(version), etcdVersion, n.CgroupRoot)
+		strings.TrimSpace(version), endpoint, etcdVersion, n.CgroupRoot)
 	file, err := os.CreateTemp("", "kubeadm-*.yaml")
 	if err != nil {
 		return "", nil, err
@@ -65,7 +70,7 @@ nodeRegistration:
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
 kubernetesVersion: %s
-etcd:
+%setcd:
   local:
     imageTag: %s-0
 ---
@@ -86,9 +91,16 @@ makeIPTablesUtilChains: false
 resolvConf: ""
 `
 
-// kubeadmInit runs the phases of kubeadm init that need no running cluster.
+// kubeadmInit runs the phases of kubeadm init that need no running cluster. It
+// keeps the authorities that it finds. Only a cluster's first node gets a
+// super-admin.conf, as with kubeadm join.
 func (n *Node) kubeadmInit(ctx context.Context) error {
-	for _, phase := range []string{"certs all", "kubeconfig all", "kubelet-start", "etcd local", "control-plane all"} {
+	phases := []string{"certs all", "kubeconfig all", "kubelet-start", "etcd local", "control-plane all"}
+	if n.record.Joined {
+		phases = slices.Replace(phases, 1, 2, "kubeconfig admin", "kubeconfig kubelet",
+			"kubeconfig controller-manager", "kubeconfig scheduler")
+	}
+	for _, phase := range phases {
 		if err := n.kubeadmPhase(ctx, phase); err != nil {
 			return err
 		}

@@ -64,6 +64,19 @@ func (n *Node) createNetwork(ctx context.Context) error {
 	})
 }
 
+// LinkDown pulls the node's cable: nothing gets out of the node or into it any
+// more, and connections hang until whoever has them gives up. The node keeps its
+// address and reaches itself by it; Command and all that is built on it go on
+// working, for they need no network. Safe to call twice.
+func (n *Node) LinkDown(ctx context.Context) error {
+	return ip(ctx, "link set "+n.veth()+" down")
+}
+
+// LinkUp plugs the node's cable in again. Safe to call twice.
+func (n *Node) LinkUp(ctx context.Context) error {
+	return ip(ctx, "link set "+n.veth()+" up")
+}
+
 // removeNetwork removes what createNetwork has made, and the bridge with the
 // last node on it. Nothing of it need be there.
 func (n *Node) removeNetwork(ctx context.Context) error {

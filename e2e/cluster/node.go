@@ -42,6 +42,8 @@ type Config struct {
 	Detached bool
 	// Progress gets a line for what takes long. May be nil.
 	Progress io.Writer
+
+	founding *founding // nil when the node is alone
 }
 
 // Node is a control-plane node. Its paths are the machine's; a path inside the
@@ -58,17 +60,27 @@ type Node struct {
 	// returns when the old kubelet has ended and the new one was started, as
 	// systemctl restart does. The new kubelet outlives whoever ran it.
 	KubeletRestartCommand string
+	// Kubeconfig is the path, inside the node, of the kubeconfig that Kubectl uses:
+	// SuperAdmin, or Admin on a node that has no SuperAdmin. It leads to the
+	// node's own API server.
+	Kubeconfig string
 
 	record record
 }
 
-// SuperAdmin is the path, inside every node, of the kubeconfig that works as
-// soon as the API server does: its group needs no RBAC objects.
+// SuperAdmin is the path, inside a node that is alone or a cluster's first, of
+// the kubeconfig that works as soon as the API server does: its group needs no
+// RBAC objects.
 const SuperAdmin = "/etc/kubernetes/super-admin.conf"
 
+// Admin is the path, inside every node, of the kubeconfig whose rights are RBAC
+// objects in the cluster. On the nodes that joined a cluster it is the only one.
+const Admin = "/etc/kubernetes/admin.conf"
+
 // own lists what a node has for itself. All of /var/lib, since a restore makes
-// and renames directories beside /var/lib/etcd.
-var own = []string{"/etc/kubernetes", "/etc/hosts", "/run", "/usr/libexec/kubernetes", "/var/lib", "/var/log"}
+// and renames directories beside /var/lib/etcd. /etc/shadow, since sshd refuses
+// a root whom the machine has locked.
+var own = []string{"/etc/kubernetes", "/etc/hosts", "/etc/shadow", "/etc/ssh", "/run", "/usr/libexec/kubernetes", "/var/lib", "/var/log"}
 
 //go:embed node
 var scripts embed.FS
@@ -84,9 +96,34 @@ func Up(ctx context.Context, config Config) (*Node, error) {
 	if config.Hostname == "" {
 		config.Hostname = config.Name
 	}
-	for _, name := range []string{config.Name, config.Hostname} {
+	kubernetes, etcd, err := prepare(ctx, &config, config.Name, config.Hostname)
+	if err != nil {
+		return nil, err
+	}
+	r, err := claim(config)
+	if err != nil {
+		return nil, err
+	}
+	n := r.node()
+	if err := n.up(ctx, config, kubernetes, etcd); err != nil {
+		return nil, errors.Join(n.explain(err), afterwards(ctx, n.Down))
+	}
+	return n, nil
+}
+
+// afterwards tidies up, whether or not ctx is what made that necessary.
+func afterwards(ctx context.Context, down func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return down(ctx)
+}
+
+// prepare checks what is asked for, fills in what is not said, builds the
+// programs and sweeps. It returns the directories of the programs.
+func prepare(ctx context.Context, config *Config, names ...string) (kubernetes, etcd string, err error) {
+	for _, name := range names {
 		if !validName.MatchString(name) {
-			return nil, fmt.Errorf("node name %q is not a DNS label of at most 40 characters", name)
+			return "", "", fmt.Errorf("node name %q is not a DNS label of at most 40 characters", name)
 		}
 	}
 	if config.Dir == "" {
@@ -94,7 +131,7 @@ func Up(ctx context.Context, config Config) (*Node, error) {
 	}
 	dir, err := filepath.Abs(config.Dir)
 	if err != nil {
-		return nil, err
+		return "", "", err
 	}
 	config.Dir = dir
 	if config.Etcd == "" {
@@ -103,45 +140,37 @@ func Up(ctx context.Context, config Config) (*Node, error) {
 	if config.Progress == nil {
 		config.Progress = io.Discard
 	}
-	if err := prerequisites(); err != nil {
-		return nil, err
+	if err := prerequisites(config.founding != nil); err != nil {
+		return "", "", err
 	}
 
-	kubernetes, etcd, err := build(ctx, config.Etcd, config.Progress)
+	kubernetes, etcd, err = build(ctx, config.Etcd, config.Progress)
 	if err != nil {
-		return nil, err
+		return "", "", err
 	}
 	for _, path := range []string{config.Dir, kubernetes, etcd} {
 		for _, hidden := range own {
 			if path == hidden || strings.HasPrefix(path, hidden+"/") {
-				return nil, fmt.Errorf("%s would be hidden by the node's own %s: set TMPDIR or ETCD_REWIND_E2E_CACHE", path, hidden)
+				return "", "", fmt.Errorf("%s would be hidden by the node's own %s: set TMPDIR or ETCD_REWIND_E2E_CACHE", path, hidden)
 			}
 		}
 	}
 
 	if err := Sweep(ctx); err != nil {
-		return nil, fmt.Errorf("sweep away what was left over: %w", err)
+		return "", "", fmt.Errorf("sweep away what was left over: %w", err)
 	}
-	r, err := claim(config)
-	if err != nil {
-		return nil, err
-	}
-	n := r.node()
-	if err := n.up(ctx, config, kubernetes, etcd); err != nil {
-		err = n.explain(err)
-		// The caller's context may be what ended Up.
-		downCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		return nil, errors.Join(err, n.Down(downCtx))
-	}
-	return n, nil
+	return kubernetes, etcd, nil
 }
 
-func prerequisites() error {
+func prerequisites(ssh bool) error {
 	if os.Geteuid() != 0 {
 		return errors.New("a node needs root: namespaces, mounts, cgroups")
 	}
-	for _, name := range []string{"bash", "busybox", "containerd", "ctr", "flock", "ip", "nsenter", "runc", "setsid", "unshare"} {
+	needed := []string{"bash", "busybox", "containerd", "ctr", "flock", "ip", "nsenter", "runc", "setsid", "unshare"}
+	if ssh {
+		needed = append(needed, "ssh", "ssh-keygen", "/usr/sbin/sshd")
+	}
+	for _, name := range needed {
 		if _, err := exec.LookPath(name); err != nil {
 			return fmt.Errorf("%w: run e2e/install.sh", err)
 		}
@@ -187,6 +216,14 @@ func (n *Node) up(ctx context.Context, config Config, kubernetes, etcd string) e
 	}
 	say("containerd runs, kubeadm has written certificates and manifests")
 
+	if config.founding != nil {
+		if err := n.foundMember(config.founding); err != nil {
+			return err
+		}
+		if err := n.startSSH(ctx); err != nil {
+			return err
+		}
+	}
 	if err := n.kubelet(ctx, "start"); err != nil {
 		return err
 	}
@@ -197,8 +234,14 @@ func (n *Node) up(ctx context.Context, config Config, kubernetes, etcd string) e
 	say("the API server is ready and knows the node")
 
 	// The rest of what kubeadm init leaves in the cluster, but for its addons
-	// and bootstrap tokens: its ConfigMaps, and the node's label and taint.
-	for _, phase := range []string{"upload-config all", "mark-control-plane"} {
+	// and bootstrap tokens: its ConfigMaps, and the node's label and taint. By the
+	// way the first phase gives admin.conf its rights, which nodes without a
+	// super-admin.conf have waited for until now.
+	phases := []string{"upload-config all", "mark-control-plane"}
+	if n.record.Joined {
+		phases = phases[1:]
+	}
+	for _, phase := range phases {
 		if err := n.kubeadmPhase(ctx, phase); err != nil {
 			return err
 		}
@@ -224,7 +267,7 @@ func (n *Node) writeFiles(ctx context.Context, config Config, kubernetes, etcd s
 		}
 	}
 	for _, path := range own {
-		if path == "/etc/hosts" {
+		if path == "/etc/hosts" || path == "/etc/shadow" {
 			continue
 		}
 		// On the machine it is only ever a mount point.
@@ -268,9 +311,15 @@ func (n *Node) writeFiles(ctx context.Context, config Config, kubernetes, etcd s
 		"kubeadm.yaml":    kubeadm,
 		"containerd.toml": n.containerdConfig(images),
 		"fs/etc/hosts":    "127.0.0.1 localhost\n" + n.Address + " " + n.Hostname + "\n",
+		"fs/etc/shadow":   "root:*:::::::\n", // no password, but not locked
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(n.Dir, name), []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	if config.founding != nil {
+		if err := n.writeFounding(config.founding); err != nil {
 			return nil, err
 		}
 	}
@@ -367,10 +416,10 @@ func (n *Node) environ() []string {
 	return env
 }
 
-// Kubectl runs kubectl inside the node as super-admin and returns its standard
-// output. The error has its standard error.
+// Kubectl runs kubectl inside the node with the node's Kubeconfig and returns its
+// standard output. The error has its standard error.
 func (n *Node) Kubectl(ctx context.Context, args ...string) (string, error) {
-	return run(n.Command(ctx, "kubectl", append([]string{"--kubeconfig=" + SuperAdmin}, args...)...))
+	return run(n.Command(ctx, "kubectl", append([]string{"--kubeconfig=" + n.Kubeconfig}, args...)...))
 }
 
 // Etcdctl runs etcdctl inside the node, against the node's own etcd and with the

@@ -24,6 +24,8 @@ const recordDir = "/run/etcd-rewind-e2e"
 type record struct {
 	Name, Hostname, Dir, Address string
 	Path                         string // PATH inside the node
+	Cluster                      string // empty when the node is alone
+	Joined                       bool   // not the cluster's first node
 	Detached                     bool
 	Owner                        int    // the process that brought it up
 	OwnerStarted                 string // see stat
@@ -60,6 +62,10 @@ func (r record) wanted() bool {
 }
 
 func (r record) node() *Node {
+	kubeconfig := SuperAdmin
+	if r.Joined {
+		kubeconfig = Admin
+	}
 	return &Node{
 		Name:                  r.Name,
 		Hostname:              r.Hostname,
@@ -69,6 +75,7 @@ func (r record) node() *Node {
 		KubeletLog:            filepath.Join(r.Dir, "logs", "kubelet.log"),
 		ContainerdLog:         filepath.Join(r.Dir, "logs", "containerd.log"),
 		KubeletRestartCommand: "'" + strings.ReplaceAll(filepath.Join(r.Dir, "bin", "service"), "'", `'\''`) + "' kubelet restart",
+		Kubeconfig:            kubeconfig,
 		record:                r,
 	}
 }
@@ -121,6 +128,9 @@ func claim(config Config) (record, error) {
 		Detached: config.Detached, Owner: os.Getpid(),
 	}
 	_, r.OwnerStarted = stat(r.Owner)
+	if f := config.founding; f != nil {
+		r.Cluster, r.Joined = f.name, config.Hostname != f.hostnames[0]
+	}
 	err := withLock(func() error {
 		all, err := records()
 		if err != nil {

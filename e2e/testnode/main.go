@@ -9,6 +9,16 @@
 //	go run ./e2e/testnode list          the nodes of this machine
 //	go run ./e2e/testnode down          take it down
 //
+// With --nodes 3 it is a cluster of cp1, cp2 and cp3: three nodes, that are named
+// after the cluster and the host for the other commands, and reach each other by
+// `ssh cp2`.
+//
+//	go run ./e2e/testnode up --name ha --nodes 3
+//	go run ./e2e/testnode exec --name ha-cp2
+//	go run ./e2e/testnode cut --name ha-cp3     pull its cable
+//	go run ./e2e/testnode mend --name ha-cp3    plug it in again
+//	go run ./e2e/testnode down --name ha
+//
 // It needs root, and Debian's packages that e2e/install.sh installs.
 package main
 
@@ -18,22 +28,32 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"etcd-rewind/e2e/cluster"
 )
 
-const usage = `usage: testnode up|down|exec|env|list [--name NAME] [flags] [-- COMMAND [ARGUMENTS]]`
+const usage = `usage: testnode up|down|exec|env|list|cut|mend [--name NAME] [flags] [-- COMMAND [ARGUMENTS]]`
 
 func main() {
+	// A node that stays would keep whatever the caller has open, the lock of
+	// `flock FILE testnode up` for one.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		fmt.Fprintln(os.Stderr, "testnode:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, os.Args[1:])
 	stop()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() > 0 {
+	// Not errors.As: what wraps it, as a node that doesn't come up, has to be told.
+	if exit, ok := err.(*exec.ExitError); ok && exit.ExitCode() > 0 {
 		os.Exit(exit.ExitCode()) // the command has said why itself
 	}
 	if err != nil {
@@ -48,8 +68,10 @@ func run(ctx context.Context, args []string) error {
 	}
 	config := cluster.Config{Detached: true, Progress: os.Stderr}
 	flags := flag.NewFlagSet("testnode "+args[0], flag.ContinueOnError)
-	flags.StringVar(&config.Name, "name", "cp1", "the node's name")
+	flags.StringVar(&config.Name, "name", "cp1", "the node's name, or the cluster's")
+	nodes := 1
 	if args[0] == "up" {
+		flags.IntVar(&nodes, "nodes", nodes, "how many control planes, of one cluster")
 		flags.StringVar(&config.Hostname, "hostname", "", "its name in Kubernetes, if another")
 		flags.StringVar(&config.Dir, "dir", "", "where its files and logs lie (default: below the temporary directory)")
 		flags.StringVar(&config.Address, "address", "", "its address (default: a free one)")
@@ -64,6 +86,18 @@ func run(ctx context.Context, args []string) error {
 
 	switch args[0] {
 	case "up":
+		if nodes > 1 {
+			var hostnames []string
+			for i := range nodes {
+				hostnames = append(hostnames, fmt.Sprintf("cp%d", i+1))
+			}
+			c, err := cluster.UpCluster(ctx, config, hostnames...)
+			if err != nil {
+				return err
+			}
+			list(c.Nodes)
+			return nil
+		}
 		node, err := cluster.Up(ctx, config)
 		if err != nil {
 			return err
@@ -71,6 +105,13 @@ func run(ctx context.Context, args []string) error {
 		print(node)
 		return nil
 	case "down":
+		c, err := cluster.OpenCluster(config.Name)
+		if err == nil {
+			return c.Down(ctx)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		node, err := cluster.Open(config.Name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -88,10 +129,17 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	case "list":
 		nodes, err := cluster.List()
-		for _, node := range nodes {
-			fmt.Printf("%s\t%s\t%s\n", node.Name, node.Address, node.Dir)
-		}
+		list(nodes)
 		return err
+	case "cut", "mend":
+		node, err := cluster.Open(config.Name)
+		if err != nil {
+			return err
+		}
+		if args[0] == "cut" {
+			return node.LinkDown(ctx)
+		}
+		return node.LinkUp(ctx)
 	case "exec":
 		node, err := cluster.Open(config.Name)
 		if err != nil {
@@ -103,11 +151,17 @@ func run(ctx context.Context, args []string) error {
 		}
 		// Ctrl-C is for the command, which the terminal asks itself.
 		cmd := node.Command(context.WithoutCancel(ctx), command[0], command[1:]...)
-		cmd.Env = append(cmd.Env, "KUBECONFIG="+cluster.SuperAdmin)
+		cmd.Env = append(cmd.Env, "KUBECONFIG="+node.Kubeconfig)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 		return cmd.Run()
 	}
 	return errors.New(usage)
+}
+
+func list(nodes []*cluster.Node) {
+	for _, node := range nodes {
+		fmt.Printf("%s\t%s\t%s\n", node.Name, node.Address, node.Dir)
+	}
 }
 
 // print writes what a script may want to know, for `eval`.

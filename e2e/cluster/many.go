@@ -1,0 +1,347 @@
+//go:build linux
+
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Cluster is several control planes with stacked etcd: a member on each, and
+// each API server asks the member on its own node.
+type Cluster struct {
+	Name  string
+	Nodes []*Node // the first is the one that kubeadm init would have made
+}
+
+// controlPlaneName is the cluster's controlPlaneEndpoint, for which others have a
+// load balancer. Each node knows it as itself.
+const controlPlaneName = "control-plane.test"
+
+// founding is what the nodes of a new cluster have to know before they start.
+type founding struct {
+	name      string
+	hostnames []string
+	nodes     []*Node
+	pki       string // a directory that holds the authorities, as /etc/kubernetes/pki does
+	ssh       string // a directory for /etc/ssh, and a directory for each node in it
+}
+
+// UpCluster brings up a cluster of a control plane for each hostname, and
+// returns once all API servers are ready and all members of etcd have started.
+// Nodes are named after the cluster and the host: NAME-HOSTNAME, in a directory
+// of Dir. Config's Hostname and Address are not for clusters. It fails when one
+// of the nodes is up. On an error nothing is left but the logs in Dir.
+//
+// All members begin at once, as a new cluster whose --initial-cluster names all
+// of them. The certificate authorities are shared, as after kubeadm join
+// --control-plane: only the first node has a super-admin.conf, and all have an
+// admin.conf that leads to their own API server.
+//
+// Every node runs OpenSSH's server, and `ssh HOSTNAME` in any of them is root on
+// the other, without questions. See SSH.
+func UpCluster(ctx context.Context, config Config, hostnames ...string) (*Cluster, error) {
+	if len(hostnames) == 0 || config.Hostname != "" || config.Address != "" {
+		return nil, errors.New("a cluster has hostnames, and no Hostname or Address of its own")
+	}
+	f := &founding{name: config.Name, hostnames: hostnames}
+	config.founding = f
+	names := slices.Clone(hostnames)
+	for _, hostname := range hostnames {
+		names = append(names, config.Name+"-"+hostname)
+	}
+	kubernetes, etcd, err := prepare(ctx, &config, names...)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "etcd-rewind-founding-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	f.pki, f.ssh = filepath.Join(dir, "pki"), filepath.Join(dir, "ssh")
+	if err := makeAuthorities(ctx, filepath.Join(kubernetes, "kubeadm"), f.pki); err != nil {
+		return nil, err
+	}
+
+	c := &Cluster{Name: config.Name}
+	configs := make([]Config, len(hostnames))
+	for i, hostname := range hostnames {
+		configs[i] = config
+		configs[i].Name, configs[i].Hostname = config.Name+"-"+hostname, hostname
+		configs[i].Dir = filepath.Join(config.Dir, hostname)
+		r, err := claim(configs[i])
+		if err != nil {
+			return nil, errors.Join(err, afterwards(ctx, c.Down))
+		}
+		c.Nodes = append(c.Nodes, r.node())
+	}
+	f.nodes = c.Nodes
+	err = f.makeSSH(ctx)
+	if err == nil {
+		err = c.up(ctx, configs, kubernetes, etcd)
+	}
+	if err != nil {
+		return nil, errors.Join(err, afterwards(ctx, c.Down))
+	}
+	return c, nil
+}
+
+func (c *Cluster) up(ctx context.Context, configs []Config, kubernetes, etcd string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err := c.each(func(n *Node) error {
+		err := n.up(ctx, configs[slices.Index(c.Nodes, n)], kubernetes, etcd)
+		if err != nil && ctx.Err() == nil {
+			err = n.explain(err)
+			cancel(err) // only the first counts
+		}
+		return err
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return c.Ready(ctx)
+}
+
+// each does something on all nodes at once.
+func (c *Cluster) each(do func(*Node) error) error {
+	errs := make([]error, len(c.Nodes))
+	var all sync.WaitGroup
+	for i, n := range c.Nodes {
+		all.Go(func() { errs[i] = do(n) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// Down takes all nodes down. Safe to call twice, and on a cluster that came up half.
+func (c *Cluster) Down(ctx context.Context) error {
+	return c.each(func(n *Node) error { return n.Down(ctx) })
+}
+
+// OpenCluster returns a cluster that is up, or came up half, whichever process
+// brought it up. The error is fs.ErrNotExist when there is none of that name.
+func OpenCluster(name string) (*Cluster, error) {
+	all, err := records()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{Name: name}
+	for _, r := range all { // by name
+		switch {
+		case r.Cluster != name || name == "":
+		case r.Joined:
+			c.Nodes = append(c.Nodes, r.node())
+		default:
+			c.Nodes = slices.Insert(c.Nodes, 0, r.node())
+		}
+	}
+	if len(c.Nodes) == 0 {
+		return nil, fmt.Errorf("cluster %s: %w", name, fs.ErrNotExist)
+	}
+	return c, nil
+}
+
+// Ready waits until every API server is ready and knows its node, and Healthy.
+func (c *Cluster) Ready(ctx context.Context) error {
+	if err := c.each(func(n *Node) error { return n.Ready(ctx) }); err != nil {
+		return err
+	}
+	return c.Healthy(ctx)
+}
+
+// Healthy waits, for a minute at most, until etcd on every node says that the
+// cluster's members are these nodes, all of them started, and answers a
+// linearizable read itself.
+func (c *Cluster) Healthy(ctx context.Context) error {
+	var want []string
+	for _, n := range c.Nodes {
+		want = append(want, n.Hostname)
+	}
+	slices.Sort(want)
+	return c.each(func(n *Node) error {
+		err := poll(ctx, "all members of etcd", time.Minute, 200*time.Millisecond, func(ctx context.Context) error {
+			members, err := n.Members(ctx)
+			if err != nil {
+				return err
+			}
+			var started []string
+			for _, m := range members {
+				if !m.Started() || m.IsLearner {
+					return fmt.Errorf("member %x (%s) is not a started voter", m.ID, strings.Join(m.PeerURLs, ","))
+				}
+				started = append(started, m.Name)
+			}
+			slices.Sort(started)
+			if !slices.Equal(started, want) {
+				return fmt.Errorf("the members are %s, want %s", started, want)
+			}
+			_, err = n.Etcdctl(ctx, "endpoint", "health")
+			return err
+		})
+		return n.explain(err)
+	})
+}
+
+// Member is a member of etcd, as etcdctl prints it.
+type Member struct {
+	ID         uint64   `json:"ID"`
+	Name       string   `json:"name"` // empty until it has started
+	PeerURLs   []string `json:"peerURLs"`
+	ClientURLs []string `json:"clientURLs"` // none until it has started
+	IsLearner  bool     `json:"isLearner"`
+}
+
+// Started says whether the member has told the others that it runs. It stays
+// true when the member ends later.
+func (m Member) Started() bool { return m.Name != "" && len(m.ClientURLs) > 0 }
+
+// Members asks the node's etcd for all members of its cluster. It fails while
+// there is no quorum.
+func (n *Node) Members(ctx context.Context) ([]Member, error) {
+	out, err := n.Etcdctl(ctx, "member", "list", "--write-out=json")
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Members []Member `json:"members"`
+	}
+	err = json.Unmarshal([]byte(out), &list)
+	return list.Members, err
+}
+
+// makeAuthorities makes what kubeadm join --control-plane has to be given of the
+// first node: the certificate authorities, and the service accounts' keys.
+func makeAuthorities(ctx context.Context, kubeadm, dir string) error {
+	version, err := run(exec.CommandContext(ctx, kubeadm, "version", "-o", "short"))
+	if err != nil {
+		return err
+	}
+	for _, phase := range []string{"ca", "front-proxy-ca", "etcd-ca", "sa"} {
+		args := []string{"init", "phase", "certs", phase, "--cert-dir", dir}
+		if phase != "sa" {
+			args = append(args, "--kubernetes-version", strings.TrimSpace(version)) // or it asks the internet
+		}
+		if _, err := run(exec.CommandContext(ctx, kubeadm, args...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFounding puts what the cluster shares into the node's files.
+func (n *Node) writeFounding(f *founding) error {
+	hosts := "127.0.0.1 localhost\n"
+	for _, other := range f.nodes {
+		hosts += other.Address + " " + other.Hostname
+		if other.Name == n.Name {
+			hosts += " " + controlPlaneName
+		}
+		hosts += "\n"
+	}
+	if err := os.WriteFile(n.HostPath("/etc/hosts"), []byte(hosts), 0o644); err != nil {
+		return err
+	}
+	for _, copied := range [][2]string{
+		{f.pki, "/etc/kubernetes/pki"},
+		{filepath.Join(f.ssh, n.Hostname), "/etc/ssh"},
+	} {
+		if _, err := run(exec.Command("cp", "-a", copied[0]+"/.", n.HostPath(copied[1]))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// initialCluster is the value of etcd's --initial-cluster.
+func initialCluster(nodes []*Node) string {
+	var members []string
+	for _, n := range nodes {
+		members = append(members, n.Hostname+"=https://"+n.Address+":2380")
+	}
+	return strings.Join(members, ",")
+}
+
+// foundMember has the node's etcd begin as one of all members of a new cluster.
+// kubeadm only knows a cluster of one, and members that join later.
+func (n *Node) foundMember(f *founding) error {
+	return n.setInitialCluster([]*Node{n}, initialCluster(f.nodes))
+}
+
+// setInitialCluster replaces etcd's --initial-cluster, which has to be what it is
+// for some nodes.
+func (n *Node) setInitialCluster(before []*Node, after string) error {
+	manifest := n.HostPath("/etc/kubernetes/manifests/etcd.yaml")
+	text, err := os.ReadFile(manifest)
+	if err != nil {
+		return err
+	}
+	const flag = "    - --initial-cluster="
+	line := flag + initialCluster(before) + "\n"
+	if strings.Count(string(text), line) != 1 {
+		return fmt.Errorf("%s does not have the line %q", manifest, line)
+	}
+	text = []byte(strings.Replace(string(text), line, flag+after+"\n", 1))
+	// Kubelet must not read half a file, and leaves files with a dot alone.
+	next := filepath.Join(filepath.Dir(manifest), ".etcd.yaml")
+	if err := os.WriteFile(next, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, manifest)
+}
+
+// AsJoined makes of etcd's manifests what they are after kubeadm init on the first
+// node and kubeadm join --control-plane on the others, one by one: each names
+// the members up to its own, and on those that joined --initial-cluster-state is
+// existing. Etcd heeds neither flag once it has data. It returns when etcd runs
+// with these flags on all nodes and the cluster is ready again. Not to be called
+// twice.
+func (c *Cluster) AsJoined(ctx context.Context) error {
+	for i, n := range c.Nodes {
+		flags := initialCluster(c.Nodes[:i+1])
+		if i > 0 {
+			flags += "\n    - --initial-cluster-state=existing"
+		}
+		if err := n.setInitialCluster(c.Nodes, flags); err != nil {
+			return err
+		}
+	}
+	err := c.each(func(n *Node) error {
+		want := []string{"--initial-cluster=" + initialCluster(c.Nodes[:slices.Index(c.Nodes, n)+1])}
+		if n.record.Joined {
+			want = append(want, "--initial-cluster-state=existing")
+		}
+		return poll(ctx, "etcd on "+n.Hostname+" to run as after kubeadm join", 2*time.Minute, 200*time.Millisecond, func(context.Context) error {
+			pids, err := processes(filepath.Join(n.CgroupRoot, "kubepods"))
+			if err != nil {
+				return err
+			}
+			for pid := range pids {
+				line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+				args := strings.Split(string(line), "\x00")
+				if args[0] == "etcd" && !slices.ContainsFunc(want, func(flag string) bool { return !slices.Contains(args, flag) }) {
+					return nil
+				}
+			}
+			return errors.New("it doesn't yet")
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return c.Ready(ctx)
+}
