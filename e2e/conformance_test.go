@@ -29,5 +29,6 @@ func TestTheRealKubeletKeepsTheRulesThatPracticeTeaches(t *testing.T) {
 		Runtime:   runtime,
 		Image:     "registry.k8s.io/etcd:3.6.10-0",
 		Remains:   kubelet.Remains,
+		Begun:     kubelet.PodsBegun,
 	})
 }

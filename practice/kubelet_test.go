@@ -43,7 +43,7 @@ func TestTheKubeletKeepsKubeletsRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	conformance.Run(t, conformance.Kubelet{
-		Manifests: n.Root.Manifests(), NodeName: nodeName, Runtime: n.dial(t), Image: "practice", Remains: k.Remains,
+		Manifests: n.Root.Manifests(), NodeName: nodeName, Runtime: n.dial(t), Image: "practice", Remains: k.Remains, Begun: k.PodsBegun,
 	})
 }
 

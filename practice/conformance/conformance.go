@@ -24,6 +24,8 @@ type Kubelet struct {
 	// Remains looks for what kubelet hasn't cleared away of a pod; nil when it
 	// can't be seen from here.
 	Remains func(uid string) node.Remains
+	// Begun are the pods that kubelet has begun with.
+	Begun func() (map[string]bool, error)
 }
 
 // Run runs the table. The cases run at the same time, each on a pod of its own
@@ -31,23 +33,49 @@ type Kubelet struct {
 func Run(t *testing.T, k Kubelet) {
 	// Not t.Parallel: they do little but wait, and -parallel follows the CPUs.
 	run := time.Now().UTC().Format(time.RFC3339Nano)
-	var all sync.WaitGroup
-	defer all.Wait()
-	for _, c := range cases {
-		all.Go(func() {
-			t.Run(c.name, func(t *testing.T) {
-				p := &pod{t: t, k: k, name: "conformance-" + c.pod, run: run, begun: time.Now()}
-				t.Cleanup(p.remove)
-				c.run(p)
-			})
+	look := func(c kase) {
+		t.Run(c.name, func(t *testing.T) {
+			p := &pod{t: t, k: k, name: "conformance-" + c.pod, run: run, begun: time.Now()}
+			t.Cleanup(p.remove)
+			c.run(p)
 		})
 	}
+	var all sync.WaitGroup
+	for _, c := range cases {
+		all.Go(func() { look(c) })
+	}
+	all.Wait()
+	look(alone)
 }
 
-var cases = []struct {
+// alone sees what kubelet begins with, whichever pod it is.
+var alone = kase{"what is accepted shows before its sandbox does, and what is refused doesn't", "begun", func(p *pod) {
+	known := p.begins()
+	p.put("a", 0)
+	p.beginsAnother(known, 500*time.Millisecond)
+	p.starts("a", 0, 6*time.Second)
+	known = p.begins()
+	p.edit(p.text("b", 0))
+	p.ends(6 * time.Second)
+	p.stays(3*time.Second, func([]node.Sandbox) string {
+		for uid := range p.begins() {
+			if !known[uid] {
+				return "it shows pod " + uid
+			}
+		}
+		return ""
+	})
+	p.edit(p.text("b", 1))
+	p.beginsAnother(known, 500*time.Millisecond)
+	p.starts("b", 0, 5*time.Second)
+}}
+
+type kase struct {
 	name, pod string
 	run       func(p *pod)
-}{
+}
+
+var cases = []kase{
 	{"a manifest that is put in is started", "in", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 0, 6*time.Second)
@@ -327,6 +355,32 @@ func (p *pod) forgotten() {
 			p.t.Fatalf("left over of pod %s: %+v", uid, p.k.Remains(uid))
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (p *pod) begins() map[string]bool {
+	p.t.Helper()
+	uids, err := p.k.Begun()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return uids
+}
+
+// beginsAnother waits until kubelet has begun with a pod that isn't known.
+func (p *pod) beginsAnother(known map[string]bool, most time.Duration) {
+	p.t.Helper()
+	for {
+		for uid := range p.begins() {
+			if !known[uid] {
+				p.t.Logf("begun with pod %s after %s", uid, time.Since(p.begun).Round(time.Millisecond))
+				return
+			}
+		}
+		if time.Since(p.begun) > most {
+			p.t.Fatalf("kubelet has begun with nothing after %s", most)
+		}
+		time.Sleep(2 * time.Millisecond)
 	}
 }
 
