@@ -22,6 +22,7 @@ type Candidate struct {
 	ModTime time.Time
 	Hash    Hash
 	Format  Format   // how it is packed: Unpack does the rest
+	Inside  int64    // of a packed one: about how many bytes unpacking it writes
 	Err     *Problem // why it can't be used; nil when nothing is known against it
 }
 
@@ -121,6 +122,9 @@ func findIn(dir string) []Candidate {
 			}
 		} else {
 			c.Hash = info.Hash
+			if format != Raw {
+				c.Inside = info.TotalSize
+			}
 		}
 		found = append(found, c)
 	}

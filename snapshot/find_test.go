@@ -58,6 +58,9 @@ func TestFind(t *testing.T) {
 		if c.Err == nil && c.Format != Raw {
 			what += " " + string(c.Format)
 		}
+		if packed, told := c.Err == nil && c.Format != Raw, c.Inside > 0; packed != told || packed && c.Inside > int64(len(whole)) {
+			t.Errorf("%s: %d bytes inside, the snapshot has %d", c.Path, c.Inside, len(whole))
+		}
 		got = append(got, filepath.Base(c.Path)+" "+what)
 	}
 	want := []string{

@@ -2,7 +2,7 @@ package steps
 
 import (
 	"context"
-	"slices"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -34,27 +34,32 @@ func (s *Session) Discover(ctx context.Context) (*Facts, error) {
 }
 
 // Candidates are the snapshots found in the usual places, the newest first.
-// Packed ones are left out: to look inside means to unpack them, and that is
-// done for the one whose path is given.
+// Of packed ones nothing but the first pages was read.
 func (s *Session) Candidates(_ context.Context, _ *Facts) []snapshot.Candidate {
 	dirs := s.Options.Snapshots
 	if dirs == nil {
 		dirs = snapshot.UsualPlaces()
 	}
-	return slices.DeleteFunc(snapshot.Find(dirs), func(c snapshot.Candidate) bool { return c.Err == nil && c.Format != snapshot.Raw })
+	return snapshot.Find(dirs)
 }
 
 // Inspect reads a whole snapshot. A packed one is unpacked first, beside the
 // data directory; Info.Path is then the file that was made, which stays until
-// Close.
+// Close, and Info.ModTime the packed file's.
 func (s *Session) Inspect(ctx context.Context, path string, progress func(done, total int64)) (*snapshot.Info, error) {
 	file, err := s.files.Open(ctx, s.facts.Load(), path, progress)
 	if err != nil {
 		return nil, err
 	}
 	info, err := snapshot.Inspect(ctx, file.Path, progress)
-	if err == nil && file.Format == snapshot.Raw {
+	switch {
+	case err != nil:
+	case file.Format == snapshot.Raw:
 		info.Path = path
+	default:
+		if st, err := os.Stat(path); err == nil {
+			info.ModTime = st.ModTime()
+		}
 	}
 	return info, err
 }

@@ -189,14 +189,15 @@ type fake struct {
 	lost     error         // it can't be followed
 	followed chan struct{} // the other process goes on as long as this is open
 
-	mu      sync.Mutex
-	checked []steps.Choices
-	planned []steps.Choices
-	chosen  []steps.Choice
-	runs    []string // kinds
-	ran     []string // actions done
-	hold    chan struct{}
-	holdAt  string
+	mu        sync.Mutex
+	inspected []string
+	checked   []steps.Choices
+	planned   []steps.Choices
+	chosen    []steps.Choice
+	runs      []string // kinds
+	ran       []string // actions done
+	hold      chan struct{}
+	holdAt    string
 }
 
 func newFake() *fake {
@@ -221,6 +222,9 @@ func (f *fake) Candidates(context.Context, *steps.Facts) []snapshot.Candidate { 
 
 func (f *fake) Inspect(ctx context.Context, path string, progress func(done, total int64)) (*snapshot.Info, error) {
 	f.wait()
+	f.mu.Lock()
+	f.inspected = append(f.inspected, path)
+	f.mu.Unlock()
 	progress(100, 200)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()

@@ -493,3 +493,52 @@ type explaining struct{}
 
 func (explaining) Error() string                 { return "why: what to do" }
 func (explaining) Explain() (cause, hint string) { return "why", "what to do" }
+
+// Unpacking writes to the node's disk, so it waits until somebody wants it.
+func TestAPackedSnapshotIsUnpackedWhenItIsChosen(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	somePacked(d)
+	const packed = "/var/backups/nightly.db.zst"
+	d.key("j")
+	d.see("packed, zstd", "packed, tar.gz", "Enter unpacks it", "about 2.46")
+	d.key("j", "k")
+	if slices.Contains(d.f.inspected, packed) {
+		t.Fatalf("it was unpacked without being asked for: %v", d.f.inspected)
+	}
+	d.key("enter")
+	if !slices.Contains(d.f.inspected, packed) || d.m.screen != checkScreen {
+		t.Fatalf("it was not chosen: %v\n%s", d.f.inspected, d.view())
+	}
+	d.see("nightly.db.zst", "nothing stands in the way")
+	d.dontSee("Unpacking it first")
+	d.key("esc")
+	d.see("210.0 MB") // the file's size, not that of what was in it
+	if slices.Contains(d.f.inspected, "/var/backups/etcd-weekly.tgz") {
+		t.Errorf("another one was unpacked too: %v", d.f.inspected)
+	}
+}
+
+func TestAPackedSnapshotThatWasLeftIsNotUnpackedLater(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	somePacked(d)
+	d.m.picker.cancel = func() {} // another file is being looked into
+	d.key("j", "enter")
+	d.see("Unpacking it first")
+	d.key("k")
+	d.m.picker.cancel = nil
+	d.do(d.m.lookInside())
+	if slices.Contains(d.f.inspected, "/var/backups/nightly.db.zst") {
+		t.Errorf("it was unpacked: %v", d.f.inspected)
+	}
+}
+
+func TestABadPackedSnapshotShowsAsBadWhenItIsChosen(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	somePacked(d)
+	d.f.bad = map[string]error{"/var/backups/nightly.db.zst": &snapshot.Problem{Code: "truncated", Cause: "truncated: its zstd data ends in the middle"}}
+	d.key("j", "enter")
+	d.see("✗ …/nightly.db.zst", "nightly.db.zst can't be restored: truncated: its zstd data")
+	if d.m.screen != chooseScreen {
+		t.Error("it goes on with a bad file")
+	}
+}

@@ -39,6 +39,8 @@ type entry struct {
 	path   string
 	size   int64
 	mod    time.Time
+	packed snapshot.Format // when it has to be unpacked first; that waits until it is chosen
+	inside int64           // of a packed one: about how many bytes that writes
 	info   *snapshot.Info
 	bad    error // why it can't be chosen
 	typed  bool
@@ -85,8 +87,11 @@ func (p *picker) found(list []snapshot.Candidate) {
 	p.loading = false
 	for _, c := range list {
 		e := entry{path: c.Path, size: c.Size, mod: c.ModTime}
-		if c.Err != nil {
+		switch {
+		case c.Err != nil:
 			e.bad = c.Err
+		case c.Format != snapshot.Raw:
+			e.packed, e.inside = c.Format, c.Inside
 		}
 		if i := p.index(c.Path); i >= 0 {
 			if !p.entries[i].seen() && !p.entries[i].inWork {
@@ -116,16 +121,17 @@ func (p *picker) progress(msg lookProgressMsg) {
 }
 
 // next is the path to look into next, "" when there is none: the highlighted
-// one first, then the newest.
+// one first, then the newest. A packed one comes when it is chosen: unpacking
+// writes to the node's disk.
 func (p *picker) next() string {
-	if e := p.current(); e != nil && !e.seen() {
+	if e := p.current(); e != nil && !e.seen() && (e.packed == "" || p.forward) {
 		return e.path
 	}
 	for i, e := range p.entries {
 		if i >= lookedAtUnasked {
 			break
 		}
-		if !e.seen() {
+		if !e.seen() && e.packed == "" {
 			return e.path
 		}
 	}
@@ -183,6 +189,8 @@ func (m *model) looked(msg lookedMsg) tea.Cmd {
 	case errors.Is(msg.err, context.Canceled):
 	case msg.err != nil:
 		e.bad = msg.err
+	case e.packed != "":
+		e.info = msg.info
 	default:
 		e.info, e.size, e.mod = msg.info, msg.info.Size, msg.info.ModTime
 	}
@@ -206,9 +214,13 @@ func (m *model) choose() tea.Cmd {
 	case e.info == nil:
 		p.forward = true
 		m.note = "Looking inside first; this goes on by itself."
+		if e.packed != "" {
+			m.note = "Unpacking it first; this goes on by itself."
+		}
+		return m.lookInside()
 	default:
 		p.pause()
-		m.info = e.info
+		m.info, m.from, m.note = e.info, e.path, ""
 		return m.compare()
 	}
 	return nil
@@ -448,6 +460,9 @@ func (p *picker) row(e entry, c columns, now time.Time) string {
 		return c.row(sym, name, age(taken(i), now), sz, number(i.Revision), number(int64(i.Keys)), versionOf(i), hash)
 	default:
 		state := ""
+		if e.packed != "" {
+			state = "packed, " + string(e.packed)
+		}
 		if e.inWork {
 			state = "looking inside"
 			if e.total > 0 {
@@ -478,10 +493,19 @@ func (p *picker) details(l look, now time.Time, w int) []string {
 		return append([]string{l.bold.Render(path)}, facts(advise(cause, advice), w)...)
 	}
 	if e.info == nil {
+		if !e.inWork && e.packed != "" {
+			lines := []string{l.bold.Render(path)}
+			return append(lines, wrap("packed with "+string(e.packed)+". Enter unpacks it on the disk of etcd's data, about "+size(e.inside)+
+				", and looks inside. What is unpacked is removed again when you leave.", w)...)
+		}
 		if !e.inWork {
 			return []string{l.bold.Render(path), "not looked into yet"}
 		}
-		lines := []string{l.bold.Render(path), "looking inside"}
+		doing := "looking inside"
+		if e.packed != "" {
+			doing = "unpacking it, then looking inside"
+		}
+		lines := []string{l.bold.Render(path), doing}
 		if e.total > 0 {
 			lines = append(lines, size(e.done)+" of "+size(e.total), bar(e.done, e.total, min(w, 40)))
 		}

@@ -5,10 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
 	"etcd-rewind/snapshot"
@@ -107,6 +109,18 @@ var screens = []struct {
 		d.m.picker.entries[2] = entry{path: "/var/backups/huge.db", size: 2_460_000_000, mod: noon.Add(-time.Hour), inWork: true}
 		d.m.picker.progress(lookProgressMsg{"/var/backups/huge.db", 1_100_000_000, 2_460_000_000})
 		d.m.picker.cur = 2
+	}},
+	{"choose-packed", func(d *driver) { somePacked(d); d.key("j") }},
+	{"choose-packed-looking", func(d *driver) {
+		somePacked(d)
+		d.m.Update(tea.KeyMsg{Type: tea.KeyDown})
+		d.m.Update(tea.KeyMsg{Type: tea.KeyEnter}) // without what follows from it
+		d.m.picker.progress(lookProgressMsg{"/var/backups/nightly.db.zst", 90_000_000, 210_000_000})
+	}},
+	{"choose-packed-bad", func(d *driver) {
+		somePacked(d)
+		d.f.bad = map[string]error{"/var/backups/nightly.db.zst": &snapshot.Problem{Code: "truncated", Cause: "truncated: its zstd data ends in the middle", Hint: "use another snapshot"}}
+		d.key("j", "enter")
 	}},
 	{"choose-long-paths", func(d *driver) {
 		d.f.candidates = []snapshot.Candidate{{Path: long, Size: 528_416, ModTime: noon}, {Path: "/x\x1b[31mred\x07.db", Size: 1, ModTime: noon}}
@@ -234,6 +248,14 @@ var screens = []struct {
 		d.do(d.m.discover())
 		d.key("u", "enter")
 	}},
+}
+
+// somePacked is the list of snapshots with packed ones among them.
+func somePacked(d *driver) {
+	d.f.candidates = slices.Insert(d.f.candidates, 1,
+		snapshot.Candidate{Path: "/var/backups/nightly.db.zst", Size: 210_000_000, ModTime: noon.Add(-5 * time.Minute), Format: snapshot.Zstd, Inside: 2_460_000_000},
+		snapshot.Candidate{Path: "/var/backups/etcd-weekly.tgz", Size: 98_000, ModTime: noon.Add(-10 * time.Minute), Format: snapshot.TarGzip, Inside: 528_384})
+	d.to(chooseScreen)
 }
 
 // until are the events up to the first that fits.

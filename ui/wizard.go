@@ -191,6 +191,7 @@ type model struct {
 	earlier earlierPane
 	picker  picker
 	info    *snapshot.Info
+	from    string // the file that was chosen: info has what was unpacked from it
 	diff    diffPane
 	checks  checklist
 	choices steps.Choices
@@ -534,7 +535,7 @@ func (m *model) subHeader() string {
 		}
 		facts += old(taken(i), m.now()) + " · " + hash
 		n := max(12, m.w-len([]rune(facts))-5)
-		return cut(" "+shortPath(clean(i.Path), n)+"   "+facts, m.w)
+		return cut(" "+shortPath(clean(m.from), n)+"   "+facts, m.w)
 	case m.facts != nil && m.facts.Kubelet != nil:
 		k := m.facts.Kubelet
 		version := ""
