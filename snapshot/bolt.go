@@ -47,14 +47,17 @@ func (c *contents) fill(info *Info) {
 	info.ServiceCIDRs, info.ServiceIP, info.APIServers = k.serviceCIDRs, k.serviceIP, k.apiServers
 }
 
+// readKeys reads the bucket of keys into contents: allKeys or countKeys.
+type readKeys func(*contents, *bolt.Bucket) error
+
 // readBolt checks the structure of a database and reads what it holds. It may
-// end the process: only a worker calls it. w may be nil.
-func readBolt(path string, w watcher) (*contents, error) {
+// end the process: only a worker calls it.
+func readBolt(path string, keys readKeys) (*contents, error) {
 	db, err := openChecked(path)
 	if err != nil {
 		return nil, err
 	}
-	return readChecked(db, w)
+	return readChecked(db, keys)
 }
 
 // openChecked opens a database and checks its structure.
@@ -76,11 +79,11 @@ func openChecked(path string) (db *bolt.DB, err error) {
 }
 
 // readChecked reads what a database holds, and closes it.
-func readChecked(db *bolt.DB, w watcher) (c *contents, err error) {
+func readChecked(db *bolt.DB, keys readKeys) (c *contents, err error) {
 	err = guard(func() error {
 		defer db.Close()
 		return db.View(func(tx *bolt.Tx) error {
-			c, err = readTx(tx, w)
+			c, err = readTx(tx, keys)
 			return err
 		})
 	})
@@ -131,7 +134,7 @@ func openBolt(path string) (*bolt.DB, error) {
 	return db, nil
 }
 
-func readTx(tx *bolt.Tx, w watcher) (*contents, error) {
+func readTx(tx *bolt.Tx, keys readKeys) (*contents, error) {
 	for _, b := range []backend.Bucket{schema.Key, schema.Meta} {
 		if tx.Bucket(b.Name()) == nil {
 			return nil, problem(CodeNotEtcd, "a snapshot is what etcdctl snapshot save writes",
@@ -163,7 +166,7 @@ func readTx(tx *bolt.Tx, w watcher) (*contents, error) {
 	slices.Sort(c.alarms)
 	c.alarms = slices.Compact(c.alarms)
 	c.auth = schema.NewAuthBackend(zap.NewNop(), be).ReadTx().UnsafeReadAuthEnabled()
-	return c, c.readKeys(tx.Bucket(schema.Key.Name()), w)
+	return c, keys(c, tx.Bucket(schema.Key.Name()))
 }
 
 // readOnly lets etcd's own readers of members, alarms and auth work on a bolt

@@ -63,7 +63,7 @@ func readDataDir(dir, walDir string) (*Restored, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := readBolt(db, nil)
+	c, err := readBolt(db, countKeys)
 	if err != nil {
 		return nil, err
 	}

@@ -202,7 +202,7 @@ func lower(min *int64, at uint64) {
 func (c *comparer) readOther(ctx context.Context, o Other, hash *hashing, progress func(Progress)) (closeAll func(), err error) {
 	switch {
 	case o.Snapshot != "":
-		info, err := hash.inspect(c)
+		info, err := hash.inspect(allKeys(c))
 		if err != nil {
 			return nil, nameProblem(o.Snapshot, true, err)
 		}
@@ -216,7 +216,7 @@ func (c *comparer) readOther(ctx context.Context, o Other, hash *hashing, progre
 		if _, err := Quick(db); err != nil {
 			return nil, err
 		}
-		found, err := readBolt(db, c)
+		found, err := readBolt(db, allKeys(c))
 		if err != nil {
 			return nil, err
 		}

@@ -145,7 +145,7 @@ func explainCrash(ctx context.Context, err error, quick *Info) error {
 		return openProblem(quick.Path, operr)
 	}
 	defer f.Close()
-	if _, herr := checkHash(ctx, f, quick, nil); herr != nil {
+	if _, herr := checkHash(ctx, f, quick, nil, nil); herr != nil {
 		return herr
 	}
 	return problem(CodeStructure, useAnother, "damaged or truncated: %v", crash)
@@ -217,7 +217,7 @@ func inspectFile(path string, w watcher, progress func(Progress)) (*Info, error)
 	if err != nil {
 		return nil, err
 	}
-	return h.inspect(w)
+	return h.inspect(allKeys(w))
 }
 
 // hashing is a file whose hash is being computed, and its structure checked.
@@ -241,21 +241,29 @@ func startHash(path string, progress func(Progress)) (*hashing, error) {
 	if err != nil {
 		return nil, openProblem(path, err)
 	}
+	return startHashing(info, func() (string, error) {
+		defer f.Close()
+		return checkHash(context.Background(), f, info, nil, progress)
+	}), nil
+}
+
+// startHashing is startHash with another way to the hash, which ends with an
+// error when that doesn't fit.
+func startHashing(info *Info, sum func() (string, error)) *hashing {
 	h := &hashing{info: info, done: make(chan struct{}), opened: make(chan struct{})}
 	go func() {
 		defer close(h.done)
-		defer f.Close()
-		h.sum, h.err = checkHash(context.Background(), f, info, progress)
+		h.sum, h.err = sum()
 	}()
 	go func() {
 		defer close(h.opened)
-		h.db, h.dbErr = openChecked(path)
+		h.db, h.dbErr = openChecked(info.Path)
 	}()
-	return h, nil
+	return h
 }
 
 // inspect reads the content meanwhile.
-func (h *hashing) inspect(w watcher) (*Info, error) {
+func (h *hashing) inspect(keys readKeys) (*Info, error) {
 	info := h.info
 	// On a busy node the collector may fall behind; then it goes first. The
 	// limit is for what an index of small keys may take.
@@ -270,7 +278,7 @@ func (h *hashing) inspect(w watcher) (*Info, error) {
 			content <- read{nil, h.dbErr}
 			return
 		}
-		c, err := readChecked(h.db, w)
+		c, err := readChecked(h.db, keys)
 		content <- read{c, err}
 	}()
 	if <-h.done; h.err != nil {
@@ -289,20 +297,26 @@ func (h *hashing) inspect(w watcher) (*Info, error) {
 }
 
 // checkHash computes the sha256 of the content and compares it with the
-// trailer, if there is one.
-func checkHash(ctx context.Context, f *os.File, info *Info, progress func(Progress)) (string, error) {
-	size := info.Size
-	if info.Hash == HashUnchecked {
-		size -= sha256.Size
-	}
+// trailer, if there is one. What it has hashed it gives to w, which may be nil.
+func checkHash(ctx context.Context, f *os.File, info *Info, w *writing, progress func(Progress)) (string, error) {
+	size := info.content()
 	h := sha256.New()
-	buf := make([]byte, 1<<20)
+	var buf []byte
+	if w == nil {
+		buf = make([]byte, 1<<20)
+	}
 	for done := int64(0); done < size; {
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
+		if w != nil {
+			buf = w.buffer()
+		}
 		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-done)], done)
 		h.Write(buf[:n])
+		if w != nil {
+			w.put(buf[:n], done)
+		}
 		done += int64(n)
 		if n == 0 && errors.Is(err, io.EOF) {
 			return "", problem(CodeTruncated, useAnother, "truncated while it was read: it has %d of %d bytes", done, info.Size)

@@ -58,8 +58,23 @@ type watcher interface {
 	see(r record, hash uint64)
 }
 
-// readKeys reads what is in the live keys, and shows them to w unless it is
+// allKeys reads what is in the live keys, and shows them to w unless it is
 // nil.
+func allKeys(w watcher) readKeys {
+	return func(c *contents, b *bolt.Bucket) error { return c.readKeys(b, w) }
+}
+
+// countKeys reads the newest revision and the number of live keys alone.
+func countKeys(c *contents, b *bolt.Bucket) error {
+	newest, err := eachLive(b, newHash(), new(hashSet).add, func(r record, _ uint64) error {
+		c.keys++
+		c.emptyKey = c.emptyKey || len(r.key) == 0
+		return nil
+	})
+	c.revision = newest.Main
+	return err
+}
+
 func (c *contents) readKeys(b *bolt.Bucket, w watcher) error {
 	hash, first := newHash(), new(hashSet).add
 	if w != nil {

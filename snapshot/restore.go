@@ -8,9 +8,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
-	"time"
 
 	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
@@ -79,10 +79,13 @@ func walPath(dataDir, walDir string) string {
 	return filepath.Join(dataDir, "member", "wal")
 }
 
-// Restore makes a data directory from a snapshot with etcdutl's library: it
-// checks hash and structure first, writes, gives owner, mode and label,
-// syncs to disk, reads back, and compares. progress may be nil; it is called
-// from another goroutine, never after Restore has returned.
+// Restore makes a data directory from a snapshot, the same that etcdutl makes:
+// it copies while it checks hash and structure, has etcdutl's library change
+// the copy, gives owner, mode and label, syncs to disk, reads back, and
+// compares. The snapshot itself is only read. It gives way to what else runs on
+// the node: at low priority for CPU and disk, and in small pieces. progress may
+// be nil; it is called from another goroutine, never after Restore has
+// returned.
 //
 // The error is a *Problem where a person can do something. A call that fails
 // or is cancelled leaves nothing behind of what it made, and never touches
@@ -141,7 +144,7 @@ func (r *RestoreRequest) settle() error {
 		return problem(CodeRequest, "", "snapshot and data directory must be given")
 	case r.Name == "" || len(r.PeerURLs) == 0:
 		return problem(CodeRequest, "they are --name and --initial-advertise-peer-urls of etcd's manifest", "the member's name and peer URLs must be given")
-	case r.WALDir != "" && (r.WALDir == r.DataDir || strings.HasPrefix(r.DataDir, r.WALDir+"/")):
+	case r.WALDir != "" && (r.WALDir == r.DataDir || r.WALDir == filepath.Join(r.DataDir, "member") || strings.HasPrefix(r.DataDir, r.WALDir+"/")):
 		return problem(CodeRequest, "", "the data directory can't lie in the WAL directory")
 	case r.WALDir != "" && strings.HasPrefix(r.WALDir, filepath.Join(r.DataDir, "member", "snap")+"/"):
 		return problem(CodeRequest, "", "the WAL directory can't lie beside the database")
@@ -160,6 +163,11 @@ func (r *RestoreRequest) settle() error {
 	}
 	return nil
 }
+
+// scratchDir is where a data directory is put together: in it, so that the
+// parts get to their places by renames, and whoever removes the one has removed
+// the other.
+func scratchDir(dataDir string) string { return filepath.Join(dataDir, ".restoring") }
 
 // claim makes the data directory, or takes an empty one, and returns how to
 // remove what the restore makes from here on, and nothing else.
@@ -190,7 +198,7 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 		if p := emptyDir(dataDir); p != nil {
 			return nil, p
 		}
-		mine = []string{filepath.Join(dataDir, "member")}
+		mine = []string{filepath.Join(dataDir, "member"), scratchDir(dataDir)}
 		if rest, ok := strings.CutPrefix(walDir, dataDir+"/"); ok {
 			first, _, _ := strings.Cut(rest, "/")
 			mine = append(mine, filepath.Join(dataDir, first))
@@ -249,7 +257,17 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	if err != nil {
 		return nil, openProblem(req.Snapshot, err)
 	}
-	src, err := inspectFile(req.Snapshot, nil, progress)
+	info, err := Quick(req.Snapshot)
+	if err != nil {
+		return nil, err
+	}
+	scratch := scratchDir(req.DataDir)
+	if err := os.Mkdir(scratch, 0o700); err != nil {
+		return nil, targetProblem(err)
+	}
+	db := filepath.Join(scratch, "db")
+	progress(Progress{Phase: "copy", Total: info.content()})
+	src, err := startHashing(info, func() (string, error) { return transfer(req.Snapshot, db, info, progress) }).inspect(countKeys)
 	switch {
 	case err != nil:
 		return nil, err
@@ -261,15 +279,14 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	case req.RevisionBump > math.MaxInt64/2-uint64(src.Revision):
 		return nil, problem(CodeRequest, "1000000000 is far enough", "revision %d can't be raised by %d", src.Revision, req.RevisionBump)
 	}
-
-	stop := watchCopy(req, src.TotalSize, progress)
-	err = runEtcdutl(req)
-	stop()
-	if err != nil {
-		return nil, err
-	}
 	if p := changedSince(req.Snapshot, before); p != nil {
 		return nil, p
+	}
+	debug.FreeOSMemory() // what the structure check needed; bolt needs as much again
+
+	progress(Progress{Phase: "wal"})
+	if err := asEtcdutl(req, db, scratch); err != nil {
+		return nil, err
 	}
 	if err := finish(req, progress); err != nil {
 		return nil, err
@@ -308,6 +325,7 @@ func hasMember(r *Restored, name string) bool {
 }
 
 // runEtcdutl calls etcdutl's library, which logs to stderr what it dies of.
+// The hash is checked by now, and the file may be one that never had any.
 func runEtcdutl(req RestoreRequest) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -323,7 +341,7 @@ func runEtcdutl(req RestoreRequest) (err error) {
 		PeerURLs:            req.PeerURLs,
 		InitialCluster:      req.InitialCluster,
 		InitialClusterToken: req.Token,
-		SkipHashCheck:       req.SkipHashCheck,
+		SkipHashCheck:       true,
 		RevisionBump:        req.RevisionBump,
 		MarkCompacted:       req.RevisionBump > 0, // one without the other is silently ignored
 	})
@@ -336,31 +354,6 @@ func runEtcdutl(req RestoreRequest) (err error) {
 		return targetProblem(err)
 	}
 	return problem(CodeRestore, "", "etcd's library refused: %v", err)
-}
-
-// watchCopy tells how far etcdutl is, from the size of what it writes. The
-// stop function returns when nothing more will be told.
-func watchCopy(req RestoreRequest, total int64, progress func(Progress)) (stop func()) {
-	quit, done := make(chan struct{}), make(chan struct{})
-	progress(Progress{Phase: "copy", Total: total})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				return
-			case <-tick.C:
-			}
-			if _, err := os.Stat(walPath(req.DataDir, req.WALDir)); err == nil {
-				progress(Progress{Phase: "wal"})
-			} else if st, err := os.Stat(dbPath(req.DataDir)); err == nil {
-				progress(Progress{Phase: "copy", Done: min(st.Size(), total), Total: total})
-			}
-		}
-	}()
-	return func() { close(quit); <-done }
 }
 
 // finish gives owner, mode and label, and brings everything to the disk.

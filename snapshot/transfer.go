@@ -1,0 +1,125 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/sha256"
+	"os"
+)
+
+// A copy is written in pieces, and never more than two of them wait for the
+// disk: an etcd on the same one has to get its few bytes there in between.
+const (
+	pieceSize = 4 << 20
+	pieces    = 4 // in memory: read and hashed, or on their way to the disk
+)
+
+// transfer makes to, a new file with the content of a snapshot without the
+// trailer, and returns the sha256 of the bytes that went into it, which fits
+// the trailer if there is one. Where the file system can share the bytes of two
+// files, none are written; then those of the new file are read.
+func transfer(from, to string, info *Info, progress func(Progress)) (sum string, err error) {
+	tell := func(p Progress) {
+		p.Phase = "copy"
+		progress(p)
+	}
+	src, err := os.Open(from)
+	if err != nil {
+		return "", openProblem(from, err)
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", targetProblem(err)
+	}
+	defer func() {
+		if cerr := dst.Close(); err == nil && cerr != nil {
+			err = targetProblem(cerr)
+		}
+	}()
+	if clone(dst, src) == nil {
+		if sum, err = checkHash(context.Background(), dst, info, nil, tell); err != nil {
+			return "", err
+		}
+		if err := dst.Truncate(info.content()); err != nil {
+			return "", targetProblem(err)
+		}
+		return sum, nil
+	}
+	if err := allocate(dst, info.content()); err != nil {
+		return "", targetProblem(err)
+	}
+	w := startWriting(dst)
+	sum, err = checkHash(context.Background(), src, info, w, tell)
+	if werr := w.close(); werr != nil {
+		return "", targetProblem(werr)
+	}
+	return sum, err
+}
+
+// content is the size of a snapshot without its trailer.
+func (i *Info) content() int64 {
+	if i.Hash == HashMissing {
+		return i.Size
+	}
+	return i.Size - sha256.Size
+}
+
+// writing writes pieces to a file on a goroutine of its own, while the next
+// ones are read and hashed.
+type writing struct {
+	f    *os.File
+	free chan []byte
+	full chan piece
+	done chan struct{}
+	err  error // once done is closed
+}
+
+type piece struct {
+	data []byte
+	at   int64
+}
+
+func startWriting(f *os.File) *writing {
+	w := &writing{f: f, free: make(chan []byte, pieces), full: make(chan piece, pieces), done: make(chan struct{})}
+	for range pieces {
+		w.free <- make([]byte, pieceSize)
+	}
+	go func() {
+		defer close(w.done)
+		for p := range w.full {
+			if w.err == nil {
+				w.err = w.write(p)
+			}
+			w.free <- p.data[:cap(p.data)]
+		}
+	}()
+	return w
+}
+
+// write sends a piece on its way to the disk and waits until the one before is
+// there.
+func (w *writing) write(p piece) error {
+	if _, err := w.f.WriteAt(p.data, p.at); err != nil {
+		return err
+	}
+	if err := startFlush(w.f, p.at, int64(len(p.data))); err != nil {
+		return err
+	}
+	if p.at < pieceSize {
+		return nil
+	}
+	return waitFlush(w.f, p.at-pieceSize, pieceSize)
+}
+
+// buffer is a free one of pieceSize.
+func (w *writing) buffer() []byte { return <-w.free }
+
+// put takes a buffer, filled.
+func (w *writing) put(data []byte, at int64) { w.full <- piece{data, at} }
+
+// close waits until all is written.
+func (w *writing) close() error {
+	close(w.full)
+	<-w.done
+	return w.err
+}
