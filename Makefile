@@ -46,10 +46,10 @@ platforms: # that it builds for all of them
 bench: # inspect and diff beside etcdutl, with their limits: some minutes, 6 GB in /tmp
 	go test ./snapshot -run '^$$' -bench BesideThePeer -benchtime 1x -timeout 30m
 
-bench-outage: # root on Debian: how long the API is away, by hand and by etcd-rewind (20 minutes)
+bench-outage: # root on Debian: how long the API is away, by hand and by etcd-rewind (40 minutes)
 	e2e/install.sh
 	e2e/parts/build.sh
-	go run ./e2e/outage -docs docs
+	go run ./e2e/outage -big 7 -docs docs
 
 fuzz: # each for a minute
 	go test -run '^$$' -fuzz FuzzSetHostPath -fuzztime 1m ./manifest

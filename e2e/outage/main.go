@@ -4,7 +4,7 @@
 // sees it, on a real control plane: by hand in the order of the documents, in
 // OpenShift's order, and by etcd-rewind; alternating, in one run.
 //
-//	go run ./e2e/outage [-runs 7] [-random 40] [-big] [-docs docs]
+//	go run ./e2e/outage [-runs 7] [-random 40] [-big 7] [-docs docs]
 //
 // It needs root, and the programs that e2e/install.sh installs.
 package main
@@ -38,7 +38,7 @@ import (
 func main() {
 	runs := flag.Int("runs", 7, "runs of each way")
 	random := flag.Int("random", 40, "further runs of etcd-rewind, at random intervals")
-	big := flag.Bool("big", false, "also with a database of 2 GB")
+	big := flag.Int("big", 0, "runs of each way with a database of 2 GB")
 	docs := flag.String("docs", "", "directory to write outage.md and outage.svg to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-func measure(ctx context.Context, runs, random int, big bool, docs string) (err error) {
+func measure(ctx context.Context, runs, random, big int, docs string) (err error) {
 	dir, err := os.MkdirTemp("", "etcd-rewind-outage-")
 	if err != nil {
 		return err
@@ -65,44 +65,58 @@ func measure(ctx context.Context, runs, random int, big bool, docs string) (err 
 		return err
 	}
 	var all []result
-	for _, size := range sizes(big) {
+	keep := func(what string, i int, r result, err error) error {
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "%s, %s, run %d: %.1f s\n", what, r.way, i+1, r.outage.Seconds())
+		all = append(all, r)
+		return nil
+	}
+	eachWay := func(size string, n int) error {
+		if n == 0 {
+			return nil
+		}
 		if err := b.fill(ctx, size); err != nil {
 			return err
 		}
-		for i := range runs {
+		for i := range n {
 			for _, w := range ways {
 				if err := b.pause(ctx, 0); err != nil {
 					return err
 				}
 				r, err := b.run(ctx, w, size)
-				if err != nil {
+				if err := keep(size, i, r, err); err != nil {
 					return err
 				}
-				fmt.Fprintf(os.Stderr, "%s, %s, run %d: %.1f s\n", size, w.name, i+1, r.outage.Seconds())
-				all = append(all, r)
 			}
 		}
+		return nil
 	}
-	further := func(what string, n int, before func() error) error {
+	further := func(circumstances string, n int, before func() error) error {
 		for i := range n {
 			if err := before(); err != nil {
 				return err
 			}
-			r, err := b.run(ctx, rewind, what)
-			if err != nil {
+			r, err := b.run(ctx, rewind, circumstances)
+			if err := keep(circumstances, i, r, err); err != nil {
 				return err
 			}
-			fmt.Fprintf(os.Stderr, "%s %d: %.1f s\n", what, i+1, r.outage.Seconds())
-			all = append(all, r)
 		}
 		return nil
 	}
-	if err := errors.Join(
-		further(atRandom, random, func() error { return b.pause(ctx, rand.N(10*time.Second)) }),
-		further(inARow, min(random, 4), func() error { return nil }),
-		further(afterAFailure, min(random, 2), func() error { return b.breakOff(ctx) }),
-	); err != nil {
-		return err
+	for _, part := range []func() error{
+		func() error { return eachWay(small, runs) },
+		func() error {
+			return further(atRandom, random, func() error { return b.pause(ctx, rand.N(10*time.Second)) })
+		},
+		func() error { return further(inARow, min(random, 4), func() error { return nil }) },
+		func() error { return further(afterAFailure, min(random, 2), func() error { return b.breakOff(ctx) }) },
+		func() error { return eachWay(large, big) },
+	} {
+		if err := part(); err != nil {
+			return err
+		}
 	}
 	text := table(all)
 	fmt.Print(text)
@@ -123,13 +137,6 @@ const (
 	inARow        = "small, four in a row"
 	afterAFailure = "small, after one that broke off"
 )
-
-func sizes(big bool) []string {
-	if big {
-		return []string{small, large}
-	}
-	return []string{small}
-}
 
 // way is a way to restore.
 type way struct {
