@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -245,7 +246,9 @@ func watchAnonymous() (stop func() int64) {
 			for _, t := range tasks {
 				children, _ := os.ReadFile(t)
 				for _, pid := range strings.Fields(string(children)) {
-					peak = max(peak, anonymous(pid))
+					if line, _ := os.ReadFile("/proc/" + pid + "/cmdline"); bytes.Contains(line, []byte("worker)")) {
+						peak = max(peak, anonymous(pid))
+					}
 				}
 			}
 		}

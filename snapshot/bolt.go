@@ -66,16 +66,18 @@ func openChecked(path string) (db *bolt.DB, err error) {
 		if db, err = openBolt(path); err != nil {
 			return err
 		}
-		return db.View(func(tx *bolt.Tx) error {
-			for err := range tx.Check() {
-				// The first is enough: with pages in a circle there
-				// would be no end. What is left goes with the process.
-				return problem(CodeStructure, useAnother, "damaged: %s", shorten(err.Error(), 200))
-			}
-			return nil
-		})
+		return db.View(checkPages)
 	})
 	return db, err
+}
+
+func checkPages(tx *bolt.Tx) error {
+	for err := range tx.Check() {
+		// The first is enough: with pages in a circle there would be no
+		// end. What is left goes with the process.
+		return problem(CodeStructure, useAnother, "damaged: %s", shorten(err.Error(), 200))
+	}
+	return nil
 }
 
 // readChecked reads what a database holds, and closes it.

@@ -59,11 +59,19 @@ func readDataDir(dir, walDir string) (*Restored, error) {
 		}
 		return nil, p
 	}
-	info, err := Quick(db)
-	if err != nil {
+	if _, err := Quick(db); err != nil {
 		return nil, err
 	}
 	c, err := readBolt(db, countKeys)
+	if err != nil {
+		return nil, err
+	}
+	return c.restored(dir, walDir)
+}
+
+// restored is what a data directory holds whose database holds c.
+func (c *contents) restored(dir, walDir string) (*Restored, error) {
+	info, err := Quick(dbPath(dir))
 	if err != nil {
 		return nil, err
 	}

@@ -8,15 +8,16 @@ import (
 )
 
 // giveWay makes all threads of a worker, which is a process group of its own,
-// yield to everybody else: a tenth of the usual weight for the CPU, and of the
+// yield to everybody else: a third of the usual weight for the CPU, and of the
 // disk what nobody else wants, where the disk's scheduler knows classes. What
 // can't be set isn't: then it is as fast as others.
 func giveWay() {
 	const (
 		whoProcessGroup = 2 // IOPRIO_WHO_PGRP (include/uapi/linux/ioprio.h)
 		idle            = 3 << 13
+		lowPriority     = 5
 	)
-	_ = unix.Setpriority(unix.PRIO_PGRP, 0, 10)
+	_ = unix.Setpriority(unix.PRIO_PGRP, 0, lowPriority)
 	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcessGroup, 0, idle)
 }
 
@@ -24,6 +25,11 @@ func giveWay() {
 // can.
 func clone(dst, src *os.File) error {
 	return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd()))
+}
+
+// prefetch has a part of a file read into the page cache meanwhile.
+func prefetch(f *os.File, at, n int64) {
+	_ = unix.Fadvise(int(f.Fd()), at, n, unix.FADV_WILLNEED)
 }
 
 // allocate reserves the space before anything is written, where the file

@@ -296,6 +296,10 @@ func (h *hashing) inspect(keys readKeys) (*Info, error) {
 	return info, nil
 }
 
+// readAhead is how far the disk reads ahead of the hash: the kernel alone would
+// read 128 KB at once, and let the two wait for each other.
+const readAhead = 8 << 20
+
 // checkHash computes the sha256 of the content and compares it with the
 // trailer, if there is one. What it has hashed it gives to w, which may be nil.
 func checkHash(ctx context.Context, f *os.File, info *Info, w *writing, progress func(Progress)) (string, error) {
@@ -311,6 +315,9 @@ func checkHash(ctx context.Context, f *os.File, info *Info, w *writing, progress
 		}
 		if w != nil {
 			buf = w.buffer()
+		}
+		if done%readAhead == 0 {
+			prefetch(f, done, 2*readAhead)
 		}
 		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-done)], done)
 		h.Write(buf[:n])

@@ -25,6 +25,12 @@ func TestMain(m *testing.M) {
 	if limit := os.Getenv(limitEnv); limit != "" {
 		limitedRestore(limit)
 	}
+	if path := os.Getenv(unpackEnv); path != "" {
+		unpackAndWait(path)
+	}
+	if dir := os.Getenv(probeEnv); dir != "" {
+		probed(dir)
+	}
 	os.Exit(m.Run())
 }
 

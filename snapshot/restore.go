@@ -285,15 +285,14 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	debug.FreeOSMemory() // what the structure check needed; bolt needs as much again
 
 	progress(Progress{Phase: "wal"})
-	if err := asEtcdutl(req, db, scratch); err != nil {
+	held, err := asEtcdutl(req, db, scratch, progress)
+	if err != nil {
 		return nil, err
 	}
 	if err := finish(req, progress); err != nil {
 		return nil, err
 	}
-
-	progress(Progress{Phase: "verify", Total: src.TotalSize})
-	got, err := readDataDir(req.DataDir, req.WALDir)
+	got, err := held.restored(req.DataDir, req.WALDir)
 	if err != nil {
 		return nil, fmt.Errorf("reading back what was restored: %w", err)
 	}
@@ -309,7 +308,6 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	case !hasMember(got, req.Name):
 		return nil, problem(CodeVerify, verifyHint, "the restored data has no member %q", req.Name)
 	}
-	progress(Progress{Phase: "verify", Done: src.TotalSize, Total: src.TotalSize})
 	return got, nil
 }
 

@@ -106,7 +106,7 @@ func TestRestoredDataBoots(t *testing.T) {
 				t.Fatal(err)
 			}
 			phases = slices.DeleteFunc(phases, func(p string) bool { return p == "wal" }) // too short to be seen always
-			if diff := cmp.Diff([]string{"copy", "sync", "verify"}, phases); diff != "" {
+			if diff := cmp.Diff([]string{"copy", "verify", "sync"}, phases); diff != "" {
 				t.Error(diff)
 			}
 			token := req.Token
@@ -384,7 +384,7 @@ func TestRestoreOnAFullDiskLeavesNothing(t *testing.T) {
 }
 
 func TestRestoreCancelledLeavesNothing(t *testing.T) {
-	for _, phase := range []string{"copy", "sync", "verify"} {
+	for _, phase := range []string{"copy", "verify", "sync"} {
 		t.Run("during "+phase, func(t *testing.T) {
 			dir := t.TempDir()
 			req := request(file(t, "s.db", fixture(t, "before")), filepath.Join(dir, "etcd"))

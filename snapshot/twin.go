@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/server/v3/storage/schema"
@@ -18,10 +19,12 @@ import (
 // the last key. So it restores a twin of the snapshot: all of it, but of the
 // keys the last revision alone. WAL and raft snapshot are what it made for the
 // twin, and what it changed in the twin is then changed in db.
-func asEtcdutl(req RestoreRequest, db, scratch string) error {
+//
+// It returns what the database then holds, whose structure is checked again.
+func asEtcdutl(req RestoreRequest, db, scratch string, progress func(Progress)) (held *contents, err error) {
 	twin := req
 	twin.Snapshot, twin.DataDir = filepath.Join(scratch, "twin"), filepath.Join(scratch, "etcd")
-	err := guard(func() error {
+	err = guard(func() error {
 		whole, err := openToChange(db)
 		if err != nil {
 			return err
@@ -33,14 +36,25 @@ func asEtcdutl(req RestoreRequest, db, scratch string) error {
 		if err := runEtcdutl(twin); err != nil {
 			return err
 		}
-		return repeatChanges(whole, twin.Snapshot, dbPath(twin.DataDir))
+		if err := repeatChanges(whole, twin.Snapshot, dbPath(twin.DataDir)); err != nil {
+			return err
+		}
+		progress(Progress{Phase: "verify"})
+		debug.FreeOSMemory() // bolt's map of all pages; the check makes another
+		return whole.View(func(tx *bolt.Tx) error {
+			if err := checkPages(tx); err != nil {
+				return err
+			}
+			held, err = readTx(tx, countKeys)
+			return err
+		})
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// A WAL directory of its own may lie in member.
 	if err := os.Mkdir(filepath.Join(req.DataDir, "member"), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return targetProblem(err)
+		return nil, targetProblem(err)
 	}
 	moves := [][2]string{
 		{db, dbPath(twin.DataDir)},
@@ -51,13 +65,13 @@ func asEtcdutl(req RestoreRequest, db, scratch string) error {
 	}
 	for _, m := range moves {
 		if err := os.Rename(m[0], m[1]); err != nil {
-			return targetProblem(err)
+			return nil, targetProblem(err)
 		}
 	}
 	if err := os.RemoveAll(scratch); err != nil {
-		return targetProblem(err)
+		return nil, targetProblem(err)
 	}
-	return nil
+	return held, nil
 }
 
 // openToChange opens a database as etcd does, but for its large memory map.

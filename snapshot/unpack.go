@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,8 @@ type Unpacked struct {
 	Format Format `json:"format"`           // of the one given
 	Inside string `json:"inside,omitempty"` // the snapshot's name in a tar
 	Size   int64  `json:"size"`             // of the file to read, bytes
+
+	lock *os.File // holds the lock that tells RemoveStale to leave it
 }
 
 // Remove removes the staging file, never the file that was given. It is safe
@@ -49,6 +52,87 @@ func (u *Unpacked) Remove() error {
 		return nil
 	}
 	if err := os.Remove(u.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if u.lock != nil {
+		_ = u.lock.Close()
+	}
+	return nil
+}
+
+const unpackedPrefix = ".etcd-rewind-unpacked-"
+
+// newUnpacked makes a staging file. Its lock, which ends with this process
+// however that ends, is shared: those who read the file take one too.
+func newUnpacked(dir string) (*os.File, error) {
+	for range 10 {
+		f, err := os.CreateTemp(dir, unpackedPrefix+"*") // mode 0600
+		if err != nil {
+			return nil, err
+		}
+		// Where there are no locks RemoveStale can't take one either.
+		err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) && isAt(f, f.Name()) {
+			return f, nil
+		}
+		_ = f.Close() // RemoveStale of another process was there first
+	}
+	return nil, fmt.Errorf("cannot keep a file in %s: it is removed again and again", dir)
+}
+
+func isAt(f *os.File, path string) bool {
+	is, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	at, err := os.Lstat(path)
+	return err == nil && os.SameFile(is, at)
+}
+
+// RemoveStale removes the staging files that killed processes have left in
+// dir: those whose lock nobody holds. It leaves those named in keep. A
+// directory that isn't there holds none. It is safe to call at any time, also
+// while other processes unpack there.
+func RemoveStale(dir string, keep ...string) error {
+	all, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range all {
+		path := filepath.Join(dir, e.Name())
+		if strings.HasPrefix(e.Name(), unpackedPrefix) && !slices.Contains(keep, path) {
+			errs = append(errs, removeStale(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeStale(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ELOOP):
+		return nil
+	case err != nil:
+		return err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil // somebody has it
+	case err != nil:
+		return err
+	case !isAt(f, path):
+		return nil
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -243,15 +327,12 @@ func (u *Unpacked) write(dir string, r io.Reader) error {
 		return problem(CodeNoSpace, "free some space there, or unpack it on another disk",
 			"unpacking it needs %d MB in %s, %d MB are free", (need+keepFree)/1e6, dir, free/1e6)
 	}
-	f, err := os.CreateTemp(dir, ".etcd-rewind-unpacked-*") // mode 0600
+	f, err := newUnpacked(dir)
 	if err != nil {
 		return targetProblem(err)
 	}
-	u.Path = f.Name()
+	u.Path, u.lock = f.Name(), f
 	u.Size, err = copyBounded(f, in, need+aheadOnly, u.Format)
-	if cerr := f.Close(); err == nil && cerr != nil {
-		err = targetProblem(cerr)
-	}
 	return err
 }
 

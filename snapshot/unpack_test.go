@@ -2,11 +2,15 @@ package snapshot
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -191,5 +195,79 @@ func TestUnpackOfThingsThatAreNotFiles(t *testing.T) {
 	_, err = Unpack(context.Background(), file(t, "a.gz", gzipped(t, fixture(t, "before"))), "/nowhere", nil)
 	if err == nil {
 		t.Error("unpacked into a directory that isn't there")
+	}
+}
+
+const unpackEnv = "SNAPSHOT_TEST_UNPACK"
+
+// unpackAndWait is the process that a test kills: it unpacks a snapshot beside
+// itself, names the file that it made, and waits.
+func unpackAndWait(path string) {
+	u, err := Unpack(context.Background(), path, filepath.Dir(path), nil)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(u.Path)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	_ = u.Remove()
+	os.Exit(0)
+}
+
+func TestWhatAKilledProcessHasUnpackedIsRemovedByALaterOne(t *testing.T) {
+	path := file(t, "a.gz", gzipped(t, fixture(t, "before")))
+	dir := filepath.Dir(path)
+	exe, err := self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), unpackEnv+"="+path)
+	stdin, err := cmd.StdinPipe()
+	stdout, oerr := cmd.StdoutPipe()
+	if err := errors.Join(err, oerr, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	made := line[:max(0, len(line)-1)]
+	if _, serr := os.Stat(made); err != nil || serr != nil {
+		t.Fatalf("it unpacked %q: %v, %v", line, err, serr)
+	}
+	left := func(path string) bool {
+		t.Helper()
+		_, err := os.Lstat(path)
+		return err == nil
+	}
+	if err := RemoveStale(dir); err != nil || !left(made) {
+		t.Errorf("while it runs: %v, still there: %v", err, left(made))
+	}
+	if _, err := Inspect(context.Background(), made, nil); err != nil {
+		t.Errorf("its lock is in a reader's way: %v", err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	// Not ours to remove, whatever the name.
+	if err := os.Symlink(path, filepath.Join(dir, unpackedPrefix+"link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, unpackedPrefix+"dir"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := RemoveStale(dir, made); err != nil || !left(made) {
+		t.Errorf("to be kept: %v, still there: %v", err, left(made))
+	}
+	for range 2 {
+		if err := RemoveStale(dir); err != nil || left(made) {
+			t.Errorf("after its end: %v, still there: %v", err, left(made))
+		}
+	}
+	if all := everything(t, dir); len(all) != 4 { // the directory itself, the snapshot, the link, the directory
+		t.Errorf("left are %.200q", all)
+	}
+	if err := RemoveStale(filepath.Join(dir, "nowhere")); err != nil {
+		t.Error(err)
 	}
 }

@@ -186,6 +186,9 @@ func (a *Stage) do(ctx context.Context, r *run) (State, error) {
 	if err != nil {
 		return Failed, err
 	}
+	// A snapshot that was unpacked by a process which was killed since isn't
+	// needed any more. That it stays is no reason to stop.
+	_ = snapshot.RemoveStale(filepath.Dir(a.Request.Snapshot))
 	r.point("in the middle", r.action.ID)
 	r.mem.Staged = staged
 	r.say("%d keys, revision %d, cluster ID %x", staged.Keys, staged.Revision, staged.ClusterID)

@@ -157,7 +157,14 @@ func (u *Unpacker) Open(ctx context.Context, f *Facts, path string, progress fun
 			return had, nil
 		}
 	}
-	got, err := snapshot.Unpack(ctx, path, unpackDir(f, path), progress)
+	dir := unpackDir(f, path)
+	var keep []string
+	if f != nil && f.Unfinished != nil {
+		keep = append(keep, f.Unfinished.Snapshot) // resume needs it
+	}
+	// What can't be removed only takes space: if that is missing, Unpack tells.
+	_ = snapshot.RemoveStale(dir, keep...)
+	got, err := snapshot.Unpack(ctx, path, dir, progress)
 	if err != nil {
 		return nil, err
 	}
