@@ -243,6 +243,8 @@ func targetProblem(err error) *Problem {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return problem(CodeNoSpace, "free some space there, or restore to another disk", "%v", err)
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0:
+		return problem(CodeTarget, "root may not write there either, see who may: ls -ld, lsattr -d, SELinux's audit log", "%v", err)
 	case errors.Is(err, fs.ErrPermission):
 		return problem(CodeTarget, "run as root", "%v", err)
 	case errors.Is(err, syscall.EROFS):

@@ -114,6 +114,6 @@ var faults = []struct {
 	{syscall.EDQUOT, "free space there, or raise the quota, then retry"},
 	{syscall.EROFS, "the file system is read-only, perhaps after an error of the disk: look at dmesg, remount it, then retry"},
 	{syscall.EIO, "the disk has errors: look at dmesg"},
-	{syscall.EACCES, "see who may write there: ls -ld, lsattr -d, and the audit log of SELinux or AppArmor"},
-	{syscall.EPERM, "see who may write there: ls -ld, lsattr -d, and the audit log of SELinux or AppArmor"},
+	{syscall.EACCES, "see who may write there: ls -ld, lsattr -d, SELinux's audit log"},
+	{syscall.EPERM, "see who may write there: ls -ld, lsattr -d, SELinux's audit log"},
 }

@@ -42,7 +42,7 @@ func (a *Prepare) Title() string { return "Keep copies of the manifests, prepare
 
 // Commands implements Action.
 func (a *Prepare) Commands() []string {
-	cmds := []string{fmt.Sprintf("mkdir -p -m 700 %s/{kept,new,aside}", quote(a.RunDir))}
+	cmds := []string{fmt.Sprintf("mkdir -p -m 700 %s/{kept,new,aside,undone}", quote(a.RunDir))}
 	for _, f := range a.Files {
 		cmds = append(cmds, fmt.Sprintf("cp -a %s %s", quote(f.Manifest), quote(f.Kept)))
 		cmds = append(cmds, fmt.Sprintf("cp -a %s %s", quote(f.Manifest), quote(f.New)))
@@ -54,7 +54,8 @@ func (a *Prepare) Commands() []string {
 }
 
 func (a *Prepare) do(_ context.Context, r *run) (State, error) {
-	for _, dir := range []string{"kept", "new", "aside"} {
+	// All of them now: a disk that fills up must not stand in the way back.
+	for _, dir := range []string{"kept", "new", "aside", "undone"} {
 		if err := ownSubdir(filepath.Join(a.RunDir, dir)); err != nil {
 			return Failed, err
 		}

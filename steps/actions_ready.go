@@ -39,6 +39,8 @@ type WaitEtcd struct {
 	// compared, where it isn't 0.
 	Restored  bool   `json:"restored,omitempty"`
 	ClusterID uint64 `json:"cluster_id,omitempty"`
+	// File is its manifest, when that may get a fresh annotation.
+	File string `json:"file,omitempty"`
 }
 
 // Kind implements Action.
@@ -64,6 +66,9 @@ func (a *WaitEtcd) Commands() []string {
 func (*WaitEtcd) limit(p pace) time.Duration { return p.etcd }
 
 func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
+	if err := r.tryAnew(ctx, a.Pod, a.File); err != nil {
+		return Failed, err
+	}
 	begun := starts{}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		boxes, err := r.world.Pod(ctx, a.Pod)
@@ -75,7 +80,7 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 			return s, nil
 		}
 		newest := boxes[0]
-		times := begun.look(newest.Containers)
+		times := begun.look(r.since(a.Pod, newest.Containers))
 		s.seen[0] = Sighting{What: "container", Is: sayContainers(newest.Containers), OK: len(running(newest)) > 0}
 		if len(running(newest)) == 0 {
 			if times >= 2 {
@@ -157,6 +162,8 @@ func (*WaitEtcd) undo() []Action { return nil }
 type WaitAPI struct {
 	Pod string `json:"pod"`
 	URL string `json:"url"`
+	// File is its manifest, when that may get a fresh annotation.
+	File string `json:"file,omitempty"`
 }
 
 // Kind implements Action.
@@ -173,6 +180,9 @@ func (a *WaitAPI) Commands() []string {
 func (*WaitAPI) limit(p pace) time.Duration { return p.api }
 
 func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
+	if err := r.tryAnew(ctx, a.Pod, a.File); err != nil {
+		return Failed, err
+	}
 	begun := starts{}
 	state, err := r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
 		boxes, err := r.world.Pod(ctx, a.Pod)
@@ -187,7 +197,7 @@ func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
 		}}
 		if len(boxes) > 0 {
 			s.seen[0].Is = sayContainers(boxes[0].Containers)
-			if n := begun.look(boxes[0].Containers); !up && n >= 4 {
+			if n := begun.look(r.since(a.Pod, boxes[0].Containers)); !up && n >= 4 {
 				return s, r.crashed(a.Pod, boxes[0])
 			}
 		}

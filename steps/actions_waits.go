@@ -415,6 +415,11 @@ func (a *WaitStarted) Commands() []string {
 func (*WaitStarted) limit(p pace) time.Duration { return p.started }
 
 func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
+	if a.Fresh {
+		if err := r.tryAnew(ctx, a.Pod, a.File); err != nil {
+			return Failed, err
+		}
+	}
 	old := r.mem.Pods[a.Pod]
 	tries := starts{}
 	refusal := refusal{run: r, before: r.mem.Begun[a.Pod], since: r.now()}
@@ -443,15 +448,19 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 			{What: "pod", Is: sayOld(old) + short(mine.UID) + " created", OK: true},
 			{What: "container", Is: sayContainers(mine.Containers), OK: len(up) > 0},
 		}}
-		if n := tries.look(mine.Containers); len(up) == 0 && n >= 3 {
+		if n := tries.look(r.since(a.Pod, mine.Containers)); len(up) == 0 && n >= 3 {
 			return s, r.crashed(a.Pod, *mine)
 		}
 		return s, nil
 	}, func(s sight) error {
-		return &trouble{
+		t := &trouble{
 			cause: "kubelet has not started " + a.Pod,
 			hint:  "look at kubelet's log (journalctl -u kubelet); retry gives the pod a fresh UID, which kubelet tries at once",
 		}
+		if !a.Fresh {
+			t.hint = "look at kubelet's log (journalctl -u kubelet), restart kubelet, then retry; the manifest stays byte for byte, so the pod keeps its UID"
+		}
+		return t
 	})
 }
 

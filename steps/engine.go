@@ -241,6 +241,9 @@ func (r *run) finish(res *Result) {
 	if err := r.record(record{Type: recEnd, Result: res}); err != nil {
 		r.emit(Event{Type: TypeAction, State: Waiting, Message: err.Error()})
 	}
+	if res.OK || res.PutBack {
+		r.journal.release() // else the way back may need it yet
+	}
 	state := Done
 	if !res.OK {
 		state = Failed
@@ -427,6 +430,11 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 	}
 	touched := r.touched()
 	_, waits := r.action.Action.(waiter)
+	if waits {
+		if cause, hint := r.sickDisk(); cause != "" {
+			f.Cause, f.Hint = f.Cause+"; "+cause, hint
+		}
+	}
 	if t != nil && t.ignoring && r.plan.step(letGoStep) != nil && !r.mem.KubeletRestarted {
 		f.Choices = append(f.Choices, LetGo)
 	}
@@ -465,7 +473,7 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 	}
 	if err != nil {
 		res := r.result()
-		why.Hint = "going back failed: " + err.Error()
+		why.Hint = "going back failed: " + goAgain(err, r.plan.Run)
 		res.Error = &why
 		r.finish(res)
 		return res
@@ -478,11 +486,20 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 	if fail == nil {
 		res.PutBack = true
 	} else {
-		why.Hint = "going back failed too: " + fail.Cause
+		why.Hint = "going back failed too: " + goAgain(&trouble{cause: fail.Cause, hint: fail.Hint}, r.plan.Run)
 		res.Undo = "etcd-rewind undo " + r.plan.Run
 	}
 	b.finish(res)
 	return res
+}
+
+// goAgain says why going back failed, and how to try that again.
+func goAgain(err error, run string) string {
+	cause, hint := explain(err)
+	if hint != "" {
+		cause += " → " + hint
+	}
+	return cause + "; then etcd-rewind undo " + run + " goes back"
 }
 
 // sight is one look of a wait.
@@ -669,7 +686,39 @@ func (r *run) endOf(ctx context.Context, pod string, boxes []node.Sandbox) time.
 
 // crashed is a pod whose container ends again and again.
 func (r *run) crashed(pod string, b node.Sandbox) error {
+	judged := slices.Clone(r.mem.Judged[pod])
+	for _, c := range b.Containers {
+		judged = append(judged, c.ID)
+	}
+	r.mem.Judged = maps.Clone(r.mem.Judged)
+	if r.mem.Judged == nil {
+		r.mem.Judged = map[string][]string{}
+	}
+	r.mem.Judged[pod] = judged
 	return r.withLog(pod, b, pod+" starts and ends again")
+}
+
+// since leaves out the containers that a wait has failed for already.
+func (r *run) since(pod string, all []node.Container) []node.Container {
+	return slices.DeleteFunc(slices.Clone(all), func(c node.Container) bool { return slices.Contains(r.mem.Judged[pod], c.ID) })
+}
+
+// tryAnew gives a pod that a wait has failed for a fresh UID: kubelet would
+// let it wait in its crash back-off, for minutes. Its manifest is "" where it
+// has to stay byte for byte.
+func (r *run) tryAnew(ctx context.Context, pod, file string) error {
+	if file == "" {
+		return nil
+	}
+	boxes, err := r.pods(ctx, pod)
+	if err != nil || len(boxes) == 0 || len(running(boxes[0])) > 0 {
+		return err
+	}
+	if all := boxes[0].Containers; len(all) == 0 || len(r.since(pod, all)) > 0 {
+		return nil
+	}
+	r.say("kubelet lets %s wait after it has ended again and again: a fresh annotation makes it try at once", pod)
+	return freshUID(file, r.now())
 }
 
 // notReady is a wait that ran into its limit.

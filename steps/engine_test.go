@@ -645,3 +645,41 @@ func TestTheOutageCountsFromTheLastGoodAnswer(t *testing.T) {
 		t.Errorf("the outage of %.2f s has the time in it in which the API answered: %.2f s less than since the manifest was moved", res.OutageSeconds, lost)
 	}
 }
+
+// Row 5: kubelet 1.22 starts no static pod twice whose UID it has had. A restore
+// gives each pod another UID; going back can't, and says what helps.
+func TestAKubeletThatStartsNoUIDTwice(t *testing.T) {
+	n := newFakeNode(t)
+	n.mu.Lock()
+	n.once = true
+	n.mu.Unlock()
+	before := n.picture()
+	e, _ := n.engine(nil)
+	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+		t.Fatal(res.Error)
+	}
+	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	e, _ = n.engine(func(f Failure) Choice {
+		if asked++; asked > 1 {
+			t.Errorf("asked again: %s", f.Cause)
+			return Leave
+		}
+		if !strings.Contains(f.Cause, "kubelet has not started") || !strings.Contains(f.Hint, "restart kubelet, then retry") {
+			t.Errorf("%s / %s", f.Cause, f.Hint)
+		}
+		n.mu.Lock()
+		n.once = false // the user restarts kubelet, and that is that
+		n.mu.Unlock()
+		return Retry
+	})
+	if res := e.Run(t.Context(), undo); !res.OK || asked != 1 {
+		t.Fatalf("asked %d times, %v", asked, res.Error)
+	}
+	if diff := cmp.Diff(before, n.picture()); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -36,11 +36,13 @@ type fakeNode struct {
 	grace    time.Duration   // of the API server
 	broken   map[string]bool // pods whose containers end at once
 	log      []string
-	refuse   string                         // kubelet refuses the next new pod of this name until its UID changes
-	refused  string                         // the UID it refused
-	tooEarly map[string]bool                // UIDs put in before kubelet had finished with the old pod
-	lateness time.Duration                  // of kubelet, to begin with ending a pod
-	blind    bool                           // what kubelet begins with can't be seen
+	refuse   string          // kubelet refuses the next new pod of this name until its UID changes
+	refused  string          // the UID it refused
+	tooEarly map[string]bool // UIDs put in before kubelet had finished with the old pod
+	lateness time.Duration   // of kubelet, to begin with ending a pod
+	blind    bool            // what kubelet begins with can't be seen
+	once     bool            // kubelet starts no UID twice until it is restarted (1.22)
+	had      map[string]bool
 	away     time.Time                      // until then the container runtime doesn't answer
 	others   map[string]node.NeighbourState // by ReadyURL
 	stop     chan struct{}
@@ -69,7 +71,7 @@ const forget = 30 * time.Millisecond // kubelet forgets a pod that long after it
 
 func newFakeNode(t *testing.T) *fakeNode {
 	t.Helper()
-	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]bool{}, stop: make(chan struct{}), grace: 4 * time.Second}
+	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]bool{}, had: map[string]bool{}, stop: make(chan struct{}), grace: 4 * time.Second}
 	for _, dir := range []string{"manifests", "lib/etcd/member/snap", "lib/etcd/member/wal", "pki"} {
 		if err := os.MkdirAll(filepath.Join(n.root, dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -254,6 +256,9 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 			n.refused = uidOf(f)
 			continue
 		}
+		if p == nil && n.once && n.had[uidOf(f)] {
+			continue
+		}
 		if p == nil {
 			p = &fakePod{name: name, file: f.Path, uid: uidOf(f), state: "running"}
 			if e, err := manifest.ReadEtcd(&f); err == nil {
@@ -273,6 +278,7 @@ func uidOf(f manifest.File) string {
 
 func (n *fakeNode) newBox(p *fakePod) {
 	n.next++
+	n.had[p.uid] = true
 	state := node.Running
 	if n.broken[p.name] {
 		state = node.Exited
@@ -460,6 +466,7 @@ func (n *fakeNode) Shell(context.Context, string) error {
 	defer n.mu.Unlock()
 	n.restarts++
 	n.ignoring = false
+	clear(n.had)
 	// A fresh kubelet knows only what its manifests say.
 	dir, err := manifest.ReadDir(filepath.Join(n.root, "manifests"))
 	if err != nil {

@@ -21,8 +21,8 @@ const eventsName = "events.jsonl"
 // eventLog keeps the events of a run, so that another process can show them.
 // It is no record: the journal is, and losing an event loses nothing.
 type eventLog struct {
-	f   *os.File
-	enc *json.Encoder
+	f    *os.File
+	torn bool // the last line is cut off: the disk was full
 }
 
 func openEventLog(runDir string) *eventLog {
@@ -30,13 +30,22 @@ func openEventLog(runDir string) *eventLog {
 	if err != nil {
 		return nil
 	}
-	return &eventLog{f: f, enc: json.NewEncoder(f)}
+	return &eventLog{f: f}
 }
 
 func (l *eventLog) write(ev Event) {
-	if l != nil {
-		_ = l.enc.Encode(ev)
+	if l == nil {
+		return
 	}
+	line, err := json.Marshal(ev)
+	if err != nil {
+		return
+	}
+	if line = append(line, '\n'); l.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	_, err = l.f.Write(line)
+	l.torn = err != nil
 }
 
 func (l *eventLog) close() error {

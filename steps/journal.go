@@ -57,6 +57,9 @@ type memory struct {
 	Outage           float64              `json:"outage_seconds,omitempty"`
 	Revision         int64                `json:"revision,omitempty"`
 	KubeletRestarted bool                 `json:"kubelet_restarted,omitempty"`
+	// Judged are ended containers that made a wait fail, by pod: tried again,
+	// the wait looks for what comes after them.
+	Judged map[string][]string `json:"judged,omitempty"`
 }
 
 // journal appends to a run's file.
@@ -81,6 +84,10 @@ func openJournal(runDir string) (*journal, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
+	if err := j.reserve(); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("open the journal: %w", err)
+	}
 	for _, dir := range []string{runDir, filepath.Dir(runDir)} {
 		if err := syncDir(dir); err != nil {
 			_ = f.Close()
@@ -88,6 +95,32 @@ func openJournal(runDir string) (*journal, error) {
 		}
 	}
 	return j, nil
+}
+
+// reserved is room for all that a run and its way back write: some 100 kB.
+const reserved = 1 << 20
+
+// reserve takes the disk space that the journal will need before anything is
+// touched: a disk that fills up in the middle then stops neither the run nor
+// the way back. A run that is gone on with has its space already, or does
+// without.
+func (j *journal) reserve() error {
+	info, err := j.f.Stat()
+	if err != nil {
+		return err
+	}
+	err = reserveBeyond(j.f, info.Size(), reserved)
+	if info.Size() > 0 {
+		return nil
+	}
+	return err
+}
+
+// release gives back what was reserved and not needed.
+func (j *journal) release() {
+	if info, err := j.f.Stat(); err == nil {
+		_ = j.f.Truncate(info.Size()) // else it stays: one megabyte
+	}
 }
 
 func (j *journal) endTornLine() error {

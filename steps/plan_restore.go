@@ -272,7 +272,7 @@ func (b *builder) build(p *Plan) error {
 	start = append(
 		start, inEtcd,
 		&WaitStarted{Pod: etcdPod, File: etcd.Path, Fresh: true},
-		&WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true},
+		&WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true, File: etcd.Path},
 	)
 	start = append(start, b.meet(PhaseEtcdReady)...)
 
@@ -293,7 +293,7 @@ func (b *builder) build(p *Plan) error {
 	b.add(p, "start-etcd", start...)
 	b.add(p, "start-kube-apiserver", append([]Action{
 		&WaitForgotten{Pods: []string{apiPod}, Files: []string{api.Path}, Fresh: true}, inAPI,
-		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true}, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL},
+		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true}, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL, File: api.Path},
 	}, b.meet(PhaseAPIReady)...)...)
 	if !b.c.KeepControllers && len(f.Controllers) > 0 {
 		b.add(p, "restart-controllers", b.restartControllers(takeOut, putIn, fresh)...)

@@ -59,7 +59,7 @@ func restorePlan() *steps.Plan {
 		Diffs: []steps.Diff{{Path: manifests + "/etcd.yaml", Text: "--- /etc/kubernetes/manifests/etcd.yaml\n+++ /etc/kubernetes/manifests/etcd.yaml\n@@ -85,7 +85,7 @@\n   - hostPath:\n-      path: /var/lib/etcd\n+      path: /var/lib/etcd-20261120-120000\n       type: DirectoryOrCreate\n     name: etcd-data\n"}},
 		Steps: []steps.Step{
 			step("prepare", "Keep a way back", "The manifests are copied and the new ones written, while the cluster still runs.", false,
-				act{title: "Keep copies of the manifests, prepare the new ones", commands: []string{"mkdir -p -m 700 " + runDir + "/{kept,new,aside}", "cp -a " + manifests + "/etcd.yaml " + runDir + "/kept/etcd.yaml"}}),
+				act{title: "Keep copies of the manifests, prepare the new ones", commands: []string{"mkdir -p -m 700 " + runDir + "/{kept,new,aside,undone}", "cp -a " + manifests + "/etcd.yaml " + runDir + "/kept/etcd.yaml"}}),
 			step("stage", "Stage the restore", "etcdutl restores the snapshot beside the new data directory. The cluster still runs.", false,
 				act{title: "Restore the snapshot into /var/lib/.etcd-rewind-20261120-120000-etcd", commands: []string{"etcdutl snapshot restore /var/backups/before.db --data-dir /var/lib/.etcd-rewind-20261120-120000-etcd --name cp1 --initial-cluster cp1=https://10.0.0.11:2380 --initial-advertise-peer-urls https://10.0.0.11:2380 --initial-cluster-token etcd-rewind-20261120-120000 --bump-revision 200000210 --mark-compacted"}}),
 			step("stop-kube-apiserver", "Stop kube-apiserver", "Nothing may write to etcd while its data is swapped. kubelet stops a static pod when its manifest leaves the directory.", true,
