@@ -6,8 +6,9 @@ PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
 
 GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test e2e e2e-kills lint platforms fuzz bench bench-outage bench-staging
+.PHONY: build test e2e e2e-kills lint vuln platforms fuzz bench bench-outage bench-staging
 
 # The binary for nodes has no practice in it: 26 MB instead of 43.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -22,6 +23,7 @@ e2e: # root on Debian: a real control plane, brought up by the tests
 	e2e/install.sh
 	e2e/parts/build.sh
 	go test -tags e2e -count 1 -timeout 40m ./e2e
+	go test -tags e2e -count 1 -timeout 15m ./e2e/disks
 
 e2e-kills: # 40 restores killed at random moments (20 minutes)
 	ETCD_REWIND_KILLS=40 go test -tags e2e -count 1 -timeout 60m -run TestARestoreThatIsKilledAtARandomMoment -v ./e2e
@@ -35,6 +37,9 @@ lint:
 	$(STATICCHECK) -tags e2e ./e2e/...
 	go mod verify
 	go mod tidy -diff
+
+vuln: # known vulnerabilities; needs vuln.go.dev, or a mirror of it in GOVULNDB
+	$(GOVULNCHECK) $(if $(GOVULNDB),-db $(GOVULNDB)) ./...
 
 platforms: # that it builds for all of them
 	@for p in $(PLATFORMS); do \
