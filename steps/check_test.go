@@ -67,6 +67,15 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		{"an older etcd's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.StorageVersion = "" }, "snapshot-version", Pass, "before etcd 3.6"},
 		{"row 22: an alarm inside", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Alarms = []string{"NOSPACE"} }, "snapshot-alarms", Warn, "NOSPACE"},
 		{"row 22: over the quota", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.TotalSize = 3 << 30 }, "snapshot-alarms", Error, "quota"},
+		{"row 24: encrypted, and kube-apiserver has no keys", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
+			s.Encryption = encrypted
+		}, "snapshot-encryption", Error, "no --encryption-provider-config"},
+		{"row 24: encrypted with a key that kube-apiserver doesn't have", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			s.Encryption, f.API.EncryptionConfig = encrypted, n.encryption("key2")
+		}, "snapshot-encryption", Error, "doesn't name it, only"},
+		{"row 24: encrypted with a key that kube-apiserver has", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			s.Encryption, f.API.EncryptionConfig = encrypted, n.encryption("key1")
+		}, "snapshot-encryption", Pass, "names"},
 		{"row 25: another cluster's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
 			s.Nodes = []snapshot.Object{{Name: "other"}}
 		}, "snapshot-node", Error, "other"},
@@ -181,4 +190,13 @@ func TestTheNewDataDirectoryIsASiblingWithTheRunsName(t *testing.T) {
 			t.Errorf("%s → %s, want %s", old, got, want)
 		}
 	}
+}
+
+var encrypted = []snapshot.Encryption{{Provider: "aescbc", Key: "key1", Objects: 1, Resources: []string{"secrets"}}}
+
+// encryption is an EncryptionConfiguration with one key.
+func (n *fakeNode) encryption(key string) string {
+	n.write("pki/encryption.yaml", []byte("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n"+
+		"  providers:\n  - aescbc: {keys: [{name: "+key+", secret: c2VjcmV0IGlzIHNlY3VyZSwgb3IgaXMgaXQ/Cg==}]}\n"))
+	return filepath.Join(n.root, "pki/encryption.yaml")
 }
