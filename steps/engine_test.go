@@ -683,3 +683,44 @@ func TestAKubeletThatStartsNoUIDTwice(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// The kubelet that was restarted to let go has not seen the API either. When the
+// restored etcd doesn't start then, and the run goes back, that etcd too has to
+// be let go.
+func TestAKubeletCanBeMadeToLetGoOnceMoreOnTheWayBack(t *testing.T) {
+	n := newFakeNode(t)
+	before := n.picture()
+	var asked []Choice
+	e, _ := n.engine(func(f Failure) Choice {
+		n.mu.Lock()
+		n.broken = map[string]bool{}
+		n.mu.Unlock()
+		asked = append(asked, f.Choices[0])
+		return f.Choices[0]
+	})
+	sink := e.Sink
+	e.Sink = func(ev Event) {
+		sink(ev)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		switch {
+		case ev.Type == TypeAction && ev.Action == "stop-kube-apiserver.1" && ev.State == Started:
+			n.unseen, n.ignoring = false, true
+		case ev.Step == letGoStep && ev.Type == TypeStep && ev.State == Started:
+			n.unseen = true
+		case ev.Step == "start-etcd" && ev.Type == TypeStep && ev.State == Started:
+			n.broken["etcd-cp1"] = true
+		}
+	}
+	res := e.Run(t.Context(), n.plan(Choices{}))
+	if res.OK || !res.PutBack {
+		t.Errorf("%+v, %v", res, res.Error)
+	}
+	if !slices.Equal(asked, []Choice{LetGo, PutBack, LetGo}) || n.restarts != 2 {
+		t.Errorf("asked %v, kubelet was restarted %d times", asked, n.restarts)
+	}
+	if diff := cmp.Diff(before, n.picture()); diff != "" {
+		t.Error(diff)
+	}
+	n.until("the API is ready", n.apiReady)
+}

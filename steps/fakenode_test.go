@@ -43,6 +43,7 @@ type fakeNode struct {
 	blind    bool            // what kubelet begins with can't be seen
 	once     bool            // kubelet starts no UID twice until it is restarted (1.22)
 	had      map[string]bool
+	unseen   bool                           // a restarted kubelet ignores removals until it has seen the API
 	away     time.Time                      // until then the container runtime doesn't answer
 	others   map[string]node.NeighbourState // by ReadyURL
 	stop     chan struct{}
@@ -209,6 +210,9 @@ func (n *fakeNode) kubelet() {
 }
 
 func (n *fakeNode) sync(dir *manifest.Dir) {
+	if n.unseen && n.running("kube-apiserver-cp1") != nil && n.running("etcd-cp1") != nil {
+		n.ignoring = false
+	}
 	want := map[string]manifest.File{}
 	for _, f := range dir.Files {
 		if f.Pod != nil {
@@ -465,7 +469,7 @@ func (n *fakeNode) Shell(context.Context, string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.restarts++
-	n.ignoring = false
+	n.ignoring = n.unseen
 	clear(n.had)
 	// A fresh kubelet knows only what its manifests say.
 	dir, err := manifest.ReadDir(filepath.Join(n.root, "manifests"))
