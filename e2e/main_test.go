@@ -26,7 +26,8 @@ import (
 // nodeVariable names the node that the tests share, in their environment.
 const nodeVariable = "ETCD_REWIND_E2E_NODE"
 
-// node is the control plane that the tests share.
+// node is the control plane that the tests share, or the one that use has put
+// in its place.
 var node *cluster.Node
 
 // TestMain runs twice. The process that go test starts brings up the node and
@@ -45,7 +46,12 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := threeDown(); err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
 // supervise brings up a node, runs the tests on it, and takes down all nodes that

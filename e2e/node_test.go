@@ -283,7 +283,7 @@ func aStory(t *testing.T) story {
 
 func apply(t *testing.T, text string) {
 	t.Helper()
-	cmd := node.Command(t.Context(), "kubectl", "--kubeconfig=/etc/kubernetes/super-admin.conf", "create", "-f", "-")
+	cmd := node.Command(t.Context(), "kubectl", "--kubeconfig="+node.Kubeconfig, "create", "-f", "-")
 	cmd.Stdin = strings.NewReader(text)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("kubectl create: %v\n%s\n%s", err, out, text)

@@ -21,7 +21,7 @@ import (
 // anybody may run it, root or not, and goes away with the node.
 const tool = "/run/etcd-rewind"
 
-// buildTool builds the program under test into the node.
+// buildTool builds the program under test into the node that tests work on.
 func buildTool() error {
 	return goBuild("etcd-rewind", tool)
 }

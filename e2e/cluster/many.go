@@ -308,8 +308,8 @@ func (n *Node) setInitialCluster(before []*Node, after string) error {
 // node and kubeadm join --control-plane on the others, one by one: each names
 // the members up to its own, and on those that joined --initial-cluster-state is
 // existing. Etcd heeds neither flag once it has data. It returns when etcd runs
-// with these flags on all nodes and the cluster is ready again. Not to be called
-// twice.
+// with these flags on all nodes and the cluster is ready again, after 80 s: no API
+// server has an etcd while kubelet exchanges all three. Not to be called twice.
 func (c *Cluster) AsJoined(ctx context.Context) error {
 	for i, n := range c.Nodes {
 		flags := initialCluster(c.Nodes[:i+1])
