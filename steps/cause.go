@@ -18,7 +18,7 @@ var known = []struct{ words, cause, hint string }{
 	{"cluster ID mismatch", "a member of another cluster talks to this etcd", "restore all members from the same snapshot"},
 	{"x509: certificate has expired", "a certificate has expired", "kubeadm certs check-expiration, kubeadm certs renew all"},
 	{"x509:", "a certificate is not accepted", "look at the certificate named in the log"},
-	{"no matching prefix found", "an encryption key of the snapshot is not in this API server's EncryptionConfiguration", "put the key that wrote the snapshot into the configuration"},
+	{"unable to transform key", "an encryption key of the snapshot is not in this API server's EncryptionConfiguration", "put the key that wrote the snapshot into the configuration"},
 	{"error creating storage factory: context deadline exceeded", "the API server can't reach etcd", "compare --etcd-servers with etcd's --listen-client-urls"},
 	{"failed to find database snapshot file", "the data directory is not whole", "restore the snapshot again"},
 	{"member unknown", "the WAL or the database is another cluster's, or an old tool restored it", "restore the snapshot again with etcd-rewind"},
@@ -50,26 +50,4 @@ func likelyCause(log []string) (cause, hint string) {
 		}
 	}
 	return "", ""
-}
-
-// worthShowing are the last lines of a log that tell something: etcd and the
-// API server end with stack traces that push out what they complain of.
-func worthShowing(log []string, lines int) []string {
-	var out []string
-	for _, line := range log {
-		switch {
-		case strings.Contains(line, `"level":"info"`), strings.HasPrefix(line, "\t"), strings.HasPrefix(line, "goroutine "),
-			strings.HasPrefix(line, "created by "), strings.HasPrefix(line, "go.etcd.io/"), strings.HasPrefix(line, "k8s.io/"),
-			strings.HasPrefix(line, "main."), strings.HasPrefix(line, "runtime."), strings.TrimSpace(line) == "":
-			continue
-		}
-		if head, _, found := strings.Cut(line, `,"stacktrace":`); found {
-			line = head + "}"
-		}
-		out = append(out, line)
-	}
-	if len(out) == 0 {
-		out = log
-	}
-	return out[max(0, len(out)-lines):]
 }

@@ -3,6 +3,7 @@ package steps
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -19,8 +20,13 @@ func TestRealLogsOfFailuresAreUnderstood(t *testing.T) {
 		"etcd-truncated.log":         "cut off",
 		"etcd-walcrc.log":            "the WAL is damaged",
 		"etcd-badflag.log":           "doesn't know a flag",
+		"etcd-flock.log":             "another etcd still holds the data directory",
 		"kube-apiserver-no-etcd.log": "can't reach etcd",
-		"kube-apiserver-no-ca.log":   "a file that its flags name is missing",
+		// Without any key, with one of another provider, with another of the same.
+		"kube-apiserver-encrypted-none.log":   "an encryption key of the snapshot is not in",
+		"kube-apiserver-encrypted-prefix.log": "an encryption key of the snapshot is not in",
+		"kube-apiserver-encrypted-key.log":    "an encryption key of the snapshot is not in",
+		"kube-apiserver-no-ca.log":            "a file that its flags name is missing",
 	}
 	files, err := filepath.Glob("testdata/logs/*.log")
 	if err != nil || len(files) != len(want) {
@@ -37,7 +43,7 @@ func TestRealLogsOfFailuresAreUnderstood(t *testing.T) {
 			if !strings.Contains(cause, want[filepath.Base(path)]) || hint == "" {
 				t.Errorf("%q, hint %q", cause, hint)
 			}
-			shown := worthShowing(lines, 12)
+			shown := lastWords(lines, 12)
 			if again, _ := likelyCause(shown); again != cause {
 				t.Errorf("the lines that are shown say %q:\n%s", again, strings.Join(shown, "\n"))
 			}
@@ -50,7 +56,32 @@ func TestAnUnknownFailureClaimsNothing(t *testing.T) {
 	if cause, hint := likelyCause(log); cause != "" || hint != "" {
 		t.Errorf("%q %q", cause, hint)
 	}
-	if shown := worthShowing(log, 12); len(shown) != 1 {
-		t.Errorf("%q", shown)
+	// And as the user meets it.
+	n := newFakeNode(t)
+	n.mu.Lock()
+	n.log = log
+	n.mu.Unlock()
+	var got Failure
+	e, _ := n.engine(func(f Failure) Choice {
+		got = f
+		n.mu.Lock()
+		n.broken = map[string]bool{}
+		n.mu.Unlock()
+		return f.Choices[0]
+	})
+	sink := e.Sink
+	e.Sink = func(ev Event) {
+		sink(ev)
+		if ev.Step == "start-etcd" && ev.Type == TypeStep && ev.State == Started {
+			n.mu.Lock()
+			n.broken["etcd-cp1"] = true
+			n.mu.Unlock()
+		}
+	}
+	if res := e.Run(t.Context(), n.plan(Choices{})); res.OK || !res.PutBack {
+		t.Errorf("%+v %v", res, res.Error)
+	}
+	if got.Cause != "etcd-cp1 starts and ends again" || got.Hint != "" || !slices.Equal(got.Log, log) {
+		t.Errorf("%+v", got)
 	}
 }
