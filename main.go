@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -107,7 +108,7 @@ deleted, and etcd-rewind undo goes back.`,
 	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
-	c.AddCommand(a.restore(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.resume(), a.runs(), a.versionCommand())
+	c.AddCommand(a.restore(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.resume(), a.runs(), a.versionCommand(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
 	return c
 }
@@ -180,11 +181,16 @@ func (a *app) restore() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 	}
 	settle := choiceFlags(c, &choices)
+	var several fleetFlags
+	several.add(c, "restore all control planes of the cluster as one, reached through ssh", true)
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails the node is put back as it was")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
-	c.PreRunE = func(*cobra.Command, []string) error { return a.usage(settle()) }
+	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(settle(), several.check(c))) }
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if several.on {
+			return a.restoreFleet(c.Context(), args[0], &several, choices, yes, dry)
+		}
 		facts, info, err := a.look(c.Context(), args[0], choices, false)
 		if err != nil {
 			return err
@@ -301,12 +307,19 @@ func (a *app) check() *cobra.Command {
 		Args:  cobra.MaximumNArgs(1),
 	}
 	settle := choiceFlags(c, &choices)
+	var several fleetFlags
+	several.add(c, "look at all control planes of the cluster, reached through ssh", true)
 	a.outputFlag(c)
-	c.PreRunE = func(*cobra.Command, []string) error { return a.usage(settle()) }
+	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(settle(), several.check(c))) }
 	c.RunE = func(c *cobra.Command, args []string) error {
 		path := ""
 		if len(args) > 0 {
 			path = args[0]
+		}
+		if several.on {
+			lead := a.conductor(strings.Fields(several.rsh))
+			defer func() { _ = lead.Close() }()
+			return a.lookFleet(c.Context(), lead, path, &several, &choices, true)
 		}
 		_, _, err := a.look(c.Context(), path, choices, true)
 		return err
@@ -326,14 +339,19 @@ func (a *app) resume() *cobra.Command {
 func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (*steps.Plan, error)) *cobra.Command {
 	var yes, dry bool
 	var name string
+	var several fleetFlags
 	c := &cobra.Command{
-		Use:   use,
-		Short: short,
-		Args:  cobra.MaximumNArgs(1),
+		Use:     use,
+		Short:   short,
+		Args:    cobra.MaximumNArgs(1),
+		PreRunE: func(c *cobra.Command, _ []string) error { return a.usage(several.check(c)) },
 		RunE: func(c *cobra.Command, args []string) error {
 			run := ""
 			if len(args) > 0 {
 				run = args[0]
+			}
+			if several.on {
+				return a.ofAFleet(c.Context(), run, &several, strings.HasPrefix(use, "undo"), yes, dry, name)
 			}
 			plan, err := makePlan(c.Context(), run)
 			if err != nil {
@@ -351,6 +369,7 @@ func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (
 			return a.execute(c.Context(), plan, yes)
 		},
 	}
+	several.add(c, "on all control planes that the run was made on, reached through ssh", false)
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
 	c.Flags().StringVar(&name, "confirm", "", "the node's `name`: confirms going back from an old run, where --yes is not enough")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")

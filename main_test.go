@@ -107,10 +107,11 @@ func unpack(from, to string) error {
 // node; and the engine knows nothing of screens.
 func TestImportsPointDownwards(t *testing.T) {
 	above := map[string][]string{
-		"etcd-rewind/manifest": {"steps", "ui", "practice", "snapshot", "node"},
-		"etcd-rewind/snapshot": {"steps", "ui", "practice", "manifest", "node"},
-		"etcd-rewind/node":     {"steps", "ui", "practice", "manifest", "snapshot"},
-		"etcd-rewind/steps":    {"ui", "practice"},
+		"etcd-rewind/manifest": {"steps", "ui", "practice", "fleet", "snapshot", "node"},
+		"etcd-rewind/snapshot": {"steps", "ui", "practice", "fleet", "manifest", "node"},
+		"etcd-rewind/node":     {"steps", "ui", "practice", "fleet", "manifest", "snapshot"},
+		"etcd-rewind/steps":    {"ui", "practice", "fleet"},
+		"etcd-rewind/fleet":    {"ui", "practice"},
 		"etcd-rewind/ui":       {"practice"},
 	}
 	for pkg, not := range above {

@@ -8,14 +8,16 @@ import (
 // NewResume plans to go on with a run that broke off: the plan of that run,
 // with what is done already marked. Every action may be done twice, so the one
 // that was under way is done again. run may be "" for the newest one that broke
-// off. A run that broke off while it was going back goes on going back.
+// off. A run that broke off while it was going back goes on going back. A run of
+// a fleet that ended before it touched this node is gone on with when it is
+// named: the other nodes may be further.
 func NewResume(stateDir, run string) (*Plan, error) {
 	runs, err := Runs(stateDir)
 	if err != nil {
 		return nil, err
 	}
 	for i, r := range runs {
-		open := r.State == RunUnfinished || r.State == RunFailed
+		open := r.State == RunUnfinished || r.State == RunFailed || r.State == RunUntouched && run != "" && ofFleet(r.Dir)
 		if run == "" && !open || run != "" && run != r.Run {
 			continue
 		}
@@ -43,6 +45,21 @@ func NewResume(stateDir, run string) (*Plan, error) {
 		return nil, &trouble{cause: fmt.Sprintf("there is no run %s in %s", run, stateDir), hint: "etcd-rewind runs lists them"}
 	}
 	return nil, &trouble{cause: "no run has broken off", hint: "etcd-rewind runs lists the runs of this node"}
+}
+
+func ofFleet(runDir string) bool {
+	h, err := readHistory(runDir)
+	if err != nil {
+		return false
+	}
+	for _, s := range h.restore.Steps {
+		for _, a := range s.Actions {
+			if _, meets := a.Action.(*Meet); meets {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Standing says in words where a run that broke off has left the node.

@@ -28,8 +28,11 @@ const plainWidth = 100
 // wait sees. It prints the summary at the end. Errors of w are ignored: the
 // run matters more than its words.
 func NewPlain(w io.Writer, o PlainOptions) func(steps.Event) {
-	p := &plain{w: w, o: o, look: newLook(os.Getenv), titles: map[string]string{}, begun: map[string]time.Time{}, told: map[string]time.Time{}, work: map[string]string{}}
-	return p.event
+	return newPlain(w, o).event
+}
+
+func newPlain(w io.Writer, o PlainOptions) *plain {
+	return &plain{w: w, o: o, look: newLook(os.Getenv), titles: map[string]string{}, begun: map[string]time.Time{}, told: map[string]time.Time{}, work: map[string]string{}}
 }
 
 type plain struct {
@@ -283,7 +286,9 @@ func Confirm(in *bufio.Reader, w io.Writer, p *steps.Plan) bool {
 
 // NewPlainAsker asks on in what to do about a failure that NewPlain has
 // printed. At the end of the input it answers as Unattended does.
-func NewPlainAsker(in *bufio.Reader, w io.Writer) steps.Asker {
+func NewPlainAsker(in *bufio.Reader, w io.Writer) steps.Asker { return plainAsker(in, w, choiceOf) }
+
+func plainAsker(in *bufio.Reader, w io.Writer, choiceOf func(steps.Choice) choice) steps.Asker {
 	l := newLook(os.Getenv)
 	return func(f steps.Failure) steps.Choice {
 		for {

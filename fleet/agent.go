@@ -1,0 +1,592 @@
+package fleet
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	"etcd-rewind/steps"
+)
+
+// Node is what an agent does on its node.
+type Node interface {
+	// Use says where things are on the nodes; before all else.
+	Use(p Paths)
+	Facts(ctx context.Context) (*Facts, error)
+	// Place is where a snapshot of this hash is put.
+	Place(sha256 string) (path string, err error)
+	Check(ctx context.Context, o Order) ([]steps.Verdict, error)
+	Plan(ctx context.Context, o Order) (*steps.Plan, error)
+	PlanUndo(ctx context.Context, run string) (*steps.Plan, error)
+	PlanResume(ctx context.Context, run string) (*steps.Plan, error)
+	Run(ctx context.Context, p *steps.Plan, meet steps.Meeting, sink func(steps.Event), ask steps.Asker) (*steps.Result, error)
+	Runs(ctx context.Context) ([]steps.RunInfo, error)
+	// Busy is nil when no process has a run under way on this node.
+	Busy(ctx context.Context) error
+}
+
+// silence is how long an agent goes on without a word from its conductor, which
+// sends one every two seconds: an ssh whose network is gone says nothing.
+const silence = 20 * time.Second
+
+// Serve is an agent: it does on its node what the conductor at the other end of
+// in and out asks for, until that says goodbye or is gone. A run that is under
+// way then stops at its next wait; Serve returns when it has.
+func Serve(ctx context.Context, in io.Reader, out io.Writer, n Node, version string) error {
+	return serve(ctx, in, out, n, version, silence)
+}
+
+func serve(ctx context.Context, in io.Reader, out io.Writer, n Node, version string, silence time.Duration) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// What the login shell said may have no end of line.
+	a := &agent{node: n, out: newOutbox[message](out, "\n"), gone: cancel, choices: make(chan steps.Choice, 1)}
+	a.out.put(message{Hello: &hello{Protocol: protocolVersion, Version: version}})
+
+	words := make(chan error, 1)
+	heard := make(chan struct{}, 1)
+	go func() { words <- a.listen(ctx, bufio.NewReaderSize(in, 64<<10), heard) }()
+	quiet := time.NewTimer(silence)
+	defer quiet.Stop()
+	var err error
+	for over := false; !over; {
+		select {
+		case <-heard:
+			quiet.Reset(silence)
+		case err = <-words:
+			over = true
+		case <-quiet.C:
+			err, over = fmt.Errorf("no word from the conductor for %s", silence), true
+		case <-ctx.Done():
+			err, over = ctx.Err(), true
+		}
+	}
+	cancel()
+	a.work.Wait()
+	a.dropPut()
+	a.out.close()
+	if c, ok := in.(io.Closer); ok {
+		_ = c.Close() // ends a listen that still waits
+	}
+	return err
+}
+
+type agent struct {
+	node Node
+	out  *outbox[message]
+	gone context.CancelFunc
+	work sync.WaitGroup
+
+	mu    sync.Mutex
+	busy  bool
+	plan  *steps.Plan
+	stop  context.CancelFunc // of the run under way
+	halt  bool               // it is to stop, perhaps before it has begun
+	open  map[steps.Phase]chan struct{}
+	tell  func([]steps.Sighting) // shows what the others do, while a meeting waits
+	asked bool
+
+	choices chan steps.Choice
+	put     *putting
+}
+
+// listen reads requests until the conductor is gone; nil means that it said
+// goodbye.
+func (a *agent) listen(ctx context.Context, in *bufio.Reader, heard chan<- struct{}) error {
+	for {
+		line, err := readLine(in)
+		if err != nil {
+			return err
+		}
+		select {
+		case heard <- struct{}{}:
+		default:
+		}
+		if len(line) == 0 {
+			continue
+		}
+		var r request
+		if err := json.Unmarshal(line, &r); err != nil {
+			return fmt.Errorf("not a request: %q", clip(line))
+		}
+		if r.Do == doBye {
+			return nil
+		}
+		if err := a.take(ctx, r, in); err != nil {
+			return err
+		}
+	}
+}
+
+// take handles a word at once and starts a request.
+func (a *agent) take(ctx context.Context, r request, in io.Reader) error {
+	switch r.Do {
+	case doPing:
+		a.out.put(message{Pong: true})
+	case doPiece:
+		return a.piece(r.Bytes, in)
+	case doGo:
+		a.openGate(r.Phase)
+	case doSeen:
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.tell != nil {
+			a.tell(r.Seen)
+		}
+	case doAnswer:
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.asked {
+			a.asked = false
+			a.choices <- r.Choice
+		}
+	case doStop:
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.halt = true
+		if a.stop != nil {
+			a.stop()
+		}
+	default:
+		a.begin(ctx, r)
+	}
+	return nil
+}
+
+// begin does a request in a goroutine of its own: words pass meanwhile.
+func (a *agent) begin(ctx context.Context, r request) {
+	a.mu.Lock()
+	busy := a.busy
+	if !busy {
+		a.busy, a.halt = true, false
+	}
+	a.mu.Unlock()
+	if busy {
+		a.out.put(message{ID: r.ID, No: problem("", "the agent is at work already")})
+		return
+	}
+	a.work.Go(func() {
+		reply, err := a.do(ctx, r)
+		m := message{ID: r.ID}
+		if err == nil && reply != nil {
+			m.W, err = json.Marshal(reply)
+		}
+		if err != nil {
+			m.W, m.No = nil, toProblem(err)
+		}
+		a.mu.Lock()
+		a.busy = false
+		a.mu.Unlock()
+		a.out.put(m)
+	})
+}
+
+func (a *agent) do(ctx context.Context, r request) (any, error) {
+	switch r.Do {
+	case doUse:
+		p, err := with[Paths](r)
+		if err == nil {
+			a.node.Use(p)
+		}
+		return nil, err
+	case doFacts:
+		return a.node.Facts(ctx)
+	case doPut:
+		o, err := with[putOrder](r)
+		if err != nil {
+			return nil, err
+		}
+		return a.receive(ctx, o)
+	case doCheck:
+		o, err := with[Order](r)
+		if err != nil {
+			return nil, err
+		}
+		return a.node.Check(ctx, o)
+	case doPlan:
+		o, err := with[Order](r)
+		if err != nil {
+			return nil, err
+		}
+		p, err := a.node.Plan(ctx, o)
+		a.plan = p
+		return p, err
+	case doRun:
+		rec, err := with[Record](r)
+		if err != nil {
+			return nil, err
+		}
+		p := a.plan
+		if p == nil || p.Run != rec.Run {
+			return nil, problem("", "the agent has no plan of run %s", rec.Run)
+		}
+		if err := a.isNew(ctx, rec.Run); err != nil {
+			return nil, err
+		}
+		a.plan = nil
+		return a.run(ctx, p, &rec)
+	case doPlanUndo:
+		o, err := with[RunOf](r)
+		if err != nil {
+			return nil, err
+		}
+		if left, err := a.left(ctx, o.Run); !left || err != nil {
+			return nil, err
+		}
+		return a.node.PlanUndo(ctx, o.Run)
+	case doUndo:
+		o, err := with[RunOf](r)
+		if err != nil {
+			return nil, err
+		}
+		return a.undo(ctx, o.Run)
+	case doResume:
+		o, err := with[RunOf](r)
+		if err != nil {
+			return nil, err
+		}
+		return a.resume(ctx, o.Run)
+	case doFree:
+		return nil, a.free(ctx)
+	case doRuns:
+		return a.node.Runs(ctx)
+	case doDrop:
+		o, err := with[putOrder](r)
+		if err != nil {
+			return nil, err
+		}
+		return nil, a.drop(ctx, o)
+	}
+	return nil, problem("the versions differ", "unknown request %q", clip([]byte(r.Do)))
+}
+
+// isNew makes sure that a run of this name can't be appended to another one.
+func (a *agent) isNew(ctx context.Context, run string) error {
+	runs, err := a.node.Runs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		if r.Run == run {
+			return problem("try again", "this node has a run %s already", run)
+		}
+	}
+	return nil
+}
+
+func (a *agent) free(ctx context.Context) error {
+	if err := a.node.Busy(ctx); err != nil {
+		p := toProblem(err)
+		p.Code = codeLocked
+		return p
+	}
+	return nil
+}
+
+func (a *agent) state(ctx context.Context, run string) (steps.RunState, error) {
+	if err := a.free(ctx); err != nil {
+		return "", err
+	}
+	runs, err := a.node.Runs(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, r := range runs {
+		if r.Run == run {
+			return r.State, nil
+		}
+	}
+	return "", nil
+}
+
+// left says whether a run has left something to put back. A run that the node
+// doesn't know has not.
+func (a *agent) left(ctx context.Context, run string) (bool, error) {
+	s, err := a.state(ctx, run)
+	return err == nil && s != "" && s != steps.RunUndone && s != steps.RunUntouched, err
+}
+
+func (a *agent) undo(ctx context.Context, run string) (*steps.Result, error) {
+	left, err := a.left(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	if !left {
+		return &steps.Result{OK: true, PutBack: true}, nil
+	}
+	p, err := a.node.PlanUndo(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	return a.run(ctx, p, nil)
+}
+
+func (a *agent) resume(ctx context.Context, run string) (*steps.Result, error) {
+	s, err := a.state(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	switch s {
+	case "":
+		p := problem("", "the node has no run %s", run)
+		p.Code = codeNoRun
+		return nil, p
+	case steps.RunRestored:
+		return &steps.Result{OK: true}, nil
+	case steps.RunUndone:
+		p := problem("put back the others too: etcd-rewind undo --fleet "+run, "run %s was put back here", run)
+		p.Code = codeUndone
+		return nil, p
+	}
+	p, err := a.node.PlanResume(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	if p.Kind == steps.KindUndo {
+		p := problem("put back the others too: etcd-rewind undo --fleet "+run, "run %s is on its way back here", run)
+		p.Code = codeUndone
+		return nil, p
+	}
+	return a.run(ctx, p, nil)
+}
+
+// run runs a plan and tells its events. The record goes into the run's
+// directory once the engine has made it.
+func (a *agent) run(ctx context.Context, p *steps.Plan, rec *Record) (*steps.Result, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	a.mu.Lock()
+	a.stop = stop
+	if a.halt {
+		stop()
+	}
+	a.open = map[steps.Phase]chan struct{}{}
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		a.stop = nil
+		a.mu.Unlock()
+	}()
+	sink := func(ev steps.Event) {
+		if rec != nil && ev.Type == steps.TypePlan {
+			if err := writeRecord(p.RunDir, *rec); err != nil {
+				// Nothing is touched yet, and without it nobody could lead all
+				// nodes again.
+				a.out.put(message{Event: &steps.Event{Type: steps.TypeAction, Time: ev.Time, Run: p.Run, State: steps.Waiting, Message: err.Error()}})
+				stop()
+			}
+			rec = nil
+		}
+		a.out.put(message{Event: &ev})
+	}
+	res, err := a.node.Run(ctx, p, a.meet, sink, func(f steps.Failure) steps.Choice { return a.ask(ctx, f) })
+	if err == nil && res.ExitCode() == 4 {
+		return nil, &Problem{Cause: res.Error.Cause, Hint: res.Error.Hint, Code: codeLocked}
+	}
+	return res, err
+}
+
+// gate is closed when the nodes may go on from a phase.
+func (a *agent) gate(p steps.Phase) chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == nil {
+		a.open = map[steps.Phase]chan struct{}{}
+	}
+	if a.open[p] == nil {
+		a.open[p] = make(chan struct{})
+	}
+	return a.open[p]
+}
+
+func (a *agent) openGate(p steps.Phase) {
+	gate := a.gate(p)
+	select {
+	case <-gate:
+	default:
+		close(gate) // only the goroutine of listen does
+	}
+}
+
+// meet is a steps.Meeting: it tells the conductor that this node has come so
+// far, and waits for its word.
+func (a *agent) meet(ctx context.Context, p steps.Phase, tell func([]steps.Sighting)) error {
+	a.out.put(message{Meet: p})
+	seen := make(chan []steps.Sighting, 1)
+	a.mu.Lock()
+	a.tell = func(s []steps.Sighting) {
+		select {
+		case <-seen: // older news
+		default:
+		}
+		seen <- s
+	}
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		a.tell = nil
+		a.mu.Unlock()
+	}()
+	gate := a.gate(p)
+	for {
+		select {
+		case <-gate:
+			return nil
+		case s := <-seen:
+			tell(s) // from the engine's goroutine
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// ask waits for the conductor's choice. Without a conductor the node is left
+// as it is: what the others do decides what is right for this one.
+func (a *agent) ask(ctx context.Context, f steps.Failure) steps.Choice {
+	a.mu.Lock()
+	a.asked = true
+	a.mu.Unlock()
+	a.out.put(message{Ask: &f})
+	select {
+	case c := <-a.choices:
+		return c
+	case <-ctx.Done():
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = false
+	select {
+	case <-a.choices: // it came too late, and isn't for the next question
+	default:
+	}
+	return steps.Leave
+}
+
+// outbox writes lines in their order, from a goroutine of its own: a connection
+// that hangs must not hold up the engine while the API is away, or the
+// conductor while another node waits for its word.
+type outbox[T any] struct {
+	mu     sync.Mutex
+	some   *sync.Cond
+	mail   []T
+	closed bool
+	done   chan struct{}
+}
+
+// newOutbox writes first before all else.
+func newOutbox[T any](w io.Writer, first string) *outbox[T] {
+	b := &outbox[T]{done: make(chan struct{})}
+	b.some = sync.NewCond(&b.mu)
+	go b.write(w, first)
+	return b
+}
+
+func (b *outbox[T]) put(m T) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.mail = append(b.mail, m)
+		b.some.Signal()
+	}
+}
+
+func (b *outbox[T]) write(w io.Writer, first string) {
+	defer close(b.done)
+	var buf bytes.Buffer
+	buf.WriteString(first)
+	enc := json.NewEncoder(&buf)
+	broken := false
+	for {
+		b.mu.Lock()
+		for len(b.mail) == 0 && !b.closed {
+			b.some.Wait()
+		}
+		mail, closed := b.mail, b.closed
+		b.mail = nil
+		b.mu.Unlock()
+		if len(mail) == 0 && closed {
+			return
+		}
+		for _, m := range mail {
+			_ = enc.Encode(m)
+		}
+		if !broken {
+			_, err := w.Write(buf.Bytes())
+			broken = err != nil
+		}
+		buf.Reset()
+	}
+}
+
+// shut takes nothing more.
+func (b *outbox[T]) shut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.some.Signal()
+}
+
+// close waits a moment for what is left to be read: nobody may be there.
+func (b *outbox[T]) close() {
+	b.shut()
+	select {
+	case <-b.done:
+	case <-time.After(time.Second):
+	}
+}
+
+const longestLine = 64 << 20
+
+// readLine reads a line without its end. A line that has no end before the
+// connection's is none.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case err == nil:
+			return bytes.TrimSpace(line), nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, err
+		case len(line) > longestLine:
+			return nil, errors.New("a line without an end")
+		}
+	}
+}
+
+func with[T any](r request) (T, error) {
+	var v T
+	if err := json.Unmarshal(r.W, &v); err != nil {
+		return v, fmt.Errorf("request %s: %w", r.Do, err)
+	}
+	return v, nil
+}
+
+func clip(b []byte) []byte { return b[:min(len(b), 120)] }
+
+func toProblem(err error) *Problem {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	p = &Problem{Cause: err.Error()}
+	var h interface{ Explain() (cause, hint string) }
+	var f *steps.Failure
+	switch {
+	case errors.As(err, &f):
+		p.Cause, p.Hint = f.Cause, f.Hint
+	case errors.As(err, &h):
+		p.Cause, p.Hint = h.Explain()
+	case errors.Is(err, fs.ErrPermission):
+		p.Hint = "the agent has to run as root"
+	}
+	return p
+}

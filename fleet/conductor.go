@@ -1,0 +1,625 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+// Pace is how long the conductor waits for what.
+type Pace struct {
+	Hello     time.Duration // for an agent to start
+	Ping      time.Duration // between two words to an agent
+	Silence   time.Duration // of an agent until it counts as gone
+	Reconnect time.Duration // to a node that dropped off, until somebody is asked
+	Pause     time.Duration // before the second try of a connection; each takes twice as long, up to 8 s
+}
+
+// RealPace is for networks and machines as they are.
+var RealPace = Pace{
+	Hello: 60 * time.Second, // a copy of the program may be on its way
+	Ping:  2 * time.Second, Silence: 10 * time.Second, Reconnect: 60 * time.Second, Pause: 500 * time.Millisecond,
+}
+
+// Want is what a fleet is made of, by the user's word.
+type Want struct {
+	Paths Paths
+	// Info is of the snapshot; nil for a look at the nodes alone. Its Path is
+	// the file on this node.
+	Info *snapshot.Info
+	// Nodes are the hosts to take besides this one; nil takes every member
+	// that is known.
+	Nodes []string
+	// Hosts are the hosts of members, by the member's name, where they differ
+	// from it.
+	Hosts map[string]string
+	// Without are members that are left out for good.
+	Without []string
+}
+
+// Conductor leads a fleet. It is used by one goroutine, and in this order:
+// Discover, Send, Check, Plan, Run; or Open, and then PlanUndo and Undo, or
+// Resume. Close ends it.
+type Conductor struct {
+	Dialer Dialer
+	Rsh    []string // for the record: how Dialer reaches the others; nil for ssh
+	Pace   Pace     // the zero value means RealPace
+	// Version is this program's; agents of others are refused.
+	Version string
+	Now     func() time.Time // nil means time.Now
+	// Answers says whether somebody listens at a URL's port; nil means to try.
+	Answers func(ctx context.Context, url string) bool
+
+	want  Want
+	found []Member
+	put   putOrder
+	crew  []*crewman
+	rec   Record
+}
+
+// crewman is a node of the fleet.
+type crewman struct {
+	name  string
+	local bool
+	try   []string // hosts
+	host  string   // that worked
+	facts *Facts
+	link  *link
+	path  string // of the snapshot there
+}
+
+func (c *Conductor) pace() Pace {
+	if c.Pace == (Pace{}) {
+		return RealPace
+	}
+	return c.Pace
+}
+
+func (c *Conductor) now() time.Time {
+	if c.Now != nil {
+		return c.Now()
+	}
+	return time.Now()
+}
+
+// Close ends the connections. Safe to call twice.
+func (c *Conductor) Close() error {
+	var all sync.WaitGroup
+	for _, n := range c.crew {
+		if l := n.link; l != nil {
+			all.Go(l.bye)
+			n.link = nil
+		}
+	}
+	all.Wait()
+	return nil
+}
+
+// Names are those of the nodes that take part: their members' names, as events
+// have them.
+func (c *Conductor) Names() []string {
+	var names []string
+	for _, n := range c.crew {
+		names = append(names, n.name)
+	}
+	return names
+}
+
+// connect starts the agent of a node.
+func (c *Conductor) connect(ctx context.Context, n *crewman, note func(message)) (*link, error) {
+	var failed []error
+	dial := func(host string) (*link, error) {
+		ctx, cancel := context.WithTimeout(ctx, c.pace().Hello)
+		defer cancel()
+		var conn *Conn
+		var err error
+		if n.local {
+			conn, err = c.Dialer.Local(ctx)
+		} else {
+			conn, err = c.Dialer.Dial(ctx, host)
+		}
+		if err != nil {
+			return nil, err
+		}
+		l, err := newLink(ctx, conn, c.pace(), note)
+		if err != nil {
+			return nil, err
+		}
+		if c.Version != "" && l.hello.Version != c.Version {
+			l.bye()
+			return nil, problem("use the same version on all nodes", "etcd-rewind is %s there and %s here", l.hello.Version, c.Version)
+		}
+		if _, err := call[struct{}](ctx, l, doUse, c.want.Paths); err != nil {
+			l.bye()
+			return nil, err
+		}
+		return l, nil
+	}
+	hosts := n.try
+	if n.local {
+		hosts = []string{""}
+	}
+	for _, host := range hosts {
+		l, err := dial(host)
+		if err == nil {
+			n.host = host
+			return l, nil
+		}
+		var p *Problem
+		if !errors.As(err, &p) {
+			p = &Problem{Cause: err.Error()}
+		}
+		if host != "" {
+			p = &Problem{Cause: host + ": " + p.Cause, Hint: p.Hint, Code: p.Code}
+		}
+		failed = append(failed, p)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(failed) == 1 {
+		return nil, failed[0]
+	}
+	p := &Problem{}
+	for _, err := range failed {
+		var one *Problem
+		errors.As(err, &one)
+		p.Cause, p.Hint = p.Cause+"; "+one.Cause, cmp.Or(p.Hint, one.Hint)
+	}
+	p.Cause = strings.TrimPrefix(p.Cause, "; ")
+	return nil, p
+}
+
+// Discover finds the members, reaches their nodes and reads what they are.
+// Nothing is changed on them, but for this program's own copy in a temporary
+// directory of its own. What stands in the way is in the verdicts; the error is
+// for what makes everything else pointless.
+func (c *Conductor) Discover(ctx context.Context, w Want) ([]Member, []steps.Verdict, error) {
+	c.want = w
+	me := &crewman{local: true}
+	if err := c.meet(ctx, me); err != nil {
+		return nil, nil, err
+	}
+	if me.facts.Member == "" {
+		return nil, nil, problem("", "%s", or(me.facts.EtcdErr, "this node has no etcd"))
+	}
+	me.name = me.facts.Member
+	c.crew = []*crewman{me}
+	asked, away := map[string]bool{me.name: true}, map[string]string{}
+	for _, name := range w.Without {
+		if name == me.name {
+			return nil, nil, problem("run it on another node", "%s is this node: it can't be left out", name)
+		}
+		asked[name] = true
+	}
+	if w.Nodes != nil {
+		if err := c.reach(ctx, c.named(w.Nodes, me), away); err != nil {
+			return nil, nil, err
+		}
+		for _, n := range c.crew {
+			asked[n.name] = true
+		}
+	}
+	// Each node that is reached may name more.
+	for w.Nodes == nil {
+		var more []*crewman
+		for _, m := range c.union() {
+			if !asked[m.Name] {
+				asked[m.Name] = true
+				more = append(more, &crewman{name: m.Name, try: c.hosts(m)})
+			}
+		}
+		if len(more) == 0 {
+			break
+		}
+		if err := c.reach(ctx, more, away); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	c.found = c.union()
+	answers := map[string]bool{}
+	for i := range c.found {
+		m := &c.found[i]
+		m.Out, m.Err = slices.Contains(w.Without, m.Name), away[m.Name]
+		for _, n := range c.crew {
+			if n.name == m.Name {
+				m.Facts, m.Host, m.Local = n.facts, n.host, n.local
+				m.PeerURLs = n.facts.PeerURLs // the node knows best
+			}
+		}
+		if m.Out {
+			answers[m.Name] = slices.ContainsFunc(m.PeerURLs, func(u string) bool { return c.answers(ctx, u) })
+		} else if m.Facts == nil && m.Err == "" {
+			m.Err = "it isn't among the nodes that were named"
+		}
+	}
+	for _, name := range w.Without {
+		if !slices.ContainsFunc(c.found, func(m Member) bool { return m.Name == name }) {
+			return nil, nil, problem("", "there is no member %s to leave out", name)
+		}
+	}
+	return c.found, judge(c.found, answers), nil
+}
+
+// meet connects to a node and reads its facts.
+func (c *Conductor) meet(ctx context.Context, n *crewman) error {
+	l, err := c.connect(ctx, n, nil)
+	if err != nil {
+		return err
+	}
+	if n.facts, err = call[*Facts](ctx, l, doFacts, struct{}{}); err != nil {
+		l.bye()
+		return err
+	}
+	n.link = l
+	return nil
+}
+
+// reach connects to nodes at the same time. Who isn't reached is in away.
+func (c *Conductor) reach(ctx context.Context, nodes []*crewman, away map[string]string) error {
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() { errs[i] = c.meet(ctx, n) })
+	}
+	all.Wait()
+	var wrong error
+	for i, n := range nodes {
+		switch {
+		case errs[i] != nil && n.name == "":
+			wrong = cmp.Or(wrong, errs[i])
+			continue
+		case errs[i] != nil:
+			away[n.name] = errs[i].Error()
+			continue
+		}
+		c.crew = append(c.crew, n) // Close ends its connection in any case
+		is := n.facts.Member
+		twice := slices.ContainsFunc(c.crew[:len(c.crew)-1], func(o *crewman) bool { return o.name == is })
+		switch {
+		case is == "":
+			wrong = cmp.Or(wrong, error(problem("", "%s: %s", n.host, or(n.facts.EtcdErr, "there is no etcd"))))
+		case n.name != "" && n.name != is:
+			wrong = cmp.Or(wrong, error(problem("--host NAME=HOST names the right one", "the host %s is the member %s, not %s", n.host, is, n.name)))
+		case twice:
+			wrong = cmp.Or(wrong, error(problem("name each host once, and not this one", "the host %s is the member %s, which is there already", n.host, is)))
+		}
+		n.name = is
+	}
+	return wrong
+}
+
+// named are the nodes that the user names by their hosts.
+func (c *Conductor) named(hosts []string, me *crewman) []*crewman {
+	var nodes []*crewman
+	for _, h := range hosts {
+		if h == me.facts.Member || h == me.facts.Node {
+			continue
+		}
+		try := []string{cmp.Or(c.want.Hosts[h], h)}
+		nodes = append(nodes, &crewman{try: try})
+	}
+	return nodes
+}
+
+// hosts are where a member's node may be reached.
+func (c *Conductor) hosts(m Member) []string {
+	if h := c.want.Hosts[m.Name]; h != "" {
+		return []string{h}
+	}
+	try := []string{m.Name}
+	if ip := peerHost(m.PeerURLs); ip != "" && ip != m.Name {
+		try = append(try, ip)
+	}
+	return try
+}
+
+// union are the members as they are known so far.
+func (c *Conductor) union() []Member {
+	lists := named{}
+	for _, n := range c.crew {
+		lists[InManifest] = append(lists[InManifest], n.facts.InitialCluster...)
+		lists[InManifest] = append(lists[InManifest], manifest.Member{Name: n.facts.Member, PeerURLs: n.facts.PeerURLs})
+		if n.facts.Live != nil {
+			lists[InEtcd] = append(lists[InEtcd], n.facts.Live.Members...)
+		}
+	}
+	if c.want.Info != nil {
+		for _, m := range c.want.Info.Members {
+			lists[InSnapshot] = append(lists[InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+		}
+	}
+	return union(lists)
+}
+
+func (c *Conductor) answers(ctx context.Context, peer string) bool {
+	if c.Answers != nil {
+		return c.Answers(ctx, peer)
+	}
+	u, err := url.Parse(peer)
+	if err != nil {
+		return false
+	}
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}
+
+// each asks all nodes at the same time; the first error names its node.
+func (c *Conductor) each(do func(n *crewman) error) error {
+	errs := make([]error, len(c.crew))
+	var all sync.WaitGroup
+	for i, n := range c.crew {
+		all.Go(func() { errs[i] = do(n) })
+	}
+	all.Wait()
+	for i, n := range c.crew {
+		if errs[i] != nil {
+			p := *toProblem(errs[i])
+			p.Cause = n.name + ": " + p.Cause
+			return &p
+		}
+	}
+	return nil
+}
+
+// Send brings the snapshot to the other nodes. progress may be nil; it is
+// called from several goroutines, with the node's name and bytes.
+func (c *Conductor) Send(ctx context.Context, progress func(node string, done, total int64)) error {
+	path := c.want.Info.Path
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	size, err := io.Copy(sum, f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	c.put = putOrder{Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}
+	return c.each(func(n *crewman) (err error) {
+		if n.local {
+			n.path = path
+			return nil
+		}
+		n.path, err = n.link.put(ctx, path, c.put, func(done, total int64) {
+			if progress != nil {
+				progress(n.name, done, total)
+			}
+		})
+		return err
+	})
+}
+
+// settle decides what is the same on all nodes.
+func (c *Conductor) settle(ch steps.Choices) steps.Choices {
+	if c.rec.Run == "" {
+		c.rec = Record{Run: c.now().UTC().Format("20060102-150405"), Rsh: c.Rsh, Paths: c.want.Paths}
+		before := map[string]bool{}
+		for i := range c.found {
+			before[c.found[i].Name] = true
+		}
+		c.rec.Before = len(before)
+		slices.SortFunc(c.crew, func(a, b *crewman) int { return cmp.Compare(a.name, b.name) })
+		for _, n := range c.crew {
+			m := manifest.Member{Name: n.name, PeerURLs: n.facts.PeerURLs}
+			c.rec.Members = append(c.rec.Members, m)
+			try := n.try
+			if n.local {
+				try = c.hosts(Member{Name: n.name, PeerURLs: n.facts.PeerURLs})
+			}
+			c.rec.Nodes = append(c.rec.Nodes, Host{Name: n.name, Try: try})
+		}
+	}
+	if ch.Bump == nil && c.want.Info != nil {
+		f := &steps.Facts{}
+		for _, n := range c.crew {
+			if l := n.facts.Live; l != nil && (f.Live == nil || l.Revision > f.Live.Revision) {
+				f.Live = &node.EtcdStatus{Revision: l.Revision}
+			}
+		}
+		ch.Bump = f.Settle(c.want.Info, ch).Bump
+	}
+	if len(c.want.Without) > 0 {
+		ch.Accept = append(slices.Clone(ch.Accept), "topology") // that is what --without says
+	}
+	return ch
+}
+
+// order is what a node gets to restore.
+func (c *Conductor) order(n *crewman, ch steps.Choices) Order {
+	f := &steps.Fleet{Run: c.rec.Run, Token: "etcd-rewind-" + c.rec.Run, Members: c.rec.Members}
+	for _, o := range c.crew {
+		if o != n {
+			f.Others = append(f.Others, neighbour(o.facts))
+		}
+	}
+	ch.Fleet = f
+	return Order{Snapshot: n.path, Choices: ch}
+}
+
+// Checked are the verdicts of one node.
+type Checked struct {
+	Node     string
+	Verdicts []steps.Verdict
+}
+
+// Check has every node look at itself and at its copy of the snapshot.
+func (c *Conductor) Check(ctx context.Context, ch steps.Choices) ([]Checked, error) {
+	ch = c.settle(ch)
+	out := make([]Checked, len(c.crew))
+	err := c.each(func(n *crewman) error {
+		v, err := call[[]steps.Verdict](ctx, n.link, doCheck, c.order(n, ch))
+		out[slices.Index(c.crew, n)] = Checked{n.name, v}
+		return err
+	})
+	return out, err
+}
+
+// Plan plans the restore on every node; Check comes before.
+func (c *Conductor) Plan(ctx context.Context, ch steps.Choices) ([]*steps.Plan, error) {
+	ch = c.settle(ch)
+	return c.plans(func(n *crewman) (*steps.Plan, error) {
+		return call[*steps.Plan](ctx, n.link, doPlan, c.order(n, ch))
+	})
+}
+
+func (c *Conductor) plans(ask func(n *crewman) (*steps.Plan, error)) ([]*steps.Plan, error) {
+	out := make([]*steps.Plan, len(c.crew))
+	err := c.each(func(n *crewman) (err error) {
+		out[slices.Index(c.crew, n)], err = ask(n)
+		return err
+	})
+	return slices.DeleteFunc(out, func(p *steps.Plan) bool { return p == nil }), err
+}
+
+// Run runs the plans in step. sink and ask are called from one goroutine each.
+// Cancelling ctx stops every node at its next wait. The error is for a run that
+// could not begin.
+func (c *Conductor) Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*Result, error) {
+	if c.rec.Run == "" {
+		return nil, errors.New("there is no plan")
+	}
+	r := newRunner(c, sink, ask)
+	for _, n := range r.nodes {
+		r.start(ctx, n, doRun, c.rec)
+	}
+	res := r.conduct(ctx)
+	if res.OK {
+		_ = c.each(func(n *crewman) error {
+			if n.local || n.link == nil {
+				return nil
+			}
+			_, err := call[struct{}](ctx, n.link, doDrop, c.put)
+			return err
+		})
+	}
+	return res, nil
+}
+
+// Open leads the nodes of an earlier run again. It tells in which state that
+// run is on each; a node that can't be reached is RunUnreachable.
+func (c *Conductor) Open(ctx context.Context, rec Record) (map[string]steps.RunState, error) {
+	c.rec, c.want.Paths = rec, rec.Paths
+	me := &crewman{local: true}
+	if err := c.meet(ctx, me); err != nil {
+		return nil, err
+	}
+	states := map[string]steps.RunState{}
+	for _, h := range rec.Nodes {
+		if h.Name == me.facts.Member {
+			me.name, me.try = h.Name, h.Try
+			c.crew = append(c.crew, me)
+			continue
+		}
+		c.crew = append(c.crew, &crewman{name: h.Name, try: h.Try})
+	}
+	if me.name == "" {
+		me.link.bye()
+		return nil, problem("", "%s takes no part in run %s", or(me.facts.Member, me.facts.Node), rec.Run)
+	}
+	var mu sync.Mutex
+	err := c.each(func(n *crewman) error {
+		state := RunUnreachable
+		if !n.local {
+			if err := c.meet(ctx, n); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				states[n.name] = state
+				return nil
+			}
+		}
+		runs, err := call[[]steps.RunInfo](ctx, n.link, doRuns, struct{}{})
+		if err != nil {
+			return err
+		}
+		state = ""
+		for _, r := range runs {
+			if r.Run == rec.Run {
+				state = r.State
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		states[n.name] = state
+		return nil
+	})
+	return states, err
+}
+
+// RunUnreachable is the state of a run on a node that can't be reached.
+const RunUnreachable steps.RunState = "unreachable"
+
+// PlanUndo plans the way back on every node that the run has left anything on.
+func (c *Conductor) PlanUndo(ctx context.Context) ([]*steps.Plan, error) {
+	return c.plans(func(n *crewman) (*steps.Plan, error) {
+		if n.link == nil {
+			return nil, nil
+		}
+		return call[*steps.Plan](ctx, n.link, doPlanUndo, RunOf{c.rec.Run})
+	})
+}
+
+// Undo puts back what the run changed, on all nodes at the same time.
+func (c *Conductor) Undo(ctx context.Context, sink func(NodeEvent), ask Asker) *Result {
+	r := newRunner(c, sink, ask)
+	r.back = true
+	r.undoAll(ctx)
+	return r.end()
+}
+
+// Resume goes on with the run on all nodes, in step. states are those that
+// Open has told.
+func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState, sink func(NodeEvent), ask Asker) (*Result, error) {
+	restored, begun := 0, false
+	for _, n := range c.crew {
+		switch s := states[n.name]; s {
+		case steps.RunUndone:
+			return nil, problem("put back the others too: etcd-rewind undo --fleet "+c.rec.Run, "run %s was put back on %s", c.rec.Run, n.name)
+		case "":
+			return nil, problem("put back the others: etcd-rewind undo --fleet "+c.rec.Run, "%s has no run %s", n.name, c.rec.Run)
+		case steps.RunRestored:
+			restored++
+			begun = true
+		case steps.RunUnfinished, steps.RunFailed:
+			begun = true
+		}
+	}
+	if restored == len(c.crew) {
+		return nil, problem("etcd-rewind undo --fleet goes back from it", "run %s came to its end on all nodes", c.rec.Run)
+	}
+	r := newRunner(c, sink, ask)
+	r.opened[steps.PhaseStaged] = begun
+	for _, n := range r.nodes {
+		switch {
+		case states[n.name] == steps.RunRestored:
+			n.reached, n.res = len(steps.Phases), &steps.Result{OK: true}
+		case n.link == nil:
+			r.again(ctx, n, doResume, r.pace.Reconnect)
+		default:
+			n.link.setNote(r.note(n))
+			r.start(ctx, n, doResume, RunOf{c.rec.Run})
+		}
+	}
+	return r.conduct(ctx), nil
+}

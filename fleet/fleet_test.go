@@ -1,0 +1,446 @@
+package fleet
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"etcd-rewind/steps"
+)
+
+var (
+	restored = []string{"new/new", "new/new", "new/new"}
+	asBefore = []string{"old/old", "old/old", "old/old"}
+)
+
+func TestThreeNodesAreRestoredAsOne(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	c := conductor(t, w.pipes(t, "cp1"))
+	prepare(t, c, Want{Info: theSnapshot(t)})
+	var told events
+	c.Now = time.Now
+	res, err := c.Run(t.Context(), told.sink, Unattended)
+	if err != nil || !res.OK || res.ExitCode() != 0 {
+		t.Fatalf("%+v %v", res, err)
+	}
+	w.check(t)
+	same(t, "nodes", w.all(), restored)
+	if p := told.phases(); !slices.Equal(p, steps.Phases) {
+		t.Errorf("phases told: %v", p)
+	}
+	if res.OutageSeconds <= 0 || res.OutageSeconds > 10 {
+		t.Errorf("outage %f s", res.OutageSeconds)
+	}
+	for _, n := range w.nodes {
+		f := n.fleet
+		if f.Token != "etcd-rewind-"+f.Run || len(f.Members) != 3 || len(f.Others) != 2 || f.Members[0].Name != "cp1" {
+			t.Errorf("%s: %+v", n.name, f)
+		}
+		if f.Run != w.nodes[0].fleet.Run || f.Others[0].Name == n.name || !strings.HasPrefix(f.Others[0].ReadyURL, "https://10.0.0.") {
+			t.Errorf("%s: %+v", n.name, f)
+		}
+		rec, err := ReadRecord(filepath.Join(n.dir, f.Run))
+		if err != nil || len(rec.Nodes) != 3 || rec.Before != 3 {
+			t.Errorf("%s: %+v %v", n.name, rec, err)
+		}
+		left, err := filepath.Glob(filepath.Join(n.dir, "snapshot-*"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("%s: the snapshot is still there: %v %v", n.name, left, err)
+		}
+	}
+	last := told.all[len(told.all)-1]
+	if last.Type != steps.TypeResult || last.Node != "" || !last.OK || len(last.Nodes) != 3 {
+		t.Errorf("the last event is %+v", last)
+	}
+}
+
+// Whatever node fails, in whatever phase, whatever is answered: never split.
+func TestANodeThatFails(t *testing.T) {
+	for _, tt := range []struct {
+		story  string
+		phase  steps.Phase
+		answer steps.Choice // "" for what is recommended
+		want   []string
+		exit   int
+		asked  bool
+	}{
+		{"while staging stops all untouched", steps.PhaseStaged, "", asBefore, 1, false},
+		{"to stop its API server has all put back", steps.PhaseAPIGone, "", asBefore, 1, true},
+		{"to stop its etcd has all put back", steps.PhaseEtcdOut, "", asBefore, 1, true},
+		{"to place the data has all put back", steps.PhasePlaced, "", asBefore, 1, true},
+		{"to start etcd has all put back", steps.PhaseEtcdReady, "", asBefore, 1, true},
+		{"to start its API server has all put back", steps.PhaseAPIReady, "", asBefore, 1, true},
+		{"only to verify is left, and nothing is put back", steps.PhaseVerified, "", restored, 3, true},
+		{"is tried again", steps.PhaseAPIGone, steps.Retry, restored, 0, true},
+		{"is tried again at the end", steps.PhaseVerified, steps.Retry, restored, 0, true},
+		{"is left behind without its etcd", steps.PhasePlaced, GoWithout, []string{"new/new", "none/none", "new/new"}, 3, true},
+		{"is left behind without its API server", steps.PhaseAPIReady, GoWithout, []string{"new/new", "none/new", "new/new"}, 3, true},
+		{"can't be left behind while it may serve the old data", steps.PhaseAPIGone, GoWithout, []string{"none/old", "old/old", "none/old"}, 3, true},
+		{"has all left as they are", steps.PhaseEtcdOut, steps.Leave, []string{"none/none", "none/old", "none/none"}, 3, true},
+		{"at the end is put back with all others", steps.PhaseVerified, steps.PutBack, asBefore, 1, true},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			w := newFakeWorld(t, "cp1", "cp2", "cp3")
+			w.node("cp2").fails[tt.phase] = 1
+			c := conductor(t, w.pipes(t, "cp1"))
+			prepare(t, c, Want{Info: theSnapshot(t)})
+			// The others are to be where they will be: they wait for this one.
+			var others sync.WaitGroup
+			others.Add(2)
+			for _, name := range []string{"cp1", "cp3"} {
+				w.node(name).hook = func(p steps.Phase) {
+					if p == tt.phase {
+						others.Done()
+					}
+				}
+			}
+			var told events
+			var asked []Trouble
+			res, err := c.Run(t.Context(), told.sink, func(tr Trouble) steps.Choice {
+				others.Wait()
+				asked = append(asked, tr)
+				if tt.answer == "" {
+					return Unattended(tr)
+				}
+				return tt.answer
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.check(t)
+			same(t, "nodes", w.all(), tt.want)
+			if res.ExitCode() != tt.exit {
+				t.Errorf("exit status %d, want %d: %+v", res.ExitCode(), tt.exit, res)
+			}
+			if (len(asked) == 1) != tt.asked || told.count(steps.TypeAsk) != len(asked) {
+				t.Errorf("asked %d times, told %d times", len(asked), told.count(steps.TypeAsk))
+			}
+			for _, n := range res.Nodes {
+				if (n.State == HalfWay) != (len(n.Do) > 0) {
+					t.Errorf("%s is %s, and is to do %q", n.Node, n.State, n.Do)
+				}
+			}
+		})
+	}
+}
+
+func TestANodeLeftBehindIsToGoOnByItself(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	w.node("cp3").fails[steps.PhaseEtcdReady] = 1
+	c := conductor(t, w.pipes(t, "cp1"))
+	prepare(t, c, Want{Info: theSnapshot(t)})
+	res, err := c.Run(t.Context(), func(NodeEvent) {}, func(Trouble) steps.Choice { return GoWithout })
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.check(t)
+	if n := res.Nodes[2]; n.State != HalfWay || n.Phase != steps.PhasePlaced || !slices.Equal(n.Do, []string{"etcd-rewind resume " + res.Run}) {
+		t.Errorf("%+v", n)
+	}
+	if res.Error == nil || !strings.HasPrefix(res.Error.Cause, "cp3: ") {
+		t.Errorf("%+v", res.Error)
+	}
+}
+
+func TestAConnectionThatIsCutIsMadeAgain(t *testing.T) {
+	for _, phase := range steps.Phases {
+		for _, who := range []string{"cp1", "cp2"} {
+			t.Run(string(phase)+" "+who, func(t *testing.T) {
+				w := newFakeWorld(t, "cp1", "cp2", "cp3")
+				d := w.pipes(t, "cp1")
+				var once sync.Once
+				w.node(who).hook = func(p steps.Phase) {
+					if p == phase {
+						once.Do(func() { d.cut(who) })
+					}
+				}
+				c := conductor(t, d)
+				prepare(t, c, Want{Info: theSnapshot(t)})
+				var told events
+				res, err := c.Run(t.Context(), told.sink, func(tr Trouble) steps.Choice {
+					t.Errorf("asked: %+v", tr)
+					return steps.Leave
+				})
+				if err != nil || !res.OK {
+					t.Fatalf("%+v %v", res, err)
+				}
+				w.check(t)
+				same(t, "nodes", w.all(), restored)
+				same(t, "plans run there", w.node(who).ran, []string{"run", "resume"})
+				if told.count(TypeLink) != 2 {
+					t.Errorf("told %d times of the connection", told.count(TypeLink))
+				}
+			})
+		}
+	}
+}
+
+func TestANodeThatIsLostForGood(t *testing.T) {
+	for _, tt := range []struct {
+		phase  steps.Phase
+		answer steps.Choice
+		want   []string
+		exit   int
+		stands NodeState
+		do     string
+	}{
+		{steps.PhaseStaged, "", asBefore, 1, Untouched, ""},
+		{steps.PhaseAPIGone, "", []string{"old/old", "none/old", "old/old"}, 3, Unreachable, "etcd-rewind undo"},
+		{steps.PhaseEtcdOut, "", []string{"old/old", "none/none", "old/old"}, 3, Unreachable, "etcd-rewind undo"},
+		{steps.PhasePlaced, "", []string{"old/old", "none/none", "old/old"}, 3, Unreachable, "etcd-rewind undo"},
+		{steps.PhaseEtcdReady, "", []string{"old/old", "none/new", "old/old"}, 3, Unreachable, "etcd-rewind undo"},
+		{steps.PhasePlaced, GoWithout, []string{"new/new", "none/none", "new/new"}, 3, Unreachable, "etcd-rewind resume"},
+		{steps.PhaseVerified, "", restored, 3, Unreachable, "etcd-rewind resume"},
+	} {
+		t.Run(string(tt.phase)+" "+string(tt.answer), func(t *testing.T) {
+			w := newFakeWorld(t, "cp1", "cp2", "cp3")
+			d := w.pipes(t, "cp1")
+			w.node("cp2").hook = func(p steps.Phase) {
+				if p == tt.phase {
+					d.lose("cp2")
+				}
+			}
+			c := conductor(t, d)
+			prepare(t, c, Want{Info: theSnapshot(t)})
+			res, err := c.Run(t.Context(), func(NodeEvent) {}, func(tr Trouble) steps.Choice {
+				if !tr.Away || tr.Node != "cp2" {
+					t.Errorf("asked: %+v", tr)
+				}
+				if tt.answer == "" {
+					return Unattended(tr)
+				}
+				return tt.answer
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.check(t)
+			same(t, "nodes", w.all(), tt.want)
+			n := res.Nodes[1]
+			if res.ExitCode() != tt.exit || n.State != tt.stands || !strings.HasPrefix(strings.Join(n.Do, ""), tt.do) {
+				t.Errorf("exit status %d, %+v", res.ExitCode(), n)
+			}
+		})
+	}
+}
+
+func TestOfTwoNodesTheOneThatIsLeftDoesNotGoBackAlone(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2")
+	d := w.pipes(t, "cp1")
+	w.node("cp2").hook = func(p steps.Phase) {
+		if p == steps.PhaseEtcdOut {
+			d.lose("cp2")
+		}
+	}
+	info := theSnapshot(t)
+	info.Members = info.Members[:2]
+	c := conductor(t, d)
+	prepare(t, c, Want{Info: info})
+	var choices []steps.Choice
+	res, err := c.Run(t.Context(), func(NodeEvent) {}, func(tr Trouble) steps.Choice {
+		choices = tr.Failure.Choices
+		return Unattended(tr)
+	})
+	if err != nil || res.ExitCode() != 3 {
+		t.Fatalf("%+v %v", res, err)
+	}
+	if choices[0] != steps.Leave || slices.Contains(choices, GoWithout) {
+		t.Errorf("choices %v", choices)
+	}
+	same(t, "nodes", w.all(), []string{"none/none", "none/none"})
+	if do := res.Nodes[0].Do; len(do) != 2 || !strings.Contains(do[0], "resume --fleet") || !strings.Contains(do[1], "undo --fleet") {
+		t.Errorf("to do: %q", do)
+	}
+}
+
+// A conductor that is killed leaves agents that stop; any node can lead all of
+// them again, forward or back.
+func TestAConductorThatIsKilled(t *testing.T) {
+	for _, phase := range steps.Phases {
+		for _, way := range []string{"resume", "undo"} {
+			t.Run(string(phase)+" "+way, func(t *testing.T) {
+				w := newFakeWorld(t, "cp1", "cp2", "cp3")
+				d := w.pipes(t, "cp1")
+				var once sync.Once
+				var others sync.WaitGroup // have begun: a node that hasn't has no run
+				others.Add(2)
+				for _, name := range []string{"cp1", "cp3"} {
+					w.node(name).hook = func(p steps.Phase) {
+						if p == steps.PhaseStaged {
+							others.Done()
+						}
+					}
+				}
+				kill := func() {
+					others.Wait()
+					for _, n := range w.nodes {
+						d.lose(n.name)
+					}
+				}
+				w.node("cp2").hook = func(p steps.Phase) {
+					if p == phase {
+						once.Do(kill)
+					}
+				}
+				c := conductor(t, d)
+				prepare(t, c, Want{Info: theSnapshot(t)})
+				dead, cancel := context.WithCancel(t.Context())
+				gone := c.crew[0].link.done
+				go func() { // it has no say any more
+					<-gone
+					cancel()
+				}()
+				_, err := c.Run(dead, func(NodeEvent) {}, func(Trouble) steps.Choice { return steps.Leave })
+				cancel()
+				if err != nil {
+					t.Fatal(err)
+				}
+				rec := c.rec
+				d.all.Wait() // the agents have stopped
+				for _, n := range w.nodes {
+					d.find(n.name)
+				}
+				d.local = "cp3"
+				again := conductor(t, d)
+				states, err := again.Open(t.Context(), rec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for name, s := range states {
+					if s != steps.RunFailed && s != steps.RunUntouched && s != steps.RunRestored {
+						t.Errorf("%s is %s", name, s)
+					}
+				}
+				if way == "undo" {
+					if res := again.Undo(t.Context(), func(NodeEvent) {}, Unattended); !res.OK || res.ExitCode() != 0 {
+						t.Fatalf("%+v", res)
+					}
+					same(t, "nodes", w.all(), asBefore)
+				} else {
+					res, err := again.Resume(t.Context(), states, func(NodeEvent) {}, Unattended)
+					if err != nil || !res.OK {
+						t.Fatalf("%+v %v", res, err)
+					}
+					same(t, "nodes", w.all(), restored)
+				}
+				w.check(t)
+			})
+		}
+	}
+}
+
+func TestAUserWhoStopsLeavesEveryNodeWithItsJournal(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	c := conductor(t, w.pipes(t, "cp1"))
+	prepare(t, c, Want{Info: theSnapshot(t)})
+	ctx, cancel := context.WithCancel(t.Context())
+	w.node("cp2").hook = func(p steps.Phase) {
+		if p == steps.PhaseEtcdOut {
+			cancel()
+		}
+	}
+	res, err := c.Run(ctx, func(NodeEvent) {}, Unattended)
+	if err != nil || res.ExitCode() != 3 || res.Error == nil || res.Error.Cause != "you stopped the run" {
+		t.Fatalf("%+v %v", res, err)
+	}
+	for _, n := range res.Nodes {
+		if n.State != HalfWay {
+			t.Errorf("%s is %s", n.Node, n.State)
+		}
+	}
+}
+
+func TestAWayBackThatFailsOnANode(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	w.node("cp2").fails[steps.PhasePlaced] = 1
+	w.node("cp3").undoFails = 1
+	c := conductor(t, w.pipes(t, "cp1"))
+	prepare(t, c, Want{Info: theSnapshot(t)})
+	res, err := c.Run(t.Context(), func(NodeEvent) {}, Unattended)
+	if err != nil || res.ExitCode() != 3 {
+		t.Fatalf("%+v %v", res, err)
+	}
+	w.check(t)
+	if n := res.Nodes[2]; n.State != HalfWay || len(n.Do) != 1 || !strings.HasPrefix(n.Do[0], "etcd-rewind undo ") {
+		t.Errorf("%+v", n)
+	}
+}
+
+func TestACheckThatStandsInTheWayOfOneNodeIsToldWithItsName(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	w.node("cp2").blocks = "disk-space"
+	c := conductor(t, w.pipes(t, "cp1"))
+	if _, _, err := c.Discover(t.Context(), Want{Info: theSnapshot(t)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Send(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	checked, err := c.Check(t.Context(), steps.Choices{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocked []string
+	for _, ch := range checked {
+		if len(steps.Blocking(ch.Verdicts)) > 0 {
+			blocked = append(blocked, ch.Node)
+		}
+	}
+	same(t, "blocked", blocked, []string{"cp2"})
+	same(t, "nodes", w.all(), asBefore)
+}
+
+func TestASnapshotThatIsThereAlreadyIsNotSentAgain(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	c := conductor(t, w.pipes(t, "cp1"))
+	info := theSnapshot(t)
+	prepare(t, c, Want{Info: info})
+	sent := 0
+	if err := c.Send(t.Context(), func(string, int64, int64) { sent++ }); err != nil || sent != 0 {
+		t.Errorf("sent %d pieces, %v", sent, err)
+	}
+	there := c.crew[1].path
+	data, err := os.ReadFile(there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(there); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", st, err)
+	}
+	// One that was altered since is.
+	data[100] ^= 1
+	if err := os.WriteFile(there, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Send(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	now, err := os.ReadFile(there)
+	data[100] ^= 1
+	if err != nil || string(now) != string(data) {
+		t.Errorf("not the snapshot: %v", err)
+	}
+}
+
+func TestASnapshotThatIsAlteredOnItsWayStopsAll(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	c := conductor(t, w.pipes(t, "cp1"))
+	if _, _, err := c.Discover(t.Context(), Want{Info: theSnapshot(t)}); err != nil {
+		t.Fatal(err)
+	}
+	n := c.crew[1]
+	info := theSnapshot(t)
+	_, err := n.link.put(t.Context(), info.Path, putOrder{Size: info.Size, SHA256: strings.Repeat("ab", 32)}, nil)
+	if err == nil || !strings.Contains(err.Error(), "altered on its way") {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(w.node(n.name).dir, "snapshot-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}

@@ -1,0 +1,337 @@
+package fleet
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// Conn is a connection to an agent whose hello has not been read yet.
+type Conn struct {
+	In  io.WriteCloser
+	Out io.Reader
+	// Close ends what carries the connection, after a moment for it to end by
+	// itself. Safe to call twice.
+	Close func() error
+	// Said is what the other end said on its standard error last.
+	Said func() string
+}
+
+// link is the conductor's end of a connection to an agent.
+type link struct {
+	conn  *Conn
+	hello hello
+
+	write sync.Mutex // of conn.In
+	out   *outbox[request]
+
+	mu      sync.Mutex
+	note    func(message) // events, meetings, questions; from the reader's goroutine
+	next    int64
+	pending map[int64]chan message
+	err     error
+	done    chan struct{} // closed when the connection has ended; err says why
+	heard   time.Time
+}
+
+// errGone is a connection that has ended.
+type errGone struct {
+	why  error
+	said string
+}
+
+func (e *errGone) Error() string {
+	s := "the connection ended"
+	if e.why != nil && !errors.Is(e.why, io.EOF) {
+		s += ": " + e.why.Error()
+	}
+	if e.said != "" {
+		s += ": " + e.said
+	}
+	return s
+}
+
+func (e *errGone) Unwrap() error { return e.why }
+
+// newLink reads the hello, skips what a login shell says before it, and keeps
+// the connection alive.
+func newLink(ctx context.Context, c *Conn, pace Pace, note func(message)) (*link, error) {
+	l := &link{conn: c, note: note, pending: map[int64]chan message{}, done: make(chan struct{}), heard: time.Now()}
+	l.out = newOutbox[request](writer{l}, "")
+	in := bufio.NewReaderSize(c.Out, 64<<10)
+	greeted := make(chan error, 1)
+	go func() {
+		err := l.greet(in)
+		greeted <- err
+		if err == nil {
+			err = l.listen(in)
+		}
+		l.end(err)
+	}()
+	limit := time.NewTimer(pace.Hello)
+	defer limit.Stop()
+	var err error
+	select {
+	case err = <-greeted:
+		if err == nil && l.hello.Protocol != protocolVersion {
+			err = problem("use the same version on all nodes", "the agent is of another version: %s speaks protocol %d, this one %d", l.hello.Version, l.hello.Protocol, protocolVersion)
+		}
+	case <-limit.C:
+		err = fmt.Errorf("no agent answered within %s", pace.Hello)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		l.end(err)
+		_ = c.Close()
+		if said := c.Said(); said != "" {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
+		return nil, err
+	}
+	go l.keep(pace)
+	return l, nil
+}
+
+// greet reads up to the agent's first line.
+func (l *link) greet(in *bufio.Reader) error {
+	for noise := 0; noise < 1<<20; {
+		line, err := readLine(in)
+		if errors.Is(err, io.EOF) {
+			return errors.New("the agent did not start")
+		}
+		if err != nil {
+			return err
+		}
+		noise += len(line) + 1
+		if len(line) >= len(helloMark) && string(line[:len(helloMark)]) == helloMark {
+			var m message
+			if err := json.Unmarshal(line, &m); err != nil || m.Hello == nil {
+				return fmt.Errorf("not an agent's hello: %q", clip(line))
+			}
+			l.hello = *m.Hello
+			return nil
+		}
+	}
+	return errors.New("the other end talks and talks, and is no agent")
+}
+
+func (l *link) listen(in *bufio.Reader) error {
+	for {
+		line, err := readLine(in)
+		if err != nil {
+			return err
+		}
+		if len(line) == 0 {
+			continue
+		}
+		var m message
+		if err := json.Unmarshal(line, &m); err != nil {
+			return fmt.Errorf("not an agent's message: %q", clip(line))
+		}
+		l.mu.Lock()
+		l.heard = time.Now()
+		var reply chan message
+		if m.ID != 0 {
+			reply = l.pending[m.ID]
+			delete(l.pending, m.ID)
+		}
+		note := l.note
+		l.mu.Unlock()
+		switch {
+		case reply != nil:
+			reply <- m
+		case m.ID == 0 && !m.Pong && note != nil:
+			note(m)
+		}
+	}
+}
+
+// keep sends a word every two seconds, and ends a connection that has been
+// silent for too long.
+func (l *link) keep(pace Pace) {
+	t := time.NewTicker(pace.Ping)
+	defer t.Stop()
+	for {
+		select {
+		case <-l.done:
+			return
+		case <-t.C:
+		}
+		l.say(request{Do: doPing})
+		l.mu.Lock()
+		quiet := time.Since(l.heard)
+		l.mu.Unlock()
+		if quiet > pace.Silence {
+			l.end(fmt.Errorf("no word from the agent for %s", quiet.Round(time.Second)))
+			return
+		}
+	}
+}
+
+// end notes why the connection has ended, once.
+func (l *link) end(why error) {
+	l.mu.Lock()
+	first := l.err == nil
+	if first {
+		l.err = &errGone{why: why, said: l.conn.Said()}
+		close(l.done)
+	}
+	l.mu.Unlock()
+	if first {
+		_ = l.conn.Close() // ends a write that hangs
+		l.out.shut()
+	}
+}
+
+// say sends a line, and waits for nothing: a write may hang when the network is
+// gone. Lines arrive in the order in which they are said.
+func (l *link) say(r request) { l.out.put(r) }
+
+// writer writes lines and pieces, each whole.
+type writer struct{ *link }
+
+func (w writer) Write(p []byte) (int, error) {
+	w.write.Lock()
+	defer w.write.Unlock()
+	n, err := w.conn.In.Write(p)
+	if err != nil {
+		w.end(err)
+	}
+	return n, err
+}
+
+func (l *link) setNote(note func(message)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.note = note
+}
+
+// request sends a request and waits for its answer.
+func (l *link) request(ctx context.Context, do string, with any) (message, error) {
+	w, err := json.Marshal(with)
+	if err != nil {
+		return message{}, err
+	}
+	reply := make(chan message, 1)
+	l.mu.Lock()
+	l.next++
+	id := l.next
+	l.pending[id] = reply
+	l.mu.Unlock()
+	l.say(request{ID: id, Do: do, W: w})
+	select {
+	case m := <-reply:
+		if m.No != nil {
+			return m, m.No
+		}
+		return m, nil
+	case <-l.done:
+		return message{}, l.err
+	case <-ctx.Done():
+		return message{}, ctx.Err()
+	}
+}
+
+func call[T any](ctx context.Context, l *link, do string, with any) (T, error) {
+	var v T
+	m, err := l.request(ctx, do, with)
+	if err == nil && len(m.W) > 0 {
+		err = json.Unmarshal(m.W, &v)
+	}
+	return v, err
+}
+
+// put sends a snapshot, when the node doesn't have it, and returns its path
+// there.
+func (l *link) put(ctx context.Context, path string, o putOrder, progress func(done, total int64)) (string, error) {
+	begin := make(chan struct{}, 1)
+	l.mu.Lock()
+	before := l.note
+	l.note = func(m message) {
+		switch {
+		case m.Put < 0:
+			begin <- struct{}{}
+		case m.Put > 0 && progress != nil:
+			progress(m.Put, o.Size)
+		}
+	}
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		l.note = before
+		l.mu.Unlock()
+	}()
+	type end struct {
+		reply putReply
+		err   error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan end, 1)
+	go func() {
+		r, err := call[putReply](ctx, l, doPut, o)
+		ended <- end{r, err}
+	}()
+	var sent error
+	select {
+	case e := <-ended:
+		cancel()
+		return e.reply.Path, e.err
+	case <-begin:
+		sent = l.pieces(ctx, path, o.Size)
+	}
+	if sent != nil {
+		cancel()
+		<-ended
+		// The agent waits for the rest: only a new connection can be used again.
+		l.end(sent)
+		return "", sent
+	}
+	e := <-ended
+	cancel()
+	return e.reply.Path, e.err
+}
+
+func (l *link) pieces(ctx context.Context, path string, size int64) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	buf := make([]byte, pieceSize)
+	for left := size; left > 0; {
+		n, err := io.ReadFull(f, buf[:min(left, pieceSize)])
+		if err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		line, err := json.Marshal(request{Do: doPiece, Bytes: n})
+		if err != nil {
+			return err
+		}
+		if _, err := (writer{l}).Write(append(append(line, '\n'), buf[:n]...)); err != nil {
+			return err
+		}
+		left -= int64(n)
+	}
+	return nil
+}
+
+// bye ends the connection: nothing is under way.
+func (l *link) bye() {
+	l.say(request{Do: doBye})
+	select {
+	case <-l.done:
+	case <-time.After(2 * time.Second):
+	}
+	l.end(io.EOF)
+	_ = l.conn.Close()
+}

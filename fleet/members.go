@@ -1,0 +1,200 @@
+package fleet
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/steps"
+)
+
+// Source is where a member is known from.
+type Source string
+
+// The sources. All etcd.yamls count as one: kubeadm doesn't rewrite them when
+// members join later.
+const (
+	InManifest Source = "etcd.yaml"
+	InEtcd     Source = "etcd"
+	InSnapshot Source = "the snapshot"
+)
+
+// Member is a member of the cluster's etcd, as far as anybody knows it.
+type Member struct {
+	Name     string   `json:"name"`
+	PeerURLs []string `json:"peer_urls"`
+	// KnownBy are the sources that name it, Missing those that were asked and
+	// don't.
+	KnownBy []Source `json:"known_by"`
+	Missing []Source `json:"missing,omitempty"`
+
+	Local bool   `json:"local,omitempty"` // of the node that the conductor runs on
+	Out   bool   `json:"out,omitempty"`   // left out for good
+	Host  string `json:"host,omitempty"`  // by which it was reached
+	Facts *Facts `json:"facts,omitempty"` // nil when it wasn't reached
+	Err   string `json:"error,omitempty"` // why not
+}
+
+// Taken says whether it takes part.
+func (m *Member) Taken() bool { return m.Facts != nil && !m.Out }
+
+// named are lists of members by where they come from.
+type named map[Source][]manifest.Member
+
+// union are all members that any source names, in the order of their names.
+// The running etcd knows best where they are, then the snapshot.
+func union(lists named) []Member {
+	all := map[string]*Member{}
+	for _, src := range []Source{InEtcd, InSnapshot, InManifest} {
+		for _, m := range lists[src] {
+			if m.Name == "" {
+				continue // one that was added and never started
+			}
+			u := all[m.Name]
+			if u == nil {
+				u = &Member{Name: m.Name, PeerURLs: m.PeerURLs}
+				all[m.Name] = u
+			}
+			if !slices.Contains(u.KnownBy, src) {
+				u.KnownBy = append(u.KnownBy, src)
+			}
+		}
+	}
+	var out []Member
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		m := all[name]
+		for _, src := range []Source{InManifest, InEtcd, InSnapshot} {
+			if len(lists[src]) > 0 && !slices.Contains(m.KnownBy, src) {
+				m.Missing = append(m.Missing, src)
+			}
+		}
+		slices.Sort(m.KnownBy)
+		out = append(out, *m)
+	}
+	return out
+}
+
+// quorum of a cluster of n members.
+func quorum(n int) int { return n/2 + 1 }
+
+// judge says what is to be said of the members as a whole.
+func judge(all []Member, answers map[string]bool) []steps.Verdict {
+	var out []steps.Verdict
+	add := func(level steps.Level, check, title, hint string, overridable bool, format string, args ...any) {
+		out = append(out, steps.Verdict{
+			Check: check, Title: title, Level: level, Cause: fmt.Sprintf(format, args...), Hint: hint, Overridable: overridable,
+		})
+	}
+	var away, odd, left, alive, taken []string
+	clusters, etcds, kubes := map[uint64][]string{}, map[string][]string{}, map[string][]string{}
+	for i := range all {
+		m := &all[i]
+		switch {
+		case m.Out:
+			left = append(left, m.Name)
+			if answers[m.Name] {
+				alive = append(alive, m.Name)
+			}
+			continue
+		case m.Facts == nil:
+			away = append(away, m.Name+": "+m.Err)
+			continue
+		}
+		taken = append(taken, m.Name)
+		if len(m.Missing) > 0 {
+			odd = append(odd, fmt.Sprintf("%s is named by %s, not by %s", m.Name, said(m.KnownBy), said(m.Missing)))
+		}
+		if l := m.Facts.Live; l != nil {
+			clusters[l.ClusterID] = append(clusters[l.ClusterID], m.Name)
+		}
+		etcds[m.Facts.EtcdVersion] = append(etcds[m.Facts.EtcdVersion], m.Name)
+		kubes[m.Facts.KubernetesVersion] = append(kubes[m.Facts.KubernetesVersion], m.Name)
+	}
+	const reach = "fleet-hosts"
+	if len(away) > 0 {
+		add(steps.Error, reach, "Nodes", "--host NAME=HOST names another host for it, --without NAME leaves it out for good", false, "%s", strings.Join(away, "; "))
+	} else {
+		add(steps.Pass, reach, "Nodes", "", false, "reached: %s", strings.Join(taken, ", "))
+	}
+	if len(odd) > 0 {
+		add(steps.Warn, "fleet-members", "Members", "right when it joined later, or was removed: it becomes a member of the restored cluster; --without NAME leaves it out", false, "%s", strings.Join(odd, "; "))
+	} else {
+		add(steps.Pass, "fleet-members", "Members", "", false, "all sources name the same: %s", strings.Join(taken, ", "))
+	}
+	switch lost := len(left); {
+	case len(alive) > 0:
+		add(steps.Error, "left-out", "Left out", "stop kubelet and etcd there first: what is left out must not run on as a cluster of its own", true,
+			"%s is to be left out, but its etcd's port answers", strings.Join(alive, ", "))
+	case lost > 0 && len(taken) < quorum(len(taken)+lost):
+		add(steps.Warn, "left-out", "Left out", "make sure that they are gone for good: together they could run on as the old cluster", false,
+			"%s: most of the members are left out, and can't be seen from here", strings.Join(left, ", "))
+	case lost > 0:
+		add(steps.Pass, "left-out", "Left out", "", false, "%s: joins anew later (kubeadm reset, kubeadm join --control-plane)", strings.Join(left, ", "))
+	}
+	differ := func(check, title, what string, by map[string][]string) {
+		if len(by) > 1 {
+			var parts []string
+			for _, v := range slices.Sorted(maps.Keys(by)) {
+				parts = append(parts, fmt.Sprintf("%s on %s", cmp.Or(v, "unknown"), strings.Join(by[v], ", ")))
+			}
+			add(steps.Warn, check, title, "fine in the middle of an upgrade", false, "%s: %s", what, strings.Join(parts, "; "))
+		}
+	}
+	differ("fleet-etcd-version", "etcd's version", "the nodes run different versions", etcds)
+	differ("fleet-kubernetes-version", "Kubernetes' version", "the nodes run different versions", kubes)
+	if len(clusters) > 1 {
+		var parts []string
+		for _, id := range slices.Sorted(maps.Keys(clusters)) {
+			parts = append(parts, fmt.Sprintf("%x on %s", id, strings.Join(clusters[id], ", ")))
+		}
+		add(steps.Error, "fleet-cluster", "Cluster", "right when they were torn apart and are to become one again", true,
+			"the nodes' etcds are of different clusters: %s", strings.Join(parts, "; "))
+	}
+	return out
+}
+
+func said(sources []Source) string {
+	var s []string
+	for _, src := range sources {
+		s = append(s, string(src))
+	}
+	return strings.Join(s, " and ")
+}
+
+// neighbour is how a node's ports are seen from the others. A readiness URL of
+// its loopback is asked at the address that etcd's peers use.
+func neighbour(f *Facts) steps.Neighbour {
+	n := steps.Neighbour{Name: f.Member, NeighbourConfig: node.NeighbourConfig{ReadyURL: f.ReadyURL}}
+	if len(f.PeerURLs) > 0 {
+		n.PeerURL = f.PeerURLs[0]
+	}
+	ready, err := url.Parse(f.ReadyURL)
+	if err != nil {
+		return n
+	}
+	if ip := net.ParseIP(ready.Hostname()); ready.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
+		if peer := peerHost(f.PeerURLs); peer != "" {
+			ready.Host = net.JoinHostPort(peer, ready.Port())
+			n.ReadyURL = ready.String()
+		}
+	}
+	return n
+}
+
+// peerHost is the host of the first peer URL, "" when there is none.
+func peerHost(urls []string) string {
+	if len(urls) == 0 {
+		return ""
+	}
+	u, err := url.Parse(urls[0])
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}

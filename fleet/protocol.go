@@ -1,0 +1,167 @@
+package fleet
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/steps"
+)
+
+// protocolVersion changes when a conductor and an agent could misunderstand
+// each other.
+const protocolVersion = 1
+
+// What passes between conductor and agent is one JSON object a line: requests
+// on the agent's standard input, messages on its standard output. Only a piece
+// of a snapshot is followed by bytes that are no line.
+type request struct {
+	ID int64           `json:"id,omitempty"`
+	Do string          `json:"do"`
+	W  json.RawMessage `json:"with,omitempty"`
+
+	// For the words that need no answer.
+	Phase  steps.Phase      `json:"phase,omitempty"`  // of go
+	Choice steps.Choice     `json:"choice,omitempty"` // of answer
+	Seen   []steps.Sighting `json:"seen,omitempty"`   // of seen
+	Bytes  int              `json:"bytes,omitempty"`  // of piece: so many follow
+}
+
+// Requests that are answered; one at a time.
+const (
+	doUse      = "use"
+	doFacts    = "facts"
+	doPut      = "put"
+	doCheck    = "check"
+	doPlan     = "plan"
+	doRun      = "run"
+	doPlanUndo = "plan-undo"
+	doUndo     = "undo"
+	doResume   = "resume"
+	doRuns     = "runs"
+	doFree     = "free" // no when another process has a run under way
+	doDrop     = "drop" // remove the snapshot that was put
+)
+
+// Words that aren't answered; they may come while a request is under way.
+const (
+	doPing   = "ping"
+	doPiece  = "piece"
+	doGo     = "go"
+	doSeen   = "seen"
+	doAnswer = "answer"
+	doStop   = "stop"
+	doBye    = "bye"
+)
+
+// message is a line of an agent.
+type message struct {
+	Hello *hello `json:"etcd_rewind_agent,omitempty"` // the first line, and only that
+
+	ID int64           `json:"id,omitempty"` // of the request that is answered
+	W  json.RawMessage `json:"with,omitempty"`
+	No *Problem        `json:"no,omitempty"`
+
+	Event *steps.Event   `json:"event,omitempty"`
+	Meet  steps.Phase    `json:"meet,omitempty"`
+	Ask   *steps.Failure `json:"ask,omitempty"`
+	Put   int64          `json:"put,omitempty"` // bytes of the snapshot that have arrived
+	Pong  bool           `json:"pong,omitempty"`
+}
+
+// helloMark begins an agent's first line; what a login shell says before it is
+// skipped.
+const helloMark = `{"etcd_rewind_agent":`
+
+type hello struct {
+	Protocol int    `json:"protocol"`
+	Version  string `json:"version"`
+}
+
+// Problem is an error that crosses from an agent to the conductor.
+type Problem struct {
+	Cause string `json:"cause"`
+	Hint  string `json:"hint,omitempty"`
+	Code  string `json:"code,omitempty"`
+}
+
+// Codes of problems that the conductor acts on.
+const (
+	codeLocked = "locked"   // another run is under way, perhaps one that is just ending
+	codeNoRun  = "no-run"   // the node has no such run
+	codeUndone = "put-back" // the run was put back
+)
+
+func (p *Problem) Error() string { return p.Cause }
+
+// Explain gives the cause and what to do about it, for the screen.
+func (p *Problem) Explain() (cause, hint string) { return p.Cause, p.Hint }
+
+func problem(hint, format string, args ...any) *Problem {
+	return &Problem{Cause: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// Facts are what the conductor has to know of a node.
+type Facts struct {
+	Node     string `json:"node"`   // kubelet's name for it
+	Member   string `json:"member"` // etcd's; "" when etcd.yaml can't be used
+	StateDir string `json:"state_dir"`
+	OS       string `json:"os"`
+	Arch     string `json:"arch"`
+
+	PeerURLs       []string          `json:"peer_urls,omitempty"` // the node's own
+	InitialCluster []manifest.Member `json:"initial_cluster,omitempty"`
+	EtcdErr        string            `json:"etcd_error,omitempty"`
+
+	Live    *Live  `json:"live,omitempty"` // nil when etcd doesn't answer
+	LiveErr string `json:"live_error,omitempty"`
+
+	ReadyURL string `json:"ready_url,omitempty"`
+	APIReady bool   `json:"api_ready"`
+	APIState string `json:"api_state,omitempty"`
+
+	KubernetesVersion string         `json:"kubernetes_version,omitempty"`
+	EtcdVersion       string         `json:"etcd_version,omitempty"`
+	FreeBytes         uint64         `json:"free_bytes,omitempty"` // where the data directory is
+	Unfinished        *steps.RunInfo `json:"unfinished,omitempty"`
+}
+
+// Live is what a running etcd says of itself.
+type Live struct {
+	ClusterID uint64            `json:"cluster_id"`
+	Revision  int64             `json:"revision"`
+	Members   []manifest.Member `json:"members"`
+}
+
+// Paths are what a person says about the nodes' layout; the same for all.
+type Paths struct {
+	KubeletConfig string `json:"kubelet_config,omitempty"`
+	Manifests     string `json:"manifests,omitempty"`
+	CRI           string `json:"cri,omitempty"`
+	StateDir      string `json:"state_dir,omitempty"`
+}
+
+// Order is what a node has to restore.
+type Order struct {
+	Snapshot string        `json:"snapshot"` // path on the node
+	Choices  steps.Choices `json:"choices"`
+}
+
+// RunOf names a run of a node.
+type RunOf struct {
+	Run string `json:"run"`
+}
+
+// putOrder announces a snapshot; pieces follow when the node doesn't have it.
+type putOrder struct {
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"` // of the whole file, with its trailer
+}
+
+type putReply struct {
+	Path string `json:"path"`
+	Have bool   `json:"have,omitempty"` // from an earlier try
+}
+
+// pieceSize bounds what is sent at once, so that a word can pass in between.
+const pieceSize = 256 << 10

@@ -1,0 +1,72 @@
+package fleet
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"etcd-rewind/manifest"
+)
+
+// recordName is the file in the run's directory on every node that says whom
+// the run is made with.
+const recordName = "fleet.json"
+
+// Record says with whom a run is made, so that any of its nodes can lead all
+// of them again.
+type Record struct {
+	Run     string            `json:"run"`
+	Rsh     []string          `json:"rsh,omitempty"` // nil for ssh
+	Paths   Paths             `json:"paths"`
+	Members []manifest.Member `json:"members"` // of the restored cluster
+	Before  int               `json:"before"`  // members of the cluster as it was
+	Nodes   []Host            `json:"nodes"`
+}
+
+// Host is a node and how it is reached.
+type Host struct {
+	Name string   `json:"name"` // of the etcd member
+	Try  []string `json:"try"`  // hosts for ssh, in this order
+}
+
+// writeRecord writes the record into a run's directory, which has to be there.
+func writeRecord(runDir string, r Record) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(runDir, recordName+".tmp")
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(runDir, recordName))
+}
+
+// ReadRecord reads with whom a run was made. The error is fs.ErrNotExist for a
+// run of a single node.
+func ReadRecord(runDir string) (*Record, error) {
+	data, err := os.ReadFile(filepath.Join(runDir, recordName))
+	if err != nil {
+		return nil, err
+	}
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(runDir, recordName), err)
+	}
+	if r.Run != filepath.Base(runDir) || len(r.Nodes) == 0 {
+		return nil, fmt.Errorf("%s is not that of run %s", filepath.Join(runDir, recordName), filepath.Base(runDir))
+	}
+	return &r, nil
+}

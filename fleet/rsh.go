@@ -1,0 +1,284 @@
+package fleet
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dialer starts agents.
+type Dialer interface {
+	// Local starts one on this node.
+	Local(ctx context.Context) (*Conn, error)
+	// Dial starts one on another node.
+	Dial(ctx context.Context, host string) (*Conn, error)
+}
+
+// DefaultRsh asks nobody for a password, and gives up on a host that is away.
+var DefaultRsh = []string{"ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"}
+
+// Rsh starts agents through a remote shell, as rsync does: Command HOST 'remote
+// command line'.
+type Rsh struct {
+	Command []string // nil means DefaultRsh
+
+	once sync.Once
+	self binary
+	err  error
+}
+
+// binary is this program's own.
+type binary struct {
+	path, sha256 string
+	size         int64
+	uname        string // "Linux x86_64"
+}
+
+func (r *Rsh) own() (binary, error) {
+	r.once.Do(func() { r.self, r.err = ownBinary() })
+	return r.self, r.err
+}
+
+func ownBinary() (binary, error) {
+	var b binary
+	path, err := os.Executable()
+	if err != nil {
+		return b, err
+	}
+	if _, err := os.Stat("/proc/self/exe"); err == nil {
+		b.path = "/proc/self/exe" // also when it was replaced since
+	} else {
+		b.path = path
+	}
+	f, err := os.Open(b.path)
+	if err != nil {
+		return b, err
+	}
+	defer func() { _ = f.Close() }()
+	sum := sha256.New()
+	if b.size, err = io.Copy(sum, f); err != nil {
+		return b, err
+	}
+	b.sha256 = hex.EncodeToString(sum.Sum(nil))
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return b, err
+	}
+	b.uname = unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Machine[:])
+	return b, nil
+}
+
+// Local implements Dialer.
+func (r *Rsh) Local(ctx context.Context) (*Conn, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, exec.Command(path, "agent"), false)
+}
+
+const shellMark = "etcd-rewind-shell|"
+
+// shell runs on the other node, in whatever shell its user has. It tells what
+// machine it is on and whether this program is there, takes a copy when it is
+// told to, and starts the agent. read takes no more than a line of its input,
+// so that what follows reaches the agent. There is no single quote in it.
+const shell = `s=; u=$(id -u); [ "$u" = 0 ] || s="sudo -n"; p=$(command -v etcd-rewind) || p=; h=; ` +
+	`[ -z "$p" ] || h=$(sha256sum <"$p" | cut -c1-64); echo; echo "` + shellMark + `$(uname -sm)|$u|$h|$p"; ` +
+	`read -r o n w || exit 0; case $o in ` +
+	`run) exec $s "$p" agent;; ` +
+	`take) umask 077; d=$(mktemp -d) || exit 41; trap "rm -rf \"$d\"" EXIT; trap "exit 1" HUP INT TERM; ` +
+	`head -c "$n" >"$d/etcd-rewind" || exit 41; ` +
+	`g=$(sha256sum <"$d/etcd-rewind" | cut -c1-64); [ "$g" = "$w" ] || { echo "the copy of etcd-rewind was altered on its way: $g" >&2; exit 42; }; ` +
+	`chmod 700 "$d/etcd-rewind"; $s "$d/etcd-rewind" agent; r=$?; exit $r;; esac`
+
+// Dial implements Dialer.
+func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
+	if err := checkHost(host); err != nil {
+		return nil, err
+	}
+	self, err := r.own()
+	if err != nil {
+		return nil, err
+	}
+	command := r.Command
+	if len(command) == 0 {
+		command = DefaultRsh
+	}
+	args := append(append([]string{}, command[1:]...), host, "exec /bin/sh -c '"+shell+"'")
+	c, err := start(ctx, exec.Command(command[0], args...), true)
+	if err != nil {
+		return nil, problem("is it installed? --rsh names another command", "%s", err)
+	}
+	if err := r.boot(ctx, c, self); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// checkHost refuses what a remote shell could take for an option.
+func checkHost(host string) error {
+	bad := func(c rune) bool { return c <= ' ' || c == 0x7f || strings.ContainsRune("'\"`$;&|<>(){}\\", c) }
+	if host == "" || strings.HasPrefix(host, "-") || strings.ContainsFunc(host, bad) {
+		return problem("name the host with --host NAME=HOST", "%q is not the name of a host", host)
+	}
+	return nil
+}
+
+// boot talks to the shell until an agent starts.
+func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
+	in := bufio.NewReaderSize(c.Out, 64<<10)
+	c.Out = in
+	type first struct {
+		line string
+		err  error
+	}
+	told := make(chan first, 1)
+	go func() {
+		for noise := 0; noise < 1<<20; {
+			line, err := readLine(in)
+			if err != nil {
+				told <- first{err: err}
+				return
+			}
+			noise += len(line) + 1
+			if rest, ok := strings.CutPrefix(string(line), shellMark); ok {
+				told <- first{line: rest}
+				return
+			}
+		}
+		told <- first{err: errors.New("the other end talks and talks, and is no shell")}
+	}()
+	var f first
+	select {
+	case f = <-told:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if f.err != nil {
+		_ = c.Close() // its last words have arrived then
+		said := c.Said()
+		if said == "" && !errors.Is(f.err, io.EOF) {
+			said = f.err.Error()
+		}
+		return problem("it has to work without a question: try ssh -o BatchMode=yes HOST true; --host NAME=HOST names another host, --rsh another command", "%s", or(said, "the remote shell ended without a word"))
+	}
+	parts := strings.SplitN(f.line, "|", 4)
+	if len(parts) != 4 {
+		return fmt.Errorf("not what was asked for: %q", clip([]byte(f.line)))
+	}
+	uname, sum, path := parts[0], parts[2], parts[3]
+	switch {
+	case sum == self.sha256, path != "" && uname != self.uname:
+		// On another architecture it can't be the same file; its hello tells
+		// whether it is the same version.
+		_, err := io.WriteString(c.In, "run\n")
+		return err
+	case uname != self.uname:
+		return problem("install etcd-rewind there, of the same version, or name a way to reach it with --rsh",
+			"it is a machine of another kind (%s, this one %s): this program can't be copied there", uname, self.uname)
+	}
+	if _, err := fmt.Fprintf(c.In, "take %d %s\n", self.size, self.sha256); err != nil {
+		return err
+	}
+	f2, err := os.Open(self.path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f2.Close() }()
+	_, err = io.Copy(c.In, f2)
+	return err
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// start starts a process that carries a connection. It gets a session of its
+// own: Ctrl-C and a hangup are for the conductor to handle. Closing it kills a
+// remote shell that doesn't end by itself, and never an agent: that ends when
+// its node may be left.
+func start(ctx context.Context, cmd *exec.Cmd, kill bool) (*Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	// Not StdoutPipe: Wait would close it under its reader.
+	out, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	said := &tail{}
+	cmd.Stdout, cmd.Stderr = w, said
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, out.Close(), w.Close())
+	}
+	_ = w.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	closeAll := sync.OnceValue(func() error {
+		_ = in.Close()
+		select {
+		case <-ended:
+		case <-time.After(2 * time.Second):
+			if kill {
+				_ = cmd.Process.Kill()
+				<-ended
+			}
+		}
+		return out.Close()
+	})
+	return &Conn{In: in, Out: out, Close: closeAll, Said: said.String}, nil
+}
+
+// tail keeps the last lines of what a process says.
+type tail struct {
+	mu  sync.Mutex
+	all []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, p...)
+	if len(t.all) > 4096 {
+		t.all = bytes.Clone(t.all[len(t.all)-4096:])
+	}
+	return len(p), nil
+}
+
+// String is one line of it, for a person.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lines := strings.FieldsFunc(string(t.all), func(c rune) bool { return c == '\n' || c == '\r' })
+	if len(lines) > 3 {
+		lines = lines[len(lines)-3:]
+	}
+	return strings.ToValidUTF8(strings.Join(lines, "; "), "?")
+}

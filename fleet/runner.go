@@ -1,0 +1,662 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"etcd-rewind/steps"
+)
+
+// runner leads a run: one goroutine decides, from what the nodes tell.
+type runner struct {
+	c    *Conductor
+	ctx  context.Context
+	over chan struct{} // closed when nothing is taken any more
+	sink func(NodeEvent)
+	ask  Asker
+	pace Pace
+
+	nodes  []*runNode
+	in     chan func() // what has happened, done in the runner's goroutine
+	open   int         // goroutines that will tell something
+	opened map[steps.Phase]bool
+
+	stopping bool
+	undo     bool
+	back     bool // it is an undo from the start
+	fail     *steps.Failure
+	troubles []*trouble
+	asking   bool
+}
+
+type runNode struct {
+	*crewman
+	run     bool   // a request is under way
+	trying  bool   // to reconnect
+	asked   bool   // its engine waits for an answer
+	out     bool   // the others go on without it
+	lost    error  // it can't be reached
+	do      string // the request under way, or that was
+	reached int    // phases come to: 0 none, 1 staged
+	waits   bool   // for the others, at
+	at      steps.Phase
+	res     *steps.Result
+	err     error
+
+	away, back time.Time // the API, by the conductor's clock
+}
+
+type trouble struct {
+	node *runNode
+	Trouble
+}
+
+func newRunner(c *Conductor, sink func(NodeEvent), ask Asker) *runner {
+	r := &runner{c: c, over: make(chan struct{}), sink: sink, ask: ask, pace: c.pace(), in: make(chan func(), 64), opened: map[steps.Phase]bool{}}
+	for _, n := range c.crew {
+		m := &runNode{crewman: n}
+		r.nodes = append(r.nodes, m)
+		if n.link != nil {
+			n.link.setNote(r.note(m))
+		}
+	}
+	return r
+}
+
+// spawn runs something that tells the runner what came of it.
+func (r *runner) spawn(work func() (then func())) {
+	r.open++
+	go func() {
+		then := work()
+		r.in <- func() { r.open--; then() }
+	}()
+}
+
+func (r *runner) tell(ev NodeEvent) {
+	ev.Time = r.c.now().UTC()
+	if ev.Run == "" {
+		ev.Run = r.c.rec.Run
+	}
+	r.sink(ev)
+}
+
+// start sends a request that runs something.
+func (r *runner) start(ctx context.Context, n *runNode, do string, what any) {
+	l := n.link
+	n.run, n.do, n.lost, n.waits, n.asked = true, do, nil, false, false
+	ctx = context.WithoutCancel(ctx) // it is stopped by a word, and then has to end
+	r.spawn(func() func() {
+		res, err := call[*steps.Result](ctx, l, do, what)
+		return func() { r.ended(ctx, n, res, err) }
+	})
+}
+
+// note takes what an agent tells while it runs.
+func (r *runner) note(n *runNode) func(message) {
+	return func(m message) {
+		then := func() {
+			switch {
+			case m.Event != nil:
+				r.event(n, *m.Event)
+			case m.Meet != "":
+				r.came(n, m.Meet)
+			case m.Ask != nil:
+				n.asked = true
+				r.trouble(n, Trouble{Node: n.name, Failure: *m.Ask})
+			}
+		}
+		select {
+		case r.in <- then:
+		case <-r.over:
+		}
+	}
+}
+
+func (r *runner) event(n *runNode, ev steps.Event) {
+	now := r.c.now()
+	switch {
+	case ev.Away != nil:
+		if n.away.IsZero() {
+			n.away = now.Add(-time.Duration(*ev.Away * float64(time.Second)))
+		}
+		n.back = time.Time{}
+	case !n.away.IsZero() && n.back.IsZero():
+		n.back = now
+	}
+	if ev.Type == steps.TypeAsk || ev.Type == steps.TypeAnswer {
+		return // told when it is asked here
+	}
+	r.tell(NodeEvent{Node: n.name, Event: ev})
+}
+
+// came notes that a node waits at the end of a phase.
+func (r *runner) came(n *runNode, p steps.Phase) {
+	i := index(p)
+	if i < 0 {
+		return
+	}
+	n.reached, n.waits, n.at = max(n.reached, i+1), true, p
+	r.look()
+}
+
+// look opens the phases that every node has come to, and tells those who wait
+// for whom they do.
+func (r *runner) look() {
+	if r.stopping {
+		return
+	}
+	for i, p := range steps.Phases {
+		if r.opened[p] {
+			continue
+		}
+		var late []string
+		in := 0
+		for _, n := range r.nodes {
+			if n.out {
+				continue
+			}
+			in++
+			if n.reached <= i {
+				late = append(late, n.name)
+			}
+		}
+		if len(late) > 0 {
+			break
+		}
+		r.opened[p] = true
+		r.tell(NodeEvent{Event: steps.Event{Type: TypePhase, State: steps.Done, Message: fmt.Sprintf("%s: %s", allOf(in), phaseWords[p])}, Phase: p})
+	}
+	for _, n := range r.nodes {
+		if !n.waits || n.link == nil {
+			continue
+		}
+		if r.opened[n.at] {
+			n.waits = false
+			n.link.say(request{Do: doGo, Phase: n.at})
+			continue
+		}
+		var seen []steps.Sighting
+		for _, o := range r.nodes {
+			if o != n && !o.out {
+				seen = append(seen, steps.Sighting{What: o.name, Is: o.where(), OK: o.reached > index(n.at)})
+			}
+		}
+		n.link.say(request{Do: doSeen, Seen: seen})
+	}
+}
+
+func allOf(n int) string {
+	if n == 1 {
+		return "the node"
+	}
+	return fmt.Sprintf("all %d nodes", n)
+}
+
+func (n *runNode) where() string {
+	switch {
+	case n.lost != nil || n.trying:
+		return "can't be reached"
+	case n.reached == 0:
+		return "at work"
+	case n.waits:
+		return "waits at " + string(n.at)
+	}
+	return "past " + string(steps.Phases[n.reached-1])
+}
+
+// ended is the end of what ran on a node.
+func (r *runner) ended(ctx context.Context, n *runNode, res *steps.Result, err error) {
+	n.run, n.asked, n.waits = false, false, false
+	r.troubles = slices.DeleteFunc(r.troubles, func(t *trouble) bool { return t.node == n && !t.Away })
+	var gone *errGone
+	switch {
+	case errors.As(err, &gone):
+		r.dropped(ctx, n, gone)
+		return
+	case err != nil:
+		n.err = err
+		p := toProblem(err)
+		r.broken(n, steps.Failure{Title: "Begin", Cause: p.Cause, Hint: p.Hint})
+		return
+	}
+	n.res = res
+	if res.OK {
+		n.reached = max(n.reached, len(steps.Phases))
+		r.look()
+		return
+	}
+	if res.Error != nil {
+		r.broken(n, *res.Error)
+	}
+}
+
+// broken is a node whose run ended with a failure, or could not begin. What
+// could be asked about it was asked before.
+func (r *runner) broken(n *runNode, f steps.Failure) {
+	if !r.stopping && !n.out && n.do != doUndo {
+		f.Choices = nil
+		r.trouble(n, Trouble{Node: n.name, Failure: f})
+	}
+}
+
+func blame(node string, f steps.Failure) *steps.Failure {
+	f.Cause = node + ": " + f.Cause
+	f.Choices = nil
+	return &f
+}
+
+// dropped is a node whose connection has ended while something ran there. Its
+// agent stops at its next wait; a new one goes on.
+func (r *runner) dropped(ctx context.Context, n *runNode, gone *errGone) {
+	if n.out || r.stopping && n.do != doUndo {
+		n.lost = gone // its agent stops by itself
+		return
+	}
+	next := doResume
+	if n.do == doUndo {
+		next = doUndo
+	}
+	r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Waiting, Message: gone.Error() + "; trying to reach it again"}})
+	r.again(ctx, n, next, r.pace.Reconnect)
+}
+
+// again connects to a node anew and goes on there.
+func (r *runner) again(ctx context.Context, n *runNode, do string, limit time.Duration) {
+	n.trying, n.do = true, do
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	note := r.note(n)
+	r.spawn(func() func() {
+		defer cancel()
+		l, err := r.reconnect(ctx, n.crewman, note)
+		return func() {
+			n.trying = false
+			if err != nil {
+				r.unreachable(n, err)
+				return
+			}
+			n.link, n.lost = l, nil
+			r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Done, Message: "reached again"}})
+			if r.stopping && do != doUndo {
+				return
+			}
+			r.start(ctx, n, do, RunOf{r.c.rec.Run})
+		}
+	})
+}
+
+// reconnect tries until ctx is over. The agent before may hold the node's lock
+// for a moment: it is waited for.
+func (r *runner) reconnect(ctx context.Context, n *crewman, note func(message)) (*link, error) {
+	pause := r.pace.Pause
+	for {
+		l, err := r.c.connect(ctx, n, note)
+		for err == nil {
+			if _, err = call[struct{}](ctx, l, doFree, struct{}{}); err == nil {
+				return l, nil
+			}
+			var p *Problem
+			if !errors.As(err, &p) || p.Code != codeLocked || !sleep(ctx, r.pace.Pause) {
+				l.bye()
+				break
+			}
+			err = nil
+		}
+		if !sleep(ctx, pause) {
+			return nil, err
+		}
+		pause = min(2*pause, 8*time.Second)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (r *runner) unreachable(n *runNode, err error) {
+	n.lost = err
+	r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Failed, Message: err.Error()}})
+	if n.do == doUndo || n.out || r.stopping {
+		return
+	}
+	r.trouble(n, Trouble{Node: n.name, Away: true, Failure: steps.Failure{
+		Title: "Reach " + n.name, Cause: "it can't be reached any more: " + err.Error(),
+		Hint: "its run stops at its next wait; its journal is there",
+	}})
+	r.look()
+}
+
+// trouble decides what can be decided, and asks for the rest.
+func (r *runner) trouble(n *runNode, t Trouble) {
+	switch {
+	case r.stopping && n.do != doUndo:
+		r.reply(n, steps.Leave)
+	case n.do != doUndo && !r.opened[steps.PhaseStaged]:
+		// Nothing is touched on any node, and stays so.
+		r.fail = blame(n.name, t.Failure)
+		r.reply(n, steps.Leave)
+		r.stop()
+	default:
+		r.troubles = append(r.troubles, &trouble{n, t})
+		r.nextQuestion()
+	}
+}
+
+// reply answers a node's engine, when it waits for that.
+func (r *runner) reply(n *runNode, c steps.Choice) {
+	if n.asked && n.link != nil {
+		n.asked = false
+		n.link.say(request{Do: doAnswer, Choice: c})
+	}
+}
+
+func (r *runner) nextQuestion() {
+	if r.asking || len(r.troubles) == 0 {
+		return
+	}
+	t := r.troubles[0]
+	r.troubles = r.troubles[1:]
+	t.Failure.Choices = r.choices(t)
+	f := t.Failure
+	r.tell(NodeEvent{Node: t.node.name, Event: steps.Event{Type: steps.TypeAsk, State: steps.Failed, Step: f.Step, Action: f.Action, Failure: &f}})
+	r.asking = true
+	r.spawn(func() func() {
+		c := r.ask(t.Trouble)
+		return func() {
+			r.asking = false
+			if !slices.Contains(t.Failure.Choices, c) {
+				c = steps.Leave
+			}
+			r.tell(NodeEvent{Node: t.node.name, Event: steps.Event{Type: steps.TypeAnswer, Message: string(c)}})
+			r.decided(t, c)
+			r.nextQuestion()
+		}
+	})
+}
+
+// choices that make sense, the recommended one first.
+func (r *runner) choices(t *trouble) []steps.Choice {
+	n := t.node
+	if n.do == doUndo {
+		return t.Failure.Choices // each node goes back by itself
+	}
+	var out []steps.Choice
+	add := func(c steps.Choice, ok bool) {
+		if ok && !slices.Contains(out, c) {
+			out = append(out, c)
+		}
+	}
+	own := t.Failure.Choices
+	restored := r.restoredWithout(n)
+	if t.Away {
+		add(GoWithout, restored && r.without(n))
+		add(steps.PutBack, !restored && r.canUndo())
+		add(steps.Leave, restored || !r.canUndo())
+		add(steps.Retry, true)
+	} else {
+		add(steps.LetGo, slices.Contains(own, steps.LetGo))
+		leave := len(own) > 0 && own[0] == steps.Leave
+		add(GoWithout, leave && r.without(n))
+		add(steps.PutBack, !leave)
+		add(steps.WaitOn, slices.Contains(own, steps.WaitOn))
+		add(steps.Retry, slices.Contains(own, steps.Retry))
+	}
+	add(GoWithout, r.without(n))
+	add(steps.PutBack, true)
+	add(steps.Leave, true)
+	return out
+}
+
+// without says whether the others may go on without a node: they have a quorum
+// of the restored cluster, and neither the node's API server nor its old etcd
+// can be running.
+func (r *runner) without(n *runNode) bool {
+	left := 0
+	for _, o := range r.nodes {
+		if o != n && !o.out && o.lost == nil {
+			left++
+		}
+	}
+	return n.reached > index(steps.PhaseEtcdOut) && left >= quorum(len(r.c.rec.Members))
+}
+
+// restoredWithout says whether all others have their API back: then going back
+// is a decision to take with open eyes and not the default.
+func (r *runner) restoredWithout(n *runNode) bool {
+	for _, o := range r.nodes {
+		if o != n && !o.out && o.reached <= index(steps.PhaseAPIReady) {
+			return false
+		}
+	}
+	return len(r.nodes) > 1
+}
+
+// canUndo says whether those that can be reached make the old cluster again:
+// with less than its quorum they would only be between two clusters.
+func (r *runner) canUndo() bool {
+	here := 0
+	for _, o := range r.nodes {
+		if o.lost == nil {
+			here++
+		}
+	}
+	return here == len(r.nodes) || here >= quorum(max(r.c.rec.Before, len(r.nodes)))
+}
+
+func (r *runner) decided(t *trouble, c steps.Choice) {
+	n := t.node
+	if n.do == doUndo {
+		r.reply(n, c)
+		return
+	}
+	switch c {
+	case steps.WaitOn, steps.LetGo, steps.Retry:
+		if t.Away {
+			n.lost = nil
+			r.again(r.ctx, n, doResume, r.pace.Reconnect)
+			return
+		}
+		r.reply(n, c)
+	case GoWithout:
+		n.out = true
+		r.fail = blame(n.name, t.Failure)
+		r.reply(n, steps.Leave)
+		r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLeft, State: steps.Stopped, Message: "the others go on without it"}})
+		r.look()
+	default:
+		r.fail = blame(n.name, t.Failure)
+		r.undo = c == steps.PutBack
+		r.reply(n, steps.Leave)
+		r.stop()
+	}
+}
+
+// stop has every node stop at its next wait.
+func (r *runner) stop() {
+	r.stopping = true
+	r.troubles = nil
+	for _, n := range r.nodes {
+		if n.run && n.link != nil {
+			r.reply(n, steps.Leave)
+			n.link.say(request{Do: doStop})
+		}
+	}
+}
+
+// settleAll takes what happens until nothing is under way.
+func (r *runner) settleAll(ctx context.Context) {
+	r.ctx = ctx
+	stop := ctx.Done()
+	for r.open > 0 {
+		select {
+		case f := <-r.in:
+			f()
+		case <-stop:
+			stop = nil
+			if r.fail == nil {
+				r.fail = &steps.Failure{Title: "Run", Cause: "you stopped the run"}
+			}
+			r.stop()
+		}
+	}
+	// What was told before the end and has not been taken yet.
+	for {
+		select {
+		case f := <-r.in:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// conduct leads a restore to its end, and back if that is decided.
+func (r *runner) conduct(ctx context.Context) *Result {
+	r.settleAll(ctx)
+	if r.undo {
+		r.stopping = false
+		r.undoAll(ctx)
+	}
+	return r.end()
+}
+
+// end says how it all ended.
+func (r *runner) end() *Result {
+	close(r.over)
+	res := r.result()
+	state := steps.Done
+	if !res.OK {
+		state = steps.Failed
+	}
+	of := &steps.Result{OK: res.OK, OutageSeconds: res.OutageSeconds, PutBack: res.PutBack, Error: res.Error}
+	if !res.PutBack {
+		of.Undo = "etcd-rewind undo --fleet " + res.Run
+	}
+	r.tell(NodeEvent{Event: steps.Event{Type: steps.TypeResult, State: state, Result: of}, Nodes: res.Nodes})
+	return res
+}
+
+// undoAll puts back every node, all at the same time: a quorum of the old
+// members is needed for the first to be ready, and while it forms neither the
+// old members nor the new ones can have one that the other has too.
+func (r *runner) undoAll(ctx context.Context) {
+	for _, n := range r.nodes {
+		if n.link == nil || n.lost != nil {
+			r.again(ctx, n, doUndo, max(r.pace.Reconnect/4, r.pace.Pause))
+			continue
+		}
+		r.start(ctx, n, doUndo, RunOf{r.c.rec.Run})
+	}
+	r.settleAll(ctx)
+}
+
+// result says where each node stands.
+func (r *runner) result() *Result {
+	res := &Result{Run: r.c.rec.Run, OK: true, PutBack: true, Error: r.fail}
+	goal := Restored
+	if r.back {
+		goal = PutBack
+	}
+	var first, last time.Time
+	for _, n := range r.nodes {
+		if !n.away.IsZero() && (first.IsZero() || n.away.Before(first)) {
+			first = n.away
+		}
+		if back := n.back; n.away.IsZero() {
+			// not touched
+		} else if back.IsZero() {
+			last = r.c.now()
+		} else if back.After(last) {
+			last = back
+		}
+		nr := r.of(n)
+		res.OK = res.OK && nr.State == goal
+		res.PutBack = res.PutBack && (nr.State == PutBack || nr.State == Untouched)
+		res.Nodes = append(res.Nodes, nr)
+	}
+	if !first.IsZero() {
+		res.OutageSeconds = last.Sub(first).Seconds()
+	}
+	if !res.OK && res.Error == nil {
+		for _, nr := range res.Nodes {
+			if nr.Cause != "" && res.Error == nil {
+				res.Error = &steps.Failure{Title: "Run", Cause: nr.Node + ": " + nr.Cause}
+			}
+		}
+	}
+	r.advise(res)
+	return res
+}
+
+// of is how one node ended.
+func (r *runner) of(n *runNode) NodeResult {
+	nr := NodeResult{Node: n.name, Result: n.res}
+	if n.reached > 0 {
+		nr.Phase = steps.Phases[min(n.reached, len(steps.Phases))-1]
+	}
+	switch {
+	case n.lost != nil && !r.opened[steps.PhaseStaged] && n.do != doUndo:
+		nr.State, nr.Cause = Untouched, n.lost.Error() // it can't have gone on without the word
+	case n.lost != nil || n.link == nil:
+		nr.State = Unreachable
+		if n.lost != nil {
+			nr.Cause = n.lost.Error()
+		}
+	case n.err != nil && n.res == nil && !r.opened[steps.PhaseStaged] && n.do != doUndo:
+		nr.State, nr.Cause = Untouched, n.err.Error()
+	case n.res == nil:
+		nr.State = HalfWay
+		if n.err != nil {
+			nr.Cause = n.err.Error()
+		}
+	case n.res.OK && n.do != doUndo:
+		nr.State = Restored
+	case n.res.PutBack && n.do == doUndo:
+		nr.State = PutBack
+	case n.res.PutBack:
+		nr.State = Untouched
+	default:
+		nr.State = HalfWay
+	}
+	if nr.Cause == "" && n.res != nil && n.res.Error != nil && nr.State == HalfWay {
+		nr.Cause = n.res.Error.Cause
+	}
+	return nr
+}
+
+// advise says which command brings each node to where the others are.
+func (r *runner) advise(res *Result) {
+	back, on := 0, 0
+	for _, nr := range res.Nodes {
+		switch nr.State {
+		case PutBack, Untouched:
+			back++
+		case Restored:
+			on++
+		}
+	}
+	run := r.c.rec.Run
+	for i := range res.Nodes {
+		nr := &res.Nodes[i]
+		if nr.State != HalfWay && nr.State != Unreachable {
+			continue
+		}
+		switch {
+		case on > 0 && back == 0:
+			nr.Do = []string{"etcd-rewind resume " + run}
+		case back > 0:
+			nr.Do = []string{"etcd-rewind undo " + run}
+		default:
+			nr.Do = []string{"etcd-rewind resume --fleet " + run, "etcd-rewind undo --fleet " + run}
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+// ThisNode is the node that the program runs on.
+type ThisNode struct {
+	Session *steps.Session
+
+	mu    sync.Mutex
+	facts *steps.Facts
+	infos map[string]*snapshot.Info // by path, as inspected by Check
+}
+
+func (n *ThisNode) discover(ctx context.Context) (*steps.Facts, error) {
+	f, err := n.Session.Discover(ctx)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.facts = f
+	return f, err
+}
+
+// Use implements Node.
+func (n *ThisNode) Use(p Paths) {
+	o := &n.Session.Options
+	o.KubeletConfig, o.Manifests, o.CRI, o.StateDir = p.KubeletConfig, p.Manifests, p.CRI, p.StateDir
+}
+
+// Facts implements Node.
+func (n *ThisNode) Facts(ctx context.Context) (*Facts, error) {
+	s, err := n.discover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := &Facts{
+		Node: s.Node, StateDir: s.StateDir, OS: runtime.GOOS, Arch: runtime.GOARCH,
+		ReadyURL: s.Reach.API.ReadyURL, APIReady: s.APIReady, APIState: s.APIState,
+		KubernetesVersion: s.KubernetesVersion, EtcdVersion: s.EtcdVersion, Unfinished: s.Unfinished,
+	}
+	if s.Etcd != nil {
+		f.Member, f.PeerURLs, f.InitialCluster = s.Etcd.Name, s.Etcd.AdvertisePeerURLs, s.Etcd.InitialCluster
+		if d, err := node.DiskOf(filepath.Dir(s.Etcd.DataDir.HostPath)); err == nil {
+			f.FreeBytes = d.FreeBytes
+		}
+	} else {
+		f.EtcdErr = s.EtcdErr.Error()
+	}
+	if s.Live != nil {
+		f.Live = &Live{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision}
+		for _, m := range s.Live.Members {
+			f.Live.Members = append(f.Live.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+		}
+	} else if s.LiveErr != nil {
+		f.LiveErr = s.LiveErr.Error()
+	}
+	return f, nil
+}
+
+// Place implements Node: beside the data directory, where there has to be room
+// for what is restored from it.
+func (n *ThisNode) Place(sha256 string) (string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.facts == nil || n.facts.Etcd == nil {
+		return "", problem("", "this node's etcd.yaml doesn't tell where its data is")
+	}
+	dir := filepath.Dir(filepath.Clean(n.facts.Etcd.DataDir.HostPath))
+	return filepath.Join(dir, "etcd-rewind-snapshot-"+sha256[:16]+".db"), nil
+}
+
+// Check implements Node.
+func (n *ThisNode) Check(ctx context.Context, o Order) ([]steps.Verdict, error) {
+	f, err := n.discover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if o.Snapshot == "" {
+		return n.Session.Check(ctx, f, nil, o.Choices), nil
+	}
+	info, bad := n.Session.Inspect(ctx, o.Snapshot, nil)
+	if bad != nil {
+		return append(n.Session.Check(ctx, f, nil, o.Choices), steps.SnapshotVerdict(o.Snapshot, bad)), nil
+	}
+	n.mu.Lock()
+	n.infos = map[string]*snapshot.Info{o.Snapshot: info}
+	n.mu.Unlock()
+	return n.Session.Check(ctx, f, info, o.Choices), nil
+}
+
+// Plan implements Node; Check has to have seen the snapshot.
+func (n *ThisNode) Plan(_ context.Context, o Order) (*steps.Plan, error) {
+	n.mu.Lock()
+	f, info := n.facts, n.infos[o.Snapshot]
+	n.mu.Unlock()
+	if f == nil || info == nil {
+		return nil, problem("", "%s was not checked", cmp.Or(o.Snapshot, "the snapshot"))
+	}
+	return n.Session.Plan(f, info, o.Choices)
+}
+
+// PlanUndo implements Node.
+func (n *ThisNode) PlanUndo(ctx context.Context, run string) (*steps.Plan, error) {
+	return n.Session.PlanUndo(ctx, run)
+}
+
+// PlanResume implements Node.
+func (n *ThisNode) PlanResume(ctx context.Context, run string) (*steps.Plan, error) {
+	return n.Session.PlanResume(ctx, run)
+}
+
+// Run implements Node.
+func (n *ThisNode) Run(ctx context.Context, p *steps.Plan, meet steps.Meeting, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
+	s := steps.Session{Options: n.Session.Options, Meet: meet}
+	return s.Run(ctx, p, sink, ask)
+}
+
+// Runs implements Node.
+func (n *ThisNode) Runs(ctx context.Context) ([]steps.RunInfo, error) { return n.Session.Runs(ctx) }
+
+// Busy implements Node.
+func (n *ThisNode) Busy(ctx context.Context) error {
+	live, err := n.Session.Live(ctx)
+	if err == nil && live != nil {
+		err = problem("wait for it, or end it", "run %s is under way on this node", live.Run)
+	}
+	return err
+}

@@ -1,0 +1,366 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"etcd-rewind/fleet"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+	"etcd-rewind/ui"
+)
+
+// fleetFlags are those of commands that can lead several nodes.
+type fleetFlags struct {
+	on      bool
+	rsh     string
+	nodes   []string
+	hosts   map[string]string
+	without []string
+}
+
+// add adds the flags; rest says that the nodes are to be found, and not known
+// from an earlier run.
+func (o *fleetFlags) add(c *cobra.Command, what string, find bool) {
+	f := c.Flags()
+	f.BoolVar(&o.on, "fleet", false, what)
+	f.StringVar(&o.rsh, "rsh", "", "remote shell `command` to reach the other nodes with, called as COMMAND HOST 'command line' (ssh -o BatchMode=yes)")
+	if find {
+		f.StringSliceVar(&o.nodes, "nodes", nil, "`hosts` of all control planes that take part (those of the members)")
+		f.StringToStringVar(&o.hosts, "host", nil, "`NAME=HOST`: where the member NAME is reached (its name, then its peer URL's address)")
+		f.StringSliceVar(&o.without, "without", nil, "leave the member `NAME` out for good: it joins anew later")
+	}
+}
+
+// check refuses flags that mean nothing without --fleet.
+func (o *fleetFlags) check(c *cobra.Command) error {
+	if o.on {
+		return nil
+	}
+	for _, name := range []string{"rsh", "nodes", "host", "without"} {
+		if f := c.Flags().Lookup(name); f != nil && f.Changed {
+			return fmt.Errorf("--%s goes with --fleet", name)
+		}
+	}
+	return nil
+}
+
+func (a *app) conductor(rsh []string) *fleet.Conductor {
+	return &fleet.Conductor{Dialer: &fleet.Rsh{Command: rsh}, Rsh: rsh, Version: buildVersion()}
+}
+
+func (a *app) paths() fleet.Paths {
+	o := a.session.Options
+	return fleet.Paths{KubeletConfig: o.KubeletConfig, Manifests: o.Manifests, CRI: o.CRI, StateDir: o.StateDir}
+}
+
+// leads makes the context of a command that leads several nodes: a dropped
+// terminal ends nothing, Ctrl-C stops before the next action.
+func leads(ctx context.Context) (context.Context, func()) {
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// lookFleet finds the nodes, brings them the snapshot and checks them all. What
+// blocks is told and ends the command; only says that nothing else follows.
+func (a *app) lookFleet(ctx context.Context, c *fleet.Conductor, path string, o *fleetFlags, ch *steps.Choices, only bool) error {
+	facts, err := a.session.Discover(ctx)
+	if err != nil {
+		return err
+	}
+	var info *snapshot.Info
+	all := []fleet.Checked{{}}
+	if path != "" {
+		if info, err = a.session.Inspect(ctx, path, nil); err != nil {
+			all[0].Verdicts = append(all[0].Verdicts, steps.SnapshotVerdict(path, err))
+			return a.judgeFleet(all, *ch, only)
+		}
+		if facts.Etcd != nil {
+			// What can't be compared is no reason not to restore: etcd may be what is broken.
+			if cmp, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{}, nil); err == nil {
+				a.changes = ui.ComparisonSummary(cmp)
+				all[0].Verdicts = append(all[0].Verdicts, steps.LineageVerdict(cmp))
+			}
+		}
+	}
+	members, verdicts, err := c.Discover(ctx, fleet.Want{
+		Paths: a.paths(), Info: info, Nodes: o.nodes, Hosts: o.hosts, Without: o.without,
+	})
+	if err != nil {
+		return err
+	}
+	if a.output != "json" {
+		if err := ui.PrintMembers(a.out, members); err != nil {
+			return err
+		}
+	}
+	all[0].Verdicts = append(verdicts, all[0].Verdicts...)
+	steps.Accept(all[0].Verdicts, ch.Accept)
+	if len(steps.Blocking(all[0].Verdicts)) > 0 {
+		return a.judgeFleet(all, *ch, only)
+	}
+	if info != nil {
+		if err := c.Send(ctx, a.sending()); err != nil {
+			return err
+		}
+	}
+	checked, err := c.Check(ctx, *ch)
+	if err != nil {
+		return err
+	}
+	return a.judgeFleet(append(all, checked...), *ch, only)
+}
+
+// sending shows how far the snapshot is on its way.
+func (a *app) sending() func(node string, done, total int64) {
+	if a.output == "json" || !isTerminal(a.err) {
+		return nil
+	}
+	return func(node string, done, total int64) {
+		_, _ = fmt.Fprintf(a.err, "\r\x1b[Kthe snapshot is on its way to %s: %s of %s", node, steps.Bytes(done), steps.Bytes(total))
+		if done >= total {
+			_, _ = fmt.Fprint(a.err, "\r\x1b[K")
+		}
+	}
+}
+
+// judgeFleet tells verdicts, and is the error for those that stand in the way.
+func (a *app) judgeFleet(all []fleet.Checked, ch steps.Choices, only bool) error {
+	var flat []steps.Verdict
+	for i := range all {
+		steps.Accept(all[i].Verdicts, ch.Accept)
+		flat = append(flat, all[i].Verdicts...)
+	}
+	blocked := len(steps.Blocking(flat)) > 0
+	now := time.Now().UTC()
+	var err error
+	if a.output == "json" {
+		if err = ui.JSONFleetVerdicts(a.out, all, now); err == nil && (only || blocked) {
+			err = ui.JSONChecked(a.out, flat, now)
+		}
+	} else {
+		err = ui.PrintFleetVerdicts(a.out, all, !only)
+	}
+	if err == nil && blocked {
+		err = exit(exitBlocked)
+	}
+	return err
+}
+
+// restoreFleet restores all control planes as one.
+func (a *app) restoreFleet(ctx context.Context, path string, o *fleetFlags, ch steps.Choices, yes, dry bool) error {
+	ctx, stop := leads(ctx)
+	defer stop()
+	c := a.conductor(strings.Fields(o.rsh))
+	defer func() { _ = c.Close() }()
+	if err := a.lookFleet(ctx, c, path, o, &ch, false); err != nil {
+		return err
+	}
+	plans, err := c.Plan(ctx, ch)
+	if err != nil {
+		return err
+	}
+	if a.changes != "" {
+		plans[0].Summary = append(plans[0].Summary, steps.Fact{Name: "the restore", Value: a.changes})
+	}
+	if dry {
+		return a.showPlans(plans)
+	}
+	ask, err := a.confirmFleet(plans, yes)
+	if err != nil {
+		return err
+	}
+	res, err := c.Run(ctx, a.fleetSink(c.Names()), ask)
+	if err != nil {
+		return err
+	}
+	if res.OK && len(o.without) > 0 && a.output != "json" {
+		_, _ = fmt.Fprintf(a.out, "\nLeft out: %s. Each joins anew, as a new member:\n"+
+			"    there   kubeadm reset\n    here    kubeadm init phase upload-certs --upload-certs; kubeadm token create --print-join-command\n"+
+			"    there   the command that was printed, with --control-plane --certificate-key KEY\n", strings.Join(o.without, ", "))
+	}
+	return status(res.ExitCode())
+}
+
+func nodesOf(plans []*steps.Plan) []string {
+	var names []string
+	for _, p := range plans {
+		names = append(names, p.Node)
+	}
+	return names
+}
+
+func (a *app) fleetSink(names []string) func(fleet.NodeEvent) {
+	if a.output == "json" {
+		return ui.NewFleetJSON(a.out)
+	}
+	return ui.NewFleetPlain(a.out, names, ui.PlainOptions{})
+}
+
+func (a *app) showPlans(plans []*steps.Plan) error {
+	for _, p := range plans {
+		if err := a.showPlan(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// confirmFleet shows the plans and asks for this node's name, once for all.
+func (a *app) confirmFleet(plans []*steps.Plan, yes bool) (fleet.Asker, error) {
+	if yes {
+		return fleet.Unattended, nil
+	}
+	if a.output == "json" {
+		return nil, a.usage(errors.New("--output json can't ask: add --yes"))
+	}
+	if err := a.showPlans(plans); err != nil {
+		return nil, err
+	}
+	in := bufio.NewReader(a.in)
+	_, _ = fmt.Fprintf(a.out, "%d nodes: %s\n", len(plans), strings.Join(nodesOf(plans), ", "))
+	if !ui.Confirm(in, a.out, plans[0]) {
+		_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes goes on without asking.)")
+		return nil, exit(exitUsage)
+	}
+	return ui.NewFleetAsker(in, a.out), nil
+}
+
+// fleetRun finds the record of a run on this node; "" is the newest one of a
+// fleet in one of the states.
+func (a *app) fleetRun(ctx context.Context, run string, states ...steps.RunState) (*fleet.Record, error) {
+	runs, err := a.session.Runs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range runs {
+		if run != "" && r.Run != run || run == "" && !slices.Contains(states, r.State) {
+			continue
+		}
+		rec, err := fleet.ReadRecord(r.Dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			if run == "" {
+				continue
+			}
+			return nil, &steps.Failure{Cause: "run " + run + " was made on this node alone", Hint: "leave out --fleet"}
+		}
+		return rec, err
+	}
+	return nil, &steps.Failure{Cause: "there is no such run of a fleet on this node", Hint: "etcd-rewind runs lists the runs of this node; any node that took part can lead the others"}
+}
+
+// ofAFleet leads the nodes of an earlier run again.
+func (a *app) ofAFleet(ctx context.Context, run string, o *fleetFlags, undo, yes, dry bool, name string) error {
+	ctx, stop := leads(ctx)
+	defer stop()
+	open := []steps.RunState{steps.RunUnfinished, steps.RunFailed, steps.RunUntouched}
+	if undo {
+		open = []steps.RunState{steps.RunUnfinished, steps.RunFailed, steps.RunRestored}
+	}
+	rec, err := a.fleetRun(ctx, run, open...)
+	if err != nil {
+		return err
+	}
+	if o.rsh != "" {
+		rec.Rsh = strings.Fields(o.rsh)
+	}
+	c := a.conductor(rec.Rsh)
+	defer func() { _ = c.Close() }()
+	rec.Paths = a.paths()
+	states, err := c.Open(ctx, *rec)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, n := range rec.Nodes {
+		names = append(names, n.Name)
+		if a.output != "json" {
+			_, _ = fmt.Fprintf(a.out, "%s: run %s is %s\n", n.Name, rec.Run, orNone(states[n.Name]))
+		}
+	}
+	if undo {
+		return a.undoFleet(ctx, c, names, yes, dry, name)
+	}
+	if dry {
+		return a.usage(errors.New("--dry-run of resume is for one node: leave out --fleet"))
+	}
+	ask := fleet.Unattended
+	if !yes {
+		if a.output == "json" {
+			return a.usage(errors.New("--output json can't ask: add --yes"))
+		}
+		in := bufio.NewReader(a.in)
+		if !ui.Confirm(in, a.out, &steps.Plan{Node: names[0]}) {
+			return exit(exitUsage)
+		}
+		ask = ui.NewFleetAsker(in, a.out)
+	}
+	res, err := c.Resume(ctx, states, a.fleetSink(names), ask)
+	if err != nil {
+		return err
+	}
+	return status(res.ExitCode())
+}
+
+func orNone(s steps.RunState) string {
+	if s == "" {
+		return "not there"
+	}
+	return string(s)
+}
+
+func (a *app) undoFleet(ctx context.Context, c *fleet.Conductor, names []string, yes, dry bool, name string) error {
+	plans, err := c.PlanUndo(ctx)
+	if err != nil {
+		return err
+	}
+	if len(plans) == 0 {
+		return &steps.Failure{Cause: "the run has left nothing to put back on the nodes that can be reached"}
+	}
+	if dry {
+		return a.showPlans(plans)
+	}
+	for _, p := range plans {
+		if yes && p.MustType && name != p.Node && name != plans[0].Node {
+			return &steps.Failure{
+				Cause: "the restore is more than an hour old, and the cluster has gone on since",
+				Hint:  "look at etcd-rewind undo --fleet --dry-run, then give the node's name: --confirm " + plans[0].Node,
+			}
+		}
+	}
+	ask, err := a.confirmFleet(plans, yes)
+	if err != nil {
+		return err
+	}
+	return status(c.Undo(ctx, a.fleetSink(names), ask).ExitCode())
+}
+
+// agent is what the conductor starts on every node.
+func (a *app) agent() *cobra.Command {
+	return &cobra.Command{
+		Use:    "agent",
+		Short:  "Serve a conductor on standard input and output; started by restore --fleet",
+		Args:   cobra.NoArgs,
+		Hidden: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			// It ends when its conductor is gone, and not before the node may
+			// be left: a terminal's signals are none of its business.
+			signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, os.Interrupt)
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM)
+			defer stop()
+			_ = fleet.Serve(ctx, a.in, a.out, &fleet.ThisNode{Session: &a.session}, buildVersion())
+			return nil
+		},
+	}
+}

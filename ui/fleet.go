@@ -1,0 +1,264 @@
+package ui
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"etcd-rewind/fleet"
+	"etcd-rewind/steps"
+)
+
+// NewFleetPlain returns a printer of a fleet's events as lines of text: those
+// of NewPlain with the node's name before them, and one line for what all nodes
+// have come to. names are those of the nodes.
+func NewFleetPlain(w io.Writer, names []string, o PlainOptions) func(fleet.NodeEvent) {
+	p := &fleetPlain{w: w, look: newLook(os.Getenv), wide: len("all"), nodes: map[string]*plain{}, meets: map[string]bool{}}
+	for _, n := range names {
+		p.wide = max(p.wide, width(clean(n)))
+	}
+	for _, n := range names {
+		p.nodes[n] = newPlain(&prefixed{w: w, with: p.prefix(n)}, o)
+	}
+	return p.event
+}
+
+type fleetPlain struct {
+	mu    sync.Mutex
+	w     io.Writer
+	look  look
+	wide  int
+	start time.Time
+	nodes map[string]*plain
+	meets map[string]bool // actions that wait for the others: told once, for all
+}
+
+func (p *fleetPlain) prefix(node string) string { return fit(clean(node), p.wide) + "  " }
+
+func (p *fleetPlain) event(ev fleet.NodeEvent) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.start.IsZero() {
+		p.start = ev.Time
+	}
+	switch ev.Type {
+	case fleet.TypePhase:
+		p.at("all", ev.Time, symDone+" "+clean(ev.Message))
+		return
+	case fleet.TypeLink, fleet.TypeLeft:
+		p.at(ev.Node, ev.Time, symWarn+" "+clean(ev.Message))
+		return
+	case steps.TypeResult:
+		if ev.Node == "" {
+			p.result(ev)
+		}
+		return // how each ended is told at the end
+	}
+	n := p.nodes[ev.Node]
+	if n == nil {
+		return
+	}
+	if ev.Plan != nil {
+		for _, s := range ev.Plan.Steps {
+			for _, a := range s.Actions {
+				if _, meets := a.Action.(*steps.Meet); meets {
+					p.meets[a.ID] = true
+				}
+			}
+		}
+	}
+	// A meeting that is over is told once, for all; one that lasts is worth a
+	// word.
+	if ev.Type == steps.TypeAction && p.meets[ev.Action] && (ev.State == steps.Done || ev.State == steps.Already) {
+		return
+	}
+	if n.start.IsZero() {
+		n.start = p.start
+	}
+	n.event(ev.Event)
+}
+
+func (p *fleetPlain) at(node string, t time.Time, text string) {
+	p.line(p.prefix(node) + right(seconds(t.Sub(p.start).Seconds()), 8) + "  " + text)
+}
+
+func (p *fleetPlain) line(s string) {
+	_, _ = fmt.Fprintln(p.w, p.look.finish(strings.TrimRight(s, " ")))
+}
+
+func (p *fleetPlain) result(ev fleet.NodeEvent) {
+	p.line("")
+	for _, l := range fleetSummary(ev) {
+		p.line(l)
+	}
+}
+
+// fleetSummary says how a fleet's run ended.
+func fleetSummary(ev fleet.NodeEvent) []string {
+	r := ev.Result
+	var lines []string
+	back := r.PutBack
+	switch {
+	case r.OK && !back:
+		lines = append(lines, symDone+" Restored: all "+plural(len(ev.Nodes), "node", "nodes"))
+	case r.OK:
+		lines = append(lines, symDone+" All nodes are as they were before the run")
+	case back:
+		lines = append(lines, symBad+" It failed, and every node is as it was before")
+	default:
+		lines = append(lines, symBad+" It did not come to its end on every node")
+	}
+	var list []steps.Fact
+	if r.Error != nil {
+		list = append(list, steps.Fact{Name: "what went wrong", Value: clean(r.Error.Cause)})
+		if r.Error.Hint != "" {
+			list = append(list, steps.Fact{Name: "", Value: clean(r.Error.Hint)})
+		}
+	}
+	if r.OutageSeconds > 0 {
+		list = append(list, steps.Fact{Name: "API away", Value: seconds(r.OutageSeconds)})
+	}
+	for _, n := range ev.Nodes {
+		say := string(n.State)
+		if n.Phase != "" && (n.State == fleet.HalfWay || n.State == fleet.Unreachable) {
+			say += ", came to: " + string(n.Phase)
+		}
+		if n.Cause != "" {
+			say += "; " + clean(n.Cause)
+		}
+		list = append(list, steps.Fact{Name: clean(n.Node), Value: say})
+		for i, do := range n.Do {
+			name := "  run there"
+			if i > 0 {
+				name = "  or"
+			}
+			list = append(list, steps.Fact{Name: name, Value: do})
+		}
+	}
+	if r.Undo != "" {
+		list = append(list, steps.Fact{Name: "to go back", Value: r.Undo})
+	}
+	return append(lines, indent(4, facts(list, plainWidth-4))...)
+}
+
+// prefixed puts a text before each line; empty lines are left out.
+type prefixed struct {
+	w    io.Writer
+	with string
+}
+
+func (p *prefixed) Write(b []byte) (int, error) {
+	for line := range strings.Lines(string(b)) {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		if _, err := io.WriteString(p.w, p.with+line); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
+}
+
+// NewFleetJSON returns a printer of a fleet's events as JSON, one object a
+// line, each with its node. Errors of w are ignored.
+func NewFleetJSON(w io.Writer) func(fleet.NodeEvent) {
+	var mu sync.Mutex
+	enc := newEncoder(w)
+	return func(ev fleet.NodeEvent) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = enc.Encode(ev)
+	}
+}
+
+// PrintMembers prints who the members are, from where they are known, and how
+// their nodes are reached.
+func PrintMembers(w io.Writer, members []fleet.Member) error {
+	var list []steps.Fact
+	for _, m := range members {
+		say := strings.Join(m.PeerURLs, ", ")
+		switch {
+		case m.Out:
+			say += ", left out"
+		case m.Local:
+			say += ", this node"
+		case m.Facts != nil:
+			say += ", reached as " + m.Host
+		default:
+			say += ", not reached"
+		}
+		if f := m.Facts; f != nil && !m.Out {
+			say += "; API " + f.APIState
+			switch {
+			case f.Live != nil:
+				say += fmt.Sprintf("; etcd at revision %d", f.Live.Revision)
+			default:
+				say += "; etcd doesn't answer"
+			}
+		}
+		list = append(list, steps.Fact{Name: clean(m.Name), Value: clean(say)})
+	}
+	return printLines(w, append(facts(list, plainWidth), ""))
+}
+
+// PrintFleetVerdicts prints what the checks of the fleet and of each node say.
+func PrintFleetVerdicts(w io.Writer, all []fleet.Checked, brief bool) error {
+	for _, c := range all {
+		if len(c.Verdicts) == 0 {
+			continue
+		}
+		name := clean(c.Node)
+		if name == "" {
+			name = "the fleet"
+		}
+		if err := printLines(w, []string{name}); err != nil {
+			return err
+		}
+		if err := PrintVerdicts(&prefixed{w: w, with: "  "}, c.Verdicts, brief); err != nil {
+			return err
+		}
+	}
+	return printLines(w, []string{""})
+}
+
+// JSONFleetVerdicts prints the checks as JSON, a line each, with their node.
+func JSONFleetVerdicts(w io.Writer, all []fleet.Checked, at time.Time) error {
+	enc := newEncoder(w)
+	for _, c := range all {
+		for _, v := range c.Verdicts {
+			line := struct {
+				Type string    `json:"type"`
+				Time time.Time `json:"time"`
+				Node string    `json:"node,omitempty"`
+				steps.Verdict
+			}{"check", at, c.Node, v}
+			if err := enc.Encode(line); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// NewFleetAsker asks on in what to do about a node's trouble that NewFleetPlain
+// has printed. At the end of the input it answers as fleet.Unattended does.
+func NewFleetAsker(in *bufio.Reader, w io.Writer) fleet.Asker {
+	ask := plainAsker(in, w, fleetChoiceOf)
+	return func(t fleet.Trouble) steps.Choice { return ask(t.Failure) }
+}
+
+func fleetChoiceOf(c steps.Choice) choice {
+	switch c {
+	case fleet.GoWithout:
+		return choice{"g", "go on without this node; it stays as it is"}
+	case steps.PutBack:
+		return choice{"u", "undo: put all nodes back as they were"}
+	case steps.Leave:
+		return choice{"x", "stop on all nodes, and leave them like this; undo works later"}
+	}
+	return choiceOf(c)
+}
