@@ -49,6 +49,9 @@ type Sandbox struct {
 	Attempt    uint32
 	Created    time.Time
 	Containers []Container // newest first
+	// Annotations are the pod's, as kubelet had them when it made the sandbox
+	// (newPodAnnotations, kuberuntime/labels.go).
+	Annotations map[string]string
 }
 
 // Container returns the newest container of that name, nil when there is none.
@@ -169,6 +172,8 @@ func (r *Runtime) Pod(ctx context.Context, namespace, name string) ([]Sandbox, e
 			Ready:     p.State == cri.PodSandboxState_SANDBOX_READY,
 			Attempt:   p.Metadata.GetAttempt(),
 			Created:   nanoTime(p.CreatedAt),
+
+			Annotations: p.Annotations,
 		})
 	}
 	for _, c := range containers.Containers {

@@ -136,7 +136,7 @@ func TestPodListsSandboxesAndContainersNewestFirst(t *testing.T) {
 	f := &fakeRuntime{
 		sandboxes: []*cri.PodSandbox{
 			{Id: "old", CreatedAt: 100, State: cri.PodSandboxState_SANDBOX_NOTREADY, Labels: podLabels("etcd-cp1", "6f3c")},
-			{Id: "new", CreatedAt: 900, State: cri.PodSandboxState_SANDBOX_READY, Labels: podLabels("etcd-cp1", "91ab"), Metadata: &cri.PodSandboxMetadata{Attempt: 1}},
+			{Id: "new", CreatedAt: 900, State: cri.PodSandboxState_SANDBOX_READY, Labels: podLabels("etcd-cp1", "91ab"), Metadata: &cri.PodSandboxMetadata{Attempt: 1}, Annotations: map[string]string{"note": "1"}},
 			{Id: "other", CreatedAt: 950, Labels: podLabels("etcd-cp2", "77")},
 		},
 		containers: []*cri.Container{
@@ -164,7 +164,7 @@ func TestPodListsSandboxesAndContainersNewestFirst(t *testing.T) {
 	at := func(ns int64) time.Time { return time.Unix(0, ns) }
 	want := []Sandbox{
 		{
-			ID: "new", UID: "91ab", Namespace: "kube-system", Name: "etcd-cp1", Ready: true, Attempt: 1, Created: at(900),
+			ID: "new", UID: "91ab", Namespace: "kube-system", Name: "etcd-cp1", Ready: true, Attempt: 1, Created: at(900), Annotations: map[string]string{"note": "1"},
 			Containers: []Container{
 				{
 					ID: "c3", Name: "etcd", Image: "registry.k8s.io/etcd:3.6.10-0", State: Running, Created: at(920),

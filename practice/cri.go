@@ -111,7 +111,7 @@ func (s *criServer) ListPodSandbox(_ context.Context, q *cri.ListPodSandboxReque
 		if f := q.Filter; f != nil && (f.Id != "" && f.Id != b.id || f.State != nil && f.State.State != b.state() || !matches(b.labels(), f.LabelSelector)) {
 			continue
 		}
-		out.Items = append(out.Items, &cri.PodSandbox{Id: b.id, Metadata: b.metadata(), State: b.state(), CreatedAt: b.created.UnixNano(), Labels: b.labels()})
+		out.Items = append(out.Items, &cri.PodSandbox{Id: b.id, Metadata: b.metadata(), State: b.state(), CreatedAt: b.created.UnixNano(), Labels: b.labels(), Annotations: b.annotations})
 	}
 	return out, nil
 }

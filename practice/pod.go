@@ -28,7 +28,7 @@ func (w *worker) sync() error {
 			k.rt.stopContainer(c, 0)
 		}
 		var err error
-		if box, err = k.rt.runSandbox(uid, w.pod.pod.Namespace, w.pod.name()); err != nil {
+		if box, err = k.rt.runSandbox(uid, w.pod.pod.Namespace, w.pod.name(), w.pod.pod.Annotations); err != nil {
 			return err
 		}
 	}

@@ -42,6 +42,7 @@ type sandbox struct {
 	attempt                  uint32
 	created                  time.Time
 	ready                    bool
+	annotations              map[string]string // of the pod
 }
 
 type containerState int
@@ -91,13 +92,13 @@ func newID() string {
 var errNotFound = errors.New("not found")
 
 // runSandbox makes a sandbox for a pod.
-func (r *runtimeService) runSandbox(uid, namespace, name string) (*sandbox, error) {
+func (r *runtimeService) runSandbox(uid, namespace, name string, annotations map[string]string) (*sandbox, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return nil, errors.New("the runtime is shutting down")
 	}
-	s := &sandbox{id: newID(), uid: uid, namespace: namespace, name: name, created: time.Now(), ready: true}
+	s := &sandbox{id: newID(), uid: uid, namespace: namespace, name: name, created: time.Now(), ready: true, annotations: annotations}
 	for _, o := range r.sandboxes {
 		if o.uid == uid && o.attempt >= s.attempt {
 			s.attempt = o.attempt + 1

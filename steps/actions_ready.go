@@ -66,7 +66,7 @@ func (a *WaitEtcd) Commands() []string {
 func (*WaitEtcd) limit(p pace) time.Duration { return p.etcd }
 
 func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
-	if err := r.tryAnew(ctx, a.Pod, a.File); err != nil {
+	if err := r.startAnew(ctx, a.Pod, a.File); err != nil {
 		return Failed, err
 	}
 	begun := starts{}
@@ -180,7 +180,7 @@ func (a *WaitAPI) Commands() []string {
 func (*WaitAPI) limit(p pace) time.Duration { return p.api }
 
 func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
-	if err := r.tryAnew(ctx, a.Pod, a.File); err != nil {
+	if err := r.startAnew(ctx, a.Pod, a.File); err != nil {
 		return Failed, err
 	}
 	begun := starts{}

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
 	"etcd-rewind/node"
 )
 
@@ -416,13 +419,17 @@ func (*WaitStarted) limit(p pace) time.Duration { return p.started }
 
 func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 	if a.Fresh {
-		if err := r.tryAnew(ctx, a.Pod, a.File); err != nil {
+		if _, err := r.tryAnew(ctx, a.Pod, a.File); err != nil {
 			return Failed, err
 		}
 	}
 	old := r.mem.Pods[a.Pod]
 	tries := starts{}
-	refusal := refusal{run: r, before: r.mem.Begun[a.Pod], since: r.now()}
+	refusal := refusal{run: r, pod: a.Pod, since: r.now()}
+	latest, err := a.latest()
+	if err != nil {
+		return Failed, err
+	}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		boxes, err := r.world.Pod(ctx, a.Pod)
 		if err != nil {
@@ -430,7 +437,7 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 		}
 		var mine *node.Sandbox
 		for i, b := range boxes {
-			if !a.Fresh && (b.Ready || len(running(b)) > 0) || a.Fresh && !slices.Contains(old, b.UID) {
+			if !a.Fresh && (b.Ready || len(running(b)) > 0) || a.Fresh && !slices.Contains(old, b.UID) && latest.made(b) {
 				mine = &boxes[i]
 				break
 			}
@@ -438,6 +445,9 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 		if mine == nil {
 			if a.Fresh && refusal.look() {
 				if err := a.retry(ctx, r); err != nil {
+					return sight{}, err
+				}
+				if latest, err = a.latest(); err != nil {
 					return sight{}, err
 				}
 			}
@@ -464,15 +474,42 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 	})
 }
 
+// annotated is a pod by the annotation that its manifest has.
+type annotated string
+
+// latest is the pod that the manifest defines now. Kubelet may have begun with
+// the one before just when that was helped, and then ends it.
+func (a *WaitStarted) latest() (annotated, error) {
+	if !a.Fresh {
+		return "", nil
+	}
+	var pod corev1.Pod
+	data, err := os.ReadFile(a.File)
+	if err != nil {
+		return "", err
+	}
+	if err := yaml.Unmarshal(data, &pod); err != nil {
+		return "", fmt.Errorf("%s: %w", a.File, err)
+	}
+	return annotated(pod.Annotations[restartedAt]), nil
+}
+
+// made says whether a sandbox is that pod's. A runtime that tells no
+// annotations is not asked for more.
+func (t annotated) made(b node.Sandbox) bool {
+	is := b.Annotations[restartedAt]
+	return t == "" || is == "" || is == string(t)
+}
+
 // refusal decides when a pod that was put in counts as refused. What kubelet
 // accepts shows at once, in directories; where these can't be seen, or stay
 // all that is seen, a sandbox has to come.
 type refusal struct {
 	*run
-	before []string  // what kubelet had begun with
-	since  time.Time // the pod was put in, or helped last
-	begun  bool      // kubelet has begun with another
-	times  int
+	pod   string
+	since time.Time // the pod was put in, or helped last
+	begun bool      // kubelet has begun with another since then
+	times int
 }
 
 // look says whether it is time to help the pod, once each time it is.
@@ -481,7 +518,7 @@ func (f *refusal) look() bool {
 	if pods, err := f.world.PodsBegun(); err == nil && !f.begun {
 		limit = f.pace.refused
 		for uid := range pods {
-			if !slices.Contains(f.before, uid) {
+			if !slices.Contains(f.mem.Begun[f.pod], uid) {
 				f.begun, f.since = true, f.now()
 				return false
 			}
@@ -498,6 +535,7 @@ func (f *refusal) look() bool {
 	}
 	f.times++
 	f.begun, f.since = false, f.now()
+	f.rememberBegun(f.pod)
 	f.say("kubelet has not begun with it after %.1f s: a fresh annotation makes it try at once", waited.Seconds())
 	return true
 }

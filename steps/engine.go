@@ -709,19 +709,29 @@ func (r *run) since(pod string, all []node.Container) []node.Container {
 // tryAnew gives a pod that a wait has failed for a fresh UID: kubelet would
 // let it wait in its crash back-off, for minutes. Its manifest is "" where it
 // has to stay byte for byte.
-func (r *run) tryAnew(ctx context.Context, pod, file string) error {
+func (r *run) tryAnew(ctx context.Context, pod, file string) (bool, error) {
 	if file == "" {
-		return nil
+		return false, nil
 	}
 	boxes, err := r.pods(ctx, pod)
-	if err != nil || len(boxes) == 0 || len(running(boxes[0])) > 0 {
-		return err
+	if err != nil || len(boxes) == 0 || len(running(boxes[0])) > 0 || slices.Contains(r.mem.Pods[pod], boxes[0].UID) {
+		return false, err
 	}
 	if all := boxes[0].Containers; len(all) == 0 || len(r.since(pod, all)) > 0 {
-		return nil
+		return false, nil
 	}
 	r.say("kubelet lets %s wait after it has ended again and again: a fresh annotation makes it try at once", pod)
-	return freshUID(file, r.now())
+	r.rememberPods(pod, boxes)
+	return true, freshUID(file, r.now())
+}
+
+// startAnew is for waits that follow the start.
+func (r *run) startAnew(ctx context.Context, pod, file string) error {
+	tried, err := r.tryAnew(ctx, pod, file)
+	if tried && err == nil {
+		_, err = (&WaitStarted{Pod: pod, File: file, Fresh: true}).do(ctx, r)
+	}
+	return err
 }
 
 // notReady is a wait that ran into its limit.
