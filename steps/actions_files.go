@@ -285,7 +285,6 @@ func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
 	if err := manifest.Move(a.File, a.To); err != nil {
 		return Failed, err
 	}
-	r.mem.Out[a.Pod] = r.now()
 	return Done, nil
 }
 

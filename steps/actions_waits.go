@@ -238,7 +238,7 @@ func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 		}
 		gone := !anyReady(boxes)
 		if gone {
-			r.endOf(ctx, a.Pod, boxes)
+			r.endOf(a.Pod)
 		} else {
 			delete(r.mem.Ended, a.Pod)
 		}
@@ -344,7 +344,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			s.seen = append(s.seen, Sighting{What: pod, Is: sayPod(boxes), OK: gone})
 			if !gone {
 				delete(r.mem.Ended, pod)
-			} else if end := r.endOf(ctx, pod, boxes); end.After(ended) {
+			} else if end := r.endOf(pod); end.After(ended) {
 				ended = end
 			}
 		}

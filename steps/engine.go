@@ -52,12 +52,7 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 	if r.mem.Begun == nil {
 		r.mem.Begun = map[string][]string{}
 	}
-	if r.mem.Out == nil {
-		r.mem.Out = map[string]time.Time{}
-	}
-	if r.mem.Ended == nil {
-		r.mem.Ended = map[string]time.Time{}
-	}
+	r.mem.Ended = map[string]time.Time{} // another process's clock is no measure
 	// Only the API's return ends the outage, not the end of a process.
 	r.away = !r.mem.AwaySince.IsZero()
 	closeAll, err := r.open(ctx)
@@ -165,7 +160,7 @@ func (r *run) emit(ev Event) {
 		}
 	}
 	if r.away {
-		s := r.now().Sub(r.mem.AwaySince).Seconds()
+		s := r.awayFor()
 		ev.Away = &s
 	}
 	r.log.write(ev)
@@ -224,7 +219,7 @@ func (r *run) result() *Result {
 		res.Undo = "etcd-rewind undo " + r.plan.Run
 	}
 	if r.away {
-		res.OutageSeconds = r.now().Sub(r.mem.AwaySince).Seconds()
+		res.OutageSeconds = r.awayFor()
 	}
 	return res
 }
@@ -368,8 +363,7 @@ func (r *run) try(ctx context.Context, a Planned, again bool) (State, error) {
 	state, err := a.do(ctx, r)
 	r.point("before the result", a.ID)
 	mem := r.mem
-	mem.Pods, mem.Begun = maps.Clone(r.mem.Pods), maps.Clone(r.mem.Begun)
-	mem.Out, mem.Ended = maps.Clone(r.mem.Out), maps.Clone(r.mem.Ended)
+	mem.Pods, mem.Begun, mem.Ended = maps.Clone(r.mem.Pods), maps.Clone(r.mem.Begun), maps.Clone(r.mem.Ended)
 	rec := record{Type: recResult, Action: a.ID, State: state, Memory: &mem}
 	if err != nil {
 		rec.State, rec.Error = Failed, err.Error()
@@ -603,9 +597,13 @@ func (r *run) apiStillAnswers() {
 	}
 }
 
+// awayFor is how long the API has been away, in seconds. A run that is gone on
+// with has only the machine's clock for it, which may have been set back.
+func (r *run) awayFor() float64 { return max(r.now().Sub(r.mem.AwaySince).Seconds(), 0) }
+
 func (r *run) apiIsBack() {
 	if r.away {
-		r.mem.Outage = r.now().Sub(r.mem.AwaySince).Seconds()
+		r.mem.Outage = r.awayFor()
 		r.away, r.mem.AwaySince = false, time.Time{}
 	}
 }
@@ -659,32 +657,14 @@ func (r *run) rememberBegun(pod string) {
 	}
 }
 
-// endOf is when the last container of a pod that has ended did so: as the
-// runtime tells, or when this run first saw it so. Kubelet removes ended
-// containers after a while, and with them goes the runtime's answer. It is not
-// before its manifest was taken out: the containers may be those of an earlier
-// pod, with this one's still to come.
-func (r *run) endOf(ctx context.Context, pod string, boxes []node.Sandbox) time.Time {
-	if t, ok := r.mem.Ended[pod]; ok {
-		return t
+// endOf is when this process first saw that no container of a pod runs any
+// more. What the runtime or the journal have is the machine's clock, which may
+// have been set since; differences within one process don't know of that.
+func (r *run) endOf(pod string) time.Time {
+	if _, ok := r.mem.Ended[pod]; !ok {
+		r.mem.Ended[pod] = r.now()
 	}
-	var last time.Time
-	for _, b := range boxes {
-		for _, c := range b.Containers {
-			full, err := r.world.Details(ctx, c)
-			if err == nil && full.Finished.After(last) {
-				last = full.Finished
-			}
-		}
-	}
-	if last.IsZero() || last.After(r.now()) {
-		last = r.now()
-	}
-	if out := r.mem.Out[pod]; out.After(last) {
-		last = out
-	}
-	r.mem.Ended[pod] = last
-	return last
+	return r.mem.Ended[pod]
 }
 
 // crashed is a pod whose container ends again and again.

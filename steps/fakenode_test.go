@@ -343,10 +343,6 @@ func (n *fakeNode) Pod(_ context.Context, pod string) ([]node.Sandbox, error) {
 	return out, nil
 }
 
-func (n *fakeNode) Details(_ context.Context, c node.Container) (node.Container, error) {
-	return c, nil
-}
-
 func (n *fakeNode) StopSandbox(_ context.Context, id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -50,8 +50,7 @@ type memory struct {
 	Staged           *snapshot.Restored   `json:"staged,omitempty"`
 	Pods             map[string][]string  `json:"pods,omitempty"`  // pod → UIDs there while its manifest was out
 	Begun            map[string][]string  `json:"begun,omitempty"` // pod → UIDs kubelet had begun with then
-	Out              map[string]time.Time `json:"out,omitempty"`   // pod → when its manifest was last taken out
-	Ended            map[string]time.Time `json:"ended,omitempty"` // pod → when its last container was seen to have ended
+	Ended            map[string]time.Time `json:"-"`               // pod → when this process first saw it without containers
 	APIBefore        string               `json:"api_before,omitempty"`
 	AwaySince        time.Time            `json:"away_since,omitzero"`
 	Outage           float64              `json:"outage_seconds,omitempty"`

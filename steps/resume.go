@@ -96,7 +96,7 @@ func Standing(info RunInfo, now time.Time) []Fact {
 	}
 	switch {
 	case !h.memory.AwaySince.IsZero():
-		facts = append(facts, Fact{"API", fmt.Sprintf("away for %s", now.Sub(h.memory.AwaySince).Round(time.Second))})
+		facts = append(facts, Fact{"API", fmt.Sprintf("away for %s", max(now.Sub(h.memory.AwaySince), 0).Round(time.Second))})
 	case h.memory.Outage > 0:
 		facts = append(facts, Fact{"API", "back, with the restored data"})
 	default:

@@ -104,14 +104,23 @@ func unfinished(stateDir string) *RunInfo {
 	return nil
 }
 
-// newRunName is the time in UTC; a second run within the same second gets a
-// number.
+// newRunName is the time in UTC. Names tell which run came last, which undo
+// relies on: after a clock that was set back, and in the same second, a run is
+// named a second after the newest.
 func newRunName(stateDir string, now time.Time) string {
-	name := now.UTC().Format("20060102-150405")
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(filepath.Join(stateDir, name)); errors.Is(err, fs.ErrNotExist) {
-			return name
-		}
-		name = now.UTC().Format("20060102-150405") + "-" + string(rune('0'+n))
+	const stamp = "20060102-150405"
+	name := now.UTC().Format(stamp)
+	entries, err := os.ReadDir(stateDir)
+	if err != nil {
+		return name // not there yet, or the run can't begin anyway
 	}
+	for _, e := range entries {
+		if !runName.MatchString(e.Name()) || e.Name()[:len(stamp)] < name {
+			continue
+		}
+		if last, err := time.Parse(stamp, e.Name()[:len(stamp)]); err == nil {
+			name = last.Add(time.Second).Format(stamp)
+		}
+	}
+	return name
 }

@@ -72,6 +72,7 @@ func sinceThen(ctx context.Context, p *Plan, ask func(context.Context, node.Etcd
 
 // sayAge says how long ago, in the unit that matters.
 func sayAge(d time.Duration) string {
+	d = max(d, 0) // the clock may have been set back
 	switch {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%d s", int(d.Seconds()))

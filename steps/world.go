@@ -27,7 +27,6 @@ type Reach struct {
 // world is what actions see of the node and do to it, apart from files.
 type world interface {
 	Pod(ctx context.Context, pod string) ([]node.Sandbox, error)
-	Details(ctx context.Context, c node.Container) (node.Container, error)
 	StopSandbox(ctx context.Context, id string) error
 	RemoveSandbox(ctx context.Context, id string) error
 	Remains(uid string) node.Remains
@@ -65,10 +64,6 @@ func (n *thisNode) Close() error { return n.runtime.Close() }
 
 func (n *thisNode) Pod(ctx context.Context, pod string) ([]node.Sandbox, error) {
 	return n.runtime.Pod(ctx, namespace, pod)
-}
-
-func (n *thisNode) Details(ctx context.Context, c node.Container) (node.Container, error) {
-	return n.runtime.Details(ctx, c)
 }
 
 func (n *thisNode) StopSandbox(ctx context.Context, id string) error {

@@ -1,0 +1,180 @@
+package steps
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// jumpingClock is the machine's clock after somebody has set it: what it shows
+// has jumped, the monotonic reading beside it has not.
+type jumpingClock struct{ by atomic.Int64 } // seconds
+
+func (c *jumpingClock) now() time.Time {
+	t := time.Now()
+	// The first word of a time.Time with a monotonic reading: 33 bits of seconds
+	// above 30 bits of nanoseconds. That it is so is seen in the test below.
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(c.by.Load()) << 30
+	return t
+}
+
+func TestTheJumpingClockJumpsAsTheKernelsDoes(t *testing.T) {
+	for _, by := range []time.Duration{5 * time.Hour, -5 * time.Hour} {
+		var c jumpingClock
+		before := c.now()
+		c.by.Store(int64(by.Seconds()))
+		after := c.now()
+		if d := after.Round(0).Sub(before.Round(0)); (d - by).Abs() > time.Minute {
+			t.Errorf("it shows %s later, not %s", d, by)
+		}
+		if d := after.Sub(before); d < 0 || d > time.Minute {
+			t.Errorf("the monotonic clock has gone on by %s", d)
+		}
+	}
+}
+
+var jumps = map[string]time.Duration{"forward": 5 * time.Hour, "back": -5 * time.Hour}
+
+// The clock jumps while an action runs, at each of the plan. No wait is cut short
+// or becomes endless by that, and the outage is what it was.
+func TestAClockThatJumpsChangesNoWait(t *testing.T) {
+	for _, id := range actionIDs(newFakeNode(t).plan(Choices{})) {
+		for where, by := range jumps {
+			t.Run(id+", "+where, func(t *testing.T) {
+				t.Parallel()
+				n := newFakeNode(t)
+				n.grace = 50 * time.Millisecond
+				before := n.picture()
+				var clock jumpingClock
+				e, _ := n.engine(nil)
+				e.Now = clock.now
+				var taken time.Time // when etcd's manifest was out
+				sink := e.Sink
+				e.Sink = func(ev Event) {
+					sink(ev)
+					if ev.Type == TypeAction && ev.Action == id && ev.State == Started {
+						clock.by.Store(int64(by.Seconds()))
+					}
+					if ev.Away != nil && (*ev.Away < 0 || *ev.Away > 300) {
+						t.Errorf("away for %f s", *ev.Away)
+					}
+					if ev.Type == TypeAction && ev.Action == "stop-etcd.1" && ev.State == Started {
+						taken = time.Now()
+					}
+					if ev.Type == TypeStep && ev.Step == "start-etcd" && ev.State == Started {
+						if d := time.Since(taken); d < fakePace.settle {
+							t.Errorf("kubelet had %s to finish with etcd, not %s", d, fakePace.settle)
+						}
+					}
+				}
+				begun := time.Now()
+				res := e.Run(t.Context(), n.plan(Choices{}))
+				if took := time.Since(begun).Seconds(); !res.OK || res.OutageSeconds <= 0 || res.OutageSeconds > took {
+					t.Errorf("%+v, away %f s of %f s", res.Error, res.OutageSeconds, took)
+				}
+				undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if res := e.Run(t.Context(), undo); !res.OK || res.OutageSeconds < 0 {
+					t.Fatal(res.Error, res.OutageSeconds)
+				}
+				if diff := cmp.Diff(before, n.picture()); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+}
+
+// The process dies, the clock is set, and the run is gone on with or gone back
+// from: what the journal says of times is hours old or yet to come.
+func TestAClockThatJumpedBeforeARunIsGoneOnWith(t *testing.T) {
+	for _, id := range actionIDs(newFakeNode(t).plan(Choices{})) {
+		for where, by := range jumps {
+			t.Run(id+", "+where, func(t *testing.T) {
+				t.Parallel()
+				n := newFakeNode(t)
+				n.grace = 50 * time.Millisecond
+				before := n.picture()
+				var clock jumpingClock
+				e, _ := n.engine(nil)
+				e.Now = clock.now
+				if !n.crashAt(e, n.plan(Choices{}), crashed{"before the result", id}) {
+					t.Fatal("it did not crash")
+				}
+				clock.by.Store(int64(by.Seconds()))
+				stateDir := filepath.Join(n.root, "etcd-rewind")
+				runs, err := Runs(stateDir)
+				if err != nil || len(runs) != 1 {
+					t.Fatal(runs, err)
+				}
+				for _, f := range Standing(runs[0], clock.now()) {
+					if strings.Contains(f.Value, "-") && f.Name == "API" || strings.Contains(f.Value, " -") {
+						t.Errorf("%s: %s", f.Name, f.Value)
+					}
+				}
+				sink := e.Sink
+				e.Sink = func(ev Event) {
+					sink(ev)
+					if ev.Away != nil && *ev.Away < 0 {
+						t.Errorf("away for %f s", *ev.Away)
+					}
+				}
+				if p, err := NewResume(stateDir, ""); err == nil {
+					if res := e.Run(t.Context(), p); !res.OK || res.OutageSeconds < 0 {
+						t.Fatal(res.Error, res.OutageSeconds)
+					}
+				}
+				if undo, err := NewUndo(stateDir, ""); err == nil {
+					if res := e.Run(t.Context(), undo); !res.OK || res.OutageSeconds < 0 {
+						t.Fatal(res.Error, res.OutageSeconds)
+					}
+				}
+				if diff := cmp.Diff(before, n.picture()); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+}
+
+// The names of runs say which came last, also when the clock was set back.
+func TestARunIsNamedAfterTheOnesBeforeIt(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	var names []string
+	for _, at := range []time.Time{now, now, now.Add(-time.Hour), now.Add(time.Second), now.Add(time.Hour)} {
+		name := newRunName(dir, at)
+		if !runName.MatchString(name) {
+			t.Errorf("%q is no name of a run", name)
+		}
+		names = append(names, name)
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.IsSorted(names) || len(slices.Compact(slices.Clone(names))) != len(names) || names[0] != "20261120-120000" || names[4] != "20261120-130000" {
+		t.Error(names)
+	}
+}
+
+// actionIDs are the actions that always run.
+func actionIDs(p *Plan) []string {
+	var ids []string
+	for _, s := range p.Steps {
+		for _, a := range s.Actions {
+			if s.When == "" {
+				ids = append(ids, a.ID)
+			}
+		}
+	}
+	return ids
+}
