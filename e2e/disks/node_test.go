@@ -29,7 +29,9 @@ type ground struct {
 	cluster  uint64
 }
 
-func newGround(t *testing.T) *ground {
+// newGround starts a node. More file systems can be mounted below its root
+// first.
+func newGround(t *testing.T, more ...func(root string)) *ground {
 	t.Helper()
 	dir := t.TempDir()
 	// A data directory is 64 MiB of preallocated WAL and a few more.
@@ -41,6 +43,9 @@ func newGround(t *testing.T) *ground {
 			t.Error("unmount:", err)
 		}
 	})
+	for _, mount := range more {
+		mount(dir)
+	}
 	n, err := practice.Start(t.Context(), practice.Config{Root: practice.Root(dir), Seed: practice.SnapshotAfter, Linger: 300 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +130,9 @@ func (g *ground) plan(t *testing.T) *steps.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := s.Plan(f, info, steps.Choices{KubeletRestart: g.KubeletRestart()})
+	// The shell's systemctl is a session's; this is what it calls.
+	restart := "curl -fsS -X POST " + strings.TrimSuffix(g.Options().KubeletHealthz, "/healthz") + "/restart"
+	p, err := s.Plan(f, info, steps.Choices{KubeletRestart: restart})
 	if err != nil {
 		t.Fatal(err)
 	}
