@@ -56,7 +56,8 @@ func TestAClockThatJumpsChangesNoWait(t *testing.T) {
 			e, _ := n.engine(nil)
 			e.Now = clock.now
 			jumped := map[string]bool{}
-			var taken time.Time // when etcd's manifest was out
+			var out, in string  // the actions that move etcd's manifest on the way back
+			var taken time.Time // when it was out
 			sink := e.Sink
 			e.Sink = func(ev Event) {
 				sink(ev)
@@ -68,10 +69,13 @@ func TestAClockThatJumpsChangesNoWait(t *testing.T) {
 					clock.by.Store(int64(by.Seconds()))
 					by = -by
 				}
-				switch {
-				case ev.Type == TypeAction && ev.Action == "stop-etcd.1" && ev.State == Started:
+				if ev.Type != TypeAction || ev.State != Started {
+					return
+				}
+				switch ev.Action {
+				case out:
 					taken = time.Now()
-				case ev.Type == TypeStep && ev.Step == "start-etcd" && ev.State == Started:
+				case in:
 					if d := time.Since(taken); d < fakePace.settle {
 						t.Errorf("kubelet had %s to finish with etcd, not %s", d, fakePace.settle)
 					}
@@ -92,8 +96,21 @@ func TestAClockThatJumpsChangesNoWait(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			for _, step := range undo.Steps {
+				for _, a := range step.Actions {
+					if t, ok := a.Action.(*TakeOut); ok && t.Etcd && step.When == "" {
+						out = a.ID
+					}
+					if p, ok := a.Action.(*PutIn); ok && p.Etcd {
+						in = a.ID
+					}
+				}
+			}
 			if res := e.Run(t.Context(), undo); !res.OK || res.OutageSeconds < 0 {
 				t.Fatal(res.Error, res.OutageSeconds)
+			}
+			if taken.IsZero() {
+				t.Error("etcd's manifest was never out on the way back")
 			}
 			if diff := cmp.Diff(before, n.picture()); diff != "" {
 				t.Error(diff)
