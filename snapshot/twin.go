@@ -14,8 +14,8 @@ import (
 // asEtcdutl makes a data directory of db, the verified content of a snapshot,
 // which becomes its database.
 //
-// etcdutl knows no other way than to copy the whole file, and reads all of it
-// four times. What it changes is a few records outside the keys, and one after
+// etcdutl knows no other way than to copy the whole file, and goes through all
+// its pages four times. What it changes is a few records outside the keys, and one after
 // the last key. So it restores a twin of the snapshot: all of it, but of the
 // keys the last revision alone. WAL and raft snapshot are what it made for the
 // twin, and what it changed in the twin is then changed in db.
