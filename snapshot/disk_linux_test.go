@@ -38,8 +38,8 @@ func TestARestoreGivesWayToTheClusterWithAllItsThreads(t *testing.T) {
 				continue
 			}
 			threads++
-			if nice := 20 - raw; nice < 5 || class>>13 != 3 {
-				t.Errorf("a thread runs with nice %d and I/O class %d", nice, class>>13)
+			if nice := 20 - raw; nice < 5 || class != 2<<13|7 {
+				t.Errorf("a thread runs with nice %d and I/O priority %#x", nice, class)
 			}
 		}
 	})
