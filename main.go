@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -219,21 +220,29 @@ func (a *app) usage(err error) error {
 // look discovers the node, reads the snapshot and checks both. What blocks is
 // told and ends the command; only says that nothing else follows.
 func (a *app) look(ctx context.Context, path string, choices steps.Choices, only bool) (*steps.Facts, *snapshot.Info, error) {
-	facts, err := a.session.Discover(ctx)
+	facts, err := a.discover(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	var info *snapshot.Info
 	var bad error
 	if path != "" {
-		if info, bad = a.session.Inspect(ctx, path, nil); bad == nil && info.Path != path && a.output != "json" {
+		tell := a.progress()
+		a.saying("reading " + filepath.Base(path))
+		info, bad = a.session.Inspect(ctx, path, func(done, total int64) {
+			tell(snapshot.Progress{Phase: "reading " + filepath.Base(path), Done: done, Total: total})
+		})
+		a.saying("")
+		if bad == nil && info.Path != path && a.output != "json" {
 			_, _ = fmt.Fprintf(a.err, "%s is packed; it is unpacked to %s, and removed again\n", path, info.Path)
 		}
 	}
 	verdicts := a.session.Check(ctx, facts, info, choices)
 	if info != nil && facts.Etcd != nil {
 		// What can't be compared is no reason not to restore: etcd may be what is broken.
-		if c, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{}, a.progress()); err == nil {
+		c, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{}, a.progress())
+		a.saying("")
+		if err == nil {
 			a.changes = ui.ComparisonSummary(c)
 			verdicts = append(verdicts, steps.LineageVerdict(c))
 			steps.Accept(verdicts, choices.Accept)

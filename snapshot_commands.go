@@ -30,7 +30,7 @@ is 4 for a file that isn't whole.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := interruptible(c.Context())
 			defer stop()
-			facts, ferr := a.session.Discover(ctx)
+			facts, ferr := a.discover(ctx)
 			var files steps.Unpacker
 			defer func() { _ = files.Close() }()
 			file, info, err := a.open(ctx, &files, facts, args[0])
@@ -71,7 +71,7 @@ of a Secret but its name is told.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := interruptible(c.Context())
 			defer stop()
-			facts, ferr := a.session.Discover(ctx)
+			facts, ferr := a.discover(ctx)
 			var files steps.Unpacker
 			defer func() { _ = files.Close() }()
 			then, err := a.unpack(ctx, &files, facts, args[0])
@@ -126,7 +126,7 @@ is then made of the node, the revision and the time. No file is ever overwritten
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := interruptible(c.Context())
 			defer stop()
-			facts, err := a.session.Discover(ctx)
+			facts, err := a.discover(ctx)
 			if err != nil {
 				return err
 			}
@@ -185,17 +185,28 @@ func about(path string, named bool, err error) error {
 	return err
 }
 
-// progress shows how far a long reading is, on one line of a terminal that
-// goes away with the next. Elsewhere it says nothing.
-func (a *app) progress() func(snapshot.Progress) {
-	if a.output == "json" || !isTerminal(a.err) {
-		return func(snapshot.Progress) {}
+// discover reads the node. What doesn't answer may take seconds.
+func (a *app) discover(ctx context.Context) (*steps.Facts, error) {
+	a.saying("looking at the node")
+	defer a.saying("")
+	return a.session.Discover(ctx)
+}
+
+// saying shows what is being done, on one line of a terminal that goes away
+// with the next; "" leaves none. Elsewhere it says nothing.
+func (a *app) saying(what string) {
+	if a.output != "json" && isTerminal(a.err) {
+		_, _ = fmt.Fprint(a.err, "\r\x1b[K"+what)
 	}
+}
+
+// progress says how far a long reading is.
+func (a *app) progress() func(snapshot.Progress) {
 	return func(p snapshot.Progress) {
 		if p.Total == 0 || p.Done >= p.Total {
-			_, _ = fmt.Fprint(a.err, "\r\x1b[K")
+			a.saying("")
 			return
 		}
-		_, _ = fmt.Fprintf(a.err, "\r\x1b[K%s %d %%", p.Phase, p.Done*100/p.Total)
+		a.saying(fmt.Sprintf("%s %d %%", p.Phase, p.Done*100/p.Total))
 	}
 }
