@@ -74,11 +74,14 @@ func (m *model) compare() tea.Cmd {
 	d.stop()
 	ctx, cancel := context.WithCancel(m.ctx)
 	*d = diffPane{path: m.info.Path, busy: true, turn: d.turn + 1, cancel: cancel}
-	turn, facts, path := d.turn, m.facts, d.path
+	turn, facts, path, from := d.turn, m.facts, d.path, m.from
 	return func() tea.Msg {
 		c, err := backend.Compare(ctx, facts, path, snapshot.CompareOptions{}, func(p snapshot.Progress) {
 			m.box.put(compareProgressMsg{turn, p})
 		})
+		if c != nil {
+			c.Snapshot.From = from // not what it was unpacked to
+		}
 		return comparedMsg{turn, c, err}
 	}
 }
