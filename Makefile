@@ -8,7 +8,7 @@ GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test e2e e2e-kills lint vuln platforms fuzz bench bench-outage bench-staging
+.PHONY: build test e2e e2e-kills lint vuln platforms fuzz bench bench-outage bench-staging bench-screen
 
 # The binary for nodes has no practice in it: 26 MB instead of 43.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -59,6 +59,10 @@ bench-outage: # root on Debian: how long the API is away, by hand and by etcd-re
 bench-staging: # root on Debian: a restore of 2.4 GB beside etcdutl's, on ext4 and XFS (5 minutes, 20 GB in /tmp)
 	e2e/install.sh
 	go test ./snapshot -run '^$$' -bench Staging -benchtime 1x -timeout 30m -v
+
+bench-screen: build # start, first frame, frames, cost of waiting and sizes, with their limits: 3 minutes, 3 GB in /tmp
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/etcd-rewind-with-practice .
+	go test . ./ui -run '^$$' -bench Screen -benchtime 1x -timeout 15m
 
 fuzz: # each for a minute
 	go test -run '^$$' -fuzz FuzzSetHostPath -fuzztime 1m ./manifest
