@@ -372,7 +372,7 @@ func (n *practiceNode) waiting(b *testing.B) []shareOf {
 	s.until(b, "Type the node's name")
 	old := n.etcd(b, 0)
 	s.press(b, host, "\r")
-	s.until(b, "Start etcd on the restored data")
+	s.until(b, "See kubelet start etcd")
 	held := n.etcd(b, old)
 	_ = syscall.Kill(held, syscall.SIGSTOP)
 	b.Cleanup(func() { _ = syscall.Kill(held, syscall.SIGKILL) }) // one that is stopped doesn't end
