@@ -346,6 +346,71 @@ func (a *app) undoFleet(ctx context.Context, c *fleet.Conductor, names []string,
 	return status(c.Undo(ctx, a.fleetSink(names), ask).ExitCode())
 }
 
+// ticket writes what nodes that don't reach each other have to have in common.
+func (a *app) ticket() *cobra.Command {
+	var choices steps.Choices
+	var without []string
+	c := &cobra.Command{
+		Use:   "ticket SNAPSHOT FILE",
+		Short: "Write a ticket to restore several nodes by hand, without ssh",
+		Long: `Write a ticket to restore several nodes by hand, without ssh.
+
+Carry FILE and the snapshot to every control plane, and start there, at about
+the same time: etcd-rewind restore SNAPSHOT --ticket FILE. Each node waits for
+the others, whom it sees by their ports.`,
+		Args: cobra.ExactArgs(2),
+	}
+	settle := choiceFlags(c, &choices)
+	c.Flags().StringSliceVar(&without, "without", nil, "leave the member `NAME` out for good: it joins anew later")
+	a.outputFlag(c)
+	c.PreRunE = func(*cobra.Command, []string) error { return a.usage(settle()) }
+	c.RunE = func(c *cobra.Command, args []string) error {
+		facts, err := a.session.Discover(c.Context())
+		if err != nil {
+			return err
+		}
+		info, err := a.session.Inspect(c.Context(), args[0], nil)
+		if err != nil {
+			return err
+		}
+		t, verdicts, err := fleet.NewTicket(c.Context(), facts, info, choices, without, time.Now())
+		if err != nil {
+			return err
+		}
+		if err := a.judgeFleet([]fleet.Checked{{Verdicts: verdicts}}, choices, true); err != nil {
+			return err
+		}
+		if err := t.Write(args[1]); err != nil {
+			return err
+		}
+		if a.output != "json" {
+			_, _ = fmt.Fprintf(a.out, "%s is for run %s. On every node: etcd-rewind restore %s --ticket %s\n", args[1], t.Run, args[0], args[1])
+		}
+		return nil
+	}
+	return c
+}
+
+// withTicket adds what a ticket decides to the choices.
+func (a *app) withTicket(ctx context.Context, path, snap string, ch steps.Choices) (steps.Choices, error) {
+	t, err := fleet.ReadTicket(path)
+	if err != nil {
+		return ch, err
+	}
+	facts, err := a.session.Discover(ctx)
+	if err != nil {
+		return ch, err
+	}
+	if facts.Etcd == nil {
+		return ch, facts.EtcdErr
+	}
+	info, err := a.session.Inspect(ctx, snap, nil)
+	if err != nil {
+		return ch, err
+	}
+	return t.Choices(ch, facts.Etcd.Name, info)
+}
+
 // agent is what the conductor starts on every node.
 func (a *app) agent() *cobra.Command {
 	return &cobra.Command{

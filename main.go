@@ -109,7 +109,7 @@ deleted, and etcd-rewind undo goes back.`,
 	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
-	c.AddCommand(a.restore(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.resume(), a.runs(), a.versionCommand(), a.agent())
+	c.AddCommand(a.restore(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.resume(), a.runs(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
 	return c
 }
@@ -183,14 +183,23 @@ func (a *app) restore() *cobra.Command {
 	}
 	settle := choiceFlags(c, &choices)
 	var several fleetFlags
+	var ticket string
+	c.Flags().StringVar(&ticket, "ticket", "", "restore in step with other nodes that have the same ticket `file`, without ssh")
 	several.add(c, "restore all control planes of the cluster as one, reached through ssh", true)
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails the node is put back as it was")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
+	c.MarkFlagsMutuallyExclusive("fleet", "ticket")
 	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(settle(), several.check(c))) }
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if several.on {
 			return a.restoreFleet(c.Context(), args[0], &several, choices, yes, dry)
+		}
+		if ticket != "" {
+			var err error
+			if choices, err = a.withTicket(c.Context(), ticket, args[0], choices); err != nil {
+				return err
+			}
 		}
 		facts, info, err := a.look(c.Context(), args[0], choices, false)
 		if err != nil {

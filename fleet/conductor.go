@@ -26,6 +26,7 @@ type Pace struct {
 	Hello     time.Duration // for an agent to start
 	Ping      time.Duration // between two words to an agent
 	Silence   time.Duration // of an agent until it counts as gone
+	Turn      time.Duration // for one node's etcd to end or start before the next
 	Reconnect time.Duration // to a node that dropped off, until somebody is asked
 	Pause     time.Duration // before the second try of a connection; each takes twice as long, up to 8 s
 }
@@ -33,7 +34,7 @@ type Pace struct {
 // RealPace is for networks and machines as they are.
 var RealPace = Pace{
 	Hello: 60 * time.Second, // a copy of the program may be on its way
-	Ping:  2 * time.Second, Silence: 10 * time.Second, Reconnect: 60 * time.Second, Pause: 500 * time.Millisecond,
+	Ping:  2 * time.Second, Silence: 10 * time.Second, Turn: 8 * time.Second, Reconnect: 60 * time.Second, Pause: 500 * time.Millisecond,
 }
 
 // Want is what a fleet is made of, by the user's word.
@@ -502,7 +503,9 @@ func (c *Conductor) Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*
 	}
 	r := newRunner(c, sink, ask)
 	for _, n := range r.nodes {
-		r.start(ctx, n, doRun, c.rec)
+		rec := c.rec
+		rec.Me = n.name
+		r.start(ctx, n, doRun, rec)
 	}
 	res := r.conduct(ctx)
 	if res.OK {
@@ -517,7 +520,8 @@ func (c *Conductor) Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*
 	return res, nil
 }
 
-// Open leads the nodes of an earlier run again. It tells in which state that
+// Open leads the nodes of an earlier run again, by the record that this node
+// has of it. It tells in which state that
 // run is on each; a node that can't be reached is RunUnreachable.
 func (c *Conductor) Open(ctx context.Context, rec Record) (map[string]steps.RunState, error) {
 	c.rec, c.want.Paths = rec, rec.Paths
@@ -527,7 +531,7 @@ func (c *Conductor) Open(ctx context.Context, rec Record) (map[string]steps.RunS
 	}
 	states := map[string]steps.RunState{}
 	for _, h := range rec.Nodes {
-		if h.Name == me.facts.Member {
+		if h.Name == rec.Me {
 			me.name, me.try = h.Name, h.Try
 			c.crew = append(c.crew, me)
 			continue
@@ -536,7 +540,7 @@ func (c *Conductor) Open(ctx context.Context, rec Record) (map[string]steps.RunS
 	}
 	if me.name == "" {
 		me.link.bye()
-		return nil, problem("", "%s takes no part in run %s", or(me.facts.Member, me.facts.Node), rec.Run)
+		return nil, problem("", "%s takes no part in run %s", me.facts.Node, rec.Run)
 	}
 	var mu sync.Mutex
 	err := c.each(func(n *crewman) error {

@@ -53,8 +53,6 @@ type fakeNode struct {
 	past      int // phases that were met
 	locked    bool
 	ran       []string // plans that were run: "run", "resume", "undo"
-	snapshot  string   // sha256 of what was put, checked by Check
-	others    []steps.Neighbour
 	fleet     *steps.Fleet
 
 	// How it misbehaves.
@@ -415,7 +413,7 @@ func (p *pipes) find(host string) {
 	delete(p.away, host)
 }
 
-var quick = Pace{Hello: 5 * time.Second, Ping: 50 * time.Millisecond, Silence: 5 * time.Second, Reconnect: 600 * time.Millisecond, Pause: 10 * time.Millisecond}
+var quick = Pace{Hello: 5 * time.Second, Ping: 50 * time.Millisecond, Silence: 5 * time.Second, Turn: 300 * time.Millisecond, Reconnect: 600 * time.Millisecond, Pause: 10 * time.Millisecond}
 
 func theSnapshot(t *testing.T) *snapshot.Info {
 	path := filepath.Join(t.TempDir(), "before.db")

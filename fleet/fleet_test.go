@@ -45,7 +45,7 @@ func TestThreeNodesAreRestoredAsOne(t *testing.T) {
 			t.Errorf("%s: %+v", n.name, f)
 		}
 		rec, err := ReadRecord(filepath.Join(n.dir, f.Run))
-		if err != nil || len(rec.Nodes) != 3 || rec.Before != 3 {
+		if err != nil || rec.Me != n.name || len(rec.Nodes) != 3 || rec.Before != 3 {
 			t.Errorf("%s: %+v %v", n.name, rec, err)
 		}
 		left, err := filepath.Glob(filepath.Join(n.dir, "snapshot-*"))
@@ -300,14 +300,21 @@ func TestAConductorThatIsKilled(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				rec := c.rec
 				d.all.Wait() // the agents have stopped
+				rec, err := ReadRecord(filepath.Join(w.node("cp3").dir, theRun))
+				if err != nil {
+					t.Fatal(err)
+				}
+				// In the middle of a run there is no etcd.yaml.
+				for _, n := range w.nodes {
+					n.facts = func(f *Facts) { f.Member, f.EtcdErr = "", "there is no manifest of etcd" }
+				}
 				for _, n := range w.nodes {
 					d.find(n.name)
 				}
 				d.local = "cp3"
 				again := conductor(t, d)
-				states, err := again.Open(t.Context(), rec)
+				states, err := again.Open(t.Context(), *rec)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -213,11 +213,11 @@ func (l *link) setNote(note func(message)) {
 	l.note = note
 }
 
-// request sends a request and waits for its answer.
-func (l *link) request(ctx context.Context, do string, with any) (message, error) {
+// begin sends a request. What is said after it arrives after it.
+func (l *link) begin(do string, with any) (<-chan message, error) {
 	w, err := json.Marshal(with)
 	if err != nil {
-		return message{}, err
+		return nil, err
 	}
 	reply := make(chan message, 1)
 	l.mu.Lock()
@@ -226,26 +226,40 @@ func (l *link) request(ctx context.Context, do string, with any) (message, error
 	l.pending[id] = reply
 	l.mu.Unlock()
 	l.say(request{ID: id, Do: do, W: w})
+	return reply, nil
+}
+
+// finish waits for the answer to a request.
+func finish[T any](ctx context.Context, l *link, reply <-chan message) (T, error) {
+	var v T
+	var m message
 	select {
-	case m := <-reply:
-		if m.No != nil {
-			return m, m.No
-		}
-		return m, nil
-	case <-l.done:
-		return message{}, l.err
+	case m = <-reply:
 	case <-ctx.Done():
-		return message{}, ctx.Err()
+		return v, ctx.Err()
+	case <-l.done:
+		select {
+		case m = <-reply: // its last word
+		default:
+			return v, l.err
+		}
 	}
+	switch {
+	case m.No != nil:
+		return v, m.No
+	case len(m.W) == 0:
+		return v, nil
+	}
+	return v, json.Unmarshal(m.W, &v)
 }
 
 func call[T any](ctx context.Context, l *link, do string, with any) (T, error) {
-	var v T
-	m, err := l.request(ctx, do, with)
-	if err == nil && len(m.W) > 0 {
-		err = json.Unmarshal(m.W, &v)
+	reply, err := l.begin(do, with)
+	if err != nil {
+		var v T
+		return v, err
 	}
-	return v, err
+	return finish[T](ctx, l, reply)
 }
 
 // put sends a snapshot, when the node doesn't have it, and returns its path

@@ -130,6 +130,7 @@ type Facts struct {
 type Live struct {
 	ClusterID uint64            `json:"cluster_id"`
 	Revision  int64             `json:"revision"`
+	Leads     bool              `json:"leads,omitempty"` // this node's member is the leader
 	Members   []manifest.Member `json:"members"`
 }
 

@@ -20,6 +20,7 @@ const recordName = "fleet.json"
 // of them again.
 type Record struct {
 	Run     string            `json:"run"`
+	Me      string            `json:"me"`            // the node that the record is on: in the middle of a run no etcd.yaml tells
 	Rsh     []string          `json:"rsh,omitempty"` // nil for ssh
 	Paths   Paths             `json:"paths"`
 	Members []manifest.Member `json:"members"` // of the restored cluster
@@ -65,7 +66,7 @@ func ReadRecord(runDir string) (*Record, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(runDir, recordName), err)
 	}
-	if r.Run != filepath.Base(runDir) || len(r.Nodes) == 0 {
+	if r.Run != filepath.Base(runDir) || r.Me == "" || len(r.Nodes) == 0 {
 		return nil, fmt.Errorf("%s is not that of run %s", filepath.Join(runDir, recordName), filepath.Base(runDir))
 	}
 	return &r, nil

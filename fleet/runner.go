@@ -23,6 +23,7 @@ type runner struct {
 	in     chan func() // what has happened, done in the runner's goroutine
 	open   int         // goroutines that will tell something
 	opened map[steps.Phase]bool
+	late   map[steps.Phase]bool // nobody waits for another's turn any more
 
 	stopping bool
 	undo     bool
@@ -46,6 +47,9 @@ type runNode struct {
 	res     *steps.Result
 	err     error
 
+	ended, answers bool // its old etcd, its restored etcd
+	placed         bool // it has its turn to start etcd
+
 	away, back time.Time // the API, by the conductor's clock
 }
 
@@ -55,7 +59,7 @@ type trouble struct {
 }
 
 func newRunner(c *Conductor, sink func(NodeEvent), ask Asker) *runner {
-	r := &runner{c: c, over: make(chan struct{}), sink: sink, ask: ask, pace: c.pace(), in: make(chan func(), 64), opened: map[steps.Phase]bool{}}
+	r := &runner{c: c, over: make(chan struct{}), sink: sink, ask: ask, pace: c.pace(), in: make(chan func(), 64), opened: map[steps.Phase]bool{}, late: map[steps.Phase]bool{}}
 	for _, n := range c.crew {
 		m := &runNode{crewman: n}
 		r.nodes = append(r.nodes, m)
@@ -88,8 +92,12 @@ func (r *runner) start(ctx context.Context, n *runNode, do string, what any) {
 	l := n.link
 	n.run, n.do, n.lost, n.waits, n.asked = true, do, nil, false, false
 	ctx = context.WithoutCancel(ctx) // it is stopped by a word, and then has to end
+	reply, err := l.begin(do, what)
 	r.spawn(func() func() {
-		res, err := call[*steps.Result](ctx, l, do, what)
+		var res *steps.Result
+		if err == nil {
+			res, err = finish[*steps.Result](ctx, l, reply)
+		}
 		return func() { r.ended(ctx, n, res, err) }
 	})
 }
@@ -106,6 +114,7 @@ func (r *runner) note(n *runNode) func(message) {
 			case m.Ask != nil:
 				n.asked = true
 				r.trouble(n, Trouble{Node: n.name, Failure: *m.Ask})
+				r.look()
 			}
 		}
 		select {
@@ -125,6 +134,10 @@ func (r *runner) event(n *runNode, ev steps.Event) {
 		n.back = time.Time{}
 	case !n.away.IsZero() && n.back.IsZero():
 		n.back = now
+	}
+	if gone, up := ev.EtcdEnded(), ev.EtcdAnswers(); gone && !n.ended || up && !n.answers {
+		n.ended, n.answers = n.ended || gone, n.answers || up
+		defer r.look()
 	}
 	if ev.Type == steps.TypeAsk || ev.Type == steps.TypeAnswer {
 		return // told when it is asked here
@@ -167,6 +180,7 @@ func (r *runner) look() {
 			break
 		}
 		r.opened[p] = true
+		r.notForever(p)
 		r.tell(NodeEvent{Event: steps.Event{Type: TypePhase, State: steps.Done, Message: fmt.Sprintf("%s: %s", allOf(in), phaseWords[p])}, Phase: p})
 	}
 	for _, n := range r.nodes {
@@ -174,6 +188,9 @@ func (r *runner) look() {
 			continue
 		}
 		if r.opened[n.at] {
+			if !r.turn(n) {
+				continue
+			}
 			n.waits = false
 			n.link.say(request{Do: doGo, Phase: n.at})
 			continue
@@ -186,6 +203,56 @@ func (r *runner) look() {
 		}
 		n.link.say(request{Do: doSeen, Seen: seen})
 	}
+}
+
+// turn says whether it is a node's turn to go on from a phase that all have
+// come to.
+//
+// An etcd that leads hands over before it ends, and waits for up to 7 s when
+// whom it hands over to is ending too: the leader ends last, when nobody is
+// left to hand over to (TryTransferLeadershipOnShutdown, etcdserver).
+//
+// An etcd that starts asks each of its peers for a hash of their data, as
+// kubeadm has it do, and waits for up to 7 s for each that has begun to listen
+// and doesn't serve yet: they start one after the other, as soon as the one
+// before serves (InitialCheck, etcdserver/corrupt.go).
+func (r *runner) turn(n *runNode) bool {
+	if r.late[n.at] {
+		return true
+	}
+	for _, o := range r.nodes {
+		if o == n || o.out || o.asked || !o.run {
+			continue
+		}
+		switch n.at {
+		case steps.PhaseAPIGone:
+			if n.leads() && !o.ended && o.reached <= index(steps.PhaseEtcdOut) {
+				return false
+			}
+		case steps.PhasePlaced:
+			if o.placed && !o.answers && o.reached <= index(steps.PhaseEtcdReady) {
+				return false
+			}
+		}
+	}
+	n.placed = n.placed || n.at == steps.PhasePlaced
+	return true
+}
+
+func (n *runNode) leads() bool { return n.facts != nil && n.facts.Live != nil && n.facts.Live.Leads }
+
+// notForever ends the taking of turns when it takes longer than it saves.
+func (r *runner) notForever(p steps.Phase) {
+	limit := r.pace.Turn
+	if p == steps.PhasePlaced {
+		limit *= time.Duration(len(r.nodes))
+	}
+	time.AfterFunc(limit, func() {
+		select {
+		case r.in <- func() { r.late[p] = true; r.look() }:
+		case <-r.over:
+		}
+	})
 }
 
 func allOf(n int) string {
@@ -210,6 +277,7 @@ func (n *runNode) where() string {
 // ended is the end of what ran on a node.
 func (r *runner) ended(ctx context.Context, n *runNode, res *steps.Result, err error) {
 	n.run, n.asked, n.waits = false, false, false
+	defer r.look()
 	r.troubles = slices.DeleteFunc(r.troubles, func(t *trouble) bool { return t.node == n && !t.Away })
 	var gone *errGone
 	switch {
@@ -224,8 +292,9 @@ func (r *runner) ended(ctx context.Context, n *runNode, res *steps.Result, err e
 	}
 	n.res = res
 	if res.OK {
-		n.reached = max(n.reached, len(steps.Phases))
-		r.look()
+		if n.do != doUndo {
+			n.reached = len(steps.Phases)
+		}
 		return
 	}
 	if res.Error != nil {

@@ -56,7 +56,7 @@ func (n *ThisNode) Facts(ctx context.Context) (*Facts, error) {
 		f.EtcdErr = s.EtcdErr.Error()
 	}
 	if s.Live != nil {
-		f.Live = &Live{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision}
+		f.Live = &Live{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision, Leads: s.Live.Leader != 0 && s.Live.Leader == s.Live.MemberID}
 		for _, m := range s.Live.Members {
 			f.Live.Members = append(f.Live.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		}

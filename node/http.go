@@ -58,6 +58,10 @@ func get(ctx context.Context, conf *tls.Config, url string) (code int, body stri
 	return resp.StatusCode, string(data), nil
 }
 
+// NoAnswer is how what an address that took a connection, or swallowed it, and
+// said nothing is told.
+const NoAnswer = "no answer in time"
+
 // plain says a network error in a few words, without what the message around
 // it says anyway. The error itself stays in the chain.
 func plain(err error) error {
@@ -69,7 +73,7 @@ func plain(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return inWords{"connection refused", err}
 	case errors.Is(err, context.DeadlineExceeded):
-		return inWords{"no answer in time", err}
+		return inWords{NoAnswer, err}
 	}
 	return err
 }

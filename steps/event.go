@@ -1,6 +1,12 @@
 package steps
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"etcd-rewind/node"
+)
 
 // State says where a step or an action is in its life.
 type State string
@@ -52,6 +58,23 @@ type Event struct {
 	Plan    *Plan    `json:"plan,omitempty"`
 	Failure *Failure `json:"failure,omitempty"`
 	*Result
+}
+
+// EtcdEnded says that the event shows, in the step that stops etcd, that its
+// containers have ended.
+func (ev *Event) EtcdEnded() bool {
+	return ev.Step == "stop-etcd" && len(ev.Seen) > 0 && ev.Seen[0].OK
+}
+
+// EtcdAnswers says that the event shows, in the step that starts etcd, that it
+// answers, ready or not. Then it serves its peers too, which it begins to do
+// before (StartEtcd, embed).
+func (ev *Event) EtcdAnswers() bool {
+	return ev.Step == "start-etcd" && slices.ContainsFunc(ev.Seen, func(s Sighting) bool {
+		// Without a quorum it may take a connection and say nothing. What can't be
+		// asked begins with the URL.
+		return s.What == "/readyz" && (s.OK || strings.HasPrefix(s.Is, "/") || strings.HasSuffix(s.Is, node.NoAnswer))
+	})
 }
 
 // Sighting is one thing that a wait looks at and what it is now, for example

@@ -215,3 +215,53 @@ func TestChecksOfANodeInAFleet(t *testing.T) {
 		})
 	}
 }
+
+func TestEventsShowWhenEtcdHasEndedAndWhenItAnswers(t *testing.T) {
+	seen := func(step, what, is string, ok bool) Event {
+		return Event{Step: step, Seen: []Sighting{{What: what, Is: is, OK: ok}}}
+	}
+	for _, tt := range []struct {
+		ev             Event
+		ended, answers bool
+	}{
+		{seen("stop-etcd", "etcd-cp1", "pod 3f32…, running 26.8 s", false), false, false},
+		{seen("stop-etcd", "etcd-cp1", "gone", true), true, false},
+		{seen("start-etcd", "/readyz", "not asked yet", false), false, false},
+		{seen("start-etcd", "/readyz", "http://127.0.0.1:2381/readyz: connection refused", false), false, false},
+		{seen("start-etcd", "/readyz", "http://127.0.0.1:2381/readyz: no answer in time", false), false, true},
+		{seen("start-etcd", "/readyz", "/readyz: 503 [-]linearizable_read failed", false), false, true},
+		{seen("start-etcd", "/readyz", "ready", true), false, true},
+		{seen("start-kube-apiserver", "/readyz", "200", true), false, false},
+		{Event{Step: "stop-etcd"}, false, false},
+	} {
+		if ended, answers := tt.ev.EtcdEnded(), tt.ev.EtcdAnswers(); ended != tt.ended || answers != tt.answers {
+			t.Errorf("%s %v: ended %v, answers %v", tt.ev.Step, tt.ev.Seen, ended, answers)
+		}
+	}
+}
+
+// A node that was stopped before anything was touched may have to catch up with
+// others that are further.
+func TestARunOfAFleetThatEndedUntouchedIsGoneOnWithByItsName(t *testing.T) {
+	n := newFakeNode(t)
+	ctx, stop := context.WithCancel(t.Context())
+	e, _ := n.engine(nil)
+	e.Meet = func(ctx context.Context, _ Phase, _ func([]Sighting)) error { stop(); return ctx.Err() }
+	p := n.plan(Choices{Fleet: fleetOfTheTests})
+	if res := e.Run(ctx, p); res.OK || !res.PutBack {
+		t.Fatalf("%+v", res)
+	}
+	dir := filepath.Dir(p.RunDir)
+	if _, err := NewResume(dir, ""); err == nil {
+		t.Error("it is gone on with without being named")
+	}
+	again, err := NewResume(dir, p.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _ = n.engine(nil)
+	e.Meet = func(context.Context, Phase, func([]Sighting)) error { return nil }
+	if res := e.Run(t.Context(), again); !res.OK {
+		t.Errorf("%+v", res.Error)
+	}
+}

@@ -1,0 +1,139 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+// Ticket is what nodes that don't reach each other by a remote shell have to
+// have in common. It is carried to each of them by hand, and holds no secret.
+type Ticket struct {
+	V        int               `json:"v"`
+	Run      string            `json:"run"`
+	Token    string            `json:"token"`
+	Bump     uint64            `json:"bump"`
+	Snapshot string            `json:"snapshot_sha256"` // of the content, as inspect tells it
+	Members  []manifest.Member `json:"members"`
+	Nodes    []steps.Neighbour `json:"nodes"` // where each is seen over the network
+}
+
+const ticketVersion = 1
+
+// NewTicket makes a ticket from what this node knows: the members by its etcd,
+// its etcd.yaml and the snapshot, without those left out. The other nodes' API
+// servers are taken to listen on this one's port. The verdicts say what is odd
+// about the members.
+func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch steps.Choices, without []string, now time.Time) (*Ticket, []steps.Verdict, error) {
+	if f.Etcd == nil {
+		return nil, nil, f.EtcdErr
+	}
+	lists := named{InManifest: append(slices.Clone(f.Etcd.InitialCluster), manifest.Member{Name: f.Etcd.Name, PeerURLs: f.Etcd.AdvertisePeerURLs})}
+	if f.Live != nil {
+		for _, m := range f.Live.Members {
+			lists[InEtcd] = append(lists[InEtcd], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+		}
+	}
+	for _, m := range info.Members {
+		lists[InSnapshot] = append(lists[InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+	}
+	ready, err := url.Parse(f.Reach.API.ReadyURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &Ticket{V: ticketVersion, Run: now.UTC().Format("20060102-150405"), Bump: *f.Settle(info, ch).Bump, Snapshot: info.SHA256}
+	t.Token = "etcd-rewind-" + t.Run
+	all := union(lists)
+	answers := map[string]bool{}
+	c := &Conductor{}
+	for i := range all {
+		m := &all[i]
+		// One etcd.yaml names the members that were there when its node joined.
+		m.Missing = slices.DeleteFunc(m.Missing, func(s Source) bool { return s == InManifest })
+		if m.Out = slices.Contains(without, m.Name); m.Out {
+			answers[m.Name] = slices.ContainsFunc(m.PeerURLs, func(u string) bool { return c.answers(ctx, u) })
+			continue
+		}
+		m.Facts = &Facts{EtcdVersion: f.EtcdVersion, KubernetesVersion: f.KubernetesVersion} // nobody has asked the others
+		t.Members = append(t.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+		at := *ready
+		at.Host = net.JoinHostPort(peerHost(m.PeerURLs), ready.Port())
+		n := steps.Neighbour{Name: m.Name, NeighbourConfig: node.NeighbourConfig{ReadyURL: at.String()}}
+		if len(m.PeerURLs) > 0 {
+			n.PeerURL = m.PeerURLs[0]
+		}
+		t.Nodes = append(t.Nodes, n)
+	}
+	return t, slices.DeleteFunc(judge(all, answers), func(v steps.Verdict) bool { return v.Check == "fleet-hosts" }), nil
+}
+
+// Write writes the ticket to a new file.
+func (t *Ticket) Write(path string) error {
+	data, err := json.MarshalIndent(t, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	return errors.Join(err, f.Close())
+}
+
+// ReadTicket reads what Write wrote.
+func ReadTicket(path string) (*Ticket, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var t Ticket
+	if err := json.Unmarshal(data, &t); err != nil {
+		return nil, fmt.Errorf("%s is not a ticket: %w", path, err)
+	}
+	if t.V != ticketVersion {
+		return nil, problem("use the same version of etcd-rewind on all nodes", "%s is a ticket of format %d, this version knows %d", path, t.V, ticketVersion)
+	}
+	if !runOfATicket(t.Run) || t.Token == "" || t.Snapshot == "" || len(t.Members) == 0 {
+		return nil, fmt.Errorf("%s is not a whole ticket", path)
+	}
+	return &t, nil
+}
+
+// runOfATicket is a run's name: it becomes that of a directory.
+func runOfATicket(run string) bool {
+	_, err := time.Parse("20060102-150405", run)
+	return err == nil
+}
+
+// Choices are what the ticket decides on the node whose etcd has this name, for
+// this snapshot.
+func (t *Ticket) Choices(ch steps.Choices, member string, info *snapshot.Info) (steps.Choices, error) {
+	if info.SHA256 != t.Snapshot {
+		return ch, problem("carry the same snapshot to all nodes", "the ticket is for another snapshot: sha256 %.12s…, this one has %.12s…", t.Snapshot, info.SHA256)
+	}
+	f := &steps.Fleet{Run: t.Run, Token: t.Token, Members: t.Members}
+	for _, n := range t.Nodes {
+		if n.Name != member {
+			f.Others = append(f.Others, n)
+		}
+	}
+	if len(f.Others) == len(t.Nodes) {
+		return ch, problem("use it on the nodes that it names", "the ticket doesn't name this node's member %s", member)
+	}
+	bump := t.Bump
+	ch.Bump, ch.Fleet = &bump, f
+	return ch, nil
+}

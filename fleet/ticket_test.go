@@ -1,0 +1,84 @@
+package fleet
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+func TestATicketSaysTheSameOnAllNodes(t *testing.T) {
+	member := func(name, ip string) node.EtcdMember {
+		return node.EtcdMember{Name: name, PeerURLs: []string{"https://" + ip + ":2380"}}
+	}
+	f := &steps.Facts{
+		Etcd: &manifest.Etcd{Name: "cp1", AdvertisePeerURLs: []string{"https://10.0.0.1:2380"}},
+		Live: &node.EtcdStatus{Revision: 5000, Members: []node.EtcdMember{member("cp1", "10.0.0.1"), member("cp2", "10.0.0.2"), member("cp3", "10.0.0.3")}},
+	}
+	f.Reach.API.ReadyURL = "https://10.0.0.1:6443/readyz"
+	info := &snapshot.Info{SHA256: strings.Repeat("ab", 32), Revision: 700}
+	for _, name := range []string{"cp1", "cp2", "cp3"} {
+		info.Members = append(info.Members, snapshot.Member{Name: name})
+	}
+	made, verdicts, err := NewTicket(t.Context(), f, info, steps.Choices{}, nil, time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC))
+	if err != nil || len(steps.Blocking(verdicts)) > 0 {
+		t.Fatal(err, verdicts)
+	}
+	path := filepath.Join(t.TempDir(), "ticket.json")
+	if err := made.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := made.Write(path); err == nil {
+		t.Error("a file that is there was written over")
+	}
+	ticket, err := ReadTicket(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"cp1", "cp2", "cp3"} {
+		ch, err := ticket.Choices(steps.Choices{}, name, info)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ch.Fleet.Run != theRun || ch.Fleet.Token != "etcd-rewind-"+theRun || len(ch.Fleet.Members) != 3 || *ch.Bump != 5000+1_000_000-700 {
+			t.Errorf("%s: %+v, bump %d", name, ch.Fleet, *ch.Bump)
+		}
+		var others []string
+		for _, o := range ch.Fleet.Others {
+			others = append(others, o.Name+" "+o.ReadyURL+" "+o.PeerURL)
+		}
+		if name == "cp2" && !slices.Equal(others, []string{"cp1 https://10.0.0.1:6443/readyz https://10.0.0.1:2380", "cp3 https://10.0.0.3:6443/readyz https://10.0.0.3:2380"}) {
+			t.Errorf("cp2 sees %q", others)
+		}
+	}
+	if _, err := ticket.Choices(steps.Choices{}, "cp9", info); err == nil || !strings.Contains(err.Error(), "doesn't name this node's member cp9") {
+		t.Error(err)
+	}
+	if _, err := ticket.Choices(steps.Choices{}, "cp1", &snapshot.Info{SHA256: strings.Repeat("cd", 32)}); err == nil || !strings.Contains(err.Error(), "another snapshot") {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsNoTicketIsRefused(t *testing.T) {
+	for text, says := range map[string]string{
+		`not json`:                        "is not a ticket",
+		`{"v":2,"run":"20261121-030000"}`: "format 2",
+		`{"v":1,"run":"20261121-030000"}`: "not a whole ticket",
+		`{"v":1,"run":"../../etc","token":"t","snapshot_sha256":"ab","members":[{"Name":"cp1"}]}`: "not a whole ticket",
+	} {
+		path := filepath.Join(t.TempDir(), "ticket.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadTicket(path); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

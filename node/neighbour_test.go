@@ -1,0 +1,115 @@
+package node
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+func TestAskNeighbour(t *testing.T) {
+	ca := newAuthority(t)
+	cert, key := ca.issue(t, "cp1", []string{"127.0.0.1"}, time.Now().Add(time.Hour))
+	mine := EtcdConfig{CA: ca.path, Cert: cert, Key: key}
+	peerTLS := ca.serverTLS(t, []string{"127.0.0.1"}, time.Now().Add(time.Hour))
+	peerTLS.ClientAuth = tls.RequireAndVerifyClientCert // as etcd has it for its peers
+	peer := serveTLS(t, peerTLS, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/members" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("X-Etcd-Cluster-ID", "64379f200b7692a4")
+		_, _ = w.Write([]byte(`[]`))
+	}).URL
+	api := func(code int) string {
+		return serveTLS(t, ca.serverTLS(t, apiNames, time.Now().Add(time.Hour)), func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(code)
+		}).URL + "/readyz"
+	}
+	ready, starts := api(http.StatusOK), api(http.StatusInternalServerError)
+	free := func() string { // a port with nobody behind it
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return "https://" + l.Addr().String()
+	}
+	// It takes connections and says nothing, as far as can be told from here.
+	deaf, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { deaf.Close() })
+	silent := "https://" + deaf.Addr().String()
+
+	for _, tt := range []struct {
+		story string
+		at    NeighbourConfig
+		as    EtcdConfig
+		want  NeighbourState
+		says  string
+	}{
+		{
+			"both run",
+			NeighbourConfig{ReadyURL: ready, PeerURL: peer},
+			mine,
+			NeighbourState{API: PortAnswers, APIReady: true, Peer: PortAnswers, ClusterID: 0x64379f200b7692a4},
+			"API ready, etcd in cluster 64379f200b7692a4",
+		},
+		{
+			"the API server starts",
+			NeighbourConfig{ReadyURL: starts, PeerURL: peer},
+			mine,
+			NeighbourState{API: PortAnswers, Peer: PortAnswers, ClusterID: 0x64379f200b7692a4},
+			"API answers, etcd in cluster 64379f200b7692a4",
+		},
+		{
+			"neither runs",
+			NeighbourConfig{ReadyURL: free() + "/readyz", PeerURL: free()},
+			mine,
+			NeighbourState{API: PortRefuses, Peer: PortRefuses},
+			"API refuses, etcd refuses",
+		},
+		{
+			"the network says nothing",
+			NeighbourConfig{ReadyURL: silent + "/readyz", PeerURL: silent},
+			mine,
+			NeighbourState{API: PortSilent, Peer: PortSilent},
+			"API silent, etcd silent",
+		},
+		{
+			"without a certificate etcd's peers say nothing",
+			NeighbourConfig{ReadyURL: ready, PeerURL: peer},
+			EtcdConfig{CA: ca.path},
+			NeighbourState{API: PortAnswers, APIReady: true, Peer: PortSilent},
+			"API ready, etcd silent",
+		},
+		{
+			"this node's certificate is gone",
+			NeighbourConfig{ReadyURL: ready, PeerURL: peer},
+			EtcdConfig{CA: ca.path, Cert: "/nonexistent", Key: "/nonexistent"},
+			NeighbourState{API: PortAnswers, APIReady: true, Peer: PortSilent},
+			"API ready, etcd silent",
+		},
+		{
+			"another authority's etcd",
+			NeighbourConfig{ReadyURL: ready, PeerURL: peer},
+			EtcdConfig{CA: newAuthority(t).path, Cert: cert, Key: key},
+			NeighbourState{API: PortAnswers, APIReady: true, Peer: PortSilent},
+			"API ready, etcd silent",
+		},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			began := time.Now()
+			got := AskNeighbour(t.Context(), tt.at, tt.as)
+			if got != tt.want || got.String() != tt.says {
+				t.Errorf("%+v, %s; want %+v, %s", got, got, tt.want, tt.says)
+			}
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
