@@ -58,6 +58,14 @@ type event struct {
 
 	Plan *plan `json:"plan"`
 
+	// Of a fleet.
+	Node  string `json:"node"`
+	Phase string `json:"phase"`
+	Nodes []struct {
+		Node, State, Phase, Cause string
+		Do                        []string
+	} `json:"nodes"`
+
 	// Of a result.
 	OK      bool    `json:"ok"`
 	Outage  float64 `json:"outage_seconds"`
@@ -91,7 +99,7 @@ type plan struct {
 
 // brief is the line as a person debugging a test wants it.
 func (e event) brief() string {
-	s := fmt.Sprintf("%s %-6s %-24s %-8s %s", e.Time.Format("05.000"), e.Type, e.Step+" "+e.Action, e.State, e.Message)
+	s := strings.TrimSpace(e.Node + " " + fmt.Sprintf("%s %-6s %-24s %-8s %s", e.Time.Format("05.000"), e.Type, e.Step+" "+e.Action, e.State, e.Message))
 	switch {
 	case e.Type == "check" && e.Level == "ok":
 		return ""
@@ -99,6 +107,9 @@ func (e event) brief() string {
 		s += e.Check + ": " + e.Cause + " / " + e.Hint
 	case e.Type == "result":
 		s += fmt.Sprintf("ok=%t outage=%.1f put_back=%t data_dir=%s", e.OK, e.Outage, e.PutBack, e.DataDir)
+		for _, n := range e.Nodes {
+			s += fmt.Sprintf("\n    %s: %s %s %s %q", n.Node, n.State, n.Phase, n.Cause, n.Do)
+		}
 	}
 	for _, seen := range e.Seen {
 		s += fmt.Sprintf(" [%s: %s]", seen.What, seen.Is)

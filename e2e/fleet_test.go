@@ -1,0 +1,215 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"etcd-rewind/e2e/cluster"
+)
+
+// fleetOutage is what the API may be away for when three nodes are restored, on
+// a machine of two cores that carries all of them.
+const fleetOutage = 12
+
+// leader has helpers work on the first node, and returns the cluster with a
+// past.
+func leader(t *testing.T) (*cluster.Cluster, story) {
+	t.Helper()
+	c := threeNodes(t)
+	use(t, c.Nodes[0])
+	kubeletLog(t)
+	return c, aStory(t)
+}
+
+func fleetArgs(s story, more ...string) []string {
+	return append([]string{"restore", s.snapshot, "--fleet", "--yes", "--output", "json"}, more...)
+}
+
+// allAre fails unless every node's API shows the same, all members have started
+// and what is written through each is seen by the others.
+func allAre(t *testing.T, c *cluster.Cluster, is func(t *testing.T)) {
+	t.Helper()
+	if err := c.Healthy(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, n := range c.Nodes {
+		on(n, func() { is(t) })
+		seenByAll(t, c, n, "through-"+n.Hostname)
+	}
+	for _, n := range c.Nodes {
+		if _, err := c.Nodes[0].Kubectl(t.Context(), "delete", "configmap", "through-"+n.Hostname, "--namespace=default"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
+	c, s := leader(t)
+	o := call{args: fleetArgs(s)}.run(t)
+	result := o.succeeded(t)
+	allAre(t, c, func(t *testing.T) { s.isThen(t) })
+	t.Logf("the API was away for %.1f s; all took %.1f s", result.Outage, o.took.Seconds())
+	if result.Outage <= 0 || result.Outage >= fleetOutage {
+		t.Errorf("the API was away for %.1f s, want less than %d s", result.Outage, fleetOutage)
+	}
+	for _, n := range c.Nodes {
+		if left, err := n.Command(t.Context(), "sh", "-c", "ls -d /tmp/tmp.*/etcd-rewind /var/lib/etcd-rewind-snapshot-* 2>/dev/null").Output(); len(left) > 0 {
+			t.Errorf("on %s is left: %s %v", n.Hostname, left, err)
+		}
+	}
+
+	undone := call{args: []string{"undo", "--fleet", "--yes", "--output", "json"}}.run(t)
+	undone.succeeded(t)
+	t.Logf("going back took %.1f s", undone.took.Seconds())
+	allAre(t, c, func(t *testing.T) { s.isNow(t) })
+}
+
+// settles waits until the agents that a conductor has left behind have ended:
+// they stop at their next wait.
+func settles(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	for _, n := range c.Nodes {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+			on(n, func() {
+				if o := run(t, "check", "--output", "json"); strings.Contains(o.stdout, "another run is under way") {
+					return
+				}
+				end = time.Time{}
+			})
+			if end.IsZero() {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: the agent's run has not ended", n.Hostname)
+			}
+		}
+	}
+}
+
+var phases = []string{"staged", "api-gone", "etcd-out", "placed", "etcd-ready", "api-ready"}
+
+func TestAConductorThatIsKilledLeavesAFleetThatAnyNodeCanLead(t *testing.T) {
+	for i, phase := range phases {
+		way := []string{"resume", "undo"}[i%2]
+		t.Run(phase+" "+way, func(t *testing.T) {
+			c, s := leader(t)
+			killed := false
+			call{args: fleetArgs(s), on: func(e event, p *os.Process) {
+				if e.Type == "phase" && e.Phase == phase && !killed {
+					killed = true
+					_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+				}
+			}}.run(t)
+			if !killed {
+				t.Fatal("it was not killed")
+			}
+			settles(t, c)
+			use(t, c.Nodes[1])
+			o := run(t, way, "--fleet", "--yes", "--output", "json")
+			t.Logf("%s took %.1f s", way, o.took.Seconds())
+			o.succeeded(t)
+			if way == "undo" {
+				allAre(t, c, s.isNow)
+			} else {
+				allAre(t, c, s.isThen)
+			}
+		})
+	}
+}
+
+func TestANodeThatIsCutOffInTheMiddleIsReachedAgain(t *testing.T) {
+	for _, phase := range phases {
+		t.Run(phase, func(t *testing.T) {
+			c, s := leader(t)
+			cp3 := c.Nodes[2]
+			var mended sync.WaitGroup
+			cut := false
+			o := call{args: fleetArgs(s), on: func(e event, _ *os.Process) {
+				switch {
+				case e.Type == "phase" && e.Phase == phase && !cut:
+					cut = true
+					if err := cp3.LinkDown(t.Context()); err != nil {
+						t.Error(err)
+					}
+				case e.Type == "link" && e.State == "waiting" && cut:
+					// It has been noticed.
+					mended.Go(func() {
+						if err := cp3.LinkUp(t.Context()); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			}}.run(t)
+			mended.Wait()
+			result := o.succeeded(t)
+			t.Logf("the API was away for %.1f s; all took %.1f s", result.Outage, o.took.Seconds())
+			allAre(t, c, s.isThen)
+		})
+	}
+}
+
+func TestANodeThatIsLostForGoodIsLeftOut(t *testing.T) {
+	c, s := leader(t)
+	cp3 := c.Nodes[2]
+	if err := cp3.LinkDown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o := call{args: fleetArgs(s)}.run(t)
+	if o.code != 4 || !strings.Contains(o.stdout, "--without NAME") {
+		t.Errorf("exit status %d:\n%s", o.code, o.stdout)
+	}
+	s.isNow(t)
+	o = call{args: fleetArgs(s, "--without", "cp3")}.run(t)
+	o.succeeded(t)
+	for _, n := range c.Nodes[:2] {
+		on(n, func() { s.isThen(t) })
+	}
+	members, err := c.Nodes[0].Members(t.Context())
+	if err != nil || len(members) != 2 {
+		t.Errorf("%v %v", members, err)
+	}
+	undone := call{args: []string{"undo", "--fleet", "--yes", "--output", "json"}}.run(t)
+	undone.succeeded(t)
+	if err := cp3.LinkUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	allAre(t, c, s.isNow)
+}
+
+func TestASnapshotThatIsAlteredOnOneNodeStopsAllUntouched(t *testing.T) {
+	c, s := leader(t)
+	altered := false
+	o := call{args: fleetArgs(s), on: func(e event, _ *os.Process) {
+		// Each node has read its copy by then, and nothing has been planned.
+		if e.Type == "check" && e.Node == "cp2" && !altered {
+			altered = true
+			data, err := os.ReadFile(s.snapshot)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			copied := fmt.Sprintf("/var/lib/etcd-rewind-snapshot-%.16s.db", fmt.Sprintf("%x", sha256.Sum256(data)))
+			f, err := os.OpenFile(c.Nodes[1].HostPath(copied), os.O_RDWR, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			if _, err := f.WriteAt([]byte("altered"), 40000); err != nil {
+				t.Error(err)
+			}
+		}
+	}}.run(t)
+	if result := o.last(t); o.code != 1 || !result.PutBack || result.Outage != 0 || result.Error == nil || !strings.HasPrefix(result.Error.Cause, "cp2: ") {
+		t.Errorf("exit status %d, %+v", o.code, result)
+	}
+	allAre(t, c, s.isNow)
+}
