@@ -8,7 +8,7 @@ GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test e2e e2e-kills lint vuln platforms fuzz bench bench-outage bench-staging bench-screen
+.PHONY: build test e2e e2e-kills e2e-fleet lint vuln platforms fuzz bench bench-outage bench-staging bench-screen
 
 # The binary for nodes has no practice in it: 26 MB instead of 43.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -27,6 +27,9 @@ e2e: # root on Debian: a real control plane, brought up by the tests
 
 e2e-kills: # 40 restores killed at random moments (20 minutes)
 	ETCD_REWIND_KILLS=40 go test -tags e2e -count 1 -timeout 60m -run TestARestoreThatIsKilledAtARandomMoment -v ./e2e
+
+e2e-fleet: # root on Debian: five restores of three nodes, and a fault in each phase (30 minutes)
+	ETCD_REWIND_FLEET=all go test -tags e2e -count 1 -timeout 60m -run 'ThreeControlPlanesAreRestored|AConductor|ANodeThatIs|AlteredOnOneNode' -v ./e2e
 
 lint:
 	@unformatted=$$($(GOFUMPT) -l .); if [ -n "$$unformatted" ]; then echo "gofumpt: $$unformatted"; exit 1; fi
