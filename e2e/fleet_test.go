@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -231,4 +232,27 @@ func TestASnapshotThatIsAlteredOnOneNodeStopsAllUntouched(t *testing.T) {
 		t.Errorf("exit status %d, %+v", o.code, result)
 	}
 	allAre(t, c, s.isNow)
+}
+
+// Nobody leads here: each node is started by hand, and sees the others only by
+// their ports.
+func TestATicketKeepsThreeNodesInStepWithoutSSH(t *testing.T) {
+	c, s := leader(t)
+	ticket := filepath.Join(t.TempDir(), "ticket.json") // on this machine all nodes see it there
+	if o := run(t, "ticket", s.snapshot, ticket); o.code != 0 {
+		t.Fatalf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	var all sync.WaitGroup
+	begun := time.Now()
+	for _, n := range c.Nodes {
+		all.Go(func() {
+			out, err := n.Command(t.Context(), tool, "restore", s.snapshot, "--ticket", ticket, "--yes").CombinedOutput()
+			if err != nil {
+				t.Errorf("%s: %v\n%s", n.Hostname, err, out)
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("all took %.1f s", time.Since(begun).Seconds())
+	allAre(t, c, s.isThen)
 }
