@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 	"github.com/google/go-cmp/cmp"
 
+	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
 
@@ -39,13 +41,25 @@ type driver struct {
 func drive(t testing.TB, f *fake, o Options) *driver {
 	t.Helper()
 	o.standing = f.stand
+	// The tests of one node are played by a wizard that could lead several.
+	o.Fleet = func(rsh []string) Fleet { return f.fleet.conductor(rsh) }
+	o.record = func(dir string) (*fleet.Record, error) {
+		if f.fleet == nil {
+			return nil, fs.ErrNotExist
+		}
+		return f.fleet.record(dir)
+	}
 	m := newModel(t.Context(), f, o)
 	m.now = func() time.Time { return noon }
 	m.look = newLook(env("TERM=xterm-256color", "LANG=C.UTF-8"))
 	m.ticking = true // no ticks
 	d := &driver{t: t, m: m, f: f}
 	d.size(80, 24)
-	t.Cleanup(m.box.close)
+	t.Cleanup(func() {
+		m.dropLead()
+		m.leads.Wait()
+		m.box.close()
+	})
 	return d
 }
 
@@ -150,7 +164,10 @@ func (d *driver) to(s screen) {
 	if s >= chooseScreen {
 		d.key("enter")
 	}
-	if s >= checkScreen {
+	if s >= membersScreen && d.m.together() || s >= checkScreen && !d.m.together() {
+		d.key("enter")
+	}
+	if s >= checkScreen && d.m.together() {
 		d.key("enter")
 	}
 	if s >= planScreen {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
 
@@ -24,8 +25,10 @@ type engine struct {
 	first   *steps.Result      // of the first run
 	kind    string             // of the first run
 	last    *steps.Result
-	plan    *steps.Plan // of the last run
-	instead func(steps.Event)
+	plan    *steps.Plan   // of the last run
+	all     *fleet.Result // the last, of several nodes
+	instead func(fleet.NodeEvent)
+	names   []string // of several nodes
 
 	running sync.WaitGroup
 	gone    chan struct{} // closed when nobody is there to answer
@@ -33,8 +36,15 @@ type engine struct {
 }
 
 type (
-	askMsg      struct{ steps.Failure }
-	finishedMsg struct{ steps.Result }
+	askMsg struct {
+		steps.Failure
+		node string // of several
+		away bool   // it can't be reached
+	}
+	finishedMsg struct {
+		steps.Result
+		all *fleet.Result // of several nodes
+	}
 )
 
 func newEngine(ctx context.Context, b Backend, box *mailbox) *engine {
@@ -44,31 +54,55 @@ func newEngine(ctx context.Context, b Backend, box *mailbox) *engine {
 // start begins a run. It does nothing when one is under way, or when the
 // terminal went away before it could begin.
 func (e *engine) start(p *steps.Plan) {
+	e.begin(p, nil, func(ctx context.Context) (*steps.Result, *fleet.Result, error) {
+		res, err := e.backend.Run(ctx, p, func(ev steps.Event) { e.show(fleet.NodeEvent{Event: ev}) }, e.ask)
+		return res, nil, err
+	})
+}
+
+// startAll begins a run on several nodes; p is this node's part of it.
+func (e *engine) startAll(p *steps.Plan, r *leadRun) {
+	e.begin(p, r.names, func(ctx context.Context) (*steps.Result, *fleet.Result, error) {
+		all, err := r.run(ctx, e.show, e.askAll)
+		if err != nil {
+			return nil, nil, err
+		}
+		res := &steps.Result{OK: all.OK, OutageSeconds: all.OutageSeconds, PutBack: all.PutBack, Error: all.Error}
+		if !all.PutBack {
+			res.Undo = undoAllCommand(all.Run)
+		}
+		return res, all, nil
+	})
+}
+
+func undoAllCommand(run string) string { return "etcd-rewind undo --fleet " + run }
+
+func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) (*steps.Result, *fleet.Result, error)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.cancel != nil || e.isGone() {
 		return
 	}
 	ctx, cancel := context.WithCancel(e.ctx)
-	e.cancel, e.plan = cancel, p
+	e.cancel, e.plan, e.names = cancel, p, names
 	e.running.Add(1)
 	go func() {
 		defer e.running.Done()
 		defer cancel()
-		r := e.run(ctx, p)
+		r, all := e.run(ctx, p, run)
 		e.mu.Lock()
-		e.cancel, e.last = nil, &r
+		e.cancel, e.last, e.all = nil, &r, all
 		if e.first == nil {
 			e.first, e.kind = &r, p.Kind
 		}
 		e.mu.Unlock()
-		e.box.put(finishedMsg{r})
+		e.box.put(finishedMsg{r, all})
 	}()
 }
 
 // run turns a panic into a result, so that the terminal is given back and the
 // user reads what to do.
-func (e *engine) run(ctx context.Context, p *steps.Plan) (r steps.Result) {
+func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Context) (*steps.Result, *fleet.Result, error)) (r steps.Result, all *fleet.Result) {
 	defer func() {
 		if v := recover(); v != nil {
 			r = steps.Result{Undo: "etcd-rewind undo " + p.Run, Error: &steps.Failure{
@@ -78,16 +112,16 @@ func (e *engine) run(ctx context.Context, p *steps.Plan) (r steps.Result) {
 			}}
 		}
 	}()
-	res, err := e.backend.Run(ctx, p, e.show, e.ask)
+	res, all, err := run(ctx)
 	if err != nil {
 		// The run didn't begin.
 		cause, advice := explain(err)
-		return steps.Result{PutBack: true, Error: &steps.Failure{Cause: cause, Hint: advice}}
+		return steps.Result{PutBack: true, Error: &steps.Failure{Cause: cause, Hint: advice}}, nil
 	}
-	return *res
+	return *res, all
 }
 
-func (e *engine) show(ev steps.Event) {
+func (e *engine) show(ev fleet.NodeEvent) {
 	e.mu.Lock()
 	instead := e.instead
 	e.mu.Unlock()
@@ -95,22 +129,33 @@ func (e *engine) show(ev steps.Event) {
 		instead(ev)
 		return
 	}
-	e.box.put(eventMsg{ev})
+	if e.names != nil {
+		e.box.put(nodeEventMsg{ev})
+		return
+	}
+	e.box.put(eventMsg{ev.Event})
 }
 
 // ask waits for the user's answer to a failure. With nobody there it answers
 // as Unattended does.
-func (e *engine) ask(f steps.Failure) steps.Choice {
+func (e *engine) ask(f steps.Failure) steps.Choice { return e.question(askMsg{Failure: f}) }
+
+// askAll is ask for a node of several.
+func (e *engine) askAll(t fleet.Trouble) steps.Choice {
+	return e.question(askMsg{t.Failure, t.Node, t.Away})
+}
+
+func (e *engine) question(q askMsg) steps.Choice {
 	answer := make(chan steps.Choice, 1)
 	e.mu.Lock()
 	e.asked = answer
 	e.mu.Unlock()
-	e.box.put(askMsg{f})
+	e.box.put(q)
 	select {
 	case c := <-answer:
 		return c
 	case <-e.gone:
-		return Unattended(f)
+		return Unattended(q.Failure)
 	}
 }
 
@@ -136,7 +181,12 @@ func (e *engine) stop() {
 // to w as lines of text.
 func (e *engine) leave(w io.Writer) {
 	e.mu.Lock()
-	e.instead = NewPlain(w, PlainOptions{})
+	if e.names != nil {
+		e.instead = NewFleetPlain(w, e.names, PlainOptions{})
+	} else {
+		one := NewPlain(w, PlainOptions{})
+		e.instead = func(ev fleet.NodeEvent) { one(ev.Event) }
+	}
 	e.mu.Unlock()
 	e.once.Do(func() { close(e.gone) })
 }

@@ -179,6 +179,8 @@ type fake struct {
 	pace       time.Duration // between two events
 	failAt     string        // action that fails until it is retried
 	refuse     error         // a run can't begin
+	fleet      *fakeFleet    // the other members
+	members    []string      // of the snapshots
 
 	standing []steps.Fact // of the run in facts.Unfinished
 	since    string       // written since the restore, in the undo's plan
@@ -231,6 +233,9 @@ func (f *fake) Inspect(ctx context.Context, path string, progress func(done, tot
 	}
 	if err := f.bad[path]; err != nil {
 		return nil, err
+	}
+	if f.members != nil {
+		return someInfoOf(path, f.members), nil
 	}
 	return someInfo(path), nil
 }

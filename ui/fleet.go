@@ -122,23 +122,7 @@ func fleetSummary(ev fleet.NodeEvent) []string {
 	if r.OutageSeconds > 0 {
 		list = append(list, steps.Fact{Name: "API away", Value: seconds(r.OutageSeconds)})
 	}
-	for _, n := range ev.Nodes {
-		say := string(n.State)
-		if n.Phase != "" && (n.State == fleet.HalfWay || n.State == fleet.Unreachable) {
-			say += ", came to: " + string(n.Phase)
-		}
-		if n.Cause != "" {
-			say += "; " + clean(n.Cause)
-		}
-		list = append(list, steps.Fact{Name: clean(n.Node), Value: say})
-		for i, do := range n.Do {
-			name := "  run there"
-			if i > 0 {
-				name = "  or"
-			}
-			list = append(list, steps.Fact{Name: name, Value: do})
-		}
-	}
+	list = append(list, nodeEndings(ev.Nodes)...)
 	if r.Undo != "" {
 		list = append(list, steps.Fact{Name: "to go back", Value: r.Undo})
 	}

@@ -20,6 +20,7 @@ const (
 	symWarn    = "!"
 	symBad     = "✗"
 	symSkipped = "–"
+	symWaits   = "○" // for the other nodes
 	symMaybe   = "?" // runs only if its condition comes true
 )
 

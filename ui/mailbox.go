@@ -6,6 +6,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
 
@@ -29,6 +30,9 @@ type mailMsg []tea.Msg
 
 type eventMsg struct{ steps.Event }
 
+// nodeEventMsg is one of several nodes, or of all of them.
+type nodeEventMsg struct{ fleet.NodeEvent }
+
 func newMailbox() *mailbox {
 	return &mailbox{filled: make(chan struct{}, 1), closed: make(chan struct{})}
 }
@@ -37,8 +41,8 @@ func newMailbox() *mailbox {
 // wait that nobody has collected, so that the mail doesn't pile up.
 func (b *mailbox) put(m tea.Msg) {
 	b.mu.Lock()
-	if n := len(b.mail); n > 0 && supersedes(m, b.mail[n-1]) {
-		b.mail[n-1] = m
+	if n := last(b.mail, m); n >= 0 && supersedes(m, b.mail[n]) {
+		b.mail[n] = m
 	} else {
 		b.mail = append(b.mail, m)
 	}
@@ -49,12 +53,34 @@ func (b *mailbox) put(m tea.Msg) {
 	}
 }
 
+// last is the message that m may take the place of: the last one, and with
+// several nodes the last one of m's node, unless one about all nodes came since.
+func last(mail []tea.Msg, m tea.Msg) int {
+	ev, ok := m.(nodeEventMsg)
+	if !ok {
+		return len(mail) - 1
+	}
+	for i := len(mail) - 1; i >= 0; i-- {
+		before, ok := mail[i].(nodeEventMsg)
+		if !ok || before.Node == "" || before.Node == ev.Node {
+			return i
+		}
+	}
+	return -1
+}
+
 func supersedes(m, last tea.Msg) bool {
 	switch m := m.(type) {
 	case eventMsg:
 		l, ok := last.(eventMsg)
 		return ok && m.Type == l.Type && m.Action == l.Action && m.State == steps.Waiting && l.State == steps.Waiting &&
 			l.Message == "" && (m.Seen != nil || l.Seen == nil) && (m.Progress != nil || l.Progress == nil)
+	case nodeEventMsg:
+		l, ok := last.(nodeEventMsg)
+		return ok && m.Node == l.Node && m.Node != "" && supersedes(eventMsg{m.Event}, eventMsg{l.Event})
+	case sendProgressMsg:
+		l, ok := last.(sendProgressMsg)
+		return ok && m.turn == l.turn && m.node == l.node
 	case compareProgressMsg:
 		l, ok := last.(compareProgressMsg)
 		return ok && m.turn == l.turn

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,9 +49,23 @@ func play(pace string) int {
 	}
 	f.since = os.Getenv("UI_SINCE")
 	f.pace = pause
-	r, err := RunWizard(context.Background(), f, Options{Version: "v0.1.0", standing: f.stand})
+	o := Options{Version: "v0.1.0", standing: f.stand}
+	left := map[string]any{}
+	if names := os.Getenv("UI_FLEET"); names != "" {
+		all := several(f, strings.Split(names, ",")...)
+		all.pace, all.failAt, all.dropAt = pause, os.Getenv("UI_FAIL"), os.Getenv("UI_DROP")
+		if why := os.Getenv("UI_AWAY"); why != "" {
+			all.away, all.host = map[string]string{all.names[len(all.names)-1]: why}, map[string]string{all.names[len(all.names)-1]: "there"}
+		}
+		o.Fleet, o.record = all.conductor, all.record
+	}
+	r, err := RunWizard(context.Background(), f, o)
 	if path := os.Getenv("UI_RESULT"); path != "" {
-		data, _ := json.Marshal(map[string]any{"result": r, "ran": f.ran, "chosen": f.chosen})
+		left["result"], left["ran"], left["chosen"] = r, f.ran, f.chosen
+		if f.fleet != nil {
+			left["ran"], left["chosen"], left["open"] = f.fleet.ran, f.fleet.chosen, f.fleet.made-f.fleet.closed
+		}
+		data, _ := json.Marshal(left)
 		_ = os.WriteFile(path, data, 0o600)
 	}
 	if err != nil {

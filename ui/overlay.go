@@ -18,6 +18,7 @@ const (
 	stopOverlay                        // asks: stop before the next action?
 	backOverlay                        // asks: stop and put the node back?
 	leaveOverlay                       // asks: leave the node as it is?
+	withoutOverlay                     // asks: leave a member out for good?
 )
 
 // overlay takes the place of the body for a while; the run goes on below it.
@@ -50,7 +51,7 @@ func newOverlay(k overlayKind) *overlay { return &overlay{kind: k} }
 
 func (m *model) openLogs() tea.Cmd {
 	m.over = newOverlay(logsOverlay)
-	if strings.Contains(m.stepper.current, components[1]) {
+	if strings.Contains(m.step().current, components[1]) {
 		m.over.component = 1
 	}
 	return m.readLogs()
@@ -87,15 +88,24 @@ func (m *model) overlayKey(name string) tea.Cmd {
 	switch o.kind {
 	case stopOverlay, backOverlay:
 		switch name {
-		case "s", "y":
-			if (name == "s") != (o.kind == stopOverlay) {
+		case "s", "y", "u":
+			if (name == "y") != (o.kind == backOverlay) || name == "u" && m.crew == nil {
 				return nil
 			}
-			m.goBack = o.kind == backOverlay
+			m.goBack = o.kind == backOverlay || name == "u"
 			m.stepper.stopping = true
 			m.over = nil
 			return func() tea.Msg { m.engine.stop(); return nil }
 		case "g", "n", "esc":
+			m.over = nil
+		}
+		return nil
+	case withoutOverlay:
+		switch name {
+		case "y":
+			m.over = nil
+			return m.leaveOut()
+		case "n", "esc":
 			m.over = nil
 		}
 		return nil
@@ -158,23 +168,48 @@ func (m *model) overlayView(w, h int) ([]string, string, []hint) {
 		}
 		return page("Log of "+components[o.component], body, hint{"tab", "other component"}, hint{"↑↓", "scroll"})
 	case commandsOverlay:
-		body := m.stepper.commandLog()
+		body := m.step().commandLog()
 		if len(body) == 0 {
 			body = []string{"No action has run yet."}
 		}
 		return page("What was done so far; the commands do the same by hand", narrow(body, w-2), hint{"↑↓", "scroll"})
+	case withoutOverlay:
+		c := m.members.current()
+		lines := question("Leave "+clean(c.Name)+" out for good?",
+			"The restored cluster then has only "+listed(m.members.survivors())+". "+clean(c.Name)+" is not a member of it any more, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off.",
+			"To join it anew, once the others are restored:")
+		return append(lines[:len(lines)-1], indent(3, facts(joinAnew(), w-4))...), "",
+			[]hint{{"y", "leave it out"}, {"n", "keep it"}}
 	case stopOverlay:
+		if m.crew != nil {
+			lines := question("Stop the run?", m.crew.oneLine(m.now()),
+				"s stops every node before its next action; what is being done is finished first, a wait ends at once. The nodes stay in between.",
+				"u stops in the same way, and then puts all nodes back as they were.",
+				"g lets it go on. It has not paused.")
+			return lines, "", []hint{{"s", "stop"}, {"u", "undo on all nodes"}, {"g", "go on"}}
+		}
 		return question("Stop the run?",
 				"Now: "+m.stepper.brief(m.now()),
 				"s stops it before the next action; what is being done is finished first, a wait ends at once. The node stays in between until it is put back.",
 				"g lets it go on. It has not paused."), "",
 			[]hint{{"s", "stop before the next action"}, {"g", "go on"}}
 	case backOverlay:
+		if m.crew != nil {
+			return question("Put all nodes back as they were?", m.crew.oneLine(m.now()),
+					"The run stops before the next action of every node, and everything it did is undone on all of them, in reverse order. It has not paused while you read this."), "",
+				[]hint{{"y", "stop and put back"}, {"n", "go on"}}
+		}
 		return question("Put the node back as it was?",
 				"Now: "+m.stepper.brief(m.now()),
 				"The run stops before its next action, and everything it did is undone in reverse order. The run has not paused while you read this."), "",
 			[]hint{{"y", "stop and put back"}, {"n", "go on"}}
 	case leaveOverlay:
+		if m.crew != nil {
+			return question("Leave all nodes as they are?",
+					"The run ends here, on all nodes. Kubernetes' API may be away until they are put back or somebody puts them right.",
+					undoAllCommand(m.crew.run)+" puts all of them back at any time."), "",
+				[]hint{{"y", "leave them"}, {"n", "back"}}
+		}
 		return question("Leave the node as it is?",
 				"The run ends here. Kubernetes' API may be away until the node is put back or somebody puts it right.",
 				"etcd-rewind undo "+m.stepper.run+" puts it back at any time."), "",
@@ -189,7 +224,12 @@ func (m *model) helpText(w int) (title string, body []string) {
 	var paragraphs []string
 	switch m.screen {
 	case runScreen:
-		s := m.stepper.looked()
+		if m.crew != nil && !m.crew.inside && m.failure() == nil {
+			title = "All nodes, in step"
+			paragraphs = crewHelp(m.crew.kind)
+			break
+		}
+		s := m.step().looked()
 		if s == nil {
 			return "Help", nil
 		}
@@ -198,8 +238,8 @@ func (m *model) helpText(w int) (title string, body []string) {
 		for _, p := range strings.Split(s.More, "\n") {
 			paragraphs = append(paragraphs, clean(p))
 		}
-		if f := m.stepper.failure; f != nil {
-			body = append(narrow(failureText(f, m.stepper.plan, w), w), "", title+":")
+		if f := m.step().failure; f != nil {
+			body = append(narrow(failureText(f, m.step().plan, w), w), "", title+":")
 			title = "What failed"
 		}
 	case earlierScreen:
@@ -216,6 +256,17 @@ func (m *model) helpText(w int) (title string, body []string) {
 		paragraphs = []string{
 			"A kubeadm control plane runs etcd and kube-apiserver as static pods: kubelet reads their manifests from a directory and runs what it finds there. Move a manifest out, and kubelet stops the pod; put one in, and kubelet starts it. That is how this restore stops and starts them, since the API is away meanwhile.",
 			"The restore needs etcd as a static pod on this node, as the only member. Several members, and an etcd that runs elsewhere, are recognised and refused.",
+		}
+		if m.options.Fleet != nil {
+			paragraphs[1] = "The restore needs etcd as a static pod. With several members all of them are restored as one, from here: restored alone, one would become a cluster of one beside the others. An etcd that runs elsewhere is recognised and refused."
+		}
+	case membersScreen:
+		title = "The members"
+		paragraphs = []string{
+			"Members are known from etcd.yaml's --initial-cluster, from the running etcd and from the snapshot. kubeadm doesn't rewrite etcd.yaml when members join later, and the snapshot has those of its day; so you decide on those that are in one and not in the others.",
+			"The others are reached through " + m.rsh() + ", with the hosts, users and keys of its own configuration; --rsh COMMAND names another one, --host NAME=HOST another host, and h does the same here. There it has to be root, or to become it by sudo without a password.",
+			"o leaves a member out for good: the restored cluster has only the others, and the node joins anew later. Its etcd must not run again on the data it has.",
+			"enter sends the snapshot to all of them, compares its sha256 there, and checks every node. Nothing else is changed by that.",
 		}
 	case chooseScreen:
 		title = "The snapshot"

@@ -202,13 +202,13 @@ func PrintVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 			c.given = append(c.given, v.Check)
 		}
 	}
-	c.adopt(verdicts)
+	c.adopt(onThisNode(verdicts))
 	lines := make([]string, 0, 2*len(verdicts)+2)
 	for _, v := range c.verdicts {
 		if brief && v.Level == steps.Pass {
 			continue
 		}
-		lines = append(lines, hang(levelSymbol(v)+" "+fit(clean(v.Title), titles)+"  ", clean(v.Cause), plainWidth)...)
+		lines = append(lines, hang(levelSymbol(v.Verdict)+" "+fit(clean(v.Title), titles)+"  ", clean(v.Cause), plainWidth)...)
 		if v.Level != steps.Pass {
 			if v.Hint != "" {
 				lines = append(lines, hang("    → ", clean(v.Hint), plainWidth)...)

@@ -104,6 +104,7 @@ func (p *terminal) ended() (left struct {
 	Result *steps.Result
 	Ran    []string
 	Chosen []steps.Choice
+	Open   int // conductors that were not closed
 }, code int,
 ) {
 	p.t.Helper()

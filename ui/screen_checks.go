@@ -15,7 +15,9 @@ import (
 type checklist struct {
 	busy     bool
 	turn     int // of the checks asked for last; older answers don't count
-	verdicts []steps.Verdict
+	verdicts []judged
+	sending  *sending // of a cluster with several members
+	err      error    // the snapshot didn't arrive, or a node can't be asked
 	cur      int
 	scroll   scroller
 	typing   *field // the name of the error to be overridden
@@ -23,27 +25,57 @@ type checklist struct {
 	given []string // accepted on the command line, whatever they are
 	// accepted here, by name, at the level and for the cause that was shown: a
 	// check that says something new has to be accepted anew.
-	accepted map[string]steps.Verdict
+	accepted map[string]steps.Verdict // by judged.key
+}
+
+// judged is a verdict and whom it is about; "" where there is one node.
+type judged struct {
+	steps.Verdict
+	on string
+}
+
+func (v judged) key() string { return v.on + "\x00" + v.Check }
+
+func onThisNode(verdicts []steps.Verdict) []judged {
+	list := make([]judged, 0, len(verdicts))
+	for _, v := range verdicts {
+		list = append(list, judged{Verdict: v})
+	}
+	return list
 }
 
 type verdictsMsg struct {
 	turn     int
-	verdicts []steps.Verdict
+	verdicts []judged
+	err      error
 }
 
 func newChecklist(given []string) checklist {
 	return checklist{given: slices.Clone(given), accepted: map[string]steps.Verdict{}}
 }
 
+// plain are the verdicts without whom they are about.
+func (c *checklist) plain() []steps.Verdict {
+	list := make([]steps.Verdict, 0, len(c.verdicts))
+	for _, v := range c.verdicts {
+		list = append(list, v.Verdict)
+	}
+	return list
+}
+
 // check runs the checks with the choices made so far.
 func (m *model) check() tea.Cmd {
+	if m.together() {
+		return m.checkAll()
+	}
 	c := &m.checks
+	c.sending, c.err = nil, nil
 	c.turn++
 	c.busy = true
 	c.typing = nil
 	turn, facts, info, choices, diff := c.turn, m.facts, m.info, m.settled(), m.diff
 	return func() tea.Msg {
-		return verdictsMsg{turn, diff.verdict(m.backend.Check(m.ctx, facts, info, choices))}
+		return verdictsMsg{turn: turn, verdicts: onThisNode(diff.verdict(m.backend.Check(m.ctx, facts, info, choices)))}
 	}
 }
 
@@ -56,9 +88,9 @@ func (m *model) settled() steps.Choices {
 
 func (c *checklist) names() []string {
 	list := slices.Clone(c.given)
-	for name := range c.accepted {
-		if !slices.Contains(list, name) {
-			list = append(list, name)
+	for _, v := range c.accepted {
+		if !slices.Contains(list, v.Check) {
+			list = append(list, v.Check)
 		}
 	}
 	slices.Sort(list)
@@ -69,7 +101,7 @@ func (c *checklist) set(msg verdictsMsg) {
 	if msg.turn != c.turn {
 		return
 	}
-	c.busy = false
+	c.busy, c.err = false, msg.err
 	c.adopt(msg.verdicts)
 	c.cur = 0
 	c.scroll.top = 0
@@ -82,39 +114,43 @@ func (c *checklist) set(msg verdictsMsg) {
 }
 
 // adopt takes new verdicts and carries over what was accepted of them.
-func (c *checklist) adopt(verdicts []steps.Verdict) {
+func (c *checklist) adopt(verdicts []judged) {
 	list := slices.Clone(verdicts)
 	for i := range list {
 		v := &list[i]
 		v.Accepted = false
-		was, here := c.accepted[v.Check]
+		was, here := c.accepted[v.key()]
 		here = here && was.Level == v.Level && was.Cause == v.Cause
 		if !here {
-			delete(c.accepted, v.Check)
+			delete(c.accepted, v.key())
 		}
 		v.Accepted = v.Acceptable() && (here || slices.Contains(c.given, v.Check))
 	}
 	order := []steps.Level{steps.Error, steps.Warn, steps.Pass}
-	slices.SortStableFunc(list, func(a, b steps.Verdict) int {
+	slices.SortStableFunc(list, func(a, b judged) int {
+		// With several nodes the problems of one stand together.
+		if a.on != b.on && (a.Level == steps.Pass) == (b.Level == steps.Pass) {
+			return 0
+		}
 		return cmp.Compare(slices.Index(order, a.Level), slices.Index(order, b.Level))
 	})
 	c.verdicts = list
 }
 
-func (c *checklist) current() *steps.Verdict {
+func (c *checklist) current() *judged {
 	if c.cur < 0 || c.cur >= len(c.verdicts) {
 		return nil
 	}
 	return &c.verdicts[c.cur]
 }
 
-func (c *checklist) accept(v *steps.Verdict, yes bool) {
+func (c *checklist) accept(v *judged, yes bool) {
 	v.Accepted = yes
 	if yes {
-		c.accepted[v.Check] = *v
+		c.accepted[v.key()] = v.Verdict
 		return
 	}
-	delete(c.accepted, v.Check)
+	delete(c.accepted, v.key())
 	c.given = slices.DeleteFunc(c.given, func(n string) bool { return n == v.Check })
 }
 
@@ -131,6 +167,13 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 		m.over = newOverlay(helpOverlay)
 	case "esc", "left":
 		c.turn++ // an answer on its way is for nobody
+		if m.together() {
+			if c.busy {
+				m.dropLead() // what is on its way there stops
+			}
+			c.busy = false
+			return m.toMembers()
+		}
 		c.busy = false
 		m.screen = chooseScreen
 		return m.lookInside()
@@ -164,7 +207,11 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 			m.note = v.Check + " can't be accepted. Put it right, then check again with r."
 		}
 	case "enter", "right":
-		if s := standing(c.verdicts); s != "" {
+		if c.err != nil {
+			m.note = "Not every node could be checked. r tries again."
+			return nil
+		}
+		if s := standing(c.plain()); s != "" {
 			m.note = s
 			c.cur = nextBlocking(c.verdicts, c.cur)
 			return nil
@@ -177,7 +224,7 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 
 // nextBlocking is the next verdict after at that blocks, at itself when there
 // is none.
-func nextBlocking(list []steps.Verdict, at int) int {
+func nextBlocking(list []judged, at int) int {
 	for n := range list {
 		if i := (at + n) % len(list); list[i].Blocks() {
 			return i
@@ -209,12 +256,15 @@ func (m *model) overrideKey(k tea.KeyMsg) {
 
 func (c *checklist) view(l look, now time.Time, w, h int) ([]string, string, []hint) {
 	help := []hint{{"enter", "plan"}, {"space", "accept"}, {"r", "check again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	if c.sending != nil && (c.busy || c.err != nil) {
+		return c.sendingView(l, now, w, help)
+	}
 	if c.busy {
 		spin := string(spinner[int(now.UnixMilli()/100)%len(spinner)])
 		return []string{" " + spin + " " + l.bold.Render("Checking the node and the snapshot"), "", "   Nothing is changed by this."}, "", help[2:]
 	}
-	head := tally(c.verdicts)
-	if s := len(steps.Blocking(c.verdicts)); s > 0 {
+	head := tally(c.plain())
+	if s := len(steps.Blocking(c.plain())); s > 0 {
 		head += fmt.Sprintf("; %d to be settled", s)
 	} else {
 		head += "; nothing stands in the way"
@@ -229,6 +279,12 @@ func (c *checklist) view(l look, now time.Time, w, h int) ([]string, string, []h
 	var all []string
 	var first, last int
 	for i, v := range c.verdicts {
+		if head := c.heading(i); head != "" {
+			if len(all) > 0 {
+				all = append(all, "")
+			}
+			all = append(all, " "+l.bold.Render(head))
+		}
 		if i == c.cur {
 			first = len(all)
 		}
@@ -255,12 +311,12 @@ func (c *checklist) view(l look, now time.Time, w, h int) ([]string, string, []h
 
 // verdict is one line for a pass; for the others cause, hint and how to accept
 // follow.
-func (c *checklist) verdict(l look, v steps.Verdict, current bool, titles, w int) []string {
+func (c *checklist) verdict(l look, v judged, current bool, titles, w int) []string {
 	mark := " "
 	if current {
 		mark = symNow
 	}
-	sym := l.symbol(levelSymbol(v))
+	sym := l.symbol(levelSymbol(v.Verdict))
 	title := fit(clean(v.Title), titles)
 	if current {
 		title = l.bold.Render(title)

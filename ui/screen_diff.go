@@ -63,8 +63,7 @@ type (
 func (m *model) compare() tea.Cmd {
 	backend, ok := m.backend.(Comparer)
 	if !ok {
-		m.screen = checkScreen
-		return m.check()
+		return m.afterDiff()
 	}
 	m.screen = diffScreen
 	d := &m.diff
@@ -84,6 +83,15 @@ func (m *model) compare() tea.Cmd {
 		}
 		return comparedMsg{turn, c, err}
 	}
+}
+
+// afterDiff goes on to the checks, or to the members when there are several.
+func (m *model) afterDiff() tea.Cmd {
+	m.screen = checkScreen
+	if m.together() {
+		return m.toMembers()
+	}
+	return m.check()
 }
 
 // stop breaks off what is under way.
@@ -138,8 +146,7 @@ func (m *model) diffKey(name string) tea.Cmd {
 		m.screen = chooseScreen
 		return m.lookInside()
 	case "enter":
-		m.screen = checkScreen
-		return m.check()
+		return m.afterDiff()
 	case "r":
 		d.stop()
 		d.path = ""

@@ -7,6 +7,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
 
@@ -15,6 +16,28 @@ type earlierPane struct {
 	standing []steps.Fact
 	read     time.Time // when that was so
 	reading  bool
+
+	all   *fleet.Record // the run is one of several nodes
+	alone bool          // but this node is settled without the others
+}
+
+// ofEarlier is what to do about the run, with all its nodes unless the user wants this
+// one alone.
+func (m *model) ofEarlier(resume bool) again {
+	a := again{run: m.facts.Unfinished.Run, resume: resume, from: earlierScreen}
+	if e := m.earlier; e.all != nil && !e.alone {
+		a.all, a.dir = e.all, m.facts.Unfinished.Dir
+	}
+	return a
+}
+
+// hostNames are the nodes of a record.
+func hostNames(r *fleet.Record) []string {
+	var names []string
+	for _, h := range r.Nodes {
+		names = append(names, h.Name)
+	}
+	return names
 }
 
 type standingMsg struct {
@@ -95,16 +118,35 @@ func (m *model) earlierView(w, h int) ([]string, string, []hint) {
 		}
 	}
 	lines := []string{" " + m.look.symbol(symWarn) + " " + m.look.bold.Render(standsWords), ""}
+	e := &m.earlier
+	if e.all != nil {
+		told = append(told, steps.Fact{Name: "made with", Value: listed(hostNames(e.all)) + ", restored as one"})
+	}
 	lines = append(lines, indent(3, facts(told, w-4))...)
 	lines = append(lines, "", "   The node as it is now:")
 	lines = append(lines, indent(3, facts(nowFacts(f), w-4))...)
 	lines = append(lines, "")
 	var choices []string
-	for _, c := range []choice{
+	offered := []choice{
 		{"g", "go on: do what is left of it"},
 		{"u", "go back: put the node back as it was before"},
 		{"q", "leave it like this; both work later too"},
-	} {
+	}
+	help := []hint{{"g", "go on"}, {"u", "go back"}, {"n", "the node"}, {"r", "read again"}, {"?", "help"}, {"q", "leave"}}
+	switch {
+	case e.all == nil:
+	case e.alone:
+		offered[0].label = "go on on this node alone; it waits there for the others"
+		offered[1].label = "go back on this node alone: for when the others went back"
+		offered = slices.Insert(offered, 2, choice{"a", "all nodes together instead"})
+		help = slices.Insert(help, 2, hint{"a", "all nodes"})
+	default:
+		offered[0].label = "go on: do what is left of it, on all nodes"
+		offered[1].label = "go back: put all nodes back as they were before"
+		offered = slices.Insert(offered, 2, choice{"a", "this node alone instead"})
+		help = slices.Insert(help, 2, hint{"a", "this node alone"})
+	}
+	for _, c := range offered {
 		choices = append(choices, "   "+m.look.bold.Render(c.key)+"  "+c.label)
 	}
 	if room := h - len(choices); len(lines) > room {
@@ -113,15 +155,17 @@ func (m *model) earlierView(w, h int) ([]string, string, []hint) {
 			lines = append(lines[:room-1], "   …")
 		}
 	}
-	return append(lines, choices...), "", []hint{{"g", "go on"}, {"u", "go back"}, {"n", "the node"}, {"r", "read again"}, {"?", "help"}, {"q", "leave"}}
+	return append(lines, choices...), "", help
 }
 
 func (m *model) earlierKey(name string) tea.Cmd {
 	switch name {
 	case "g":
-		return m.planAgain(again{run: m.facts.Unfinished.Run, resume: true, from: earlierScreen})
+		return m.planAgain(m.ofEarlier(true))
 	case "u":
-		return m.planAgain(again{run: m.facts.Unfinished.Run, from: earlierScreen})
+		return m.planAgain(m.ofEarlier(false))
+	case "a":
+		m.earlier.alone = !m.earlier.alone
 	case "n":
 		m.screen = nodeScreen
 	case "r":

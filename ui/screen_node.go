@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -64,8 +65,15 @@ func (m *model) nodeView(w int) ([]string, string, []hint) {
 			lines = append(lines, hang(" ", clean(m.options.Intro), w-1)...)
 			lines = append(lines, "")
 		}
-		lines = append(lines, " "+m.look.symbol(symDone)+" "+m.look.bold.Render("A control plane with one etcd member, run by kubelet as a static pod"), "")
+		lines = append(lines, m.nodeHead(w)...)
 		help = append([]hint{{"enter", "choose the snapshot"}}, help...)
+		switch {
+		case m.options.Fleet == nil || len(m.memberNames()) < 2:
+		case m.alone:
+			help = slices.Insert(help, 1, hint{"a", "all members"})
+		case m.canBeAlone():
+			help = slices.Insert(help, 1, hint{"a", "this node alone"})
+		}
 	}
 	if m.facts != nil {
 		lines = append(lines, indent(3, facts(nodeFacts(m.facts), w-4))...)
@@ -74,6 +82,21 @@ func (m *model) nodeView(w int) ([]string, string, []hint) {
 		lines = append(lines, "", m.look.faint.Render("   etcd-rewind "+clean(v)))
 	}
 	return lines, "", help
+}
+
+// nodeHead says what is restored.
+func (m *model) nodeHead(w int) []string {
+	names := m.memberNames()
+	if len(names) < 2 {
+		return []string{" " + m.look.symbol(symDone) + " " + m.look.bold.Render("A control plane with one etcd member, run by kubelet as a static pod"), ""}
+	}
+	title, text := "One of "+number(int64(len(names)))+" control planes with an etcd member: "+listed(names),
+		"All are restored as one: the same snapshot everywhere, in step. The others are reached through "+m.rsh()+"."
+	if !m.together() {
+		text = "This one is restored alone, and becomes a cluster with one member."
+	}
+	lines := []string{" " + m.look.symbol(symDone) + " " + m.look.bold.Render(cut(title, w-4))}
+	return append(append(lines, hang("   ", text, w-2)...), "")
 }
 
 // unfinished says whether there is an earlier run to settle.
@@ -87,12 +110,10 @@ func (m *model) refused() bool { return m.refusal != nil || len(m.early) > 0 }
 func (m *model) discovered(msg discoveredMsg) tea.Cmd {
 	m.facts, m.refusal, m.screen = msg.facts, msg.err, nodeScreen
 	if m.facts != nil {
-		for _, v := range explained(m.facts, msg.verdicts) {
-			if v.Level == steps.Error && !v.Overridable {
-				m.early = append(m.early, v)
-			}
-		}
+		m.nodeVerdicts = explained(m.facts, msg.verdicts)
+		m.judgeNode()
 	}
+	m.earlier.all = msg.record
 	var stands tea.Cmd
 	if m.refusal == nil && m.facts.Unfinished != nil {
 		m.screen = earlierScreen
@@ -172,6 +193,10 @@ func (m *model) nodeKey(name string) tea.Cmd {
 		return m.discover()
 	case "?":
 		m.over = newOverlay(helpOverlay)
+	case "a":
+		if m.options.Fleet != nil && len(m.memberNames()) > 1 && (m.alone || m.canBeAlone()) {
+			m.settleAlone(!m.alone)
+		}
 	case "enter", "right":
 		if !m.refused() {
 			m.screen = chooseScreen

@@ -1,13 +1,16 @@
 package ui
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
 
@@ -21,6 +24,10 @@ type planPane struct {
 
 	typing *field
 	what   string // what is being typed: "directory" or "bump"
+
+	all    []*steps.Plan             // of all nodes of a cluster with several members
+	at     int                       // the node whose plan is shown, counted from 1; 0 for what they have in common
+	states map[string]steps.RunState // of the earlier run, by node
 }
 
 type (
@@ -29,12 +36,16 @@ type (
 		plan     *steps.Plan
 		err      error
 		checked  bool // a choice was changed, so the checks ran again
-		verdicts []steps.Verdict
+		verdicts []judged
+		all      []*steps.Plan // of all nodes
 	}
 	againPlanMsg struct {
 		turn int
 		plan *steps.Plan
 		err  error
+
+		all    []*steps.Plan // of all nodes that there is something to put back on
+		states map[string]steps.RunState
 	}
 )
 
@@ -44,6 +55,9 @@ type again struct {
 	run    string
 	resume bool
 	from   screen // where that began, and esc leads
+
+	all *fleet.Record // with these nodes; nil for this node alone
+	dir string        // of the run on this node, to read that from
 }
 
 func (m *model) planTitle() string {
@@ -52,6 +66,8 @@ func (m *model) planTitle() string {
 		return clean(p.Title)
 	case m.again.resume:
 		return "Going on with run " + clean(m.again.run)
+	case m.again.all != nil:
+		return "Putting all nodes back"
 	default:
 		return "Putting the node back"
 	}
@@ -63,11 +79,15 @@ func (m *model) makePlan(changed bool) tea.Cmd {
 	p := &m.plan
 	p.turn++
 	p.busy, p.err, p.typing = true, nil, nil
+	if m.together() {
+		return m.planAll(changed)
+	}
+	p.all, p.states = nil, nil
 	turn, facts, info, choices, diff := p.turn, m.facts, m.info, m.settled(), m.diff
 	return func() tea.Msg {
 		msg := planMsg{turn: turn, checked: changed}
 		if changed {
-			msg.verdicts = diff.verdict(m.backend.Check(m.ctx, facts, info, choices))
+			msg.verdicts = onThisNode(diff.verdict(m.backend.Check(m.ctx, facts, info, choices)))
 		}
 		msg.plan, msg.err = m.backend.Plan(facts, info, choices)
 		return msg
@@ -80,11 +100,12 @@ func (m *model) planned(msg planMsg) {
 		return
 	}
 	p.busy, p.plan, p.err = false, msg.plan, msg.err
+	p.all, p.at = msg.all, min(p.at, len(msg.all))
 	m.diff.tell(p.plan)
 	p.scroll.top = 0
 	if msg.checked {
 		m.checks.adopt(msg.verdicts)
-		m.note = standing(m.checks.verdicts)
+		m.note = standing(m.checks.plain())
 	}
 }
 
@@ -92,6 +113,9 @@ func (m *model) planned(msg planMsg) {
 func (m *model) planAgain(a again) tea.Cmd {
 	m.again, m.screen = &a, planScreen
 	m.plan = planPane{busy: true, turn: m.plan.turn + 1}
+	if a.all != nil || a.dir != "" {
+		return m.planAllAgain(a)
+	}
 	turn := m.plan.turn
 	makePlan := m.backend.PlanUndo
 	if a.resume {
@@ -99,13 +123,13 @@ func (m *model) planAgain(a again) tea.Cmd {
 	}
 	return func() tea.Msg {
 		plan, err := makePlan(m.ctx, a.run)
-		return againPlanMsg{turn, plan, err}
+		return againPlanMsg{turn: turn, plan: plan, err: err}
 	}
 }
 
 // planUndo plans to go back to before the last run.
 func (m *model) planUndo() tea.Cmd {
-	return m.planAgain(again{run: m.stepper.run, from: summaryScreen})
+	return m.planAgain(again{run: m.stepper.run, from: summaryScreen, dir: m.crewDir()})
 }
 
 func (m *model) plannedAgain(msg againPlanMsg) tea.Cmd {
@@ -113,6 +137,7 @@ func (m *model) plannedAgain(msg againPlanMsg) tea.Cmd {
 		return nil
 	}
 	m.plan.busy, m.plan.plan, m.plan.err = false, msg.plan, msg.err
+	m.plan.all, m.plan.states = msg.all, msg.states
 	if m.goBack && msg.err == nil {
 		m.goBack = false
 		return m.startRun()
@@ -178,6 +203,12 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	switch name {
 	case "enter", "right":
 		return m.toConfirm()
+	case "tab":
+		if len(p.all) > 0 {
+			p.at = (p.at + 1) % (len(p.all) + 1)
+			p.scroll.top = 0
+		}
+		return nil
 	case "r":
 		if m.again != nil {
 			return m.planAgain(*m.again)
@@ -194,7 +225,7 @@ func (m *model) toConfirm() tea.Cmd {
 		return nil
 	}
 	if m.again == nil {
-		if s := standing(m.checks.verdicts); s != "" {
+		if s := standing(m.checks.plain()); s != "" {
 			m.note = s + ". esc goes back to them."
 			return nil
 		}
@@ -289,6 +320,9 @@ func (m *model) planView(w, h int) ([]string, string, []hint) {
 	if m.again != nil {
 		help = []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"esc", "back"}, {"q", "quit"}}
 	}
+	if len(p.all) > 0 {
+		help = slices.Insert(help, 1, hint{"tab", "each node"})
+	}
 	var lines []string
 	if m.again == nil {
 		lines = append(m.choiceRows(w), "")
@@ -304,9 +338,22 @@ func (m *model) planView(w, h int) ([]string, string, []hint) {
 	case p.plan == nil:
 		return lines, "", help[1:]
 	}
-	lines = append(lines, " "+m.look.bold.Render(clean(p.plan.Title))+m.look.faint.Render("  the commands do the same by hand"))
+	title, text := clean(p.plan.Title), []string(nil)
+	switch {
+	case p.at > 0:
+		title, text = clean(p.all[p.at-1].Title), planText(p.all[p.at-1], w-1)
+	case m.manyNodes():
+		title, text = m.planAllTitle(), m.planAllText(w-1)
+	default:
+		text = planText(p.plan, w-1)
+	}
+	tail := "  the commands do the same by hand"
+	if m.manyNodes() && p.at == 0 {
+		tail = ""
+	}
+	lines = append(lines, cut(" "+m.look.bold.Render(title)+m.look.faint.Render(tail), w))
 	h -= len(lines)
-	seen, where := p.scroll.window(m.paint(narrow(planText(p.plan, w-1), w-1)), h)
+	seen, where := p.scroll.window(m.paint(narrow(text, w-1)), h)
 	return append(lines, seen...), where, help
 }
 
@@ -381,6 +428,9 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 	case p.Kind == steps.KindUndo:
 		lines = append(lines, " "+m.look.bold.Render(cut(clean(p.Title), w-2)), "")
 		since := written(p)
+		for _, o := range m.plan.all {
+			since = cmp.Or(since, written(o))
+		}
 		if since != "" {
 			warning := hang("", "Written since the restore: "+since, w-6)
 			for i, l := range warning {
@@ -412,6 +462,9 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 		say("Nothing is deleted: the old data and manifests are kept, and undo puts them back.")
 	default:
 		lines = append(lines, " "+m.look.bold.Render("From here on the cluster is changed"), "")
+		if m.together() {
+			lines[0] = " " + m.look.bold.Render(cut("From here on the cluster is changed, on "+listed(m.members.names), w-2))
+		}
 		when := taken(m.info)
 		say("The cluster goes back to the state of " + when.Local().Format("2006-01-02 15:04:05") + ", " + age(when, m.now()) + " ago. What was written since then is gone from the cluster.")
 		lines = append(lines, "")
@@ -420,7 +473,7 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 		say("Nothing is deleted: the old data and manifests are kept, and undo puts them back.")
 		var accepted []string
 		for _, v := range m.checks.verdicts {
-			if v.Accepted {
+			if v.Accepted && !slices.Contains(accepted, v.Check) {
 				accepted = append(accepted, v.Check)
 			}
 		}
@@ -429,7 +482,11 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 			lines = append(lines, hang("   "+m.look.symbol(symWarn)+" ", "accepted: "+strings.Join(accepted, ", "), w-3)...)
 		}
 	}
-	lines = append(lines, "", fmt.Sprintf("   Type the node's name, %s, to start:", m.look.bold.Render(node)), "   "+m.confirm.name.view(w-4))
+	ask := "   Type the node's name, %s, to start:"
+	if m.manyNodes() {
+		ask = "   Type this node's name, %s, to start on all of them:"
+	}
+	lines = append(lines, "", fmt.Sprintf(ask, m.look.bold.Render(node)), "   "+m.confirm.name.view(w-4))
 	return lines, "", []hint{{"enter", "start"}, {"esc", "back"}}
 }
 
@@ -467,6 +524,10 @@ func written(p *steps.Plan) string {
 func (m *model) startRun() tea.Cmd {
 	plan := m.plan.plan
 	m.screen, m.result, m.over, m.note, m.watched = runScreen, nil, nil, "", nil
+	if m.manyNodes() {
+		return m.startAll()
+	}
+	m.crew = nil
 	m.stepper = newStepper(plan, m.stepper.commands)
 	return func() tea.Msg {
 		m.engine.start(plan)
@@ -475,8 +536,12 @@ func (m *model) startRun() tea.Cmd {
 }
 
 // finished takes the result of a run.
-func (m *model) finished(r steps.Result) tea.Cmd {
+func (m *model) finished(msg finishedMsg) tea.Cmd {
+	r := msg.Result
 	m.result = &r
+	if m.crew != nil {
+		m.crew.end(msg.all, m.now())
+	}
 	m.over, m.note = nil, ""
 	m.stepper.end(&r)
 	m.screen = summaryScreen
@@ -490,7 +555,10 @@ func (m *model) finished(r steps.Result) tea.Cmd {
 	return nil
 }
 
-func (m *model) summaryView(w int) ([]string, string, []hint) {
+func (m *model) summaryView(w, h int) ([]string, string, []hint) {
+	if m.crew != nil {
+		return m.crewSummaryView(w, h)
+	}
 	symbol, text := ending(m.result, m.stepper.kind())
 	lines := []string{""}
 	for i, l := range wrap(text, w-5) {
@@ -508,6 +576,10 @@ func (m *model) summaryView(w int) ([]string, string, []hint) {
 	}
 	lines = append(lines, indent(3, facts(resultFacts(m.result), w-4))...)
 	lines = append(lines, "", m.look.faint.Render("   This summary stays in the terminal when you quit."))
+	return lines, "", m.summaryHelp()
+}
+
+func (m *model) summaryHelp() []hint {
 	var help []hint
 	if m.canUndo() {
 		help = append(help, hint{"u", "undo"})
@@ -515,7 +587,7 @@ func (m *model) summaryView(w int) ([]string, string, []hint) {
 	if m.canGoOn() {
 		help = append(help, hint{"g", "go on"})
 	}
-	return lines, "", append(help, hint{"esc", "steps"}, hint{"c", "commands"}, hint{"l", "logs"}, hint{"q", "quit"})
+	return append(help, hint{"esc", "steps"}, hint{"c", "commands"}, hint{"l", "logs"}, hint{"q", "quit"})
 }
 
 // canUndo says whether there is something to put back.
@@ -545,7 +617,7 @@ func (m *model) summaryKey(name string) tea.Cmd {
 		}
 	case "g":
 		if m.canGoOn() {
-			return m.planAgain(again{run: m.stepper.run, resume: true, from: summaryScreen})
+			return m.planAgain(again{run: m.stepper.run, resume: true, from: summaryScreen, dir: m.crewDir()})
 		}
 	case "c":
 		m.over = newOverlay(commandsOverlay)

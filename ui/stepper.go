@@ -2,12 +2,14 @@ package ui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
+	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
 
@@ -23,6 +25,7 @@ type stepper struct {
 	picked  string // step the user looks at; "" follows the run
 
 	watched  bool           // another process runs it; this one only looks
+	one      bool           // of several nodes: what is asked is for all of them
 	failure  *steps.Failure // waits for an answer
 	stopping bool
 	commands []command
@@ -182,13 +185,28 @@ func (s *stepper) end(r *steps.Result) {
 
 // awayText is the outage counter: live while the API is away.
 func (s *stepper) awayText(l look, now time.Time) string {
+	if s.counting {
+		return awayWords(l, s.away+max(0, now.Sub(s.awayAt).Seconds()), true)
+	}
+	return awayWords(l, s.away, false)
+}
+
+func awayWords(l look, away float64, still bool) string {
 	switch {
-	case s.counting:
-		return l.reverse.Bold(true).Render(" API away " + seconds(s.away+max(0, now.Sub(s.awayAt).Seconds())) + " ")
-	case s.away > 0:
-		return "API was away " + seconds(s.away)
+	case still:
+		return l.reverse.Bold(true).Render(" API away " + seconds(away) + " ")
+	case away > 0:
+		return "API was away " + seconds(away)
 	}
 	return ""
+}
+
+// offers is how a choice is asked for.
+func (s *stepper) offers(c steps.Choice) choice {
+	if s.one {
+		return fleetChoiceOf(c)
+	}
+	return choiceOf(c)
 }
 
 // brief says in one line what is being done.
@@ -264,15 +282,15 @@ func (s *stepper) pick(by int) {
 }
 
 func (m *model) answer(c steps.Choice) tea.Cmd {
-	m.stepper.failure = nil
+	m.step().failure = nil
 	return func() tea.Msg { m.engine.answer(c); return nil }
 }
 
 func (m *model) runKey(name string) tea.Cmd {
-	s := &m.stepper
+	s := m.step()
 	if f := s.failure; f != nil && !s.watched {
 		for _, c := range f.Choices {
-			if choiceOf(c).key != name {
+			if s.offers(c).key != name {
 				continue
 			}
 			if c == steps.Leave {
@@ -294,10 +312,14 @@ func (m *model) runKey(name string) tea.Cmd {
 	case "c":
 		m.over = newOverlay(commandsOverlay)
 	case "u":
-		if m.result == nil && s.kind() != steps.KindUndo && s.failure == nil && !s.watched {
+		if m.result == nil && s.kind() != steps.KindUndo && m.failure() == nil && !s.watched {
 			m.over = newOverlay(backOverlay)
 		}
 	case "esc", "enter":
+		if m.crew != nil && m.crew.inside && s.picked == "" {
+			m.crew.inside = false
+			return nil
+		}
 		s.picked = ""
 		if m.result != nil {
 			m.screen = summaryScreen
@@ -330,8 +352,13 @@ func (s *stepper) view(l look, now time.Time, w, h int) ([]string, string, []hin
 		help = append(help, hint{"u", "undo"})
 	}
 	help = append(help, hint{"↑↓", "look at a step"})
-	if s.picked != "" {
+	switch {
+	case s.picked != "" && s.one:
+		help = slices.Insert(help, 0, hint{"esc", "follow"})
+	case s.picked != "":
 		help = append(help, hint{"esc", "follow"})
+	case s.one:
+		help = slices.Insert(help, 0, hint{"esc", "all nodes"})
 	}
 	if s.watched {
 		return lines, "", append(help, hint{"q", "leave"})
@@ -530,7 +557,7 @@ func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
 		choices = hang("   ", "It stands and asks there what to do. This screen shows how it goes on.", w-4)
 	}
 	for i, c := range offered {
-		o := choiceOf(c)
+		o := s.offers(c)
 		label := o.label
 		if i == 0 {
 			label += l.faint.Render("   (recommended)")
@@ -563,7 +590,7 @@ func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
 	lines = append(lines, choices...)
 	help := make([]hint, 0, len(offered)+4)
 	for _, c := range offered {
-		help = append(help, hint{choiceOf(c).key, keyWord(c)})
+		help = append(help, hint{s.offers(c).key, keyWord(c)})
 	}
 	help = append(help, hint{"?", "why"}, hint{"c", "commands"}, hint{"l", "logs"})
 	if s.watched {
@@ -582,6 +609,8 @@ func keyWord(c steps.Choice) string {
 		return "restart kubelet"
 	case steps.PutBack:
 		return "undo"
+	case fleet.GoWithout:
+		return "go on without it"
 	default:
 		return "leave"
 	}

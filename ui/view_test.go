@@ -13,6 +13,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
+	"etcd-rewind/fleet"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -215,32 +216,199 @@ var screens = []struct {
 	{"summary", func(d *driver) {
 		events := record(d.f, restorePlan(), Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
-		d.update(finishedMsg{*events[len(events)-1].Result})
+		d.update(finishedMsg{Result: *events[len(events)-1].Result})
 	}},
 	{"summary-put-back", func(d *driver) {
 		d.f.failAt = "start-etcd.4"
 		events := record(d.f, restorePlan(), Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
-		d.update(finishedMsg{*events[len(events)-1].Result})
+		d.update(finishedMsg{Result: *events[len(events)-1].Result})
 	}},
 	{"summary-left", func(d *driver) {
 		d.f.failAt = "start-etcd.4"
 		events := record(d.f, restorePlan(), func(steps.Failure) steps.Choice { return steps.Leave })
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
-		d.update(finishedMsg{*events[len(events)-1].Result})
+		d.update(finishedMsg{Result: *events[len(events)-1].Result})
 	}},
 	{"undo-plan", func(d *driver) {
 		events := record(d.f, restorePlan(), Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
-		d.update(finishedMsg{*events[len(events)-1].Result})
+		d.update(finishedMsg{Result: *events[len(events)-1].Result})
 		d.key("u")
 	}},
 	{"undo-confirm", func(d *driver) {
 		events := record(d.f, restorePlan(), Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
-		d.update(finishedMsg{*events[len(events)-1].Result})
+		d.update(finishedMsg{Result: *events[len(events)-1].Result})
 		d.key("u", "enter")
 	}},
+	{"fleet-node", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(nodeScreen) }},
+	{"fleet-node-alone", func(d *driver) {
+		several(d.f, "cp1", "cp2")
+		d.f.early = nil
+		d.to(nodeScreen)
+		d.key("a")
+	}},
+	{"fleet-members-reaching", func(d *driver) {
+		several(d.f, "cp1", "cp2", "cp3")
+		d.to(membersScreen)
+		d.m.members.busy, d.m.members.since = true, noon.Add(-3200*time.Millisecond)
+	}},
+	{"fleet-members", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(membersScreen) }},
+	{"fleet-members-away", func(d *driver) {
+		several(d.f, "cp1", "cp2", "cp3", "cp4", "cp5").away = map[string]string{"cp3": noRoute}
+		d.to(membersScreen)
+		d.key("enter")
+	}},
+	{"fleet-members-host", func(d *driver) {
+		several(d.f, "cp1", "cp2", "cp3").away = map[string]string{"cp3": noRoute}
+		d.to(membersScreen)
+		d.key("h")
+	}},
+	{"fleet-members-odd", func(d *driver) {
+		several(d.f, "cp1", "cp2", "cp3").odd = map[string]bool{"cp3": true}
+		d.to(membersScreen)
+	}},
+	{"fleet-members-leave-out", func(d *driver) {
+		several(d.f, "cp1", "cp2", "cp3").away = map[string]string{"cp3": noRoute}
+		d.to(membersScreen)
+		d.key("o")
+	}},
+	{"fleet-members-left-out", func(d *driver) {
+		several(d.f, "cp1", "cp2", "cp3").away = map[string]string{"cp3": noRoute}
+		d.to(membersScreen)
+		d.key("o", "y")
+	}},
+	{"fleet-members-cannot-be-found", func(d *driver) {
+		several(d.f, "cp1", "cp2", "cp3").find = &fleet.Problem{Cause: "the host cp2 is the member cp3, not cp2", Hint: "--host NAME=HOST names the right one"}
+		d.to(membersScreen)
+	}},
+	{"fleet-members-help", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(membersScreen); d.key("?") }},
+	{"fleet-sending", func(d *driver) {
+		several(d.f, "cp1", "cp2", "cp3")
+		d.to(checkScreen)
+		c := &d.m.checks
+		c.busy, c.sending.all = true, false
+		d.update(sendProgressMsg{c.turn, "cp2", 1_100_000_000, 2_460_000_000})
+		d.update(sendProgressMsg{c.turn, "cp3", 2_460_000_000, 2_460_000_000})
+	}},
+	{"fleet-sending-fails", func(d *driver) {
+		several(d.f, "cp1", "cp2", "cp3").sendErr = &fleet.Problem{Cause: "cp2: the snapshot has 2.5 GB, /var/lib has 1.1 GB left", Hint: "free space there"}
+		d.to(checkScreen)
+	}},
+	{"fleet-checking", func(d *driver) {
+		several(d.f, "cp1", "cp2", "cp3")
+		d.to(checkScreen)
+		d.m.checks.busy = true
+	}},
+	{"fleet-checks", func(d *driver) { troubled(d); d.to(checkScreen) }},
+	{"fleet-checks-fine", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(checkScreen) }},
+	{"fleet-plan", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(planScreen) }},
+	{"fleet-plan-of-a-node", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(planScreen); d.key("tab", "tab") }},
+	{"fleet-confirm", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(confirmScreen) }},
+	{"fleet-run-staging", func(d *driver) { d.duringAll(threeNames, on("cp2", "stage.1", steps.Waiting, 3)) }},
+	{"fleet-run-waiting", func(d *driver) { d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5)) }},
+	{"fleet-run-five", func(d *driver) {
+		d.duringAll([]string{"cp1", "cp2", "cp3", "cp4", "cp5"}, on("cp2", "start-etcd.4", steps.Waiting, 3))
+		d.key("j")
+	}},
+	{"fleet-run-long-names", func(d *driver) {
+		d.duringAll([]string{"control-plane-1.eu-west.example.com", "control-plane-2.eu-west.example.com", "control-plane-3.eu-west.example.com"}, on("control-plane-2.eu-west.example.com", "start-etcd.4", steps.Waiting, 1))
+	}},
+	{"fleet-run-inside", func(d *driver) {
+		d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5))
+		d.key("j", "enter")
+	}},
+	{"fleet-run-why", func(d *driver) { d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5)); d.key("?") }},
+	{"fleet-run-reconnecting", func(d *driver) {
+		several(d.f, threeNames...).dropAt = "cp2/start-etcd.4"
+		d.duringAll(threeNames, func(ev fleet.NodeEvent) bool { return ev.Type == fleet.TypeLink })
+		at := d.m.now()
+		d.m.now = func() time.Time { return at.Add(12300 * time.Millisecond) }
+	}},
+	{"fleet-run-ask-stop", func(d *driver) {
+		d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5))
+		d.key("ctrl+c")
+	}},
+	{"fleet-run-ask-undo", func(d *driver) {
+		d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5))
+		d.key("u")
+	}},
+	{"fleet-failure", func(d *driver) { failedAll(d, "cp2/start-etcd.4", "") }},
+	{"fleet-failure-away", func(d *driver) { failedAll(d, "", "cp2/start-etcd.4") }},
+	{"fleet-failure-leave", func(d *driver) { failedAll(d, "cp2/start-etcd.4", ""); d.key("x") }},
+	{"fleet-failure-all", func(d *driver) { failedAll(d, "cp2/start-etcd.4", ""); d.key("?") }},
+	{"fleet-run-left", func(d *driver) {
+		several(d.f, threeNames...).failAt = "cp2/start-etcd.4"
+		f := d.f.fleet
+		d.to(confirmScreen)
+		events, _ := recordAll(f, func(fleet.Trouble) steps.Choice { return fleet.GoWithout })
+		d.m.screen, d.m.crew = runScreen, newCrew(d.m.plan.plan, threeNames, d.m.plan.all, nil)
+		done := on("cp3", "start-kube-apiserver.1", steps.Done, 0)
+		for _, ev := range events {
+			d.do(d.m.handle(nodeEventMsg{ev}))
+			d.m.now = func() time.Time { return ev.Time }
+			if done(ev) {
+				break
+			}
+		}
+	}},
+	{"fleet-run-going-back", func(d *driver) {
+		several(d.f, threeNames...).failAt = "cp2/start-etcd.4"
+		d.duringAll(threeNames, on("cp3", "undo-stop-etcd.2", steps.Waiting, 1))
+	}},
+	{"fleet-run-ended", func(d *driver) {
+		several(d.f, threeNames...)
+		d.endedAll(fleet.Unattended)
+		d.key("esc")
+	}},
+	{"fleet-summary", func(d *driver) { several(d.f, threeNames...); d.endedAll(fleet.Unattended) }},
+	{"fleet-summary-put-back", func(d *driver) {
+		several(d.f, threeNames...).failAt = "cp2/start-etcd.4"
+		d.endedAll(fleet.Unattended)
+	}},
+	{"fleet-summary-without-one", func(d *driver) {
+		several(d.f, threeNames...).failAt = "cp2/start-etcd.4"
+		d.endedAll(func(fleet.Trouble) steps.Choice { return fleet.GoWithout })
+	}},
+	{"fleet-summary-left", func(d *driver) {
+		several(d.f, threeNames...).failAt = "cp2/start-etcd.4"
+		d.endedAll(func(fleet.Trouble) steps.Choice { return steps.Leave })
+	}},
+	{"fleet-summary-one-left-out", func(d *driver) {
+		several(d.f, threeNames...).away = map[string]string{"cp3": noRoute}
+		d.to(membersScreen)
+		d.key("o", "y", "enter", "enter", "enter")
+		all := d.f.fleet
+		all.names = []string{"cp1", "cp2"}
+		events, res := recordAll(all, fleet.Unattended)
+		d.m.screen, d.m.crew = runScreen, newCrew(d.m.plan.plan, all.names, d.m.plan.all, nil)
+		d.m.stepper = newStepper(d.m.plan.plan, nil)
+		for _, ev := range events {
+			d.do(d.m.handle(nodeEventMsg{ev}))
+		}
+		d.update(finishedMsg{Result: steps.Result{OK: true, OutageSeconds: res.OutageSeconds, Undo: undoAllCommand(res.Run)}, all: res})
+	}},
+	{"fleet-undo-plan", func(d *driver) {
+		several(d.f, threeNames...).states = map[string]steps.RunState{"cp1": steps.RunRestored, "cp2": steps.RunRestored, "cp3": steps.RunRestored}
+		d.endedAll(fleet.Unattended)
+		d.key("u")
+	}},
+	{"fleet-undo-plan-of-a-node", func(d *driver) {
+		several(d.f, threeNames...)
+		d.endedAll(fleet.Unattended)
+		d.key("u", "tab")
+	}},
+	{"fleet-undo-confirm", func(d *driver) { several(d.f, threeNames...); d.endedAll(fleet.Unattended); d.key("u", "enter") }},
+	{"fleet-earlier", func(d *driver) { brokeOffAll(d); d.do(d.m.discover()) }},
+	{"fleet-earlier-alone", func(d *driver) { brokeOffAll(d); d.do(d.m.discover()); d.key("a") }},
+	{"fleet-resume-plan", func(d *driver) {
+		brokeOffAll(d)
+		d.f.fleet.states = map[string]steps.RunState{"cp3": fleet.RunUnreachable}
+		d.do(d.m.discover())
+		d.key("g")
+	}},
+	{"fleet-resume-confirm", func(d *driver) { brokeOffAll(d); d.do(d.m.discover()); d.key("g", "enter") }},
 	{"undo-confirm-late", func(d *driver) {
 		d.f.facts.Unfinished = &steps.RunInfo{Run: "20261120-120000", State: steps.RunFailed}
 		d.f.standing = someStanding()[:3]
@@ -256,6 +424,40 @@ func somePacked(d *driver) {
 		snapshot.Candidate{Path: "/var/backups/nightly.db.zst", Size: 210_000_000, ModTime: noon.Add(-5 * time.Minute), Format: snapshot.Zstd, Inside: 2_460_000_000},
 		snapshot.Candidate{Path: "/var/backups/etcd-weekly.tgz", Size: 98_000, ModTime: noon.Add(-10 * time.Minute), Format: snapshot.TarGzip, Inside: 528_384})
 	d.to(chooseScreen)
+}
+
+var threeNames = []string{"cp1", "cp2", "cp3"}
+
+const noRoute = "cp3: ssh: connect to host cp3 port 22: No route to host; 10.0.0.13: ssh: connect to host 10.0.0.13 port 22: No route to host"
+
+// troubled is a cluster with a problem on some of its nodes.
+func troubled(d *driver) {
+	all := several(d.f, threeNames...)
+	old := steps.Verdict{Check: "snapshot-age", Title: "Age", Level: steps.Warn, Cause: "the snapshot is 26 h old: what was written since is gone from the cluster", Hint: "take a newer one if there is one"}
+	room := steps.Verdict{Check: "room", Title: "Disk space", Level: steps.Error, Overridable: true, Cause: "0.9 GB free on /var/lib, 1.2 GB needed", Hint: "make room, or choose another data directory"}
+	all.verdicts = []steps.Verdict{{Check: "fleet-etcd-version", Title: "etcd's version", Level: steps.Warn, Cause: "the nodes run different versions: 3.6.10 on cp1, cp2; 3.6.11 on cp3", Hint: "fine in the middle of an upgrade"}}
+	all.checked = map[string][]steps.Verdict{"cp1": {old}, "cp2": {old, room}, "cp3": {old}}
+}
+
+// failedAll is a run on several nodes that asks what to do about one.
+func failedAll(d *driver, failAt, dropAt string) {
+	all := several(d.f, threeNames...)
+	all.failAt, all.dropAt, all.lost = failAt, dropAt, dropAt != ""
+	var f *steps.Failure
+	d.duringAll(threeNames, func(ev fleet.NodeEvent) bool {
+		if ev.Type == steps.TypeAsk {
+			f = ev.Failure
+		}
+		return f != nil
+	})
+	d.update(askMsg{*f, "cp2", dropAt != ""})
+}
+
+// brokeOffAll is a run on several nodes that did not come to its end.
+func brokeOffAll(d *driver) {
+	d.f.brokeOff()
+	d.f.fleet = newFakeFleet(threeNames...)
+	d.f.facts.Unfinished.Dir = "/etc/kubernetes/etcd-rewind/20261120-120000"
 }
 
 // until are the events up to the first that fits.
@@ -282,7 +484,7 @@ func failed(d *driver, f *steps.Failure) {
 	d.f.failAt = "start-etcd.4"
 	f.Step, f.Action, f.Title = "start-etcd", "start-etcd.4", "See etcd ready with the restored data"
 	d.during(record(d.f, restorePlan(), Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk })
-	d.update(askMsg{*f})
+	d.update(askMsg{Failure: *f})
 }
 
 var sizes = [][2]int{{80, 24}, {120, 40}, {60, 20}, {40, 12}}

@@ -7,14 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/fleet"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -56,7 +60,15 @@ type Options struct {
 	Version  string // of this program, shown on the first screen
 	Intro    string // what the user is here for, shown there first; "" for nothing
 
+	// Fleet makes a conductor of the nodes of a cluster with several members;
+	// nil for a wizard that only restores the node it runs on. rsh is the
+	// remote shell of the run that is gone on with, nil for a new one.
+	Fleet func(rsh []string) Fleet
+	Want  fleet.Want // what the command line says of the members
+	Rsh   string     // the remote shell as it is shown; "" for ssh
+
 	standing func(steps.RunInfo, time.Time) []steps.Fact // nil means steps.Standing
+	record   func(runDir string) (*fleet.Record, error)  // nil means fleet.ReadRecord
 }
 
 // RunWizard shows the wizard on the terminal until the user leaves it, and
@@ -114,14 +126,16 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 		err = nil
 	}
 	result, plan := m.engine.wait()
+	m.dropLead()
+	m.leads.Wait()
 	close(ended)
 	<-watched
 	if result != nil {
-		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, farewell(result, plan, m.look, m.w)...), "\n"))
+		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, m.farewell(result, plan)...), "\n"))
 		return result, nil // what was done on the node counts for more than the screen
 	}
 	if m.watches() && m.result != nil {
-		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, farewell(m.result, m.stepper.plan, m.look, m.w)...), "\n"))
+		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, m.farewell(m.result, m.stepper.plan)...), "\n"))
 	}
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {
 		err = nil
@@ -130,7 +144,8 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 }
 
 // farewell is what stays in the scrollback.
-func farewell(r *steps.Result, p *steps.Plan, l look, w int) []string {
+func (m *model) farewell(r *steps.Result, p *steps.Plan) []string {
+	l, w := m.look, m.w
 	out := make([]string, 0, 16)
 	if p != nil {
 		out = append(out, fmt.Sprintf("etcd-rewind   %s   run %s", clean(p.Node), clean(p.Run)), "")
@@ -138,7 +153,11 @@ func farewell(r *steps.Result, p *steps.Plan, l look, w int) []string {
 	if w < minWidth || w > plainWidth {
 		w = plainWidth
 	}
-	for _, line := range summaryText(r, p, w) {
+	text := summaryText(r, p, w)
+	if all := m.engine.all; all != nil && p != nil {
+		text = allSummaryText(r, all, p.Kind, m.leftOut(), w)
+	}
+	for _, line := range text {
 		out = append(out, l.finish(line))
 	}
 	return append(out, "")
@@ -156,6 +175,7 @@ const (
 	nodeScreen
 	chooseScreen
 	diffScreen
+	membersScreen // of a cluster with several
 	checkScreen
 	planScreen
 	confirmScreen
@@ -200,11 +220,18 @@ type model struct {
 	stepper stepper
 	over    *overlay
 
-	again    *again // the plan, confirm and run screens are about an earlier run
-	watched  *watch // the run and summary screens are about another process's run
-	goBack   bool   // when the run has ended: undo it at once
-	endAfter bool   // when the run has ended: close
-	result   *steps.Result
+	again   *again // the plan, confirm and run screens are about an earlier run
+	watched *watch // the run and summary screens are about another process's run
+
+	alone        bool            // one of several members is restored without the others
+	nodeVerdicts []steps.Verdict // of the node itself
+	lead         *lead
+	leads        sync.WaitGroup // those that are being closed
+	members      membersPane
+	crew         *crew // the run and summary screens are about several nodes
+	goBack       bool  // when the run has ended: undo it at once
+	endAfter     bool  // when the run has ended: close
+	result       *steps.Result
 }
 
 func newModel(ctx context.Context, b Backend, o Options) *model {
@@ -212,10 +239,14 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 	if o.standing == nil {
 		o.standing = steps.Standing
 	}
+	if o.record == nil {
+		o.record = fleet.ReadRecord
+	}
 	m := &model{
 		ctx: ctx, backend: b, box: box, engine: newEngine(ctx, b, box),
 		now: time.Now, look: newLook(os.Getenv), options: o, choices: o.Choices,
 	}
+	m.members.hosts, m.members.without = maps.Clone(o.Want.Hosts), slices.Clone(o.Want.Without)
 	m.picker = newPicker(o.Snapshot)
 	m.checks = newChecklist(o.Choices.Accept)
 	return m
@@ -227,6 +258,7 @@ type (
 		facts    *steps.Facts
 		err      error
 		verdicts []steps.Verdict
+		record   *fleet.Record // of the run that broke off
 	}
 )
 
@@ -237,7 +269,8 @@ func (m *model) Init() tea.Cmd {
 
 func (m *model) discover() tea.Cmd {
 	m.screen, m.facts, m.refusal, m.early = discovering, nil, nil, nil
-	m.earlier, m.again = earlierPane{}, nil
+	m.earlier, m.again, m.crew = earlierPane{}, nil, nil
+	m.dropLead()
 	if m.watches() {
 		m.watched, m.stepper = nil, stepper{begun: map[string]*progress{}}
 	}
@@ -251,6 +284,9 @@ func (m *model) discover() tea.Cmd {
 		msg := discoveredMsg{facts: f, err: err}
 		if err == nil {
 			msg.verdicts = m.backend.Check(m.ctx, f, nil, choices)
+			if u := f.Unfinished; u != nil {
+				msg.record = m.readRecord(u.Dir)
+			}
 		}
 		return msg
 	}
@@ -268,7 +304,7 @@ func (m *model) tick() tea.Cmd {
 func (m *model) moves() bool {
 	return m.screen == discovering || m.screen == earlierScreen || m.screen == runScreen && m.result == nil ||
 		m.screen == chooseScreen && m.picker.busy() || m.screen == checkScreen && m.checks.busy || m.screen == diffScreen && m.diff.busy ||
-		m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
+		m.screen == membersScreen && m.members.busy || m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
 }
 
 // Update implements tea.Model.
@@ -327,28 +363,43 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		m.diff.progress(msg)
 	case comparedMsg:
 		m.diff.compared(msg)
+	case membersMsg:
+		m.foundMembers(msg)
+	case sendProgressMsg:
+		m.checks.progress(msg)
+	case sentMsg:
+		m.sent(msg)
 	case verdictsMsg:
 		m.checks.set(msg)
 	case planMsg:
 		m.planned(msg)
 	case againPlanMsg:
 		return m.plannedAgain(msg)
+	case openedMsg:
+		return m.opened(msg)
 
 	case eventMsg:
 		m.stepper.apply(msg.Event)
 		if m.watches() {
 			m.told(msg.Event)
 		}
+	case nodeEventMsg:
+		if m.crew != nil {
+			m.crew.apply(msg.NodeEvent)
+		}
 	case askMsg:
 		m.over, m.note = nil, ""
 		m.screen = runScreen
 		f := msg.Failure
-		m.stepper.asked(&f)
+		if m.crew != nil {
+			m.crew.asked(msg.node, msg.away)
+		}
+		m.step().asked(&f)
 		if m.endAfter {
 			return m.answer(Unattended(f))
 		}
 	case finishedMsg:
-		return m.finished(msg.Result)
+		return m.finished(msg)
 	case logsMsg:
 		if m.over != nil {
 			m.over.logs(msg)
@@ -371,7 +422,7 @@ func (m *model) signal(msg signalMsg) tea.Cmd {
 	m.endAfter = true
 	m.stepper.stopping = true
 	m.engine.stop()
-	if f := m.stepper.failure; f != nil {
+	if f := m.step().failure; f != nil {
 		return m.answer(Unattended(*f))
 	}
 	return nil
@@ -384,7 +435,7 @@ func (m *model) quit() tea.Cmd {
 
 // interrupt is ctrl-c during a run: it asks first.
 func (m *model) interrupt() {
-	if m.stepper.failure != nil {
+	if m.failure() != nil {
 		m.note = "The run stands and waits for your answer; choose one of the keys above."
 		return
 	}
@@ -422,6 +473,8 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 		return m.chooseKey(k)
 	case diffScreen:
 		return m.diffKey(name)
+	case membersScreen:
+		return m.membersKey(k)
 	case checkScreen:
 		return m.checkKey(k)
 	case planScreen:
@@ -429,6 +482,9 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 	case confirmScreen:
 		return m.confirmKey(k)
 	case runScreen:
+		if m.crew != nil && m.crew.takes(m, name) {
+			return nil
+		}
 		return m.runKey(name)
 	case summaryScreen:
 		return m.summaryKey(name)
@@ -479,6 +535,8 @@ func (m *model) body(w, h int) (lines []string, where string, help []hint) {
 		return m.picker.view(m.look, m.now(), w, h)
 	case diffScreen:
 		return m.diff.view(m.look, m.now(), w, h)
+	case membersScreen:
+		return m.membersView(w, h)
 	case checkScreen:
 		return m.checks.view(m.look, m.now(), w, h)
 	case planScreen:
@@ -486,9 +544,12 @@ func (m *model) body(w, h int) (lines []string, where string, help []hint) {
 	case confirmScreen:
 		return m.confirmView(w)
 	case runScreen:
+		if m.crew != nil {
+			return m.crewView(w, h)
+		}
 		return m.stepper.view(m.look, m.now(), w, h)
 	default:
-		return m.summaryView(w)
+		return m.summaryView(w, h)
 	}
 }
 
@@ -510,7 +571,7 @@ func (m *model) header() string {
 	right := "nothing changed yet "
 	switch {
 	case m.screen >= runScreen, m.watches(), m.again != nil && m.again.from == summaryScreen:
-		right = m.stepper.awayText(m.look, m.now()) + " "
+		right = m.awayText() + " "
 	case m.facts != nil && m.facts.Unfinished != nil:
 		right = "a run is unfinished "
 	}
@@ -552,10 +613,17 @@ func (m *model) topRule() string {
 	if m.again != nil || m.watches() || m.screen >= runScreen || m.screen == earlierScreen {
 		return strings.Repeat("─", m.w)
 	}
-	names := []string{"node", "snapshot", "checks", "plan", "confirm", "run"}
+	names := []string{"node", "snapshot", "members", "checks", "plan", "confirm", "run"}
 	at := max(0, int(m.screen)-int(nodeScreen))
 	if m.screen > chooseScreen {
 		at-- // the comparison is part of choosing
+	}
+	together := m.together()
+	if !together {
+		names = slices.Delete(names, 2, 3)
+		if m.screen > membersScreen {
+			at--
+		}
 	}
 	parts := make([]string, 0, len(names))
 	for i, n := range names {
@@ -570,11 +638,17 @@ func (m *model) topRule() string {
 		parts = append(parts, n)
 	}
 	gap := " ── "
-	if m.w < 80 {
+	switch {
+	case m.w < 80:
 		gap = "  "
+	case m.w < 88 && together:
+		gap = " ─ "
 	}
 	line := "── " + strings.Join(parts, gap) + " "
-	if m.w < 64 {
+	switch {
+	case m.w < 76 && together:
+		line = strings.Join(parts, " ") + " "
+	case m.w < 64:
 		line = " " + strings.Join(parts, gap) + " "
 	}
 	return line + strings.Repeat("─", max(0, m.w-width(line)))
@@ -599,17 +673,21 @@ func (m *model) smallView() []string {
 		return append(lines, state, "ctrl-c quits")
 	}
 	if m.result != nil {
-		symbol, text := ending(m.result, m.stepper.kind())
+		symbol, text := m.ending()
 		return append(append(lines, ""), hang(m.look.symbol(symbol)+" ", text, m.w)...)
 	}
-	lines = append(append(lines, ""), wrap(m.stepper.brief(m.now()), m.w)...)
-	if away := m.stepper.awayText(m.look, m.now()); away != "" {
+	if m.crew != nil {
+		lines = append(append(lines, ""), m.crew.brief(m.now(), m.w)...)
+	} else {
+		lines = append(append(lines, ""), wrap(m.stepper.brief(m.now()), m.w)...)
+	}
+	if away := m.awayText(); away != "" {
 		lines = append(lines, away)
 	}
 	switch {
 	case m.watches():
 		lines = append(lines, hang("", "run by another etcd-rewind", m.w)...)
-	case m.stepper.failure != nil:
+	case m.failure() != nil:
 		lines = append(lines, hang("", "It stands and waits for your answer: make the window larger.", m.w)...)
 	}
 	return lines

@@ -1,0 +1,735 @@
+package ui
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"etcd-rewind/fleet"
+	"etcd-rewind/steps"
+)
+
+// crew shows a run on several nodes: the phases of all of them, and the steps
+// of one. It is fed with events alone.
+type crew struct {
+	run    string
+	kind   string
+	nodes  []*hand
+	cur    int
+	inside bool // the steps of the current node are shown
+
+	begun  time.Time
+	passed map[steps.Phase]time.Time // all nodes have come so far
+	scroll scroller
+
+	gone, back time.Time // the API, on any node and on all
+	away       float64   // as the result has it
+	result     *fleet.Result
+}
+
+// hand is one node of a crew.
+type hand struct {
+	name    string
+	stepper stepper
+	of      *steps.Plan            // that meets is of
+	meets   map[string]steps.Phase // by action
+	came    [7]time.Time           // by the index of the phase
+	so      int                    // phases come to
+	away    bool                   // its API
+	left    bool                   // the others go on without it
+	link    steps.State            // Waiting: it is tried again; Failed: it is out of reach
+	linkAt  time.Time
+	says    string // about the link
+	ended   *steps.Result
+	asked   bool // its failure waits for an answer
+	lost    bool // that is that it can't be reached
+}
+
+func newCrew(p *steps.Plan, names []string, plans []*steps.Plan, commands map[string][]command) *crew {
+	c := &crew{run: p.Run, kind: p.Kind, passed: map[steps.Phase]time.Time{}}
+	for i, name := range names {
+		h := &hand{name: name, stepper: newStepper(&steps.Plan{Run: p.Run, Kind: p.Kind, Node: name}, commands[name])}
+		h.stepper.one = true
+		// An undo's plans are those of the nodes with something to put back.
+		if len(plans) == len(names) {
+			h.stepper.plan = plans[i]
+		}
+		h.stepper.watched = false
+		c.nodes = append(c.nodes, h)
+	}
+	return c
+}
+
+func (c *crew) current() *hand { return c.nodes[c.cur] }
+
+func (c *crew) hand(name string) *hand {
+	for _, h := range c.nodes {
+		if h.name == name {
+			return h
+		}
+	}
+	return nil
+}
+
+// apply takes in an event.
+func (c *crew) apply(ev fleet.NodeEvent) {
+	if c.begun.IsZero() {
+		c.begun = ev.Time
+	}
+	if ev.Type == fleet.TypePhase {
+		c.passed[ev.Phase] = ev.Time
+		for _, h := range c.nodes {
+			if !h.left {
+				h.come(ev.Phase, ev.Time)
+			}
+		}
+		return
+	}
+	h := c.hand(ev.Node)
+	if h == nil {
+		return
+	}
+	switch ev.Type {
+	case fleet.TypeLink:
+		h.link, h.linkAt, h.says = ev.State, ev.Time, clean(ev.Message)
+		return
+	case fleet.TypeLeft:
+		h.left = true
+		return
+	case steps.TypeResult:
+		h.ended = ev.Result
+	case steps.TypePlan:
+		h.ended = nil
+		if ev.Plan != nil {
+			// What it was shown with before may be less than what it is.
+			h.stepper.plan = ev.Plan
+			if ev.Plan.Kind == steps.KindUndo && c.kind != steps.KindUndo {
+				c.goBack()
+			}
+		}
+	case steps.TypeAnswer:
+		h.asked = false
+	}
+	c.clock(h, ev)
+	h.stepper.apply(ev.Event)
+	h.meet(ev)
+}
+
+// goBack begins an undo within the run.
+func (c *crew) goBack() {
+	c.kind = steps.KindUndo
+	for _, h := range c.nodes {
+		h.ended, h.left, h.asked = nil, false, false
+		h.stepper.begun, h.stepper.current, h.stepper.action, h.stepper.picked = map[string]*progress{}, "", "", ""
+	}
+}
+
+// clock keeps the outage: from the first manifest moved on any node until the
+// API is back on all of them.
+func (c *crew) clock(h *hand, ev fleet.NodeEvent) {
+	if ev.Away != nil {
+		if c.gone.IsZero() {
+			c.gone = ev.Time.Add(-time.Duration(*ev.Away * float64(time.Second)))
+		}
+		h.away = true
+		c.back = time.Time{}
+		return
+	}
+	if !h.away {
+		return
+	}
+	h.away = false
+	if !slices.ContainsFunc(c.nodes, func(o *hand) bool { return o.away && !o.left }) {
+		c.back = ev.Time
+	}
+}
+
+func (c *crew) awayText(l look, now time.Time) string {
+	switch {
+	case c.result != nil:
+		return awayWords(l, c.away, false)
+	case c.gone.IsZero():
+		return ""
+	case c.back.IsZero():
+		return awayWords(l, max(0, now.Sub(c.gone).Seconds()), true)
+	}
+	return awayWords(l, c.back.Sub(c.gone).Seconds(), false)
+}
+
+// meet notes the phases that a node's plan says it has come to.
+func (h *hand) meet(ev fleet.NodeEvent) {
+	if ev.Type != steps.TypeAction || h.stepper.plan == nil {
+		return
+	}
+	if h.of != h.stepper.plan {
+		h.of, h.meets = h.stepper.plan, map[string]steps.Phase{}
+		for _, s := range h.of.Steps {
+			for _, a := range s.Actions {
+				if m, ok := a.Action.(*steps.Meet); ok {
+					h.meets[a.ID] = m.Phase
+				}
+			}
+		}
+	}
+	if p, ok := h.meets[ev.Action]; ok && ev.State != steps.Failed && ev.State != steps.Stopped {
+		h.come(p, ev.Time)
+	}
+}
+
+func (h *hand) come(p steps.Phase, at time.Time) {
+	i := slices.Index(steps.Phases, p)
+	if i >= 0 && i < len(h.came) && h.came[i].IsZero() {
+		h.came[i] = at
+	}
+	h.so = max(h.so, i+1)
+}
+
+// asked makes the node that asks the current one.
+func (c *crew) asked(node string, away bool) {
+	for i, h := range c.nodes {
+		if h.name == node {
+			c.cur, c.inside = i, false
+			h.asked, h.lost = true, away
+		}
+	}
+}
+
+func (c *crew) failure() *steps.Failure {
+	for _, h := range c.nodes {
+		if h.stepper.failure != nil {
+			return h.stepper.failure
+		}
+	}
+	return nil
+}
+
+func (c *crew) end(r *fleet.Result, _ time.Time) {
+	c.result = r
+	for _, h := range c.nodes {
+		h.stepper.failure, h.asked = nil, false
+		h.stepper.counting = false
+	}
+	if r == nil {
+		c.result = &fleet.Result{Run: c.run, PutBack: true}
+		return
+	}
+	c.away = r.OutageSeconds
+}
+
+// takes says whether a key is for the screen of all nodes, and does it.
+func (c *crew) takes(m *model, name string) bool {
+	if c.failure() != nil {
+		return name == "u" && !slices.Contains(c.failure().Choices, steps.PutBack)
+	}
+	if name == "l" && m.facts != nil && c.current().name != m.localMember() {
+		m.note = "Logs are read on this node only. Those of " + c.current().name + " are there, in /var/log/pods."
+		return true
+	}
+	if c.inside {
+		if name == "tab" {
+			c.cur = (c.cur + 1) % len(c.nodes)
+			return true
+		}
+		return false
+	}
+	switch name {
+	case "up", "k", "left":
+		c.cur = max(0, c.cur-1)
+	case "down", "j", "right":
+		c.cur = min(len(c.nodes)-1, c.cur+1)
+	case "tab":
+		c.cur = (c.cur + 1) % len(c.nodes)
+	case "enter", " ":
+		c.inside = true
+	default:
+		if n, err := strconv.Atoi(name); err == nil && n >= 1 && n <= len(c.nodes) {
+			c.cur = n - 1
+			return true
+		}
+		return false
+	}
+	return true
+}
+
+// localMember is this node's name among the members.
+func (m *model) localMember() string {
+	for _, o := range m.members.members {
+		if o.Local {
+			return o.Name
+		}
+	}
+	if m.facts.Etcd != nil {
+		return m.facts.Etcd.Name
+	}
+	return m.facts.Node
+}
+
+func phaseName(p steps.Phase) string {
+	s := strings.ReplaceAll(string(p), "-", " ")
+	return strings.Replace(s, "api", "API", 1)
+}
+
+var phaseMeans = map[steps.Phase]string{
+	steps.PhaseStaged:    "restored data beside the old; the cluster still runs",
+	steps.PhaseAPIGone:   "no kube-apiserver runs: nobody writes any more",
+	steps.PhaseEtcdOut:   "no etcd runs on the old data",
+	steps.PhasePlaced:    "the restored data is where etcd looks for it",
+	steps.PhaseEtcdReady: "etcd has a quorum, one cluster ID, every member",
+	steps.PhaseAPIReady:  "kube-apiserver is ready",
+	steps.PhaseVerified:  "the API shows what the snapshot holds",
+}
+
+func crewHelp(kind string) []string {
+	if kind == steps.KindUndo {
+		return []string{
+			"All nodes go back at the same time, each by its own journal: the manifests come back byte for byte, and etcd runs on the data it had before. A quorum of the old members is needed until the first one is ready.",
+			"enter shows the steps of a node; ↑↓ choose one.",
+		}
+	}
+	out := make([]string, 0, len(steps.Phases)+2)
+	out = append(out, "Every node does its own steps, and waits at the end of each phase until all have come so far. So no old API server and no old etcd is left when the first restored etcd starts. enter shows the steps of a node; ↑↓ choose one.")
+	for _, p := range steps.Phases {
+		out = append(out, phaseName(p)+": "+phaseMeans[p]+".")
+	}
+	return append(out, "A node that can't be reached stops at its next wait. It is tried again for a minute; then you are asked.")
+}
+
+// behind are the nodes that the others wait for at a phase.
+func (c *crew) behind(i int) []string {
+	var names []string
+	for _, h := range c.nodes {
+		if !h.left && h.so <= i {
+			names = append(names, h.name)
+		}
+	}
+	return names
+}
+
+// waits says at which phase a node waits for others, -1 for none.
+func (c *crew) waits(h *hand) int {
+	i := h.so - 1
+	if c.kind == steps.KindUndo || i < 0 || !c.passed[steps.Phases[i]].IsZero() || h.left || h.ended != nil {
+		return -1
+	}
+	return i
+}
+
+// now says what a node does at this moment, and since when.
+func (c *crew) now(h *hand, now time.Time) (symbol, text, took string) {
+	since := func(t time.Time) string { return seconds(now.Sub(t).Seconds()) }
+	switch f := h.stepper.failure; {
+	case f != nil:
+		return symBad, clean(f.Cause), ""
+	case h.left:
+		return symSkipped, "left as it is: the others go on without it", ""
+	case h.link == steps.Waiting:
+		return symWarn, "reconnecting…", since(h.linkAt)
+	case h.link == steps.Failed:
+		return symBad, "can't be reached: " + h.says, ""
+	}
+	if r := h.ended; r != nil {
+		switch {
+		case r.OK && c.kind == steps.KindUndo:
+			return symDone, "put back as it was", ""
+		case r.OK:
+			return symDone, "restored", ""
+		case r.PutBack:
+			return symWarn, "stopped; it is as it was", ""
+		case r.Error != nil:
+			return symBad, "stopped: " + clean(r.Error.Cause), ""
+		}
+		return symBad, "stopped on its way", ""
+	}
+	if i := c.waits(h); i >= 0 {
+		if late := c.behind(i); len(late) > 0 {
+			return symWaits, "waits for " + listed(late), since(h.came[i])
+		}
+	}
+	s := &h.stepper
+	st := s.find(s.current)
+	if st == nil {
+		return symLater, "starting", ""
+	}
+	text = clean(st.Title)
+	if a := s.title(s.action); a != "" {
+		text = a
+	}
+	p := s.begun[s.action]
+	if p == nil {
+		return symNow, text, ""
+	}
+	if p.state == steps.Failed || p.state == steps.Stopped {
+		return stateSymbol(p.state), text, ""
+	}
+	return symNow, text, waited(p.took(now), p.limit)
+}
+
+// oneLine says where the nodes are, for a question about the run.
+func (c *crew) oneLine(now time.Time) string {
+	var parts []string
+	for _, h := range c.nodes {
+		_, text, _ := c.now(h, now)
+		parts = append(parts, h.name+": "+text)
+	}
+	return "Now: " + strings.Join(parts, "; ")
+}
+
+// brief is what a very small terminal shows.
+func (c *crew) brief(now time.Time, w int) []string {
+	var lines []string
+	for _, h := range c.nodes {
+		_, text, took := c.now(h, now)
+		lines = append(lines, apart(clean(h.name)+" "+text, took, w))
+	}
+	return lines
+}
+
+// shortNames shortens names so that what they differ in is left: hosts have
+// long tails, and numbers at the end of long heads.
+func shortNames(names []string, w int) []string {
+	out := cleanAll(names)
+	wide := func() bool {
+		return slices.ContainsFunc(out, func(n string) bool { return width(n) > w })
+	}
+	if wide() && len(out) > 1 {
+		// The domain.
+		tail := out[0]
+		for _, n := range out[1:] {
+			for !strings.HasSuffix(n, tail) {
+				_, size := cutRune(tail)
+				tail = tail[size:]
+			}
+		}
+		if i := strings.IndexByte(tail, '.'); i >= 0 {
+			for j, n := range out {
+				out[j] = strings.TrimSuffix(n, tail[i:])
+			}
+		}
+	}
+	for i, n := range out {
+		out[i] = cutLeft(n, w)
+	}
+	return out
+}
+
+func cutRune(s string) (rune, int) {
+	for i, r := range s {
+		if i > 0 {
+			return r, i
+		}
+	}
+	return 0, len(s)
+}
+
+// phaseRows are the phases of all nodes: a row for a phase, a column for a
+// node, so that a phase that not all have come to is seen as one.
+func (c *crew) phaseRows(l look, now time.Time, w int) []string {
+	const label = 12
+	col := min(18, (w-label-1)/len(c.nodes))
+	head := strings.Repeat(" ", label)
+	for i, n := range shortNames(c.names(), col-2) {
+		n = fit(n, col-1)
+		if i == c.cur {
+			n = l.bold.Render(n)
+		}
+		head += n + " "
+	}
+	rows := []string{head}
+	for i, p := range steps.Phases {
+		row := " " + fit(phaseName(p), label-1)
+		for _, h := range c.nodes {
+			sym, took := c.cell(h, i, now)
+			row += fit(l.symbol(sym)+right(took, min(8, col-3)), col)
+		}
+		if rest := w - label - col*len(c.nodes) - 2; rest >= 40 {
+			row += l.faint.Render(cut(phaseMeans[p], rest))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// cell is a node at a phase.
+func (c *crew) cell(h *hand, i int, now time.Time) (symbol, took string) {
+	from := c.begun
+	if i > 0 {
+		from = c.passed[steps.Phases[i-1]]
+	}
+	span := func(to time.Time) string {
+		if from.IsZero() || to.IsZero() {
+			return ""
+		}
+		return short(max(0, to.Sub(from).Seconds()))
+	}
+	switch {
+	case h.so > i && !c.passed[steps.Phases[i]].IsZero():
+		return symDone, span(h.came[i])
+	case h.so > i:
+		return symWaits, span(h.came[i])
+	case h.so < i, c.waits(h) >= 0:
+		return symLater, ""
+	case h.left:
+		return symSkipped, ""
+	case h.stepper.failure != nil || h.link == steps.Failed || h.ended != nil && !h.ended.OK:
+		return symBad, ""
+	case h.link == steps.Waiting:
+		return symWarn, ""
+	case h.stepper.current == "":
+		return symLater, ""
+	case c.result != nil:
+		return symLater, ""
+	}
+	return symNow, span(now)
+}
+
+// nodeLines are what a node does now, in at most n lines.
+func (c *crew) nodeLines(l look, i int, name string, n, w int, now time.Time) []string {
+	h, in := c.nodes[i], width(name)+7
+	sym, text, took := c.now(h, now)
+	mark := "  "
+	if i == c.cur {
+		mark, name = symNow+" ", l.bold.Render(name)
+	}
+	lead := " " + mark + name + "  " + l.symbol(sym) + " "
+	lines := []string{apart(lead+text, took, w-1)}
+	if n < 2 || h.left {
+		return lines
+	}
+	var more []string
+	switch {
+	case h.link == steps.Waiting:
+		more = wrap(h.says, w-in-1)
+	case h.ended != nil || c.waits(h) >= 0:
+	default:
+		s := &h.stepper
+		if c.kind == steps.KindUndo && s.plan != nil {
+			for k, st := range s.plan.Steps {
+				if st.ID == s.current {
+					more = append(more, fmt.Sprintf("step %d of %d: %s", k+1, len(s.plan.Steps), clean(st.Title)))
+				}
+			}
+		}
+		if p := s.begun[s.action]; p != nil {
+			more = append(more, s.sees(l, p, w-in-1)...)
+		}
+		if n > 5 {
+			if st := s.find(s.current); st != nil {
+				more = append(wrap(clean(st.Why), w-in-1), more...)
+			}
+		}
+	}
+	return append(lines, indent(in, more[:min(len(more), n-1)])...)
+}
+
+func (m *model) crewView(w, h int) ([]string, string, []hint) {
+	c, l, now := m.crew, m.look, m.now()
+	if c.failure() != nil {
+		return c.failureView(l, now, w, h)
+	}
+	where := ""
+	if m.stepper.stopping && m.result == nil {
+		where = "every node stops before its next action"
+	}
+	if c.inside {
+		head := " " + l.bold.Render(clean(c.current().name)) + l.faint.Render("  one of "+listed(c.names()))
+		s := &c.current().stepper
+		if len(s.plan.Steps) == 0 {
+			return []string{cut(head, w), "", "   Nothing was told of its steps yet."}, where, []hint{{"esc", "all nodes"}, {"ctrl-c", "stop"}}
+		}
+		lines, _, help := s.view(l, now, w, h-2)
+		if m.result != nil {
+			help = help[:len(help)-1]
+		}
+		return append([]string{cut(head, w), ""}, lines...), where, append([]hint{help[0], {"tab", "next node"}}, help[1:]...)
+	}
+	var lines []string
+	if c.kind != steps.KindUndo {
+		lines = append(c.phaseRows(l, now, w), "")
+	} else {
+		lines = append(lines, " "+l.bold.Render("All nodes go back, at the same time"), "")
+	}
+	short, names := shortNames(c.names(), w/4), 0
+	for _, n := range short {
+		names = max(names, width(n))
+	}
+	room := h - len(lines)
+	each := max(1, room/len(c.nodes))
+	gap := each > 3
+	if gap {
+		each--
+	}
+	var all []string
+	first, last := 0, 0
+	for i := range c.nodes {
+		if i == c.cur {
+			first = len(all)
+		}
+		all = append(all, c.nodeLines(l, i, fit(short[i], names), each, w, now)...)
+		if i == c.cur {
+			last = len(all) - 1
+		}
+		if gap && i < len(c.nodes)-1 {
+			all = append(all, "")
+		}
+	}
+	c.scroll.show(first, last, room)
+	seen, more := c.scroll.window(all, room)
+	help := []hint{{"enter", "its steps"}, {"↑↓", "node"}, {"?", "why"}, {"l", "logs"}, {"c", "commands"}}
+	if m.result == nil {
+		if c.kind != steps.KindUndo {
+			help = slices.Insert(help, 3, hint{"u", "undo"})
+		}
+		help = append(help, hint{"ctrl-c", "stop"})
+	} else {
+		help = append(help, hint{"esc", "summary"}, hint{"q", "quit"})
+	}
+	return append(lines, seen...), cmp.Or(where, more), help
+}
+
+func (c *crew) names() []string {
+	var names []string
+	for _, h := range c.nodes {
+		names = append(names, h.name)
+	}
+	return names
+}
+
+// failureView is the failure of a node, and where the others are.
+func (c *crew) failureView(l look, now time.Time, w, h int) ([]string, string, []hint) {
+	node := c.nodes[slices.IndexFunc(c.nodes, func(o *hand) bool { return o.stepper.failure != nil })]
+	at := "in the end"
+	if node.so < len(steps.Phases) {
+		at = "on the way to " + phaseName(steps.Phases[node.so])
+	}
+	if c.kind == steps.KindUndo {
+		at = "on the way back"
+	}
+	text := " " + l.bold.Render(clean(node.name)) + ", " + at
+	var lines []string
+	lines = append(lines, cut(text, w))
+	var others []string
+	for _, o := range c.nodes {
+		if o == node {
+			continue
+		}
+		_, say, _ := c.now(o, now)
+		if i := c.waits(o); i >= 0 {
+			say = "waits at " + phaseName(steps.Phases[i])
+		}
+		others = append(others, clean(o.name)+": "+say)
+	}
+	about := hang(" ", strings.Join(others, "; "), w-1)
+	lines = append(append(lines, about[:min(2, len(about))]...), "")
+	body, where, help := node.stepper.failureView(l, w, h-len(lines))
+	return append(lines, body...), where, help
+}
+
+// endingOfAll says in one line how a run on several nodes ended.
+func endingOfAll(r *steps.Result, kind string, n int) (symbol, text string) {
+	away := ""
+	if r.OutageSeconds > 0 {
+		away = " The API was away " + seconds(r.OutageSeconds) + "."
+	}
+	all := "all " + plural(n, "node", "nodes")
+	switch {
+	case r.OK && kind == steps.KindUndo:
+		return symDone, "Put back: " + all + " are as they were before the restore." + away
+	case r.OK:
+		return symDone, "Restored: " + all + " serve the snapshot's data, as one cluster." + away
+	case r.PutBack && r.OutageSeconds == 0:
+		return symBad, "Not restored. Nothing was changed on any node."
+	case r.PutBack:
+		return symBad, "Not restored. All nodes are back as they were." + away
+	case kind == steps.KindUndo:
+		return symBad, "Not every node could be put back. See below what each one needs." + away
+	default:
+		return symBad, "Not restored on every node. See below what each one needs." + away
+	}
+}
+
+// nodeEndings say how each node ended, and what brings it to where the others
+// are.
+func nodeEndings(nodes []fleet.NodeResult) []steps.Fact {
+	var list []steps.Fact
+	for _, n := range nodes {
+		say := string(n.State)
+		if r := n.Result; n.State == fleet.Restored && r != nil && r.DataDir != "" {
+			say += ": etcd runs from " + r.DataDir
+		}
+		if n.Phase != "" && (n.State == fleet.HalfWay || n.State == fleet.Unreachable) {
+			say += ", came to " + phaseName(n.Phase)
+		}
+		if n.Cause != "" {
+			say += "; " + clean(n.Cause)
+		}
+		list = append(list, steps.Fact{Name: clean(n.Node), Value: say})
+		for i, do := range n.Do {
+			name := "  run there"
+			if i > 0 {
+				name = "  or"
+			}
+			list = append(list, steps.Fact{Name: name, Value: do})
+		}
+	}
+	return list
+}
+
+// allSummaryText is what is left to say after a run on several nodes.
+func allSummaryText(r *steps.Result, all *fleet.Result, kind string, without []string, w int) []string {
+	symbol, text := endingOfAll(r, kind, len(all.Nodes))
+	out := append(hang(symbol+" ", text, w), "")
+	if r.Error != nil && !r.OK {
+		out = append(out, indent(2, facts(advise(r.Error.Cause, r.Error.Hint), w-2))...)
+		out = append(out, "")
+	}
+	list := nodeEndings(all.Nodes)
+	if !r.PutBack {
+		list = append(list, steps.Fact{Name: "kept", Value: "the old data and manifests on every node, untouched"})
+	}
+	if r.Undo != "" {
+		list = append(list, steps.Fact{Name: "undo", Value: r.Undo})
+	}
+	for _, n := range all.Nodes {
+		if n.Result != nil && n.Result.Report != "" {
+			list = append(list, steps.Fact{Name: "report", Value: n.Result.Report + ", on each node"})
+			break
+		}
+	}
+	out = append(out, indent(2, facts(list, w-2))...)
+	if len(without) > 0 && !r.PutBack {
+		out = append(append(out, ""), indent(2, leftOutText(without, w-2))...)
+	}
+	return out
+}
+
+func (m *model) crewSummaryView(w, h int) ([]string, string, []hint) {
+	all := m.crew.result
+	text := allSummaryText(m.result, all, m.crew.kind, m.leftOut(), w-2)
+	lines := append([]string{""}, indent(1, text)...)
+	for i, l := range lines {
+		if i > 0 && l == "" {
+			break
+		}
+		lines[i] = m.look.bold.Render(l)
+	}
+	if len(lines)+2 <= h {
+		lines = append(lines, "", m.look.faint.Render("   This summary stays in the terminal when you quit."))
+	}
+	seen, where := m.crew.scroll.window(lines, h)
+	help := m.summaryHelp()
+	if where != "" {
+		help = slices.Insert(help, len(help)-1, hint{"↑↓", "scroll"})
+	}
+	return seen, where, help
+}
+
+// leftOut are the members that the run on the screen has left out for good.
+func (m *model) leftOut() []string {
+	if m.again != nil && m.again.from == earlierScreen {
+		return nil
+	}
+	return m.members.without
+}

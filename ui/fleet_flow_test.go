@@ -1,0 +1,466 @@
+package ui
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"etcd-rewind/fleet"
+	"etcd-rewind/steps"
+)
+
+func TestSeveralMembersAreRestoredAsOne(t *testing.T) {
+	d, all := driveSeveral(t, threeNames...)
+	d.do(d.m.discover())
+	d.see("One of 3 control planes with an etcd member: cp1, cp2 and cp3", "restored as one", "through ssh")
+	d.key("enter", "j", "enter")
+	d.see("3 control planes restored as one", "▸ ✓ cp1  this node", "✓ cp3")
+	d.key("enter")
+	d.see("nothing stands in the way", "All nodes", "cp2")
+	d.key("enter")
+	d.see("Restore before.db on cp1, cp2 and cp3", "token     etcd-rewind-20261120-120000", "cp3       /var/lib/etcd → /var/lib/etcd-20261120-120000")
+	d.key("tab", "tab")
+	d.see("Restore before.db on cp2", "Keep a way back")
+	d.key("tab", "tab", "enter")
+	d.see("on cp1, cp2 and cp3", "Type this node's name, cp1, to start on all of them")
+	d.key("cp2", "enter")
+	d.see("Nothing was started")
+	d.key("ctrl+u", "cp1", "enter")
+	d.until("Restored: all 3 nodes serve the snapshot's data")
+	d.see("cp2     restored: etcd runs from /var/lib/etcd-20261120-120000", "etcd-rewind undo --fleet 20261120-120000")
+	if r, _ := d.m.engine.wait(); r == nil || r.ExitCode() != 0 || r.OutageSeconds == 0 {
+		t.Errorf("result %+v", r)
+	}
+	if !slices.Equal(all.ran, []string{"run"}) || all.sends != 1 || len(d.f.runs) > 0 {
+		t.Errorf("the conductor ran %v and sent %d times; this node alone ran %v", all.ran, all.sends, d.f.runs)
+	}
+	d.key("q")
+	d.m.dropLead()
+	d.m.leads.Wait()
+	if all.made != 1 || all.closed != 1 {
+		t.Errorf("%d conductors, %d closed", all.made, all.closed)
+	}
+}
+
+func TestOneOfSeveralCanNotBeRestoredAlone(t *testing.T) {
+	d, _ := driveSeveral(t, threeNames...)
+	d.to(membersScreen)
+	d.key("a")
+	d.see("can't be restored alone", "control planes restored as one")
+}
+
+func TestWithoutAConductorSeveralMembersAreRefused(t *testing.T) {
+	d, _ := driveSeveral(t, threeNames...)
+	d.m.options.Fleet = nil
+	d.do(d.m.discover())
+	d.see("This node can't be restored as it is", "the running etcd has 3 members")
+}
+
+// Its etcd has one member, and etcd.yaml or the snapshot still name others.
+func TestANodeThatMayBeRestoredAloneIsIfTheUserSaysSo(t *testing.T) {
+	for name, press := range map[string][]string{
+		"on the first screen":        {"a", "enter", "enter"},
+		"on the screen of members":   {"enter", "enter", "a"},
+		"and after a second thought": {"a", "a", "a", "enter", "enter"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, all := driveSeveral(t, "cp1", "cp2")
+			d.f.early = nil
+			d.do(d.m.discover())
+			d.key(press...)
+			d.see("4 ok; nothing stands in the way")
+			d.key("enter", "enter")
+			d.see("Type the node's name, cp1")
+			d.key("cp1", "enter")
+			d.until("Restored: the API server answers")
+			if len(all.ran) > 0 || !slices.Equal(d.f.runs, []string{steps.KindRestore}) {
+				t.Errorf("the conductor ran %v, this node %v", all.ran, d.f.runs)
+			}
+		})
+	}
+}
+
+func TestASnapshotOfSeveralMembersAsksForTheOthers(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.f.fleet = newFakeFleet("cp1", "cp2")
+	d.f.members = []string{"cp1", "cp2"}
+	d.do(d.m.discover())
+	d.see("A control plane with one etcd member")
+	d.key("enter", "enter")
+	d.see("2 control planes restored as one", "a this node alone")
+	d.key("esc")
+	d.see("Which snapshot")
+}
+
+func TestAMemberThatIsNotReachedStandsInTheWay(t *testing.T) {
+	d, all := driveSeveral(t, threeNames...)
+	all.away, all.host = map[string]string{"cp3": noRoute}, map[string]string{"cp3": "admin@cp3.example.com"}
+	d.to(membersScreen)
+	d.see("3 members, 1 not reached", "▸ ✗ cp3", "No route to host")
+	d.key("enter")
+	d.see("cp3 isn't reached", "▸ members")
+	d.key("h", "ctrl+u", "enter")
+	d.see("Type a host")
+	d.key("admin@cp3.example.com", "enter")
+	d.see("3 control planes restored as one", "admin@cp3.examp", "Reached as  admin@cp3.example.com")
+	d.key("enter")
+	d.see("nothing stands in the way")
+	if got := all.wants[len(all.wants)-1].Hosts; !cmp.Equal(got, map[string]string{"cp3": "admin@cp3.example.com"}) {
+		t.Errorf("hosts %v", got)
+	}
+	if all.made != 2 {
+		t.Errorf("%d conductors", all.made)
+	}
+}
+
+func TestHostsOfTheCommandLineReachTheConductor(t *testing.T) {
+	f := newFake()
+	all := several(f, threeNames...)
+	d := drive(t, f, Options{Want: fleet.Want{Hosts: map[string]string{"cp2": "two"}, Paths: fleet.Paths{CRI: "/run/cri"}}})
+	d.to(membersScreen)
+	if w := all.wants[0]; w.Hosts["cp2"] != "two" || w.Paths.CRI != "/run/cri" || w.Info == nil {
+		t.Errorf("wants %+v", w)
+	}
+}
+
+func TestALostMemberIsLeftOutForGood(t *testing.T) {
+	d, all := driveSeveral(t, threeNames...)
+	all.away = map[string]string{"cp3": noRoute}
+	d.to(membersScreen)
+	d.key("o")
+	d.see("Leave cp3 out for good?", "only cp1 and cp2", "kubeadm reset", "--print-join-command")
+	d.key("n")
+	d.see("1 not reached")
+	d.key("o", "y")
+	d.see("2 control planes restored as one", "– cp3  left out")
+	d.key("enter", "enter", "enter", "cp1", "enter")
+	d.until("Restored: all 2 nodes")
+	d.see("Left out: cp3", "kubeadm reset")
+	if got := all.wants[len(all.wants)-1].Without; !slices.Equal(got, []string{"cp3"}) {
+		t.Errorf("without %v", got)
+	}
+}
+
+func TestThisNodeIsNotLeftOut(t *testing.T) {
+	d, all := driveSeveral(t, threeNames...)
+	d.to(membersScreen)
+	d.key("o")
+	d.see("cp1 is this node")
+	d.key("h")
+	d.see("nothing has to reach it")
+	if len(all.wants) != 1 {
+		t.Errorf("looked %d times", len(all.wants))
+	}
+}
+
+func TestAMemberThatNotAllNameIsDecidedOnOnce(t *testing.T) {
+	odd := steps.Verdict{Check: "fleet-members", Title: "Members", Level: steps.Warn, Cause: "cp3 is named by the snapshot, not by etcd.yaml and etcd"}
+	d, all := driveSeveral(t, threeNames...)
+	all.odd, all.verdicts = map[string]bool{"cp3": true}, []steps.Verdict{odd}
+	d.to(membersScreen)
+	d.see("not all are named everywhere", "▸ ! cp3")
+	d.key("enter")
+	d.see("cp3 isn't named everywhere: t takes it in")
+	d.key("t")
+	d.see("3 control planes restored as one")
+	d.key("enter")
+	d.see("nothing stands in the way", "[x] accepted")
+	d.key("enter")
+	d.see("token")
+}
+
+func TestWhatIsAcceptedOnOneNodeIsNotAcceptedOnAnother(t *testing.T) {
+	d, all := driveSeveral(t, threeNames...)
+	room := func(cause string) steps.Verdict {
+		return steps.Verdict{Check: "room", Title: "Disk space", Level: steps.Warn, Cause: cause}
+	}
+	all.checked = map[string][]steps.Verdict{"cp1": {room("1.3 GB free")}, "cp2": {room("0.2 GB free")}, "cp3": {room("1.3 GB free")}}
+	d.to(checkScreen)
+	d.see(" cp1 and cp3 ", "2 to be settled")
+	d.key("space")
+	d.see("1 to be settled")
+	d.key("enter")
+	d.see("1 check stands in the way: room")
+	d.key("space", "enter")
+	d.see("token")
+	d.key("s") // the checks run again
+	if n := len(all.asked); n != 2 || !slices.Equal(all.asked[1].Accept, []string{"room"}) || all.asked[1].Stop != steps.StopGraceful {
+		t.Errorf("checked %d times, at last with %+v", n, all.asked[n-1])
+	}
+	if all.sends != 1 {
+		t.Errorf("sent %d times", all.sends)
+	}
+}
+
+func TestASnapshotThatDoesNotArriveIsSentAgain(t *testing.T) {
+	d, all := driveSeveral(t, threeNames...)
+	all.sendErr = &fleet.Problem{Cause: "cp2: the copy has another sha256", Hint: "try again"}
+	d.to(checkScreen)
+	d.see("The snapshot did not arrive on every node", "cp2: the copy has another sha256")
+	d.key("enter")
+	d.see("r tries again")
+	all.sendErr = nil
+	d.key("r")
+	d.see("nothing stands in the way")
+	d.key("esc", "enter")
+	d.see("nothing stands in the way")
+	if all.sends != 2 {
+		t.Errorf("sent %d times", all.sends)
+	}
+}
+
+func TestEscGoesBackFromTheMembers(t *testing.T) {
+	d, all := driveSeveral(t, threeNames...)
+	d.to(confirmScreen)
+	for _, title := range []string{"stop API server", "nothing stands in the way", "3 control planes restored as one", "Which snapshot", "One of 3 control planes"} {
+		d.key("esc")
+		d.see(title)
+	}
+	// Another snapshot has members of its own.
+	d.key("enter", "j", "enter")
+	d.see("3 control planes restored as one", "before.db")
+	if len(all.wants) != 2 {
+		t.Errorf("looked %d times", len(all.wants))
+	}
+}
+
+// toRunAll goes to a run on three nodes.
+func toRunAll(t *testing.T, set func(all *fakeFleet)) (*driver, *fakeFleet) {
+	t.Helper()
+	d, all := driveSeveral(t, threeNames...)
+	set(all)
+	d.to(runScreen)
+	return d, all
+}
+
+func TestWhatIsDoneAboutANodeThatFails(t *testing.T) {
+	for _, tc := range []struct {
+		key    string
+		choice steps.Choice
+		says   []string
+		status int
+	}{
+		{"u", steps.PutBack, []string{"Not restored. All nodes are back as they were", "cp3  put back"}, 1},
+		{"r", steps.Retry, []string{"Restored: all 3 nodes"}, 0},
+		{"w", steps.WaitOn, []string{"Restored: all 3 nodes"}, 0},
+		{"g", fleet.GoWithout, []string{"Not restored on every node", "cp2          half-way", "run there  etcd-rewind resume"}, 3},
+	} {
+		t.Run(string(tc.choice), func(t *testing.T) {
+			d, all := toRunAll(t, func(all *fakeFleet) { all.failAt = "cp2/start-etcd.4" })
+			d.until("undo: put all nodes back as they were")
+			d.see("cp2, on the way to etcd ready", "cp1: waits at etcd ready", "permission denied", "go on without this node")
+			d.key(tc.key)
+			for _, s := range tc.says {
+				d.until(s)
+			}
+			if !slices.Equal(all.chosen, []steps.Choice{tc.choice}) {
+				t.Errorf("chosen %v", all.chosen)
+			}
+			if r, _ := d.m.engine.wait(); r.ExitCode() != tc.status {
+				t.Errorf("ends with %d", r.ExitCode())
+			}
+		})
+	}
+}
+
+func TestLeavingAllNodesIsAskedTwice(t *testing.T) {
+	d, all := toRunAll(t, func(all *fakeFleet) { all.failAt = "cp2/start-etcd.4" })
+	d.until("stop on all nodes, and leave them")
+	d.key("x")
+	d.see("Leave all nodes as they are?", "undo --fleet")
+	d.key("n")
+	d.see("cp2, on the way to etcd ready")
+	d.key("x", "y")
+	d.until("Not restored on every node")
+	if !slices.Equal(all.chosen, []steps.Choice{steps.Leave}) {
+		t.Errorf("chosen %v", all.chosen)
+	}
+	d.key("g")
+	d.see("Go on with the restore on cp1, cp2 and cp3")
+	d.key("enter", "cp1", "enter")
+	d.until("Restored: all 3 nodes")
+	if !slices.Equal(all.ran, []string{"run", "resume"}) {
+		t.Errorf("ran %v", all.ran)
+	}
+}
+
+func TestCtrlCAsksWhatToDoWithAllNodes(t *testing.T) {
+	for key, tc := range map[string]struct {
+		says string
+		ran  []string
+	}{
+		"g": {"Restored: all 3 nodes", []string{"run"}},
+		"s": {"Not restored on every node", []string{"run"}},
+		"u": {"Put back: all 3 nodes are as they were", []string{"run", "undo"}},
+	} {
+		t.Run(key, func(t *testing.T) {
+			d, all := toRunAll(t, func(all *fakeFleet) { all.holdAt, all.hold = "cp2/stop-etcd.2", make(chan struct{}) })
+			d.until("cp2  ▸ See kubelet finish with etcd-cp2")
+			d.key("q")
+			d.see("ctrl-c asks")
+			d.key("ctrl+c")
+			d.see("Stop the run?", "u undo on all nodes")
+			d.key(key)
+			close(all.hold)
+			d.until(tc.says)
+			if !slices.Equal(all.ran, tc.ran) {
+				t.Errorf("ran %v", all.ran)
+			}
+		})
+	}
+}
+
+func TestANodeThatDropsOffIsShownUntilItIsBack(t *testing.T) {
+	d, all := driveSeveral(t, threeNames...)
+	all.dropAt = "cp2/start-etcd.4"
+	d.duringAll(threeNames, func(ev fleet.NodeEvent) bool { return ev.Type == fleet.TypeLink })
+	gone := d.m.now()
+	d.m.now = func() time.Time { return gone.Add(7 * time.Second) }
+	d.see("cp2  ! reconnecting…", "7.0 s", "Broken pipe")
+	d.m.crew.apply(fleet.NodeEvent{Node: "cp2", Event: steps.Event{Type: fleet.TypeLink, State: steps.Done, Time: gone}})
+	d.dontSee("reconnecting")
+}
+
+func TestOneOfTheNodesIsLookedAtDuringTheRun(t *testing.T) {
+	d, _ := driveSeveral(t, threeNames...)
+	d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5))
+	d.see("cp1  ○ waits for cp2", "cp3  ○ waits for cp2", "API away")
+	d.key("2", "enter")
+	d.see("cp2  one of cp1, cp2 and cp3", "▸ Stop etcd", "See kubelet finish")
+	d.key("k")
+	d.see("Make kubelet let go", "esc follow")
+	d.key("esc", "tab")
+	d.see("cp3  one of")
+	d.key("l")
+	d.see("Logs are read on this node only")
+	d.key("?")
+	d.see("A longer text for a learner")
+	d.key("esc", "c")
+	d.see("What was done so far", "See kubelet begin to stop kube-apiserver-cp3")
+	d.key("esc", "esc")
+	d.see("etcd out", "verified")
+	d.key("1", "l")
+	d.see("Log of etcd")
+}
+
+func TestTheClockRunsFromTheFirstNodesOutageToTheLastOnes(t *testing.T) {
+	d, _ := driveSeveral(t, threeNames...)
+	var first, last time.Time
+	away := map[string]bool{}
+	events, res := recordAll(d.f.fleet, fleet.Unattended)
+	_ = res
+	for _, ev := range events {
+		if ev.Away != nil {
+			if first.IsZero() {
+				first = ev.Time.Add(-time.Duration(*ev.Away * float64(time.Second)))
+			}
+			away[ev.Node] = true
+		} else if away[ev.Node] {
+			away[ev.Node] = false
+			last = ev.Time
+		}
+	}
+	d.duringAll(threeNames, func(ev fleet.NodeEvent) bool { return ev.Type == steps.TypeResult && ev.Node == "cp3" })
+	if want := "API was away " + seconds(last.Sub(first).Seconds()); !strings.Contains(d.view(), want) {
+		t.Errorf("the screen doesn't say %q:\n%s", want, d.view())
+	}
+}
+
+func TestUndoAfterARunPutsAllNodesBack(t *testing.T) {
+	d, all := toRunAll(t, func(*fakeFleet) {})
+	d.until("Restored: all 3 nodes")
+	d.key("u")
+	d.see("Put cp1, cp2 and cp3 back as they were")
+	d.key("tab", "tab")
+	d.see("Put cp2 back as it was before run")
+	d.key("enter", "cp1", "enter")
+	d.until("Put back: all 3 nodes are as they were")
+	if !slices.Equal(all.ran, []string{"run", "undo"}) || !slices.Equal(all.opened, []string{"20261120-120000"}) {
+		t.Errorf("ran %v, opened %v", all.ran, all.opened)
+	}
+	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 {
+		t.Errorf("ends with %d", r.ExitCode())
+	}
+}
+
+func TestARunOfSeveralThatBrokeOff(t *testing.T) {
+	for key, tc := range map[string]struct{ says, ran string }{
+		"g": {"Restored: all 3 nodes", "resume"},
+		"u": {"Put back: all 3 nodes", "undo"},
+	} {
+		t.Run(tc.ran, func(t *testing.T) {
+			d := drive(t, newFake(), Options{})
+			brokeOffAll(d)
+			d.do(d.m.discover())
+			d.see("made with         cp1, cp2 and cp3, restored as one", "on all nodes")
+			d.key(key)
+			d.see("cp2  on its way")
+			d.key("enter", "cp1", "enter")
+			d.until(tc.says)
+			all := d.f.fleet
+			if !slices.Equal(all.ran, []string{tc.ran}) || len(d.f.runs) > 0 || !cmp.Equal(all.rsh, [][]string{{"rsh"}}) {
+				t.Errorf("the conductor ran %v through %v, this node %v", all.ran, all.rsh, d.f.runs)
+			}
+		})
+	}
+}
+
+func TestARunOfSeveralIsGoneOnWithOnThisNodeAlone(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	brokeOffAll(d)
+	d.do(d.m.discover())
+	d.key("a", "g")
+	d.see("Go on: Restore before.db on cp1")
+	d.key("enter", "cp1", "enter")
+	d.until("Restored: the API server answers")
+	if len(d.f.fleet.ran) > 0 {
+		t.Errorf("the conductor ran %v", d.f.fleet.ran)
+	}
+}
+
+func TestARunThatCanNotBeginOnSeveralNodesChangesNothing(t *testing.T) {
+	d, all := driveSeveral(t, threeNames...)
+	d.to(confirmScreen)
+	all.refuse = &fleet.Problem{Cause: "there is no plan", Hint: "plan again"}
+	d.key("cp1", "enter")
+	d.until("Nothing was changed on any node")
+	d.see("there is no plan")
+}
+
+func TestNamesAreShortenedToWhatTheyDifferIn(t *testing.T) {
+	for _, tc := range []struct{ names, want []string }{
+		{[]string{"cp1", "cp2"}, []string{"cp1", "cp2"}},
+		{[]string{"master-1.eu.example.com", "master-2.eu.example.com"}, []string{"master-1", "master-2"}},
+		{[]string{"a-very-long-name-1", "a-very-long-name-2"}, []string{"…long-name-1", "…long-name-2"}},
+		{[]string{"ip-10-0-0-1.internal.example.com", "ip-10-0-0-2.external.example.com"}, []string{"….0-1.internal", "….0-2.external"}},
+	} {
+		if got := shortNames(tc.names, 12); !slices.Equal(got, tc.want) && tc.want[0][0] != '\xe2' {
+			t.Errorf("%v becomes %v, not %v", tc.names, got, tc.want)
+		} else if got[0] == got[1] || width(got[0]) > 12 {
+			t.Errorf("%v becomes %v", tc.names, got)
+		}
+	}
+}
+
+func TestNewsOfANodeTakesThePlaceOfItsOlderNewsOnly(t *testing.T) {
+	waits := func(node string, s float64) nodeEventMsg {
+		return nodeEventMsg{fleet.NodeEvent{Node: node, Event: steps.Event{Type: steps.TypeAction, Action: "a.1", State: steps.Waiting, Waited: s, Seen: []steps.Sighting{{What: "pod"}}}}}
+	}
+	b := newMailbox()
+	for i := range 50 {
+		b.put(waits("cp1", float64(i)))
+		b.put(waits("cp2", float64(i)))
+	}
+	b.put(nodeEventMsg{fleet.NodeEvent{Event: steps.Event{Type: fleet.TypePhase}}})
+	b.put(waits("cp1", 60))
+	var got []float64
+	for _, m := range b.mail {
+		got = append(got, m.(nodeEventMsg).Waited)
+	}
+	if want := []float64{49, 49, 0, 60}; !slices.Equal(got, want) {
+		t.Errorf("the mailbox holds %v, want %v", got, want)
+	}
+}

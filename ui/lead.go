@@ -1,0 +1,182 @@
+package ui
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"etcd-rewind/fleet"
+	"etcd-rewind/steps"
+)
+
+// Fleet is what the wizard asks of the conductor of several nodes, in the order
+// that fleet.Conductor has: each one is for one restore, or for one look at an
+// earlier run.
+type Fleet interface {
+	Discover(ctx context.Context, w fleet.Want) ([]fleet.Member, []steps.Verdict, error)
+	Names() []string
+	Send(ctx context.Context, progress func(node string, done, total int64)) error
+	Check(ctx context.Context, c steps.Choices) ([]fleet.Checked, error)
+	Plan(ctx context.Context, c steps.Choices) ([]*steps.Plan, error)
+	Run(ctx context.Context, sink func(fleet.NodeEvent), ask fleet.Asker) (*fleet.Result, error)
+
+	Open(ctx context.Context, r fleet.Record) (map[string]steps.RunState, error)
+	PlanUndo(ctx context.Context) ([]*steps.Plan, error)
+	Undo(ctx context.Context, sink func(fleet.NodeEvent), ask fleet.Asker) *fleet.Result
+	Resume(ctx context.Context, states map[string]steps.RunState, sink func(fleet.NodeEvent), ask fleet.Asker) (*fleet.Result, error)
+
+	Close() error
+}
+
+// lead is a conductor in the wizard's hands: it does one thing at a time, and
+// is closed when another one takes its place.
+type lead struct {
+	fleet  Fleet
+	ctx    context.Context // of all but a run
+	cancel context.CancelFunc
+	turn   sync.Mutex
+}
+
+// do calls the conductor; what was under way before has to end first.
+func (l *lead) do(what func(ctx context.Context, f Fleet)) {
+	l.turn.Lock()
+	defer l.turn.Unlock()
+	what(l.ctx, l.fleet)
+}
+
+// newLead takes a new conductor; the one before is closed.
+func (m *model) newLead(rsh []string) *lead {
+	m.dropLead()
+	ctx, cancel := context.WithCancel(m.ctx)
+	m.lead = &lead{fleet: m.options.Fleet(rsh), ctx: ctx, cancel: cancel}
+	return m.lead
+}
+
+// dropLead ends the connections to the other nodes, without waiting for it;
+// leads does.
+func (m *model) dropLead() {
+	l := m.lead
+	if l == nil {
+		return
+	}
+	m.lead = nil
+	l.cancel()
+	m.leads.Go(func() { l.do(func(_ context.Context, f Fleet) { _ = f.Close() }) })
+}
+
+// together says whether all members are restored as one.
+func (m *model) together() bool {
+	return m.options.Fleet != nil && !m.alone && len(m.memberNames()) > 1
+}
+
+// memberNames are all members that this node and the snapshot know of.
+func (m *model) memberNames() []string {
+	var names []string
+	add := func(name string) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if f := m.facts; f != nil {
+		if f.Etcd != nil {
+			add(f.Etcd.Name)
+			for _, e := range f.Etcd.InitialCluster {
+				add(e.Name)
+			}
+		}
+		if f.Live != nil {
+			for _, e := range f.Live.Members {
+				add(e.Name)
+			}
+		}
+	}
+	if m.info != nil && m.screen > chooseScreen {
+		for _, e := range m.info.Members {
+			add(e.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// topology is the check that refuses to restore one of several members alone.
+const topology = "topology"
+
+// canBeAlone says whether this node may be restored without the others.
+func (m *model) canBeAlone() bool {
+	return !slices.ContainsFunc(m.nodeVerdicts, func(v steps.Verdict) bool {
+		return v.Check == topology && v.Level == steps.Error && !v.Overridable
+	})
+}
+
+// settleAlone takes the user's word on whether this node is restored without
+// the others.
+func (m *model) settleAlone(alone bool) {
+	m.alone = alone
+	m.judgeNode()
+}
+
+// judgeNode finds what the node itself is refused for.
+func (m *model) judgeNode() {
+	m.early = nil
+	for _, v := range m.nodeVerdicts {
+		if v.Level == steps.Error && !v.Overridable && (v.Check != topology || !m.together()) {
+			m.early = append(m.early, v)
+		}
+	}
+}
+
+// rsh is how the others are reached, for people.
+func (m *model) rsh() string {
+	if m.options.Rsh != "" {
+		return clean(m.options.Rsh)
+	}
+	return "ssh"
+}
+
+// leadRun is what a fleet's run is made of.
+type leadRun struct {
+	lead   *lead
+	names  []string // of the nodes, as events have them
+	resume bool
+	undo   bool
+	states map[string]steps.RunState // of the run that is gone on with
+}
+
+// run calls the conductor. The run has a context of its own.
+func (r *leadRun) run(ctx context.Context, sink func(fleet.NodeEvent), ask fleet.Asker) (res *fleet.Result, err error) {
+	r.lead.do(func(_ context.Context, f Fleet) {
+		switch {
+		case r.undo:
+			res = f.Undo(ctx, sink, ask)
+		case r.resume:
+			res, err = f.Resume(ctx, r.states, sink, ask)
+		default:
+			res, err = f.Run(ctx, sink, ask)
+		}
+	})
+	return res, err
+}
+
+// readRecord reads with whom an earlier run of this node was made; nil for one
+// of this node alone.
+func (m *model) readRecord(runDir string) *fleet.Record {
+	if m.options.Fleet == nil || runDir == "" {
+		return nil
+	}
+	rec, err := m.options.record(runDir)
+	if err != nil {
+		return nil // it can be gone on with and undone as a run of this node
+	}
+	rec.Paths = m.options.Want.Paths
+	return rec
+}
+
+type sendProgressMsg struct {
+	turn        int
+	node        string
+	done, total int64
+}
+
+// sentMsg says that every node has the snapshot, with the same sha256.
+type sentMsg struct{ turn int }

@@ -1,0 +1,486 @@
+package ui
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/fleet"
+	"etcd-rewind/steps"
+)
+
+// membersPane shows who the members are, and what is to be decided of them.
+type membersPane struct {
+	busy  bool
+	since time.Time
+	turn  int // older answers don't count
+	path  string
+
+	members  []fleet.Member
+	verdicts []steps.Verdict // of the cluster as a whole
+	names    []string        // of the nodes that take part
+	err      error
+
+	cur    int
+	scroll scroller
+	typing *field // the host of the current one
+
+	hosts   map[string]string // by the user, over those of the command line
+	without []string
+	kept    map[string]bool // that not all sources name, and that take part
+	sent    bool            // every node has the snapshot
+}
+
+type membersMsg struct {
+	turn     int
+	members  []fleet.Member
+	verdicts []steps.Verdict
+	names    []string
+	err      error
+}
+
+// toMembers shows the members of the cluster, as it is known with the chosen
+// snapshot.
+func (m *model) toMembers() tea.Cmd {
+	m.screen = membersScreen
+	if m.lead != nil && m.members.path == m.info.Path && m.members.err == nil {
+		return nil
+	}
+	return m.findMembers()
+}
+
+// findMembers reaches for all nodes anew.
+func (m *model) findMembers() tea.Cmd {
+	p := &m.members
+	p.turn++
+	p.busy, p.since, p.err, p.typing, p.sent, p.path = true, m.now(), nil, nil, false, m.info.Path
+	m.checks.turn++ // of a conductor that is gone
+	l := m.newLead(nil)
+	want := m.options.Want
+	want.Info, want.Hosts, want.Without = m.info, maps.Clone(p.hosts), slices.Clone(p.without)
+	turn := p.turn
+	return func() (msg tea.Msg) {
+		l.do(func(ctx context.Context, f Fleet) {
+			members, verdicts, err := f.Discover(ctx, want)
+			msg = membersMsg{turn, members, verdicts, f.Names(), err}
+		})
+		return msg
+	}
+}
+
+func (m *model) foundMembers(msg membersMsg) {
+	p := &m.members
+	if msg.turn != p.turn {
+		return
+	}
+	p.busy, p.err = false, msg.err
+	if msg.err != nil {
+		p.members = nil
+		return
+	}
+	at := ""
+	if c := p.current(); c != nil {
+		at = c.Name
+	}
+	p.members, p.verdicts, p.names = msg.members, msg.verdicts, msg.names
+	slices.Sort(p.names)
+	p.cur = max(0, slices.IndexFunc(p.members, func(o fleet.Member) bool { return o.Name == at }))
+	if at == "" {
+		for i := range p.members {
+			if p.open(&p.members[i]) {
+				p.cur = i
+				break
+			}
+		}
+	}
+	// What was decided here isn't asked again among the checks.
+	for _, v := range p.verdicts {
+		if v.Check == "fleet-members" && v.Level == steps.Warn && len(p.kept) > 0 {
+			m.checks.accepted[judged{v, theCluster}.key()] = v
+		}
+	}
+}
+
+func (p *membersPane) current() *fleet.Member {
+	if p.cur < 0 || p.cur >= len(p.members) {
+		return nil
+	}
+	return &p.members[p.cur]
+}
+
+// odd says whether a member is to be decided on: not all sources name it.
+func (p *membersPane) odd(m *fleet.Member) bool {
+	return !m.Out && len(m.Missing) > 0 && !p.kept[m.Name]
+}
+
+// open says whether there is something to settle about a member.
+func (p *membersPane) open(m *fleet.Member) bool {
+	return !m.Out && m.Facts == nil || p.odd(m)
+}
+
+func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
+	p := &m.members
+	if p.typing != nil {
+		return m.hostKey(k)
+	}
+	name := k.String()
+	switch name {
+	case "q":
+		return m.quit()
+	case "?":
+		m.over = newOverlay(helpOverlay)
+		return nil
+	case "esc", "left":
+		p.turn++
+		if p.busy {
+			p.busy = false
+			m.dropLead()
+		}
+		m.screen = chooseScreen
+		return m.lookInside()
+	case "r":
+		return m.findMembers()
+	case "a":
+		if !m.canBeAlone() {
+			m.note = "This node can't be restored alone: it is one of several members, and would become a cluster of one."
+			return nil
+		}
+		m.settleAlone(true)
+		m.dropLead()
+		p.turn++
+		p.busy = false
+		m.screen = checkScreen
+		return m.check()
+	}
+	if p.busy {
+		return nil
+	}
+	c := p.current()
+	switch name {
+	case "up", "k":
+		p.cur = max(0, p.cur-1)
+	case "down", "j":
+		p.cur = max(0, min(len(p.members)-1, p.cur+1))
+	case "t":
+		switch {
+		case c == nil:
+		case c.Out:
+			p.without = slices.DeleteFunc(p.without, func(n string) bool { return n == c.Name })
+			return m.findMembers()
+		case p.odd(c):
+			if p.kept == nil {
+				p.kept = map[string]bool{}
+			}
+			p.kept[c.Name] = true
+			p.next()
+			m.foundMembers(membersMsg{p.turn, p.members, p.verdicts, p.names, nil})
+		}
+	case "o":
+		switch {
+		case c == nil:
+		case c.Local:
+			m.note = c.Name + " is this node. To leave it out, run etcd-rewind on another one."
+		case c.Out:
+			m.note = c.Name + " is left out already; t takes it in again."
+		default:
+			m.over = newOverlay(withoutOverlay)
+		}
+	case "h":
+		switch {
+		case c == nil || c.Out:
+		case c.Local:
+			m.note = c.Name + " is this node: nothing has to reach it."
+		default:
+			p.typing = newField(m.look, p.host(c))
+		}
+	case "enter", "right":
+		return m.membersDone()
+	}
+	return nil
+}
+
+// host is where a member is reached, or was tried last.
+func (p *membersPane) host(c *fleet.Member) string {
+	if h := p.hosts[c.Name]; h != "" {
+		return h
+	}
+	if c.Host != "" {
+		return c.Host
+	}
+	return c.Name
+}
+
+// next goes to what is to be settled.
+func (p *membersPane) next() {
+	for n := range p.members {
+		if i := (p.cur + n) % len(p.members); p.open(&p.members[i]) {
+			p.cur = i
+			return
+		}
+	}
+}
+
+func (m *model) membersDone() tea.Cmd {
+	p := &m.members
+	if p.err != nil || len(p.members) == 0 {
+		m.note = "Nobody knows who the members are. r reads again."
+		return nil
+	}
+	p.next()
+	if c := p.current(); p.open(c) {
+		if c.Facts == nil {
+			m.note = c.Name + " isn't reached: put it right and r, name another host with h, or leave it out for good with o."
+		} else {
+			m.note = c.Name + " isn't named everywhere: t takes it in, o leaves it out."
+		}
+		return nil
+	}
+	m.screen = checkScreen
+	return m.check()
+}
+
+// hostKey types a host.
+func (m *model) hostKey(k tea.KeyMsg) tea.Cmd {
+	p := &m.members
+	switch k.String() {
+	case "esc":
+		p.typing = nil
+	case "enter":
+		host := strings.TrimSpace(p.typing.value())
+		c := p.current()
+		if host == "" {
+			m.note = "Type a host, as " + m.rsh() + " knows it, or esc."
+			return nil
+		}
+		if p.hosts == nil {
+			p.hosts = map[string]string{}
+		}
+		p.hosts[c.Name] = host
+		return m.findMembers()
+	default:
+		p.typing.key(k)
+	}
+	return nil
+}
+
+// leaveOut leaves the current member out for good.
+func (m *model) leaveOut() tea.Cmd {
+	p := &m.members
+	if c := p.current(); c != nil {
+		p.without = append(p.without, c.Name)
+	}
+	return m.findMembers()
+}
+
+// survivors are those that are left when the current member is left out.
+func (p *membersPane) survivors() []string {
+	var names []string
+	for i := range p.members {
+		if o := &p.members[i]; !o.Out && i != p.cur {
+			names = append(names, o.Name)
+		}
+	}
+	return names
+}
+
+// joinAnew is how a node that was left out becomes a member again.
+func joinAnew() []steps.Fact {
+	return []steps.Fact{
+		{Name: "there", Value: "kubeadm reset"},
+		{Name: "here", Value: "kubeadm init phase upload-certs --upload-certs; kubeadm token create --print-join-command"},
+		{Name: "there", Value: "the command that was printed, with --control-plane --certificate-key KEY"},
+	}
+}
+
+// PrintLeftOut prints how members that a restore has left out join anew.
+func PrintLeftOut(w io.Writer, names []string) error {
+	return printLines(w, append([]string{""}, leftOutText(names, plainWidth)...))
+}
+
+func leftOutText(names []string, w int) []string {
+	return append(hang("", "Left out: "+listed(names)+". Each joins anew, as a new member:", w), indent(2, facts(joinAnew(), w-2))...)
+}
+
+// listed writes names as a person does: "cp1, cp2 and cp3".
+func listed(names []string) string {
+	names = cleanAll(names)
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}
+
+func (m *model) membersView(w, h int) ([]string, string, []hint) {
+	p := &m.members
+	help := []hint{{"enter", "send the snapshot"}, {"r", "read again"}}
+	tail := []hint{{"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	switch {
+	case p.busy:
+		took := ""
+		if s := m.now().Sub(p.since); s >= time.Second {
+			took = "   " + seconds(s.Seconds())
+		}
+		lines := []string{" " + m.spin() + " " + m.look.bold.Render("Reaching the nodes of the other members") + took, ""}
+		lines = append(lines, hang("   ", "Through "+m.rsh()+", which has to work without a question. This program starts itself there as etcd-rewind agent; where it is missing, it is copied to a temporary directory and removed afterwards.", w-2)...)
+		lines = append(lines, "")
+		return append(lines, hang("   ", "This only reads. Nothing is changed on any node before you have seen the plan and typed this node's name.", w-2)...), "", tail
+	case p.err != nil:
+		cause, advice := explain(p.err)
+		lines := []string{" " + m.look.symbol(symBad) + " " + m.look.bold.Render("The members can't be found"), ""}
+		return append(lines, indent(3, facts(advise(cause, advice), w-4))...), "", append(help[1:], tail...)
+	}
+	taken, away := 0, 0
+	for i := range p.members {
+		switch {
+		case p.members[i].Taken():
+			taken++
+		case !p.members[i].Out:
+			away++
+		}
+	}
+	head := plural(taken, "control plane", "control planes") + " restored as one"
+	switch {
+	case away > 0:
+		head = plural(len(p.members), "member", "members") + ", " + number(int64(away)) + " not reached"
+	case slices.ContainsFunc(p.members, func(o fleet.Member) bool { return p.odd(&o) }):
+		head = plural(taken, "control plane", "control planes") + "; not all are named everywhere"
+	}
+	lines := []string{" " + m.look.bold.Render(head), ""}
+	names := 0
+	for _, o := range p.members {
+		names = max(names, width(clean(o.Name)))
+	}
+	names = min(names, w/3)
+	var rows []string
+	for i := range p.members {
+		rows = append(rows, p.row(m.look, i, names, w))
+	}
+	c := p.current()
+	var detail []string
+	if p.typing != nil {
+		detail = hang("   ", "Where "+m.look.bold.Render(clean(c.Name))+" is reached, as "+m.rsh()+" knows it: a name of its configuration, a host, an address, USER@HOST.", w-2)
+		detail = append(detail, "   "+p.typing.view(w-4))
+		help, tail = []hint{{"enter", "take it"}}, []hint{{"esc", "back"}}
+	} else if c != nil {
+		detail = indent(3, facts(p.about(c), w-4))
+		if !c.Local && !c.Out {
+			help = slices.Insert(help, 1, hint{"h", "host"}, hint{"o", "leave out"})
+		}
+		if p.odd(c) {
+			help = append([]hint{{"t", "takes part"}}, help...)
+		} else if c.Out {
+			help = append([]hint{{"t", "take it in"}}, help...)
+		}
+	}
+	if m.canBeAlone() && p.typing == nil {
+		help = append(help, hint{"a", "this node alone"})
+	}
+	room := h - len(lines) - 1
+	list := max(3, min(len(rows), room-len(detail)))
+	p.scroll.show(p.cur, p.cur, list)
+	seen, where := p.scroll.window(rows, list)
+	lines = append(append(lines, seen...), "")
+	if most := h - len(lines); len(detail) > most && most > 1 {
+		detail = append(detail[:most-1:most-1], "   …")
+	}
+	return append(lines, detail...), where, append(help, tail...)
+}
+
+// row is a line about a member.
+func (p *membersPane) row(l look, i, names, w int) string {
+	c := &p.members[i]
+	mark, name := "  ", fit(clean(c.Name), names)
+	if i == p.cur {
+		mark, name = symNow+" ", l.bold.Render(name)
+	}
+	sym, how := symDone, p.host(c)
+	var say []string
+	switch f := c.Facts; {
+	case c.Out:
+		sym, how, say = symSkipped, "left out", []string{"joins anew later"}
+	case f == nil:
+		sym, say = symBad, []string{"not reached: " + firstPart(c.Err)}
+	default:
+		if c.Local {
+			how = "this node"
+		}
+		if f.KubernetesVersion != "" {
+			say = append(say, "Kubernetes "+strings.TrimPrefix(f.KubernetesVersion, "v"))
+		}
+		if f.EtcdVersion != "" {
+			say = append(say, "etcd "+f.EtcdVersion)
+		}
+		if f.FreeBytes > 0 {
+			say = append(say, size(int64(f.FreeBytes))+" free")
+		}
+		if p.odd(c) {
+			sym = symWarn
+			say = append([]string{"only in " + sourcesText(c.KnownBy)}, say...)
+		}
+	}
+	return cut(" "+mark+l.symbol(sym)+" "+name+"  "+fit(clean(how), 15)+"  "+clean(strings.Join(say, " · ")), w)
+}
+
+// firstPart is the beginning of an error, without what is behind it.
+func firstPart(s string) string {
+	s, _, _ = strings.Cut(s, "; ")
+	return s
+}
+
+func sourcesText(sources []fleet.Source) string {
+	var s []string
+	for _, src := range sources {
+		s = append(s, string(src))
+	}
+	return listed(s)
+}
+
+// about is all that is known of a member.
+func (p *membersPane) about(c *fleet.Member) []steps.Fact {
+	var list []steps.Fact
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, steps.Fact{Name: name, Value: value})
+		}
+	}
+	known := sourcesText(c.KnownBy)
+	if len(c.Missing) > 0 {
+		known += "; not in " + sourcesText(c.Missing)
+	}
+	add("Member", c.Name+"  "+strings.Join(c.PeerURLs, ", "))
+	add("Named in", known)
+	if p.odd(c) {
+		add("Decide", "t when it belongs to the cluster (it joined later, say): it becomes a member of the restored one. o when it was removed or is lost.")
+	}
+	switch f := c.Facts; {
+	case c.Out:
+		add("Left out", "the restored cluster has only the others; etcd must not run here any more. It joins anew later:")
+		list = append(list, joinAnew()...)
+	case f == nil:
+		add("Not reached", c.Err)
+		add("Hint", "h names another host, r tries again, o leaves it out for good")
+	default:
+		if !c.Local {
+			add("Reached as", c.Host)
+		}
+		if f.Node != c.Name {
+			add("Node", f.Node)
+		}
+		if f.Live != nil {
+			add("etcd", fmt.Sprintf("revision %d, %s", f.Live.Revision, plural(len(f.Live.Members), "member", "members")))
+		} else {
+			add("etcd", "doesn't answer: "+f.LiveErr)
+		}
+		add("API server", f.APIState)
+		if u := f.Unfinished; u != nil {
+			add("Earlier run", u.Run+" did not come to its end there")
+		}
+	}
+	return list
+}
