@@ -35,12 +35,36 @@ type fleetFlags struct {
 func (o *fleetFlags) add(c *cobra.Command, what string, find bool) {
 	f := c.Flags()
 	f.BoolVar(&o.on, "fleet", false, what)
-	f.StringVar(&o.rsh, "rsh", "", "remote shell `command` to reach the other nodes with, called as COMMAND HOST 'command line' (ssh -o BatchMode=yes)")
-	if find {
+	if !find {
+		o.shell(c)
+	} else {
+		o.reach(c)
 		f.StringSliceVar(&o.nodes, "nodes", nil, "`hosts` of all control planes that take part (those of the members)")
-		f.StringToStringVar(&o.hosts, "host", nil, "`NAME=HOST`: where the member NAME is reached (its name, then its peer URL's address)")
 		f.StringSliceVar(&o.without, "without", nil, "leave the member `NAME` out for good: it joins anew later")
 	}
+}
+
+func (o *fleetFlags) shell(c *cobra.Command) {
+	c.Flags().StringVar(&o.rsh, "rsh", "", "remote shell `command` to reach the other nodes with, called as COMMAND HOST 'command line' (ssh -o BatchMode=yes)")
+}
+
+// reach adds the flags that say how the other nodes are reached.
+func (o *fleetFlags) reach(c *cobra.Command) {
+	o.shell(c)
+	c.Flags().StringToStringVar(&o.hosts, "host", nil, "`NAME=HOST`: where the member NAME is reached (its name, then its peer URL's address)")
+}
+
+// leading lets the wizard lead the nodes of all members.
+func (a *app) leading(o ui.Options, several *fleetFlags) ui.Options {
+	o.Rsh = several.rsh
+	o.Want = fleet.Want{Paths: a.paths(), Hosts: several.hosts}
+	o.Fleet = func(rsh []string) ui.Fleet {
+		if several.rsh != "" {
+			rsh = strings.Fields(several.rsh)
+		}
+		return a.conductor(rsh)
+	}
+	return o
 }
 
 // check refuses flags that mean nothing without --fleet.
@@ -186,9 +210,9 @@ func (a *app) restoreFleet(ctx context.Context, path string, o *fleetFlags, ch s
 		return err
 	}
 	if res.OK && len(o.without) > 0 && a.output != "json" {
-		_, _ = fmt.Fprintf(a.out, "\nLeft out: %s. Each joins anew, as a new member:\n"+
-			"    there   kubeadm reset\n    here    kubeadm init phase upload-certs --upload-certs; kubeadm token create --print-join-command\n"+
-			"    there   the command that was printed, with --control-plane --certificate-key KEY\n", strings.Join(o.without, ", "))
+		if err := ui.PrintLeftOut(a.out, o.without); err != nil {
+			return err
+		}
 	}
 	return status(res.ExitCode())
 }

@@ -101,8 +101,10 @@ deleted, and etcd-rewind undo goes back.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: a.begin,
-		RunE:              a.wizard,
 	}
+	var several fleetFlags
+	several.reach(c)
+	c.RunE = func(c *cobra.Command, _ []string) error { return a.wizard(c, &several) }
 	f := c.PersistentFlags()
 	o := &a.session.Options
 	f.StringVar(&o.KubeletConfig, "kubelet-config", "", "kubelet's configuration `file` (found by itself)")
@@ -127,12 +129,12 @@ func (a *app) outputFlag(c *cobra.Command) {
 	c.Flags().StringVarP(&a.output, "output", "o", "text", "text or json: one object a line")
 }
 
-func (a *app) wizard(c *cobra.Command, _ []string) error {
+func (a *app) wizard(c *cobra.Command, several *fleetFlags) error {
 	if !term.IsTerminal(int(a.in.Fd())) || !isTerminal(a.out) {
 		a.began = false
 		return errors.New("the wizard needs a terminal; without one: etcd-rewind restore SNAPSHOT --yes")
 	}
-	res, err := ui.RunWizard(c.Context(), &a.session, ui.Options{Version: buildVersion()})
+	res, err := ui.RunWizard(c.Context(), &a.session, a.leading(ui.Options{Version: buildVersion()}, several))
 	if err != nil || res == nil {
 		return err
 	}
