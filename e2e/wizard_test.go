@@ -165,8 +165,25 @@ func (w wizard) press(keys ...string) {
 	w.tmux(append([]string{"send-keys", "-t", session}, keys...)...)
 }
 
+// kill ends the program, and not its terminal.
+func (w wizard) kill(s syscall.Signal) {
+	w.t.Helper()
+	pid, err := strconv.Atoi(strings.TrimSpace(w.tmux("display-message", "-p", "-t", session, "#{pane_pid}")))
+	if err == nil {
+		err = syscall.Kill(pid, s)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // sees waits until the screen shows all of it at once.
 func (w wizard) sees(all ...string) {
+	w.t.Helper()
+	w.seesWithin(time.Minute, all...)
+}
+
+func (w wizard) seesWithin(limit time.Duration, all ...string) {
 	w.t.Helper()
 	began := time.Now()
 	for {
@@ -180,7 +197,7 @@ func (w wizard) sees(all ...string) {
 		if missing == "" {
 			return
 		}
-		if time.Since(began) > time.Minute {
+		if time.Since(began) > limit {
 			w.t.Fatalf("the screen doesn't show %q:\n%s", missing, screen)
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -191,10 +208,7 @@ func (w wizard) sees(all ...string) {
 // newest in one of the usual places, and so the one that is marked.
 func (w wizard) toTheRun(s story) {
 	w.t.Helper()
-	path := fmt.Sprintf("/var/lib/etcd-backup/%s.db", strings.TrimPrefix(s.label, "story="))
-	inside(w.t, fmt.Sprintf("mkdir -p /var/lib/etcd-backup && cp %s %s", s.snapshot, path))
-	w.t.Cleanup(func() { insideLater(w.t, "rm "+path) })
-
+	path := w.offers(s)
 	w.sees("enter choose the snapshot", node.Hostname)
 	w.press("Enter")
 	w.sees("▸✓ ", "   "+path, "holds")
@@ -206,6 +220,15 @@ func (w wizard) toTheRun(s story) {
 	w.sees("enter confirm", "data directory", "the commands do the same by hand")
 	w.press("Enter")
 	w.confirm()
+}
+
+// offers puts the snapshot in one of the usual places.
+func (w wizard) offers(s story) (path string) {
+	w.t.Helper()
+	path = fmt.Sprintf("/var/lib/etcd-backup/%s.db", strings.TrimPrefix(s.label, "story="))
+	inside(w.t, fmt.Sprintf("mkdir -p /var/lib/etcd-backup && cp %s %s", s.snapshot, path))
+	w.t.Cleanup(func() { insideLater(w.t, "rm "+path) })
+	return path
 }
 
 // confirm types the node's name.

@@ -38,6 +38,12 @@ var crowded = []struct {
 		d.key("f")
 		return d
 	}},
+	{"run-on-seven-nodes", func(b *testing.B) *driver {
+		d := drive(b, newFake(), Options{})
+		names := []string{"cp1", "cp2", "cp3", "cp4", "cp5", "cp6", "cp7"}
+		d.duringAll(names, on("cp2", "start-etcd.4", steps.Waiting, 3))
+		return d
+	}},
 	{"logs-of-200-long-lines", func(b *testing.B) *driver {
 		d := drive(b, newFake(), Options{})
 		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))

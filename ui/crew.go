@@ -22,7 +22,8 @@ type crew struct {
 	inside bool // the steps of the current node are shown
 
 	begun  time.Time
-	passed map[steps.Phase]time.Time // all nodes have come so far
+	passed map[steps.Phase]time.Time // all nodes came so far then, in this run
+	open   int                       // phases that all nodes have come to
 	scroll scroller
 
 	gone, back time.Time // the API, on any node and on all
@@ -63,6 +64,16 @@ func newCrew(p *steps.Plan, names []string, plans []*steps.Plan, commands map[st
 	return c
 }
 
+// goesOn takes in how far a run has come that is gone on with: a node that is
+// through has nothing more to tell.
+func (c *crew) goesOn(states map[string]steps.RunState) {
+	for _, h := range c.nodes {
+		if states[h.name] == steps.RunRestored {
+			h.so, h.ended = len(steps.Phases), &steps.Result{OK: true}
+		}
+	}
+}
+
 func (c *crew) current() *hand { return c.nodes[c.cur] }
 
 func (c *crew) hand(name string) *hand {
@@ -81,6 +92,7 @@ func (c *crew) apply(ev fleet.NodeEvent) {
 	}
 	if ev.Type == fleet.TypePhase {
 		c.passed[ev.Phase] = ev.Time
+		c.open = max(c.open, slices.Index(steps.Phases, ev.Phase)+1)
 		for _, h := range c.nodes {
 			if !h.left {
 				h.come(ev.Phase, ev.Time)
@@ -206,7 +218,7 @@ func (c *crew) failure() *steps.Failure {
 	return nil
 }
 
-func (c *crew) end(r *fleet.Result, _ time.Time) {
+func (c *crew) end(r *fleet.Result) {
 	c.result = r
 	for _, h := range c.nodes {
 		h.stepper.failure, h.asked = nil, false
@@ -217,6 +229,12 @@ func (c *crew) end(r *fleet.Result, _ time.Time) {
 		return
 	}
 	c.away = r.OutageSeconds
+	for _, n := range r.Nodes {
+		// A node with nothing to do has told nothing.
+		if h := c.hand(n.Node); h != nil && h.ended == nil && (n.State == fleet.Restored || n.State == fleet.PutBack || n.State == fleet.Untouched) {
+			h.ended = &steps.Result{OK: n.State == fleet.Restored || c.kind == steps.KindUndo, PutBack: n.State != fleet.Restored}
+		}
+	}
 }
 
 // takes says whether a key is for the screen of all nodes, and does it.
@@ -311,7 +329,7 @@ func (c *crew) behind(i int) []string {
 // waits says at which phase a node waits for others, -1 for none.
 func (c *crew) waits(h *hand) int {
 	i := h.so - 1
-	if c.kind == steps.KindUndo || i < 0 || !c.passed[steps.Phases[i]].IsZero() || h.left || h.ended != nil {
+	if c.kind == steps.KindUndo || i < c.open || h.left || h.ended != nil {
 		return -1
 	}
 	return i
@@ -465,7 +483,7 @@ func (c *crew) cell(h *hand, i int, now time.Time) (symbol, took string) {
 		return short(max(0, to.Sub(from).Seconds()))
 	}
 	switch {
-	case h.so > i && !c.passed[steps.Phases[i]].IsZero():
+	case h.so > i && i < c.open:
 		return symDone, span(h.came[i])
 	case h.so > i:
 		return symWaits, span(h.came[i])
@@ -660,7 +678,7 @@ func nodeEndings(nodes []fleet.NodeResult) []steps.Fact {
 			say += ": etcd runs from " + r.DataDir
 		}
 		if n.Phase != "" && (n.State == fleet.HalfWay || n.State == fleet.Unreachable) {
-			say += ", came to " + phaseName(n.Phase)
+			say += ", came to: " + phaseName(n.Phase)
 		}
 		if n.Cause != "" {
 			say += "; " + clean(n.Cause)

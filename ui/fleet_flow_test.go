@@ -408,6 +408,35 @@ func TestARunOfSeveralThatBrokeOff(t *testing.T) {
 	}
 }
 
+// The conductor doesn't tell again what was so before the run broke off.
+func TestWhatWasReachedBeforeARunBrokeOffIsShown(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	brokeOffAll(d)
+	d.f.fleet.states = map[string]steps.RunState{"cp1": steps.RunRestored}
+	d.do(d.m.discover())
+	d.key("g", "enter")
+	d.m.screen, d.m.crew = runScreen, newCrew(d.m.plan.plan, threeNames, nil, nil)
+	d.m.crew.goesOn(d.m.plan.states)
+	d.see("cp1  ✓ restored")
+	for i, name := range []string{"cp2", "cp3"} {
+		plan := nodePlan(name, threeNames, steps.Choices{})
+		d.update(nodeEventMsg{fleet.NodeEvent{Node: name, Event: steps.Event{Type: steps.TypePlan, Plan: plan, Time: noon}}})
+		ev := steps.Event{Type: steps.TypeAction, Step: "start-etcd", Action: "start-etcd.6", State: steps.Started, Time: noon}
+		d.update(nodeEventMsg{fleet.NodeEvent{Node: name, Event: ev}})
+		if i == 0 {
+			d.see("cp2  ○ waits for cp3")
+		}
+	}
+	d.update(nodeEventMsg{fleet.NodeEvent{Event: steps.Event{Type: fleet.TypePhase, Time: noon}, Phase: steps.PhaseEtcdReady}})
+	for _, row := range strings.Split(d.view(), "\n") {
+		if strings.HasPrefix(row, " staged") || strings.HasPrefix(row, " etcd ready") {
+			if strings.Count(row, "✓") != 3 {
+				t.Errorf("not all are past it: %s", row)
+			}
+		}
+	}
+}
+
 func TestARunOfSeveralIsGoneOnWithOnThisNodeAlone(t *testing.T) {
 	d := drive(t, newFake(), Options{})
 	brokeOffAll(d)

@@ -540,7 +540,7 @@ func (m *model) finished(msg finishedMsg) tea.Cmd {
 	r := msg.Result
 	m.result = &r
 	if m.crew != nil {
-		m.crew.end(msg.all, m.now())
+		m.crew.end(msg.all)
 	}
 	m.over, m.note = nil, ""
 	m.stepper.end(&r)

@@ -176,6 +176,10 @@ func (c *checklist) sendingView(l look, now time.Time, w int, help []hint) ([]st
 			sym, say = symDone, "has it; its sha256 is the same"
 		case n == s.here:
 			sym, say = symDone, "is this node"
+		case c.err != nil && known:
+			say = size(done[0]) + " of " + size(done[1]) + " are there"
+		case c.err != nil:
+			say = "has nothing of it yet"
 		case known && done[0] < done[1]:
 			sym = symNow
 			say = bar(done[0], done[1], max(8, min(30, w-names-34))) + "  " + size(done[0]) + " of " + size(done[1]) + ", " + number(int64(percent(done[0], done[1]))) + " %"
@@ -421,6 +425,9 @@ func (m *model) startAll() tea.Cmd {
 	}
 	m.stepper = newStepper(plan, m.stepper.commands)
 	m.crew = newCrew(plan, run.names, all, commands)
+	if run.resume {
+		m.crew.goesOn(run.states)
+	}
 	return func() tea.Msg {
 		m.engine.startAll(plan, run)
 		return nil

@@ -1,0 +1,139 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// toTheFleetsRun goes through all screens until the run on three nodes begins.
+func (w wizard) toTheFleetsRun(s story) {
+	w.t.Helper()
+	path := w.offers(s)
+	w.sees("One of 3 control planes", "cp1, cp2 and cp3", "enter choose the snapshot")
+	w.press("Enter")
+	w.sees("▸✓ ", "   "+path, "holds")
+	w.press("Enter")
+	w.sees("Restoring brings back", "enter checks")
+	w.press("Enter")
+	w.sees("3 control planes restored as one", "✓ cp1  this node", "✓ cp2  cp2", "✓ cp3  cp3")
+	w.press("Enter")
+	w.sees("nothing stands in the way", "All nodes")
+	w.press("Enter")
+	w.sees("enter confirm", " etcd-rewind-", "cp3=https://")
+	w.press("Tab", "Tab")
+	w.sees(".db on cp2", "1  Keep a way back")
+	w.press("Enter")
+	w.confirmAll()
+}
+
+// confirmAll types this node's name for all nodes.
+func (w wizard) confirmAll() {
+	w.t.Helper()
+	w.sees("Type this node's name, " + node.Hostname + ", to start on all of them")
+	w.press("-l", node.Hostname)
+	w.sees("> " + node.Hostname)
+	w.press("Enter")
+}
+
+func TestTheWizardRestoresThreeControlPlanes(t *testing.T) {
+	c, s := leader(t)
+	w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
+	w.toTheFleetsRun(s)
+
+	// One screen has all nodes and all phases, and Ctrl-C asks meanwhile.
+	w.sees("cp1", "cp2", "cp3", "staged", "API gone", "etcd out", "placed", "etcd ready", "API ready", "verified", "API away")
+	t.Log(w.capture())
+	w.press("C-c")
+	w.sees("Stop the run?", "undo on all nodes")
+	w.press("g")
+	w.press("2", "Enter")
+	w.sees("cp2  one of cp1, cp2 and cp3", "Start etcd")
+	t.Log(w.capture())
+	w.press("Escape")
+
+	w.sees("✓ Restored: all 3 nodes", "cp3     restored: etcd runs from /var/lib/etcd-", "etcd-rewind undo --fleet ", "q quit")
+	t.Log(w.capture())
+	w.press("Escape")
+	w.sees("verified", "cp3  ✓ restored")
+	t.Log(w.capture())
+	allAre(t, c, s.isThen)
+
+	// From its summary all nodes go back.
+	w.press("Escape")
+	w.sees("u undo")
+	w.press("u")
+	w.sees("Put cp1, cp2 and cp3 back", "cp2  restored", "enter confirm")
+	w.press("Enter")
+	w.confirmAll()
+	w.sees("✓ Put back: all 3 nodes", "q quit")
+	w.press("q")
+	w.sees("exit status 0")
+	if left := w.capture("-S", "-"); !strings.Contains(left, "Put back: all 3 nodes") || !strings.Contains(left, "cp2") {
+		t.Errorf("the scrollback doesn't tell it:\n%s", left)
+	}
+	allAre(t, c, s.isNow)
+}
+
+// Who stops the run by Ctrl-C can have all nodes put back.
+func TestTheWizardPutsThreeControlPlanesBack(t *testing.T) {
+	c, s := leader(t)
+	w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
+	w.toTheFleetsRun(s)
+	w.sees("✓", "etcd out", "See kubelet finish with")
+	w.press("C-c")
+	w.sees("Stop the run?")
+	w.press("u")
+	w.sees("Put back: all 3 nodes", "q quit")
+	t.Log(w.capture())
+	w.press("q")
+	w.sees("exit status 1")
+	allAre(t, c, s.isNow)
+}
+
+// A node whose cable is pulled in the middle is shown as such until it is back.
+func TestTheWizardReachesANodeAgain(t *testing.T) {
+	c, s := leader(t)
+	w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
+	w.toTheFleetsRun(s)
+	w.sees("API away")
+	if err := c.Nodes[2].LinkDown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.sees("cp3  ! reconnecting…")
+	t.Log(w.capture())
+	if err := c.Nodes[2].LinkUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.seesWithin(2*time.Minute, "✓ Restored: all 3 nodes", "q quit")
+	w.press("q")
+	w.sees("exit status 0")
+	allAre(t, c, s.isThen)
+}
+
+// After a kill any node's wizard shows that the run is one of three nodes, and
+// goes on with all of them.
+func TestTheWizardGoesOnWithARunOfThreeControlPlanes(t *testing.T) {
+	c, s := leader(t)
+	w := startWizard(t, tool)
+	w.toTheFleetsRun(s)
+	w.sees("API away")
+	w.kill(syscall.SIGKILL)
+	settles(t, c)
+	use(t, c.Nodes[1])
+	w = startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
+	w.sees("did not come to its end", "cp1, cp2 and cp3, restored as one", "on all nodes")
+	t.Log(w.capture())
+	w.press("g")
+	w.sees("Go on with the restore on cp1, cp2 and cp3", "enter confirm")
+	t.Log(w.capture())
+	w.press("Enter")
+	w.confirmAll()
+	w.sees("✓ Restored: all 3 nodes", "q quit")
+	w.press("q")
+	w.sees("exit status 0")
+	allAre(t, c, s.isThen)
+}
