@@ -115,6 +115,9 @@ func Dial(ctx context.Context, endpoint string) (*Runtime, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(32<<20)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, MaxDelay: time.Second},
+			// Without it a connection may take no longer than the delay before
+			// it, and on a busy node it does.
+			MinConnectTimeout: 5 * time.Second,
 		}),
 	)
 	if err != nil {

@@ -115,11 +115,40 @@ func serveCRI(t *testing.T, f cri.RuntimeServiceServer) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serve(t, l, f)
+	return sock
+}
+
+func serve(t *testing.T, l net.Listener, f cri.RuntimeServiceServer) {
+	t.Helper()
 	srv := grpc.NewServer()
 	cri.RegisterRuntimeServiceServer(srv, f)
 	go srv.Serve(l)
 	t.Cleanup(srv.Stop)
-	return sock
+}
+
+// busy is a runtime on a node that has much to do.
+type busy struct{ net.Listener }
+
+func (l busy) Accept() (net.Conn, error) {
+	time.Sleep(400 * time.Millisecond)
+	return l.Listener.Accept()
+}
+
+func TestARuntimeThatIsSlowToTakeAConnectionIsWaitedFor(t *testing.T) {
+	sock := filepath.Join(t.TempDir(), "cri.sock")
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, busy{l}, &fakeRuntime{})
+	r, err := Dial(t.Context(), sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func dial(t *testing.T, f cri.RuntimeServiceServer) *Runtime {
