@@ -669,8 +669,8 @@ func endingOfAll(r *steps.Result, kind string, n int) (symbol, text string) {
 }
 
 // nodeEndings say how each node ended, and what brings it to where the others
-// are.
-func nodeEndings(nodes []fleet.NodeResult) []steps.Fact {
+// are. What failed has been told before.
+func nodeEndings(nodes []fleet.NodeResult, failed *steps.Failure) []steps.Fact {
 	var list []steps.Fact
 	for _, n := range nodes {
 		say := string(n.State)
@@ -680,7 +680,7 @@ func nodeEndings(nodes []fleet.NodeResult) []steps.Fact {
 		if n.Phase != "" && (n.State == fleet.HalfWay || n.State == fleet.Unreachable) {
 			say += ", came to: " + phaseName(n.Phase)
 		}
-		if n.Cause != "" {
+		if n.Cause != "" && (failed == nil || !strings.Contains(failed.Cause, n.Cause)) {
 			say += "; " + clean(n.Cause)
 		}
 		list = append(list, steps.Fact{Name: clean(n.Node), Value: say})
@@ -703,7 +703,7 @@ func allSummaryText(r *steps.Result, all *fleet.Result, kind string, without []s
 		out = append(out, indent(2, facts(advise(r.Error.Cause, r.Error.Hint), w-2))...)
 		out = append(out, "")
 	}
-	list := nodeEndings(all.Nodes)
+	list := nodeEndings(all.Nodes, r.Error)
 	if !r.PutBack {
 		list = append(list, steps.Fact{Name: "kept", Value: "the old data and manifests on every node, untouched"})
 	}

@@ -122,7 +122,7 @@ func fleetSummary(ev fleet.NodeEvent) []string {
 	if r.OutageSeconds > 0 {
 		list = append(list, steps.Fact{Name: "API away", Value: seconds(r.OutageSeconds)})
 	}
-	list = append(list, nodeEndings(ev.Nodes)...)
+	list = append(list, nodeEndings(ev.Nodes, r.Error)...)
 	if r.Undo != "" {
 		list = append(list, steps.Fact{Name: "to go back", Value: r.Undo})
 	}

@@ -24,9 +24,9 @@ func (p *terminal) toRunAll() {
 }
 
 func TestARunOnSeveralNodesOnATerminal(t *testing.T) {
-	p := startOnPTY(t, "UI_FLEET=cp1,cp2,cp3")
+	p := startOnPTY(t, "UI_PLAY=5ms", "UI_FLEET=cp1,cp2,cp3")
 	p.toRunAll()
-	p.until(0, "waits for cp2")
+	p.until(0, "API away")
 	p.until(0, "Restored: all 3 nodes")
 	p.press("q")
 	left, code := p.ended()
@@ -52,9 +52,9 @@ func TestARunOnSeveralNodesGoesOnWhenTheTerminalIsGone(t *testing.T) {
 		{name: "and all go back when one fails", fail: "cp2/start-etcd.4", code: 1, chosen: []steps.Choice{steps.PutBack}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p := startOnPTY(t, "UI_FLEET=cp1,cp2,cp3", "UI_FAIL="+tc.fail)
+			p := startOnPTY(t, "UI_PLAY=5ms", "UI_FLEET=cp1,cp2,cp3", "UI_FAIL="+tc.fail)
 			p.toRunAll()
-			p.until(0, "See kubelet begin to stop")
+			p.until(0, "API away")
 			_ = p.tty.Close() // the kernel sends SIGHUP
 			left, code := p.ended()
 			if code != tc.code || left.Result == nil || left.Open != 0 {
@@ -70,7 +70,7 @@ func TestARunOnSeveralNodesGoesOnWhenTheTerminalIsGone(t *testing.T) {
 func TestSignalsDuringARunOnSeveralNodes(t *testing.T) {
 	p := startOnPTY(t, "UI_PLAY=5ms", "UI_FLEET=cp1,cp2,cp3")
 	p.toRunAll()
-	p.until(0, "See kubelet begin to stop")
+	p.until(0, "API away")
 	_ = p.cmd.Process.Signal(syscall.SIGINT)
 	p.until(0, "Stop the run?")
 	p.until(p.press("g"), "etcd out")

@@ -393,7 +393,7 @@ func stateWords(s steps.RunState) string {
 	case steps.RunUnfinished:
 		return "on its way: the run did not come to its end"
 	case steps.RunFailed:
-		return "on its way: the run failed"
+		return "on its way: the run stopped or failed there"
 	case steps.RunUndone:
 		return "put back"
 	}
