@@ -25,7 +25,7 @@ func (w wizard) toTheFleetsRun(s story) {
 	w.press("Enter")
 	w.sees("enter confirm", " etcd-rewind-", "cp3=https://")
 	w.press("Tab", "Tab")
-	w.sees(".db on cp2", "1  Keep a way back")
+	w.sees(".db on cp2", "old data ") // the steps are further down
 	w.press("Enter")
 	w.confirmAll()
 }
