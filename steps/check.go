@@ -125,7 +125,11 @@ func (k *checks) earlierRun() {
 		return // that run is the one that isn't finished
 	}
 	if u := k.f.Unfinished; u != nil {
-		k.wrong("earlier-run", "Earlier run", "etcd-rewind resume goes on with it, etcd-rewind undo puts it back",
+		hint := "etcd-rewind resume goes on with it, etcd-rewind undo puts it back"
+		if u.Fleet {
+			hint = "etcd-rewind resume --fleet goes on with it on all nodes, etcd-rewind undo --fleet puts them back"
+		}
+		k.wrong("earlier-run", "Earlier run", hint,
 			"run %s did not come to its end (%s): the node may be half-way", u.Run, u.State)
 		return
 	}

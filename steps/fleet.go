@@ -184,3 +184,15 @@ func (*Meet) undo() []Action { return nil }
 func (f *Fleet) others() []Neighbour {
 	return slices.SortedFunc(slices.Values(f.Others), func(a, b Neighbour) int { return cmp.Compare(a.Name, b.Name) })
 }
+
+// fleet says whether a plan is that of one of several nodes.
+func (p *Plan) fleet() bool {
+	for _, s := range p.Steps {
+		for _, a := range s.Actions {
+			if _, ok := a.Action.(*Meet); ok {
+				return true
+			}
+		}
+	}
+	return false
+}

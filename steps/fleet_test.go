@@ -265,3 +265,19 @@ func TestARunOfAFleetThatEndedUntouchedIsGoneOnWithByItsName(t *testing.T) {
 		t.Errorf("%+v", res.Error)
 	}
 }
+
+func TestABrokenOffRunOfAFleetPointsToAllNodes(t *testing.T) {
+	for _, fleet := range []*Fleet{nil, fleetOfTheTests} {
+		n := newFakeNode(t)
+		e, _ := n.engine(nil)
+		e.Meet = func(context.Context, Phase, func([]Sighting)) error { return nil }
+		if !n.crashAt(e, n.plan(Choices{Fleet: fleet}), crashed{"after the intent", "start-kube-apiserver.3"}) {
+			t.Fatal("it did not crash")
+		}
+		for _, v := range Check(t.Context(), n.facts(), nil, Choices{}) {
+			if v.Check == "earlier-run" && (v.Level != Error || strings.Contains(v.Hint, "--fleet") != (fleet != nil)) {
+				t.Errorf("%s: %s; %s", v.Level, v.Cause, v.Hint)
+			}
+		}
+	}
+}

@@ -34,6 +34,7 @@ type RunInfo struct {
 	DataDir  string    `json:"data_dir,omitempty"`
 	Outage   float64   `json:"outage_seconds,omitempty"`
 	Err      string    `json:"error,omitempty"`
+	Fleet    bool      `json:"fleet,omitempty"` // it was one of several nodes
 }
 
 // Runs lists the runs in a state directory, the newest first. A directory that
@@ -71,6 +72,7 @@ func readRun(dir string) RunInfo {
 	if f := h.restore.Restore; f != nil {
 		info.Snapshot, info.DataDir = f.Snapshot, f.DataDir
 	}
+	info.Fleet = h.restore.fleet()
 	switch {
 	case h.end == nil && h.last.Kind == KindRestore && len(undoActions(h)) == 0:
 		info.State = RunUntouched // it broke off, but before the node knew of it

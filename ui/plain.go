@@ -235,10 +235,14 @@ func PrintVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 // node, as steps.Standing tells, and the two ways out.
 func PrintStanding(w io.Writer, run steps.RunInfo, standing []steps.Fact) error {
 	lines := []string{"", symWarn + " " + standsWords}
+	all := ""
+	if run.Fleet {
+		all = "--fleet "
+	}
 	list := append(
 		earlierFacts(run, standing),
-		steps.Fact{Name: "to go on", Value: "etcd-rewind resume " + run.Run},
-		steps.Fact{Name: "to go back", Value: "etcd-rewind undo " + run.Run},
+		steps.Fact{Name: "to go on", Value: "etcd-rewind resume " + all + run.Run},
+		steps.Fact{Name: "to go back", Value: "etcd-rewind undo " + all + run.Run},
 	)
 	return printLines(w, append(lines, indent(4, facts(list, plainWidth-4))...))
 }
