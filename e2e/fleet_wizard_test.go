@@ -39,7 +39,7 @@ func (w wizard) confirmAll() {
 	w.press("Enter")
 }
 
-func TestTheWizardRestoresThreeControlPlanes(t *testing.T) {
+func wizardRestoresThree(t *testing.T) {
 	c, s := leader(t)
 	w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
 	w.toTheFleetsRun(s)
@@ -78,8 +78,21 @@ func TestTheWizardRestoresThreeControlPlanes(t *testing.T) {
 	allAre(t, c, s.isNow)
 }
 
-// Who stops the run by Ctrl-C can have all nodes put back.
-func TestTheWizardPutsThreeControlPlanesBack(t *testing.T) {
+func TestTheWizardOverThreeControlPlanes(t *testing.T) {
+	for _, c := range some([]struct {
+		story string
+		run   func(t *testing.T)
+	}{
+		{"restores them, and puts them back from its summary", wizardRestoresThree},
+		{"puts them back when it is stopped by Ctrl-C", wizardPutsThreeBack},
+		{"shows a node whose cable is pulled until it is back", wizardReachesANodeAgain},
+		{"goes on from another node after a kill", wizardGoesOnWithThree},
+	}, 0, 3) {
+		t.Run(c.story, c.run)
+	}
+}
+
+func wizardPutsThreeBack(t *testing.T) {
 	c, s := leader(t)
 	w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
 	w.toTheFleetsRun(s)
@@ -94,8 +107,7 @@ func TestTheWizardPutsThreeControlPlanesBack(t *testing.T) {
 	allAre(t, c, s.isNow)
 }
 
-// A node whose cable is pulled in the middle is shown as such until it is back.
-func TestTheWizardReachesANodeAgain(t *testing.T) {
+func wizardReachesANodeAgain(t *testing.T) {
 	c, s := leader(t)
 	w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
 	w.toTheFleetsRun(s)
@@ -114,9 +126,7 @@ func TestTheWizardReachesANodeAgain(t *testing.T) {
 	allAre(t, c, s.isThen)
 }
 
-// After a kill any node's wizard shows that the run is one of three nodes, and
-// goes on with all of them.
-func TestTheWizardGoesOnWithARunOfThreeControlPlanes(t *testing.T) {
+func wizardGoesOnWithThree(t *testing.T) {
 	c, s := leader(t)
 	w := startWizard(t, tool)
 	w.toTheFleetsRun(s)
