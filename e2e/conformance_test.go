@@ -30,5 +30,6 @@ func TestTheRealKubeletKeepsTheRulesThatPracticeTeaches(t *testing.T) {
 		Image:     "registry.k8s.io/etcd:3.6.10-0",
 		Remains:   kubelet.Remains,
 		Begun:     kubelet.PodsBegun,
+		Mirrors:   true,
 	})
 }

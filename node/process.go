@@ -112,3 +112,17 @@ func startTime(proc, dir string) (uint64, time.Time) {
 	age := seconds - float64(ticks)/perSecond
 	return ticks, time.Now().Add(-time.Duration(age * float64(time.Second)))
 }
+
+// Restarted says whether the kubelet that was found is gone, so that one that
+// runs now is another. False where none was found.
+func (k *Kubelet) Restarted() bool {
+	if k.PID == 0 {
+		return false
+	}
+	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(k.PID), "cmdline"))
+	if err != nil {
+		return true
+	}
+	_, ok := kubeletArgs(raw)
+	return !ok
+}

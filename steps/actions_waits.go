@@ -322,7 +322,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 	back := comeback{}
 	begun := r.now()
 	_, err := r.world.PodsBegun()
-	seesPods := err == nil
+	seesPods := err == nil && !r.freshKubelet()
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		if err := putBackBySomebody(a.Files...); err != nil {
 			return sight{}, err
@@ -360,7 +360,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			}
 			return s, nil
 		}
-		if r.mem.KubeletRestarted {
+		if r.mem.KubeletRestarted && r.away {
 			return s, nil // this kubelet never knew the pods, and cleans up nothing before it has seen the API
 		}
 		dirs, cgroups := 0, 0
@@ -514,6 +514,9 @@ type refusal struct {
 
 // look says whether it is time to help the pod, once each time it is.
 func (f *refusal) look() bool {
+	if f.freshKubelet() {
+		return false
+	}
 	limit := f.pace.unseen
 	if pods, err := f.world.PodsBegun(); err == nil && !f.begun {
 		limit = f.pace.refused

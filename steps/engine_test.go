@@ -195,6 +195,31 @@ func TestAKubeletThatIgnoresRemovedManifestsIsRestarted(t *testing.T) {
 	}
 }
 
+// A restarted kubelet that hasn't seen the API deletes nothing, and so starts
+// nothing of a pod that was exchanged before it was up.
+func TestAPodIsNotHelpedOnAKubeletThatWasJustRestarted(t *testing.T) {
+	for _, by := range []string{"this run", "somebody else"} {
+		t.Run("by "+by, func(t *testing.T) {
+			n := newFakeNode(t)
+			e, events := n.engine(nil)
+			r := &run{engine: e, world: n, plan: n.plan(Choices{}), pace: fakePace, away: true, mem: memory{Begun: map[string][]string{}}}
+			if by == "this run" {
+				r.mem.KubeletRestarted = true
+			} else {
+				n.another = true
+			}
+			begun := time.Now().Add(-time.Minute)
+			if (&refusal{run: r, pod: "etcd-cp1", since: begun}).look() || len(*events) > 0 {
+				t.Error("it is helped")
+			}
+			r.mem.KubeletRestarted, n.another = false, false
+			if !(&refusal{run: r, pod: "etcd-cp1", since: begun, begun: true}).look() {
+				t.Error("one that runs since before isn't helped")
+			}
+		})
+	}
+}
+
 func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
 	want := func(n *fakeNode, p *Plan) string { return p.Restore.DataDir }
 	for _, c := range []struct {

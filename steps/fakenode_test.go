@@ -40,6 +40,7 @@ type fakeNode struct {
 	refused  string          // the UID it refused
 	tooEarly map[string]bool // UIDs put in before kubelet had finished with the old pod
 	lateness time.Duration   // of kubelet, to begin with ending a pod
+	another  bool            // kubelet isn't the one that was found
 	blind    bool            // what kubelet begins with can't be seen
 	once     bool            // kubelet starts no UID twice until it is restarted (1.22)
 	had      map[string]bool
@@ -396,6 +397,12 @@ func (n *fakeNode) PodsBegun() (map[string]bool, error) {
 		uids[p.uid] = true
 	}
 	return uids, nil
+}
+
+func (n *fakeNode) KubeletRestarted() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.another
 }
 
 func (n *fakeNode) KubeletHealthy(context.Context) error { return nil }

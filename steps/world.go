@@ -31,6 +31,7 @@ type world interface {
 	RemoveSandbox(ctx context.Context, id string) error
 	Remains(uid string) node.Remains
 	PodsBegun() (map[string]bool, error)
+	KubeletRestarted() bool
 	KubeletHealthy(ctx context.Context) error
 	API(ctx context.Context, timeout time.Duration) node.APIAnswer
 	EtcdReady(ctx context.Context) (bool, string)
@@ -77,6 +78,8 @@ func (n *thisNode) RemoveSandbox(ctx context.Context, id string) error {
 func (n *thisNode) Remains(uid string) node.Remains { return n.reach.Kubelet.Remains(uid) }
 
 func (n *thisNode) PodsBegun() (map[string]bool, error) { return n.reach.Kubelet.PodsBegun() }
+
+func (n *thisNode) KubeletRestarted() bool { return n.reach.Kubelet.Restarted() }
 
 func (n *thisNode) KubeletHealthy(ctx context.Context) error { return n.reach.Kubelet.Healthy(ctx) }
 
