@@ -323,7 +323,8 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 	begun := r.now()
 	_, err := r.world.PodsBegun()
 	seesPods := err == nil && !r.freshKubelet()
-	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+	last := map[string][]node.Sandbox{}
+	state, err := r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		if err := putBackBySomebody(a.Files...); err != nil {
 			return sight{}, err
 		}
@@ -338,9 +339,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			all = append(all, boxes...)
 			gone := !anyReady(boxes)
 			s.ok = s.ok && gone
-			if gone {
-				r.rememberPods(pod, boxes)
-			}
+			last[pod] = boxes
 			s.seen = append(s.seen, Sighting{What: pod, Is: sayPod(boxes), OK: gone})
 			if !gone {
 				delete(r.mem.Ended, pod)
@@ -390,6 +389,13 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 	}, func(sight) error {
 		return &trouble{cause: "kubelet doesn't finish with " + strings.Join(a.Pods, ", "), hint: ignoringHint, ignoring: true}
 	})
+	if err != nil {
+		return state, err
+	}
+	for pod, boxes := range last {
+		r.rememberPods(pod, boxes)
+	}
+	return state, nil
 }
 
 func (*WaitForgotten) undo() []Action { return nil }

@@ -638,10 +638,10 @@ func (r *run) pods(ctx context.Context, pod string) (boxes []node.Sandbox, err e
 }
 
 // freshKubelet says whether kubelet was restarted in this run, while the API
-// was away. One that hasn't seen the API deletes no pod, also none of its own that it has begun with
-// ("skipping delete because sources aren't ready yet"): to help one there by
-// another UID keeps all of them from starting. It never knew the old pods, and
-// refuses none for them.
+// was away. One that hasn't seen the API deletes no pod, also none of its own
+// that it has begun with ("skipping delete because sources aren't ready yet"):
+// to help one there by another UID keeps all of them from starting. It never
+// knew the old pods, and refuses none for them.
 func (r *run) freshKubelet() bool {
 	return r.away && (r.mem.KubeletRestarted || r.world.KubeletRestarted())
 }
