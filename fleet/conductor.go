@@ -197,7 +197,7 @@ func (c *Conductor) Discover(ctx context.Context, w Want) ([]Member, []steps.Ver
 		return nil, nil, err
 	}
 	if me.facts.Member == "" {
-		return nil, nil, problem("", "%s", or(me.facts.EtcdErr, "this node has no etcd"))
+		return nil, nil, problem("", "%s", cmp.Or(me.facts.EtcdErr, "this node has no etcd"))
 	}
 	me.name = me.facts.Member
 	c.crew = []*crewman{me}
@@ -297,7 +297,7 @@ func (c *Conductor) reach(ctx context.Context, nodes []*crewman, away map[string
 		twice := slices.ContainsFunc(c.crew[:len(c.crew)-1], func(o *crewman) bool { return o.name == is })
 		switch {
 		case is == "":
-			wrong = cmp.Or(wrong, error(problem("", "%s: %s", n.host, or(n.facts.EtcdErr, "there is no etcd"))))
+			wrong = cmp.Or(wrong, error(problem("", "%s: %s", n.host, cmp.Or(n.facts.EtcdErr, "there is no etcd"))))
 		case n.name != "" && n.name != is:
 			wrong = cmp.Or(wrong, error(problem("--host NAME=HOST names the right one", "the host %s is the member %s, not %s", n.host, is, n.name)))
 		case twice:

@@ -3,6 +3,7 @@ package fleet
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -175,7 +176,7 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 		if said == "" && !errors.Is(f.err, io.EOF) {
 			said = f.err.Error()
 		}
-		return problem("it has to work without a question: try ssh -o BatchMode=yes HOST true; --host NAME=HOST names another host, --rsh another command", "%s", or(said, "the remote shell ended without a word"))
+		return problem("it has to work without a question: try ssh -o BatchMode=yes HOST true; --host NAME=HOST names another host, --rsh another command", "%s", cmp.Or(said, "the remote shell ended without a word"))
 	}
 	parts := strings.SplitN(f.line, "|", 4)
 	if len(parts) != 4 {
@@ -202,13 +203,6 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 	defer func() { _ = f2.Close() }()
 	_, err = io.Copy(c.In, f2)
 	return err
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // start starts a process that carries a connection. It gets a session of its

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,7 +88,7 @@ const (
 // It fails when the configuration can't be read or names no static pod
 // directory: guessing one would end in edits that nobody reads.
 func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
-	proc := or(opts.proc, "/proc")
+	proc := cmp.Or(opts.proc, "/proc")
 	k := &Kubelet{Sources: map[string]string{}}
 
 	var self *process
@@ -118,7 +119,7 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 	if k.StaticPodPath == "" {
 		if k.ConfigPath != "" || self != nil {
 			return nil, fmt.Errorf("this node's kubelet has no static pod directory: %s sets no staticPodPath; name the directory with --manifests if you know better",
-				or(k.ConfigPath, "its command line"))
+				cmp.Or(k.ConfigPath, "its command line"))
 		}
 		k.StaticPodPath = defaultManifests
 		k.Sources["staticPodPath"] = "default: no kubelet runs and no configuration was found"
@@ -140,7 +141,7 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 
 	k.PodLogs = absolute(f.pick(k, "podLogsDir", defaultPodLogs, "podLogsDir", flagged{}, given(opts.PodLogs)), cwd)
 	k.CgroupRoot = f.pick(k, "cgroupRoot", "/", "cgroupRoot", lastFlag(flags, "cgroup-root"), flagged{})
-	k.CgroupMount = or(opts.CgroupMount, defaultCgroups)
+	k.CgroupMount = cmp.Or(opts.CgroupMount, defaultCgroups)
 	k.Kubeconfig = f.pick(k, "kubeconfig", "", "", lastFlag(flags, "kubeconfig"), flagged{})
 	if k.Kubeconfig != "" {
 		k.Kubeconfig = absolute(k.Kubeconfig, cwd)
@@ -270,13 +271,6 @@ func askVersion(ctx context.Context, proc string, pid int) string {
 		return ""
 	}
 	return v
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func absolute(path, base string) string {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
@@ -160,7 +161,7 @@ func storedFlags(opts Options) []flagged {
 	files := opts.envFiles
 	if files == nil {
 		files = []string{
-			filepath.Join(or(opts.KubeletRoot, defaultRootDir), "kubeadm-flags.env"),
+			filepath.Join(cmp.Or(opts.KubeletRoot, defaultRootDir), "kubeadm-flags.env"),
 			"/etc/default/kubelet",
 			"/etc/sysconfig/kubelet",
 		}

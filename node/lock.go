@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -79,7 +80,7 @@ func lockFile(path string) (*os.File, error) {
 		defer f.Close()
 		text, _ := io.ReadAll(io.LimitReader(f, 256))
 		holder := printable(strings.TrimSpace(string(text)))
-		return nil, &LockedError{Path: path, Holder: or(holder, "another process")}
+		return nil, &LockedError{Path: path, Holder: cmp.Or(holder, "another process")}
 	}
 	if err != nil {
 		f.Close()

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"os"
 	"path"
 	"path/filepath"
@@ -25,14 +26,14 @@ func (k *Kubelet) Remains(uid string) Remains {
 		return Remains{}
 	}
 	var r Remains
-	if _, err := os.Lstat(filepath.Join(or(k.RootDir, defaultRootDir), "pods", uid)); err == nil {
+	if _, err := os.Lstat(filepath.Join(cmp.Or(k.RootDir, defaultRootDir), "pods", uid)); err == nil {
 		r.PodDir = true
 	}
 	var names []string
 	for _, dir := range podCgroupDirs(k.CgroupRoot) {
 		names = append(names, dir.of(uid))
 	}
-	for _, top := range hierarchies(or(k.CgroupMount, defaultCgroups)) {
+	for _, top := range hierarchies(cmp.Or(k.CgroupMount, defaultCgroups)) {
 		for _, n := range names {
 			p := filepath.Join(top, n)
 			if _, err := os.Lstat(p); err == nil {
@@ -69,7 +70,7 @@ func hierarchies(mount string) []string {
 // it refuses for now gets neither. The error is for a node on which neither can
 // be seen.
 func (k *Kubelet) PodsBegun() (map[string]bool, error) {
-	entries, err := os.ReadDir(filepath.Join(or(k.RootDir, defaultRootDir), "pods"))
+	entries, err := os.ReadDir(filepath.Join(cmp.Or(k.RootDir, defaultRootDir), "pods"))
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func (k *Kubelet) PodsBegun() (map[string]bool, error) {
 	for _, e := range entries {
 		uids[e.Name()] = true
 	}
-	for _, top := range hierarchies(or(k.CgroupMount, defaultCgroups)) {
+	for _, top := range hierarchies(cmp.Or(k.CgroupMount, defaultCgroups)) {
 		for _, dir := range podCgroupDirs(k.CgroupRoot) {
 			entries, err := os.ReadDir(filepath.Join(top, dir.path))
 			if err != nil {

@@ -1,6 +1,7 @@
 package practice
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -76,7 +77,7 @@ func runAPIServer(flags map[string]string, term <-chan os.Signal) error {
 		fmt.Fprintf(os.Stderr, "I%s 1 practice.go:1] %s\n", time.Now().Format("0102 15:04:05.000000"), fmt.Sprintf(format, args...))
 	}
 	say("a stand-in for kube-apiserver that only reads; version %s", kubernetesVersion)
-	s := &apiServer{prefix: strings.TrimSuffix(or(flags["etcd-prefix"], "/registry"), "/"), anonymous: flags["anonymous-auth"] != "false"}
+	s := &apiServer{prefix: strings.TrimSuffix(cmp.Or(flags["etcd-prefix"], "/registry"), "/"), anonymous: flags["anonymous-auth"] != "false"}
 	serving, err := servingTLS(flags)
 	if err != nil {
 		return err
@@ -106,7 +107,7 @@ func runAPIServer(flags map[string]string, term <-chan os.Signal) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(or(flags["bind-address"], "127.0.0.1"), or(flags["secure-port"], "6443")))
+	l, err := net.Listen("tcp", net.JoinHostPort(cmp.Or(flags["bind-address"], "127.0.0.1"), cmp.Or(flags["secure-port"], "6443")))
 	if err != nil {
 		return fmt.Errorf("failed to create listener: %w", err)
 	}
@@ -250,11 +251,4 @@ func failure(w http.ResponseWriter, code int, reason metav1.StatusReason, messag
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
 		Status:   metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
 	})
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

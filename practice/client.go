@@ -1,6 +1,7 @@
 package practice
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -49,7 +50,7 @@ func (c *apiClient) get(ctx context.Context, path, accept string, v any) error {
 	if err != nil {
 		return err
 	}
-	q.Header.Set("Accept", or(accept, "application/json"))
+	q.Header.Set("Accept", cmp.Or(accept, "application/json"))
 	resp, err := c.http.Do(q)
 	if err != nil {
 		return err

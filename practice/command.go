@@ -1,6 +1,7 @@
 package practice
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -344,7 +345,7 @@ func printStatus(ctx context.Context, out io.Writer, s *session, g Grade) {
 	}
 	fmt.Fprintln(out)
 	for _, c := range components {
-		fmt.Fprintf(out, "  %-24s %s\n", c, or(l.running[c], "no container"))
+		fmt.Fprintf(out, "  %-24s %s\n", c, cmp.Or(l.running[c], "no container"))
 	}
 	fmt.Fprintf(out, "  %-24s %s\n", "/readyz", l.ready)
 	if l.dataDir != "" {

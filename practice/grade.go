@@ -1,6 +1,7 @@
 package practice
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -87,7 +88,7 @@ func (l *look) containers(ctx context.Context) {
 			k.mounts = append(k.mounts, mount{container: m.ContainerPath, host: m.HostPath})
 		}
 		if args := info.RuntimeSpec.Process.Args; len(args) > 0 {
-			l.dataDir = k.hostPath(or(parseFlags(args[1:])["data-dir"], "/default.etcd"))
+			l.dataDir = k.hostPath(cmp.Or(parseFlags(args[1:])["data-dir"], "/default.etcd"))
 		}
 	}
 }
@@ -154,7 +155,7 @@ func allRun(points int) demand {
 		check: func(_ context.Context, l *look) string {
 			for _, c := range components {
 				if l.running[c] != "running" {
-					return c + ": " + or(l.running[c], "no container")
+					return c + ": " + cmp.Or(l.running[c], "no container")
 				}
 			}
 			return ""

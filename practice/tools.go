@@ -151,7 +151,7 @@ func newKubectl() *cobra.Command {
 	c := &cobra.Command{Use: "kubectl", Short: "reads from the practice API server (get, version)"}
 	kubeconfig := c.PersistentFlags().String("kubeconfig", "", "path of the kubeconfig")
 	client := func() (*apiClient, error) {
-		path := or(*kubeconfig, os.Getenv("KUBECONFIG"))
+		path := cmp.Or(*kubeconfig, os.Getenv("KUBECONFIG"))
 		if path == "" {
 			path = Root(os.Getenv(rootEnv)).Kubeconfig()
 		}
