@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 )
@@ -16,15 +15,7 @@ type Certificate struct {
 	Path                string
 	Subject, Issuer     string
 	NotBefore, NotAfter time.Time
-	DNSNames            []string
-	IPs                 []net.IP
 	Err                 error // why the rest is empty
-}
-
-// Covers reports whether the certificate is good for this host name or address.
-func (c Certificate) Covers(host string) bool {
-	cert := &x509.Certificate{DNSNames: c.DNSNames, IPAddresses: c.IPs}
-	return c.Err == nil && cert.VerifyHostname(host) == nil
 }
 
 // ReadCertificate reads the first certificate of a PEM file, or the client
@@ -39,7 +30,6 @@ func ReadCertificate(path string) Certificate {
 	}
 	out.Subject, out.Issuer = cert.Subject.String(), cert.Issuer.String()
 	out.NotBefore, out.NotAfter = cert.NotBefore, cert.NotAfter
-	out.DNSNames, out.IPs = cert.DNSNames, cert.IPAddresses
 	return out
 }
 

@@ -3,7 +3,6 @@ package node
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -81,13 +80,6 @@ type Container struct {
 	Attempt      uint32
 	RestartCount int    // as kubelet counts, from its annotation
 	Hash         string // of the container's part of the pod, from kubelet's annotation
-
-	// What follows is known after [Runtime.Details] only.
-	Started, Finished time.Time
-	ExitCode          int32
-	Reason, Message   string
-	LogPath           string
-	PID               int // 0 when the runtime doesn't tell
 }
 
 // Runtime is a connection to this node's container runtime.
@@ -213,31 +205,6 @@ func containerOf(c *cri.Container) Container {
 		RestartCount: restarts,
 		Hash:         c.Annotations[noteHash],
 	}
-}
-
-// Details returns c with what only the runtime's status call tells: times, exit
-// code, reason, log path and process ID. A container that is gone meanwhile is
-// an error that [errors.Is] fs.ErrNotExist.
-func (r *Runtime) Details(ctx context.Context, c Container) (Container, error) {
-	resp, err := r.client.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.ID, Verbose: true})
-	if err != nil {
-		return c, r.explain("asking for container "+short(c.ID), err)
-	}
-	s := resp.Status
-	if s == nil {
-		return c, fmt.Errorf("container runtime at %s: no status for container %s", r.endpoint, short(c.ID))
-	}
-	c.State = stateName(s.State)
-	c.Created, c.Started, c.Finished = nanoTime(s.CreatedAt), nanoTime(s.StartedAt), nanoTime(s.FinishedAt)
-	c.ExitCode, c.Reason, c.Message, c.LogPath = s.ExitCode, s.Reason, s.Message, s.LogPath
-	// containerd and CRI-O both have it in there; no standard says so.
-	var info struct {
-		PID int `json:"pid"`
-	}
-	if json.Unmarshal([]byte(resp.Info["info"]), &info) == nil && c.State == Running {
-		c.PID = info.PID
-	}
-	return c, nil
 }
 
 // StopSandbox ends a sandbox and every container in it at once, without a grace

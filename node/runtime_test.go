@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"maps"
 	"net"
 	"path/filepath"
@@ -26,7 +25,6 @@ type fakeRuntime struct {
 	mu         sync.Mutex
 	sandboxes  []*cri.PodSandbox
 	containers []*cri.Container
-	statuses   map[string]*cri.ContainerStatusResponse
 	between    func() // runs after sandboxes were listed
 	fail       error
 	calls      []string
@@ -79,13 +77,6 @@ func (f *fakeRuntime) ListContainers(_ context.Context, r *cri.ListContainersReq
 		}
 	}
 	return out, nil
-}
-
-func (f *fakeRuntime) ContainerStatus(_ context.Context, r *cri.ContainerStatusRequest) (*cri.ContainerStatusResponse, error) {
-	if s := f.statuses[r.ContainerId]; s != nil {
-		return s, nil
-	}
-	return nil, status.Errorf(codes.NotFound, "an error occurred when try to find container %q: not found", r.ContainerId)
 }
 
 func (f *fakeRuntime) StopPodSandbox(_ context.Context, r *cri.StopPodSandboxRequest) (*cri.StopPodSandboxResponse, error) {
@@ -245,43 +236,6 @@ func TestAContainerBornBetweenTheTwoCallsIsNotLeftOut(t *testing.T) {
 	}
 	if len(got) != 1 || got[0].ID != "s1" || got[0].UID != "91ab" || got[0].Ready || !got[0].Alive() {
 		t.Errorf("got %+v", got)
-	}
-}
-
-func TestDetailsOfAContainer(t *testing.T) {
-	f := &fakeRuntime{statuses: map[string]*cri.ContainerStatusResponse{
-		"runs": {
-			Status: &cri.ContainerStatus{State: cri.ContainerState_CONTAINER_RUNNING, CreatedAt: 1, StartedAt: 2, LogPath: "/var/log/pods/x/0.log"},
-			Info:   map[string]string{"info": `{"sandboxID":"s","pid":4711}`},
-		},
-		"ended": {
-			Status: &cri.ContainerStatus{State: cri.ContainerState_CONTAINER_EXITED, CreatedAt: 1, StartedAt: 2, FinishedAt: 3, ExitCode: 137, Reason: "OOMKilled", Message: "killed"},
-			Info:   map[string]string{"info": `{"pid":4712}`},
-		},
-		"mute": {Status: &cri.ContainerStatus{State: cri.ContainerState_CONTAINER_RUNNING}, Info: map[string]string{"info": "no json"}},
-	}}
-	r := dial(t, f)
-	got, err := r.Details(t.Context(), Container{ID: "runs", Name: "etcd", RestartCount: 2})
-	want := Container{
-		ID: "runs", Name: "etcd", RestartCount: 2, State: Running, PID: 4711, LogPath: "/var/log/pods/x/0.log",
-		Created: time.Unix(0, 1), Started: time.Unix(0, 2),
-	}
-	if d := cmp.Diff(want, got); d != "" || err != nil {
-		t.Errorf("%v, want -, got +\n%s", err, d)
-	}
-	got, err = r.Details(t.Context(), Container{ID: "ended"})
-	want = Container{
-		ID: "ended", State: Exited, ExitCode: 137, Reason: "OOMKilled", Message: "killed",
-		Created: time.Unix(0, 1), Started: time.Unix(0, 2), Finished: time.Unix(0, 3),
-	}
-	if d := cmp.Diff(want, got); d != "" || err != nil {
-		t.Errorf("%v, want -, got +\n%s", err, d)
-	}
-	if got, err := r.Details(t.Context(), Container{ID: "mute"}); err != nil || got.PID != 0 || !got.Started.IsZero() {
-		t.Errorf("a runtime that tells little: %+v, %v", got, err)
-	}
-	if _, err := r.Details(t.Context(), Container{ID: "gone"}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a container that is gone: %v", err)
 	}
 }
 

@@ -34,9 +34,6 @@ type Exercise struct {
 // Text fills in the node's root.
 func (e *Exercise) text(s string, r Root) string { return strings.ReplaceAll(s, "{}", string(r)) }
 
-// Exercises are all of them, in the order in which to learn.
-func Exercises() []*Exercise { return exercises }
-
 func find(name string) *Exercise {
 	for _, e := range exercises {
 		if e.Name == name {
@@ -126,6 +123,7 @@ func fileSum(path string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// exercises are all of them, in the order in which to learn.
 var exercises = []*Exercise{
 	{
 		Name: "deleted-namespace", Title: "A namespace is gone", Limit: 20 * time.Minute, seed: SnapshotAfter,

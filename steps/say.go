@@ -50,11 +50,7 @@ func sayContainers(all []node.Container) string {
 	}
 	switch newest.State {
 	case node.Running:
-		since := newest.Started
-		if since.IsZero() {
-			since = newest.Created
-		}
-		return fmt.Sprintf("running %s", saySince(time.Since(since)))
+		return "running " + saySince(time.Since(newest.Created))
 	case node.Exited:
 		n := ""
 		if times := (&starts{}).look(all); times > 1 {
