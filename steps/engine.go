@@ -515,7 +515,8 @@ type sawError struct {
 func (e *sawError) Error() string { return e.err.Error() }
 func (e *sawError) Unwrap() error { return e.err }
 
-// poll looks until a look is ok, the limit is over or the user stops the run.
+// poll looks until a look is ok, the limit is over or the user stops the run:
+// every so often, and at once when kubelet has made or removed something.
 // A look that fails for a moment (a socket that is being restarted) is shown
 // and tried again; a trouble ends the wait.
 func (r *run) poll(ctx context.Context, limit, every time.Duration, look func(context.Context) (sight, error), timeout func(sight) error) (State, error) {
@@ -556,6 +557,7 @@ func (r *run) poll(ctx context.Context, limit, every time.Duration, look func(co
 		select {
 		case <-ctx.Done():
 			return Stopped, errStopped
+		case <-r.world.Changed():
 		case <-ticker.C:
 		}
 	}

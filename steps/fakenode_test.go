@@ -386,6 +386,8 @@ func (n *fakeNode) Remains(uid string) node.Remains {
 	return node.Remains{}
 }
 
+func (n *fakeNode) Changed() <-chan struct{} { return nil }
+
 func (n *fakeNode) PodsBegun() (map[string]bool, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

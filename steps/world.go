@@ -31,6 +31,9 @@ type world interface {
 	RemoveSandbox(ctx context.Context, id string) error
 	Remains(uid string) node.Remains
 	PodsBegun() (map[string]bool, error)
+	// Changed has a value when a pod or a manifest has changed; nil where that
+	// can't be watched.
+	Changed() <-chan struct{}
 	KubeletRestarted() bool
 	KubeletHealthy(ctx context.Context) error
 	API(ctx context.Context, timeout time.Duration) node.APIAnswer
@@ -51,6 +54,7 @@ const namespace = "kube-system"
 type thisNode struct {
 	reach   Reach
 	runtime *node.Runtime
+	changes *node.Changes // nil where nothing can be watched
 }
 
 func dialNode(ctx context.Context, reach Reach) (*thisNode, error) {
@@ -58,10 +62,27 @@ func dialNode(ctx context.Context, reach Reach) (*thisNode, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reach the container runtime at %s: %w", reach.Kubelet.CRIEndpoint, err)
 	}
-	return &thisNode{reach: reach, runtime: rt}, nil
+	n := &thisNode{reach: reach, runtime: rt}
+	if c, err := reach.Kubelet.Changes(); err == nil { // else polls have to do
+		n.changes = c
+	}
+	return n, nil
 }
 
-func (n *thisNode) Close() error { return n.runtime.Close() }
+func (n *thisNode) Close() error {
+	err := n.runtime.Close()
+	if n.changes != nil {
+		err = errors.Join(err, n.changes.Close())
+	}
+	return err
+}
+
+func (n *thisNode) Changed() <-chan struct{} {
+	if n.changes == nil {
+		return nil
+	}
+	return n.changes.C
+}
 
 func (n *thisNode) Pod(ctx context.Context, pod string) ([]node.Sandbox, error) {
 	return n.runtime.Pod(ctx, namespace, pod)
