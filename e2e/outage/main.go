@@ -329,11 +329,19 @@ func (b *bench) run(ctx context.Context, w way, size string) (result, error) {
 	return r, nil
 }
 
-// settled waits until all four static pods run and the API is ready, as an
-// engineer finds a cluster; and removes old data directories.
+// settled waits until a cluster is as an engineer finds it, and removes old
+// data directories. The API is ready, and controller manager and scheduler lead
+// and watch: an API server that nobody watches ends in a moment, one that is
+// watched only when kubelet kills it after 30 s.
 func (b *bench) settled(ctx context.Context) error {
+	start := time.Now()
 	if err := b.node.Ready(ctx); err != nil {
 		return err
+	}
+	for _, lease := range []string{"kube-controller-manager", "kube-scheduler"} {
+		if err := b.renewed(ctx, lease, start); err != nil {
+			return err
+		}
 	}
 	clean := `keep=$(sed -n 's#.*path: \(/var/lib/etcd.*\)#\1#p' /etc/kubernetes/manifests/etcd.yaml | head -1)
 for d in /var/lib/etcd*; do [ "$d" = "$keep" ] || rm -rf "$d"; done`
@@ -341,6 +349,27 @@ for d in /var/lib/etcd*; do [ "$d" = "$keep" ] || rm -rf "$d"; done`
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	return nil
+}
+
+// renewed waits until somebody who leads has said so after start. What the
+// restored data say is older.
+func (b *bench) renewed(ctx context.Context, lease string, start time.Time) error {
+	for {
+		out, err := b.node.Kubectl(ctx, "get", "lease", "-n", "kube-system", lease, "-o", "jsonpath={.spec.renewTime}")
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if at, terr := time.Parse(time.RFC3339Nano, strings.TrimSpace(out)); err == nil && terr == nil && at.After(start) {
+			return nil
+		}
+		if time.Since(start) > 2*time.Minute {
+			return fmt.Errorf("nobody leads as %s: its lease was renewed last at %q, %v", lease, out, err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
 }
 
 func (b *bench) script(ctx context.Context, w way, file string) error {
