@@ -287,11 +287,16 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	debug.FreeOSMemory() // what the structure check needed; bolt needs as much again
 
 	progress(Progress{Phase: "wal"})
-	held, err := asEtcdutl(req, db, scratch, progress)
+	holds, err := asEtcdutl(req, db, scratch)
 	if err != nil {
 		return nil, err
 	}
 	if err := finish(req, progress); err != nil {
+		return nil, err
+	}
+	progress(Progress{Phase: "verify"})
+	held, err := holds()
+	if err != nil {
 		return nil, err
 	}
 	got, err := held.restored(req.DataDir, req.WALDir)

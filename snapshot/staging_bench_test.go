@@ -33,7 +33,7 @@ func BenchmarkStaging(b *testing.B) {
 		timeLimit   = 0.75 // of etcdutl's
 		memoryLimit = 100. // MB, anonymous
 		probeLimit  = 3.   // of the quiet median
-		rounds      = 3
+		rounds      = 5
 		settle      = 3 * time.Second
 	)
 	if os.Getuid() != 0 {

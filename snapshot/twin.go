@@ -20,34 +20,28 @@ import (
 // keys the last revision alone. WAL and raft snapshot are what it made for the
 // twin, and what it changed in the twin is then changed in db.
 //
-// It returns what the database then holds, whose structure is checked again.
-func asEtcdutl(req RestoreRequest, db, scratch string, progress func(Progress)) (held *contents, err error) {
+// The database's structure is then checked again: holds waits for that, and
+// tells what it holds.
+func asEtcdutl(req RestoreRequest, db, scratch string) (holds func() (*contents, error), err error) {
+	var whole *bolt.DB
+	defer func() {
+		if err != nil && whole != nil {
+			_ = whole.Close()
+		}
+	}()
 	twin := req
 	twin.Snapshot, twin.DataDir = filepath.Join(scratch, "twin"), filepath.Join(scratch, "etcd")
 	err = guard(func() error {
-		whole, err := openToChange(db)
-		if err != nil {
+		if whole, err = openToChange(db); err != nil {
 			return err
 		}
-		defer whole.Close()
 		if err := writeTwin(whole, twin.Snapshot); err != nil {
 			return err
 		}
 		if err := runEtcdutl(twin); err != nil {
 			return err
 		}
-		if err := repeatChanges(whole, twin.Snapshot, dbPath(twin.DataDir)); err != nil {
-			return err
-		}
-		progress(Progress{Phase: "verify"})
-		debug.FreeOSMemory() // bolt's map of all pages; the check makes another
-		return whole.View(func(tx *bolt.Tx) error {
-			if err := checkPages(tx); err != nil {
-				return err
-			}
-			held, err = readTx(tx, countKeys)
-			return err
-		})
+		return repeatChanges(whole, twin.Snapshot, dbPath(twin.DataDir))
 	})
 	if err != nil {
 		return nil, err
@@ -71,7 +65,30 @@ func asEtcdutl(req RestoreRequest, db, scratch string, progress func(Progress)) 
 	if err := os.RemoveAll(scratch); err != nil {
 		return nil, targetProblem(err)
 	}
-	return held, nil
+	return startCheck(whole), nil
+}
+
+// startCheck checks a database and reads what it holds, on a goroutine of its
+// own, and closes it.
+func startCheck(db *bolt.DB) (wait func() (*contents, error)) {
+	var held *contents
+	done := make(chan error, 1)
+	go func() {
+		debug.FreeOSMemory() // bolt's map of all pages; the check makes another
+		done <- guard(func() error {
+			defer db.Close()
+			return db.View(func(tx *bolt.Tx) (err error) {
+				if err = checkPages(tx); err == nil {
+					held, err = readTx(tx, countKeys)
+				}
+				return err
+			})
+		})
+	}()
+	return func() (*contents, error) {
+		err := <-done
+		return held, err
+	}
 }
 
 // openToChange opens a database as etcd does, but for its large memory map.

@@ -53,7 +53,7 @@ type reply struct {
 // Progress of a restore or an inspection; Done and Total are bytes, Total is 0
 // when it isn't known.
 type Progress struct {
-	Phase string `json:"phase"` // "hash"; of a restore "copy", "wal", "verify", "sync"; of a comparison "snapshot", "other"
+	Phase string `json:"phase"` // "hash"; of a restore "copy", "wal", "sync", "verify"; of a comparison "snapshot", "other"
 	Done  int64  `json:"done"`
 	Total int64  `json:"total"`
 }
