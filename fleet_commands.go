@@ -415,26 +415,6 @@ the others, whom it sees by their ports.`,
 	return c
 }
 
-// withTicket adds what a ticket decides to the choices.
-func (a *app) withTicket(ctx context.Context, path, snap string, ch steps.Choices) (steps.Choices, error) {
-	t, err := fleet.ReadTicket(path)
-	if err != nil {
-		return ch, err
-	}
-	facts, err := a.session.Discover(ctx)
-	if err != nil {
-		return ch, err
-	}
-	if facts.Etcd == nil {
-		return ch, facts.EtcdErr
-	}
-	info, err := a.session.Inspect(ctx, snap, nil)
-	if err != nil {
-		return ch, err
-	}
-	return t.Choices(ch, facts.Etcd.Name, info)
-}
-
 // agent is what the conductor starts on every node.
 func (a *app) agent() *cobra.Command {
 	return &cobra.Command{

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"etcd-rewind/fleet"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/ui"
@@ -185,8 +186,8 @@ func (a *app) restore() *cobra.Command {
 	}
 	settle := choiceFlags(c, &choices)
 	var several fleetFlags
-	var ticket string
-	c.Flags().StringVar(&ticket, "ticket", "", "restore in step with other nodes that have the same ticket `file`, without ssh")
+	var ticketFile string
+	c.Flags().StringVar(&ticketFile, "ticket", "", "restore in step with other nodes that have the same ticket `file`, without ssh")
 	several.add(c, "restore all control planes of the cluster as one, reached through ssh", true)
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails the node is put back as it was")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
@@ -197,13 +198,14 @@ func (a *app) restore() *cobra.Command {
 		if several.on {
 			return a.restoreFleet(c.Context(), args[0], &several, choices, yes, dry)
 		}
-		if ticket != "" {
+		var ticket *fleet.Ticket
+		if ticketFile != "" {
 			var err error
-			if choices, err = a.withTicket(c.Context(), ticket, args[0], choices); err != nil {
+			if ticket, err = fleet.ReadTicket(ticketFile); err != nil {
 				return err
 			}
 		}
-		facts, info, err := a.look(c.Context(), args[0], choices, false)
+		facts, info, err := a.look(c.Context(), args[0], &choices, ticket, false)
 		if err != nil {
 			return err
 		}
@@ -229,8 +231,9 @@ func (a *app) usage(err error) error {
 }
 
 // look discovers the node, reads the snapshot and checks both. What blocks is
-// told and ends the command; only says that nothing else follows.
-func (a *app) look(ctx context.Context, path string, choices steps.Choices, only bool) (*steps.Facts, *snapshot.Info, error) {
+// told and ends the command; only says that nothing else follows. What a ticket
+// decides, which may be nil, is added to the choices.
+func (a *app) look(ctx context.Context, path string, choices *steps.Choices, ticket *fleet.Ticket, only bool) (*steps.Facts, *snapshot.Info, error) {
 	facts, err := a.discover(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -248,7 +251,15 @@ func (a *app) look(ctx context.Context, path string, choices steps.Choices, only
 			_, _ = fmt.Fprintf(a.err, "%s is packed; it is unpacked to %s, and removed again\n", path, info.Path)
 		}
 	}
-	verdicts := a.session.Check(ctx, facts, info, choices)
+	if ticket != nil && info != nil {
+		if facts.Etcd == nil {
+			return nil, nil, facts.EtcdErr
+		}
+		if *choices, err = ticket.Choices(*choices, facts.Etcd.Name, info); err != nil {
+			return nil, nil, err
+		}
+	}
+	verdicts := a.session.Check(ctx, facts, info, *choices)
 	if info != nil && facts.Etcd != nil {
 		// What can't be compared is no reason not to restore: etcd may be what is broken.
 		c, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{}, a.progress())
@@ -341,7 +352,7 @@ func (a *app) check() *cobra.Command {
 			defer func() { _ = lead.Close() }()
 			return a.lookFleet(c.Context(), lead, path, &several, &choices, true)
 		}
-		_, _, err := a.look(c.Context(), path, choices, true)
+		_, _, err := a.look(c.Context(), path, &choices, nil, true)
 		return err
 	}
 	return c
