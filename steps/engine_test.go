@@ -103,7 +103,7 @@ func TestWhateverFailsTheNodeCanBePutBack(t *testing.T) {
 				n := newFakeNode(t)
 				before := n.picture()
 				p := n.plan(Choices{})
-				broken := breakAction(p, id, when == "after")
+				broken := breakAction(t, p, id, when == "after")
 				asked := false
 				e, _ := n.engine(func(f Failure) Choice {
 					if asked {
@@ -157,7 +157,8 @@ func (b *brokenAction) do(ctx context.Context, r *run) (State, error) {
 
 func (b *brokenAction) MarshalJSON() ([]byte, error) { return json.Marshal(b.Action) }
 
-func breakAction(p *Plan, id string, after bool) *brokenAction {
+func breakAction(t *testing.T, p *Plan, id string, after bool) *brokenAction {
+	t.Helper()
 	for i := range p.Steps {
 		for j := range p.Steps[i].Actions {
 			if a := &p.Steps[i].Actions[j]; a.ID == id {
@@ -167,7 +168,8 @@ func breakAction(p *Plan, id string, after bool) *brokenAction {
 			}
 		}
 	}
-	panic("no action " + id)
+	t.Fatalf("the plan has no action %s", id)
+	return nil
 }
 
 func TestAKubeletThatIgnoresRemovedManifestsIsRestarted(t *testing.T) {
