@@ -54,16 +54,16 @@ platforms: # that it builds for all of them
 bench: # inspect and diff beside etcdutl, with their limits: some minutes, 6 GB in /tmp
 	go test ./snapshot -run '^$$' -bench BesideThePeer -benchtime 1x -timeout 30m
 
-bench-outage: # root on Debian: how long the API is away, by hand and by etcd-rewind (40 minutes)
+bench-outage: # root on Debian: how long the API is away, by hand and by etcd-rewind (an hour)
 	e2e/install.sh
 	e2e/parts/build.sh
 	go run ./e2e/outage -big 7 -docs docs
 
-bench-staging: # root on Debian: a restore of 2.4 GB beside etcdutl's, on ext4 and XFS (5 minutes, 20 GB in /tmp)
+bench-staging: # root on Debian: a restore of 2.4 GB beside etcdutl's, on ext4 and XFS (10 minutes, 20 GB in /tmp)
 	e2e/install.sh
 	go test ./snapshot -run '^$$' -bench Staging -benchtime 1x -timeout 30m -v
 
-bench-screen: build # start, first frame, frames, cost of waiting and sizes, with their limits: 3 minutes, 3 GB in /tmp
+bench-screen: build # start, first frame, frames, cost of waiting and sizes, with their limits: 2 minutes, 3 GB in /tmp
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/etcd-rewind-with-practice .
 	go test . ./ui -run '^$$' -bench Screen -benchtime 1x -timeout 15m
 
