@@ -36,7 +36,7 @@ func writeAside(path string, fill func(*os.File) error) (err error) {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 func fill(file *os.File, data []byte, like os.FileInfo) error {
@@ -73,9 +73,9 @@ func move(from, to string, rename func(from, to string) error) error {
 	case err != nil:
 		return fmt.Errorf("move %s to %s: %w", from, to, err)
 	}
-	err = syncDir(filepath.Dir(to))
+	err = SyncDir(filepath.Dir(to))
 	if filepath.Dir(from) != filepath.Dir(to) {
-		err = errors.Join(err, syncDir(filepath.Dir(from)))
+		err = errors.Join(err, SyncDir(filepath.Dir(from)))
 	}
 	if err != nil {
 		return &MoveNotSynced{From: from, To: to, Err: err}
@@ -96,7 +96,9 @@ func (e *MoveNotSynced) Error() string {
 // Unwrap gives the error of the sync.
 func (e *MoveNotSynced) Unwrap() error { return e.Err }
 
-func syncDir(dir string) error {
+// SyncDir brings the names in a directory to the disk, where the file system
+// can. Safe to call twice.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -770,7 +770,7 @@ func freshUID(file string, now time.Time) error {
 	if err := os.Rename(aside, file); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(file))
+	return manifest.SyncDir(filepath.Dir(file))
 }
 
 // restartedAt is the ecosystem's name for an annotation that makes a new pod.

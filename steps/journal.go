@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"etcd-rewind/manifest"
 	"etcd-rewind/snapshot"
 )
 
@@ -88,7 +89,7 @@ func openJournal(runDir string) (*journal, error) {
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
 	for _, dir := range []string{runDir, filepath.Dir(runDir)} {
-		if err := syncDir(dir); err != nil {
+		if err := manifest.SyncDir(dir); err != nil {
 			_ = f.Close()
 			return nil, err
 		}
@@ -249,16 +250,4 @@ func (h *history) add(rec record) {
 	case recEnd:
 		h.end = &rec
 	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if e := d.Close(); err == nil {
-		err = e
-	}
-	return err
 }
