@@ -17,8 +17,9 @@ type Session struct {
 	// ports.
 	Meet Meeting
 
-	facts atomic.Pointer[Facts] // as discovered last
-	files Unpacker
+	facts   atomic.Pointer[Facts] // as discovered last
+	kubelet atomic.Pointer[node.Kubelet]
+	files   Unpacker
 }
 
 // Close removes what was unpacked. Safe to call twice.
@@ -29,6 +30,7 @@ func (s *Session) Discover(ctx context.Context) (*Facts, error) {
 	f, err := Discover(ctx, s.Options)
 	if err == nil {
 		s.facts.Store(f)
+		s.kubelet.Store(f.Kubelet)
 	}
 	return f, err
 }
@@ -128,11 +130,15 @@ func (s *Session) Follow(ctx context.Context, info RunInfo, sink func(Event)) (e
 }
 
 // Logs are the last lines that a component's container wrote, the oldest
-// first; empty when there are none.
+// first; empty when there are none. It is cheap, and may be called often.
 func (s *Session) Logs(ctx context.Context, component string) []string {
-	k, err := node.FindKubelet(ctx, s.Options.Options)
-	if err != nil {
-		return nil
+	k := s.kubelet.Load()
+	if k == nil {
+		var err error
+		if k, err = node.FindKubelet(ctx, s.Options.Options); err != nil {
+			return nil
+		}
+		s.kubelet.Store(k)
 	}
 	lines, _, err := node.LogTail(k.PodLogs, namespace, k.PodName(component), "", component, 200)
 	if err != nil {

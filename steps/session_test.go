@@ -3,9 +3,11 @@ package steps
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
 )
 
@@ -45,5 +47,38 @@ func TestAPackedSnapshotIsACandidate(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// The screen that shows a log asks for it several times a second; to look for
+// kubelet costs a run of its binary.
+func TestLogsAreReadAgainWithoutLookingForKubelet(t *testing.T) {
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config.yaml")
+	log := filepath.Join(dir, "logs", "kube-system_etcd-"+strings.ToLower(name)+"_uid", "etcd", "0.log")
+	if err := os.MkdirAll(filepath.Dir(log), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range map[string]string{
+		config: "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nstaticPodPath: " + dir + "\n",
+		log:    "2026-11-21T00:00:00.000000000Z stderr F ready to serve\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	options := node.Options{NoProcess: true, KubeletConfig: config, PodLogs: filepath.Join(dir, "logs")}
+	s := &Session{Options: Options{Options: options}}
+	for range 2 {
+		if got := s.Logs(t.Context(), "etcd"); len(got) != 1 || got[0] != "ready to serve" {
+			t.Errorf("read %q", got)
+		}
+		if err := os.RemoveAll(config); err != nil { // who looks again finds no kubelet
+			t.Fatal(err)
+		}
 	}
 }
