@@ -63,15 +63,23 @@ func table(all []result) string {
 		fmt.Fprintf(&b, "- %s: %s\n", g.what, g.is())
 	}
 	b.WriteString("\nWhere the time goes in etcd-rewind, medians:\n\n| step | small | 2 GB |\n|---|---|---|\n")
+	little := medians(all, func(size string) bool { return size != large })
 	big := medians(all, func(size string) bool { return size == large })
-	for i, p := range medians(all, func(size string) bool { return size != large }) {
-		other := "not measured"
-		if i < len(big) {
-			other = fmt.Sprintf("%.2f s", big[i].took.Seconds())
-		}
-		fmt.Fprintf(&b, "| %s | %.2f s | %s |\n", p.title, p.took.Seconds(), other)
+	titles := little
+	if len(titles) == 0 {
+		titles = big
+	}
+	for i, p := range titles {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", p.title, nth(little, i), nth(big, i))
 	}
 	return b.String()
+}
+
+func nth(phases []phase, i int) string {
+	if i >= len(phases) {
+		return "not measured"
+	}
+	return fmt.Sprintf("%.2f s", phases[i].took.Seconds())
 }
 
 // goal is a limit with what was measured.
