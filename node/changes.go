@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"errors"
 	"path/filepath"
 
@@ -11,7 +10,7 @@ import (
 // Changes tells, without being asked, that something happened to this node's
 // pods: a manifest came or went, kubelet made or removed a pod's directory or
 // its cgroup. Kernels report what is made and removed in a cgroup hierarchy as
-// in any other directory (inotify; seen on Linux 6, both cgroup versions). What
+// in any other directory (inotify; seen on Linux 6.18, both cgroup versions). What
 // it was, the one who is told looks up.
 type Changes struct {
 	// C gets a value once something has happened since the last one was taken.
@@ -29,11 +28,9 @@ func (k *Kubelet) Changes() (*Changes, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirs := []string{k.StaticPodPath, filepath.Join(cmp.Or(k.RootDir, defaultRootDir), "pods")}
-	for _, top := range hierarchies(cmp.Or(k.CgroupMount, defaultCgroups)) {
-		for _, dir := range podCgroupDirs(k.CgroupRoot) {
-			dirs = append(dirs, filepath.Join(top, dir.path))
-		}
+	dirs := []string{k.StaticPodPath, k.podsDir()}
+	for top, dir := range k.podCgroups() {
+		dirs = append(dirs, filepath.Join(top, dir.path))
 	}
 	var errs []error
 	for _, dir := range dirs {

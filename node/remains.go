@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -26,22 +27,36 @@ func (k *Kubelet) Remains(uid string) Remains {
 		return Remains{}
 	}
 	var r Remains
-	if _, err := os.Lstat(filepath.Join(cmp.Or(k.RootDir, defaultRootDir), "pods", uid)); err == nil {
+	if _, err := os.Lstat(filepath.Join(k.podsDir(), uid)); err == nil {
 		r.PodDir = true
 	}
-	var names []string
-	for _, dir := range podCgroupDirs(k.CgroupRoot) {
-		names = append(names, dir.of(uid))
-	}
-	for _, top := range hierarchies(cmp.Or(k.CgroupMount, defaultCgroups)) {
-		for _, n := range names {
-			p := filepath.Join(top, n)
-			if _, err := os.Lstat(p); err == nil {
-				r.Cgroups = append(r.Cgroups, p)
-			}
+	for top, dir := range k.podCgroups() {
+		p := filepath.Join(top, dir.of(uid))
+		if _, err := os.Lstat(p); err == nil {
+			r.Cgroups = append(r.Cgroups, p)
 		}
 	}
 	return r
+}
+
+// podsDir is where each pod has a directory, named by its UID.
+func (k *Kubelet) podsDir() string {
+	return filepath.Join(cmp.Or(k.RootDir, defaultRootDir), "pods")
+}
+
+// podCgroups are all places in which pods may have their cgroups, with the
+// hierarchy that each is below. Most don't exist.
+func (k *Kubelet) podCgroups() iter.Seq2[string, podCgroupDir] {
+	return func(yield func(string, podCgroupDir) bool) {
+		dirs := podCgroupDirs(k.CgroupRoot)
+		for _, top := range hierarchies(cmp.Or(k.CgroupMount, defaultCgroups)) {
+			for _, dir := range dirs {
+				if !yield(top, dir) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // hierarchies are the directories that cgroup trees begin at: the mount itself
@@ -70,7 +85,7 @@ func hierarchies(mount string) []string {
 // it refuses for now gets neither. The error is for a node on which neither can
 // be seen.
 func (k *Kubelet) PodsBegun() (map[string]bool, error) {
-	entries, err := os.ReadDir(filepath.Join(cmp.Or(k.RootDir, defaultRootDir), "pods"))
+	entries, err := os.ReadDir(k.podsDir())
 	if err != nil {
 		return nil, err
 	}
@@ -78,16 +93,14 @@ func (k *Kubelet) PodsBegun() (map[string]bool, error) {
 	for _, e := range entries {
 		uids[e.Name()] = true
 	}
-	for _, top := range hierarchies(cmp.Or(k.CgroupMount, defaultCgroups)) {
-		for _, dir := range podCgroupDirs(k.CgroupRoot) {
-			entries, err := os.ReadDir(filepath.Join(top, dir.path))
-			if err != nil {
-				continue
-			}
-			for _, e := range entries {
-				if uid, ok := dir.uid(e.Name()); ok {
-					uids[uid] = true
-				}
+	for top, dir := range k.podCgroups() {
+		entries, err := os.ReadDir(filepath.Join(top, dir.path))
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if uid, ok := dir.uid(e.Name()); ok {
+				uids[uid] = true
 			}
 		}
 	}
