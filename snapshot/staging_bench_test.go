@@ -70,6 +70,13 @@ func BenchmarkStaging(b *testing.B) {
 				run(b, "sync")
 				time.Sleep(settle) // discarding, and whatever the kernel has put off
 			}
+			prepare := func() {
+				b.Helper()
+				claimMemory(b, 4<<30)
+				if err := sum(path); err != nil { // a restore has just looked at it
+					b.Fatal(err)
+				}
+			}
 			var hash, peer, ours []time.Duration
 			var quiet, besidePeer, besideOurs []time.Duration
 			var memory int64
@@ -89,14 +96,12 @@ func BenchmarkStaging(b *testing.B) {
 					}
 					clear()
 					quiet = append(quiet, p.during(&quietSync, func() { time.Sleep(settle) })...)
-					claimMemory(b, 4<<30)
-					_ = took(b, func() error { return sum(path) })
+					prepare()
 					besidePeer = append(besidePeer, p.during(&peerSync, func() {
 						peer = append(peer, took(b, func() error { return run(b, etcdutl, append(args, "--data-dir", target)...) }))
 					})...)
 					clear()
-					claimMemory(b, 4<<30)
-					_ = took(b, func() error { return sum(path) }) // a restore has just looked at it
+					prepare()
 					mem := watchAnonymous()
 					besideOurs = append(besideOurs, p.during(&oursSync, func() {
 						ours = append(ours, took(b, func() error { _, err := Restore(context.Background(), req, nil); return err }))

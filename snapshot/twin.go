@@ -69,21 +69,17 @@ func asEtcdutl(req RestoreRequest, db, scratch string) (holds func() (*contents,
 }
 
 // startCheck checks a database and reads what it holds, on a goroutine of its
-// own, and closes it.
+// own. It closes one that it finds sound.
 func startCheck(db *bolt.DB) (wait func() (*contents, error)) {
 	var held *contents
 	done := make(chan error, 1)
 	go func() {
 		debug.FreeOSMemory() // bolt's map of all pages; the check makes another
-		done <- guard(func() error {
-			defer db.Close()
-			return db.View(func(tx *bolt.Tx) (err error) {
-				if err = checkPages(tx); err == nil {
-					held, err = readTx(tx, countKeys)
-				}
-				return err
-			})
-		})
+		err := guard(func() error { return db.View(checkPages) })
+		if err == nil {
+			held, err = readChecked(db, countKeys)
+		}
+		done <- err
 	}()
 	return func() (*contents, error) {
 		err := <-done
