@@ -64,7 +64,11 @@ func measure(ctx context.Context, runs, random, big int, docs string) (err error
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	go b.follow(ctx)
+	watcher, err := rest.HTTPClientFor(b.config)
+	if err != nil {
+		return err
+	}
+	go b.follow(ctx, watcher)
 	var all []result
 	keep := func(what string, i int, r result, err error) error {
 		if err != nil {
@@ -353,11 +357,7 @@ for d in /var/lib/etcd*; do [ "$d" = "$keep" ] || rm -rf "$d"; done`
 // cut off. An API server that somebody watches ends only when kubelet kills it,
 // after 30 s; with the controllers alone it does so after 1 to 30 s, by the
 // time at which they give up.
-func (b *bench) follow(ctx context.Context) {
-	client, err := rest.HTTPClientFor(b.config)
-	if err != nil {
-		return
-	}
+func (b *bench) follow(ctx context.Context, client *http.Client) {
 	for ctx.Err() == nil {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.config.Host+"/api/v1/services?watch=1", nil)
 		if err != nil {
