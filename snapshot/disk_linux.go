@@ -29,7 +29,12 @@ func clone(dst, src *os.File) error {
 
 // prefetch has a part of a file read into the page cache meanwhile.
 func prefetch(f *os.File, at, n int64) {
-	_ = unix.Fadvise(int(f.Fd()), at, n, unix.FADV_WILLNEED)
+	// Of one call Linux reads no more than the disk's own read-ahead, which is
+	// 128 KiB by default (force_page_cache_ra, mm/readahead.c).
+	const most = 128 << 10
+	for end := at + n; at < end; at += most {
+		_ = unix.Fadvise(int(f.Fd()), at, min(most, end-at), unix.FADV_WILLNEED)
+	}
 }
 
 // allocate reserves the space before anything is written, where the file
