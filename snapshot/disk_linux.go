@@ -27,16 +27,6 @@ func clone(dst, src *os.File) error {
 	return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd()))
 }
 
-// prefetch has a part of a file read into the page cache meanwhile.
-func prefetch(f *os.File, at, n int64) {
-	// Of one call Linux reads no more than the disk's own read-ahead, which is
-	// 128 KiB by default (force_page_cache_ra, mm/readahead.c).
-	const most = 128 << 10
-	for end := at + n; at < end; at += most {
-		_ = unix.Fadvise(int(f.Fd()), at, min(most, end-at), unix.FADV_WILLNEED)
-	}
-}
-
 // allocate reserves the space before anything is written, where the file
 // system can: a full disk shows at once, and an etcd's fsync doesn't have to
 // wait for data that has no place yet.

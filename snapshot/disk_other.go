@@ -11,8 +11,6 @@ func giveWay() {}
 
 func clone(_, _ *os.File) error { return errors.ErrUnsupported }
 
-func prefetch(*os.File, int64, int64) {}
-
 func allocate(*os.File, int64) error { return nil }
 
 func startFlush(*os.File, int64, int64) error { return nil }

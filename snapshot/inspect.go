@@ -244,12 +244,13 @@ func startHash(path string, progress func(Progress)) (*hashing, error) {
 	return startHashing(info, func() (string, error) {
 		defer f.Close()
 		return checkHash(context.Background(), f, info, nil, progress)
-	}), nil
+	}, func(<-chan struct{}) string { return path }), nil
 }
 
 // startHashing is startHash with another way to the hash, which ends with an
-// error when that doesn't fit.
-func startHashing(info *Info, sum func() (string, error)) *hashing {
+// error when that doesn't fit. where says in which file the structure is
+// checked, and may wait for the end of the hash.
+func startHashing(info *Info, sum func() (string, error), where func(hashed <-chan struct{}) string) *hashing {
 	h := &hashing{info: info, done: make(chan struct{}), opened: make(chan struct{})}
 	go func() {
 		defer close(h.done)
@@ -257,7 +258,7 @@ func startHashing(info *Info, sum func() (string, error)) *hashing {
 	}()
 	go func() {
 		defer close(h.opened)
-		h.db, h.dbErr = openChecked(info.Path)
+		h.db, h.dbErr = openChecked(where(h.done))
 	}()
 	return h
 }
@@ -296,10 +297,6 @@ func (h *hashing) inspect(keys readKeys) (*Info, error) {
 	return info, nil
 }
 
-// readAhead is how far the disk reads ahead of the hash: the kernel alone would
-// read 128 KB at once, and let the two wait for each other.
-const readAhead = 8 << 20
-
 // checkHash computes the sha256 of the content and compares it with the
 // trailer, if there is one. What it has hashed it gives to w, which may be nil.
 func checkHash(ctx context.Context, f *os.File, info *Info, w *writing, progress func(Progress)) (string, error) {
@@ -315,9 +312,6 @@ func checkHash(ctx context.Context, f *os.File, info *Info, w *writing, progress
 		}
 		if w != nil {
 			buf = w.buffer()
-		}
-		if done%readAhead == 0 {
-			prefetch(f, done, 2*readAhead)
 		}
 		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-done)], done)
 		h.Write(buf[:n])

@@ -269,7 +269,11 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	}
 	db := filepath.Join(scratch, "db")
 	progress(Progress{Phase: "copy", Total: info.content()})
-	src, err := startHashing(info, func() (string, error) { return transfer(req.Snapshot, db, info, progress) }).inspect(countKeys)
+	transfer, err := startTransfer(req.Snapshot, db, info, progress)
+	if err != nil {
+		return nil, err
+	}
+	src, err := transfer.inspect(countKeys)
 	switch {
 	case err != nil:
 		return nil, err

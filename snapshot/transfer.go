@@ -13,43 +13,59 @@ const (
 	pieces    = 4 // in memory: read and hashed, or on their way to the disk
 )
 
-// transfer makes to, a new file with the content of a snapshot without the
-// trailer, and returns the sha256 of the bytes that went into it, which fits
-// the trailer if there is one. Where the file system can share the bytes of two
-// files, none are written; then those of the new file are read.
-func transfer(from, to string, info *Info, progress func(Progress)) (sum string, err error) {
+// startTransfer makes to, a new file with the content of a snapshot without the
+// trailer, and looks at hash and structure. The hash is that of the bytes which
+// go into to.
+//
+// Where the file system can share the bytes of two files, none are written.
+// Then to is read, which brings it into memory, where etcd will look for it; so
+// the structure is checked there, too, afterwards. To check it in the snapshot
+// meanwhile takes longer: two files have to be read then.
+func startTransfer(from, to string, info *Info, progress func(Progress)) (*hashing, error) {
+	src, err := os.Open(from)
+	if err != nil {
+		return nil, openProblem(from, err)
+	}
+	dst, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		_ = src.Close()
+		return nil, targetProblem(err)
+	}
 	tell := func(p Progress) {
 		p.Phase = "copy"
 		progress(p)
 	}
-	src, err := os.Open(from)
-	if err != nil {
-		return "", openProblem(from, err)
+	fill, where := copyHashed, func(<-chan struct{}) string { return from }
+	if clone(dst, src) == nil {
+		fill, where = hashShared, func(hashed <-chan struct{}) string { <-hashed; return to }
 	}
-	defer src.Close()
-	dst, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", targetProblem(err)
-	}
-	defer func() {
+	return startHashing(info, func() (string, error) {
+		defer src.Close()
+		sum, err := fill(dst, src, info, tell)
 		if cerr := dst.Close(); err == nil && cerr != nil {
 			err = targetProblem(cerr)
 		}
-	}()
-	if clone(dst, src) == nil {
-		if sum, err = checkHash(context.Background(), dst, info, nil, tell); err != nil {
-			return "", err
-		}
-		if err := dst.Truncate(info.content()); err != nil {
-			return "", targetProblem(err)
-		}
-		return sum, nil
+		return sum, err
+	}, where), nil
+}
+
+func hashShared(dst, _ *os.File, info *Info, progress func(Progress)) (string, error) {
+	sum, err := checkHash(context.Background(), dst, info, nil, progress)
+	if err != nil {
+		return "", err
 	}
+	if err := dst.Truncate(info.content()); err != nil {
+		return "", targetProblem(err)
+	}
+	return sum, nil
+}
+
+func copyHashed(dst, src *os.File, info *Info, progress func(Progress)) (string, error) {
 	if err := allocate(dst, info.content()); err != nil {
 		return "", targetProblem(err)
 	}
 	w := startWriting(dst)
-	sum, err = checkHash(context.Background(), src, info, w, tell)
+	sum, err := checkHash(context.Background(), src, info, w, progress)
 	if werr := w.close(); werr != nil {
 		return "", targetProblem(werr)
 	}
