@@ -244,13 +244,13 @@ func startHash(path string, progress func(Progress)) (*hashing, error) {
 	return startHashing(info, func() (string, error) {
 		defer f.Close()
 		return checkHash(context.Background(), f, info, nil, progress)
-	}, func(<-chan struct{}) string { return path }), nil
+	}, path, false), nil
 }
 
 // startHashing is startHash with another way to the hash, which ends with an
-// error when that doesn't fit. where says in which file the structure is
-// checked, and may wait for the end of the hash.
-func startHashing(info *Info, sum func() (string, error), where func(hashed <-chan struct{}) string) *hashing {
+// error when that doesn't fit. The structure is checked in the file at path,
+// meanwhile or afterwards.
+func startHashing(info *Info, sum func() (string, error), path string, afterwards bool) *hashing {
 	h := &hashing{info: info, done: make(chan struct{}), opened: make(chan struct{})}
 	go func() {
 		defer close(h.done)
@@ -258,7 +258,10 @@ func startHashing(info *Info, sum func() (string, error), where func(hashed <-ch
 	}()
 	go func() {
 		defer close(h.opened)
-		h.db, h.dbErr = openChecked(where(h.done))
+		if afterwards {
+			<-h.done
+		}
+		h.db, h.dbErr = openChecked(path)
 	}()
 	return h
 }

@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -23,6 +22,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
+
+	"etcd-rewind/e2e/memory"
 )
 
 // BenchmarkStaging restores one snapshot of 2.4 GB with etcdutl, as a program
@@ -72,14 +73,14 @@ func BenchmarkStaging(b *testing.B) {
 			}
 			prepare := func() {
 				b.Helper()
-				claimMemory(b, 4<<30)
-				if err := sum(path); err != nil { // a restore has just looked at it
+				_, err := memory.Touch(4 << 30)
+				if err := errors.Join(err, sum(path)); err != nil { // a restore has just looked at it
 					b.Fatal(err)
 				}
 			}
 			var hash, peer, ours []time.Duration
 			var quiet, besidePeer, besideOurs []time.Duration
-			var memory int64
+			var anonymous int64
 			var quietSync, peerSync, oursSync syncs
 			for b.Loop() {
 				for range rounds {
@@ -106,7 +107,7 @@ func BenchmarkStaging(b *testing.B) {
 					besideOurs = append(besideOurs, p.during(&oursSync, func() {
 						ours = append(ours, took(b, func() error { _, err := Restore(context.Background(), req, nil); return err }))
 					})...)
-					memory = max(memory, mem())
+					anonymous = max(anonymous, mem())
 					clear()
 				}
 			}
@@ -116,38 +117,20 @@ func BenchmarkStaging(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(ratio, "ours/etcdutl")
 			b.ReportMetric(slower, "put/quiet")
-			b.ReportMetric(float64(memory)/1e6, "MB-anonymous")
+			b.ReportMetric(float64(anonymous)/1e6, "MB-anonymous")
 			_, _ = fmt.Fprintf(out, "%s\t%.2f GB\t%.2f s\t%.2f s\t%.2f s\t%.2f\t%.2f\t%.0f MB\t%.0f\t%.2f ms\t%.2f ms\t%.2f ms\t%.1f\t%.0f\t\n",
-				fs, float64(st.Size())/1e9, h.Seconds(), e.Seconds(), o.Seconds(), ratio, timeLimit, float64(memory)/1e6, memoryLimit,
+				fs, float64(st.Size())/1e9, h.Seconds(), e.Seconds(), o.Seconds(), ratio, timeLimit, float64(anonymous)/1e6, memoryLimit,
 				milliseconds(q), milliseconds(qe), milliseconds(qo), slower, probeLimit)
 			b.Logf("etcdutl %v, etcd-rewind %v", peer, ours)
 			b.Logf("1 put of 100 takes longer than %v quiet, %v beside etcdutl, %v beside etcd-rewind", worst(quiet), worst(besidePeer), worst(besideOurs))
 			b.Logf("etcd's own mean of its fsyncs is %v quiet, %v beside etcdutl, %v beside etcd-rewind", quietSync.mean(), peerSync.mean(), oursSync.mean())
-			if ratio > timeLimit || float64(memory)/1e6 > memoryLimit || slower > probeLimit {
-				b.Errorf("over a limit: time %.2f of %.2f, memory %d MB of %.0f, puts %.1f of %.0f", ratio, timeLimit, memory/1e6, memoryLimit, slower, probeLimit)
+			if ratio > timeLimit || float64(anonymous)/1e6 > memoryLimit || slower > probeLimit {
+				b.Errorf("over a limit: time %.2f of %.2f, memory %d MB of %.0f, puts %.1f of %.0f", ratio, timeLimit, anonymous/1e6, memoryLimit, slower, probeLimit)
 			}
 		})
 	}
 	_ = out.Flush()
 	fmt.Print("\n", table.String())
-}
-
-// claimMemory has the machine own that much free memory. A virtual machine's
-// host may take free pages back, and gives them again one by one, when they are
-// touched: with that, cp of such a file takes 6.3 s instead of 0.9 s (measured),
-// and so does whoever fills the page cache.
-func claimMemory(b *testing.B, n int) {
-	b.Helper()
-	mem, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for i := 0; i < n; i += 4096 {
-		mem[i] = 1
-	}
-	if err := syscall.Munmap(mem); err != nil {
-		b.Fatal(err)
-	}
 }
 
 // worst is what one of a hundred exceeds; all are sorted.

@@ -35,9 +35,10 @@ func startTransfer(from, to string, info *Info, progress func(Progress)) (*hashi
 		p.Phase = "copy"
 		progress(p)
 	}
-	fill, where := copyHashed, func(<-chan struct{}) string { return from }
-	if clone(dst, src) == nil {
-		fill, where = hashShared, func(hashed <-chan struct{}) string { <-hashed; return to }
+	fill, content := copyHashed, from
+	shared := clone(dst, src) == nil
+	if shared {
+		fill, content = hashShared, to
 	}
 	return startHashing(info, func() (string, error) {
 		defer src.Close()
@@ -46,7 +47,7 @@ func startTransfer(from, to string, info *Info, progress func(Progress)) (*hashi
 			err = targetProblem(cerr)
 		}
 		return sum, err
-	}, where), nil
+	}, content, shared), nil
 }
 
 func hashShared(dst, _ *os.File, info *Info, progress func(Progress)) (string, error) {

@@ -33,6 +33,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"etcd-rewind/e2e/cluster"
+	"etcd-rewind/e2e/memory"
 )
 
 func main() {
@@ -69,7 +70,7 @@ func measure(ctx context.Context, runs, random, big int, docs string) (err error
 		return err
 	}
 	go b.follow(ctx, watcher)
-	atStart, err := firstTouch()
+	atStart, err := memory.Touch(1 << 30)
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func measure(ctx context.Context, runs, random, big int, docs string) (err error
 			break // what is measured by now is worth telling
 		}
 	}
-	atEnd, terr := firstTouch()
+	atEnd, terr := memory.Touch(1 << 30)
 	err = errors.Join(err, terr)
 	text := fmt.Sprintf("The first touch of 1 GB of memory took %.1f s before the runs and %.1f s after them.\n\n%s", atStart.Seconds(), atEnd.Seconds(), table(all))
 	fmt.Print(text)
@@ -138,22 +139,6 @@ func measure(ctx context.Context, runs, random, big int, docs string) (err error
 		return err
 	}
 	return os.WriteFile(docs+"/outage.svg", []byte(picture(all)), 0o644)
-}
-
-// firstTouch is how long it takes to get 1 GB of memory. On a virtual machine
-// whose host takes free memory back it is 2.7 s instead of 0.3 s (measured), and
-// whatever starts there, an API server above all, is as much slower.
-func firstTouch() (time.Duration, error) {
-	mem, err := syscall.Mmap(-1, 0, 1<<30, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-	if err != nil {
-		return 0, err
-	}
-	start := time.Now()
-	for i := 0; i < len(mem); i += os.Getpagesize() {
-		mem[i] = 1
-	}
-	took := time.Since(start)
-	return took, syscall.Munmap(mem)
 }
 
 // The databases, and for the small one the circumstances.
