@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -241,29 +240,17 @@ func startHash(path string, progress func(Progress)) (*hashing, error) {
 	if err != nil {
 		return nil, openProblem(path, err)
 	}
-	return startHashing(info, func() (string, error) {
-		defer f.Close()
-		return checkHash(context.Background(), f, info, nil, progress)
-	}, path, false), nil
-}
-
-// startHashing is startHash with another way to the hash, which ends with an
-// error when that doesn't fit. The structure is checked in the file at path,
-// meanwhile or afterwards.
-func startHashing(info *Info, sum func() (string, error), path string, afterwards bool) *hashing {
 	h := &hashing{info: info, done: make(chan struct{}), opened: make(chan struct{})}
 	go func() {
 		defer close(h.done)
-		h.sum, h.err = sum()
+		defer f.Close()
+		h.sum, h.err = checkHash(context.Background(), f, info, nil, progress)
 	}()
 	go func() {
 		defer close(h.opened)
-		if afterwards {
-			<-h.done
-		}
 		h.db, h.dbErr = openChecked(path)
 	}()
-	return h
+	return h, nil
 }
 
 // inspect reads the content meanwhile.
@@ -304,33 +291,29 @@ func (h *hashing) inspect(keys readKeys) (*Info, error) {
 // trailer, if there is one. What it has hashed it gives to w, which may be nil.
 func checkHash(ctx context.Context, f *os.File, info *Info, w *writing, progress func(Progress)) (string, error) {
 	size := info.content()
-	h := sha256.New()
-	var buf []byte
-	if w == nil {
-		buf = make([]byte, 1<<20)
+	free := make(chan []byte, pieces)
+	if w != nil {
+		free = w.free
+	} else {
+		for range pieces {
+			free <- make([]byte, 1<<20)
+		}
 	}
-	for done := int64(0); done < size; {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
+	h := sha256.New()
+	r := startReading(ctx, f, info, free)
+	for p := range r.full {
+		h.Write(p.data)
 		if w != nil {
-			buf = w.buffer()
-		}
-		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-done)], done)
-		h.Write(buf[:n])
-		if w != nil {
-			w.put(buf[:n], done)
-		}
-		done += int64(n)
-		if n == 0 && errors.Is(err, io.EOF) {
-			return "", problem(CodeTruncated, useAnother, "truncated while it was read: it has %d of %d bytes", done, info.Size)
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return "", openProblem(info.Path, err)
+			w.full <- p
+		} else {
+			free <- p.data[:cap(p.data)]
 		}
 		if progress != nil {
-			progress(Progress{Phase: "hash", Done: done, Total: size})
+			progress(Progress{Phase: "hash", Done: p.at + int64(len(p.data)), Total: size})
 		}
+	}
+	if r.err != nil {
+		return "", r.err
 	}
 	sum := h.Sum(nil)
 	if info.Hash == HashUnchecked {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	bolt "go.etcd.io/bbolt"
 	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -41,7 +42,9 @@ type RestoreRequest struct {
 	// SkipHashCheck allows a file without a trailer. A wrong hash is never
 	// allowed.
 	SkipHashCheck bool `json:"skip_hash_check,omitempty"`
-	// ExpectSHA256 is Info.SHA256 of the file that was looked at; "" for any.
+	// ExpectSHA256 is Info.SHA256 of a file that was inspected: the same bytes
+	// have the same structure, which isn't checked a second time. "" is for
+	// any file.
 	ExpectSHA256 string `json:"expect_sha256,omitempty"`
 
 	// Of the old data directory: owner of every file, and mode of the
@@ -80,12 +83,12 @@ func walPath(dataDir, walDir string) string {
 }
 
 // Restore makes a data directory from a snapshot, the same that etcdutl makes:
-// it copies while it checks hash and structure, has etcdutl's library change
-// the copy, gives owner, mode and label, syncs to disk, reads back, and
-// compares. The snapshot itself is only read. It gives way to what else runs on
-// the node: at low priority for CPU and disk, and in small pieces. progress may
-// be nil; it is called from another goroutine, never after Restore has
-// returned.
+// it copies while it checks the hash, has etcdutl's library change the copy,
+// gives owner, mode and label, syncs to disk, checks the structure, reads back,
+// and compares. The snapshot itself is only read. It gives way to what else
+// runs on the node: at low priority for CPU and disk, and in small pieces.
+// progress may be nil; it is called from another goroutine, never after Restore
+// has returned.
 //
 // The error is a *Problem where a person can do something. A call that fails
 // or is cancelled leaves nothing behind of what it made, and never touches
@@ -268,30 +271,36 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 		return nil, targetProblem(err)
 	}
 	db := filepath.Join(scratch, "db")
-	progress(Progress{Phase: "copy", Total: info.content()})
-	transfer, err := startTransfer(req.Snapshot, db, info, progress)
+	if info.Hash == HashMissing && !req.SkipHashCheck {
+		return nil, problem(CodeNoHash, "it is a copied data file, or its end was cut off; accept that nothing vouches for it, or use another snapshot",
+			"it has no sha256 trailer")
+	}
+	tell := func(p Progress) {
+		p.Phase = "copy"
+		progress(p)
+	}
+	tell(Progress{Total: info.content()})
+	sum, err := transfer(req.Snapshot, db, info, tell)
 	if err != nil {
 		return nil, err
 	}
-	src, err := transfer.inspect(countKeys)
-	switch {
-	case err != nil:
-		return nil, err
-	case src.Hash == HashMissing && !req.SkipHashCheck:
-		return nil, problem(CodeNoHash, "it is a copied data file, or its end was cut off; accept that nothing vouches for it, or use another snapshot",
-			"it has no sha256 trailer")
-	case req.ExpectSHA256 != "" && src.SHA256 != req.ExpectSHA256:
+	if req.ExpectSHA256 != "" && sum != req.ExpectSHA256 {
 		return nil, problem(CodeChanged, "look at it again", "this isn't the file that was looked at: its sha256 is another")
-	case req.RevisionBump > math.MaxInt64/2-uint64(src.Revision):
-		return nil, problem(CodeRequest, "1000000000 is far enough", "revision %d can't be raised by %d", src.Revision, req.RevisionBump)
+	}
+	progress(Progress{Phase: "wal"})
+	whole, src, err := openTransferred(db, req.ExpectSHA256 != "")
+	if err != nil {
+		return nil, err
+	}
+	if req.RevisionBump > math.MaxInt64/2-uint64(src.revision) {
+		_ = whole.Close()
+		return nil, problem(CodeRequest, "1000000000 is far enough", "revision %d can't be raised by %d", src.revision, req.RevisionBump)
 	}
 	if p := changedSince(req.Snapshot, before); p != nil {
+		_ = whole.Close()
 		return nil, p
 	}
-	debug.FreeOSMemory() // what the structure check needed; bolt needs as much again
-
-	progress(Progress{Phase: "wal"})
-	holds, err := asEtcdutl(req, db, scratch)
+	holds, err := asEtcdutl(req, whole, db, scratch)
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +316,7 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	if err != nil {
 		return nil, fmt.Errorf("reading back what was restored: %w", err)
 	}
-	want := Restored{Revision: src.Revision + int64(req.RevisionBump), Keys: src.Keys}
+	want := Restored{Revision: src.revision + int64(req.RevisionBump), Keys: src.keys}
 	if src.emptyKey {
 		want.Keys--
 	}
@@ -320,6 +329,38 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 		return nil, problem(CodeVerify, verifyHint, "the restored data has no member %q", req.Name)
 	}
 	return got, nil
+}
+
+// openTransferred opens a new file, which has the bytes of the snapshot, to
+// change it, and reads what it holds meanwhile. Inspect has checked the
+// structure of a file whose sha256 is known.
+func openTransferred(db string, known bool) (whole *bolt.DB, src *contents, err error) {
+	open := openChecked
+	if known {
+		open = openBolt
+	}
+	reader, err := open(db)
+	if err != nil {
+		return nil, nil, err
+	}
+	debug.FreeOSMemory() // what the structure check needed; bolt needs as much again
+	read := make(chan error, 1)
+	go func() {
+		var err error
+		src, err = readChecked(reader, countKeys)
+		read <- err
+	}()
+	err = guard(func() error {
+		whole, err = openToChange(db)
+		return err
+	})
+	if rerr := <-read; rerr != nil {
+		if err == nil {
+			_ = whole.Close()
+		}
+		return nil, nil, rerr
+	}
+	return whole, src, err
 }
 
 const verifyHint = "look for errors of the disk in the kernel's log, then try again"

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"os/exec"
@@ -322,6 +324,35 @@ func TestRestoreThatFailsLeavesNothing(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// The structure of bytes that Inspect knows isn't checked before they are
+// changed. That must hide nothing.
+func TestRestoreFindsDamageInBytesThatAreSaidToBeKnown(t *testing.T) {
+	bare := withoutTrailer(fixture(t, "before"))
+	random := rand.New(rand.NewPCG(5, 6))
+	found := 0
+	for range 40 {
+		at := (2+random.IntN(len(bare)/4096-2))*4096 + random.IntN(64)
+		data := withTrailer(flip(bare, at))
+		path := file(t, "s.db", data)
+		if _, err := Inspect(context.Background(), path, nil); err == nil {
+			continue
+		}
+		found++
+		dir := t.TempDir()
+		req := request(path, filepath.Join(dir, "etcd"))
+		req.RevisionBump, req.ExpectSHA256 = 1, hex.EncodeToString(data[len(bare):])
+		if _, err := Restore(context.Background(), req, nil); err == nil {
+			t.Errorf("damage at byte %d is found by Inspect and not by Restore", at)
+		}
+		if left := everything(t, dir); len(left) > 1 {
+			t.Errorf("damage at byte %d: it leaves %v", at, left)
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d of 40 damages are such that Inspect finds them", found)
 	}
 }
 

@@ -46,6 +46,10 @@ func BenchmarkStaging(b *testing.B) {
 		b.Fatalf("build etcdutl: %v\n%s", err, out)
 	}
 	made := generate(b, 400_000, 5_900, 0)
+	looked, err := Inspect(context.Background(), made, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
 	var table strings.Builder
 	out := tabwriter.NewWriter(&table, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintf(out, "file system\tsize\tsha256 alone\tetcdutl\tetcd-rewind\tratio\t≤\tmemory\t≤\tput, quiet\twith etcdutl\twith etcd-rewind\tratio\t≤\t\n")
@@ -62,7 +66,7 @@ func BenchmarkStaging(b *testing.B) {
 			args := []string{"snapshot", "restore", path, "--name", "cp1", "--initial-advertise-peer-urls", "https://10.77.0.11:2380", "--initial-cluster", "cp1=https://10.77.0.11:2380", "--initial-cluster-token", "etcd-rewind-1", "--bump-revision", "1000000000", "--mark-compacted"}
 			target := filepath.Join(dir, "etcd")
 			req := request(path, target)
-			req.RevisionBump, req.Token = 1_000_000_000, "etcd-rewind-1"
+			req.RevisionBump, req.Token, req.ExpectSHA256 = 1_000_000_000, "etcd-rewind-1", looked.SHA256
 			clear := func() {
 				b.Helper()
 				if err := os.RemoveAll(target); err != nil {
@@ -73,9 +77,9 @@ func BenchmarkStaging(b *testing.B) {
 			}
 			prepare := func() {
 				b.Helper()
-				_, err := memory.Touch(4 << 30)
-				if err := errors.Join(err, sum(path)); err != nil { // a restore has just looked at it
-					b.Fatal(err)
+				err := sum(path) // a restore has just looked at it
+				if _, serr := memory.Settle(4 << 30); serr != nil || err != nil {
+					b.Fatal(errors.Join(err, serr))
 				}
 			}
 			var hash, peer, ours []time.Duration

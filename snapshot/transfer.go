@@ -3,6 +3,8 @@ package snapshot
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
+	"io"
 	"os"
 )
 
@@ -13,44 +15,34 @@ const (
 	pieces    = 4 // in memory: read and hashed, or on their way to the disk
 )
 
-// startTransfer makes to, a new file with the content of a snapshot without the
-// trailer, and looks at hash and structure. The hash is that of the bytes which
-// go into to.
+// transfer makes to, a new file with the content of a snapshot without the
+// trailer, and returns the sha256 of the bytes that went into it, which is
+// compared with the trailer.
 //
 // Where the file system can share the bytes of two files, none are written.
-// Then to is read, which brings it into memory, where etcd will look for it; so
-// the structure is checked there, too, afterwards. To check it in the snapshot
-// meanwhile takes longer: two files have to be read then.
-func startTransfer(from, to string, info *Info, progress func(Progress)) (*hashing, error) {
+// Then to is read, which brings it into memory, where etcd will look for it.
+func transfer(from, to string, info *Info, progress func(Progress)) (sum string, err error) {
 	src, err := os.Open(from)
 	if err != nil {
-		return nil, openProblem(from, err)
+		return "", openProblem(from, err)
 	}
+	defer src.Close()
 	dst, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		_ = src.Close()
-		return nil, targetProblem(err)
+		return "", targetProblem(err)
 	}
-	tell := func(p Progress) {
-		p.Phase = "copy"
-		progress(p)
-	}
-	fill, content := copyHashed, from
-	shared := clone(dst, src) == nil
-	if shared {
-		fill, content = hashShared, to
-	}
-	return startHashing(info, func() (string, error) {
-		defer src.Close()
-		sum, err := fill(dst, src, info, tell)
+	defer func() {
 		if cerr := dst.Close(); err == nil && cerr != nil {
 			err = targetProblem(cerr)
 		}
-		return sum, err
-	}, content, shared), nil
+	}()
+	if clone(dst, src) == nil {
+		return hashShared(dst, info, progress)
+	}
+	return copyHashed(dst, src, info, progress)
 }
 
-func hashShared(dst, _ *os.File, info *Info, progress func(Progress)) (string, error) {
+func hashShared(dst *os.File, info *Info, progress func(Progress)) (string, error) {
 	sum, err := checkHash(context.Background(), dst, info, nil, progress)
 	if err != nil {
 		return "", err
@@ -81,6 +73,47 @@ func (i *Info) content() int64 {
 	return i.Size - sha256.Size
 }
 
+// reading reads the content of a snapshot in pieces, on a goroutine of its own:
+// what a disk has to bring takes as long as to hash it.
+type reading struct {
+	full chan piece // closed at the end
+	err  error      // once full is closed
+}
+
+type piece struct {
+	data []byte
+	at   int64
+}
+
+// startReading reads into buffers that it takes from free.
+func startReading(ctx context.Context, f *os.File, info *Info, free <-chan []byte) *reading {
+	r := &reading{full: make(chan piece, pieces)}
+	go func() {
+		defer close(r.full)
+		for at := int64(0); at < info.content(); {
+			var buf []byte
+			select {
+			case <-ctx.Done():
+				r.err = context.Cause(ctx)
+				return
+			case buf = <-free:
+			}
+			n, err := f.ReadAt(buf[:min(int64(len(buf)), info.content()-at)], at)
+			switch {
+			case n == 0 && errors.Is(err, io.EOF):
+				r.err = problem(CodeTruncated, useAnother, "truncated while it was read: it has %d of %d bytes", at, info.Size)
+				return
+			case err != nil && !errors.Is(err, io.EOF):
+				r.err = openProblem(info.Path, err)
+				return
+			}
+			r.full <- piece{buf[:n], at}
+			at += int64(n)
+		}
+	}()
+	return r
+}
+
 // writing writes pieces to a file on a goroutine of its own, while the next
 // ones are read and hashed.
 type writing struct {
@@ -89,11 +122,6 @@ type writing struct {
 	full chan piece
 	done chan struct{}
 	err  error // once done is closed
-}
-
-type piece struct {
-	data []byte
-	at   int64
 }
 
 func startWriting(f *os.File) *writing {
@@ -127,12 +155,6 @@ func (w *writing) write(p piece) error {
 	}
 	return waitFlush(w.f, p.at-pieceSize, pieceSize)
 }
-
-// buffer is a free one of pieceSize.
-func (w *writing) buffer() []byte { return <-w.free }
-
-// put takes a buffer, filled.
-func (w *writing) put(data []byte, at int64) { w.full <- piece{data, at} }
 
 // close waits until all is written.
 func (w *writing) close() error {

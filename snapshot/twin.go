@@ -11,8 +11,8 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/schema"
 )
 
-// asEtcdutl makes a data directory of db, the verified content of a snapshot,
-// which becomes its database.
+// asEtcdutl makes a data directory of whole, the verified content of a snapshot
+// in the file db, which becomes its database. It closes whole.
 //
 // etcdutl knows no other way than to copy the whole file, and goes through all
 // its pages four times. What it changes is a few records outside the keys, and one after
@@ -22,19 +22,15 @@ import (
 //
 // The database's structure is then checked again: holds waits for that, and
 // tells what it holds.
-func asEtcdutl(req RestoreRequest, db, scratch string) (holds func() (*contents, error), err error) {
-	var whole *bolt.DB
+func asEtcdutl(req RestoreRequest, whole *bolt.DB, db, scratch string) (holds func() (*contents, error), err error) {
 	defer func() {
-		if err != nil && whole != nil {
+		if err != nil {
 			_ = whole.Close()
 		}
 	}()
 	twin := req
 	twin.Snapshot, twin.DataDir = filepath.Join(scratch, "twin"), filepath.Join(scratch, "etcd")
 	err = guard(func() error {
-		if whole, err = openToChange(db); err != nil {
-			return err
-		}
 		if err := writeTwin(whole, twin.Snapshot); err != nil {
 			return err
 		}
