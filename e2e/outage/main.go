@@ -92,7 +92,7 @@ func measure(ctx context.Context, runs, random, big int, docs string) (err error
 		}
 		for i := range n {
 			for _, w := range ways {
-				if err := b.pause(ctx, 0); err != nil {
+				if err := b.pause(ctx, calm); err != nil {
 					return err
 				}
 				r, err := b.run(ctx, w, size)
@@ -149,6 +149,10 @@ const (
 	inARow        = "small, four in a row"
 	afterAFailure = "small, after one that broke off"
 )
+
+// calm is for kubelet and the controllers, which the restore before keeps busy
+// for some seconds after the API is back.
+const calm = 5 * time.Second
 
 // way is a way to restore.
 type way struct {
@@ -214,6 +218,7 @@ type result struct {
 	outage    time.Duration // as a client saw it
 	claimed   time.Duration // as etcd-rewind says; 0 for the scripts
 	phases    []phase
+	parts     []part
 }
 
 type phase struct {
@@ -289,8 +294,12 @@ func (b *bench) mark(ctx context.Context, value string) error {
 }
 
 // pause waits until the cluster is as an engineer finds it, and then a while.
+// A machine of its own has its memory at hand.
 func (b *bench) pause(ctx context.Context, more time.Duration) error {
 	if err := b.settled(ctx); err != nil {
+		return err
+	}
+	if _, err := memory.Settle(2 << 30); err != nil {
 		return err
 	}
 	select {
@@ -326,22 +335,30 @@ func (b *bench) run(ctx context.Context, w way, size string) (result, error) {
 	r := result{way: w.name, size: size}
 	probeCtx, stop := context.WithCancel(ctx)
 	defer stop()
-	seen := make(chan time.Duration, 1)
+	seen := make(chan outage, 1)
 	go func() { seen <- b.watch(probeCtx) }()
 
 	var err error
+	var done map[string]time.Time
 	if w.script != "" {
 		err = b.script(ctx, w, file)
 	} else {
-		r.claimed, r.phases, err = b.rewind(ctx, w, file)
+		done, err = b.rewind(ctx, w, file, &r)
 	}
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", w.name, err)
 	}
+	var o outage
 	select {
-	case r.outage = <-seen:
+	case o = <-seen:
 	case <-time.After(time.Minute):
 		return r, fmt.Errorf("%s: the restored object doesn't come back", w.name)
+	}
+	r.outage = o.length()
+	if w.name == rewind.name {
+		if r.parts, err = b.parts(ctx, o, done); err != nil {
+			return r, fmt.Errorf("%s: %w", w.name, err)
+		}
 	}
 	return r, nil
 }
@@ -392,50 +409,54 @@ func (b *bench) script(ctx context.Context, w way, file string) error {
 	return nil
 }
 
-func (b *bench) rewind(ctx context.Context, w way, file string) (claimed time.Duration, phases []phase, err error) {
+// rewind returns when each action was done.
+func (b *bench) rewind(ctx context.Context, w way, file string, r *result) (done map[string]time.Time, err error) {
 	cmd := b.node.Command(ctx, tool, append([]string{"restore", file, "--output", "json"}, w.args...)...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		return 0, nil, fmt.Errorf("%w\n%s%s", err, out, errs.Bytes())
+		return nil, fmt.Errorf("%w\n%s%s", err, out, errs.Bytes())
 	}
 	begun := map[string]time.Time{}
+	done = map[string]time.Time{}
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var ev struct {
-			Type, Step, State, Message string
-			Time                       time.Time
-			Outage                     float64 `json:"outage_seconds"`
+			Type, Step, Action, State, Message string
+			Time                               time.Time
+			Outage                             float64 `json:"outage_seconds"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
-			return 0, nil, err
+			return nil, err
 		}
 		switch {
 		case ev.Type == "step" && ev.State == "started":
 			begun[ev.Step] = ev.Time
-			phases = append(phases, phase{title: ev.Message})
+			r.phases = append(r.phases, phase{title: ev.Message})
 		case ev.Type == "step" && ev.State == "done":
-			phases[len(phases)-1].took = ev.Time.Sub(begun[ev.Step])
+			r.phases[len(r.phases)-1].took = ev.Time.Sub(begun[ev.Step])
+		case ev.Type == "action" && (ev.State == "done" || ev.State == "already"):
+			done[ev.Action] = ev.Time
 		case ev.Type == "result":
-			claimed = time.Duration(ev.Outage * float64(time.Second))
+			r.claimed = time.Duration(ev.Outage * float64(time.Second))
 		}
 	}
-	return claimed, phases, lines.Err()
+	return done, lines.Err()
 }
 
 // watch asks every 20 ms, over a connection of its own each time, for /readyz
-// and for the marker, and returns the time from the last good answer to the
+// and for the marker, and returns the times of the last good answer and of the
 // first good answer with the restored data.
-func (b *bench) watch(ctx context.Context) time.Duration {
+func (b *bench) watch(ctx context.Context) outage {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
-			return 0
+			return outage{}
 		case <-tick.C:
 		}
 		at := time.Now()
@@ -447,7 +468,7 @@ func (b *bench) watch(ctx context.Context) time.Duration {
 			continue
 		}
 		if strings.Contains(body, `"is":"restored"`) {
-			return time.Since(last)
+			return outage{last, time.Now()}
 		}
 		last = at
 	}

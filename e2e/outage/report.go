@@ -72,6 +72,63 @@ func table(all []result) string {
 	for i, p := range titles {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", p.title, nth(little, i), nth(big, i))
 	}
+	b.WriteString(owners(all))
+	return b.String()
+}
+
+// owners tells who has the outage of etcd-rewind, in means, which add up.
+func owners(all []result) string {
+	type column struct {
+		size string
+		sum  []part
+		runs int
+	}
+	columns := []column{{size: small}, {size: large}}
+	var names []part
+	for _, r := range all {
+		for i := range columns {
+			c := &columns[i]
+			if len(r.parts) == 0 || (r.size == large) != (c.size == large) {
+				continue
+			}
+			if c.sum == nil {
+				c.sum = make([]part, len(r.parts))
+				names = r.parts
+			}
+			for j, p := range r.parts {
+				c.sum[j].took += p.took
+			}
+			c.runs++
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("\nWho has the outage, means of all those runs; what the runtime and the programs' logs say bounds each part:\n\n| | who | small | 2 GB |\n|---|---|---|---|\n")
+	line := func(what, who string, of func(j int) bool) {
+		fmt.Fprintf(&b, "| %s | %s |", what, who)
+		for _, c := range columns {
+			var sum time.Duration
+			for j, p := range c.sum {
+				if of(j) {
+					sum += p.took / time.Duration(c.runs)
+				}
+			}
+			if c.runs == 0 {
+				b.WriteString(" not measured |")
+				continue
+			}
+			fmt.Fprintf(&b, " %.2f s |", sum.Seconds())
+		}
+		b.WriteString("\n")
+	}
+	for i, n := range names {
+		line(n.what, n.who, func(j int) bool { return i == j })
+	}
+	for _, who := range []string{kubelet, etcd, apiServer, ourselves} {
+		line("together", who, func(j int) bool { return names[j].who == who })
+	}
 	return b.String()
 }
 
@@ -162,8 +219,8 @@ func page(text string) string {
 
 Made by `+"`make bench-outage`"+` on %s, with %d cores (%s), kubeadm 1.34.4, containerd, etcd 3.6.10, one node. A client asks
 every 20 ms for /readyz and for a known object; the outage is the time from the last good answer to the first good answer with
-the restored data. Where the host of a virtual machine takes free memory back, whatever starts there is slower; how quickly it gives
-memory is told below.
+the restored data. Where the host of a virtual machine takes free memory back, whatever starts there is slower: before each run 2 GB
+are touched until that gets no quicker, and how quickly the host gives memory is told below.
 
 ![outage](outage.svg)
 
