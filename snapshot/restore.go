@@ -275,17 +275,16 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 		return nil, problem(CodeNoHash, "it is a copied data file, or its end was cut off; accept that nothing vouches for it, or use another snapshot",
 			"it has no sha256 trailer")
 	}
-	tell := func(p Progress) {
-		p.Phase = "copy"
-		progress(p)
-	}
-	tell(Progress{Total: info.content()})
-	sum, err := transfer(req.Snapshot, db, info, tell)
+	progress(Progress{Phase: "copy", Total: info.content()})
+	sum, err := transfer(req.Snapshot, db, info, progress)
 	if err != nil {
 		return nil, err
 	}
 	if req.ExpectSHA256 != "" && sum != req.ExpectSHA256 {
 		return nil, problem(CodeChanged, "look at it again", "this isn't the file that was looked at: its sha256 is another")
+	}
+	if p := changedSince(req.Snapshot, before); p != nil {
+		return nil, p
 	}
 	progress(Progress{Phase: "wal"})
 	whole, src, err := openTransferred(db, req.ExpectSHA256 != "")
@@ -295,10 +294,6 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	if req.RevisionBump > math.MaxInt64/2-uint64(src.revision) {
 		_ = whole.Close()
 		return nil, problem(CodeRequest, "1000000000 is far enough", "revision %d can't be raised by %d", src.revision, req.RevisionBump)
-	}
-	if p := changedSince(req.Snapshot, before); p != nil {
-		_ = whole.Close()
-		return nil, p
 	}
 	holds, err := asEtcdutl(req, whole, db, scratch)
 	if err != nil {

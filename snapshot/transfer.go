@@ -22,6 +22,10 @@ const (
 // Where the file system can share the bytes of two files, none are written.
 // Then to is read, which brings it into memory, where etcd will look for it.
 func transfer(from, to string, info *Info, progress func(Progress)) (sum string, err error) {
+	tell := func(p Progress) {
+		p.Phase = "copy"
+		progress(p)
+	}
 	src, err := os.Open(from)
 	if err != nil {
 		return "", openProblem(from, err)
@@ -37,28 +41,19 @@ func transfer(from, to string, info *Info, progress func(Progress)) (sum string,
 		}
 	}()
 	if clone(dst, src) == nil {
-		return hashShared(dst, info, progress)
+		if sum, err = checkHash(context.Background(), dst, info, nil, tell); err != nil {
+			return "", err
+		}
+		if err := dst.Truncate(info.content()); err != nil {
+			return "", targetProblem(err)
+		}
+		return sum, nil
 	}
-	return copyHashed(dst, src, info, progress)
-}
-
-func hashShared(dst *os.File, info *Info, progress func(Progress)) (string, error) {
-	sum, err := checkHash(context.Background(), dst, info, nil, progress)
-	if err != nil {
-		return "", err
-	}
-	if err := dst.Truncate(info.content()); err != nil {
-		return "", targetProblem(err)
-	}
-	return sum, nil
-}
-
-func copyHashed(dst, src *os.File, info *Info, progress func(Progress)) (string, error) {
 	if err := allocate(dst, info.content()); err != nil {
 		return "", targetProblem(err)
 	}
 	w := startWriting(dst)
-	sum, err := checkHash(context.Background(), src, info, w, progress)
+	sum, err = checkHash(context.Background(), src, info, w, tell)
 	if werr := w.close(); werr != nil {
 		return "", targetProblem(werr)
 	}

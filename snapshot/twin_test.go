@@ -172,7 +172,7 @@ func TestTransferCopiesAndHashesTheSameBytes(t *testing.T) {
 			}
 			var last Progress
 			sum, err := transfer(path, to, info, func(p Progress) {
-				if p.Done < last.Done || p.Total != int64(len(content)) {
+				if p.Done < last.Done || p.Phase != "copy" || p.Total != int64(len(content)) {
 					t.Errorf("%+v after %+v", p, last)
 				}
 				last = p

@@ -122,5 +122,8 @@ func (b *bench) logged(c *cri.ContainerStatus, text string) (time.Time, error) {
 			return time.Parse(time.RFC3339Nano, at)
 		}
 	}
-	return time.Time{}, fmt.Errorf("%s doesn't log %q (%w)", c.Metadata.Name, text, lines.Err())
+	if err := lines.Err(); err != nil {
+		return time.Time{}, err
+	}
+	return time.Time{}, fmt.Errorf("%s doesn't log %q", c.Metadata.Name, text)
 }
