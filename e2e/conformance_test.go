@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"testing"
 
 	look "etcd-rewind/node"
@@ -31,5 +32,12 @@ func TestTheRealKubeletKeepsTheRulesThatPracticeTeaches(t *testing.T) {
 		Remains:   kubelet.Remains,
 		Begun:     kubelet.PodsBegun,
 		Mirrors:   true,
+		Relists: func(ctx context.Context) (int, error) {
+			return look.AskRelists(ctx, look.MetricsConfig{
+				URL:  "https://" + node.Address + ":10250/metrics",
+				Cert: node.HostPath("/etc/kubernetes/pki/apiserver-kubelet-client.crt"),
+				Key:  node.HostPath("/etc/kubernetes/pki/apiserver-kubelet-client.key"),
+			})
+		},
 	})
 }

@@ -23,6 +23,9 @@ type APIServer struct {
 	EtcdCA, EtcdCert, EtcdKey string
 	ServingCert, ClientCA     string
 	EncryptionConfig          string
+	// Its client certificate for kubelets; "" also when it can't be told where
+	// on the node it is.
+	KubeletCert, KubeletKey string
 
 	SecurePort                    int
 	BindAddress, AdvertiseAddress string // "" when not given
@@ -102,6 +105,13 @@ func ReadAPIServer(f *File) (*APIServer, error) {
 			return nil, err
 		}
 		*file.to = l.Path
+	}
+	for flag, to := range map[string]*string{"kubelet-client-certificate": &a.KubeletCert, "kubelet-client-key": &a.KubeletKey} {
+		if v, _ := flags.Get(flag); v != "" {
+			if l, err := resolveFlag(pod, c, flag, v); err == nil {
+				*to = l.Path
+			}
+		}
 	}
 	a.ProbeURLs = probeURLs(c, a.host())
 	a.ReadyURL = a.readyURL(c)

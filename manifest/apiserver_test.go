@@ -18,6 +18,8 @@ func kubeadmAPIServer() *APIServer {
 		EtcdKey:          "/etc/kubernetes/pki/apiserver-etcd-client.key",
 		ServingCert:      "/etc/kubernetes/pki/apiserver.crt",
 		ClientCA:         "/etc/kubernetes/pki/ca.crt",
+		KubeletCert:      "/etc/kubernetes/pki/apiserver-kubelet-client.crt",
+		KubeletKey:       "/etc/kubernetes/pki/apiserver-kubelet-client.key",
 		SecurePort:       6443,
 		AdvertiseAddress: "10.77.0.11",
 		AnonymousAuth:    true,
@@ -61,6 +63,7 @@ func TestReadAPIServer(t *testing.T) {
 		}},
 		{"certificates elsewhere on the node", []string{"      path: /etc/kubernetes/pki\n", "      path: /opt/pki\n"}, func(a *APIServer) {
 			a.EtcdCA, a.EtcdCert, a.EtcdKey = "/opt/pki/etcd/ca.crt", "/opt/pki/apiserver-etcd-client.crt", "/opt/pki/apiserver-etcd-client.key"
+			a.KubeletCert, a.KubeletKey = "/opt/pki/apiserver-kubelet-client.crt", "/opt/pki/apiserver-kubelet-client.key"
 			a.ServingCert, a.ClientCA = "/opt/pki/apiserver.crt", "/opt/pki/ca.crt"
 		}},
 		{"another port, in both places", []string{"6443", "443", "endpoint: 10.77.0.11:443", "endpoint: x"}, func(a *APIServer) {

@@ -39,6 +39,7 @@ type Kubelet struct {
 	StaticPodPath string
 	CRIEndpoint   string
 	HealthzURL    string // "" when it is switched off
+	MetricsURL    string // wants a client certificate; "" when it is switched off
 	RootDir       string
 	PodLogs       string
 	CgroupRoot    string // in the kubelet's terms: "/" or "/kubelet"
@@ -57,7 +58,7 @@ type Kubelet struct {
 
 	// Sources says where each fact came from, by the name the kubelet's
 	// configuration has for it: staticPodPath, containerRuntimeEndpoint,
-	// rootDir, podLogsDir, cgroupRoot, healthz, nodeName, fileCheckFrequency,
+	// rootDir, podLogsDir, cgroupRoot, healthz, metrics, nodeName, fileCheckFrequency,
 	// kubeconfig, config.
 	Sources map[string]string
 }
@@ -147,6 +148,9 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 		k.Kubeconfig = absolute(k.Kubeconfig, cwd)
 	}
 	k.HealthzURL = f.healthz(k, flags, opts)
+	if at := f.listens(k, flags, server{name: "metrics", host: "address", hostFlag: "address", hostDefault: "0.0.0.0", port: "port", portFlag: "port", portDefault: "10250"}); at != "" {
+		k.MetricsURL = "https://" + at + "/metrics"
+	}
 
 	check := f.pick(k, "fileCheckFrequency", "", "fileCheckFrequency", lastFlag(flags, "file-check-frequency"), flagged{})
 	k.FileCheck = defaultFileCheck
@@ -230,8 +234,28 @@ func (f facts) healthz(k *Kubelet, flags []flagged, opts Options) string {
 		k.Sources["healthz"] = "given"
 		return opts.KubeletHealthz
 	}
-	host := f.pick(k, "healthz", "127.0.0.1", "healthzBindAddress", lastFlag(flags, "healthz-bind-address"), flagged{})
-	port := f.pick(k, "healthz", "10248", "healthzPort", lastFlag(flags, "healthz-port"), flagged{})
+	at := f.listens(k, flags, server{
+		name: "healthz", host: "healthzBindAddress", hostFlag: "healthz-bind-address", hostDefault: "127.0.0.1",
+		port: "healthzPort", portFlag: "healthz-port", portDefault: "10248",
+	})
+	if at == "" {
+		return ""
+	}
+	return "http://" + at + "/healthz"
+}
+
+// server is one that kubelet runs, by the fields and flags that say where.
+type server struct {
+	name                        string // in Kubelet.Sources
+	host, hostFlag, hostDefault string
+	port, portFlag, portDefault string
+}
+
+// listens is the address at which a server of kubelet answers this machine, ""
+// when it is switched off.
+func (f facts) listens(k *Kubelet, flags []flagged, s server) string {
+	host := f.pick(k, s.name, s.hostDefault, s.host, lastFlag(flags, s.hostFlag), flagged{})
+	port := f.pick(k, s.name, s.portDefault, s.port, lastFlag(flags, s.portFlag), flagged{})
 	if n, err := strconv.Atoi(port); err != nil || n <= 0 {
 		return ""
 	}
@@ -241,7 +265,7 @@ func (f facts) healthz(k *Kubelet, flags []flagged, opts Options) string {
 			host = "::1"
 		}
 	}
-	return "http://" + net.JoinHostPort(host, port) + "/healthz"
+	return net.JoinHostPort(host, port)
 }
 
 // askVersion runs the kubelet's own binary with --version, the only way that

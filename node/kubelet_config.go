@@ -23,7 +23,7 @@ var configPaths = map[string]bool{"staticPodPath": true, "podLogsDir": true}
 
 var configFields = []string{
 	"staticPodPath", "containerRuntimeEndpoint", "podLogsDir", "cgroupRoot",
-	"healthzBindAddress", "healthzPort", "fileCheckFrequency",
+	"healthzBindAddress", "healthzPort", "address", "port", "fileCheckFrequency",
 }
 
 // merge lays the configuration file at path over f, as a JSON merge patch does:

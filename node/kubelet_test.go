@@ -79,7 +79,7 @@ func TestKubeadmsKubeletIsReadFromItsCommandLineAndFile(t *testing.T) {
 	k.Started = time.Time{}
 	want := &Kubelet{
 		ConfigPath: config, StaticPodPath: "/etc/kubernetes/manifests",
-		CRIEndpoint: "unix:///run/containerd/containerd.sock", HealthzURL: "http://127.0.0.1:10248/healthz",
+		CRIEndpoint: "unix:///run/containerd/containerd.sock", HealthzURL: "http://127.0.0.1:10248/healthz", MetricsURL: "https://127.0.0.1:10250/metrics",
 		RootDir: "/var/lib/kubelet", PodLogs: "/var/log/pods", CgroupRoot: "/", CgroupMount: "/sys/fs/cgroup",
 		Kubeconfig: "/etc/kubernetes/kubelet.conf", NodeName: "cp1", FileCheck: 20 * time.Second, Version: "1.34.4",
 		PID: 42, Elsewhere: []int{77},
@@ -91,6 +91,7 @@ func TestKubeadmsKubeletIsReadFromItsCommandLineAndFile(t *testing.T) {
 			"podLogsDir":               "default",
 			"cgroupRoot":               config,
 			"healthz":                  config,
+			"metrics":                  "default",
 			"nodeName":                 "flag --hostname-override of kubelet, process 42",
 			"fileCheckFrequency":       config,
 			"kubeconfig":               "flag --kubeconfig of kubelet, process 42",
@@ -110,7 +111,7 @@ func TestKubeletsOrderOfPrecedence(t *testing.T) {
 	write(t, config, head+"staticPodPath: /from/file\ncgroupRoot: /from-file\nhealthzPort: 1\nfileCheckFrequency: 5s\npodLogsDir: logs\n")
 	write(t, filepath.Join(dir, "drop", "20-b.conf"), head+"staticPodPath: /from/20\n")
 	write(t, filepath.Join(dir, "drop", "10-a.conf"), head+"staticPodPath: /from/10\ncgroupRoot: null\nhealthzPort: 2\n")
-	write(t, filepath.Join(dir, "drop", "deeper", "30.conf"), head+"healthzBindAddress: 0.0.0.0\n")
+	write(t, filepath.Join(dir, "drop", "deeper", "30.conf"), head+"healthzBindAddress: 0.0.0.0\naddress: 10.0.0.7\nport: 10350\n")
 	write(t, filepath.Join(dir, "drop", "99-not-read.yaml"), "staticPodPath: /wrong")
 
 	proc := newProc(t)
@@ -122,6 +123,7 @@ func TestKubeletsOrderOfPrecedence(t *testing.T) {
 		{"its source is the drop-in", k.Sources["staticPodPath"], filepath.Join(dir, "drop", "20-b.conf")},
 		{"null in a drop-in takes the value away", k.CgroupRoot, "/"},
 		{"any address means the loopback", k.HealthzURL, "http://127.0.0.1:2/healthz"},
+		{"the port of its own, and the address", k.MetricsURL, "https://10.0.0.7:10350/metrics"},
 		{"a relative path in the file counts from the file", k.PodLogs, filepath.Join(dir, "kubelet", "logs")},
 		{"frequency", k.FileCheck.String(), "5s"},
 	} {
@@ -131,13 +133,14 @@ func TestKubeletsOrderOfPrecedence(t *testing.T) {
 	}
 
 	proc.add(t, 6, "mnt:[1]", dir, 0, "kubelet", "--config=kubelet/config.yaml", "--config-dir=drop",
-		"--pod-manifest-path=/first", "--pod_manifest_path", "manifests", "--cgroup-root=/kubelet", "--healthz-port=0",
+		"--pod-manifest-path=/first", "--pod_manifest_path", "manifests", "--cgroup-root=/kubelet", "--healthz-port=0", "--port=10251",
 		"--container-runtime-endpoint=/run/x.sock", "--root-dir=/data/kubelet")
 	k = find(t, Options{proc: proc.dir})
 	for _, c := range []struct{ what, got, want string }{
 		{"a flag wins over files, the last of its kind over the first", k.StaticPodPath, filepath.Join(dir, "manifests")},
 		{"cgroup root", k.CgroupRoot, "/kubelet"},
 		{"port 0 switches healthz off", k.HealthzURL, ""},
+		{"port", k.MetricsURL, "https://10.0.0.7:10251/metrics"},
 		{"endpoint", k.CRIEndpoint, "/run/x.sock"},
 		{"root", k.RootDir, "/data/kubelet"},
 	} {

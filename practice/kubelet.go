@@ -357,6 +357,13 @@ func (k *kubelet) list() {
 	}
 }
 
+// lists is how often it has listed.
+func (k *kubelet) lists() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.relists
+}
+
 // nextList is closed at the next relist.
 func (k *kubelet) nextList() <-chan struct{} {
 	k.mu.Lock()

@@ -44,6 +44,10 @@ func TestTheKubeletKeepsKubeletsRules(t *testing.T) {
 	}
 	conformance.Run(t, conformance.Kubelet{
 		Manifests: n.Root.Manifests(), NodeName: nodeName, Runtime: n.dial(t), Image: "practice", Remains: k.Remains, Begun: k.PodsBegun,
+		Relists: func(ctx context.Context) (int, error) {
+			client := n.Root.Path("etc/kubernetes/pki/apiserver-kubelet-client")
+			return node.AskRelists(ctx, node.MetricsConfig{URL: k.MetricsURL, Cert: client + ".crt", Key: client + ".key"})
+		},
 	})
 }
 

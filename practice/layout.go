@@ -42,14 +42,15 @@ type ports struct {
 	Peer    int `json:"peer"`
 	Metrics int `json:"metrics"`
 	API     int `json:"api"`
-	Kubelet int `json:"kubelet"`
+	Healthz int `json:"kubelet"`
+	Kubelet int `json:"kubelet_tls"`
 }
 
 func (p ports) etcdURL() string    { return fmt.Sprintf("https://127.0.0.1:%d", p.Etcd) }
 func (p ports) peerURL() string    { return fmt.Sprintf("https://127.0.0.1:%d", p.Peer) }
 func (p ports) metricsURL() string { return fmt.Sprintf("http://127.0.0.1:%d", p.Metrics) }
 func (p ports) apiURL() string     { return fmt.Sprintf("https://127.0.0.1:%d", p.API) }
-func (p ports) healthzURL() string { return fmt.Sprintf("http://127.0.0.1:%d/healthz", p.Kubelet) }
+func (p ports) healthzURL() string { return fmt.Sprintf("http://127.0.0.1:%d/healthz", p.Healthz) }
 
 // writeManifests derives the control plane's manifests from kubeadm's: other
 // addresses, ports and hostPaths, and etcd's image names what really runs.
@@ -105,7 +106,7 @@ func (r Root) writeKubelet(p ports, socket string) error {
 	}
 	text := strings.NewReplacer(
 		"unix:///run/containerd/containerd.sock", "unix://"+socket,
-		"healthzPort: 10248", fmt.Sprintf("healthzPort: %d", p.Kubelet),
+		"healthzPort: 10248", fmt.Sprintf("healthzPort: %d\naddress: 127.0.0.1\nport: %d", p.Healthz, p.Kubelet),
 		"staticPodPath: /etc/kubernetes/manifests", "staticPodPath: "+r.Manifests()+"\npodLogsDir: "+r.Path("var/log/pods"),
 		"/etc/kubernetes/pki/ca.crt", r.Path("etc/kubernetes/pki/ca.crt"),
 	).Replace(string(raw))

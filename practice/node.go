@@ -2,9 +2,12 @@ package practice
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -48,6 +51,7 @@ type Node struct {
 	rt      *runtimeService
 	log     *os.File
 	health  *http.Server
+	metrics *http.Server // kubelet's own port, of which a restore reads the metrics
 	stopCRI func()
 	served  sync.WaitGroup
 
@@ -102,7 +106,7 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 		return n, err
 	}
 	n.startKubelet(!c.Unseen)
-	return n, nil
+	return n, n.serveMetrics()
 }
 
 // lay writes everything that is there before kubelet starts.
@@ -171,7 +175,7 @@ func socketIn(r Root) (string, error) {
 	return path, os.MkdirAll(filepath.Dir(path), 0o755)
 }
 
-// takePorts looks for five free ports of one hundred, below those that the
+// takePorts looks for six free ports of one hundred, below those that the
 // system gives to clients. The listener holds the hundred for this process:
 // another practice node asks for the same one first.
 func takePorts() (net.Listener, ports, error) {
@@ -185,15 +189,15 @@ func takePorts() (net.Listener, ports, error) {
 func portsFrom(hundreds []int, listen func(port int) (net.Listener, error)) (net.Listener, ports, error) {
 	var last error
 	for _, h := range hundreds {
-		// The ends of kubeadm's own: 2379, 2380, 2381, 6443, 10248.
-		p := ports{Etcd: h*100 + 79, Peer: h*100 + 80, Metrics: h*100 + 81, API: h*100 + 43, Kubelet: h*100 + 48}
-		guard, err := listen(p.Kubelet)
+		// The ends of kubeadm's own: 2379, 2380, 2381, 6443, 10248, 10250.
+		p := ports{Etcd: h*100 + 79, Peer: h*100 + 80, Metrics: h*100 + 81, API: h*100 + 43, Healthz: h*100 + 48, Kubelet: h*100 + 50}
+		guard, err := listen(p.Healthz)
 		if err != nil {
 			last = err
 			continue
 		}
 		free := true
-		for _, port := range []int{p.Etcd, p.Peer, p.Metrics, p.API} {
+		for _, port := range []int{p.Etcd, p.Peer, p.Metrics, p.API, p.Kubelet} {
 			l, err := listen(port)
 			if err != nil {
 				free, last = false, err
@@ -232,6 +236,47 @@ func (n *Node) serveHealth(l net.Listener) {
 	})
 	n.health = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	n.served.Go(func() { _ = n.health.Serve(l) })
+}
+
+// serveMetrics answers with the one metric that a restore reads, to who has a
+// certificate of the cluster.
+func (n *Node) serveMetrics() error {
+	own, err := newAuthority(nodeName + "-ca") // kubeadm's kubelet signs for itself
+	if err != nil {
+		return err
+	}
+	cert, key, err := own.sign(request{name: nodeName, server: true})
+	if err != nil {
+		return err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(n.Root.Path("etc/kubernetes/pki/ca.crt"))
+	if err != nil {
+		return err
+	}
+	clients := x509.NewCertPool()
+	clients.AppendCertsFromPEM(ca)
+	l, err := listen(n.Ports.Kubelet)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.kubelet != nil {
+			_, _ = fmt.Fprintf(w, "%s %d\n", node.RelistsMetric, n.kubelet.lists())
+		}
+	})
+	n.metrics = &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ErrorLog: log.New(n.log, "", log.LstdFlags),
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients},
+	}
+	n.served.Go(func() { _ = n.metrics.ServeTLS(l, "", "") })
+	return nil
 }
 
 func (n *Node) startKubelet(seen bool) {
@@ -327,10 +372,12 @@ func (n *Node) Close() {
 		n.stopCRI()
 		n.stopCRI = nil
 	}
-	if n.health != nil {
-		_ = n.health.Close()
-		n.served.Wait()
+	for _, s := range []*http.Server{n.health, n.metrics} {
+		if s != nil {
+			_ = s.Close()
+		}
 	}
+	n.served.Wait()
 	if n.log != nil {
 		_ = n.log.Close()
 		n.log = nil

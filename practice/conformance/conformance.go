@@ -28,6 +28,8 @@ type Kubelet struct {
 	// mirror makes kubelet look again at a pod that it has refused, sooner than
 	// after 10 to 15 s.
 	Mirrors bool
+	// Relists is how often it has listed its containers, by its metrics.
+	Relists func(ctx context.Context) (int, error)
 	// Begun are the pods that kubelet has begun with.
 	Begun func() (map[string]bool, error)
 }
@@ -89,6 +91,16 @@ var cases = []kase{
 		p.starts("a", 0, 6*time.Second)
 		p.out()
 		p.ends(6 * time.Second)
+	}},
+	{"its metrics count a list of containers every second", "metrics", func(p *pod) {
+		p.relists(4 * time.Second)
+		for range 3 {
+			took := p.relists(4 * time.Second)
+			if took < 800*time.Millisecond {
+				p.t.Errorf("the next list comes %s after one", took)
+			}
+			p.t.Logf("listed after %s", took.Round(time.Millisecond))
+		}
 	}},
 	{"a dot-file is ignored", "dot", func(p *pod) {
 		p.write(".conformance-dot.yaml", p.text("a", 0))
@@ -398,6 +410,25 @@ func (p *pod) beginsAnother(known map[string]bool, most time.Duration) {
 			p.t.Fatalf("kubelet has begun with nothing after %s", most)
 		}
 		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// relists waits for the next list of containers.
+func (p *pod) relists(most time.Duration) time.Duration {
+	p.t.Helper()
+	begun := time.Now()
+	for first := -1; ; time.Sleep(20 * time.Millisecond) {
+		n, err := p.k.Relists(p.t.Context())
+		switch {
+		case err != nil:
+			p.t.Fatal(err)
+		case first < 0:
+			first = n
+		case n != first:
+			return time.Since(begun)
+		case time.Since(begun) > most:
+			p.t.Fatalf("no list within %s", most)
+		}
 	}
 }
 
