@@ -46,7 +46,7 @@ type retrier interface {
 
 func newAction(kind string) (Action, error) {
 	for _, a := range []Action{
-		&Prepare{}, &Save{}, &Stage{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
+		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
 		&Rename{}, &PutIn{}, &WaitStarted{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
 	} {
 		if a.Kind() == kind {

@@ -31,10 +31,13 @@ type pace struct {
 	runtime   time.Duration // for a container runtime that is being restarted
 	verify    time.Duration
 	meet      time.Duration // for the other nodes of a fleet
+	relist    time.Duration // of kubelet's containers, in its metrics
+	begin     time.Duration // after a list, so that etcd ends just before the next
 
 	readyz  time.Duration // for one answer of the API server
 	lookCRI time.Duration
 	lookAPI time.Duration
+	metrics time.Duration // between two looks: one takes kubelet 10 ms
 }
 
 // realPace is what was measured on kubeadm 1.34.4, with room for slower nodes.
@@ -53,10 +56,13 @@ var realPace = pace{
 	runtime:   20 * time.Second,
 	verify:    30 * time.Second,
 	meet:      15 * time.Minute, // somebody may have to walk to them
+	relist:    3 * time.Second,  // one a second
+	begin:     450 * time.Millisecond,
 
 	readyz:  300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing
 	lookCRI: 20 * time.Millisecond,
 	lookAPI: 20 * time.Millisecond,
+	metrics: 40 * time.Millisecond,
 }
 
 // defaultGrace is a pod's grace period where its manifest doesn't give one.

@@ -164,6 +164,9 @@ func (f *Facts) reach() Reach {
 		r.Peer = node.EtcdConfig{CA: e.PeerTrustedCA, Cert: e.PeerCert, Key: e.PeerKey}
 	}
 	if a := f.API; a != nil {
+		if a.KubeletCert != "" && a.KubeletKey != "" && f.Kubelet.MetricsURL != "" {
+			r.Metrics = node.MetricsConfig{URL: f.Kubelet.MetricsURL, Cert: a.KubeletCert, Key: a.KubeletKey}
+		}
 		r.API.ReadyURL, r.API.CA = a.ReadyURL, caBeside(a.ServingCert, a.ClientCA)
 		// What the API server itself shows etcd is a client certificate for
 		// sure; etcd's own serving certificate need not be one.

@@ -47,6 +47,9 @@ type fakeNode struct {
 	unseen   bool                           // a restarted kubelet ignores removals until it has seen the API
 	away     time.Time                      // until then the container runtime doesn't answer
 	others   map[string]node.NeighbourState // by ReadyURL
+	begun    time.Time                      // kubelet lists its containers every 20 ms since
+	listless bool                           // but counts none of the lists
+	metrics  error                          // its metrics can't be read
 	stop     chan struct{}
 	done     sync.WaitGroup
 }
@@ -67,14 +70,15 @@ var fakePace = pace{
 	forgotten: 6 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
 	started: 5 * time.Second, etcd: 3 * time.Second, api: 3 * time.Second,
 	kubelet: 2 * time.Second, runtime: 2 * time.Second, verify: 3 * time.Second, meet: 3 * time.Second,
-	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond,
+	relist: 300 * time.Millisecond, begin: 5 * time.Millisecond,
+	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond, metrics: time.Millisecond,
 }
 
 const forget = 30 * time.Millisecond // kubelet forgets a pod that long after its end
 
 func newFakeNode(t *testing.T) *fakeNode {
 	t.Helper()
-	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]bool{}, had: map[string]bool{}, stop: make(chan struct{}), grace: 4 * time.Second}
+	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]bool{}, had: map[string]bool{}, begun: time.Now(), stop: make(chan struct{}), grace: 4 * time.Second}
 	for _, dir := range []string{"manifests", "lib/etcd/member/snap", "lib/etcd/member/wal", "pki"} {
 		if err := os.MkdirAll(filepath.Join(n.root, dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -139,7 +143,7 @@ func (n *fakeNode) facts() *Facts {
 	}
 	f := &Facts{
 		Node: "cp1", Time: time.Now(), StateDir: filepath.Join(n.root, "etcd-rewind"),
-		Kubelet:   &node.Kubelet{NodeName: "cp1", StaticPodPath: dir.Path, Sources: map[string]string{"staticPodPath": "a test"}},
+		Kubelet:   &node.Kubelet{NodeName: "cp1", StaticPodPath: dir.Path, MetricsURL: "https://127.0.0.1:10250/metrics", Sources: map[string]string{"staticPodPath": "a test"}},
 		Manifests: dir,
 	}
 	f.readManifests()
@@ -408,6 +412,17 @@ func (n *fakeNode) KubeletRestarted() bool {
 }
 
 func (n *fakeNode) KubeletHealthy(context.Context) error { return nil }
+
+const fakeRelist = 20 * time.Millisecond
+
+func (n *fakeNode) Relists(context.Context) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.listless {
+		return 1, n.metrics
+	}
+	return int(time.Since(n.begun) / fakeRelist), n.metrics
+}
 
 func (n *fakeNode) API(context.Context, time.Duration) node.APIAnswer {
 	n.mu.Lock()

@@ -280,13 +280,17 @@ func (b *builder) build(p *Plan) error {
 	if err != nil {
 		return err
 	}
+	staging := []Action{stage}
+	if f.APIReady && b.c.Stop == StopNow && b.c.Fleet == nil && f.Reach.Metrics.URL != "" {
+		staging = append(staging, &WaitRelist{Metrics: f.Reach.Metrics})
+	}
 	before := []Action{prepare}
 	if f.Live != nil {
 		before = append(before, saveBefore(f, b.run))
 	}
 	stop = append(stop, b.meet(PhaseAPIGone)...)
 	b.add(p, "prepare", before...)
-	b.add(p, "stage", append([]Action{stage}, b.meet(PhaseStaged)...)...)
+	b.add(p, "stage", append(staging, b.meet(PhaseStaged)...)...)
 	b.add(p, "stop-kube-apiserver", stop...)
 	b.add(p, letGoStep)
 	b.add(p, "stop-etcd", append([]Action{outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}, Fresh: true}}, b.meet(PhaseEtcdOut)...)...)

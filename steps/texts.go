@@ -22,7 +22,9 @@ var restoreTexts = map[string]text{
 		why:   "etcdutl restores the snapshot beside the new data directory. The cluster still runs.",
 		more: "A restore writes a new database, a new WAL and a new member list: the old member and cluster IDs in the snapshot are replaced. " +
 			"An initial cluster token of its own gives the result a cluster ID that no other etcd has, so that it can be told from an empty or an old one later. " +
-			"The revision is raised and what lies before is marked as compacted: controllers that watch must list anew instead of trusting caches from a future that no longer exists.",
+			"The revision is raised and what lies before is marked as compacted: controllers that watch must list anew instead of trusting caches from a future that no longer exists. " +
+			"The last thing before the outage is a wait of at most 1.5 s: kubelet lists its containers once a second and finishes with a pod on a list, " +
+			"so the outage is shortest when etcd ends just before the next one.",
 	},
 	"stop-kube-apiserver": {
 		title: "Stop kube-apiserver", outage: true,

@@ -16,12 +16,13 @@ import (
 // Reach is how a run reaches its node. The plan keeps it, because while a run
 // is under way the manifests that say it are not where they belong.
 type Reach struct {
-	Node    string          `json:"node"`
-	Kubelet node.Kubelet    `json:"kubelet"`
-	Server  string          `json:"server"` // https://host:port of this node's API server
-	Etcd    node.EtcdConfig `json:"etcd"`
-	API     node.APIConfig  `json:"api"`
-	Peer    node.EtcdConfig `json:"peer"` // how other members are asked: this node's peer certificate
+	Node    string             `json:"node"`
+	Kubelet node.Kubelet       `json:"kubelet"`
+	Server  string             `json:"server"` // https://host:port of this node's API server
+	Metrics node.MetricsConfig `json:"metrics"`
+	Etcd    node.EtcdConfig    `json:"etcd"`
+	API     node.APIConfig     `json:"api"`
+	Peer    node.EtcdConfig    `json:"peer"` // how other members are asked: this node's peer certificate
 }
 
 // world is what actions see of the node and do to it, apart from files.
@@ -36,6 +37,7 @@ type world interface {
 	Changed() <-chan struct{}
 	KubeletRestarted() bool
 	KubeletHealthy(ctx context.Context) error
+	Relists(ctx context.Context) (int, error)
 	API(ctx context.Context, timeout time.Duration) node.APIAnswer
 	EtcdReady(ctx context.Context) (bool, string)
 	Etcd(ctx context.Context, countKeys bool) (*node.EtcdStatus, error)
@@ -103,6 +105,10 @@ func (n *thisNode) PodsBegun() (map[string]bool, error) { return n.reach.Kubelet
 func (n *thisNode) KubeletRestarted() bool { return n.reach.Kubelet.Restarted() }
 
 func (n *thisNode) KubeletHealthy(ctx context.Context) error { return n.reach.Kubelet.Healthy(ctx) }
+
+func (n *thisNode) Relists(ctx context.Context) (int, error) {
+	return node.AskRelists(ctx, n.reach.Metrics)
+}
 
 func (n *thisNode) API(ctx context.Context, timeout time.Duration) node.APIAnswer {
 	return node.AskAPI(ctx, n.reach.API, timeout)

@@ -1,0 +1,112 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"etcd-rewind/node"
+)
+
+func TestTheOutageBeginsAtAMomentOfKubeletsLists(t *testing.T) {
+	n := newFakeNode(t)
+	p := n.plan(Choices{})
+	e, events := n.engine(nil)
+	if res := e.Run(t.Context(), p); !res.OK {
+		t.Fatal(res.Error)
+	}
+	var waited, out time.Time
+	for _, ev := range *events {
+		switch {
+		case ev.Action == "stage.2" && ev.State == Done:
+			waited = ev.Time
+		case ev.Action == "stop-kube-apiserver.1" && ev.State == Started:
+			out = ev.Time
+		}
+	}
+	listed := waited.Sub(n.begun) % fakeRelist
+	if waited.IsZero() || listed < fakePace.begin {
+		t.Errorf("it waited until %s after a list, at least %s were meant", listed, fakePace.begin)
+	}
+	if out.Before(waited) {
+		t.Errorf("kube-apiserver.yaml went out %s before", waited.Sub(out))
+	}
+}
+
+func TestARestoreGoesOnWhereKubeletsListsCannotBeSeen(t *testing.T) {
+	for name, c := range map[string]struct {
+		node func(*fakeNode)
+		says string
+	}{
+		"kubelet turns its metrics down":     {func(n *fakeNode) { n.metrics = errors.New("403 Forbidden") }, "403 Forbidden"},
+		"kubelet lists with events, at most": {func(n *fakeNode) { n.listless = true }, "has not listed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newFakeNode(t)
+			c.node(n)
+			e, events := n.engine(nil)
+			if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+				t.Fatal(res.Error)
+			}
+			if !slices.ContainsFunc(*events, func(ev Event) bool {
+				return ev.Action == "stage.2" && strings.Contains(ev.Message, c.says) && strings.Contains(ev.Message, "up to a second longer")
+			}) {
+				t.Error("nothing is said about it")
+			}
+		})
+	}
+}
+
+func TestTheWaitForAListCanBeStopped(t *testing.T) {
+	n := newFakeNode(t)
+	n.listless = true
+	before := n.picture()
+	ctx, stop := context.WithCancel(t.Context())
+	e, _ := n.engine(nil)
+	sink := e.Sink
+	e.Sink = func(ev Event) {
+		sink(ev)
+		if ev.Action == "stage.2" && ev.State == Waiting {
+			stop()
+		}
+	}
+	res := e.Run(ctx, n.plan(Choices{}))
+	if res.OK || !res.PutBack || res.Error == nil || res.Error.Action != "stage.2" {
+		t.Errorf("%+v %+v", res, res.Error)
+	}
+	for path, was := range before {
+		if n.picture()[path] != was {
+			t.Errorf("%s was touched", path)
+		}
+	}
+}
+
+func TestAListIsNotWaitedForWhereNothingIsWon(t *testing.T) {
+	for name, c := range map[string]struct {
+		facts   func(*Facts)
+		choices Choices
+	}{
+		"kubelet stops the API server, with its grace": {choices: Choices{Stop: StopGraceful}},
+		"the API is away already":                      {facts: func(f *Facts) { f.APIReady = false }},
+		"kubelet's metrics are not to be had":          {facts: func(f *Facts) { f.Reach.Metrics = node.MetricsConfig{} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeNode(t).facts()
+			if c.facts != nil {
+				c.facts(f)
+			}
+			p, err := NewRestore(f, snapshotOfTheTests, c.choices)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range p.step("stage").Actions {
+				if a.Kind() == (&WaitRelist{}).Kind() {
+					t.Error("it is planned")
+				}
+			}
+		})
+	}
+}
