@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -70,49 +72,113 @@ func (a APIAnswer) String() string {
 	return fmt.Sprintf("%d %s", a.Code, http.StatusText(a.Code))
 }
 
-// AskAPI asks the API server's /readyz over a connection of its own. It takes no
-// longer than timeout. A 401 or 403 is asked again with the client certificate,
-// when there is one.
-func AskAPI(ctx context.Context, cfg APIConfig, timeout time.Duration) (a APIAnswer) {
+// AskAPI asks the API server's /readyz once. It takes no longer than timeout.
+func AskAPI(ctx context.Context, cfg APIConfig, timeout time.Duration) APIAnswer {
+	q := NewAPIAsker(cfg)
+	defer q.Close()
+	return q.Ask(ctx, timeout)
+}
+
+// APIAsker asks an API server's /readyz again and again, over the same
+// connection as long as it answers: handshakes cost a server that is starting
+// CPU, and it is asked every 20 ms.
+type APIAsker struct {
+	cfg       APIConfig
+	ctx       context.Context // its life
+	stop      context.CancelFunc
+	untrusted atomic.Pointer[error]
+
+	mu        sync.Mutex
+	transport *http.Transport // nil before the first question
+	certified bool            // it shows its client certificate
+}
+
+// NewAPIAsker must be followed by Close.
+func NewAPIAsker(cfg APIConfig) *APIAsker {
+	q := &APIAsker{cfg: cfg}
+	q.ctx, q.stop = context.WithCancel(context.Background())
+	return q
+}
+
+// Close ends the connection. Safe to call twice.
+func (q *APIAsker) Close() {
+	q.stop()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.transport != nil {
+		q.transport.CloseIdleConnections()
+	}
+}
+
+// Ask takes no longer than timeout. A 401 or 403 is asked again with the client
+// certificate, when there is one. It is safe to call from several goroutines,
+// one of which asks at a time.
+func (q *APIAsker) Ask(ctx context.Context, timeout time.Duration) (a APIAnswer) {
 	start := time.Now()
 	defer func() { a.Took = time.Since(start) }()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	q.mu.Lock()
+	defer q.mu.Unlock()
 
-	conf, err := trusting(cfg.CA, &a.Untrusted)
-	if err != nil {
-		a.Err = err
-		return a
-	}
-	ask := func() {
-		a.Code, a.Body, a.Err = get(ctx, conf, cfg.ReadyURL+"?verbose")
-		if a.Err != nil {
-			a.Err = plain(a.Err)
+	if q.transport == nil {
+		if a.Err = q.open(nil); a.Err != nil {
+			return a
 		}
 	}
-	ask()
-	if a.Code == http.StatusUnauthorized || a.Code == http.StatusForbidden {
-		a.NeedsCertificate = true
-		pair, err := cfg.certificate()
+	q.ask(ctx, &a)
+	if turnedAway(a.Code) && !q.certified {
+		pair, err := q.cfg.certificate()
 		if err != nil {
 			a.Err = fmt.Errorf("the API server turns the unauthenticated away (%d): %w", a.Code, err)
-			return a
 		}
-		if pair == nil {
-			return a
+		if err == nil && pair != nil {
+			if a.Err = q.open(pair); a.Err == nil {
+				q.ask(ctx, &a)
+			}
 		}
-		conf.Certificates = []tls.Certificate{*pair}
-		ask()
+		a.NeedsCertificate = true
 	}
+	a.NeedsCertificate = a.NeedsCertificate || q.certified
 	a.ShuttingDown = strings.Contains(a.Body, "[-]shutdown")
 	return a
 }
 
-// trusting makes a TLS configuration that completes every handshake and notes
-// in problem what is wrong with the other side's certificate. A readiness URL
+func (q *APIAsker) ask(ctx context.Context, a *APIAnswer) {
+	a.Code, a.Body, a.Err = getOver(ctx, q.transport, q.cfg.ReadyURL+"?verbose")
+	if a.Err != nil {
+		a.Err = plain(a.Err)
+	}
+	if problem := q.untrusted.Load(); problem != nil {
+		a.Untrusted = *problem
+	}
+}
+
+// open makes the transport, with what shows who asks.
+func (q *APIAsker) open(pair *tls.Certificate) error {
+	conf, err := trusting(q.cfg.CA, func(problem error) { q.untrusted.Store(&problem) })
+	if err != nil {
+		return err
+	}
+	if pair != nil {
+		conf.Certificates = []tls.Certificate{*pair}
+	}
+	if q.transport != nil {
+		q.transport.CloseIdleConnections()
+	}
+	q.transport, q.certified = newKeepingTransport(q.ctx, conf), pair != nil
+	return nil
+}
+
+func turnedAway(code int) bool {
+	return code == http.StatusUnauthorized || code == http.StatusForbidden
+}
+
+// trusting makes a TLS configuration that completes every handshake and tells
+// what is wrong with the other side's certificate, or nil. A readiness URL
 // often has 127.0.0.1 in it, which isn't in kubeadm's certificates, so names
 // don't count.
-func trusting(ca string, problem *error) (*tls.Config, error) {
+func trusting(ca string, tell func(problem error)) (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 	if ca == "" {
 		return conf, nil
@@ -126,7 +192,8 @@ func trusting(ca string, problem *error) (*tls.Config, error) {
 		for _, c := range cs.PeerCertificates[1:] {
 			opts.Intermediates.AddCert(c)
 		}
-		_, *problem = cs.PeerCertificates[0].Verify(opts)
+		_, err := cs.PeerCertificates[0].Verify(opts)
+		tell(err)
 		return nil
 	}
 	return conf, nil

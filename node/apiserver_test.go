@@ -5,11 +5,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -180,6 +182,64 @@ func TestAskAPIOfAServerThatDoesNotAnswer(t *testing.T) {
 		t.Errorf("hanging in the answer: %+v", a)
 	}
 	srv.Close()
+}
+
+func TestAnAskerKeepsItsConnectionWhileItIsAnswered(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	ca := newAuthority(t)
+	soon := time.Now().Add(time.Hour)
+	cert, key := ca.issue(t, "admin", nil, soon)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	from := map[string]bool{}
+	serve := func(l net.Listener, anonymous bool) *httptest.Server {
+		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			from[r.RemoteAddr] = true
+			if !anonymous && len(r.TLS.PeerCertificates) == 0 {
+				w.WriteHeader(http.StatusForbidden)
+			}
+			_, _ = w.Write([]byte("ok"))
+		}))
+		_ = srv.Listener.Close()
+		srv.Listener, srv.TLS, srv.Config.ErrorLog = l, ca.serverTLS(t, apiNames, soon), silent
+		srv.StartTLS()
+		return srv
+	}
+	first := serve(l, true)
+	q := NewAPIAsker(APIConfig{ReadyURL: first.URL + "/readyz", CA: ca.path, ClientCert: cert, ClientKey: key})
+	defer q.Close()
+	for range 5 {
+		if a := q.Ask(t.Context(), 5*time.Second); !a.Ready() || a.Untrusted != nil || a.NeedsCertificate {
+			t.Fatalf("%+v", a)
+		}
+	}
+	if len(from) != 1 {
+		t.Errorf("five questions came over %d connections", len(from))
+	}
+
+	first.Close()
+	if a := q.Ask(t.Context(), 5*time.Second); a.String() != "connection refused" {
+		t.Errorf("of a server that has ended: %+v", a)
+	}
+	if l, err = net.Listen("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	clear(from)
+	second := serve(l, false)
+	defer second.Close()
+	for range 5 {
+		if a := q.Ask(t.Context(), 5*time.Second); !a.Ready() || !a.NeedsCertificate {
+			t.Fatalf("of the next one, which wants a certificate: %+v", a)
+		}
+	}
+	if len(from) != 2 {
+		t.Errorf("the certificate was shown over %d connections", len(from)-1)
+	}
 }
 
 func TestListMeta(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // newTransport makes a transport for one question: no proxy, and connections
@@ -29,20 +30,37 @@ func newTransport(ctx context.Context, conf *tls.Config) *http.Transport {
 	}
 }
 
+// newKeepingTransport makes a transport for many questions to one server, whose
+// connections end with ctx. A handshake has a limit of its own: by itself a
+// transport goes on with it after its question was given up.
+func newKeepingTransport(ctx context.Context, conf *tls.Config) *http.Transport {
+	return &http.Transport{
+		DialTLSContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			return (&tls.Dialer{Config: conf}).DialContext(ctx, network, addr)
+		},
+	}
+}
+
 // get asks for an URL over a fresh connection, follows no redirect, and reads no
 // more of the answer than a person would.
 func get(ctx context.Context, conf *tls.Config, url string) (code int, body string, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := newTransport(ctx, conf)
+	t.DisableKeepAlives = true
+	return getOver(ctx, t, url)
+}
+
+func getOver(ctx context.Context, t *http.Transport, url string) (code int, body string, err error) {
 	defer func() {
 		// The connection's end may be noticed before the reason for it.
 		if err != nil && ctx.Err() != nil {
 			err = ctx.Err()
 		}
 	}()
-	inner, cancel := context.WithCancel(ctx)
-	defer cancel()
-	t := newTransport(inner, conf)
-	t.DisableKeepAlives = true
-	req, err := http.NewRequestWithContext(inner, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, "", err
 	}

@@ -57,6 +57,7 @@ type thisNode struct {
 	reach   Reach
 	runtime *node.Runtime
 	changes *node.Changes // nil where nothing can be watched
+	api     *node.APIAsker
 }
 
 func dialNode(ctx context.Context, reach Reach) (*thisNode, error) {
@@ -64,7 +65,7 @@ func dialNode(ctx context.Context, reach Reach) (*thisNode, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reach the container runtime at %s: %w", reach.Kubelet.CRIEndpoint, err)
 	}
-	n := &thisNode{reach: reach, runtime: rt}
+	n := &thisNode{reach: reach, runtime: rt, api: node.NewAPIAsker(reach.API)}
 	if c, err := reach.Kubelet.Changes(); err == nil { // else polls have to do
 		n.changes = c
 	}
@@ -72,6 +73,7 @@ func dialNode(ctx context.Context, reach Reach) (*thisNode, error) {
 }
 
 func (n *thisNode) Close() error {
+	n.api.Close()
 	err := n.runtime.Close()
 	if n.changes != nil {
 		err = errors.Join(err, n.changes.Close())
@@ -111,7 +113,7 @@ func (n *thisNode) Relists(ctx context.Context) (int, error) {
 }
 
 func (n *thisNode) API(ctx context.Context, timeout time.Duration) node.APIAnswer {
-	return node.AskAPI(ctx, n.reach.API, timeout)
+	return n.api.Ask(ctx, timeout)
 }
 
 func (n *thisNode) EtcdReady(ctx context.Context) (bool, string) {
