@@ -254,7 +254,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.client = &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, DisableKeepAlives: true, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}}
+	b.client = &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}}
 	_, err = b.node.Kubectl(ctx, "create", "configmap", "marker", "--from-literal=is=restored")
 	return err
 }
@@ -315,7 +315,9 @@ func (b *bench) breakOff(ctx context.Context) error {
 	if err := b.settled(ctx); err != nil {
 		return err
 	}
-	script := fmt.Sprintf("timeout --signal=INT 1.5 %[1]s restore %[2]s --yes; [ $? -eq 124 ] && %[1]s undo --yes", tool, shot+"-"+small)
+	script := fmt.Sprintf(`%[1]s restore %[2]s --yes & run=$!
+while [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; do sleep 0.05; done
+kill -TERM $run; ! wait $run && %[1]s undo --yes`, tool, shot+"-"+small)
 	if out, err := b.node.Command(ctx, "bash", "-c", script).CombinedOutput(); err != nil {
 		return fmt.Errorf("break off a restore: %w\n%s", err, out)
 	}
@@ -446,8 +448,8 @@ func (b *bench) rewind(ctx context.Context, w way, file string, r *result) (done
 	return done, lines.Err()
 }
 
-// watch asks every 20 ms, over a connection of its own each time, for /readyz
-// and for the marker, and returns the times of the last good answer and of the
+// watch asks every 20 ms for /readyz and for the marker, over connections that it
+// keeps while they answer, as clients do, and returns the times of the last good answer and of the
 // first good answer with the restored data.
 func (b *bench) watch(ctx context.Context) outage {
 	tick := time.NewTicker(20 * time.Millisecond)
