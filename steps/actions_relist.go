@@ -27,7 +27,7 @@ type WaitRelist struct {
 func (*WaitRelist) Kind() string { return "wait-relist" }
 
 // Title implements Action.
-func (*WaitRelist) Title() string { return "Begin so that etcd ends just before kubelet's next look" }
+func (*WaitRelist) Title() string { return "Wait for the moment at which kubelet is quickest" }
 
 // Commands implements Action.
 func (a *WaitRelist) Commands() []string {
