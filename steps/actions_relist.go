@@ -27,7 +27,7 @@ type WaitRelist struct {
 func (*WaitRelist) Kind() string { return "wait-relist" }
 
 // Title implements Action.
-func (*WaitRelist) Title() string { return "Wait for the moment at which kubelet is quickest" }
+func (*WaitRelist) Title() string { return "Wait for kubelet's list" }
 
 // Commands implements Action.
 func (a *WaitRelist) Commands() []string {
