@@ -49,6 +49,8 @@ type fakeNode struct {
 	others   map[string]node.NeighbourState // by ReadyURL
 	begun    time.Time                      // kubelet lists its containers every 20 ms since
 	listless bool                           // but counts none of the lists
+	told     int                            // how often it has listed, as told first
+	listed   time.Time                      // when another number was told
 	metrics  error                          // its metrics can't be read
 	stop     chan struct{}
 	done     sync.WaitGroup
@@ -70,7 +72,7 @@ var fakePace = pace{
 	forgotten: 6 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
 	started: 5 * time.Second, etcd: 3 * time.Second, api: 3 * time.Second,
 	kubelet: 2 * time.Second, runtime: 2 * time.Second, verify: 3 * time.Second, meet: 3 * time.Second,
-	relist: 300 * time.Millisecond, begin: 5 * time.Millisecond,
+	relist: 2 * time.Second, begin: 5 * time.Millisecond,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond, metrics: time.Millisecond,
 }
 
@@ -421,7 +423,14 @@ func (n *fakeNode) Relists(context.Context) (int, error) {
 	if n.listless {
 		return 1, n.metrics
 	}
-	return int(time.Since(n.begun) / fakeRelist), n.metrics
+	lists := 1 + int(time.Since(n.begun)/fakeRelist)
+	switch {
+	case n.told == 0:
+		n.told = lists
+	case lists != n.told && n.listed.IsZero():
+		n.listed = time.Now()
+	}
+	return lists, n.metrics
 }
 
 func (n *fakeNode) API(context.Context, time.Duration) node.APIAnswer {
