@@ -417,7 +417,7 @@ func (p *pod) beginsAnother(known map[string]bool, most time.Duration) {
 func (p *pod) relists(most time.Duration) time.Duration {
 	p.t.Helper()
 	begun := time.Now()
-	for first := -1; ; time.Sleep(20 * time.Millisecond) {
+	for first := -1; ; time.Sleep(100 * time.Millisecond) { // each answer takes kubelet 10 ms
 		n, err := p.k.Relists(p.t.Context())
 		switch {
 		case err != nil:
