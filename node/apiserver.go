@@ -127,19 +127,18 @@ func (q *APIAsker) Ask(ctx context.Context, timeout time.Duration) (a APIAnswer)
 		}
 	}
 	q.ask(ctx, &a)
-	if turnedAway(a.Code) && !q.certified {
-		pair, err := q.cfg.certificate()
-		if err != nil {
+	refused := a.Code == http.StatusUnauthorized || a.Code == http.StatusForbidden
+	a.NeedsCertificate = refused || q.certified
+	if refused && !q.certified {
+		switch pair, err := q.cfg.certificate(); {
+		case err != nil:
 			a.Err = fmt.Errorf("the API server turns the unauthenticated away (%d): %w", a.Code, err)
-		}
-		if err == nil && pair != nil {
+		case pair != nil:
 			if a.Err = q.open(pair); a.Err == nil {
 				q.ask(ctx, &a)
 			}
 		}
-		a.NeedsCertificate = true
 	}
-	a.NeedsCertificate = a.NeedsCertificate || q.certified
 	a.ShuttingDown = strings.Contains(a.Body, "[-]shutdown")
 	return a
 }
@@ -168,10 +167,6 @@ func (q *APIAsker) open(pair *tls.Certificate) error {
 	}
 	q.transport, q.certified = newKeepingTransport(q.ctx, conf), pair != nil
 	return nil
-}
-
-func turnedAway(code int) bool {
-	return code == http.StatusUnauthorized || code == http.StatusForbidden
 }
 
 // trusting makes a TLS configuration that completes every handshake and tells

@@ -60,11 +60,7 @@ func getOver(ctx context.Context, t *http.Transport, url string) (code int, body
 			err = ctx.Err()
 		}
 	}()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, "", err
-	}
-	resp, err := t.RoundTrip(req)
+	resp, err := ask(ctx, t, url)
 	if err != nil {
 		return 0, "", err
 	}
@@ -74,6 +70,22 @@ func getOver(ctx context.Context, t *http.Transport, url string) (code int, body
 		return 0, "", err
 	}
 	return resp.StatusCode, string(data), nil
+}
+
+// askOnce asks for an URL over a connection of its own; it ends with ctx at the
+// latest. The caller closes the body.
+func askOnce(ctx context.Context, conf *tls.Config, url string) (*http.Response, error) {
+	t := newTransport(ctx, conf)
+	t.DisableKeepAlives = true
+	return ask(ctx, t, url)
+}
+
+func ask(ctx context.Context, t *http.Transport, url string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	return t.RoundTrip(req)
 }
 
 // NoAnswer is how what an address that took a connection, or swallowed it, and

@@ -50,13 +50,7 @@ func AskRelists(ctx context.Context, cfg MetricsConfig) (int, error) {
 
 // askCounter reads no further than to the counter: kubelet's metrics have 180 KB.
 func askCounter(ctx context.Context, conf *tls.Config, url, name string) (int, error) {
-	t := newTransport(ctx, conf)
-	t.DisableKeepAlives = true
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := t.RoundTrip(req)
+	resp, err := askOnce(ctx, conf, url)
 	if err != nil {
 		return 0, err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,13 +67,7 @@ func askPeer(ctx context.Context, url string, cfg EtcdConfig) (PortState, uint64
 			return PortSilent, 0
 		}
 	}
-	t := newTransport(ctx, conf)
-	t.DisableKeepAlives = true
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(url, "/")+"/members", nil)
-	if err != nil {
-		return PortSilent, 0
-	}
-	resp, err := t.RoundTrip(req)
+	resp, err := askOnce(ctx, conf, strings.TrimRight(url, "/")+"/members")
 	if err != nil {
 		return portState(false, err), 0
 	}

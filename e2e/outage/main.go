@@ -449,8 +449,8 @@ func (b *bench) rewind(ctx context.Context, w way, file string, r *result) (done
 }
 
 // watch asks every 20 ms for /readyz and for the marker, over connections that it
-// keeps while they answer, as clients do, and returns the times of the last good answer and of the
-// first good answer with the restored data.
+// keeps while they answer, as clients do, and returns the times of the last good
+// answer and of the first good answer with the restored data.
 func (b *bench) watch(ctx context.Context) outage {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
