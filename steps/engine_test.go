@@ -85,6 +85,42 @@ func TestUndoAfterSuccessBringsTheNodeBackByteForByte(t *testing.T) {
 	}
 }
 
+// What they saw of the restored data they must not take to the old one.
+func TestUndoStopsTheControllersFirstAndStartsThemLast(t *testing.T) {
+	n := newFakeNode(t)
+	e, _ := n.engine(nil)
+	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+		t.Fatal(res.Error)
+	}
+	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var moves []string
+	for _, s := range undo.Steps {
+		for _, a := range s.Actions {
+			switch t := a.Action.(type) {
+			case *TakeOut:
+				if s.When == "" {
+					moves = append(moves, "out "+filepath.Base(t.File))
+				}
+			case *PutIn:
+				moves = append(moves, "in "+filepath.Base(t.File))
+			case *WaitAPI:
+				moves = append(moves, "ready")
+			}
+		}
+	}
+	want := []string{
+		"out kube-scheduler.yaml", "out kube-controller-manager.yaml",
+		"out kube-apiserver.yaml", "out etcd.yaml", "in etcd.yaml", "in kube-apiserver.yaml", "ready",
+		"in kube-scheduler.yaml", "in kube-controller-manager.yaml",
+	}
+	if diff := cmp.Diff(want, moves); diff != "" {
+		t.Errorf("what undo moves (-want +got):\n%s", diff)
+	}
+}
+
 // Every action of the plan fails in turn, before it did anything and after it
 // did all. A new action is in this test by itself.
 func TestWhateverFailsTheNodeCanBePutBack(t *testing.T) {

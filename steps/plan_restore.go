@@ -300,7 +300,7 @@ func (b *builder) build(p *Plan) error {
 		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true}, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL, File: api.Path},
 	}, b.meet(PhaseAPIReady)...)...)
 	if !b.c.KeepControllers && len(f.Controllers) > 0 {
-		b.add(p, "restart-controllers", b.restartControllers(takeOut, putIn, fresh)...)
+		b.add(p, controllersStep, b.restartControllers(takeOut, putIn, fresh)...)
 	}
 	verify := &Verify{Node: f.Node, Namespaces: b.info.Namespaces, Nodes: b.info.Nodes, Server: f.Reach.Server}
 	b.add(p, "verify", append([]Action{verify}, b.meet(PhaseVerified)...)...)

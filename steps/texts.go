@@ -7,7 +7,11 @@ type text struct {
 	outage           bool
 }
 
-const letGoStep = "let-go"
+const (
+	letGoStep       = "let-go"
+	controllersStep = "restart-controllers"
+	controllersBack = "stop-controllers" // a step of undo only, whose other half is controllersStep's
+)
 
 var restoreTexts = map[string]text{
 	"prepare": {
@@ -62,7 +66,7 @@ var restoreTexts = map[string]text{
 			"Put back byte for byte after it was killed, kubelet may wait: 0.5, 40, 88 and 158 s on four restores in a row. " +
 			"It comes after etcd is ready, since an API server that finds no etcd exits, and then backs off.",
 	},
-	"restart-controllers": {
+	controllersStep: {
 		title: "Restart controllers",
 		why:   "kube-controller-manager and kube-scheduler start with empty caches. The API is already back.",
 		more: "They hold what they have seen in memory, and that is no longer what etcd holds. The raised revision makes watches fail and list anew; " +
@@ -78,10 +82,16 @@ var restoreTexts = map[string]text{
 
 var undoTexts = map[string]text{
 	"verify": {},
-	"restart-controllers": {
-		title: "Put controllers back",
-		why:   "kube-controller-manager and kube-scheduler get the manifests they had before.",
-		more:  "Their manifests differ by one annotation from what they were. Undo means byte for byte.",
+	controllersStep: {
+		title: "Stop controllers",
+		why:   "kube-controller-manager and kube-scheduler must not act on the old cluster with what they saw in the restored one.",
+		more: "They hold what they have seen in memory, and the old data has another past. Their leases lie in the restored data, too: " +
+			"one that finds its lease in other hands ends itself, and kubelet starts it again after a back-off.",
+	},
+	controllersBack: {
+		title: "Start controllers",
+		why:   "kube-controller-manager and kube-scheduler get the manifests they had before, byte for byte, and start with empty caches.",
+		more:  "They come last, when the API answers from the old data.",
 	},
 	"start-kube-apiserver": {
 		title: "Stop kube-apiserver",

@@ -86,9 +86,12 @@ func sayAge(d time.Duration) string {
 }
 
 // undoActions are the actions that take back what has begun, last first, by
-// the step of the restore they belong to.
+// the step of the restore they belong to. But the controllers start last: what
+// they have seen of the restored data, and the leases they hold in it, must not
+// outlive it.
 func undoActions(h *history) []Step {
 	var steps []Step
+	var controllers []Planned
 	handled := map[string]bool{}
 	for i := len(h.restore.Steps) - 1; i >= 0; i-- {
 		s := h.restore.Steps[i]
@@ -97,15 +100,22 @@ func undoActions(h *history) []Step {
 			if !h.began[s.Actions[j].ID] {
 				continue
 			}
+			into := &back.Actions
 			if t, ok := s.Actions[j].Action.(*TakeOut); ok {
 				if handled[t.File] {
 					continue // the conditional step takes out what another step takes out too
 				}
 				handled[t.File] = true
+				if !t.API && !t.Etcd {
+					into = &controllers
+				}
 			}
 			for _, a := range s.Actions[j].undo() {
-				back.Actions = append(back.Actions, Planned{Action: a})
+				*into = append(*into, Planned{Action: a})
 			}
+		}
+		if s.ID == controllersStep {
+			slices.SortStableFunc(back.Actions, takeOutsFirst)
 		}
 		if len(back.Actions) > 0 {
 			if t, ok := undoTexts[s.ID]; ok {
@@ -114,7 +124,22 @@ func undoActions(h *history) []Step {
 			steps = append(steps, back)
 		}
 	}
+	if len(controllers) > 0 {
+		t := undoTexts[controllersBack]
+		steps = append(steps, Step{ID: "undo-" + controllersBack, Title: t.title, Why: t.why, More: t.more, Actions: controllers})
+	}
 	return steps
+}
+
+// takeOutsFirst lets kubelet end all of the pods at the same time.
+func takeOutsFirst(a, b Planned) int {
+	order := func(p Planned) int {
+		if _, ok := p.Action.(*TakeOut); ok {
+			return 0
+		}
+		return 1
+	}
+	return order(a) - order(b)
 }
 
 func undoPlan(h *history) (*Plan, error) {
