@@ -8,7 +8,7 @@ GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test e2e e2e-kills e2e-fleet lint vuln platforms fuzz bench bench-outage bench-staging bench-screen
+.PHONY: build test e2e e2e-one e2e-three e2e-kills e2e-fleet lint vuln platforms fuzz bench bench-outage bench-staging bench-screen
 
 # The binary for nodes has no practice in it: 27 MB instead of 44.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -19,11 +19,21 @@ build: # the binary for nodes
 test: # no root, no network, no cluster
 	go test ./...
 
-e2e: # root on Debian: a real control plane, brought up by the tests
+# Tests of several nodes. They mostly wait, as those of one node do, so both go
+# on at the same time, each on nodes of its own.
+THREE = ThreeControlPlanes|AConductor|ANodeThatIs|AlteredOnOneNode|ATicket
+
+e2e: # root on Debian: real control planes, brought up by the tests
 	e2e/install.sh
 	e2e/parts/build.sh
-	go test -tags e2e -count 1 -timeout 40m ./e2e
+	$(MAKE) -j 2 --output-sync=target e2e-one e2e-three
+
+e2e-one:
+	go test -tags e2e -count 1 -timeout 40m -skip '$(THREE)' ./e2e
+
+e2e-three:
 	go test -tags e2e -count 1 -timeout 15m ./e2e/disks
+	go test -tags e2e -count 1 -timeout 40m -run '$(THREE)' ./e2e
 
 e2e-kills: # 40 restores killed at random moments (20 minutes)
 	ETCD_REWIND_KILLS=40 go test -tags e2e -count 1 -timeout 60m -run TestARestoreThatIsKilledAtARandomMoment -v ./e2e
