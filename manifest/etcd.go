@@ -34,6 +34,8 @@ type Etcd struct {
 	AdvertiseClientURLs, ListenClientURLs []string
 	// Endpoints are the client URLs to connect to from this node, loopback first.
 	Endpoints []string
+	// PeerURLs are the peer URLs to connect to from this node.
+	PeerURLs []string
 	// MetricsURLs are those of --listen-metrics-urls to connect to from this node, without a path. Empty when not given.
 	MetricsURLs []string
 	// ReadyURLs answer /readyz: the metrics URLs, else the client URLs (which may want a client certificate).
@@ -105,6 +107,7 @@ func ReadEtcd(f *File) (*Etcd, error) {
 	}
 	e.RunAsUser, e.RunAsGroup = runAs(pod, c)
 	e.Endpoints = dialable(e.ListenClientURLs)
+	e.PeerURLs = dialable(e.ListenPeerURLs)
 	ready := e.MetricsURLs
 	if len(ready) == 0 {
 		ready = e.Endpoints

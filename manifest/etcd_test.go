@@ -35,6 +35,7 @@ func kubeadmEtcd() *Etcd {
 		ListenPeerURLs:      []string{"https://10.77.0.11:2380"},
 		AdvertiseClientURLs: []string{"https://10.77.0.11:2379"},
 		ListenClientURLs:    []string{"https://127.0.0.1:2379", "https://10.77.0.11:2379"},
+		PeerURLs:            []string{"https://10.77.0.11:2380"},
 		Endpoints:           []string{"https://127.0.0.1:2379", "https://10.77.0.11:2379"},
 		MetricsURLs:         []string{"http://127.0.0.1:2381"},
 		ReadyURLs:           []string{"http://127.0.0.1:2381/readyz"},

@@ -4,9 +4,55 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/url"
 	"testing"
 	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 )
+
+// An API server may be started on what it says: so it has to say it early, and
+// nothing but its data may decide what it says.
+func TestAnEtcdWithoutALeaderTellsItsCluster(t *testing.T) {
+	dir := t.TempDir()
+	peer := url.URL{Scheme: "http", Host: freePort(t)}
+	cluster := func(token string) uint64 {
+		cfg := embed.NewConfig()
+		cfg.Dir, cfg.Name, cfg.InitialClusterToken = dir, "cp1", token
+		cfg.InitialCluster = "cp1=" + peer.String() + ",cp2=http://127.0.0.1:1"
+		cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+		cfg.ListenClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+		cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+		e, err := embed.StartEtcd(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		defer e.Server.HardStop() // else Close waits for it to serve clients
+		id := EtcdCluster(t.Context(), EtcdConfig{Endpoints: []string{"http://" + freePort(t), peer.String()}})
+		if want := uint64(e.Server.Cluster().ID()); id != want || id == 0 {
+			t.Errorf("it tells cluster %x, is in %x", id, want)
+		}
+		select {
+		case <-e.Server.ReadyNotify():
+			t.Error("it is ready, although the other half of its cluster never started")
+		default:
+		}
+		return id
+	}
+	first := cluster("a restore")
+	if again := cluster("a manifest says something else"); again != first {
+		t.Errorf("the same data is cluster %x, and then %x", first, again)
+	}
+	dir = t.TempDir()
+	if blank := cluster("a manifest says something else"); blank == first {
+		t.Errorf("a blank directory is cluster %x, too", blank)
+	}
+	if id := EtcdCluster(t.Context(), EtcdConfig{Endpoints: []string{"http://" + freePort(t)}}); id != 0 {
+		t.Errorf("nobody tells cluster %x", id)
+	}
+}
 
 func TestAskNeighbour(t *testing.T) {
 	ca := newAuthority(t)

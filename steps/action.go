@@ -47,7 +47,7 @@ type retrier interface {
 func newAction(kind string) (Action, error) {
 	for _, a := range []Action{
 		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
-		&Rename{}, &PutIn{}, &WaitStarted{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
+		&Rename{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
 	} {
 		if a.Kind() == kind {
 			return a, nil

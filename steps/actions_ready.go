@@ -28,10 +28,99 @@ func (e *Expect) wait(pod string) Action {
 	return &WaitEtcd{Pod: pod, ClusterID: e.ClusterID, URL: e.URL}
 }
 
+// WaitData waits until etcd has opened its data, and compares the ID of its
+// cluster with the one that was staged. A blank etcd (a typo in a hostPath makes
+// kubelet create an empty directory) and the old data have another one, because
+// every restore gets an initial cluster token of its own.
+//
+// That is known 0.1 to 1.0 s before etcd is ready: alone it first waits for an
+// election timeout (raft, at random), which is nothing that an API server, whose
+// container kubelet has still to start, has to wait for.
+type WaitData struct {
+	Pod string `json:"pod"`
+	// Peer is where etcd answers already, and how; see [node.EtcdCluster]. Where
+	// it doesn't, this waits until etcd is ready.
+	Peer node.EtcdConfig `json:"peer"`
+	File string          `json:"file"` // its manifest, which may get a fresh annotation
+}
+
+// Kind implements Action.
+func (*WaitData) Kind() string { return "wait-data" }
+
+// Title implements Action.
+func (*WaitData) Title() string { return "See etcd open the restored data" }
+
+// Commands implements Action.
+func (a *WaitData) Commands() []string {
+	if len(a.Peer.Endpoints) == 0 {
+		return nil
+	}
+	curl := "curl -sf -o /dev/null -D -"
+	for _, f := range [][2]string{{"--cacert", a.Peer.CA}, {"--cert", a.Peer.Cert}, {"--key", a.Peer.Key}} {
+		if f[1] != "" {
+			curl += " " + f[0] + " " + quote(f[1])
+		}
+	}
+	return []string{fmt.Sprintf("until %s %s | grep -i x-etcd-cluster-id; do sleep 0.1; done   # as staged?", curl, quote(a.Peer.Endpoints[0]+"/members"))}
+}
+
+func (*WaitData) limit(p pace) time.Duration { return p.etcd }
+
+func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
+	if err := r.startAnew(ctx, a.Pod, a.File); err != nil {
+		return Failed, err
+	}
+	begun := starts{}
+	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "data", Is: "not open yet"}}}
+		up, err := r.etcdRuns(ctx, a.Pod, begun, &s)
+		if err != nil || !up {
+			return s, err
+		}
+		id := r.world.EtcdCluster(ctx)
+		if id == 0 {
+			ready, _ := r.world.EtcdReady(ctx)
+			if !ready {
+				return s, nil
+			}
+			status, err := r.world.Etcd(ctx, false)
+			if err != nil {
+				s.seen[1].Is = err.Error()
+				return s, nil
+			}
+			id = status.ClusterID
+		}
+		s.seen[1].Is = fmt.Sprintf("cluster %x", id)
+		if err := rightCluster(r.mem.Staged, id); err != nil {
+			return s, err
+		}
+		s.ok, s.seen[1].OK = true, true
+		return s, nil
+	}, func(sight) error {
+		return r.notReady(a.Pod, "etcd has not opened its data")
+	})
+}
+
+func (*WaitData) undo() []Action { return nil }
+
+// etcdRuns looks for etcd's container, and fails when it ends again and again.
+func (r *run) etcdRuns(ctx context.Context, pod string, begun starts, s *sight) (bool, error) {
+	boxes, err := r.world.Pod(ctx, pod)
+	if err != nil || len(boxes) == 0 {
+		return false, err
+	}
+	newest := boxes[0]
+	times := begun.look(r.since(pod, newest.Containers))
+	up := len(running(newest)) > 0
+	s.seen[0] = Sighting{What: "container", Is: sayContainers(newest.Containers), OK: up}
+	if !up && times >= 2 {
+		return false, r.crashed(pod, newest)
+	}
+	return up, nil
+}
+
 // WaitEtcd waits until etcd is ready, and then asks whether it holds the right
-// data. A blank etcd (a typo in a hostPath makes kubelet create an empty
-// directory) and the old data have another cluster ID than the restored data,
-// because every restore gets an initial cluster token of its own.
+// data.
 type WaitEtcd struct {
 	Pod string `json:"pod"`
 	URL string `json:"url"`
@@ -71,22 +160,10 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 	}
 	begun := starts{}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
-		boxes, err := r.world.Pod(ctx, a.Pod)
-		if err != nil {
-			return sight{}, err
-		}
 		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "/readyz", Is: "not asked yet"}, {What: "data", Is: "not asked yet"}}}
-		if len(boxes) == 0 {
-			return s, nil
-		}
-		newest := boxes[0]
-		times := begun.look(r.since(a.Pod, newest.Containers))
-		s.seen[0] = Sighting{What: "container", Is: sayContainers(newest.Containers), OK: len(running(newest)) > 0}
-		if len(running(newest)) == 0 {
-			if times >= 2 {
-				return s, r.crashed(a.Pod, newest)
-			}
-			return s, nil
+		up, err := r.etcdRuns(ctx, a.Pod, begun, &s)
+		if err != nil || !up {
+			return s, err
 		}
 		ok, detail := r.world.EtcdReady(ctx)
 		s.seen[1] = Sighting{What: "/readyz", Is: cmp.Or(detail, "ready"), OK: ok}
@@ -112,34 +189,47 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 	})
 }
 
-// compare holds a running etcd against what was staged. No API server runs
-// yet, so nothing but the end of a lease can have changed since.
-func (a *WaitEtcd) compare(want *snapshot.Restored, have *node.EtcdStatus) error {
-	wrong := func(what string, want, have any) error {
-		return &trouble{
-			cause: fmt.Sprintf("etcd runs, but not on the right data: its %s is %v, not %v", what, have, want),
-			hint:  "it may run on an empty or an old directory; go back, and look at the hostPath and --data-dir of its manifest",
-		}
+// wrongData is an etcd that runs on something else than it should.
+func wrongData(what string, want, have any) error {
+	return &trouble{
+		cause: fmt.Sprintf("etcd runs, but not on the right data: its %s is %v, not %v", what, have, want),
+		hint:  "it may run on an empty or an old directory; go back, and look at the hostPath and --data-dir of its manifest",
 	}
-	hex := func(id uint64) string { return fmt.Sprintf("%x", id) }
+}
+
+func wrongCluster(want, have uint64) error {
+	return wrongData("cluster ID", fmt.Sprintf("%x", want), fmt.Sprintf("%x", have))
+}
+
+// rightCluster fails when that isn't the cluster which was staged.
+func rightCluster(want *snapshot.Restored, have uint64) error {
+	switch {
+	case want == nil:
+		return &trouble{cause: "the journal doesn't tell what was staged", hint: "go back with etcd-rewind undo"}
+	case have != want.ClusterID:
+		return wrongCluster(want.ClusterID, have)
+	}
+	return nil
+}
+
+// compare holds a running etcd against what was staged. The end of a lease, or
+// an API server that is quick, may have written since.
+func (a *WaitEtcd) compare(want *snapshot.Restored, have *node.EtcdStatus) error {
 	if !a.Restored {
 		if a.ClusterID != 0 && have.ClusterID != a.ClusterID {
-			return wrong("cluster ID", hex(a.ClusterID), hex(have.ClusterID))
+			return wrongCluster(a.ClusterID, have.ClusterID)
 		}
 		return nil
 	}
-	if want == nil {
-		return &trouble{cause: "the journal doesn't tell what was staged", hint: "go back with etcd-rewind undo"}
-	}
-	if have.ClusterID != want.ClusterID {
-		return wrong("cluster ID", hex(want.ClusterID), hex(have.ClusterID))
+	if err := rightCluster(want, have.ClusterID); err != nil {
+		return err
 	}
 	if have.Revision < want.Revision {
-		return wrong("revision", want.Revision, have.Revision)
+		return wrongData("revision", want.Revision, have.Revision)
 	}
 	since := have.Revision - want.Revision
 	if diff := have.Keys - int64(want.Keys); have.Keys >= 0 && max(diff, -diff) > since {
-		return wrong("number of keys", want.Keys, have.Keys)
+		return wrongData("number of keys", want.Keys, have.Keys)
 	}
 	var names, wantNames []string
 	for _, m := range have.Members {
@@ -151,7 +241,7 @@ func (a *WaitEtcd) compare(want *snapshot.Restored, have *node.EtcdStatus) error
 	slices.Sort(names)
 	slices.Sort(wantNames)
 	if !slices.Equal(names, wantNames) {
-		return wrong("member list", wantNames, names)
+		return wrongData("member list", wantNames, names)
 	}
 	return nil
 }

@@ -17,6 +17,9 @@ import (
 // to 0.4 s after the manifest of the API server is out, and kubelet needs 0.1 s
 // more (measured on 1.34.4, 2 cores).
 //
+// It can't see whether kubelet has synced a pod since its last list. Such a pod
+// kubelet begins to end on the next one only (GetNewerThan, pod_workers.go 1.34).
+//
 // It never fails: where it can't be seen when kubelet lists, the run goes on,
 // and the outage may take up to a second longer.
 type WaitRelist struct {

@@ -259,16 +259,24 @@ func TestAPodIsNotHelpedOnAKubeletThatWasJustRestarted(t *testing.T) {
 }
 
 func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
-	want := func(n *fakeNode, p *Plan) string { return p.Restore.DataDir }
 	for _, c := range []struct {
 		name  string
+		at    Action
 		spoil func(n *fakeNode, dir string)
+		api   bool // is started first
 	}{
-		{"a blank cluster", func(n *fakeNode, dir string) { _ = os.Remove(filepath.Join(dir, "data.json")) }},
-		{"the old data", func(n *fakeNode, dir string) {
+		{"a blank cluster", &WaitData{}, func(n *fakeNode, dir string) { _ = os.Remove(filepath.Join(dir, "data.json")) }, false},
+		{"the old data", &WaitData{}, func(n *fakeNode, dir string) {
 			data, _ := os.ReadFile(filepath.Join(n.root, "lib/etcd/data.json"))
 			_ = os.WriteFile(filepath.Join(dir, "data.json"), data, 0o600)
-		}},
+		}, false},
+		{"a blank cluster whose peer port is closed", &WaitData{}, func(n *fakeNode, dir string) {
+			n.peerless.Store(true)
+			_ = os.Remove(filepath.Join(dir, "data.json"))
+		}, false},
+		{"less than was staged", &WaitEtcd{}, func(n *fakeNode, dir string) {
+			n.writeData(dir, snapshot.Restored{ClusterID: 0xbbbb, Revision: 1})
+		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := newFakeNode(t)
@@ -276,13 +284,13 @@ func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
 			p := n.plan(Choices{})
 			for i, s := range p.Steps {
 				for j, a := range s.Actions {
-					if _, ok := a.Action.(*WaitEtcd); ok {
-						p.Steps[i].Actions[j].Action = &spoil{Action: a.Action, do2: func() { c.spoil(n, want(n, p)) }}
+					if a.Kind() == c.at.Kind() {
+						p.Steps[i].Actions[j].Action = &spoil{Action: a.Action, do2: func() { c.spoil(n, p.Restore.DataDir) }}
 					}
 				}
 			}
 			var cause string
-			e, _ := n.engine(func(f Failure) Choice { cause = f.Cause; return f.Choices[0] })
+			e, events := n.engine(func(f Failure) Choice { cause = f.Cause; return f.Choices[0] })
 			res := e.Run(t.Context(), p)
 			if res.OK || !res.PutBack {
 				t.Errorf("%+v", res)
@@ -290,10 +298,22 @@ func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
 			if !strings.Contains(cause, "not on the right data") {
 				t.Errorf("cause: %q", cause)
 			}
+			if started := slices.ContainsFunc(*events, func(ev Event) bool { return ev.Step == "start-kube-apiserver" }); started != c.api {
+				t.Errorf("an API server was started on it: %v", started)
+			}
 			if diff := cmp.Diff(before, n.picture()); diff != "" {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestWhereThePeerPortIsClosedEtcdsReadinessIsWaitedFor(t *testing.T) {
+	n := newFakeNode(t)
+	n.peerless.Store(true)
+	e, _ := n.engine(nil)
+	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+		t.Fatal(res.Error)
 	}
 }
 

@@ -161,7 +161,7 @@ func (f *Facts) reach() Reach {
 	}
 	if e := f.Etcd; e != nil {
 		r.Etcd = node.EtcdConfig{Endpoints: e.Endpoints, MetricsURLs: e.MetricsURLs, CA: e.TrustedCA, Cert: e.Cert, Key: e.Key}
-		r.Peer = node.EtcdConfig{CA: e.PeerTrustedCA, Cert: e.PeerCert, Key: e.PeerKey}
+		r.Peer = node.EtcdConfig{Endpoints: e.PeerURLs, CA: e.PeerTrustedCA, Cert: e.PeerCert, Key: e.PeerKey}
 	}
 	if a := f.API; a != nil {
 		if a.KubeletCert != "" && a.KubeletKey != "" && f.Kubelet.MetricsURL != "" {

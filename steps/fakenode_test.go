@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +48,7 @@ type fakeNode struct {
 	unseen   bool                           // a restarted kubelet ignores removals until it has seen the API
 	away     time.Time                      // until then the container runtime doesn't answer
 	others   map[string]node.NeighbourState // by ReadyURL
+	peerless atomic.Bool                    // its peer port is closed
 	begun    time.Time                      // kubelet lists its containers every 20 ms since
 	listless bool                           // but counts none of the lists
 	told     int                            // how often it has listed, as told first
@@ -443,6 +445,14 @@ func (n *fakeNode) API(context.Context, time.Duration) node.APIAnswer {
 		return node.APIAnswer{Code: 500}
 	}
 	return node.APIAnswer{Code: 200}
+}
+
+func (n *fakeNode) EtcdCluster(ctx context.Context) uint64 {
+	s, err := n.Etcd(ctx, false)
+	if err != nil || n.peerless.Load() {
+		return 0
+	}
+	return s.ClusterID
 }
 
 func (n *fakeNode) EtcdReady(context.Context) (bool, string) {

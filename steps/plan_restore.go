@@ -269,12 +269,19 @@ func (b *builder) build(p *Plan) error {
 		start = append(start, &Rename{What: "the restored data", From: v.staging, To: v.new})
 	}
 	start = append(start, b.meet(PhasePlaced)...)
-	start = append(
-		start, inEtcd,
-		&WaitStarted{Pod: etcdPod, File: etcd.Path, Fresh: true},
-		&WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true, File: etcd.Path},
-	)
-	start = append(start, b.meet(PhaseEtcdReady)...)
+	start = append(start, inEtcd, &WaitStarted{Pod: etcdPod, File: etcd.Path, Fresh: true})
+	ready := &WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true, File: etcd.Path}
+	startAPI := []Action{
+		&WaitForgotten{Pods: []string{apiPod}, Files: []string{api.Path}, Fresh: true}, inAPI,
+		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true},
+	}
+	if b.c.Fleet == nil {
+		start = append(start, &WaitData{Pod: etcdPod, Peer: f.Reach.Peer, File: etcd.Path})
+		startAPI = append(startAPI, ready)
+	} else { // ready takes a quorum
+		start = append(append(start, ready), b.meet(PhaseEtcdReady)...)
+	}
+	startAPI = append(startAPI, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL, File: api.Path})
 
 	stage, err := b.stage(p.Restore)
 	if err != nil {
@@ -295,10 +302,7 @@ func (b *builder) build(p *Plan) error {
 	b.add(p, letGoStep)
 	b.add(p, "stop-etcd", append([]Action{outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}, Fresh: true}}, b.meet(PhaseEtcdOut)...)...)
 	b.add(p, "start-etcd", start...)
-	b.add(p, "start-kube-apiserver", append([]Action{
-		&WaitForgotten{Pods: []string{apiPod}, Files: []string{api.Path}, Fresh: true}, inAPI,
-		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true}, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL, File: api.Path},
-	}, b.meet(PhaseAPIReady)...)...)
+	b.add(p, "start-kube-apiserver", append(startAPI, b.meet(PhaseAPIReady)...)...)
 	if !b.c.KeepControllers && len(f.Controllers) > 0 {
 		b.add(p, controllersStep, b.restartControllers(takeOut, putIn, fresh)...)
 	}

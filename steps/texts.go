@@ -55,16 +55,17 @@ var restoreTexts = map[string]text{
 	},
 	"start-etcd": {
 		title: "Start etcd", outage: true,
-		why: "The staged directory is renamed into place, etcd.yaml with the new hostPath is put in. Then etcd is asked whether it holds what was restored.",
+		why: "The staged directory is renamed into place, etcd.yaml with the new hostPath is put in. Then etcd is asked whether it has opened what was restored.",
 		more: "The volume's type is DirectoryOrCreate: a typo in the path would give a blank cluster that boots without a word. " +
-			"So /readyz is not enough. Cluster ID, revision, number of keys and member list must be those that were staged, and nobody else may write before that is known.",
+			"So /readyz is not enough. Every restore gets a cluster ID that no other etcd has, and etcd tells it to its peers as soon as it has opened its data, before it has elected itself.",
 	},
 	"start-kube-apiserver": {
 		title: "Start kube-apiserver", outage: true,
 		why: "Its manifest goes back with one annotation changed: a new pod without a crash history starts at once.",
 		more: "Kubelet's crash back-off (10 s doubling to 300 s) belongs to the pod's UID, and the UID of a static pod is a hash of its definition. " +
 			"Put back byte for byte after it was killed, kubelet may wait: 0.5, 40, 88 and 158 s on four restores in a row. " +
-			"It comes after etcd is ready, since an API server that finds no etcd exits, and then backs off.",
+			"It goes in when etcd has opened the restored data: until kubelet has started the API server, 0.5 s, etcd elects itself, and then its revision, number of keys and members are compared. " +
+			"Put in before etcd, an API server would find nobody, exit, and back off.",
 	},
 	controllersStep: {
 		title: "Restart controllers",

@@ -22,7 +22,9 @@ type Reach struct {
 	Metrics node.MetricsConfig `json:"metrics"`
 	Etcd    node.EtcdConfig    `json:"etcd"`
 	API     node.APIConfig     `json:"api"`
-	Peer    node.EtcdConfig    `json:"peer"` // how other members are asked: this node's peer certificate
+	// Peer is this node's etcd as other members see it. Its peer certificate is
+	// what they are asked with, too.
+	Peer node.EtcdConfig `json:"peer"`
 }
 
 // world is what actions see of the node and do to it, apart from files.
@@ -39,6 +41,7 @@ type world interface {
 	KubeletHealthy(ctx context.Context) error
 	Relists(ctx context.Context) (int, error)
 	API(ctx context.Context, timeout time.Duration) node.APIAnswer
+	EtcdCluster(ctx context.Context) uint64
 	EtcdReady(ctx context.Context) (bool, string)
 	Etcd(ctx context.Context, countKeys bool) (*node.EtcdStatus, error)
 	Objects(ctx context.Context, resource string) ([]node.Object, error)
@@ -114,6 +117,10 @@ func (n *thisNode) Relists(ctx context.Context) (int, error) {
 
 func (n *thisNode) API(ctx context.Context, timeout time.Duration) node.APIAnswer {
 	return n.api.Ask(ctx, timeout)
+}
+
+func (n *thisNode) EtcdCluster(ctx context.Context) uint64 {
+	return node.EtcdCluster(ctx, n.reach.Peer)
 }
 
 func (n *thisNode) EtcdReady(ctx context.Context) (bool, string) {

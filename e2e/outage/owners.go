@@ -55,7 +55,7 @@ func (b *bench) parts(ctx context.Context, o outage, done map[string]time.Time) 
 	if err != nil {
 		return nil, err
 	}
-	etcdServes, err := b.logged(etcdContainer, "ready to serve client requests")
+	etcdOpen, err := b.logged(etcdContainer, "serving peer traffic")
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +75,8 @@ func (b *bench) parts(ctx context.Context, o outage, done map[string]time.Time) 
 		{"stops etcd and is finished with its pod", kubelet, done["stop-etcd.2"]},
 		{"puts the data in place and etcd.yaml in", ourselves, done["start-etcd.2"]},
 		{"starts etcd's container", kubelet, time.Unix(0, etcdContainer.StartedAt)},
-		{"opens its database, elects itself, serves", etcd, etcdServes},
-		{"asks for the data, puts kube-apiserver.yaml in", ourselves, done["start-kube-apiserver.2"]},
+		{"opens its database, answers peers", etcd, etcdOpen},
+		{"asks for its cluster ID, puts kube-apiserver.yaml in", ourselves, done["start-kube-apiserver.2"]},
 		{"starts kube-apiserver's container", kubelet, time.Unix(0, apiContainer.StartedAt)},
 		{"starts until it serves", apiServer, apiServes},
 		{"runs its hooks until it is ready", apiServer, o.to},
