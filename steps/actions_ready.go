@@ -55,7 +55,7 @@ func (a *WaitData) Commands() []string {
 	if len(a.Peer.Endpoints) == 0 {
 		return nil
 	}
-	curl := "curl -sf -o /dev/null -D -"
+	curl := "curl -sf --http1.1 -o /dev/null -D -" // over HTTP/2 a peer answers nothing (3.6)
 	for _, f := range [][2]string{{"--cacert", a.Peer.CA}, {"--cert", a.Peer.Cert}, {"--key", a.Peer.Key}} {
 		if f[1] != "" {
 			curl += " " + f[0] + " " + quote(f[1])
@@ -73,7 +73,7 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 	begun := starts{}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "data", Is: "not open yet"}}}
-		up, err := r.etcdRuns(ctx, a.Pod, begun, &s)
+		up, err := r.etcdRuns(ctx, a.Pod, &begun, &s)
 		if err != nil || !up {
 			return s, err
 		}
@@ -104,7 +104,7 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 func (*WaitData) undo() []Action { return nil }
 
 // etcdRuns looks for etcd's container, and fails when it ends again and again.
-func (r *run) etcdRuns(ctx context.Context, pod string, begun starts, s *sight) (bool, error) {
+func (r *run) etcdRuns(ctx context.Context, pod string, begun *starts, s *sight) (bool, error) {
 	boxes, err := r.world.Pod(ctx, pod)
 	if err != nil || len(boxes) == 0 {
 		return false, err
@@ -161,7 +161,7 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 	begun := starts{}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "/readyz", Is: "not asked yet"}, {What: "data", Is: "not asked yet"}}}
-		up, err := r.etcdRuns(ctx, a.Pod, begun, &s)
+		up, err := r.etcdRuns(ctx, a.Pod, &begun, &s)
 		if err != nil || !up {
 			return s, err
 		}

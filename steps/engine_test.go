@@ -308,6 +308,22 @@ func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
 	}
 }
 
+func TestAnEtcdThatOpensItsDataAndNeverGetsReadyIsPutBack(t *testing.T) {
+	n := newFakeNode(t)
+	n.leaderless = true
+	before := n.picture()
+	var cause string
+	e, _ := n.engine(func(f Failure) Choice { cause = f.Cause; return f.Choices[0] })
+	res := e.Run(t.Context(), n.plan(Choices{}))
+	if res.OK || !res.PutBack || !strings.Contains(cause, "etcd is not ready") {
+		t.Errorf("%+v, cause: %q", res, cause)
+	}
+	if diff := cmp.Diff(before, n.picture()); diff != "" {
+		t.Error(diff)
+	}
+	n.until("the API is ready on the old data", n.apiReady)
+}
+
 func TestWhereThePeerPortIsClosedEtcdsReadinessIsWaitedFor(t *testing.T) {
 	n := newFakeNode(t)
 	n.peerless.Store(true)
@@ -452,6 +468,48 @@ func TestAnEtcdThatDoesNotStartShowsItsLogAndTheLikelyCause(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, n.picture()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// relay is a node whose runtime keeps only the newest container of etcd, and on
+// which etcd ends as soon as it has been seen.
+type relay struct {
+	*fakeNode
+	attempt uint32
+	on      bool
+}
+
+func (n *relay) Pod(ctx context.Context, pod string) ([]node.Sandbox, error) {
+	boxes, err := n.fakeNode.Pod(ctx, pod)
+	if n.on && pod == "etcd-cp1" && len(boxes) > 0 && boxes[0].Ready {
+		c := &boxes[0].Containers[0]
+		c.Attempt = n.attempt
+		if n.attempt++; n.attempt > 1 {
+			c.State = node.Exited
+		}
+	}
+	return boxes, err
+}
+
+func TestAnEtcdThatEndsAgainAndAgainIsNoticedByItsAttempts(t *testing.T) {
+	n := &relay{fakeNode: newFakeNode(t)}
+	n.peerless.Store(true)
+	p := n.plan(Choices{})
+	var got Failure
+	e, _ := n.engine(func(f Failure) Choice { got, n.on = f, false; return f.Choices[0] })
+	e.world = n
+	sink := e.Sink
+	e.Sink = func(ev Event) {
+		sink(ev)
+		if ev.Action == "start-etcd.3" && ev.State == Started {
+			n.on, n.leaderless = true, true
+		}
+	}
+	if res := e.Run(t.Context(), p); res.OK || !res.PutBack {
+		t.Errorf("%+v %v", res, res.Error)
+	}
+	if got.Action != "start-etcd.4" || !strings.Contains(got.Cause, "starts and ends again") {
+		t.Errorf("%s: %s", got.Action, got.Cause)
 	}
 }
 

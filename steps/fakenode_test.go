@@ -28,34 +28,35 @@ type fakeNode struct {
 	t    *testing.T
 	root string // stands for /
 
-	mu       sync.Mutex
-	pods     map[string]*fakePod // by pod name; the one kubelet works on
-	boxes    []node.Sandbox
-	next     int
-	ignoring bool // kubelet ignores that manifests are gone
-	restarts int
-	grace    time.Duration   // of the API server
-	broken   map[string]bool // pods whose containers end at once
-	log      []string
-	refuse   string          // kubelet refuses the next new pod of this name until its UID changes
-	refused  string          // the UID it refused
-	tooEarly map[string]bool // UIDs put in before kubelet had finished with the old pod
-	lateness time.Duration   // of kubelet, to begin with ending a pod
-	another  bool            // kubelet isn't the one that was found
-	blind    bool            // what kubelet begins with can't be seen
-	once     bool            // kubelet starts no UID twice until it is restarted (1.22)
-	had      map[string]bool
-	unseen   bool                           // a restarted kubelet ignores removals until it has seen the API
-	away     time.Time                      // until then the container runtime doesn't answer
-	others   map[string]node.NeighbourState // by ReadyURL
-	peerless atomic.Bool                    // its peer port is closed
-	begun    time.Time                      // kubelet lists its containers every 20 ms since
-	listless bool                           // but counts none of the lists
-	told     int                            // how often it has listed, as told first
-	listed   time.Time                      // when another number was told
-	metrics  error                          // its metrics can't be read
-	stop     chan struct{}
-	done     sync.WaitGroup
+	mu         sync.Mutex
+	pods       map[string]*fakePod // by pod name; the one kubelet works on
+	boxes      []node.Sandbox
+	next       int
+	ignoring   bool // kubelet ignores that manifests are gone
+	restarts   int
+	grace      time.Duration   // of the API server
+	broken     map[string]bool // pods whose containers end at once
+	log        []string
+	refuse     string          // kubelet refuses the next new pod of this name until its UID changes
+	refused    string          // the UID it refused
+	tooEarly   map[string]bool // UIDs put in before kubelet had finished with the old pod
+	lateness   time.Duration   // of kubelet, to begin with ending a pod
+	another    bool            // kubelet isn't the one that was found
+	blind      bool            // what kubelet begins with can't be seen
+	once       bool            // kubelet starts no UID twice until it is restarted (1.22)
+	had        map[string]bool
+	unseen     bool                           // a restarted kubelet ignores removals until it has seen the API
+	away       time.Time                      // until then the container runtime doesn't answer
+	others     map[string]node.NeighbourState // by ReadyURL
+	leaderless bool                           // on restored data
+	peerless   atomic.Bool                    // its peer port is closed
+	begun      time.Time                      // kubelet lists its containers every 20 ms since
+	listless   bool                           // but counts none of the lists
+	told       int                            // how often it has listed, as told first
+	listed     time.Time                      // when another number was told
+	metrics    error                          // its metrics can't be read
+	stop       chan struct{}
+	done       sync.WaitGroup
 }
 
 type fakePod struct {
@@ -458,7 +459,11 @@ func (n *fakeNode) EtcdCluster(ctx context.Context) uint64 {
 func (n *fakeNode) EtcdReady(context.Context) (bool, string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.running("etcd-cp1") != nil, "as told"
+	p := n.running("etcd-cp1")
+	if p != nil && n.leaderless && p.hostPath != filepath.Join(n.root, "lib/etcd") {
+		return false, "no leader"
+	}
+	return p != nil, "as told"
 }
 
 func (n *fakeNode) Etcd(context.Context, bool) (*node.EtcdStatus, error) {
