@@ -115,7 +115,7 @@ func undoActions(h *history) []Step {
 			}
 		}
 		if s.ID == controllersStep {
-			slices.SortStableFunc(back.Actions, takeOutsFirst)
+			back.Actions = together(back.Actions)
 		}
 		if len(back.Actions) > 0 {
 			if t, ok := undoTexts[s.ID]; ok {
@@ -131,15 +131,21 @@ func undoActions(h *history) []Step {
 	return steps
 }
 
-// takeOutsFirst lets kubelet end all of the pods at the same time.
-func takeOutsFirst(a, b Planned) int {
-	order := func(p Planned) int {
-		if _, ok := p.Action.(*TakeOut); ok {
-			return 0
+// together takes all of the pods out first, and then waits for them at once.
+func together(actions []Planned) []Planned {
+	var out []Planned
+	wait := &WaitForgotten{}
+	for _, p := range actions {
+		if w, ok := p.Action.(*WaitForgotten); ok {
+			wait.Pods, wait.Files = append(wait.Pods, w.Pods...), append(wait.Files, w.Files...)
+		} else {
+			out = append(out, p)
 		}
-		return 1
 	}
-	return order(a) - order(b)
+	if len(wait.Pods) > 0 {
+		out = append(out, Planned{Action: wait})
+	}
+	return out
 }
 
 func undoPlan(h *history) (*Plan, error) {
