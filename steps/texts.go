@@ -64,7 +64,7 @@ var restoreTexts = map[string]text{
 		why: "Its manifest goes back with one annotation changed: a new pod without a crash history starts at once.",
 		more: "Kubelet's crash back-off (10 s doubling to 300 s) belongs to the pod's UID, and the UID of a static pod is a hash of its definition. " +
 			"Put back byte for byte after it was killed, kubelet may wait: 0.5, 40, 88 and 158 s on four restores in a row. " +
-			"It goes in when etcd has opened the restored data: until kubelet has started the API server, 0.5 s, etcd elects itself, and then its revision, number of keys and members are compared. " +
+			"On a single node it goes in when etcd has opened the restored data: until kubelet has started the API server, 0.5 s, etcd elects itself, and then its revision, number of keys and members are compared. In a fleet it goes in when every etcd is ready. " +
 			"Put in before etcd, an API server would find nobody, exit, and back off.",
 	},
 	controllersStep: {
