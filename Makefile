@@ -39,7 +39,7 @@ e2e-kills: # 40 restores killed at random moments (20 minutes)
 	ETCD_REWIND_KILLS=40 go test -tags e2e -count 1 -timeout 60m -run TestARestoreThatIsKilledAtARandomMoment -v ./e2e
 
 e2e-fleet: # root on Debian: five restores of three nodes, and a fault in each phase (30 minutes)
-	ETCD_REWIND_FLEET=all go test -tags e2e -count 1 -timeout 60m -run 'ThreeControlPlanesAreRestored|AConductor|ANodeThatIs|AlteredOnOneNode|Ticket|WizardOverThree' -v ./e2e
+	ETCD_REWIND_FLEET=all go test -tags e2e -count 1 -timeout 60m -run '$(THREE)' -v ./e2e
 
 lint:
 	@unformatted=$$($(GOFUMPT) -l .); if [ -n "$$unformatted" ]; then echo "gofumpt: $$unformatted"; exit 1; fi

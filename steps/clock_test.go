@@ -92,10 +92,7 @@ func TestAClockThatJumpsChangesNoWait(t *testing.T) {
 					t.Errorf("no jump at %s", id)
 				}
 			}
-			undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			undo := n.undo()
 			for _, step := range undo.Steps {
 				for _, a := range step.Actions {
 					if t, ok := a.Action.(*TakeOut); ok && t.Etcd && step.When == "" {

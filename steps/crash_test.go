@@ -138,10 +138,7 @@ func TestAnUndoThatBreaksOffIsFinishedByTheNext(t *testing.T) {
 	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
 		t.Fatal(res.Error)
 	}
-	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	undo := n.undo()
 	var points []crashed
 	for _, s := range undo.Steps {
 		for _, a := range s.Actions {

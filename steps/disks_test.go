@@ -61,10 +61,7 @@ func TestAPodThatCrashedIsTriedAnewOnceItsTroubleIsOver(t *testing.T) {
 				if !res.OK || asked != 1 {
 					t.Fatalf("asked %d times, %+v", asked, res.Error)
 				}
-				undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-				if err != nil {
-					t.Fatal(err)
-				}
+				undo := n.undo()
 				if res := e.Run(t.Context(), undo); !res.OK {
 					t.Fatal(res.Error)
 				}

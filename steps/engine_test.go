@@ -62,10 +62,7 @@ func TestUndoAfterSuccessBringsTheNodeBackByteForByte(t *testing.T) {
 	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
 		t.Fatal(res.Error)
 	}
-	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	undo := n.undo()
 	if res := e.Run(t.Context(), undo); !res.OK || !res.PutBack {
 		t.Fatalf("undo: %+v %v", res, res.Error)
 	}
@@ -92,10 +89,7 @@ func TestUndoStopsTheControllersFirstAndStartsThemLast(t *testing.T) {
 	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
 		t.Fatal(res.Error)
 	}
-	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	undo := n.undo()
 	var moves []string
 	for _, s := range undo.Steps {
 		for _, a := range s.Actions {
@@ -271,7 +265,7 @@ func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
 			_ = os.WriteFile(filepath.Join(dir, "data.json"), data, 0o600)
 		}, false},
 		{"a blank cluster whose peer port is closed", &WaitData{}, func(n *fakeNode, dir string) {
-			n.peerless.Store(true)
+			n.peerless = true
 			_ = os.Remove(filepath.Join(dir, "data.json"))
 		}, false},
 		{"less than was staged", &WaitEtcd{}, func(n *fakeNode, dir string) {
@@ -326,7 +320,7 @@ func TestAnEtcdThatOpensItsDataAndNeverGetsReadyIsPutBack(t *testing.T) {
 
 func TestWhereThePeerPortIsClosedEtcdsReadinessIsWaitedFor(t *testing.T) {
 	n := newFakeNode(t)
-	n.peerless.Store(true)
+	n.peerless = true
 	e, _ := n.engine(nil)
 	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
 		t.Fatal(res.Error)
@@ -371,10 +365,7 @@ func TestStoppingTheRunEndsAWaitAndNothingElse(t *testing.T) {
 	n.mu.Lock()
 	n.grace = 0
 	n.mu.Unlock()
-	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	undo := n.undo()
 	e2, _ := n.engine(nil)
 	if res := e2.Run(t.Context(), undo); !res.OK {
 		t.Fatal(res.Error)
@@ -493,7 +484,7 @@ func (n *relay) Pod(ctx context.Context, pod string) ([]node.Sandbox, error) {
 
 func TestAnEtcdThatEndsAgainAndAgainIsNoticedByItsAttempts(t *testing.T) {
 	n := &relay{fakeNode: newFakeNode(t)}
-	n.peerless.Store(true)
+	n.peerless = true
 	p := n.plan(Choices{})
 	var got Failure
 	e, _ := n.engine(func(f Failure) Choice { got, n.on = f, false; return f.Choices[0] })
@@ -579,10 +570,7 @@ func TestAnUndoDaysLaterTellsWhatIsLostAndHasToBeTyped(t *testing.T) {
 		after time.Duration
 		typed bool
 	}{{time.Minute, false}, {72 * time.Hour, true}} {
-		p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := n.undo()
 		ask := func(context.Context, node.EtcdConfig, bool) (*node.EtcdStatus, error) {
 			return &node.EtcdStatus{Revision: res.Revision + 4711}, nil
 		}
@@ -616,10 +604,7 @@ func refusedPodIsHelped(t *testing.T, blind bool) {
 		t.Errorf("helped: %v, manifest (%v):\n%s", helped, err, data)
 	}
 	// The annotation must not stand in the way of going back.
-	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	undo := n.undo()
 	if res := e.Run(t.Context(), undo); !res.OK {
 		t.Fatal(res.Error)
 	}
@@ -729,10 +714,7 @@ func TestADiskThatFillsUpInTheMiddleLeavesAWayBack(t *testing.T) {
 				t.Fatalf("%+v %v, asked %d times", res, res.Error, asked)
 			}
 			e.fail = nil
-			undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			undo := n.undo()
 			if res := e.Run(t.Context(), undo); !res.OK {
 				t.Fatal(res.Error)
 			}
@@ -799,10 +781,7 @@ func TestAKubeletThatStartsNoUIDTwice(t *testing.T) {
 	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
 		t.Fatal(res.Error)
 	}
-	undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	undo := n.undo()
 	asked := 0
 	e, _ = n.engine(func(f Failure) Choice {
 		if asked++; asked > 1 {

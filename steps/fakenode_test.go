@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,7 +48,7 @@ type fakeNode struct {
 	away       time.Time                      // until then the container runtime doesn't answer
 	others     map[string]node.NeighbourState // by ReadyURL
 	leaderless bool                           // on restored data
-	peerless   atomic.Bool                    // its peer port is closed
+	peerless   bool                           // its peer port is closed
 	begun      time.Time                      // kubelet lists its containers every 20 ms since
 	listless   bool                           // but counts none of the lists
 	told       int                            // how often it has listed, as told first
@@ -172,6 +171,16 @@ var snapshotOfTheTests = &snapshot.Info{
 func (n *fakeNode) plan(c Choices) *Plan {
 	n.t.Helper()
 	p, err := NewRestore(n.facts(), snapshotOfTheTests, c)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return p
+}
+
+// undo is the plan that puts back the newest run.
+func (n *fakeNode) undo() *Plan {
+	n.t.Helper()
+	p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -450,7 +459,7 @@ func (n *fakeNode) API(context.Context, time.Duration) node.APIAnswer {
 
 func (n *fakeNode) EtcdCluster(ctx context.Context) uint64 {
 	s, err := n.Etcd(ctx, false)
-	if err != nil || n.peerless.Load() {
+	if err != nil || n.peerless {
 		return 0
 	}
 	return s.ClusterID

@@ -110,10 +110,7 @@ func TestALinkThatIsPlantedInTheMiddleIsNotFollowed(t *testing.T) {
 			if c.at == "" {
 				return
 			}
-			undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			undo := n.undo()
 			if res := e.Run(t.Context(), undo); !res.OK {
 				t.Fatal(res.Error)
 			}
@@ -189,10 +186,7 @@ func TestAManifestThatIsALinkFromTheBeginningComesBackAsThatLink(t *testing.T) {
 			if res := e.Run(t.Context(), p); !res.OK {
 				t.Fatal(res.Error)
 			}
-			undo, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			undo := n.undo()
 			if res := e.Run(t.Context(), undo); !res.OK {
 				t.Fatal(res.Error)
 			}

@@ -129,7 +129,7 @@ func TestAnUndoNeedsNoSpace(t *testing.T) {
 	leave := func(steps.Failure) steps.Choice { return steps.Leave }
 	free := func() {}
 	defer func() { free() }()
-	// A full disk alone may be enough for an etcd whose WAL has its space.
+	// A full disk alone doesn't always stop etcd: its WAL has its space.
 	harm := func() {
 		if err := os.Truncate(filepath.Join(p.Restore.DataDir, "member/snap/db"), 100); err != nil {
 			t.Error(err)

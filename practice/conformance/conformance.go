@@ -354,7 +354,8 @@ func (p *pod) startsLate(container string, least time.Duration) {
 }
 
 // kill ends the pod over CRI soon after its manifest went out: what kubelet ends
-// by itself it forgets at once.
+// by itself it forgets at once. The runtime has no sign that kubelet has begun; a
+// kubelet that hasn't after 300 ms starts another container, and ends that.
 func (p *pod) kill() {
 	p.t.Helper()
 	time.Sleep(300 * time.Millisecond)
