@@ -1,0 +1,66 @@
+package trust
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Path is where programs are looked for, whatever the caller's PATH says.
+const Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// kept are the variables of this process that a program gets, if they are set:
+// who the user is, how their ssh finds its agent, their terminal and language.
+var kept = []string{"HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TERM", "LANG", "LC_ALL", "TZ"}
+
+// Env is the whole environment of every program that is started.
+func Env() []string {
+	env := []string{"PATH=" + Path}
+	for _, name := range kept {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// Command is a program to be started: one named by the program's own code, by
+// the person at the terminal, or by root's files; never one that a process, a
+// manifest, a snapshot or another node named. A bare name is looked for in
+// Path. The environment is Env; when ctx ends it is killed, and Wait comes back
+// a second later even when a child of it holds the pipes.
+func Command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
+	path, err := find(name)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Args[0] = name
+	cmd.Env = Env()
+	cmd.WaitDelay = time.Second
+	return cmd, nil
+}
+
+func find(name string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	if strings.ContainsRune(name, '/') || name == "" {
+		return "", fmt.Errorf("%q: a program is named by its whole path, or by its name alone", name)
+	}
+	for dir := range strings.SplitSeq(Path, ":") {
+		p := filepath.Join(dir, name)
+		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w (in %s)", name, exec.ErrNotFound, Path)
+}
+
+// NotFound says whether Command failed because the program is not there.
+func NotFound(err error) bool { return errors.Is(err, exec.ErrNotFound) }

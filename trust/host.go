@@ -1,0 +1,31 @@
+package trust
+
+import (
+	"fmt"
+	"net"
+	"strings"
+)
+
+// Host is a name or an address that may be dialled or given to ssh: a DNS name
+// (RFC 1123, with underscores, which people use) or an IP address, and nothing
+// that a program could take for an option. The error says what is wrong.
+func Host(s string) error {
+	if net.ParseIP(strings.Trim(s, "[]")) != nil {
+		return nil
+	}
+	bad := fmt.Errorf("%q is neither a DNS name nor an IP address", Clip(Text(s), 80))
+	if s == "" || len(s) > 253 {
+		return bad
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(s, "."), ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return bad
+		}
+		for _, r := range label {
+			if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+				return bad
+			}
+		}
+	}
+	return nil
+}

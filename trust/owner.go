@@ -1,0 +1,70 @@
+package trust
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Problem is something that isn't trusted, with what to do about it.
+type Problem struct{ Cause, Hint string }
+
+func (p *Problem) Error() string { return p.Cause }
+
+// Dir says whether what lies in a directory may be obeyed: it is a directory
+// and no link, it belongs to this user or to root, and others can't write to
+// it. The error is a *Problem, or why it can't be looked at.
+func Dir(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return &Problem{Cause: dir + " is not a directory but a link or a file"}
+	}
+	return owned(dir, info, false)
+}
+
+// File says the same of a regular file that is read or started as root: the
+// file and every directory above it, links resolved.
+func File(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	info, err := os.Lstat(real)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return &Problem{Cause: path + " is not a regular file"}
+	}
+	for p := real; ; p = filepath.Dir(p) {
+		info, err := os.Lstat(p)
+		if err != nil {
+			return err
+		}
+		if err := owned(p, info, p != real); err != nil {
+			return err
+		}
+		if p == filepath.Dir(p) {
+			return nil
+		}
+	}
+}
+
+// owned says whether only this user or root can change what path names. In a
+// directory with the sticky bit others can't replace what isn't theirs.
+func owned(path string, info os.FileInfo, sticky bool) error {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
+		return &Problem{Cause: fmt.Sprintf("%s belongs to user %d", path, s.Uid)}
+	}
+	if info.Mode().Perm()&0o022 != 0 && (!sticky || info.Mode()&os.ModeSticky == 0) {
+		return &Problem{
+			Cause: fmt.Sprintf("others may write to %s (mode %04o)", path, info.Mode().Perm()),
+			Hint:  "chmod go-w " + Quote(path) + ", once you know what is in it",
+		}
+	}
+	return nil
+}
