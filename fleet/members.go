@@ -198,3 +198,9 @@ func peerHost(urls []string) string {
 	}
 	return u.Hostname()
 }
+
+// CheckNames are the names of the checks of several nodes, sorted, beside those
+// of each node.
+func CheckNames() []string {
+	return []string{"fleet-cluster", "fleet-etcd-version", "fleet-hosts", "fleet-kubernetes-version", "fleet-members", "left-out"}
+}

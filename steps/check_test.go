@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -199,4 +200,18 @@ func (n *fakeNode) encryption(key string) string {
 	n.write("pki/encryption.yaml", []byte("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n"+
 		"  providers:\n  - aescbc: {keys: [{name: "+key+", secret: c2VjcmV0IGlzIHNlY3VyZSwgb3IgaXMgaXQ/Cg==}]}\n"))
 	return filepath.Join(n.root, "pki/encryption.yaml")
+}
+
+// What --accept takes is what verdicts are called.
+func TestEveryCheckHasANameOfItsOwn(t *testing.T) {
+	names := CheckNames()
+	if !slices.IsSorted(names) || len(slices.Compact(slices.Clone(names))) != len(names) {
+		t.Errorf("not sorted, or one twice: %s", names)
+	}
+	n := newFakeNode(t)
+	for _, v := range Check(t.Context(), n.facts(), snapshotOfTheTests, Choices{}) {
+		if !slices.Contains(names, v.Check) || v.Title == "" {
+			t.Errorf("%+v is none of %s", v, names)
+		}
+	}
 }

@@ -5,103 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 
 	"etcd-rewind/snapshot"
 )
-
-// CheckSnapshot is Check's part about the snapshot alone: whether this node
-// can use it.
-func CheckSnapshot(ctx context.Context, f *Facts, info *snapshot.Info, c Choices) []Verdict {
-	k := &checks{ctx: ctx, f: f, info: info, c: f.Settle(info, c)}
-	k.hash()
-	if f.Etcd != nil {
-		k.version()
-		k.alarms()
-		k.members()
-		k.space()
-	}
-	k.nodeInSnapshot()
-	k.sameServices()
-	k.encryption()
-	return k.out
-}
-
-// Row 23, as far as it can be seen without a running cluster.
-func (k *checks) sameServices() {
-	const check, title = "snapshot-services", "Service addresses"
-	if k.f.API == nil || len(k.f.API.ServiceCIDRs) == 0 || len(k.info.ServiceCIDRs) == 0 {
-		return
-	}
-	for _, c := range k.info.ServiceCIDRs {
-		if slices.Contains(k.f.API.ServiceCIDRs, c) {
-			k.ok(check, title, "%s, as in %s", c, k.f.API.File.Name())
-			return
-		}
-	}
-	k.wrong(check, title, "is it this cluster's snapshot?", "the snapshot's services are in %s, --service-cluster-ip-range is %s",
-		strings.Join(k.info.ServiceCIDRs, ", "), strings.Join(k.f.API.ServiceCIDRs, ", "))
-}
-
-// Row 24.
-func (k *checks) encryption() {
-	const check, title = "snapshot-encryption", "Encryption at rest"
-	if len(k.info.Encryption) == 0 {
-		k.ok(check, title, "nothing in the snapshot is encrypted")
-		return
-	}
-	if k.f.API == nil {
-		k.warn(check, title, "", "%s, and no manifest of kube-apiserver to compare with", sayEncrypted(k.info.Encryption))
-		return
-	}
-	const hint = "put the key back into the EncryptionConfiguration first, or those objects can't be read: \"no matching prefix found\""
-	if k.f.API.EncryptionConfig == "" {
-		k.wrong(check, title, hint, "%s, and kube-apiserver has no --encryption-provider-config", sayEncrypted(k.info.Encryption))
-		return
-	}
-	keys, err := snapshot.ReadEncryptionConfig(k.f.API.EncryptionConfig)
-	if err != nil {
-		k.wrong(check, title, "", "%s, and kube-apiserver's keys can't be read: %s", sayEncrypted(k.info.Encryption), err)
-		return
-	}
-	if missing := keys.Missing(k.info.Encryption); len(missing) > 0 {
-		k.wrong(check, title, hint, "%s: %s doesn't name it, only %s", sayEncrypted(missing), filepath.Base(k.f.API.EncryptionConfig), sayKeys(keys))
-		return
-	}
-	k.ok(check, title, "%s, which %s names", sayEncrypted(k.info.Encryption), filepath.Base(k.f.API.EncryptionConfig))
-}
-
-func sayKeys(keys snapshot.EncryptionKeys) string {
-	if len(keys) == 0 {
-		return "no key at all"
-	}
-	return strings.Join(keys, ", ")
-}
-
-func sayEncrypted(all []snapshot.Encryption) string {
-	var parts []string
-	for _, e := range all {
-		parts = append(parts, strings.Join(e.Resources, ", ")+" with "+e.String())
-	}
-	return "encrypted: " + strings.Join(parts, "; ")
-}
-
-// LineageVerdict says whether a snapshot is of this cluster, by what a
-// comparison found. (Row 23.)
-func LineageVerdict(c *snapshot.Comparison) Verdict {
-	v := Verdict{Check: "snapshot-cluster", Title: "Cluster", Level: Pass, Cause: c.Lineage.Cause}
-	switch c.Lineage.Relation {
-	case snapshot.OtherCluster:
-		v.Level, v.Overridable, v.Hint = Error, true, "everything would start, and nothing would fit: is it the right file?"
-	case snapshot.Unrelated:
-		v.Level, v.Hint = Warn, "look at the node's name and the namespaces in it"
-	case snapshot.Forked:
-		v.Hint = "so it is after a restore of an older snapshot"
-	}
-	return v
-}
 
 // Other is what a snapshot is compared with on this node: the running etcd, or
 // when it doesn't answer, its data directory.

@@ -1,0 +1,133 @@
+package steps
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"etcd-rewind/node"
+)
+
+// Row 8.
+func (k *checks) etcdManifest() Verdict {
+	if k.f.EtcdErr != nil {
+		hint := hintOf(k.f.EtcdErr)
+		if k.f.Etcd == nil && hint == "" {
+			hint = "an etcd outside the cluster's pods, or on other nodes, can't be restored by this version"
+			if k.f.API != nil {
+				hint += "; this API server uses " + strings.Join(k.f.API.EtcdServers, ", ")
+			}
+		}
+		return bad(hint, "%s", k.f.EtcdErr)
+	}
+	d := k.f.Etcd.DataDir
+	return ok("--data-dir %s → volume %s → %s", d.Flag, d.Volume, d.HostPath)
+}
+
+// Row 27, this node's part.
+func (k *checks) topology() Verdict {
+	e := k.f.Etcd
+	if fleet := k.c.Fleet; fleet != nil {
+		return k.fleet()
+	}
+	several := "restored alone, one of several members becomes a cluster of one. " +
+		"Restore all of them as one: etcd-rewind restore --fleet"
+	if k.f.Live != nil && len(k.f.Live.Members) > 1 {
+		return bad(several, "the running etcd has %d members: %s", len(k.f.Live.Members), liveNames(k.f.Live.Members))
+	}
+	if len(e.InitialCluster) > 1 {
+		var names []string
+		for _, m := range e.InitialCluster {
+			names = append(names, m.Name)
+		}
+		if k.f.Live != nil {
+			return warn("fine when the other members were removed for good", "--initial-cluster names %s, the running etcd has one member", strings.Join(names, ", "))
+		}
+		return bad(several, "--initial-cluster in %s names %d members: %s", e.File.Name(), len(names), strings.Join(names, ", "))
+	}
+	if e.InitialClusterState == "existing" && k.f.Live == nil {
+		return wrong(several, "--initial-cluster-state=existing: this etcd joined a cluster, and it can't be asked how many members that has")
+	}
+	return ok("one member on this node")
+}
+
+// fleet compares who the members are by etcd.yaml, by the running etcd and by
+// the plan. Kubeadm doesn't rewrite --initial-cluster when members join later,
+// so a name that is missing there means nothing.
+func (k *checks) fleet() Verdict {
+	fleet, e := k.c.Fleet, k.f.Etcd
+	if fleet.member(e.Name) == nil {
+		return bad("name all members", "the member %s of this node is not among those to be restored: %s", e.Name, fleet.initialCluster())
+	}
+	known := map[string]bool{}
+	for _, m := range e.InitialCluster {
+		known[m.Name] = true
+	}
+	if k.f.Live != nil {
+		known = map[string]bool{}
+		for _, m := range k.f.Live.Members {
+			known[m.Name] = true
+		}
+	}
+	var left []string
+	for name := range known {
+		if name != "" && fleet.member(name) == nil {
+			left = append(left, name)
+		}
+	}
+	if len(left) > 0 {
+		slices.Sort(left)
+		return warn("right when these nodes are lost: they join anew later (kubeadm reset, kubeadm join --control-plane)",
+			"left out of the restored cluster: %s", strings.Join(left, ", "))
+	}
+	return ok("%d members, restored as one: %s", len(fleet.Members), fleet.initialCluster())
+}
+
+func liveNames(all []node.EtcdMember) string {
+	var names []string
+	for _, m := range all {
+		names = append(names, m.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Row 26.
+func (k *checks) member() Verdict {
+	e := k.f.Etcd
+	peers := strings.Join(e.AdvertisePeerURLs, ", ")
+	for _, p := range e.AdvertisePeerURLs {
+		if u, err := url.Parse(p); err == nil && !k.f.Own && (u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1") {
+			return warn("works alone; kubeadm join --control-plane fails later", "the member %s has the peer URL %s, which no other node can reach", e.Name, p)
+		}
+	}
+	return ok("%s at %s, as in %s", e.Name, peers, e.File.Name())
+}
+
+// Row 14.
+func (k *checks) wal() Verdict {
+	w := k.f.Etcd.WALDir
+	switch {
+	case w == nil:
+		return ok("inside the data directory")
+	default:
+		return ok("--wal-dir %s is restored too, its volume %s gets a new hostPath", w.Flag, w.Volume)
+	}
+}
+
+// Row 11.
+func (k *checks) owner() Verdict {
+	e := k.f.Etcd
+	uid, _, mode, label, err := node.Owner(e.DataDir.Path)
+	if err != nil {
+		return warn("", "the owner of %s can't be read: %s", e.DataDir.Path, err)
+	}
+	if label != "" {
+		label = ", " + label
+	}
+	if e.RunAsUser != nil && int(*e.RunAsUser) != uid {
+		return wrong(fmt.Sprintf("chown -R %d %s, or correct runAsUser", *e.RunAsUser, e.DataDir.Path),
+			"etcd runs as user %d, but %s belongs to user %d: the restored data would too", *e.RunAsUser, e.DataDir.Path, uid)
+	}
+	return ok("user %d, mode %04o%s; the new directory gets the same", uid, mode.Perm(), label)
+}

@@ -1,0 +1,153 @@
+package steps
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"etcd-rewind/node"
+)
+
+func (k *checks) root() Verdict {
+	if k.f.Own {
+		return ok("not needed: this node is your own")
+	}
+	if node.IsRoot() {
+		return ok("running as root")
+	}
+	return bad("run it with sudo", "not running as root: manifests and etcd's data belong to root")
+}
+
+func (k *checks) lock() Verdict {
+	// The directory may not be there yet, and a check changes nothing: no
+	// directory means that nobody holds a lock in it.
+	if _, err := os.Stat(k.f.StateDir); err != nil {
+		return ok("no other run on this node")
+	}
+	release, err := node.Lock(filepath.Join(k.f.StateDir, lockName))
+	var held *node.LockedError
+	switch {
+	case errors.As(err, &held):
+		k.locked = true
+		return bad("wait for it, or end it", "another run is under way: %s", held.Holder)
+	case err != nil:
+		return bad("", "%s", err)
+	default:
+		_ = release()
+		return ok("no other run on this node")
+	}
+}
+
+func (k *checks) earlierRun() Verdict {
+	if k.locked {
+		return none // that run is the one that isn't finished
+	}
+	if u := k.f.Unfinished; u != nil {
+		hint := "etcd-rewind resume goes on with it, etcd-rewind undo puts it back"
+		if u.Fleet {
+			hint = "etcd-rewind resume --fleet goes on with it on all nodes, etcd-rewind undo --fleet puts them back"
+		}
+		return wrong(hint,
+			"run %s did not come to its end (%s): the node may be half-way", u.Run, u.State)
+	}
+	return ok("none is unfinished")
+}
+
+func (k *checks) kubelet() Verdict {
+	switch {
+	case k.f.KubeletErr != nil:
+		return wrong("start it (systemctl start kubelet); without it no manifest has any effect", "kubelet's healthz doesn't answer: %s", k.f.KubeletErr)
+	default:
+		return ok("healthy%s", since(k.f.Kubelet.Started))
+	}
+}
+
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return ", runs for " + time.Since(t).Round(time.Second).String()
+}
+
+func (k *checks) runtime() Verdict {
+	if k.f.RuntimeErr != nil {
+		return bad("start it (systemctl start containerd), or name its socket with --cri",
+			"the container runtime at %s doesn't answer: %s", k.f.Kubelet.CRIEndpoint, k.f.RuntimeErr)
+	}
+	return ok("%s", k.f.Runtime)
+}
+
+// Row 7.
+func (k *checks) manifestDir() Verdict {
+	d := k.f.Manifests
+	return ok("%s, %d files (from %s)", d.Path, len(d.Files), k.f.Kubelet.Sources["staticPodPath"])
+}
+
+// Rows 1 and 2.
+func (k *checks) strays() Verdict {
+	var strays []string
+	for key, files := range k.f.Manifests.Duplicates() {
+		var names []string
+		for _, f := range files {
+			names = append(names, f.Name())
+		}
+		strays = append(strays, fmt.Sprintf("%s define the same pod %s, and %s wins", strings.Join(names, " and "), key, names[len(names)-1]))
+	}
+	for _, c := range []string{"etcd", "kube-apiserver"} {
+		for _, f := range k.f.Manifests.Rivals(c) {
+			strays = append(strays, fmt.Sprintf("%s is a second %s", f.Name(), c))
+		}
+	}
+	slices.Sort(strays)
+	if len(strays) > 0 {
+		return bad("move the copies out of "+k.f.Manifests.Path+": kubelet reads every file there that doesn't begin with a dot", "%s", strings.Join(strays, "; "))
+	}
+	if refused := k.f.Manifests.Refused(); len(refused) > 0 {
+		return warn("move it out of "+k.f.Manifests.Path+" if it doesn't belong there", "kubelet can't use %s: %s", refused[0].Name(), refused[0].Err)
+	}
+	return ok("every pod is defined once")
+}
+
+// Row 34.
+func (k *checks) certificates() Verdict {
+	var paths []string
+	if e := k.f.Etcd; e != nil {
+		paths = append(paths, e.Cert, e.PeerCert, e.TrustedCA)
+	}
+	if a := k.f.API; a != nil {
+		paths = append(paths, a.ServingCert, a.EtcdCert, a.ClientCA)
+	}
+	now := time.Now()
+	var soonest time.Time
+	var expired, unread []string
+	for _, p := range paths {
+		if p == "" {
+			continue
+		}
+		c := node.ReadCertificate(p)
+		switch {
+		case c.Err != nil:
+			unread = append(unread, fmt.Sprintf("%s: %s", p, c.Err))
+		case now.After(c.NotAfter):
+			expired = append(expired, fmt.Sprintf("%s expired on %s", p, c.NotAfter.Format(time.DateOnly)))
+		case now.Before(c.NotBefore):
+			expired = append(expired, fmt.Sprintf("%s is valid only from %s: is the clock right?", p, c.NotBefore.Format(time.DateTime)))
+		case soonest.IsZero() || c.NotAfter.Before(soonest):
+			soonest = c.NotAfter
+		}
+	}
+	switch {
+	case len(expired) > 0:
+		return wrong("kubeadm certs check-expiration, then kubeadm certs renew all", "%s", strings.Join(expired, "; "))
+	case len(unread) > 0:
+		return wrong("", "%s", strings.Join(unread, "; "))
+	case soonest.IsZero():
+		return ok("none are used")
+	default:
+		return ok("all valid, the first expires on %s", soonest.Format(time.DateOnly))
+	}
+}

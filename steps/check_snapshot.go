@@ -1,0 +1,177 @@
+package steps
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"etcd-rewind/snapshot"
+)
+
+// SnapshotVerdict is the verdict on a file that can't be used at all.
+func SnapshotVerdict(path string, err error) Verdict {
+	v := Verdict{Check: unusable, Title: "Snapshot", Level: Error, Cause: filepath.Base(path) + ": " + err.Error()}
+	var p *snapshot.Problem
+	if errors.As(err, &p) {
+		v.Hint = p.Hint
+	}
+	return v
+}
+
+// Rows 16, 17, 18: a wrong hash or a torn file never gets this far.
+func (k *checks) hash() Verdict {
+	if k.info.Hash == snapshot.HashMissing {
+		return warn("fine for a copy of member/snap/db that was taken while etcd was stopped; a copy of a running etcd's may be torn",
+			"%s has no sha256 trailer: its pages fit together, but nothing vouches for the content", filepath.Base(k.info.Path))
+	}
+	return ok("%s is whole: sha256, pages and records", filepath.Base(k.info.Path))
+}
+
+// Row 20.
+func (k *checks) version() Verdict {
+	snap, server := minor(k.info.StorageVersion), minor(k.f.EtcdVersion)
+	switch {
+	case snap == "" && server == "":
+		return warn("", "neither the snapshot nor the image tells its version")
+	case server == "":
+		return warn("an older etcd refuses a newer snapshot", "the snapshot is from etcd %s, the version of %s isn't known", snap, k.f.Etcd.Image)
+	case snap != "" && newer(snap, server):
+		return wrong("use an etcd image of "+snap+" or newer", "the snapshot was written by etcd %s, this node runs %s, which refuses it (\"version ... is not supported\")", snap, server)
+	case snap == "":
+		return ok("from before etcd 3.6; this node runs %s", k.f.EtcdVersion)
+	default:
+		return ok("etcd %s, this node runs %s", snap, k.f.EtcdVersion)
+	}
+}
+
+func minor(v string) string {
+	parts := strings.SplitN(strings.TrimPrefix(v, "v"), ".", 3)
+	if len(parts) < 2 {
+		return ""
+	}
+	return parts[0] + "." + parts[1]
+}
+
+func newer(a, b string) bool {
+	var a1, a2, b1, b2 int
+	_, errA := fmt.Sscanf(a, "%d.%d", &a1, &a2)
+	_, errB := fmt.Sscanf(b, "%d.%d", &b1, &b2)
+	return errA == nil && errB == nil && (a1 > b1 || a1 == b1 && a2 > b2)
+}
+
+// Row 22.
+func (k *checks) alarms() Verdict {
+	quota := k.f.Etcd.QuotaBytes
+	if quota == 0 {
+		quota = 2 << 30
+	}
+	switch {
+	case len(k.info.Alarms) > 0:
+		return warn("after the restore: etcdctl alarm disarm, once the cause is gone", "the snapshot carries the alarm %s", strings.Join(k.info.Alarms, ", "))
+	case k.info.TotalSize > quota:
+		return wrong("raise --quota-backend-bytes in etcd.yaml first", "the database has %s, etcd's quota is %s: it would refuse writes", Bytes(k.info.TotalSize), Bytes(quota))
+	default:
+		return ok("no alarm, %s of %s", Bytes(k.info.TotalSize), Bytes(quota))
+	}
+}
+
+// Rows 27 and 30, the snapshot's part.
+func (k *checks) members() Verdict {
+	if fleet := k.c.Fleet; fleet != nil {
+		return ok("replaced by the %d of the fleet", len(fleet.Members))
+	}
+	if n := len(k.info.Members); n > 1 {
+		var names []string
+		for _, m := range k.info.Members {
+			names = append(names, m.Name)
+		}
+		return wrong("go on only if this node is all that is left: it becomes the only member, and others join anew",
+			"the snapshot is from a cluster of %d members (%s), the restore makes one of it", n, strings.Join(names, ", "))
+	}
+	return ok("replaced by the one of this node")
+}
+
+// Row 25, the node's part.
+func (k *checks) nodeInSnapshot() Verdict {
+	if k.info.Prefix == "" {
+		return wrong("is it the right file?", "the snapshot holds no Kubernetes objects")
+	}
+	for _, n := range k.info.Nodes {
+		if n.Name == k.f.Node {
+			return ok("%s is among its %d nodes", k.f.Node, len(k.info.Nodes))
+		}
+	}
+	var names []string
+	for _, n := range k.info.Nodes {
+		names = append(names, n.Name)
+	}
+	return wrong("is it this cluster's snapshot?", "the snapshot doesn't know the node %s, only: %s", k.f.Node, strings.Join(names, ", "))
+}
+
+// Row 23, as far as it can be seen without a running cluster.
+func (k *checks) sameServices() Verdict {
+	if k.f.API == nil || len(k.f.API.ServiceCIDRs) == 0 || len(k.info.ServiceCIDRs) == 0 {
+		return none // nothing to compare
+	}
+	for _, c := range k.info.ServiceCIDRs {
+		if slices.Contains(k.f.API.ServiceCIDRs, c) {
+			return ok("%s, as in %s", c, k.f.API.File.Name())
+		}
+	}
+	return wrong("is it this cluster's snapshot?", "the snapshot's services are in %s, --service-cluster-ip-range is %s",
+		strings.Join(k.info.ServiceCIDRs, ", "), strings.Join(k.f.API.ServiceCIDRs, ", "))
+}
+
+// Row 24.
+func (k *checks) encryption() Verdict {
+	if len(k.info.Encryption) == 0 {
+		return ok("nothing in the snapshot is encrypted")
+	}
+	if k.f.API == nil {
+		return warn("", "%s, and no manifest of kube-apiserver to compare with", sayEncrypted(k.info.Encryption))
+	}
+	const hint = "put the key back into the EncryptionConfiguration first, or those objects can't be read: \"no matching prefix found\""
+	if k.f.API.EncryptionConfig == "" {
+		return wrong(hint, "%s, and kube-apiserver has no --encryption-provider-config", sayEncrypted(k.info.Encryption))
+	}
+	keys, err := snapshot.ReadEncryptionConfig(k.f.API.EncryptionConfig)
+	if err != nil {
+		return wrong("", "%s, and kube-apiserver's keys can't be read: %s", sayEncrypted(k.info.Encryption), err)
+	}
+	if missing := keys.Missing(k.info.Encryption); len(missing) > 0 {
+		return wrong(hint, "%s: %s doesn't name it, only %s", sayEncrypted(missing), filepath.Base(k.f.API.EncryptionConfig), sayKeys(keys))
+	}
+	return ok("%s, which %s names", sayEncrypted(k.info.Encryption), filepath.Base(k.f.API.EncryptionConfig))
+}
+
+func sayKeys(keys snapshot.EncryptionKeys) string {
+	if len(keys) == 0 {
+		return "no key at all"
+	}
+	return strings.Join(keys, ", ")
+}
+
+func sayEncrypted(all []snapshot.Encryption) string {
+	var parts []string
+	for _, e := range all {
+		parts = append(parts, strings.Join(e.Resources, ", ")+" with "+e.String())
+	}
+	return "encrypted: " + strings.Join(parts, "; ")
+}
+
+// LineageVerdict says whether a snapshot is of this cluster, by what a
+// comparison found. (Row 23.)
+func LineageVerdict(c *snapshot.Comparison) Verdict {
+	v := Verdict{Check: lineage, Title: "Cluster", Level: Pass, Cause: c.Lineage.Cause}
+	switch c.Lineage.Relation {
+	case snapshot.OtherCluster:
+		v.Level, v.Overridable, v.Hint = Error, true, "everything would start, and nothing would fit: is it the right file?"
+	case snapshot.Unrelated:
+		v.Level, v.Hint = Warn, "look at the node's name and the namespaces in it"
+	case snapshot.Forked:
+		v.Hint = "so it is after a restore of an older snapshot"
+	}
+	return v
+}
