@@ -75,7 +75,7 @@ bench-staging: # root on Debian: a restore of 2.4 GB beside etcdutl's, on ext4 a
 
 bench-screen: build # start, first frame, frames, cost of waiting and sizes, with their limits: 2 minutes, 3 GB in /tmp
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/etcd-rewind-with-practice .
-	go test . ./ui -run '^$$' -bench Screen -benchtime 1x -timeout 15m
+	go test ./cli ./ui -run '^$$' -bench Screen -benchtime 1x -timeout 15m
 
 fuzz: # each for a minute
 	go test -run '^$$' -fuzz FuzzSetHostPath -fuzztime 1m ./manifest

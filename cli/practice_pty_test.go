@@ -1,6 +1,6 @@
 //go:build linux && !nopractice
 
-package main
+package cli
 
 import (
 	"io"

@@ -1,6 +1,6 @@
 //go:build !nopractice
 
-package main
+package cli
 
 import (
 	"context"
@@ -24,7 +24,7 @@ func (a *app) practiceCommands() []*cobra.Command {
 		opts.Snapshots = []string{b.Snapshots}
 		a.session.Options = opts
 		_, err := ui.RunWizard(ctx, &a.session, ui.Options{
-			Version: buildVersion(),
+			Version: a.buildVersion(),
 			Choices: steps.Choices{KubeletRestart: b.KubeletRestart},
 			Intro:   b.Story + " " + b.Task,
 		})

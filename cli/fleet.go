@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bufio"
@@ -81,7 +81,7 @@ func (o *fleetFlags) check(c *cobra.Command) error {
 }
 
 func (a *app) conductor(rsh []string) *fleet.Conductor {
-	return &fleet.Conductor{Dialer: &fleet.Rsh{Command: rsh}, Rsh: rsh, Version: buildVersion()}
+	return &fleet.Conductor{Dialer: &fleet.Rsh{Command: rsh}, Rsh: rsh, Version: a.buildVersion()}
 }
 
 func (a *app) paths() fleet.Paths {
@@ -428,7 +428,7 @@ func (a *app) agent() *cobra.Command {
 			signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, os.Interrupt)
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM)
 			defer stop()
-			_ = fleet.Serve(ctx, a.in, a.out, &fleet.ThisNode{Session: &a.session}, buildVersion())
+			_ = fleet.Serve(ctx, a.in, a.out, &fleet.ThisNode{Session: &a.session}, a.buildVersion())
 			return nil
 		},
 	}

@@ -1,6 +1,6 @@
 //go:build linux && !nopractice
 
-package main
+package cli
 
 import (
 	"bytes"
@@ -33,8 +33,8 @@ import (
 
 // What make bench-screen has built.
 const (
-	nodeBinary     = "etcd-rewind"
-	practiceBinary = "dist/etcd-rewind-with-practice"
+	nodeBinary     = "../etcd-rewind"
+	practiceBinary = "../dist/etcd-rewind-with-practice"
 )
 
 // BenchmarkScreenStart measures the binary for nodes on a practice node, with

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -20,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	snapshot.Worker()
 	practiceWorker()
-	testscript.Main(m, map[string]func(){"etcd-rewind": main})
+	testscript.Main(m, map[string]func(){"etcd-rewind": func() { Main("") }})
 }
 
 // TestCommandLine runs testdata/script. In a script, "exits N command..." wants
@@ -30,11 +29,11 @@ func TestCommandLine(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			for _, name := range []string{"before", "after", "encrypted"} {
-				if err := unpack("snapshot/testdata/"+name+".db.gz", env.WorkDir+"/"+name+".db"); err != nil {
+				if err := unpack("../snapshot/testdata/"+name+".db.gz", env.WorkDir+"/"+name+".db"); err != nil {
 					return err
 				}
 			}
-			return os.CopyFS(env.WorkDir+"/manifests", os.DirFS("steps/testdata/manifests"))
+			return os.CopyFS(env.WorkDir+"/manifests", os.DirFS("../steps/testdata/manifests"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -101,35 +100,4 @@ func unpack(from, to string) error {
 		return err
 	}
 	return os.WriteFile(to, data, 0o600)
-}
-
-// The house has an order: main → ui, practice → steps → snapshot, manifest,
-// node; and the engine knows nothing of screens.
-func TestImportsPointDownwards(t *testing.T) {
-	above := map[string][]string{
-		"etcd-rewind/trust":    {"steps", "ui", "practice", "fleet", "snapshot", "manifest", "node"},
-		"etcd-rewind/manifest": {"steps", "ui", "practice", "fleet", "snapshot", "node"},
-		"etcd-rewind/snapshot": {"steps", "ui", "practice", "fleet", "manifest", "node"},
-		"etcd-rewind/node":     {"steps", "ui", "practice", "fleet", "manifest", "snapshot"},
-		"etcd-rewind/steps":    {"ui", "practice", "fleet"},
-		"etcd-rewind/fleet":    {"ui", "practice"},
-		"etcd-rewind/ui":       {"practice"},
-	}
-	for pkg, not := range above {
-		out, err := exec.Command("go", "list", "-deps", pkg).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for dep := range strings.Lines(string(out)) {
-			dep = strings.TrimSpace(dep)
-			for _, n := range not {
-				if dep == "etcd-rewind/"+n || strings.HasPrefix(dep, "etcd-rewind/"+n+"/") {
-					t.Errorf("%s imports %s", pkg, dep)
-				}
-			}
-			if strings.Contains(dep, "charmbracelet") && !strings.HasPrefix(dep, "github.com/charmbracelet/x/") && pkg != "etcd-rewind/ui" {
-				t.Errorf("%s imports %s", pkg, dep)
-			}
-		}
-	}
 }

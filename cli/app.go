@@ -1,0 +1,469 @@
+// Package cli is the command line: flags, arguments and exit statuses. What a
+// command does is in the packages below.
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	etcd "go.etcd.io/etcd/api/v3/version"
+	"golang.org/x/term"
+
+	"etcd-rewind/fleet"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+	"etcd-rewind/ui"
+)
+
+// Exit statuses, besides those of a run (steps.Result.ExitCode).
+const (
+	exitUsage   = 2
+	exitBlocked = 4
+)
+
+// Main runs the command line of this process and ends it. The processes that
+// the program starts of itself end in here too. version may be empty.
+func Main(version string) {
+	snapshot.Worker()
+	practiceWorker()
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, version: version}
+	os.Exit(a.run(os.Args[1:]))
+}
+
+// app is the command line.
+type app struct {
+	in       *os.File
+	out, err io.Writer
+
+	version string // of a release
+	session steps.Session
+	output  string // text or json
+	began   bool   // the arguments were right
+	changes string // what a restore brings back, takes away and turns back
+}
+
+// exit is an exit status whose reason has been told already.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+func (a *app) run(args []string) int {
+	defer func() { _ = a.session.Close() }()
+	cobra.EnableTraverseRunHooks = true // practice has a hook of its own
+	root := a.root()
+	root.SetArgs(args)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	err := root.ExecuteContext(context.Background())
+	var status exit
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	case !a.began:
+		_, _ = fmt.Fprintf(a.err, "%s\nSee etcd-rewind --help.\n", err)
+		return exitUsage
+	}
+	a.failure(err)
+	return exitBlocked
+}
+
+// failure tells an error that came before anything was touched.
+func (a *app) failure(err error) {
+	if a.output == "json" {
+		_ = ui.JSONFailure(a.out, err, time.Now().UTC())
+		return
+	}
+	_ = ui.PrintFailure(a.err, err)
+}
+
+func (a *app) root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "etcd-rewind",
+		Short: "Restore a kubeadm control plane's etcd from a snapshot",
+		Long: `Restore a kubeadm control plane's etcd from a snapshot.
+
+Without a command it starts the wizard: choose a snapshot, see what is wrong
+before anything is touched, read the plan, and watch every step. Nothing is
+deleted, and etcd-rewind undo goes back.`,
+		Args:              cobra.NoArgs,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: a.begin,
+	}
+	var several fleetFlags
+	several.reach(c)
+	c.RunE = func(c *cobra.Command, _ []string) error { return a.wizard(c, &several) }
+	f := c.PersistentFlags()
+	o := &a.session.Options
+	f.StringVar(&o.KubeletConfig, "kubelet-config", "", "kubelet's configuration `file` (found by itself)")
+	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
+	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
+	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
+	c.AddCommand(a.restore(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.resume(), a.runs(), a.versionCommand(), a.ticket(), a.agent())
+	c.AddCommand(a.practiceCommands()...)
+	return c
+}
+
+// begin runs when cobra has found nothing wrong with the arguments.
+func (a *app) begin(*cobra.Command, []string) error {
+	if a.output != "" && a.output != "text" && a.output != "json" {
+		return fmt.Errorf("--output takes text or json, not %q", a.output)
+	}
+	a.began = true
+	return nil
+}
+
+func (a *app) outputFlag(c *cobra.Command) {
+	c.Flags().StringVarP(&a.output, "output", "o", "text", "text or json: one object a line")
+}
+
+func (a *app) wizard(c *cobra.Command, several *fleetFlags) error {
+	if !term.IsTerminal(int(a.in.Fd())) || !isTerminal(a.out) {
+		a.began = false
+		return errors.New("the wizard needs a terminal; without one: etcd-rewind restore SNAPSHOT --yes")
+	}
+	res, err := ui.RunWizard(c.Context(), &a.session, a.leading(ui.Options{Version: a.buildVersion()}, several))
+	if err != nil || res == nil {
+		return err
+	}
+	return status(res.ExitCode())
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func status(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return exit(code)
+}
+
+func choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() error) {
+	f := c.Flags()
+	f.StringVar(&ch.DataDir, "data-dir", "", "new data `directory` on the node (a sibling of the old one)")
+	stop := f.String("stop", string(steps.StopNow), "how kube-apiserver is stopped: now, or graceful with kubelet's grace period")
+	bump := f.Uint64("bump-revision", 0, "raise the revision by `N` (beyond the live one, or 1000000000); 0 turns it off")
+	f.StringSliceVar(&ch.Accept, "accept", nil, "accept a `CHECK` by its name; may be given several times")
+	f.BoolVar(&ch.KeepControllers, "keep-controllers", false, "leave kube-controller-manager and kube-scheduler running")
+	f.StringVar(&ch.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet (systemctl restart kubelet)")
+	return func() error {
+		switch steps.StopHow(*stop) {
+		case steps.StopNow, steps.StopGraceful:
+			ch.Stop = steps.StopHow(*stop)
+		default:
+			return fmt.Errorf("--stop takes now or graceful, not %q", *stop)
+		}
+		if f.Changed("bump-revision") {
+			ch.Bump = bump
+		}
+		return nil
+	}
+}
+
+func (a *app) restore() *cobra.Command {
+	var yes, dry bool
+	var choices steps.Choices
+	c := &cobra.Command{
+		Use:   "restore SNAPSHOT",
+		Short: "Restore a snapshot, as lines of text or JSON",
+		Args:  cobra.ExactArgs(1),
+	}
+	settle := choiceFlags(c, &choices)
+	var several fleetFlags
+	var ticketFile string
+	c.Flags().StringVar(&ticketFile, "ticket", "", "restore in step with other nodes that have the same ticket `file`, without ssh")
+	several.add(c, "restore all control planes of the cluster as one, reached through ssh", true)
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails the node is put back as it was")
+	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
+	a.outputFlag(c)
+	c.MarkFlagsMutuallyExclusive("fleet", "ticket")
+	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(settle(), several.check(c))) }
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if several.on {
+			return a.restoreFleet(c.Context(), args[0], &several, choices, yes, dry)
+		}
+		var ticket *fleet.Ticket
+		if ticketFile != "" {
+			var err error
+			if ticket, err = fleet.ReadTicket(ticketFile); err != nil {
+				return err
+			}
+		}
+		facts, info, err := a.look(c.Context(), args[0], &choices, ticket, false)
+		if err != nil {
+			return err
+		}
+		plan, err := a.session.Plan(facts, info, choices)
+		if err != nil {
+			return err
+		}
+		if a.changes != "" {
+			plan.Summary = append(plan.Summary, steps.Fact{Name: "the restore", Value: a.changes})
+		}
+		if dry {
+			return a.showPlan(plan)
+		}
+		return a.execute(c.Context(), plan, yes)
+	}
+	return c
+}
+
+// usage marks an error as one of usage.
+func (a *app) usage(err error) error {
+	a.began = err == nil
+	return err
+}
+
+// look discovers the node, reads the snapshot and checks both. What blocks is
+// told and ends the command; only says that nothing else follows. What a ticket
+// decides, which may be nil, is added to the choices.
+func (a *app) look(ctx context.Context, path string, choices *steps.Choices, ticket *fleet.Ticket, only bool) (*steps.Facts, *snapshot.Info, error) {
+	facts, err := a.discover(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var info *snapshot.Info
+	var bad error
+	if path != "" {
+		tell := a.progress()
+		a.saying("reading " + filepath.Base(path))
+		info, bad = a.session.Inspect(ctx, path, func(done, total int64) {
+			tell(snapshot.Progress{Phase: "reading " + filepath.Base(path), Done: done, Total: total})
+		})
+		a.saying("")
+		if bad == nil && info.Path != path && a.output != "json" {
+			_, _ = fmt.Fprintf(a.err, "%s is packed; it is unpacked to %s, and removed again\n", path, info.Path)
+		}
+	}
+	if ticket != nil && info != nil {
+		if facts.Etcd == nil {
+			return nil, nil, facts.EtcdErr
+		}
+		if *choices, err = ticket.Choices(*choices, facts.Etcd.Name, info); err != nil {
+			return nil, nil, err
+		}
+	}
+	verdicts := a.session.Check(ctx, facts, info, *choices)
+	if info != nil && facts.Etcd != nil {
+		// What can't be compared is no reason not to restore: etcd may be what is broken.
+		c, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{}, a.progress())
+		a.saying("")
+		if err == nil {
+			a.changes = ui.ComparisonSummary(c)
+			verdicts = append(verdicts, steps.LineageVerdict(c))
+			steps.Accept(verdicts, choices.Accept)
+		}
+	}
+	if bad != nil {
+		verdicts = append(verdicts, steps.SnapshotVerdict(path, bad))
+	}
+	return facts, info, a.judge(facts, verdicts, only)
+}
+
+// judge tells verdicts, and is the error for those that stand in the way. only
+// says that nothing follows but the exit status.
+func (a *app) judge(facts *steps.Facts, verdicts []steps.Verdict, only bool) error {
+	blocked := len(steps.Blocking(verdicts)) > 0
+	now := time.Now().UTC()
+	var err error
+	switch {
+	case a.output == "json":
+		if err = ui.JSONVerdicts(a.out, verdicts, now); err == nil && (only || blocked) {
+			err = ui.JSONChecked(a.out, verdicts, now)
+		}
+	default:
+		if err = ui.PrintVerdicts(a.out, verdicts, !only); err == nil && facts.Unfinished != nil {
+			err = ui.PrintStanding(a.out, *facts.Unfinished, steps.Standing(*facts.Unfinished, now))
+		}
+	}
+	if err == nil && blocked {
+		err = exit(exitBlocked)
+	}
+	return err
+}
+
+// execute asks, runs a plan and prints what happens. A dropped connection ends
+// nothing; Ctrl-C stops before the next action.
+func (a *app) execute(ctx context.Context, plan *steps.Plan, yes bool) error {
+	in := bufio.NewReader(a.in)
+	ask := ui.Unattended
+	if !yes {
+		if a.output == "json" {
+			return a.usage(errors.New("--output json can't ask: add --yes"))
+		}
+		if err := ui.PrintPlan(a.out, plan); err != nil {
+			return err
+		}
+		if !ui.Confirm(in, a.out, plan) {
+			_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes goes on without asking.)")
+			return exit(exitUsage)
+		}
+		ask = ui.NewPlainAsker(in, a.out)
+	}
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	sink := ui.NewPlain(a.out, ui.PlainOptions{})
+	if a.output == "json" {
+		sink = ui.NewJSON(a.out)
+	}
+	res, err := a.session.Run(ctx, plan, sink, ask)
+	if err != nil {
+		return err
+	}
+	return status(res.ExitCode())
+}
+
+func (a *app) check() *cobra.Command {
+	var choices steps.Choices
+	c := &cobra.Command{
+		Use:   "check [SNAPSHOT]",
+		Short: "Look at the node, and at a snapshot, and change nothing",
+		Args:  cobra.MaximumNArgs(1),
+	}
+	settle := choiceFlags(c, &choices)
+	var several fleetFlags
+	several.add(c, "look at all control planes of the cluster, reached through ssh", true)
+	a.outputFlag(c)
+	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(settle(), several.check(c))) }
+	c.RunE = func(c *cobra.Command, args []string) error {
+		path := ""
+		if len(args) > 0 {
+			path = args[0]
+		}
+		if several.on {
+			lead := a.conductor(strings.Fields(several.rsh))
+			defer func() { _ = lead.Close() }()
+			return a.lookFleet(c.Context(), lead, path, &several, &choices, true)
+		}
+		_, _, err := a.look(c.Context(), path, &choices, nil, true)
+		return err
+	}
+	return c
+}
+
+func (a *app) undo() *cobra.Command {
+	return a.ofARun("undo [RUN]", "Put back what a run changed", a.session.PlanUndo)
+}
+
+func (a *app) resume() *cobra.Command {
+	return a.ofARun("resume [RUN]", "Go on with a run that broke off", a.session.PlanResume)
+}
+
+// ofARun is a command that runs a plan made from the journal of an earlier run.
+func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (*steps.Plan, error)) *cobra.Command {
+	var yes, dry bool
+	var name string
+	var several fleetFlags
+	c := &cobra.Command{
+		Use:     use,
+		Short:   short,
+		Args:    cobra.MaximumNArgs(1),
+		PreRunE: func(c *cobra.Command, _ []string) error { return a.usage(several.check(c)) },
+		RunE: func(c *cobra.Command, args []string) error {
+			run := ""
+			if len(args) > 0 {
+				run = args[0]
+			}
+			if several.on {
+				return a.ofAFleet(c.Context(), run, &several, strings.HasPrefix(use, "undo"), yes, dry, name)
+			}
+			plan, err := makePlan(c.Context(), run)
+			if err != nil {
+				return err
+			}
+			if dry {
+				return a.showPlan(plan)
+			}
+			if yes && plan.MustType && name != plan.Node {
+				return &steps.Failure{
+					Cause: "the restore is more than an hour old, and the cluster has gone on since",
+					Hint:  "look at etcd-rewind undo --dry-run, then give the node's name: --confirm " + plan.Node,
+				}
+			}
+			return a.execute(c.Context(), plan, yes)
+		},
+	}
+	several.add(c, "on all control planes that the run was made on, reached through ssh", false)
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
+	c.Flags().StringVar(&name, "confirm", "", "the node's `name`: confirms going back from an old run, where --yes is not enough")
+	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
+	a.outputFlag(c)
+	return c
+}
+
+// showPlan prints a plan that isn't run.
+func (a *app) showPlan(p *steps.Plan) error {
+	if a.output == "json" {
+		tell, now := ui.NewJSON(a.out), time.Now().UTC()
+		tell(steps.Event{Type: steps.TypePlan, Time: now, Run: p.Run, Plan: p})
+		tell(steps.Event{Type: steps.TypeResult, Time: now, Run: p.Run, State: steps.Unneeded, Message: "a dry run: nothing was done", Result: &steps.Result{OK: true}})
+		return nil
+	}
+	return ui.PrintPlan(a.out, p)
+}
+
+func (a *app) runs() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "runs",
+		Short: "List the runs of this node",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			runs, err := a.session.Runs(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				enc := json.NewEncoder(a.out)
+				for _, r := range runs {
+					if err := enc.Encode(r); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			return ui.PrintRuns(a.out, runs)
+		},
+	}
+	a.outputFlag(c)
+	return c
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(a.out, "etcd-rewind %s\netcdutl v%s\n", a.buildVersion(), etcd.Version)
+			return err
+		},
+	}
+}
+
+func (a *app) buildVersion() string {
+	if a.version != "" {
+		return a.version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

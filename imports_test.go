@@ -1,0 +1,39 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// The house has an order: main → cli → ui, practice → fleet → steps →
+// snapshot, manifest, node → trust; and the engine knows nothing of screens.
+func TestImportsPointDownwards(t *testing.T) {
+	above := map[string][]string{ // of each package: what it must not know
+		"trust":    {"cli", "ui", "practice", "fleet", "steps", "snapshot", "manifest", "node"},
+		"manifest": {"cli", "ui", "practice", "fleet", "steps", "snapshot", "node"},
+		"snapshot": {"cli", "ui", "practice", "fleet", "steps", "manifest", "node"},
+		"node":     {"cli", "ui", "practice", "fleet", "steps", "manifest", "snapshot"},
+		"steps":    {"cli", "ui", "practice", "fleet"},
+		"fleet":    {"cli", "ui", "practice"},
+		"practice": {"cli", "ui", "fleet"},
+		"ui":       {"cli", "practice"},
+	}
+	for pkg, not := range above {
+		out, err := exec.Command("go", "list", "-deps", "etcd-rewind/"+pkg).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for dep := range strings.Lines(string(out)) {
+			dep = strings.TrimSpace(dep)
+			for _, n := range not {
+				if dep == "etcd-rewind/"+n || strings.HasPrefix(dep, "etcd-rewind/"+n+"/") {
+					t.Errorf("%s imports %s", pkg, dep)
+				}
+			}
+			if strings.Contains(dep, "charmbracelet") && !strings.HasPrefix(dep, "github.com/charmbracelet/x/") && pkg != "ui" {
+				t.Errorf("%s imports %s", pkg, dep)
+			}
+		}
+	}
+}
