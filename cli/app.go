@@ -5,7 +5,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +23,7 @@ import (
 	"etcd-rewind/fleet"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 	"etcd-rewind/ui"
 )
 
@@ -249,7 +249,7 @@ func (a *app) look(ctx context.Context, path string, choices *steps.Choices, tic
 		})
 		a.saying("")
 		if bad == nil && info.Path != path && a.output != "json" {
-			_, _ = fmt.Fprintf(a.err, "%s is packed; it is unpacked to %s, and removed again\n", path, info.Path)
+			_, _ = fmt.Fprintf(a.err, "%s is packed; it is unpacked to %s, and removed again\n", trust.Text(path), trust.Text(info.Path))
 		}
 	}
 	if ticket != nil && info != nil {
@@ -431,7 +431,7 @@ func (a *app) runs() *cobra.Command {
 				return err
 			}
 			if a.output == "json" {
-				enc := json.NewEncoder(a.out)
+				enc := trust.JSON(a.out)
 				for _, r := range runs {
 					if err := enc.Encode(r); err != nil {
 						return err

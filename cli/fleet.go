@@ -18,6 +18,7 @@ import (
 	"etcd-rewind/fleet"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 	"etcd-rewind/ui"
 )
 
@@ -152,7 +153,7 @@ func (a *app) sending() func(node string, done, total int64) {
 		return nil
 	}
 	return func(node string, done, total int64) {
-		_, _ = fmt.Fprintf(a.err, "\r\x1b[Kthe snapshot is on its way to %s: %s of %s", node, steps.Bytes(done), steps.Bytes(total))
+		_, _ = fmt.Fprintf(a.err, "\r\x1b[Kthe snapshot is on its way to %s: %s of %s", trust.Text(node), steps.Bytes(done), steps.Bytes(total))
 		if done >= total {
 			_, _ = fmt.Fprint(a.err, "\r\x1b[K")
 		}
@@ -253,7 +254,7 @@ func (a *app) confirmFleet(plans []*steps.Plan, yes bool) (fleet.Asker, error) {
 		return nil, err
 	}
 	in := bufio.NewReader(a.in)
-	_, _ = fmt.Fprintf(a.out, "%d nodes: %s\n", len(plans), strings.Join(nodesOf(plans), ", "))
+	_, _ = fmt.Fprintf(a.out, "%d nodes: %s\n", len(plans), strings.Join(trust.Lines(nodesOf(plans)), ", "))
 	if !ui.Confirm(in, a.out, plans[0]) {
 		_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes goes on without asking.)")
 		return nil, exit(exitUsage)
@@ -310,7 +311,7 @@ func (a *app) ofAFleet(ctx context.Context, run string, o *fleetFlags, undo, yes
 	for _, n := range rec.Nodes {
 		names = append(names, n.Name)
 		if a.output != "json" {
-			_, _ = fmt.Fprintf(a.out, "%s: run %s is %s\n", n.Name, rec.Run, orNone(states[n.Name]))
+			_, _ = fmt.Fprintf(a.out, "%s: run %s is %s\n", trust.Text(n.Name), trust.Text(rec.Run), trust.Text(orNone(states[n.Name])))
 		}
 	}
 	if undo {
@@ -408,7 +409,7 @@ the others, whom it sees by their ports.`,
 			return err
 		}
 		if a.output != "json" {
-			_, _ = fmt.Fprintf(a.out, "%s is for run %s. On every node: etcd-rewind restore %s --ticket %s\n", args[1], t.Run, args[0], args[1])
+			_, _ = fmt.Fprintf(a.out, "%s is for run %s. On every node: etcd-rewind restore %s --ticket %s\n", trust.Text(args[1]), t.Run, trust.Quote(args[0]), trust.Quote(args[1]))
 		}
 		return nil
 	}

@@ -14,6 +14,7 @@ import (
 
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 	"etcd-rewind/ui"
 )
 
@@ -196,7 +197,7 @@ func (a *app) discover(ctx context.Context) (*steps.Facts, error) {
 // with the next; "" leaves none. Elsewhere it says nothing.
 func (a *app) saying(what string) {
 	if a.output != "json" && isTerminal(a.err) {
-		_, _ = fmt.Fprint(a.err, "\r\x1b[K"+what)
+		_, _ = fmt.Fprint(a.err, "\r\x1b[K"+trust.Text(what))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/trust"
 )
 
 // summary says what runs from where and what is kept where, after a plan.
@@ -57,9 +58,22 @@ func writeReport(r *run, res *Result) (string, error) {
 		name = "report-undo.md"
 	}
 	path := filepath.Join(r.plan.RunDir, name)
+	tmp := path + ".tmp"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := manifest.WriteAside(tmp, []byte(reportText(r, res)), nil); err != nil {
+		return "", err
+	}
+	return path, os.Rename(tmp, path)
+}
+
+// reportText is the report. What is in it was named by a snapshot, a manifest or
+// another node: it goes through markdown or block.
+func reportText(r *run, res *Result) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("# %s", r.plan.Title)
+	p("# %s", markdown(r.plan.Title))
 	p("")
 	switch {
 	case res.OK:
@@ -72,45 +86,54 @@ func writeReport(r *run, res *Result) (string, error) {
 	p("")
 	p("| | |\n|---|---|")
 	for _, f := range append([]Fact{{"node", r.plan.Node}, {"run", r.plan.Run}}, res.Summary...) {
-		p("| %s | %s |", f.Name, strings.ReplaceAll(f.Value, "|", `\|`))
+		p("| %s | %s |", markdown(f.Name), markdown(f.Value))
 	}
 	for _, f := range r.plan.Summary {
-		p("| planned: %s | %s |", f.Name, strings.ReplaceAll(f.Value, "|", `\|`))
+		p("| planned: %s | %s |", markdown(f.Name), markdown(f.Value))
 	}
 	if res.Error != nil {
-		p("\n## What went wrong\n\n%s: %s", res.Error.Title, res.Error.Cause)
+		p("\n## What went wrong\n\n%s: %s", markdown(res.Error.Title), markdown(res.Error.Cause))
 		if res.Error.Hint != "" {
-			p("\n%s", res.Error.Hint)
+			p("\n%s", markdown(res.Error.Hint))
 		}
 		if len(res.Error.Log) > 0 {
-			p("\n```\n%s\n```", strings.Join(res.Error.Log, "\n"))
+			p("\n%s", block("", res.Error.Log))
 		}
 	}
 	if res.Undo != "" {
-		p("\n## The way back\n\n    %s", res.Undo)
+		p("\n## The way back\n\n    %s", trust.Text(res.Undo))
 	}
 	for _, d := range r.plan.Diffs {
-		p("\n## %s\n\n```diff\n%s```", filepath.Base(d.Path), d.Text)
+		p("\n## %s\n\n%s", markdown(filepath.Base(d.Path)), block("diff", strings.Split(strings.TrimSuffix(d.Text, "\n"), "\n")))
 	}
-	p("\n## What was done\n\nThe same by hand:\n\n```bash")
+	var did []string
 	for _, s := range r.plan.Steps {
 		if s.When != "" && !r.mem.KubeletRestarted {
 			continue
 		}
-		p("# %s", s.Title)
+		did = append(did, "# "+s.Title)
 		for _, a := range s.Actions {
 			for _, c := range a.Commands() {
-				p("%s", c)
+				did = append(did, strings.Split(c, "\n")...)
 			}
 		}
 	}
-	p("```")
-	tmp := path + ".tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+	p("\n## What was done\n\nThe same by hand:\n\n%s", block("bash", did))
+	return b.String()
+}
+
+// markdown is text from outside in a line or a cell of Markdown: what would
+// begin markup, a link or HTML is escaped.
+func markdown(s string) string { return marks.Replace(trust.Text(s)) }
+
+var marks = strings.NewReplacer(`\`, `\\`, "|", `\|`, "`", "\\`", "<", "&lt;", "[", `\[`, "*", `\*`)
+
+// block is a fenced block whose fence is longer than any in it.
+func block(language string, lines []string) string {
+	text := strings.Join(trust.Lines(lines), "\n")
+	fence := "```"
+	for strings.Contains(text, fence) {
+		fence += "`"
 	}
-	if err := manifest.WriteAside(tmp, []byte(b.String()), nil); err != nil {
-		return "", err
-	}
-	return path, os.Rename(tmp, path)
+	return fence + language + "\n" + text + "\n" + fence
 }

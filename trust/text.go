@@ -5,29 +5,76 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/charmbracelet/x/ansi"
 )
 
 // Text makes a string from outside safe to show, in one line: no escape
 // sequences, no control characters (C0, DEL, C1), no invisible or bidirectional
-// formatting, no invalid UTF-8; tabs are spaces. Each element is cleaned before
-// elements are joined: an escape sequence without an end swallows what follows.
-// Safe to call twice.
+// formatting, no invalid UTF-8; tabs are spaces. A sequence without an end loses
+// its escape character only, so that it swallows nothing of what follows; still
+// each element is cleaned before elements are joined. Safe to call twice.
 func Text(s string) string {
 	if printable(s) {
 		return s
 	}
-	s = ansi.Strip(strings.ReplaceAll(s, "\t", "    "))
+	s = unescaped(strings.ReplaceAll(s, "\t", "    "))
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\r' || r == '\u2028' || r == '\u2029':
 			return ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar:
+		case hidden(r) || r == unicode.ReplacementChar:
 			return -1
 		}
 		return r
 	}, s)
+}
+
+// hidden says whether a character doesn't show as one, and may change how
+// others do: C0, DEL, C1, and formatting such as a change of direction.
+func hidden(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }
+
+// maxSequence is the longest escape sequence that is taken for one.
+const maxSequence = 256
+
+// unescaped takes the escape sequences of terminals out (ECMA-48): CSI, strings
+// such as a window's title, and the choice of a character set.
+func unescaped(s string) string {
+	var b strings.Builder
+	for {
+		i := strings.IndexByte(s, 0x1b)
+		if i < 0 {
+			b.WriteString(s)
+			return b.String()
+		}
+		b.WriteString(s[:i])
+		s = s[i+1+sequence(s[i+1:min(len(s), i+1+maxSequence)]):]
+	}
+}
+
+// sequence is how long the sequence is whose escape character was before s; 0
+// when it isn't a whole one.
+func sequence(s string) int {
+	if s == "" {
+		return 0
+	}
+	switch s[0] {
+	case '[':
+		end := strings.IndexFunc(s[1:], func(r rune) bool { return r < '0' || r > '?' })
+		if end >= 0 && s[1+end] >= '@' && s[1+end] <= '~' {
+			return end + 2
+		}
+	case ']', 'P', 'X', '^', '_':
+		end := strings.IndexAny(s, "\a\x1b\n")
+		switch {
+		case end < 0:
+		case s[end] == '\a':
+			return end + 1
+		case strings.HasPrefix(s[end:], "\x1b\\"):
+			return end + 2
+		}
+	case '(', ')':
+		return min(2, len(s))
+	}
+	return 0
 }
 
 // Lines cleans each line with Text.

@@ -1,7 +1,10 @@
 package trust
 
 import (
+	"bytes"
+	"encoding/json"
 	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -34,5 +37,52 @@ func TestAHostIsANameOrAnAddress(t *testing.T) {
 		if Host(bad) == nil {
 			t.Errorf("%q passes", bad)
 		}
+	}
+}
+
+// What one name begins, and doesn't end, mustn't take the next ones with it.
+func TestASequenceWithoutAnEndSwallowsNothing(t *testing.T) {
+	for _, begin := range []string{"\x1b]0;", "\x1bP", "\x1b_", "\x1b[", "\x1b[38;5", "\x1b", "\u009d", "\u009b", "\x1b]8;;x"} {
+		line := Text("evil" + begin + ", cp2, cp3")
+		if !strings.HasSuffix(line, ", cp2, cp3") {
+			t.Errorf("%q: %q is left", begin, line)
+		}
+		if Text(line) != line {
+			t.Errorf("%q becomes %q", line, Text(line))
+		}
+	}
+	for in, want := range map[string]string{
+		"\x1b[31mred\x1b[0m": "red", "a\x1b]0;title\ab": "ab", "a\x1b]8;;http://x\x1b\\b": "ab", "bold\x1b(B\x1b[m": "bold",
+		"a\x1b]0;one\nb\ac": "a]0;one bc", "rtl\u202egnp": "rtlgnp",
+	} {
+		if got := Text(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// JSON on a terminal moves no cursor and turns no text around, and whoever
+// decodes it gets what was there.
+func TestJSONHasNothingHiddenInIt(t *testing.T) {
+	in := []string{"del\x7f", "c1\u009b31m", "bidi\u202egnp.db\u2066", "tag\U000e0041", "soft\u00ad", "esc\x1b", "ünïcode ✓ <&>", "bad\xff", "line\u2028"}
+	var b bytes.Buffer
+	if err := JSON(&b).Encode(in); err != nil {
+		t.Fatal(err)
+	}
+	line, rest, _ := strings.Cut(b.String(), "\n")
+	if rest != "" || strings.IndexFunc(line, hidden) >= 0 || strings.Contains(line, "\u2028") {
+		t.Errorf("%q", b.String())
+	}
+	var out []string
+	if err := json.Unmarshal(b.Bytes(), &out); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range in {
+		if out[i] != strings.ToValidUTF8(s, "\ufffd") {
+			t.Errorf("%q became %q", s, out[i])
+		}
+	}
+	if !strings.Contains(line, "ünïcode ✓ <&>") {
+		t.Errorf("what shows is escaped: %s", line)
 	}
 }

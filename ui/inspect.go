@@ -55,7 +55,7 @@ func inspectedText(i Inspected, now time.Time, w int) []string {
 	if p := i.Packed; p != nil && p.Format != snapshot.Raw {
 		what := string(p.Format)
 		if p.Inside != "" {
-			what += ", " + p.Inside + " in it"
+			what += ", " + clean(p.Inside) + " in it"
 		}
 		add("packed", "%s; unpacked to %s to read it, and removed again", what, p.Path)
 	}
@@ -75,7 +75,7 @@ func inspectedText(i Inspected, now time.Time, w int) []string {
 	add("file", "%s, %s", size(info.Size), info.ModTime.UTC().Format("2006-01-02 15:04:05 UTC"))
 	var members []string
 	for _, m := range info.Members {
-		name := strings.TrimSpace(m.Name + " " + strings.Join(m.PeerURLs, " "))
+		name := strings.TrimSpace(clean(m.Name) + " " + strings.Join(cleanAll(m.PeerURLs), " "))
 		if m.Learner {
 			name += " (learner)"
 		}
@@ -99,11 +99,11 @@ func inspectedText(i Inspected, now time.Time, w int) []string {
 		add("nodes", "%s", orNone(objectNames(info.Nodes)))
 		add("API servers", "%s", orNone(info.APIServers))
 		if len(info.ServiceCIDRs) > 0 {
-			add("services", "%s", strings.Join(info.ServiceCIDRs, ", "))
+			add("services", "%s", orNone(info.ServiceCIDRs))
 		}
 		var enc []string
 		for _, e := range info.Encryption {
-			enc = append(enc, fmt.Sprintf("%s: %d of %s", e, e.Objects, strings.Join(e.Resources, ", ")))
+			enc = append(enc, fmt.Sprintf("%s: %d of %s", clean(e.String()), e.Objects, orNone(e.Resources)))
 		}
 		add("encrypted", "%s", orNone(enc))
 		add("CRDs", "%s", orNone(info.CRDs))
@@ -136,6 +136,7 @@ func orNone(list []string) string {
 	if len(list) == 0 {
 		return "none"
 	}
+	list = cleanAll(list)
 	const most = 12
 	if len(list) > most {
 		return strings.Join(list[:most], ", ") + fmt.Sprintf(" and %d more", len(list)-most)

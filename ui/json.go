@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // NewJSON returns a printer of events as JSON, one object a line. Errors of w
@@ -21,11 +22,7 @@ func NewJSON(w io.Writer) func(steps.Event) {
 	}
 }
 
-func newEncoder(w io.Writer) *json.Encoder {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc
-}
+func newEncoder(w io.Writer) *json.Encoder { return trust.JSON(w) }
 
 // JSONVerdicts prints the checks as JSON, a line each.
 func JSONVerdicts(w io.Writer, verdicts []steps.Verdict, at time.Time) error {

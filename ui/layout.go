@@ -2,47 +2,17 @@ package ui
 
 import (
 	"strings"
-	"unicode"
 
 	"github.com/charmbracelet/x/ansi"
+
+	"etcd-rewind/trust"
 )
 
-// clean makes text from outside, such as a path or a container's log, safe to
-// print: no escape sequences, no control characters, tabs as spaces, one line.
-func clean(s string) string {
-	if printable(s) {
-		return s
-	}
-	s = ansi.Strip(strings.ReplaceAll(s, "\t", "    "))
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\r':
-			return ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar:
-			return -1
-		}
-		return r
-	}, s)
-}
+// clean is for text from outside, such as a path or a container's log: each
+// piece for itself, before pieces are joined.
+func clean(s string) string { return trust.Text(s) }
 
-func cleanAll(lines []string) []string {
-	out := make([]string, 0, len(lines))
-	for _, l := range lines {
-		out = append(out, clean(strings.TrimRight(l, "\r\n")))
-	}
-	return out
-}
-
-// printable says whether s is printable ASCII and nothing else. Most of what is
-// shown is, and a screen may hold thousands of such pieces.
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
+func cleanAll(lines []string) []string { return trust.Lines(lines) }
 
 // width is how many cells s takes.
 func width(s string) int {

@@ -528,13 +528,13 @@ func (p *picker) details(l look, now time.Time, w int) []string {
 	}
 	list = append(list, steps.Fact{Name: "Nodes", Value: names(i.Nodes)}, steps.Fact{Name: "Namespaces", Value: names(i.Namespaces)})
 	if len(members) > 0 {
-		list = append(list, steps.Fact{Name: "Members", Value: strings.Join(members, ", ")})
+		list = append(list, steps.Fact{Name: "Members", Value: orNone(members)})
 	}
 	if len(i.Alarms) > 0 {
-		list = append(list, steps.Fact{Name: "Alarms", Value: strings.Join(i.Alarms, ", ")})
+		list = append(list, steps.Fact{Name: "Alarms", Value: orNone(i.Alarms)})
 	}
 	if len(i.EncryptedPrefixes) > 0 {
-		list = append(list, steps.Fact{Name: "Encrypted", Value: "at rest with " + strings.Join(i.EncryptedPrefixes, ", ")})
+		list = append(list, steps.Fact{Name: "Encrypted", Value: "at rest with " + orNone(i.EncryptedPrefixes)})
 	}
 	return append([]string{l.bold.Render(path)}, facts(list, w)...)
 }
@@ -549,7 +549,7 @@ func names(objects []snapshot.Object) string {
 			list = append(list, fmt.Sprintf("and %d more", len(objects)-i))
 			break
 		}
-		list = append(list, o.Name)
+		list = append(list, clean(o.Name))
 	}
 	return strings.Join(list, ", ")
 }
