@@ -11,6 +11,7 @@ import (
 
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 )
 
 // Expect says what has to be ready after a manifest is in.
@@ -342,8 +343,10 @@ func (a *Verify) do(ctx context.Context, r *run) (State, error) {
 				s.seen = append(s.seen, Sighting{What: kind.resource, Is: err.Error()})
 				continue
 			}
-			is, ok := a.compare(kind.want, have)
-			s.ok = s.ok && ok
+			is, ok, more := a.compare(kind.want, have)
+			if s.ok = s.ok && ok; ok && len(more) > 0 {
+				r.note(kind.resource+" not in the snapshot", "%s: made since the API is back, or registered again", someNames(more))
+			}
 			s.seen = append(s.seen, Sighting{What: kind.resource, Is: is, OK: ok})
 		}
 		return s, nil
@@ -360,12 +363,15 @@ func (a *Verify) do(ctx context.Context, r *run) (State, error) {
 // (kube-apiserver's systemnamespaces controller); a node registers itself.
 var system = []string{"default", "kube-system", "kube-public", "kube-node-lease"}
 
-func (a *Verify) compare(want []snapshot.Object, have []node.Object) (string, bool) {
+// compare says what is missing or is another object of that name. What is more
+// is no fault: GitOps and operators make namespaces within seconds of the API's
+// return, and nodes register again.
+func (a *Verify) compare(want []snapshot.Object, have []node.Object) (is string, ok bool, more []string) {
 	uids := map[string]string{}
 	for _, o := range have {
 		uids[o.Name] = o.UID
 	}
-	var missing, other, extra []string
+	var missing, other []string
 	for _, o := range want {
 		uid, there := uids[o.Name]
 		switch {
@@ -380,23 +386,41 @@ func (a *Verify) compare(want []snapshot.Object, have []node.Object) (string, bo
 	}
 	for name := range uids {
 		if name != a.Node && !slices.Contains(system, name) {
-			extra = append(extra, name)
+			more = append(more, name)
 		}
 	}
-	slices.Sort(extra)
+	slices.Sort(more)
 	var say []string
 	for _, l := range []struct {
 		what  string
 		names []string
-	}{{"missing", missing}, {"with another UID", other}, {"not in the snapshot", extra}} {
+	}{{"missing", missing}, {"with another UID", other}} {
 		if len(l.names) > 0 {
-			say = append(say, l.what+": "+strings.Join(l.names, ", "))
+			say = append(say, l.what+": "+someNames(l.names))
 		}
 	}
 	if len(say) > 0 {
-		return strings.Join(say, "; "), false
+		return strings.Join(say, "; "), false, more
 	}
-	return fmt.Sprintf("all %d of the snapshot, same UIDs", len(want)), true
+	is = fmt.Sprintf("all %d of the snapshot, same UIDs", len(want))
+	if len(more) > 0 {
+		is += fmt.Sprintf("; %d more", len(more))
+	}
+	return is, true, more
+}
+
+// someNames lists the first names, clean, and how many more there are: a
+// cluster has thousands of namespaces, and a line has room for a few.
+func someNames(names []string) string {
+	const most = 8
+	var out []string
+	for _, n := range names[:min(len(names), most)] {
+		out = append(out, trust.Clip(n, 63))
+	}
+	if rest := len(names) - most; rest > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(out, ", "), rest)
+	}
+	return strings.Join(out, ", ")
 }
 
 func (*Verify) undo() []Action { return nil }

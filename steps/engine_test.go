@@ -737,12 +737,32 @@ func TestVerifyToleratesWhatWasBeingDeletedAndNothingElse(t *testing.T) {
 		{"the one that was being deleted is gone", []node.Object{{Name: "shop", UID: "s"}}, true},
 		{"another is gone", []node.Object{{Name: "going", UID: "g"}}, false},
 		{"another UID", []node.Object{{Name: "shop", UID: "x"}}, false},
-		{"one too many", []node.Object{{Name: "shop", UID: "s"}, {Name: "late", UID: "l"}}, false},
+		{"one more, and one that is missing", []node.Object{{Name: "going", UID: "g"}, {Name: "late", UID: "l"}}, false},
+		{"one more, made since", []node.Object{{Name: "shop", UID: "s"}, {Name: "late", UID: "l"}}, true},
 		{"a system namespace too many", []node.Object{{Name: "shop", UID: "s"}, {Name: "kube-public", UID: "p"}}, true},
 	} {
-		if says, ok := v.compare(want, c.have); ok != c.ok {
+		if says, ok, _ := v.compare(want, c.have); ok != c.ok {
 			t.Errorf("%s: %v, %s", c.name, ok, says)
 		}
+	}
+}
+
+// GitOps makes a namespace as soon as the API answers, and it is gone on with:
+// the report names it.
+func TestANamespaceThatIsMadeRightAfterTheRestoreIsANote(t *testing.T) {
+	n := newFakeNode(t)
+	n.more = []node.Object{{Name: "flux-system", UID: "f"}}
+	e, _ := n.engine(nil)
+	res := e.Run(t.Context(), n.plan(Choices{}))
+	if !res.OK {
+		t.Fatal(res.Error)
+	}
+	report, err := os.ReadFile(res.Report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(report), "flux-system") {
+		t.Errorf("the report doesn't name it:\n%s", report)
 	}
 }
 

@@ -54,6 +54,7 @@ type fakeNode struct {
 	told       int                            // how often it has listed, as told first
 	listed     time.Time                      // when another number was told
 	metrics    error                          // its metrics can't be read
+	more       []node.Object                  // namespaces that were made since the restore
 	stop       chan struct{}
 	done       sync.WaitGroup
 }
@@ -503,7 +504,7 @@ func (n *fakeNode) Objects(_ context.Context, resource string) ([]node.Object, e
 	if resource == "nodes" {
 		return []node.Object{{Name: "cp1", UID: "n"}}, nil
 	}
-	return []node.Object{{Name: "default", UID: "d"}, {Name: "shop", UID: "s"}, {Name: "kube-system", UID: "k"}}, nil
+	return append([]node.Object{{Name: "default", UID: "d"}, {Name: "shop", UID: "s"}, {Name: "kube-system", UID: "k"}}, n.more...), nil
 }
 
 func (n *fakeNode) Neighbour(_ context.Context, other node.NeighbourConfig) node.NeighbourState {

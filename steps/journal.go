@@ -60,6 +60,9 @@ type memory struct {
 	// Judged are ended containers that made a wait fail, by pod: tried again,
 	// the wait looks for what comes after them.
 	Judged map[string][]string `json:"judged,omitempty"`
+	// Notes are what a person has to know or do afterwards although nothing
+	// failed, by name; for the summary and the report.
+	Notes []Fact `json:"notes,omitempty"`
 }
 
 // journal appends to a run's file.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ func (r *run) summary(res *Result) []Fact {
 			add("state left behind", "%s", save)
 		}
 		add("old manifests", "%s", aside)
+		s = append(s, r.mem.Notes...)
 	case r.plan.Kind == KindUndo && res.PutBack:
 		add("etcd runs from", "%s, as before", f.OldDataDir)
 		add("restored data", "kept at %s", f.Staging)
@@ -48,6 +50,13 @@ func (r *run) summary(res *Result) []Fact {
 		add("old manifests", "%s", aside)
 	}
 	return s
+}
+
+// note keeps something for the summary and the report; the same name again
+// replaces what it said.
+func (r *run) note(name, format string, args ...any) {
+	notes := slices.DeleteFunc(slices.Clone(r.mem.Notes), func(f Fact) bool { return f.Name == name })
+	r.mem.Notes = append(notes, Fact{name, fmt.Sprintf(format, args...)})
 }
 
 // writeReport writes the run's Markdown report beside the manifests kept. An
