@@ -250,7 +250,7 @@ func (d *document) addToBlock(key, m *node, lines func(indent, eol string) strin
 	}
 	size := breakAt(d.data, at)
 	if !ok || size == 0 || m.keys[0].start < at+size {
-		return nil, cannotEdit("metadata is written in an unusual way", "")
+		return nil, cannotEdit("the map is written in an unusual way", "")
 	}
 	eol := string(d.data[at : at+size])
 	return d.cut(at+size, at+size, lines(indent, eol)), nil
@@ -272,7 +272,7 @@ func (d *document) indent(n *node) (string, bool) {
 var plainKey = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9.-]*/[A-Za-z][A-Za-z0-9._-]*$`)
 
 func (d *document) key(key string) string {
-	if !d.json && (plainKey.MatchString(key) || key == "annotations") {
+	if !d.json && (plainKey.MatchString(key) || key == "annotations" || key == "dataDir") {
 		return key
 	}
 	return quote(key)
@@ -323,21 +323,7 @@ func verified(before, after []byte, change func(*corev1.Pod), where ...any) ([]b
 	if !reflect.DeepEqual(want, got) {
 		return differs("the result is another pod")
 	}
-	wantTree, err := decodeTree(before)
-	if err != nil {
-		return nil, err
-	}
-	gotTree, err := decodeTree(after)
-	if err != nil {
-		return differs("the result can't be read: " + err.Error())
-	}
-	if err := set(wantTree, where[:len(where)-1], where[len(where)-1]); err != nil {
-		return differs(err.Error())
-	}
-	if !reflect.DeepEqual(wantTree, gotTree) {
-		return differs("the result has other fields")
-	}
-	return after, nil
+	return verifiedTree(before, after, where...)
 }
 
 func decodeTree(data []byte) (any, error) {

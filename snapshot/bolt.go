@@ -45,6 +45,7 @@ func (c *contents) fill(info *Info) {
 	info.Namespaces, info.Nodes = k.namespaces, k.nodes
 	info.Kinds, info.CRDs, info.Encryption = c.kinds, c.crds, c.encryption
 	info.ServiceCIDRs, info.ServiceIP, info.APIServers = k.serviceCIDRs, k.serviceIP, k.apiServers
+	info.Kubeadm = k.kubeadm
 }
 
 // readKeys reads the bucket of keys into contents: allKeys or countKeys.

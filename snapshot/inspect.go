@@ -42,7 +42,8 @@ type Object struct {
 	Deleting bool `json:"deleting,omitempty"`
 }
 
-// Info is what is known of a snapshot file. It holds names, never values.
+// Info is what is known of a snapshot file. It holds names and never values, but
+// for kubeadm's configuration, which has no secrets in it.
 type Info struct {
 	Path    string    `json:"path"` // as it was asked for
 	Size    int64     `json:"size"` // of the file, bytes
@@ -70,6 +71,8 @@ type Info struct {
 	ServiceCIDRs  []string `json:"service_cidrs,omitempty"` // of ServiceCIDR objects; empty before Kubernetes 1.33
 	ServiceIP     string   `json:"service_ip,omitempty"`    // of the service default/kubernetes
 	APIServers    []string `json:"api_servers,omitempty"`   // addresses in masterleases
+	// Kubeadm is nil when kube-system/kubeadm-config isn't there.
+	Kubeadm *Kubeadm `json:"kubeadm,omitempty"`
 	// LastWrite is the newest time in the last objects written: the true age
 	// of the snapshot, by the clocks of the cluster. Zero when unknown.
 	LastWrite time.Time `json:"last_write,omitzero"`

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +24,21 @@ type kube struct {
 	serviceCIDRs  []string
 	serviceIP     string
 	apiServers    []string
+	kubeadm       *Kubeadm
 }
+
+// Kubeadm is the ConfigMap kube-system/kubeadm-config, from which kubeadm
+// upgrade and kubeadm join render etcd's manifest.
+type Kubeadm struct {
+	// ClusterConfiguration is its text as stored, "" when Unreadable says why
+	// it can't be read.
+	ClusterConfiguration string `json:"cluster_configuration,omitempty"`
+	Unreadable           string `json:"unreadable,omitempty"`
+}
+
+// maxClusterConfiguration bounds what is taken from a snapshot: kubeadm's own
+// has some 500 bytes, with patches and many extra arguments a few thousand.
+const maxClusterConfiguration = 64 << 10
 
 // finder collects the newest state of those objects while the revisions go by.
 // The prefix of the keys is known only at the end: --etcd-prefix may be
@@ -33,8 +48,9 @@ type finder map[string]found
 type found struct {
 	prefix, resource string
 	Object
-	cidrs []string
-	ip    string
+	cidrs   []string
+	ip      string
+	kubeadm *Kubeadm
 }
 
 // The resources looked for, by the segment before the name in
@@ -49,6 +65,9 @@ var kinds = map[string]string{
 // kubernetesService is the service default/kubernetes; its resource has
 // another depth than the others.
 const kubernetesService = "/services/specs/default/kubernetes"
+
+// kubeadmConfig is as deep as no other that is looked for, too.
+const kubeadmConfig = "/configmaps/kube-system/kubeadm-config"
 
 // resourceOf splits a key; resource is "" for one that isn't looked for.
 func resourceOf(key []byte) (prefix, resource, name string) {
@@ -67,6 +86,10 @@ func resourceOf(key []byte) (prefix, resource, name string) {
 		if before, ok := bytes.CutSuffix(key, []byte(kubernetesService)); ok {
 			return string(before), kubernetesService, "kubernetes"
 		}
+	case "kube-system":
+		if before, ok := bytes.CutSuffix(key, []byte(kubeadmConfig)); ok {
+			return string(before), kubeadmConfig, "kubeadm-config"
+		}
 	}
 	return "", "", ""
 }
@@ -81,6 +104,9 @@ func (f finder) put(key, value []byte) {
 	switch {
 	case !ok && bytes.HasPrefix(value, []byte("k8s:enc:")):
 		// Encrypted: the name is all there is.
+		o.kubeadm = &Kubeadm{Unreadable: "encrypted at rest"}
+	case resource == kubeadmConfig:
+		o.kubeadm = readKubeadm(e, ok)
 	case !ok:
 		return
 	case resource == kubernetesService:
@@ -105,6 +131,21 @@ func (f finder) put(key, value []byte) {
 		o.UID, o.Created, o.Deleting = string(m.UID), m.CreationTimestamp.Time, m.DeletionTimestamp != nil
 	}
 	f[string(key)] = o
+}
+
+func readKubeadm(e envelope, ok bool) *Kubeadm {
+	var c corev1.ConfigMap
+	if !ok || e.kind != "ConfigMap" || e.into(&c) != nil {
+		return &Kubeadm{Unreadable: "not a ConfigMap"}
+	}
+	text := c.Data["ClusterConfiguration"]
+	switch {
+	case text == "":
+		return &Kubeadm{Unreadable: "no ClusterConfiguration in it"}
+	case len(text) > maxClusterConfiguration:
+		return &Kubeadm{Unreadable: fmt.Sprintf("its ClusterConfiguration has %d bytes", len(text))}
+	}
+	return &Kubeadm{ClusterConfiguration: strings.Clone(text)}
 }
 
 // result takes the prefix under which the namespace kube-system lies.
@@ -138,6 +179,8 @@ func (f finder) result() kube {
 			k.apiServers = append(k.apiServers, o.Name)
 		case kubernetesService:
 			k.serviceIP = o.ip
+		case kubeadmConfig:
+			k.kubeadm = o.kubeadm
 		}
 	}
 	byName := func(a, b Object) int { return strings.Compare(a.Name, b.Name) }
