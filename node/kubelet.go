@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"etcd-rewind/trust"
 )
 
 // Options are what a person says about a node that differs from the usual one.
@@ -51,10 +53,15 @@ type Kubelet struct {
 
 	PID     int       // 0 when no kubelet runs
 	Started time.Time // zero when no kubelet runs
+	Ticks   uint64    // the same as the kernel has it: no clock changes it
 	// Elsewhere holds the process IDs of kubelets that live in another mount
 	// namespace: another node on the same machine, or the host of the container
 	// that this process is in. They see other files than this process does.
 	Elsewhere []int
+	// Ignored are processes that call themselves kubelet and aren't taken for
+	// it, each with the reason: another user's, or a program that others can
+	// change.
+	Ignored []string
 
 	// Sources says where each fact came from, by the name the kubelet's
 	// configuration has for it: staticPodPath, containerRuntimeEndpoint,
@@ -94,11 +101,16 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 
 	var self *process
 	if !opts.NoProcess {
-		self, k.Elsewhere = findProcess(proc)
+		main := 0
+		if opts.proc == "" {
+			main = mainPID(ctx)
+		}
+		found := findProcess(proc, main)
+		self, k.Elsewhere, k.Ignored = found.own, found.elsewhere, found.ignored
 	}
 	var flags []flagged
 	if self != nil {
-		k.PID, k.Started = self.pid, self.started
+		k.PID, k.Started, k.Ticks = self.pid, self.started, self.ticks
 		flags = readFlags(self.args, fmt.Sprintf("of kubelet, process %d", self.pid))
 	} else {
 		flags = storedFlags(opts)
@@ -119,7 +131,7 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 	k.StaticPodPath = f.pick(k, "staticPodPath", "", "staticPodPath", lastFlag(flags, "pod-manifest-path"), given(opts.Manifests))
 	if k.StaticPodPath == "" {
 		if k.ConfigPath != "" || self != nil {
-			return nil, fmt.Errorf("this node's kubelet has no static pod directory: %s sets no staticPodPath; name the directory with --manifests if you know better",
+			return nil, fmt.Errorf("this node's kubelet has no static pod directory: %s sets no staticPodPath; name the directory with --manifests to override that",
 				cmp.Or(k.ConfigPath, "its command line"))
 		}
 		k.StaticPodPath = defaultManifests
@@ -132,7 +144,7 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 		k.CRIEndpoint = "unix://" + usualSockets[0]
 		k.Sources["containerRuntimeEndpoint"] = "default"
 		for _, s := range usualSockets {
-			if _, err := os.Stat(s); err == nil {
+			if trust.Socket(s) == nil {
 				k.CRIEndpoint = "unix://" + s
 				k.Sources["containerRuntimeEndpoint"] = "default: this socket exists"
 				break
@@ -212,6 +224,9 @@ func (k *Kubelet) Healthy(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	if err := kubeletsOwn(k.HealthzURL); err != nil {
+		return fmt.Errorf("not kubelet answers at %s: %w", k.HealthzURL, err)
+	}
 	code, body, err := get(ctx, nil, k.HealthzURL)
 	switch {
 	case err != nil:
@@ -220,6 +235,24 @@ func (k *Kubelet) Healthy(ctx context.Context) error {
 		return fmt.Errorf("kubelet is not healthy: %s answers %d %s", k.HealthzURL, code, firstLine(body))
 	}
 	return nil
+}
+
+// kubeletsOwn says whether somebody else may answer at a URL of kubelet's: any
+// user may listen at a port of the loopback while kubelet is down, and plain
+// HTTP doesn't tell who it is.
+func kubeletsOwn(healthz string) error {
+	u, err := url.Parse(healthz)
+	if err != nil {
+		return nil // asking it fails, and says why
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		return nil
+	}
+	return trust.Listener(port)
 }
 
 // PodName is the name that a static pod of this node has in the API and in the
@@ -268,32 +301,31 @@ func (f facts) listens(k *Kubelet, flags []flagged, s server) string {
 	return net.JoinHostPort(host, port)
 }
 
-// askVersion runs the kubelet's own binary with --version, the only way that
-// needs neither the API nor a certificate.
+// askVersion runs the kubelet of the usual directories with --version, the only
+// way that needs neither the API nor a certificate. It must be root's, and the
+// one that runs: what a process runs is never started here. "" where that isn't
+// known.
 func askVersion(ctx context.Context, proc string, pid int) string {
-	bin := ""
-	if pid > 0 {
-		// What runs may have been replaced on the disk since.
-		bin = filepath.Join(proc, strconv.Itoa(pid), "exe")
-	} else if p, err := exec.LookPath("kubelet"); err == nil {
-		bin = p
-	}
-	if bin == "" {
-		return ""
-	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, bin, "--version")
-	cmd.Args[0] = "kubelet"
-	cmd.WaitDelay = 100 * time.Millisecond
+	cmd, err := trust.Command(ctx, "kubelet", "--version")
+	if err != nil || trust.File(cmd.Path) != nil {
+		return ""
+	}
+	if pid > 0 {
+		runs, err := os.Stat(filepath.Join(proc, strconv.Itoa(pid), "exe"))
+		if err != nil {
+			return ""
+		}
+		if there, err := os.Stat(cmd.Path); err != nil || !os.SameFile(runs, there) {
+			return "" // another, or replaced on the disk since
+		}
+	}
 	out, err := cmd.Output()
 	if err != nil {
 		return ""
 	}
-	_, v, ok := strings.Cut(strings.TrimSpace(string(out)), "Kubernetes v")
-	if !ok {
-		return ""
-	}
+	_, v, _ := strings.Cut(strings.TrimSpace(string(out)), "Kubernetes v")
 	return v
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -33,6 +34,28 @@ func (p fakeProc) add(t *testing.T, pid int, mnt, cwd string, ticks int, args ..
 	mkdir(t, filepath.Join(dir, "ns"))
 	link(t, mnt, filepath.Join(dir, "ns", "mnt"))
 	link(t, cwd, filepath.Join(dir, "cwd"))
+	p.runs(t, pid, os.Geteuid(), p.program(t, "kubelet", "#!/bin/sh\n"))
+}
+
+// runs says whose a process is, and what program it runs.
+func (p fakeProc) runs(t *testing.T, pid, uid int, program string) {
+	t.Helper()
+	dir := filepath.Join(p.dir, strconv.Itoa(pid))
+	ids := strings.Repeat("\t"+strconv.Itoa(uid), 4)
+	write(t, filepath.Join(dir, "status"), "Name:\tkubelet\nUid:"+ids+"\nGid:"+ids+"\n")
+	_ = os.Remove(filepath.Join(dir, "exe"))
+	link(t, program, filepath.Join(dir, "exe"))
+}
+
+// program is a file that can be started.
+func (p fakeProc) program(t *testing.T, name, script string) string {
+	t.Helper()
+	path := filepath.Join(p.dir, "bin", name)
+	write(t, path, script)
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func link(t *testing.T, to, at string) {
@@ -64,25 +87,17 @@ func TestKubeadmsKubeletIsReadFromItsCommandLineAndFile(t *testing.T) {
 		"--kubeconfig=/etc/kubernetes/kubelet.conf", "--config", config, "--hostname-override=CP1", "--v", "2")
 	proc.add(t, 77, "mnt:[2]", "/", 100, "kubelet", "--config=/nowhere")
 	proc.add(t, 99, "mnt:[1]", "/", 95000, "/usr/bin/kubelet", "--version")
-	// The binary is run under the name it has in /proc.
-	script := filepath.Join(t.TempDir(), "kubelet")
-	write(t, script, "#!/bin/sh\n[ \"$1\" = --version ] && echo Kubernetes v1.34.4\n")
-	if err := os.Chmod(script, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	link(t, script, filepath.Join(proc.dir, "42", "exe"))
-
 	k := find(t, Options{proc: proc.dir})
 	if age := time.Since(k.Started); age < 99*time.Second || age > 102*time.Second {
 		t.Errorf("it started %v ago, by its stat it is 100 s", age)
 	}
-	k.Started = time.Time{}
+	k.Started, k.Version = time.Time{}, "" // a kubelet of this machine isn't the one in that /proc
 	want := &Kubelet{
 		ConfigPath: config, StaticPodPath: "/etc/kubernetes/manifests",
 		CRIEndpoint: "unix:///run/containerd/containerd.sock", HealthzURL: "http://127.0.0.1:10248/healthz", MetricsURL: "https://127.0.0.1:10250/metrics",
 		RootDir: "/var/lib/kubelet", PodLogs: "/var/log/pods", CgroupRoot: "/", CgroupMount: "/sys/fs/cgroup",
-		Kubeconfig: "/etc/kubernetes/kubelet.conf", NodeName: "cp1", FileCheck: 20 * time.Second, Version: "1.34.4",
-		PID: 42, Elsewhere: []int{77},
+		Kubeconfig: "/etc/kubernetes/kubelet.conf", NodeName: "cp1", FileCheck: 20 * time.Second,
+		PID: 42, Ticks: 90000, Elsewhere: []int{77},
 		Sources: map[string]string{
 			"config":                   "flag --config of kubelet, process 42",
 			"staticPodPath":            config,
@@ -214,10 +229,18 @@ func TestConfigurationsThatCannotBeReliedOn(t *testing.T) {
 
 func TestKubeletsHealth(t *testing.T) {
 	code, body := 200, "ok"
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(code)
 		w.Write([]byte(body))
 	}))
+	_ = srv.Listener.Close()
+	var single net.ListenConfig
+	single.SetMultipathTCP(false) // whose socket can't change hands
+	var err error
+	if srv.Listener, err = single.Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
 	defer srv.Close()
 	k := &Kubelet{HealthzURL: srv.URL + "/healthz"}
 	if err := k.Healthy(t.Context()); err != nil {
@@ -227,8 +250,29 @@ func TestKubeletsHealth(t *testing.T) {
 	if err := k.Healthy(t.Context()); err == nil || !strings.Contains(err.Error(), "500 syncloop is stuck") {
 		t.Errorf("an ill kubelet: %v", err)
 	}
+	body, code = "ok", 200
+	if os.Geteuid() == 0 {
+		// The kernel names the owner of a server's socket, not of its process.
+		asNobody(t, srv.Listener)
+		if err := k.Healthy(t.Context()); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+			t.Errorf("another user's server answers for kubelet: %v", err)
+		}
+	}
 	k.HealthzURL = "http://" + freePort(t) + "/healthz"
 	if err := k.Healthy(t.Context()); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("no kubelet: %v", err)
+	}
+}
+
+// asNobody makes a server's socket another user's, as if they had started it.
+func asNobody(t *testing.T, l net.Listener) {
+	t.Helper()
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Chown(65534, 65534); err != nil {
+		t.Fatal(err)
 	}
 }

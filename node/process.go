@@ -2,12 +2,16 @@ package node
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"etcd-rewind/trust"
 )
 
 type process struct {
@@ -18,47 +22,130 @@ type process struct {
 	ticks   uint64
 }
 
-// findProcess looks for the kubelet among the processes. Only those count whose
-// mount namespace is this process's own: the paths on another one's command
-// line lead elsewhere. Of several the oldest counts, so that a short-lived
-// "kubelet --version" is not taken for the service.
-func findProcess(proc string) (own *process, elsewhere []int) {
+// processes are those that call themselves kubelet.
+type processes struct {
+	own *process // nil when none of them is this node's
+	// elsewhere are those of other mount namespaces.
+	elsewhere []int
+	// ignored are those whose word isn't taken, and why.
+	ignored []string
+}
+
+// findProcess looks for the kubelet among the processes. Any user may call a
+// process so: only root's count, with a program that only root can change
+// ([trust.Process]). Nor do those count whose mount namespace isn't this
+// process's own: the paths on their command lines lead elsewhere. Of several it
+// is the one that systemd started, by mainPID; else the oldest, so that a
+// short-lived "kubelet --version" is not taken for the service.
+func findProcess(proc string, mainPID int) processes {
+	var out processes
 	entries, err := os.ReadDir(proc)
 	if err != nil {
-		return nil, nil // no /proc: not Linux
+		return out // no /proc: not Linux
 	}
 	here, _ := os.Readlink(filepath.Join(proc, "self", "ns", "mnt"))
+	strange := 0
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
 		dir := filepath.Join(proc, e.Name())
-		raw, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if err != nil {
-			continue
-		}
-		args, ok := kubeletArgs(raw)
-		if !ok {
+		p := readProcess(proc, pid)
+		if p == nil {
 			continue
 		}
 		// Unreadable without root; the process is then taken for ours.
 		there, err := os.Readlink(filepath.Join(dir, "ns", "mnt"))
 		if err == nil && here != "" && there != here {
-			elsewhere = append(elsewhere, pid)
+			out.elsewhere = append(out.elsewhere, pid)
 			continue
 		}
-		p := &process{pid: pid, args: args, cwd: "/"}
-		if cwd, err := os.Readlink(filepath.Join(dir, "cwd")); err == nil {
-			p.cwd = cwd
+		err = isKubelet(dir)
+		// A process that was root's may be another's by now, or another
+		// process, and the reverse: what was read before and after has to agree.
+		if again := readProcess(proc, pid); again == nil || !p.same(again) {
+			continue
 		}
-		p.ticks, p.started = startTime(proc, dir)
-		if own == nil || p.ticks < own.ticks {
-			own = p
+		if err != nil {
+			if strange++; strange <= fewIgnored {
+				out.ignored = append(out.ignored, fmt.Sprintf("process %d calls itself kubelet, but %s", pid, trust.Clip(trust.Text(err.Error()), 200)))
+			}
+			continue
+		}
+		switch {
+		case out.own == nil, pid == mainPID, out.own.pid != mainPID && p.ticks < out.own.ticks:
+			out.own = p
 		}
 	}
-	slices.Sort(elsewhere)
-	return own, elsewhere
+	if more := strange - fewIgnored; more > 0 {
+		out.ignored = append(out.ignored, fmt.Sprintf("%d more do", more))
+	}
+	slices.Sort(out.elsewhere)
+	return out
+}
+
+// fewIgnored are named; any user may start as many as they like.
+const fewIgnored = 3
+
+// isKubelet says why the process isn't what it calls itself. Programs of root's
+// that anybody may start under any name (sudo) are no kubelets.
+func isKubelet(dir string) error {
+	if err := trust.Process(dir); err != nil {
+		return err
+	}
+	program, err := os.Readlink(filepath.Join(dir, "exe"))
+	switch {
+	case err != nil && IsRoot():
+		return err
+	case err == nil && !strings.Contains(filepath.Base(program), "kube"):
+		return fmt.Errorf("its program is %s", program)
+	}
+	return trust.Process(dir) // and no other since its program was looked at
+}
+
+// readProcess is nil for a process that doesn't call itself kubelet.
+func readProcess(proc string, pid int) *process {
+	dir := filepath.Join(proc, strconv.Itoa(pid))
+	raw, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+	if err != nil {
+		return nil
+	}
+	args, ok := kubeletArgs(raw)
+	if !ok {
+		return nil
+	}
+	p := &process{pid: pid, args: args, cwd: "/"}
+	if cwd, err := os.Readlink(filepath.Join(dir, "cwd")); err == nil {
+		p.cwd = cwd
+	}
+	p.ticks, p.started = startTime(proc, dir)
+	return p
+}
+
+func (p *process) same(as *process) bool {
+	return p.ticks == as.ticks && p.cwd == as.cwd && slices.Equal(p.args, as.args)
+}
+
+// mainPID is the process that systemd started as kubelet.service; 0 where
+// systemd doesn't run, doesn't answer within two seconds, or has started none.
+func mainPID(ctx context.Context) int {
+	if _, err := os.Stat("/run/systemd/system"); err != nil { // as sd_booted does
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	cmd, err := trust.Command(ctx, "systemctl", "show", "--property=MainPID", "kubelet.service")
+	if err != nil {
+		return 0
+	}
+	out, err := cmd.Output()
+	if err != nil {
+		return 0
+	}
+	_, pid, _ := strings.Cut(strings.TrimSpace(string(out)), "MainPID=")
+	n, _ := strconv.Atoi(pid)
+	return n
 }
 
 // kubeletArgs tells whether a command line is a kubelet's, and gives its flags.
@@ -119,10 +206,6 @@ func (k *Kubelet) Restarted() bool {
 	if k.PID == 0 {
 		return false
 	}
-	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(k.PID), "cmdline"))
-	if err != nil {
-		return true
-	}
-	_, ok := kubeletArgs(raw)
-	return !ok
+	now := readProcess("/proc", k.PID)
+	return now == nil || k.Ticks != 0 && now.ticks != k.Ticks
 }

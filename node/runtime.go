@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"etcd-rewind/trust"
 )
 
 // Labels and annotations that kubelet puts on what it starts
@@ -99,6 +101,11 @@ func Dial(ctx context.Context, endpoint string) (*Runtime, error) {
 	path, err := socketPath(endpoint)
 	if err != nil {
 		return nil, err
+	}
+	// One that isn't there yet is explained by what dialling it says.
+	var strange *trust.Problem
+	if errors.As(trust.Socket(path), &strange) {
+		return nil, fmt.Errorf("container runtime at %s: not asked: %w", path, strange)
 	}
 	conn, err := grpc.NewClient("unix://"+path,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -34,6 +34,7 @@ var (
 		{"lock", "Other runs", "", 0, (*checks).lock},
 		{"earlier-run", "Earlier run", "", 0, (*checks).earlierRun},
 		{"kubelet", "kubelet", "", 0, (*checks).kubelet},
+		{"kubelet-process", "kubelet's process", "", 0, (*checks).impostors},
 		{"container-runtime", "Container runtime", "", 0, (*checks).runtime},
 		{"manifest-directory", "Manifest directory", "7", 0, (*checks).manifestDir},
 		{"stray-manifests", "Stray manifests", "1, 2", 0, (*checks).strays},

@@ -66,6 +66,19 @@ func (k *checks) kubelet() Verdict {
 	}
 }
 
+// impostors names the processes that call themselves kubelet and aren't taken
+// for it.
+func (k *checks) impostors() Verdict {
+	if len(k.f.Kubelet.Ignored) == 0 {
+		return none
+	}
+	hint := "find out who started it, and end it; if it is this node's kubelet, its program must belong to root, and others may not write to it"
+	if k.f.Kubelet.PID == 0 {
+		hint += ". What is read of kubelet now is what its unit would start it with"
+	}
+	return warn(hint, "%s: ignored", strings.Join(k.f.Kubelet.Ignored, "; "))
+}
+
 func since(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -102,10 +102,11 @@ func Discover(ctx context.Context, opts Options) (*Facts, error) {
 		return nil, err
 	}
 	if f.Manifests, err = manifest.ReadDir(k.StaticPodPath); err != nil {
-		return nil, &trouble{
-			cause: "this machine has no control plane that can be read", err: err,
-			hint: "run it on a control-plane node, or name its directory with --manifests or --kubelet-config; etcd-rewind practice starts one to practise on",
+		hint := "run it on a control-plane node, or name its directory with --manifests or --kubelet-config; etcd-rewind practice starts one to practise on"
+		if len(k.Ignored) > 0 {
+			hint = k.Ignored[0] + ": it was ignored; " + hint
 		}
+		return nil, &trouble{cause: "this machine has no control plane that can be read", err: err, hint: hint}
 	}
 	f.readManifests()
 	f.Reach = f.reach()

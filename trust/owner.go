@@ -40,12 +40,21 @@ func File(path string) error {
 	if !info.Mode().IsRegular() {
 		return &Problem{Cause: path + " is not a regular file"}
 	}
-	for p := real; ; p = filepath.Dir(p) {
+	if err := owned(real, info, false); err != nil {
+		return err
+	}
+	return dirs(filepath.Dir(real))
+}
+
+// dirs says whether nobody else can replace what lies in a directory, or in one
+// above it.
+func dirs(dir string) error {
+	for p := dir; ; p = filepath.Dir(p) {
 		info, err := os.Lstat(p)
 		if err != nil {
 			return err
 		}
-		if err := owned(p, info, p != real); err != nil {
+		if err := owned(p, info, true); err != nil {
 			return err
 		}
 		if p == filepath.Dir(p) {
