@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,32 +47,28 @@ var knownTypes = sync.OnceValue(func() *runtime.Scheme {
 })
 
 // fieldsOf decodes an object into maps, without what the API server and the
-// controllers keep in it. It fails for Secrets, for what is encrypted and for
-// kinds it doesn't know.
-func fieldsOf(types *runtime.Scheme, value []byte) (map[string]any, bool) {
+// controllers keep in it. kind is "apps Deployment", "" for one whose fields
+// aren't known. It fails for Secrets and for what is encrypted or damaged.
+func fieldsOf(types *runtime.Scheme, value []byte) (all map[string]any, kind string, ok bool) {
 	e, ok := open(value)
-	if !ok || e.kind == "Secret" {
-		return nil, false
+	s, skimmed := skim(value, true)
+	if !ok || !skimmed || e.kind == "Secret" {
+		return nil, "", false
 	}
-	var all map[string]any
-	if e.proto {
-		s, ok := skim(value, true)
-		if !ok {
-			return nil, false
+	gvk := kschema.FromAPIVersionAndKind(s.apiVersion, s.kind)
+	obj, err := types.New(gvk)
+	m, known := obj.(interface{ Unmarshal([]byte) error })
+	switch {
+	case err == nil && known:
+		if e.into(m) != nil {
+			return nil, "", false
 		}
-		obj, err := types.New(kschema.FromAPIVersionAndKind(s.apiVersion, s.kind))
-		if err != nil {
-			return nil, false
-		}
-		m, ok := obj.(interface{ Unmarshal([]byte) error })
-		if !ok || m.Unmarshal(e.raw) != nil {
-			return nil, false
-		}
+		kind = strings.TrimSpace(gvk.Group + " " + gvk.Kind)
 		if all, err = runtime.DefaultUnstructuredConverter.ToUnstructured(obj); err != nil {
-			return nil, false
+			return nil, "", false
 		}
-	} else if json.Unmarshal(e.raw, &all) != nil {
-		return nil, false
+	case e.proto || json.Unmarshal(e.raw, &all) != nil:
+		return nil, "", false
 	}
 	delete(all, "status")
 	if meta, ok := all["metadata"].(map[string]any); ok {
@@ -85,20 +82,24 @@ func fieldsOf(types *runtime.Scheme, value []byte) (map[string]any, bool) {
 			}
 		}
 	}
-	return all, true
+	return all, kind, true
 }
 
 // fieldDifferences compares two objects. ok is false when one of them can't be
-// decoded.
+// decoded. What may be told is decided by tellable alone.
 func fieldDifferences(then, now []byte) (fields []Field, ok bool) {
 	types := knownTypes()
-	a, okA := fieldsOf(types, then)
-	b, okB := fieldsOf(types, now)
+	a, kind, okA := fieldsOf(types, then)
+	b, kindNow, okB := fieldsOf(types, now)
 	if !okA || !okB {
 		return nil, false
 	}
+	may := tellable()[kind]
+	if may == nil || kind != kindNow {
+		may = tellable()[""]
+	}
 	var d differences
-	d.compare("", a, b)
+	d.compare("", may, a, b)
 	return d.fields, true
 }
 
@@ -107,32 +108,45 @@ const maxFields = 50
 
 type differences struct{ fields []Field }
 
-func (d *differences) compare(path string, then, now any) {
+// compare goes down as far as the paths are known. Where they end, it is said
+// that something differs, and nothing of what.
+func (d *differences) compare(path string, may *tell, then, now any) {
 	if len(d.fields) >= maxFields || reflect.DeepEqual(then, now) {
 		return
 	}
 	a, aMap := then.(map[string]any)
 	b, bMap := now.(map[string]any)
-	if aMap && bMap || aMap && now == nil || bMap && then == nil {
-		for _, k := range keysOf(a, b) {
-			d.compare(join(path, k), a[k], b[k])
-		}
-		return
-	}
 	x, aList := then.([]any)
 	y, bList := now.([]any)
-	if aList && bList || aList && now == nil || bList && then == nil {
+	switch {
+	case may.each != nil && (aList || then == nil) && (bList || now == nil):
 		p, q := byName(x), byName(y)
 		for _, k := range keysOf(p, q) {
-			d.compare(path+"["+k+"]", p[k], q[k])
+			d.compare(path+"["+k+"]", may.each, p[k], q[k])
 		}
-		return
+	case len(may.fields) > 0 && (aMap || then == nil) && (bMap || now == nil):
+		for _, k := range keysOf(a, b) {
+			if field := may.fields[k]; field != nil {
+				d.compare(join(path, k), field, a[k], b[k])
+			} else if !reflect.DeepEqual(a[k], b[k]) {
+				d.hide(path)
+			}
+		}
+	case may.told(then) && may.told(now):
+		d.fields = append(d.fields, Field{Path: path, Then: scalar(then), Now: scalar(now)})
+	default:
+		d.hide(path)
 	}
-	f := Field{Path: path, Then: scalar(then), Now: scalar(now)}
-	if !mayBeTold(path, then) || !mayBeTold(path, now) {
-		f.Then, f.Now, f.Hidden = "", "", true
+}
+
+// hide says that something below path differs, once.
+func (d *differences) hide(path string) {
+	if path == "" {
+		path = "content"
 	}
-	d.fields = append(d.fields, f)
+	if f := (Field{Path: path, Hidden: true}); !slices.Contains(d.fields, f) {
+		d.fields = append(d.fields, f)
+	}
 }
 
 func join(path, key string) string {
@@ -156,13 +170,17 @@ func keysOf(a, b map[string]any) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// byName makes a list comparable that may have got longer in the middle.
+// label is a name as containers have it (RFC 1123).
+var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// byName makes a list of containers comparable that may have got longer in the
+// middle.
 func byName(list []any) map[string]any {
 	out := map[string]any{}
 	for i, v := range list {
 		key := fmt.Sprint(i)
 		if m, ok := v.(map[string]any); ok {
-			if name, ok := m["name"].(string); ok && name != "" {
+			if name, ok := m["name"].(string); ok && label.MatchString(name) {
 				key = name
 			}
 		}
@@ -181,41 +199,5 @@ func scalar(v any) string {
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64) // of JSON
 	}
-	return shorten(fmt.Sprint(v), 120)
-}
-
-// tellable are the fields whose strings tell what was changed and can't be
-// secret. Whatever else is a string may be a password: it is said to differ.
-var tellable = map[string]bool{
-	"image": true, "imagePullPolicy": true, "type": true, "kind": true, "apiGroup": true, "restartPolicy": true,
-	"storageClassName": true, "accessModes": true, "nodeName": true, "serviceAccountName": true, "schedule": true,
-	"clusterIP": true, "protocol": true, "targetPort": true, "phase": true, "effect": true, "concurrencyPolicy": true,
-	"priorityClassName": true, "storage": true, "cpu": true, "memory": true, "minAvailable": true, "maxUnavailable": true,
-	"maxSurge": true, "deletionTimestamp": true, "podManagementPolicy": true, "volumeName": true, "ingressClassName": true,
-	"unschedulable": true, "finalizers": true, "deployment.kubernetes.io/desired-replicas": true,
-	"deployment.kubernetes.io/max-replicas": true, "deployment.kubernetes.io/revision": true,
-}
-
-func mayBeTold(path string, v any) bool {
-	if strings.HasPrefix(path, "data") || strings.HasPrefix(path, "stringData") || strings.HasPrefix(path, "binaryData") {
-		return false
-	}
-	switch v.(type) {
-	case nil, bool, int64, int32, int, float64:
-		return true
-	case string:
-		last := path
-		if end, ok := strings.CutSuffix(path, "]"); ok {
-			// An annotation, or an entry of a list.
-			i := strings.LastIndexByte(end, '[')
-			last = end[i+1:]
-			if !tellable[last] {
-				last = end[:i]
-				last = last[strings.LastIndexByte(last, '.')+1:]
-			}
-			return tellable[last]
-		}
-		return tellable[last[strings.LastIndexByte(last, '.')+1:]]
-	}
-	return false
+	return fmt.Sprint(v)
 }

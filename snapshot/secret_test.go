@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -77,8 +78,12 @@ func confidential(t *testing.T, generation string) []byte {
 	meta := func(ns, name string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{
 			Namespace: ns, Name: name, UID: types.UID(ns + name), CreationTimestamp: metav1.Now(),
-			Annotations: map[string]string{"kubectl.kubernetes.io/last-applied-configuration": value, "note": value},
-			Labels:      map[string]string{"l": value},
+			Annotations: map[string]string{
+				"kubectl.kubernetes.io/last-applied-configuration": value, "note": value, "password/" + value: "1",
+				"deployment.kubernetes.io/desired-replicas": value,
+			},
+			Labels:     map[string]string{"l": value, value: "1"},
+			Finalizers: []string{value},
 		}
 	}
 	proto := func(apiVersion, kind string, o interface{ Marshal() ([]byte, error) }) string {
@@ -105,25 +110,38 @@ func confidential(t *testing.T, generation string) []byte {
 		db.put("/registry/secrets/a/json", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"json","namespace":"a"},"data":{"x":"`+value+`"}}`)
 		db.put("/registry/secrets/a/enc", "k8s:enc:aescbc:v1:key1:"+value)
 		db.put("/registry/configmaps/a/app", proto("v1", "ConfigMap", &corev1.ConfigMap{
-			ObjectMeta: meta("a", "app"), Data: map[string]string{"image": value, "type": value},
+			ObjectMeta: meta("a", "app"), Data: map[string]string{"image": value, "type": value, value: "1", "dsn": "postgres://app:" + value + "@db/app"},
 			BinaryData: map[string][]byte{"image": []byte(value)},
 		}))
 		d := &appsv1.Deployment{ObjectMeta: meta("a", "d")}
 		d.Spec.Replicas = &replicas
+		dsn := "postgres://app:" + value + "@db/app"
+		d.Spec.Template.Annotations, d.Spec.Template.Labels = map[string]string{value: value}, map[string]string{value: value}
+		d.Spec.Template.Spec.NodeSelector = map[string]string{value: value}
+		d.Spec.Template.Spec.Volumes = []corev1.Volume{{Name: value, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: value}}}}
 		d.Spec.Template.Spec.Containers = []corev1.Container{{
-			Name: "c", Image: "image:" + generation, Args: []string{"--password=" + value}, Command: []string{value},
-			Env: []corev1.EnvVar{{Name: "TOKEN", Value: value}, {Name: "image", Value: value}},
-		}}
+			Name: "c", Image: "image:" + generation, Args: []string{"--password=" + value}, Command: []string{value}, WorkingDir: value,
+			Env: []corev1.EnvVar{{Name: "TOKEN", Value: value}, {Name: "image", Value: value}, {Name: value, Value: dsn}, {Name: "DSN", Value: dsn}},
+			LivenessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+				Path: "/" + value, HTTPHeaders: []corev1.HTTPHeader{{Name: "Authorization", Value: value}},
+			}}},
+			VolumeMounts: []corev1.VolumeMount{{Name: value, MountPath: value}},
+			Ports:        []corev1.ContainerPort{{Name: value}},
+			Resources:    corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceName(value): resource.MustParse("1")}},
+		}, {Name: value + "_", Image: "app:" + value + "@registry.example.com/app"}}
 		db.put("/registry/deployments/a/d", proto("apps/v1", "Deployment", d))
 		db.put("/registry/example.com/widgets/a/w", `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w","namespace":"a"},"spec":{"password":"`+
-			value+`","size":`+fmt.Sprint(replicas)+`,"list":["`+value+`"],"deep":{"`+"key"+`":"`+value+`"}}}`)
+			value+`","image":"`+value+`","replicas":"`+value+`","`+value+`":1,"type":{"`+value+`":"x"},"rows":[{"name":"`+value+`"}],"size":`+fmt.Sprint(replicas)+`,"list":["`+value+`"],"deep":{"`+"key"+`":"`+value+`"}}}`)
+		db.put("/registry/example.com/flat/a/f", `{"apiVersion":"example.com/v1","kind":"Flat","metadata":{"name":"f","namespace":"a"},"pin":`+fmt.Sprint(417_300+replicas)+`,"`+value+`":"`+value+`"}`)
+		db.put("/registry/deployments/a/json", `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"json","namespace":"a"},"spec":{"replicas":`+
+			fmt.Sprint(replicas)+`,"`+value+`":"`+value+`","serviceName":"`+value+` x"}}`)
 		db.put("/registry/example.com/secretthings/a/s", `{"apiVersion":"example.com/v1","kind":"Secret","metadata":{"name":"s","namespace":"a"},"spec":{"image":"`+value+`"}}`)
 		db.put("compact_rev_key", value)
 	})
 }
 
 func TestNoSecretComesOut(t *testing.T) {
-	secrets := map[string]string{"a made one": telltale, "a made one in base64": "aHVudGVyMi"}
+	secrets := map[string]string{"a made one": telltale, "a made one in base64": "aHVudGVyMi", "a number": "41730"}
 	for _, name := range fixtureNames {
 		for what, s := range secretsIn(t, name) {
 			if len(s) >= 8 { // shorter ones are everywhere
@@ -157,7 +175,11 @@ func TestNoSecretComesOut(t *testing.T) {
 			out := said(t, workCompare, req)
 			look("diff "+a+" "+b, out)
 			if a == "confidential" && b == "and changed" {
-				for _, want := range []string{`"spec.replicas","then":"2","now":"3"`, "image:v22", `"spec.size"`, `"path":"spec.password","hidden":true`, `"path":"data.image","hidden":true`} {
+				for _, want := range []string{
+					`"spec.replicas","then":"2","now":"3"`, "image:v22",
+					`"path":"spec","hidden":true`, `"path":"data","hidden":true`, `"path":"metadata.annotations","hidden":true`,
+					`"path":"spec.template.spec.containers[c].env","hidden":true`, `"path":"spec.template.spec.containers[1].image","hidden":true`,
+				} {
 					if !strings.Contains(string(out), want) {
 						t.Errorf("the difference lacks %s: %s", want, out)
 					}
