@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"net"
+	"path"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -69,7 +70,7 @@ func ReadAPIServer(f *File) (*APIServer, error) {
 		File: f, Container: c.Name, Flags: flags,
 		EtcdServers:          flags.List("etcd-servers"),
 		EtcdServersOverrides: flags.List("etcd-servers-overrides"),
-		EtcdPrefix:           get("etcd-prefix", "/registry"),
+		EtcdPrefix:           path.Join("/", get("etcd-prefix", "/registry")), // as its store does (storage/etcd3)
 		BindAddress:          address("bind-address"),
 		AdvertiseAddress:     address("advertise-address"),
 		AnonymousAuth:        true,

@@ -61,6 +61,9 @@ func TestReadAPIServer(t *testing.T) {
 			a.EncryptionConfig, a.EtcdPrefix = "/etc/kubernetes/pki/enc.yaml", "/k8s"
 			a.EtcdServersOverrides = []string{"/events#https://c:2379;https://d:2379"}
 		}},
+		{"a prefix as OpenShift writes it", []string{"    - --allow-privileged=true\n", "    - --etcd-prefix=kubernetes.io/\n"}, func(a *APIServer) {
+			a.EtcdPrefix = "/kubernetes.io"
+		}},
 		{"certificates elsewhere on the node", []string{"      path: /etc/kubernetes/pki\n", "      path: /opt/pki\n"}, func(a *APIServer) {
 			a.EtcdCA, a.EtcdCert, a.EtcdKey = "/opt/pki/etcd/ca.crt", "/opt/pki/apiserver-etcd-client.crt", "/opt/pki/apiserver-etcd-client.key"
 			a.KubeletCert, a.KubeletKey = "/opt/pki/apiserver-kubelet-client.crt", "/opt/pki/apiserver-kubelet-client.key"

@@ -14,6 +14,7 @@ import (
 type Certificate struct {
 	Path                string
 	Subject, Issuer     string
+	CommonName          string // the subject's: etcd's user, with its authentication enabled
 	NotBefore, NotAfter time.Time
 	Err                 error // why the rest is empty
 }
@@ -28,6 +29,7 @@ func ReadCertificate(path string) Certificate {
 		out.Err = err
 		return out
 	}
+	out.CommonName = cert.Subject.CommonName
 	out.Subject, out.Issuer = cert.Subject.String(), cert.Issuer.String()
 	out.NotBefore, out.NotAfter = cert.NotBefore, cert.NotAfter
 	return out

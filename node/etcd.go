@@ -23,6 +23,9 @@ type EtcdConfig struct {
 	MetricsURLs []string // --listen-metrics-urls; when empty, health is asked at the client URLs
 	CA          string   // paths on this node; all three may be empty for http
 	Cert, Key   string
+	// Prefix is where the API server's keys lie, "/registry". With etcd's
+	// authentication a user may have no right to others.
+	Prefix string `json:",omitempty"`
 }
 
 // EtcdMember is one entry of etcd's member list.
@@ -49,36 +52,41 @@ type EtcdStatus struct {
 	Errors              []string // what else it complains of
 	Members             []EtcdMember
 	Keys                int64 // at Revision; -1 when they weren't counted
+	// Denied is why etcd, with its authentication enabled, doesn't tell this
+	// node's certificate what is asked here; nil when it does. Then Revision and
+	// all that comes after it are unknown, but for the members.
+	Denied error `json:"-"`
 }
 
 // No single question about health takes longer than this.
 const healthTimeout = 500 * time.Millisecond
 
 // EtcdReady asks etcd whether it is ready, over plain HTTP at its metrics URLs:
-// /readyz (3.5.11 and newer), else /health. The detail says in a few words what
-// was seen, also when the answer is yes. /readyz takes no notice of alarms.
-func EtcdReady(ctx context.Context, cfg EtcdConfig) (ready bool, detail string) {
+// /readyz (3.5.11 and newer), else /health. The answer says in a few words how
+// it said yes; the error says why it isn't ready, or can't be asked. /readyz
+// takes no notice of alarms.
+func EtcdReady(ctx context.Context, cfg EtcdConfig) (answer string, err error) {
 	urls := cfg.MetricsURLs
 	if len(urls) == 0 {
 		urls = cfg.Endpoints
 	}
 	if len(urls) == 0 {
-		return false, "no URL known to ask etcd at"
+		return "", &setupError{errors.New("no URL known to ask etcd at")}
 	}
 	for _, u := range urls {
 		var answered bool
-		if ready, answered, detail = etcdHealth(ctx, u, cfg); answered {
-			return ready, detail
+		if answer, answered, err = etcdHealth(ctx, u, cfg); answered {
+			return answer, err
 		}
 	}
-	return false, detail
+	return "", err
 }
 
-func etcdHealth(ctx context.Context, base string, cfg EtcdConfig) (ready, answered bool, detail string) {
+func etcdHealth(ctx context.Context, base string, cfg EtcdConfig) (answer string, answered bool, err error) {
 	conf, err := clientTLS(cfg.CA, cfg.Cert, cfg.Key)
 	if err != nil {
 		if strings.HasPrefix(base, "https:") {
-			return false, false, err.Error()
+			return "", false, &setupError{err}
 		}
 		conf = nil
 	}
@@ -93,16 +101,16 @@ func etcdHealth(ctx context.Context, base string, cfg EtcdConfig) (ready, answer
 		path = "/health"
 		code, body, err = ask(path)
 		if err == nil && code == http.StatusOK && !strings.Contains(strings.ReplaceAll(body, " ", ""), `"health":"true"`) {
-			return false, true, path + ": " + firstLine(body)
+			return "", true, errors.New(path + ": " + firstLine(body))
 		}
 	}
 	switch {
 	case err != nil:
-		return false, false, base + path + ": " + plain(err).Error()
+		return "", false, fmt.Errorf("%s%s: %w", base, path, plain(err))
 	case code == http.StatusOK:
-		return true, true, path + " ok"
+		return path + " ok", true, nil
 	}
-	return false, true, fmt.Sprintf("%s: %d %s", path, code, printable(failedCheck(body)))
+	return "", true, fmt.Errorf("%s: %d %s", path, code, printable(failedCheck(body)))
 }
 
 // failedCheck picks the line that names what failed out of a verbose answer.
@@ -116,12 +124,13 @@ func failedCheck(body string) string {
 }
 
 // AskEtcd asks a running etcd for its status and members, and with countKeys
-// for the number of its keys, which only a member with a leader can tell. It
-// writes nothing to etcd, fails at once when nobody listens, and never takes
-// longer than ctx or 5 seconds.
+// for the number of its keys, which only a member with a leader can tell, and
+// only to a user who may read them all: one who may read what is below
+// cfg.Prefix gets -1. It writes nothing to etcd, fails at once when nobody
+// listens, and never takes longer than ctx or 5 seconds.
 func AskEtcd(ctx context.Context, cfg EtcdConfig, countKeys bool) (*EtcdStatus, error) {
 	if len(cfg.Endpoints) == 0 {
-		return nil, errors.New("no endpoint known to ask etcd at")
+		return nil, &setupError{errors.New("no endpoint known to ask etcd at")}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -145,13 +154,13 @@ func AskEtcd(ctx context.Context, cfg EtcdConfig, countKeys bool) (*EtcdStatus, 
 func askEndpoint(ctx context.Context, endpoint string, cfg EtcdConfig, countKeys bool) (*EtcdStatus, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("not a URL like https://127.0.0.1:2379")
+		return nil, &setupError{errors.New("not a URL like https://127.0.0.1:2379")}
 	}
 	creds := insecure.NewCredentials()
 	if u.Scheme == "https" {
 		conf, err := clientTLS(cfg.CA, cfg.Cert, cfg.Key)
 		if err != nil {
-			return nil, err
+			return nil, &setupError{err}
 		}
 		conf.ServerName = u.Hostname()
 		creds = credentials.NewTLS(conf)
@@ -163,7 +172,7 @@ func askEndpoint(ctx context.Context, endpoint string, cfg EtcdConfig, countKeys
 	defer conn.Close()
 
 	st, err := pb.NewMaintenanceClient(conn).Status(ctx, &pb.StatusRequest{})
-	if err != nil {
+	if err != nil && !Denied(err) {
 		return nil, etcdError("status", err)
 	}
 	out := &EtcdStatus{
@@ -171,38 +180,58 @@ func askEndpoint(ctx context.Context, endpoint string, cfg EtcdConfig, countKeys
 		ClusterID:      st.GetHeader().GetClusterId(),
 		MemberID:       st.GetHeader().GetMemberId(),
 		Revision:       st.GetHeader().GetRevision(),
-		Version:        st.Version,
-		StorageVersion: st.StorageVersion,
-		DBSize:         st.DbSize,
-		DBInUse:        st.DbSizeInUse,
-		Quota:          st.DbSizeQuota,
-		Leader:         st.Leader,
-		Learner:        st.IsLearner,
+		Version:        st.GetVersion(),
+		StorageVersion: st.GetStorageVersion(),
+		DBSize:         st.GetDbSize(),
+		DBInUse:        st.GetDbSizeInUse(),
+		Quota:          st.GetDbSizeQuota(),
+		Leader:         st.GetLeader(),
+		Learner:        st.GetIsLearner(),
 		Keys:           -1,
 	}
-	out.Alarms, out.Errors = sortErrors(st.Errors)
+	out.Alarms, out.Errors = sortErrors(st.GetErrors())
+	if err != nil {
+		out.Denied = etcdError("status", err)
+	}
 
 	// Not linearizable: without a quorum the member's own list is still true of it.
 	list, err := pb.NewClusterClient(conn).MemberList(ctx, &pb.MemberListRequest{})
 	if err != nil {
 		return nil, etcdError("member list", err)
 	}
+	out.ClusterID, out.MemberID = list.GetHeader().GetClusterId(), list.GetHeader().GetMemberId()
 	for _, m := range list.Members {
 		out.Members = append(out.Members, EtcdMember{m.ID, m.Name, m.PeerURLs, m.ClientURLs, m.IsLearner})
 	}
+	if out.Denied != nil || !countKeys {
+		return out, nil
+	}
+	if out.Leader == 0 {
+		return nil, errors.New("it has no leader, so its keys cannot be counted")
+	}
+	return out, out.count(ctx, pb.NewKVClient(conn), cfg.Prefix)
+}
 
-	if countKeys {
-		if out.Leader == 0 {
-			return nil, errors.New("it has no leader, so its keys cannot be counted")
-		}
-		all, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, CountOnly: true})
-		if err != nil {
-			return nil, etcdError("counting keys", err)
-		}
+// count counts all keys, or sees that those below prefix may be read.
+func (out *EtcdStatus) count(ctx context.Context, kv pb.KVClient, prefix string) error {
+	all, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, CountOnly: true})
+	if err == nil {
 		// Of one moment with the count.
 		out.Keys, out.Revision = all.Count, all.GetHeader().GetRevision()
+		return nil
 	}
-	return out, nil
+	if Denied(err) && prefix != "" {
+		below := &pb.RangeRequest{Key: []byte(prefix + "/"), RangeEnd: []byte(prefix + "0"), CountOnly: true} // '0' follows '/'
+		if all, below := kv.Range(ctx, below); below == nil {
+			out.Revision = all.GetHeader().GetRevision()
+			return nil
+		}
+	}
+	if Denied(err) {
+		out.Denied = etcdError("reading keys", err)
+		return nil
+	}
+	return etcdError("counting keys", err)
 }
 
 var alarmName = regexp.MustCompile(`alarm:\s*([A-Z]+)`)

@@ -50,7 +50,7 @@ func TestEtcdReady(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(answers(c.paths))
 			defer srv.Close()
-			ready, detail := EtcdReady(t.Context(), EtcdConfig{MetricsURLs: []string{srv.URL + "/"}, Endpoints: []string{"http://" + freePort(t)}})
+			ready, detail := etcdReady(t, EtcdConfig{MetricsURLs: []string{srv.URL + "/"}, Endpoints: []string{"http://" + freePort(t)}})
 			if ready != c.ready || detail != c.want {
 				t.Errorf("got %v, %q; want %v, %q", ready, detail, c.ready, c.want)
 			}
@@ -58,14 +58,14 @@ func TestEtcdReady(t *testing.T) {
 	}
 
 	t.Run("nobody listens", func(t *testing.T) {
-		ready, detail := EtcdReady(t.Context(), EtcdConfig{MetricsURLs: []string{"http://" + freePort(t)}})
+		ready, detail := etcdReady(t, EtcdConfig{MetricsURLs: []string{"http://" + freePort(t)}})
 		if ready || !strings.HasSuffix(detail, "connection refused") {
 			t.Errorf("got %v, %q", ready, detail)
 		}
 	})
 	t.Run("it hangs", func(t *testing.T) {
 		start := time.Now()
-		ready, detail := EtcdReady(t.Context(), EtcdConfig{MetricsURLs: []string{"http://" + hangingPort(t)}})
+		ready, detail := etcdReady(t, EtcdConfig{MetricsURLs: []string{"http://" + hangingPort(t)}})
 		if ready || !strings.HasSuffix(detail, "no answer in time") {
 			t.Errorf("got %v, %q", ready, detail)
 		}
@@ -76,15 +76,24 @@ func TestEtcdReady(t *testing.T) {
 	t.Run("the second URL answers", func(t *testing.T) {
 		srv := httptest.NewServer(answers(map[string]string{"/readyz": "200 ok"}))
 		defer srv.Close()
-		if ready, detail := EtcdReady(t.Context(), EtcdConfig{MetricsURLs: []string{"http://" + freePort(t), srv.URL}}); !ready {
+		if ready, detail := etcdReady(t, EtcdConfig{MetricsURLs: []string{"http://" + freePort(t), srv.URL}}); !ready {
 			t.Error(detail)
 		}
 	})
 	t.Run("no URL is known", func(t *testing.T) {
-		if ready, detail := EtcdReady(t.Context(), EtcdConfig{}); ready || detail == "" {
+		if ready, detail := etcdReady(t, EtcdConfig{}); ready || detail == "" {
 			t.Errorf("got %v, %q", ready, detail)
 		}
 	})
+}
+
+// etcdReady is what a screen shows.
+func etcdReady(t *testing.T, cfg EtcdConfig) (bool, string) {
+	answer, err := EtcdReady(t.Context(), cfg)
+	if err != nil {
+		return false, err.Error()
+	}
+	return true, answer
 }
 
 // fakeEtcd answers as etcd does, over gRPC.

@@ -27,6 +27,7 @@ type contents struct {
 	members        []Member
 	alarms         []string
 	auth           bool
+	authUsers      []string
 	encrypted      []string
 	kube           kube
 	lastWrite      time.Time
@@ -38,10 +39,10 @@ type contents struct {
 func (c *contents) fill(info *Info) {
 	info.Revision, info.Keys, info.emptyKey = c.revision, c.keys, c.emptyKey
 	info.TotalSize, info.StorageVersion = c.size, c.storageVersion
-	info.Members, info.Alarms, info.AuthEnabled = c.members, c.alarms, c.auth
+	info.Members, info.Alarms, info.AuthEnabled, info.AuthUsers = c.members, c.alarms, c.auth, c.authUsers
 	info.EncryptedPrefixes, info.LastWrite = c.encrypted, c.lastWrite
 	k := c.kube
-	info.Prefix, info.KubeSystemUID = k.prefix, k.kubeSystemUID
+	info.Prefix, info.Prefixes, info.KubeSystemUID = k.prefix, k.prefixes, k.kubeSystemUID
 	info.Namespaces, info.Nodes = k.namespaces, k.nodes
 	info.Kinds, info.CRDs, info.Encryption = c.kinds, c.crds, c.encryption
 	info.ServiceCIDRs, info.ServiceIP, info.APIServers = k.serviceCIDRs, k.serviceIP, k.apiServers
@@ -168,8 +169,11 @@ func readTx(tx *bolt.Tx, keys readKeys) (*contents, error) {
 	}
 	slices.Sort(c.alarms)
 	c.alarms = slices.Compact(c.alarms)
-	c.auth = schema.NewAuthBackend(zap.NewNop(), be).ReadTx().UnsafeReadAuthEnabled()
-	return c, keys(c, tx.Bucket(schema.Key.Name()))
+	if err := keys(c, tx.Bucket(schema.Key.Name())); err != nil {
+		return nil, err
+	}
+	c.auth, c.authUsers = readAuth(tx, c.kube.prefix)
+	return c, nil
 }
 
 // readOnly lets etcd's own readers of members, alarms and auth work on a bolt

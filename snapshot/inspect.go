@@ -61,10 +61,17 @@ type Info struct {
 	Members        []Member `json:"members"`
 	Alarms         []string `json:"alarms,omitempty"` // "NOSPACE", "CORRUPT"
 	AuthEnabled    bool     `json:"auth_enabled"`
+	// AuthUsers are those who may read and write all that is below Prefix, when
+	// etcd's authentication is enabled; 1000 at most.
+	AuthUsers []string `json:"auth_users,omitempty"`
 
 	// Prefix of the API server's keys, "/registry" by default; "" when no
 	// Kubernetes is in the snapshot.
-	Prefix        string   `json:"prefix,omitempty"`
+	Prefix string `json:"prefix,omitempty"`
+	// Prefixes are all that a namespace kube-system is under, Prefix the
+	// shortest of them; nil when there is one. An API server that was moved to
+	// another prefix left the old keys behind.
+	Prefixes      []string `json:"prefixes,omitempty"`
 	KubeSystemUID string   `json:"kube_system_uid,omitempty"` // the cluster's identity
 	Namespaces    []Object `json:"namespaces,omitempty"`
 	Nodes         []Object `json:"nodes,omitempty"`

@@ -151,6 +151,8 @@ func TestInspectReadsWhatTheFixturesDoNotHold(t *testing.T) {
 		// Look like namespaces and aren't.
 		db.put("/kubernetes.io/configmaps/namespaces/kube-system", stored(t, "v1", "ConfigMap", &corev1.ConfigMap{}))
 		db.put("/elsewhere/namespaces/not-ours", namespace("not-ours"))
+		// Left behind under the prefix of before.
+		db.put("/kubernetes.io-of-before/namespaces/kube-system", namespace("kube-system"))
 		db.put("/kubernetes.io/namespaces/rubbish", "k8s\x00\xff\xff\xff")
 		// Encrypted, overwritten by another key, deleted.
 		db.put("/kubernetes.io/secrets/a/one", "k8s:enc:aescbc:v1:old:xxxx")
@@ -185,14 +187,14 @@ func TestInspectReadsWhatTheFixturesDoNotHold(t *testing.T) {
 	when := created.UTC()
 	want := &Info{
 		Path: got.Path, Size: got.Size, ModTime: got.ModTime, SHA256: got.SHA256, TotalSize: got.TotalSize,
-		Hash: HashOK, Revision: 18, Keys: 10,
+		Hash: HashOK, Revision: 19, Keys: 11,
 		Members: []Member{
 			{ID: 7, Name: "m7", PeerURLs: []string{"http://7"}, Learner: true},
 			{ID: 8, Name: "m8", PeerURLs: []string{"http://8"}},
 			{ID: 9, Name: "m9", PeerURLs: []string{"http://9"}},
 		},
 		Alarms: []string{"CORRUPT", "NOSPACE"}, AuthEnabled: true,
-		Prefix: "/kubernetes.io", KubeSystemUID: "uid-of-1",
+		Prefix: "/kubernetes.io", Prefixes: []string{"/kubernetes.io", "/kubernetes.io-of-before"}, KubeSystemUID: "uid-of-1",
 		Namespaces: []Object{
 			{Name: "again", UID: "uid-of-1", Created: when},
 			{Name: "hidden"},

@@ -18,6 +18,7 @@ import (
 // kube is what tells one Kubernetes cluster from another.
 type kube struct {
 	prefix        string
+	prefixes      []string
 	kubeSystemUID string
 	namespaces    []Object
 	nodes         []Object
@@ -148,6 +149,9 @@ func readKubeadm(e envelope, ok bool) *Kubeadm {
 	return &Kubeadm{ClusterConfiguration: strings.Clone(text)}
 }
 
+// maxPrefixes bounds what is told of an etcd that many clusters share.
+const maxPrefixes = 100
+
 // result takes the prefix under which the namespace kube-system lies.
 func (f finder) result() kube {
 	var k kube
@@ -156,6 +160,9 @@ func (f finder) result() kube {
 		if o.resource != "namespaces" || o.Name != "kube-system" {
 			continue
 		}
+		if len(k.prefixes) < maxPrefixes && len(o.prefix) < 1024 {
+			k.prefixes = append(k.prefixes, o.prefix)
+		}
 		// Were there several, the one nearest to the root is Kubernetes'.
 		if !have || len(o.prefix) < len(k.prefix) {
 			have, k.prefix, k.kubeSystemUID = true, o.prefix, o.UID
@@ -163,6 +170,9 @@ func (f finder) result() kube {
 	}
 	if !have {
 		return kube{}
+	}
+	if slices.Sort(k.prefixes); len(k.prefixes) == 1 {
+		k.prefixes = nil
 	}
 	for _, o := range f {
 		if o.prefix != k.prefix {

@@ -1,7 +1,6 @@
 package steps
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -80,14 +79,13 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 		}
 		id := r.world.EtcdCluster(ctx)
 		if id == 0 {
-			ready, _ := r.world.EtcdReady(ctx)
-			if !ready {
-				return s, nil
+			if _, err := r.world.EtcdReady(ctx); err != nil {
+				return s, forGood("etcd", err)
 			}
 			status, err := r.world.Etcd(ctx, false)
 			if err != nil {
 				s.seen[1].Is = err.Error()
-				return s, nil
+				return s, forGood("etcd", err)
 			}
 			id = status.ClusterID
 		}
@@ -166,17 +164,22 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 		if err != nil || !up {
 			return s, err
 		}
-		ok, detail := r.world.EtcdReady(ctx)
-		s.seen[1] = Sighting{What: "/readyz", Is: cmp.Or(detail, "ready"), OK: ok}
-		if !ok {
-			return s, nil
+		answer, err := r.world.EtcdReady(ctx)
+		if err != nil {
+			s.seen[1].Is = err.Error()
+			return s, forGood("etcd", err)
 		}
+		s.seen[1] = Sighting{What: "/readyz", Is: answer, OK: true}
 		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		status, err := r.world.Etcd(ask, a.Restored)
 		if err != nil {
 			s.seen[2].Is = err.Error()
-			return s, nil
+			return s, forGood("etcd", err)
+		}
+		if a.Restored && status.Denied != nil {
+			s.seen[2].Is = status.Denied.Error()
+			return s, denied(status.Denied)
 		}
 		s.seen[2].Is = fmt.Sprintf("cluster %x, revision %d", status.ClusterID, status.Revision)
 		if err := a.compare(r.mem.Staged, status); err != nil {
@@ -188,6 +191,25 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 	}, func(s sight) error {
 		return r.notReady(a.Pod, "etcd is not ready")
 	})
+}
+
+// forGood turns an error that no waiting mends into one that ends a wait; it is
+// nil for others.
+func forGood(who string, err error) error {
+	if !node.Permanent(err) {
+		return nil
+	}
+	return &trouble{cause: who + " can't be asked", err: err, hint: hintFor(err.Error())}
+}
+
+// denied is an etcd that has authentication enabled. kube-apiserver shows the
+// same certificate, so it doesn't get to its objects either.
+func denied(err error) error {
+	return &trouble{
+		cause: "etcd runs with authentication enabled, and refuses the certificate that kube-apiserver shows it", err: err,
+		hint: "undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another, " +
+			"or give the certificate's common name a user with a role for the API server's keys",
+	}
 }
 
 // wrongData is an etcd that runs on something else than it should.
@@ -341,6 +363,9 @@ func (a *Verify) do(ctx context.Context, r *run) (State, error) {
 				last = err
 				s.ok = false
 				s.seen = append(s.seen, Sighting{What: kind.resource, Is: err.Error()})
+				if err := forGood("the API", err); err != nil {
+					return s, err
+				}
 				continue
 			}
 			is, ok, more := a.compare(kind.want, have)

@@ -8,6 +8,11 @@ import (
 // known are the words of etcd and the API server for failures that are
 // understood. An unknown failure claims nothing: its log is shown.
 var known = []struct{ words, cause, hint string }{
+	{
+		"etcdserver: permission denied", "etcd has authentication enabled, and kube-apiserver's certificate is no user's that may use its keys",
+		"undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another",
+	},
+	{"etcdserver: user name is empty", "etcd has authentication enabled, and asks for no client certificates", "undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another"},
 	{"flocked by another process", "another etcd still holds the data directory", "see which container runs (crictl ps), end it, then retry"},
 	{"bind: address already in use", "another process still listens on its port", "see who does (ss -ltnp), end it, then retry"},
 	{"permission denied", "etcd may not read its data directory", "compare the owner of the data directory with runAsUser in etcd.yaml"},
@@ -38,6 +43,12 @@ func lastWords(log []string, n int) []string {
 		}
 	}
 	return log[max(0, len(log)-n):]
+}
+
+// hintFor is what to do about an error, "" when it isn't understood.
+func hintFor(words string) string {
+	_, hint := likelyCause([]string{words})
+	return hint
 }
 
 // likelyCause finds the newest line of a log that is understood.

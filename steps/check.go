@@ -48,6 +48,7 @@ var (
 		{"owner", "Owner of the data", "11", needEtcd, (*checks).owner},
 		{"target", "New data directory", "13", needEtcd, (*checks).target},
 		{"same-file-system", "Renames", "15", needEtcd, (*checks).renames},
+		{"etcd-access", "Access to etcd", "", needEtcd, (*checks).etcdAccess},
 		{"etcd-servers", "API server → etcd", "36", needEtcd | needAPI, (*checks).etcdServers},
 		{"certificates", "Certificates", "34", 0, (*checks).certificates},
 	}
@@ -56,6 +57,8 @@ var (
 		{"snapshot-hash", "Snapshot", "16 to 18", needSnapshot, (*checks).hash},
 		{"snapshot-version", "Snapshot's version", "20", needEtcd | needSnapshot, (*checks).version},
 		{"snapshot-alarms", "Alarms and quota", "22", needEtcd | needSnapshot, (*checks).alarms},
+		{"snapshot-prefix", "Prefix of the keys", "", needAPI | needSnapshot, (*checks).prefix},
+		{"snapshot-auth", "Authentication in the snapshot", "", needEtcd | needAPI | needSnapshot, (*checks).auth},
 		{"snapshot-members", "Members in the snapshot", "27, 30", needEtcd | needSnapshot, (*checks).members},
 		{"snapshot-node", "This node in the snapshot", "25", needSnapshot, (*checks).nodeInSnapshot},
 		{"snapshot-services", "Service addresses", "23", needAPI | needSnapshot, (*checks).sameServices},

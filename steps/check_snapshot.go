@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 )
 
 // SnapshotVerdict is the verdict on a file that can't be used at all.
@@ -93,9 +94,30 @@ func (k *checks) members() Verdict {
 	return ok("replaced by the one of this node")
 }
 
+// prefix holds where the keys lie against where kube-apiserver looks: elsewhere
+// it finds nothing, makes a blank cluster, and kubelets stop all pods.
+func (k *checks) prefix() Verdict {
+	reads, all := k.f.API.EtcdPrefix, k.info.Prefixes
+	if len(all) == 0 {
+		all = []string{k.info.Prefix}
+	}
+	switch {
+	case len(k.info.Namespaces) == 0:
+		return none // snapshot-node says so
+	case !slices.Contains(all, strings.TrimSuffix(reads, "/")):
+		return bad("set --etcd-prefix="+trust.Text(all[0])+" in "+k.f.API.File.Name()+" if that is what the cluster had, or use another snapshot",
+			"the snapshot's keys are below %s, kube-apiserver reads those below %s (--etcd-prefix): it would start a blank cluster",
+			strings.Join(trust.Lines(all), ", "), reads)
+	case len(all) > 1:
+		return warn("what is said of the snapshot's contents is of those below "+trust.Text(k.info.Prefix),
+			"the snapshot holds several clusters' keys, below %s; kube-apiserver reads those below %s", strings.Join(trust.Lines(all), ", "), reads)
+	}
+	return ok("%s, as kube-apiserver reads them", reads)
+}
+
 // Row 25, the node's part.
 func (k *checks) nodeInSnapshot() Verdict {
-	if k.info.Prefix == "" {
+	if len(k.info.Namespaces) == 0 {
 		return wrong("is it the right file?", "the snapshot holds no Kubernetes objects")
 	}
 	for _, n := range k.info.Nodes {

@@ -1,12 +1,20 @@
 package steps
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
@@ -68,6 +76,29 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		{"an older etcd's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.StorageVersion = "" }, "snapshot-version", Pass, "before etcd 3.6"},
 		{"row 22: an alarm inside", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Alarms = []string{"NOSPACE"} }, "snapshot-alarms", Warn, "NOSPACE"},
 		{"row 22: over the quota", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.TotalSize = 3 << 30 }, "snapshot-alarms", Error, "quota"},
+		{"authentication is enabled in the snapshot, and the API server's certificate is no user's", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			s.AuthEnabled, s.AuthUsers, f.API.EtcdCert = true, []string{"root"}, n.certificate("kube-apiserver-etcd-client")
+		}, "snapshot-auth", Error, "no user there"},
+		{"authentication is enabled in the snapshot for the API server's certificate", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			s.AuthEnabled, s.AuthUsers, f.API.EtcdCert = true, []string{"kube-apiserver-etcd-client", "root"}, n.certificate("kube-apiserver-etcd-client")
+		}, "snapshot-auth", Pass, "is a user"},
+		{"authentication is enabled in the snapshot, and the certificate can't be read", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			s.AuthEnabled, f.API.EtcdCert = true, filepath.Join(n.root, "missing.crt")
+		}, "snapshot-auth", Error, "can't be read"},
+		{"authentication is enabled in the snapshot, and etcd speaks http", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			s.AuthEnabled, f.Etcd.ClientCertAuth, f.Etcd.TrustedCA = true, false, ""
+		}, "snapshot-auth", Error, "no client certificates"},
+		{"no authentication", nil, "snapshot-auth", Pass, "not enabled"},
+		{"the running etcd refuses this node", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Live.Denied = errors.New("etcdserver: permission denied")
+		}, "etcd-access", Warn, "authentication enabled"},
+		{"kube-apiserver looks elsewhere", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) { f.API.EtcdPrefix = "/kubernetes.io" }, "snapshot-prefix", Error, "blank cluster"},
+		{"OpenShift's prefix on both sides", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			f.API.EtcdPrefix, s.Prefix = "/kubernetes.io", "/kubernetes.io"
+		}, "snapshot-prefix", Pass, "/kubernetes.io"},
+		{"keys of before kube-apiserver was moved to another prefix", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			f.API.EtcdPrefix, s.Prefixes = "/kubernetes.io", []string{"/kubernetes.io", "/registry"}
+		}, "snapshot-prefix", Warn, "several"},
 		{"row 24: encrypted, and kube-apiserver has no keys", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
 			s.Encryption = encrypted
 		}, "snapshot-encryption", Error, "no --encryption-provider-config"},
@@ -80,7 +111,7 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		{"row 25: another cluster's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
 			s.Nodes = []snapshot.Object{{Name: "other"}}
 		}, "snapshot-node", Error, "other"},
-		{"no Kubernetes in the snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Prefix = "" }, "snapshot-node", Error, "no Kubernetes"},
+		{"no Kubernetes in the snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Prefix, s.Namespaces = "", nil }, "snapshot-node", Error, "no Kubernetes"},
 		{"row 26: a peer URL on localhost", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Etcd.AdvertisePeerURLs = []string{"http://localhost:2380"}
 		}, "member-name", Warn, "no other node"},
@@ -194,6 +225,21 @@ func TestTheNewDataDirectoryIsASiblingWithTheRunsName(t *testing.T) {
 			t.Errorf("%s → %s, want %s", old, got, want)
 		}
 	}
+}
+
+// certificate is one with that common name.
+func (n *fakeNode) certificate(name string) string {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.write("pki/"+name+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	return filepath.Join(n.root, "pki", name+".crt")
 }
 
 var encrypted = []snapshot.Encryption{{Provider: "aescbc", Key: "key1", Objects: 1, Resources: []string{"secrets"}}}

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
@@ -316,6 +319,37 @@ func TestAnEtcdThatOpensItsDataAndNeverGetsReadyIsPutBack(t *testing.T) {
 		t.Error(diff)
 	}
 	n.until("the API is ready on the old data", n.apiReady)
+}
+
+// What no waiting mends ends a wait, and is the cause that is told.
+func TestAPermanentErrorEndsAWaitAtOnce(t *testing.T) {
+	denied := status.Error(codes.PermissionDenied, "etcdserver: permission denied")
+	for name, c := range map[string]struct {
+		spoil func(n *fakeNode)
+		says  string
+	}{
+		"authentication is enabled in the snapshot": {func(n *fakeNode) { n.denying = denied }, "authentication enabled"},
+		"etcd refuses the question":                 {func(n *fakeNode) { n.refusing = denied }, "permission denied"},
+		"its certificate isn't trusted":             {func(n *fakeNode) { n.refusing = x509.UnknownAuthorityError{} }, "unknown authority"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newFakeNode(t)
+			c.spoil(n)
+			before := n.picture()
+			var failed Failure
+			e, _ := n.engine(func(f Failure) Choice { failed = f; return f.Choices[0] })
+			e.pace.etcd = time.Hour
+			if res := e.Run(t.Context(), n.plan(Choices{})); res.OK || !res.PutBack {
+				t.Errorf("%+v", res)
+			}
+			if !strings.Contains(failed.Cause, c.says) || failed.Hint == "" {
+				t.Errorf("cause %q, hint %q", failed.Cause, failed.Hint)
+			}
+			if diff := cmp.Diff(before, n.picture()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
 }
 
 func TestWhereThePeerPortIsClosedEtcdsReadinessIsWaitedFor(t *testing.T) {

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -165,6 +166,7 @@ func (f *Facts) reach() Reach {
 		r.Peer = node.EtcdConfig{Endpoints: e.PeerURLs, CA: e.PeerTrustedCA, Cert: e.PeerCert, Key: e.PeerKey}
 	}
 	if a := f.API; a != nil {
+		r.Etcd.Prefix = a.EtcdPrefix
 		if a.KubeletCert != "" && a.KubeletKey != "" && f.Kubelet.MetricsURL != "" {
 			r.Metrics = node.MetricsConfig{URL: f.Kubelet.MetricsURL, Cert: a.KubeletCert, Key: a.KubeletKey}
 		}
@@ -233,6 +235,6 @@ func (f *Facts) askEtcd(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	if f.Live, f.LiveErr = node.AskEtcd(ctx, f.Reach.Etcd, true); f.LiveErr == nil {
-		f.EtcdVersion = f.Live.Version
+		f.EtcdVersion = cmp.Or(f.Live.Version, f.EtcdVersion)
 	}
 }

@@ -48,6 +48,8 @@ type fakeNode struct {
 	away       time.Time                      // until then the container runtime doesn't answer
 	others     map[string]node.NeighbourState // by ReadyURL
 	leaderless bool                           // on restored data
+	refusing   error                          // what etcd answers on restored data
+	denying    error                          // the same, with authentication enabled
 	peerless   bool                           // its peer port is closed
 	begun      time.Time                      // kubelet lists its containers every 20 ms since
 	listless   bool                           // but counts none of the lists
@@ -466,14 +468,17 @@ func (n *fakeNode) EtcdCluster(ctx context.Context) uint64 {
 	return s.ClusterID
 }
 
-func (n *fakeNode) EtcdReady(context.Context) (bool, string) {
+func (n *fakeNode) EtcdReady(context.Context) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.running("etcd-cp1")
 	if p != nil && n.leaderless && p.hostPath != filepath.Join(n.root, "lib/etcd") {
-		return false, "no leader"
+		return "", errors.New("no leader")
 	}
-	return p != nil, "as told"
+	if p == nil {
+		return "", errors.New("connection refused")
+	}
+	return "as told", nil
 }
 
 func (n *fakeNode) Etcd(context.Context, bool) (*node.EtcdStatus, error) {
@@ -489,6 +494,11 @@ func (n *fakeNode) Etcd(context.Context, bool) (*node.EtcdStatus, error) {
 		d = snapshot.Restored{ClusterID: 0xb1a4c, Revision: 1} // DirectoryOrCreate: a blank cluster
 	} else if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, err
+	}
+	if restored := p.hostPath != filepath.Join(n.root, "lib/etcd"); restored && n.refusing != nil {
+		return nil, n.refusing
+	} else if restored && n.denying != nil {
+		return &node.EtcdStatus{ClusterID: d.ClusterID, Keys: -1, Denied: n.denying}, nil
 	}
 	s := &node.EtcdStatus{ClusterID: d.ClusterID, Revision: d.Revision, Keys: int64(d.Keys), Version: "3.6.10"}
 	for _, m := range d.Members {

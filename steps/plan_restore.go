@@ -70,7 +70,7 @@ func (f *Facts) runName(c Choices) string {
 // since the cluster goes on writing until the API server is stopped.
 // (OpenShift's restore multiplies by 1.2 too.)
 func bumpBeyond(revision int64, live *node.EtcdStatus) uint64 {
-	if live == nil {
+	if live == nil || live.Revision == 0 { // it doesn't tell
 		return defaultBump
 	}
 	target := live.Revision + max(live.Revision/5, 1_000_000)
@@ -394,7 +394,7 @@ func (b *builder) summary(p *Plan) []Fact {
 	switch {
 	case r.Bump == 0:
 		facts = append(facts, Fact{"revision", fmt.Sprintf("%d, no bump: clients may trust stale caches", b.info.Revision)})
-	case b.f.Live != nil:
+	case b.f.Live != nil && b.f.Live.Revision > 0:
 		facts = append(facts, Fact{"revision", fmt.Sprintf("%d + %d, beyond the live %d", b.info.Revision, r.Bump, b.f.Live.Revision)})
 	default:
 		facts = append(facts, Fact{"revision", fmt.Sprintf("%d + %d (the live one can't be read)", b.info.Revision, r.Bump)})

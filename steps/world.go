@@ -42,7 +42,7 @@ type world interface {
 	Relists(ctx context.Context) (int, error)
 	API(ctx context.Context, timeout time.Duration) node.APIAnswer
 	EtcdCluster(ctx context.Context) uint64
-	EtcdReady(ctx context.Context) (bool, string)
+	EtcdReady(ctx context.Context) (answer string, err error)
 	Etcd(ctx context.Context, countKeys bool) (*node.EtcdStatus, error)
 	Objects(ctx context.Context, resource string) ([]node.Object, error)
 	Neighbour(ctx context.Context, n node.NeighbourConfig) node.NeighbourState
@@ -123,7 +123,7 @@ func (n *thisNode) EtcdCluster(ctx context.Context) uint64 {
 	return node.EtcdCluster(ctx, n.reach.Peer)
 }
 
-func (n *thisNode) EtcdReady(ctx context.Context) (bool, string) {
+func (n *thisNode) EtcdReady(ctx context.Context) (string, error) {
 	return node.EtcdReady(ctx, n.reach.Etcd)
 }
 
