@@ -28,10 +28,10 @@ var ErrConflict = errors.New("it was changed by somebody else in the meantime")
 
 // A RefusedError is an answer of the API server that asking again doesn't
 // change: no permission, no such object, not valid.
-type RefusedError struct{ err error }
+type RefusedError struct{ Err error }
 
-func (e *RefusedError) Error() string { return e.err.Error() }
-func (e *RefusedError) Unwrap() error { return e.err }
+func (e *RefusedError) Error() string { return e.Err.Error() }
+func (e *RefusedError) Unwrap() error { return e.Err }
 
 // ConfigMapClient reads and changes one ConfigMap. Each call ends with its
 // context.

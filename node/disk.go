@@ -65,6 +65,26 @@ func nearest(path string) (string, error) {
 	}
 }
 
+// Resolve gives path without symbolic links. What doesn't exist yet is taken as
+// it is, below the nearest parent that does.
+func Resolve(path string) (string, error) {
+	p, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	real, err := nearest(p)
+	if err != nil {
+		return "", err
+	}
+	rest := ""
+	for q := p; ; q = filepath.Dir(q) {
+		if _, err := os.Lstat(q); err == nil || q == filepath.Dir(q) {
+			return filepath.Join(real, rest), nil
+		}
+		rest = filepath.Join(filepath.Base(q), rest)
+	}
+}
+
 // isNetworkFS goes by the kernel's names for file systems.
 func isNetworkFS(fsType string) bool {
 	switch fsType {

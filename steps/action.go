@@ -48,6 +48,7 @@ func newAction(kind string) (Action, error) {
 	for _, a := range []Action{
 		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
 		&Rename{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
+		&SetKubeadmConfig{}, &SeeKubeadmConfig{},
 	} {
 		if a.Kind() == kind {
 			return a, nil

@@ -37,7 +37,9 @@ type pace struct {
 	readyz  time.Duration // for one answer of the API server
 	lookCRI time.Duration
 	lookAPI time.Duration
-	metrics time.Duration // between two looks: one takes kubelet 10 ms
+	// between two looks at an object, after the outage
+	lookConfig time.Duration
+	metrics    time.Duration // between two looks: one takes kubelet 10 ms
 }
 
 // realPace is what was measured on kubeadm 1.34.4, with room for slower nodes.
@@ -62,7 +64,9 @@ var realPace = pace{
 	readyz:  300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing
 	lookCRI: 20 * time.Millisecond,
 	lookAPI: 20 * time.Millisecond,
-	metrics: 40 * time.Millisecond,
+
+	lookConfig: 250 * time.Millisecond,
+	metrics:    40 * time.Millisecond,
 }
 
 // defaultGrace is a pod's grace period where its manifest doesn't give one.

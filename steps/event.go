@@ -17,6 +17,7 @@ const (
 	Waiting  State = "waiting"  // alive: new sightings or progress, many times
 	Done     State = "done"     // the node shows that it is so
 	Already  State = "already"  // nothing to do: the node was like this before
+	Warned   State = "warning"  // not done, which fails nothing; a note says what is left to do
 	Unneeded State = "unneeded" // a step with a condition that did not come true
 	Failed   State = "failed"
 	Stopped  State = "stopped" // the user stopped the run before or during it

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -59,6 +60,8 @@ type fakeNode struct {
 	more       []node.Object                  // namespaces that were made since the restore
 	stop       chan struct{}
 	done       sync.WaitGroup
+
+	fakeKubeadm
 }
 
 type fakePod struct {
@@ -79,6 +82,7 @@ var fakePace = pace{
 	kubelet: 2 * time.Second, runtime: 2 * time.Second, verify: 3 * time.Second, meet: 3 * time.Second,
 	relist: 2 * time.Second, begin: 5 * time.Millisecond,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond, metrics: time.Millisecond,
+	lookConfig: time.Millisecond,
 }
 
 const forget = 30 * time.Millisecond // kubelet forgets a pod that long after its end
@@ -128,6 +132,9 @@ func (n *fakeNode) writeData(dir string, data snapshot.Restored) {
 	if err := os.WriteFile(filepath.Join(dir, "data.json"), raw, 0o600); err != nil {
 		n.t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "kubeadm-config"), []byte(kubeadmText(filepath.Join(n.root, "lib/etcd"))), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 func (n *fakeNode) until(what string, ok func() bool) {
@@ -169,6 +176,12 @@ var snapshotOfTheTests = &snapshot.Info{
 	Namespaces: []snapshot.Object{{Name: "default", UID: "d"}, {Name: "shop", UID: "s"}},
 	Nodes:      []snapshot.Object{{Name: "cp1", UID: "n"}},
 	Members:    []snapshot.Member{{ID: 7, Name: "cp1"}},
+	Kubeadm:    &snapshot.Kubeadm{ClusterConfiguration: kubeadmText("/var/lib/etcd")},
+}
+
+// kubeadmText is kubeadm's ClusterConfiguration with etcd's data at a place.
+func kubeadmText(dataDir string) string {
+	return "apiVersion: kubeadm.k8s.io/v1beta4\netcd:\n  local:\n    dataDir: " + dataDir + "  # ours\nkind: ClusterConfiguration\n"
 }
 
 func (n *fakeNode) plan(c Choices) *Plan {
@@ -517,6 +530,40 @@ func (n *fakeNode) Objects(_ context.Context, resource string) ([]node.Object, e
 	return append([]node.Object{{Name: "default", UID: "d"}, {Name: "shop", UID: "s"}, {Name: "kube-system", UID: "k"}}, n.more...), nil
 }
 
+// kubeadmFile is where kubeadm-config lies: with the data that etcd serves.
+func (n *fakeNode) kubeadmFile() (string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.running("etcd-cp1")
+	if p == nil || n.running("kube-apiserver-cp1") == nil {
+		return "", errors.New("connection refused")
+	}
+	return filepath.Join(p.hostPath, "kubeadm-config"), n.kubeadmErr
+}
+
+func (n *fakeNode) KubeadmConfig(context.Context) (*node.ConfigMap, error) {
+	path, err := n.kubeadmFile()
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(path)
+	return &node.ConfigMap{ResourceVersion: string(text), Data: map[string]string{"ClusterConfiguration": string(text)}}, err
+}
+
+func (n *fakeNode) SetKubeadmConfig(_ context.Context, read *node.ConfigMap, text string) error {
+	path, err := n.kubeadmFile()
+	if err != nil {
+		return err
+	}
+	if n.onSetKubeadm != nil {
+		n.onSetKubeadm()
+	}
+	if now, err := os.ReadFile(path); err != nil || string(now) != read.ResourceVersion {
+		return errors.Join(node.ErrConflict, err)
+	}
+	return os.WriteFile(path, []byte(text), 0o600)
+}
+
 func (n *fakeNode) Neighbour(_ context.Context, other node.NeighbourConfig) node.NeighbourState {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -562,7 +609,8 @@ func (n *fakeNode) Restore(_ context.Context, q snapshot.RestoreRequest, progres
 	}
 	d := snapshot.Restored{ClusterID: 0xbbbb, Revision: 500 + int64(q.RevisionBump), Keys: 40, Members: []snapshot.Member{{ID: 7, Name: q.Name}}}
 	n.writeData(q.DataDir, d)
-	return &d, nil
+	text := cmp.Or(n.kubeadm, kubeadmText("/var/lib/etcd"))
+	return &d, os.WriteFile(filepath.Join(q.DataDir, "kubeadm-config"), []byte(text), 0o600)
 }
 
 func (n *fakeNode) Save(_ context.Context, q snapshot.SaveRequest) (*snapshot.Info, error) {

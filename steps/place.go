@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+
+	"etcd-rewind/node"
 )
 
 // What a run writes and moves is its own: files and directories, never links.
@@ -41,6 +44,19 @@ func ownSubdir(path string) error {
 		return err
 	}
 	return realDir(path)
+}
+
+// samePath says whether two paths are one place, links resolved.
+func samePath(a, b string) bool {
+	if filepath.Clean(a) == filepath.Clean(b) {
+		return true
+	}
+	one, err := node.Resolve(a)
+	if err != nil {
+		return false
+	}
+	other, err := node.Resolve(b)
+	return err == nil && one == other
 }
 
 func isLink(path string) bool {

@@ -182,6 +182,8 @@ type builder struct {
 	run  string
 	dir  string
 	lay  layout
+
+	facts []Fact // for the summary, besides those of every plan
 }
 
 func (b *builder) pod(file *manifest.File) string { return b.f.Kubelet.PodName(file.Pod.Name) }
@@ -306,6 +308,9 @@ func (b *builder) build(p *Plan) error {
 	if !b.c.KeepControllers && len(f.Controllers) > 0 {
 		b.add(p, controllersStep, b.restartControllers(takeOut, putIn, fresh)...)
 	}
+	if a := b.kubeadm(p); a != nil {
+		b.add(p, kubeadmStep, a)
+	}
 	verify := &Verify{Node: f.Node, Namespaces: b.info.Namespaces, Nodes: b.info.Nodes, Server: f.Reach.Server}
 	b.add(p, "verify", append([]Action{verify}, b.meet(PhaseVerified)...)...)
 
@@ -416,7 +421,8 @@ func (b *builder) summary(p *Plan) []Fact {
 			facts = append(facts, Fact{"a link", file.Path + ": the link is moved, what it leads to stays as it is"})
 		}
 	}
-	return append(facts, Fact{"controllers", ctl}, Fact{"this run", p.RunDir})
+	facts = append(append(facts, Fact{"controllers", ctl}), b.facts...)
+	return append(facts, Fact{"this run", p.RunDir})
 }
 
 // saved says in what form the state that is left is kept besides its files.

@@ -40,6 +40,7 @@ func (r *run) summary(res *Result) []Fact {
 		add("etcd runs from", "%s, as before", f.OldDataDir)
 		add("restored data", "kept at %s", f.Staging)
 		add("free it with", "rm -rf %s", quote(f.Staging))
+		s = append(s, r.mem.Notes...)
 	case res.PutBack:
 		add("node", "nothing was changed: no manifest was moved")
 		if r.mem.Staged != nil {

@@ -10,6 +10,7 @@ type text struct {
 const (
 	letGoStep       = "let-go"
 	controllersStep = "restart-controllers"
+	kubeadmStep     = "update-kubeadm-config"
 	controllersBack = "stop-controllers" // a step of undo only, whose other half is controllersStep's
 )
 
@@ -73,6 +74,14 @@ var restoreTexts = map[string]text{
 		more: "They hold what they have seen in memory, and that is no longer what etcd holds. The raised revision makes watches fail and list anew; " +
 			"a restart leaves nothing to luck, and lets go of leases that were taken in the past that is gone.",
 	},
+	kubeadmStep: {
+		title: "Update kubeadm-config",
+		why:   "kubeadm upgrade renders etcd.yaml from the ConfigMap kube-system/kubeadm-config. It came back with the snapshot and names the old data directory.",
+		more: "kubeadm upgrade, kubeadm join --control-plane and kubeadm init phase etcd local don't look at the etcd.yaml that is there: they write it anew, with " +
+			"etcd.local.dataDir as hostPath. With the old directory in it, the next upgrade would start etcd on the old data, silently: the API server goes on " +
+			"serving the restored objects from its cache for a while. The same value is for all control-plane nodes. If it can't be written, the run doesn't fail: " +
+			"the summary has the command.",
+	},
 	"verify": {
 		title: "Verify",
 		why:   "The API is asked for its namespaces and nodes: the same names and UIDs as in the snapshot.",
@@ -82,6 +91,11 @@ var restoreTexts = map[string]text{
 }
 
 var undoTexts = map[string]text{
+	kubeadmStep: {
+		title: "Compare kubeadm-config",
+		why:   "The ConfigMap lies in etcd: the old data has the one from before the run. Nothing is written.",
+		more:  restoreTexts[kubeadmStep].more,
+	},
 	"verify": {},
 	controllersStep: {
 		title: "Stop controllers",

@@ -91,7 +91,7 @@ func sayAge(d time.Duration) string {
 // outlive it.
 func undoActions(h *history) []Step {
 	var steps []Step
-	var controllers []Planned
+	var controllers, kubeadm []Planned
 	handled := map[string]bool{}
 	for i := len(h.restore.Steps) - 1; i >= 0; i-- {
 		s := h.restore.Steps[i]
@@ -110,6 +110,9 @@ func undoActions(h *history) []Step {
 					into = &controllers
 				}
 			}
+			if _, ok := s.Actions[j].Action.(*SetKubeadmConfig); ok {
+				into = &kubeadm
+			}
 			for _, a := range s.Actions[j].undo() {
 				*into = append(*into, Planned{Action: a})
 			}
@@ -127,6 +130,10 @@ func undoActions(h *history) []Step {
 	if len(controllers) > 0 {
 		t := undoTexts[controllersBack]
 		steps = append(steps, Step{ID: "undo-" + controllersBack, Title: t.title, Why: t.why, More: t.more, Actions: controllers})
+	}
+	if len(kubeadm) > 0 { // it asks the API
+		t := undoTexts[kubeadmStep]
+		steps = append(steps, Step{ID: "undo-" + kubeadmStep, Title: t.title, Why: t.why, More: t.more, Actions: kubeadm})
 	}
 	return steps
 }
@@ -157,7 +164,7 @@ func undoPlan(h *history) (*Plan, error) {
 		Restore: r.Restore,
 		memory:  h.memory,
 	}
-	p.memory.KubeletRestarted = false
+	p.memory.KubeletRestarted, p.memory.Notes = false, nil
 	if h.end != nil {
 		p.ended = h.end.Time
 	}

@@ -45,6 +45,8 @@ type world interface {
 	EtcdReady(ctx context.Context) (answer string, err error)
 	Etcd(ctx context.Context, countKeys bool) (*node.EtcdStatus, error)
 	Objects(ctx context.Context, resource string) ([]node.Object, error)
+	KubeadmConfig(ctx context.Context) (*node.ConfigMap, error)
+	SetKubeadmConfig(ctx context.Context, read *node.ConfigMap, text string) error
 	Neighbour(ctx context.Context, n node.NeighbourConfig) node.NeighbourState
 	Shell(ctx context.Context, command string) error
 	LogTail(pod, uid, container string, lines int) (log []string, path string)
@@ -133,6 +135,18 @@ func (n *thisNode) Etcd(ctx context.Context, countKeys bool) (*node.EtcdStatus, 
 
 func (n *thisNode) Objects(ctx context.Context, resource string) ([]node.Object, error) {
 	return node.ListMeta(ctx, n.reach.API.Kubeconfig, n.reach.Server, resource)
+}
+
+func (r *Reach) kubeadmConfig() node.ConfigMapClient {
+	return node.ConfigMapClient{Kubeconfig: r.API.Kubeconfig, Server: r.Server, Namespace: namespace, Name: kubeadmConfigMap}
+}
+
+func (n *thisNode) KubeadmConfig(ctx context.Context) (*node.ConfigMap, error) {
+	return n.reach.kubeadmConfig().Get(ctx)
+}
+
+func (n *thisNode) SetKubeadmConfig(ctx context.Context, read *node.ConfigMap, text string) error {
+	return n.reach.kubeadmConfig().Set(ctx, read, kubeadmKey, text)
 }
 
 func (n *thisNode) Neighbour(ctx context.Context, other node.NeighbourConfig) node.NeighbourState {

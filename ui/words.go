@@ -196,7 +196,7 @@ func stateSymbol(s steps.State) string {
 		return symNow
 	case steps.Failed:
 		return symBad
-	case steps.Stopped:
+	case steps.Stopped, steps.Warned:
 		return symWarn
 	case steps.Unneeded:
 		return symSkipped
