@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"etcd-rewind/trust"
 )
 
 // Dialer starts agents.
@@ -55,14 +57,9 @@ func (r *Rsh) own() (binary, error) {
 
 func ownBinary() (binary, error) {
 	var b binary
-	path, err := os.Executable()
-	if err != nil {
+	var err error
+	if b.path, err = trust.SelfPath(); err != nil {
 		return b, err
-	}
-	if _, err := os.Stat("/proc/self/exe"); err == nil {
-		b.path = "/proc/self/exe" // also when it was replaced since
-	} else {
-		b.path = path
 	}
 	f, err := os.Open(b.path)
 	if err != nil {
@@ -84,11 +81,11 @@ func ownBinary() (binary, error) {
 
 // Local implements Dialer.
 func (r *Rsh) Local(ctx context.Context) (*Conn, error) {
-	path, err := os.Executable()
+	cmd, err := trust.Self(context.WithoutCancel(ctx), "agent")
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, exec.Command(path, "agent"), false)
+	return start(ctx, cmd, false)
 }
 
 const shellMark = "etcd-rewind-shell|"
@@ -120,7 +117,11 @@ func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 		command = DefaultRsh
 	}
 	args := append(append([]string{}, command[1:]...), host, "exec /bin/sh -c '"+shell+"'")
-	c, err := start(ctx, exec.Command(command[0], args...), true)
+	cmd, err := trust.Command(context.WithoutCancel(ctx), command[0], args...)
+	if err != nil {
+		return nil, problem("is it installed? --rsh names another command, with its whole path where it lies elsewhere", "%s", err)
+	}
+	c, err := start(ctx, cmd, true)
 	if err != nil {
 		return nil, problem("is it installed? --rsh names another command", "%s", err)
 	}

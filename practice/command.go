@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // Brief is what the wizard is told about the exercise it is for.
@@ -197,26 +198,27 @@ func fold(text string) string {
 
 // shell runs the user's shell, or the script on stdin, with the node's tools.
 func shell(ctx context.Context, s *session, in io.Reader, out, errOut io.Writer) error {
-	path := "/bin/sh"
-	var args []string
 	interactive := false
 	if f, ok := in.(*os.File); ok {
 		interactive = term.IsTerminal(int(f.Fd()))
 	}
-	bash, err := exec.LookPath("bash")
-	if err == nil {
-		path = bash
+	cmd, err := trust.Command(ctx, "bash")
+	bash := err == nil
+	if !bash {
+		if cmd, err = trust.Command(ctx, "/bin/sh"); err != nil {
+			return err
+		}
 	}
 	prompt := fmt.Sprintf("[%s] \\w$ ", s.Exercise)
-	if interactive && err == nil {
+	if interactive && bash {
 		rc := s.Root.Path("bin/.bashrc")
 		if err := os.WriteFile(rc, []byte("PS1="+quote(prompt)+"\n"), 0o600); err != nil {
 			return err
 		}
-		args = []string{"--noprofile", "--rcfile", rc, "-i"}
+		cmd.Args = append(cmd.Args, "--noprofile", "--rcfile", rc, "-i")
 	}
-	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = string(s.Root)
+	// The person's own environment: it is their shell.
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "ETCD") || strings.HasPrefix(v, "PS1=")
 	}),
@@ -224,7 +226,6 @@ func shell(ctx context.Context, s *session, in io.Reader, out, errOut io.Writer)
 		"KUBECONFIG="+s.Root.Kubeconfig(), rootEnv+"="+string(s.Root), "R="+string(s.Root), "PS1="+prompt,
 	)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errOut
-	cmd.WaitDelay = time.Second
 	if !interactive {
 		cmd.SysProcAttr = childAttr()
 	} else {

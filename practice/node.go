@@ -20,6 +20,7 @@ import (
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // Config says what node to start.
@@ -74,10 +75,6 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 			n = nil
 		}
 	}()
-	exe, err := self()
-	if err != nil {
-		return n, fmt.Errorf("cannot find this program's own file: %w", err)
-	}
 	if err := os.MkdirAll(abs, 0o700); err != nil {
 		return n, err
 	}
@@ -100,8 +97,8 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 	if linger == 0 {
 		linger = defaultLinger
 	}
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "TMPDIR=" + n.Root.Path("tmp"), lingerEnv + "=" + linger.String()}
-	n.rt = newRuntime(exe, n.Root.Path("run/containers"), n.Root.Path("var/log/pods"), env)
+	env := []string{"PATH=" + trust.Path, "HOME=/", "TMPDIR=" + n.Root.Path("tmp"), lingerEnv + "=" + linger.String()}
+	n.rt = newRuntime(n.Root.Path("run/containers"), n.Root.Path("var/log/pods"), env)
 	if n.stopCRI, err = serveCRI(n.rt, n.Socket); err != nil {
 		return n, err
 	}

@@ -3,13 +3,13 @@ package practice
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -19,13 +19,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"etcd-rewind/trust"
 )
 
 // runtimeService is the container runtime: sandboxes, and containers that are
 // processes of this binary. It knows nothing of manifests; kubelet and whoever
 // speaks CRI tell it what to do.
 type runtimeService struct {
-	exe  string
 	dir  string   // a container's own files, which go with it
 	logs string   // /var/log/pods
 	env  []string // of every container
@@ -79,8 +80,8 @@ type container struct {
 	ended                      chan struct{} // closed when it has exited
 }
 
-func newRuntime(exe, dir, logs string, env []string) *runtimeService {
-	return &runtimeService{exe: exe, dir: dir, logs: logs, env: env, sandboxes: map[string]*sandbox{}, containers: map[string]*container{}}
+func newRuntime(dir, logs string, env []string) *runtimeService {
+	return &runtimeService{dir: dir, logs: logs, env: env, sandboxes: map[string]*sandbox{}, containers: map[string]*container{}}
 }
 
 func newID() string {
@@ -162,7 +163,10 @@ func (r *runtimeService) start(c *container, spec *corev1.Container) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(r.exe, c.hostArgs()...)
+	cmd, err := trust.Self(context.Background(), c.hostArgs()...)
+	if err != nil {
+		return errors.Join(err, log.Close())
+	}
 	cmd.Args[0] = c.args[0]
 	cmd.Dir = c.rootfs
 	cmd.Env = append(slices.Clone(r.env), roleEnv+"="+role)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -86,15 +85,4 @@ func untilTerm(d time.Duration) int {
 	case <-over:
 	}
 	return 0
-}
-
-// self is the path of this binary, on Linux also when it was replaced by an
-// upgrade or deleted while it runs.
-func self() (string, error) {
-	if runtime.GOOS == "linux" {
-		if _, err := os.Stat("/proc/self/exe"); err == nil {
-			return "/proc/self/exe", nil
-		}
-	}
-	return os.Executable()
 }

@@ -30,6 +30,8 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
+
+	"etcd-rewind/trust"
 )
 
 func request(snapshot, dataDir string) RestoreRequest {
@@ -396,7 +398,7 @@ func TestRestoreOnAFullDiskLeavesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			exe, err := self()
+			exe, err := trust.SelfPath()
 			if err != nil {
 				t.Fatal(err)
 			}

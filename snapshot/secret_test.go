@@ -17,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+
+	"etcd-rewind/trust"
 )
 
 // eachRecord visits all records that a fixture holds, also the old ones.
@@ -192,7 +194,7 @@ func TestNoSecretComesOut(t *testing.T) {
 // said is all that a worker writes.
 func said(t *testing.T, kind string, request any) []byte {
 	t.Helper()
-	exe, err := self()
+	exe, err := trust.SelfPath()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"etcd-rewind/e2e/memory"
+	"etcd-rewind/trust"
 )
 
 // BenchmarkStaging restores one snapshot of 2.4 GB with etcdutl, as a program
@@ -249,7 +250,7 @@ type put struct {
 
 func startProbe(b *testing.B, dir string) *probe {
 	b.Helper()
-	exe, err := self()
+	exe, err := trust.SelfPath()
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+
+	"etcd-rewind/trust"
 )
 
 func gzipped(t testing.TB, data []byte) []byte {
@@ -217,7 +219,7 @@ func unpackAndWait(path string) {
 func TestWhatAKilledProcessHasUnpackedIsRemovedByALaterOne(t *testing.T) {
 	path := file(t, "a.gz", gzipped(t, fixture(t, "before")))
 	dir := filepath.Dir(path)
-	exe, err := self()
+	exe, err := trust.SelfPath()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"etcd-rewind/trust"
 )
 
 // workerEnv makes this binary serve one request instead of its usual work.
@@ -170,24 +172,22 @@ func call(ctx context.Context, kind string, request, result any, progress func(P
 	if err != nil {
 		return err
 	}
-	exe, err := self()
-	if err != nil {
-		return fmt.Errorf("cannot find this program's own file: %w", err)
-	}
 	done := make(chan error, 1)
 	go func() {
 		// The kernel ties the child's life to this thread, not the process.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		done <- runChild(ctx, exe, kind, append(line, '\n'), result, progress)
+		done <- runChild(ctx, kind, append(line, '\n'), result, progress)
 	}()
 	return <-done
 }
 
-func runChild(ctx context.Context, exe, kind string, request []byte, result any, progress func(Progress)) error {
-	cmd := exec.CommandContext(ctx, exe)
-	cmd.Args = []string{os.Args[0], "(" + kind + " worker)"} // for ps
-	cmd.Env = append(os.Environ(), workerEnv+"="+kind)
+func runChild(ctx context.Context, kind string, request []byte, result any, progress func(Progress)) error {
+	cmd, err := trust.Self(ctx, "("+kind+" worker)") // for ps
+	if err != nil {
+		return err
+	}
+	cmd.Env = append(cmd.Env, workerEnv+"="+kind)
 	cmd.SysProcAttr = childAttr()
 	cmd.WaitDelay = 5 * time.Second
 	var stderr head
@@ -201,7 +201,7 @@ func runChild(ctx context.Context, exe, kind string, request []byte, result any,
 		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("cannot start a second process of %s: %w", exe, err)
+		return fmt.Errorf("cannot start a second process of %s: %w", cmd.Path, err)
 	}
 	_, _ = stdin.Write(request) // when it fails the child ends without an answer
 
@@ -280,17 +280,6 @@ func shorten(s string, n int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:n], "") + "..."
-}
-
-// self is the path of this binary, on Linux also when it was replaced by an
-// upgrade or deleted while it runs.
-func self() (string, error) {
-	if runtime.GOOS == "linux" {
-		if _, err := os.Stat("/proc/self/exe"); err == nil {
-			return "/proc/self/exe", nil
-		}
-	}
-	return os.Executable()
 }
 
 // head keeps the first 16 KiB: a crash says at its beginning what it is.

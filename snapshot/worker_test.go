@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"etcd-rewind/trust"
 )
 
 func TestCrashOf(t *testing.T) {
@@ -37,7 +39,7 @@ func TestFullDiskIsRecognisedInWhatEtcdsLibrarySays(t *testing.T) {
 }
 
 func TestWorkerWithoutARequestSaysSo(t *testing.T) {
-	exe, err := self()
+	exe, err := trust.SelfPath()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 )
 
 // Reach is how a run reaches its node. The plan keeps it, because while a run
@@ -154,7 +155,10 @@ func (n *thisNode) Neighbour(ctx context.Context, other node.NeighbourConfig) no
 }
 
 func (n *thisNode) Shell(ctx context.Context, command string) error {
-	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	cmd, err := trust.Command(ctx, "/bin/sh", "-c", command)
+	if err != nil {
+		return err
+	}
 	// A process group of its own: Ctrl-C and a hangup are for this program and
 	// must not break off a restart half-way.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

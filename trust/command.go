@@ -16,7 +16,7 @@ const Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // kept are the variables of this process that a program gets, if they are set:
 // who the user is, how their ssh finds its agent, their terminal and language.
-var kept = []string{"HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TERM", "LANG", "LC_ALL", "TZ"}
+var kept = []string{"HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "KRB5CCNAME", "TERM", "LANG", "LC_ALL", "TZ"}
 
 // Env is the whole environment of every program that is started.
 func Env() []string {
@@ -39,11 +39,38 @@ func Command(ctx context.Context, name string, args ...string) (*exec.Cmd, error
 	if err != nil {
 		return nil, err
 	}
+	return command(ctx, path, name, args), nil
+}
+
+// Self is a second process of this program, as Command would start one: on
+// Linux of the very file that runs, also when it was replaced or deleted since.
+func Self(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	path, err := SelfPath()
+	if err != nil {
+		return nil, err
+	}
+	return command(ctx, path, os.Args[0], args), nil
+}
+
+// SelfPath is where Self finds this program's own file.
+func SelfPath() (string, error) {
+	const link = "/proc/self/exe"
+	if _, err := os.Stat(link); err == nil {
+		return link, nil
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("cannot find this program's own file: %w", err)
+	}
+	return path, nil
+}
+
+func command(ctx context.Context, path, name string, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Args[0] = name
 	cmd.Env = Env()
 	cmd.WaitDelay = time.Second
-	return cmd, nil
+	return cmd
 }
 
 func find(name string) (string, error) {
