@@ -395,7 +395,7 @@ func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (
 			if yes && plan.MustType && name != plan.Node {
 				return &steps.Failure{
 					Cause: "the restore is more than an hour old, and the cluster has gone on since",
-					Hint:  "look at etcd-rewind undo --dry-run, then give the node's name: --confirm " + plan.Node,
+					Hint:  "look at etcd-rewind undo --dry-run, then give the node's name: " + trust.Shell("--confirm %s", plan.Node),
 				}
 			}
 			return a.execute(c.Context(), plan, yes)

@@ -360,7 +360,7 @@ func (a *app) undoFleet(ctx context.Context, c *fleet.Conductor, names []string,
 		if yes && p.MustType && name != p.Node && name != plans[0].Node {
 			return &steps.Failure{
 				Cause: "the restore is more than an hour old, and the cluster has gone on since",
-				Hint:  "look at etcd-rewind undo --fleet --dry-run, then give the node's name: --confirm " + plans[0].Node,
+				Hint:  "look at etcd-rewind undo --fleet --dry-run, then give the node's name: " + trust.Shell("--confirm %s", plans[0].Node),
 			}
 		}
 	}
@@ -409,7 +409,7 @@ the others, whom it sees by their ports.`,
 			return err
 		}
 		if a.output != "json" {
-			_, _ = fmt.Fprintf(a.out, "%s is for run %s. On every node: etcd-rewind restore %s --ticket %s\n", trust.Text(args[1]), t.Run, trust.Quote(args[0]), trust.Quote(args[1]))
+			_, _ = fmt.Fprintf(a.out, "%s is for run %s. On every node: %s\n", trust.Text(args[1]), t.Run, trust.Shell("etcd-rewind restore %s --ticket %s", args[0], args[1]))
 		}
 		return nil
 	}

@@ -143,7 +143,7 @@ func (c *Conductor) connect(ctx context.Context, n *crewman, note func(message))
 		}
 		if c.Version != "" && l.hello.Version != c.Version {
 			l.bye()
-			return nil, problem("use the same version on all nodes", "etcd-rewind is %s there and %s here", l.hello.Version, c.Version)
+			return nil, problem("use the same version on all nodes", "version %s is there, and %s here", l.hello.Version, c.Version)
 		}
 		if _, err := call[struct{}](ctx, l, doUse, c.want.Paths); err != nil {
 			l.bye()
@@ -599,9 +599,9 @@ func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState
 	for _, n := range c.crew {
 		switch s := states[n.name]; s {
 		case steps.RunUndone:
-			return nil, problem("put back the others too: etcd-rewind undo --fleet "+c.rec.Run, "run %s was put back on %s", c.rec.Run, n.name)
+			return nil, problem("put back the others too: "+steps.UndoCommand(c.rec.Run, true), "run %s was put back on %s", c.rec.Run, n.name)
 		case "":
-			return nil, problem("put back the others: etcd-rewind undo --fleet "+c.rec.Run, "%s has no run %s", n.name, c.rec.Run)
+			return nil, problem("put back the others: "+steps.UndoCommand(c.rec.Run, true), "%s has no run %s", n.name, c.rec.Run)
 		case steps.RunRestored:
 			restored++
 			begun = true

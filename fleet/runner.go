@@ -608,7 +608,7 @@ func (r *runner) end() *Result {
 	}
 	of := &steps.Result{OK: res.OK, OutageSeconds: res.OutageSeconds, PutBack: res.PutBack, Error: res.Error}
 	if !res.PutBack {
-		of.Undo = "etcd-rewind undo --fleet " + res.Run
+		of.Undo = steps.UndoCommand(res.Run, true)
 	}
 	r.tell(NodeEvent{Event: steps.Event{Type: steps.TypeResult, State: state, Result: of}, Nodes: res.Nodes})
 	return res
@@ -721,11 +721,11 @@ func (r *runner) advise(res *Result) {
 		}
 		switch {
 		case on > 0 && back == 0:
-			nr.Do = []string{"etcd-rewind resume " + run}
+			nr.Do = []string{steps.ResumeCommand(run, false)}
 		case back > 0:
-			nr.Do = []string{"etcd-rewind undo " + run}
+			nr.Do = []string{steps.UndoCommand(run, false)}
 		default:
-			nr.Do = []string{"etcd-rewind resume --fleet " + run, "etcd-rewind undo --fleet " + run}
+			nr.Do = []string{steps.ResumeCommand(run, true), steps.UndoCommand(run, true)}
 		}
 	}
 }

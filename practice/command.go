@@ -212,7 +212,7 @@ func shell(ctx context.Context, s *session, in io.Reader, out, errOut io.Writer)
 	prompt := fmt.Sprintf("[%s] \\w$ ", s.Exercise)
 	if interactive && bash {
 		rc := s.Root.Path("bin/.bashrc")
-		if err := os.WriteFile(rc, []byte("PS1="+quote(prompt)+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(rc, []byte(trust.Shell("PS1=%s\n", prompt)), 0o600); err != nil {
 			return err
 		}
 		cmd.Args = append(cmd.Args, "--noprofile", "--rcfile", rc, "-i")

@@ -17,6 +17,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"etcd-rewind/trust"
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/etcdctl/v3/ctlv3"
 	"go.etcd.io/etcd/etcdutl/v3/etcdutl"
@@ -67,16 +68,14 @@ func (r Root) writeTools(exe string) error {
 		return err
 	}
 	for name := range tools {
-		text := fmt.Sprintf("#!/bin/sh\n%s=%s %s=%s exec %s \"$@\"\n", roleEnv, name, rootEnv, quote(string(r)), quote(exe))
+		text := trust.Shell("#!/bin/sh\n%s=%s %s=%s exec %s \"$@\"\n", roleEnv, name, rootEnv, string(r), exe)
 		if err := os.WriteFile(r.Path("bin", name), []byte(text), 0o755); err != nil {
 			return err
 		}
 	}
-	text := fmt.Sprintf("#!/bin/sh\nexec %s \"$@\"\n", quote(exe))
+	text := trust.Shell("#!/bin/sh\nexec %s \"$@\"\n", exe)
 	return os.WriteFile(r.Path("bin/etcd-rewind"), []byte(text), 0o755)
 }
-
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // newEtcdutl is what etcdutl's main package builds of its own commands.
 func newEtcdutl() *cobra.Command {

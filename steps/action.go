@@ -45,11 +45,7 @@ type retrier interface {
 }
 
 func newAction(kind string) (Action, error) {
-	for _, a := range []Action{
-		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
-		&Rename{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
-		&SetKubeadmConfig{}, &SeeKubeadmConfig{},
-	} {
+	for _, a := range allActions() {
 		if a.Kind() == kind {
 			return a, nil
 		}
@@ -117,4 +113,13 @@ var faults = []struct {
 	{syscall.EIO, "the disk has errors: look at dmesg"},
 	{syscall.EACCES, "see who may write there: ls -ld, lsattr -d, SELinux's audit log"},
 	{syscall.EPERM, "see who may write there: ls -ld, lsattr -d, SELinux's audit log"},
+}
+
+// allActions are one of each kind, empty.
+func allActions() []Action {
+	return []Action{
+		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
+		&Rename{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
+		&SetKubeadmConfig{}, &SeeKubeadmConfig{},
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 )
 
 // Prepare writes everything the run needs into its directory while the cluster
@@ -42,10 +43,10 @@ func (a *Prepare) Title() string { return "Keep copies of the manifests, prepare
 
 // Commands implements Action.
 func (a *Prepare) Commands() []string {
-	cmds := []string{fmt.Sprintf("mkdir -p -m 700 %s/{kept,new,aside,undone}", quote(a.RunDir))}
+	cmds := []string{trust.Shell("mkdir -p -m 700 %s/{kept,new,aside,undone}", a.RunDir)}
 	for _, f := range a.Files {
-		cmds = append(cmds, fmt.Sprintf("cp -a %s %s", quote(f.Manifest), quote(f.Kept)))
-		cmds = append(cmds, fmt.Sprintf("cp -a %s %s", quote(f.Manifest), quote(f.New)))
+		cmds = append(cmds, trust.Shell("cp -a %s %s", f.Manifest, f.Kept))
+		cmds = append(cmds, trust.Shell("cp -a %s %s", f.Manifest, f.New))
 		if sed := sedFor(f.Old, f.Data, f.New); sed != "" {
 			cmds = append(cmds, sed)
 		}
@@ -122,27 +123,24 @@ func (a *Stage) Title() string { return "Restore the snapshot into " + a.Request
 // Commands implements Action.
 func (a *Stage) Commands() []string {
 	q := a.Request
-	cmd := []string{
-		"etcdutl snapshot restore", quote(q.Snapshot), "--data-dir", quote(q.DataDir),
-		"--name", quote(q.Name), "--initial-advertise-peer-urls", quote(strings.Join(q.PeerURLs, ",")),
-		"--initial-cluster", quote(q.InitialCluster), "--initial-cluster-token", quote(q.Token),
-	}
+	cmd := trust.Shell("etcdutl snapshot restore %s --data-dir %s --name %s --initial-advertise-peer-urls %s --initial-cluster %s --initial-cluster-token %s",
+		q.Snapshot, q.DataDir, q.Name, strings.Join(q.PeerURLs, ","), q.InitialCluster, q.Token)
 	if q.WALDir != "" {
-		cmd = append(cmd, "--wal-dir", quote(q.WALDir))
+		cmd = trust.Shell("%s --wal-dir %s", trust.Raw(cmd), q.WALDir)
 	}
 	if q.SkipHashCheck {
-		cmd = append(cmd, "--skip-hash-check")
+		cmd += " --skip-hash-check"
 	}
 	if q.RevisionBump > 0 {
-		cmd = append(cmd, fmt.Sprintf("--bump-revision %d --mark-compacted", q.RevisionBump))
+		cmd = trust.Shell("%s --bump-revision %d --mark-compacted", trust.Raw(cmd), q.RevisionBump)
 	}
 	var cmds []string
 	for _, root := range a.parents() {
-		cmds = append(cmds, "mkdir -p "+quote(root))
+		cmds = append(cmds, trust.Shell("mkdir -p %s", root))
 	}
-	cmds = append(cmds, strings.Join(cmd, " "))
+	cmds = append(cmds, cmd)
 	for _, root := range a.Roots {
-		cmds = append(cmds, fmt.Sprintf("chown -R --reference=%[1]s %[2]s && chmod --reference=%[1]s %[2]s", quote(root.Old), quote(root.Staging)))
+		cmds = append(cmds, trust.Shell("chown -R --reference=%[1]s %[2]s && chmod --reference=%[1]s %[2]s", root.Old, root.Staging))
 	}
 	return cmds
 }

@@ -11,6 +11,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/trust"
 )
 
 // kubeadm upgrade, kubeadm join and kubeadm init phase etcd local render etcd's
@@ -52,8 +53,7 @@ func (a *SetKubeadmConfig) Commands() []string { return []string{setDataDir(a.Da
 // resourceVersion in it, so a change by somebody else in between is noticed.
 func setDataDir(to string) string {
 	escaped := strings.NewReplacer(`\`, `\\`, `|`, `\|`, `&`, `\&`).Replace(to)
-	return "kubectl -n kube-system get configmap kubeadm-config -o yaml | sed " +
-		quote(`s|^\( *dataDir: \).*|\1`+escaped+"|") + " | kubectl replace -f -"
+	return trust.Shell("kubectl -n kube-system get configmap kubeadm-config -o yaml | sed %s | kubectl replace -f -", `s|^\( *dataDir: \).*|\1`+escaped+"|")
 }
 
 func (*SetKubeadmConfig) limit(p pace) time.Duration { return p.verify }
@@ -142,7 +142,7 @@ func (a *SeeKubeadmConfig) Title() string { return "Compare kubeadm-config with 
 
 // Commands implements Action.
 func (a *SeeKubeadmConfig) Commands() []string {
-	return []string{"kubectl -n kube-system get configmap kubeadm-config -o yaml | grep dataDir:   # " + quote(a.DataDir) + "?"}
+	return []string{trust.Shell("kubectl -n kube-system get configmap kubeadm-config -o yaml | grep dataDir:   %s", trust.Raw(trust.Comment(a.DataDir+"?")))}
 }
 
 func (*SeeKubeadmConfig) limit(p pace) time.Duration { return p.verify }

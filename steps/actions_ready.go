@@ -58,10 +58,10 @@ func (a *WaitData) Commands() []string {
 	curl := "curl -sf --http1.1 -o /dev/null -D -" // over HTTP/2 a peer answers nothing (3.6)
 	for _, f := range [][2]string{{"--cacert", a.Peer.CA}, {"--cert", a.Peer.Cert}, {"--key", a.Peer.Key}} {
 		if f[1] != "" {
-			curl += " " + f[0] + " " + quote(f[1])
+			curl = trust.Shell("%s %s %s", trust.Raw(curl), f[0], f[1])
 		}
 	}
-	return []string{fmt.Sprintf("until %s %s | grep -i x-etcd-cluster-id; do sleep 0.1; done   # as staged?", curl, quote(a.Peer.Endpoints[0]+"/members"))}
+	return []string{trust.Shell("until %s %s | grep -i x-etcd-cluster-id; do sleep 0.1; done   # as staged?", trust.Raw(curl), a.Peer.Endpoints[0]+"/members")}
 }
 
 func (*WaitData) limit(p pace) time.Duration { return p.etcd }
@@ -144,7 +144,7 @@ func (a *WaitEtcd) Title() string {
 
 // Commands implements Action.
 func (a *WaitEtcd) Commands() []string {
-	cmds := []string{fmt.Sprintf("until curl -sf -o /dev/null %s; do sleep 0.1; done", quote(a.URL))}
+	cmds := []string{trust.Shell("until curl -sf -o /dev/null %s; do sleep 0.1; done", a.URL)}
 	if a.Restored {
 		cmds = append(cmds, "etcdctl endpoint status -w json   # cluster ID and revision as staged?")
 	}
@@ -287,7 +287,7 @@ func (*WaitAPI) Title() string { return "See kube-apiserver ready" }
 
 // Commands implements Action.
 func (a *WaitAPI) Commands() []string {
-	return []string{fmt.Sprintf("until curl -skf -m 1 -o /dev/null %s; do sleep 0.1; done", quote(a.URL))}
+	return []string{trust.Shell("until curl -skf -m 1 -o /dev/null %s; do sleep 0.1; done", a.URL)}
 }
 
 func (*WaitAPI) limit(p pace) time.Duration { return p.api }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"etcd-rewind/node"
+	"etcd-rewind/trust"
 )
 
 // WaitRelist waits, while the API still answers, for the moment of kubelet's
@@ -35,8 +36,8 @@ func (*WaitRelist) Title() string { return "Wait for kubelet's list" }
 // Commands implements Action.
 func (a *WaitRelist) Commands() []string {
 	return []string{
-		fmt.Sprintf("lists() { curl -sk --cert %s --key %s %s | grep ^%s; }", quote(a.Metrics.Cert), quote(a.Metrics.Key), quote(a.Metrics.URL), node.RelistsMetric),
-		fmt.Sprintf(`n=$(lists); while [ "$(lists)" = "$n" ]; do sleep 0.05; done; sleep %.2f`, realPace.begin.Seconds()),
+		trust.Shell("lists() { curl -sk --cert %s --key %s %s | grep %s; }", a.Metrics.Cert, a.Metrics.Key, a.Metrics.URL, "^"+node.RelistsMetric),
+		trust.Shell(`n=$(lists); while [ "$(lists)" = "$n" ]; do sleep 0.05; done; sleep %.2f`, realPace.begin.Seconds()),
 	}
 }
 

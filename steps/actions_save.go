@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
-	"strings"
 
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 )
 
 // Save takes a snapshot of the state that is about to be left. It never stands
@@ -33,13 +33,13 @@ func (a *Save) Commands() []string {
 	// As variables, not flags: etcdctl refuses a flag where the caller's
 	// environment has the variable too. And one endpoint: a snapshot is of one
 	// member.
-	var cmd []string
+	cmd := ""
 	for _, v := range [][2]string{{"ENDPOINTS", append(a.Etcd.Endpoints, "")[0]}, {"CACERT", a.Etcd.CA}, {"CERT", a.Etcd.Cert}, {"KEY", a.Etcd.Key}} {
 		if v[1] != "" {
-			cmd = append(cmd, "ETCDCTL_"+v[0]+"="+quote(v[1]))
+			cmd += trust.Shell("ETCDCTL_%s=%s ", v[0], v[1])
 		}
 	}
-	return []string{strings.Join(append(cmd, "etcdctl snapshot save", quote(a.To)), " ")}
+	return []string{trust.Shell("%setcdctl snapshot save %s", trust.Raw(cmd), a.To)}
 }
 
 func (a *Save) do(ctx context.Context, r *run) (State, error) {

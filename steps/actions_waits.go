@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"etcd-rewind/node"
+	"etcd-rewind/trust"
 )
 
 // pace is how long kubelet and the processes may take, and how often is looked.
@@ -116,7 +117,7 @@ func (a *WaitStopping) Commands() []string {
 	if a.URL == "" {
 		return nil
 	}
-	return []string{fmt.Sprintf("while curl -skf -m 0.3 -o /dev/null %s; do sleep 0.05; done", quote(a.URL))}
+	return []string{trust.Shell("while curl -skf -m 0.3 -o /dev/null %s; do sleep 0.05; done", a.URL)}
 }
 
 func (*WaitStopping) limit(p pace) time.Duration { return p.stopping }
@@ -178,11 +179,11 @@ func (a *EndPods) Commands() []string { return crictl(a.CRI, "stopp", a.Pods) }
 func crictl(endpoint, verb string, pods []string) []string {
 	tool := "crictl"
 	if endpoint != "" {
-		tool += " -r " + quote(endpoint)
+		tool = trust.Shell("crictl -r %s", endpoint)
 	}
 	var cmds []string
 	for _, p := range pods {
-		cmds = append(cmds, fmt.Sprintf("%s %s $(%s pods -q --namespace %s --name '^%s$')", tool, verb, tool, namespace, p))
+		cmds = append(cmds, trust.Shell("%[1]s %[2]s $(%[1]s pods -q --namespace %[3]s --name %[4]s)", trust.Raw(tool), verb, namespace, "^"+p+"$"))
 	}
 	return cmds
 }
@@ -228,7 +229,11 @@ func (a *WaitGone) Title() string { return "See the containers of " + a.Pod + " 
 
 // Commands implements Action.
 func (a *WaitGone) Commands() []string {
-	return []string{fmt.Sprintf("while crictl pods -q --state ready --namespace %s --name '^%s$' | grep -q .; do sleep 0.1; done", namespace, a.Pod)}
+	return []string{whileReady(a.Pod)}
+}
+
+func whileReady(pod string) string {
+	return trust.Shell("while crictl pods -q --state ready --namespace %s --name %s | grep -q .; do sleep 0.1; done", namespace, "^"+pod+"$")
 }
 
 func (a *WaitGone) limit(p pace) time.Duration { return max(p.gone, a.Grace+p.end) }
@@ -321,9 +326,9 @@ func (a *WaitForgotten) Title() string {
 func (a *WaitForgotten) Commands() []string {
 	var cmds []string
 	for _, p := range a.Pods {
-		cmds = append(cmds, fmt.Sprintf("while crictl pods -q --state ready --namespace %s --name '^%s$' | grep -q .; do sleep 0.1; done", namespace, p))
+		cmds = append(cmds, whileReady(p))
 	}
-	return append(cmds, fmt.Sprintf("sleep %.1f", realPace.settle.Seconds()))
+	return append(cmds, trust.Shell("sleep %.1f", realPace.settle.Seconds()))
 }
 
 func (a *WaitForgotten) limit(p pace) time.Duration { return p.forgotten + a.Grace }
@@ -428,7 +433,7 @@ func (a *WaitStarted) Title() string { return "See kubelet start " + a.Pod }
 
 // Commands implements Action.
 func (a *WaitStarted) Commands() []string {
-	return []string{fmt.Sprintf("until crictl ps -q --state running --label io.kubernetes.pod.name=%s | grep -q .; do sleep 0.1; done", a.Pod)}
+	return []string{trust.Shell("until crictl ps -q --state running --label io.kubernetes.pod.name=%s | grep -q .; do sleep 0.1; done", a.Pod)}
 }
 
 func (*WaitStarted) limit(p pace) time.Duration { return p.started }

@@ -14,6 +14,7 @@ import (
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 )
 
 // Engine runs plans. Its zero value isn't usable: Sink and Ask must be set.
@@ -124,7 +125,7 @@ func ownDir(dir string) error {
 		return &trouble{cause: fmt.Sprintf("%s belongs to user %d", dir, s.Uid), hint: hint}
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return &trouble{cause: fmt.Sprintf("others may write to %s (mode %04o)", dir, info.Mode().Perm()), hint: "chmod 700 " + quote(dir) + ", once you know what is in it"}
+		return &trouble{cause: fmt.Sprintf("others may write to %s (mode %04o)", dir, info.Mode().Perm()), hint: trust.Shell("chmod 700 %s", dir) + ", once you know what is in it"}
 	}
 	return nil
 }
@@ -216,7 +217,7 @@ func (r *run) result() *Result {
 	}
 	if f := r.plan.Restore; f != nil && r.plan.Kind == KindRestore {
 		res.DataDir = f.DataDir
-		res.Undo = "etcd-rewind undo " + r.plan.Run
+		res.Undo = r.undoCommand()
 	}
 	if r.away {
 		res.OutageSeconds = r.awayFor()
@@ -404,11 +405,15 @@ func (r *run) stopped() *failure {
 	}}
 }
 
+// undoCommand is what goes back from this run: on all nodes, when it is led on
+// all of them.
+func (r *run) undoCommand() string { return UndoCommand(r.plan.Run, r.engine.Meet != nil) }
+
 func (r *run) wayBack() string {
 	if !r.touched() {
 		return "nothing on this node was changed"
 	}
-	return "etcd-rewind undo " + r.plan.Run + " puts the node back as it was"
+	return r.undoCommand() + " puts the node back as it was"
 }
 
 func (r *run) failed(ctx context.Context, err error) *failure {
@@ -483,20 +488,20 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 	if fail == nil {
 		res.PutBack = true
 	} else {
-		why.Hint = "going back failed too: " + goAgain(&trouble{cause: fail.Cause, hint: fail.Hint}, r.plan.Run)
-		res.Undo = "etcd-rewind undo " + r.plan.Run
+		why.Hint = "going back failed too: " + goAgain(&trouble{cause: fail.Cause, hint: fail.Hint}, r.undoCommand())
+		res.Undo = r.undoCommand()
 	}
 	b.finish(res)
 	return res
 }
 
 // goAgain says why going back failed, and how to try that again.
-func goAgain(err error, run string) string {
+func goAgain(err error, undo string) string {
 	cause, hint := explain(err)
 	if hint != "" {
 		cause += " → " + hint
 	}
-	return cause + "; then etcd-rewind undo " + run + " goes back"
+	return cause + "; then " + undo + " goes back"
 }
 
 // sight is one look of a wait.

@@ -10,6 +10,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/trust"
 )
 
 // Fleet is what the nodes of a cluster with several members have in common
@@ -98,13 +99,13 @@ func (a *Meet) Commands() []string {
 	for _, o := range a.Others {
 		switch a.Phase {
 		case PhaseAPIGone:
-			cmds = append(cmds, fmt.Sprintf("while curl -sk -m 1 -o /dev/null %s; do sleep 0.1; done   # %s", quote(o.ReadyURL), o.Name))
+			cmds = append(cmds, trust.Shell("while curl -sk -m 1 -o /dev/null %s; do sleep 0.1; done   %s", o.ReadyURL, trust.Raw(trust.Comment(o.Name))))
 		case PhaseEtcdOut:
-			cmds = append(cmds, fmt.Sprintf("while curl -sk -m 1 -o /dev/null %s; [ $? -ne 7 ]; do sleep 0.1; done   # %s", quote(o.PeerURL), o.Name))
+			cmds = append(cmds, trust.Shell("while curl -sk -m 1 -o /dev/null %s; [ $? -ne 7 ]; do sleep 0.1; done   %s", o.PeerURL, trust.Raw(trust.Comment(o.Name))))
 		case PhaseAPIReady:
-			cmds = append(cmds, fmt.Sprintf("until curl -skf -m 1 -o /dev/null %s; do sleep 0.1; done   # %s", quote(o.ReadyURL), o.Name))
+			cmds = append(cmds, trust.Shell("until curl -skf -m 1 -o /dev/null %s; do sleep 0.1; done   %s", o.ReadyURL, trust.Raw(trust.Comment(o.Name))))
 		default:
-			cmds = append(cmds, fmt.Sprintf("# %s: %s?", o.Name, a.Phase))
+			cmds = append(cmds, trust.Comment(fmt.Sprintf("%s: %s?", o.Name, a.Phase)))
 		}
 	}
 	return cmds

@@ -39,7 +39,7 @@ func (r *run) summary(res *Result) []Fact {
 	case r.plan.Kind == KindUndo && res.PutBack:
 		add("etcd runs from", "%s, as before", f.OldDataDir)
 		add("restored data", "kept at %s", f.Staging)
-		add("free it with", "rm -rf %s", quote(f.Staging))
+		add("free it with", "%s", trust.Shell("rm -rf %s", f.Staging))
 		s = append(s, r.mem.Notes...)
 	case res.PutBack:
 		add("node", "nothing was changed: no manifest was moved")
@@ -83,7 +83,7 @@ func writeReport(r *run, res *Result) (string, error) {
 func reportText(r *run, res *Result) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("# %s", markdown(r.plan.Title))
+	p("#%s", " "+markdown(r.plan.Title))
 	p("")
 	switch {
 	case res.OK:
@@ -121,7 +121,7 @@ func reportText(r *run, res *Result) string {
 		if s.When != "" && !r.mem.KubeletRestarted {
 			continue
 		}
-		did = append(did, "# "+s.Title)
+		did = append(did, trust.Comment(s.Title))
 		for _, a := range s.Actions {
 			for _, c := range a.Commands() {
 				did = append(did, strings.Split(c, "\n")...)

@@ -26,7 +26,7 @@ func NewResume(stateDir, run string) (*Plan, error) {
 		}
 		for _, later := range runs[:i] {
 			if later.State == RunRestored || later.State == RunFailed || later.State == RunUnfinished {
-				return nil, &trouble{cause: fmt.Sprintf("run %s came after %s and still stands", later.Run, r.Run), hint: "put back the later one first: etcd-rewind undo " + later.Run}
+				return nil, &trouble{cause: fmt.Sprintf("run %s came after %s and still stands", later.Run, r.Run), hint: "put back the later one first: " + UndoCommand(later.Run, later.Fleet)}
 			}
 		}
 		h, err := readHistory(r.Dir)

@@ -4,24 +4,29 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"etcd-rewind/trust"
 )
 
-// quote makes s one word for a POSIX shell.
-func quote(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:=,@%+", r)
+// UndoCommand is the command that reverts a run: on this node, or on all nodes
+// that it was made on.
+func UndoCommand(run string, fleet bool) string { return ofARun("undo", run, fleet) }
+
+// ResumeCommand is the command that resumes a run, as UndoCommand.
+func ResumeCommand(run string, fleet bool) string { return ofARun("resume", run, fleet) }
+
+func ofARun(verb, run string, fleet bool) string {
+	if fleet {
+		return trust.Shell("etcd-rewind %s --fleet %s", verb, run)
 	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return trust.Shell("etcd-rewind %s %s", verb, run)
 }
 
-func mv(from, to string) string { return fmt.Sprintf("mv -nT %s %s", quote(from), quote(to)) }
+func mv(from, to string) string { return trust.Shell("mv -nT %s %s", from, to) }
 
-// sedFor is a GNU sed command that turns old into new in file: the lines
-// between the first and the last that differ are replaced. It is "" when there
-// is nothing to change.
+// sedFor is a GNU sed command, on one line, that turns old into new in file:
+// the lines between the first and the last that differ are replaced. It is ""
+// when there is nothing to change.
 func sedFor(old, new []byte, file string) string {
 	a, b := bytes.SplitAfter(old, []byte("\n")), bytes.SplitAfter(new, []byte("\n"))
 	head := 0
@@ -56,5 +61,9 @@ func sedFor(old, new []byte, file string) string {
 			script = fmt.Sprintf(`%dc\%s`, head+1, body)
 		}
 	}
-	return fmt.Sprintf("sed -i %s %s", quote(script), quote(file))
+	cmd := "sed -i"
+	for part := range strings.SplitSeq(script, "\n") {
+		cmd = trust.Shell("%s -e %s", trust.Raw(cmd), part)
+	}
+	return trust.Shell("%s %s", trust.Raw(cmd), file)
 }

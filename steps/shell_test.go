@@ -45,12 +45,3 @@ func TestThePrintedSedDoesWhatTheEditDid(t *testing.T) {
 		})
 	}
 }
-
-func TestQuotedWordsComeBackFromTheShellAsTheyWere(t *testing.T) {
-	for _, s := range []string{"/var/lib/etcd", "", "it's", "a b", "$HOME", "`x`", "a\nb", "*", "~"} {
-		out, err := exec.Command("sh", "-c", "printf %s "+quote(s)).Output()
-		if err != nil || string(out) != s {
-			t.Errorf("%q became %q (%v)", s, out, err)
-		}
-	}
-}

@@ -24,7 +24,7 @@ func NewUndo(stateDir, run string) (*Plan, error) {
 			if len(later) > 0 {
 				return nil, &trouble{
 					cause: fmt.Sprintf("run %s came after %s and still stands", later[len(later)-1], r.Run),
-					hint:  "put back the later one first: etcd-rewind undo " + later[0],
+					hint:  "put back the later one first: " + UndoCommand(later[0], false),
 				}
 			}
 			h, err := readHistory(r.Dir)

@@ -69,13 +69,11 @@ func (e *engine) startAll(p *steps.Plan, r *leadRun) {
 		}
 		res := &steps.Result{OK: all.OK, OutageSeconds: all.OutageSeconds, PutBack: all.PutBack, Error: all.Error}
 		if !all.PutBack {
-			res.Undo = undoAllCommand(all.Run)
+			res.Undo = steps.UndoCommand(all.Run, true)
 		}
 		return res, all, nil
 	})
 }
-
-func undoAllCommand(run string) string { return "etcd-rewind undo --fleet " + run }
 
 func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) (*steps.Result, *fleet.Result, error)) {
 	e.mu.Lock()
@@ -105,7 +103,7 @@ func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) 
 func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Context) (*steps.Result, *fleet.Result, error)) (r steps.Result, all *fleet.Result) {
 	defer func() {
 		if v := recover(); v != nil {
-			r = steps.Result{Undo: "etcd-rewind undo " + p.Run, Error: &steps.Failure{
+			r = steps.Result{Undo: steps.UndoCommand(p.Run, e.names != nil), Error: &steps.Failure{
 				Cause: fmt.Sprintf("a defect in etcd-rewind ended the run: %v", v),
 				Hint:  "the journal knows what was done; put the node back with the undo command",
 				Log:   strings.Split(strings.TrimSpace(string(debug.Stack())), "\n"),

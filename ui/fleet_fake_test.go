@@ -396,7 +396,7 @@ func (f *fakeFleet) play(ctx context.Context, what string, names []string, sink 
 			nr.Result = &steps.Result{OK: true, DataDir: "/var/lib/etcd-" + res.Run, Report: "/etc/kubernetes/etcd-rewind/" + res.Run + "/report.md"}
 		case state == fleet.HalfWay:
 			nr.Phase = steps.PhaseEtcdOut
-			nr.Do = []string{"etcd-rewind resume --fleet " + res.Run, undoAllCommand(res.Run)}
+			nr.Do = []string{"etcd-rewind resume --fleet " + res.Run, steps.UndoCommand(res.Run, true)}
 		}
 		res.Nodes = append(res.Nodes, nr)
 	}
@@ -603,7 +603,7 @@ func (d *driver) endedAll(choose fleet.Asker) {
 	}
 	r := steps.Result{OK: res.OK, PutBack: res.PutBack, Error: res.Error, OutageSeconds: res.OutageSeconds}
 	if !r.PutBack {
-		r.Undo = undoAllCommand(res.Run)
+		r.Undo = steps.UndoCommand(res.Run, true)
 	}
 	d.update(finishedMsg{Result: r, all: res})
 }

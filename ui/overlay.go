@@ -207,12 +207,12 @@ func (m *model) overlayView(w, h int) ([]string, string, []hint) {
 		if m.crew != nil {
 			return question("Leave all nodes as they are?",
 					"The run ends here, on all nodes. Kubernetes' API may be away until they are put back or somebody puts them right.",
-					undoAllCommand(m.crew.run)+" puts all of them back at any time."), "",
+					steps.UndoCommand(m.crew.run, true)+" puts all of them back at any time."), "",
 				[]hint{{"y", "leave them"}, {"n", "back"}}
 		}
 		return question("Leave the node as it is?",
 				"The run ends here. Kubernetes' API may be away until the node is put back or somebody puts it right.",
-				"etcd-rewind undo "+m.stepper.run+" puts it back at any time."), "",
+				steps.UndoCommand(m.stepper.run, false)+" puts it back at any time."), "",
 			[]hint{{"y", "leave it"}, {"n", "back"}}
 	}
 	title, body := m.helpText(w - 3)

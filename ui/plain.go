@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // PlainOptions shape the lines of NewPlain.
@@ -217,7 +218,7 @@ func PrintVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 			case v.Accepted:
 				lines = append(lines, "    accepted")
 			case v.Acceptable():
-				lines = append(lines, "    --accept "+v.Check+" accepts it")
+				lines = append(lines, "    "+trust.Shell("--accept %s", v.Check)+" accepts it")
 			}
 		}
 	}
@@ -235,14 +236,10 @@ func PrintVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 // node, as steps.Standing tells, and the two ways out.
 func PrintStanding(w io.Writer, run steps.RunInfo, standing []steps.Fact) error {
 	lines := []string{"", symWarn + " " + standsWords}
-	all := ""
-	if run.Fleet {
-		all = "--fleet "
-	}
 	list := append(
 		earlierFacts(run, standing),
-		steps.Fact{Name: "to go on", Value: "etcd-rewind resume " + all + run.Run},
-		steps.Fact{Name: "to go back", Value: "etcd-rewind undo " + all + run.Run},
+		steps.Fact{Name: "to go on", Value: steps.ResumeCommand(run.Run, run.Fleet)},
+		steps.Fact{Name: "to go back", Value: steps.UndoCommand(run.Run, run.Fleet)},
 	)
 	return printLines(w, append(lines, indent(4, facts(list, plainWidth-4))...))
 }

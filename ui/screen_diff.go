@@ -9,6 +9,7 @@ import (
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 
+	"etcd-rewind/trust"
 	tea "github.com/charmbracelet/bubbletea"
 )
 
@@ -250,7 +251,7 @@ func (d *diffPane) lines(l look, now time.Time, w int) (lines []string, first, l
 			n++
 		}
 		if u := dir.changes.Unlisted; u > 0 {
-			lines = append(lines, fmt.Sprintf("  %s %s more; etcd-rewind diff %s lists them", symLater, number(int64(u)), filepath.Base(clean(d.path))))
+			lines = append(lines, fmt.Sprintf("  %s %s more; %s lists them", symLater, number(int64(u)), trust.Shell("etcd-rewind diff %s", filepath.Base(d.path))))
 		}
 	}
 	if d.cur >= n && n > 0 {

@@ -255,7 +255,7 @@ func (m *model) planAllAgain(a again) tea.Cmd {
 		msg := againPlanMsg{turn: turn}
 		if rec == nil {
 			if rec = m.readRecord(a.dir); rec == nil {
-				msg.err = &steps.Failure{Cause: "the record of the nodes isn't in " + a.dir, Hint: "each node goes back by itself: etcd-rewind undo " + a.run}
+				msg.err = &steps.Failure{Cause: "the record of the nodes isn't in " + a.dir, Hint: "each node goes back by itself: " + steps.UndoCommand(a.run, false)}
 				return msg
 			}
 		}
