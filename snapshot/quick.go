@@ -108,6 +108,10 @@ type meta struct {
 	txid     uint64
 }
 
+// maxDatabase is more than any etcd holds, and no file on a disk of today is as
+// long: a size beyond it is no size.
+const maxDatabase = 1 << 50
+
 func (m meta) size() int64 { return int64(m.pages) * int64(m.pageSize) }
 
 // Layout of a meta page: 16 bytes of page header, then these fields in the
@@ -125,7 +129,7 @@ func parseMeta(b []byte) (meta, bool) {
 	_, _ = h.Write(b[:56])
 	m := meta{pageSize: o.Uint32(b[8:]), pages: o.Uint64(b[40:]), txid: o.Uint64(b[48:])}
 	ok := o.Uint32(b) == boltMagic && o.Uint32(b[4:]) == boltVersion && o.Uint64(b[56:]) == h.Sum64()
-	return m, ok && m.pageSize >= sector && m.pages < 1<<40 && m.pageSize <= 1<<24
+	return m, ok && m.pageSize >= sector && m.pageSize <= 1<<24 && m.pages <= maxDatabase/uint64(m.pageSize)
 }
 
 // readMetas returns the valid ones of the two meta pages. The second is at an

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"etcd-rewind/trust"
 )
 
 // Format is how a snapshot file is packed, by its content.
@@ -42,6 +45,7 @@ type Unpacked struct {
 	Inside string `json:"inside,omitempty"` // the snapshot's name in a tar
 	Size   int64  `json:"size"`             // of the file to read, bytes
 
+	most int64    // bytes that it can have in it
 	lock *os.File // holds the lock that tells RemoveStale to leave it
 }
 
@@ -146,6 +150,10 @@ const (
 	aheadOnly = 64 << 20
 )
 
+// maxRatio is how far a file may expand: gzip can't do more than 1032 to 1, and
+// no database that etcd wrote needs as much.
+const maxRatio = 2000
+
 // headSize is enough for both meta pages of every page size but the largest.
 const headSize = 128 << 10
 
@@ -162,7 +170,8 @@ func Unpack(ctx context.Context, path, dir string, progress func(done, total int
 	}
 	defer f.Close()
 	whole := &counter{ctx: ctx, r: f, total: st.Size(), tell: progress}
-	p, err := unwrap(bufio.NewReaderSize(whole, 1<<20))
+	limit := maxRatio*min(st.Size(), math.MaxInt64/maxRatio/2) + aheadOnly
+	p, err := unwrap(bufio.NewReaderSize(whole, 1<<20), limit, 2)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +179,7 @@ func Unpack(ctx context.Context, path, dir string, progress func(done, total int
 		return &Unpacked{Path: path, From: path, Format: Raw, Size: st.Size()}, nil
 	}
 	defer p.close()
-	u := &Unpacked{From: path, Format: p.format}
+	u := &Unpacked{From: path, Format: p.format, most: limit}
 	if p.tar == nil {
 		err = u.write(dir, p.r)
 	} else {
@@ -225,12 +234,31 @@ type packed struct {
 	r      io.Reader   // what is inside the compression
 	tar    *tar.Reader // the same, when that is an archive
 	close  func()
+	inside *bounded // below r, of what is compressed
+}
+
+// bounded counts what comes out of a decompressor, and ends it: a few bytes can
+// be made to expand without end.
+type bounded struct {
+	r           io.Reader
+	read, limit int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.read >= b.limit {
+		return 0, problem(CodeStructure, useAnother, "not a snapshot: what is packed in it expands to more than %d MB", b.limit/1e6)
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.limit-b.read)])
+	b.read += int64(n)
+	return n, err
 }
 
 // maxWindow is what zstd --ultra and --long=27 ask for at most.
 const maxWindow = 128 << 20
 
-func unwrap(r *bufio.Reader) (*packed, error) {
+// unwrap opens a file that may be compressed. No more than limit bytes come out
+// of it; workers is for zstd.
+func unwrap(r *bufio.Reader, limit int64, workers int) (*packed, error) {
 	p := &packed{format: Raw, r: r, close: func() {}}
 	magic, err := r.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -242,13 +270,16 @@ func unwrap(r *bufio.Reader) (*packed, error) {
 		if err != nil {
 			return nil, unpackProblem(Gzip, err)
 		}
-		p.format, p.r = Gzip, z
+		p.format, p.inside = Gzip, &bounded{r: z, limit: limit}
 	case bytes.HasPrefix(magic, []byte("\x28\xb5\x2f\xfd")):
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderLowmem(workers == 1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, unpackProblem(Zstd, err)
 		}
-		p.format, p.r, p.close = Zstd, z, z.Close
+		p.format, p.inside, p.close = Zstd, &bounded{r: z, limit: limit}, z.Close
+	}
+	if p.inside != nil {
+		p.r = p.inside
 	}
 	in, ok := p.r.(*bufio.Reader)
 	if !ok {
@@ -288,7 +319,7 @@ func (u *Unpacked) writeMember(dir string, t *tar.Reader) error {
 		if metas, _ := readMetas(bytes.NewReader(head)); len(metas) == 0 {
 			continue
 		}
-		name := path.Clean(strings.ToValidUTF8(h.Name, "?"))
+		name := trust.Clip(path.Clean(strings.ToValidUTF8(h.Name, "?")), maxName)
 		if u.Path != "" {
 			return problem(CodeCompressed, "unpack it, and name one of them", "there are several snapshots in the archive: %s and %s", u.Inside, name)
 		}
@@ -318,6 +349,9 @@ func (u *Unpacked) write(dir string, r io.Reader) error {
 	var need int64
 	for _, m := range metas {
 		need = max(need, m.size())
+	}
+	if u.Format != Tar && need > u.most {
+		return problem(CodeStructure, useAnother, "what is packed in it says that it has %d MB: that doesn't fit into a file of this size", need/1e6)
 	}
 	free, err := freeBytes(dir)
 	if err != nil {
@@ -425,7 +459,7 @@ func QuickPacked(path string) (*Info, Format, error) {
 		return nil, Raw, oerr
 	}
 	defer f.Close()
-	p, uerr := unwrap(bufio.NewReaderSize(io.LimitReader(f, maxPeek), 64<<10))
+	p, uerr := unwrap(bufio.NewReaderSize(io.LimitReader(f, maxPeek), 64<<10), maxInside, 1)
 	if uerr != nil {
 		return nil, Gzip, uerr // or zstd: packed, whatever it is
 	}
@@ -455,8 +489,12 @@ func QuickPacked(path string) (*Info, Format, error) {
 	return info, p.format, nil
 }
 
-// maxPeek is how much of a packed file QuickPacked reads at most.
-const maxPeek = 1 << 20
+// QuickPacked reads at most maxPeek of a packed file, and maxInside of what is
+// in it: an archive may have a few small files before the snapshot.
+const (
+	maxPeek   = 1 << 20
+	maxInside = 16 << 20
+)
 
 func firstSnapshot(t *tar.Reader) io.Reader {
 	for {

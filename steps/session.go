@@ -35,14 +35,15 @@ func (s *Session) Discover(ctx context.Context) (*Facts, error) {
 	return f, err
 }
 
-// Candidates are the snapshots found in the usual places, the newest first.
+// Candidates are the snapshots found in the usual places, the newest first
+// and the safety copies of earlier runs last.
 // Of packed ones nothing but the first pages was read.
-func (s *Session) Candidates(_ context.Context, _ *Facts) []snapshot.Candidate {
+func (s *Session) Candidates(ctx context.Context, _ *Facts) []snapshot.Candidate {
 	dirs := s.Options.Snapshots
 	if dirs == nil {
 		dirs = snapshot.UsualPlaces()
 	}
-	return snapshot.Find(dirs)
+	return snapshot.Find(ctx, dirs)
 }
 
 // Inspect reads a whole snapshot. A packed one is unpacked first, beside the
