@@ -113,7 +113,7 @@ deleted, and etcd-rewind undo goes back.`,
 	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
-	c.AddCommand(a.restore(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.resume(), a.runs(), a.versionCommand(), a.ticket(), a.agent())
+	c.AddCommand(a.restore(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.redo(), a.resume(), a.runs(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
 	return c
 }
@@ -360,11 +360,15 @@ func (a *app) check() *cobra.Command {
 }
 
 func (a *app) undo() *cobra.Command {
-	return a.ofARun("undo [RUN]", "Put back what a run changed", a.session.PlanUndo)
+	return a.ofARun("undo [RUN]", "Revert the node to how it was before a run", a.session.PlanUndo)
+}
+
+func (a *app) redo() *cobra.Command {
+	return a.ofARun("redo [RUN]", "Go to the restored data again after an undo, also an interrupted one", a.session.PlanRedo)
 }
 
 func (a *app) resume() *cobra.Command {
-	return a.ofARun("resume [RUN]", "Go on with a run that broke off", a.session.PlanResume)
+	return a.ofARun("resume [RUN]", "Continue an interrupted run", a.session.PlanResume)
 }
 
 // ofARun is a command that runs a plan made from the journal of an earlier run.
@@ -390,7 +394,13 @@ func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (
 				return err
 			}
 			if dry {
-				return a.showPlan(plan)
+				if err := a.showPlan(plan); err != nil {
+					return err
+				}
+				return plan.Allowed(c.Context())
+			}
+			if err := plan.Allowed(c.Context()); err != nil {
+				return err
 			}
 			if yes && plan.MustType && name != plan.Node {
 				return &steps.Failure{
@@ -401,7 +411,11 @@ func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (
 			return a.execute(c.Context(), plan, yes)
 		},
 	}
-	several.add(c, "on all control planes that the run was made on, reached through ssh", false)
+	if !strings.HasPrefix(use, "redo") {
+		several.add(c, "on all control planes that the run was made on, reached through ssh", false)
+	}
+	c.Flags().StringSliceVar(&a.session.Options.Accept, "accept", nil, "override a failed `CHECK` by its name; may be given several times")
+	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet (systemctl restart kubelet)")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
 	c.Flags().StringVar(&name, "confirm", "", "the node's `name`: confirms going back from an old run, where --yes is not enough")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")

@@ -21,7 +21,7 @@ func practiceWorker() { practice.Worker() }
 // half as large again: etcd's server, etcdctl and an API server are in it.
 func (a *app) practiceCommands() []*cobra.Command {
 	c := practice.Command(func(ctx context.Context, opts steps.Options, b practice.Brief) error {
-		opts.Snapshots = []string{b.Snapshots}
+		opts.Snapshots, opts.KubeletRestart = []string{b.Snapshots}, b.KubeletRestart
 		a.session.Options = opts
 		_, err := ui.RunWizard(ctx, &a.session, ui.Options{
 			Version: a.buildVersion(),

@@ -119,19 +119,31 @@ func readEntry(path string) (File, bool) {
 		f.Err = err
 		return f, true
 	}
-	pod, err := decodePod(f.Data)
+	f.Pod, f.Err = readPod(f.Data)
+	return f, true
+}
+
+// Parse reads a manifest from memory as ReadFile does from path.
+func Parse(path string, data []byte) (*File, error) {
+	pod, err := readPod(data)
+	if err != nil {
+		return nil, err
+	}
+	return &File{Path: path, Data: data, Pod: pod}, nil
+}
+
+func readPod(data []byte) (*corev1.Pod, error) {
+	pod, err := decodePod(data)
 	if err == nil {
 		err = validate(pod)
 	}
 	if err != nil {
-		f.Err = err
-		return f, true
+		return nil, err
 	}
 	if pod.Namespace == "" {
 		pod.Namespace = corev1.NamespaceDefault
 	}
-	f.Pod = pod
-	return f, true
+	return pod, nil
 }
 
 func notRegular(path string, mode os.FileMode) error {

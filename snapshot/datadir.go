@@ -3,10 +3,13 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
@@ -106,11 +109,14 @@ func walIdentity(dir string) (clusterID, memberID uint64, err error) {
 }
 
 func identityIn(name string) (clusterID, memberID uint64, err error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe isn't waited for
 	if err != nil {
 		return 0, 0, err
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return 0, 0, errors.Join(err, fmt.Errorf("%s is not a regular file", filepath.Base(name)))
+	}
 	dec := wal.NewDecoder(fileutil.NewFileReader(f))
 	for {
 		var rec walpb.Record
@@ -130,4 +136,64 @@ func identityIn(name string) (clusterID, memberID uint64, err error) {
 			return 0, 0, errors.New("it doesn't begin with the cluster's ID")
 		}
 	}
+}
+
+// Identity is whose data a directory holds, as its files tell.
+type Identity struct {
+	ClusterID uint64 `json:"cluster_id,omitempty"` // 0 when the WAL can't be read
+	MemberID  uint64 `json:"member_id,omitempty"`
+	// WALErr says why the IDs can't be read, "" when they were.
+	WALErr string `json:"wal_error,omitempty"`
+
+	// Database is false when there is no member/snap/db that etcd could open;
+	// DatabaseErr says why.
+	Database    bool      `json:"database,omitempty"`
+	DatabaseErr string    `json:"database_error,omitempty"`
+	Inode       uint64    `json:"inode,omitempty"` // of the database, as are the rest
+	Size        int64     `json:"size,omitempty"`  // bytes
+	Modified    time.Time `json:"modified,omitzero"`
+}
+
+// Identify reads whose data a directory holds: the IDs that every WAL file
+// begins with, and size and age of the database. It takes no lock, maps nothing
+// into memory and reads a few pages, so it may be asked while an etcd runs on
+// the directory, and of one that is damaged. walDir is "" when the WAL is
+// inside.
+//
+// The error is ctx's: a disk that hangs is not waited for longer.
+func Identify(ctx context.Context, dir, walDir string) (Identity, error) {
+	got := make(chan Identity, 1)
+	go func() { got <- identify(dir, walDir) }()
+	select {
+	case id := <-got:
+		return id, nil
+	case <-ctx.Done():
+		return Identity{}, fmt.Errorf("read %s: %w", dir, ctx.Err())
+	}
+}
+
+func identify(dir, walDir string) Identity {
+	var id Identity
+	db := dbPath(dir)
+	info, err := Quick(db)
+	if st, serr := os.Stat(db); serr == nil {
+		id.Size, id.Modified = st.Size(), st.ModTime()
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+			id.Inode = sys.Ino
+		}
+	}
+	switch {
+	case err != nil:
+		id.DatabaseErr = err.Error()
+	case info.Hash != HashMissing:
+		id.DatabaseErr = "it ends with a sha256, as a snapshot does and no etcd's database"
+	default:
+		id.Database = true
+	}
+	if id.ClusterID, id.MemberID, err = walIdentity(walPath(dir, walDir)); err != nil {
+		id.ClusterID, id.MemberID, id.WALErr = 0, 0, err.Error()
+	} else if id.ClusterID == 0 {
+		id.WALErr = "the WAL names no cluster"
+	}
+	return id
 }

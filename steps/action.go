@@ -27,6 +27,9 @@ type Action interface {
 
 	// do runs it. Already says that the node was like this before.
 	do(ctx context.Context, r *run) (State, error)
+	// places shows every path that is moved, written or given to kubelet, and
+	// every pod, to the one that holds a journal's words against where it lies.
+	places(v *vetter)
 	// undo returns the actions that take it back, first one first, after a
 	// look at the node: nothing when there is nothing to take back.
 	undo() []Action
@@ -119,7 +122,7 @@ var faults = []struct {
 func allActions() []Action {
 	return []Action{
 		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
-		&Rename{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
+		&Rename{}, &Ready{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
 		&SetKubeadmConfig{}, &SeeKubeadmConfig{},
 	}
 }

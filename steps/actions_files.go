@@ -56,7 +56,7 @@ func (a *Prepare) Commands() []string {
 
 func (a *Prepare) do(_ context.Context, r *run) (State, error) {
 	// All of them now: a disk that fills up must not stand in the way back.
-	for _, dir := range []string{"kept", "new", "aside", "undone"} {
+	for _, dir := range ownDirs {
 		if err := ownSubdir(filepath.Join(a.RunDir, dir)); err != nil {
 			return Failed, err
 		}
@@ -81,6 +81,16 @@ func (a *Prepare) do(_ context.Context, r *run) (State, error) {
 		}
 	}
 	return Done, nil
+}
+
+func (a *Prepare) places(v *vetter) {
+	if a.RunDir != v.runDir {
+		v.refuse("the run directory", a.RunDir)
+	}
+	for _, f := range a.Files {
+		v.manifest(f.Manifest)
+		v.own(f.Kept, f.New)
+	}
 }
 
 func (*Prepare) undo() []Action { return nil }
@@ -225,6 +235,16 @@ func likeOld(dir, old string) error {
 	return os.Chmod(dir, mode.Perm())
 }
 
+func (a *Stage) places(v *vetter) {
+	for _, root := range a.Roots {
+		v.staged(root.Staging)
+	}
+	v.staged(a.Request.DataDir)
+	if a.Request.WALDir != "" {
+		v.staged(a.Request.WALDir)
+	}
+}
+
 func (*Stage) undo() []Action { return nil }
 
 // TakeOut moves a manifest out of kubelet's directory, so that kubelet ends
@@ -284,6 +304,12 @@ func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
 		return Failed, err
 	}
 	return Done, nil
+}
+
+func (a *TakeOut) places(v *vetter) {
+	v.pod(a.Pod)
+	v.manifest(a.File)
+	v.own(a.To)
 }
 
 // undo puts the manifest back once kubelet has finished with the pod, and
@@ -373,13 +399,24 @@ func (a *PutIn) fits() error {
 	return realFile(a.From)
 }
 
+func (a *PutIn) places(v *vetter) {
+	v.pod(a.Pod)
+	v.manifest(a.File)
+	v.own(a.From)
+	if a.Undone != "" {
+		v.own(a.Undone)
+	}
+}
+
 func (a *PutIn) undo() []Action {
 	var acts []Action
 	switch data, err := os.ReadFile(a.File); {
 	case err == nil && sum(data) == a.Original:
 		return nil
 	case err == nil:
-		acts = append(acts, &TakeOut{Pod: a.Pod, File: a.File, To: a.Undone, API: a.API, Etcd: a.Etcd})
+		// As it is when the plan is shown: what somebody puts there after that
+		// isn't moved.
+		acts = append(acts, &TakeOut{Pod: a.Pod, File: a.File, To: a.Undone, SHA256: sum(data), Link: isLink(a.File), API: a.API, Etcd: a.Etcd})
 	}
 	// Forgotten and not just gone: a pod whose manifest was in for a moment only
 	// has no containers yet, and gets them.
@@ -416,6 +453,8 @@ func (a *Rename) do(_ context.Context, _ *run) (State, error) {
 	}
 	return Done, nil
 }
+
+func (a *Rename) places(v *vetter) { v.renamed(a.From, a.To) }
 
 func (a *Rename) undo() []Action {
 	if _, err := os.Lstat(a.To); err != nil {

@@ -119,6 +119,8 @@ func oneOf(dir string, dirs []string) bool {
 	return false
 }
 
+func (a *SetKubeadmConfig) places(v *vetter) { v.path(a.DataDir, a.OldDir) }
+
 // undo only looks: etcd's old data has the ConfigMap of before, and the
 // restored data keeps its own.
 func (a *SetKubeadmConfig) undo() []Action {
@@ -173,6 +175,8 @@ func (a *SeeKubeadmConfig) do(ctx context.Context, r *run) (State, error) {
 	r.note(kubeadmConfigMap, "etcd.local.dataDir is %s again, from the old data", a.DataDir)
 	return Done, nil
 }
+
+func (a *SeeKubeadmConfig) places(v *vetter) { v.path(a.DataDir) }
 
 func (*SeeKubeadmConfig) undo() []Action { return nil }
 

@@ -100,6 +100,11 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 	})
 }
 
+func (a *WaitData) places(v *vetter) {
+	v.pod(a.Pod)
+	v.manifestIf(a.File)
+}
+
 func (*WaitData) undo() []Action { return nil }
 
 // etcdRuns looks for etcd's container, and fails when it ends again and again.
@@ -239,7 +244,7 @@ func rightCluster(want *snapshot.Restored, have uint64) error {
 // an API server that is quick, may have written since.
 func (a *WaitEtcd) compare(want *snapshot.Restored, have *node.EtcdStatus) error {
 	if !a.Restored {
-		if a.ClusterID != 0 && have.ClusterID != a.ClusterID {
+		if have.ClusterID != a.ClusterID { // what isn't known is no match
 			return wrongCluster(a.ClusterID, have.ClusterID)
 		}
 		return nil
@@ -267,6 +272,11 @@ func (a *WaitEtcd) compare(want *snapshot.Restored, have *node.EtcdStatus) error
 		return wrongData("member list", wantNames, names)
 	}
 	return nil
+}
+
+func (a *WaitEtcd) places(v *vetter) {
+	v.pod(a.Pod)
+	v.manifestIf(a.File)
 }
 
 func (*WaitEtcd) undo() []Action { return nil }
@@ -322,6 +332,11 @@ func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
 		r.apiIsBack()
 	}
 	return state, err
+}
+
+func (a *WaitAPI) places(v *vetter) {
+	v.pod(a.Pod)
+	v.manifestIf(a.File)
 }
 
 func (*WaitAPI) undo() []Action { return nil }
@@ -447,5 +462,7 @@ func someNames(names []string) string {
 	}
 	return strings.Join(out, ", ")
 }
+
+func (*Verify) places(*vetter) {}
 
 func (*Verify) undo() []Action { return nil }

@@ -85,4 +85,6 @@ func (a *WaitRelist) look(r *run, first int) func(context.Context) (sight, error
 	}
 }
 
+func (*WaitRelist) places(*vetter) {}
+
 func (*WaitRelist) undo() []Action { return nil }

@@ -61,4 +61,10 @@ func (a *Save) do(ctx context.Context, r *run) (State, error) {
 	return Done, nil
 }
 
+func (a *Save) places(v *vetter) {
+	if !clean(a.To) || filepath.Base(a.To) != snapshot.SafetyCopy(v.run) {
+		v.refuse("the snapshot", a.To)
+	}
+}
+
 func (*Save) undo() []Action { return nil }

@@ -157,6 +157,11 @@ func (a *WaitStopping) do(ctx context.Context, r *run) (State, error) {
 	})
 }
 
+func (a *WaitStopping) places(v *vetter) {
+	v.pod(a.Pod)
+	v.manifestIf(a.File)
+}
+
 func (*WaitStopping) undo() []Action { return nil }
 
 const ignoringHint = "a kubelet that was started while the API was away ignores removed manifests until it has seen the API; restarting it with the manifests out ends that"
@@ -212,6 +217,10 @@ func (a *EndPods) do(ctx context.Context, r *run) (State, error) {
 	return Done, nil
 }
 
+func (a *EndPods) places(v *vetter) {
+	v.pod(a.Pods...)
+}
+
 func (*EndPods) undo() []Action { return nil }
 
 // WaitGone waits until no container of a pod runs.
@@ -261,6 +270,11 @@ func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 	}, func(sight) error {
 		return &trouble{cause: "the containers of " + a.Pod + " stay although its manifest is gone", hint: ignoringHint, ignoring: true}
 	})
+}
+
+func (a *WaitGone) places(v *vetter) {
+	v.pod(a.Pod)
+	v.manifestIf(a.File)
 }
 
 func (*WaitGone) undo() []Action { return nil }
@@ -411,6 +425,11 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 		r.rememberPods(pod, boxes)
 	}
 	return state, nil
+}
+
+func (a *WaitForgotten) places(v *vetter) {
+	v.pod(a.Pods...)
+	v.manifestIf(a.Files...)
 }
 
 func (*WaitForgotten) undo() []Action { return nil }
@@ -573,6 +592,11 @@ func (a *WaitStarted) retry(_ context.Context, r *run) error {
 	return freshUID(a.File, r.now())
 }
 
+func (a *WaitStarted) places(v *vetter) {
+	v.pod(a.Pod)
+	v.manifestIf(a.File)
+}
+
 func (*WaitStarted) undo() []Action { return nil }
 
 // ForgetPods removes ended sandboxes and their containers from the runtime.
@@ -613,6 +637,10 @@ func (a *ForgetPods) do(ctx context.Context, r *run) (State, error) {
 	return state, nil
 }
 
+func (a *ForgetPods) places(v *vetter) {
+	v.pod(a.Pods...)
+}
+
 func (*ForgetPods) undo() []Action { return nil }
 
 // RestartKubelet runs the command that restarts kubelet, and waits until it
@@ -651,5 +679,7 @@ func (a *RestartKubelet) do(ctx context.Context, r *run) (State, error) {
 		return &trouble{cause: "kubelet doesn't answer after its restart", hint: "look at kubelet's log (journalctl -u kubelet)"}
 	})
 }
+
+func (*RestartKubelet) places(*vetter) {} // the command: see checkRestart
 
 func (*RestartKubelet) undo() []Action { return nil }

@@ -122,6 +122,11 @@ func (f *Facts) check(ctx context.Context, all []check, info *snapshot.Info, c C
 			out = append(out, v)
 		}
 	}
+	for _, r := range f.Unreadable {
+		if len(all) > len(ofSnapshot) {
+			out = append(out, unreadable(r))
+		}
+	}
 	Accept(out, c.Accept)
 	return out
 }

@@ -57,6 +57,17 @@ func (k *checks) earlierRun() Verdict {
 	return ok("none is unfinished")
 }
 
+// unreadable is the verdict on a run whose journal can't be read: it may have
+// been interrupted, and it is left out of account only by its name.
+func unreadable(r RunInfo) Verdict {
+	v := wrong(r.hint, "run %s can't be read, so it isn't known what it left: %s", r.Run, r.Err)
+	if r.Run == "" {
+		v = bad(r.hint, "%s", r.Err)
+	}
+	v.Check, v.Title = strings.TrimSuffix(checkUnreadable+":"+r.Run, ":"), "Earlier run"
+	return v
+}
+
 func (k *checks) kubelet() Verdict {
 	switch {
 	case k.f.KubeletErr != nil:

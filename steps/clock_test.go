@@ -150,12 +150,12 @@ func TestAClockThatJumpedBeforeARunIsGoneOnWith(t *testing.T) {
 						t.Errorf("away for %f s", *ev.Away)
 					}
 				}
-				if p, err := NewResume(stateDir, ""); err == nil {
+				if p, err := NewResume(stateDir, "", Terms{}); err == nil {
 					if res := e.Run(t.Context(), p); !res.OK || res.OutageSeconds < 0 {
 						t.Fatal(res.Error, res.OutageSeconds)
 					}
 				}
-				if undo, err := NewUndo(stateDir, ""); err == nil {
+				if undo, err := NewUndo(stateDir, "", Terms{}); err == nil {
 					if res := e.Run(t.Context(), undo); !res.OK || res.OutageSeconds < 0 {
 						t.Fatal(res.Error, res.OutageSeconds)
 					}

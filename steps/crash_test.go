@@ -79,8 +79,8 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 				t.Fatal("it did not crash")
 			}
 			stateDir := filepath.Join(n.root, "etcd-rewind")
-			p, err := NewResume(stateDir, "")
-			if unfinished(stateDir) == nil && n.apiReady() && err != nil {
+			p, err := NewResume(stateDir, "", Terms{})
+			if open, _ := unfinished(stateDir); open == nil && n.apiReady() && err != nil {
 				p, err = n.plan(c), nil // it broke off before anything was touched: a new run may start
 			}
 			if err != nil {
@@ -93,7 +93,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 				t.Errorf("not restored: %+v %v", s, err)
 			}
 			// And still back from there.
-			undo, err := NewUndo(stateDir, "")
+			undo, err := NewUndo(stateDir, "", Terms{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,7 +109,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 			if !n.crashAt(e, n.plan(c), at) {
 				t.Fatal("it did not crash")
 			}
-			p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+			p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "", Terms{})
 			if err != nil {
 				// Nothing had been touched: that is as it was, too.
 				if diff := cmp.Diff(before, n.picture()); diff != "" {
@@ -157,14 +157,14 @@ func TestAnUndoThatBreaksOffIsFinishedByTheNext(t *testing.T) {
 				t.Fatal(res.Error)
 			}
 			stateDir := filepath.Join(n.root, "etcd-rewind")
-			undo, err := NewUndo(stateDir, "")
+			undo, err := NewUndo(stateDir, "", Terms{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !n.crashAt(e, undo, at) {
 				t.Fatal("it did not crash")
 			}
-			again, err := NewResume(stateDir, "")
+			again, err := NewResume(stateDir, "", Terms{})
 			if err != nil {
 				t.Fatal(err)
 			}

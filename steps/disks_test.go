@@ -52,7 +52,7 @@ func TestAPodThatCrashedIsTriedAnewOnceItsTroubleIsOver(t *testing.T) {
 				res := e.Run(t.Context(), p)
 				if resumed {
 					mend()
-					again, err := NewResume(filepath.Join(n.root, "etcd-rewind"), "")
+					again, err := NewResume(filepath.Join(n.root, "etcd-rewind"), "", Terms{})
 					if err != nil {
 						t.Fatal(err)
 					}

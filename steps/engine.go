@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
 
 	"etcd-rewind/manifest"
@@ -63,7 +63,7 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 		if hint != "" {
 			hint += "; "
 		}
-		res := &Result{PutBack: plan.Kind == KindRestore, refused: true, Error: &Failure{Title: plan.Title, Cause: cause, Hint: hint + "nothing was changed"}}
+		res := &Result{PutBack: plan.Kind == KindRestore && plan.done == nil, refused: true, Error: &Failure{Title: plan.Title, Cause: cause, Hint: hint + "nothing was changed"}}
 		r.emit(Event{Type: TypeResult, State: Failed, Result: res})
 		return res
 	}
@@ -78,6 +78,9 @@ func (r *run) open(ctx context.Context) (closeAll func(), err error) {
 		for _, c := range slices.Backward(opened) {
 			_ = c()
 		}
+	}
+	if err := r.plan.Allowed(ctx); err != nil {
+		return closeAll, err
 	}
 	stateDir := filepath.Dir(r.plan.RunDir)
 	if err := ownDir(stateDir); err != nil {
@@ -96,7 +99,7 @@ func (r *run) open(ctx context.Context) (closeAll func(), err error) {
 		opened = append(opened, n.Close)
 		r.world = n
 	}
-	if r.journal, err = openJournal(r.plan.RunDir); err != nil {
+	if r.journal, err = openJournal(r.plan.RunDir, r.plan.room()); err != nil {
 		return closeAll, err
 	}
 	opened = append(opened, r.journal.close)
@@ -113,21 +116,7 @@ func ownDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return err
-	}
-	hint := "name another one with --state-dir"
-	if !info.IsDir() {
-		return &trouble{cause: dir + " is not a directory but a link or a file", hint: hint}
-	}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
-		return &trouble{cause: fmt.Sprintf("%s belongs to user %d", dir, s.Uid), hint: hint}
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return &trouble{cause: fmt.Sprintf("others may write to %s (mode %04o)", dir, info.Mode().Perm()), hint: trust.Shell("chmod 700 %s", dir) + ", once you know what is in it"}
-	}
-	return nil
+	return notTrusted(trust.Dir(dir))
 }
 
 // run is one plan under way.
@@ -200,7 +189,7 @@ func (r *run) run(ctx context.Context) *Result {
 
 // touched says whether an action that changes the node has begun.
 func (r *run) touched() bool {
-	if r.plan.Kind == KindUndo {
+	if r.plan.Kind != KindRestore {
 		return true
 	}
 	h, err := readHistory(r.plan.RunDir)
@@ -215,12 +204,15 @@ func (r *run) result() *Result {
 		OutageSeconds: r.mem.Outage,
 		Revision:      r.mem.Revision,
 	}
-	if f := r.plan.Restore; f != nil && r.plan.Kind == KindRestore {
+	if f := r.plan.Restore; f != nil && r.plan.Kind != KindUndo {
 		res.DataDir = f.DataDir
-		res.Undo = r.undoCommand()
+		res.Undo = r.command("undo")
 	}
+	res.DownBefore = r.mem.APIBefore != "" && r.mem.APIBefore != apiReady
 	if r.away {
 		res.OutageSeconds = r.awayFor()
+		since := r.mem.AwaySince.UTC()
+		res.DownSince = &since
 	}
 	return res
 }
@@ -405,15 +397,30 @@ func (r *run) stopped() *failure {
 	}}
 }
 
-// undoCommand is what goes back from this run: on all nodes, when it is led on
-// all of them.
-func (r *run) undoCommand() string { return UndoCommand(r.plan.Run, r.engine.Meet != nil) }
+// command is the command that does something with this run: on all nodes, when
+// it is led on all of them.
+func (r *run) command(verb string) string {
+	if r.engine.Meet != nil {
+		verb += " --fleet"
+	}
+	return r.plan.Command(verb)
+}
 
 func (r *run) wayBack() string {
 	if !r.touched() {
 		return "nothing on this node was changed"
 	}
-	return r.undoCommand() + " puts the node back as it was"
+	ways := r.command("resume") + " continues, " + r.command("undo") + " reverts the node to how it was"
+	if r.plan.Kind == KindUndo {
+		ways = r.command("undo") + " continues"
+		if r.mem.Staged != nil {
+			ways += ", " + r.plan.Command("redo") + " goes to the restored data again"
+		}
+	}
+	if r.away {
+		ways = fmt.Sprintf("the API is down since %s; ", r.mem.AwaySince.Local().Format(time.TimeOnly)) + ways
+	}
+	return ways
 }
 
 func (r *run) failed(ctx context.Context, err error) *failure {
@@ -437,7 +444,16 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 	if t != nil && t.ignoring && r.plan.step(letGoStep) != nil && !r.mem.KubeletRestarted {
 		f.Choices = append(f.Choices, LetGo)
 	}
-	back := touched && r.plan.Kind == KindRestore
+	back := touched && r.plan.Kind != KindUndo
+	if back {
+		if err := r.undoBlocked(ctx); err != nil {
+			back = false
+			f.Hint = strings.TrimPrefix(f.Hint+"; undo is blocked: "+err.Error(), "; ")
+		}
+	}
+	if r.plan.Kind == KindUndo && r.mem.Staged != nil {
+		f.Hint = strings.TrimPrefix(f.Hint+"; instead of undoing, "+r.plan.Command("redo")+" goes to the restored data again", "; ")
+	}
 	// Once the API is back on the restored data, going back is a decision to
 	// take with open eyes and not the default.
 	if back && !r.backAndRestored() {
@@ -462,17 +478,13 @@ func (r *run) backAndRestored() bool { return r.mem.Outage > 0 && !r.away }
 
 // putBack runs the plan that undoes this run, in the same journal.
 func (r *run) putBack(ctx context.Context, why Failure) *Result {
-	h, err := readHistory(r.plan.RunDir)
-	var undo *Plan
-	if err == nil {
-		undo, err = undoPlan(h)
-	}
+	undo, err := r.undoOfThis(ctx)
 	if err == nil {
 		err = r.record(record{Type: recPlan, Plan: undo})
 	}
 	if err != nil {
 		res := r.result()
-		why.Hint = "going back failed: " + goAgain(err, r.plan.Run)
+		why.Hint = "undo failed: " + goAgain(err, r.command("undo"))
 		res.Error = &why
 		r.finish(res)
 		return res
@@ -488,14 +500,38 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 	if fail == nil {
 		res.PutBack = true
 	} else {
-		why.Hint = "going back failed too: " + goAgain(&trouble{cause: fail.Cause, hint: fail.Hint}, r.undoCommand())
-		res.Undo = r.undoCommand()
+		why.Hint = "undo failed too: " + goAgain(&trouble{cause: fail.Cause, hint: fail.Hint}, r.command("undo"))
+		res.Undo = r.command("undo")
 	}
 	b.finish(res)
 	return res
 }
 
-// goAgain says why going back failed, and how to try that again.
+// undoOfThis plans to undo this run, which another process would ask more of:
+// the node is this one, and the command that restarts kubelet is the one given.
+func (r *run) undoOfThis(ctx context.Context) (*Plan, error) {
+	h, err := readHistory(r.plan.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	t := Terms{Accept: r.plan.accept, Flags: r.plan.Flags, CRI: r.plan.Reach.Kubelet.CRIEndpoint}
+	if r.plan.Restore != nil {
+		t.KubeletRestart = r.plan.Restore.KubeletRestart
+	}
+	undo, err := undoPlan(h, t)
+	if err != nil {
+		return nil, err
+	}
+	return undo, undo.Allowed(ctx)
+}
+
+// undoBlocked says why this run can't be undone now.
+func (r *run) undoBlocked(ctx context.Context) error {
+	_, err := r.undoOfThis(context.WithoutCancel(ctx))
+	return err
+}
+
+// goAgain says why an undo failed, and how to try that again.
 func goAgain(err error, undo string) string {
 	cause, hint := explain(err)
 	if hint != "" {

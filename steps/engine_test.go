@@ -80,7 +80,7 @@ func TestUndoAfterSuccessBringsTheNodeBackByteForByte(t *testing.T) {
 	if err != nil || len(runs) != 1 || runs[0].State != RunUndone {
 		t.Errorf("runs: %+v %v", runs, err)
 	}
-	if _, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), ""); err == nil {
+	if _, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "", Terms{}); err == nil {
 		t.Error("there is something to undo a second time")
 	}
 }

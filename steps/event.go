@@ -128,15 +128,21 @@ const (
 
 // Result ends a run.
 type Result struct {
-	OK            bool     `json:"ok"`
-	OutageSeconds float64  `json:"outage_seconds"` // first manifest moved until /readyz; 0 when nothing was moved
-	DataDir       string   `json:"data_dir,omitempty"`
-	Revision      int64    `json:"revision,omitempty"`
-	PutBack       bool     `json:"put_back,omitempty"` // the node is as it was before the run
-	Undo          string   `json:"undo,omitempty"`     // the command that goes back
-	Report        string   `json:"report,omitempty"`   // path of the Markdown report
-	Summary       []Fact   `json:"summary,omitempty"`  // for people: what runs from where, what is kept where
-	Error         *Failure `json:"error,omitempty"`
+	OK bool `json:"ok"`
+	// OutageSeconds is the outage of this run: from the API's last good answer
+	// after its manifest was moved until /readyz is ready again, or until now
+	// while it isn't; 0 when nothing was moved. What it was down before isn't in
+	// it: DownBefore says that it was.
+	OutageSeconds float64    `json:"outage_seconds"`
+	DownBefore    bool       `json:"down_before,omitempty"` // the API was not ready when the run stopped it
+	DownSince     *time.Time `json:"down_since,omitempty"`  // the API is down at the end of the run
+	DataDir       string     `json:"data_dir,omitempty"`
+	Revision      int64      `json:"revision,omitempty"`
+	PutBack       bool       `json:"put_back,omitempty"` // the node is as it was before the run
+	Undo          string     `json:"undo,omitempty"`     // the command that goes back
+	Report        string     `json:"report,omitempty"`   // path of the Markdown report
+	Summary       []Fact     `json:"summary,omitempty"`  // for people: what runs from where, what is kept where
+	Error         *Failure   `json:"error,omitempty"`
 
 	refused bool // it did not begin: another run holds the lock, the runtime is away
 }

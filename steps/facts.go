@@ -30,6 +30,10 @@ type Options struct {
 	// machine's loopback: nothing there needs root, and no other node has to
 	// reach it.
 	Own bool
+	// Accept are the checks overridden by name, and KubeletRestart the shell
+	// command that restarts kubelet, where an earlier run is taken up again.
+	Accept         []string
+	KubeletRestart string
 	// Snapshots are directories in which snapshots are looked for; nil means
 	// the usual places and the working directory.
 	Snapshots []string
@@ -67,7 +71,10 @@ type Facts struct {
 	Reach      Reach
 	// Unfinished is the newest run that didn't come to an end; nil when there is none.
 	Unfinished *RunInfo
-	Own        bool // as Options has it
+	// Unreadable are runs whose journals can't be read: what they did isn't known.
+	Unreadable []RunInfo
+	Flags      []string // see Options.Flags
+	Own        bool     // as Options has it
 }
 
 // StateDir finds where the runs of this node are kept, for commands that need
@@ -95,7 +102,7 @@ func Discover(ctx context.Context, opts Options) (*Facts, error) {
 	if err != nil {
 		return nil, withRoot(err)
 	}
-	f := &Facts{Node: k.NodeName, Time: time.Now(), Kubelet: k, StateDir: opts.StateDir, Own: opts.Own}
+	f := &Facts{Node: k.NodeName, Time: time.Now(), Kubelet: k, StateDir: opts.StateDir, Own: opts.Own, Flags: opts.Flags()}
 	if f.StateDir == "" {
 		f.StateDir = besideManifests(k)
 	}
@@ -120,7 +127,7 @@ func Discover(ctx context.Context, opts Options) (*Facts, error) {
 		wg.Go(func() { ask(ctx) })
 	}
 	wg.Wait()
-	f.Unfinished = unfinished(f.StateDir)
+	f.Unfinished, f.Unreadable = unfinished(f.StateDir)
 	return f, ctx.Err()
 }
 

@@ -16,6 +16,12 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
@@ -107,7 +113,6 @@ func newFakeNode(t *testing.T) *fakeNode {
 		}
 		n.write("manifests/"+name+".yaml", data)
 	}
-	n.write("lib/etcd/member/snap/db", []byte("old"))
 	n.writeData(filepath.Join(n.root, "lib/etcd"), snapshot.Restored{ClusterID: 0xaaaa, Revision: 900, Keys: 50, Members: []snapshot.Member{{ID: 1, Name: "cp1"}}})
 	n.done.Go(n.kubelet)
 	t.Cleanup(func() { close(n.stop); n.done.Wait() })
@@ -135,6 +140,72 @@ func (n *fakeNode) writeData(dir string, data snapshot.Restored) {
 	if err := os.WriteFile(filepath.Join(dir, "kubeadm-config"), []byte(kubeadmText(filepath.Join(n.root, "lib/etcd"))), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
+	putEtcdFiles(n.t, dir, data.ClusterID, data.MemberID)
+}
+
+// putEtcdFiles makes a database and a WAL that name a cluster, as etcd makes
+// them: whose data a directory holds is read from these.
+func putEtcdFiles(t *testing.T, dir string, clusterID, memberID uint64) {
+	t.Helper()
+	files := etcdFiles(t, clusterID, memberID)
+	for name, data := range map[string][]byte{"snap/db": files[0], "wal/0000000000000000-0000000000000000.wal": files[1]} {
+		path := filepath.Join(dir, "member", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var (
+	etcdFilesMu   sync.Mutex
+	etcdFilesMade = map[[2]uint64][2][]byte{}
+)
+
+func etcdFiles(t *testing.T, clusterID, memberID uint64) [2][]byte {
+	t.Helper()
+	etcdFilesMu.Lock()
+	defer etcdFilesMu.Unlock()
+	key := [2]uint64{clusterID, memberID}
+	if made, ok := etcdFilesMade[key]; ok {
+		return made
+	}
+	dir := t.TempDir()
+	md, err := proto.Marshal(&etcdserverpb.Metadata{ClusterID: &clusterID, NodeID: &memberID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wal.SegmentSizeBytes = 4096
+	w, err := wal.Create(zap.NewNop(), filepath.Join(dir, "wal"), md)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "wal", "*.wal"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	log, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(filepath.Join(dir, "db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	database, err := os.ReadFile(filepath.Join(dir, "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	etcdFilesMade[key] = [2][]byte{database, log}
+	return etcdFilesMade[key]
 }
 
 func (n *fakeNode) until(what string, ok func() bool) {
@@ -167,7 +238,7 @@ func (n *fakeNode) facts() *Facts {
 	f.Reach = f.reach()
 	f.Live, f.LiveErr = n.Etcd(context.Background(), true)
 	f.APIReady = n.apiReady()
-	f.Unfinished = unfinished(f.StateDir)
+	f.Unfinished, f.Unreadable = unfinished(f.StateDir)
 	return f
 }
 
@@ -196,7 +267,7 @@ func (n *fakeNode) plan(c Choices) *Plan {
 // undo is the plan that puts back the newest run.
 func (n *fakeNode) undo() *Plan {
 	n.t.Helper()
-	p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "")
+	p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "", Terms{})
 	if err != nil {
 		n.t.Fatal(err)
 	}

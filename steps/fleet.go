@@ -177,6 +177,8 @@ func (a *Meet) reached(n node.NeighbourState, staged uint64) bool {
 	return true
 }
 
+func (*Meet) places(*vetter) {}
+
 // undo needs no meeting: each node's etcd goes back to the old members, and
 // neither they nor the new ones can do anything without a quorum of them.
 func (*Meet) undo() []Action { return nil }

@@ -252,10 +252,10 @@ func TestARunOfAFleetThatEndedUntouchedIsGoneOnWithByItsName(t *testing.T) {
 		t.Fatalf("%+v", res)
 	}
 	dir := filepath.Dir(p.RunDir)
-	if _, err := NewResume(dir, ""); err == nil {
+	if _, err := NewResume(dir, "", Terms{}); err == nil {
 		t.Error("it is gone on with without being named")
 	}
-	again, err := NewResume(dir, p.Run)
+	again, err := NewResume(dir, p.Run, Terms{})
 	if err != nil {
 		t.Fatal(err)
 	}

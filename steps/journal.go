@@ -1,11 +1,11 @@
 package steps
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -67,13 +67,15 @@ type memory struct {
 
 // journal appends to a run's file.
 type journal struct {
-	f *os.File
+	f    *os.File
+	torn bool // the last line is cut off: the disk was full
 }
 
 // openJournal opens or makes the journal of a run directory. The file is the
 // user's only record after a crash: it is never followed through a symlink,
-// and a torn last line is ended first, so that it can't swallow the next.
-func openJournal(runDir string) (*journal, error) {
+// and a torn last line is ended first, so that it can't swallow the next. room
+// is how many bytes the run and its way back will write.
+func openJournal(runDir string, room int64) (*journal, error) {
 	if err := ownDir(runDir); err != nil {
 		return nil, err
 	}
@@ -87,7 +89,7 @@ func openJournal(runDir string) (*journal, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
-	if err := j.reserve(); err != nil {
+	if err := j.reserve(room); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
@@ -100,19 +102,36 @@ func openJournal(runDir string) (*journal, error) {
 	return j, nil
 }
 
-// reserved is room for all that a run and its way back write: some 100 kB.
-const reserved = 1 << 20
+// room is how much a run and its way back write into the journal, in bytes: the
+// plan, and one that goes back and one that goes there again, and for each
+// action an intent and a result with what is remembered.
+func (p *Plan) room() int64 {
+	line, err := json.Marshal(p)
+	if err != nil {
+		return leastRoom
+	}
+	actions := 0
+	for _, s := range p.Steps {
+		actions += len(s.Actions)
+	}
+	return max(leastRoom, 4*int64(len(line))+3*int64(actions)*perAction)
+}
+
+const (
+	leastRoom = 1 << 20
+	perAction = 8 << 10
+)
 
 // reserve takes the disk space that the journal will need before anything is
 // touched: a disk that fills up in the middle then stops neither the run nor
 // the way back. A run that is gone on with has its space already, or does
 // without.
-func (j *journal) reserve() error {
+func (j *journal) reserve(room int64) error {
 	info, err := j.f.Stat()
 	if err != nil {
 		return err
 	}
-	err = reserveBeyond(j.f, info.Size(), reserved)
+	err = reserveBeyond(j.f, info.Size(), room)
 	if info.Size() > 0 {
 		return nil
 	}
@@ -148,9 +167,14 @@ func (j *journal) write(rec record) error {
 	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	if _, err := j.f.Write(append(line, '\n')); err != nil {
+	if line = append(line, '\n'); j.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	if n, err := j.f.Write(line); err != nil {
+		j.torn = j.torn || n > 0
 		return fmt.Errorf("write the journal: %w", err)
 	}
+	j.torn = false
 	if err := j.f.Sync(); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
@@ -167,27 +191,46 @@ type history struct {
 	done    map[string]bool // actions of the restore with a good result
 	doing   string          // action with an intent and no result yet, "" when there is none
 	memory  memory
-	end     *record // of the last plan; nil when it broke off
+	end     *record // of the last plan; nil when it was interrupted
 	started time.Time
+	latest  time.Time // of all records
 }
 
-// readHistory reads the journal of a run. A torn last line is what a crash
-// leaves: the action it tells of had not begun.
+// readHistory reads the journal of a run, if it may be believed. A torn last
+// line is what a crash leaves: the action it tells of had not begun.
 func readHistory(runDir string) (*history, error) {
+	if err := trusted(runDir); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(runDir, journalName)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &trouble{cause: "there is no journal at " + path, hint: "etcd-rewind runs lists the runs of this node"}
+		return nil, errNoPlan(path)
 	}
 	if err != nil {
 		return nil, err
 	}
+	return parseHistory(data, runDir)
+}
+
+// noPlanError is a run that ended before it had a plan.
+type noPlanError struct{ trouble }
+
+func errNoPlan(path string) error {
+	return &noPlanError{trouble{cause: "the journal at " + path + " holds no plan: the run ended before it touched anything"}}
+}
+
+func parseHistory(data []byte, runDir string) (*history, error) {
+	path := filepath.Join(runDir, journalName)
 	h := &history{began: map[string]bool{}, done: map[string]bool{}}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, 64<<20)
-	for n := 1; lines.Scan(); n++ {
-		line := bytes.TrimSpace(lines.Bytes())
-		if len(line) == 0 {
+	records := 0
+	for n := 1; len(data) > 0; n++ {
+		var line []byte
+		line, data, _ = bytes.Cut(data, []byte("\n"))
+		if len(data) == 0 {
+			line = bytes.TrimRight(line, "\x00") // a crash of the machine
+		}
+		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
 		}
 		var rec record
@@ -196,23 +239,44 @@ func readHistory(runDir string) (*history, error) {
 			if json.Unmarshal(line, &head) == nil && head.V > journalVersion {
 				return nil, newerJournal(path, head.V)
 			}
-			if !json.Valid(line) {
-				continue // torn by a crash
+			if torn(line) {
+				continue
 			}
-			return nil, fmt.Errorf("%s, line %d: %w", path, n, err)
+			return nil, damagedJournal(path, n, err)
 		}
 		if rec.V > journalVersion {
 			return nil, newerJournal(path, rec.V)
 		}
-		h.add(rec)
+		if err := h.add(rec, runDir); err != nil {
+			return nil, damagedJournal(path, n, err)
+		}
+		records++
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+	switch {
+	case h.restore != nil:
+		return h, nil
+	case records == 0:
+		return nil, errNoPlan(path)
 	}
-	if h.restore == nil {
-		return nil, &trouble{cause: "the journal at " + path + " holds no plan: the run ended before it touched anything"}
+	return nil, damagedJournal(path, 1, errors.New("it doesn't begin with a plan"))
+}
+
+// torn says whether a line was cut off, by a crash or a full disk: it begins as
+// a record does, and ends too early.
+func torn(line []byte) bool {
+	if !bytes.HasPrefix(line, []byte("{")) {
+		return false
 	}
-	return h, nil
+	err := json.NewDecoder(bytes.NewReader(line)).Decode(new(json.RawMessage))
+	return errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func damagedJournal(path string, line int, err error) error {
+	var t *trouble
+	if errors.As(err, &t) {
+		return t
+	}
+	return &trouble{cause: fmt.Sprintf("the journal at %s is damaged in line %d", path, line), err: err, hint: "look at it by hand: each line is a JSON object"}
 }
 
 func newerJournal(path string, v int) error {
@@ -222,19 +286,41 @@ func newerJournal(path string, v int) error {
 	}
 }
 
-func (h *history) add(rec record) {
+// add takes in one record; the error says why it can't be one of this journal.
+func (h *history) add(rec record, runDir string) error {
+	if rec.Time.After(h.latest) {
+		h.latest = rec.Time
+	}
 	switch rec.Type {
 	case recPlan:
+		if rec.Plan == nil {
+			return errors.New("a plan is missing")
+		}
+		if err := rec.Plan.vet(runDir); err != nil {
+			return err
+		}
 		h.last, h.end, h.doing = rec.Plan, nil, ""
-		if rec.Plan.Kind == KindRestore && h.restore == nil {
+		switch {
+		case h.restore == nil && rec.Plan.Kind != KindRestore:
+			return errors.New("it begins with the plan of " + rec.Plan.Kind)
+		case h.restore == nil:
 			h.restore, h.started = rec.Plan, rec.Time
+		case rec.Plan.Kind == KindRedo:
+			// All that the run does is done again, also what it had not come to.
+			for _, s := range h.restore.Steps {
+				for _, a := range s.Actions {
+					h.began[a.ID] = h.began[a.ID] || s.When == ""
+				}
+			}
 		}
 	case recIntent:
 		h.doing = rec.Action
-		if h.last == nil || h.last.Kind != KindRestore {
-			return
+		if h.last == nil || h.last.Kind == KindUndo {
+			return nil
 		}
-		h.began[rec.Action] = true
+		if h.last.Kind == KindRestore {
+			h.began[rec.Action] = true
+		}
 		// A crash in the middle of the first move leaves no result that says
 		// since when the API is away.
 		if a := h.last.action(rec.Action); h.memory.AwaySince.IsZero() && h.memory.Outage == 0 && a != nil {
@@ -253,4 +339,5 @@ func (h *history) add(rec record) {
 	case recEnd:
 		h.end = &rec
 	}
+	return nil
 }

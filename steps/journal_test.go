@@ -79,7 +79,7 @@ func TestATornLineDoesNotSwallowTheNext(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, journalName), []byte(`{"v":1,"type":"pl`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	j, err := openJournal(dir)
+	j, err := openJournal(dir, leastRoom)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestAJournalIsNotFollowedThroughASymlink(t *testing.T) {
 	if err := os.Symlink(target, filepath.Join(dir, journalName)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openJournal(dir); err == nil {
+	if _, err := openJournal(dir, leastRoom); err == nil {
 		t.Error("it was opened")
 	}
 	if _, err := os.Stat(target); err == nil {

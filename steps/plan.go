@@ -12,7 +12,7 @@ import (
 // can go back by it.
 type Plan struct {
 	Run     string `json:"run"`     // "20261120-212605", UTC
-	Kind    string `json:"kind"`    // "restore" or "undo"
+	Kind    string `json:"kind"`    // "restore", "undo" or "redo"
 	Node    string `json:"node"`    // typed by the user to confirm
 	Title   string `json:"title"`   // one line
 	RunDir  string `json:"run_dir"` // journal, manifests kept, report
@@ -23,12 +23,22 @@ type Plan struct {
 	Restore *RestoreFacts `json:"restore,omitempty"` // what the run restores, also when it is undone
 	Reach   Reach         `json:"reach"`
 
+	// Checks are what was looked at before an undo, a resume or a redo; the plan
+	// isn't run while one of them blocks.
+	Checks []Verdict `json:"checks,omitempty"`
+	// Flags are what the command line has to say to reach this node's runs
+	// again, for commands that are printed.
+	Flags []string `json:"flags,omitempty"`
+
 	// MustType says that --yes is not enough: the node's name has to be given.
 	MustType bool `json:"must_type,omitempty"`
 
-	ended  time.Time       // of the run that an undo goes back from
-	memory memory          // of the run that an undo goes back from, or that is gone on with
-	done   map[string]bool // actions that a run that is gone on with has done already
+	ended  time.Time       // the last record of the run that is taken up again
+	ran    int64           // the revision that the restored etcd began with; 0 when it was never started
+	memory memory          // of the run that is taken up again
+	done   map[string]bool // actions that a run that is resumed has done already
+	target *target         // what etcd starts on; nil when the plan doesn't start it on other data
+	accept []string
 }
 
 // Diff is a change of one manifest as a unified diff.

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -15,22 +16,26 @@ import (
 const (
 	KindRestore = "restore"
 	KindUndo    = "undo"
+	KindRedo    = "redo" // from an undo, to what was restored
 )
 
 // RestoreFacts are what a restore is about, for the report, the list of runs,
 // and the way back.
 type RestoreFacts struct {
-	Snapshot         string  `json:"snapshot"`
-	SnapshotSHA256   string  `json:"snapshot_sha256,omitempty"`
-	SnapshotRevision int64   `json:"snapshot_revision"`
-	Bump             uint64  `json:"bump"`
-	Token            string  `json:"token"`
-	OldDataDir       string  `json:"old_data_dir"` // hostPath before
-	DataDir          string  `json:"data_dir"`     // hostPath after
-	Staging          string  `json:"staging"`      // where the restored data is until it is put in place
-	OldRevision      int64   `json:"old_revision,omitempty"`
-	Stop             StopHow `json:"stop"`
-	KubeletRestart   string  `json:"kubelet_restart"`
+	Snapshot         string `json:"snapshot"`
+	SnapshotSHA256   string `json:"snapshot_sha256,omitempty"`
+	SnapshotRevision int64  `json:"snapshot_revision"`
+	Bump             uint64 `json:"bump"`
+	Token            string `json:"token"`
+	OldDataDir       string `json:"old_data_dir"` // hostPath before
+	DataDir          string `json:"data_dir"`     // hostPath after
+	Staging          string `json:"staging"`      // where the restored data is until it is put in place
+	OldRevision      int64  `json:"old_revision,omitempty"`
+	// Old is whose data etcd had, by its files: undo goes back to that and to
+	// nothing else. Nil in a run of an older version.
+	Old            *Data   `json:"old,omitempty"`
+	Stop           StopHow `json:"stop"`
+	KubeletRestart string  `json:"kubelet_restart"`
 }
 
 const defaultBump = 1_000_000_000
@@ -156,13 +161,16 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run), lay: layOut(f.Etcd, dataDir, run)}
 	p := &Plan{
 		Run: run, Kind: KindRestore, Node: f.Node, RunDir: b.dir, Reach: f.Reach,
-		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(snap), f.Node),
+		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(snap), f.Node), Flags: f.Flags,
 		Restore: &RestoreFacts{
 			Snapshot: snap, SnapshotSHA256: info.SHA256, SnapshotRevision: info.Revision, Bump: *c.Bump,
 			Token:      token,
 			OldDataDir: f.Etcd.DataDir.HostPath, DataDir: dataDir, Staging: b.lay.volumes[0].staging,
 			Stop: c.Stop, KubeletRestart: c.KubeletRestart,
 		},
+	}
+	if p.Restore.Old, err = dataOf(context.Background(), f.Etcd); err != nil {
+		return nil, err
 	}
 	if f.Live != nil {
 		p.Restore.OldRevision = f.Live.Revision
@@ -252,8 +260,10 @@ func (b *builder) build(p *Plan) error {
 	if f.APIReady || f.Live != nil {
 		outEtcd.Ready = &Expect{Etcd: true, URL: readyURL(f.Etcd)}
 	}
-	if f.Live != nil {
-		outEtcd.Ready.ClusterID = f.Live.ClusterID
+	if old := p.Restore.Old; outEtcd.Ready != nil {
+		if outEtcd.Ready.ClusterID = old.ClusterID; f.Live != nil && old.ClusterID == 0 {
+			outEtcd.Ready.ClusterID = f.Live.ClusterID
+		}
 	}
 	inAPI, inEtcd := putIn(api, fresh[api.Path]), putIn(etcd, newEtcd)
 	inAPI.API, inEtcd.Etcd = true, true
@@ -394,7 +404,7 @@ func (b *builder) summary(p *Plan) []Fact {
 	facts := []Fact{
 		{"snapshot", fmt.Sprintf("%s, revision %d, %d keys", r.Snapshot, b.info.Revision, b.info.Keys)},
 		{"data directory", r.OldDataDir + " → " + r.DataDir},
-		{"old data", "stays where it is, untouched" + b.saved()},
+		{"old data", b.old(r.Old)},
 	}
 	switch {
 	case r.Bump == 0:
@@ -423,6 +433,14 @@ func (b *builder) summary(p *Plan) []Fact {
 	}
 	facts = append(append(facts, Fact{"controllers", ctl}), b.facts...)
 	return append(facts, Fact{"this run", p.RunDir})
+}
+
+// old says what an undo will find.
+func (b *builder) old(d *Data) string {
+	if d.blank() {
+		return fmt.Sprintf("none: %s holds no etcd data; an undo would boot a blank cluster, and is blocked until that is overridden (%s)", d.Dir, checkOldData)
+	}
+	return "stays where it is, untouched" + b.saved()
 }
 
 // saved says in what form the state that is left is kept besides its files.

@@ -19,7 +19,11 @@ func (r *run) summary(res *Result) []Fact {
 	var s []Fact
 	add := func(name, format string, args ...any) { s = append(s, Fact{name, fmt.Sprintf(format, args...)}) }
 	if res.OutageSeconds > 0 {
-		add("API away", "%.1f s", res.OutageSeconds)
+		still := ""
+		if res.DownSince != nil {
+			still = ", and still down"
+		}
+		add("API down", "%.1f s%s%s", res.OutageSeconds, still, beforeToo(r.mem.APIBefore))
 	}
 	f := r.plan.Restore
 	if f == nil {
@@ -27,7 +31,7 @@ func (r *run) summary(res *Result) []Fact {
 	}
 	aside := filepath.Join(r.plan.RunDir, "aside")
 	switch {
-	case res.OK && r.plan.Kind == KindRestore:
+	case res.OK && r.plan.Kind != KindUndo:
 		add("etcd runs from", "%s", f.DataDir)
 		add("revision", "%d (snapshot %d, raised by %d)", res.Revision, f.SnapshotRevision, f.Bump)
 		add("old data", "%s, untouched", f.OldDataDir)
@@ -60,12 +64,21 @@ func (r *run) note(name, format string, args ...any) {
 	r.mem.Notes = append(notes, Fact{name, fmt.Sprintf(format, args...)})
 }
 
+// beforeToo says that the API was down already when a run stopped it: since
+// when isn't known then.
+func beforeToo(was string) string {
+	if was == "" || was == apiReady {
+		return ""
+	}
+	return ", and already before this run"
+}
+
 // writeReport writes the run's Markdown report beside the manifests kept. An
 // undo has a report of its own.
 func writeReport(r *run, res *Result) (string, error) {
 	name := "report.md"
-	if r.plan.Kind == KindUndo {
-		name = "report-undo.md"
+	if r.plan.Kind != KindRestore {
+		name = "report-" + r.plan.Kind + ".md"
 	}
 	path := filepath.Join(r.plan.RunDir, name)
 	tmp := path + ".tmp"

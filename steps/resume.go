@@ -5,46 +5,58 @@ import (
 	"time"
 )
 
-// NewResume plans to go on with a run that broke off: the plan of that run,
+// NewResume plans to continue a run that was interrupted: the plan of that run,
 // with what is done already marked. Every action may be done twice, so the one
-// that was under way is done again. run may be "" for the newest one that broke
-// off. A run that broke off while it was going back goes on going back. A run of
-// a fleet that ended before it touched this node is gone on with when it is
-// named: the other nodes may be further.
-func NewResume(stateDir, run string) (*Plan, error) {
-	runs, err := Runs(stateDir)
+// that was under way is done again. run may be "" for the newest interrupted
+// one. A run that was interrupted while it was undone, or redone, continues
+// with that. A run of a fleet that ended before it touched this node is resumed
+// when it is named: the other nodes may be further.
+func NewResume(stateDir, run string, t Terms) (*Plan, error) {
+	open := func(r RunInfo) bool {
+		return r.State == RunUnfinished || r.State == RunFailed || r.State == RunUntouched && run != "" && ofFleet(r.Dir)
+	}
+	h, err := find(stateDir, run, t, takenUp{
+		left: open, none: "no run was interrupted",
+		fits: func(r RunInfo) error {
+			if !open(r) {
+				return &trouble{cause: fmt.Sprintf("run %s came to its end: %s", r.Run, r.State), hint: t.command("undo", r.Run) + " goes back from it"}
+			}
+			return nil
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	for i, r := range runs {
-		open := r.State == RunUnfinished || r.State == RunFailed || r.State == RunUntouched && run != "" && ofFleet(r.Dir)
-		if run == "" && !open || run != "" && run != r.Run {
-			continue
+	switch h.last.Kind {
+	case KindUndo:
+		p, err := undoPlan(h, t)
+		if err == nil && h.staged() != nil {
+			p.Summary = append(p.Summary, Fact{"instead", p.Command("redo") + " goes to the restored data again"})
 		}
-		if !open {
-			return nil, &trouble{cause: fmt.Sprintf("run %s came to its end: %s", r.Run, r.State), hint: "etcd-rewind undo goes back from it"}
-		}
-		for _, later := range runs[:i] {
-			if later.State == RunRestored || later.State == RunFailed || later.State == RunUnfinished {
-				return nil, &trouble{cause: fmt.Sprintf("run %s came after %s and still stands", later.Run, r.Run), hint: "put back the later one first: " + UndoCommand(later.Run, later.Fleet)}
+		return p, err
+	case KindRedo:
+		return redoPlan(h, t)
+	}
+	p := *h.restore
+	p.memory, p.done, p.accept, p.Flags, p.Checks = h.memory, h.done, t.Accept, t.Flags, nil
+	p.Title = "Resume: " + p.Title
+	p.restartWith(p.takeUp(h, t))
+	Accept(p.Checks, t.Accept)
+	return &p, nil
+}
+
+// restartWith sets the command that restarts kubelet.
+func (p *Plan) restartWith(command string) {
+	facts := *p.Restore
+	facts.KubeletRestart = command
+	p.Restore = &facts
+	for i := range p.Steps {
+		for j, a := range p.Steps[i].Actions {
+			if _, ok := a.Action.(*RestartKubelet); ok {
+				p.Steps[i].Actions[j].Action = &RestartKubelet{Command: command}
 			}
 		}
-		h, err := readHistory(r.Dir)
-		if err != nil {
-			return nil, err
-		}
-		if h.last.Kind == KindUndo {
-			return undoPlan(h)
-		}
-		p := *h.restore
-		p.memory, p.done = h.memory, h.done
-		p.Title = "Go on: " + p.Title
-		return &p, nil
 	}
-	if run != "" {
-		return nil, &trouble{cause: fmt.Sprintf("there is no run %s in %s", run, stateDir), hint: "etcd-rewind runs lists them"}
-	}
-	return nil, &trouble{cause: "no run has broken off", hint: "etcd-rewind runs lists the runs of this node"}
 }
 
 func ofFleet(runDir string) bool {
@@ -62,7 +74,7 @@ func ofFleet(runDir string) bool {
 	return false
 }
 
-// Standing says in words where a run that broke off has left the node.
+// Standing says in words where a run that was interrupted has left the node.
 func Standing(info RunInfo, now time.Time) []Fact {
 	h, err := readHistory(info.Dir)
 	if err != nil {
@@ -73,14 +85,17 @@ func Standing(info RunInfo, now time.Time) []Fact {
 		facts = append(facts, Fact{"snapshot", f.Snapshot})
 	}
 	was := "restoring"
-	if h.last.Kind == KindUndo {
-		was = "going back"
+	switch h.last.Kind {
+	case KindUndo:
+		was = "undoing"
+	case KindRedo:
+		was = "redoing"
 	}
 	facts = append(facts, Fact{"it was", was})
 	var last, next string
 	for _, s := range h.last.Steps {
 		for _, a := range s.Actions {
-			if h.last.Kind == KindRestore && h.done[a.ID] {
+			if h.last.Kind == KindRestore && h.done[a.ID] { // an undo's are not kept
 				last = a.Title()
 			}
 		}
@@ -96,11 +111,14 @@ func Standing(info RunInfo, now time.Time) []Fact {
 	}
 	switch {
 	case !h.memory.AwaySince.IsZero():
-		facts = append(facts, Fact{"API", fmt.Sprintf("away for %s", max(now.Sub(h.memory.AwaySince), 0).Round(time.Second))})
+		facts = append(facts, Fact{"API", fmt.Sprintf("down for %s%s", max(now.Sub(h.memory.AwaySince), 0).Round(time.Second), beforeToo(h.memory.APIBefore))})
 	case h.memory.Outage > 0:
 		facts = append(facts, Fact{"API", "back, with the restored data"})
 	default:
 		facts = append(facts, Fact{"API", "not touched by this run"})
+	}
+	if h.last.Kind == KindUndo && h.staged() != nil {
+		facts = append(facts, Fact{"to redo", Command("redo", info.Run, h.last.Flags) + " goes to the restored data again"})
 	}
 	return facts
 }

@@ -3,12 +3,15 @@ package steps
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"time"
+
+	"etcd-rewind/trust"
 )
 
 // RunState says how a run ended.
@@ -19,7 +22,7 @@ const (
 	RunRestored   RunState = "restored"   // the node runs on the restored data
 	RunUndone     RunState = "undone"     // the node is as it was
 	RunFailed     RunState = "failed"     // it ended on the way
-	RunUnfinished RunState = "unfinished" // it broke off: no end is recorded
+	RunUnfinished RunState = "unfinished" // it was interrupted: no end is recorded
 	RunUntouched  RunState = "untouched"  // it ended before anything was changed
 	RunUnreadable RunState = "unreadable" // its journal can't be read
 )
@@ -34,25 +37,37 @@ type RunInfo struct {
 	DataDir  string    `json:"data_dir,omitempty"`
 	Outage   float64   `json:"outage_seconds,omitempty"`
 	Err      string    `json:"error,omitempty"`
-	Fleet    bool      `json:"fleet,omitempty"` // it was one of several nodes
+	Fleet    bool      `json:"fleet,omitempty"`   // it was one of several nodes
+	Undoing  bool      `json:"undoing,omitempty"` // what ran last of it is an undo, to its end or not
+
+	hint  string   // for Err
+	flags []string // that reach the node, as the run had them
+}
+
+// stands says whether a run has left something on the node to undo.
+func (r RunInfo) stands() bool {
+	return r.State == RunRestored || r.State == RunFailed || r.State == RunUnfinished
 }
 
 // Runs lists the runs in a state directory, the newest first. A directory that
-// isn't there yet holds none.
+// isn't there yet holds none. What has a run's name and can't be read is listed
+// as unreadable: it may be a run all the same.
 func Runs(stateDir string) ([]RunInfo, error) {
 	entries, err := os.ReadDir(stateDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err == nil {
+		err = notTrusted(trust.Dir(stateDir))
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the runs of this node can't be read: %w", err)
 	}
 	var runs []RunInfo
 	for _, e := range entries {
-		if !e.IsDir() || !runName.MatchString(e.Name()) {
-			continue
+		if runName.MatchString(e.Name()) {
+			runs = append(runs, readRun(filepath.Join(stateDir, e.Name())))
 		}
-		runs = append(runs, readRun(filepath.Join(stateDir, e.Name())))
 	}
 	slices.SortFunc(runs, func(a, b RunInfo) int { return cmp.Compare(b.Run, a.Run) })
 	return runs, nil
@@ -63,8 +78,14 @@ var runName = regexp.MustCompile(`^\d{8}-\d{6}(-\d+)?$`)
 func readRun(dir string) RunInfo {
 	info := RunInfo{Run: filepath.Base(dir), Dir: dir}
 	h, err := readHistory(dir)
-	if err != nil {
-		info.State, info.Err = RunUnreadable, err.Error()
+	var empty *noPlanError
+	switch {
+	case errors.As(err, &empty) && hasNothing(dir):
+		info.State = RunUntouched // interrupted before its plan was on the disk
+		return info
+	case err != nil:
+		info.State = RunUnreadable
+		info.Err, info.hint = explain(err)
 		return info
 	}
 	info.Started = h.started
@@ -73,9 +94,11 @@ func readRun(dir string) RunInfo {
 		info.Snapshot, info.DataDir = f.Snapshot, f.DataDir
 	}
 	info.Fleet = h.restore.fleet()
+	info.flags = h.last.Flags
+	info.Undoing = h.last.Kind == KindUndo
 	switch {
 	case h.end == nil && h.last.Kind == KindRestore && len(undoActions(h)) == 0:
-		info.State = RunUntouched // it broke off, but before the node knew of it
+		info.State = RunUntouched // it was interrupted, but before the node knew of it
 	case h.end == nil:
 		info.State = RunUnfinished
 	case h.last.Kind == KindUndo && h.end.Result != nil && h.end.Result.PutBack:
@@ -93,17 +116,33 @@ func readRun(dir string) RunInfo {
 	return info
 }
 
-func unfinished(stateDir string) *RunInfo {
+// hasNothing says whether the directory of a run has nothing in it that a run
+// with a plan would have made.
+func hasNothing(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return e.Name() != journalName && e.Name() != eventsName
+	})
+}
+
+// unfinished is the newest run that didn't come to an end, and the runs that
+// can't be read: what they did isn't known. When none can be listed there is one
+// without a name.
+func unfinished(stateDir string) (newest *RunInfo, unreadable []RunInfo) {
 	runs, err := Runs(stateDir)
 	if err != nil {
-		return nil
+		cause, hint := explain(err)
+		return nil, []RunInfo{{Dir: stateDir, State: RunUnreadable, Err: cause, hint: hint}}
 	}
 	for _, r := range runs {
-		if r.State == RunUnfinished || r.State == RunFailed {
-			return &r
+		switch {
+		case r.State == RunUnreadable:
+			unreadable = append(unreadable, r)
+		case newest == nil && (r.State == RunUnfinished || r.State == RunFailed):
+			newest = &r
 		}
 	}
-	return nil
+	return newest, unreadable
 }
 
 // newRunName is the time in UTC. Names tell which run came last, which undo

@@ -77,27 +77,37 @@ func (s *Session) Plan(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) 
 	return NewRestore(f, info, c)
 }
 
-// PlanUndo plans to put back what a run changed; "" is the newest run that
-// left something.
+// PlanUndo plans to undo what a run changed; "" is the newest run that left
+// something.
 func (s *Session) PlanUndo(ctx context.Context, run string) (*Plan, error) {
+	return s.takeUp(ctx, run, NewUndo)
+}
+
+// PlanRedo plans to have the restored data again after an undo.
+func (s *Session) PlanRedo(ctx context.Context, run string) (*Plan, error) {
+	return s.takeUp(ctx, run, NewRedo)
+}
+
+func (s *Session) takeUp(ctx context.Context, run string, plan func(stateDir, run string, t Terms) (*Plan, error)) (*Plan, error) {
 	dir, err := StateDir(ctx, s.Options)
 	if err != nil {
 		return nil, err
 	}
-	p, err := NewUndo(dir, run)
+	t := Terms{Accept: s.Options.Accept, KubeletRestart: s.Options.KubeletRestart, Flags: s.Options.Flags()}
+	t.Kubelet, t.KubeletErr = node.FindKubelet(ctx, s.Options.Options)
+	if t.Kubelet != nil && s.Options.CRI != "" {
+		t.CRI = t.Kubelet.CRIEndpoint
+	}
+	p, err := plan(dir, run, t)
 	if err == nil {
 		sinceThen(ctx, p, node.AskEtcd, time.Now())
 	}
 	return p, err
 }
 
-// PlanResume plans to go on with a run that broke off; "" is the newest one.
+// PlanResume plans to continue an interrupted run; "" is the newest one.
 func (s *Session) PlanResume(ctx context.Context, run string) (*Plan, error) {
-	dir, err := StateDir(ctx, s.Options)
-	if err != nil {
-		return nil, err
-	}
-	return NewResume(dir, run)
+	return s.takeUp(ctx, run, NewResume)
 }
 
 // Runs lists the runs of this node, the newest first.

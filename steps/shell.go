@@ -3,10 +3,60 @@ package steps
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"etcd-rewind/trust"
 )
+
+// Flags are the options that the person gave to reach this node, as arguments:
+// a command that is printed for later needs them, too.
+func (o Options) Flags() []string {
+	var flags []string
+	for _, f := range []struct {
+		name, value string
+		path        bool
+	}{
+		{"--kubelet-config", o.KubeletConfig, true},
+		{"--manifests", o.Manifests, true},
+		{"--cri", o.CRI, false},
+		{"--state-dir", o.StateDir, true},
+	} {
+		if f.value == "" {
+			continue
+		}
+		if abs, err := filepath.Abs(f.value); err == nil && f.path {
+			f.value = abs
+		}
+		flags = append(flags, f.name, f.value)
+	}
+	return flags
+}
+
+// Command is the command that does something with a run of this node, "undo"
+// or "resume --fleet". run is "" where none is named; flags are those that
+// reach the node.
+func Command(verb, run string, flags []string) string {
+	words := strings.Fields(verb)
+	if run != "" {
+		words = append(words, run)
+	}
+	return trust.Shell("etcd-rewind %s", append(words, flags...))
+}
+
+func (t Terms) command(verb, run string) string { return Command(verb, run, t.Flags) }
+
+// Command is the command that does something with this plan's run.
+func (p *Plan) Command(verb string) string { return Command(verb, p.Run, p.Flags) }
+
+// Command is the command that does something with this run, on all nodes that
+// it was made on.
+func (r RunInfo) Command(verb string) string {
+	if r.Fleet {
+		verb += " --fleet"
+	}
+	return Command(verb, r.Run, r.flags)
+}
 
 // UndoCommand is the command that reverts a run: on this node, or on all nodes
 // that it was made on.

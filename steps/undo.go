@@ -1,52 +1,116 @@
 package steps
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 )
 
-// NewUndo plans to put back what a run changed, from its journal and a look at
-// the node. run may be "" for the newest run that left something to put back.
-func NewUndo(stateDir, run string) (*Plan, error) {
+// Terms are what a person, and the node as it is found now, say when an earlier
+// run is taken up again: a journal alone decides neither which node this is nor
+// which command is run on it.
+type Terms struct {
+	Accept []string // checks overridden by name
+	// KubeletRestart is the shell command that restarts kubelet; "" means the
+	// default.
+	KubeletRestart string
+	// Kubelet is this node's as found now; nil where nobody looked for it.
+	// KubeletErr says why it can't be found.
+	Kubelet    *node.Kubelet
+	KubeletErr error
+	CRI        string // the runtime's endpoint, "" for the run's
+	Flags      []string
+}
+
+// The checks of plans that are made from a journal.
+const (
+	checkUnreadable = "unreadable-run" // with ":" and the run
+	checkEdited     = "edited-manifests"
+	checkThisNode   = "this-node"
+	checkRestart    = "kubelet-restart-command"
+)
+
+func (t Terms) accepts(name string) bool { return slices.Contains(t.Accept, name) }
+
+// takenUp is how a run may be taken up again.
+type takenUp struct {
+	fits func(r RunInfo) error // nil for a run that may be
+	left func(r RunInfo) bool  // for the newest one
+	none string                // no run is left
+}
+
+// find is the run that is taken up: the named one, or the newest. Runs that
+// came later and still stand are in the way, and so are those that can't be
+// read, until they are named: what they did isn't known.
+func find(stateDir, run string, t Terms, how takenUp) (*history, error) {
 	runs, err := Runs(stateDir)
 	if err != nil {
 		return nil, err
 	}
-	var later []string
+	var later []RunInfo
 	for _, r := range runs {
-		left := r.State == RunRestored || r.State == RunFailed || r.State == RunUnfinished
+		name := checkUnreadable + ":" + r.Run
 		switch {
-		case run == "" && left, run == r.Run:
+		case r.State == RunUnreadable && (r.Run != run && t.accepts(name)):
+			continue
+		case r.State == RunUnreadable && r.Run == run:
+			return nil, &trouble{cause: fmt.Sprintf("run %s can't be read: %s", r.Run, r.Err), hint: r.hint}
+		case r.State == RunUnreadable:
+			return nil, &trouble{
+				cause: fmt.Sprintf("run %s, which came later, can't be read: %s", r.Run, r.Err),
+				hint:  strings.TrimPrefix(r.hint+"; ", "; ") + "to leave it out of account: --accept " + name,
+			}
+		case run == "" && how.left(r), run == r.Run:
+			if err := how.fits(r); err != nil {
+				return nil, err
+			}
 			if len(later) > 0 {
 				return nil, &trouble{
-					cause: fmt.Sprintf("run %s came after %s and still stands", later[len(later)-1], r.Run),
-					hint:  "put back the later one first: " + UndoCommand(later[0], false),
+					cause: fmt.Sprintf("run %s came after %s and still stands", later[len(later)-1].Run, r.Run),
+					hint:  "undo the later one first: " + t.command("undo", later[0].Run),
 				}
 			}
-			h, err := readHistory(r.Dir)
-			if err != nil {
-				return nil, err
-			}
-			p, err := undoPlan(h)
-			if err != nil {
-				return nil, err
-			}
-			if len(p.Steps) == 0 || r.State == RunUndone || r.State == RunUntouched {
-				return nil, &trouble{cause: "run " + r.Run + " has left nothing to put back"}
-			}
-			return p, nil
-		case left:
-			later = append(later, r.Run)
+			return readHistory(r.Dir)
+		case r.stands():
+			later = append(later, r)
 		}
 	}
 	if run != "" {
-		return nil, &trouble{cause: fmt.Sprintf("there is no run %s in %s", run, stateDir), hint: "etcd-rewind runs lists them"}
+		return nil, &trouble{cause: fmt.Sprintf("there is no run %s in %s", run, stateDir), hint: t.command("runs", "") + " lists them"}
 	}
-	return nil, &trouble{cause: "no run has left anything to put back", hint: "etcd-rewind runs lists the runs of this node"}
+	return nil, &trouble{cause: how.none, hint: t.command("runs", "") + " lists the runs of this node"}
+}
+
+// NewUndo plans to undo what a run changed, from its journal and a look at the
+// node. run may be "" for the newest run that left something to undo.
+func NewUndo(stateDir, run string, t Terms) (*Plan, error) {
+	nothing := func(r RunInfo) error { return &trouble{cause: "run " + r.Run + " has left nothing to undo"} }
+	h, err := find(stateDir, run, t, takenUp{
+		left: RunInfo.stands, none: "no run has left anything to undo",
+		fits: func(r RunInfo) error {
+			if r.State == RunUndone || r.State == RunUntouched {
+				return nothing(r)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := undoPlan(h, t)
+	if err == nil && len(p.Steps) == 0 {
+		return nil, nothing(RunInfo{Run: p.Run})
+	}
+	return p, err
 }
 
 // oldRun is how long after a restore an undo stops being routine: by then
@@ -54,18 +118,26 @@ func NewUndo(stateDir, run string) (*Plan, error) {
 const oldRun = time.Hour
 
 // sinceThen adds to an undo what the restored cluster has written since it was
-// restored: going back loses it.
+// restored: going back loses it. The age counts from the last record of the
+// run, whatever its state: a run that was interrupted when the API was back
+// has been relied on as much as one that came to its end.
 func sinceThen(ctx context.Context, p *Plan, ask func(context.Context, node.EtcdConfig, bool) (*node.EtcdStatus, error), now time.Time) {
-	if p.Kind != KindUndo || p.memory.Revision == 0 || p.ended.IsZero() {
+	if p.Kind != KindUndo || p.ended.IsZero() {
 		return
 	}
 	age := now.Sub(p.ended).Round(time.Second)
 	p.MustType = age >= oldRun
+	if p.ran == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	what := "can't be told: etcd doesn't answer"
+	what := "unknown: etcd doesn't answer"
 	if s, err := ask(ctx, p.Reach.Etcd, false); err == nil {
-		what = fmt.Sprintf("revisions: %d", max(s.Revision-p.memory.Revision, 0))
+		what = fmt.Sprintf("revisions: %d", max(s.Revision-p.ran, 0))
+		if st := p.memory.Staged; st != nil && s.ClusterID != 0 && st.ClusterID != s.ClusterID {
+			what = fmt.Sprintf("unknown: etcd runs on other data now, of cluster %x", s.ClusterID)
+		}
 	}
 	p.Summary = append(p.Summary, Fact{"written since", fmt.Sprintf("%s, in %s; the cluster loses it, %s keeps it", what, sayAge(age), p.Restore.Staging)})
 }
@@ -155,32 +227,230 @@ func together(actions []Planned) []Planned {
 	return out
 }
 
-func undoPlan(h *history) (*Plan, error) {
+// undoPlan is the way back from a run. What blocks it is in its Checks.
+func undoPlan(h *history, t Terms) (*Plan, error) {
 	r := h.restore
-	p := &Plan{
-		Run: r.Run, Kind: KindUndo, Node: r.Node, RunDir: r.RunDir, Reach: r.Reach,
-		Title:   "Put " + r.Node + " back as it was before run " + r.Run,
-		Steps:   undoActions(h),
-		Restore: r.Restore,
-		memory:  h.memory,
-	}
+	p := h.plan(KindUndo, t)
+	p.Title = "Undo run " + r.Run + " on " + r.Node
+	p.Steps = undoActions(h)
 	p.memory.KubeletRestarted, p.memory.Notes = false, nil
-	if h.end != nil {
-		p.ended = h.end.Time
+	if h.reached(func(a Action) bool { in, ok := a.(*PutIn); return ok && in.Etcd }) {
+		if p.ran = h.memory.Revision; p.ran == 0 && h.staged() != nil {
+			p.ran = h.staged().Revision
+		}
 	}
-	if r.Restore != nil {
-		p.Summary = []Fact{
-			{"run", fmt.Sprintf("%s, of %s", r.Run, h.started.Local().Format(time.DateTime))},
-			{"etcd goes back to", r.Restore.OldDataDir},
-			{"restored data", "kept at " + r.Restore.Staging},
-			{"manifests", "byte for byte as they were"},
+	p.Summary = []Fact{{"run", fmt.Sprintf("%s, of %s", r.Run, h.started.Local().Format(time.DateTime))}}
+	restart := p.takeUp(h, t)
+	if p.puts(func(in *PutIn) bool { return in.Etcd }) {
+		old, err := h.oldTarget()
+		if err != nil {
+			return nil, err
 		}
-		if step := letGoFor(p.Steps, r.Restore.KubeletRestart, r.Reach.Kubelet.CRIEndpoint); step != nil {
-			p.Steps = append(p.Steps, *step)
+		// What etcd.yaml lets etcd start on is what has to be there.
+		p.target = old
+		v, is := old.verdict(context.Background())
+		p.Checks = append(p.Checks, v)
+		goes := old.say(is)
+		if v.Level != Pass {
+			goes = v.Cause
 		}
+		p.Summary = append(p.Summary, Fact{"etcd goes back to", goes})
+		p.expect(is.ClusterID)
+	}
+	p.Summary = append(p.Summary, Fact{"restored data", "kept at " + r.Restore.Staging})
+	edited := h.edited()
+	for _, d := range edited {
+		p.Diffs = append(p.Diffs, d.Diff)
+		p.Summary = append(p.Summary, Fact{"edited since", fmt.Sprintf("%s: the edit is kept at %s, and not used", d.Path, d.kept)})
+	}
+	p.Summary = append(p.Summary, Fact{"manifests", "byte for byte as they were"})
+	p.Checks = append(p.Checks, editedVerdict(edited))
+	if step := letGoFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
+		p.Steps = append(p.Steps, *step)
 	}
 	p.number()
+	Accept(p.Checks, t.Accept)
 	return p, nil
+}
+
+// plan is the frame of a plan that takes the run up again.
+func (h *history) plan(kind string, t Terms) *Plan {
+	r := h.restore
+	return &Plan{
+		Run: r.Run, Kind: kind, Node: r.Node, RunDir: r.RunDir, Reach: r.Reach,
+		Restore: r.Restore, Flags: t.Flags,
+		memory: h.memory, ended: h.latest, accept: t.Accept,
+	}
+}
+
+// takeUp adds to a plan what is the same whenever a run is taken up again: the
+// runtime and the command that restarts kubelet as they are given now, and
+// whether this is the run's node.
+func (p *Plan) takeUp(h *history, t Terms) (restart string) {
+	if t.CRI != "" {
+		p.Reach.Kubelet.CRIEndpoint = t.CRI
+	}
+	if v := t.thisNode(h.restore); v.Level != "" {
+		p.Checks = append(p.Checks, v)
+	}
+	restart = h.restore.Restore.KubeletRestart
+	v := ok("%s", cmp.Or(t.KubeletRestart, defaultKubeletRestart))
+	switch {
+	case t.KubeletRestart != "":
+		restart = t.KubeletRestart
+	case restart == "":
+		restart = defaultKubeletRestart
+	case restart != defaultKubeletRestart:
+		v = wrong("if it is the right one, give it with --kubelet-restart-command, or override "+checkRestart,
+			"the run names a command of its own to restart kubelet: %s", restart)
+	}
+	v.Check, v.Title = checkRestart, "kubelet's restart"
+	p.Checks = append(p.Checks, v)
+	return restart
+}
+
+// thisNode says whether the run was made on this node: its directory may have
+// been copied, with all of /etc/kubernetes.
+func (t Terms) thisNode(r *Plan) Verdict {
+	v := none
+	switch k := t.Kubelet; {
+	case k == nil && t.KubeletErr != nil:
+		v = wrong("name its configuration with --kubelet-config, or override "+checkThisNode, "whether run %s is this node's can't be told: %s", r.Run, t.KubeletErr)
+	case k == nil:
+		return none
+	case k.NodeName != r.Node:
+		v = wrong("if the node was renamed, override "+checkThisNode, "run %s was made on the node %s, and this is %s", r.Run, r.Node, k.NodeName)
+	case filepath.Clean(k.StaticPodPath) != filepath.Clean(r.Reach.Kubelet.StaticPodPath) && !sameDir(k.StaticPodPath, r.Reach.Kubelet.StaticPodPath):
+		v = wrong("name the directory with --manifests, or override "+checkThisNode,
+			"run %s was made with the manifests in %s, and kubelet reads %s", r.Run, r.Reach.Kubelet.StaticPodPath, k.StaticPodPath)
+	default:
+		v = ok("%s, as in the run", k.NodeName)
+	}
+	v.Check, v.Title = checkThisNode, "This node"
+	return v
+}
+
+// puts says whether a plan puts in a manifest that fits.
+func (p *Plan) puts(fits func(*PutIn) bool) bool {
+	for _, s := range p.Steps {
+		for _, a := range s.Actions {
+			if in, ok := a.Action.(*PutIn); ok && fits(in) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// expect makes the waits for etcd compare with the cluster that its files name.
+func (p *Plan) expect(clusterID uint64) {
+	for i := range p.Steps {
+		for j, a := range p.Steps[i].Actions {
+			if w, ok := a.Action.(*WaitEtcd); ok && !w.Restored && clusterID != 0 {
+				c := *w
+				c.ClusterID = clusterID
+				p.Steps[i].Actions[j].Action = &c
+			}
+		}
+	}
+}
+
+// Allowed is nil when nothing blocks a plan. What may have changed since it was
+// shown is read again.
+func (p *Plan) Allowed(ctx context.Context) error {
+	checks := slices.Clone(p.Checks)
+	if p.target != nil {
+		v, _ := p.target.verdict(ctx)
+		checks = append(checks, v)
+		Accept(checks[len(checks)-1:], p.accept)
+	}
+	for _, v := range Blocking(checks) {
+		hint := v.Hint
+		if v.Acceptable() && !strings.Contains(hint, "override") {
+			hint = strings.TrimPrefix(hint+"; to override it: --accept "+v.Check, "; ")
+		}
+		return &trouble{cause: v.Cause, hint: hint}
+	}
+	return nil
+}
+
+// edit is a manifest that somebody has changed since a run put it in.
+type edit struct {
+	Diff
+	kept string // where an undo moves it
+}
+
+// edited are the manifests that somebody has changed since the run put them
+// in: an upgrade in between, for example. The annotation that makes a new pod
+// may be the run's own.
+func (h *history) edited() []edit {
+	var all []edit
+	for _, s := range h.restore.Steps {
+		for _, a := range s.Actions {
+			in, ok := a.Action.(*PutIn)
+			if !ok || !h.began[a.ID] {
+				continue
+			}
+			now, err := os.ReadFile(in.File)
+			if err != nil || sum(now) == in.Original || sum(now) == in.SHA256 {
+				continue
+			}
+			put := h.prepared(in.File)
+			if put == nil || sameButFresh(put.Data, now) {
+				continue
+			}
+			all = append(all, edit{Diff{Path: in.File, Text: manifest.Diff(in.File, in.File, put.Data, now)}, in.Undone})
+		}
+	}
+	return all
+}
+
+func sameButFresh(a, b []byte) bool {
+	x, errX := manifest.Annotate(a, restartedAt, "same")
+	y, errY := manifest.Annotate(b, restartedAt, "same")
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+func editedVerdict(edited []edit) Verdict {
+	v := ok("as the run put them in")
+	if len(edited) > 0 {
+		var names []string
+		for _, e := range edited {
+			names = append(names, e.Path)
+		}
+		v = wrong("look at the diff (--dry-run); to revert the edits all the same, override "+checkEdited,
+			"edited by somebody since the run, and undo would revert that: %s", strings.Join(names, ", "))
+	}
+	v.Check, v.Title = checkEdited, "Manifests since the run"
+	return v
+}
+
+// prepared is what a run made of a manifest.
+func (h *history) prepared(file string) *Prepared {
+	for _, s := range h.restore.Steps {
+		for _, a := range s.Actions {
+			if p, ok := a.Action.(*Prepare); ok {
+				for i := range p.Files {
+					if p.Files[i].Manifest == file {
+						return &p.Files[i]
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// reached says whether an action of the run has begun.
+func (h *history) reached(is func(Action) bool) bool {
+	for _, s := range h.restore.Steps {
+		for _, a := range s.Actions {
+			if h.began[a.ID] && is(a.Action) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // letGoFor is the conditional step for a kubelet that ignores removed

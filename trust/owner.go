@@ -63,6 +63,19 @@ func dirs(dir string) error {
 	}
 }
 
+// Own says the same as Dir of a regular file that lies in such a directory and
+// is no link.
+func Own(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return &Problem{Cause: path + " is not a regular file"}
+	}
+	return owned(path, info, false)
+}
+
 // owned says whether only this user or root can change what path names. In a
 // directory with the sticky bit others can't replace what isn't theirs.
 func owned(path string, info os.FileInfo, sticky bool) error {

@@ -186,7 +186,7 @@ func (g *ground) asBefore(t *testing.T) {
 // undo goes back from the newest run, if it left anything.
 func (g *ground) undo(t *testing.T) {
 	t.Helper()
-	p, err := steps.NewUndo(g.stateDir(), "")
+	p, err := steps.NewUndo(g.stateDir(), "", steps.Terms{})
 	if err != nil {
 		// Nothing was touched, then. That the node is as before is seen next.
 		t.Log(err)
