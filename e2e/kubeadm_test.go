@@ -1,0 +1,129 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// kubeadm upgrade writes etcd.yaml anew, from the ConfigMap kubeadm-config and
+// nothing else, by the phase that is run here. After a restore etcd is still on
+// the restored data then, and after the undo on the old.
+func TestKubeadmRendersEtcdOntoTheDataThatIsLive(t *testing.T) {
+	begin(t)
+	s := aStory(t)
+
+	result := restore(t, s.snapshot)
+	s.isThen(t)
+	restored := clusterID(t)
+	etcdPhase(t)
+	if now := clusterID(t); now != restored {
+		t.Errorf("kubeadm has started etcd on another cluster's data: %x, not %x", now, restored)
+	}
+	if now := dataDir(t); now != result.DataDir {
+		t.Errorf("kubeadm has started etcd on %s, not on %s", now, result.DataDir)
+	}
+	s.isThen(t)
+
+	s = aStory(t)
+	before := clusterID(t)
+	restore(t, s.snapshot)
+	s.isThen(t)
+	undo(t)
+	s.isNow(t)
+	etcdPhase(t)
+	if now := clusterID(t); now != before {
+		t.Errorf("after the undo kubeadm has started etcd on another cluster's data: %x, not %x", now, before)
+	}
+	if now := dataDir(t); now != result.DataDir {
+		t.Errorf("after the undo kubeadm has started etcd on %s, not on %s", now, result.DataDir)
+	}
+	s.isNow(t)
+}
+
+// etcdPhase renders etcd's manifest as kubeadm upgrade does, and waits until
+// etcd answers from what that says.
+func etcdPhase(t *testing.T) {
+	t.Helper()
+	config := kubectl(t, "get", "configmap", "kubeadm-config", "--namespace=kube-system", "--output=jsonpath={.data.ClusterConfiguration}")
+	own, err := os.ReadFile(filepath.Join(node.Dir, "kubeadm.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of the node's own configuration the first document: who it is.
+	init, _, _ := strings.Cut(string(own), "\n---\n")
+	file := filepath.Join(t.TempDir(), "kubeadm.yaml")
+	if err := os.WriteFile(file, []byte(init+"\n---\n"+config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := etcdPodUID(t)
+	if out, err := node.Command(t.Context(), "kubeadm", "init", "phase", "etcd", "local", "--config", file).CombinedOutput(); err != nil {
+		t.Fatalf("kubeadm init phase etcd local: %v\n%s", err, out)
+	}
+	// kubelet ends the old pod and starts the new one 10 to 15 s later.
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		if uid := etcdPodUID(t); uid != "" && uid != before && apiReady() {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the etcd that kubeadm has rendered doesn't start")
+		}
+	}
+}
+
+// etcdPodUID is the UID of etcd's running pod, "" when none runs.
+func etcdPodUID(t *testing.T) string {
+	t.Helper()
+	out, err := node.Command(t.Context(), "ctr", "--namespace=k8s.io", "containers", "list", "--quiet").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := map[string]bool{}
+	for _, id := range tasks(t) {
+		running[id] = true
+	}
+	for id := range strings.FieldsSeq(string(out)) {
+		if !running[id] {
+			continue
+		}
+		info, err := node.Command(t.Context(), "ctr", "--namespace=k8s.io", "containers", "info", id).Output()
+		if err != nil {
+			continue // it has just been removed
+		}
+		var c struct{ Labels map[string]string }
+		if err := json.Unmarshal(info, &c); err != nil {
+			t.Fatal(err)
+		}
+		if c.Labels["io.kubernetes.container.name"] == "etcd" {
+			return c.Labels["io.kubernetes.pod.uid"]
+		}
+	}
+	return ""
+}
+
+// clusterID is the ID that the running etcd's cluster has.
+func clusterID(t *testing.T) uint64 {
+	t.Helper()
+	out, err := node.Etcdctl(t.Context(), "endpoint", "status", "--write-out=json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var status []struct {
+		Status struct {
+			Header struct {
+				ClusterID uint64 `json:"cluster_id"`
+			} `json:"header"`
+		}
+	}
+	if err := yaml.Unmarshal([]byte(out), &status); err != nil || len(status) != 1 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return status[0].Status.Header.ClusterID
+}
