@@ -214,6 +214,26 @@ func containerOf(c *cri.Container) Container {
 	}
 }
 
+// Mount is a path of the node that a container has at a path of its own.
+type Mount struct {
+	Host, Container string
+	ReadOnly        bool
+}
+
+// Mounts lists what a container has mounted from the node, as kubelet asked for
+// it: what a manifest says now may be something else.
+func (r *Runtime) Mounts(ctx context.Context, id string) ([]Mount, error) {
+	resp, err := r.client.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
+	if err != nil {
+		return nil, r.explain("asking for container "+short(id), err)
+	}
+	var out []Mount
+	for _, m := range resp.GetStatus().GetMounts() {
+		out = append(out, Mount{Host: m.HostPath, Container: m.ContainerPath, ReadOnly: m.Readonly})
+	}
+	return out, nil
+}
+
 // StopSandbox ends a sandbox and every container in it at once, without a grace
 // period. Safe to call twice, and for a sandbox that is gone.
 func (r *Runtime) StopSandbox(ctx context.Context, id string) error {

@@ -347,7 +347,11 @@ type Verify struct {
 	Namespaces []snapshot.Object `json:"namespaces"`
 	Nodes      []snapshot.Object `json:"nodes"`
 	Server     string            `json:"server,omitempty"`
+	// Later are nodes that joined after the snapshot, the first maxLater of them.
+	Later []string `json:"joined_later,omitempty"`
 }
+
+const maxLater = 100
 
 // Kind implements Action.
 func (*Verify) Kind() string { return "verify" }
@@ -364,7 +368,8 @@ func (*Verify) limit(p pace) time.Duration { return p.verify }
 
 func (a *Verify) do(ctx context.Context, r *run) (State, error) {
 	var last error
-	return r.poll(ctx, a.limit(r.pace), 250*time.Millisecond, func(ctx context.Context) (sight, error) {
+	var later []string
+	state, err := r.poll(ctx, a.limit(r.pace), 250*time.Millisecond, func(ctx context.Context) (sight, error) {
 		s := sight{ok: true}
 		last = nil
 		for _, kind := range []struct {
@@ -383,6 +388,9 @@ func (a *Verify) do(ctx context.Context, r *run) (State, error) {
 				}
 				continue
 			}
+			if kind.resource == "nodes" {
+				later = a.unregistered(have)
+			}
 			is, ok, more := a.compare(kind.want, have)
 			if s.ok = s.ok && ok; ok && len(more) > 0 {
 				r.note(kind.resource+" not in the snapshot", "%s: made since the API is back, or registered again", someNames(more))
@@ -397,6 +405,20 @@ func (a *Verify) do(ctx context.Context, r *run) (State, error) {
 		}
 		return t
 	})
+	if err == nil && len(later) > 0 {
+		r.note("nodes that joined after the snapshot", "%s: run %s on each, kubelet registers its node only when it starts", someNames(later), defaultKubeletRestart)
+	}
+	return state, err
+}
+
+// unregistered are the nodes of Later that the API doesn't know now.
+func (a *Verify) unregistered(have []node.Object) (names []string) {
+	for _, name := range a.Later {
+		if !slices.ContainsFunc(have, func(o node.Object) bool { return o.Name == name }) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // system are namespaces every API server creates when they are missing

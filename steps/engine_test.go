@@ -800,6 +800,31 @@ func TestANamespaceThatIsMadeRightAfterTheRestoreIsANote(t *testing.T) {
 	}
 }
 
+// kubelet registers its node when it starts and not again: a node that joined
+// after the snapshot is named afterwards, unless it is there by then.
+func TestANodeThatJoinedAfterTheSnapshotIsNamedInTheReport(t *testing.T) {
+	n := newFakeNode(t)
+	f := n.facts()
+	f.Nodes = []node.Object{{Name: "cp1"}, {Name: "worker-8"}, {Name: "worker-9"}}
+	p, err := NewRestore(f, snapshotOfTheTests, Choices{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.nodes = []node.Object{{Name: "worker-8", UID: "w"}} // restarted meanwhile
+	e, _ := n.engine(nil)
+	res := e.Run(t.Context(), p)
+	if !res.OK {
+		t.Fatal(res.Error)
+	}
+	report, err := os.ReadFile(res.Report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if says := fact(res.Summary, "nodes that joined after the snapshot"); !strings.Contains(says, "worker-9: run systemctl restart kubelet") || !strings.Contains(string(report), "worker-9: run") {
+		t.Errorf("the summary says %q, the report:\n%s", says, report)
+	}
+}
+
 // A client counts from the last answer it got.
 func TestTheOutageCountsFromTheLastGoodAnswer(t *testing.T) {
 	n := newFakeNode(t)

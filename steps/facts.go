@@ -65,6 +65,10 @@ type Facts struct {
 	Live     *node.EtcdStatus // nil when etcd doesn't answer
 	LiveErr  error            // why not
 
+	Nodes   []node.Object // that the API knows; nil when it can't be asked
+	Kubeadm KubeadmFacts
+	Mounts  []node.Mount // of the running etcd's container; nil when it isn't known
+
 	Runtime    string // "containerd 1.6.20"; "" when CRI doesn't answer
 	RuntimeErr error
 	KubeletErr error // why kubelet's healthz doesn't answer
@@ -221,6 +225,7 @@ func (f *Facts) askRuntime(ctx context.Context) {
 		return
 	}
 	f.Runtime = v.Name + " " + v.Version
+	f.askMounts(ctx, rt)
 }
 
 func (f *Facts) askKubelet(ctx context.Context) { f.KubeletErr = f.Kubelet.Healthy(ctx) }
@@ -232,6 +237,7 @@ func (f *Facts) askAPI(ctx context.Context) {
 	}
 	a := node.AskAPI(ctx, f.Reach.API, 2*time.Second)
 	f.APIReady, f.APIState = a.Ready(), a.String()
+	f.askCluster(ctx)
 }
 
 func (f *Facts) askEtcd(ctx context.Context) {

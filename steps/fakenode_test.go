@@ -596,7 +596,7 @@ func (n *fakeNode) Objects(_ context.Context, resource string) ([]node.Object, e
 		return nil, errors.New("connection refused")
 	}
 	if resource == "nodes" {
-		return []node.Object{{Name: "cp1", UID: "n"}}, nil
+		return append([]node.Object{{Name: "cp1", UID: "n"}}, n.nodes...), nil
 	}
 	return append([]node.Object{{Name: "default", UID: "d"}, {Name: "shop", UID: "s"}, {Name: "kube-system", UID: "k"}}, n.more...), nil
 }

@@ -10,6 +10,7 @@ import (
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 )
 
 // The kinds of plans.
@@ -322,6 +323,10 @@ func (b *builder) build(p *Plan) error {
 		b.add(p, kubeadmStep, a)
 	}
 	verify := &Verify{Node: f.Node, Namespaces: b.info.Namespaces, Nodes: b.info.Nodes, Server: f.Reach.Server}
+	later := joinedLater(f, b.info)
+	for _, name := range later[:min(len(later), maxLater)] {
+		verify.Later = append(verify.Later, trust.Clip(name, 253))
+	}
 	b.add(p, "verify", append([]Action{verify}, b.meet(PhaseVerified)...)...)
 
 	letGo := letGoFor(p.Steps, b.c.KubeletRestart, cri)

@@ -1,0 +1,74 @@
+package steps
+
+import (
+	"fmt"
+	"strings"
+
+	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
+)
+
+// Row 41. Three say where etcd's data is: etcd.yaml, the container that runs,
+// and kubeadm-config, from which kubeadm will write the next etcd.yaml.
+func (k *checks) dataDirectory() Verdict {
+	file, live, kubeadm := k.f.Etcd.DataDir.Path, k.f.liveDataDir(), k.f.Kubeadm
+	running := "the running etcd"
+	if live != "" && !samePath(live, file) {
+		hint := fmt.Sprintf("kubelet starts etcd on %s when it takes up %s (%s). If the running data is meant, correct the hostPath first: sed -i %s %s",
+			file, k.f.Etcd.File.Name(), defaultKubeletRestart, quote("s|path: "+k.f.Etcd.DataDir.HostPath+"$|path: "+strings.TrimSuffix(live, "/"+k.f.Etcd.DataDir.Inside)+"|"), quote(k.f.Etcd.File.Path))
+		odd := k.f.Etcd.File.Name() + " is out of step"
+		if kubeadm.DataDir != "" && samePath(kubeadm.DataDir, file) {
+			odd = "the running etcd is out of step with both " + k.f.Etcd.File.Name() + " and kubeadm-config"
+		} else if kubeadm.DataDir != "" && !samePath(kubeadm.DataDir, live) {
+			odd = fmt.Sprintf("kubeadm-config names yet another, %s", trust.Text(kubeadm.DataDir))
+		}
+		return warn(hint, "the running etcd has its data in %s, %s names %s: %s", live, k.f.Etcd.File.Name(), file, odd)
+	}
+	if live == "" {
+		running = ""
+	} else {
+		running = " and " + running
+	}
+	switch {
+	case kubeadm.None:
+		return ok("%s, by %s%s", file, k.f.Etcd.File.Name(), running)
+	case kubeadm.Err != nil:
+		return ok("%s, by %s%s; kubeadm-config can't be asked: %s", file, k.f.Etcd.File.Name(), running, trust.Clip(kubeadm.Err.Error(), 200))
+	case kubeadm.DataDir == "", samePath(kubeadm.DataDir, file):
+		return ok("%s, by %s%s, and kubeadm-config", file, k.f.Etcd.File.Name(), running)
+	case k.info != nil && k.info.Kubeadm != nil:
+		// The restore replaces the ConfigMap by the snapshot's, and sets that.
+		return ok("%s, by %s%s; kubeadm-config names %s now, the restore sets it", file, k.f.Etcd.File.Name(), running, trust.Text(kubeadm.DataDir))
+	}
+	return warn(setDataDir(file), "kubeadm-config is out of step: it names %s, %s%s %s. The next kubeadm upgrade would start etcd on %[1]s",
+		trust.Text(kubeadm.DataDir), k.f.Etcd.File.Name(), running, file)
+}
+
+// Row 42. kubelet registers its node when it starts, and not again
+// (kubernetes#71398, #92769).
+func (k *checks) joinedSince() Verdict {
+	if k.f.Nodes == nil {
+		return none
+	}
+	later := joinedLater(k.f, k.info)
+	if len(later) == 0 {
+		return ok("all %d of the cluster's", len(k.f.Nodes))
+	}
+	return warn("after the restore, on each of them: "+defaultKubeletRestart+"; kubelet registers its node only when it starts",
+		"joined after the snapshot, so the restored cluster doesn't know them: %s", someNames(later))
+}
+
+// joinedLater are the nodes that the cluster has and the snapshot hasn't, but
+// for this one.
+func joinedLater(f *Facts, info *snapshot.Info) (names []string) {
+	have := map[string]bool{f.Node: true}
+	for _, n := range info.Nodes {
+		have[n.Name] = true
+	}
+	for _, n := range f.Nodes {
+		if !have[n.Name] {
+			names = append(names, n.Name)
+		}
+	}
+	return names
+}
