@@ -52,8 +52,12 @@ func (a *SetKubeadmConfig) Commands() []string { return []string{setDataDir(a.Da
 // setDataDir changes kubeadm-config by hand. What kubectl gets has the
 // resourceVersion in it, so a change by somebody else in between is noticed.
 func setDataDir(to string) string {
-	escaped := strings.NewReplacer(`\`, `\\`, `|`, `\|`, `&`, `\&`).Replace(to)
-	return trust.Shell("kubectl -n kube-system get configmap kubeadm-config -o yaml | sed %s | kubectl replace -f -", `s|^\( *dataDir: \).*|\1`+escaped+"|")
+	return trust.Shell("kubectl -n kube-system get configmap kubeadm-config -o yaml | sed %s | kubectl replace -f -", `s|^\( *dataDir: \).*|\1`+sedText(to)+"|")
+}
+
+// sedText is a path in a sed command whose separator is |.
+func sedText(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `|`, `\|`, `&`, `\&`).Replace(path)
 }
 
 func (*SetKubeadmConfig) limit(p pace) time.Duration { return p.verify }

@@ -2,8 +2,10 @@ package steps
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
+	"etcd-rewind/manifest"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/trust"
 )
@@ -14,8 +16,9 @@ func (k *checks) dataDirectory() Verdict {
 	file, live, kubeadm := k.f.Etcd.DataDir.Path, k.f.liveDataDir(), k.f.Kubeadm
 	running := "the running etcd"
 	if live != "" && !samePath(live, file) {
-		hint := fmt.Sprintf("kubelet starts etcd on %s when it takes up %s (%s). If the running data is meant, correct the hostPath first: sed -i %s %s",
-			file, k.f.Etcd.File.Name(), defaultKubeletRestart, quote("s|path: "+k.f.Etcd.DataDir.HostPath+"$|path: "+strings.TrimSuffix(live, "/"+k.f.Etcd.DataDir.Inside)+"|"), quote(k.f.Etcd.File.Path))
+		mend := trust.Shell("sed -i %s %s", "s|path: "+sedText(k.f.Etcd.DataDir.HostPath)+"$|path: "+sedText(hostPathOf(live, k.f.Etcd.DataDir))+"|", k.f.Etcd.File.Path)
+		hint := fmt.Sprintf("kubelet starts etcd on %s when it takes up %s (%s). If the running data is meant, correct the hostPath first: %s",
+			file, k.f.Etcd.File.Name(), defaultKubeletRestart, mend)
 		odd := k.f.Etcd.File.Name() + " is out of step"
 		if kubeadm.DataDir != "" && samePath(kubeadm.DataDir, file) {
 			odd = "the running etcd is out of step with both " + k.f.Etcd.File.Name() + " and kubeadm-config"
@@ -42,6 +45,11 @@ func (k *checks) dataDirectory() Verdict {
 	}
 	return warn(setDataDir(file), "kubeadm-config is out of step: it names %s, %s%s %s. The next kubeadm upgrade would start etcd on %[1]s",
 		trust.Text(kubeadm.DataDir), k.f.Etcd.File.Name(), running, file)
+}
+
+// hostPathOf is the volume's hostPath, of a data directory below it.
+func hostPathOf(dataDir string, l manifest.Location) string {
+	return filepath.Clean(strings.TrimSuffix(dataDir, "/"+l.Inside))
 }
 
 // Row 42. kubelet registers its node when it starts, and not again
