@@ -43,7 +43,7 @@ var (
 		{"topology", "Members", "27", needEtcd, (*checks).topology},
 		{"member-name", "Member", "26", needEtcd, (*checks).member},
 		{"old-data", "Old data", "9", needEtcd, (*checks).data},
-		{"data-directory", "Data directory", "41", needEtcd, (*checks).dataDirectory},
+		{"data-directory", "Data directory", "39", needEtcd, (*checks).dataDirectory},
 		{"data-volume", "Data volume", "", needEtcd, (*checks).onDataVolume},
 		{"wal-dir", "WAL directory", "14", needEtcd, (*checks).wal},
 		{"owner", "Owner of the data", "11", needEtcd, (*checks).owner},
@@ -62,7 +62,7 @@ var (
 		{"snapshot-auth", "Authentication in the snapshot", "", needEtcd | needAPI | needSnapshot, (*checks).auth},
 		{"snapshot-members", "Members in the snapshot", "27, 30", needEtcd | needSnapshot, (*checks).members},
 		{"snapshot-node", "This node in the snapshot", "25", needSnapshot, (*checks).nodeInSnapshot},
-		{"snapshot-nodes", "Other nodes in the snapshot", "42", needSnapshot, (*checks).joinedSince},
+		{"snapshot-nodes", "Other nodes in the snapshot", "40", needSnapshot, (*checks).joinedSince},
 		{"snapshot-services", "Service addresses", "23", needAPI | needSnapshot, (*checks).sameServices},
 		{"snapshot-encryption", "Encryption at rest", "24", needSnapshot, (*checks).encryption},
 	}

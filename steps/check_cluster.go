@@ -10,7 +10,7 @@ import (
 	"etcd-rewind/trust"
 )
 
-// Row 41. Three say where etcd's data is: etcd.yaml, the container that runs,
+// Row 39. Three say where etcd's data is: etcd.yaml, the container that runs,
 // and kubeadm-config, from which kubeadm will write the next etcd.yaml.
 func (k *checks) dataDirectory() Verdict {
 	file, live, kubeadm := k.f.Etcd.DataDir.Path, k.f.liveDataDir(), k.f.Kubeadm
@@ -52,7 +52,7 @@ func hostPathOf(dataDir string, l manifest.Location) string {
 	return filepath.Clean(strings.TrimSuffix(dataDir, "/"+l.Inside))
 }
 
-// Row 42. kubelet registers its node when it starts, and not again
+// Row 40. kubelet registers its node when it starts, and not again
 // (kubernetes#71398, #92769).
 func (k *checks) joinedSince() Verdict {
 	if k.f.Nodes == nil {

@@ -112,37 +112,37 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 			s.Nodes = []snapshot.Object{{Name: "other"}}
 		}, "snapshot-node", Error, "other"},
 		{"no Kubernetes in the snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Prefix, s.Namespaces = "", nil }, "snapshot-node", Error, "no Kubernetes"},
-		{"row 41: nobody else is known to say where the data is", nil, "data-directory", Pass, "lib/etcd"},
-		{"row 41: all three agree", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+		{"row 39: nobody else is known to say where the data is", nil, "data-directory", Pass, "lib/etcd"},
+		{"row 39: all three agree", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Mounts, f.Kubeadm = mounted(f.Etcd.DataDir.HostPath), KubeadmFacts{DataDir: f.Etcd.DataDir.HostPath + "/"}
 		}, "data-directory", Pass, "and kubeadm-config"},
-		{"row 41: all three agree, through a link", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+		{"row 39: all three agree, through a link", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			link := filepath.Join(n.root, "link")
 			n.must(os.Symlink(f.Etcd.DataDir.HostPath, link))
 			f.Mounts, f.Kubeadm = mounted(link), KubeadmFacts{DataDir: link}
 		}, "data-directory", Pass, "and kubeadm-config"},
-		{"row 41: kubeadm-config is out of step, and the restore sets it", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+		{"row 39: kubeadm-config is out of step, and the restore sets it", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Mounts, f.Kubeadm = mounted(f.Etcd.DataDir.HostPath), KubeadmFacts{DataDir: "/var/lib/etcd"}
 		}, "data-directory", Pass, "the restore sets it"},
-		{"row 41: kubeadm-config is out of step", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+		{"row 39: kubeadm-config is out of step", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
 			f.Mounts, f.Kubeadm, s.Kubeadm = mounted(f.Etcd.DataDir.HostPath), KubeadmFacts{DataDir: "/var/lib/etcd"}, nil
 		}, "data-directory", Warn, "kubeadm-config is out of step: it names /var/lib/etcd"},
-		{"row 41: the running etcd is out of step", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+		{"row 39: the running etcd is out of step", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Mounts, f.Kubeadm = mounted("/var/lib/etcd-before"), KubeadmFacts{DataDir: f.Etcd.DataDir.HostPath}
 		}, "data-directory", Warn, "the running etcd is out of step with both"},
-		{"row 41: etcd.yaml is out of step", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+		{"row 39: etcd.yaml is out of step", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Mounts, f.Kubeadm = mounted("/var/lib/etcd-before"), KubeadmFacts{DataDir: "/var/lib/etcd-before"}
 		}, "data-directory", Warn, "etcd.yaml is out of step"},
-		{"row 41: kubeadm has rendered etcd.yaml, and kubelet hasn't taken it up", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+		{"row 39: kubeadm has rendered etcd.yaml, and kubelet hasn't taken it up", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			live := filepath.Join(n.root, "lib/etcd-live")
 			n.must(os.MkdirAll(filepath.Join(live, "member"), 0o700))
 			f.Mounts = append(mounted("/etc/kubernetes/pki/etcd"), node.Mount{Host: live, Container: live})
 			f.Mounts[0].Container = "/etc/kubernetes/pki/etcd"
 		}, "data-directory", Warn, "lib/etcd-live"},
-		{"row 42: a node joined after the snapshot", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+		{"row 40: a node joined after the snapshot", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Nodes = []node.Object{{Name: "cp1"}, {Name: "worker-9"}}
 		}, "snapshot-nodes", Warn, "worker-9"},
-		{"row 42: all nodes are in it", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+		{"row 40: all nodes are in it", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Nodes = []node.Object{{Name: "cp1"}}
 		}, "snapshot-nodes", Pass, "all 1"},
 		{"row 26: a peer URL on localhost", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
