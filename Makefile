@@ -80,3 +80,4 @@ bench-screen: build # start, first frame, frames, cost of waiting and sizes, wit
 fuzz: # each for a minute
 	go test -run '^$$' -fuzz FuzzSetHostPath -fuzztime 1m ./manifest
 	go test -run '^$$' -fuzz FuzzAnnotate -fuzztime 1m ./manifest
+	go test -run '^$$' -fuzz FuzzEncryptionConfig -fuzztime 1m ./snapshot

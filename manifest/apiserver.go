@@ -140,3 +140,14 @@ func (a *APIServer) host() string {
 	}
 	return "127.0.0.1"
 }
+
+// OnNode finds where a path that kube-apiserver sees lies on the node.
+func (a *APIServer) OnNode(p string) (string, error) {
+	for i := range a.File.Pod.Spec.Containers {
+		if c := &a.File.Pod.Spec.Containers[i]; c.Name == a.Container {
+			l, err := Resolve(a.File.Pod, c, p)
+			return l.Path, err
+		}
+	}
+	return "", problem(CodeNoContainer, "", "no container %s in the pod %s", a.Container, a.File.Key())
+}

@@ -34,6 +34,7 @@ type contents struct {
 	kinds          []Kind
 	crds           []string
 	encryption     []Encryption
+	stored         []storedValues
 }
 
 func (c *contents) fill(info *Info) {
@@ -44,6 +45,7 @@ func (c *contents) fill(info *Info) {
 	k := c.kube
 	info.Prefix, info.Prefixes, info.KubeSystemUID = k.prefix, k.prefixes, k.kubeSystemUID
 	info.Namespaces, info.Nodes = k.namespaces, k.nodes
+	info.stored = c.stored
 	info.Kinds, info.CRDs, info.Encryption = c.kinds, c.crds, c.encryption
 	info.ServiceCIDRs, info.ServiceIP, info.APIServers = k.serviceCIDRs, k.serviceIP, k.apiServers
 	info.Kubeadm = k.kubeadm

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -55,11 +56,14 @@ type tally struct {
 	batch []decoding
 	queue chan []decoding
 	done  chan error
+	left  int // samples that may still be kept
 }
 
 type dirCount struct {
 	Count
 	encrypted        map[string]int // by provider and key name
+	marked           int            // of Objects: begin like an encrypted value
+	samples          sampleSet
 	kind, apiVersion string
 	names            []string // of CRDs alone
 }
@@ -76,7 +80,7 @@ type decoding struct {
 const batchSize = 512
 
 func newTally() *tally {
-	t := &tally{dirs: map[string]*dirCount{}, queue: make(chan []decoding, 4), done: make(chan error, 1)}
+	t := &tally{dirs: map[string]*dirCount{}, left: maxSamples, queue: make(chan []decoding, 4), done: make(chan error, 1)}
 	go func() {
 		err := guard(func() error {
 			for batch := range t.queue {
@@ -108,7 +112,10 @@ func (t *tally) put(key, value []byte) {
 		d.names = append(d.names, string(key[i+1:]))
 	}
 	if bytes.HasPrefix(value, []byte(encryptedMark)) {
-		if with := encryptedWith(value); with != "" {
+		with := encryptedWith(value)
+		d.marked++
+		d.samples.put(&t.left, cmp.Or(with, "an unknown provider"), key, value)
+		if with != "" {
 			if d.encrypted == nil {
 				d.encrypted = map[string]int{}
 			}
@@ -280,6 +287,19 @@ func firstField(b []byte, want protowire.Number) ([]byte, bool) {
 		b = b[n:]
 	}
 	return nil, false
+}
+
+// atRest is how the values below the prefix of the API server's keys are
+// stored.
+func (t *tally) atRest(prefix string) []storedValues {
+	return atRest(t.dirs, func(dir string) (string, bool) {
+		rest, ok := strings.CutPrefix(dir, prefix+"/")
+		if !ok || prefix == "" {
+			return "", false
+		}
+		name, ok := splitKey(rest + "/x")
+		return name.Resource, ok
+	})
 }
 
 // result is what was counted below the prefix of the API server's keys.

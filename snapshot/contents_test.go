@@ -1,11 +1,7 @@
 package snapshot
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -88,45 +84,6 @@ func TestEncryptedValuesAreCountedByKey(t *testing.T) {
 	secrets := kind(t, info, "Secret")
 	if secrets.Objects < 2 || secrets.Created.IsZero() {
 		t.Errorf("secrets, of which one is encrypted: %+v", secrets)
-	}
-}
-
-func TestEncryptionConfigurationAgainstASnapshot(t *testing.T) {
-	config := func(text string) string {
-		path := filepath.Join(t.TempDir(), "enc.yaml")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	const head = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n"
-	info := inspectFixture(t, "encrypted")
-	for _, c := range []struct {
-		name, text string
-		missing    int
-	}{
-		{"the key is there", head + "  - aescbc:\n      keys:\n      - name: key2\n        secret: aGVsbG8=\n      - name: key1\n        secret: aGVsbG8=\n  - identity: {}\n", 0},
-		{"the key was rotated away", head + "  - aescbc:\n      keys:\n      - name: key2\n        secret: aGVsbG8=\n", 1},
-		{"a key of that name, but of another provider", head + "  - secretbox:\n      keys:\n      - name: key1\n        secret: aGVsbG8=\n  - kms:\n      apiVersion: v2\n      name: key1\n", 1},
-		{"nothing is encrypted any more", head + "  - identity: {}\n", 1},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			keys, err := ReadEncryptionConfig(config(c.text))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := keys.Missing(info.Encryption); len(got) != c.missing {
-				t.Errorf("of %v missing: %v", keys, got)
-			}
-			if text, _ := json.Marshal(keys); bytes.Contains(text, []byte("aGVsbG8")) {
-				t.Error("a key was read")
-			}
-		})
-	}
-	for name, text := range map[string]string{"another kind": "kind: Pod\n", "no YAML": "kind: [aGVsbG8=\n"} {
-		if _, err := ReadEncryptionConfig(config(text)); err == nil || bytes.Contains([]byte(err.Error()), []byte("aGVsbG8")) {
-			t.Errorf("%s: error %v", name, err)
-		}
 	}
 }
 

@@ -2,11 +2,8 @@ package snapshot
 
 import (
 	"bytes"
-	"fmt"
-	"os"
 	"slices"
-
-	"sigs.k8s.io/yaml"
+	"strings"
 )
 
 // Encryption counts the values that are encrypted at rest with one key. They
@@ -39,73 +36,82 @@ func encryptedWith(value []byte) string {
 	return string(provider) + ":" + string(name)
 }
 
-// EncryptionKeys are the providers and key names of an EncryptionConfiguration
-// file, in their order, without the keys themselves.
-type EncryptionKeys []string
-
-// ReadEncryptionConfig reads what an API server's --encryption-provider-config
-// names. The keys' secrets are never decoded.
-func ReadEncryptionConfig(path string) (EncryptionKeys, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	type named struct {
-		Name string `json:"name"`
-	}
-	type keys struct {
-		Keys []named `json:"keys"`
-	}
-	var c struct {
-		Kind      string `json:"kind"`
-		Resources []struct {
-			Providers []struct {
-				AESCBC    *keys  `json:"aescbc"`
-				AESGCM    *keys  `json:"aesgcm"`
-				Secretbox *keys  `json:"secretbox"`
-				KMS       *named `json:"kms"`
-			} `json:"providers"`
-		} `json:"resources"`
-	}
-	if err := yaml.Unmarshal(data, &c); err != nil {
-		// The error may quote the line it is about.
-		return nil, fmt.Errorf("%s isn't valid YAML", path)
-	}
-	if c.Kind != "EncryptionConfiguration" && c.Kind != "EncryptionConfig" {
-		return nil, fmt.Errorf("%s holds a %q, not an EncryptionConfiguration", path, c.Kind)
-	}
-	var all EncryptionKeys
-	add := func(provider, name string) {
-		if s := provider + ":" + name; !slices.Contains(all, s) {
-			all = append(all, s)
-		}
-	}
-	for _, r := range c.Resources {
-		for _, p := range r.Providers {
-			for provider, k := range map[string]*keys{"aescbc": p.AESCBC, "aesgcm": p.AESGCM, "secretbox": p.Secretbox} {
-				if k == nil {
-					continue
-				}
-				for _, key := range k.Keys {
-					add(provider, key.Name)
-				}
-			}
-			if p.KMS != nil {
-				add("kms", p.KMS.Name)
-			}
-		}
-	}
-	return all, nil
+// storedValues are the values of one resource that are stored alike: with one
+// provider and key, or in plain text. It never leaves the memory of this
+// program and its worker.
+type storedValues struct {
+	Resource   string `json:"resource"` // as in Kind
+	APIVersion string `json:"api_version,omitempty"`
+	With       string `json:"with,omitempty"` // "aescbc:key1"; "" is plain text
+	Objects    int    `json:"objects"`
+	// One of them, to be tried; nil for plain text, and where all are too large.
+	Key   []byte `json:"key,omitempty"`
+	Value []byte `json:"value,omitempty"`
 }
 
-// Missing are those of a snapshot's encryptions that an API server with these
-// keys can't read.
-func (k EncryptionKeys) Missing(all []Encryption) []Encryption {
-	var missing []Encryption
-	for _, e := range all {
-		if !slices.Contains(k, e.String()) {
-			missing = append(missing, e)
+// Bounds of what is kept to be tried.
+const (
+	maxSample  = 2 << 20 // bytes of a value; etcd takes 1.5 MB by default
+	goodSample = 4 << 10 // one that isn't exchanged for a smaller one
+	maxSamples = 256
+)
+
+// sampleSet are the samples of one directory of keys, by what their values begin
+// with.
+type sampleSet map[string]*storedValues
+
+func (s *sampleSet) put(left *int, with string, key, value []byte) {
+	had := (*s)[with]
+	if had == nil {
+		if *left == 0 {
+			return
+		}
+		*left--
+		if *s == nil {
+			*s = sampleSet{}
+		}
+		had = &storedValues{With: with}
+		(*s)[with] = had
+	}
+	had.Objects++
+	if len(value) > maxSample || had.Value != nil && (len(had.Value) <= goodSample || len(value) >= len(had.Value)) {
+		return
+	}
+	had.Key, had.Value = bytes.Clone(key), bytes.Clone(value)
+}
+
+// atRest is how the values are stored, by resource, of what was counted in
+// directories of keys.
+func atRest(dirs map[string]*dirCount, resource func(dir string) (string, bool)) []storedValues {
+	byBoth := map[string]*storedValues{}
+	add := func(s storedValues) {
+		if had := byBoth[s.Resource+" "+s.With]; had != nil {
+			had.Objects += s.Objects
+			if had.Value == nil {
+				had.Key, had.Value = s.Key, s.Value
+			}
+			had.APIVersion = max(had.APIVersion, s.APIVersion)
+			return
+		}
+		byBoth[s.Resource+" "+s.With] = &s
+	}
+	for dir, c := range dirs {
+		name, ok := resource(dir)
+		if !ok {
+			continue
+		}
+		for _, s := range c.samples {
+			s.Resource, s.APIVersion = name, c.apiVersion
+			add(*s)
+		}
+		if plain := c.Objects - c.marked; plain > 0 {
+			add(storedValues{Resource: name, APIVersion: c.apiVersion, Objects: plain})
 		}
 	}
-	return missing
+	all := make([]storedValues, 0, len(byBoth))
+	for _, s := range byBoth {
+		all = append(all, *s)
+	}
+	slices.SortFunc(all, func(a, b storedValues) int { return strings.Compare(a.Resource+" "+a.With, b.Resource+" "+b.With) })
+	return all
 }

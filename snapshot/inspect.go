@@ -92,12 +92,22 @@ type Info struct {
 	// encrypted at rest, for example "aescbc:key1", sorted.
 	EncryptedPrefixes []string `json:"encrypted_prefixes,omitempty"`
 
+	// stored is how values are stored, with one of each to be tried.
+	stored []storedValues
+
 	// emptyKey says that the empty key of a revision bump is among Keys.
 	emptyKey bool
 }
 
 type inspectRequest struct {
 	Path string `json:"path"`
+}
+
+// inspected is a worker's answer. What is stored isn't part of Info: that is
+// shown.
+type inspected struct {
+	Info   *Info          `json:"info"`
+	Stored []storedValues `json:"stored"`
 }
 
 // Inspect reads the whole file: hash, page structure, every record. For a bad
@@ -135,11 +145,12 @@ func inspect(ctx context.Context, path string, progress func(done, total int64))
 	if progress != nil {
 		tell = func(p Progress) { progress(p.Done, p.Total) }
 	}
-	var info Info
-	if err := call(ctx, workInspect, inspectRequest{Path: path}, &info, tell); err != nil {
+	var found inspected
+	if err := call(ctx, workInspect, inspectRequest{Path: path}, &found, tell); err != nil {
 		return nil, explainCrash(ctx, err, quick)
 	}
-	return &info, nil
+	found.Info.stored = found.Stored
+	return found.Info, nil
 }
 
 // explainCrash looks for the reason of a crash where it can be had by plain

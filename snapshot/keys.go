@@ -103,6 +103,7 @@ func (c *contents) readKeys(b *bolt.Bucket, w watcher) error {
 	c.revision = newest.Main
 	c.kube = objects.result()
 	c.kinds, c.crds, c.encryption = kinds.result(c.kube.prefix)
+	c.stored = kinds.atRest(c.kube.prefix)
 	for _, e := range c.encryption {
 		c.encrypted = append(c.encrypted, e.String())
 	}

@@ -120,7 +120,10 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 	case workInspect:
 		var req inspectRequest
 		if err = json.Unmarshal(line, &req); err == nil {
-			result, err = inspectFile(req.Path, nil, w.progress)
+			var info *Info
+			if info, err = inspectFile(req.Path, nil, w.progress); err == nil {
+				result = inspected{Info: info, Stored: info.stored}
+			}
 		}
 	case workRestore:
 		var req RestoreRequest

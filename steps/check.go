@@ -51,6 +51,7 @@ var (
 		{"same-file-system", "Renames", "15", needEtcd, (*checks).renames},
 		{"etcd-access", "Access to etcd", "", needEtcd, (*checks).etcdAccess},
 		{"etcd-servers", "API server → etcd", "36", needEtcd | needAPI, (*checks).etcdServers},
+		{"kms-plugin", "KMS plugin", "", needAPI, (*checks).kms},
 		{"certificates", "Certificates", "34", 0, (*checks).certificates},
 	}
 	ofSnapshot = []check{

@@ -146,43 +146,6 @@ func (k *checks) sameServices() Verdict {
 		strings.Join(k.info.ServiceCIDRs, ", "), strings.Join(k.f.API.ServiceCIDRs, ", "))
 }
 
-// Row 24.
-func (k *checks) encryption() Verdict {
-	if len(k.info.Encryption) == 0 {
-		return ok("nothing in the snapshot is encrypted")
-	}
-	if k.f.API == nil {
-		return warn("", "%s, and no manifest of kube-apiserver to compare with", sayEncrypted(k.info.Encryption))
-	}
-	const hint = "put the key back into the EncryptionConfiguration first, or those objects can't be read: \"no matching prefix found\""
-	if k.f.API.EncryptionConfig == "" {
-		return wrong(hint, "%s, and kube-apiserver has no --encryption-provider-config", sayEncrypted(k.info.Encryption))
-	}
-	keys, err := snapshot.ReadEncryptionConfig(k.f.API.EncryptionConfig)
-	if err != nil {
-		return wrong("", "%s, and kube-apiserver's keys can't be read: %s", sayEncrypted(k.info.Encryption), err)
-	}
-	if missing := keys.Missing(k.info.Encryption); len(missing) > 0 {
-		return wrong(hint, "%s: %s doesn't name it, only %s", sayEncrypted(missing), filepath.Base(k.f.API.EncryptionConfig), sayKeys(keys))
-	}
-	return ok("%s, which %s names", sayEncrypted(k.info.Encryption), filepath.Base(k.f.API.EncryptionConfig))
-}
-
-func sayKeys(keys snapshot.EncryptionKeys) string {
-	if len(keys) == 0 {
-		return "no key at all"
-	}
-	return strings.Join(keys, ", ")
-}
-
-func sayEncrypted(all []snapshot.Encryption) string {
-	var parts []string
-	for _, e := range all {
-		parts = append(parts, strings.Join(e.Resources, ", ")+" with "+e.String())
-	}
-	return "encrypted: " + strings.Join(parts, "; ")
-}
-
 // LineageVerdict says whether a snapshot is of this cluster, by what a
 // comparison found. (Row 23.)
 func LineageVerdict(c *snapshot.Comparison) Verdict {

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"compress/gzip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -99,15 +101,31 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		{"keys of before kube-apiserver was moved to another prefix", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
 			f.API.EtcdPrefix, s.Prefixes = "/kubernetes.io", []string{"/kubernetes.io", "/registry"}
 		}, "snapshot-prefix", Warn, "several"},
-		{"row 24: encrypted, and kube-apiserver has no keys", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
-			s.Encryption = encrypted
-		}, "snapshot-encryption", Error, "no --encryption-provider-config"},
+		{"row 24: encrypted, and kube-apiserver has no keys", func(n *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
+			*s = *n.fixture("encrypted")
+		}, "snapshot-encryption", Error, "which has no --encryption-provider-config, can't read secrets encrypted with aescbc:key1 (1): no matching prefix found"},
 		{"row 24: encrypted with a key that kube-apiserver doesn't have", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
-			s.Encryption, f.API.EncryptionConfig = encrypted, n.encryption("key2")
-		}, "snapshot-encryption", Error, "doesn't name it, only"},
-		{"row 24: encrypted with a key that kube-apiserver has", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
-			s.Encryption, f.API.EncryptionConfig = encrypted, n.encryption("key1")
-		}, "snapshot-encryption", Pass, "names"},
+			*s, f.API.EncryptionConfig = *n.fixture("encrypted"), n.encryption("key2", "  - identity: {}\n")
+		}, "snapshot-encryption", Error, "no matching key"},
+		{"row 24: the same key name has another secret", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			*s, f.API.EncryptionConfig = *n.fixture("encrypted"), n.encryption("key1", "  - identity: {}\n")
+		}, "snapshot-encryption", Error, "encryption.yaml can't read secrets encrypted with aescbc:key1 (1): invalid"},
+		{"row 24: plain text, and no identity", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			*s, f.API.EncryptionConfig = *n.fixture("before"), n.encryption("key1", "")
+		}, "snapshot-encryption", Error, "encryption.yaml can't read secrets in plain text"},
+		{"row 24: plain text, and identity", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			*s, f.API.EncryptionConfig = *n.fixture("before"), n.encryption("key1", "  - identity: {}\n")
+		}, "snapshot-encryption", Pass, "nothing in the snapshot is encrypted"},
+		{"row 24: a configuration that kube-apiserver refuses", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			*s, f.API.EncryptionConfig = *n.fixture("before"), n.encryption("key1", "  - identitty: {}\n")
+		}, "snapshot-encryption", Error, "can't be used"},
+		{"a KMS plugin's socket is missing", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.API.EncryptionConfig = n.encryption("key1", "  - kms: {apiVersion: v2, name: vault, endpoint: unix:///etc/kubernetes/pki/no-such.sock}\n")
+			f.APIReady = false
+		}, "kms-plugin", Error, "vault at /etc/kubernetes/pki/no-such.sock"},
+		{"a KMS plugin's socket isn't on the node, and kube-apiserver is ready", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.API.EncryptionConfig = n.encryption("key1", "  - kms: {apiVersion: v1, name: vault, endpoint: unix:///in/the/image.sock}\n")
+		}, "kms-plugin", Warn, "none of the volumes"},
 		{"row 25: another cluster's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
 			s.Nodes = []snapshot.Object{{Name: "other"}}
 		}, "snapshot-node", Error, "other"},
@@ -281,13 +299,35 @@ func mounted(dataDir string) []node.Mount {
 	return []node.Mount{{Host: dataDir, Container: "/var/lib/etcd"}}
 }
 
-var encrypted = []snapshot.Encryption{{Provider: "aescbc", Key: "key1", Objects: 1, Resources: []string{"secrets"}}}
-
-// encryption is an EncryptionConfiguration with one key.
-func (n *fakeNode) encryption(key string) string {
+// encryption is an EncryptionConfiguration for secrets with one key of aescbc,
+// and more.
+func (n *fakeNode) encryption(key, more string) string {
 	n.write("pki/encryption.yaml", []byte("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n"+
-		"  providers:\n  - aescbc: {keys: [{name: "+key+", secret: c2VjcmV0IGlzIHNlY3VyZSwgb3IgaXMgaXQ/Cg==}]}\n"))
+		"  providers:\n  - aescbc: {keys: [{name: "+key+", secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n"+more))
 	return filepath.Join(n.root, "pki/encryption.yaml")
+}
+
+// fixture is one of the snapshots of a real cluster.
+func (n *fakeNode) fixture(name string) *snapshot.Info {
+	packed, err := os.Open(filepath.Join("..", "snapshot", "testdata", name+".db.gz"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer packed.Close()
+	z, err := gzip.NewReader(packed)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	data, err := io.ReadAll(z)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.write(name+".db", data)
+	info, err := snapshot.Inspect(n.t.Context(), filepath.Join(n.root, name+".db"), nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return info
 }
 
 // What --accept takes is what verdicts are called.
