@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +38,9 @@ func Main(version string) {
 	snapshot.Worker()
 	practiceWorker()
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, version: version}
+	if isTerminal(a.err) {
+		a.status = ui.NewStatus(a.err)
+	}
 	os.Exit(a.run(os.Args[1:]))
 }
 
@@ -49,9 +51,10 @@ type app struct {
 
 	version string // of a release
 	session steps.Session
-	output  string // text or json
-	began   bool   // the arguments were right
-	changes string // what a restore brings back, takes away and turns back
+	output  string     // text or json
+	began   bool       // the arguments were right
+	status  *ui.Status // nil where no terminal shows it
+	changes string     // what a restore brings back, takes away and turns back
 }
 
 // exit is an exit status whose reason has been told already.
@@ -60,7 +63,12 @@ type exit int
 func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func (a *app) run(args []string) int {
-	defer func() { _ = a.session.Close() }()
+	defer func() {
+		_ = a.session.Close()
+		if a.status != nil {
+			a.status.Close()
+		}
+	}()
 	cobra.EnableTraverseRunHooks = true // practice has a hook of its own
 	root := a.root()
 	root.SetArgs(args)
@@ -302,8 +310,7 @@ func (a *app) judge(facts *steps.Facts, verdicts []steps.Verdict, only bool) err
 // execute asks, runs a plan and prints what happens. A dropped connection ends
 // nothing; Ctrl-C stops before the next action.
 func (a *app) execute(ctx context.Context, plan *steps.Plan, yes bool) error {
-	in := bufio.NewReader(a.in)
-	ask := ui.Unattended
+	in := ui.NewAnswers(a.in)
 	if !yes {
 		if a.output == "json" {
 			return a.usage(errors.New("--output json can't ask: add --yes"))
@@ -311,24 +318,33 @@ func (a *app) execute(ctx context.Context, plan *steps.Plan, yes bool) error {
 		if err := ui.PrintPlan(a.out, plan); err != nil {
 			return err
 		}
-		if !ui.Confirm(in, a.out, plan) {
+		if !in.Confirm(a.out, plan) {
 			_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes goes on without asking.)")
 			return exit(exitUsage)
 		}
-		ask = ui.NewPlainAsker(in, a.out)
 	}
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	sink := ui.NewPlain(a.out, ui.PlainOptions{})
-	if a.output == "json" {
-		sink = ui.NewJSON(a.out)
+	tell := a.printer(nil)
+	defer func() { _ = tell.Close() }()
+	ask := ui.Unattended
+	if !yes {
+		ask = tell.Asker(in)
 	}
-	res, err := a.session.Run(ctx, plan, sink, ask)
+	res, err := a.session.Run(ctx, plan, tell.Event, ask)
 	if err != nil {
 		return err
 	}
 	return status(res.ExitCode())
+}
+
+// printer prints a run as it was asked for. It never holds up the run.
+func (a *app) printer(nodes []string) *ui.Printer {
+	if a.output == "json" {
+		return ui.NewJSON(a.out)
+	}
+	return ui.NewPlain(a.out, ui.PlainOptions{Nodes: nodes})
 }
 
 func (a *app) check() *cobra.Command {
@@ -427,9 +443,9 @@ func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (
 func (a *app) showPlan(p *steps.Plan) error {
 	if a.output == "json" {
 		tell, now := ui.NewJSON(a.out), time.Now().UTC()
-		tell(steps.Event{Type: steps.TypePlan, Time: now, Run: p.Run, Plan: p})
-		tell(steps.Event{Type: steps.TypeResult, Time: now, Run: p.Run, State: steps.Unneeded, Message: "a dry run: nothing was done", Result: &steps.Result{OK: true}})
-		return nil
+		tell.Event(steps.Event{Type: steps.TypePlan, Time: now, Run: p.Run, Plan: p})
+		tell.Event(steps.Event{Type: steps.TypeResult, Time: now, Run: p.Run, State: steps.Unneeded, Message: "a dry run: nothing was done", Result: &steps.Result{OK: true}})
+		return tell.Close()
 	}
 	return ui.PrintPlan(a.out, p)
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -149,14 +148,12 @@ func (a *app) lookFleet(ctx context.Context, c *fleet.Conductor, path string, o 
 
 // sending shows how far the snapshot is on its way.
 func (a *app) sending() func(node string, done, total int64) {
-	if a.output == "json" || !isTerminal(a.err) {
-		return nil
-	}
 	return func(node string, done, total int64) {
-		_, _ = fmt.Fprintf(a.err, "\r\x1b[Kthe snapshot is on its way to %s: %s of %s", trust.Text(node), steps.Bytes(done), steps.Bytes(total))
 		if done >= total {
-			_, _ = fmt.Fprint(a.err, "\r\x1b[K")
+			a.saying("")
+			return
 		}
+		a.saying(fmt.Sprintf("sending the snapshot to %s: %s of %s", node, steps.Bytes(done), steps.Bytes(total)))
 	}
 }
 
@@ -202,15 +199,17 @@ func (a *app) restoreFleet(ctx context.Context, path string, o *fleetFlags, ch s
 	if dry {
 		return a.showPlans(plans)
 	}
-	ask, err := a.confirmFleet(plans, yes)
+	in, err := a.confirmFleet(plans, yes)
 	if err != nil {
 		return err
 	}
-	res, err := c.Run(ctx, a.fleetSink(c.Names()), ask)
+	tell := a.printer(c.Names())
+	defer func() { _ = tell.Close() }()
+	res, err := c.Run(ctx, tell.NodeEvent, nodeAsker(tell, in))
 	if err != nil {
 		return err
 	}
-	if res.OK && len(o.without) > 0 && a.output != "json" {
+	if res.OK && len(o.without) > 0 && a.output != "json" && tell.Close() == nil {
 		if err := ui.PrintLeftOut(a.out, o.without); err != nil {
 			return err
 		}
@@ -226,13 +225,6 @@ func nodesOf(plans []*steps.Plan) []string {
 	return names
 }
 
-func (a *app) fleetSink(names []string) func(fleet.NodeEvent) {
-	if a.output == "json" {
-		return ui.NewFleetJSON(a.out)
-	}
-	return ui.NewFleetPlain(a.out, names, ui.PlainOptions{})
-}
-
 func (a *app) showPlans(plans []*steps.Plan) error {
 	for _, p := range plans {
 		if err := a.showPlan(p); err != nil {
@@ -242,10 +234,19 @@ func (a *app) showPlans(plans []*steps.Plan) error {
 	return nil
 }
 
-// confirmFleet shows the plans and asks for this node's name, once for all.
-func (a *app) confirmFleet(plans []*steps.Plan, yes bool) (fleet.Asker, error) {
+// nodeAsker asks on in; without it nobody is there to ask.
+func nodeAsker(tell *ui.Printer, in *ui.Answers) fleet.Asker {
+	if in == nil {
+		return fleet.Unattended
+	}
+	return tell.NodeAsker(in)
+}
+
+// confirmFleet shows the plans and asks for this node's name, once for all. It
+// returns where to ask what else there is to ask, nil for nowhere.
+func (a *app) confirmFleet(plans []*steps.Plan, yes bool) (*ui.Answers, error) {
 	if yes {
-		return fleet.Unattended, nil
+		return nil, nil
 	}
 	if a.output == "json" {
 		return nil, a.usage(errors.New("--output json can't ask: add --yes"))
@@ -253,13 +254,13 @@ func (a *app) confirmFleet(plans []*steps.Plan, yes bool) (fleet.Asker, error) {
 	if err := a.showPlans(plans); err != nil {
 		return nil, err
 	}
-	in := bufio.NewReader(a.in)
+	in := ui.NewAnswers(a.in)
 	_, _ = fmt.Fprintf(a.out, "%d nodes: %s\n", len(plans), strings.Join(trust.Lines(nodesOf(plans)), ", "))
-	if !ui.Confirm(in, a.out, plans[0]) {
+	if !in.Confirm(a.out, plans[0]) {
 		_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes goes on without asking.)")
 		return nil, exit(exitUsage)
 	}
-	return ui.NewFleetAsker(in, a.out), nil
+	return in, nil
 }
 
 // fleetRun finds the record of a run on this node; "" is the newest one of a
@@ -320,18 +321,19 @@ func (a *app) ofAFleet(ctx context.Context, run string, o *fleetFlags, undo, yes
 	if dry {
 		return a.usage(errors.New("--dry-run of resume is for one node: leave out --fleet"))
 	}
-	ask := fleet.Unattended
+	var in *ui.Answers
 	if !yes {
 		if a.output == "json" {
 			return a.usage(errors.New("--output json can't ask: add --yes"))
 		}
-		in := bufio.NewReader(a.in)
-		if !ui.Confirm(in, a.out, &steps.Plan{Node: names[0]}) {
+		in = ui.NewAnswers(a.in)
+		if !in.Confirm(a.out, &steps.Plan{Node: names[0]}) {
 			return exit(exitUsage)
 		}
-		ask = ui.NewFleetAsker(in, a.out)
 	}
-	res, err := c.Resume(ctx, states, a.fleetSink(names), ask)
+	tell := a.printer(names)
+	defer func() { _ = tell.Close() }()
+	res, err := c.Resume(ctx, states, tell.NodeEvent, nodeAsker(tell, in))
 	if err != nil {
 		return err
 	}
@@ -364,11 +366,13 @@ func (a *app) undoFleet(ctx context.Context, c *fleet.Conductor, names []string,
 			}
 		}
 	}
-	ask, err := a.confirmFleet(plans, yes)
+	in, err := a.confirmFleet(plans, yes)
 	if err != nil {
 		return err
 	}
-	return status(c.Undo(ctx, a.fleetSink(names), ask).ExitCode())
+	tell := a.printer(names)
+	defer func() { _ = tell.Close() }()
+	return status(c.Undo(ctx, tell.NodeEvent, nodeAsker(tell, in)).ExitCode())
 }
 
 // ticket writes what nodes that don't reach each other have to have in common.

@@ -196,8 +196,8 @@ func (a *app) discover(ctx context.Context) (*steps.Facts, error) {
 // saying shows what is being done, on one line of a terminal that goes away
 // with the next; "" leaves none. Elsewhere it says nothing.
 func (a *app) saying(what string) {
-	if a.output != "json" && isTerminal(a.err) {
-		_, _ = fmt.Fprint(a.err, "\r\x1b[K"+trust.Text(what))
+	if a.output != "json" && a.status != nil {
+		a.status.Say(trust.Text(what))
 	}
 }
 

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -56,6 +57,9 @@ func drive(t testing.TB, f *fake, o Options) *driver {
 	d := &driver{t: t, m: m, f: f}
 	d.size(80, 24)
 	t.Cleanup(func() {
+		m.engine.leave(io.Discard)
+		m.engine.stop()
+		m.engine.wait()
 		m.dropLead()
 		m.leads.Wait()
 		m.box.close()

@@ -27,8 +27,8 @@ type engine struct {
 	last    *steps.Result
 	plan    *steps.Plan   // of the last run
 	all     *fleet.Result // the last, of several nodes
-	instead func(fleet.NodeEvent)
-	names   []string // of several nodes
+	instead *Printer      // shows the rest when the screen is gone
+	names   []string      // of several nodes
 
 	running sync.WaitGroup
 	gone    chan struct{} // closed when nobody is there to answer
@@ -121,17 +121,18 @@ func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Contex
 
 func (e *engine) show(ev fleet.NodeEvent) {
 	e.mu.Lock()
-	instead := e.instead
+	several, instead := e.names != nil, e.instead
 	e.mu.Unlock()
-	if instead != nil {
-		instead(ev)
-		return
-	}
-	if e.names != nil {
+	switch {
+	case instead != nil && several:
+		instead.NodeEvent(ev)
+	case instead != nil:
+		instead.Event(ev.Event)
+	case several:
 		e.box.put(nodeEventMsg{ev})
-		return
+	default:
+		e.box.put(eventMsg{ev.Event})
 	}
-	e.box.put(eventMsg{ev.Event})
 }
 
 // ask waits for the user's answer to a failure. With nobody there it answers
@@ -179,11 +180,8 @@ func (e *engine) stop() {
 // to w as lines of text.
 func (e *engine) leave(w io.Writer) {
 	e.mu.Lock()
-	if e.names != nil {
-		e.instead = NewFleetPlain(w, e.names, PlainOptions{})
-	} else {
-		one := NewPlain(w, PlainOptions{})
-		e.instead = func(ev fleet.NodeEvent) { one(ev.Event) }
+	if e.instead == nil {
+		e.instead = NewPlain(w, PlainOptions{Nodes: e.names})
 	}
 	e.mu.Unlock()
 	e.once.Do(func() { close(e.gone) })
@@ -202,6 +200,12 @@ func (e *engine) isGone() bool {
 // failed and was then put back by an undo counts as put back.
 func (e *engine) wait() (*steps.Result, *steps.Plan) {
 	e.running.Wait()
+	e.mu.Lock()
+	instead := e.instead
+	e.mu.Unlock()
+	if instead != nil {
+		_ = instead.Close()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.first != nil && e.last != e.first && !e.first.OK && e.last.OK && e.kind == steps.KindRestore && e.plan.Kind == steps.KindUndo {

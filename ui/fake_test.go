@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -198,6 +199,7 @@ type fake struct {
 	chosen    []steps.Choice
 	runs      []string // kinds
 	ran       []string // actions done
+	trace     string   // a file that lists them too
 	hold      chan struct{}
 	holdAt    string
 }
@@ -479,6 +481,9 @@ func (f *fake) one(ctx context.Context, t *teller, s steps.Step, a steps.Planned
 	}
 	f.mu.Lock()
 	f.ran = append(f.ran, a.ID)
+	if f.trace != "" {
+		_ = os.WriteFile(f.trace, []byte(strings.Join(f.ran, "\n")+"\n"), 0o600)
+	}
 	f.mu.Unlock()
 	t.emit(steps.Event{Type: steps.TypeAction, Step: s.ID, Action: a.ID, State: steps.Done, Message: a.Title()})
 	return nil

@@ -1,37 +1,35 @@
 package ui
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
 
-// NewFleetPlain returns a printer of a fleet's events as lines of text: those
-// of NewPlain with the node's name before them, and one line for what all nodes
-// have come to. names are those of the nodes.
-func NewFleetPlain(w io.Writer, names []string, o PlainOptions) func(fleet.NodeEvent) {
+// newFleetPlain prints a fleet's events as lines of text: those of plain with
+// the node's name before them, and one line for what all nodes have come to.
+func newFleetPlain(w io.Writer, o PlainOptions, wide int) *fleetPlain {
 	p := &fleetPlain{w: w, look: newLook(os.Getenv), wide: len("all"), nodes: map[string]*plain{}, meets: map[string]bool{}}
-	for _, n := range names {
+	for _, n := range o.Nodes {
 		p.wide = max(p.wide, width(clean(n)))
 	}
-	for _, n := range names {
-		p.nodes[n] = newPlain(&prefixed{w: w, with: p.prefix(n)}, o)
+	p.room = wide
+	for _, n := range o.Nodes {
+		p.nodes[n] = newPlain(&prefixed{w: w, with: p.prefix(n)}, o, max(wide-p.wide-2, minPlainWidth))
 	}
-	return p.event
+	return p
 }
 
 type fleetPlain struct {
-	mu    sync.Mutex
 	w     io.Writer
 	look  look
-	wide  int
+	wide  int // of the names
+	room  int // of a line
 	start time.Time
 	nodes map[string]*plain
 	meets map[string]bool // actions that wait for the others: told once, for all
@@ -40,8 +38,6 @@ type fleetPlain struct {
 func (p *fleetPlain) prefix(node string) string { return fit(clean(node), p.wide) + "  " }
 
 func (p *fleetPlain) event(ev fleet.NodeEvent) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.start.IsZero() {
 		p.start = ev.Time
 	}
@@ -92,13 +88,13 @@ func (p *fleetPlain) line(s string) {
 
 func (p *fleetPlain) result(ev fleet.NodeEvent) {
 	p.line("")
-	for _, l := range fleetSummary(ev) {
+	for _, l := range fleetSummary(ev, p.room) {
 		p.line(l)
 	}
 }
 
 // fleetSummary says how a fleet's run ended.
-func fleetSummary(ev fleet.NodeEvent) []string {
+func fleetSummary(ev fleet.NodeEvent, w int) []string {
 	r := ev.Result
 	var lines []string
 	back := r.PutBack
@@ -126,7 +122,7 @@ func fleetSummary(ev fleet.NodeEvent) []string {
 	if r.Undo != "" {
 		list = append(list, steps.Fact{Name: "to go back", Value: r.Undo})
 	}
-	return append(lines, indent(4, facts(list, plainWidth-4))...)
+	return append(lines, indent(4, facts(list, w-4))...)
 }
 
 // prefixed puts a text before each line; empty lines are left out.
@@ -145,18 +141,6 @@ func (p *prefixed) Write(b []byte) (int, error) {
 		}
 	}
 	return len(b), nil
-}
-
-// NewFleetJSON returns a printer of a fleet's events as JSON, one object a
-// line, each with its node. Errors of w are ignored.
-func NewFleetJSON(w io.Writer) func(fleet.NodeEvent) {
-	var mu sync.Mutex
-	enc := newEncoder(w)
-	return func(ev fleet.NodeEvent) {
-		mu.Lock()
-		defer mu.Unlock()
-		_ = enc.Encode(ev)
-	}
 }
 
 // PrintMembers prints who the members are, from where they are known, and how
@@ -226,23 +210,4 @@ func JSONFleetVerdicts(w io.Writer, all []fleet.Checked, at time.Time) error {
 		}
 	}
 	return nil
-}
-
-// NewFleetAsker asks on in what to do about a node's trouble that NewFleetPlain
-// has printed. At the end of the input it answers as fleet.Unattended does.
-func NewFleetAsker(in *bufio.Reader, w io.Writer) fleet.Asker {
-	ask := plainAsker(in, w, fleetChoiceOf)
-	return func(t fleet.Trouble) steps.Choice { return ask(t.Failure) }
-}
-
-func fleetChoiceOf(c steps.Choice) choice {
-	switch c {
-	case fleet.GoWithout:
-		return choice{"g", "go on without this node; it stays as it is"}
-	case steps.PutBack:
-		return choice{"u", "undo: put all nodes back as they were"}
-	case steps.Leave:
-		return choice{"x", "stop on all nodes, and leave them like this; undo works later"}
-	}
-	return choiceOf(c)
 }

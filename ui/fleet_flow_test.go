@@ -250,8 +250,8 @@ func TestWhatIsDoneAboutANodeThatFails(t *testing.T) {
 	} {
 		t.Run(string(tc.choice), func(t *testing.T) {
 			d, all := toRunAll(t, func(all *fakeFleet) { all.failAt = "cp2/start-etcd.4" })
-			d.until("undo: put all nodes back as they were")
-			d.see("cp2, on the way to etcd ready", "cp1: waits at etcd ready", "permission denied", "go on without this node")
+			d.until("undo: revert all nodes")
+			d.see("cp2, on the way to etcd ready", "cp1: waits at etcd ready", "permission denied", "continue without this node")
 			d.key(tc.key)
 			for _, s := range tc.says {
 				d.until(s)
@@ -268,7 +268,7 @@ func TestWhatIsDoneAboutANodeThatFails(t *testing.T) {
 
 func TestLeavingAllNodesIsAskedTwice(t *testing.T) {
 	d, all := toRunAll(t, func(all *fakeFleet) { all.failAt = "cp2/start-etcd.4" })
-	d.until("stop on all nodes, and leave them")
+	d.until("stop on all nodes")
 	d.key("x")
 	d.see("Leave all nodes as they are?", "undo --fleet")
 	d.key("n")

@@ -12,11 +12,11 @@ import (
 
 func TestAFleetIsToldANodeALineAndWhatAllHaveComeToOnce(t *testing.T) {
 	var out bytes.Buffer
-	tell := NewFleetPlain(&out, []string{"cp1", "control-plane-2"}, PlainOptions{})
+	tell := NewPlain(&out, PlainOptions{Nodes: []string{"cp1", "control-plane-2"}})
 	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
 	say := func(node string, after time.Duration, ev steps.Event) {
 		ev.Time = at.Add(after)
-		tell(fleet.NodeEvent{Node: node, Event: ev})
+		tell.NodeEvent(fleet.NodeEvent{Node: node, Event: ev})
 	}
 	plan := &steps.Plan{Run: "r", Title: "Restore", Steps: []steps.Step{{ID: "stage", Title: "Stage the restore", Actions: []steps.Planned{
 		{ID: "stage.1", Action: &steps.Stage{}}, {ID: "stage.2", Action: &steps.Meet{Phase: steps.PhaseStaged}},
@@ -29,11 +29,12 @@ func TestAFleetIsToldANodeALineAndWhatAllHaveComeToOnce(t *testing.T) {
 		say(n, time.Second, steps.Event{Type: steps.TypeAction, Step: "stage", Action: "stage.2", State: steps.Started, Message: "Wait for all"})
 		say(n, 2*time.Second, steps.Event{Type: steps.TypeAction, Step: "stage", Action: "stage.2", State: steps.Done, Message: "Wait for all"})
 	}
-	tell(fleet.NodeEvent{Event: steps.Event{Type: fleet.TypePhase, Time: at.Add(2 * time.Second), Message: "all 2 nodes: the restore is staged"}, Phase: steps.PhaseStaged})
-	tell(fleet.NodeEvent{
+	tell.NodeEvent(fleet.NodeEvent{Event: steps.Event{Type: fleet.TypePhase, Time: at.Add(2 * time.Second), Message: "all 2 nodes: the restore is staged"}, Phase: steps.PhaseStaged})
+	tell.NodeEvent(fleet.NodeEvent{
 		Event: steps.Event{Type: steps.TypeResult, Time: at, Result: &steps.Result{OutageSeconds: 9.4, Undo: "etcd-rewind undo --fleet r", Error: &steps.Failure{Cause: "cp1: it fails"}}},
 		Nodes: []fleet.NodeResult{{Node: "cp1", State: fleet.HalfWay, Phase: steps.PhasePlaced, Do: []string{"etcd-rewind resume r"}}, {Node: "control-plane-2", State: fleet.Restored}},
 	})
+	_ = tell.Close()
 	text := out.String()
 	for _, line := range []string{
 		"cp1                 0.0 s  ▸ Stage the restore",

@@ -323,7 +323,7 @@ func TestAFailureOffersItsChoices(t *testing.T) {
 			d := drive(t, f, Options{})
 			d.to(runScreen)
 			d.until("permission denied")
-			d.see("waited 60.2 s", "u  undo: put the node back as it was   (recommended)")
+			d.see("waited 60.2 s", "u  undo: revert the node to the state before the run   (recommended)")
 			d.key("ctrl+c")
 			d.see("waits for your answer")
 			d.key("y", "s", "k") // no choices here

@@ -164,17 +164,21 @@ func kindsText(kinds []snapshot.Kind, now time.Time, w int) []string {
 		}
 		wide = max(wide, min(width(clean(k.Kind)), 32))
 	}
-	row := func(kind, n, created, changed, where string) string {
-		return strings.TrimRight(cut(fit(kind, wide)+right(n, 8)+"  "+fit(created, 12)+fit(changed, 12)+where, w), " ")
+	row := func(kind, n, created, changed, where string) []string {
+		lead := fit(kind, wide) + right(n, 8) + "  " + fit(created, 10) + fit(changed, 10)
+		if where == "" {
+			return []string{strings.TrimRight(lead, " ")}
+		}
+		return hang(lead, where, w)
 	}
-	lines := []string{row("kind", "objects", "newest", "changed", "namespaces")}
+	lines := row("kind", "objects", "newest", "changed", "namespaces")
 	for _, k := range kinds {
 		slices.SortStableFunc(k.Namespaces, func(a, b snapshot.Namespace) int { return b.Objects - a.Objects })
 		var where []string
 		for _, n := range k.Namespaces {
 			where = append(where, fmt.Sprintf("%s %d", clean(n.Namespace), n.Objects))
 		}
-		lines = append(lines, row(clean(k.Kind), number(int64(k.Objects)), agoOrNothing(k.Created, now), agoOrNothing(k.Changed, now), strings.Join(where, ", ")))
+		lines = append(lines, row(clean(k.Kind), number(int64(k.Objects)), agoOrNothing(k.Created, now), agoOrNothing(k.Changed, now), strings.Join(where, ", "))...)
 	}
 	return lines
 }

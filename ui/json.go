@@ -3,23 +3,24 @@ package ui
 import (
 	"encoding/json"
 	"io"
-	"sync"
 	"time"
 
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
 
-// NewJSON returns a printer of events as JSON, one object a line. Errors of w
-// are ignored: the run matters more than its words.
-func NewJSON(w io.Writer) func(steps.Event) {
-	var mu sync.Mutex
+// NewJSON returns a printer of events as JSON, one object a line; those of
+// several nodes each with its node.
+func NewJSON(w io.Writer) *Printer {
 	enc := newEncoder(w)
-	return func(ev steps.Event) {
-		mu.Lock()
-		defer mu.Unlock()
-		_ = enc.Encode(ev)
-	}
+	return &Printer{out: newOutbox(func(what any) {
+		switch what := what.(type) {
+		case eventMsg:
+			_ = enc.Encode(what.Event)
+		case nodeEventMsg:
+			_ = enc.Encode(what.NodeEvent)
+		}
+	})}
 }
 
 func newEncoder(w io.Writer) *json.Encoder { return trust.JSON(w) }

@@ -87,6 +87,9 @@ func supersedes(m, last tea.Msg) bool {
 	case lookProgressMsg:
 		l, ok := last.(lookProgressMsg)
 		return ok && m.path == l.path
+	case statusMsg: // of a terminal that takes nothing
+		l, ok := last.(statusMsg)
+		return ok && l.shown == nil
 	}
 	return false
 }
@@ -106,9 +109,24 @@ func (b *mailbox) listen() tea.Msg {
 	case <-b.closed:
 		return nil
 	}
+	return mailMsg(b.collect())
+}
+
+// take waits for mail, and says whether there may be more: after close it
+// brings what is left.
+func (b *mailbox) take() (mail []tea.Msg, open bool) {
+	select {
+	case <-b.filled:
+		return b.collect(), true
+	case <-b.closed:
+		return b.collect(), false
+	}
+}
+
+func (b *mailbox) collect() []tea.Msg {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	mail := mailMsg(b.mail)
+	mail := b.mail
 	b.mail = nil
 	return mail
 }

@@ -47,7 +47,7 @@ func play(pace string) int {
 			f.told = f.told[:len(f.told)/2]
 		}
 	}
-	f.since = os.Getenv("UI_SINCE")
+	f.since, f.trace = os.Getenv("UI_SINCE"), os.Getenv("UI_RAN")
 	f.pace = pause
 	o := Options{Version: "v0.1.0", standing: f.stand}
 	left := map[string]any{}

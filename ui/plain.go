@@ -1,13 +1,13 @@
 package ui
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/term"
 
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -15,30 +15,54 @@ import (
 
 // PlainOptions shape the lines of NewPlain.
 type PlainOptions struct {
-	Commands bool // also print the shell commands of each action
+	Commands bool     // also print the shell commands of each action
+	Nodes    []string // of a run on several nodes: their names, which go before each line
 }
 
 // stillEvery is how often a long wait is mentioned.
 const stillEvery = 5 * time.Second
 
 // plainWidth is what text is wrapped at where no terminal says otherwise.
-const plainWidth = 100
+const plainWidth = 80
 
 // NewPlain returns a printer of events as lines of text: a line when a step
 // starts, one for each action when it ends, and every five seconds what a long
-// wait sees. It prints the summary at the end. Errors of w are ignored: the
-// run matters more than its words.
-func NewPlain(w io.Writer, o PlainOptions) func(steps.Event) {
-	return newPlain(w, o).event
+// wait sees. It prints the summary at the end.
+func NewPlain(w io.Writer, o PlainOptions) *Printer {
+	l, wide := newLook(os.Getenv), textWidth(w)
+	one, all := newPlain(w, o, wide), newFleetPlain(w, o, wide)
+	return &Printer{one: len(o.Nodes) == 0, out: newOutbox(func(what any) {
+		switch what := what.(type) {
+		case eventMsg:
+			one.event(what.Event)
+		case nodeEventMsg:
+			all.event(what.NodeEvent)
+		case textMsg:
+			_, _ = io.WriteString(w, l.finish(string(what)))
+		}
+	})}
 }
 
-func newPlain(w io.Writer, o PlainOptions) *plain {
-	return &plain{w: w, o: o, look: newLook(os.Getenv), titles: map[string]string{}, begun: map[string]time.Time{}, told: map[string]time.Time{}, work: map[string]string{}}
+func newPlain(w io.Writer, o PlainOptions, wide int) *plain {
+	return &plain{w: w, o: o, wide: wide, look: newLook(os.Getenv), titles: map[string]string{}, begun: map[string]time.Time{}, told: map[string]time.Time{}, work: map[string]string{}}
 }
+
+// textWidth is how wide text for w may be.
+func textWidth(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
+			return max(n, minPlainWidth)
+		}
+	}
+	return plainWidth
+}
+
+// minPlainWidth is what text needs to be read at all.
+const minPlainWidth = 40
 
 type plain struct {
-	mu   sync.Mutex
 	w    io.Writer
+	wide int
 	o    PlainOptions
 	look look
 
@@ -54,8 +78,6 @@ type plain struct {
 
 // event prints what is worth a line.
 func (p *plain) event(ev steps.Event) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.start.IsZero() {
 		p.start = ev.Time
 	}
@@ -76,15 +98,15 @@ func (p *plain) event(ev steps.Event) {
 	case steps.TypeAsk:
 		if ev.Failure != nil {
 			p.line("")
-			p.lines(failureText(ev.Failure, p.plan, plainWidth))
+			p.lines(failureText(ev.Failure, p.plan, p.wide))
 		}
 	case steps.TypeAnswer:
-		p.at(ev, "  → "+choiceOf(steps.Choice(ev.Message)).label)
+		p.at(ev, "  → "+choiceOf(steps.Choice(ev.Message), len(p.o.Nodes) > 0).label)
 		p.line("")
 	case steps.TypeResult:
 		if ev.Result != nil {
 			p.line("")
-			p.lines(summaryText(ev.Result, p.plan, plainWidth))
+			p.lines(summaryText(ev.Result, p.plan, p.wide))
 		}
 	}
 }
@@ -158,7 +180,7 @@ func (p *plain) waiting(ev steps.Event, title string) {
 		p.at(ev, "    "+progressText(ev.Progress))
 	default:
 		p.at(ev, "  … "+title+", still waiting: "+waited(ev.Waited, ev.Limit))
-		p.lines(indent(14, sightings(ev.Seen, plainWidth-14, func(s string) string { return s })))
+		p.lines(indent(14, sightings(ev.Seen, p.wide-14, func(s string) string { return s })))
 	}
 }
 
@@ -276,42 +298,4 @@ func PrintRuns(w io.Writer, runs []steps.RunInfo) error {
 		lines = append(lines, fit(clean(r.Run), wide+2)+fit(string(r.State), 12)+fit(away, 12)+clean(about))
 	}
 	return printLines(w, lines)
-}
-
-// Confirm asks for the node's name on in; it says no at the end of the input.
-func Confirm(in *bufio.Reader, w io.Writer, p *steps.Plan) bool {
-	_, _ = fmt.Fprintf(w, "Type the node's name, %s, to start: ", clean(p.Node))
-	line, _ := in.ReadString('\n')
-	return strings.TrimSpace(line) == p.Node
-}
-
-// NewPlainAsker asks on in what to do about a failure that NewPlain has
-// printed. At the end of the input it answers as Unattended does.
-func NewPlainAsker(in *bufio.Reader, w io.Writer) steps.Asker { return plainAsker(in, w, choiceOf) }
-
-func plainAsker(in *bufio.Reader, w io.Writer, choiceOf func(steps.Choice) choice) steps.Asker {
-	l := newLook(os.Getenv)
-	return func(f steps.Failure) steps.Choice {
-		for {
-			_, _ = fmt.Fprintln(w)
-			for i, c := range f.Choices {
-				tail := ""
-				if i == 0 {
-					tail = "   (recommended)"
-				}
-				_, _ = fmt.Fprintln(w, l.finish("  "+choiceOf(c).key+"  "+choiceOf(c).label+tail))
-			}
-			_, _ = fmt.Fprint(w, "Your choice: ")
-			line, err := in.ReadString('\n')
-			for _, c := range f.Choices {
-				if choiceOf(c).key == strings.TrimSpace(line) {
-					return c
-				}
-			}
-			if err != nil {
-				_, _ = fmt.Fprintln(w)
-				return Unattended(f)
-			}
-		}
-	}
 }

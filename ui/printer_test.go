@@ -1,9 +1,7 @@
 package ui
 
 import (
-	"bufio"
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -28,9 +26,9 @@ func TestPlainRun(t *testing.T) {
 			f := newFake()
 			f.failAt = tc.failAt
 			var b strings.Builder
-			show := NewPlain(&b, tc.o)
+			show := newPlain(&b, tc.o, plainWidth)
 			for _, ev := range record(f, restorePlan(), Unattended) {
-				show(ev)
+				show.event(ev)
 			}
 			golden(t, tc.name, b.String())
 		})
@@ -40,9 +38,9 @@ func TestPlainRun(t *testing.T) {
 func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 	utf8Locale(t)
 	var b strings.Builder
-	show := NewPlain(&b, PlainOptions{})
+	show := newPlain(&b, PlainOptions{}, plainWidth)
 	ev := steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.2", State: steps.Started, Time: noon, Message: "See kubelet finish with etcd", Limit: 60}
-	show(ev)
+	show.event(ev)
 	for ms := 100; ms <= 12_000; ms += 100 {
 		ev.State, ev.Time = steps.Waiting, noon.Add(time.Duration(ms)*time.Millisecond)
 		ev.Waited, ev.Message = float64(ms)/1000, ""
@@ -50,7 +48,7 @@ func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 		if ms == 7000 {
 			ev.Message = "a fresh annotation makes it try at once"
 		}
-		show(ev)
+		show.event(ev)
 	}
 	golden(t, "plain-long-wait", b.String())
 }
@@ -58,29 +56,16 @@ func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 func TestPlainWithoutUnicode(t *testing.T) {
 	t.Setenv("LC_ALL", "C")
 	var b strings.Builder
-	show := NewPlain(&b, PlainOptions{})
+	show := newPlain(&b, PlainOptions{}, plainWidth)
 	f := newFake()
 	f.failAt = "start-etcd.4"
 	for _, ev := range record(f, restorePlan(), Unattended) {
-		show(ev)
+		show.event(ev)
 	}
 	for _, r := range b.String() {
 		if r > 0x7e || r < 0x20 && r != '\n' {
 			t.Fatalf("%q in:\n%s", r, b.String())
 		}
-	}
-}
-
-// brokenPipe is a reader that went away.
-type brokenPipe struct{}
-
-func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
-
-func TestARunGoesOnWhenNobodyReadsIt(*testing.T) {
-	plain, lines := NewPlain(brokenPipe{}, PlainOptions{}), NewJSON(brokenPipe{})
-	for _, ev := range record(newFake(), restorePlan(), Unattended) {
-		plain(ev)
-		lines(ev)
 	}
 }
 
@@ -90,8 +75,9 @@ func TestJSONIsOneObjectALineAndEndsWithTheResult(t *testing.T) {
 	f := newFake()
 	f.failAt = "start-etcd.4"
 	for _, ev := range record(f, restorePlan(), Unattended) {
-		show(ev)
+		show.Event(ev)
 	}
+	_ = show.Close()
 	var last map[string]any
 	for line := range strings.Lines(b.String()) {
 		last = nil
@@ -182,21 +168,26 @@ func TestPlainQuestions(t *testing.T) {
 		want  steps.Choice
 	}{
 		"a key":                          {"w\n", steps.WaitOn},
-		"other input is asked again":     {"\nyes\nU\nr\n", steps.Retry},
-		"a choice that isn't offered":    {"k\nx\n", steps.Leave},
+		"other input is asked again":     {"\nyes\nU\nw\n", steps.WaitOn},
+		"a choice that isn't offered":    {"k\nw\n", steps.WaitOn},
+		"what acts is asked once more":   {"r\nyes\n", steps.Retry},
+		"and isn't done by a second key": {"r\nr\nx\ny\nw\n", steps.WaitOn},
+		"nor by the end of the input":    {"r\n", steps.PutBack},
 		"the end of the input":           {"", steps.PutBack},
 		"the end after a wrong answer":   {"what\n", steps.PutBack},
 		"an answer without a line's end": {"w", steps.WaitOn},
 	} {
 		var b strings.Builder
-		ask := NewPlainAsker(bufio.NewReader(strings.NewReader(tc.input)), &b)
-		if got := ask(*someFailure()); got != tc.want {
+		show := NewPlain(&b, PlainOptions{})
+		got := show.Asker(NewAnswers(strings.NewReader(tc.input)))(*someFailure())
+		_ = show.Close()
+		if got != tc.want {
 			t.Errorf("%s: %s, want %s\n%s", name, got, tc.want, b.String())
 		}
 	}
 	for input, want := range map[string]bool{"cp1\n": true, " cp1 \n": true, "cp1": true, "": false, "\n": false, "y\n": false, "cp2\ncp1\n": false} {
 		var b strings.Builder
-		if got := Confirm(bufio.NewReader(strings.NewReader(input)), &b, restorePlan()); got != want {
+		if got := NewAnswers(strings.NewReader(input)).Confirm(&b, restorePlan()); got != want {
 			t.Errorf("%q confirms: %v", input, got)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type terminal struct {
 	tty    *os.File
 	result string
 	read   chan struct{}
+	stall  atomic.Bool // nothing more is read from it
 
 	mu  sync.Mutex
 	out strings.Builder
@@ -50,6 +52,9 @@ func startOnPTY(t *testing.T, vars ...string) *terminal {
 			p.mu.Lock()
 			p.out.Write(buf[:n])
 			p.mu.Unlock()
+			for p.stall.Load() && err == nil {
+				time.Sleep(time.Millisecond)
+			}
 			if err != nil {
 				return
 			}
@@ -57,6 +62,7 @@ func startOnPTY(t *testing.T, vars ...string) *terminal {
 	}()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
+		p.stall.Store(false)
 		_ = tty.Close()
 		<-p.read
 	})

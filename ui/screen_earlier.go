@@ -127,7 +127,7 @@ func (m *model) earlierView(w, h int) ([]string, string, []hint) {
 	lines = append(lines, indent(3, facts(nowFacts(f), w-4))...)
 	lines = append(lines, "")
 	var choices []string
-	offered := []choice{
+	offered := []hint{
 		{"g", "go on: do what is left of it"},
 		{"u", "go back: put the node back as it was before"},
 		{"q", "leave it like this; both work later too"},
@@ -136,18 +136,18 @@ func (m *model) earlierView(w, h int) ([]string, string, []hint) {
 	switch {
 	case e.all == nil:
 	case e.alone:
-		offered[0].label = "go on on this node alone; it waits there for the others"
-		offered[1].label = "go back on this node alone: for when the others went back"
-		offered = slices.Insert(offered, 2, choice{"a", "all nodes together instead"})
+		offered[0].does = "go on on this node alone; it waits there for the others"
+		offered[1].does = "go back on this node alone: for when the others went back"
+		offered = slices.Insert(offered, 2, hint{"a", "all nodes together instead"})
 		help = slices.Insert(help, 2, hint{"a", "all nodes"})
 	default:
-		offered[0].label = "go on: do what is left of it, on all nodes"
-		offered[1].label = "go back: put all nodes back as they were before"
-		offered = slices.Insert(offered, 2, choice{"a", "this node alone instead"})
+		offered[0].does = "go on: do what is left of it, on all nodes"
+		offered[1].does = "go back: put all nodes back as they were before"
+		offered = slices.Insert(offered, 2, hint{"a", "this node alone instead"})
 		help = slices.Insert(help, 2, hint{"a", "this node alone"})
 	}
 	for _, c := range offered {
-		choices = append(choices, "   "+m.look.bold.Render(c.key)+"  "+c.label)
+		choices = append(choices, "   "+m.look.bold.Render(c.key)+"  "+c.does)
 	}
 	if room := h - len(choices); len(lines) > room {
 		lines = slices.DeleteFunc(lines, func(l string) bool { return l == "" })

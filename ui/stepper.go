@@ -9,7 +9,6 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
-	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
 
@@ -202,12 +201,7 @@ func awayWords(l look, away float64, still bool) string {
 }
 
 // offers is how a choice is asked for.
-func (s *stepper) offers(c steps.Choice) choice {
-	if s.one {
-		return fleetChoiceOf(c)
-	}
-	return choiceOf(c)
-}
+func (s *stepper) offers(c steps.Choice) choice { return choiceOf(c, s.one) }
 
 // brief says in one line what is being done.
 func (s *stepper) brief(now time.Time) string {
@@ -590,28 +584,11 @@ func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
 	lines = append(lines, choices...)
 	help := make([]hint, 0, len(offered)+4)
 	for _, c := range offered {
-		help = append(help, hint{s.offers(c).key, keyWord(c)})
+		help = append(help, hint{s.offers(c).key, s.offers(c).word})
 	}
 	help = append(help, hint{"?", "why"}, hint{"c", "commands"}, hint{"l", "logs"})
 	if s.watched {
 		help = append(help, hint{"q", "leave"})
 	}
 	return lines, "", help
-}
-
-func keyWord(c steps.Choice) string {
-	switch c {
-	case steps.WaitOn:
-		return "wait on"
-	case steps.Retry:
-		return "retry"
-	case steps.LetGo:
-		return "restart kubelet"
-	case steps.PutBack:
-		return "undo"
-	case fleet.GoWithout:
-		return "go on without it"
-	default:
-		return "leave"
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -97,9 +98,12 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 	defer signal.Stop(stop)
 	ended := make(chan struct{})
 	watched := make(chan struct{})
+	deaf := make(chan struct{}) // the screen doesn't take a signal
 	go func() {
 		defer close(watched)
 		parent := ctx.Done()
+		var late <-chan time.Time // after a signal to end
+		var frames int64
 		for {
 			select {
 			case <-hup:
@@ -107,16 +111,43 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 				p.Kill()
 			case s := <-stop:
 				m.box.put(signalMsg{end: s != os.Interrupt})
+				if s != os.Interrupt {
+					late, frames = time.After(deafAfter), m.frames.Load()
+				}
 			case <-parent:
 				m.box.put(signalMsg{end: true})
-				parent = nil
+				parent, late, frames = nil, time.After(deafAfter), m.frames.Load()
+			case <-late:
+				if now := m.frames.Load(); now != frames {
+					late, frames = time.After(deafAfter), now
+					break
+				}
+				// Its terminal takes nothing, so the screen stands still: the
+				// run is stopped all the same.
+				late = nil
+				m.engine.leave(io.Discard)
+				m.engine.stop()
+				close(deaf)
 			case <-ended:
 				return
 			}
 		}
 	}()
 
-	_, err := p.Run()
+	shown := make(chan error, 1)
+	go func() {
+		_, err := p.Run()
+		shown <- err
+	}()
+	var err error
+	select {
+	case err = <-shown:
+	case <-deaf:
+		result, _ := m.engine.wait()
+		close(ended)
+		<-watched
+		return result, nil
+	}
 	if err != nil && !m.engine.isGone() {
 		// The screen broke. The run, if there is one, goes on and tells the
 		// rest as text.
@@ -165,6 +196,9 @@ func (m *model) farewell(r *steps.Result, p *steps.Plan) []string {
 
 // signalMsg asks the wizard to stop, as ctrl-c does; end also closes it.
 type signalMsg struct{ end bool }
+
+// deafAfter is how long the screen may stand still after a signal to end.
+const deafAfter = 2 * time.Second
 
 // screen is where in the wizard the user is.
 type screen int
@@ -228,9 +262,10 @@ type model struct {
 	lead         *lead
 	leads        sync.WaitGroup // those that are being closed
 	members      membersPane
-	crew         *crew // the run and summary screens are about several nodes
-	goBack       bool  // when the run has ended: undo it at once
-	endAfter     bool  // when the run has ended: close
+	crew         *crew        // the run and summary screens are about several nodes
+	goBack       bool         // when the run has ended: undo it at once
+	endAfter     bool         // when the run has ended: close
+	frames       atomic.Int64 // how many were drawn
 	result       *steps.Result
 }
 
@@ -497,6 +532,7 @@ func (m *model) bodyHeight() int { return m.h - 5 }
 
 // View implements tea.Model. It is always h lines of w cells.
 func (m *model) View() string {
+	m.frames.Add(1)
 	if m.w <= 0 || m.h <= 0 {
 		return ""
 	}

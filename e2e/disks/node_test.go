@@ -148,12 +148,13 @@ func (g *ground) run(t *testing.T, p *steps.Plan, ask steps.Asker, at string, ha
 	show := ui.NewPlain(&told, ui.PlainOptions{})
 	var once sync.Once
 	e := &steps.Engine{Ask: ask, Sink: func(ev steps.Event) {
-		show(ev)
+		show.Event(ev)
 		if harm != nil && ev.Type == steps.TypeAction && ev.State == steps.Started && ev.Action == at {
 			once.Do(harm)
 		}
 	}}
 	res := e.Run(t.Context(), p)
+	_ = show.Close()
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("%s, %.1f s:\n%s", p.Title, time.Since(begun).Seconds(), told.String())

@@ -1,0 +1,115 @@
+package ui
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"etcd-rewind/fleet"
+	"etcd-rewind/steps"
+)
+
+// questionPause is for how long a question takes no answer once it is shown:
+// what is typed by then was meant for what was there before.
+const questionPause = 700 * time.Millisecond
+
+// Answers reads what is typed in answer to the questions of a command.
+type Answers struct {
+	file *os.File // nil unless it is a terminal
+	in   *bufio.Reader
+}
+
+// NewAnswers reads answers from in: a terminal, or lines written beforehand.
+func NewAnswers(in io.Reader) *Answers {
+	a := &Answers{in: bufio.NewReader(in)}
+	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		a.file = f
+	}
+	return a
+}
+
+// fresh drops what was typed on a terminal before the question could be read.
+func (a *Answers) fresh() {
+	if a.file == nil {
+		return
+	}
+	time.Sleep(questionPause)
+	_, _ = a.in.Discard(a.in.Buffered())
+	forgetTyped(a.file)
+}
+
+// line is the next line without blanks around it; the error is io.EOF at the
+// end, with what there is of a last one.
+func (a *Answers) line() (string, error) {
+	s, err := a.in.ReadString('\n')
+	return strings.TrimSpace(s), err
+}
+
+// Confirm asks for the node's name; it says no at the end of the input.
+func (a *Answers) Confirm(w io.Writer, p *steps.Plan) bool {
+	_, _ = fmt.Fprintf(w, "Type the node's name, %s, to start: ", clean(p.Node))
+	a.fresh()
+	line, _ := a.line()
+	return line == p.Node
+}
+
+// Asker asks what to do about a failure that was printed. At the end of the
+// input it answers as Unattended does.
+func (p *Printer) Asker(in *Answers) steps.Asker {
+	return func(f steps.Failure) steps.Choice { return p.ask(in, f) }
+}
+
+// NodeAsker is Asker for the nodes of a fleet.
+func (p *Printer) NodeAsker(in *Answers) fleet.Asker {
+	return func(t fleet.Trouble) steps.Choice { return p.ask(in, t.Failure) }
+}
+
+// ask offers the choices; what changes the node is asked for once more.
+func (p *Printer) ask(in *Answers, f steps.Failure) steps.Choice {
+	say := func(format string, args ...any) { p.out.put(textMsg(fmt.Sprintf(format, args...))) }
+	end := func() steps.Choice {
+		say("\n")
+		return Unattended(f)
+	}
+	for {
+		say("\n")
+		for i, c := range f.Choices {
+			tail := ""
+			if i == 0 {
+				tail = "   (recommended)"
+			}
+			o := choiceOf(c, !p.one)
+			say("  %s  %s%s\n", o.key, o.label, tail)
+		}
+		say("Your choice: ")
+		in.fresh()
+		line, err := in.line()
+		for _, c := range f.Choices {
+			o := choiceOf(c, !p.one)
+			if o.key != line {
+				continue
+			}
+			if o.sure == "" {
+				return c
+			}
+			if err != nil {
+				break
+			}
+			say("%s Type yes: ", o.sure)
+			in.fresh()
+			var yes string
+			if yes, err = in.line(); yes == "yes" {
+				return c
+			}
+			break
+		}
+		if err != nil {
+			return end()
+		}
+	}
+}

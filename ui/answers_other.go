@@ -1,0 +1,7 @@
+//go:build !linux
+
+package ui
+
+import "os"
+
+func forgetTyped(*os.File) {}
