@@ -22,7 +22,9 @@ type Node interface {
 	Facts(ctx context.Context) (*Facts, error)
 	// Place is where a snapshot of this hash is put.
 	Place(sha256 string) (path string, err error)
-	Check(ctx context.Context, o Order) ([]steps.Verdict, error)
+	// Check looks at the node and at its copy of the snapshot; busy is called
+	// while that is read.
+	Check(ctx context.Context, o Order, busy func()) ([]steps.Verdict, error)
 	Plan(ctx context.Context, o Order) (*steps.Plan, error)
 	PlanUndo(ctx context.Context, run string) (*steps.Plan, error)
 	PlanResume(ctx context.Context, run string) (*steps.Plan, error)
@@ -113,8 +115,11 @@ func (a *agent) listen(ctx context.Context, in *bufio.Reader, heard chan<- struc
 			continue
 		}
 		var r request
-		if err := json.Unmarshal(line, &r); err != nil {
-			return fmt.Errorf("not a request: %q", clip(line))
+		if err := decode(line, &r); err != nil {
+			return fmt.Errorf("not a request: %q: %w", clip(line), err)
+		}
+		if err := valid(r); err != nil {
+			return fmt.Errorf("not a request: %w", err)
 		}
 		if r.Do == doBye {
 			return nil
@@ -209,7 +214,7 @@ func (a *agent) do(ctx context.Context, r request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return a.node.Check(ctx, o)
+		return a.node.Check(ctx, o, a.busyEvery(time.Second))
 	case doPlan:
 		o, err := with[Order](r)
 		if err != nil {
@@ -238,9 +243,10 @@ func (a *agent) do(ctx context.Context, r request) (any, error) {
 			return nil, err
 		}
 		if left, err := a.left(ctx, o.Run); !left || err != nil {
-			return nil, err
+			return planReply{}, err
 		}
-		return a.node.PlanUndo(ctx, o.Run)
+		p, err := a.node.PlanUndo(ctx, o.Run)
+		return planReply{p}, err
 	case doUndo:
 		o, err := with[RunOf](r)
 		if err != nil {
@@ -265,6 +271,21 @@ func (a *agent) do(ctx context.Context, r request) (any, error) {
 		return nil, a.drop(ctx, o)
 	}
 	return nil, problem("the versions differ", "unknown request %q", clip([]byte(r.Do)))
+}
+
+// busyEvery returns a function that says, now and then, that a request makes
+// progress. It may be called from any goroutine.
+func (a *agent) busyEvery(d time.Duration) func() {
+	var mu sync.Mutex
+	var last time.Time
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); now.Sub(last) >= d {
+			last = now
+			a.out.put(message{Busy: true})
+		}
+	}
 }
 
 // isNew makes sure that a run of this name can't be appended to another one.
@@ -542,8 +563,6 @@ func (b *outbox[T]) close() {
 	}
 }
 
-const longestLine = 64 << 20
-
 // readLine reads a line without its end. A line that has no end before the
 // connection's is none.
 func readLine(in *bufio.Reader) ([]byte, error) {
@@ -564,8 +583,12 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 
 func with[T any](r request) (T, error) {
 	var v T
-	if err := json.Unmarshal(r.W, &v); err != nil {
-		return v, fmt.Errorf("request %s: %w", r.Do, err)
+	err := decode(r.W, &v)
+	if err == nil {
+		err = valid(v)
+	}
+	if err != nil {
+		return v, fmt.Errorf("request %s: %w", clip([]byte(r.Do)), err)
 	}
 	return v, nil
 }

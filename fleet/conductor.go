@@ -1,24 +1,29 @@
 package fleet
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // Pace is how long the conductor waits for what.
@@ -29,12 +34,22 @@ type Pace struct {
 	Turn      time.Duration // for one node's etcd to end or start before the next
 	Reconnect time.Duration // to a node that dropped off, until somebody is asked
 	Pause     time.Duration // before the second try of a connection; each takes twice as long, up to 8 s
+
+	// A node that answers pings and nothing else counts as down, too.
+	Answer  time.Duration // for an answer to a question
+	Still   time.Duration // without progress while a snapshot is sent or read there
+	Most    time.Duration // for an answer in all; a snapshot that is being sent has none
+	Staging time.Duration // that a run may tell nothing until it has staged the restore
+	Quiet   time.Duration // that a run may tell nothing after that: a wait tells every second what it sees
+	Stop    time.Duration // that a node may tell nothing after it was told to stop; in all it has six times as long
 }
 
 // RealPace is for networks and machines as they are.
 var RealPace = Pace{
 	Hello: 60 * time.Second, // a copy of the program may be on its way
 	Ping:  2 * time.Second, Silence: 10 * time.Second, Turn: 8 * time.Second, Reconnect: 60 * time.Second, Pause: 500 * time.Millisecond,
+	Answer: time.Minute, Still: 2 * time.Minute, Most: 30 * time.Minute,
+	Staging: 5 * time.Minute, Quiet: 90 * time.Second, Stop: 10 * time.Second,
 }
 
 // Want is what a fleet is made of, by the user's word.
@@ -68,9 +83,25 @@ type Conductor struct {
 
 	want  Want
 	found []Member
+	file  *os.File // the snapshot, from the first Send to Close
+	at    string   // its path, without links
 	put   putOrder
 	crew  []*crewman
 	rec   Record
+
+	leaving sync.Once
+	left    chan struct{} // closed by Leave
+	made    sync.Once     // left
+}
+
+// Leave makes what is under way return at once, with what is known: the agents
+// stop by themselves when their conductor is gone. It may be called at any time
+// and from any goroutine.
+func (c *Conductor) Leave() { c.leaving.Do(func() { close(c.leave()) }) }
+
+func (c *Conductor) leave() chan struct{} {
+	c.made.Do(func() { c.left = make(chan struct{}) })
+	return c.left
 }
 
 // crewman is a node of the fleet.
@@ -100,14 +131,28 @@ func (c *Conductor) now() time.Time {
 
 // Close ends the connections. Safe to call twice.
 func (c *Conductor) Close() error {
+	hurry := false
+	select {
+	case <-c.leave():
+		hurry = true
+	default:
+	}
 	var all sync.WaitGroup
 	for _, n := range c.crew {
-		if l := n.link; l != nil {
+		switch l := n.link; {
+		case l == nil:
+		case hurry:
+			l.abandon(errors.New("you left"))
+		default:
 			all.Go(l.bye)
-			n.link = nil
 		}
+		n.link = nil
 	}
 	all.Wait()
+	if f := c.file; f != nil {
+		c.file = nil
+		return f.Close()
+	}
 	return nil
 }
 
@@ -173,6 +218,9 @@ func (c *Conductor) connect(ctx context.Context, n *crewman, note func(message))
 			break
 		}
 	}
+	if len(failed) == 0 {
+		return nil, problem("", "no host is known for it")
+	}
 	if len(failed) == 1 {
 		return nil, failed[0]
 	}
@@ -222,7 +270,12 @@ func (c *Conductor) Discover(ctx context.Context, w Want) ([]Member, []steps.Ver
 		for _, m := range c.union() {
 			if !asked[m.Name] {
 				asked[m.Name] = true
-				more = append(more, &crewman{name: m.Name, try: c.hosts(m)})
+				try := c.hosts(m)
+				if len(try) == 0 {
+					away[m.Name] = "nothing but the snapshot says where it is: " + cmp.Or(strings.Join(m.PeerURLs, ", "), "no address")
+					continue
+				}
+				more = append(more, &crewman{name: m.Name, try: try})
 			}
 		}
 		if len(more) == 0 {
@@ -247,7 +300,7 @@ func (c *Conductor) Discover(ctx context.Context, w Want) ([]Member, []steps.Ver
 			}
 		}
 		if m.Out {
-			answers[m.Name] = slices.ContainsFunc(m.PeerURLs, func(u string) bool { return c.answers(ctx, u) })
+			answers[m.Name] = !m.OnlySnapshot() && slices.ContainsFunc(m.PeerURLs, func(u string) bool { return c.answers(ctx, u) })
 		} else if m.Facts == nil && m.Err == "" {
 			m.Err = "it isn't among the nodes that were named"
 		}
@@ -315,20 +368,27 @@ func (c *Conductor) named(hosts []string, me *crewman) []*crewman {
 		if h == me.facts.Member || h == me.facts.Node {
 			continue
 		}
-		try := []string{cmp.Or(c.want.Hosts[h], h)}
+		try := []string{cmp.Or(c.want.Hosts[h], h)} // the user's word
 		nodes = append(nodes, &crewman{try: try})
 	}
 	return nodes
 }
 
-// hosts are where a member's node may be reached.
+// hosts are where a member's node may be reached: what the user says, else its
+// name and its address by etcd or an etcd.yaml. What only a snapshot names is
+// not dialled: the snapshot, with all Secrets in it, would be sent there.
 func (c *Conductor) hosts(m Member) []string {
 	if h := c.want.Hosts[m.Name]; h != "" {
 		return []string{h}
 	}
-	try := []string{m.Name}
-	if ip := peerHost(m.PeerURLs); ip != "" && ip != m.Name {
-		try = append(try, ip)
+	var try []string
+	if m.OnlySnapshot() {
+		return nil
+	}
+	for _, h := range []string{m.Name, peerHost(m.PeerURLs)} {
+		if trust.Host(h) == nil && !slices.Contains(try, h) {
+			try = append(try, h)
+		}
 	}
 	return try
 }
@@ -345,6 +405,9 @@ func (c *Conductor) union() []Member {
 	}
 	if c.want.Info != nil {
 		for _, m := range c.want.Info.Members {
+			if trust.Name(m.Name) != nil || validURLs(m.PeerURLs) != nil {
+				continue // nobody's name: Discover has told
+			}
 			lists[InSnapshot] = append(lists[InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		}
 	}
@@ -384,26 +447,20 @@ func (c *Conductor) each(do func(n *crewman) error) error {
 	return nil
 }
 
-// Send brings the snapshot to the other nodes. progress may be nil; it is
-// called from several goroutines, with the node's name and bytes.
+// Send brings the snapshot to the other nodes: the very file that was looked
+// at, opened once. progress may be nil; it is called from several goroutines,
+// with the node's name and bytes.
 func (c *Conductor) Send(ctx context.Context, progress func(node string, done, total int64)) error {
-	path := c.want.Info.Path
-	f, err := os.Open(path)
+	path, err := c.hold(ctx)
 	if err != nil {
 		return err
 	}
-	sum := sha256.New()
-	size, err := io.Copy(sum, f)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	c.put = putOrder{Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}
 	return c.each(func(n *crewman) (err error) {
 		if n.local {
 			n.path = path
 			return nil
 		}
-		n.path, err = n.link.put(ctx, path, c.put, func(done, total int64) {
+		n.path, err = n.link.put(ctx, c.file, c.put, func(done, total int64) {
 			if progress != nil {
 				progress(n.name, done, total)
 			}
@@ -412,10 +469,66 @@ func (c *Conductor) Send(ctx context.Context, progress func(node string, done, t
 	})
 }
 
+// hold opens the snapshot, once, and makes sure that it is the one that was
+// looked at. It returns where the file is: a link may lead elsewhere a moment
+// later, and the file that it led to is what is restored.
+func (c *Conductor) hold(ctx context.Context) (path string, err error) {
+	if path, err = filepath.EvalSymlinks(c.want.Info.Path); err != nil {
+		return "", err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", err
+	}
+	f := c.file
+	if f == nil {
+		if f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
+			return "", err
+		}
+		c.file, c.at = f, path
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return "", err
+	}
+	content := size
+	if h := c.want.Info.Hash; h == snapshot.HashOK || h == snapshot.HashUnchecked {
+		content -= sha256.Size
+	}
+	sum, in := sha256.New(), bufio.NewReaderSize(&untilDone{ctx, io.NewSectionReader(f, 0, size)}, 1<<20)
+	if _, err := io.CopyN(sum, in, content); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	if is := hex.EncodeToString(sum.Sum(nil)); is != c.want.Info.SHA256 {
+		return "", problem("choose it again, by the name of the file and not of a link", "%s isn't the snapshot any more that was looked at: its sha256 is %.12s…, and was %.12s…", path, is, c.want.Info.SHA256)
+	}
+	if _, err := io.Copy(sum, in); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	c.put = putOrder{Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}
+	return c.at, nil
+}
+
+// untilDone reads until its context ends.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u *untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}
+
 // settle decides what is the same on all nodes.
 func (c *Conductor) settle(ch steps.Choices) steps.Choices {
 	if c.rec.Run == "" {
-		c.rec = Record{Run: c.now().UTC().Format("20060102-150405"), Rsh: c.Rsh, Paths: c.want.Paths}
+		var taken []string
+		for _, n := range c.crew {
+			taken = append(taken, n.facts.LatestRun)
+		}
+		c.rec = Record{Run: steps.NextRunName(c.now(), taken...), Rsh: c.Rsh, Paths: c.want.Paths}
 		before := map[string]bool{}
 		for i := range c.found {
 			before[c.found[i].Name] = true
@@ -456,7 +569,11 @@ func (c *Conductor) order(n *crewman, ch steps.Choices) Order {
 		}
 	}
 	ch.Fleet = f
-	return Order{Snapshot: n.path, Choices: ch}
+	o := Order{Snapshot: n.path, Choices: ch}
+	if c.want.Info != nil && n.path != "" {
+		o.SHA256 = c.want.Info.SHA256
+	}
+	return o
 }
 
 // Checked are the verdicts of one node.
@@ -481,7 +598,15 @@ func (c *Conductor) Check(ctx context.Context, ch steps.Choices) ([]Checked, err
 func (c *Conductor) Plan(ctx context.Context, ch steps.Choices) ([]*steps.Plan, error) {
 	ch = c.settle(ch)
 	return c.plans(func(n *crewman) (*steps.Plan, error) {
-		return call[*steps.Plan](ctx, n.link, doPlan, c.order(n, ch))
+		o := c.order(n, ch)
+		p, err := call[*steps.Plan](ctx, n.link, doPlan, o)
+		if err != nil {
+			return nil, err
+		}
+		if r := p.Restore; p.Run != c.rec.Run || p.Kind != steps.KindRestore || r == nil || r.SnapshotSHA256 != o.SHA256 || r.Token != o.Choices.Fleet.Token {
+			return nil, problem("use the same version on all nodes", "its plan isn't of this run and this snapshot")
+		}
+		return p, nil
 	})
 }
 
@@ -505,7 +630,7 @@ func (c *Conductor) Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*
 	for _, n := range r.nodes {
 		rec := c.rec
 		rec.Me = n.name
-		r.start(ctx, n, doRun, rec)
+		r.start(n, doRun, rec)
 	}
 	res := r.conduct(ctx)
 	if res.OK {
@@ -580,7 +705,8 @@ func (c *Conductor) PlanUndo(ctx context.Context) ([]*steps.Plan, error) {
 		if n.link == nil {
 			return nil, nil
 		}
-		return call[*steps.Plan](ctx, n.link, doPlanUndo, RunOf{c.rec.Run})
+		r, err := call[planReply](ctx, n.link, doPlanUndo, RunOf{c.rec.Run})
+		return r.Plan, err
 	})
 }
 
@@ -619,10 +745,10 @@ func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState
 		case states[n.name] == steps.RunRestored:
 			n.reached, n.res = len(steps.Phases), &steps.Result{OK: true}
 		case n.link == nil:
-			r.again(ctx, n, doResume, r.pace.Reconnect)
+			r.again(n, doResume, r.pace.Reconnect)
 		default:
 			n.link.setNote(r.note(n))
-			r.start(ctx, n, doResume, RunOf{c.rec.Run})
+			r.start(n, doResume, RunOf{c.rec.Run})
 		}
 	}
 	return r.conduct(ctx), nil

@@ -56,6 +56,7 @@ type Result struct {
 	Nodes         []NodeResult   `json:"nodes"`
 
 	refused bool
+	left    bool // while nodes were at work
 }
 
 // ExitCode is the process's exit status: 0 done, 1 failed and every node is as
@@ -64,6 +65,8 @@ func (r *Result) ExitCode() int {
 	switch {
 	case r.OK:
 		return 0
+	case r.left:
+		return 3
 	case r.refused:
 		return 4
 	case r.PutBack:

@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -154,7 +156,7 @@ func (n *fakeNode) Place(sha256 string) (string, error) {
 	return filepath.Join(n.dir, "snapshot-"+sha256[:16]+".db"), nil
 }
 
-func (n *fakeNode) Check(_ context.Context, o Order) ([]steps.Verdict, error) {
+func (n *fakeNode) Check(_ context.Context, o Order, _ func()) ([]steps.Verdict, error) {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
 	n.fleet = o.Choices.Fleet
@@ -173,7 +175,9 @@ func (n *fakeNode) plan(run, kind string) *steps.Plan {
 }
 
 func (n *fakeNode) Plan(_ context.Context, o Order) (*steps.Plan, error) {
-	return n.plan(o.Choices.Fleet.Run, steps.KindRestore), nil
+	p := n.plan(o.Choices.Fleet.Run, steps.KindRestore)
+	p.Restore = &steps.RestoreFacts{Snapshot: o.Snapshot, SnapshotSHA256: o.SHA256, Token: o.Choices.Fleet.Token}
+	return p, nil
 }
 
 func (n *fakeNode) PlanUndo(_ context.Context, run string) (*steps.Plan, error) {
@@ -346,10 +350,12 @@ type pipes struct {
 	conns map[string][]func()
 	all   sync.WaitGroup
 	dials map[string]int
+	// between is what stands between the conductor and a host's agent.
+	between map[string]func(in io.Reader, out io.Writer, agent func(in io.Reader, out io.Writer))
 }
 
 func (w *fakeWorld) pipes(t *testing.T, local string) *pipes {
-	p := &pipes{w: w, local: local, away: map[string]error{}, conns: map[string][]func(){}, dials: map[string]int{}}
+	p := &pipes{w: w, local: local, away: map[string]error{}, conns: map[string][]func(){}, dials: map[string]int{}, between: map[string]func(io.Reader, io.Writer, func(io.Reader, io.Writer)){}}
 	t.Cleanup(func() {
 		for _, n := range w.nodes {
 			p.cut(n.name)
@@ -382,7 +388,12 @@ func (p *pipes) Dial(_ context.Context, host string) (*Conn, error) {
 	}
 	p.conns[host] = append(p.conns[host], cut)
 	p.all.Go(func() {
-		_ = Serve(context.Background(), inR, outW, n, "test")
+		agent := func(in io.Reader, out io.Writer) { _ = Serve(context.Background(), in, out, n, "test") }
+		if between := p.between[host]; between != nil {
+			between(inR, outW, agent)
+		} else {
+			agent(inR, outW)
+		}
 		cut()
 	})
 	return &Conn{In: inW, Out: outR, Close: func() error { cut(); return nil }, Said: func() string { return "" }}, nil
@@ -413,7 +424,10 @@ func (p *pipes) find(host string) {
 	delete(p.away, host)
 }
 
-var quick = Pace{Hello: 5 * time.Second, Ping: 50 * time.Millisecond, Silence: 5 * time.Second, Turn: 300 * time.Millisecond, Reconnect: 600 * time.Millisecond, Pause: 10 * time.Millisecond}
+var quick = Pace{
+	Hello: 5 * time.Second, Ping: 50 * time.Millisecond, Silence: 5 * time.Second, Turn: 300 * time.Millisecond, Reconnect: 600 * time.Millisecond, Pause: 10 * time.Millisecond,
+	Answer: 20 * time.Second, Still: 20 * time.Second, Most: time.Minute, Staging: 20 * time.Second, Quiet: 20 * time.Second, Stop: 10 * time.Second,
+}
 
 func theSnapshot(t *testing.T) *snapshot.Info {
 	path := filepath.Join(t.TempDir(), "before.db")
@@ -424,7 +438,8 @@ func theSnapshot(t *testing.T) *snapshot.Info {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	info := &snapshot.Info{Path: path, Size: int64(len(data)), Revision: 700}
+	sum := sha256.Sum256(data)
+	info := &snapshot.Info{Path: path, Size: int64(len(data)), Revision: 700, SHA256: hex.EncodeToString(sum[:])}
 	for _, name := range []string{"cp1", "cp2", "cp3"} {
 		info.Members = append(info.Members, snapshot.Member{Name: name})
 	}

@@ -442,7 +442,12 @@ func TestASnapshotThatIsAlteredOnItsWayStopsAll(t *testing.T) {
 	}
 	n := c.crew[1]
 	info := theSnapshot(t)
-	_, err := n.link.put(t.Context(), info.Path, putOrder{Size: info.Size, SHA256: strings.Repeat("ab", 32)}, nil)
+	file, err := os.Open(info.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	_, err = n.link.put(t.Context(), file, putOrder{Size: info.Size, SHA256: strings.Repeat("ab", 32)}, nil)
 	if err == nil || !strings.Contains(err.Error(), "altered on its way") {
 		t.Fatal(err)
 	}

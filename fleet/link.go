@@ -2,14 +2,17 @@ package fleet
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"math"
 	"sync"
 	"time"
+
+	"etcd-rewind/trust"
 )
 
 // Conn is a connection to an agent whose hello has not been read yet.
@@ -37,8 +40,18 @@ type link struct {
 	pending map[int64]chan message
 	err     error
 	done    chan struct{} // closed when the connection has ended; err says why
-	heard   time.Time
+	heard   time.Time     // a whole line
+	stirred time.Time     // progress of what was asked for
+	there   int64         // bytes of the snapshot
+	pace    Pace
+
+	second time.Time // in which so many lines have come
+	lines  int
 }
+
+// mostLines is how many messages an agent may send within a second: each byte
+// of a snapshot's progress is told in megabytes, each look of a wait once.
+const mostLines = 5000
 
 // errGone is a connection that has ended.
 type errGone struct {
@@ -62,7 +75,7 @@ func (e *errGone) Unwrap() error { return e.why }
 // newLink reads the hello, skips what a login shell says before it, and keeps
 // the connection alive.
 func newLink(ctx context.Context, c *Conn, pace Pace, note func(message)) (*link, error) {
-	l := &link{conn: c, note: note, pending: map[int64]chan message{}, done: make(chan struct{}), heard: time.Now()}
+	l := &link{conn: c, note: note, pending: map[int64]chan message{}, done: make(chan struct{}), heard: time.Now(), pace: pace}
 	l.out = newOutbox[request](writer{l}, "")
 	in := bufio.NewReaderSize(c.Out, 64<<10)
 	greeted := make(chan error, 1)
@@ -112,14 +125,15 @@ func (l *link) greet(in *bufio.Reader) error {
 		noise += len(line) + 1
 		if len(line) >= len(helloMark) && string(line[:len(helloMark)]) == helloMark {
 			var m message
-			if err := json.Unmarshal(line, &m); err != nil || m.Hello == nil {
+			if err := decode(line, &m); err != nil || m.Hello == nil {
 				return fmt.Errorf("not an agent's hello: %q", clip(line))
 			}
 			l.hello = *m.Hello
+			l.hello.Version = trust.Clip(trust.Text(l.hello.Version), 80)
 			return nil
 		}
 	}
-	return errors.New("the other end talks and talks, and is no agent")
+	return errors.New("unexpected output; no agent found")
 }
 
 func (l *link) listen(in *bufio.Reader) error {
@@ -132,11 +146,28 @@ func (l *link) listen(in *bufio.Reader) error {
 			continue
 		}
 		var m message
-		if err := json.Unmarshal(line, &m); err != nil {
-			return fmt.Errorf("not an agent's message: %q", clip(line))
+		err = decode(line, &m)
+		if err == nil {
+			err = valid(m)
+		}
+		if err != nil {
+			return fmt.Errorf("not an agent's message: %q: %w", clip(line), err)
+		}
+		if m.No != nil {
+			m.No.bound()
 		}
 		l.mu.Lock()
 		l.heard = time.Now()
+		if l.heard.Sub(l.second) >= time.Second {
+			l.second, l.lines = l.heard, 0
+		}
+		if l.lines++; l.lines > mostLines {
+			l.mu.Unlock()
+			return fmt.Errorf("more than %d messages within a second", mostLines)
+		}
+		if m.Busy || m.Put > l.there || m.Put < 0 {
+			l.stirred, l.there = l.heard, max(m.Put, 0)
+		}
 		var reply chan message
 		if m.ID != 0 {
 			reply = l.pending[m.ID]
@@ -190,6 +221,11 @@ func (l *link) end(why error) {
 	}
 }
 
+// abandon ends the connection without waiting for what carries it.
+func (l *link) abandon(why error) {
+	go func() { l.end(why) }()
+}
+
 // say sends a line, and waits for nothing: a write may hang when the network is
 // gone. Lines arrive in the order in which they are said.
 func (l *link) say(r request) { l.out.put(r) }
@@ -229,28 +265,70 @@ func (l *link) begin(do string, with any) (<-chan message, error) {
 	return reply, nil
 }
 
-// finish waits for the answer to a request.
-func finish[T any](ctx context.Context, l *link, reply <-chan message) (T, error) {
+// finish waits for the answer to a request: no longer than limit since it last
+// made progress, nor than Pace.Most in all. An agent that doesn't answer counts
+// as gone, whatever else it says. 0 waits as long as the connection lasts.
+func finish[T any](ctx context.Context, l *link, do string, reply <-chan message, limit time.Duration) (T, error) {
 	var v T
-	var m message
-	select {
-	case m = <-reply:
-	case <-ctx.Done():
-		return v, ctx.Err()
-	case <-l.done:
-		select {
-		case m = <-reply: // its last word
-		default:
-			return v, l.err
-		}
+	m, err := l.await(ctx, do, reply, limit)
+	if err != nil {
+		return v, err
 	}
 	switch {
 	case m.No != nil:
 		return v, m.No
-	case len(m.W) == 0:
-		return v, nil
+	case len(m.W) > 0:
+		if err := decode(m.W, &v); err != nil {
+			return v, l.wrong(do, err)
+		}
 	}
-	return v, json.Unmarshal(m.W, &v)
+	if err := valid(v); err != nil {
+		return v, l.wrong(do, err)
+	}
+	return v, nil
+}
+
+func (l *link) await(ctx context.Context, do string, reply <-chan message, limit time.Duration) (message, error) {
+	begun := time.Now()
+	over := time.NewTimer(cmp.Or(limit, math.MaxInt64))
+	defer over.Stop()
+	for {
+		select {
+		case m := <-reply:
+			return m, nil
+		case <-ctx.Done():
+			return message{}, ctx.Err()
+		case <-l.done:
+			select {
+			case m := <-reply: // its last word
+				return m, nil
+			default:
+				return message{}, l.err
+			}
+		case <-over.C:
+			l.mu.Lock()
+			left := limit - time.Since(latest(begun, l.stirred))
+			l.mu.Unlock()
+			if left <= 0 || do != doPut && time.Since(begun) > l.pace.Most {
+				l.end(fmt.Errorf("no answer to %q within %s", do, time.Since(begun).Round(time.Second)))
+				return message{}, l.err
+			}
+			over.Reset(left)
+		}
+	}
+}
+
+// wrong ends a connection to an agent whose answer can't be used.
+func (l *link) wrong(do string, err error) error {
+	l.end(fmt.Errorf("the answer to %q can't be used: %w", do, err))
+	return l.err
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func call[T any](ctx context.Context, l *link, do string, with any) (T, error) {
@@ -259,12 +337,16 @@ func call[T any](ctx context.Context, l *link, do string, with any) (T, error) {
 		var v T
 		return v, err
 	}
-	return finish[T](ctx, l, reply)
+	limit := l.pace.Answer
+	if do == doCheck || do == doPut {
+		limit = l.pace.Still
+	}
+	return finish[T](ctx, l, do, reply, limit)
 }
 
 // put sends a snapshot, when the node doesn't have it, and returns its path
 // there.
-func (l *link) put(ctx context.Context, path string, o putOrder, progress func(done, total int64)) (string, error) {
+func (l *link) put(ctx context.Context, file io.ReaderAt, o putOrder, progress func(done, total int64)) (string, error) {
 	begin := make(chan struct{}, 1)
 	l.mu.Lock()
 	before := l.note
@@ -298,7 +380,7 @@ func (l *link) put(ctx context.Context, path string, o putOrder, progress func(d
 		cancel()
 		return e.reply.Path, e.err
 	case <-begin:
-		sent = l.pieces(ctx, path, o.Size)
+		sent = l.pieces(ctx, file, o.Size)
 	}
 	if sent != nil {
 		cancel()
@@ -312,17 +394,13 @@ func (l *link) put(ctx context.Context, path string, o putOrder, progress func(d
 	return e.reply.Path, e.err
 }
 
-func (l *link) pieces(ctx context.Context, path string, size int64) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
+func (l *link) pieces(ctx context.Context, file io.ReaderAt, size int64) error {
+	f := io.NewSectionReader(file, 0, size)
 	buf := make([]byte, pieceSize)
 	for left := size; left > 0; {
 		n, err := io.ReadFull(f, buf[:min(left, pieceSize)])
 		if err != nil {
-			return fmt.Errorf("read %s: %w", path, err)
+			return fmt.Errorf("read the snapshot: %w", err)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -12,6 +12,7 @@ import (
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // Source is where a member is known from.
@@ -34,6 +35,9 @@ type Member struct {
 	KnownBy []Source `json:"known_by"`
 	Missing []Source `json:"missing,omitempty"`
 
+	// Elsewhere are its peer URLs in the snapshot, where they differ.
+	Elsewhere []string `json:"elsewhere,omitempty"`
+
 	Local bool   `json:"local,omitempty"` // of the node that the conductor runs on
 	Out   bool   `json:"out,omitempty"`   // left out for good
 	Host  string `json:"host,omitempty"`  // by which it was reached
@@ -44,14 +48,24 @@ type Member struct {
 // Taken says whether it takes part.
 func (m *Member) Taken() bool { return m.Facts != nil && !m.Out }
 
+// OnlySnapshot says that nothing but the snapshot names it: nothing is dialled
+// on a snapshot's word.
+func (m *Member) OnlySnapshot() bool { return len(m.KnownBy) == 1 && m.KnownBy[0] == InSnapshot }
+
+func sameURLs(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
 // named are lists of members by where they come from.
 type named map[Source][]manifest.Member
 
 // union are all members that any source names, in the order of their names.
-// The running etcd knows best where they are, then the snapshot.
+// The running etcd knows best where they are, then the etcd.yamls; what a
+// snapshot says of it is true of the day on which it was taken, if it is this
+// cluster's.
 func union(lists named) []Member {
 	all := map[string]*Member{}
-	for _, src := range []Source{InEtcd, InSnapshot, InManifest} {
+	for _, src := range []Source{InEtcd, InManifest, InSnapshot} {
 		for _, m := range lists[src] {
 			if m.Name == "" {
 				continue // one that was added and never started
@@ -63,6 +77,9 @@ func union(lists named) []Member {
 			}
 			if !slices.Contains(u.KnownBy, src) {
 				u.KnownBy = append(u.KnownBy, src)
+			}
+			if src == InSnapshot && len(m.PeerURLs) > 0 && !sameURLs(u.PeerURLs, m.PeerURLs) {
+				u.Elsewhere = m.PeerURLs
 			}
 		}
 	}
@@ -91,7 +108,7 @@ func judge(all []Member, answers map[string]bool) []steps.Verdict {
 			Check: check, Title: title, Level: level, Cause: fmt.Sprintf(format, args...), Hint: hint, Overridable: overridable,
 		})
 	}
-	var away, odd, left, alive, taken []string
+	var away, odd, moved, left, alive, taken []string
 	clusters, etcds, kubes := map[uint64][]string{}, map[string][]string{}, map[string][]string{}
 	for i := range all {
 		m := &all[i]
@@ -107,7 +124,12 @@ func judge(all []Member, answers map[string]bool) []steps.Verdict {
 			continue
 		}
 		taken = append(taken, m.Name)
-		if len(m.Missing) > 0 {
+		if len(m.Elsewhere) > 0 {
+			moved = append(moved, fmt.Sprintf("%s is at %s, in the snapshot at %s", m.Name, strings.Join(m.PeerURLs, ", "), strings.Join(m.Elsewhere, ", ")))
+		}
+		if m.OnlySnapshot() {
+			odd = append(odd, fmt.Sprintf("only the snapshot names %s, at %s", m.Name, cmp.Or(strings.Join(m.PeerURLs, ", "), "no address")))
+		} else if len(m.Missing) > 0 {
 			odd = append(odd, fmt.Sprintf("%s is named by %s, not by %s", m.Name, said(m.KnownBy), said(m.Missing)))
 		}
 		if l := m.Facts.Live; l != nil {
@@ -126,6 +148,9 @@ func judge(all []Member, answers map[string]bool) []steps.Verdict {
 		add(steps.Warn, "fleet-members", "Members", "right when it joined later, or was removed: it becomes a member of the restored cluster; --without NAME leaves it out", false, "%s", strings.Join(odd, "; "))
 	} else {
 		add(steps.Pass, "fleet-members", "Members", "", false, "all sources name the same: %s", strings.Join(taken, ", "))
+	}
+	if len(moved) > 0 {
+		add(steps.Warn, "fleet-addresses", "Addresses", "fine when the nodes got other addresses since the snapshot was taken; else it is another cluster's", false, "%s", strings.Join(moved, "; "))
 	}
 	switch lost := len(left); {
 	case len(alive) > 0:
@@ -192,7 +217,7 @@ func peerHost(urls []string) string {
 	if len(urls) == 0 {
 		return ""
 	}
-	u, err := url.Parse(urls[0])
+	u, err := trust.URL(urls[0])
 	if err != nil {
 		return ""
 	}

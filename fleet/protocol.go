@@ -6,11 +6,12 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // protocolVersion changes when a conductor and an agent could misunderstand
 // each other.
-const protocolVersion = 1
+const protocolVersion = 2
 
 // What passes between conductor and agent is one JSON object a line: requests
 // on the agent's standard input, messages on its standard output. Only a piece
@@ -67,6 +68,8 @@ type message struct {
 	Ask   *steps.Failure `json:"ask,omitempty"`
 	Put   int64          `json:"put,omitempty"` // bytes of the snapshot that have arrived
 	Pong  bool           `json:"pong,omitempty"`
+	// Busy says that what was asked for makes progress: a snapshot is being read.
+	Busy bool `json:"busy,omitempty"`
 }
 
 // helloMark begins an agent's first line; what a login shell says before it is
@@ -93,6 +96,11 @@ const (
 )
 
 func (p *Problem) Error() string { return p.Cause }
+
+// bound makes what another node says short enough to be shown.
+func (p *Problem) bound() {
+	p.Cause, p.Hint, p.Code = trust.Clip(p.Cause, 4096), trust.Clip(p.Hint, 4096), trust.Clip(p.Code, 64)
+}
 
 // Explain gives the cause and what to do about it, for the screen.
 func (p *Problem) Explain() (cause, hint string) { return p.Cause, p.Hint }
@@ -124,6 +132,7 @@ type Facts struct {
 	EtcdVersion       string         `json:"etcd_version,omitempty"`
 	FreeBytes         uint64         `json:"free_bytes,omitempty"` // where the data directory is
 	Unfinished        *steps.RunInfo `json:"unfinished,omitempty"`
+	LatestRun         string         `json:"latest_run,omitempty"` // name of the newest run there, readable or not
 }
 
 // Live is what a running etcd says of itself.
@@ -144,8 +153,14 @@ type Paths struct {
 
 // Order is what a node has to restore.
 type Order struct {
-	Snapshot string        `json:"snapshot"` // path on the node
+	Snapshot string        `json:"snapshot"`         // path on the node
+	SHA256   string        `json:"sha256,omitempty"` // snapshot.Info.SHA256 that the conductor's user has seen
 	Choices  steps.Choices `json:"choices"`
+}
+
+// planReply has no plan when there is nothing to plan.
+type planReply struct {
+	Plan *steps.Plan `json:"plan"`
 }
 
 // RunOf names a run of a node.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"etcd-rewind/node"
 	"etcd-rewind/steps"
@@ -31,14 +32,12 @@ type putting struct {
 
 // receive takes a snapshot in, or finds that it is there from an earlier try.
 func (a *agent) receive(ctx context.Context, o putOrder) (*putReply, error) {
-	if raw, err := hex.DecodeString(o.SHA256); err != nil || len(raw) != sha256.Size || o.Size <= 0 {
-		return nil, problem("", "not a snapshot's sha256 and size: %q, %d", clip([]byte(o.SHA256)), o.Size)
-	}
 	path, err := a.node.Place(o.SHA256)
 	if err != nil {
 		return nil, err
 	}
-	if sameFile(ctx, path, o) {
+	busy := a.busyEvery(time.Second)
+	if sameFile(ctx, path, o, busy) {
 		return &putReply{Path: path, Have: true}, nil
 	}
 	dir := filepath.Dir(path)
@@ -106,6 +105,11 @@ func (a *agent) piece(n int, in io.Reader) error {
 	return nil
 }
 
+func validSum(s string) bool {
+	raw, err := hex.DecodeString(s)
+	return err == nil && len(raw) == sha256.Size
+}
+
 func (p *putting) finish() error {
 	if err := errors.Join(p.err, p.f.Sync(), p.f.Close()); err != nil {
 		return err
@@ -138,7 +142,7 @@ func (a *agent) dropPut() {
 // drop removes a snapshot that was put: what is in it is in etcd now.
 func (a *agent) drop(ctx context.Context, o putOrder) error {
 	path, err := a.node.Place(o.SHA256)
-	if err != nil || !sameFile(ctx, path, o) {
+	if err != nil || !sameFile(ctx, path, o, a.busyEvery(time.Second)) {
 		return err
 	}
 	return os.Remove(path)
@@ -146,7 +150,7 @@ func (a *agent) drop(ctx context.Context, o putOrder) error {
 
 // sameFile says whether a file is what an order is about: nobody else's, and
 // no link.
-func sameFile(ctx context.Context, path string, o putOrder) bool {
+func sameFile(ctx context.Context, path string, o putOrder, busy func()) bool {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return false
@@ -163,6 +167,7 @@ func sameFile(ctx context.Context, path string, o putOrder) bool {
 	buf := make([]byte, 1<<20)
 	for ctx.Err() == nil {
 		n, err := f.Read(buf)
+		busy()
 		sum.Write(buf[:n])
 		if errors.Is(err, io.EOF) {
 			return hex.EncodeToString(sum.Sum(nil)) == o.SHA256

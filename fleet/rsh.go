@@ -105,8 +105,8 @@ const shell = `s=; u=$(id -u); [ "$u" = 0 ] || s="sudo -n"; p=$(command -v etcd-
 
 // Dial implements Dialer.
 func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
-	if err := checkHost(host); err != nil {
-		return nil, err
+	if err := validHost(host); err != nil {
+		return nil, problem("name the host with --host NAME=HOST", "%s", err)
 	}
 	self, err := r.own()
 	if err != nil {
@@ -125,20 +125,29 @@ func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 	if err != nil {
 		return nil, problem("is it installed? --rsh names another command", "%s", err)
 	}
+	// What the other end doesn't read would hold up the copy for ever.
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	if err := r.boot(ctx, c, self); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("no agent could be started in time: %w", context.Cause(ctx))
+		}
 		_ = c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// checkHost refuses what a remote shell could take for an option.
-func checkHost(host string) error {
-	bad := func(c rune) bool { return c <= ' ' || c == 0x7f || strings.ContainsRune("'\"`$;&|<>(){}\\", c) }
-	if host == "" || strings.HasPrefix(host, "-") || strings.ContainsFunc(host, bad) {
-		return problem("name the host with --host NAME=HOST", "%q is not the name of a host", host)
+// validHost is a host that a remote shell may be called with: a DNS name or an
+// IP address, with a user before it where the person at the terminal gave one.
+func validHost(s string) error {
+	user, host, has := strings.Cut(s, "@")
+	if !has {
+		return trust.Host(s)
 	}
-	return nil
+	if trust.Name(user) != nil || strings.ContainsRune(user, ':') {
+		return fmt.Errorf("%q is not a user's name", trust.Clip(trust.Text(user), 80))
+	}
+	return trust.Host(host)
 }
 
 // boot talks to the shell until an agent starts.
@@ -163,7 +172,7 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 				return
 			}
 		}
-		told <- first{err: errors.New("the other end talks and talks, and is no shell")}
+		told <- first{err: errors.New("unexpected output; no shell found")}
 	}()
 	var f first
 	select {
@@ -177,7 +186,7 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 		if said == "" && !errors.Is(f.err, io.EOF) {
 			said = f.err.Error()
 		}
-		return problem("it has to work without a question: try ssh -o BatchMode=yes HOST true; --host NAME=HOST names another host, --rsh another command", "%s", cmp.Or(said, "the remote shell ended without a word"))
+		return problem("it has to work without a question: try ssh -o BatchMode=yes HOST true; --rsh names another command", "%s", cmp.Or(said, "the remote shell ended and said nothing"))
 	}
 	parts := strings.SplitN(f.line, "|", 4)
 	if len(parts) != 4 {
@@ -251,6 +260,9 @@ func start(ctx context.Context, cmd *exec.Cmd, kill bool) (*Conn, error) {
 	return &Conn{In: in, Out: out, Close: closeAll, Said: said.String}, nil
 }
 
+// longestWord bounds a line of what a process says, in bytes.
+const longestWord = 300
+
 // tail keeps the last lines of what a process says.
 type tail struct {
 	mu  sync.Mutex
@@ -275,5 +287,9 @@ func (t *tail) String() string {
 	if len(lines) > 3 {
 		lines = lines[len(lines)-3:]
 	}
-	return strings.ToValidUTF8(strings.Join(lines, "; "), "?")
+	for i, l := range lines {
+		// A shell that complains of the command line may say it all again.
+		lines[i] = trust.Clip(trust.Text(strings.ReplaceAll(l, shell, "…")), longestWord)
+	}
+	return strings.Join(lines, "; ")
 }

@@ -156,14 +156,14 @@ func TestWhatCanBeWrongWithARemoteShell(t *testing.T) {
 		says                string
 	}{
 		{"the host can't be reached", "away", "", nil, "No route to host"},
-		{"the host would be an option", "-oProxyCommand=true", "", nil, "is not the name of a host"},
-		{"the host would be a command", "cp2;true", "", nil, "is not the name of a host"},
+		{"the host would be an option", "-oProxyCommand=true", "", nil, "is neither a DNS name nor an IP address"},
+		{"the host would be a command", "cp2;true", "", nil, "is neither a DNS name nor an IP address"},
 		{"a machine of another kind", "cp2", "", map[string]string{"uname": "echo Linux riscv64"}, "another kind (Linux riscv64"},
 		{"sudo wants a password", "cp2", "", map[string]string{"id": "echo 1000", "sudo": "echo 'sudo: a password is required' >&2; exit 1"}, "a password is required"},
 		{"the copy is altered", "cp2", "", map[string]string{"head": `command -p head "$@" | tr a b`}, "altered on its way"},
 		{"nothing may be run where temporary files are", "cp2", "", map[string]string{"chmod": "exit 0"}, "ermission denied"},
 		{"an agent of another protocol", "cp2", "", map[string]string{"uname": "echo Other machine", "etcd-rewind": `echo '{"etcd_rewind_agent":{"protocol":99,"version":"v99"}}'; cat >/dev/null`}, "another version: v99"},
-		{"a program that says nothing", "cp2", "exit 3", nil, "ended without a word"},
+		{"a program that says nothing", "cp2", "exit 3", nil, "ended and said nothing"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			r, bin, _ := aRemote(t, tt.before)

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // runner leads a run: one goroutine decides, from what the nodes tell.
 type runner struct {
 	c    *Conductor
-	ctx  context.Context
+	life context.Context // of tries to reach a node; ends when the run is to stop
+	kill context.CancelFunc
 	over chan struct{} // closed when nothing is taken any more
 	sink func(NodeEvent)
 	ask  Asker
@@ -26,11 +28,16 @@ type runner struct {
 	late   map[steps.Phase]bool // nobody waits for another's turn any more
 
 	stopping bool
+	stopped  time.Time // when
+	looked   time.Time // at the nodes' silence
+	left     bool      // the user leaves at once
+	refused  bool      // a node didn't begin: another run is under way there
 	undo     bool
 	back     bool // it is an undo from the start
 	fail     *steps.Failure
 	troubles []*trouble
 	asking   bool
+	asks     int
 }
 
 type runNode struct {
@@ -51,6 +58,9 @@ type runNode struct {
 	placed         bool // it has its turn to start etcd
 
 	away, back time.Time // the API, by the conductor's clock
+
+	heard time.Time // something of its run, or what it waited for
+	last  string    // the action that it told of last
 }
 
 type trouble struct {
@@ -60,6 +70,7 @@ type trouble struct {
 
 func newRunner(c *Conductor, sink func(NodeEvent), ask Asker) *runner {
 	r := &runner{c: c, over: make(chan struct{}), sink: sink, ask: ask, pace: c.pace(), in: make(chan func(), 64), opened: map[steps.Phase]bool{}, late: map[steps.Phase]bool{}}
+	r.live()
 	for _, n := range c.crew {
 		m := &runNode{crewman: n}
 		r.nodes = append(r.nodes, m)
@@ -70,13 +81,26 @@ func newRunner(c *Conductor, sink func(NodeEvent), ask Asker) *runner {
 	return r
 }
 
+// live begins a part of the run: forward, or back.
+func (r *runner) live() {
+	r.life, r.kill = context.WithCancel(context.Background())
+}
+
 // spawn runs something that tells the runner what came of it.
 func (r *runner) spawn(work func() (then func())) {
 	r.open++
 	go func() {
 		then := work()
-		r.in <- func() { r.open--; then() }
+		r.later(func() { r.open--; then() })
 	}()
+}
+
+// later has something done in the runner's goroutine.
+func (r *runner) later(what func()) {
+	select {
+	case r.in <- what:
+	case <-r.over:
+	}
 }
 
 func (r *runner) tell(ev NodeEvent) {
@@ -88,24 +112,80 @@ func (r *runner) tell(ev NodeEvent) {
 }
 
 // start sends a request that runs something.
-func (r *runner) start(ctx context.Context, n *runNode, do string, what any) {
+func (r *runner) start(n *runNode, do string, what any) {
 	l := n.link
-	n.run, n.do, n.lost, n.waits, n.asked = true, do, nil, false, false
-	ctx = context.WithoutCancel(ctx) // it is stopped by a word, and then has to end
+	n.run, n.do, n.lost, n.waits, n.asked, n.heard = true, do, nil, false, false, time.Now()
 	reply, err := l.begin(do, what)
 	r.spawn(func() func() {
 		var res *steps.Result
 		if err == nil {
-			res, err = finish[*steps.Result](ctx, l, reply)
+			// It is stopped by a word, and then has to end; watch sees to it.
+			res, err = finish[*steps.Result](context.Background(), l, do, reply, 0)
 		}
-		return func() { r.ended(ctx, n, res, err) }
+		return func() { r.ended(n, res, err) }
 	})
+}
+
+// watch ends the connection to a node whose run tells nothing any more, though
+// its agent answers. It counts as down then, as one that can't be reached.
+func (r *runner) watch() {
+	now := time.Now()
+	if now.Sub(r.looked) > 5*r.pace.Ping {
+		for _, n := range r.nodes {
+			n.heard = now // it was this process that didn't listen
+		}
+	}
+	r.looked = now
+	for _, n := range r.nodes {
+		if !n.run || n.link == nil {
+			continue
+		}
+		if n.waits || n.asked {
+			n.heard = now
+		}
+		limit := r.pace.Quiet
+		if n.reached == 0 && n.do != doUndo {
+			limit = r.pace.Staging
+		}
+		quiet := now.Sub(n.heard)
+		if r.stopping {
+			limit = r.pace.Stop
+			quiet = min(quiet, now.Sub(r.stopped))
+			if now.Sub(r.stopped) > 6*limit {
+				quiet = now.Sub(r.stopped)
+			}
+		}
+		if quiet <= limit {
+			continue
+		}
+		if r.stopping {
+			r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Failed, Message: fmt.Sprintf("did not stop within %s; last seen %s", quiet.Round(time.Second), n.seen())}})
+		}
+		n.link.abandon(fmt.Errorf("its agent answers, but the run told nothing for %s; last seen %s", quiet.Round(time.Second), n.seen()))
+		n.heard = now
+	}
+}
+
+// seen is where a node was when it was last heard of.
+func (n *runNode) seen() string {
+	at := "before the phase " + string(steps.Phases[0])
+	if n.reached > 0 {
+		at = "past the phase " + string(steps.Phases[min(n.reached, len(steps.Phases))-1])
+	}
+	if n.do == doUndo {
+		at = "on its way back"
+	}
+	if n.last != "" {
+		at += ", at " + n.last
+	}
+	return at
 }
 
 // note takes what an agent tells while it runs.
 func (r *runner) note(n *runNode) func(message) {
 	return func(m message) {
-		then := func() {
+		r.later(func() {
+			n.heard = time.Now()
 			switch {
 			case m.Event != nil:
 				r.event(n, *m.Event)
@@ -116,16 +196,15 @@ func (r *runner) note(n *runNode) func(message) {
 				r.trouble(n, Trouble{Node: n.name, Failure: *m.Ask})
 				r.look()
 			}
-		}
-		select {
-		case r.in <- then:
-		case <-r.over:
-		}
+		})
 	}
 }
 
 func (r *runner) event(n *runNode, ev steps.Event) {
 	now := r.c.now()
+	if ev.Action != "" {
+		n.last = trust.Clip(trust.Text(ev.Action), 80)
+	}
 	switch {
 	case ev.Away != nil:
 		if n.away.IsZero() {
@@ -247,12 +326,7 @@ func (r *runner) notForever(p steps.Phase) {
 	if p == steps.PhasePlaced {
 		limit *= time.Duration(len(r.nodes))
 	}
-	time.AfterFunc(limit, func() {
-		select {
-		case r.in <- func() { r.late[p] = true; r.look() }:
-		case <-r.over:
-		}
-	})
+	time.AfterFunc(limit, func() { r.later(func() { r.late[p] = true; r.look() }) })
 }
 
 func allOf(n int) string {
@@ -275,18 +349,21 @@ func (n *runNode) where() string {
 }
 
 // ended is the end of what ran on a node.
-func (r *runner) ended(ctx context.Context, n *runNode, res *steps.Result, err error) {
+func (r *runner) ended(n *runNode, res *steps.Result, err error) {
 	n.run, n.asked, n.waits = false, false, false
 	defer r.look()
 	r.troubles = slices.DeleteFunc(r.troubles, func(t *trouble) bool { return t.node == n && !t.Away })
 	var gone *errGone
 	switch {
 	case errors.As(err, &gone):
-		r.dropped(ctx, n, gone)
+		r.dropped(n, gone)
 		return
 	case err != nil:
 		n.err = err
 		p := toProblem(err)
+		if p.Code == codeLocked && n.do == doRun {
+			r.refused = true
+		}
 		r.broken(n, steps.Failure{Title: "Begin", Cause: p.Cause, Hint: p.Hint})
 		return
 	}
@@ -319,8 +396,8 @@ func blame(node string, f steps.Failure) *steps.Failure {
 
 // dropped is a node whose connection has ended while something ran there. Its
 // agent stops at its next wait; a new one goes on.
-func (r *runner) dropped(ctx context.Context, n *runNode, gone *errGone) {
-	if n.out || r.stopping && n.do != doUndo {
+func (r *runner) dropped(n *runNode, gone *errGone) {
+	if n.out || r.stopping {
 		n.lost = gone // its agent stops by itself
 		return
 	}
@@ -329,13 +406,13 @@ func (r *runner) dropped(ctx context.Context, n *runNode, gone *errGone) {
 		next = doUndo
 	}
 	r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Waiting, Message: gone.Error() + "; trying to reach it again"}})
-	r.again(ctx, n, next, r.pace.Reconnect)
+	r.again(n, next, r.pace.Reconnect)
 }
 
 // again connects to a node anew and goes on there.
-func (r *runner) again(ctx context.Context, n *runNode, do string, limit time.Duration) {
+func (r *runner) again(n *runNode, do string, limit time.Duration) {
 	n.trying, n.do = true, do
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(r.life, limit)
 	note := r.note(n)
 	r.spawn(func() func() {
 		defer cancel()
@@ -347,11 +424,12 @@ func (r *runner) again(ctx context.Context, n *runNode, do string, limit time.Du
 				return
 			}
 			n.link, n.lost = l, nil
-			r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Done, Message: "reached again"}})
-			if r.stopping && do != doUndo {
+			if r.stopping {
+				n.lost = errors.New("its run was interrupted, and it was not resumed")
 				return
 			}
-			r.start(ctx, n, do, RunOf{r.c.rec.Run})
+			r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Done, Message: "reached again"}})
+			r.start(n, do, RunOf{r.c.rec.Run})
 		}
 	})
 }
@@ -392,6 +470,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 func (r *runner) unreachable(n *runNode, err error) {
+	if r.stopping {
+		err = errors.New("its connection had ended when the run was stopped; last seen " + n.seen())
+	}
 	n.lost = err
 	r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Failed, Message: err.Error()}})
 	if n.do == doUndo || n.out || r.stopping {
@@ -407,7 +488,7 @@ func (r *runner) unreachable(n *runNode, err error) {
 // trouble decides what can be decided, and asks for the rest.
 func (r *runner) trouble(n *runNode, t Trouble) {
 	switch {
-	case r.stopping && n.do != doUndo:
+	case r.stopping:
 		r.reply(n, steps.Leave)
 	case n.do != doUndo && !r.opened[steps.PhaseStaged]:
 		// Nothing is touched on any node, and stays so.
@@ -437,10 +518,16 @@ func (r *runner) nextQuestion() {
 	t.Failure.Choices = r.choices(t)
 	f := t.Failure
 	r.tell(NodeEvent{Node: t.node.name, Event: steps.Event{Type: steps.TypeAsk, State: steps.Failed, Step: f.Step, Action: f.Action, Failure: &f}})
+	// The person is waited for, but not when the run is to stop.
 	r.asking = true
-	r.spawn(func() func() {
+	r.asks++
+	turn := r.asks
+	go func() {
 		c := r.ask(t.Trouble)
-		return func() {
+		r.later(func() {
+			if r.asks != turn || !r.asking {
+				return // nobody waits for it any more
+			}
 			r.asking = false
 			if !slices.Contains(t.Failure.Choices, c) {
 				c = steps.Leave
@@ -448,8 +535,8 @@ func (r *runner) nextQuestion() {
 			r.tell(NodeEvent{Node: t.node.name, Event: steps.Event{Type: steps.TypeAnswer, Message: string(c)}})
 			r.decided(t, c)
 			r.nextQuestion()
-		}
-	})
+		})
+	}()
 }
 
 // choices that make sense, the recommended one first.
@@ -531,7 +618,7 @@ func (r *runner) decided(t *trouble, c steps.Choice) {
 	case steps.WaitOn, steps.LetGo, steps.Retry:
 		if t.Away {
 			n.lost = nil
-			r.again(r.ctx, n, doResume, r.pace.Reconnect)
+			r.again(n, doResume, r.pace.Reconnect)
 			return
 		}
 		r.reply(n, c)
@@ -551,8 +638,11 @@ func (r *runner) decided(t *trouble, c steps.Choice) {
 
 // stop has every node stop at its next wait.
 func (r *runner) stop() {
-	r.stopping = true
-	r.troubles = nil
+	if !r.stopping {
+		r.stopping, r.stopped = true, time.Now()
+	}
+	r.kill()
+	r.troubles, r.asking = nil, false
 	for _, n := range r.nodes {
 		if n.run && n.link != nil {
 			r.reply(n, steps.Leave)
@@ -563,12 +653,18 @@ func (r *runner) stop() {
 
 // settleAll takes what happens until nothing is under way.
 func (r *runner) settleAll(ctx context.Context) {
-	r.ctx = ctx
 	stop := ctx.Done()
-	for r.open > 0 {
+	tick := time.NewTicker(r.pace.Ping)
+	defer tick.Stop()
+	for r.open > 0 || r.asking {
 		select {
 		case f := <-r.in:
 			f()
+		case <-tick.C:
+			r.watch()
+		case <-r.c.leave():
+			r.leave()
+			return
 		case <-stop:
 			stop = nil
 			if r.fail == nil {
@@ -588,11 +684,30 @@ func (r *runner) settleAll(ctx context.Context) {
 	}
 }
 
+// leave ends it at once: what is under way is left to the agents.
+func (r *runner) leave() {
+	r.stop()
+	r.left = true
+	for _, n := range r.nodes {
+		if !n.run && !n.trying {
+			continue
+		}
+		n.lost = fmt.Errorf("you left before it had stopped; last seen %s", n.seen())
+		if n.link != nil {
+			n.link.abandon(n.lost)
+		}
+	}
+	if r.fail == nil {
+		r.fail = &steps.Failure{Title: "Run", Cause: "you stopped the run"}
+	}
+}
+
 // conduct leads a restore to its end, and back if that is decided.
 func (r *runner) conduct(ctx context.Context) *Result {
 	r.settleAll(ctx)
-	if r.undo {
+	if r.undo && !r.left {
 		r.stopping = false
+		r.live()
 		r.undoAll(ctx)
 	}
 	return r.end()
@@ -601,7 +716,9 @@ func (r *runner) conduct(ctx context.Context) *Result {
 // end says how it all ended.
 func (r *runner) end() *Result {
 	close(r.over)
+	r.kill()
 	res := r.result()
+	res.left, res.refused = r.left, r.refused && res.PutBack && !r.opened[steps.PhaseStaged]
 	state := steps.Done
 	if !res.OK {
 		state = steps.Failed
@@ -620,10 +737,10 @@ func (r *runner) end() *Result {
 func (r *runner) undoAll(ctx context.Context) {
 	for _, n := range r.nodes {
 		if n.link == nil || n.lost != nil {
-			r.again(ctx, n, doUndo, max(r.pace.Reconnect/4, r.pace.Pause))
+			r.again(n, doUndo, max(r.pace.Reconnect/4, r.pace.Pause))
 			continue
 		}
-		r.start(ctx, n, doUndo, RunOf{r.c.rec.Run})
+		r.start(n, doUndo, RunOf{r.c.rec.Run})
 	}
 	r.settleAll(ctx)
 }

@@ -46,6 +46,7 @@ func (n *ThisNode) Facts(ctx context.Context) (*Facts, error) {
 		Node: s.Node, StateDir: s.StateDir, OS: runtime.GOOS, Arch: runtime.GOARCH,
 		ReadyURL: s.Reach.API.ReadyURL, APIReady: s.APIReady, APIState: s.APIState,
 		KubernetesVersion: s.KubernetesVersion, EtcdVersion: s.EtcdVersion, Unfinished: s.Unfinished,
+		LatestRun: steps.NewestRunName(s.StateDir),
 	}
 	if s.Etcd != nil {
 		f.Member, f.PeerURLs, f.InitialCluster = s.Etcd.Name, s.Etcd.AdvertisePeerURLs, s.Etcd.InitialCluster
@@ -79,7 +80,7 @@ func (n *ThisNode) Place(sha256 string) (string, error) {
 }
 
 // Check implements Node.
-func (n *ThisNode) Check(ctx context.Context, o Order) ([]steps.Verdict, error) {
+func (n *ThisNode) Check(ctx context.Context, o Order, busy func()) ([]steps.Verdict, error) {
 	f, err := n.discover(ctx)
 	if err != nil {
 		return nil, err
@@ -87,9 +88,12 @@ func (n *ThisNode) Check(ctx context.Context, o Order) ([]steps.Verdict, error) 
 	if o.Snapshot == "" {
 		return n.Session.Check(ctx, f, nil, o.Choices), nil
 	}
-	info, bad := n.Session.Inspect(ctx, o.Snapshot, nil)
+	info, bad := n.Session.Inspect(ctx, o.Snapshot, func(int64, int64) { busy() })
 	if bad != nil {
 		return append(n.Session.Check(ctx, f, nil, o.Choices), steps.SnapshotVerdict(o.Snapshot, bad)), nil
+	}
+	if err := o.same(info); err != nil {
+		return append(n.Session.Check(ctx, f, nil, o.Choices), steps.SnapshotVerdict(o.Snapshot, err)), nil
 	}
 	n.mu.Lock()
 	n.infos = map[string]*snapshot.Info{o.Snapshot: info}
@@ -105,7 +109,18 @@ func (n *ThisNode) Plan(_ context.Context, o Order) (*steps.Plan, error) {
 	if f == nil || info == nil {
 		return nil, problem("", "%s was not checked", cmp.Or(o.Snapshot, "the snapshot"))
 	}
+	if err := o.same(info); err != nil {
+		return nil, err
+	}
 	return n.Session.Plan(f, info, o.Choices)
+}
+
+// same says whether what a node has is the snapshot that it is to restore.
+func (o *Order) same(info *snapshot.Info) error {
+	if o.SHA256 == "" || info.SHA256 != o.SHA256 {
+		return problem("begin anew: the file may have been replaced", "this node has another snapshot than the one to be restored: sha256 %.12s… here, %.12s… is ordered", info.SHA256, o.SHA256)
+	}
+	return nil
 }
 
 // PlanUndo implements Node.

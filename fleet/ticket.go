@@ -63,7 +63,7 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 		// One etcd.yaml names the members that were there when its node joined.
 		m.Missing = slices.DeleteFunc(m.Missing, func(s Source) bool { return s == InManifest })
 		if m.Out = slices.Contains(without, m.Name); m.Out {
-			answers[m.Name] = slices.ContainsFunc(m.PeerURLs, func(u string) bool { return c.answers(ctx, u) })
+			answers[m.Name] = !m.OnlySnapshot() && slices.ContainsFunc(m.PeerURLs, func(u string) bool { return c.answers(ctx, u) })
 			continue
 		}
 		m.Facts = &Facts{EtcdVersion: f.EtcdVersion, KubernetesVersion: f.KubernetesVersion} // nobody has asked the others

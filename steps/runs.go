@@ -145,22 +145,47 @@ func unfinished(stateDir string) (newest *RunInfo, unreadable []RunInfo) {
 	return newest, unreadable
 }
 
-// newRunName is the time in UTC. Names tell which run came last, which undo
-// relies on: after a clock that was set back, and in the same second, a run is
-// named a second after the newest.
+// newRunName names the next run of a node.
 func newRunName(stateDir string, now time.Time) string {
-	const stamp = "20060102-150405"
-	name := now.UTC().Format(stamp)
-	entries, err := os.ReadDir(stateDir)
-	if err != nil {
-		return name // not there yet, or the run can't begin anyway
+	return NextRunName(now, NewestRunName(stateDir))
+}
+
+const runStamp = "20060102-150405"
+
+// IsRunName says whether s can be the name of a run, which is that of a
+// directory.
+func IsRunName(s string) bool {
+	if !runName.MatchString(s) {
+		return false
 	}
+	_, err := time.Parse(runStamp, s[:len(runStamp)])
+	return err == nil
+}
+
+// NewestRunName is the name of the newest run in a state directory, whether or
+// not it can be read; "" when there is none.
+func NewestRunName(stateDir string) string {
+	newest := ""
+	entries, _ := os.ReadDir(stateDir) // not there yet, or the run can't begin anyway
 	for _, e := range entries {
-		if !runName.MatchString(e.Name()) || e.Name()[:len(stamp)] < name {
+		if IsRunName(e.Name()) && e.Name() > newest {
+			newest = e.Name()
+		}
+	}
+	return newest
+}
+
+// NextRunName is the time in UTC. Names tell which run came last, which undo
+// relies on: after a clock that was set back, and in the same second, a run is
+// named a second after the newest that is taken, on whichever node.
+func NextRunName(now time.Time, taken ...string) string {
+	name := now.UTC().Format(runStamp)
+	for _, t := range taken {
+		if !IsRunName(t) || t[:len(runStamp)] < name {
 			continue
 		}
-		if last, err := time.Parse(stamp, e.Name()[:len(stamp)]); err == nil {
-			name = last.Add(time.Second).Format(stamp)
+		if last, err := time.Parse(runStamp, t[:len(runStamp)]); err == nil {
+			name = last.Add(time.Second).Format(runStamp)
 		}
 	}
 	return name

@@ -3,6 +3,8 @@ package trust
 import (
 	"fmt"
 	"net"
+	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -28,4 +30,16 @@ func Host(s string) error {
 		}
 	}
 	return nil
+}
+
+// URL reads a URL that may be dialled: http or https, a Host, a port when there
+// is one, and nobody's name or password in it.
+func URL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err == nil && len(s) <= 2048 && (u.Scheme == "https" || u.Scheme == "http") && u.User == nil && Host(u.Hostname()) == nil && Text(s) == s {
+		if _, err := strconv.ParseUint(u.Port(), 10, 16); err == nil || u.Port() == "" {
+			return u, nil
+		}
+	}
+	return nil, fmt.Errorf("%q is not a URL with the name or the address of a host", Clip(Text(s), 80))
 }
