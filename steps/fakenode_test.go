@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -52,6 +53,7 @@ type fakeNode struct {
 	once       bool            // kubelet starts no UID twice until it is restarted (1.22)
 	had        map[string]bool
 	unseen     bool                           // a restarted kubelet ignores removals until it has seen the API
+	paused     bool                           // kubelet reads no manifests
 	away       time.Time                      // until then the container runtime doesn't answer
 	others     map[string]node.NeighbourState // by ReadyURL
 	leaderless bool                           // on restored data
@@ -280,6 +282,9 @@ func (n *fakeNode) picture() map[string]string {
 	pic := map[string]string{}
 	for _, dir := range []string{"manifests", "lib/etcd"} {
 		err := filepath.WalkDir(filepath.Join(n.root, dir), func(path string, e os.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) && path == filepath.Join(n.root, dir) {
+				return nil // moved away by a test
+			}
 			if err != nil || e.IsDir() {
 				return err
 			}
@@ -306,8 +311,11 @@ func (n *fakeNode) kubelet() {
 			return
 		case <-time.After(time.Millisecond):
 		}
+		n.mu.Lock()
+		paused := n.paused
+		n.mu.Unlock()
 		dir, err := manifest.ReadDir(filepath.Join(n.root, "manifests"))
-		if err != nil {
+		if err != nil || paused {
 			continue
 		}
 		n.mu.Lock()

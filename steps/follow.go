@@ -85,6 +85,9 @@ func Live(stateDir string) (*RunInfo, error) {
 // ends, its process is gone, or ctx is done. It changes nothing. ended says
 // that the run came to its end.
 func Follow(ctx context.Context, info RunInfo, sink func(Event)) (ended bool, err error) {
+	if err := trusted(info.Dir); err != nil {
+		return false, err
+	}
 	f, err := os.Open(filepath.Join(info.Dir, eventsName))
 	if err != nil {
 		return false, fmt.Errorf("follow the run: %w", err)

@@ -173,7 +173,7 @@ func (b *again) manifest(in *PutIn, aside string) (*back, error) {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, err
-	case sameButFresh(now, put.Data):
+	case sum(now) != in.Original && sameButFresh(now, put.Data):
 		m.is = true
 	default:
 		m.out = &TakeOut{Pod: in.Pod, File: in.File, To: aside, SHA256: sum(now), API: in.API, Etcd: in.Etcd, Link: isLink(in.File)}
