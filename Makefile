@@ -81,3 +81,4 @@ fuzz: # each for a minute
 	go test -run '^$$' -fuzz FuzzSetHostPath -fuzztime 1m ./manifest
 	go test -run '^$$' -fuzz FuzzAnnotate -fuzztime 1m ./manifest
 	go test -run '^$$' -fuzz FuzzEncryptionConfig -fuzztime 1m ./snapshot
+	go test -run '^$$' -fuzz FuzzJournal -fuzztime 1m ./steps
