@@ -61,8 +61,8 @@ platforms: # that it builds for all of them
 	done
 	@ls -l dist
 
-bench: # inspect and diff beside etcdutl, with their limits: some minutes, 6 GB in /tmp
-	go test ./snapshot -run '^$$' -bench BesideThePeer -benchtime 1x -timeout 30m
+bench: # inspect and diff beside etcdutl, and of a million namespaces, with their limits: some minutes, 6 GB in /tmp
+	go test ./snapshot -run '^$$' -bench 'BesideThePeer|ACrowd' -benchtime 1x -timeout 30m
 
 bench-outage: # root on Debian: how long the API is away, by hand and by etcd-rewind (an hour)
 	e2e/install.sh

@@ -76,9 +76,18 @@ func generate(b *testing.B, keys, valueSize, generation int) string {
 			return nil
 		})
 	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return sealed(b, db, path)
+}
+
+// sealed closes a database and returns the snapshot made of it.
+func sealed(b *testing.B, db *bolt.DB, path string) string {
+	b.Helper()
 	out := path + ".snapshot"
-	f, ferr := os.Create(out)
-	if err := errors.Join(err, ferr); err != nil {
+	f, err := os.Create(out)
+	if err != nil {
 		b.Fatal(err)
 	}
 	h, w := sha256.New(), bufio.NewWriterSize(f, 1<<20)
@@ -283,6 +292,79 @@ func BenchmarkRestore(b *testing.B) {
 		req.RevisionBump = 1_000_000_000
 		if _, err := Restore(context.Background(), req, nil); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// crowd writes a snapshot with so many namespaces, in each of them a ConfigMap
+// and a ServiceAccount: more than any cluster has, as somebody may make it.
+func crowd(b *testing.B, namespaces int) string {
+	b.Helper()
+	path := filepath.Join(b.TempDir(), "crowd.db")
+	db, err := bolt.Open(path, 0o600, &bolt.Options{NoSync: true, NoGrowSync: true, NoFreelistSync: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n := 0; n <= namespaces && err == nil; {
+		err = db.Update(func(tx *bolt.Tx) error {
+			_, err := tx.CreateBucketIfNotExists([]byte("meta"))
+			bucket, kerr := tx.CreateBucketIfNotExists([]byte("key"))
+			if err := errors.Join(err, kerr); err != nil {
+				return err
+			}
+			bucket.FillPercent = 0.95
+			for end := min(n+20_000, namespaces+1); n < end; n++ {
+				name := fmt.Sprintf("a-namespace-of-a-customer-%d", n)
+				if n == 0 {
+					name = "kube-system"
+				}
+				made := metav1.NewTime(time.Unix(1_780_000_000+int64(n), 0))
+				meta := metav1.ObjectMeta{Name: name, UID: types.UID(fmt.Sprintf("00000000-0000-0000-0000-%012d", n)), CreationTimestamp: made}
+				space, merr := (&corev1.Namespace{ObjectMeta: meta}).Marshal()
+				meta.Name, meta.Namespace = "default", name
+				account, aerr := (&corev1.ServiceAccount{ObjectMeta: meta}).Marshal()
+				meta.Name = "kube-root-ca.crt"
+				config, cerr := (&corev1.ConfigMap{ObjectMeta: meta}).Marshal()
+				err := errors.Join(merr, aerr, cerr,
+					putObject(bucket, 3*n, "/registry/namespaces/"+name, "Namespace", space),
+					putObject(bucket, 3*n+1, "/registry/serviceaccounts/"+name+"/default", "ServiceAccount", account),
+					putObject(bucket, 3*n+2, "/registry/configmaps/"+name+"/kube-root-ca.crt", "ConfigMap", config))
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return sealed(b, db, path)
+}
+
+// BenchmarkACrowd inspects and compares a snapshot with a million namespaces. It
+// is slower than it is with as many pods, and needs no more memory.
+func BenchmarkACrowd(b *testing.B) {
+	const (
+		timeLimit   = 60 * time.Second
+		memoryLimit = 400 << 20 // of worker and this process
+	)
+	path := crowd(b, 1_000_000)
+	for b.Loop() {
+		for name, work := range map[string]func() error{
+			"inspect": func() error { _, err := Inspect(context.Background(), path, nil); return err },
+			"diff with nothing in common": func() error {
+				_, err := Compare(context.Background(), path, Other{Snapshot: file(b, "small.db", fixture(b, "before"))}, CompareOptions{}, nil)
+				return err
+			},
+		} {
+			mem := watchAnonymous()
+			t := took(b, work)
+			peak := mem()
+			b.Logf("%s: %.1f s, %d MB in the worker", name, t.Seconds(), peak>>20)
+			if t > timeLimit || peak > memoryLimit {
+				b.Errorf("%s is over its limit", name)
+			}
 		}
 	}
 }

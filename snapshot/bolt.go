@@ -35,6 +35,8 @@ type contents struct {
 	crds           []string
 	encryption     []Encryption
 	stored         []storedValues
+	more           map[string]int
+	longKeys       int
 }
 
 func (c *contents) fill(info *Info) {
@@ -49,6 +51,7 @@ func (c *contents) fill(info *Info) {
 	info.Kinds, info.CRDs, info.Encryption = c.kinds, c.crds, c.encryption
 	info.ServiceCIDRs, info.ServiceIP, info.APIServers = k.serviceCIDRs, k.serviceIP, k.apiServers
 	info.Kubeadm = k.kubeadm
+	info.More, info.LongKeys = c.more, c.longKeys
 }
 
 // readKeys reads the bucket of keys into contents: allKeys or countKeys.
@@ -154,7 +157,7 @@ func readTx(tx *bolt.Tx, keys readKeys) (*contents, error) {
 	be := readOnly{tx: tx}
 	members, _ := schema.NewMembershipBackend(zap.NewNop(), be).MustReadMembersFromBackend()
 	for id, m := range members {
-		c.members = append(c.members, Member{ID: uint64(id), Name: m.Name, PeerURLs: m.PeerURLs, Learner: m.IsLearner})
+		c.members = append(c.members, Member{ID: uint64(id), Name: name(m.Name), PeerURLs: m.PeerURLs, Learner: m.IsLearner})
 	}
 	slices.SortFunc(c.members, func(a, b Member) int {
 		if a.ID < b.ID {
@@ -162,6 +165,13 @@ func readTx(tx *bolt.Tx, keys readKeys) (*contents, error) {
 		}
 		return 1
 	})
+	if len(c.members) > maxFew {
+		c.beyond("members", len(c.members)-maxFew)
+		c.members = c.members[:maxFew]
+	}
+	for i := range c.members {
+		c.members[i].PeerURLs = c.few(c.members[i].PeerURLs, "peer URLs", maxFew)
+	}
 	alarms, err := schema.NewAlarmBackend(zap.NewNop(), be).GetAllAlarms()
 	if err != nil {
 		return nil, problem(CodeStructure, useAnother, "damaged: its alarms can't be read: %v", err)
@@ -170,7 +180,7 @@ func readTx(tx *bolt.Tx, keys readKeys) (*contents, error) {
 		c.alarms = append(c.alarms, a.GetAlarm().String())
 	}
 	slices.Sort(c.alarms)
-	c.alarms = slices.Compact(c.alarms)
+	c.alarms = c.few(slices.Compact(c.alarms), "alarms", maxFew)
 	if err := keys(c, tx.Bucket(schema.Key.Name())); err != nil {
 		return nil, err
 	}

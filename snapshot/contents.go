@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,8 @@ type Kind struct {
 	APIVersion string `json:"api_version,omitempty"` // as stored: "apps/v1"
 	Resource   string `json:"resource"`              // as in the keys: "deployments", "widgets.example.com"
 	Count
-	// Namespaces is empty for a kind that is in none.
+	// Namespaces is empty for a kind that is in none. Of more than 1000 it has
+	// those with the most objects, and one called Others for the rest.
 	Namespaces []Namespace `json:"namespaces,omitempty"`
 }
 
@@ -39,6 +41,10 @@ type Count struct {
 
 func (c *Count) add(o Count) {
 	c.Objects += o.Objects
+	c.newest(o)
+}
+
+func (c *Count) newest(o Count) {
 	if o.Created.After(c.Created) {
 		c.Created = o.Created
 	}
@@ -56,7 +62,11 @@ type tally struct {
 	batch []decoding
 	queue chan []decoding
 	done  chan error
-	left  int // samples that may still be kept
+	left  int             // samples that may still be kept
+	with  map[string]bool // the encryptions seen, of all dirs
+	moved int             // objects that were counted nowhere
+	bytes int             // of the paths in dirs
+	named int             // CRDs whose names were kept
 }
 
 type dirCount struct {
@@ -66,6 +76,7 @@ type dirCount struct {
 	samples          sampleSet
 	kind, apiVersion string
 	names            []string // of CRDs alone
+	unnamed          int      // CRDs that aren't in it
 }
 
 const crdDir = "/apiextensions.k8s.io/customresourcedefinitions"
@@ -80,7 +91,7 @@ type decoding struct {
 const batchSize = 512
 
 func newTally() *tally {
-	t := &tally{dirs: map[string]*dirCount{}, left: maxSamples, queue: make(chan []decoding, 4), done: make(chan error, 1)}
+	t := &tally{dirs: map[string]*dirCount{}, with: map[string]bool{}, left: maxSamples, queue: make(chan []decoding, 4), done: make(chan error, 1)}
 	go func() {
 		err := guard(func() error {
 			for batch := range t.queue {
@@ -102,20 +113,29 @@ func (t *tally) put(key, value []byte) {
 	if i <= 0 {
 		return
 	}
-	d := t.dirs[string(key[:i])]
+	d := t.dir(key[:i])
 	if d == nil {
-		d = &dirCount{}
-		t.dirs[string(key[:i])] = d
+		t.moved++
+		return
 	}
 	d.Objects++
 	if bytes.HasSuffix(key[:i], []byte(crdDir)) {
-		d.names = append(d.names, string(key[i+1:]))
+		if t.named < maxKinds {
+			t.named++
+			d.names = append(d.names, name(key[i+1:]))
+		} else {
+			d.unnamed++
+		}
 	}
 	if bytes.HasPrefix(value, []byte(encryptedMark)) {
 		with := encryptedWith(value)
 		d.marked++
 		d.samples.put(&t.left, cmp.Or(with, "an unknown provider"), key, value)
 		if with != "" {
+			if !t.with[with] && len(t.with) >= maxFew {
+				with = Others + ":" + Others
+			}
+			t.with[with] = true
 			if d.encrypted == nil {
 				d.encrypted = map[string]int{}
 			}
@@ -128,12 +148,35 @@ func (t *tally) put(key, value []byte) {
 		return
 	}
 	if d.kind == "" {
-		d.kind, d.apiVersion = s.kind, s.apiVersion
+		d.kind, d.apiVersion = name(s.kind), name(s.apiVersion)
 	}
 	if t.batch = append(t.batch, decoding{dir: d, meta: s.meta, proto: s.proto}); len(t.batch) == batchSize {
 		t.queue <- t.batch
 		t.batch = make([]decoding, 0, batchSize)
 	}
+}
+
+// dir is where the objects below a path are counted: when there are too many
+// paths, with those of other namespaces; nil when there are too many of these,
+// too, or the path is too long.
+func (t *tally) dir(path []byte) *dirCount {
+	if d := t.dirs[string(path)]; d != nil {
+		return d
+	}
+	if len(path) > maxKey {
+		return nil
+	}
+	if len(t.dirs) >= maxDirs || t.bytes > maxDirBytes {
+		above := bytes.LastIndexByte(path, '/')
+		path = append(bytes.Clone(path[:above+1]), Others...)
+		if d := t.dirs[string(path)]; d != nil || len(t.dirs) >= maxDirs+maxKinds || t.bytes > maxDirBytes+maxKinds*maxKey {
+			return d
+		}
+	}
+	d := &dirCount{}
+	t.dirs[string(path)] = d
+	t.bytes += len(path)
+	return d
 }
 
 // wait returns when all is decoded.
@@ -155,7 +198,7 @@ func (d decoding) decode() {
 			}
 		}
 	}
-	d.dir.add(c)
+	d.dir.newest(c) // and not Objects, which put counts meanwhile
 }
 
 // The fields of an ObjectMeta that hold its times, and of an entry of
@@ -302,64 +345,105 @@ func (t *tally) atRest(prefix string) []storedValues {
 	})
 }
 
-// result is what was counted below the prefix of the API server's keys.
-func (t *tally) result(prefix string) (kinds []Kind, crds []string, enc []Encryption) {
+// result puts into c what was counted below the prefix of the API server's keys.
+func (t *tally) result(c *contents) {
 	byResource := map[string]*Kind{}
 	byKey := map[string]*Encryption{}
-	for dir, c := range t.dirs {
-		name := ObjectName{Resource: dir} // an etcd without Kubernetes may encrypt as well
-		if prefix != "" {
-			rest, ok := strings.CutPrefix(dir, prefix+"/")
+	for dir, d := range t.dirs {
+		o := ObjectName{Resource: name(dir)} // an etcd without Kubernetes may encrypt as well
+		if c.kube.prefix != "" {
+			rest, ok := strings.CutPrefix(dir, c.kube.prefix+"/")
 			if !ok {
 				continue
 			}
-			if name, ok = splitKey(rest + "/x"); !ok {
+			if o, ok = splitKey(rest + "/x"); !ok {
 				continue
 			}
-			k := byResource[name.Resource]
+			k := byResource[o.Resource]
 			if k == nil {
-				k = &Kind{Resource: name.Resource}
-				byResource[name.Resource] = k
+				k = &Kind{Resource: o.Resource}
+				byResource[o.Resource] = k
 			}
-			k.add(c.Count)
-			crds = append(crds, c.names...)
-			if c.kind != "" {
-				k.Kind, k.APIVersion = c.kind, c.apiVersion
+			k.add(d.Count)
+			c.crds = append(c.crds, d.names...)
+			c.beyond("CRDs", d.unnamed)
+			if d.kind != "" {
+				k.Kind, k.APIVersion = d.kind, d.apiVersion
 			}
-			if name.Namespace != "" {
-				k.Namespaces = append(k.Namespaces, Namespace{Namespace: name.Namespace, Count: c.Count})
+			if o.Namespace != "" {
+				k.Namespaces = append(k.Namespaces, Namespace{Namespace: o.Namespace, Count: d.Count})
 			}
 		}
-		for with, n := range c.encrypted {
+		for with, n := range d.encrypted {
 			e := byKey[with]
 			if e == nil {
 				provider, key, _ := strings.Cut(with, ":")
-				e = &Encryption{Provider: provider, Key: key}
+				e = &Encryption{Provider: name(provider), Key: name(key)}
 				byKey[with] = e
 			}
 			e.Objects += n
-			if !slices.Contains(e.Resources, name.Resource) {
-				e.Resources = append(e.Resources, name.Resource)
+			if !slices.Contains(e.Resources, o.Resource) && len(e.Resources) < maxFew {
+				e.Resources = append(e.Resources, o.Resource)
 			}
 		}
 	}
-	for _, k := range byResource {
+	c.beyond("objects", t.moved)
+	for _, k := range mostKinds(c, byResource) {
 		if k.Kind == "" {
 			k.Kind = kindOf(k.Resource)
 		}
-		slices.SortFunc(k.Namespaces, func(a, b Namespace) int { return strings.Compare(a.Namespace, b.Namespace) })
-		kinds = append(kinds, *k)
+		k.Namespaces = mostOf(k.Namespaces)
+		c.kinds = append(c.kinds, *k)
 	}
-	slices.SortFunc(kinds, func(a, b Kind) int {
+	slices.SortFunc(c.kinds, func(a, b Kind) int {
 		return strings.Compare(a.Kind+" "+a.Resource, b.Kind+" "+b.Resource)
 	})
 	for _, e := range byKey {
 		slices.Sort(e.Resources)
-		enc = append(enc, *e)
+		c.encryption = append(c.encryption, *e)
 	}
-	slices.SortFunc(enc, func(a, b Encryption) int { return strings.Compare(a.String(), b.String()) })
-	slices.Sort(crds)
-	return kinds, crds, enc
+	slices.SortFunc(c.encryption, func(a, b Encryption) int { return strings.Compare(a.String(), b.String()) })
+	slices.Sort(c.crds)
+}
+
+// mostKinds are at most maxKinds of the kinds, those with the most objects, and
+// the others as one.
+func mostKinds(c *contents, all map[string]*Kind) []*Kind {
+	kinds := slices.SortedFunc(maps.Values(all), func(a, b *Kind) int {
+		if a.Objects != b.Objects {
+			return b.Objects - a.Objects
+		}
+		return strings.Compare(a.Resource, b.Resource)
+	})
+	if len(kinds) <= maxKinds {
+		return kinds
+	}
+	rest := &Kind{Resource: Others}
+	for _, k := range kinds[maxKinds:] {
+		rest.add(k.Count)
+	}
+	c.beyond("kinds", len(kinds)-maxKinds)
+	return append(kinds[:maxKinds], rest)
+}
+
+// mostOf is at most maxPlaces of the namespaces of one kind, by name: those with
+// the most objects, and the others as one.
+func mostOf(all []Namespace) []Namespace {
+	slices.SortFunc(all, func(a, b Namespace) int {
+		if a.Objects != b.Objects {
+			return b.Objects - a.Objects
+		}
+		return strings.Compare(a.Namespace, b.Namespace)
+	})
+	if len(all) > maxPlaces {
+		rest := Namespace{Namespace: Others}
+		for _, n := range all[maxPlaces-1:] {
+			rest.add(n.Count)
+		}
+		all = append(slices.Clone(all[:maxPlaces-1]), rest)
+	}
+	slices.SortFunc(all, func(a, b Namespace) int { return strings.Compare(a.Namespace, b.Namespace) })
+	return all
 }
 
 // ObjectName is what a key says of the object in it.

@@ -46,6 +46,9 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 	}
 	turn.Store(true)
 	x.build()
+	if info.Revision >= maxRevision {
+		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", problem(CodeStructure, useAnother, "revision %d is beyond what can be compared", info.Revision))
+	}
 	c := &comparer{
 		index: x, met: make([]meeting, x.n), prefix: info.Prefix, options: req.Options,
 		kinds: map[string]string{}, a: info.side("snapshot", req.Snapshot),
@@ -64,6 +67,9 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 		return nil, err
 	}
 	defer closeOther()
+	if c.b.Revision >= maxRevision {
+		return nil, problem(CodeStructure, useAnother, "revision %d of the other side is beyond what can be compared", c.b.Revision)
+	}
 	if err := guard(c.onlyInSnapshot); err != nil {
 		return nil, err
 	}
@@ -202,7 +208,7 @@ func lower(min *int64, at uint64) {
 func (c *comparer) readOther(ctx context.Context, o Other, hash *hashing, progress func(Progress)) (closeAll func(), err error) {
 	switch {
 	case o.Snapshot != "":
-		info, err := hash.inspect(allKeys(c))
+		info, err := hash.inspect(c)
 		if err != nil {
 			return nil, nameProblem(o.Snapshot, true, err)
 		}
@@ -216,7 +222,7 @@ func (c *comparer) readOther(ctx context.Context, o Other, hash *hashing, progre
 		if _, err := Quick(db); err != nil {
 			return nil, err
 		}
-		found, err := readBolt(db, allKeys(c))
+		found, err := readBolt(db, allKeys(c, nil))
 		if err != nil {
 			return nil, err
 		}
@@ -331,9 +337,14 @@ func (l *collected) add(c *comparer, key []byte, then, now uint64) {
 		l.groups = map[Group]int{}
 	}
 	ch := Change{Then: placeRevision(then).Main, Now: placeRevision(now).Main}
-	ch.ObjectName, ch.Noise = c.nameOf(key)
-	g := Group{Namespace: ch.Namespace, Resource: ch.Resource, Noise: ch.Noise}
-	l.groups[g]++
+	if len(key) > maxKey {
+		ch.ObjectName, ch.Noise = ObjectName{Resource: Others, Name: name(key)}, NoiseInternal
+		key = nil
+	} else {
+		ch.ObjectName, ch.Noise = c.nameOf(key)
+		ch.Resource, ch.Namespace, ch.Name = name(ch.Resource), name(ch.Namespace), name(ch.Name)
+	}
+	l.groups[l.group(&ch)]++
 	switch {
 	case ch.Noise != "" && !c.options.Noise:
 	case len(l.list) == c.options.Limit:
@@ -343,6 +354,22 @@ func (l *collected) add(c *comparer, key []byte, then, now uint64) {
 		l.keys = append(l.keys, string(key))
 		l.places = append(l.places, [2]uint64{then, now})
 	}
+}
+
+// group is where a change is counted: of more than maxGroups namespaces and
+// resources the rest is together.
+func (l *collected) group(ch *Change) Group {
+	g := Group{Namespace: ch.Namespace, Resource: ch.Resource, Noise: ch.Noise}
+	if _, ok := l.groups[g]; ok || len(l.groups) < maxGroups {
+		return g
+	}
+	if g.Namespace != "" {
+		g.Namespace = Others
+	}
+	if _, ok := l.groups[g]; ok || len(l.groups) < maxGroups+maxKinds {
+		return g
+	}
+	return Group{Resource: Others, Noise: ch.Noise}
 }
 
 // nameOf splits a key, and says whether a change of it is noise.
@@ -389,7 +416,7 @@ func (c *comparer) complete(ctx context.Context, l *collected) error {
 		if err != nil {
 			return err
 		}
-		before := Group{Namespace: ch.Namespace, Resource: ch.Resource, Noise: ch.Noise}
+		before := l.group(&ch)
 		if ch.Then != 0 && ch.Now != 0 && then != nil && bytes.Equal(then, now) {
 			// Written, but not changed.
 			l.groups[before]--
@@ -398,7 +425,7 @@ func (c *comparer) complete(ctx context.Context, l *collected) error {
 		c.fill(&ch, then, now)
 		if ch.Noise != before.Noise {
 			l.groups[before]--
-			l.groups[Group{Namespace: ch.Namespace, Resource: ch.Resource, Noise: ch.Noise}]++
+			l.groups[l.group(&ch)]++
 			if !c.options.Noise {
 				continue
 			}
@@ -413,6 +440,9 @@ func (c *comparer) complete(ctx context.Context, l *collected) error {
 // asked for Secrets, nor for what exists there alone, but for one of a kind
 // that isn't known yet.
 func (c *comparer) valuesOf(ctx context.Context, ch *Change, key string, at [2]uint64) (then, now []byte, err error) {
+	if key == "" { // too long to be looked at
+		return nil, nil, nil
+	}
 	if ch.Then != 0 {
 		if then, err = c.oldValues.value(ctx, key, at[0]); err != nil {
 			return nil, nil, err
@@ -443,7 +473,7 @@ func (c *comparer) fill(ch *Change, then, now []byte) {
 		if !s.ok {
 			continue
 		}
-		c.kinds[ch.Resource] = s.s.kind
+		c.kinds[ch.Resource] = name(s.s.kind)
 		if m, err := decodeMeta(s.s.meta, s.s.proto); err == nil {
 			ch.Created, *s.uid = m.CreationTimestamp.Time, string(m.UID)
 		}

@@ -74,7 +74,7 @@ func (s *sampleSet) put(left *int, with string, key, value []byte) {
 		(*s)[with] = had
 	}
 	had.Objects++
-	if len(value) > maxSample || had.Value != nil && (len(had.Value) <= goodSample || len(value) >= len(had.Value)) {
+	if len(value) > maxSample || len(key) > maxKey || had.Value != nil && (len(had.Value) <= goodSample || len(value) >= len(had.Value)) {
 		return
 	}
 	had.Key, had.Value = bytes.Clone(key), bytes.Clone(value)

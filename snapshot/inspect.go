@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -44,6 +45,9 @@ type Object struct {
 
 // Info is what is known of a snapshot file. It holds names and never values, but
 // for kubeadm's configuration, which has no secrets in it.
+//
+// All names and lists in it are bounded, whatever the file holds: a longer name
+// ends with "… (N bytes)", and More counts what isn't in a list.
 type Info struct {
 	Path    string    `json:"path"` // as it was asked for
 	Size    int64     `json:"size"` // of the file, bytes
@@ -91,6 +95,13 @@ type Info struct {
 	// EncryptedPrefixes are provider and key name of all live values that are
 	// encrypted at rest, for example "aescbc:key1", sorted.
 	EncryptedPrefixes []string `json:"encrypted_prefixes,omitempty"`
+
+	// More counts what isn't in the lists, because there is more of it than any
+	// cluster has: "namespaces", "nodes", "members", "kinds", "CRDs".
+	More map[string]int `json:"more,omitempty"`
+	// LongKeys is the number of keys longer than 1024 bytes: no API server
+	// wrote them.
+	LongKeys int `json:"long_keys,omitempty"`
 
 	// stored is how values are stored, with one of each to be tried.
 	stored []storedValues
@@ -237,12 +248,13 @@ func inspectFile(path string, w watcher, progress func(Progress)) (*Info, error)
 	if err != nil {
 		return nil, err
 	}
-	return h.inspect(allKeys(w))
+	return h.inspect(w)
 }
 
 // hashing is a file whose hash is being computed, and its structure checked.
 type hashing struct {
 	info *Info
+	meter
 	done chan struct{}
 	sum  string
 	err  error
@@ -261,11 +273,11 @@ func startHash(path string, progress func(Progress)) (*hashing, error) {
 	if err != nil {
 		return nil, openProblem(path, err)
 	}
-	h := &hashing{info: info, done: make(chan struct{}), opened: make(chan struct{})}
+	h := &hashing{info: info, meter: meter{total: info.content(), tell: progress}, done: make(chan struct{}), opened: make(chan struct{})}
 	go func() {
 		defer close(h.done)
 		defer f.Close()
-		h.sum, h.err = checkHash(context.Background(), f, info, nil, progress)
+		h.sum, h.err = checkHash(context.Background(), f, info, nil, func(p Progress) { h.hashed(p.Done) })
 	}()
 	go func() {
 		defer close(h.opened)
@@ -274,8 +286,39 @@ func startHash(path string, progress func(Progress)) (*hashing, error) {
 	return h, nil
 }
 
-// inspect reads the content meanwhile.
-func (h *hashing) inspect(keys readKeys) (*Info, error) {
+// meter tells how far hash and content are together: half of the bytes each, of
+// which both have to be read.
+type meter struct {
+	mu             sync.Mutex
+	total          int64
+	hash, contents int64 // bytes
+	tell           func(Progress)
+}
+
+func (m *meter) hashed(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hash = n
+	m.now()
+}
+
+// read gets the part of the content that is read, 0 to 1.
+func (m *meter) read(part float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.contents = max(m.contents, int64(max(0, min(part, 1))*float64(m.total)))
+	m.now()
+}
+
+func (m *meter) now() {
+	if m.tell != nil {
+		m.tell(Progress{Phase: "hash", Done: m.hash/2 + m.contents/2 + m.hash&m.contents&1, Total: m.total})
+	}
+}
+
+// inspect reads the content meanwhile, and shows it to w, which may be nil.
+func (h *hashing) inspect(w watcher) (*Info, error) {
+	keys := allKeys(w, h.read)
 	info := h.info
 	// On a busy node the collector may fall behind; then it goes first. The
 	// limit is for what an index of small keys may take.
@@ -304,6 +347,7 @@ func (h *hashing) inspect(keys readKeys) (*Info, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
+	h.read(1)
 	r.c.fill(info)
 	return info, nil
 }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"encoding/binary"
 	"errors"
 	"hash/maphash"
 	"time"
@@ -31,6 +32,9 @@ func eachLive(b *bolt.Bucket, hash func([]byte) uint64, first func(uint64) bool,
 		if newest.Main == 0 {
 			newest = r.at
 		}
+		if r.at.Main < 0 || r.at.Sub < 0 {
+			return newest, problem(CodeStructure, useAnother, "damaged: a record has the revision %d/%d", r.at.Main, r.at.Sub)
+		}
 		if err := r.split(v); err != nil {
 			return newest, problem(CodeStructure, useAnother, "damaged: the record of revision %d can't be decoded: %v", r.at.Main, err)
 		}
@@ -60,8 +64,9 @@ type watcher interface {
 
 // allKeys reads what is in the live keys, and shows them to w unless it is
 // nil.
-func allKeys(w watcher) readKeys {
-	return func(c *contents, b *bolt.Bucket) error { return c.readKeys(b, w) }
+// tell, which may be nil, gets the part of the revisions that is done.
+func allKeys(w watcher, tell func(part float64)) readKeys {
+	return func(c *contents, b *bolt.Bucket) error { return c.readKeys(b, w, tell) }
 }
 
 // countKeys reads the newest revision and the number of live keys alone.
@@ -75,18 +80,30 @@ func countKeys(c *contents, b *bolt.Bucket) error {
 	return err
 }
 
-func (c *contents) readKeys(b *bolt.Bucket, w watcher) error {
+func (c *contents) readKeys(b *bolt.Bucket, w watcher, tell func(part float64)) error {
 	hash, first := newHash(), new(hashSet).add
 	if w != nil {
 		hash, first = w.hash, w.first
 	}
 	var (
-		objects = finder{}
+		objects = finder{below: map[string]*below{}}
 		kinds   = newTally()
 	)
+	var oldest, latest float64
+	if k, _ := b.Cursor().First(); len(k) >= 8 {
+		oldest = float64(binary.BigEndian.Uint64(k))
+	}
 	newest, err := eachLive(b, hash, first, func(r record, h uint64) error {
-		c.keys++
+		if latest == 0 {
+			latest = float64(r.at.Main)
+		}
+		if c.keys++; tell != nil && c.keys%1000 == 0 && latest > oldest {
+			tell((latest - float64(r.at.Main)) / (latest - oldest))
+		}
 		c.emptyKey = c.emptyKey || len(r.key) == 0
+		if len(r.key) > maxKey {
+			c.longKeys++
+		}
 		objects.put(r.key, r.value)
 		kinds.put(r.key, r.value)
 		if w != nil {
@@ -102,7 +119,10 @@ func (c *contents) readKeys(b *bolt.Bucket, w watcher) error {
 	}
 	c.revision = newest.Main
 	c.kube = objects.result()
-	c.kinds, c.crds, c.encryption = kinds.result(c.kube.prefix)
+	c.beyond("namespaces", c.kube.moreNamespaces)
+	c.beyond("nodes", c.kube.moreNodes)
+	c.beyond("prefixes", objects.lost)
+	kinds.result(c)
 	c.stored = kinds.atRest(c.kube.prefix)
 	for _, e := range c.encryption {
 		c.encrypted = append(c.encrypted, e.String())

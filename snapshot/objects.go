@@ -26,6 +26,8 @@ type kube struct {
 	serviceIP     string
 	apiServers    []string
 	kubeadm       *Kubeadm
+
+	moreNamespaces, moreNodes int // that aren't in the lists
 }
 
 // Kubeadm is the ConfigMap kube-system/kubeadm-config, from which kubeadm
@@ -41,17 +43,29 @@ type Kubeadm struct {
 // has some 500 bytes, with patches and many extra arguments a few thousand.
 const maxClusterConfiguration = 64 << 10
 
-// finder collects the newest state of those objects while the revisions go by.
-// The prefix of the keys is known only at the end: --etcd-prefix may be
-// anything.
-type finder map[string]found
+// finder collects those objects while the live keys go by. The prefix of the
+// keys is known only at the end: --etcd-prefix may be anything.
+type finder struct {
+	below map[string]*below // by prefix
+	kept  int
+	lost  int // prefixes that weren't kept
+}
 
-type found struct {
-	prefix, resource string
-	Object
-	cidrs   []string
-	ip      string
-	kubeadm *Kubeadm
+// below is what was found under one prefix.
+type below struct {
+	system     *Object // the namespace kube-system
+	namespaces objectList
+	nodes      objectList
+	cidrs      []string
+	servers    []string
+	ip         string
+	kubeadm    *Kubeadm
+}
+
+// objectList has the first of the objects, and the number of all.
+type objectList struct {
+	list []Object
+	n    int
 }
 
 // The resources looked for, by the segment before the name in
@@ -95,43 +109,122 @@ func resourceOf(key []byte) (prefix, resource, name string) {
 	return "", "", ""
 }
 
-func (f finder) put(key, value []byte) {
-	prefix, resource, name := resourceOf(key)
-	if resource == "" {
+// at is where to keep what is below a prefix, nil when that is one too many. An
+// etcd may be shared by many clusters; only one of them is looked at closely.
+func (f *finder) at(prefix string, system bool) *below {
+	b := f.below[prefix]
+	if b != nil {
+		return b
+	}
+	if len(f.below) >= maxPrefixes {
+		f.lost++
+		if !system {
+			return nil
+		}
+		for other, o := range f.below { // one that isn't a cluster's
+			if o.system == nil {
+				f.kept -= len(o.namespaces.list) + len(o.nodes.list)
+				delete(f.below, other)
+				break
+			}
+		}
+		if len(f.below) >= maxPrefixes {
+			return nil
+		}
+	}
+	b = &below{}
+	f.below[prefix] = b
+	return b
+}
+
+func (f *finder) full(l *objectList) bool { return len(l.list) >= maxObjects || f.kept >= maxFound }
+
+func (f *finder) add(l *objectList, o Object) {
+	l.n++
+	l.list = append(l.list, o)
+	f.kept++
+}
+
+func (f *finder) put(key, value []byte) {
+	prefix, resource, named := resourceOf(key)
+	if resource == "" || len(prefix) > maxKey {
 		return
 	}
-	o := found{prefix: prefix, resource: resource, Object: Object{Name: name}}
 	e, ok := open(value)
+	encrypted := !ok && bytes.HasPrefix(value, []byte(encryptedMark))
 	switch {
-	case !ok && bytes.HasPrefix(value, []byte("k8s:enc:")):
-		// Encrypted: the name is all there is.
-		o.kubeadm = &Kubeadm{Unreadable: "encrypted at rest"}
 	case resource == kubeadmConfig:
-		o.kubeadm = readKubeadm(e, ok)
-	case !ok:
+		// Also one that can't be read is told of.
+	case !ok && !encrypted:
 		return
-	case resource == kubernetesService:
-		var s corev1.Service
-		if e.kind != "Service" || e.into(&s) != nil {
-			return
-		}
-		o.ip = s.Spec.ClusterIP
-	case e.kind != kinds[resource]:
+	case resource == kubernetesService && ok && e.kind != "Service":
+		return
+	case resource != kubernetesService && ok && e.kind != kinds[resource]:
 		return // for example a ConfigMap in a namespace called "namespaces"
-	case resource == "servicecidrs":
-		var s networkingv1.ServiceCIDR
-		if e.into(&s) != nil {
-			return
-		}
-		o.cidrs = s.Spec.CIDRs
-	default:
-		var m metav1.PartialObjectMetadata
-		if e.into(&m) != nil {
-			return
-		}
-		o.UID, o.Created, o.Deleting = string(m.UID), m.CreationTimestamp.Time, m.DeletionTimestamp != nil
 	}
-	f[string(key)] = o
+	system := resource == "namespaces" && named == "kube-system"
+	at := f.at(prefix, system)
+	if at == nil {
+		return
+	}
+	switch resource {
+	case kubeadmConfig:
+		if at.kubeadm = (&Kubeadm{Unreadable: "encrypted at rest"}); !encrypted {
+			at.kubeadm = readKubeadm(e, ok)
+		}
+	case kubernetesService:
+		var s corev1.Service
+		if ok && e.into(&s) == nil {
+			at.ip = name(s.Spec.ClusterIP)
+		}
+	case "servicecidrs":
+		var s networkingv1.ServiceCIDR
+		if ok && e.into(&s) == nil && len(at.cidrs) < maxFew {
+			for _, c := range s.Spec.CIDRs[:min(len(s.Spec.CIDRs), 2)] { // the API allows two
+				at.cidrs = append(at.cidrs, name(c))
+			}
+		}
+	case "masterleases":
+		if len(at.servers) < maxFew {
+			at.servers = append(at.servers, name(named))
+		}
+	case "minions":
+		if f.full(&at.nodes) {
+			at.nodes.n++
+		} else if o, ok := objectOf(named, e, encrypted); ok {
+			f.add(&at.nodes, o)
+		}
+	case "namespaces":
+		if f.full(&at.namespaces) && !system {
+			at.namespaces.n++ // a million of them needn't be decoded
+			return
+		}
+		o, ok := objectOf(named, e, encrypted)
+		switch {
+		case ok && system:
+			at.system = &o
+		case ok:
+			f.add(&at.namespaces, o)
+		}
+	}
+}
+
+// objectOf reads an object's metadata. Of an encrypted one the name is all there
+// is.
+func objectOf(named string, e envelope, encrypted bool) (Object, bool) {
+	o := Object{Name: name(named)}
+	if encrypted {
+		return o, true
+	}
+	var m metav1.PartialObjectMetadata
+	if e.into(&m) != nil {
+		return o, false
+	}
+	o.UID, o.Created, o.Deleting = string(m.UID), m.CreationTimestamp.Time, m.DeletionTimestamp != nil
+	if len(o.UID) > maxUID {
+		o.UID = strings.ToValidUTF8(o.UID[:maxUID], "") + "…"
+	}
+	return o, true
 }
 
 func readKubeadm(e envelope, ok bool) *Kubeadm {
@@ -149,50 +242,30 @@ func readKubeadm(e envelope, ok bool) *Kubeadm {
 	return &Kubeadm{ClusterConfiguration: strings.Clone(text)}
 }
 
-// maxPrefixes bounds what is told of an etcd that many clusters share.
-const maxPrefixes = 100
-
 // result takes the prefix under which the namespace kube-system lies.
-func (f finder) result() kube {
+func (f *finder) result() kube {
 	var k kube
-	have := false
-	for _, o := range f {
-		if o.resource != "namespaces" || o.Name != "kube-system" {
+	var at *below
+	for prefix, b := range f.below {
+		if b.system == nil {
 			continue
 		}
-		if len(k.prefixes) < maxPrefixes && len(o.prefix) < 1024 {
-			k.prefixes = append(k.prefixes, o.prefix)
-		}
+		k.prefixes = append(k.prefixes, prefix)
 		// Were there several, the one nearest to the root is Kubernetes'.
-		if !have || len(o.prefix) < len(k.prefix) {
-			have, k.prefix, k.kubeSystemUID = true, o.prefix, o.UID
+		if at == nil || len(prefix) < len(k.prefix) || len(prefix) == len(k.prefix) && prefix < k.prefix {
+			at, k.prefix, k.kubeSystemUID = b, prefix, b.system.UID
 		}
 	}
-	if !have {
+	if at == nil {
 		return kube{}
 	}
 	if slices.Sort(k.prefixes); len(k.prefixes) == 1 {
 		k.prefixes = nil
 	}
-	for _, o := range f {
-		if o.prefix != k.prefix {
-			continue
-		}
-		switch o.resource {
-		case "namespaces":
-			k.namespaces = append(k.namespaces, o.Object)
-		case "minions":
-			k.nodes = append(k.nodes, o.Object)
-		case "servicecidrs":
-			k.serviceCIDRs = append(k.serviceCIDRs, o.cidrs...)
-		case "masterleases":
-			k.apiServers = append(k.apiServers, o.Name)
-		case kubernetesService:
-			k.serviceIP = o.ip
-		case kubeadmConfig:
-			k.kubeadm = o.kubeadm
-		}
-	}
+	k.namespaces = append(at.namespaces.list, *at.system)
+	k.moreNamespaces = at.namespaces.n - len(at.namespaces.list)
+	k.nodes, k.moreNodes = at.nodes.list, at.nodes.n-len(at.nodes.list)
+	k.serviceCIDRs, k.serviceIP, k.apiServers, k.kubeadm = at.cidrs, at.ip, at.servers, at.kubeadm
 	byName := func(a, b Object) int { return strings.Compare(a.Name, b.Name) }
 	slices.SortFunc(k.namespaces, byName)
 	slices.SortFunc(k.nodes, byName)

@@ -291,9 +291,10 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	if err != nil {
 		return nil, err
 	}
-	if req.RevisionBump > math.MaxInt64/2-uint64(src.revision) {
+	revision, err := raised(src.revision, req.RevisionBump)
+	if err != nil {
 		_ = whole.Close()
-		return nil, problem(CodeRequest, "1000000000 is far enough", "revision %d can't be raised by %d", src.revision, req.RevisionBump)
+		return nil, err
 	}
 	holds, err := asEtcdutl(req, whole, db, scratch)
 	if err != nil {
@@ -311,7 +312,7 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	if err != nil {
 		return nil, fmt.Errorf("reading back what was restored: %w", err)
 	}
-	want := Restored{Revision: src.revision + int64(req.RevisionBump), Keys: src.keys}
+	want := Restored{Revision: revision, Keys: src.keys}
 	if src.emptyKey {
 		want.Keys--
 	}
@@ -324,6 +325,15 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 		return nil, problem(CodeVerify, verifyHint, "the restored data has no member %q", req.Name)
 	}
 	return got, nil
+}
+
+// raised adds a bump to a revision. Half of what fits is left to the cluster, and
+// no snapshot says more.
+func raised(revision int64, bump uint64) (int64, error) {
+	if revision < 0 || revision > math.MaxInt64/2 || bump > uint64(math.MaxInt64/2-revision) {
+		return 0, problem(CodeRequest, "1000000000 is far enough", "revision %d can't be raised by %d", revision, bump)
+	}
+	return revision + int64(bump), nil
 }
 
 // openTransferred opens a new file, which has the bytes of the snapshot, to

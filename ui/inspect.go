@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -107,6 +108,12 @@ func inspectedText(i Inspected, now time.Time, w int) []string {
 		}
 		add("encrypted", "%s", orNone(enc))
 		add("CRDs", "%s", orNone(info.CRDs))
+	}
+	for _, what := range slices.Sorted(maps.Keys(info.More)) {
+		add("not listed", "%d more %s", info.More[what], what)
+	}
+	if info.LongKeys > 0 {
+		add("odd keys", "%d longer than 1024 bytes: no API server writes such keys", info.LongKeys)
 	}
 	lines := hang("", clean(head), w)
 	lines = append(lines, facts(list, w)...)
