@@ -310,7 +310,33 @@ func (c *Conductor) Discover(ctx context.Context, w Want) ([]Member, []steps.Ver
 			return nil, nil, problem("", "there is no member %s to leave out", name)
 		}
 	}
-	return c.found, judge(c.found, answers), nil
+	verdicts := judge(c.found, answers)
+	if odd := strange(w.Info); len(odd) > 0 {
+		verdicts = append(verdicts, steps.Verdict{
+			Check: "fleet-members", Title: "Members", Level: steps.Warn,
+			Cause: "the snapshot names members that can't be: " + strings.Join(odd, "; "), Hint: "is it this cluster's snapshot?",
+		})
+	}
+	return c.found, verdicts, nil
+}
+
+// strange are the members in a snapshot whose names or addresses can't be those
+// of any: they are taken for nothing.
+func strange(info *snapshot.Info) []string {
+	var odd []string
+	if info == nil {
+		return nil
+	}
+	for _, m := range info.Members {
+		err := validURLs(m.PeerURLs)
+		if m.Name != "" {
+			err = cmp.Or(trust.Name(m.Name), err)
+		}
+		if err != nil {
+			odd = append(odd, err.Error())
+		}
+	}
+	return odd
 }
 
 // meet connects to a node and reads its facts.
@@ -406,7 +432,7 @@ func (c *Conductor) union() []Member {
 	if c.want.Info != nil {
 		for _, m := range c.want.Info.Members {
 			if trust.Name(m.Name) != nil || validURLs(m.PeerURLs) != nil {
-				continue // nobody's name: Discover has told
+				continue // strange tells
 			}
 			lists[InSnapshot] = append(lists[InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		}

@@ -62,6 +62,7 @@ type fakeNode struct {
 	fails     map[steps.Phase]int // how often the work of a phase fails
 	hook      func(steps.Phase)   // called when the work of a phase is done, before its meeting
 	undoFails int
+	refuses   bool // another session holds its lock
 	facts     func(*Facts)
 }
 
@@ -211,6 +212,9 @@ func (n *fakeNode) Busy(context.Context) error {
 func (n *fakeNode) Run(ctx context.Context, p *steps.Plan, meet steps.Meeting, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
 	if err := n.Busy(ctx); err != nil {
 		return nil, err
+	}
+	if n.refuses {
+		return nil, &Problem{Cause: "another run is under way", Code: codeLocked}
 	}
 	n.change(func() { n.locked = true })
 	defer n.change(func() { n.locked = false })
