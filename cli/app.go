@@ -29,6 +29,7 @@ import (
 // Exit statuses, besides those of a run (steps.Result.ExitCode).
 const (
 	exitUsage   = 2
+	exitLeft    = 3
 	exitBlocked = 4
 )
 
@@ -250,15 +251,7 @@ func (a *app) look(ctx context.Context, path string, choices *steps.Choices, tic
 	var info *snapshot.Info
 	var bad error
 	if path != "" {
-		tell := a.progress()
-		a.saying("reading " + filepath.Base(path))
-		info, bad = a.session.Inspect(ctx, path, func(done, total int64) {
-			tell(snapshot.Progress{Phase: "reading " + filepath.Base(path), Done: done, Total: total})
-		})
-		a.saying("")
-		if bad == nil && info.Path != path && a.output != "json" {
-			_, _ = fmt.Fprintf(a.err, "%s is packed; it is unpacked to %s, and removed again\n", trust.Text(path), trust.Text(info.Path))
-		}
+		info, bad = a.read(ctx, path)
 	}
 	if ticket != nil && info != nil {
 		if facts.Etcd == nil {
@@ -283,6 +276,20 @@ func (a *app) look(ctx context.Context, path string, choices *steps.Choices, tic
 		verdicts = append(verdicts, steps.SnapshotVerdict(path, bad))
 	}
 	return facts, info, a.judge(facts, verdicts, only)
+}
+
+// read reads a whole snapshot and shows how far it is.
+func (a *app) read(ctx context.Context, path string) (*snapshot.Info, error) {
+	tell := a.progress()
+	a.saying("reading " + filepath.Base(path))
+	info, err := a.session.Inspect(ctx, path, func(done, total int64) {
+		tell(snapshot.Progress{Phase: "reading " + filepath.Base(path), Done: done, Total: total})
+	})
+	a.saying("")
+	if err == nil && info.Path != path && a.output != "json" {
+		_, _ = fmt.Fprintf(a.err, "%s is packed; it is unpacked to %s, and removed again\n", trust.Text(path), trust.Text(info.Path))
+	}
+	return info, err
 }
 
 // judge tells verdicts, and is the error for those that stand in the way. only

@@ -91,9 +91,48 @@ func (a *app) paths() fleet.Paths {
 
 // leads makes the context of a command that leads several nodes: a dropped
 // terminal ends nothing, Ctrl-C stops before the next action.
-func leads(ctx context.Context) (context.Context, func()) {
+// A second one waits for no node, and ends the process when even that hangs.
+func (a *app) leads(ctx context.Context, c *fleet.Conductor) (context.Context, func()) {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
-	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(ctx)
+	signals, over := make(chan os.Signal, 4), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		var late <-chan time.Time
+		for n := 1; ; n++ {
+			select {
+			case <-over:
+				return
+			case <-late:
+				os.Exit(exitLeft)
+			case <-signals:
+			}
+			if n == 1 {
+				cancel()
+				// The terminal may take nothing.
+				go func() { _, _ = fmt.Fprintln(a.err, "Stopping all nodes. Ctrl-C again leaves at once.") }()
+				continue
+			}
+			c.Leave()
+			late = time.After(leaveAfter)
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(over)
+		cancel()
+	}
+}
+
+// leaveAfter is how long the end of a run that was left may take to be told.
+const leaveAfter = 2 * time.Second
+
+// stopped says that nothing was changed when the user stops before a run.
+func stopped(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return &steps.Failure{Cause: "interrupted before anything was changed"}
+	}
+	return err
 }
 
 // lookFleet finds the nodes, brings them the snapshot and checks them all. What
@@ -106,16 +145,17 @@ func (a *app) lookFleet(ctx context.Context, c *fleet.Conductor, path string, o 
 	var info *snapshot.Info
 	all := []fleet.Checked{{}}
 	if path != "" {
-		if info, err = a.session.Inspect(ctx, path, nil); err != nil {
+		if info, err = a.read(ctx, path); err != nil {
 			all[0].Verdicts = append(all[0].Verdicts, steps.SnapshotVerdict(path, err))
 			return a.judgeFleet(all, *ch, only)
 		}
 		if facts.Etcd != nil {
 			// What can't be compared is no reason not to restore: etcd may be what is broken.
-			if cmp, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{}, nil); err == nil {
+			if cmp, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{}, a.progress()); err == nil {
 				a.changes = ui.ComparisonSummary(cmp)
 				all[0].Verdicts = append(all[0].Verdicts, steps.LineageVerdict(cmp))
 			}
+			a.saying("")
 		}
 	}
 	members, verdicts, err := c.Discover(ctx, fleet.Want{
@@ -182,16 +222,16 @@ func (a *app) judgeFleet(all []fleet.Checked, ch steps.Choices, only bool) error
 
 // restoreFleet restores all control planes as one.
 func (a *app) restoreFleet(ctx context.Context, path string, o *fleetFlags, ch steps.Choices, yes, dry bool) error {
-	ctx, stop := leads(ctx)
-	defer stop()
 	c := a.conductor(strings.Fields(o.rsh))
+	ctx, stop := a.leads(ctx, c)
+	defer stop()
 	defer func() { _ = c.Close() }()
 	if err := a.lookFleet(ctx, c, path, o, &ch, false); err != nil {
-		return err
+		return stopped(ctx, err)
 	}
 	plans, err := c.Plan(ctx, ch)
 	if err != nil {
-		return err
+		return stopped(ctx, err)
 	}
 	if a.changes != "" {
 		plans[0].Summary = append(plans[0].Summary, steps.Fact{Name: "the restore", Value: a.changes})
@@ -199,7 +239,7 @@ func (a *app) restoreFleet(ctx context.Context, path string, o *fleetFlags, ch s
 	if dry {
 		return a.showPlans(plans)
 	}
-	in, err := a.confirmFleet(plans, yes)
+	in, err := a.confirmFleet(plans, c.Here(), yes)
 	if err != nil {
 		return err
 	}
@@ -244,7 +284,7 @@ func nodeAsker(tell *ui.Printer, in *ui.Answers) fleet.Asker {
 
 // confirmFleet shows the plans and asks for this node's name, once for all. It
 // returns where to ask what else there is to ask, nil for nowhere.
-func (a *app) confirmFleet(plans []*steps.Plan, yes bool) (*ui.Answers, error) {
+func (a *app) confirmFleet(plans []*steps.Plan, here string, yes bool) (*ui.Answers, error) {
 	if yes {
 		return nil, nil
 	}
@@ -256,7 +296,7 @@ func (a *app) confirmFleet(plans []*steps.Plan, yes bool) (*ui.Answers, error) {
 	}
 	in := ui.NewAnswers(a.in)
 	_, _ = fmt.Fprintf(a.out, "%d nodes: %s\n", len(plans), strings.Join(trust.Lines(nodesOf(plans)), ", "))
-	if !in.Confirm(a.out, plans[0]) {
+	if !in.Confirm(a.out, &steps.Plan{Node: here}) {
 		_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes goes on without asking.)")
 		return nil, exit(exitUsage)
 	}
@@ -288,8 +328,6 @@ func (a *app) fleetRun(ctx context.Context, run string, states ...steps.RunState
 
 // ofAFleet leads the nodes of an earlier run again.
 func (a *app) ofAFleet(ctx context.Context, run string, o *fleetFlags, undo, yes, dry bool, name string) error {
-	ctx, stop := leads(ctx)
-	defer stop()
 	open := []steps.RunState{steps.RunUnfinished, steps.RunFailed, steps.RunUntouched}
 	if undo {
 		open = []steps.RunState{steps.RunUnfinished, steps.RunFailed, steps.RunRestored}
@@ -302,11 +340,13 @@ func (a *app) ofAFleet(ctx context.Context, run string, o *fleetFlags, undo, yes
 		rec.Rsh = strings.Fields(o.rsh)
 	}
 	c := a.conductor(rec.Rsh)
+	ctx, stop := a.leads(ctx, c)
+	defer stop()
 	defer func() { _ = c.Close() }()
 	rec.Paths = a.paths()
 	states, err := c.Open(ctx, *rec)
 	if err != nil {
-		return err
+		return stopped(ctx, err)
 	}
 	var names []string
 	for _, n := range rec.Nodes {
@@ -327,7 +367,7 @@ func (a *app) ofAFleet(ctx context.Context, run string, o *fleetFlags, undo, yes
 			return a.usage(errors.New("--output json can't ask: add --yes"))
 		}
 		in = ui.NewAnswers(a.in)
-		if !in.Confirm(a.out, &steps.Plan{Node: names[0]}) {
+		if !in.Confirm(a.out, &steps.Plan{Node: c.Here()}) {
 			return exit(exitUsage)
 		}
 	}
@@ -350,7 +390,7 @@ func orNone(s steps.RunState) string {
 func (a *app) undoFleet(ctx context.Context, c *fleet.Conductor, names []string, yes, dry bool, name string) error {
 	plans, err := c.PlanUndo(ctx)
 	if err != nil {
-		return err
+		return stopped(ctx, err)
 	}
 	if len(plans) == 0 {
 		return &steps.Failure{Cause: "the run has left nothing to put back on the nodes that can be reached"}
@@ -359,14 +399,14 @@ func (a *app) undoFleet(ctx context.Context, c *fleet.Conductor, names []string,
 		return a.showPlans(plans)
 	}
 	for _, p := range plans {
-		if yes && p.MustType && name != p.Node && name != plans[0].Node {
+		if yes && p.MustType && name != c.Here() {
 			return &steps.Failure{
 				Cause: "the restore is more than an hour old, and the cluster has gone on since",
-				Hint:  "look at etcd-rewind undo --fleet --dry-run, then give the node's name: " + trust.Shell("--confirm %s", plans[0].Node),
+				Hint:  "look at etcd-rewind undo --fleet --dry-run, then give the node's name: " + trust.Shell("--confirm %s", c.Here()),
 			}
 		}
 	}
-	in, err := a.confirmFleet(plans, yes)
+	in, err := a.confirmFleet(plans, c.Here(), yes)
 	if err != nil {
 		return err
 	}

@@ -99,6 +99,16 @@ type Conductor struct {
 // and from any goroutine.
 func (c *Conductor) Leave() { c.leaving.Do(func() { close(c.leave()) }) }
 
+// Left says whether Leave was called.
+func (c *Conductor) Left() bool {
+	select {
+	case <-c.leave():
+		return true
+	default:
+		return false
+	}
+}
+
 func (c *Conductor) leave() chan struct{} {
 	c.made.Do(func() { c.left = make(chan struct{}) })
 	return c.left
@@ -131,17 +141,11 @@ func (c *Conductor) now() time.Time {
 
 // Close ends the connections. Safe to call twice.
 func (c *Conductor) Close() error {
-	hurry := false
-	select {
-	case <-c.leave():
-		hurry = true
-	default:
-	}
 	var all sync.WaitGroup
 	for _, n := range c.crew {
 		switch l := n.link; {
 		case l == nil:
-		case hurry:
+		case c.Left():
 			l.abandon(errors.New("you left"))
 		default:
 			all.Go(l.bye)
@@ -164,6 +168,17 @@ func (c *Conductor) Names() []string {
 		names = append(names, n.name)
 	}
 	return names
+}
+
+// Here is the name of the node that the conductor runs on, by its kubelet: what
+// the user types to confirm.
+func (c *Conductor) Here() string {
+	for _, n := range c.crew {
+		if n.local && n.facts != nil {
+			return n.facts.Node
+		}
+	}
+	return ""
 }
 
 // connect starts the agent of a node.
