@@ -51,8 +51,8 @@ func (a *Save) do(ctx context.Context, r *run) (State, error) {
 	}
 	info, err := r.world.Save(ctx, snapshot.SaveRequest{Etcd: a.Etcd, Path: a.To, Progress: r.progress})
 	switch {
-	case ctx.Err() != nil:
-		return Failed, ctx.Err()
+	case errors.Is(err, errStopped):
+		return Stopped, err
 	case err != nil:
 		r.say("not saved: %s; the old data directory is what is kept", err)
 	default:

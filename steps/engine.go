@@ -32,9 +32,10 @@ type Engine struct {
 	// crash is called at every point where the process may die, in tests.
 	crash func(point, action string)
 	// fail makes the journal fail for an action, in tests.
-	fail  func(action string) error
-	world world // nil means the node of the plan's Reach
-	pace  *pace // nil means realPace
+	fail   func(action string) error
+	world  world   // nil means the node of the plan's Reach
+	limits *limits // nil means realLimits
+	pace   *pace   // nil means realPace
 }
 
 // Run runs a plan to its end, and journals it. Cancelling ctx stops it before
@@ -56,6 +57,7 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 	r.mem.Ended = map[string]time.Time{} // another process's clock is no measure
 	// Only the API's return ends the outage, not the end of a process.
 	r.away = !r.mem.AwaySince.IsZero()
+	r.stop = ctx.Done()
 	closeAll, err := r.open(ctx)
 	defer closeAll()
 	if err != nil {
@@ -99,6 +101,11 @@ func (r *run) open(ctx context.Context) (closeAll func(), err error) {
 		opened = append(opened, n.Close)
 		r.world = n
 	}
+	limits := realLimits
+	if r.engine.limits != nil {
+		limits = *r.engine.limits
+	}
+	r.world = &deadlined{world: r.world, limits: limits, stop: r.stop, slow: r.silent}
 	if r.journal, err = openJournal(r.plan.RunDir, r.plan.room()); err != nil {
 		return closeAll, err
 	}
@@ -129,9 +136,14 @@ type run struct {
 
 	step   *Step
 	action Planned
-	away   bool
-	pace   pace
-	log    *eventLog
+	stop   <-chan struct{} // closed when the run is to be stopped
+	wait   struct {        // the one under way
+		begun time.Time
+		limit time.Duration
+	}
+	away bool
+	pace pace
+	log  *eventLog
 }
 
 func (r *run) now() time.Time {
@@ -160,6 +172,16 @@ func (r *run) emit(ev Event) {
 // say tells something about the action that runs.
 func (r *run) say(format string, args ...any) {
 	r.emit(Event{Type: TypeAction, State: Waiting, Message: fmt.Sprintf(format, args...)})
+}
+
+// silent tells who doesn't answer, so that nobody has to guess what is waited
+// for.
+func (r *run) silent(who string, waited time.Duration) {
+	ev := Event{Type: TypeAction, State: Waiting, Seen: []Sighting{{What: who, Is: "has not answered for " + seconds(waited)}}}
+	if !r.wait.begun.IsZero() {
+		ev.Waited, ev.Limit = r.now().Sub(r.wait.begun).Seconds(), r.wait.limit.Seconds()
+	}
+	r.emit(ev)
 }
 
 func (r *run) progress(p snapshot.Progress) {
@@ -354,6 +376,9 @@ func (r *run) try(ctx context.Context, a Planned, again bool) (State, error) {
 	r.emit(ev)
 	r.point("after the intent", a.ID)
 	state, err := a.do(ctx, r)
+	if err != nil && ctx.Err() != nil { // of a wait: whatever it ran into because of that
+		state, err = Stopped, errStopped
+	}
 	r.point("before the result", a.ID)
 	mem := r.mem
 	mem.Pods, mem.Begun, mem.Ended = maps.Clone(r.mem.Pods), maps.Clone(r.mem.Begun), maps.Clone(r.mem.Ended)
@@ -493,6 +518,10 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 	// A kubelet that was restarted for the way there knows the pods that were put
 	// in since, and may have to let go of them too.
 	b.mem.KubeletRestarted, b.mem.Notes = false, nil
+	// What stopped the run doesn't stop the way back.
+	if d, ok := r.world.(*deadlined); ok {
+		b.world = &deadlined{world: d.world, limits: d.limits, slow: b.silent}
+	}
 	b.emit(Event{Type: TypePlan, Plan: undo, State: Started, Message: undo.Title})
 	fail := b.steps(ctx)
 	res := b.result()
@@ -562,12 +591,14 @@ func (e *sawError) Unwrap() error { return e.err }
 // and tried again; a trouble ends the wait.
 func (r *run) poll(ctx context.Context, limit, every time.Duration, look func(context.Context) (sight, error), timeout func(sight) error) (State, error) {
 	begun := r.now()
+	r.wait.begun, r.wait.limit = begun, limit
+	defer func() { r.wait.begun = time.Time{} }()
 	var told time.Time
 	var last sight
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for first := true; ; first = false {
-		s, err := look(ctx)
+		s, err := lookOnce(ctx, limit-r.now().Sub(begun), look)
 		waited := r.now().Sub(begun)
 		if ctx.Err() != nil {
 			return Stopped, errStopped
@@ -602,6 +633,14 @@ func (r *run) poll(ctx context.Context, limit, every time.Duration, look func(co
 		case <-ticker.C:
 		}
 	}
+}
+
+// lookOnce lets a look that begins just before the limit end after it, by a
+// second at most.
+func lookOnce(ctx context.Context, left time.Duration, look func(context.Context) (sight, error)) (sight, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(left, 0)+time.Second)
+	defer cancel()
+	return look(ctx)
 }
 
 // tellEvery is how often a change that is only a running clock is told.
@@ -660,14 +699,18 @@ func (r *run) insist(ctx context.Context, call func(context.Context) error) erro
 	defer ticker.Stop()
 	for told := false; ; {
 		err := call(ctx)
-		if err == nil || r.now().Sub(begun) > r.pace.runtime {
+		if err == nil || errors.Is(err, errStopped) || r.now().Sub(begun) > r.pace.runtime {
 			return err
 		}
 		if !told {
 			told = true
 			r.say("the container runtime doesn't answer, trying again: %s", err)
 		}
-		<-ticker.C
+		select {
+		case <-r.stop:
+			return errStopped
+		case <-ticker.C:
+		}
 	}
 }
 

@@ -67,7 +67,9 @@ type thisNode struct {
 }
 
 func dialNode(ctx context.Context, reach Reach) (*thisNode, error) {
-	rt, err := node.Dial(ctx, reach.Kubelet.CRIEndpoint)
+	rt, err := bounded(ctx, bound{who: theRuntime, limit: realLimits.look}, func(ctx context.Context, _ func(func())) (*node.Runtime, error) {
+		return node.Dial(ctx, reach.Kubelet.CRIEndpoint)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reach the container runtime at %s: %w", reach.Kubelet.CRIEndpoint, err)
 	}
