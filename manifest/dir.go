@@ -208,6 +208,29 @@ func (d *Dir) Component(name string) (winner *File, shadowed []*File) {
 	return d.Find(SystemNamespace, labelled[len(labelled)-1].Pod.Name)
 }
 
+func codeOf(err error) string {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return p.Code
+	}
+	return ""
+}
+
+// Running gives the files whose pod runs a program, or tries to, whatever their name and label; of several that define the
+// same pod the one that kubelet runs.
+func (d *Dir) Running(program string) []*File {
+	return d.files(func(f *File) bool {
+		if winner, _ := d.Find(f.Pod.Namespace, f.Pod.Name); winner != f {
+			return false
+		}
+		for i := range f.Pod.Spec.Containers {
+			if _, runs, err := arguments(&f.Pod.Spec.Containers[i], program); runs || err != nil && codeOf(err) != CodeProxy {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // Rivals gives the files that define a second pod of the same component under another name, such as a copy of etcd.yaml
 // with its name changed. Kubelet runs both, and they fight for ports and data.
 func (d *Dir) Rivals(name string) []*File {

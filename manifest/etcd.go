@@ -51,7 +51,7 @@ type Etcd struct {
 	Cert, Key, TrustedCA             string
 	PeerCert, PeerKey, PeerTrustedCA string
 	ClientCertAuth                   bool
-	QuotaBytes                       int64 // 0 means etcd's default, 2 GiB
+	QuotaBytes                       int64 // 0 means etcd's default, 2 GiB; less than 0 none
 
 	Image   string
 	Version string // from the image's tag, "" when it doesn't tell

@@ -138,11 +138,11 @@ func arguments(c *corev1.Container, binary string) ([]string, bool, error) {
 	first := path.Base(words[0])
 	switch {
 	case first == binary:
-		return words[1:], true, nil
+		return server(c, binary, words[1:])
 	case starters[first]:
 		for i, w := range words {
 			if path.Base(w) == binary {
-				return words[i+1:], true, nil
+				return server(c, binary, words[i+1:])
 			}
 		}
 	case shells[first] || strings.HasSuffix(first, ".sh"):
@@ -154,6 +154,15 @@ func arguments(c *corev1.Container, binary string) ([]string, bool, error) {
 		}
 	}
 	return nil, false, nil
+}
+
+// server leaves out an etcd that is started as one of the other programs it is (etcdmain/main.go): they hold no data.
+func server(c *corev1.Container, binary string, words []string) ([]string, bool, error) {
+	if binary == etcdBinary && len(words) > 0 && (words[0] == "grpc-proxy" || words[0] == "gateway") {
+		return nil, false, problem(CodeProxy, "name the node on which etcd itself runs",
+			"container %q runs etcd as %q, which holds no data", c.Name, words[0])
+	}
+	return words, true, nil
 }
 
 func mentions(text, binary string) bool {

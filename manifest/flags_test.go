@@ -124,6 +124,8 @@ func TestTheContainerThatRunsTheBinary(t *testing.T) {
 		cause      string
 	}{
 		{"the only one", []corev1.Container{etcd}, "etcd", "", ""},
+		{"behind a proxy that is etcd too", []corev1.Container{{Name: "proxy", Command: []string{"etcd", "grpc-proxy", "start", "--endpoints=https://127.0.0.1:2379"}}, etcd}, "etcd", "", ""},
+		{"behind a gateway that a starter starts", []corev1.Container{{Name: "gateway", Command: []string{"tini", "--", "etcd", "gateway", "start"}}, etcd}, "etcd", "", ""},
 		{"beside a sidecar", []corev1.Container{{Name: "metrics", Command: []string{"etcd-metrics-proxy"}}, etcd}, "etcd", "", ""},
 		{"beside a sidecar that only talks to it through a shell", []corev1.Container{{Name: "backup", Command: []string{"/bin/sh", "-c", "etcd --version; sleep 1d"}}, etcd}, "etcd", "", ""},
 		{"none", []corev1.Container{{Name: "manager", Command: []string{"etcd-manager"}}}, "", CodeNoContainer, "runs etcd"},
@@ -133,7 +135,7 @@ func TestTheContainerThatRunsTheBinary(t *testing.T) {
 		{"through a script", []corev1.Container{{Name: "etcd", Command: []string{"/scripts/run.sh"}}}, "", CodeShell, "run.sh"},
 		{"through env", []corev1.Container{{Name: "etcd", Command: []string{"/usr/bin/env", "A=b", "etcd"}}}, "", CodeShell, "env"},
 		{"a shell that runs something else", []corev1.Container{{Name: "x", Command: []string{"sh", "-c", "cat /etcd.txt"}}}, "", CodeNoContainer, "runs etcd"},
-		{"an argument that is no flag", []corev1.Container{{Name: "etcd", Command: []string{"etcd", "gateway", "start"}}}, "", CodeArgument, `"gateway"`},
+		{"nothing but a proxy", []corev1.Container{{Name: "etcd", Command: []string{"etcd", "gateway", "start"}}}, "", CodeProxy, `"gateway"`},
 		{"a value that came loose", []corev1.Container{{Name: "etcd", Command: []string{"etcd", "--name=a", "b"}}}, "", CodeArgument, `"b"`},
 		{"three dashes", []corev1.Container{{Name: "etcd", Command: []string{"etcd", "---name=a"}}}, "", CodeArgument, `"---name=a"`},
 	}

@@ -26,6 +26,7 @@ const (
 	CodeNotAPod      = "not-a-pod"     // parses, but isn't a v1 Pod
 	CodeInvalid      = "invalid"       // a Pod that kubelet's validation refuses
 	CodeNoContainer  = "no-container"  // no container of the pod runs the binary
+	CodeProxy        = "proxy"         // a container runs etcd as a proxy, which holds no data
 	CodeShell        = "shell"         // the binary is started by a shell or a script
 	CodeConfigFile   = "config-file"   // etcd reads its settings from a file and ignores the flags
 	CodeArgument     = "argument"      // an argument that isn't a flag, or a flag's value that can't be read

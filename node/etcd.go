@@ -71,7 +71,7 @@ func EtcdReady(ctx context.Context, cfg EtcdConfig) (answer string, err error) {
 		urls = cfg.Endpoints
 	}
 	if len(urls) == 0 {
-		return "", &setupError{errors.New("no URL known to ask etcd at")}
+		return "", &setupError{error: errors.New("no URL known to ask etcd at")}
 	}
 	for _, u := range urls {
 		var answered bool
@@ -86,7 +86,7 @@ func etcdHealth(ctx context.Context, base string, cfg EtcdConfig) (answer string
 	conf, err := clientTLS(cfg.CA, cfg.Cert, cfg.Key)
 	if err != nil {
 		if strings.HasPrefix(base, "https:") {
-			return "", false, &setupError{err}
+			return "", false, &setupError{error: err}
 		}
 		conf = nil
 	}
@@ -130,7 +130,7 @@ func failedCheck(body string) string {
 // listens, and never takes longer than ctx or 5 seconds.
 func AskEtcd(ctx context.Context, cfg EtcdConfig, countKeys bool) (*EtcdStatus, error) {
 	if len(cfg.Endpoints) == 0 {
-		return nil, &setupError{errors.New("no endpoint known to ask etcd at")}
+		return nil, &setupError{error: errors.New("no endpoint known to ask etcd at")}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -144,23 +144,39 @@ func AskEtcd(ctx context.Context, cfg EtcdConfig, countKeys bool) (*EtcdStatus, 
 		if err == nil {
 			return st, nil
 		}
+		if own, ok := errors.AsType[*setupError](err); ok && own.ofAll {
+			return nil, err
+		}
 		errs = append(errs, fmt.Errorf("etcd at %s: %w", e, err))
 	}
-	return nil, errors.Join(errs...)
+	return nil, several(errs)
 }
+
+// several are the errors of several endpoints, on one line.
+type several []error
+
+func (s several) Error() string {
+	words := make([]string, len(s))
+	for i, err := range s {
+		words[i] = err.Error()
+	}
+	return strings.Join(words, "; ")
+}
+
+func (s several) Unwrap() []error { return s }
 
 // askEndpoint speaks to etcd's services directly: the etcd client would go on
 // trying until the context ends, where nobody listening is an answer.
 func askEndpoint(ctx context.Context, endpoint string, cfg EtcdConfig, countKeys bool) (*EtcdStatus, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" {
-		return nil, &setupError{errors.New("not a URL like https://127.0.0.1:2379")}
+		return nil, &setupError{error: errors.New("not a URL like https://127.0.0.1:2379")}
 	}
 	creds := insecure.NewCredentials()
 	if u.Scheme == "https" {
 		conf, err := clientTLS(cfg.CA, cfg.Cert, cfg.Key)
 		if err != nil {
-			return nil, &setupError{err}
+			return nil, &setupError{error: err, ofAll: true}
 		}
 		conf.ServerName = u.Hostname()
 		creds = credentials.NewTLS(conf)

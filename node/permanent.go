@@ -83,6 +83,9 @@ func Denied(err error) bool {
 }
 
 // setupError is one of what a question is asked with: files, addresses.
-type setupError struct{ error }
+type setupError struct {
+	error
+	ofAll bool // it is the same for every endpoint
+}
 
 func (e *setupError) Unwrap() error { return e.error }

@@ -49,6 +49,7 @@ func (c *contents) fill(info *Info) {
 	info.Namespaces, info.Nodes = k.namespaces, k.nodes
 	info.stored = c.stored
 	info.Kinds, info.CRDs, info.Encryption = c.kinds, c.crds, c.encryption
+	info.KubeletVersions = k.kubelets
 	info.ServiceCIDRs, info.ServiceIP, info.APIServers = k.serviceCIDRs, k.serviceIP, k.apiServers
 	info.Kubeadm = k.kubeadm
 	info.More, info.LongKeys = c.more, c.longKeys

@@ -79,9 +79,11 @@ type Info struct {
 	KubeSystemUID string   `json:"kube_system_uid,omitempty"` // the cluster's identity
 	Namespaces    []Object `json:"namespaces,omitempty"`
 	Nodes         []Object `json:"nodes,omitempty"`
-	ServiceCIDRs  []string `json:"service_cidrs,omitempty"` // of ServiceCIDR objects; empty before Kubernetes 1.33
-	ServiceIP     string   `json:"service_ip,omitempty"`    // of the service default/kubernetes
-	APIServers    []string `json:"api_servers,omitempty"`   // addresses in masterleases
+	// KubeletVersions counts the nodes by what their kubelet said, "v1.34.4".
+	KubeletVersions map[string]int `json:"kubelet_versions,omitempty"`
+	ServiceCIDRs    []string       `json:"service_cidrs,omitempty"` // of ServiceCIDR objects; empty before Kubernetes 1.33
+	ServiceIP       string         `json:"service_ip,omitempty"`    // of the service default/kubernetes
+	APIServers      []string       `json:"api_servers,omitempty"`   // addresses in masterleases
 	// Kubeadm is nil when kube-system/kubeadm-config isn't there.
 	Kubeadm *Kubeadm `json:"kubeadm,omitempty"`
 	// LastWrite is the newest time in the last objects written: the true age

@@ -88,6 +88,7 @@ func TestInspectTellsWhatIsInARealSnapshot(t *testing.T) {
 			{Name: "payments", UID: "3cb38013-598f-45b7-b4a7-94ccfbdf15c8", Created: at(t, "2026-11-20T21:21:26Z")},
 		},
 		Nodes:             []Object{{Name: "cp1", UID: "f247ab5e-9bf6-4cea-a1b6-1852ae62e941", Created: early}},
+		KubeletVersions:   map[string]int{"v1.34.4": 1},
 		ServiceCIDRs:      []string{"10.96.0.0/12"},
 		ServiceIP:         "10.96.0.1",
 		APIServers:        []string{"10.77.0.11"},

@@ -22,6 +22,7 @@ type kube struct {
 	kubeSystemUID string
 	namespaces    []Object
 	nodes         []Object
+	kubelets      map[string]int
 	serviceCIDRs  []string
 	serviceIP     string
 	apiServers    []string
@@ -60,6 +61,7 @@ type below struct {
 	servers    []string
 	ip         string
 	kubeadm    *Kubeadm
+	kubelets   map[string]int // nodes by their kubelet's version
 }
 
 // objectList has the first of the objects, and the number of all.
@@ -193,6 +195,7 @@ func (f *finder) put(key, value []byte) {
 			at.nodes.n++
 		} else if o, ok := objectOf(named, e, encrypted); ok {
 			f.add(&at.nodes, o)
+			at.countKubelet(e)
 		}
 	case "namespaces":
 		if f.full(&at.namespaces) && !system {
@@ -207,6 +210,24 @@ func (f *finder) put(key, value []byte) {
 			f.add(&at.namespaces, o)
 		}
 	}
+}
+
+// maxKubelets bounds the versions that are told.
+const maxKubelets = 50
+
+func (b *below) countKubelet(e envelope) {
+	var n corev1.Node
+	if e.into(&n) != nil {
+		return
+	}
+	v := name(n.Status.NodeInfo.KubeletVersion)
+	if v == "" || b.kubelets[v] == 0 && len(b.kubelets) >= maxKubelets {
+		return
+	}
+	if b.kubelets == nil {
+		b.kubelets = map[string]int{}
+	}
+	b.kubelets[v]++
 }
 
 // objectOf reads an object's metadata. Of an encrypted one the name is all there
@@ -266,6 +287,7 @@ func (f *finder) result() kube {
 	k.moreNamespaces = at.namespaces.n - len(at.namespaces.list)
 	k.nodes, k.moreNodes = at.nodes.list, at.nodes.n-len(at.nodes.list)
 	k.serviceCIDRs, k.serviceIP, k.apiServers, k.kubeadm = at.cidrs, at.ip, at.servers, at.kubeadm
+	k.kubelets = at.kubelets
 	byName := func(a, b Object) int { return strings.Compare(a.Name, b.Name) }
 	slices.SortFunc(k.namespaces, byName)
 	slices.SortFunc(k.nodes, byName)

@@ -50,6 +50,7 @@ var (
 		{"target", "New data directory", "13", needEtcd, (*checks).target},
 		{"same-file-system", "Renames", "15", needEtcd, (*checks).renames},
 		{"etcd-access", "Access to etcd", "", needEtcd, (*checks).etcdAccess},
+		{"other-etcds", "Other etcds", "", 0, (*checks).otherEtcds},
 		{"etcd-servers", "API server → etcd", "36", needEtcd | needAPI, (*checks).etcdServers},
 		{"kms-plugin", "KMS plugin", "", needAPI, (*checks).kms},
 		{"certificates", "Certificates", "34", 0, (*checks).certificates},
@@ -64,6 +65,7 @@ var (
 		{"snapshot-members", "Members in the snapshot", "27, 30", needEtcd | needSnapshot, (*checks).members},
 		{"snapshot-node", "This node in the snapshot", "25", needSnapshot, (*checks).nodeInSnapshot},
 		{"snapshot-nodes", "Other nodes in the snapshot", "40", needSnapshot, (*checks).joinedSince},
+		{"snapshot-kubelets", "Kubelets in the snapshot", "", needAPI | needSnapshot, (*checks).kubelets},
 		{"snapshot-services", "Service addresses", "23", needAPI | needSnapshot, (*checks).sameServices},
 		{"snapshot-encryption", "Encryption at rest", "24", needSnapshot, (*checks).encryption},
 	}

@@ -1,13 +1,12 @@
 package steps
 
 import (
+	"context"
 	"errors"
-	"net"
-	"net/url"
-	"slices"
 	"strings"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/node"
 )
 
 func (k *checks) apiManifest() Verdict {
@@ -29,28 +28,28 @@ func hintOf(err error) string {
 	return ""
 }
 
-// Row 36.
+// etcdServers follows --etcd-servers as kube-apiserver does. Where the address
+// isn't one that etcd names, the etcd that answers there is asked who it is.
+// (Row 36.)
 func (k *checks) etcdServers() Verdict {
-	reach := map[string]bool{}
-	for _, l := range slices.Concat(k.f.Etcd.ListenClientURLs, k.f.Etcd.AdvertiseClientURLs) {
-		if u, err := url.Parse(l); err == nil {
-			reach[u.Port()] = true
-			reach[u.Host] = true
-			if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
-				reach["any:"+u.Port()] = true
-			}
-		}
-	}
-	for _, s := range k.f.API.EtcdServers {
-		u, err := url.Parse(s)
-		if err != nil {
-			continue
-		}
-		local := u.Hostname() == "localhost" && reach["127.0.0.1:"+u.Port()]
-		if reach[u.Host] || local || reach["any:"+u.Port()] {
+	servers := k.f.API.EtcdServers
+	for _, s := range servers {
+		if k.f.leadsTo(k.ctx, s, k.f.Etcd) {
 			return ok("--etcd-servers %s is this etcd", s)
 		}
 	}
-	return wrong("correct --etcd-servers in "+k.f.API.File.Name(), "--etcd-servers %s is none of this etcd's client URLs: %s",
-		strings.Join(k.f.API.EtcdServers, ","), strings.Join(k.f.Etcd.ListenClientURLs, ","))
+	if k.f.Live != nil {
+		there := k.f.Reach.Etcd
+		for _, s := range servers {
+			ctx, cancel := context.WithTimeout(k.ctx, resolveLimit)
+			there.Endpoints = []string{s}
+			st, err := node.AskEtcd(ctx, there, false)
+			cancel()
+			if err == nil && st.MemberID == k.f.Live.MemberID && st.ClusterID == k.f.Live.ClusterID {
+				return ok("--etcd-servers %s is this etcd: the member that answers there is %x", s, st.MemberID)
+			}
+		}
+	}
+	return wrong("correct --etcd-servers in "+k.f.API.File.Name(), "--etcd-servers %s leads to none of this etcd's client URLs: %s",
+		strings.Join(servers, ","), strings.Join(k.f.Etcd.ListenClientURLs, ","))
 }

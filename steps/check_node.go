@@ -3,6 +3,8 @@ package steps
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -123,10 +125,20 @@ func (k *checks) strays() Verdict {
 	}
 	for _, c := range []string{"etcd", "kube-apiserver"} {
 		for _, f := range k.f.Manifests.Rivals(c) {
+			if k.f.lawful(f) || k.f.Etcd != nil && f.Key() == k.f.Etcd.File.Key() {
+				continue
+			}
+			if !slices.Contains(k.f.Manifests.Running(c), f) {
+				continue // a proxy, or an exporter with the same label
+			}
 			strays = append(strays, fmt.Sprintf("%s is a second %s", f.Name(), c))
 		}
 	}
+	for _, e := range k.f.clashing {
+		strays = append(strays, fmt.Sprintf("%s is a second etcd", e.Name()))
+	}
 	slices.Sort(strays)
+	strays = slices.Compact(strays)
 	if len(strays) > 0 {
 		return bad("move the copies out of "+k.f.Manifests.Path+": kubelet reads every file there that doesn't begin with a dot", "%s", strings.Join(strays, "; "))
 	}
@@ -147,15 +159,23 @@ func (k *checks) certificates() Verdict {
 	}
 	now := time.Now()
 	var soonest time.Time
-	var expired, unread []string
+	var expired []string
+	unread := map[string][]string{} // by why
+	count := 0
 	for _, p := range paths {
 		if p == "" {
 			continue
 		}
+		count++
 		c := node.ReadCertificate(p)
 		switch {
+		case errors.Is(c.Err, fs.ErrNotExist):
+			unread["missing"] = append(unread["missing"], p)
+		case errors.Is(c.Err, fs.ErrPermission):
+			unread["may not be read"] = append(unread["may not be read"], p)
 		case c.Err != nil:
-			unread = append(unread, fmt.Sprintf("%s: %s", p, c.Err))
+			why := strings.TrimPrefix(c.Err.Error(), p+": ")
+			unread[why] = append(unread[why], p)
 		case now.After(c.NotAfter):
 			expired = append(expired, fmt.Sprintf("%s expired on %s", p, c.NotAfter.Format(time.DateOnly)))
 		case now.Before(c.NotBefore):
@@ -168,10 +188,27 @@ func (k *checks) certificates() Verdict {
 	case len(expired) > 0:
 		return wrong("kubeadm certs check-expiration, then kubeadm certs renew all", "%s", strings.Join(expired, "; "))
 	case len(unread) > 0:
-		return wrong("", "%s", strings.Join(unread, "; "))
+		hint := "put the file back from a backup of /etc/kubernetes"
+		if len(unread["missing"]) > 0 {
+			hint += "; kubeadm init phase certs all makes what is missing, where the CA's key is there"
+		}
+		return wrong(hint, "%s", sayUnread(unread, count))
 	case soonest.IsZero():
 		return ok("none are used")
-	default:
-		return ok("all valid, the first expires on %s", soonest.Format(time.DateOnly))
 	}
+	return ok("all valid, the first expires on %s", soonest.Format(time.DateOnly))
+}
+
+// sayUnread names a few files of each reason, once, and how many there are.
+func sayUnread(unread map[string][]string, count int) string {
+	var parts []string
+	for _, why := range slices.Sorted(maps.Keys(unread)) {
+		files := unread[why]
+		named := strings.Join(files[:min(len(files), 2)], ", ")
+		if more := len(files) - 2; more > 0 {
+			named += fmt.Sprintf(" and %d more", more)
+		}
+		parts = append(parts, fmt.Sprintf("%d of %d %s: %s", len(files), count, why, named))
+	}
+	return strings.Join(parts, "; ")
 }

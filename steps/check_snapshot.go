@@ -3,9 +3,13 @@ package steps
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	netutils "k8s.io/utils/net"
 
 	"etcd-rewind/snapshot"
 	"etcd-rewind/trust"
@@ -71,6 +75,8 @@ func (k *checks) alarms() Verdict {
 	switch {
 	case len(k.info.Alarms) > 0:
 		return warn("after the restore: etcdctl alarm disarm, once the cause is gone", "the snapshot carries the alarm %s", strings.Join(k.info.Alarms, ", "))
+	case quota < 0: // as etcd reads it (storage/quota.go)
+		return ok("no alarm, no quota")
 	case k.info.TotalSize > quota:
 		return wrong("raise --quota-backend-bytes in etcd.yaml first", "the database has %s, etcd's quota is %s: it would refuse writes", Bytes(k.info.TotalSize), Bytes(quota))
 	default:
@@ -132,18 +138,65 @@ func (k *checks) nodeInSnapshot() Verdict {
 	return wrong("is it this cluster's snapshot?", "the snapshot doesn't know the node %s, only: %s", k.f.Node, strings.Join(names, ", "))
 }
 
-// Row 23, as far as it can be seen without a running cluster.
-func (k *checks) sameServices() Verdict {
-	if k.f.API == nil || len(k.f.API.ServiceCIDRs) == 0 || len(k.info.ServiceCIDRs) == 0 {
-		return none // nothing to compare
+// kubelets holds the snapshot's kubelets against the version skew that
+// Kubernetes supports: none may be newer than kube-apiserver.
+func (k *checks) kubelets() Verdict {
+	ours := minor(k.f.KubernetesVersion)
+	if ours == "" || len(k.info.KubeletVersions) == 0 {
+		return none
 	}
-	for _, c := range k.info.ServiceCIDRs {
-		if slices.Contains(k.f.API.ServiceCIDRs, c) {
-			return ok("%s, as in %s", c, k.f.API.File.Name())
+	var beyond []string
+	count := 0
+	for _, v := range slices.Sorted(maps.Keys(k.info.KubeletVersions)) {
+		if newer(minor(v), ours) {
+			n := k.info.KubeletVersions[v]
+			beyond, count = append(beyond, fmt.Sprintf("%s (%d)", trust.Text(v), n)), count+n
 		}
 	}
-	return wrong("is it this cluster's snapshot?", "the snapshot's services are in %s, --service-cluster-ip-range is %s",
-		strings.Join(k.info.ServiceCIDRs, ", "), strings.Join(k.f.API.ServiceCIDRs, ", "))
+	if len(beyond) > 0 {
+		return warn("fine when those nodes are gone, or run an older kubelet again; else upgrade the control plane first",
+			"%d of the snapshot's nodes ran a newer kubelet than this kube-apiserver, %s: %s", count, k.f.KubernetesVersion, strings.Join(beyond, ", "))
+	}
+	return ok("none is newer than kube-apiserver, %s", k.f.KubernetesVersion)
+}
+
+// Row 23, as far as it can be seen without a running cluster.
+func (k *checks) sameServices() Verdict {
+	ours := networks(k.f.API.ServiceCIDRs)
+	if len(ours) == 0 {
+		return none // nothing to compare
+	}
+	same := func(c *net.IPNet) bool {
+		return slices.ContainsFunc(ours, func(o *net.IPNet) bool { return o.String() == c.String() })
+	}
+	theirs := networks(k.info.ServiceCIDRs)
+	if slices.ContainsFunc(theirs, same) {
+		return ok("%s, as in %s", strings.Join(trust.Lines(k.info.ServiceCIDRs), ", "), k.f.API.File.Name())
+	}
+	hint, where := "is it this cluster's snapshot?", strings.Join(k.f.API.ServiceCIDRs, ", ")
+	if len(theirs) > 0 {
+		return wrong(hint, "the snapshot's services are in %s, --service-cluster-ip-range is %s", strings.Join(trust.Lines(k.info.ServiceCIDRs), ", "), where)
+	}
+	// Before Kubernetes 1.33 the service kubernetes has an address of the range.
+	ip := netutils.ParseIPSloppy(k.info.ServiceIP)
+	switch {
+	case ip == nil:
+		return none
+	case slices.ContainsFunc(ours, func(o *net.IPNet) bool { return o.Contains(ip) }):
+		return ok("the service kubernetes has %s, of %s", ip, where)
+	}
+	return wrong(hint, "the service kubernetes has %s in the snapshot, --service-cluster-ip-range is %s", ip, where)
+}
+
+// networks reads ranges as kube-apiserver does, which masks their addresses.
+func networks(ranges []string) []*net.IPNet {
+	var all []*net.IPNet
+	for _, r := range ranges {
+		if _, n, err := netutils.ParseCIDRSloppy(strings.TrimSpace(r)); err == nil {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
 // LineageVerdict says whether a snapshot is of this cluster, by what a

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"os"
@@ -17,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
@@ -101,6 +104,68 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		{"keys of before kube-apiserver was moved to another prefix", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
 			f.API.EtcdPrefix, s.Prefixes = "/kubernetes.io", []string{"/kubernetes.io", "/registry"}
 		}, "snapshot-prefix", Warn, "several"},
+		{"a second etcd for events", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			n.secondEtcd("etcd-events", "4", "lib/etcd-events", "/events#https://127.0.0.1:4379")
+			*f = *n.facts()
+		}, "stray-manifests", Pass, "defined once"},
+		{"a second etcd for events is named, and what it holds", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			n.secondEtcd("etcd-events", "4", "lib/etcd-events", "/events#https://127.0.0.1:4379")
+			*f = *n.facts()
+		}, "other-etcds", Pass, "etcd-events.yaml is another etcd"},
+		{"a second etcd whose name comes first isn't the one", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			n.secondEtcd("a-etcd", "4", "lib/etcd-events", "")
+			*f = *n.facts()
+		}, "etcd-servers", Pass, "is this etcd"},
+		{"more than events is kept in another etcd", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.API.EtcdServersOverrides = []string{"/events#https://10.0.0.9:2379", "/secrets#https://10.0.0.9:2379"}
+		}, "other-etcds", Warn, "not restored: events, secrets"},
+		{"a second etcd on the same data", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			n.secondEtcd("etcd-events", "4", "lib/etcd", "")
+			*f = *n.facts()
+		}, "stray-manifests", Error, "etcd-events.yaml is a second etcd"},
+		{"a second etcd on the same ports", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			n.secondEtcd("etcd-events", "2", "lib/etcd-events", "")
+			*f = *n.facts()
+		}, "stray-manifests", Error, "etcd-events.yaml is a second etcd"},
+		{"no quota, as etcd reads it", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) { s.TotalSize, f.Etcd.QuotaBytes = 3<<30, -1 }, "snapshot-alarms", Pass, "no quota"},
+		{"a quota of 0 is etcd's default", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) { s.TotalSize, f.Etcd.QuotaBytes = 3<<30, 0 }, "snapshot-alarms", Error, "2.1 GB"},
+		{"a service range that isn't masked", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			f.API.ServiceCIDRs, s.ServiceCIDRs = []string{"10.97.0.0/12"}, []string{"10.96.0.0/12"}
+		}, "snapshot-services", Pass, "10.96.0.0/12"},
+		{"two stacks, the second in another spelling", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			f.API.ServiceCIDRs, s.ServiceCIDRs = []string{"10.200.0.0/16", "FD00:0::1/108"}, []string{"fd00::/108"}
+		}, "snapshot-services", Pass, "fd00::/108"},
+		{"another service range", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			f.API.ServiceCIDRs, s.ServiceCIDRs = []string{"10.97.0.0/16"}, []string{"10.96.0.0/12"}
+		}, "snapshot-services", Error, "10.97.0.0/16"},
+		{"another service range, before Kubernetes 1.33", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			f.API.ServiceCIDRs, s.ServiceIP = []string{"10.97.0.0/16"}, "10.96.0.1"
+		}, "snapshot-services", Error, "10.96.0.1"},
+		{"the service's address is in the range, before Kubernetes 1.33", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			f.API.ServiceCIDRs, s.ServiceIP = []string{"10.97.0.0/12"}, "10.96.0.1"
+		}, "snapshot-services", Pass, "10.96.0.1"},
+		{"row 36: localhost is this etcd", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.API.EtcdServers = []string{"https://localhost:2379"}
+		}, "etcd-servers", Pass, "is this etcd"},
+		{"row 36: a name in the pod's hostAliases is this etcd", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.API.EtcdServers = []string{"https://etcd.example.internal:2379"}
+			f.API.File.Pod.Spec.HostAliases = []corev1.HostAlias{{IP: "10.77.0.11", Hostnames: []string{"etcd.example.internal"}}}
+		}, "etcd-servers", Pass, "is this etcd"},
+		{"row 36: a name that leads nowhere", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.API.EtcdServers = []string{"https://etcd.invalid:2379"}
+		}, "etcd-servers", Error, "etcd.invalid"},
+		{"row 36: etcd listens everywhere, and the API server asks another machine", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Etcd.ListenClientURLs, f.API.EtcdServers = []string{"https://0.0.0.0:2379"}, []string{"https://198.51.100.9:2379"}
+		}, "etcd-servers", Error, "198.51.100.9"},
+		{"row 36: etcd listens everywhere, and the API server asks this machine", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			f.Etcd.ListenClientURLs, f.API.EtcdServers = []string{"https://0.0.0.0:2379"}, []string{"https://127.0.0.1:2379"}
+		}, "etcd-servers", Pass, "is this etcd"},
+		{"a node of the snapshot ran a newer kubelet", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
+			s.KubeletVersions = map[string]int{"v1.33.1": 1, "v1.34.9": 4, "v1.35.0": 2}
+		}, "snapshot-kubelets", Warn, "2 of the snapshot's nodes ran a newer kubelet than this kube-apiserver, 1.34.4: v1.35.0 (2)"},
+		{"no node of the snapshot ran a newer kubelet", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
+			s.KubeletVersions = map[string]int{"v1.33.1": 1, "v1.34.9": 4}
+		}, "snapshot-kubelets", Pass, "none is newer"},
 		{"row 24: encrypted, and kube-apiserver has no keys", func(n *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
 			*s = *n.fixture("encrypted")
 		}, "snapshot-encryption", Error, "which has no --encryption-provider-config, can't read secrets encrypted with aescbc:key1 (1): no matching prefix found"},
@@ -182,6 +247,11 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		{"row 34: a certificate that can't be read", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Etcd.Cert = filepath.Join(n.root, "pki/missing.crt")
 		}, "certificates", Error, "missing.crt"},
+		{"row 34: no certificate can be read, for one reason", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			for i, p := range []*string{&f.Etcd.Cert, &f.Etcd.PeerCert, &f.Etcd.TrustedCA, &f.API.ServingCert, &f.API.EtcdCert, &f.API.ClientCA} {
+				*p = fmt.Sprintf("/no/%d.crt", i)
+			}
+		}, "certificates", Error, "6 of 6 missing: /no/0.crt, /no/1.crt and 4 more"},
 		{"row 36: the API server asks another etcd", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.API.EtcdServers = []string{"https://10.0.0.9:2379"}
 		}, "etcd-servers", Error, "10.0.0.9"},
@@ -305,6 +375,25 @@ func (n *fakeNode) encryption(key, more string) string {
 	n.write("pki/encryption.yaml", []byte("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n"+
 		"  providers:\n  - aescbc: {keys: [{name: "+key+", secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n"+more))
 	return filepath.Join(n.root, "pki/encryption.yaml")
+}
+
+// secondEtcd puts another etcd into the manifest directory, whose ports begin
+// with a digit, and what kube-apiserver keeps there.
+func (n *fakeNode) secondEtcd(name, digit, dir, override string) {
+	data, err := os.ReadFile(filepath.Join("testdata", "manifests", "etcd.yaml"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	text := strings.NewReplacer("  name: etcd\n  namespace", "  name: "+name+"\n  namespace", ":238", ":"+digit+"38", ":2379", ":"+digit+"379",
+		"path: /var/lib/etcd\n", "path: "+filepath.Join(n.root, dir)+"\n").Replace(string(data))
+	n.write("manifests/"+name+".yaml", []byte(text))
+	if override == "" {
+		return
+	}
+	if data, err = os.ReadFile(filepath.Join(n.root, "manifests/kube-apiserver.yaml")); err != nil {
+		n.t.Fatal(err)
+	}
+	n.write("manifests/kube-apiserver.yaml", []byte(strings.Replace(string(data), "    - --etcd-servers=", "    - --etcd-servers-overrides="+override+"\n    - --etcd-servers=", 1)))
 }
 
 // fixture is one of the snapshots of a real cluster.

@@ -51,8 +51,11 @@ type Facts struct {
 	// EtcdErr and APIErr say why.
 	Etcd    *manifest.Etcd
 	EtcdErr error
-	API     *manifest.APIServer
-	APIErr  error
+	// OtherEtcds are those of this node that are not kube-apiserver's.
+	OtherEtcds []OtherEtcd
+	clashing   []*manifest.File // etcds that can't run beside kube-apiserver's
+	API        *manifest.APIServer
+	APIErr     error
 	// Controllers are the manifests of kube-controller-manager and
 	// kube-scheduler, those that are there.
 	Controllers []*manifest.File
@@ -120,7 +123,7 @@ func Discover(ctx context.Context, opts Options) (*Facts, error) {
 		}
 		return nil, &trouble{cause: "this machine has no control plane that can be read", err: err, hint: hint}
 	}
-	f.readManifests()
+	f.readManifests(ctx)
 	f.Reach = f.reach()
 	if opts.Kubeconfig != "" {
 		f.Reach.API.Kubeconfig = opts.Kubeconfig
@@ -143,16 +146,14 @@ func withRoot(err error) error {
 	return &trouble{cause: "not running as root", hint: "run it with sudo", err: err}
 }
 
-func (f *Facts) readManifests() {
-	if file, _ := f.Manifests.Component("etcd"); file != nil {
-		f.Etcd, f.EtcdErr = manifest.ReadEtcd(file)
-	} else {
-		f.EtcdErr = fmt.Errorf("there is no manifest of etcd in %s", f.Manifests.Path)
-	}
+func (f *Facts) readManifests(ctx context.Context) {
 	if file, _ := f.Manifests.Component("kube-apiserver"); file != nil {
 		f.API, f.APIErr = manifest.ReadAPIServer(file)
 	} else {
 		f.APIErr = fmt.Errorf("there is no manifest of kube-apiserver in %s", f.Manifests.Path)
+	}
+	if f.chooseEtcd(ctx); f.Etcd == nil && f.EtcdErr == nil {
+		f.EtcdErr = fmt.Errorf("there is no manifest of etcd in %s", f.Manifests.Path)
 	}
 	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
 		if file, _ := f.Manifests.Component(name); file != nil {

@@ -233,7 +233,7 @@ func (n *fakeNode) facts() *Facts {
 		Kubelet:   &node.Kubelet{NodeName: "cp1", StaticPodPath: dir.Path, MetricsURL: "https://127.0.0.1:10250/metrics", Sources: map[string]string{"staticPodPath": "a test"}},
 		Manifests: dir,
 	}
-	f.readManifests()
+	f.readManifests(context.Background())
 	if f.EtcdErr != nil || f.APIErr != nil {
 		n.t.Fatal(f.EtcdErr, f.APIErr)
 	}

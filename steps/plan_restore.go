@@ -431,6 +431,9 @@ func (b *builder) summary(p *Plan) []Fact {
 	if b.c.KeepControllers {
 		ctl = "left running"
 	}
+	if apart := b.f.apart(); len(apart) > 0 {
+		facts = append(facts, Fact{"not restored", strings.Join(apart, ", ") + ": kube-apiserver keeps them in another etcd, which is left alone"})
+	}
 	for _, file := range append([]*manifest.File{b.f.Etcd.File, b.f.API.File}, b.f.Controllers...) {
 		if isLink(file.Path) {
 			facts = append(facts, Fact{"a link", file.Path + ": the link is moved, what it leads to stays as it is"})

@@ -1,0 +1,224 @@
+package steps
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"etcd-rewind/manifest"
+)
+
+// OtherEtcd is an etcd on this node that isn't kube-apiserver's: one for events
+// (--etcd-servers-overrides), or of something else. It is left alone.
+type OtherEtcd struct {
+	*manifest.Etcd
+	Holds []string // resources that kube-apiserver keeps there, "events"
+}
+
+// resolveLimit is for one name to be looked up.
+const resolveLimit = 2 * time.Second
+
+// chooseEtcd finds which of this node's etcds kube-apiserver's --etcd-servers
+// names. The others are lawful beside it when they share neither addresses nor
+// data with it.
+func (f *Facts) chooseEtcd(ctx context.Context) {
+	file, _ := f.Manifests.Component("etcd")
+	var all []*manifest.Etcd
+	for _, other := range f.Manifests.Running("etcd") {
+		if e, err := manifest.ReadEtcd(other); err == nil {
+			all = append(all, e)
+		} else if file == nil {
+			file = other
+		}
+	}
+	named := slices.DeleteFunc(slices.Clone(all), func(e *manifest.Etcd) bool {
+		return f.API == nil || !slices.ContainsFunc(f.API.EtcdServers, func(s string) bool { return f.leadsTo(ctx, s, e) })
+	})
+	switch {
+	case len(named) == 1:
+		f.Etcd = named[0]
+	case file == nil:
+		return
+	default:
+		if f.Etcd, f.EtcdErr = manifest.ReadEtcd(file); f.EtcdErr != nil {
+			return
+		}
+	}
+	for _, e := range all {
+		switch {
+		case e.File.Key() == f.Etcd.File.Key():
+			continue
+		case clash(e, f.Etcd):
+			f.clashing = append(f.clashing, e.File)
+			continue
+		}
+		f.OtherEtcds = append(f.OtherEtcds, OtherEtcd{Etcd: e, Holds: f.keptIn(ctx, e)})
+	}
+}
+
+// keptIn are the resources that --etcd-servers-overrides keeps in an etcd.
+func (f *Facts) keptIn(ctx context.Context, e *manifest.Etcd) []string {
+	var held []string
+	if f.API == nil {
+		return nil
+	}
+	for _, o := range f.API.EtcdServersOverrides {
+		resource, servers, _ := strings.Cut(o, "#")
+		for s := range strings.SplitSeq(servers, ";") {
+			if f.leadsTo(ctx, s, e) {
+				held = append(held, strings.TrimPrefix(resource, "/"))
+				break
+			}
+		}
+	}
+	return held
+}
+
+// clash says whether two etcds can't both run on this node as they are
+// written.
+func clash(a, b *manifest.Etcd) bool {
+	if within(a.DataDir.Path, b.DataDir.Path) || within(b.DataDir.Path, a.DataDir.Path) {
+		return true
+	}
+	if !a.File.Pod.Spec.HostNetwork || !b.File.Pod.Spec.HostNetwork {
+		return false
+	}
+	for _, x := range slices.Concat(a.ListenClientURLs, a.ListenPeerURLs) {
+		for _, y := range slices.Concat(b.ListenClientURLs, b.ListenPeerURLs) {
+			u, err1 := url.Parse(x)
+			v, err2 := url.Parse(y)
+			if err1 != nil || err2 != nil || u.Port() != v.Port() {
+				continue
+			}
+			p, q := address(u.Hostname()), address(v.Hostname())
+			if p == q || p.IsUnspecified() || q.IsUnspecified() || !p.IsValid() || !q.IsValid() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// address is invalid for a name; localhost is 127.0.0.1.
+func address(host string) netip.Addr {
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	a, _ := netip.ParseAddr(host)
+	return a.Unmap()
+}
+
+// leadsTo says whether a URL of --etcd-servers is an etcd of this node, as
+// kube-apiserver would get there: names are looked up, in the pod's hostAliases
+// first.
+func (f *Facts) leadsTo(ctx context.Context, server string, e *manifest.Etcd) bool {
+	u, err := url.Parse(server)
+	if err != nil {
+		return false
+	}
+	var to []netip.Addr
+	for _, l := range slices.Concat(e.ListenClientURLs, e.AdvertiseClientURLs) {
+		at, err := url.Parse(l)
+		if err != nil || at.Port() != u.Port() {
+			continue
+		}
+		if strings.EqualFold(at.Hostname(), u.Hostname()) {
+			return true
+		}
+		if to == nil {
+			to = f.lookUp(ctx, u.Hostname())
+		}
+		mine := address(at.Hostname())
+		for _, a := range to {
+			if a == mine || mine.IsUnspecified() && ofThisNode(a) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (f *Facts) lookUp(ctx context.Context, host string) []netip.Addr {
+	if a := address(host); a.IsValid() {
+		return []netip.Addr{a}
+	}
+	if f.API != nil {
+		for _, alias := range f.API.File.Pod.Spec.HostAliases {
+			if slices.Contains(alias.Hostnames, host) {
+				return []netip.Addr{address(alias.IP)}
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveLimit)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil
+	}
+	for i := range found {
+		found[i] = found[i].Unmap()
+	}
+	return found
+}
+
+// ofThisNode says whether one of the node's interfaces has an address.
+func ofThisNode(a netip.Addr) bool {
+	if a.IsLoopback() {
+		return true
+	}
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(all, func(n net.Addr) bool {
+		p, err := netip.ParsePrefix(n.String())
+		return err == nil && p.Addr().Unmap() == a
+	})
+}
+
+// otherEtcds names what a restore doesn't touch. Events can be lost; what else
+// is kept apart no longer fits what is restored.
+func (k *checks) otherEtcds() Verdict {
+	if len(k.f.OtherEtcds) == 0 && (k.f.API == nil || len(k.f.API.EtcdServersOverrides) == 0) {
+		return none
+	}
+	var say []string
+	for _, o := range k.f.OtherEtcds {
+		holds := "not kube-apiserver's"
+		if len(o.Holds) > 0 {
+			holds = "it holds " + strings.Join(o.Holds, ", ")
+		}
+		say = append(say, o.File.Name()+" is another etcd ("+o.DataDir.HostPath+"; "+holds+") and is left alone")
+	}
+	if apart := k.f.apart(); len(apart) > 0 {
+		say = append(say, "not restored: "+strings.Join(apart, ", ")+", which kube-apiserver keeps in another etcd (--etcd-servers-overrides)")
+		if slices.ContainsFunc(apart, func(r string) bool { return r != "events" && !strings.HasSuffix(r, "/events") }) {
+			return warn("restore that etcd too, from a snapshot of the same time", "%s", strings.Join(say, "; "))
+		}
+	}
+	return ok("%s", strings.Join(say, "; "))
+}
+
+// apart are the resources that kube-apiserver keeps in another etcd.
+func (f *Facts) apart() []string {
+	var all []string
+	if f.API == nil {
+		return nil
+	}
+	for _, o := range f.API.EtcdServersOverrides {
+		resource, _, _ := strings.Cut(o, "#")
+		all = append(all, strings.TrimPrefix(resource, "/"))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// lawful says whether a file is another etcd that may run beside ours.
+func (f *Facts) lawful(file *manifest.File) bool {
+	return slices.ContainsFunc(f.OtherEtcds, func(o OtherEtcd) bool { return filepath.Clean(o.File.Path) == filepath.Clean(file.Path) })
+}
