@@ -24,6 +24,7 @@ const (
 	CodeDamagedHash = "damaged-hash"
 	CodeStructure   = "structure" // pages or records don't fit together
 	CodeGrowing     = "growing"   // written to while it was read
+	CodeStalled     = "stalled"   // an etcd that doesn't send it any more
 	CodeInUse       = "in-use"    // an etcd has it open
 	CodeNoData      = "no-data"   // a data directory without a database or WAL
 

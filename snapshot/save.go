@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -22,6 +23,8 @@ type SaveRequest struct {
 	// then made of node, revision and time. "" is the working directory.
 	Path string
 	Node string // for the name; may be empty
+	// Stall is how long etcd may send nothing; 0 means 20 seconds.
+	Stall time.Duration
 	// Progress may be nil; its phases are "save", "sync" and "hash".
 	Progress func(Progress)
 }
@@ -29,7 +32,8 @@ type SaveRequest struct {
 // Save takes a snapshot of a running etcd. It is written aside with mode 0600,
 // brought to the disk, read back and verified, and only then gets its name; an
 // existing file is never overwritten. A call that fails or is cancelled leaves
-// nothing behind. Safe to call twice: each call makes a file of its own, or is
+// nothing behind; so does an etcd that stops sending (CodeStalled): one on a sick
+// disk answers questions and sends no snapshot. Safe to call twice: each call makes a file of its own, or is
 // refused.
 func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 	tell := req.Progress
@@ -55,7 +59,7 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 	}
 	aside := f.Name()
 	defer func() { _ = os.Remove(aside) }() // renamed, or not worth keeping
-	err = l.download(ctx, f, tell)
+	err = l.download(ctx, f, cmp.Or(req.Stall, stallLimit), tell)
 	if err == nil {
 		tell(Progress{Phase: "sync"})
 		err = f.Sync()
@@ -155,17 +159,33 @@ func giveName(aside, path string) error {
 	return nil
 }
 
+// stallLimit is for the next bytes of a snapshot. A disk that is merely busy
+// makes etcd wait for seconds.
+const stallLimit = 20 * time.Second
+
 // download writes what etcd sends: the database and the hash of it.
-func (l *live) download(ctx context.Context, f *os.File, tell func(Progress)) error {
+func (l *live) download(ctx context.Context, f *os.File, stall time.Duration, tell func(Progress)) error {
+	var done, total int64
+	stalled := errors.New("stalled")
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := time.AfterFunc(stall, func() { cancel(stalled) })
+	defer watch.Stop()
+	tell(Progress{Phase: "save", Total: l.status.DbSize})
 	stream, err := pb.NewMaintenanceClient(l.conn).Snapshot(ctx, &pb.SnapshotRequest{})
 	if err != nil {
 		return fmt.Errorf("asking %s for a snapshot: %w", l.endpoint, grpcError(err))
 	}
-	var done, total int64
 	for {
+		watch.Reset(stall)
 		resp, err := stream.Recv()
+		watch.Stop() // what follows is this disk's time
 		if errors.Is(err, io.EOF) {
 			break
+		}
+		if errors.Is(context.Cause(ctx), stalled) {
+			return problem(CodeStalled, "look at its log and at its disk (dmesg); once etcd is stopped, member/snap/db of its data directory can be restored too",
+				"etcd at %s has sent nothing for %.0f s, after %d bytes of the snapshot", l.endpoint, stall.Seconds(), done)
 		}
 		if err != nil {
 			return fmt.Errorf("the snapshot from %s broke off after %d bytes: %w", l.endpoint, done, grpcError(err))

@@ -46,15 +46,20 @@ func (a *Save) do(ctx context.Context, r *run) (State, error) {
 	if err := realFile(a.To); err == nil {
 		return Already, nil // by an earlier try: it has its name only when it is whole
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		r.say("not saved: %s; the old data directory stays as it is", err)
-		return Done, nil
+		r.note("state left behind", "no snapshot of it: %s. The old data directory is what is kept", err)
+		r.say("not saved: %s; the old data directory is what is kept", err)
+		return Warned, nil
 	}
 	info, err := r.world.Save(ctx, snapshot.SaveRequest{Etcd: a.Etcd, Path: a.To, Progress: r.progress})
 	switch {
 	case errors.Is(err, errStopped):
 		return Stopped, err
 	case err != nil:
-		r.say("not saved: %s; the old data directory is what is kept", err)
+		// The old data directory is the way back in any case.
+		cause, _ := explain(err)
+		r.note("state left behind", "no snapshot of it: %s. The old data directory is what is kept", cause)
+		r.say("not saved: %s; the old data directory is what is kept", cause)
+		return Warned, nil
 	default:
 		r.say("revision %d, %d keys, %s", info.Revision, info.Keys, Bytes(info.Size))
 	}

@@ -3,8 +3,10 @@ package steps
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -27,6 +29,7 @@ type deadWorld struct {
 func (d *deadWorld) hang(method string) {
 	if d.dead == nil || d.dead(method) {
 		<-d.ever
+		runtime.Goexit()
 	}
 }
 
@@ -280,6 +283,50 @@ func TestARunThatHangsCanBeStopped(t *testing.T) {
 			again, _ := n.engine(nil)
 			if res = again.Run(t.Context(), resume); !res.OK {
 				t.Errorf("resumed: %+v", res.Error)
+			}
+		})
+	}
+}
+
+// sickEtcd is a node whose etcd sends no snapshot of itself.
+type sickEtcd struct{ *fakeNode }
+
+func (*sickEtcd) Save(_ context.Context, req snapshot.SaveRequest) (*snapshot.Info, error) {
+	req.Progress(snapshot.Progress{Phase: "save", Done: 4096, Total: 1 << 20})
+	return nil, &snapshot.Problem{Code: snapshot.CodeStalled, Cause: "etcd has sent nothing for 20 s", Hint: "look at its disk"}
+}
+
+// The sick disk is when one restores: a safety snapshot that can't be had holds
+// nothing up. That there is none is said while it runs, and at the end.
+func TestARestoreGoesOnWithoutItsSafetySnapshot(t *testing.T) {
+	for name, spoil := range map[string]func(*testing.T, *fakeNode) world{
+		"etcd stops sending": func(_ *testing.T, n *fakeNode) world { return &sickEtcd{n} },
+		"the disk takes it and never syncs": func(t *testing.T, n *fakeNode) world {
+			return newDeadWorld(t, n, func(method string) bool { return method == "Save" })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newFakeNode(t)
+			e, events := n.engine(nil)
+			patient := realLimits
+			patient.save = 300 * time.Millisecond
+			e.limits = &patient
+			e.world = spoil(t, n)
+			res := e.Run(t.Context(), n.plan(Choices{}))
+			if !res.OK {
+				t.Fatalf("%+v", res.Error)
+			}
+			said := slices.ContainsFunc(*events, func(ev Event) bool { return strings.HasPrefix(ev.Message, "not saved: etcd has") })
+			summed := slices.ContainsFunc(res.Summary, func(f Fact) bool {
+				return f.Name == "state left behind" && strings.Contains(f.Value, "no snapshot of it: etcd has") && strings.Contains(f.Value, "old data directory")
+			})
+			report, err := os.ReadFile(res.Report)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !said || !summed || !strings.Contains(string(report), "no snapshot of it: etcd has") {
+				t.Errorf("said %t, summary %+v, report:\n%s", said, res.Summary, report)
 			}
 		})
 	}
