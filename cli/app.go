@@ -264,12 +264,16 @@ func (a *app) look(ctx context.Context, path string, choices *steps.Choices, tic
 	verdicts := a.session.Check(ctx, facts, info, *choices)
 	if info != nil && facts.Etcd != nil {
 		// What can't be compared is no reason not to restore: etcd may be what is broken.
-		c, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{}, a.progress())
+		c, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, a.progress())
 		a.saying("")
-		if err == nil {
+		var p *snapshot.Problem
+		switch {
+		case err == nil:
 			a.changes = ui.ComparisonSummary(c)
 			verdicts = append(verdicts, steps.LineageVerdict(c))
 			steps.Accept(verdicts, choices.Accept)
+		case errors.As(err, &p) && p.Code == snapshot.CodeChanged:
+			bad = err // another file has its name now
 		}
 	}
 	if bad != nil {

@@ -151,7 +151,7 @@ func (a *app) lookFleet(ctx context.Context, c *fleet.Conductor, path string, o 
 		}
 		if facts.Etcd != nil {
 			// What can't be compared is no reason not to restore: etcd may be what is broken.
-			if cmp, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{}, a.progress()); err == nil {
+			if cmp, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, a.progress()); err == nil {
 				a.changes = ui.ComparisonSummary(cmp)
 				all[0].Verdicts = append(all[0].Verdicts, steps.LineageVerdict(cmp))
 			}

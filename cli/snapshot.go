@@ -180,7 +180,7 @@ func (a *app) unpack(ctx context.Context, files *steps.Unpacker, facts *steps.Fa
 // about names the file in a Problem.
 func about(path string, named bool, err error) error {
 	var p *snapshot.Problem
-	if named && errors.As(err, &p) {
+	if named && errors.As(err, &p) && p.Code != snapshot.CodeOther {
 		return &snapshot.Problem{Code: p.Code, Cause: filepath.Base(path) + ": " + p.Cause, Hint: p.Hint}
 	}
 	return err

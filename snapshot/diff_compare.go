@@ -44,6 +44,9 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 	if err != nil {
 		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", err)
 	}
+	if want := req.Options.ExpectSHA256; want != "" && info.SHA256 != want {
+		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", problem(CodeChanged, "look at it again", "this isn't the file that was looked at: its sha256 is another"))
+	}
 	turn.Store(true)
 	x.build()
 	if info.Revision >= maxRevision {
@@ -73,7 +76,7 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 	if err := guard(c.onlyInSnapshot); err != nil {
 		return nil, err
 	}
-	if err := guard(c.compareSampled); err != nil {
+	if err := guard(func() error { return c.compareSame(ctx) }); err != nil {
 		return nil, err
 	}
 	if err := guard(func() error { return c.describe(ctx) }); err != nil {
@@ -83,7 +86,7 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 }
 
 func (i *Info) side(what, from string) Side {
-	s := Side{What: what, From: from, Revision: i.Revision, Keys: i.Keys, KubeSystemUID: i.KubeSystemUID, LastWrite: i.LastWrite}
+	s := Side{What: what, From: from, Revision: i.Revision, Keys: i.Keys, KubeSystemUID: i.KubeSystemUID, LastWrite: i.LastWrite, SHA256: i.SHA256}
 	if i.emptyKey {
 		s.Keys--
 	}
@@ -106,6 +109,7 @@ type comparer struct {
 
 	brings, takes, turns collected
 	minThen, minNow      int64
+	read, unread         int // see compareSame
 }
 
 // meeting is how an entry of the index was found on the other side.
@@ -165,7 +169,7 @@ func (c *comparer) see(r record, _ uint64) {
 	if how == metSampled && (e.at != at || e.state != stateOf(r.created, r.version)) {
 		how = metChanged
 	}
-	c.meet(r.key, i, at, how, e.at == at)
+	c.meet(r.key, i, at, how, e.at == at && how != metChanged)
 }
 
 // seeKey is shown the live keys of a running etcd. What was last written at
@@ -220,11 +224,11 @@ func (c *comparer) readOther(ctx context.Context, o Other, hash *hashing, progre
 	case o.DataDir != "":
 		db := dbPath(o.DataDir)
 		if _, err := Quick(db); err != nil {
-			return nil, err
+			return nil, otherProblem(o.DataDir, err)
 		}
 		found, err := readBolt(db, allKeys(c, nil))
 		if err != nil {
-			return nil, err
+			return nil, otherProblem(o.DataDir, err)
 		}
 		var info Info
 		found.fill(&info)
@@ -294,17 +298,51 @@ func (c *comparer) onlyInSnapshot() error {
 	return nil
 }
 
-// compareSampled looks at all of what only a sample was compared of, when the
-// two histories aren't one: then the same revision needn't mean the same.
-func (c *comparer) compareSampled() error {
-	other, ok := c.newValues.(*boltValues)
-	switch lineage(c.a, c.b, c.minThen, c.minNow).Relation {
-	case SameMoment, Before, After:
-		return nil
+// compareSame looks at the values that count as the same so far and weren't read
+// whole: of a file at all of them, of a running etcd at the newest ones, which
+// differ when two histories went apart. One that differs at the same revision
+// proves that they did.
+func (c *comparer) compareSame(ctx context.Context) error {
+	if other, ok := c.newValues.(*boltValues); ok {
+		return c.compareSampled(other)
 	}
-	if !ok {
-		return nil
+	mine := c.oldValues.(*boltValues)
+	limit := newestRead
+	for i, met := range c.met {
+		if met != metSame {
+			continue
+		}
+		at := c.index.entry(i).at
+		if limit == newestRead && !c.oneHistory() {
+			limit = mostRead
+		}
+		r, ok := mine.record(at)
+		if o, _ := c.nameOf(r.key); !ok || limit <= c.read || len(r.key) > maxKey || isSecret(o.Resource, "") {
+			c.unread++
+			continue
+		}
+		c.read++
+		now, err := c.newValues.value(ctx, string(r.key), at)
+		if err != nil { // the keys were read; it is told how far this got
+			c.unread++
+			limit = 0
+			continue
+		}
+		if !bytes.Equal(r.value, now) {
+			c.differs(r.key, at)
+		}
 	}
+	return nil
+}
+
+// How many values of a running etcd are read although they count as the same:
+// the newest, and when its history is another.
+const (
+	newestRead = 200
+	mostRead   = 5000
+)
+
+func (c *comparer) compareSampled(other *boltValues) error {
 	mine := c.oldValues.(*boltValues)
 	for i, met := range c.met {
 		if met != metSampled {
@@ -314,10 +352,25 @@ func (c *comparer) compareSampled() error {
 		a, okA := mine.record(at)
 		b, okB := other.record(at)
 		if okA && okB && !bytes.Equal(a.value, b.value) {
-			c.turns.add(c, a.key, at, at)
+			c.differs(a.key, at)
 		}
 	}
 	return nil
+}
+
+// differs adds what has two values at one revision.
+func (c *comparer) differs(key []byte, at uint64) {
+	lower(&c.minThen, at)
+	lower(&c.minNow, at)
+	c.turns.add(c, key, at, at)
+}
+
+func (c *comparer) oneHistory() bool {
+	switch lineage(c.a, c.b, c.minThen, c.minNow).Relation {
+	case SameMoment, Before, After:
+		return true
+	}
+	return false
 }
 
 // collected are the changes in one direction.
@@ -497,7 +550,7 @@ func isSecret(resource, kind string) bool {
 }
 
 func (c *comparer) result() *Comparison {
-	out := &Comparison{Snapshot: c.a, Other: c.b}
+	out := &Comparison{Snapshot: c.a, Other: c.b, Unread: c.unread}
 	out.Lineage = lineage(c.a, c.b, c.minThen, c.minNow)
 	for _, d := range []struct {
 		from *collected

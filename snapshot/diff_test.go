@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -222,6 +223,77 @@ func TestCompareSeesAChangeInTheMiddleOfALongValue(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"Key x"}, told(got.TurnsBack.List)); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+}
+
+// The middle of a long value in one cluster, at one revision: the revisions say
+// that nothing differs, and a hostile copy of a snapshot is made like that.
+func TestCompareReadsLongValuesWholeInOneClusterToo(t *testing.T) {
+	long := func(middle string) string { return strings.Repeat("a", 3000) + middle + strings.Repeat("z", 3000) }
+	make := func(value string) string {
+		return file(t, "x.db", makeSnapshot(t, func(db *database) {
+			db.put("/registry/namespaces/kube-system", namespaceJSON("one"))
+			db.put("/registry/configmaps/a/c", value)
+			db.put("/registry/configmaps/a/d", "{}")
+		}))
+	}
+	for _, c := range []struct{ then, now string }{{long("1"), long("2")}, {"1", "2"}, {long("1"), "1"}} {
+		got, err := Compare(t.Context(), make(c.then), Other{Snapshot: make(c.now)}, CompareOptions{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"ConfigMap a/c"}, told(got.TurnsBack.List)); diff != "" || got.Same() || got.Lineage.Relation != Forked {
+			t.Errorf("%.5s and %.5s: %s %+v", c.then, c.now, diff, got.Lineage)
+		}
+	}
+}
+
+// Another file took the snapshot's place after it was looked at: what would be
+// told isn't about what was seen.
+func TestCompareRefusesAnotherFileThanWasLookedAt(t *testing.T) {
+	path := file(t, "latest.db", fixture(t, "before"))
+	info, err := Inspect(t.Context(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := CompareOptions{ExpectSHA256: info.SHA256}
+	other := Other{Snapshot: file(t, "b.db", fixture(t, "encrypted"))}
+	if c, err := Compare(t.Context(), path, other, opts, nil); err != nil || c.Snapshot.SHA256 != info.SHA256 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if err := os.Rename(file(t, "after.db", fixture(t, "after")), path); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Compare(t.Context(), path, other, opts, nil)
+	wantProblem(t, err, CodeChanged)
+}
+
+// The data that etcd ran on is what is broken: the snapshot is good, and nobody
+// is told to take another one.
+func TestCompareBlamesTheDamagedDataDirectory(t *testing.T) {
+	good := file(t, "good.db", fixture(t, "before"))
+	for name, data := range map[string][]byte{
+		"zeros":     make([]byte, 1<<20),
+		"empty":     {},
+		"cut off":   fixture(t, "after")[:4096*20],
+		"scrambled": withoutTrailer(withRoot(fixture(t, "after"), 1<<30)),
+		"missing":   nil,
+	} {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, "member", "snap"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if data != nil {
+			if err := os.WriteFile(dbPath(dir), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			age(t, dbPath(dir))
+		}
+		_, err := Compare(t.Context(), good, Other{DataDir: dir}, CompareOptions{}, nil)
+		p := wantProblem(t, err, CodeOther)
+		if !strings.Contains(p.Cause, dir) || strings.Contains(p.Cause, "not a snapshot") || strings.Contains(p.Hint, "another snapshot") || !strings.Contains(p.Hint, "snapshot is whole") {
+			t.Errorf("%s: %s (%s)", name, p.Cause, p.Hint)
 		}
 	}
 }

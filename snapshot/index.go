@@ -49,11 +49,9 @@ func (x *index) see(r record, key uint64) {
 // sampleSize is how much of each end of a long value is looked at.
 const sampleSize = 512
 
-// sample hashes a value, of a long one length and both ends: to read all of
-// all values takes longer than everything else. It only has to tell apart
-// values that were written at the same revision, as often, and to keys made at
-// the same revision; when the histories turn out to have forked, comparer
-// looks at all of them.
+// sample hashes a value, of a long one length and both ends: all of all values
+// would have to come into memory twice. What is equal by its sample is compared
+// whole at the end, see compareSampled.
 func (x *index) sample(value []byte) uint64 {
 	if !sampled(value) {
 		return x.hash(value)

@@ -132,7 +132,7 @@ func (l *live) eachKey(ctx context.Context, visit func(kv *mvccpb.KeyValue), pro
 			Key: from, RangeEnd: []byte{0}, Limit: pageKeys, KeysOnly: true, Serializable: true, Revision: revision,
 		})
 		if errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) {
-			return 0, problem(CodeChanged, "try again", "etcd compacted its history while it was read")
+			return 0, problem(CodeOther, "try again", "etcd compacted its history while it was read")
 		}
 		if err != nil {
 			return 0, fmt.Errorf("reading keys from %s: %w", l.endpoint, grpcError(err))

@@ -102,6 +102,45 @@ func TestCompareWithAClusterThatWentAnotherWay(t *testing.T) {
 	}
 }
 
+// Two etcds went on from one snapshot and wrote the same keys as often: their
+// revisions are alike, their values aren't.
+func TestCompareReadsTheNewestValuesOfARunningEtcd(t *testing.T) {
+	const keys = 40
+	_, at := liveFrom(t, "before", 0)
+	same, err := Compare(t.Context(), file(t, "before.db", fixture(t, "before")), Other{Etcd: at}, CompareOptions{}, nil)
+	if err != nil || !same.Same() || same.Lineage.Relation != SameMoment || same.Unread == 0 || same.Unread >= same.Other.Keys {
+		t.Fatalf("with itself: %+v, %v", same, err)
+	}
+	e, at := liveFrom(t, "before", 0)
+	write := func(kv func(key, value string), what string) {
+		for i := range keys {
+			kv(fmt.Sprintf("/registry/configmaps/shop/c%d", i), fmt.Sprintf(`{"kind":"ConfigMap","apiVersion":"v1","data":{"x":"%s"}}`, what))
+			kv(fmt.Sprintf("/registry/secrets/shop/s%d", i), what)
+		}
+	}
+	put := func(e *embed.Etcd) func(key, value string) {
+		return func(key, value string) {
+			if _, err := e.Server.Put(t.Context(), &pb.PutRequest{Key: []byte(key), Value: []byte(value)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(put(e), "one")
+	saved, err := Save(t.Context(), SaveRequest{Etcd: *at, Path: filepath.Join(t.TempDir(), "one.db"), Node: "cp1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, at = liveFrom(t, "before", 0)
+	write(put(e), "two")
+	c, err := Compare(t.Context(), saved.Path, Other{Etcd: at}, CompareOptions{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Lineage.Relation != Forked || c.TurnsBack.Objects != keys || c.Unread < keys || c.Unread > keys+c.Snapshot.Keys/5 {
+		t.Errorf("%+v: %d differ, %d weren't read", c.Lineage, c.TurnsBack.Objects, c.Unread)
+	}
+}
+
 func TestCompareWithManyPagesOfKeys(t *testing.T) {
 	e, at := liveFrom(t, "before", 0)
 	const n = 2*pageKeys + 17

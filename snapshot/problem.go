@@ -28,6 +28,9 @@ const (
 	CodeInUse       = "in-use"    // an etcd has it open
 	CodeNoData      = "no-data"   // a data directory without a database or WAL
 
+	// CodeOther is about what a snapshot is compared with: the snapshot is good.
+	CodeOther = "other-side"
+
 	CodeRequest = "request" // name, peer URLs or cluster don't fit together
 	CodeNoHash  = "no-hash" // no trailer, and SkipHashCheck isn't set
 	CodeChanged = "changed" // not the file that was inspected

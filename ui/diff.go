@@ -114,6 +114,9 @@ func sidesText(c *snapshot.Comparison, now time.Time, w int) []string {
 	}
 	lines := hang(symbol+" ", clean(c.Lineage.Cause), w)
 	lines = append(lines, line(a, c.Snapshot), line(b, c.Other))
+	if c.Unread > 0 && (c.Lineage.Relation == snapshot.Forked || !c.Lineage.OneCluster()) {
+		lines = append(lines, hang("  ", "not compared: the values of "+plural(c.Unread, "key", "keys")+" that both wrote last at the same revision; they may differ", w)...)
+	}
 	if c.Other.What == "data directory" {
 		lines = append(lines, hang("  ", "etcd doesn't answer: compared with what it wrote to disk, which may be a few moments behind", w)...)
 	}

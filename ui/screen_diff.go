@@ -74,9 +74,9 @@ func (m *model) compare() tea.Cmd {
 	d.stop()
 	ctx, cancel := context.WithCancel(m.ctx)
 	*d = diffPane{path: m.info.Path, busy: true, turn: d.turn + 1, cancel: cancel}
-	turn, facts, path, from := d.turn, m.facts, d.path, m.from
+	turn, facts, path, from, seen := d.turn, m.facts, d.path, m.from, m.info.SHA256
 	return func() tea.Msg {
-		c, err := backend.Compare(ctx, facts, path, snapshot.CompareOptions{}, func(p snapshot.Progress) {
+		c, err := backend.Compare(ctx, facts, path, snapshot.CompareOptions{ExpectSHA256: seen}, func(p snapshot.Progress) {
 			m.box.put(compareProgressMsg{turn, p})
 		})
 		if c != nil {
