@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
@@ -70,6 +73,10 @@ type fakeNode struct {
 	done       sync.WaitGroup
 
 	fakeKubeadm
+
+	// Only for its kubelet: what it has decoded, by path, and the UIDs.
+	decoded map[string]*manifest.File
+	uids    map[*corev1.Pod]string
 }
 
 type fakePod struct {
@@ -97,7 +104,7 @@ const forget = 30 * time.Millisecond // kubelet forgets a pod that long after it
 
 func newFakeNode(t *testing.T) *fakeNode {
 	t.Helper()
-	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]bool{}, had: map[string]bool{}, begun: time.Now(), stop: make(chan struct{}), grace: 4 * time.Second}
+	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]bool{}, had: map[string]bool{}, decoded: map[string]*manifest.File{}, uids: map[*corev1.Pod]string{}, begun: time.Now(), stop: make(chan struct{}), grace: 4 * time.Second}
 	for _, dir := range []string{"manifests", "lib/etcd/member/snap", "lib/etcd/member/wal", "pki"} {
 		if err := os.MkdirAll(filepath.Join(n.root, dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -314,7 +321,7 @@ func (n *fakeNode) kubelet() {
 		n.mu.Lock()
 		paused := n.paused
 		n.mu.Unlock()
-		dir, err := manifest.ReadDir(filepath.Join(n.root, "manifests"))
+		dir, err := n.read()
 		if err != nil || paused {
 			continue
 		}
@@ -324,14 +331,47 @@ func (n *fakeNode) kubelet() {
 	}
 }
 
+// read is manifest.ReadDir, which decodes a thousand times a second only what
+// has changed.
+func (n *fakeNode) read() (*manifest.Dir, error) {
+	dir := &manifest.Dir{Path: filepath.Join(n.root, "manifests")}
+	entries, err := os.ReadDir(dir.Path)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir.Path, e.Name())
+		data, err := os.ReadFile(path)
+		if strings.HasPrefix(e.Name(), ".") || err != nil {
+			continue
+		}
+		f := n.decoded[path]
+		if f == nil || !bytes.Equal(f.Data, data) {
+			if f, err = manifest.ReadFile(path); err != nil {
+				continue
+			}
+			n.decoded[path] = f
+		}
+		dir.Files = append(dir.Files, *f)
+	}
+	return dir, nil
+}
+
 func (n *fakeNode) sync(dir *manifest.Dir) {
 	if n.unseen && n.running("kube-apiserver-cp1") != nil && n.running("etcd-cp1") != nil {
 		n.ignoring = false
 	}
-	want := map[string]manifest.File{}
+	type pod struct {
+		manifest.File
+		uid string
+	}
+	want := map[string]pod{}
 	for _, f := range dir.Files {
 		if f.Pod != nil {
-			want[f.Pod.Name+"-cp1"] = f
+			if n.uids[f.Pod] == "" {
+				n.uids[f.Pod] = uidOf(f)
+			}
+			want[f.Pod.Name+"-cp1"] = pod{f, n.uids[f.Pod]}
 		}
 	}
 	for name, p := range n.pods {
@@ -345,7 +385,7 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 				p.gone = time.Now()
 			}
 			switch {
-			case !there && n.ignoring, there && uidOf(f) == p.uid, !there && time.Since(p.gone) < n.lateness:
+			case !there && n.ignoring, there && f.uid == p.uid, !there && time.Since(p.gone) < n.lateness:
 				if !box.Ready { // somebody ended it over CRI
 					n.newBox(p)
 				}
@@ -367,22 +407,22 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 	}
 	for name, f := range want {
 		p := n.pods[name]
-		if p != nil && p.uid != uidOf(f) {
-			n.tooEarly[uidOf(f)] = true // refused, and then tried again after a time that no test has
+		if p != nil && p.uid != f.uid {
+			n.tooEarly[f.uid] = true // refused, and then tried again after a time that no test has
 		}
-		if n.tooEarly[uidOf(f)] {
+		if n.tooEarly[f.uid] {
 			continue
 		}
-		if p == nil && n.refuse == name && n.pods["kube-apiserver-cp1"] == nil && (n.refused == "" || n.refused == uidOf(f)) {
-			n.refused = uidOf(f)
+		if p == nil && n.refuse == name && n.pods["kube-apiserver-cp1"] == nil && (n.refused == "" || n.refused == f.uid) {
+			n.refused = f.uid
 			continue
 		}
-		if p == nil && n.once && n.had[uidOf(f)] {
+		if p == nil && n.once && n.had[f.uid] {
 			continue
 		}
 		if p == nil {
-			p = &fakePod{name: name, file: f.Path, uid: uidOf(f), state: "running", annotations: f.Pod.Annotations}
-			if e, err := manifest.ReadEtcd(&f); err == nil {
+			p = &fakePod{name: name, file: f.Path, uid: f.uid, state: "running", annotations: f.Pod.Annotations}
+			if e, err := manifest.ReadEtcd(&f.File); err == nil {
 				p.hostPath = e.DataDir.HostPath
 			}
 			n.newBox(p)
