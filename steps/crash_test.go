@@ -71,8 +71,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 		}
 	}
 	for _, at := range points {
-		t.Run(fmt.Sprintf("%s %s, then resume", at.action, at.point), func(t *testing.T) {
-			t.Parallel()
+		t.Run(fmt.Sprintf("%s %s, then resume", at.action, at.point), inFakeTime(func(t *testing.T) {
 			n := fresh(t)
 			e, _ := n.engine(nil)
 			if !n.crashAt(e, n.plan(c), at) {
@@ -100,9 +99,8 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 			if res := e.Run(t.Context(), undo); !res.OK {
 				t.Fatal(res.Error)
 			}
-		})
-		t.Run(fmt.Sprintf("%s %s, then undo", at.action, at.point), func(t *testing.T) {
-			t.Parallel()
+		}))
+		t.Run(fmt.Sprintf("%s %s, then undo", at.action, at.point), inFakeTime(func(t *testing.T) {
 			n := fresh(t)
 			before := n.picture()
 			e, _ := n.engine(nil)
@@ -127,7 +125,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 			if s, err := n.Etcd(t.Context(), true); err != nil || s.ClusterID != 0xaaaa {
 				t.Errorf("etcd: %+v %v", s, err)
 			}
-		})
+		}))
 	}
 }
 
@@ -148,8 +146,7 @@ func TestAnUndoThatBreaksOffIsFinishedByTheNext(t *testing.T) {
 		}
 	}
 	for _, at := range points {
-		t.Run(at.action+" "+at.point, func(t *testing.T) {
-			t.Parallel()
+		t.Run(at.action+" "+at.point, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
 			before := n.picture()
 			e, _ := n.engine(nil)
@@ -175,6 +172,6 @@ func TestAnUndoThatBreaksOffIsFinishedByTheNext(t *testing.T) {
 				t.Error(diff)
 			}
 			n.until("the API is ready", n.apiReady)
-		})
+		}))
 	}
 }

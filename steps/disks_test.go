@@ -17,8 +17,7 @@ func TestAPodThatCrashedIsTriedAnewOnceItsTroubleIsOver(t *testing.T) {
 			if resumed {
 				name = pod + ", gone on with"
 			}
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
+			t.Run(name, inFakeTime(func(t *testing.T) {
 				n := newFakeNode(t)
 				n.grace = 50 * time.Millisecond // nothing runs that would take longer
 				before := n.picture()
@@ -68,7 +67,7 @@ func TestAPodThatCrashedIsTriedAnewOnceItsTroubleIsOver(t *testing.T) {
 				if diff := cmp.Diff(before, n.picture()); diff != "" {
 					t.Error(diff)
 				}
-			})
+			}))
 		}
 	}
 }

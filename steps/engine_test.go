@@ -131,8 +131,7 @@ func TestWhateverFailsTheNodeCanBePutBack(t *testing.T) {
 	}
 	for _, id := range ids {
 		for _, when := range []string{"before", "after"} {
-			t.Run(id+" fails "+when+" it acts", func(t *testing.T) {
-				t.Parallel()
+			t.Run(id+" fails "+when+" it acts", inFakeTime(func(t *testing.T) {
 				n := newFakeNode(t)
 				before := n.picture()
 				p := n.plan(Choices{})
@@ -165,7 +164,7 @@ func TestWhateverFailsTheNodeCanBePutBack(t *testing.T) {
 				if s, err := n.Etcd(t.Context(), false); err != nil || s.ClusterID != 0xaaaa {
 					t.Errorf("etcd: %+v %v", s, err)
 				}
-			})
+			}))
 		}
 	}
 }
@@ -690,8 +689,7 @@ func TestAContainerRuntimeThatIsRestartedIsWaitedFor(t *testing.T) {
 		}
 	}
 	for _, id := range ids {
-		t.Run("it goes away at "+id, func(t *testing.T) {
-			t.Parallel()
+		t.Run("it goes away at "+id, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
 			p := n.plan(Choices{})
 			e, _ := n.engine(nil)
@@ -707,7 +705,7 @@ func TestAContainerRuntimeThatIsRestartedIsWaitedFor(t *testing.T) {
 			if res := e.Run(t.Context(), p); !res.OK {
 				t.Fatal(res.Error)
 			}
-		})
+		}))
 	}
 }
 
