@@ -37,7 +37,7 @@ func TestARestoreGoesOnWhereKubeletsListsCannotBeSeen(t *testing.T) {
 		"kubelet turns its metrics down":     {func(n *fakeNode) { n.metrics = errors.New("403 Forbidden") }, "403 Forbidden"},
 		"kubelet lists with events, at most": {func(n *fakeNode) { n.listless = true }, "has not listed"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
 			c.node(n)
 			e, events := n.engine(nil)
@@ -49,7 +49,7 @@ func TestARestoreGoesOnWhereKubeletsListsCannotBeSeen(t *testing.T) {
 			}) {
 				t.Error("nothing is said about it")
 			}
-		})
+		}))
 	}
 }
 

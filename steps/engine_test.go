@@ -205,28 +205,30 @@ func breakAction(t *testing.T, p *Plan, id string, after bool) *brokenAction {
 }
 
 func TestAKubeletThatIgnoresRemovedManifestsIsRestarted(t *testing.T) {
-	n := newFakeNode(t)
-	n.mu.Lock()
-	n.ignoring = true
-	n.mu.Unlock()
-	var asked []Choice
-	e, _ := n.engine(func(f Failure) Choice {
-		asked = append(asked, f.Choices[0])
-		return f.Choices[0]
-	})
-	res := e.Run(t.Context(), n.plan(Choices{}))
-	if !res.OK {
-		t.Fatalf("%+v %v", res, res.Error)
-	}
-	if !slices.Equal(asked, []Choice{LetGo}) {
-		t.Errorf("asked: %v", asked)
-	}
-	if n.restarts != 1 {
-		t.Errorf("kubelet was restarted %d times", n.restarts)
-	}
-	if s, _ := n.Etcd(t.Context(), true); s.ClusterID != 0xbbbb {
-		t.Errorf("etcd runs on cluster %x", s.ClusterID)
-	}
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		n.mu.Lock()
+		n.ignoring = true
+		n.mu.Unlock()
+		var asked []Choice
+		e, _ := n.engine(func(f Failure) Choice {
+			asked = append(asked, f.Choices[0])
+			return f.Choices[0]
+		})
+		res := e.Run(t.Context(), n.plan(Choices{}))
+		if !res.OK {
+			t.Fatalf("%+v %v", res, res.Error)
+		}
+		if !slices.Equal(asked, []Choice{LetGo}) {
+			t.Errorf("asked: %v", asked)
+		}
+		if n.restarts != 1 {
+			t.Errorf("kubelet was restarted %d times", n.restarts)
+		}
+		if s, _ := n.Etcd(t.Context(), true); s.ClusterID != 0xbbbb {
+			t.Errorf("etcd runs on cluster %x", s.ClusterID)
+		}
+	})(t)
 }
 
 // A restarted kubelet that hasn't seen the API deletes nothing, and so starts
@@ -274,7 +276,7 @@ func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
 			n.writeData(dir, snapshot.Restored{ClusterID: 0xbbbb, Revision: 1})
 		}, true},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(c.name, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
 			before := n.picture()
 			p := n.plan(Choices{})
@@ -300,24 +302,26 @@ func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
 			if diff := cmp.Diff(before, n.picture()); diff != "" {
 				t.Error(diff)
 			}
-		})
+		}))
 	}
 }
 
 func TestAnEtcdThatOpensItsDataAndNeverGetsReadyIsPutBack(t *testing.T) {
-	n := newFakeNode(t)
-	n.leaderless = true
-	before := n.picture()
-	var cause string
-	e, _ := n.engine(func(f Failure) Choice { cause = f.Cause; return f.Choices[0] })
-	res := e.Run(t.Context(), n.plan(Choices{}))
-	if res.OK || !res.PutBack || !strings.Contains(cause, "etcd is not ready") {
-		t.Errorf("%+v, cause: %q", res, cause)
-	}
-	if diff := cmp.Diff(before, n.picture()); diff != "" {
-		t.Error(diff)
-	}
-	n.until("the API is ready on the old data", n.apiReady)
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		n.leaderless = true
+		before := n.picture()
+		var cause string
+		e, _ := n.engine(func(f Failure) Choice { cause = f.Cause; return f.Choices[0] })
+		res := e.Run(t.Context(), n.plan(Choices{}))
+		if res.OK || !res.PutBack || !strings.Contains(cause, "etcd is not ready") {
+			t.Errorf("%+v, cause: %q", res, cause)
+		}
+		if diff := cmp.Diff(before, n.picture()); diff != "" {
+			t.Error(diff)
+		}
+		n.until("the API is ready on the old data", n.apiReady)
+	})(t)
 }
 
 // What no waiting mends ends a wait, and is the cause that is told.
@@ -331,7 +335,7 @@ func TestAPermanentErrorEndsAWaitAtOnce(t *testing.T) {
 		"etcd refuses the question":                 {func(n *fakeNode) { n.refusing = denied }, "permission denied"},
 		"its certificate isn't trusted":             {func(n *fakeNode) { n.refusing = x509.UnknownAuthorityError{} }, "unknown authority"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
 			c.spoil(n)
 			before := n.picture()
@@ -347,7 +351,7 @@ func TestAPermanentErrorEndsAWaitAtOnce(t *testing.T) {
 			if diff := cmp.Diff(before, n.picture()); diff != "" {
 				t.Error(diff)
 			}
-		})
+		}))
 	}
 }
 
@@ -370,40 +374,42 @@ func (s *spoil) do(ctx context.Context, r *run) (State, error) { s.do2(); return
 func (s *spoil) MarshalJSON() ([]byte, error) { return json.Marshal(s.Action) }
 
 func TestStoppingTheRunEndsAWaitAndNothingElse(t *testing.T) {
-	n := newFakeNode(t)
-	n.grace = 10 * fakePace.gone
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	p := n.plan(Choices{Stop: StopGraceful})
-	var events []Event
-	pace := fakePace
-	e := &Engine{world: n, pace: &pace, Ask: func(f Failure) Choice { t.Error("asked", f); return Leave }, Sink: func(ev Event) {
-		events = append(events, ev)
-		if ev.Action == "stop-kube-apiserver.2" && ev.State == Waiting {
-			stop()
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		n.grace = 10 * fakePace.gone
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		p := n.plan(Choices{Stop: StopGraceful})
+		var events []Event
+		pace := fakePace
+		e := &Engine{world: n, pace: &pace, Ask: func(f Failure) Choice { t.Error("asked", f); return Leave }, Sink: func(ev Event) {
+			events = append(events, ev)
+			if ev.Action == "stop-kube-apiserver.2" && ev.State == Waiting {
+				stop()
+			}
+		}}
+		res := e.Run(ctx, p)
+		if res.OK || res.PutBack || res.ExitCode() != 3 {
+			t.Fatalf("%+v", res)
 		}
-	}}
-	res := e.Run(ctx, p)
-	if res.OK || res.PutBack || res.ExitCode() != 3 {
-		t.Fatalf("%+v", res)
-	}
-	if !strings.Contains(res.Error.Hint, "etcd-rewind undo "+p.Run) {
-		t.Errorf("hint: %q", res.Error.Hint)
-	}
-	for _, ev := range events {
-		if strings.HasPrefix(ev.Step, "stop-etcd") {
-			t.Errorf("it went on: %+v", ev)
+		if !strings.Contains(res.Error.Hint, "etcd-rewind undo "+p.Run) {
+			t.Errorf("hint: %q", res.Error.Hint)
 		}
-	}
-	n.mu.Lock()
-	n.grace = 0
-	n.mu.Unlock()
-	undo := n.undo()
-	e2, _ := n.engine(nil)
-	if res := e2.Run(t.Context(), undo); !res.OK {
-		t.Fatal(res.Error)
-	}
-	n.until("the API is ready", n.apiReady)
+		for _, ev := range events {
+			if strings.HasPrefix(ev.Step, "stop-etcd") {
+				t.Errorf("it went on: %+v", ev)
+			}
+		}
+		n.mu.Lock()
+		n.grace = 0
+		n.mu.Unlock()
+		undo := n.undo()
+		e2, _ := n.engine(nil)
+		if res := e2.Run(t.Context(), undo); !res.OK {
+			t.Fatal(res.Error)
+		}
+		n.until("the API is ready", n.apiReady)
+	})(t)
 }
 
 func TestAStopBeforeAnythingWasMovedLeavesTheNodeUntouched(t *testing.T) {
@@ -516,25 +522,27 @@ func (n *relay) Pod(ctx context.Context, pod string) ([]node.Sandbox, error) {
 }
 
 func TestAnEtcdThatEndsAgainAndAgainIsNoticedByItsAttempts(t *testing.T) {
-	n := &relay{fakeNode: newFakeNode(t)}
-	n.peerless = true
-	p := n.plan(Choices{})
-	var got Failure
-	e, _ := n.engine(func(f Failure) Choice { got, n.on = f, false; return f.Choices[0] })
-	e.world = n
-	sink := e.Sink
-	e.Sink = func(ev Event) {
-		sink(ev)
-		if ev.Action == "start-etcd.3" && ev.State == Started {
-			n.on, n.leaderless = true, true
+	inFakeTime(func(t *testing.T) {
+		n := &relay{fakeNode: newFakeNode(t)}
+		n.peerless = true
+		p := n.plan(Choices{})
+		var got Failure
+		e, _ := n.engine(func(f Failure) Choice { got, n.on = f, false; return f.Choices[0] })
+		e.world = n
+		sink := e.Sink
+		e.Sink = func(ev Event) {
+			sink(ev)
+			if ev.Action == "start-etcd.4" && ev.State == Started {
+				n.on, n.leaderless = true, true
+			}
 		}
-	}
-	if res := e.Run(t.Context(), p); res.OK || !res.PutBack {
-		t.Errorf("%+v %v", res, res.Error)
-	}
-	if got.Action != "start-etcd.4" || !strings.Contains(got.Cause, "starts and ends again") {
-		t.Errorf("%s: %s", got.Action, got.Cause)
-	}
+		if res := e.Run(t.Context(), p); res.OK || !res.PutBack {
+			t.Errorf("%+v %v", res, res.Error)
+		}
+		if got.Action != "start-etcd.4" || !strings.Contains(got.Cause, "starts and ends again") {
+			t.Errorf("%s: %s", got.Action, got.Cause)
+		}
+	})(t)
 }
 
 func TestThePlanSurvivesTheJournal(t *testing.T) {
@@ -616,8 +624,8 @@ func TestAnUndoDaysLaterTellsWhatIsLostAndHasToBeTyped(t *testing.T) {
 }
 
 func TestAPodThatKubeletRefusesIsHelped(t *testing.T) {
-	t.Run("as soon as kubelet would have begun with it", func(t *testing.T) { refusedPodIsHelped(t, false) })
-	t.Run("when no sandbox comes, where nothing else can be seen", func(t *testing.T) { refusedPodIsHelped(t, true) })
+	t.Run("as soon as kubelet would have begun with it", inFakeTime(func(t *testing.T) { refusedPodIsHelped(t, false) }))
+	t.Run("when no sandbox comes, where nothing else can be seen", inFakeTime(func(t *testing.T) { refusedPodIsHelped(t, true) }))
 }
 
 func refusedPodIsHelped(t *testing.T, blind bool) {
@@ -729,7 +737,7 @@ func TestAJournalThatCannotBeWrittenStopsTheRunBeforeAnythingIsTouched(t *testin
 
 func TestADiskThatFillsUpInTheMiddleLeavesAWayBack(t *testing.T) {
 	for _, full := range []string{"stop-kube-apiserver.2", "stop-etcd.1", "start-etcd.2", "verify.1"} {
-		t.Run("the journal can't be written any more at "+full, func(t *testing.T) {
+		t.Run("the journal can't be written any more at "+full, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
 			before := n.picture()
 			p := n.plan(Choices{})
@@ -753,7 +761,7 @@ func TestADiskThatFillsUpInTheMiddleLeavesAWayBack(t *testing.T) {
 			if diff := cmp.Diff(before, n.picture()); diff != "" {
 				t.Error(diff)
 			}
-		})
+		}))
 	}
 }
 
@@ -825,99 +833,105 @@ func TestANodeThatJoinedAfterTheSnapshotIsNamedInTheReport(t *testing.T) {
 
 // A client counts from the last answer it got.
 func TestTheOutageCountsFromTheLastGoodAnswer(t *testing.T) {
-	n := newFakeNode(t)
-	n.lateness = 400 * time.Millisecond
-	e, events := n.engine(nil)
-	res := e.Run(t.Context(), n.plan(Choices{}))
-	if !res.OK {
-		t.Fatal(res.Error)
-	}
-	var moved, ready time.Time
-	for _, ev := range *events {
-		if ev.Action == "stop-kube-apiserver.1" && ev.State == Done {
-			moved = ev.Time
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		n.lateness = 400 * time.Millisecond
+		e, events := n.engine(nil)
+		res := e.Run(t.Context(), n.plan(Choices{}))
+		if !res.OK {
+			t.Fatal(res.Error)
 		}
-		if strings.HasPrefix(ev.Action, "start-kube-apiserver") && ev.State == Done {
-			ready = ev.Time
+		var moved, ready time.Time
+		for _, ev := range *events {
+			if ev.Action == "stop-kube-apiserver.1" && ev.State == Done {
+				moved = ev.Time
+			}
+			if strings.HasPrefix(ev.Action, "start-kube-apiserver") && ev.State == Done {
+				ready = ev.Time
+			}
 		}
-	}
-	if lost := ready.Sub(moved).Seconds() - res.OutageSeconds; lost < 0.35 {
-		t.Errorf("the outage of %.2f s has the time in it in which the API answered: %.2f s less than since the manifest was moved", res.OutageSeconds, lost)
-	}
+		if lost := ready.Sub(moved).Seconds() - res.OutageSeconds; lost < 0.35 {
+			t.Errorf("the outage of %.2f s has the time in it in which the API answered: %.2f s less than since the manifest was moved", res.OutageSeconds, lost)
+		}
+	})(t)
 }
 
 // Row 5: kubelet 1.22 starts no static pod twice whose UID it has had. A restore
 // gives each pod another UID; going back can't, and says what helps.
 func TestAKubeletThatStartsNoUIDTwice(t *testing.T) {
-	n := newFakeNode(t)
-	n.mu.Lock()
-	n.once = true
-	n.mu.Unlock()
-	before := n.picture()
-	e, _ := n.engine(nil)
-	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
-		t.Fatal(res.Error)
-	}
-	undo := n.undo()
-	asked := 0
-	e, _ = n.engine(func(f Failure) Choice {
-		if asked++; asked > 1 {
-			t.Errorf("asked again: %s", f.Cause)
-			return Leave
-		}
-		if !strings.Contains(f.Cause, "kubelet has not started") || !strings.Contains(f.Hint, "restart kubelet, then retry") {
-			t.Errorf("%s / %s", f.Cause, f.Hint)
-		}
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
 		n.mu.Lock()
-		n.once = false // the user restarts kubelet, and that is that
+		n.once = true
 		n.mu.Unlock()
-		return Retry
-	})
-	if res := e.Run(t.Context(), undo); !res.OK || asked != 1 {
-		t.Fatalf("asked %d times, %v", asked, res.Error)
-	}
-	if diff := cmp.Diff(before, n.picture()); diff != "" {
-		t.Error(diff)
-	}
+		before := n.picture()
+		e, _ := n.engine(nil)
+		if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+			t.Fatal(res.Error)
+		}
+		undo := n.undo()
+		asked := 0
+		e, _ = n.engine(func(f Failure) Choice {
+			if asked++; asked > 1 {
+				t.Errorf("asked again: %s", f.Cause)
+				return Leave
+			}
+			if !strings.Contains(f.Cause, "kubelet has not started") || !strings.Contains(f.Hint, "restart kubelet, then retry") {
+				t.Errorf("%s / %s", f.Cause, f.Hint)
+			}
+			n.mu.Lock()
+			n.once = false // the user restarts kubelet, and that is that
+			n.mu.Unlock()
+			return Retry
+		})
+		if res := e.Run(t.Context(), undo); !res.OK || asked != 1 {
+			t.Fatalf("asked %d times, %v", asked, res.Error)
+		}
+		if diff := cmp.Diff(before, n.picture()); diff != "" {
+			t.Error(diff)
+		}
+	})(t)
 }
 
 // The kubelet that was restarted to let go has not seen the API either. When the
 // restored etcd doesn't start then, and the run goes back, that etcd too has to
 // be let go.
 func TestAKubeletCanBeMadeToLetGoOnceMoreOnTheWayBack(t *testing.T) {
-	n := newFakeNode(t)
-	before := n.picture()
-	var asked []Choice
-	e, _ := n.engine(func(f Failure) Choice {
-		n.mu.Lock()
-		n.broken = map[string]bool{}
-		n.mu.Unlock()
-		asked = append(asked, f.Choices[0])
-		return f.Choices[0]
-	})
-	sink := e.Sink
-	e.Sink = func(ev Event) {
-		sink(ev)
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		switch {
-		case ev.Type == TypeAction && ev.Action == "stop-kube-apiserver.1" && ev.State == Started:
-			n.unseen, n.ignoring = false, true
-		case ev.Step == letGoStep && ev.Type == TypeStep && ev.State == Started:
-			n.unseen = true
-		case ev.Step == "start-etcd" && ev.Type == TypeStep && ev.State == Started:
-			n.broken["etcd-cp1"] = true
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		before := n.picture()
+		var asked []Choice
+		e, _ := n.engine(func(f Failure) Choice {
+			n.mu.Lock()
+			n.broken = map[string]bool{}
+			n.mu.Unlock()
+			asked = append(asked, f.Choices[0])
+			return f.Choices[0]
+		})
+		sink := e.Sink
+		e.Sink = func(ev Event) {
+			sink(ev)
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			switch {
+			case ev.Type == TypeAction && ev.Action == "stop-kube-apiserver.1" && ev.State == Started:
+				n.unseen, n.ignoring = false, true
+			case ev.Step == letGoStep && ev.Type == TypeStep && ev.State == Started:
+				n.unseen = true
+			case ev.Step == "start-etcd" && ev.Type == TypeStep && ev.State == Started:
+				n.broken["etcd-cp1"] = true
+			}
 		}
-	}
-	res := e.Run(t.Context(), n.plan(Choices{}))
-	if res.OK || !res.PutBack {
-		t.Errorf("%+v, %v", res, res.Error)
-	}
-	if !slices.Equal(asked, []Choice{LetGo, PutBack, LetGo}) || n.restarts != 2 {
-		t.Errorf("asked %v, kubelet was restarted %d times", asked, n.restarts)
-	}
-	if diff := cmp.Diff(before, n.picture()); diff != "" {
-		t.Error(diff)
-	}
-	n.until("the API is ready", n.apiReady)
+		res := e.Run(t.Context(), n.plan(Choices{}))
+		if res.OK || !res.PutBack {
+			t.Errorf("%+v, %v", res, res.Error)
+		}
+		if !slices.Equal(asked, []Choice{LetGo, PutBack, LetGo}) || n.restarts != 2 {
+			t.Errorf("asked %v, kubelet was restarted %d times", asked, n.restarts)
+		}
+		if diff := cmp.Diff(before, n.picture()); diff != "" {
+			t.Error(diff)
+		}
+		n.until("the API is ready", n.apiReady)
+	})(t)
 }

@@ -90,13 +90,14 @@ type fakePod struct {
 	gone            time.Time // when its manifest was missed
 }
 
-// fakePace has the limits of a busy test machine, and a quick kubelet.
+// fakePace has limits that no busy test machine meets, and a quick kubelet. A
+// test that waits for a limit runs in fake time.
 var fakePace = pace{
-	stopping: time.Second, gone: 5 * time.Second, end: 3 * time.Second,
-	forgotten: 6 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
-	started: 5 * time.Second, etcd: 3 * time.Second, api: 3 * time.Second,
-	kubelet: 2 * time.Second, runtime: 2 * time.Second, verify: 3 * time.Second, meet: 3 * time.Second,
-	relist: 2 * time.Second, begin: 5 * time.Millisecond,
+	stopping: 10 * time.Second, gone: 30 * time.Second, end: 15 * time.Second,
+	forgotten: 30 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
+	started: 30 * time.Second, etcd: 30 * time.Second, api: 30 * time.Second,
+	kubelet: 10 * time.Second, runtime: 10 * time.Second, verify: 30 * time.Second, meet: 30 * time.Second,
+	relist: 10 * time.Second, begin: 5 * time.Millisecond,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond, metrics: time.Millisecond,
 	lookConfig: time.Millisecond,
 }
@@ -230,7 +231,7 @@ func etcdFiles(t *testing.T, clusterID, memberID uint64) [2][]byte {
 
 func (n *fakeNode) until(what string, ok func() bool) {
 	n.t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			n.t.Fatalf("in vain: %s", what)

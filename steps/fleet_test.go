@@ -155,24 +155,26 @@ func TestANodeAloneReadsFromThePortsOfTheOthersHowFarTheyAre(t *testing.T) {
 }
 
 func TestANodeThatStaysBehindIsNamed(t *testing.T) {
-	n := newFakeNode(t)
-	n.see("cp2", node.NeighbourState{API: node.PortRefuses, Peer: node.PortRefuses})
-	n.see("cp3", node.NeighbourState{API: node.PortAnswers, APIReady: true, Peer: node.PortAnswers, ClusterID: 1})
-	var asked []Failure
-	e, _ := n.engine(func(f Failure) Choice { asked = append(asked, f); return PutBack })
-	before := n.picture()
-	res := e.Run(t.Context(), n.plan(Choices{Fleet: fleetOfTheTests}))
-	if res.OK || !res.PutBack || len(asked) != 1 {
-		t.Fatalf("%+v, asked %d times", res, len(asked))
-	}
-	if f := asked[0]; f.Cause != "still behind: cp3" || f.Hint == "" {
-		t.Errorf("%s; %s", f.Cause, f.Hint)
-	}
-	for path, was := range before {
-		if now := n.picture()[path]; now != was {
-			t.Errorf("%s is not as it was", path)
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		n.see("cp2", node.NeighbourState{API: node.PortRefuses, Peer: node.PortRefuses})
+		n.see("cp3", node.NeighbourState{API: node.PortAnswers, APIReady: true, Peer: node.PortAnswers, ClusterID: 1})
+		var asked []Failure
+		e, _ := n.engine(func(f Failure) Choice { asked = append(asked, f); return PutBack })
+		before := n.picture()
+		res := e.Run(t.Context(), n.plan(Choices{Fleet: fleetOfTheTests}))
+		if res.OK || !res.PutBack || len(asked) != 1 {
+			t.Fatalf("%+v, asked %d times", res, len(asked))
 		}
-	}
+		if f := asked[0]; f.Cause != "still behind: cp3" || f.Hint == "" {
+			t.Errorf("%s; %s", f.Cause, f.Hint)
+		}
+		for path, was := range before {
+			if now := n.picture()[path]; now != was {
+				t.Errorf("%s is not as it was", path)
+			}
+		}
+	})(t)
 }
 
 func TestChecksOfANodeInAFleet(t *testing.T) {

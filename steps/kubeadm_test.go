@@ -113,8 +113,7 @@ func TestAKubeadmConfigThatCantBeWrittenIsAWarning(t *testing.T) {
 			n.kubeadm = kubeadmText("/data/etcd-20261120-212605")
 		}, "/data/etcd-20261120-212605"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+		t.Run(c.name, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
 			info, choices := *snapshotOfTheTests, Choices{}
 			c.spoil(n, &info, &choices)
@@ -142,7 +141,7 @@ func TestAKubeadmConfigThatCantBeWrittenIsAWarning(t *testing.T) {
 			if !warned {
 				t.Error("it isn't shown as a warning")
 			}
-		})
+		}))
 	}
 }
 
@@ -160,8 +159,7 @@ func TestWhereKubeadmHasNoPart(t *testing.T) {
 		{"etcd is external for kubeadm", &snapshot.Kubeadm{ClusterConfiguration: "etcd:\n  external:\n    endpoints: [a]\n"}, false},
 		{"encrypted at rest", &snapshot.Kubeadm{Unreadable: "encrypted at rest"}, true},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+		t.Run(c.name, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
 			info := *snapshotOfTheTests
 			info.Kubeadm = c.kubeadm
@@ -179,7 +177,7 @@ func TestWhereKubeadmHasNoPart(t *testing.T) {
 			if is := n.kubeadmDataDir(); c.step && is != p.Restore.DataDir {
 				t.Errorf("kubeadm would start etcd on %s", is)
 			}
-		})
+		}))
 	}
 }
 

@@ -38,8 +38,7 @@ func TestALinkThatIsPlantedInTheMiddleIsNotFollowed(t *testing.T) {
 		{"the new data directory", "start-etcd.1", func(_ *fakeNode, p *Plan) string { return p.Restore.DataDir }, "exists already"},
 		{"the report", "verify.1", inRun("report.md.tmp"), ""},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+		t.Run(c.name, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
 			before := n.picture()
 			p := n.plan(Choices{})
@@ -117,7 +116,7 @@ func TestALinkThatIsPlantedInTheMiddleIsNotFollowed(t *testing.T) {
 			if diff := cmp.Diff(before, n.picture()); diff != "" {
 				t.Error(diff)
 			}
-		})
+		}))
 	}
 }
 
@@ -160,8 +159,7 @@ func tree(t *testing.T, root string) map[string]string {
 // what is moved and what comes back.
 func TestAManifestThatIsALinkFromTheBeginningComesBackAsThatLink(t *testing.T) {
 	for _, to := range []string{"absolute", "relative"} {
-		t.Run(to, func(t *testing.T) {
-			t.Parallel()
+		t.Run(to, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
 			path := filepath.Join(n.root, "manifests/etcd.yaml")
 			n.must(os.Mkdir(filepath.Join(n.root, "git"), 0o700))
@@ -199,6 +197,6 @@ func TestAManifestThatIsALinkFromTheBeginningComesBackAsThatLink(t *testing.T) {
 			if diff := cmp.Diff(source, tree(t, filepath.Join(n.root, "git"))); diff != "" {
 				t.Error(diff)
 			}
-		})
+		}))
 	}
 }
