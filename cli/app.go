@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -334,8 +332,7 @@ func (a *app) execute(ctx context.Context, plan *steps.Plan, yes bool) error {
 			return exit(exitUsage)
 		}
 	}
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := a.interruptible(ctx, "Stopping before the next action. Ctrl-C again leaves at once.", func() { a.left(plan) })
 	defer stop()
 	tell := a.printer(nil)
 	defer func() { _ = tell.Close() }()
@@ -348,6 +345,16 @@ func (a *app) execute(ctx context.Context, plan *steps.Plan, yes bool) error {
 		return err
 	}
 	return status(res.ExitCode())
+}
+
+// left tells what to do about a run that was left in the middle. Its journal is
+// in order at any moment: a run that is left is one that was killed.
+func (a *app) left(p *steps.Plan) {
+	ways := p.Command("resume") + " continues, " + p.Command("undo") + " reverts the node to how it was"
+	if p.Kind == steps.KindUndo {
+		ways = p.Command("undo") + " continues"
+	}
+	_ = ui.PrintFailure(a.err, &steps.Failure{Cause: "left in the middle of run " + p.Run, Hint: ways})
 }
 
 // printer prints a run as it was asked for. It never holds up the run.

@@ -89,10 +89,16 @@ func (a *app) paths() fleet.Paths {
 	return fleet.Paths{KubeletConfig: o.KubeletConfig, Manifests: o.Manifests, CRI: o.CRI, StateDir: o.StateDir}
 }
 
-// leads makes the context of a command that leads several nodes: a dropped
-// terminal ends nothing, Ctrl-C stops before the next action.
-// A second one waits for no node, and ends the process when even that hangs.
+// leads makes the context of a command that leads several nodes. A second Ctrl-C
+// waits for no node, and ends the process when even that hangs.
 func (a *app) leads(ctx context.Context, c *fleet.Conductor) (context.Context, func()) {
+	return a.interruptible(ctx, "Stopping all nodes. Ctrl-C again leaves at once.", c.Leave)
+}
+
+// interruptible makes the context of a command that changes nodes: a dropped
+// terminal ends nothing, Ctrl-C stops before the next action and is told by
+// stopping. A second one calls leave, and ends the process soon after.
+func (a *app) interruptible(ctx context.Context, stopping string, leave func()) (context.Context, func()) {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, cancel := context.WithCancel(ctx)
 	signals, over := make(chan os.Signal, 4), make(chan struct{})
@@ -104,16 +110,17 @@ func (a *app) leads(ctx context.Context, c *fleet.Conductor) (context.Context, f
 			case <-over:
 				return
 			case <-late:
-				os.Exit(exitLeft)
+				endProcess(exitLeft)
+				return
 			case <-signals:
 			}
 			if n == 1 {
 				cancel()
 				// The terminal may take nothing.
-				go func() { _, _ = fmt.Fprintln(a.err, "Stopping all nodes. Ctrl-C again leaves at once.") }()
+				go func() { _, _ = fmt.Fprintln(a.err, stopping) }()
 				continue
 			}
-			c.Leave()
+			go leave()
 			late = time.After(leaveAfter)
 		}
 	}()
@@ -126,6 +133,9 @@ func (a *app) leads(ctx context.Context, c *fleet.Conductor) (context.Context, f
 
 // leaveAfter is how long the end of a run that was left may take to be told.
 const leaveAfter = 2 * time.Second
+
+// endProcess is another in tests.
+var endProcess = os.Exit
 
 // stopped says that nothing was changed when the user stops before a run.
 func stopped(ctx context.Context, err error) error {
