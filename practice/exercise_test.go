@@ -135,6 +135,22 @@ func (s *session) wizard(t *testing.T, snap string) {
 	}
 }
 
+// tells says that a check warns, with these words.
+func (s *session) tells(t *testing.T, check, words string) {
+	t.Helper()
+	w := &steps.Session{Options: s.options()}
+	f, err := w.Discover(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range w.Check(t.Context(), f, nil, steps.Choices{}) {
+		if v.Check == check && v.Level == steps.Warn && strings.Contains(v.Cause, words) {
+			return
+		}
+	}
+	t.Errorf("no check %s warns of %s; older data: %+v, blank since %v", check, words, f.Older, f.BlankSince)
+}
+
 func TestExercises(t *testing.T) {
 	t.Parallel()
 	var all sync.WaitGroup // not t.Parallel for each: they do little but wait
@@ -160,6 +176,7 @@ func TestExercises(t *testing.T) {
 			s.misses(t, "namespace shop is back: it has another UID")
 		}},
 		{"blank-etcd", "wizard", func(t *testing.T, s *session) {
+			s.tells(t, "older-data", s.Root.Path("var/lib/etcd"))
 			s.wizard(t, "etcd-nightly.db")
 			s.passes(t, 80)
 		}},

@@ -44,6 +44,7 @@ var (
 		{"member-name", "Member", "26", needEtcd, (*checks).member},
 		{"old-data", "Old data", "9", needEtcd, (*checks).data},
 		{"data-directory", "Data directory", "39", needEtcd, (*checks).dataDirectory},
+		{"older-data", "Older data", "9", needEtcd, (*checks).older},
 		{"data-volume", "Data volume", "", needEtcd, (*checks).onDataVolume},
 		{"wal-dir", "WAL directory", "14", needEtcd, (*checks).wal},
 		{"owner", "Owner of the data", "11", needEtcd, (*checks).owner},

@@ -72,6 +72,12 @@ type Facts struct {
 	Kubeadm KubeadmFacts
 	Mounts  []node.Mount // of the running etcd's container; nil when it isn't known
 
+	// Older is data of another cluster beside etcd's, the newest first, that was
+	// written to before the cluster was made that etcd serves: at BlankSince,
+	// zero when that isn't known.
+	Older      []OlderData
+	BlankSince time.Time
+
 	Runtime    string // "containerd 1.6.20"; "" when CRI doesn't answer
 	RuntimeErr error
 	KubeletErr error // why kubelet's healthz doesn't answer
@@ -134,6 +140,7 @@ func Discover(ctx context.Context, opts Options) (*Facts, error) {
 		wg.Go(func() { ask(ctx) })
 	}
 	wg.Wait()
+	f.askOlder(ctx)
 	f.Unfinished, f.Unreadable = unfinished(f.StateDir)
 	return f, ctx.Err()
 }

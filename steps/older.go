@@ -1,0 +1,205 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
+)
+
+// OlderData is a data directory beside etcd's that holds a cluster which was
+// written to before the one that etcd serves was made: a typo in a hostPath
+// makes kubelet create an empty directory, and etcd a blank cluster in it.
+type OlderData struct {
+	Dir      string
+	Revision int64
+	Keys     int
+	Written  time.Time // the newest time in it, else of its file
+}
+
+// Limits of the search: it is made at each discovery, and must be quick where
+// nothing is wrong.
+const (
+	maxBeside   = 500 // entries of a directory that are looked at
+	maxOlder    = 8   // data directories that are read
+	olderLimit  = 20 * time.Second
+	clusterSoon = time.Minute // file times and objects' times differ a little
+)
+
+// blankSince is when the cluster was made that etcd serves, as far as it could
+// be a blank one; zero when it isn't known.
+func (f *Facts) blankSince(ctx context.Context) (uid string, since time.Time) {
+	if f.Live == nil {
+		if _, err := os.Stat(filepath.Join(f.Etcd.DataDir.Path, dbFile)); os.IsNotExist(err) {
+			return "", f.Time // nothing is there at all
+		}
+		return "", time.Time{}
+	}
+	if f.Live.Denied != nil || f.API == nil {
+		return "", time.Time{}
+	}
+	c, err := snapshot.AskCluster(ctx, f.SnapshotEtcd(), strings.TrimSuffix(f.API.EtcdPrefix, "/"))
+	switch {
+	case err != nil:
+		return "", time.Time{}
+	case c.None:
+		return "", f.Time
+	}
+	return c.KubeSystemUID, c.Created
+}
+
+var dbFile = filepath.Join("member", "snap", "db")
+
+// askOlder looks for older data. A cluster that was restored is as old as ever:
+// its namespace kube-system was made long before, so nothing is read then.
+func (f *Facts) askOlder(ctx context.Context) {
+	if f.Etcd == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, olderLimit)
+	defer cancel()
+	uid, since := f.blankSince(ctx)
+	if since.IsZero() {
+		return
+	}
+	f.BlankSince = since
+	f.Older = f.findOlder(ctx, uid, since)
+}
+
+func (f *Facts) findOlder(ctx context.Context, uid string, since time.Time) []OlderData {
+	var found []OlderData
+	read := 0
+	for _, dir := range f.besideData() {
+		db := filepath.Join(dir, dbFile)
+		info, err := os.Lstat(db)
+		if err != nil || !info.Mode().IsRegular() || info.ModTime().After(since.Add(clusterSoon)) || !f.ownedLikeData(dir) {
+			continue
+		}
+		if read++; read > maxOlder || ctx.Err() != nil {
+			break
+		}
+		held, err := snapshot.Inspect(ctx, db, nil)
+		if err != nil || held.KubeSystemUID == "" || held.KubeSystemUID == uid {
+			continue
+		}
+		o := OlderData{Dir: dir, Revision: held.Revision, Keys: held.Keys, Written: held.LastWrite}
+		if o.Written.IsZero() {
+			o.Written = info.ModTime()
+		}
+		if !o.Written.After(since.Add(clusterSoon)) {
+			found = append(found, o)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b OlderData) int { return b.Written.Compare(a.Written) })
+	return found
+}
+
+// besideData are the directories in which etcd's data may lie as well: what
+// --data-dir usually is on the node, what kubeadm knows, what earlier runs made,
+// and the neighbours of the hostPath, outside and inside.
+func (f *Facts) besideData() []string {
+	own := filepath.Clean(f.Etcd.DataDir.HostPath)
+	var dirs []string
+	if !f.Own {
+		dirs = append(dirs, f.Etcd.DataDir.Flag, f.Kubeadm.DataDir)
+	}
+	if runs, err := Runs(f.StateDir); err == nil {
+		for _, r := range runs {
+			dirs = append(dirs, r.DataDir)
+		}
+	}
+	for _, parent := range []string{filepath.Dir(own), own} {
+		for _, name := range namesIn(parent) {
+			dirs = append(dirs, filepath.Join(parent, name))
+		}
+	}
+	taken := map[string]bool{"": true, unlinked(f.Etcd.DataDir.Path): true, unlinked(own): true}
+	for _, o := range f.OtherEtcds {
+		taken[unlinked(o.DataDir.Path)] = true
+	}
+	var out []string
+	for _, d := range dirs {
+		if d == "" || !filepath.IsAbs(d) || taken[unlinked(d)] {
+			continue
+		}
+		taken[unlinked(d)] = true
+		out = append(out, filepath.Clean(d))
+	}
+	return out
+}
+
+func namesIn(dir string) []string {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(maxBeside)
+	slices.Sort(names)
+	return names
+}
+
+// unlinked is a path without links, the path itself where that can't be had.
+func unlinked(path string) string {
+	if p, err := filepath.EvalSymlinks(path); err == nil {
+		return p
+	}
+	return filepath.Clean(path)
+}
+
+// ownedLikeData says whether a directory belongs to root or to whom etcd's data
+// belongs to: nobody else may offer one.
+func (f *Facts) ownedLikeData(dir string) bool {
+	uid, _, mode, _, err := node.Owner(dir)
+	if err != nil || mode&0o022 != 0 {
+		return false
+	}
+	mine, _, _, _, err := node.Owner(f.Etcd.DataDir.Path)
+	return uid == 0 || uid == os.Geteuid() || err == nil && uid == mine
+}
+
+// older tells of a blank etcd. (Row 9.)
+func (k *checks) older() Verdict {
+	f := k.f
+	if len(f.Older) == 0 {
+		if f.BlankSince.IsZero() {
+			return none
+		}
+		return ok("no other cluster's beside %s", f.Etcd.DataDir.HostPath)
+	}
+	o := f.Older[0]
+	now := "holds nothing"
+	if f.Live != nil {
+		now = fmt.Sprintf("serves a blank cluster, made on %s, at revision %d", f.BlankSince.UTC().Format("2006-01-02 15:04:05 UTC"), f.Live.Revision)
+	}
+	return warn("a restore goes back further than needed: to point etcd there instead, with nothing lost, set path of the volume "+f.Etcd.DataDir.Volume+
+		" in "+f.Etcd.File.Name()+" to it: "+strings.Join(f.repointCommands(o.Dir), " && "),
+		"etcd %s: %s; older data of another cluster, %d keys at revision %d, written until %s, lies in %s", f.Etcd.DataDir.HostPath, now,
+		o.Keys, o.Revision, o.Written.UTC().Format("2006-01-02 15:04:05 UTC"), trust.Text(o.Dir))
+}
+
+// repointCommands move both manifests out, change etcd's and put them back, as
+// a plan does.
+func (f *Facts) repointCommands(dir string) []string {
+	etcd := f.Etcd.File.Path
+	aside := filepath.Join(filepath.Dir(f.Manifests.Path), "etcd-aside")
+	api := filepath.Join(f.Manifests.Path, "kube-apiserver.yaml")
+	if f.API != nil {
+		api = f.API.File.Path
+	}
+	sed := "s#path: " + f.Etcd.DataDir.HostPath + "$#path: " + dir + "#"
+	return []string{
+		"mkdir " + trust.Quote(aside),
+		"mv " + trust.Quote(api) + " " + trust.Quote(etcd) + " " + trust.Quote(aside),
+		"until [ -z \"$(crictl ps -q --name '^(etcd|kube-apiserver)$')\" ]; do sleep 1; done; sleep 3",
+		"sed -i " + trust.Quote(sed) + " " + trust.Quote(filepath.Join(aside, filepath.Base(etcd))),
+		"mv " + trust.Quote(filepath.Join(aside, filepath.Base(etcd))) + " " + trust.Quote(filepath.Join(aside, filepath.Base(api))) + " " + trust.Quote(f.Manifests.Path),
+	}
+}
