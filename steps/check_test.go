@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -323,6 +324,9 @@ func TestTheBumpGoesBeyondTheLiveRevision(t *testing.T) {
 		{"etcd can't be asked", 500, nil, 1_000_000_000},
 		{"a young cluster gets a million", 500, &node.EtcdStatus{Revision: 900}, 900 + 1_000_000 - 500},
 		{"an old one a fifth", 50_000_000, &node.EtcdStatus{Revision: 60_000_000}, 60_000_000 + 12_000_000 - 50_000_000},
+		{"the live one is at the end of what an int64 holds", 500, &node.EtcdStatus{Revision: math.MaxInt64 - 7}, math.MaxInt64 - 500},
+		{"so is the snapshot's", math.MaxInt64, &node.EtcdStatus{Revision: math.MaxInt64}, 1},
+		{"the snapshot's is below zero", math.MinInt64, &node.EtcdStatus{Revision: 900}, 900 + 1_000_000},
 		{"a snapshot from the future needs none", 9_000_000, &node.EtcdStatus{Revision: 10}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -781,7 +781,7 @@ func TestVerifyToleratesWhatWasBeingDeletedAndNothingElse(t *testing.T) {
 		{"one more, made since", []node.Object{{Name: "shop", UID: "s"}, {Name: "late", UID: "l"}}, true},
 		{"a system namespace too many", []node.Object{{Name: "shop", UID: "s"}, {Name: "kube-public", UID: "p"}}, true},
 	} {
-		if says, ok, _ := v.compare(want, c.have); ok != c.ok {
+		if says, ok, _ := v.compare(want, 0, c.have); ok != c.ok {
 			t.Errorf("%s: %v, %s", c.name, ok, says)
 		}
 	}

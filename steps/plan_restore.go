@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"fmt"
+	"math"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -79,8 +80,26 @@ func bumpBeyond(revision int64, live *node.EtcdStatus) uint64 {
 	if live == nil || live.Revision == 0 { // it doesn't tell
 		return defaultBump
 	}
-	target := live.Revision + max(live.Revision/5, 1_000_000)
-	return uint64(max(target-revision, 1))
+	target := live.Revision + min(max(live.Revision/5, 1_000_000), math.MaxInt64-live.Revision)
+	return uint64(max(target-max(revision, 0), 1))
+}
+
+// roomForRevisions is how many revisions a restored cluster has to be able to
+// write before etcd's int64 is at its end: 1000 a second for 30 years.
+const roomForRevisions = 1 << 40
+
+// revision holds the sum of the snapshot's revision and the bump against what
+// an int64 holds: beyond its end etcd's revisions would begin again below zero.
+func (k *checks) revision() Verdict {
+	have, bump := k.info.Revision, *k.c.Bump
+	switch {
+	case have < 0:
+		return bad("use another snapshot", "its revision is %d: no etcd wrote that", have)
+	case have > math.MaxInt64-roomForRevisions || bump > uint64(math.MaxInt64-roomForRevisions-have):
+		return bad("choose a smaller --bump-revision; without one, use another snapshot: only damage makes such a revision",
+			"revision %d + %d is at the end of what etcd can count to", have, bump)
+	}
+	return ok("%d + %d", have, bump)
 }
 
 var stamp = regexp.MustCompile(`-\d{8}-\d{6}(-\d+)?$`)
@@ -322,7 +341,7 @@ func (b *builder) build(p *Plan) error {
 	if a := b.kubeadm(p); a != nil {
 		b.add(p, kubeadmStep, a)
 	}
-	verify := &Verify{Node: f.Node, Namespaces: b.info.Namespaces, Nodes: b.info.Nodes, Server: f.Reach.Server}
+	verify := newVerify(f, b.info)
 	later := joinedLater(f, b.info)
 	for _, name := range later[:min(len(later), maxLater)] {
 		verify.Later = append(verify.Later, trust.Clip(name, 253))

@@ -23,3 +23,12 @@ func reserveBeyond(f *os.File, from, size int64) error {
 		return nil
 	}
 }
+
+// nameless is a new file that is in no directory.
+func nameless(dir string) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "make a file in", Path: dir, Err: err}
+	}
+	return os.NewFile(uintptr(fd), dir), nil
+}
