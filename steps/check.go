@@ -2,8 +2,10 @@ package steps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"etcd-rewind/snapshot"
 )
@@ -125,7 +127,7 @@ func (f *Facts) check(ctx context.Context, all []check, info *snapshot.Info, c C
 		if c.needs&^have != 0 {
 			continue
 		}
-		if v := c.run(k); v.Level != "" {
+		if v := k.comesBack(c, checkLimit); v.Level != "" {
 			v.Check, v.Title = c.name, c.title
 			out = append(out, v)
 		}
@@ -137,6 +139,30 @@ func (f *Facts) check(ctx context.Context, all []check, info *snapshot.Info, c C
 	}
 	Accept(out, c.Accept)
 	return out
+}
+
+// checkLimit is for one check: most look at a disk, and a mount may hang.
+const checkLimit = 30 * time.Second
+
+// comesBack runs a check, and gives it up when it hangs.
+func (k *checks) comesBack(c check, limit time.Duration) Verdict {
+	type outcome struct {
+		v Verdict
+		k checks
+	}
+	out, err := bounded(k.ctx, bound{who: "this check", limit: limit}, func(context.Context, func(func())) (outcome, error) {
+		its := *k
+		v := c.run(&its)
+		return outcome{v, its}, nil
+	})
+	if errors.As(err, new(*noAnswer)) {
+		return wrong("look at dmesg, and for a mount that hangs", "not known: %s", err)
+	}
+	if err != nil {
+		return none // interrupted
+	}
+	*k = out.k
+	return out.v
 }
 
 // checks is what the functions of checks work on.

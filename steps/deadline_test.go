@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -329,5 +330,47 @@ func TestARestoreGoesOnWithoutItsSafetySnapshot(t *testing.T) {
 				t.Errorf("said %t, summary %+v, report:\n%s", said, res.Summary, report)
 			}
 		})
+	}
+}
+
+// Discovery reads files of disks that may be gone. Here the read never ends: the
+// file is a pipe that nobody writes to.
+func TestDiscoveryComesBackFromADiskThatHangs(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "config.yaml")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // ends the read that was left alone
+		if f, err := os.OpenFile(pipe, os.O_RDWR, 0); err == nil {
+			_ = f.Close()
+		}
+	})
+	opts := Options{Options: node.Options{KubeletConfig: pipe, NoProcess: true}}
+	_, err := discovered(t.Context(), 200*time.Millisecond, func(ctx context.Context) (*Facts, error) { return discover(ctx, opts) })
+	cause, hint := explain(err)
+	if !strings.Contains(cause, "a disk or a process hangs") || hint == "" {
+		t.Errorf("%v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := discovered(ctx, time.Hour, func(ctx context.Context) (*Facts, error) { return discover(ctx, opts) }); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+}
+
+// A check that hangs is a failed check, which can be overridden by its name; the
+// others are made all the same.
+func TestACheckThatHangsHoldsUpNoOther(t *testing.T) {
+	n := newFakeNode(t)
+	k := &checks{ctx: t.Context(), f: n.facts()}
+	ever := make(chan struct{})
+	defer close(ever)
+	hung := check{name: "hung", run: func(k *checks) Verdict { <-ever; k.locked = true; return none }}
+	if v := k.comesBack(hung, 100*time.Millisecond); v.Level != Error || !v.Overridable || !strings.Contains(v.Cause, "has not answered") {
+		t.Errorf("%+v", v)
+	}
+	fine := check{name: "fine", run: func(k *checks) Verdict { k.locked = true; return ok("fine") }}
+	if v := k.comesBack(fine, time.Minute); v.Level != Pass || !k.locked {
+		t.Errorf("%+v, locked %t", v, k.locked)
 	}
 }

@@ -96,11 +96,31 @@ func StateDir(ctx context.Context, opts Options) (string, error) {
 	if opts.StateDir != "" {
 		return filepath.Abs(opts.StateDir)
 	}
-	k, err := node.FindKubelet(ctx, opts.Options)
+	k, err := findKubelet(ctx, opts.Options)
 	if err != nil {
 		return "", withRoot(err)
 	}
 	return besideManifests(k), nil
+}
+
+// discoverLimit is for all of a discovery, whose questions have shorter limits
+// of their own: what is left then is a disk, or a process, that hangs.
+const discoverLimit = 30 * time.Second
+
+// findKubelet is node.FindKubelet, and comes back.
+func findKubelet(ctx context.Context, opts node.Options) (*node.Kubelet, error) {
+	return discovered(ctx, discoverLimit, func(ctx context.Context) (*node.Kubelet, error) { return node.FindKubelet(ctx, opts) })
+}
+
+func discovered[T any](ctx context.Context, limit time.Duration, find func(context.Context) (T, error)) (T, error) {
+	v, err := bounded(ctx, bound{who: "this node", limit: limit}, func(ctx context.Context, _ func(func())) (T, error) { return find(ctx) })
+	if errors.As(err, new(*noAnswer)) {
+		err = &trouble{
+			cause: "this node's setup can't be read: a disk or a process hangs", err: err,
+			hint: "look at dmesg, and for processes in state D: ps -eo pid,state,wchan:32,args",
+		}
+	}
+	return v, err
 }
 
 func besideManifests(k *node.Kubelet) string {
@@ -111,6 +131,10 @@ func besideManifests(k *node.Kubelet) string {
 // for what makes everything else pointless: no kubelet configuration, no
 // manifest directory.
 func Discover(ctx context.Context, opts Options) (*Facts, error) {
+	return discovered(ctx, discoverLimit, func(ctx context.Context) (*Facts, error) { return discover(ctx, opts) })
+}
+
+func discover(ctx context.Context, opts Options) (*Facts, error) {
 	k, err := node.FindKubelet(ctx, opts.Options)
 	if err != nil {
 		return nil, withRoot(err)

@@ -94,7 +94,7 @@ func (s *Session) takeUp(ctx context.Context, run string, plan func(stateDir, ru
 		return nil, err
 	}
 	t := Terms{Accept: s.Options.Accept, KubeletRestart: s.Options.KubeletRestart, Flags: s.Options.Flags()}
-	t.Kubelet, t.KubeletErr = node.FindKubelet(ctx, s.Options.Options)
+	t.Kubelet, t.KubeletErr = findKubelet(ctx, s.Options.Options)
 	if t.Kubelet != nil && s.Options.CRI != "" {
 		t.CRI = t.Kubelet.CRIEndpoint
 	}
@@ -146,7 +146,7 @@ func (s *Session) Logs(ctx context.Context, component string) []string {
 	k := s.kubelet.Load()
 	if k == nil {
 		var err error
-		if k, err = node.FindKubelet(ctx, s.Options.Options); err != nil {
+		if k, err = findKubelet(ctx, s.Options.Options); err != nil {
 			return nil
 		}
 		s.kubelet.Store(k)
