@@ -86,9 +86,9 @@ func TestTheTourIsSolvedWithTheKeyboard(t *testing.T) {
 	press("\r")
 	see("71eb1f51", 10*time.Second) // its hash: it has been read
 	press("\r")
-	see("Restoring brings back", 10*time.Second)
+	see("The restore re-creates", 10*time.Second)
 	press("\r")
-	see("nothing stands in the way", 10*time.Second)
+	see("nothing blocks the restore", 10*time.Second)
 	press("\r")
 	see("Restore etcd-nightly.db on cp1", 10*time.Second)
 	press("\r")

@@ -357,7 +357,7 @@ func (n *practiceNode) waiting(b *testing.B) []shareOf {
 	s.press(b, "\r")
 	s.until(b, "71eb1f51") // it has been looked into
 	s.press(b, "\r")
-	s.until(b, "Restoring brings back")
+	s.until(b, "The restore re-creates")
 	s.press(b, "\r")
 	s.until(b, "2 to be settled") // that it isn't called cp1, and listens on the loopback address
 	s.press(b, " ")
@@ -365,7 +365,7 @@ func (n *practiceNode) waiting(b *testing.B) []shareOf {
 	s.press(b, "snapshot-node", "\r")
 	s.until(b, "overridden")
 	s.press(b, " ")
-	s.until(b, "nothing stands in the way")
+	s.until(b, "nothing blocks the restore")
 	s.press(b, "\r")
 	s.until(b, "Restore etcd-nightly.db")
 	s.press(b, "\r")
@@ -379,7 +379,7 @@ func (n *practiceNode) waiting(b *testing.B) []shareOf {
 	s.until(b, "See etcd ready")
 	all = append(all, shareOf{"a run that waits for etcd", s.share(b)})
 	other := n.start(b, n.flags...)
-	other.until(b, "this screen only looks")
+	other.until(b, "this screen is read-only")
 	all = append(all, shareOf{"the same, looked at by another process", other.share(b)})
 	other.kill()
 	s.press(b, "l")
@@ -387,7 +387,7 @@ func (n *practiceNode) waiting(b *testing.B) []shareOf {
 	all = append(all, shareOf{"the same run, etcd's log shown", s.share(b)})
 	s.kill()
 	s = n.start(b, n.flags...)
-	s.until(b, "did not come to its end")
+	s.until(b, "was interrupted")
 	all = append(all, shareOf{"a run that broke off", s.share(b)})
 	s.kill()
 	return all

@@ -22,20 +22,20 @@ func TestTheWizard(t *testing.T) {
 	w.toTheRun(s)
 
 	// Ctrl-C asks, and the run goes on meanwhile.
-	w.sees("API away")
+	w.sees("API down")
 	w.press("C-c")
 	w.sees("Stop the run?", "go on")
 	w.press("g")
 	w.sees("Stop kube-apiserver")
 
-	w.sees("✓ Restored", "API away", "old data", "etcd-rewind undo ")
+	w.sees("✓ Restored", "API down", "old data", "etcd-rewind undo ")
 	s.isThen(t)
 
 	// The summary stays in the scrollback.
 	w.press("q")
 	w.sees("exit status 0")
 	left := w.capture("-S", "-")
-	for _, want := range []string{"Restored", "API away", "etcd runs from", dataDir(t), "old data", "etcd-rewind undo "} {
+	for _, want := range []string{"Restored", "API down", "etcd runs from", dataDir(t), "old data", "etcd-rewind undo "} {
 		if !strings.Contains(left, want) {
 			t.Errorf("the scrollback doesn't say %q:\n%s", want, left)
 		}
@@ -51,9 +51,9 @@ func TestTheWizardPutsTheNodeBack(t *testing.T) {
 	w.toTheRun(s)
 	w.sees("▸ Stop etcd")
 	w.press("u")
-	w.sees("Put the node back as it was?")
-	w.press("y")
-	w.sees("as it was before", "q quit")
+	w.sees("Stop the run and undo it?")
+	w.answers("y")
+	w.sees("as before", "q quit")
 	w.press("q")
 	w.sees("exit status 1")
 	s.isNow(t)
@@ -67,7 +67,7 @@ func TestTheWizardsTerminalGoesAway(t *testing.T) {
 	s := aStory(t)
 	w := startWizard(t, "exec "+tool)
 	w.toTheRun(s)
-	w.sees("API away")
+	w.sees("API down")
 	pid := strings.TrimSpace(w.tmux("display-message", "-p", "-t", session, "#{pane_pid}"))
 	w.tmux("kill-server") // its panes get a SIGHUP
 	eventually(t, "the run to end", 2*time.Minute, func() bool { return ended(t, pid) })
@@ -84,12 +84,12 @@ func TestTheWizardShowsARunThatBrokeOff(t *testing.T) {
 	s := aStory(t)
 	before := pictureOf(t, manifests)
 	for _, c := range []struct{ key, says, status string }{
-		{"u", "as it was before", "exit status 0"},
+		{"u", "as before", "exit status 0"},
 		{"g", "✓ Restored", "exit status 0"},
 	} {
 		s.breakOff(t, "stop-etcd.1", func(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGKILL) })
 		w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
-		w.sees("did not come to its end", "done last", "API", "go on", "go back")
+		w.sees("was interrupted", "done last", "API", "g  resume", "u  undo")
 		t.Log(w.capture())
 		w.press(c.key)
 		w.sees("enter confirm")
@@ -160,6 +160,12 @@ func (w wizard) capture(args ...string) string {
 	return w.tmux(append([]string{"capture-pane", "-p", "-t", session}, args...)...)
 }
 
+// answers answers a question, which takes no key when it is new.
+func (w wizard) answers(key string) {
+	time.Sleep(time.Second)
+	w.press(key)
+}
+
 func (w wizard) press(keys ...string) {
 	w.t.Helper()
 	w.tmux(append([]string{"send-keys", "-t", session}, keys...)...)
@@ -213,9 +219,9 @@ func (w wizard) toTheRun(s story) {
 	w.press("Enter")
 	w.sees("▸✓ ", "   "+path, "holds")
 	w.press("Enter")
-	w.sees("Restoring brings back", "enter checks")
+	w.sees("The restore re-creates", "enter checks")
 	w.press("Enter")
-	w.sees("nothing stands in the way")
+	w.sees("nothing blocks the restore")
 	w.press("Enter")
 	w.sees("enter confirm", "data directory", "the commands do the same by hand")
 	w.press("Enter")

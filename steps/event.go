@@ -168,6 +168,12 @@ func (r *Result) ExitCode() int {
 	}
 }
 
+// NotBegun is the result of a run that did not begin, for example because
+// another one is under way: nothing was changed, and the node is no worse.
+func NotBegun(cause, hint string) *Result {
+	return &Result{PutBack: true, refused: true, Error: &Failure{Cause: cause, Hint: hint}}
+}
+
 // Asker decides what to do about a failure. It is called from the engine's
 // goroutine and may take as long as a person takes.
 type Asker func(Failure) Choice

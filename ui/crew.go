@@ -303,16 +303,16 @@ var phaseMeans = map[steps.Phase]string{
 func crewHelp(kind string) []string {
 	if kind == steps.KindUndo {
 		return []string{
-			"All nodes go back at the same time, each by its own journal: the manifests come back byte for byte, and etcd runs on the data it had before. A quorum of the old members is needed until the first one is ready.",
+			"All nodes are undone at the same time, each by its own journal: the manifests are restored byte for byte, and etcd runs on the data it had before. A quorum of the old members is needed until the first one is ready.",
 			"enter shows the steps of a node; ↑↓ choose one.",
 		}
 	}
 	out := make([]string, 0, len(steps.Phases)+2)
-	out = append(out, "Every node does its own steps, and waits at the end of each phase until all have come so far. So no old API server and no old etcd is left when the first restored etcd starts. enter shows the steps of a node; ↑↓ choose one.")
+	out = append(out, "Every node runs its own steps, and waits at the end of each phase until all have reached it. So no old API server and no old etcd is left when the first restored etcd starts. enter shows the steps of a node; ↑↓ choose one.")
 	for _, p := range steps.Phases {
 		out = append(out, phaseName(p)+": "+phaseMeans[p]+".")
 	}
-	return append(out, "A node that can't be reached stops at its next wait. It is tried again for a minute; then you are asked.")
+	return append(out, "A node that can't be reached stops at its next wait. It is retried for a minute; then you are asked.")
 }
 
 // behind are the nodes that the others wait for at a phase.
@@ -342,7 +342,7 @@ func (c *crew) now(h *hand, now time.Time) (symbol, text, took string) {
 	case f != nil:
 		return symBad, clean(f.Cause), ""
 	case h.left:
-		return symSkipped, "left as it is: the others go on without it", ""
+		return symSkipped, "left as it is: the others continue without it", ""
 	case h.link == steps.Waiting:
 		return symWarn, "reconnecting…", since(h.linkAt)
 	case h.link == steps.Failed:
@@ -351,19 +351,19 @@ func (c *crew) now(h *hand, now time.Time) (symbol, text, took string) {
 	if r := h.ended; r != nil {
 		switch {
 		case r.OK && c.kind == steps.KindUndo:
-			return symDone, "put back as it was", ""
+			return symDone, "undone", ""
 		case r.OK:
 			return symDone, "restored", ""
 		case r.PutBack:
-			return symWarn, "stopped; it is as it was", ""
+			return symWarn, "stopped; nothing changed", ""
 		case r.Error != nil:
 			return symBad, "stopped: " + clean(r.Error.Cause), ""
 		}
-		return symBad, "stopped on its way", ""
+		return symBad, "stopped half-way", ""
 	}
 	if i := c.waits(h); i >= 0 {
 		if late := c.behind(i); len(late) > 0 {
-			return symWaits, "waits for " + listed(late), since(h.came[i])
+			return symWaits, "waiting for " + listed(late), since(h.came[i])
 		}
 	}
 	s := &h.stepper
@@ -555,7 +555,7 @@ func (m *model) crewView(w, h int) ([]string, string, []hint) {
 		head := " " + l.bold.Render(clean(c.current().name)) + l.faint.Render("  one of "+listed(c.names()))
 		s := &c.current().stepper
 		if len(s.plan.Steps) == 0 {
-			return []string{cut(head, w), "", "   Nothing was told of its steps yet."}, where, []hint{{"esc", "all nodes"}, {"ctrl-c", "stop"}}
+			return []string{cut(head, w), "", "   Nothing is known of its steps yet."}, where, []hint{{"esc", "all nodes"}, {"ctrl-c", "stop"}}
 		}
 		lines, _, help := s.view(l, now, w, h-2)
 		if m.result != nil {
@@ -567,7 +567,7 @@ func (m *model) crewView(w, h int) ([]string, string, []hint) {
 	if c.kind != steps.KindUndo {
 		lines = append(c.phaseRows(l, now, w), "")
 	} else {
-		lines = append(lines, " "+l.bold.Render("All nodes go back, at the same time"), "")
+		lines = append(lines, " "+l.bold.Render("All nodes are undone, at the same time"), "")
 	}
 	short, names := shortNames(c.names(), w/4), 0
 	for _, n := range short {
@@ -620,10 +620,10 @@ func (c *crew) failureView(l look, now time.Time, w, h int) ([]string, string, [
 	node := c.nodes[slices.IndexFunc(c.nodes, func(o *hand) bool { return o.stepper.failure != nil })]
 	at := "in the end"
 	if node.so < len(steps.Phases) {
-		at = "on the way to " + phaseName(steps.Phases[node.so])
+		at = "before " + phaseName(steps.Phases[node.so])
 	}
 	if c.kind == steps.KindUndo {
-		at = "on the way back"
+		at = "in the undo"
 	}
 	text := " " + l.bold.Render(clean(node.name)) + ", " + at
 	var lines []string
@@ -635,7 +635,7 @@ func (c *crew) failureView(l look, now time.Time, w, h int) ([]string, string, [
 		}
 		_, say, _ := c.now(o, now)
 		if i := c.waits(o); i >= 0 {
-			say = "waits at " + phaseName(steps.Phases[i])
+			say = "waiting at " + phaseName(steps.Phases[i])
 		}
 		others = append(others, clean(o.name)+": "+say)
 	}
@@ -643,29 +643,6 @@ func (c *crew) failureView(l look, now time.Time, w, h int) ([]string, string, [
 	lines = append(append(lines, about[:min(2, len(about))]...), "")
 	body, where, help := node.stepper.failureView(l, w, h-len(lines))
 	return append(lines, body...), where, help
-}
-
-// endingOfAll says in one line how a run on several nodes ended.
-func endingOfAll(r *steps.Result, kind string, n int) (symbol, text string) {
-	away := ""
-	if r.OutageSeconds > 0 {
-		away = " The API was away " + seconds(r.OutageSeconds) + "."
-	}
-	all := "all " + plural(n, "node", "nodes")
-	switch {
-	case r.OK && kind == steps.KindUndo:
-		return symDone, "Put back: " + all + " are as they were before the restore." + away
-	case r.OK:
-		return symDone, "Restored: " + all + " serve the snapshot's data, as one cluster." + away
-	case r.PutBack && r.OutageSeconds == 0:
-		return symBad, "Not restored. Nothing was changed on any node."
-	case r.PutBack:
-		return symBad, "Not restored. All nodes are back as they were." + away
-	case kind == steps.KindUndo:
-		return symBad, "Not every node could be put back. See below what each one needs." + away
-	default:
-		return symBad, "Not restored on every node. See below what each one needs." + away
-	}
 }
 
 // nodeEndings say how each node ended, and what brings it to where the others
@@ -678,7 +655,7 @@ func nodeEndings(nodes []fleet.NodeResult, failed *steps.Failure) []steps.Fact {
 			say += ": etcd runs from " + r.DataDir
 		}
 		if n.Phase != "" && (n.State == fleet.HalfWay || n.State == fleet.Unreachable) {
-			say += ", came to: " + phaseName(n.Phase)
+			say += ", reached: " + phaseName(n.Phase)
 		}
 		if n.Cause != "" && (failed == nil || !strings.Contains(failed.Cause, n.Cause)) {
 			say += "; " + clean(n.Cause)
@@ -697,7 +674,7 @@ func nodeEndings(nodes []fleet.NodeResult, failed *steps.Failure) []steps.Fact {
 
 // allSummaryText is what is left to say after a run on several nodes.
 func allSummaryText(r *steps.Result, all *fleet.Result, kind string, without []string, w int) []string {
-	symbol, text := endingOfAll(r, kind, len(all.Nodes))
+	symbol, text := ending(r, kind, len(all.Nodes))
 	out := append(hang(symbol+" ", text, w), "")
 	if r.Error != nil && !r.OK {
 		out = append(out, indent(2, facts(advise(r.Error.Cause, r.Error.Hint), w-2))...)

@@ -35,7 +35,7 @@ func JSONComparison(w io.Writer, c *snapshot.Comparison, at time.Time) error {
 func comparisonText(c *snapshot.Comparison, o DiffOptions, now time.Time, w int) []string {
 	lines := sidesText(c, now, w)
 	if c.Same() {
-		lines = append(lines, "", symDone+" Nothing differs that anybody made.")
+		lines = append(lines, "", symDone+" No differences in user objects")
 	}
 	for _, d := range directions(c) {
 		if d.changes.Objects == 0 && (!o.List || d.changes.Noise == 0) {
@@ -63,22 +63,22 @@ type direction struct {
 
 func directions(c *snapshot.Comparison) []direction {
 	return []direction{
-		{"Restoring brings back", "+", c.BringsBack},
-		{"It takes away", "-", c.TakesAway},
-		{"It turns back", "~", c.TurnsBack},
+		{"The restore re-creates", "+", c.BringsBack},
+		{"It deletes", "-", c.TakesAway},
+		{"It reverts", "~", c.TurnsBack},
 	}
 }
 
 // ComparisonSummary is a comparison in one line, for the plan and the report.
 func ComparisonSummary(c *snapshot.Comparison) string {
 	if c.Same() {
-		return "nothing that anybody made differs"
+		return "no differences in user objects"
 	}
 	var parts []string
 	for _, d := range []struct {
 		verb string
 		c    snapshot.Changes
-	}{{"brings back", c.BringsBack}, {"takes away", c.TakesAway}, {"turns back", c.TurnsBack}} {
+	}{{"re-creates", c.BringsBack}, {"deletes", c.TakesAway}, {"reverts", c.TurnsBack}} {
 		if d.c.Objects > 0 {
 			parts = append(parts, d.verb+" "+number(int64(d.c.Objects)))
 		}

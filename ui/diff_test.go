@@ -59,15 +59,15 @@ func TestComparisonAsText(t *testing.T) {
 before.db   revision 1000000675   327 keys   last write 12 min ago
 cluster     revision 1000000743   321 keys   https://127.0.0.1:2379
 
-Restoring brings back 5 objects
+The restore re-creates 5 objects
   + Namespace shop with 3 objects: 2 NetworkPolicies, Secret
   + ConfigMap payments/app
 
-It takes away 5 objects
+It deletes 5 objects
   - 4 Pods in payments
   - Secret payments/late
 
-It turns back 3 objects
+It reverts 3 objects
   ~ Pod kube-system/etcd-cp1 (another object of the same name)
   ~ Deployment payments/api (replicas 5 → 2, containers[api].env[TOKEN].value differs)
   · 1 more
@@ -77,7 +77,7 @@ Not shown: 4 events, 2 with a change of status only`
 	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
 		t.Error(diff)
 	}
-	if s := ComparisonSummary(someComparison()); s != "brings back 5, takes away 5, turns back 3 objects" {
+	if s := ComparisonSummary(someComparison()); s != "re-creates 5, deletes 5, reverts 3 objects" {
 		t.Errorf("summary %q", s)
 	}
 	all := strings.Join(comparisonText(someComparison(), DiffOptions{List: true, Fields: true}, noon, 100), "\n")
@@ -96,10 +96,10 @@ func TestComparisonOfOtherClustersIsSaidFirst(t *testing.T) {
 	}
 	c = &snapshot.Comparison{Other: snapshot.Side{What: "data directory"}, Lineage: snapshot.Lineage{Relation: snapshot.SameMoment, Cause: "same"}}
 	text := strings.Join(comparisonText(c, DiffOptions{}, noon, 100), "\n")
-	if !strings.Contains(text, "Nothing differs that anybody made") || !strings.Contains(text, "etcd doesn't answer") {
+	if !strings.Contains(text, "No differences in user objects") || !strings.Contains(text, "etcd doesn't answer") {
 		t.Error(text)
 	}
-	if s := ComparisonSummary(c); s != "nothing that anybody made differs" {
+	if s := ComparisonSummary(c); s != "no differences in user objects" {
 		t.Errorf("summary %q", s)
 	}
 }

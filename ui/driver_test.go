@@ -109,21 +109,38 @@ var keyTypes = map[string]tea.KeyType{
 	"backspace": tea.KeyBackspace, "ctrl+u": tea.KeyCtrlU, "pgdown": tea.KeyPgDown, "end": tea.KeyEnd, "space": tea.KeySpace,
 }
 
-// key presses keys by their names; what isn't a name is typed.
+// read looks at a question for long enough to answer it.
+func (d *driver) read() {
+	if d.view(); d.m.asking() != nil {
+		d.m.askedAt = d.m.now().Add(-questionPause)
+	}
+}
+
+// key presses keys by their names, each after a look at the screen; what isn't
+// a name is typed.
 func (d *driver) key(keys ...string) {
 	for _, k := range keys {
-		if kt, ok := keyTypes[k]; ok {
-			msg := tea.KeyMsg{Type: kt}
-			if k == "space" {
-				msg.Runes = []rune{' '}
-			}
-			d.update(msg)
+		d.read()
+		if _, ok := keyTypes[k]; ok {
+			d.update(keyMsg(k))
 			continue
 		}
 		for _, r := range k {
-			d.update(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}})
+			d.update(keyMsg(string(r)))
 		}
 	}
+}
+
+// keyMsg is a key by its name, or a character.
+func keyMsg(name string) tea.KeyMsg {
+	if kt, ok := keyTypes[name]; ok {
+		msg := tea.KeyMsg{Type: kt}
+		if name == "space" {
+			msg.Runes = []rune{' '}
+		}
+		return msg
+	}
+	return tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(name)}
 }
 
 func (d *driver) view() string { return ansi.Strip(d.m.View()) }
@@ -145,7 +162,7 @@ func (d *driver) dontSee(text string) {
 	}
 }
 
-// until waits for the engine until the screen shows the text.
+// until waiting for the engine until the screen shows the text.
 func (d *driver) until(text string) {
 	d.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {

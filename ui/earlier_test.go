@@ -16,7 +16,7 @@ func brokeOff(t *testing.T) *driver {
 	f.brokeOff()
 	d := drive(t, f, Options{})
 	d.do(d.m.discover())
-	d.see("A run on this node did not come to its end", "in the middle of  See kubelet finish with etcd-cp1", "no manifest in "+manifests)
+	d.see("A run on this node was interrupted", "in the middle of  See kubelet finish with etcd-cp1", "no manifest in "+manifests)
 	return d
 }
 
@@ -25,7 +25,7 @@ func TestARunThatBrokeOffIsGoneOnWith(t *testing.T) {
 	d.key("g")
 	d.see("Go on: Restore before.db on cp1", "Keep a way back")
 	d.key("enter")
-	d.see("goes on where it broke off", "Type the node's name, cp1")
+	d.see("resumes where it was interrupted", "Type the node's name, cp1")
 	d.key("y", "enter")
 	d.see("Nothing was started")
 	d.key("ctrl+u", "cp1", "enter")
@@ -38,7 +38,7 @@ func TestARunThatBrokeOffIsGoneOnWith(t *testing.T) {
 func TestARunThatBrokeOffIsUndone(t *testing.T) {
 	d := brokeOff(t)
 	d.key("u", "enter", "cp1", "enter")
-	d.until("Put back: the node is as it was")
+	d.until("Undone: the node is as before")
 	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 || !slices.Equal(d.f.runs, []string{steps.KindUndo}) {
 		t.Errorf("ends with %d, ran %v", r.ExitCode(), d.f.runs)
 	}
@@ -53,7 +53,7 @@ func TestARunThatBrokeOffWhileGoingBackGoesOnGoingBack(t *testing.T) {
 	d.key("g", "enter")
 	d.see("Put cp1 back as it was before run")
 	d.key("cp1", "enter")
-	d.until("Put back: the node is as it was")
+	d.until("Undone: the node is as before")
 }
 
 func TestARunThatBrokeOffCanBeLeftAlone(t *testing.T) {
@@ -72,15 +72,15 @@ func TestEscLeadsBackToTheRunThatBrokeOff(t *testing.T) {
 		d.key(key, "enter")
 		d.see("Type the node's name")
 		d.key("esc", "esc")
-		d.see("A run on this node did not come to its end")
+		d.see("A run on this node was interrupted")
 	}
 	d.key("n")
-	d.see("go on with that run, or go back from it: esc")
+	d.see("resume that run or undo it: esc")
 	d.dontSee("outside the cluster's pods")
 	d.key("enter")
 	d.see("This node can't be restored as it is")
 	d.key("esc")
-	d.see("A run on this node did not come to its end")
+	d.see("A run on this node was interrupted")
 }
 
 func TestAnewOnlyPastTheCheckOfTheEarlierRun(t *testing.T) {
@@ -90,9 +90,9 @@ func TestAnewOnlyPastTheCheckOfTheEarlierRun(t *testing.T) {
 	d := drive(t, f, Options{})
 	d.do(d.m.discover())
 	d.key("enter")
-	d.see("A run on this node did not come to its end")
+	d.see("A run on this node was interrupted")
 	d.key("n", "enter", "enter", "enter")
-	d.see("1 check stands in the way: earlier-run")
+	d.see("blocked by 1 check: earlier-run")
 	if len(f.planned) > 0 {
 		t.Error("it was planned all the same")
 	}
@@ -152,10 +152,10 @@ func TestAnUndoThatFailedAtFirstIsNotAFailedRestore(t *testing.T) {
 	d.key("u", "enter", "cp1", "enter")
 	d.until("permission denied")
 	d.key("x", "y")
-	d.until("could not be put back all the way")
+	d.until("The undo was not finished")
 	d.dontSee("go on")
 	d.key("u", "enter", "cp1", "enter")
-	d.until("Put back: the node is as it was")
+	d.until("Undone: the node is as before")
 	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 || !r.OK {
 		t.Errorf("ends as %+v", r)
 	}
@@ -186,7 +186,7 @@ func TestAnotherProcessesRunIsShownLiveAndNotTouched(t *testing.T) {
 	f.followed = make(chan struct{})
 	d := live(t, f)
 	d.until("▸ See kubelet finish")
-	d.see("run by another etcd-rewind; this screen only looks", "API away", "q leave")
+	d.see("run by another etcd-rewind; this screen is read-only", "API down", "q leave")
 	for _, key := range []string{"u", "s", "y", "r", "g"} {
 		d.key(key)
 		d.see("▸ See kubelet finish")
@@ -223,12 +223,12 @@ func TestAnotherProcessesRunComesToItsEnd(t *testing.T) {
 	f.runs = nil
 	d := live(t, f)
 	d.until("Restored: the API server answers")
-	d.see("run by another etcd-rewind; it has ended", "API was away")
+	d.see("run by another etcd-rewind; finished", "API was down")
 	if r, _ := d.m.engine.wait(); r != nil {
 		t.Errorf("it counts as ours: %+v", r)
 	}
 	d.key("u", "enter", "cp1", "enter") // from here on it is anybody's
-	d.until("Put back: the node is as it was")
+	d.until("Undone: the node is as before")
 	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 || !slices.Equal(f.runs, []string{steps.KindUndo}) {
 		t.Errorf("ends as %+v, ran %v", r, f.runs)
 	}
@@ -242,10 +242,10 @@ func TestAnotherProcessThatDiedLeavesTheRunToBeSettled(t *testing.T) {
 	f.dies = true
 	f.brokeOff()
 	d := live(t, f)
-	d.until("A run on this node did not come to its end")
+	d.until("A run on this node was interrupted")
 	d.see("The etcd-rewind that ran this is gone")
 	d.key("u", "enter", "cp1", "enter")
-	d.until("Put back: the node is as it was")
+	d.until("Undone: the node is as before")
 }
 
 func TestARunThatCanNotBeFollowedSaysWhy(t *testing.T) {
@@ -267,16 +267,16 @@ func TestAFailureOfAnotherProcessIsShownWithoutItsChoices(t *testing.T) {
 	f.followed = make(chan struct{})
 	d := live(t, f)
 	d.until("permission denied")
-	d.see("It stands and asks there what to do")
+	d.see("The other session is waiting for an answer")
 	d.dontSee("(recommended)")
 	d.key("u", "w", "r", "x")
-	d.see("It stands and asks there what to do")
+	d.see("The other session is waiting for an answer")
 	for _, ev := range all[len(f.told):] {
 		d.m.box.put(eventMsg{ev})
 	}
 	d.until("Start etcd on the o")
 	d.m.box.put(followedMsg{ended: true})
-	d.until("Not restored. The node is back as it was.")
+	d.until("Not restored. The run was undone")
 	if len(f.chosen) > 0 {
 		t.Errorf("chosen %v", f.chosen)
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
@@ -67,12 +68,27 @@ func (e *engine) startAll(p *steps.Plan, r *leadRun) {
 		if err != nil {
 			return nil, nil, err
 		}
-		res := &steps.Result{OK: all.OK, OutageSeconds: all.OutageSeconds, PutBack: all.PutBack, Error: all.Error}
+		if all.ExitCode() == 4 && all.Error != nil {
+			return steps.NotBegun(all.Error.Cause, all.Error.Hint), all, nil
+		}
+		res := &steps.Result{OK: all.OK, OutageSeconds: all.OutageSeconds, PutBack: all.PutBack, Error: all.Error, DownSince: downSince(all)}
 		if !all.PutBack {
 			res.Undo = steps.UndoCommand(all.Run, true)
 		}
 		return res, all, nil
 	})
+}
+
+// downSince is since when the API is down on any of several nodes, nil when it
+// isn't.
+func downSince(all *fleet.Result) *time.Time {
+	var first *time.Time
+	for _, n := range all.Nodes {
+		if n.Result != nil && n.Result.DownSince != nil && (first == nil || n.Result.DownSince.Before(*first)) {
+			first = n.Result.DownSince
+		}
+	}
+	return first
 }
 
 func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) (*steps.Result, *fleet.Result, error)) {
@@ -105,7 +121,7 @@ func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Contex
 		if v := recover(); v != nil {
 			r = steps.Result{Undo: steps.UndoCommand(p.Run, e.names != nil), Error: &steps.Failure{
 				Cause: fmt.Sprintf("a defect in etcd-rewind ended the run: %v", v),
-				Hint:  "the journal knows what was done; put the node back with the undo command",
+				Hint:  "the journal says what was done; the undo command reverts the node",
 				Log:   strings.Split(strings.TrimSpace(string(debug.Stack())), "\n"),
 			}}
 		}
@@ -114,7 +130,7 @@ func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Contex
 	if err != nil {
 		// The run didn't begin.
 		cause, advice := explain(err)
-		return steps.Result{PutBack: true, Error: &steps.Failure{Cause: cause, Hint: advice}}, nil
+		return *steps.NotBegun(cause, advice), nil
 	}
 	return *res, all
 }

@@ -299,7 +299,7 @@ func (f *fake) Live(context.Context) (*steps.RunInfo, error) {
 	return f.live, nil
 }
 
-// Follow tells what the other process has told, and waits for its end.
+// Follow tells what the other process has told, and waiting for its end.
 func (f *fake) Follow(ctx context.Context, _ steps.RunInfo, sink func(steps.Event)) (bool, error) {
 	for _, ev := range f.told {
 		if f.pace > 0 {
@@ -329,7 +329,7 @@ func (f *fake) brokeOff() {
 	f.facts.Live, f.facts.LiveErr = nil, f.facts.EtcdErr
 	f.facts.KubernetesVersion, f.facts.EtcdVersion = "", ""
 	f.early = []steps.Verdict{
-		{Check: "earlier-run", Title: "Earlier run", Level: steps.Error, Overridable: true, Cause: "run 20261120-120000 did not come to its end (unfinished)", Hint: "put it back first"},
+		{Check: "earlier-run", Title: "Earlier run", Level: steps.Error, Overridable: true, Cause: "run 20261120-120000 was interrupted", Hint: "put it back first"},
 		{Check: "etcd-manifest", Title: "etcd's manifest", Level: steps.Error, Cause: f.facts.EtcdErr.Error(), Hint: "an etcd outside the cluster's pods can't be restored"},
 		{Check: "api-manifest", Title: "kube-apiserver's manifest", Level: steps.Error, Cause: f.facts.APIErr.Error()},
 	}
@@ -380,10 +380,13 @@ func (f *fake) Run(ctx context.Context, p *steps.Plan, sink func(steps.Event), a
 			u := undoPlan()
 			t.emit(steps.Event{Type: steps.TypePlan, Plan: u, State: steps.Started})
 			_ = f.play(context.Background(), t, u, ask)
-			res.PutBack = true
+			res.PutBack, t.away = true, false
 		}
 	}
 	res.OutageSeconds = t.outage
+	if t.away && !res.OK {
+		res.DownSince = &t.since
+	}
 	if p.Kind == steps.KindUndo {
 		res.PutBack, res.Undo = res.OK, ""
 	}

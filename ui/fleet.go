@@ -102,25 +102,25 @@ func fleetSummary(ev fleet.NodeEvent, w int) []string {
 	case r.OK && !back:
 		lines = append(lines, symDone+" Restored: all "+plural(len(ev.Nodes), "node", "nodes"))
 	case r.OK:
-		lines = append(lines, symDone+" All nodes are as they were before the run")
+		lines = append(lines, symDone+" Undone: all nodes are as before the run")
 	case back:
-		lines = append(lines, symBad+" It failed, and every node is as it was before")
+		lines = append(lines, symBad+" Not restored. The run was undone: every node is as before")
 	default:
-		lines = append(lines, symBad+" It did not come to its end on every node")
+		lines = append(lines, symBad+" Not finished on every node")
 	}
 	var list []steps.Fact
 	if r.Error != nil {
-		list = append(list, steps.Fact{Name: "what went wrong", Value: clean(r.Error.Cause)})
+		list = append(list, steps.Fact{Name: "cause", Value: clean(r.Error.Cause)})
 		if r.Error.Hint != "" {
 			list = append(list, steps.Fact{Name: "", Value: clean(r.Error.Hint)})
 		}
 	}
 	if r.OutageSeconds > 0 {
-		list = append(list, steps.Fact{Name: "API away", Value: seconds(r.OutageSeconds)})
+		list = append(list, steps.Fact{Name: "API down", Value: seconds(r.OutageSeconds)})
 	}
 	list = append(list, nodeEndings(ev.Nodes, r.Error)...)
 	if r.Undo != "" {
-		list = append(list, steps.Fact{Name: "to go back", Value: r.Undo})
+		list = append(list, steps.Fact{Name: "to undo", Value: r.Undo})
 	}
 	return append(lines, indent(4, facts(list, w-4))...)
 }
@@ -151,7 +151,7 @@ func PrintMembers(w io.Writer, members []fleet.Member) error {
 		say := strings.Join(m.PeerURLs, ", ")
 		switch {
 		case m.Out:
-			say += ", left out"
+			say += ", excluded"
 		case m.Local:
 			say += ", this node"
 		case m.Facts != nil:
@@ -181,7 +181,7 @@ func PrintFleetVerdicts(w io.Writer, all []fleet.Checked, brief bool) error {
 		}
 		name := clean(c.Node)
 		if name == "" {
-			name = "the fleet"
+			name = "the cluster"
 		}
 		if err := printLines(w, []string{name}); err != nil {
 			return err

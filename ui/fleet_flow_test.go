@@ -19,7 +19,7 @@ func TestSeveralMembersAreRestoredAsOne(t *testing.T) {
 	d.key("enter", "j", "enter")
 	d.see("3 control planes restored as one", "▸ ✓ cp1  this node", "✓ cp3")
 	d.key("enter")
-	d.see("nothing stands in the way", "All nodes", "cp2")
+	d.see("nothing blocks the restore", "All nodes", "cp2")
 	d.key("enter")
 	d.see("Restore before.db on cp1, cp2 and cp3", "token     etcd-rewind-20261120-120000", "cp3       /var/lib/etcd → /var/lib/etcd-20261120-120000")
 	d.key("tab", "tab")
@@ -71,7 +71,7 @@ func TestANodeThatMayBeRestoredAloneIsIfTheUserSaysSo(t *testing.T) {
 			d.f.early = nil
 			d.do(d.m.discover())
 			d.key(press...)
-			d.see("4 ok; nothing stands in the way")
+			d.see("4 ok; nothing blocks the restore")
 			d.key("enter", "enter")
 			d.see("Type the node's name, cp1")
 			d.key("cp1", "enter")
@@ -107,7 +107,7 @@ func TestAMemberThatIsNotReachedStandsInTheWay(t *testing.T) {
 	d.key("admin@cp3.example.com", "enter")
 	d.see("3 control planes restored as one", "admin@cp3.examp", "Reached as  admin@cp3.example.com")
 	d.key("enter")
-	d.see("nothing stands in the way")
+	d.see("nothing blocks the restore")
 	if got := all.wants[len(all.wants)-1].Hosts; !cmp.Equal(got, map[string]string{"cp3": "admin@cp3.example.com"}) {
 		t.Errorf("hosts %v", got)
 	}
@@ -131,14 +131,14 @@ func TestALostMemberIsLeftOutForGood(t *testing.T) {
 	all.away = map[string]string{"cp3": noRoute}
 	d.to(membersScreen)
 	d.key("o")
-	d.see("Leave cp3 out for good?", "only cp1 and cp2", "kubeadm reset", "--print-join-command")
+	d.see("Exclude cp3 from the restored cluster?", "only cp1 and cp2", "kubeadm reset", "--print-join-command")
 	d.key("n")
 	d.see("1 not reached")
 	d.key("o", "y")
-	d.see("2 control planes restored as one", "– cp3  left out")
+	d.see("2 control planes restored as one", "– cp3  excluded")
 	d.key("enter", "enter", "enter", "cp1", "enter")
 	d.until("Restored: all 2 nodes")
-	d.see("Left out: cp3", "kubeadm reset")
+	d.see("Excluded: cp3", "kubeadm reset")
 	if got := all.wants[len(all.wants)-1].Without; !slices.Equal(got, []string{"cp3"}) {
 		t.Errorf("without %v", got)
 	}
@@ -163,11 +163,11 @@ func TestAMemberThatNotAllNameIsDecidedOnOnce(t *testing.T) {
 	d.to(membersScreen)
 	d.see("not all are named everywhere", "▸ ! cp3")
 	d.key("enter")
-	d.see("cp3 isn't named everywhere: t takes it in")
+	d.see("cp3 isn't named everywhere: t includes it")
 	d.key("t")
 	d.see("3 control planes restored as one")
 	d.key("enter")
-	d.see("nothing stands in the way", "[x] accepted")
+	d.see("nothing blocks the restore", "[x] accepted")
 	d.key("enter")
 	d.see("token")
 }
@@ -179,11 +179,11 @@ func TestWhatIsAcceptedOnOneNodeIsNotAcceptedOnAnother(t *testing.T) {
 	}
 	all.checked = map[string][]steps.Verdict{"cp1": {room("1.3 GB free")}, "cp2": {room("0.2 GB free")}, "cp3": {room("1.3 GB free")}}
 	d.to(checkScreen)
-	d.see(" cp1 and cp3 ", "2 to be settled")
+	d.see(" cp1 and cp3 ", "2 to be accepted or fixed")
 	d.key("space")
-	d.see("1 to be settled")
+	d.see("1 to be accepted or fixed")
 	d.key("enter")
-	d.see("1 check stands in the way: room")
+	d.see("blocked by 1 check: room")
 	d.key("space", "enter")
 	d.see("token")
 	d.key("s") // the checks run again
@@ -204,9 +204,9 @@ func TestASnapshotThatDoesNotArriveIsSentAgain(t *testing.T) {
 	d.see("r tries again")
 	all.sendErr = nil
 	d.key("r")
-	d.see("nothing stands in the way")
+	d.see("nothing blocks the restore")
 	d.key("esc", "enter")
-	d.see("nothing stands in the way")
+	d.see("nothing blocks the restore")
 	if all.sends != 2 {
 		t.Errorf("sent %d times", all.sends)
 	}
@@ -215,7 +215,7 @@ func TestASnapshotThatDoesNotArriveIsSentAgain(t *testing.T) {
 func TestEscGoesBackFromTheMembers(t *testing.T) {
 	d, all := driveSeveral(t, threeNames...)
 	d.to(confirmScreen)
-	for _, title := range []string{"stop API server", "nothing stands in the way", "3 control planes restored as one", "Which snapshot", "One of 3 control planes"} {
+	for _, title := range []string{"stop API server", "nothing blocks the restore", "3 control planes restored as one", "Which snapshot", "One of 3 control planes"} {
 		d.key("esc")
 		d.see(title)
 	}
@@ -243,16 +243,19 @@ func TestWhatIsDoneAboutANodeThatFails(t *testing.T) {
 		says   []string
 		status int
 	}{
-		{"u", steps.PutBack, []string{"Not restored. All nodes are back as they were", "cp3  put back"}, 1},
+		{"u", steps.PutBack, []string{"Not restored. The run was undone: all 3 nodes are as before", "cp3  put back"}, 1},
 		{"r", steps.Retry, []string{"Restored: all 3 nodes"}, 0},
 		{"w", steps.WaitOn, []string{"Restored: all 3 nodes"}, 0},
-		{"g", fleet.GoWithout, []string{"Not restored on every node", "cp2          half-way", "run there  etcd-rewind resume"}, 3},
+		{"g", fleet.GoWithout, []string{"Not restored. Nodes are half restored", "cp2          half-way", "run there  etcd-rewind resume"}, 3},
 	} {
 		t.Run(string(tc.choice), func(t *testing.T) {
 			d, all := toRunAll(t, func(all *fakeFleet) { all.failAt = "cp2/start-etcd.4" })
 			d.until("undo: revert all nodes")
-			d.see("cp2, on the way to etcd ready", "cp1: waits at etcd ready", "permission denied", "continue without this node")
+			d.see("cp2, before etcd ready", "cp1: waiting at etcd ready", "permission denied", "continue without this node")
 			d.key(tc.key)
+			if tc.choice != steps.WaitOn {
+				d.key("y")
+			}
 			for _, s := range tc.says {
 				d.until(s)
 			}
@@ -270,16 +273,16 @@ func TestLeavingAllNodesIsAskedTwice(t *testing.T) {
 	d, all := toRunAll(t, func(all *fakeFleet) { all.failAt = "cp2/start-etcd.4" })
 	d.until("stop on all nodes")
 	d.key("x")
-	d.see("Leave all nodes as they are?", "undo --fleet")
+	d.see("Stop here, and leave all nodes as they are?", "undo --fleet")
 	d.key("n")
-	d.see("cp2, on the way to etcd ready")
+	d.see("cp2, before etcd ready")
 	d.key("x", "y")
-	d.until("Not restored on every node")
+	d.until("Not restored. Nodes are half restored")
 	if !slices.Equal(all.chosen, []steps.Choice{steps.Leave}) {
 		t.Errorf("chosen %v", all.chosen)
 	}
 	d.key("g")
-	d.see("Go on with the restore on cp1, cp2 and cp3")
+	d.see("Resume the restore on cp1, cp2 and cp3")
 	d.key("enter", "cp1", "enter")
 	d.until("Restored: all 3 nodes")
 	if !slices.Equal(all.ran, []string{"run", "resume"}) {
@@ -292,9 +295,9 @@ func TestCtrlCAsksWhatToDoWithAllNodes(t *testing.T) {
 		says string
 		ran  []string
 	}{
-		"g": {"Restored: all 3 nodes", []string{"run"}},
-		"s": {"Not restored on every node", []string{"run"}},
-		"u": {"Put back: all 3 nodes are as they were", []string{"run", "undo"}},
+		"n": {"Restored: all 3 nodes", []string{"run"}},
+		"s": {"Not restored. Nodes are half restored", []string{"run"}},
+		"u": {"Undone: all 3 nodes are as before", []string{"run", "undo"}},
 	} {
 		t.Run(key, func(t *testing.T) {
 			d, all := toRunAll(t, func(all *fakeFleet) { all.holdAt, all.hold = "cp2/stop-etcd.2", make(chan struct{}) })
@@ -302,7 +305,7 @@ func TestCtrlCAsksWhatToDoWithAllNodes(t *testing.T) {
 			d.key("q")
 			d.see("ctrl-c asks")
 			d.key("ctrl+c")
-			d.see("Stop the run?", "u undo on all nodes")
+			d.see("Stop the run?", "u  stop, and undo the run on all nodes")
 			d.key(key)
 			close(all.hold)
 			d.until(tc.says)
@@ -327,7 +330,7 @@ func TestANodeThatDropsOffIsShownUntilItIsBack(t *testing.T) {
 func TestOneOfTheNodesIsLookedAtDuringTheRun(t *testing.T) {
 	d, _ := driveSeveral(t, threeNames...)
 	d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5))
-	d.see("cp1  ○ waits for cp2", "cp3  ○ waits for cp2", "API away")
+	d.see("cp1  ○ waiting for cp2", "cp3  ○ waiting for cp2", "API down")
 	d.key("2", "enter")
 	d.see("cp2  one of cp1, cp2 and cp3", "▸ Stop etcd", "See kubelet finish")
 	d.key("k")
@@ -364,7 +367,7 @@ func TestTheClockRunsFromTheFirstNodesOutageToTheLastOnes(t *testing.T) {
 		}
 	}
 	d.duringAll(threeNames, func(ev fleet.NodeEvent) bool { return ev.Type == steps.TypeResult && ev.Node == "cp3" })
-	if want := "API was away " + seconds(last.Sub(first).Seconds()); !strings.Contains(d.view(), want) {
+	if want := "API was down " + seconds(last.Sub(first).Seconds()); !strings.Contains(d.view(), want) {
 		t.Errorf("the screen doesn't say %q:\n%s", want, d.view())
 	}
 }
@@ -373,11 +376,11 @@ func TestUndoAfterARunPutsAllNodesBack(t *testing.T) {
 	d, all := toRunAll(t, func(*fakeFleet) {})
 	d.until("Restored: all 3 nodes")
 	d.key("u")
-	d.see("Put cp1, cp2 and cp3 back as they were")
+	d.see("Undo on cp1, cp2 and cp3")
 	d.key("tab", "tab")
 	d.see("Put cp2 back as it was before run")
 	d.key("enter", "cp1", "enter")
-	d.until("Put back: all 3 nodes are as they were")
+	d.until("Undone: all 3 nodes are as before")
 	if !slices.Equal(all.ran, []string{"run", "undo"}) || !slices.Equal(all.opened, []string{"20261120-120000"}) {
 		t.Errorf("ran %v, opened %v", all.ran, all.opened)
 	}
@@ -389,7 +392,7 @@ func TestUndoAfterARunPutsAllNodesBack(t *testing.T) {
 func TestARunOfSeveralThatBrokeOff(t *testing.T) {
 	for key, tc := range map[string]struct{ says, ran string }{
 		"g": {"Restored: all 3 nodes", "resume"},
-		"u": {"Put back: all 3 nodes", "undo"},
+		"u": {"Undone: all 3 nodes", "undo"},
 	} {
 		t.Run(tc.ran, func(t *testing.T) {
 			d := drive(t, newFake(), Options{})
@@ -397,7 +400,7 @@ func TestARunOfSeveralThatBrokeOff(t *testing.T) {
 			d.do(d.m.discover())
 			d.see("made with         cp1, cp2 and cp3, restored as one", "on all nodes")
 			d.key(key)
-			d.see("cp2  on its way")
+			d.see("cp2  half restored")
 			d.key("enter", "cp1", "enter")
 			d.until(tc.says)
 			all := d.f.fleet
@@ -424,7 +427,7 @@ func TestWhatWasReachedBeforeARunBrokeOffIsShown(t *testing.T) {
 		ev := steps.Event{Type: steps.TypeAction, Step: "start-etcd", Action: "start-etcd.6", State: steps.Started, Time: noon}
 		d.update(nodeEventMsg{fleet.NodeEvent{Node: name, Event: ev}})
 		if i == 0 {
-			d.see("cp2  ○ waits for cp3")
+			d.see("cp2  ○ waiting for cp3")
 		}
 	}
 	d.update(nodeEventMsg{fleet.NodeEvent{Event: steps.Event{Type: fleet.TypePhase, Time: noon}, Phase: steps.PhaseEtcdReady}})
@@ -455,7 +458,7 @@ func TestARunThatCanNotBeginOnSeveralNodesChangesNothing(t *testing.T) {
 	d.to(confirmScreen)
 	all.refuse = &fleet.Problem{Cause: "there is no plan", Hint: "plan again"}
 	d.key("cp1", "enter")
-	d.until("Nothing was changed on any node")
+	d.until("Not started. Nothing was changed")
 	d.see("there is no plan")
 }
 

@@ -17,7 +17,7 @@ func (p *terminal) toRunAll() {
 	p.until(0, "choose the snapshot")
 	p.until(p.press("\r"), "1000000802")
 	p.until(p.press("\r"), "3 control planes restored as one")
-	p.until(p.press("\r"), "nothing stands in the way")
+	p.until(p.press("\r"), "nothing blocks the restore")
 	p.until(p.press("\r"), "stop API server")
 	p.until(p.press("\r"), "start on all of them")
 	p.press("cp1\r")
@@ -26,7 +26,7 @@ func (p *terminal) toRunAll() {
 func TestARunOnSeveralNodesOnATerminal(t *testing.T) {
 	p := startOnPTY(t, "UI_PLAY=5ms", "UI_FLEET=cp1,cp2,cp3")
 	p.toRunAll()
-	p.until(0, "API away")
+	p.until(0, "API down")
 	p.until(0, "Restored: all 3 nodes")
 	p.press("q")
 	left, code := p.ended()
@@ -54,7 +54,7 @@ func TestARunOnSeveralNodesGoesOnWhenTheTerminalIsGone(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			p := startOnPTY(t, "UI_PLAY=5ms", "UI_FLEET=cp1,cp2,cp3", "UI_FAIL="+tc.fail)
 			p.toRunAll()
-			p.until(0, "API away")
+			p.until(0, "API down")
 			_ = p.tty.Close() // the kernel sends SIGHUP
 			left, code := p.ended()
 			if code != tc.code || left.Result == nil || left.Open != 0 {
@@ -68,12 +68,12 @@ func TestARunOnSeveralNodesGoesOnWhenTheTerminalIsGone(t *testing.T) {
 }
 
 func TestSignalsDuringARunOnSeveralNodes(t *testing.T) {
-	p := startOnPTY(t, "UI_PLAY=5ms", "UI_FLEET=cp1,cp2,cp3")
+	p := startOnPTY(t, "UI_PLAY=20ms", "UI_FLEET=cp1,cp2,cp3")
 	p.toRunAll()
-	p.until(0, "API away")
+	p.until(0, "API down")
 	_ = p.cmd.Process.Signal(syscall.SIGINT)
 	p.until(0, "Stop the run?")
-	p.until(p.press("g"), "etcd out")
+	p.until(p.answer("n"), "etcd out")
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	left, code := p.ended()
 	if code != 3 || left.Result == nil || left.Result.Error == nil || left.Result.Error.Cause != "you stopped the run" || left.Open != 0 {

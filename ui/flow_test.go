@@ -23,7 +23,7 @@ func TestFromStartToSummary(t *testing.T) {
 	d.key("enter")
 	d.see("▸✓ /var/backups/after.db", "1000000802")
 	d.key("j", "enter")
-	d.see("4 ok; nothing stands in the way", "before.db   revision 1000000675")
+	d.see("4 ok; nothing blocks the restore", "before.db   revision 1000000675")
 	d.key("enter")
 	d.see("data directory   /var/lib/etcd-20261120-120000", "Keep a way back")
 	d.key("enter")
@@ -67,19 +67,19 @@ func TestWarningsAreAcceptedOneByOneAndErrorsByTheirName(t *testing.T) {
 	f.verdicts = [][]steps.Verdict{someVerdicts()}
 	d := drive(t, f, Options{})
 	d.to(checkScreen)
-	d.see("3 to be settled")
+	d.see("3 to be accepted or fixed")
 	d.key("enter")
-	d.see("3 checks stand in the way: room, snapshot-age, hash")
+	d.see("blocked by 3 checks: room, snapshot-age, hash")
 	d.key("space", "hash", "enter")
 	d.see("That isn't room")
 	d.key("ctrl+u", "room", "enter")
-	d.see("[x] overridden", "2 to be settled")
+	d.see("[x] overridden", "2 to be accepted or fixed")
 	d.key("space")
-	d.see("1 to be settled")
+	d.see("1 to be accepted or fixed")
 	d.key("a")
-	d.see("nothing stands in the way")
+	d.see("nothing blocks the restore")
 	d.key("a")
-	d.see("1 to be settled") // taken back
+	d.see("1 to be accepted or fixed") // taken back
 	d.key("a", "enter", "enter")
 	d.see("accepted: room, snapshot-age, hash")
 	if got := d.f.planned[len(d.f.planned)-1].Accept; !slices.Equal(got, []string{"hash", "room", "snapshot-age"}) {
@@ -98,10 +98,10 @@ func TestWhatWasAcceptedHoldsOnlyForWhatWasShown(t *testing.T) {
 		second steps.Verdict
 		want   string
 	}{
-		"the same verdict stays accepted":                   {second: warn("26 h old"), want: "nothing stands in the way"},
-		"another cause has to be accepted anew":             {second: warn("30 h old"), want: "1 to be settled"},
-		"a warning that became an error has to be accepted": {second: worse, want: "1 to be settled"},
-		"the command line accepts whatever it says":         {given: []string{"snapshot-age"}, second: worse, want: "nothing stands in the way"},
+		"the same verdict stays accepted":                   {second: warn("26 h old"), want: "nothing blocks the restore"},
+		"another cause has to be accepted anew":             {second: warn("30 h old"), want: "1 to be accepted or fixed"},
+		"a warning that became an error has to be accepted": {second: worse, want: "1 to be accepted or fixed"},
+		"the command line accepts whatever it says":         {given: []string{"snapshot-age"}, second: worse, want: "nothing blocks the restore"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake()
@@ -111,7 +111,7 @@ func TestWhatWasAcceptedHoldsOnlyForWhatWasShown(t *testing.T) {
 			if tc.given == nil {
 				d.key("space")
 			}
-			d.see("nothing stands in the way")
+			d.see("nothing blocks the restore")
 			d.key("r")
 			d.see(tc.want)
 		})
@@ -124,9 +124,9 @@ func TestABlockingErrorCanNotBeAccepted(t *testing.T) {
 	d := drive(t, f, Options{Choices: steps.Choices{Accept: []string{"root"}}})
 	d.to(checkScreen)
 	d.key("space")
-	d.see("root can't be accepted")
+	d.see("root can't be overridden")
 	d.key("enter", "enter")
-	d.see("1 check stands in the way: root")
+	d.see("blocked by 1 check: root")
 	if len(f.planned) > 0 {
 		t.Error("it was planned all the same")
 	}
@@ -135,7 +135,7 @@ func TestABlockingErrorCanNotBeAccepted(t *testing.T) {
 func TestEscGoesBackScreenByScreen(t *testing.T) {
 	d := drive(t, newFake(), Options{})
 	d.to(confirmScreen)
-	for _, title := range []string{"stop API server", "nothing stands in the way", "Which snapshot", "A control plane"} {
+	for _, title := range []string{"stop API server", "nothing blocks the restore", "Which snapshot", "A control plane"} {
 		d.key("esc")
 		d.see(title)
 	}
@@ -234,7 +234,7 @@ func TestAChangedChoiceIsCheckedAndPlannedAnew(t *testing.T) {
 	d.key("s")
 	d.see("gracefully")
 	d.key("d", "ctrl+u", "/data", "enter")
-	d.see("data directory   /data", "1 check stands in the way: target")
+	d.see("data directory   /data", "blocked by 1 check: target")
 	d.key("enter")
 	d.see("esc goes back to them")
 	last := f.checked[len(f.checked)-1]
@@ -272,11 +272,11 @@ func TestCtrlCDuringARunAsksAndStopsBeforeTheNextAction(t *testing.T) {
 	d.see("Stop the run?", "Now: Move etcd.yaml aside")
 	d.key("ctrl+c")
 	d.see("Stop the run?") // again changes nothing
-	d.key("g")
+	d.key("n")
 	d.see("▸ Move etcd.yaml aside")
 	d.key("ctrl+c", "s")
 	d.until("you stopped the run")
-	d.see("The node is in between", "etcd-rewind undo 20261120-120000", "u undo")
+	d.see("The node is half restored", "etcd-rewind resume 20261120-120000", "etcd-rewind undo 20261120-120000", "u undo")
 	if d.quit {
 		t.Error("the wizard ended")
 	}
@@ -292,11 +292,11 @@ func TestUndoDuringARunStopsItAndPutsTheNodeBack(t *testing.T) {
 	d.to(runScreen)
 	d.until("▸ Move etcd.yaml aside")
 	d.key("u")
-	d.see("Put the node back as it was?")
+	d.see("Stop the run and undo it?")
 	d.key("s") // not a key here
-	d.see("Put the node back as it was?")
+	d.see("Stop the run and undo it?")
 	d.key("y")
-	d.until("Put back: the node is as it was")
+	d.until("Undone: the node is as before")
 	if want := []string{steps.KindRestore, steps.KindUndo}; !slices.Equal(f.runs, want) {
 		t.Errorf("ran %v, want %v", f.runs, want)
 	}
@@ -312,10 +312,10 @@ func TestAFailureOffersItsChoices(t *testing.T) {
 		want steps.Choice
 		ends string
 	}{
-		{"undo puts the node back", []string{"u"}, steps.PutBack, "Not restored. The node is back as it was."},
-		{"wait on", []string{"w"}, steps.WaitOn, "Restored:"},
-		{"retry", []string{"r"}, steps.Retry, "Restored:"},
-		{"leaving asks once more", []string{"x", "n", "x", "y"}, steps.Leave, "The node is in between"},
+		{"undo reverts the node", []string{"u", "n", "u", "y"}, steps.PutBack, "Not restored. The run was undone"},
+		{"waiting changes nothing, and is not asked once more", []string{"w"}, steps.WaitOn, "Restored:"},
+		{"retry", []string{"r", "n", "r", "y"}, steps.Retry, "Restored:"},
+		{"leaving", []string{"x", "esc", "x", "y"}, steps.Leave, "The node is half restored"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFake()
@@ -325,7 +325,7 @@ func TestAFailureOffersItsChoices(t *testing.T) {
 			d.until("permission denied")
 			d.see("waited 60.2 s", "u  undo: revert the node to the state before the run   (recommended)")
 			d.key("ctrl+c")
-			d.see("waits for your answer")
+			d.see("Paused for your answer")
 			d.key("y", "s", "k") // no choices here
 			if got := len(f.chosen); got > 0 {
 				t.Fatalf("chosen %v", f.chosen)
@@ -348,7 +348,7 @@ func TestUndoAfterSuccess(t *testing.T) {
 	d.key("esc")
 	d.see("Restored:")
 	d.key("u", "enter", "cp1", "enter")
-	d.until("Put back: the node is as it was")
+	d.until("Undone: the node is as before")
 	d.dontSee("u undo")
 	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 {
 		t.Errorf("ends with %d", r.ExitCode())
@@ -361,8 +361,9 @@ func TestARunThatCanNotBeginSaysWhy(t *testing.T) {
 	d := drive(t, f, Options{})
 	d.to(runScreen)
 	d.until("another run is under way: pid 42")
-	d.see("Nothing was changed on the cluster", "wait for it")
-	if r, _ := d.m.engine.wait(); r.ExitCode() != 1 {
+	d.see("! Not started. Nothing was changed.", "wait for it")
+	d.dontSee("Not restored")
+	if r, _ := d.m.engine.wait(); r.ExitCode() != 4 {
 		t.Errorf("ends with %d", r.ExitCode())
 	}
 }
@@ -391,15 +392,15 @@ func TestTheOutageCounterRunsWhileTheAPIIsAway(t *testing.T) {
 		t.Errorf("before the outage: %q", got)
 	}
 	s.apply(steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.1", State: steps.Started, Time: noon, Away: away(1)})
-	if got := shown(2500 * time.Millisecond); got != "API away 3.5 s" {
+	if got := shown(2500 * time.Millisecond); got != "API down 3.5 s" {
 		t.Errorf("during it: %q", got)
 	}
 	s.apply(steps.Event{Type: steps.TypeStep, Step: "verify", State: steps.Started, Time: noon.Add(4 * time.Second)})
-	if got := shown(time.Hour); got != "API was away 5.0 s" {
+	if got := shown(time.Hour); got != "API was down 5.0 s" {
 		t.Errorf("after it: %q", got)
 	}
 	s.end(&steps.Result{OutageSeconds: 4.9})
-	if got := shown(time.Hour); got != "API was away 4.9 s" {
+	if got := shown(time.Hour); got != "API was down 4.9 s" {
 		t.Errorf("at the end: %q", got)
 	}
 }
@@ -411,14 +412,14 @@ func TestASmallTerminalTakesNoKeysAndLosesNoRun(t *testing.T) {
 	d.to(runScreen)
 	d.until("permission denied")
 	d.size(40, 12)
-	d.see("needs 60×20, is 40×12", "make the window larger")
+	d.see("needs 60×20, is 40×12", "Paused for your answer")
 	d.key("u", "w", "r")
 	d.size(80, 24)
 	d.see("(recommended)")
 	if len(f.chosen) > 0 {
 		t.Errorf("chosen %v", f.chosen)
 	}
-	d.key("r")
+	d.key("r", "y")
 	d.until("Restored:")
 }
 
@@ -454,7 +455,7 @@ func TestMailIsNeverWaitedForAndNewsOfAWaitReplacesOlderNews(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(10 * time.Second):
-		t.Fatal("put waits for somebody to collect")
+		t.Fatal("put waiting for somebody to collect")
 	}
 	mail := b.listen().(mailMsg)
 	if len(mail) != 4 {
@@ -500,7 +501,7 @@ func TestAPackedSnapshotIsUnpackedWhenItIsChosen(t *testing.T) {
 	somePacked(d)
 	const packed = "/var/backups/nightly.db.zst"
 	d.key("j")
-	d.see("packed, zstd", "packed, tar.gz", "Enter unpacks it", "about 2.46")
+	d.see("compressed, zstd", "compressed, tar.gz", "Enter unpacks it", "about 2.46")
 	d.key("j", "k")
 	if slices.Contains(d.f.inspected, packed) {
 		t.Fatalf("it was unpacked without being asked for: %v", d.f.inspected)
@@ -509,7 +510,7 @@ func TestAPackedSnapshotIsUnpackedWhenItIsChosen(t *testing.T) {
 	if !slices.Contains(d.f.inspected, packed) || d.m.screen != checkScreen {
 		t.Fatalf("it was not chosen: %v\n%s", d.f.inspected, d.view())
 	}
-	d.see("nightly.db.zst", "nothing stands in the way")
+	d.see("nightly.db.zst", "nothing blocks the restore")
 	d.dontSee("Unpacking it first")
 	d.key("esc")
 	d.see("210.0 MB") // the file's size, not that of what was in it

@@ -51,14 +51,14 @@ func inspectedText(i Inspected, now time.Time, w int) []string {
 
 	head := symDone + " " + info.Path + " is whole: sha256, pages and records"
 	if info.Hash == snapshot.HashMissing {
-		head = symWarn + " " + info.Path + " has no sha256 trailer: its pages and records fit together, but nothing vouches for them"
+		head = symWarn + " " + info.Path + " has no sha256 trailer: its pages and records are consistent, but there is no checksum to verify the content"
 	}
 	if p := i.Packed; p != nil && p.Format != snapshot.Raw {
 		what := string(p.Format)
 		if p.Inside != "" {
 			what += ", " + clean(p.Inside) + " in it"
 		}
-		add("packed", "%s; unpacked to %s to read it, and removed again", what, p.Path)
+		add("compressed", "%s; unpacked to %s to read it, deleted on exit", what, p.Path)
 	}
 	add("sha256", "%s", info.SHA256)
 	add("revision", "%d", info.Revision)

@@ -166,7 +166,7 @@ func (m *model) readRecord(runDir string) *fleet.Record {
 	}
 	rec, err := m.options.record(runDir)
 	if err != nil {
-		return nil // it can be gone on with and undone as a run of this node
+		return nil // it can be resumed and undone as a run of this node
 	}
 	rec.Paths = m.options.Want.Paths
 	return rec

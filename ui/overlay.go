@@ -5,8 +5,6 @@ import (
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
-
-	"etcd-rewind/steps"
 )
 
 type overlayKind int
@@ -15,17 +13,15 @@ const (
 	helpOverlay     overlayKind = iota // more about the step or the screen
 	logsOverlay                        // a container's log
 	commandsOverlay                    // the commands so far
-	stopOverlay                        // asks: stop before the next action?
-	backOverlay                        // asks: stop and put the node back?
-	leaveOverlay                       // asks: leave the node as it is?
-	withoutOverlay                     // asks: leave a member out for good?
+	questionOverlay                    // asks something
 )
 
 // overlay takes the place of the body for a while; the run goes on below it.
 type overlay struct {
-	kind   overlayKind
-	scroll scroller
-	atEnd  bool // the last line was to be seen
+	kind     overlayKind
+	question *question
+	scroll   scroller
+	atEnd    bool // the last line was to be seen
 
 	component int // of components: whose log is shown
 	lines     []string
@@ -85,39 +81,8 @@ func (o *overlay) logs(msg logsMsg) {
 
 func (m *model) overlayKey(name string) tea.Cmd {
 	o := m.over
-	switch o.kind {
-	case stopOverlay, backOverlay:
-		switch name {
-		case "s", "y", "u":
-			if (name == "y") != (o.kind == backOverlay) || name == "u" && m.crew == nil {
-				return nil
-			}
-			m.goBack = o.kind == backOverlay || name == "u"
-			m.stepper.stopping = true
-			m.over = nil
-			return func() tea.Msg { m.engine.stop(); return nil }
-		case "g", "n", "esc":
-			m.over = nil
-		}
-		return nil
-	case withoutOverlay:
-		switch name {
-		case "y":
-			m.over = nil
-			return m.leaveOut()
-		case "n", "esc":
-			m.over = nil
-		}
-		return nil
-	case leaveOverlay:
-		switch name {
-		case "y":
-			m.over = nil
-			return m.answer(steps.Leave)
-		case "n", "esc":
-			m.over = nil
-		}
-		return nil
+	if o.kind == questionOverlay {
+		return m.questionKey(name)
 	}
 	switch name {
 	case "esc", "q", "enter":
@@ -146,14 +111,6 @@ func (m *model) overlayView(w, h int) ([]string, string, []hint) {
 		o.atEnd = o.scroll.top+h-2 >= len(body)
 		return append([]string{" " + m.look.bold.Render(title), ""}, indent(1, seen)...), where, append(help, hint{"esc", "back"})
 	}
-	question := func(title string, text ...string) []string {
-		lines := []string{"", " " + m.look.symbol(symWarn) + " " + m.look.bold.Render(title), ""}
-		for _, t := range text {
-			lines = append(lines, hang("   ", t, w-3)...)
-			lines = append(lines, "")
-		}
-		return lines
-	}
 	switch o.kind {
 	case logsOverlay:
 		if o.folded == nil || o.foldedTo != w-2 {
@@ -173,47 +130,8 @@ func (m *model) overlayView(w, h int) ([]string, string, []hint) {
 			body = []string{"No action has run yet."}
 		}
 		return page("What was done so far; the commands do the same by hand", narrow(body, w-2), hint{"↑↓", "scroll"})
-	case withoutOverlay:
-		c := m.members.current()
-		lines := question("Leave "+clean(c.Name)+" out for good?",
-			"The restored cluster then has only "+listed(m.members.survivors())+". "+clean(c.Name)+" is not a member of it any more, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off.",
-			"To join it anew, once the others are restored:")
-		return append(lines[:len(lines)-1], indent(3, facts(joinAnew(), w-4))...), "",
-			[]hint{{"y", "leave it out"}, {"n", "keep it"}}
-	case stopOverlay:
-		if m.crew != nil {
-			lines := question("Stop the run?", m.crew.oneLine(m.now()),
-				"s stops every node before its next action; what is being done is finished first, a wait ends at once. The nodes stay in between.",
-				"u stops in the same way, and then puts all nodes back as they were.",
-				"g lets it go on. It has not paused.")
-			return lines, "", []hint{{"s", "stop"}, {"u", "undo on all nodes"}, {"g", "go on"}}
-		}
-		return question("Stop the run?",
-				"Now: "+m.stepper.brief(m.now()),
-				"s stops it before the next action; what is being done is finished first, a wait ends at once. The node stays in between until it is put back.",
-				"g lets it go on. It has not paused."), "",
-			[]hint{{"s", "stop before the next action"}, {"g", "go on"}}
-	case backOverlay:
-		if m.crew != nil {
-			return question("Put all nodes back as they were?", m.crew.oneLine(m.now()),
-					"The run stops before the next action of every node, and everything it did is undone on all of them, in reverse order. It has not paused while you read this."), "",
-				[]hint{{"y", "stop and put back"}, {"n", "go on"}}
-		}
-		return question("Put the node back as it was?",
-				"Now: "+m.stepper.brief(m.now()),
-				"The run stops before its next action, and everything it did is undone in reverse order. The run has not paused while you read this."), "",
-			[]hint{{"y", "stop and put back"}, {"n", "go on"}}
-	case leaveOverlay:
-		if m.crew != nil {
-			return question("Leave all nodes as they are?",
-					"The run ends here, on all nodes. Kubernetes' API may be away until they are put back or somebody puts them right.",
-					steps.UndoCommand(m.crew.run, true)+" puts all of them back at any time."), "",
-				[]hint{{"y", "leave them"}, {"n", "back"}}
-		}
-		return question("Leave the node as it is?",
-				"The run ends here. Kubernetes' API may be away until the node is put back or somebody puts it right.",
-				steps.UndoCommand(m.stepper.run, false)+" puts it back at any time."), "",
-			[]hint{{"y", "leave it"}, {"n", "back"}}
+	case questionOverlay:
+		return o.question.view(m.look, w)
 	}
 	title, body := m.helpText(w - 3)
 	return page(title, body, hint{"↑↓", "scroll"})
@@ -243,18 +161,18 @@ func (m *model) helpText(w int) (title string, body []string) {
 			title = "What failed"
 		}
 	case earlierScreen:
-		title = "A run that did not come to its end"
+		title = "An interrupted run"
 		paragraphs = []string{
-			"etcd-rewind was killed, the machine was restarted, or a step failed and nobody went back. The journal in the run's directory says what was done and what was under way.",
-			"g goes on: what is done is not done again, and what was under way is done once more; every action may be done twice. A run that was going back goes on going back.",
-			"u goes back: everything the run did is undone in reverse order, and the manifests come back byte for byte.",
-			"Both show their plan first and ask for the node's name, and both may be interrupted again. The commands are etcd-rewind resume and etcd-rewind undo.",
-			"A new restore on top of an unfinished one hardly ever is what you want: n shows the node, and the check earlier-run stands in its way.",
+			"etcd-rewind was killed, the machine was restarted, or a step failed and nobody undid the run. The journal in the run's directory says what was done and what was under way.",
+			"g resumes: what is done is not done again, and what was under way is done once more; every action is safe to do twice. An interrupted undo is resumed as an undo.",
+			"u undoes: everything the run did is undone in reverse order, and the manifests are restored byte for byte.",
+			"Both show their plan first and ask for the node's name, and both can be interrupted again. The commands are etcd-rewind resume and etcd-rewind undo.",
+			"A new restore on top of an interrupted one is hardly ever what you want: n shows the node, and the check earlier-run blocks it.",
 		}
 	case nodeScreen:
 		title = "The node"
 		paragraphs = []string{
-			"A kubeadm control plane runs etcd and kube-apiserver as static pods: kubelet reads their manifests from a directory and runs what it finds there. Move a manifest out, and kubelet stops the pod; put one in, and kubelet starts it. That is how this restore stops and starts them, since the API is away meanwhile.",
+			"A kubeadm control plane runs etcd and kube-apiserver as static pods: kubelet reads their manifests from a directory and runs what it finds there. Move a manifest out, and kubelet stops the pod; put one in, and kubelet starts it. That is how this restore stops and starts them, since the API is down meanwhile.",
 			"The restore needs etcd as a static pod on this node, as the only member. Several members, and an etcd that runs elsewhere, are recognised and refused.",
 		}
 		if m.options.Fleet != nil {
@@ -263,9 +181,9 @@ func (m *model) helpText(w int) (title string, body []string) {
 	case membersScreen:
 		title = "The members"
 		paragraphs = []string{
-			"Members are known from etcd.yaml's --initial-cluster, from the running etcd and from the snapshot. kubeadm doesn't rewrite etcd.yaml when members join later, and the snapshot has those of its day; so you decide on those that are in one and not in the others.",
+			"Members are known from etcd.yaml's --initial-cluster, from the running etcd and from the snapshot. kubeadm doesn't rewrite etcd.yaml when members join later, and the snapshot lists the members at the time it was taken; so you decide on those that are in one and not in the others.",
 			"The others are reached through " + m.rsh() + ", with the hosts, users and keys of its own configuration; --rsh COMMAND names another one, --host NAME=HOST another host, and h does the same here. There it has to be root, or to become it by sudo without a password.",
-			"o leaves a member out for good: the restored cluster has only the others, and the node joins anew later. Its etcd must not run again on the data it has.",
+			"o excludes a member: the restored cluster has only the others, and the node is rejoined later. Its etcd must not run again on the data it has.",
 			"enter sends the snapshot to all of them, compares its sha256 there, and checks every node. Nothing else is changed by that.",
 		}
 	case chooseScreen:
@@ -278,7 +196,7 @@ func (m *model) helpText(w int) (title string, body []string) {
 	case checkScreen:
 		title = "The checks"
 		paragraphs = []string{
-			"An error blocks the restore. A warning is accepted with space once you have read it. Some errors can be overridden by somebody who knows better: space, then the name of the check.",
+			"An error blocks the restore. A warning is accepted with space once you have read it. Some errors can be overridden: space, then the name of the check.",
 			"r runs all checks again, for example after you have moved a file away. What was accepted stays accepted as long as the check says the same.",
 		}
 	case planScreen:
@@ -286,15 +204,15 @@ func (m *model) helpText(w int) (title string, body []string) {
 		paragraphs = []string{
 			"This is everything that will be done, in this order, with the shell commands that do the same by hand. Nothing else is done.",
 			"d: the restored data goes into a new directory beside the old one, on the same disk.",
-			"n: the restored cluster begins at a revision beyond any that a client has seen, and what lies before is marked as compacted. So watches list anew instead of trusting stale caches.",
+			"n: the restored cluster begins at a revision beyond any that a client has seen, and what lies before is marked as compacted. So watches list again instead of trusting stale caches.",
 			"s: the API server keeps no state. At once takes 0.2 s; gracefully, kubelet waits for clients, up to 30 s.",
 			"c: kube-controller-manager and kube-scheduler hold what they have seen in memory; restarted, they see what etcd holds now.",
 		}
 	case summaryScreen:
 		title = "Afterwards"
 		paragraphs = []string{
-			"The old data directory and the manifests as they were are kept; delete them when you are sure. Until then undo puts the node back, by renames.",
-			"Pods that were started after the snapshot may still run without being known to the API; kubelets end them as they list anew.",
+			"The old data directory and the manifests as they were are kept; delete them when you are sure. Until then undo reverts the node, by renames.",
+			"Pods that were started after the snapshot may still run without being known to the API; kubelets stop them once they list again.",
 		}
 	}
 	for _, p := range paragraphs {

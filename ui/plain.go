@@ -123,7 +123,7 @@ func (p *plain) step(ev steps.Event) {
 	switch ev.State {
 	case steps.Started:
 		if ev.Away != nil {
-			title += "   API away " + seconds(*ev.Away)
+			title += "   API down " + seconds(*ev.Away)
 		}
 		p.at(ev, symNow+" "+title)
 	case steps.Failed, steps.Stopped:
@@ -153,7 +153,7 @@ func (p *plain) action(ev steps.Event) {
 		}
 		switch ev.State {
 		case steps.Already:
-			took = "  was so already"
+			took = "  already done"
 		case steps.Failed:
 			took += "  " + clean(ev.Message)
 		}
@@ -260,8 +260,8 @@ func PrintStanding(w io.Writer, run steps.RunInfo, standing []steps.Fact) error 
 	lines := []string{"", symWarn + " " + standsWords}
 	list := append(
 		earlierFacts(run, standing),
-		steps.Fact{Name: "to go on", Value: steps.ResumeCommand(run.Run, run.Fleet)},
-		steps.Fact{Name: "to go back", Value: steps.UndoCommand(run.Run, run.Fleet)},
+		steps.Fact{Name: "to resume", Value: steps.ResumeCommand(run.Run, run.Fleet)},
+		steps.Fact{Name: "to undo", Value: steps.UndoCommand(run.Run, run.Fleet)},
 	)
 	return printLines(w, append(lines, indent(4, facts(list, plainWidth-4))...))
 }
@@ -279,13 +279,13 @@ func PrintFailure(w io.Writer, err error) error {
 // PrintRuns prints a table of this node's runs.
 func PrintRuns(w io.Writer, runs []steps.RunInfo) error {
 	if len(runs) == 0 {
-		return printLines(w, []string{"No run has been made on this node."})
+		return printLines(w, []string{"No runs on this node."})
 	}
 	wide := len("run")
 	for _, r := range runs {
 		wide = max(wide, width(clean(r.Run)))
 	}
-	lines := []string{fit("run", wide+2) + fit("state", 12) + fit("API away", 12) + "snapshot"}
+	lines := []string{fit("run", wide+2) + fit("state", 12) + fit("API down", 12) + "snapshot"}
 	for _, r := range runs {
 		away := ""
 		if r.Outage > 0 {

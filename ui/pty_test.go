@@ -94,18 +94,24 @@ func (p *terminal) press(keys string) int {
 	return from
 }
 
+// answer answers a question that was read first.
+func (p *terminal) answer(key string) int {
+	time.Sleep(questionPause + 100*time.Millisecond)
+	return p.press(key)
+}
+
 // toRun goes through all screens to the run.
 func (p *terminal) toRun() {
 	p.t.Helper()
 	p.until(0, "choose the snapshot")
 	p.until(p.press("\r"), "1000000802")
-	p.until(p.press("\r"), "nothing stands in the way")
+	p.until(p.press("\r"), "nothing blocks the restore")
 	p.until(p.press("\r"), "stop API server")
 	p.until(p.press("\r"), "Type the node's name")
 	p.press("cp1\r")
 }
 
-// ended waits for the process and reads what it has left.
+// ended waiting for the process and reads what it has left.
 func (p *terminal) ended() (left struct {
 	Result *steps.Result
 	Ran    []string
@@ -203,12 +209,12 @@ func TestTheRunGoesOnWhenTheTerminalIsGone(t *testing.T) {
 }
 
 func TestSignalsDuringARun(t *testing.T) {
-	p := startOnPTY(t, "UI_PLAY=10ms")
+	p := startOnPTY(t, "UI_PLAY=30ms")
 	p.toRun()
 	p.until(0, "See kubelet begin to stop")
 	_ = p.cmd.Process.Signal(syscall.SIGINT)
 	p.until(0, "Stop the run?")
-	p.until(p.press("g"), "Stop kube-apiserver")
+	p.until(p.answer("n"), "Stop kube-apiserver")
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	left, code := p.ended()
 	if code != 3 || left.Result == nil || left.Result.Error == nil || left.Result.Error.Cause != "you stopped the run" {
@@ -237,7 +243,7 @@ func TestLeavingAnotherProcessesRunLeavesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startOnPTY(t, "UI_PLAY=20ms", "UI_EARLIER=live")
-			p.until(0, "this screen only looks")
+			p.until(0, "this screen is read-only")
 			p.until(0, "See kubelet begin to stop")
 			leave(p)
 			if left, code := p.ended(); code != 0 || left.Result != nil || len(left.Ran) > 0 {
@@ -263,7 +269,7 @@ func TestAnotherProcessesRunLeavesItsSummary(t *testing.T) {
 
 func TestARunWhoseProcessDiedIsGoneOnWithOnATerminal(t *testing.T) {
 	p := startOnPTY(t, "UI_EARLIER=dies")
-	p.until(0, "did not come to its end")
+	p.until(0, "A run on this node was interrupted")
 	p.until(p.press("g"), "Go on: Restore")
 	p.until(p.press("\r"), "Type the node's name")
 	p.until(p.press("cp1\r"), "Restored: the API server answers")

@@ -204,7 +204,7 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 		case v.Overridable:
 			c.typing = newField(m.look, "")
 		default:
-			m.note = v.Check + " can't be accepted. Put it right, then check again with r."
+			m.note = v.Check + " can't be overridden. Fix it, then check again with r."
 		}
 	case "enter", "right":
 		if c.err != nil {
@@ -265,9 +265,9 @@ func (c *checklist) view(l look, now time.Time, w, h int) ([]string, string, []h
 	}
 	head := tally(c.plain())
 	if s := len(steps.Blocking(c.plain())); s > 0 {
-		head += fmt.Sprintf("; %d to be settled", s)
+		head += fmt.Sprintf("; %d to be accepted or fixed", s)
 	} else {
-		head += "; nothing stands in the way"
+		head += "; nothing blocks the restore"
 	}
 	lines := []string{" " + l.bold.Render(head), ""}
 
@@ -295,7 +295,7 @@ func (c *checklist) view(l look, now time.Time, w, h int) ([]string, string, []h
 	}
 	if c.typing != nil {
 		v := c.current()
-		tail := hang("   ", "This error stops a restore for a reason. To override it all the same, type its name, "+l.bold.Render(v.Check)+":", w-2)
+		tail := hang("   ", "This error stops a restore for a reason. To override it, type its name, "+l.bold.Render(v.Check)+":", w-2)
 		tail = append(tail, "   "+c.typing.view(w-4))
 		h -= len(lines) + len(tail) + 1
 		c.scroll.show(first, last, h)

@@ -213,9 +213,9 @@ func (m *model) choose() tea.Cmd {
 		m.note = filepath.Base(clean(e.path)) + " can't be restored: " + cause
 	case e.info == nil:
 		p.forward = true
-		m.note = "Looking inside first; this goes on by itself."
+		m.note = "Reading it first; it is chosen once it was read."
 		if e.packed != "" {
-			m.note = "Unpacking it first; this goes on by itself."
+			m.note = "Unpacking it first; it is chosen once it was read."
 		}
 		return m.lookInside()
 	default:
@@ -461,7 +461,7 @@ func (p *picker) row(e entry, c columns, now time.Time) string {
 	default:
 		state := ""
 		if e.packed != "" {
-			state = "packed, " + string(e.packed)
+			state = "compressed, " + string(e.packed)
 		}
 		if e.inWork {
 			state = "looking inside"
@@ -495,8 +495,8 @@ func (p *picker) details(l look, now time.Time, w int) []string {
 	if e.info == nil {
 		if !e.inWork && e.packed != "" {
 			lines := []string{l.bold.Render(path)}
-			return append(lines, wrap("packed with "+string(e.packed)+". Enter unpacks it on the disk of etcd's data, about "+size(e.inside)+
-				", and looks inside. What is unpacked is removed again when you leave.", w)...)
+			return append(lines, wrap("compressed: "+string(e.packed)+". Enter unpacks it on the disk of etcd's data, about "+size(e.inside)+
+				", and looks inside. The unpacked file is deleted when you leave.", w)...)
 		}
 		if !e.inWork {
 			return []string{l.bold.Render(path), "not looked into yet"}

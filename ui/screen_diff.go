@@ -176,11 +176,11 @@ func (d *diffPane) view(l look, now time.Time, w, h int) ([]string, string, []hi
 	case d.busy:
 		spin := string(spinner[int(now.UnixMilli()/100)%len(spinner)])
 		lines := []string{" " + spin + " " + l.bold.Render("Comparing the snapshot with the cluster"), "", "   " + d.phaseText(), ""}
-		lines = append(lines, hang("   ", "Both are only read. Enter goes on to the checks meanwhile.", w-1)...)
+		lines = append(lines, hang("   ", "Both are only read. Enter continues with the checks meanwhile.", w-1)...)
 		return lines, "", []hint{help[0], help[4], help[5], help[6]}
 	case d.err != nil:
 		cause, advice := explain(d.err)
-		lines := []string{" " + l.symbol(symWarn) + " " + l.bold.Render("What the restore would change can't be told"), ""}
+		lines := []string{" " + l.symbol(symWarn) + " " + l.bold.Render("The snapshot can't be compared with the cluster"), ""}
 		lines = append(lines, indent(3, facts(advise(cause, advice), w-4))...)
 		return lines, "", []hint{help[0], help[3], help[4], help[5], help[6]}
 	case d.result == nil:
@@ -231,7 +231,7 @@ func (d *diffPane) lines(l look, now time.Time, w int) (lines []string, first, l
 	c := d.result
 	lines = sidesText(c, now, w)
 	if c.Same() {
-		lines = append(lines, "", l.symbol(symDone)+" "+l.bold.Render("Nothing differs that anybody made."))
+		lines = append(lines, "", l.symbol(symDone)+" "+l.bold.Render("No differences in user objects"))
 	}
 	n, told := 0, 0
 	for _, dir := range directions(c) {

@@ -37,7 +37,7 @@ func driveComparing(t testing.TB, c *comparing) *driver {
 func TestTheComparisonComesBetweenChoosingAndChecking(t *testing.T) {
 	c := &comparing{result: someComparison()}
 	d := driveComparing(t, c)
-	d.see("one cluster; the cluster is 68 revisions further", "Restoring brings back 5 objects", "Namespace shop with 3 objects", "▸ snapshot")
+	d.see("one cluster; the cluster is 68 revisions further", "The restore re-creates 5 objects", "Namespace shop with 3 objects", "▸ snapshot")
 	d.dontSee("Secret shop/s1")
 	d.key("space")
 	d.see("Secret shop/s1")
@@ -53,7 +53,7 @@ func TestTheComparisonComesBetweenChoosingAndChecking(t *testing.T) {
 	d.key("enter")
 	found := false
 	for _, f := range d.m.plan.plan.Summary {
-		found = found || f.Value == "brings back 5, takes away 5, turns back 3 objects"
+		found = found || f.Value == "re-creates 5, deletes 5, reverts 3 objects"
 	}
 	if !found {
 		t.Errorf("the plan lacks the summary: %+v", d.m.plan.plan.Summary)
@@ -65,7 +65,7 @@ func TestTheComparisonComesBetweenChoosingAndChecking(t *testing.T) {
 
 func TestAComparisonThatFailsIsNoReasonToStop(t *testing.T) {
 	d := driveComparing(t, &comparing{err: errors.New("connection refused")})
-	d.see("What the restore would change can't be told", "connection refused")
+	d.see("The snapshot can't be compared with the cluster", "connection refused")
 	d.key("enter")
 	if d.m.screen != checkScreen {
 		t.Error(d.view())
@@ -78,7 +78,7 @@ func TestAnotherClustersSnapshotIsAnErrorAmongTheChecks(t *testing.T) {
 	d := driveComparing(t, c)
 	d.see("✗ another cluster")
 	d.key("enter")
-	d.see("another cluster: kube-system", "1 to be settled")
+	d.see("another cluster: kube-system", "1 to be accepted or fixed")
 }
 
 func TestComparisonOnAllSizes(t *testing.T) {

@@ -128,21 +128,21 @@ func (m *model) earlierView(w, h int) ([]string, string, []hint) {
 	lines = append(lines, "")
 	var choices []string
 	offered := []hint{
-		{"g", "go on: do what is left of it"},
-		{"u", "go back: put the node back as it was before"},
+		{"g", "resume: do the rest of it"},
+		{"u", "undo: revert the node to the state before it"},
 		{"q", "leave it like this; both work later too"},
 	}
-	help := []hint{{"g", "go on"}, {"u", "go back"}, {"n", "the node"}, {"r", "read again"}, {"?", "help"}, {"q", "leave"}}
+	help := []hint{{"g", "resume"}, {"u", "undo"}, {"n", "the node"}, {"r", "read again"}, {"?", "help"}, {"q", "leave"}}
 	switch {
 	case e.all == nil:
 	case e.alone:
-		offered[0].does = "go on on this node alone; it waits there for the others"
-		offered[1].does = "go back on this node alone: for when the others went back"
+		offered[0].does = "resume on this node alone; it waits there for the others"
+		offered[1].does = "undo on this node alone: for when the others were undone"
 		offered = slices.Insert(offered, 2, hint{"a", "all nodes together instead"})
 		help = slices.Insert(help, 2, hint{"a", "all nodes"})
 	default:
-		offered[0].does = "go on: do what is left of it, on all nodes"
-		offered[1].does = "go back: put all nodes back as they were before"
+		offered[0].does = "resume: do the rest of it, on all nodes"
+		offered[1].does = "undo: revert all nodes to the state before it"
 		offered = slices.Insert(offered, 2, hint{"a", "this node alone instead"})
 		help = slices.Insert(help, 2, hint{"a", "this node alone"})
 	}
@@ -188,8 +188,8 @@ func explained(f *steps.Facts, verdicts []steps.Verdict) []steps.Verdict {
 	}
 	out := []steps.Verdict{{
 		Check: "earlier-run", Title: "Earlier run", Level: steps.Error,
-		Cause: "run " + f.Unfinished.Run + " did not come to its end, and " + manifestDir(f) + " holds no manifest of " + strings.Join(gone, " and "),
-		Hint:  "go on with that run, or go back from it: esc",
+		Cause: "run " + f.Unfinished.Run + " was interrupted, and " + manifestDir(f) + " holds no manifest of " + strings.Join(gone, " and "),
+		Hint:  "resume that run or undo it: esc",
 	}}
 	for _, v := range verdicts {
 		if v.Check != "earlier-run" && v.Check != "etcd-manifest" && v.Check != "api-manifest" {

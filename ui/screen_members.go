@@ -185,11 +185,11 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 		switch {
 		case c == nil:
 		case c.Local:
-			m.note = c.Name + " is this node. To leave it out, run etcd-rewind on another one."
+			m.note = c.Name + " is this node. To exclude it, run etcd-rewind on another one."
 		case c.Out:
-			m.note = c.Name + " is left out already; t takes it in again."
+			m.note = c.Name + " is excluded already; t includes it again."
 		default:
-			m.over = newOverlay(withoutOverlay)
+			m.askToExclude(c.Name)
 		}
 	case "h":
 		switch {
@@ -229,15 +229,15 @@ func (p *membersPane) next() {
 func (m *model) membersDone() tea.Cmd {
 	p := &m.members
 	if p.err != nil || len(p.members) == 0 {
-		m.note = "Nobody knows who the members are. r reads again."
+		m.note = "Members unknown; r retries."
 		return nil
 	}
 	p.next()
 	if c := p.current(); p.open(c) {
 		if c.Facts == nil {
-			m.note = c.Name + " isn't reached: put it right and r, name another host with h, or leave it out for good with o."
+			m.note = c.Name + " isn't reached: fix it and r, name another host with h, or exclude it with o."
 		} else {
-			m.note = c.Name + " isn't named everywhere: t takes it in, o leaves it out."
+			m.note = c.Name + " isn't named everywhere: t includes it, o excludes it."
 		}
 		return nil
 	}
@@ -267,6 +267,17 @@ func (m *model) hostKey(k tea.KeyMsg) tea.Cmd {
 		p.typing.key(k)
 	}
 	return nil
+}
+
+// askToExclude asks before a member is left out.
+func (m *model) askToExclude(name string) {
+	name = clean(name)
+	m.ask(question{
+		title:   "Exclude " + name + " from the restored cluster?",
+		text:    []string{"The restored cluster then has only " + listed(m.members.survivors()) + ". " + name + " is no longer a member, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off. To rejoin it, once the others are restored:"},
+		facts:   joinAnew(),
+		answers: []answer{{"y", "exclude it", func(m *model) tea.Cmd { return m.leaveOut() }}, {"n", "keep it", nil}},
+	})
 }
 
 // leaveOut leaves the current member out for good.
@@ -304,7 +315,7 @@ func PrintLeftOut(w io.Writer, names []string) error {
 }
 
 func leftOutText(names []string, w int) []string {
-	return append(hang("", "Left out: "+listed(names)+". Each joins anew, as a new member:", w), indent(2, facts(joinAnew(), w-2))...)
+	return append(hang("", "Excluded: "+listed(names)+". Rejoin each as a new member:", w), indent(2, facts(joinAnew(), w-2))...)
 }
 
 // listed writes names as a person does: "cp1, cp2 and cp3".
@@ -370,12 +381,12 @@ func (m *model) membersView(w, h int) ([]string, string, []hint) {
 	} else if c != nil {
 		detail = indent(3, facts(p.about(c), w-4))
 		if !c.Local && !c.Out {
-			help = slices.Insert(help, 1, hint{"h", "host"}, hint{"o", "leave out"})
+			help = slices.Insert(help, 1, hint{"h", "host"}, hint{"o", "exclude"})
 		}
 		if p.odd(c) {
-			help = append([]hint{{"t", "takes part"}}, help...)
+			help = append([]hint{{"t", "include it"}}, help...)
 		} else if c.Out {
-			help = append([]hint{{"t", "take it in"}}, help...)
+			help = append([]hint{{"t", "include it"}}, help...)
 		}
 	}
 	if m.canBeAlone() && p.typing == nil {
@@ -403,7 +414,7 @@ func (p *membersPane) row(l look, i, names, w int) string {
 	var say []string
 	switch f := c.Facts; {
 	case c.Out:
-		sym, how, say = symSkipped, "left out", []string{"joins anew later"}
+		sym, how, say = symSkipped, "excluded", []string{"rejoin it later"}
 	case f == nil:
 		sym, say = symBad, []string{"not reached: " + firstPart(c.Err)}
 	default:
@@ -460,11 +471,11 @@ func (p *membersPane) about(c *fleet.Member) []steps.Fact {
 	}
 	switch f := c.Facts; {
 	case c.Out:
-		add("Left out", "the restored cluster has only the others; etcd must not run here any more. It joins anew later:")
+		add("Excluded", "the restored cluster has only the others; etcd must not run here any more. To rejoin it later:")
 		list = append(list, joinAnew()...)
 	case f == nil:
 		add("Not reached", c.Err)
-		add("Hint", "h names another host, r tries again, o leaves it out for good")
+		add("Hint", "h names another host, r retries, o excludes it")
 	default:
 		if !c.Local {
 			add("Reached as", c.Host)
@@ -479,7 +490,7 @@ func (p *membersPane) about(c *fleet.Member) []steps.Fact {
 		}
 		add("API server", f.APIState)
 		if u := f.Unfinished; u != nil {
-			add("Earlier run", u.Run+" did not come to its end there")
+			add("Earlier run", u.Run+" was interrupted there")
 		}
 	}
 	return list

@@ -65,11 +65,11 @@ func (m *model) planTitle() string {
 	case p != nil:
 		return clean(p.Title)
 	case m.again.resume:
-		return "Going on with run " + clean(m.again.run)
+		return "Resume run " + clean(m.again.run)
 	case m.again.all != nil:
-		return "Putting all nodes back"
+		return "Undo on all nodes"
 	default:
-		return "Putting the node back"
+		return "Undo on this node"
 	}
 }
 
@@ -407,10 +407,10 @@ func (m *model) choiceView(w int) ([]string, string, []hint) {
 	var lines []string
 	if p.what == "directory" {
 		lines = append(lines, " "+m.look.bold.Render("Data directory for the restored data, on the node:"), "")
-		lines = append(lines, hang("   ", "It must not exist yet, and lie on the same disk as the old one, since it is put in place by a rename. Empty means the default.", w-2)...)
+		lines = append(lines, hang("   ", "It must not exist yet, and lie on the same disk as the old one, since it is moved into place by a rename. Empty means the default.", w-2)...)
 	} else {
 		lines = append(lines, " "+m.look.bold.Render("How much to add to the snapshot's revision:"), "")
-		lines = append(lines, hang("   ", "Clients remember revisions they have seen. When the restored cluster begins beyond all of them, watches list anew instead of trusting stale caches. Empty means the default, 0 turns it off.", w-2)...)
+		lines = append(lines, hang("   ", "Clients remember revisions they have seen. When the restored cluster begins beyond all of them, watches list again instead of trusting stale caches. Empty means the default, 0 turns it off.", w-2)...)
 	}
 	lines = append(lines, "", "   "+p.typing.view(w-4))
 	return lines, "", []hint{{"enter", "take it"}, {"esc", "back"}}
@@ -442,7 +442,7 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 			}
 			lines = append(lines, "")
 		}
-		say("The API is away until etcd is back on the data directory it had before. The manifests come back byte for byte.")
+		say("The API is down until etcd runs on the data directory it had before. The manifests are restored byte for byte.")
 		if since == "" {
 			lines = append(lines, "")
 			if m.again.from == earlierScreen {
@@ -453,10 +453,10 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 		}
 	case m.again != nil:
 		lines = append(lines, " "+m.look.bold.Render(cut(clean(p.Title), w-2)), "")
-		say("The run goes on where it broke off; what is done is not done again. The API is away until kube-apiserver is started.")
+		say("The run resumes where it was interrupted; what is done is not done again. The API is down until kube-apiserver is started.")
 		lines = append(lines, "")
 		if r := p.Restore; r != nil {
-			say("The cluster goes back to the state of " + clean(r.Snapshot) + ". What was written since then is gone from the cluster.")
+			say("The cluster is restored to the state of " + clean(r.Snapshot) + ". What was written since then is gone from the cluster.")
 			lines = append(lines, "")
 		}
 		say("Nothing is deleted: the old data and manifests are kept, and undo puts them back.")
@@ -466,9 +466,9 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 			lines[0] = " " + m.look.bold.Render(cut("From here on the cluster is changed, on "+listed(m.members.names), w-2))
 		}
 		when := taken(m.info)
-		say("The cluster goes back to the state of " + when.Local().Format("2006-01-02 15:04:05") + ", " + age(when, m.now()) + " ago. What was written since then is gone from the cluster.")
+		say("The cluster is restored to the state of " + when.Local().Format("2006-01-02 15:04:05") + ", " + age(when, m.now()) + " ago. What was written since then is gone from the cluster.")
 		lines = append(lines, "")
-		say("The snapshot is restored beside the running etcd first. Then the API goes away for some seconds; pods keep running.")
+		say("The snapshot is restored beside the running etcd first. Then the API is down for some seconds; pods keep running.")
 		lines = append(lines, "")
 		say("Nothing is deleted: the old data and manifests are kept, and undo puts them back.")
 		var accepted []string
@@ -541,6 +541,9 @@ func (m *model) finished(msg finishedMsg) tea.Cmd {
 	m.result = &r
 	if m.crew != nil {
 		m.crew.end(msg.all)
+		if c := m.crew; r.DownSince == nil && !c.gone.IsZero() && c.back.IsZero() && !r.OK && !r.PutBack {
+			m.result.DownSince = &c.gone // a node that can't be reached told no end
+		}
 	}
 	m.over, m.note = nil, ""
 	m.stepper.end(&r)
@@ -559,7 +562,7 @@ func (m *model) summaryView(w, h int) ([]string, string, []hint) {
 	if m.crew != nil {
 		return m.crewSummaryView(w, h)
 	}
-	symbol, text := ending(m.result, m.stepper.kind())
+	symbol, text := m.ending()
 	lines := []string{""}
 	for i, l := range wrap(text, w-5) {
 		lead := "   "
@@ -574,7 +577,7 @@ func (m *model) summaryView(w, h int) ([]string, string, []hint) {
 		lines = append(lines, indent(3, facts(advise(f.Cause, f.Hint), w-4))...)
 		lines = append(lines, "")
 	}
-	lines = append(lines, indent(3, facts(resultFacts(m.result), w-4))...)
+	lines = append(lines, indent(3, facts(resultFacts(m.result, m.stepper.plan), w-4))...)
 	lines = append(lines, "", m.look.faint.Render("   This summary stays in the terminal when you quit."))
 	return lines, "", m.summaryHelp()
 }
@@ -585,7 +588,7 @@ func (m *model) summaryHelp() []hint {
 		help = append(help, hint{"u", "undo"})
 	}
 	if m.canGoOn() {
-		help = append(help, hint{"g", "go on"})
+		help = append(help, hint{"g", "resume"})
 	}
 	return append(help, hint{"esc", "steps"}, hint{"c", "commands"}, hint{"l", "logs"}, hint{"q", "quit"})
 }
@@ -608,7 +611,7 @@ func (m *model) summaryKey(name string) tea.Cmd {
 			m.note = "q quits; the summary stays in the terminal."
 			return nil
 		}
-		return m.quit()
+		return m.leave()
 	case "esc", "left", "s":
 		m.screen = runScreen
 	case "u":

@@ -64,7 +64,7 @@ func (m *model) followed(msg followedMsg) tea.Cmd {
 		m.screen = summaryScreen
 	default:
 		cmd := m.discover()
-		m.note = "The etcd-rewind that ran this is gone, and the run did not come to its end."
+		m.note = "The etcd-rewind that ran this is gone, and the run was interrupted."
 		return cmd
 	}
 	return nil
@@ -75,9 +75,9 @@ func (m *model) watches() bool { return m.watched != nil }
 
 // watchedText is what the second line tells of it.
 func (m *model) watchedText() string {
-	text := " run by another etcd-rewind; this screen only looks"
+	text := " run by another etcd-rewind; this screen is read-only"
 	if m.result != nil {
-		text = " run by another etcd-rewind; it has ended"
+		text = " run by another etcd-rewind; finished"
 	}
 	if name := clean(m.watched.info.Run); width(text)+width(name)+3 <= m.w {
 		return apart(text, name+" ", m.w)

@@ -193,9 +193,9 @@ func (s *stepper) awayText(l look, now time.Time) string {
 func awayWords(l look, away float64, still bool) string {
 	switch {
 	case still:
-		return l.reverse.Bold(true).Render(" API away " + seconds(away) + " ")
+		return l.reverse.Bold(true).Render(" API down " + seconds(away) + " ")
 	case away > 0:
-		return "API was away " + seconds(away)
+		return "API was down " + seconds(away)
 	}
 	return ""
 }
@@ -276,7 +276,7 @@ func (s *stepper) pick(by int) {
 }
 
 func (m *model) answer(c steps.Choice) tea.Cmd {
-	m.step().failure = nil
+	m.step().failure, m.over = nil, nil
 	return func() tea.Msg { m.engine.answer(c); return nil }
 }
 
@@ -287,11 +287,11 @@ func (m *model) runKey(name string) tea.Cmd {
 			if s.offers(c).key != name {
 				continue
 			}
-			if c == steps.Leave {
-				m.over = newOverlay(leaveOverlay)
-				return nil
+			if s.offers(c).sure == "" {
+				return m.answer(c)
 			}
-			return m.answer(c)
+			m.askOnceMore(c, f)
+			return nil
 		}
 	}
 	switch name {
@@ -307,7 +307,7 @@ func (m *model) runKey(name string) tea.Cmd {
 		m.over = newOverlay(commandsOverlay)
 	case "u":
 		if m.result == nil && s.kind() != steps.KindUndo && m.failure() == nil && !s.watched {
-			m.over = newOverlay(backOverlay)
+			m.askToUndo()
 		}
 	case "esc", "enter":
 		if m.crew != nil && m.crew.inside && s.picked == "" {
@@ -320,7 +320,7 @@ func (m *model) runKey(name string) tea.Cmd {
 		}
 	case "q":
 		if m.result != nil || s.watched {
-			return m.quit()
+			return m.leave()
 		}
 		m.note = "A run is under way; ctrl-c asks whether to stop it."
 	}
@@ -548,7 +548,7 @@ func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
 	}
 	var choices []string
 	if s.watched {
-		choices = hang("   ", "It stands and asks there what to do. This screen shows how it goes on.", w-4)
+		choices = hang("   ", "The other session is waiting for an answer. This screen follows it.", w-4)
 	}
 	for i, c := range offered {
 		o := s.offers(c)
@@ -565,7 +565,7 @@ func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
 		more = append(more, indent(3, sightings(f.Seen, w-4, l.symbol))...)
 	}
 	if rest := room - len(more) - 2; len(f.Log) > 0 && rest > 0 {
-		head := "Its last words:"
+		head := "Last log lines:"
 		if f.LogPath != "" {
 			head = cutLeft(clean(f.LogPath), w-4)
 		}

@@ -255,7 +255,7 @@ func (m *model) planAllAgain(a again) tea.Cmd {
 		msg := againPlanMsg{turn: turn}
 		if rec == nil {
 			if rec = m.readRecord(a.dir); rec == nil {
-				msg.err = &steps.Failure{Cause: "the record of the nodes isn't in " + a.dir, Hint: "each node goes back by itself: " + steps.UndoCommand(a.run, false)}
+				msg.err = &steps.Failure{Cause: "the record of the nodes isn't in " + a.dir, Hint: "undo it on each node: " + steps.UndoCommand(a.run, false)}
 				return msg
 			}
 		}
@@ -284,19 +284,19 @@ func (m *model) opened(msg openedMsg) tea.Cmd {
 				return
 			}
 			if a.resume {
-				out.plan = &steps.Plan{Run: a.run, Kind: steps.KindRestore, Node: here, RunDir: a.dir, Title: "Go on with the restore on " + listed(names)}
+				out.plan = &steps.Plan{Run: a.run, Kind: steps.KindRestore, Node: here, RunDir: a.dir, Title: "Resume the restore on " + listed(names)}
 				return
 			}
 			if out.all, out.err = f.PlanUndo(ctx); out.err != nil {
 				return
 			}
 			if len(out.all) == 0 {
-				out.err = &steps.Failure{Cause: "the run has left nothing to put back on the nodes that can be reached"}
+				out.err = &steps.Failure{Cause: "the run has left nothing to undo on the nodes that can be reached"}
 				return
 			}
 			p := *planOf(out.all, here)
 			p.Kind, p.RunDir, p.Node = steps.KindUndo, a.dir, here
-			p.Title = "Put " + listed(names) + " back as they were before run " + a.run
+			p.Title = "Undo on " + listed(names) + ": revert them to the state before run " + a.run
 			out.plan = &p
 		})
 		return out
@@ -328,9 +328,9 @@ func (m *model) planAllText(w int) []string {
 		out = append(indent(1, facts(list, w-1)), "")
 		switch {
 		case m.again.resume:
-			out = append(out, hang(" ", "Each node goes on where its journal ends, and waits for the others at the end of each phase. What is done is not done again.", w)...)
+			out = append(out, hang(" ", "Each node resumes where its journal ends, and waits for the others at the end of each phase. What is done is not done again.", w)...)
 		default:
-			out = append(out, hang(" ", "All nodes go back at the same time; tab shows what is done on each. Each etcd goes back on the data it had before.", w)...)
+			out = append(out, hang(" ", "All nodes are undone at the same time; tab shows what is done on each. Each etcd runs on the data it had before.", w)...)
 		}
 		for _, name := range hostNames(m.again.all) {
 			if p.states[name] == fleet.RunUnreachable {
@@ -350,7 +350,7 @@ func (m *model) planAllText(w int) []string {
 		}
 		add("revision", say)
 		if len(m.members.without) > 0 {
-			add("left out", listed(m.members.without)+": joins anew later")
+			add("excluded", listed(m.members.without)+": rejoin later")
 		}
 		if m.diff.result != nil {
 			add("the restore", ComparisonSummary(m.diff.result))
@@ -366,7 +366,7 @@ func (m *model) planAllText(w int) []string {
 		}
 	}
 	out = append(indent(1, facts(list, w-1)), "")
-	out = append(out, hang(" ", "Every node does its own plan (tab), and goes on from one phase to the next when all have come so far:", w)...)
+	out = append(out, hang(" ", "Every node runs its own plan (tab), and starts the next phase when all have finished the one before:", w)...)
 	for i, ph := range steps.Phases {
 		out = append(out, hang("  "+number(int64(i+1))+" "+fit(phaseName(ph), 11)+" ", phaseMeans[ph], w)...)
 	}
@@ -391,11 +391,11 @@ func stateWords(s steps.RunState) string {
 	case fleet.RunUnreachable:
 		return "can't be reached"
 	case steps.RunUnfinished:
-		return "on its way: the run did not come to its end"
+		return "half restored: the run was interrupted"
 	case steps.RunFailed:
-		return "on its way: the run stopped or failed there"
+		return "half restored: the run stopped or failed there"
 	case steps.RunUndone:
-		return "put back"
+		return "undone"
 	}
 	return string(s)
 }
@@ -450,16 +450,22 @@ func (m *model) failure() *steps.Failure {
 	return m.stepper.failure
 }
 
+// awayText is the outage: it counts on as long as the API is down, also when the
+// run has ended.
 func (m *model) awayText() string {
+	if r := m.result; r != nil && r.DownSince != nil {
+		return m.look.reverse.Bold(true).Render(" " + downText(*r.DownSince, m.now()) + " ")
+	}
 	if m.crew != nil {
 		return m.crew.awayText(m.look, m.now())
 	}
 	return m.stepper.awayText(m.look, m.now())
 }
 
+// ending says how the run on the screen ended.
 func (m *model) ending() (symbol, text string) {
 	if m.crew != nil {
-		return endingOfAll(m.result, m.crew.kind, len(m.crew.nodes))
+		return ending(m.result, m.crew.kind, len(m.crew.nodes))
 	}
-	return ending(m.result, m.stepper.kind())
+	return ending(m.result, m.stepper.kind(), 1)
 }

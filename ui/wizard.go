@@ -235,6 +235,7 @@ type model struct {
 	options Options
 
 	w, h    int
+	assumed bool // the terminal doesn't say how large it is
 	screen  screen
 	note    string // something to tell, at the bottom, until the next key
 	ticking bool
@@ -253,6 +254,8 @@ type model struct {
 	confirm confirmPane
 	stepper stepper
 	over    *overlay
+	asked   any       // the question on the screen, as asking has it
+	askedAt time.Time // when it was drawn first
 
 	again   *again // the plan, confirm and run screens are about an earlier run
 	watched *watch // the run and summary screens are about another process's run
@@ -279,7 +282,7 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 	}
 	m := &model{
 		ctx: ctx, backend: b, box: box, engine: newEngine(ctx, b, box),
-		now: time.Now, look: newLook(os.Getenv), options: o, choices: o.Choices,
+		w: assumedWidth, h: assumedHeight, now: time.Now, look: newLook(os.Getenv), options: o, choices: o.Choices,
 	}
 	m.members.hosts, m.members.without = maps.Clone(o.Want.Hosts), slices.Clone(o.Want.Without)
 	m.picker = newPicker(o.Snapshot)
@@ -337,7 +340,8 @@ func (m *model) tick() tea.Cmd {
 }
 
 func (m *model) moves() bool {
-	return m.screen == discovering || m.screen == earlierScreen || m.screen == runScreen && m.result == nil ||
+	down := m.result != nil && m.result.DownSince != nil && (m.screen == summaryScreen || m.screen == runScreen)
+	return down || m.screen == discovering || m.screen == earlierScreen || m.screen == runScreen && m.result == nil ||
 		m.screen == chooseScreen && m.picker.busy() || m.screen == checkScreen && m.checks.busy || m.screen == diffScreen && m.diff.busy ||
 		m.screen == membersScreen && m.members.busy || m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
 }
@@ -363,7 +367,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 func (m *model) handle(msg tea.Msg) tea.Cmd {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
-		m.w, m.h = msg.Width, msg.Height
+		m.resize(msg.Width, msg.Height)
 	case tea.KeyMsg:
 		return m.key(msg)
 	case tickMsg:
@@ -443,6 +447,20 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 	return nil
 }
 
+// The size that is assumed of a terminal that doesn't know its own: a serial
+// console, IPMI, docker exec -t, script.
+const (
+	assumedWidth  = 80
+	assumedHeight = 24
+)
+
+func (m *model) resize(w, h int) {
+	m.w, m.h, m.assumed = w, h, w <= 0 || h <= 0
+	if m.assumed {
+		m.w, m.h = assumedWidth, assumedHeight
+	}
+}
+
 // runs says whether the engine is at work, so that leaving isn't possible.
 func (m *model) runs() bool { return m.screen == runScreen && m.result == nil && !m.watches() }
 
@@ -471,10 +489,10 @@ func (m *model) quit() tea.Cmd {
 // interrupt is ctrl-c during a run: it asks first.
 func (m *model) interrupt() {
 	if m.failure() != nil {
-		m.note = "The run stands and waits for your answer; choose one of the keys above."
+		m.note = "Paused for your answer: choose one of the keys above."
 		return
 	}
-	m.over = newOverlay(stopOverlay)
+	m.askToStop()
 }
 
 func (m *model) small() bool { return m.w < minWidth || m.h < minHeight }
@@ -487,9 +505,18 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 			m.interrupt()
 			return nil
 		}
-		return m.quit()
+		if q := m.asking(); q != nil && !m.tooSoon() {
+			return m.quit() // once more
+		}
+		return m.leave()
+	}
+	if m.tooSoon() {
+		return nil // meant for what was there before
 	}
 	if m.small() {
+		if m.tinyQuestion() != nil {
+			return m.questionKey(name)
+		}
 		return nil // nobody should press keys blindly
 	}
 	if m.over != nil {
@@ -533,9 +560,7 @@ func (m *model) bodyHeight() int { return m.h - 5 }
 // View implements tea.Model. It is always h lines of w cells.
 func (m *model) View() string {
 	m.frames.Add(1)
-	if m.w <= 0 || m.h <= 0 {
-		return ""
-	}
+	m.askedFor()
 	if m.small() {
 		return m.look.finish(strings.Join(box(m.smallView(), m.w, m.h), "\n"))
 	}
@@ -691,6 +716,9 @@ func (m *model) topRule() string {
 }
 
 func (m *model) bottomRule(where string) string {
+	if m.assumed {
+		where = strings.TrimPrefix(where+" · size unknown, 80×24 assumed: stty rows N cols N", " · ")
+	}
 	if where == "" {
 		return strings.Repeat("─", m.w)
 	}
@@ -698,8 +726,28 @@ func (m *model) bottomRule(where string) string {
 	return strings.Repeat("─", max(0, m.w-width(tail))) + tail
 }
 
+// tinyQuestion is a question with its answers on a screen that is small, nil
+// when there is none or it doesn't fit.
+func (m *model) tinyQuestion() []string {
+	if m.over == nil || m.over.kind != questionOverlay {
+		return nil
+	}
+	q := m.over.question
+	lines := wrap(q.title, m.w)
+	for _, a := range q.answers {
+		lines = append(lines, cut(a.key+" "+a.does, m.w))
+	}
+	if len(lines) > m.h {
+		return nil
+	}
+	return lines
+}
+
 // smallView keeps a run in sight on a screen that holds nothing else.
 func (m *model) smallView() []string {
+	if q := m.tinyQuestion(); q != nil {
+		return q
+	}
 	lines := []string{fmt.Sprintf("needs %d×%d, is %d×%d", minWidth, minHeight, m.w, m.h)}
 	if m.screen < runScreen {
 		state := "nothing changed yet"
@@ -724,7 +772,7 @@ func (m *model) smallView() []string {
 	case m.watches():
 		lines = append(lines, hang("", "run by another etcd-rewind", m.w)...)
 	case m.failure() != nil:
-		lines = append(lines, hang("", "It stands and waits for your answer: make the window larger.", m.w)...)
+		lines = append(lines, hang("", "Paused for your answer: make the window larger.", m.w)...)
 	}
 	return lines
 }

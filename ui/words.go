@@ -153,10 +153,10 @@ func standing(verdicts []steps.Verdict) string {
 	for _, v := range blocking {
 		names = append(names, v.Check)
 	}
-	return plural(len(names), "check stands", "checks stand") + " in the way: " + strings.Join(names, ", ")
+	return "blocked by " + plural(len(names), "check", "checks") + ": " + strings.Join(names, ", ")
 }
 
-const standsWords = "A run on this node did not come to its end"
+const standsWords = "A run on this node was interrupted"
 
 // earlierFacts are where such a run has left the node.
 func earlierFacts(run steps.RunInfo, standing []steps.Fact) []steps.Fact {
@@ -258,25 +258,41 @@ func bar(done, total int64, w int) string {
 	return strings.Repeat("█", n) + strings.Repeat("░", w-n)
 }
 
-// ending says in one line how a run ended, with the symbol for it.
-func ending(r *steps.Result, kind string) (symbol, text string) {
-	away := ""
-	if r.OutageSeconds > 0 {
-		away = " The API was away " + seconds(r.OutageSeconds) + "."
+// outageText is a sentence on the API, "" when it was not stopped.
+func outageText(r *steps.Result) string {
+	switch {
+	case r.DownSince != nil:
+		return " The API is down since " + r.DownSince.Local().Format("15:04:05") + "."
+	case r.OutageSeconds == 0:
+		return ""
+	case r.DownBefore:
+		return " API down " + seconds(r.OutageSeconds) + ", and before the run."
+	}
+	return " API down " + seconds(r.OutageSeconds) + "."
+}
+
+// ending says in one line how a run on n nodes ended, with the symbol for it.
+func ending(r *steps.Result, kind string, n int) (symbol, text string) {
+	node, are, restored, half := "the node", "is", "the API server answers with the snapshot's data", "The node is half restored"
+	if n > 1 {
+		node = "all " + plural(n, "node", "nodes")
+		are, restored, half = "are", node+" serve the snapshot's data, as one cluster", "Nodes are half restored; see below"
 	}
 	switch {
+	case r.ExitCode() == 4:
+		return symWarn, "Not started. Nothing was changed."
 	case r.OK && kind == steps.KindUndo:
-		return symDone, "Put back: the node is as it was before the restore." + away
+		return symDone, "Undone: " + node + " " + are + " as before the restore." + outageText(r)
 	case r.OK:
-		return symDone, "Restored: the API server answers with the snapshot's data." + away
+		return symDone, "Restored: " + restored + "." + outageText(r)
 	case r.PutBack && r.OutageSeconds == 0:
 		return symBad, "Not restored. Nothing was changed on the cluster."
 	case r.PutBack:
-		return symBad, "Not restored. The node is back as it was." + away
+		return symBad, "Not restored. The run was undone: " + node + " " + are + " as before." + outageText(r)
 	case kind == steps.KindUndo:
-		return symBad, "The node could not be put back all the way. It needs a look." + away
+		return symBad, "The undo was not finished: undo again, or inspect " + node + "." + outageText(r)
 	default:
-		return symBad, "Not restored. The node is in between: put it back, or have a look." + away
+		return symBad, "Not restored. " + half + ": undo it, or inspect " + node + "." + outageText(r)
 	}
 }
 
@@ -296,7 +312,7 @@ func facts(list []steps.Fact, w int) []string {
 
 // resultFacts are what a summary lists: the engine's facts, and the way back
 // and the report where they aren't among them.
-func resultFacts(r *steps.Result) []steps.Fact {
+func resultFacts(r *steps.Result, p *steps.Plan) []steps.Fact {
 	list := append([]steps.Fact(nil), r.Summary...)
 	add := func(name, value string) {
 		if value == "" {
@@ -310,6 +326,9 @@ func resultFacts(r *steps.Result) []steps.Fact {
 		list = append(list, steps.Fact{Name: name, Value: value})
 	}
 	if !r.PutBack {
+		if !r.OK && p != nil && p.Kind == steps.KindRestore {
+			add("resume", p.Command("resume"))
+		}
 		add("undo", r.Undo)
 	}
 	add("report", r.Report)
@@ -363,14 +382,14 @@ func summaryText(r *steps.Result, p *steps.Plan, w int) []string {
 	if p != nil {
 		kind = p.Kind
 	}
-	symbol, text := ending(r, kind)
+	symbol, text := ending(r, kind, 1)
 	out := hang(symbol+" ", text, w)
 	if r.Error != nil {
 		out = append(out, "")
 		out = append(out, indent(2, hang("", failureTitle(r.Error, p), w-2))...)
 		out = append(out, indent(2, facts(advise(r.Error.Cause, r.Error.Hint), w-2))...)
 	}
-	if list := resultFacts(r); len(list) > 0 {
+	if list := resultFacts(r, p); len(list) > 0 {
 		out = append(out, "")
 		out = append(out, indent(2, facts(list, w-2))...)
 	}
@@ -391,7 +410,7 @@ func failureText(f *steps.Failure, plan *steps.Plan, w int) []string {
 	}
 	out = append(out, indent(4, sightings(f.Seen, w-4, func(s string) string { return s }))...)
 	if len(f.Log) > 0 {
-		head := "  the container's last words:"
+		head := "  last log lines:"
 		if f.LogPath != "" {
 			head = "  " + clean(f.LogPath) + " ends with:"
 		}
@@ -416,7 +435,7 @@ func planText(p *steps.Plan, w int) []string {
 		lead := fmt.Sprintf("%2d  ", i+1)
 		title := clean(s.Title)
 		if s.Outage {
-			title += "  (the API is away)"
+			title += "  (API down)"
 		}
 		out = append(out, hang(lead, title, w)...)
 		if s.When != "" {

@@ -1,0 +1,201 @@
+package ui
+
+import (
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/steps"
+)
+
+// question asks before something is done that can't be taken back with a key.
+// It takes the place of the body. All questions of the wizard are made of it,
+// but for the one that a failure asks, which has a screen of its own.
+type question struct {
+	title   string
+	now     func() string // what is happening meanwhile; nil for nothing
+	text    []string      // paragraphs
+	facts   []steps.Fact
+	answers []answer // the last one changes nothing; esc is the same
+}
+
+type answer struct {
+	key, does string
+	do        func(m *model) tea.Cmd // nil only closes the question
+}
+
+// nodeWord is what a run is made on, in a sentence.
+func (m *model) nodeWord() string {
+	if m.crew != nil {
+		return "all nodes"
+	}
+	return "the node"
+}
+
+// ask shows a question.
+func (m *model) ask(q question) { m.over = &overlay{kind: questionOverlay, question: &q} }
+
+// asking is the question on the screen, as something to compare; nil for none.
+// It is an overlay, or a failure that waits for an answer.
+func (m *model) asking() any {
+	switch f := m.failure(); {
+	case m.over != nil && m.over.kind == questionOverlay:
+		return m.over.question
+	case m.over == nil && m.screen == runScreen && f != nil && !m.watches():
+		return f
+	}
+	return nil
+}
+
+// askedFor notes when the question on the screen was drawn first.
+func (m *model) askedFor() {
+	if q := m.asking(); q != m.asked {
+		m.asked, m.askedAt = q, m.now()
+	}
+}
+
+// tooSoon says whether a key can't be meant for the question on the screen: it
+// is shown for less than questionPause.
+func (m *model) tooSoon() bool {
+	q := m.asking()
+	return q != nil && (q != m.asked || m.now().Sub(m.askedAt) < questionPause)
+}
+
+func (q *question) view(l look, w int) ([]string, string, []hint) {
+	lines := []string{"", " " + l.symbol(symWarn) + " " + l.bold.Render(q.title), ""}
+	text := q.text
+	if q.now != nil {
+		text = append([]string{q.now()}, text...)
+	}
+	for _, t := range text {
+		lines = append(lines, hang("   ", t, w-3)...)
+		lines = append(lines, "")
+	}
+	if len(q.facts) > 0 {
+		lines = append(lines, indent(3, facts(q.facts, w-4))...)
+		lines = append(lines, "")
+	}
+	help := make([]hint, 0, len(q.answers))
+	for _, a := range q.answers {
+		help = append(help, hint{a.key, a.does})
+		lines = append(lines, "   "+l.bold.Render(a.key)+"  "+a.does)
+	}
+	return lines, "", help
+}
+
+func (m *model) questionKey(name string) tea.Cmd {
+	answers := m.over.question.answers
+	if name == "esc" {
+		name = answers[len(answers)-1].key
+	}
+	for _, a := range answers {
+		if a.key != name {
+			continue
+		}
+		m.over = nil
+		if a.do != nil {
+			return a.do(m)
+		}
+	}
+	return nil
+}
+
+// doing says what the run does now.
+func (m *model) doing() string {
+	if m.crew != nil {
+		return m.crew.oneLine(m.now())
+	}
+	return "Now: " + m.stepper.brief(m.now())
+}
+
+// stopRun ends the run before its next action; undo reverts it then.
+func stopRun(undo bool) func(m *model) tea.Cmd {
+	return func(m *model) tea.Cmd {
+		m.goBack = undo
+		m.stepper.stopping = true
+		return func() tea.Msg { m.engine.stop(); return nil }
+	}
+}
+
+// askToStop is ctrl-c during a run.
+func (m *model) askToStop() {
+	q := question{title: "Stop the run?", now: m.doing}
+	q.text = []string{"The run continues while you read this. It stops before its next action: an action under way is finished, a wait ends at once. Then " + m.nodeWord() + " may be half restored, until the run is resumed or undone."}
+	q.answers = append(q.answers, answer{"s", "stop before the next action", stopRun(false)})
+	if m.step().kind() != steps.KindUndo {
+		q.answers = append(q.answers, answer{"u", "stop, and undo the run on " + m.nodeWord(), stopRun(true)})
+	}
+	q.answers = append(q.answers, answer{"n", "don't stop", nil})
+	m.ask(q)
+}
+
+// askToUndo is u during a run.
+func (m *model) askToUndo() {
+	m.ask(question{
+		title:   "Stop the run and undo it?",
+		now:     m.doing,
+		text:    []string{"The run continues while you read this. It stops before its next action, and everything it did on " + m.nodeWord() + " is undone in reverse order."},
+		answers: []answer{{"y", "stop and undo", stopRun(true)}, {"n", "don't stop", nil}},
+	})
+}
+
+// askOnceMore is what an answer to a failure has to pass that changes a node or
+// ends the run.
+func (m *model) askOnceMore(c steps.Choice, f *steps.Failure) {
+	o := m.step().offers(c)
+	q := question{title: o.sure, answers: []answer{
+		{"y", "yes, " + o.word, func(m *model) tea.Cmd { return m.answer(c) }},
+		{"n", "back to the failure", nil},
+	}}
+	switch c {
+	case steps.Retry:
+		q.facts = []steps.Fact{{Name: "Action", Value: f.Title}}
+		q.text = []string{"It is safe to do twice."}
+	case steps.LetGo:
+		q.text = []string{"Containers keep running meanwhile. kubelet reads its manifests anew, and no longer knows the pods whose manifests are gone."}
+	case steps.PutBack:
+		q.text = []string{"Everything the run did is undone in reverse order, and the manifests become what they were, byte for byte."}
+	case steps.Leave:
+		q.text = []string{"The run ends here. The API may stay down until the run is resumed or undone."}
+		q.facts = m.waysOut()
+	default:
+		q.text = []string{"The others continue. It needs to be resumed or undone there later."}
+	}
+	m.ask(q)
+}
+
+// waysOut are the commands that resume and undo the run on the screen.
+func (m *model) waysOut() []steps.Fact {
+	p, fleet := m.stepper.plan, ""
+	if p == nil || p.Run == "" {
+		return nil
+	}
+	if m.crew != nil {
+		fleet = " --fleet"
+	}
+	var list []steps.Fact
+	if p.Kind == steps.KindRestore {
+		list = append(list, steps.Fact{Name: "Resume", Value: p.Command("resume" + fleet)})
+	}
+	return append(list, steps.Fact{Name: "Undo", Value: p.Command("undo" + fleet)})
+}
+
+// leave quits, unless that leaves the API down: then it asks first.
+func (m *model) leave() tea.Cmd {
+	if m.result == nil || m.watches() || m.result.DownSince == nil {
+		return m.quit()
+	}
+	m.ask(question{
+		title:   "Quit while the API is down?",
+		now:     func() string { return downText(*m.result.DownSince, m.now()) },
+		text:    []string{"Nothing brings it back by itself: resume the run, or undo it. Both work later too, with these commands:"},
+		facts:   m.waysOut(),
+		answers: []answer{{"y", "quit", func(m *model) tea.Cmd { return m.quit() }}, {"n", "stay here", nil}},
+	})
+	return nil
+}
+
+// downText says since when the API is down, and for how long that is.
+func downText(since, now time.Time) string {
+	return "API down since " + since.Local().Format("15:04:05") + ", " + seconds(now.Sub(since).Seconds())
+}
