@@ -10,7 +10,8 @@ import (
 // snapshot, manifest, node → trust; and the engine knows nothing of screens.
 func TestImportsPointDownwards(t *testing.T) {
 	above := map[string][]string{ // of each package: what it must not know
-		"trust":    {"cli", "ui", "practice", "fleet", "steps", "snapshot", "manifest", "node"},
+		"defect":   {"cli", "ui", "practice", "fleet", "steps", "snapshot", "manifest", "node", "trust"},
+		"trust":    {"cli", "ui", "practice", "fleet", "steps", "snapshot", "manifest", "node", "defect"},
 		"manifest": {"cli", "ui", "practice", "fleet", "steps", "snapshot", "node"},
 		"snapshot": {"cli", "ui", "practice", "fleet", "steps", "manifest", "node"},
 		"node":     {"cli", "ui", "practice", "fleet", "steps", "manifest", "snapshot"},

@@ -17,6 +17,7 @@ import (
 	etcd "go.etcd.io/etcd/api/v3/version"
 	"golang.org/x/term"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/fleet"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -40,6 +41,7 @@ func Main(version string) {
 	if isTerminal(a.err) {
 		a.status = ui.NewStatus(a.err)
 	}
+	defer defect.Recover()
 	os.Exit(a.run(os.Args[1:]))
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/fleet"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -103,7 +104,7 @@ func (a *app) interruptible(ctx context.Context, stopping string, leave func()) 
 	ctx, cancel := context.WithCancel(ctx)
 	signals, over := make(chan os.Signal, 4), make(chan struct{})
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
+	go defect.Do(func() {
 		var late <-chan time.Time
 		for n := 1; ; n++ {
 			select {
@@ -117,13 +118,13 @@ func (a *app) interruptible(ctx context.Context, stopping string, leave func()) 
 			if n == 1 {
 				cancel()
 				// The terminal may take nothing.
-				go func() { _, _ = fmt.Fprintln(a.err, stopping) }()
+				go defect.Do(func() { _, _ = fmt.Fprintln(a.err, stopping) })()
 				continue
 			}
-			go leave()
+			go defect.Do(leave)()
 			late = time.After(leaveAfter)
 		}
-	}()
+	})()
 	return ctx, func() {
 		signal.Stop(signals)
 		close(over)

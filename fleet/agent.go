@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/steps"
 )
 
@@ -54,7 +55,7 @@ func serve(ctx context.Context, in io.Reader, out io.Writer, n Node, version str
 
 	words := make(chan error, 1)
 	heard := make(chan struct{}, 1)
-	go func() { words <- a.listen(ctx, bufio.NewReaderSize(in, 64<<10), heard) }()
+	go defect.Do(func() { words <- a.listen(ctx, bufio.NewReaderSize(in, 64<<10), heard) })()
 	quiet := time.NewTimer(silence)
 	defer quiet.Stop()
 	var err error
@@ -177,7 +178,7 @@ func (a *agent) begin(ctx context.Context, r request) {
 		a.out.put(message{ID: r.ID, No: problem("", "the agent is at work already")})
 		return
 	}
-	a.work.Go(func() {
+	a.work.Go(defect.Do(func() {
 		reply, err := a.do(ctx, r)
 		m := message{ID: r.ID}
 		if err == nil && reply != nil {
@@ -190,7 +191,7 @@ func (a *agent) begin(ctx context.Context, r request) {
 		a.busy = false
 		a.mu.Unlock()
 		a.out.put(m)
-	})
+	}))
 }
 
 func (a *agent) do(ctx context.Context, r request) (any, error) {
@@ -505,7 +506,7 @@ type outbox[T any] struct {
 func newOutbox[T any](w io.Writer, first string) *outbox[T] {
 	b := &outbox[T]{done: make(chan struct{})}
 	b.some = sync.NewCond(&b.mu)
-	go b.write(w, first)
+	go defect.Do(func() { b.write(w, first) })()
 	return b
 }
 

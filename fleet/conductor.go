@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
@@ -148,7 +149,7 @@ func (c *Conductor) Close() error {
 		case c.Left():
 			l.abandon(errors.New("you left"))
 		default:
-			all.Go(l.bye)
+			all.Go(defect.Do(l.bye))
 		}
 		n.link = nil
 	}
@@ -168,6 +169,15 @@ func (c *Conductor) Names() []string {
 		names = append(names, n.name)
 	}
 	return names
+}
+
+// command is the command that does something with this run, with the flags that
+// find the nodes' files.
+func (c *Conductor) command(verb string) string {
+	p := c.want.Paths
+	o := steps.Options{StateDir: p.StateDir}
+	o.KubeletConfig, o.Manifests, o.CRI = p.KubeletConfig, p.Manifests, p.CRI
+	return steps.Command(verb, c.rec.Run, o.Flags())
 }
 
 // Here is the name of the node that the conductor runs on, by its kubelet: what
@@ -373,7 +383,7 @@ func (c *Conductor) reach(ctx context.Context, nodes []*crewman, away map[string
 	errs := make([]error, len(nodes))
 	var all sync.WaitGroup
 	for i, n := range nodes {
-		all.Go(func() { errs[i] = c.meet(ctx, n) })
+		all.Go(defect.Do(func() { errs[i] = c.meet(ctx, n) }))
 	}
 	all.Wait()
 	var wrong error
@@ -475,7 +485,7 @@ func (c *Conductor) each(do func(n *crewman) error) error {
 	errs := make([]error, len(c.crew))
 	var all sync.WaitGroup
 	for i, n := range c.crew {
-		all.Go(func() { errs[i] = do(n) })
+		all.Go(defect.Do(func() { errs[i] = do(n) }))
 	}
 	all.Wait()
 	for i, n := range c.crew {
@@ -668,12 +678,14 @@ func (c *Conductor) Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*
 		return nil, errors.New("there is no plan")
 	}
 	r := newRunner(c, sink, ask)
+	over := defect.During(c.command("undo --fleet"))
 	for _, n := range r.nodes {
 		rec := c.rec
 		rec.Me = n.name
 		r.start(n, doRun, rec)
 	}
 	res := r.conduct(ctx)
+	over()
 	if res.OK {
 		_ = c.each(func(n *crewman) error {
 			if n.local || n.link == nil {
@@ -754,9 +766,12 @@ func (c *Conductor) PlanUndo(ctx context.Context) ([]*steps.Plan, error) {
 // Undo puts back what the run changed, on all nodes at the same time.
 func (c *Conductor) Undo(ctx context.Context, sink func(NodeEvent), ask Asker) *Result {
 	r := newRunner(c, sink, ask)
+	over := defect.During(c.command("undo --fleet"))
 	r.back = true
 	r.undoAll(ctx)
-	return r.end()
+	res := r.end()
+	over()
+	return res
 }
 
 // Resume goes on with the run on all nodes, in step. states are those that
@@ -766,9 +781,9 @@ func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState
 	for _, n := range c.crew {
 		switch s := states[n.name]; s {
 		case steps.RunUndone:
-			return nil, problem("put back the others too: "+steps.UndoCommand(c.rec.Run, true), "run %s was put back on %s", c.rec.Run, n.name)
+			return nil, problem("put back the others too: "+c.command("undo --fleet"), "run %s was put back on %s", c.rec.Run, n.name)
 		case "":
-			return nil, problem("put back the others: "+steps.UndoCommand(c.rec.Run, true), "%s has no run %s", n.name, c.rec.Run)
+			return nil, problem("put back the others: "+c.command("undo --fleet"), "%s has no run %s", n.name, c.rec.Run)
 		case steps.RunRestored:
 			restored++
 			begun = true
@@ -777,10 +792,11 @@ func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState
 		}
 	}
 	if restored == len(c.crew) {
-		return nil, problem("etcd-rewind undo --fleet goes back from it", "run %s came to its end on all nodes", c.rec.Run)
+		return nil, problem(c.command("undo --fleet")+" reverts it", "run %s came to its end on all nodes", c.rec.Run)
 	}
 	r := newRunner(c, sink, ask)
 	r.opened[steps.PhaseStaged] = begun
+	over := defect.During(c.command("undo --fleet"))
 	for _, n := range r.nodes {
 		switch {
 		case states[n.name] == steps.RunRestored:
@@ -792,5 +808,7 @@ func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState
 			r.start(n, doResume, RunOf{c.rec.Run})
 		}
 	}
-	return r.conduct(ctx), nil
+	res := r.conduct(ctx)
+	over()
+	return res, nil
 }

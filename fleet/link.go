@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/trust"
 )
 
@@ -79,14 +80,14 @@ func newLink(ctx context.Context, c *Conn, pace Pace, note func(message)) (*link
 	l.out = newOutbox[request](writer{l}, "")
 	in := bufio.NewReaderSize(c.Out, 64<<10)
 	greeted := make(chan error, 1)
-	go func() {
+	go defect.Do(func() {
 		err := l.greet(in)
 		greeted <- err
 		if err == nil {
 			err = l.listen(in)
 		}
 		l.end(err)
-	}()
+	})()
 	limit := time.NewTimer(pace.Hello)
 	defer limit.Stop()
 	var err error
@@ -108,7 +109,7 @@ func newLink(ctx context.Context, c *Conn, pace Pace, note func(message)) (*link
 		}
 		return nil, err
 	}
-	go l.keep(pace)
+	go defect.Do(func() { l.keep(pace) })()
 	return l, nil
 }
 
@@ -223,7 +224,7 @@ func (l *link) end(why error) {
 
 // abandon ends the connection without waiting for what carries it.
 func (l *link) abandon(why error) {
-	go func() { l.end(why) }()
+	go defect.Do(func() { l.end(why) })()
 }
 
 // say sends a line, and waits for nothing: a write may hang when the network is
@@ -370,10 +371,10 @@ func (l *link) put(ctx context.Context, file io.ReaderAt, o putOrder, progress f
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan end, 1)
-	go func() {
+	go defect.Do(func() {
 		r, err := call[putReply](ctx, l, doPut, o)
 		ended <- end{r, err}
-	}()
+	})()
 	var sent error
 	select {
 	case e := <-ended:

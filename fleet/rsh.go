@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/trust"
 )
 
@@ -126,7 +127,7 @@ func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 		return nil, problem("is it installed? --rsh names another command", "%s", err)
 	}
 	// What the other end doesn't read would hold up the copy for ever.
-	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+	defer context.AfterFunc(ctx, defect.Do(func() { _ = c.Close() }))()
 	if err := r.boot(ctx, c, self); err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("no agent could be started in time: %w", context.Cause(ctx))
@@ -159,7 +160,7 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 		err  error
 	}
 	told := make(chan first, 1)
-	go func() {
+	go defect.Do(func() {
 		for noise := 0; noise < 1<<20; {
 			line, err := readLine(in)
 			if err != nil {
@@ -173,7 +174,7 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 			}
 		}
 		told <- first{err: errors.New("unexpected output; no shell found")}
-	}()
+	})()
 	var f first
 	select {
 	case f = <-told:
@@ -241,10 +242,10 @@ func start(ctx context.Context, cmd *exec.Cmd, kill bool) (*Conn, error) {
 	}
 	_ = w.Close()
 	ended := make(chan struct{})
-	go func() {
+	go defect.Do(func() {
 		defer close(ended)
 		_ = cmd.Wait()
-	}()
+	})()
 	closeAll := sync.OnceValue(func() error {
 		_ = in.Close()
 		select {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
@@ -89,10 +90,10 @@ func (r *runner) live() {
 // spawn runs something that tells the runner what came of it.
 func (r *runner) spawn(work func() (then func())) {
 	r.open++
-	go func() {
+	go defect.Do(func() {
 		then := work()
 		r.later(func() { r.open--; then() })
-	}()
+	})()
 }
 
 // later has something done in the runner's goroutine.
@@ -326,7 +327,7 @@ func (r *runner) notForever(p steps.Phase) {
 	if p == steps.PhasePlaced {
 		limit *= time.Duration(len(r.nodes))
 	}
-	time.AfterFunc(limit, func() { r.later(func() { r.late[p] = true; r.look() }) })
+	time.AfterFunc(limit, defect.Do(func() { r.later(func() { r.late[p] = true; r.look() }) }))
 }
 
 func allOf(n int) string {
@@ -522,7 +523,7 @@ func (r *runner) nextQuestion() {
 	r.asking = true
 	r.asks++
 	turn := r.asks
-	go func() {
+	go defect.Do(func() {
 		c := r.ask(t.Trouble)
 		r.later(func() {
 			if r.asks != turn || !r.asking {
@@ -536,7 +537,7 @@ func (r *runner) nextQuestion() {
 			r.decided(t, c)
 			r.nextQuestion()
 		})
-	}()
+	})()
 }
 
 // choices that make sense, the recommended one first.
@@ -725,7 +726,7 @@ func (r *runner) end() *Result {
 	}
 	of := &steps.Result{OK: res.OK, OutageSeconds: res.OutageSeconds, PutBack: res.PutBack, Error: res.Error}
 	if !res.PutBack {
-		of.Undo = steps.UndoCommand(res.Run, true)
+		of.Undo = r.c.command("undo --fleet")
 	}
 	r.tell(NodeEvent{Event: steps.Event{Type: steps.TypeResult, State: state, Result: of}, Nodes: res.Nodes})
 	return res
@@ -830,7 +831,6 @@ func (r *runner) advise(res *Result) {
 			on++
 		}
 	}
-	run := r.c.rec.Run
 	for i := range res.Nodes {
 		nr := &res.Nodes[i]
 		if nr.State != HalfWay && nr.State != Unreachable {
@@ -838,11 +838,11 @@ func (r *runner) advise(res *Result) {
 		}
 		switch {
 		case on > 0 && back == 0:
-			nr.Do = []string{steps.ResumeCommand(run, false)}
+			nr.Do = []string{r.c.command("resume")}
 		case back > 0:
-			nr.Do = []string{steps.UndoCommand(run, false)}
+			nr.Do = []string{r.c.command("undo")}
 		default:
-			nr.Do = []string{steps.ResumeCommand(run, true), steps.UndoCommand(run, true)}
+			nr.Do = []string{r.c.command("resume --fleet"), r.c.command("undo --fleet")}
 		}
 	}
 }

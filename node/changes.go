@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"etcd-rewind/defect"
 	"github.com/fsnotify/fsnotify"
 )
 
@@ -43,7 +44,7 @@ func (k *Kubelet) Changes() (*Changes, error) {
 	}
 	c := make(chan struct{}, 1)
 	changes := &Changes{C: c, watcher: w, done: make(chan struct{})}
-	go func() {
+	go defect.Do(func() {
 		defer close(changes.done)
 		for {
 			select {
@@ -61,7 +62,7 @@ func (k *Kubelet) Changes() (*Changes, error) {
 			default:
 			}
 		}
-	}()
+	})()
 	return changes, nil
 }
 

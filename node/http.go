@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"etcd-rewind/defect"
 )
 
 // newTransport makes a transport for one question: no proxy, and connections
@@ -22,7 +24,7 @@ func newTransport(ctx context.Context, conf *tls.Config) *http.Transport {
 		DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
 			c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 			if err == nil {
-				context.AfterFunc(ctx, func() { c.Close() })
+				context.AfterFunc(ctx, defect.Do(func() { c.Close() }))
 			}
 			return c, err
 		},

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"etcd-rewind/defect"
 )
 
 // NeighbourConfig says where another control plane's ports are.
@@ -48,11 +50,11 @@ func AskNeighbour(ctx context.Context, n NeighbourConfig, peer EtcdConfig) Neigh
 	defer cancel()
 	var s NeighbourState
 	var wg sync.WaitGroup
-	wg.Go(func() {
+	wg.Go(defect.Do(func() {
 		a := AskAPI(ctx, APIConfig{ReadyURL: n.ReadyURL}, time.Second)
 		s.APIReady, s.API = a.Ready(), portState(a.Code != 0, a.Err)
-	})
-	wg.Go(func() { s.Peer, s.ClusterID = askPeer(ctx, n.PeerURL, peer) })
+	}))
+	wg.Go(defect.Do(func() { s.Peer, s.ClusterID = askPeer(ctx, n.PeerURL, peer) }))
 	wg.Wait()
 	return s
 }

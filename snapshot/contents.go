@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"etcd-rewind/defect"
 	"google.golang.org/protobuf/encoding/protowire"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -92,7 +93,7 @@ const batchSize = 512
 
 func newTally() *tally {
 	t := &tally{dirs: map[string]*dirCount{}, with: map[string]bool{}, left: maxSamples, queue: make(chan []decoding, 4), done: make(chan error, 1)}
-	go func() {
+	go defect.Do(func() {
 		err := guard(func() error {
 			for batch := range t.queue {
 				for _, d := range batch {
@@ -104,7 +105,7 @@ func newTally() *tally {
 		for range t.queue { // after a fault
 		}
 		t.done <- err
-	}()
+	})()
 	return t
 }
 

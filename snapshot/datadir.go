@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"etcd-rewind/defect"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/storage/wal"
@@ -163,7 +164,7 @@ type Identity struct {
 // The error is ctx's: a disk that hangs is not waited for longer.
 func Identify(ctx context.Context, dir, walDir string) (Identity, error) {
 	got := make(chan Identity, 1)
-	go func() { got <- identify(dir, walDir) }()
+	go defect.Do(func() { got <- identify(dir, walDir) })()
 	select {
 	case id := <-got:
 		return id, nil

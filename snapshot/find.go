@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"etcd-rewind/defect"
 )
 
 // Bounds of Find for one directory: so many names are read, so many files are
@@ -79,9 +81,9 @@ func Find(ctx context.Context, dirs []string) []Candidate {
 	for i, dir := range dirs {
 		places[i] = &searched{dir: dir}
 		// A call that hangs in the kernel can only be left behind.
-		all.Go(func() { places[i].search(ctx) })
+		all.Go(defect.Do(func() { places[i].search(ctx) }))
 	}
-	go func() { all.Wait(); close(done) }()
+	go defect.Do(func() { all.Wait(); close(done) })()
 	select {
 	case <-done:
 	case <-ctx.Done():

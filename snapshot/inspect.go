@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"etcd-rewind/defect"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -276,15 +277,15 @@ func startHash(path string, progress func(Progress)) (*hashing, error) {
 		return nil, openProblem(path, err)
 	}
 	h := &hashing{info: info, meter: meter{total: info.content(), tell: progress}, done: make(chan struct{}), opened: make(chan struct{})}
-	go func() {
+	go defect.Do(func() {
 		defer close(h.done)
 		defer f.Close()
 		h.sum, h.err = checkHash(context.Background(), f, info, nil, func(p Progress) { h.hashed(p.Done) })
-	}()
-	go func() {
+	})()
+	go defect.Do(func() {
 		defer close(h.opened)
 		h.db, h.dbErr = openChecked(path)
-	}()
+	})()
 	return h, nil
 }
 
@@ -330,14 +331,14 @@ func (h *hashing) inspect(w watcher) (*Info, error) {
 		err error
 	}
 	content := make(chan read, 1)
-	go func() {
+	go defect.Do(func() {
 		if <-h.opened; h.dbErr != nil {
 			content <- read{nil, h.dbErr}
 			return
 		}
 		c, err := readChecked(h.db, keys)
 		content <- read{c, err}
-	}()
+	})()
 	if <-h.done; h.err != nil {
 		return nil, h.err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"etcd-rewind/defect"
 	bolt "go.etcd.io/bbolt"
 	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
@@ -350,11 +351,11 @@ func openTransferred(db string, known bool) (whole *bolt.DB, src *contents, err 
 	}
 	debug.FreeOSMemory() // what the structure check needed; bolt needs as much again
 	read := make(chan error, 1)
-	go func() {
+	go defect.Do(func() {
 		var err error
 		src, err = readChecked(reader, countKeys)
 		read <- err
-	}()
+	})()
 	err = guard(func() error {
 		whole, err = openToChange(db)
 		return err

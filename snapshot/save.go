@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"etcd-rewind/defect"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
@@ -169,7 +170,7 @@ func (l *live) download(ctx context.Context, f *os.File, stall time.Duration, te
 	stalled := errors.New("stalled")
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watch := time.AfterFunc(stall, func() { cancel(stalled) })
+	watch := time.AfterFunc(stall, defect.Do(func() { cancel(stalled) }))
 	defer watch.Stop()
 	tell(Progress{Phase: "save", Total: l.status.DbSize})
 	stream, err := pb.NewMaintenanceClient(l.conn).Snapshot(ctx, &pb.SnapshotRequest{})

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"os"
+
+	"etcd-rewind/defect"
 )
 
 // A copy is written in pieces, and never more than two of them wait for the
@@ -83,7 +85,7 @@ type piece struct {
 // startReading reads into buffers that it takes from free.
 func startReading(ctx context.Context, f *os.File, info *Info, free <-chan []byte) *reading {
 	r := &reading{full: make(chan piece, pieces)}
-	go func() {
+	go defect.Do(func() {
 		defer close(r.full)
 		for at := int64(0); at < info.content(); {
 			var buf []byte
@@ -105,7 +107,7 @@ func startReading(ctx context.Context, f *os.File, info *Info, free <-chan []byt
 			r.full <- piece{buf[:n], at}
 			at += int64(n)
 		}
-	}()
+	})()
 	return r
 }
 
@@ -124,7 +126,7 @@ func startWriting(f *os.File) *writing {
 	for range pieces {
 		w.free <- make([]byte, pieceSize)
 	}
-	go func() {
+	go defect.Do(func() {
 		defer close(w.done)
 		for p := range w.full {
 			if w.err == nil {
@@ -132,7 +134,7 @@ func startWriting(f *os.File) *writing {
 			}
 			w.free <- p.data[:cap(p.data)]
 		}
-	}()
+	})()
 	return w
 }
 

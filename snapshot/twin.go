@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
+	"etcd-rewind/defect"
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/server/v3/storage/schema"
 )
@@ -69,14 +70,14 @@ func asEtcdutl(req RestoreRequest, whole *bolt.DB, db, scratch string) (holds fu
 func startCheck(db *bolt.DB) (wait func() (*contents, error)) {
 	var held *contents
 	done := make(chan error, 1)
-	go func() {
+	go defect.Do(func() {
 		debug.FreeOSMemory() // bolt's map of all pages; the check makes another
 		err := guard(func() error { return db.View(checkPages) })
 		if err == nil {
 			held, err = readChecked(db, countKeys)
 		}
 		done <- err
-	}()
+	})()
 	return func() (*contents, error) {
 		err := <-done
 		return held, err

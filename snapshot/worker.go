@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/trust"
 )
 
@@ -109,11 +110,11 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 		fmt.Fprintf(os.Stderr, "%s is for internal use: it must not be set\n", workerEnv)
 		return 2
 	}
-	go func() {
+	go defect.Do(func() {
 		// The parent keeps the pipe open until we end; so it is gone.
 		_, _ = io.Copy(io.Discard, r)
 		os.Exit(1)
-	}()
+	})()
 	w := &replies{enc: json.NewEncoder(out)}
 	var result any
 	switch kind {
@@ -176,12 +177,12 @@ func call(ctx context.Context, kind string, request, result any, progress func(P
 		return err
 	}
 	done := make(chan error, 1)
-	go func() {
+	go defect.Do(func() {
 		// The kernel ties the child's life to this thread, not the process.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		done <- runChild(ctx, kind, append(line, '\n'), result, progress)
-	}()
+	})()
 	return <-done
 }
 

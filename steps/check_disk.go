@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"etcd-rewind/defect"
 )
 
 // Every intent and every result is on the disk before the run goes on: with a
@@ -56,12 +58,12 @@ func measure(ctx context.Context, once func() (time.Duration, error)) (time.Dura
 		err  error
 	}
 	got := make(chan result, 3)
-	go func() {
+	go defect.Do(func() {
 		for range cap(got) {
 			took, err := once()
 			got <- result{took, err}
 		}
-	}()
+	})()
 	var all []time.Duration
 	for range cap(got) {
 		select {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
 )
@@ -51,7 +52,7 @@ func bounded[T any](ctx context.Context, b bound, call func(ctx context.Context,
 	defer cancel()
 	done := make(chan answer, 1)
 	signs := make(chan func())
-	go func() {
+	go defect.Do(func() {
 		var a answer
 		defer func() {
 			if v := recover(); v != nil {
@@ -65,7 +66,7 @@ func bounded[T any](ctx context.Context, b bound, call func(ctx context.Context,
 			case <-within.Done():
 			}
 		})
-	}()
+	})()
 
 	last := time.Now()
 	limit := time.NewTimer(b.limit)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
@@ -69,7 +70,10 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 		r.emit(Event{Type: TypeResult, State: Failed, Result: res})
 		return res
 	}
-	return r.run(ctx)
+	over := defect.During(r.command("undo"))
+	res := r.run(ctx)
+	over()
+	return res
 }
 
 // open gets what a run needs before it may touch the node: the lock, the

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 )
@@ -161,7 +162,7 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 
 	var wg sync.WaitGroup
 	for _, ask := range []func(context.Context){f.askRuntime, f.askKubelet, f.askAPI, f.askEtcd} {
-		wg.Go(func() { ask(ctx) })
+		wg.Go(defect.Do(func() { ask(ctx) }))
 	}
 	wg.Wait()
 	f.askOlder(ctx)

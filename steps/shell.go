@@ -67,9 +67,9 @@ func ResumeCommand(run string, fleet bool) string { return ofARun("resume", run,
 
 func ofARun(verb, run string, fleet bool) string {
 	if fleet {
-		return trust.Shell("etcd-rewind %s --fleet %s", verb, run)
+		verb += " --fleet"
 	}
-	return trust.Shell("etcd-rewind %s %s", verb, run)
+	return Command(verb, run, nil)
 }
 
 func mv(from, to string) string { return trust.Shell("mv -nT %s %s", from, to) }

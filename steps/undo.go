@@ -13,6 +13,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/trust"
 )
 
 // Terms are what a person, and the node as it is found now, say when an earlier
@@ -67,7 +68,7 @@ func find(stateDir, run string, t Terms, how takenUp) (*history, error) {
 		case r.State == RunUnreadable:
 			return nil, &trouble{
 				cause: fmt.Sprintf("run %s, which came later, can't be read: %s", r.Run, r.Err),
-				hint:  strings.TrimPrefix(r.hint+"; ", "; ") + "to leave it out of account: --accept " + name,
+				hint:  strings.TrimPrefix(r.hint+"; ", "; ") + "to leave it out of account: " + trust.Shell("--accept %s", name),
 			}
 		case run == "" && how.left(r), run == r.Run:
 			if err := how.fits(r); err != nil {
@@ -367,7 +368,7 @@ func (p *Plan) Allowed(ctx context.Context) error {
 	for _, v := range Blocking(checks) {
 		hint := v.Hint
 		if v.Acceptable() && !strings.Contains(hint, "override") {
-			hint = strings.TrimPrefix(hint+"; to override it: --accept "+v.Check, "; ")
+			hint = strings.TrimPrefix(hint+"; to override it: "+trust.Shell("--accept %s", v.Check), "; ")
 		}
 		return &trouble{cause: v.Cause, hint: hint}
 	}

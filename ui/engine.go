@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
@@ -100,7 +101,7 @@ func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) 
 	ctx, cancel := context.WithCancel(e.ctx)
 	e.cancel, e.plan, e.names = cancel, p, names
 	e.running.Add(1)
-	go func() {
+	go defect.Do(func() {
 		defer e.running.Done()
 		defer cancel()
 		r, all := e.run(ctx, p, run)
@@ -111,7 +112,7 @@ func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) 
 		}
 		e.mu.Unlock()
 		e.box.put(finishedMsg{r, all})
-	}()
+	})()
 }
 
 // run turns a panic into a result, so that the terminal is given back and the

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
@@ -61,7 +62,7 @@ func (m *model) dropLead() {
 	}
 	m.lead = nil
 	l.cancel()
-	m.leads.Go(func() { l.do(func(_ context.Context, f Fleet) { _ = f.Close() }) })
+	m.leads.Go(defect.Do(func() { l.do(func(_ context.Context, f Fleet) { _ = f.Close() }) }))
 }
 
 // together says whether all members are restored as one.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
 )
@@ -29,7 +30,7 @@ var errUnread = errors.New("nobody reads the output: the rest of it is lost")
 
 func newOutbox(print func(any)) *outbox {
 	o := &outbox{box: newMailbox(), print: print, ended: make(chan struct{})}
-	go o.carry()
+	go defect.Do(o.carry)()
 	return o
 }
 

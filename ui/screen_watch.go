@@ -3,6 +3,7 @@ package ui
 import (
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/steps"
 )
 
@@ -27,10 +28,10 @@ func (m *model) follow(info steps.RunInfo) tea.Cmd {
 	m.stepper = stepper{run: info.Run, begun: map[string]*progress{}, watched: true}
 	m.screen, m.result, m.again = runScreen, nil, nil
 	return func() tea.Msg {
-		go func() {
+		go defect.Do(func() {
 			ended, err := m.backend.Follow(m.ctx, info, func(ev steps.Event) { m.box.put(eventMsg{ev}) })
 			m.box.put(followedMsg{ended, err})
-		}()
+		})()
 		return nil
 	}
 }

@@ -18,7 +18,9 @@ import (
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
+	"golang.org/x/term"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/fleet"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -80,6 +82,13 @@ type Options struct {
 // ended, and answers a failure as Unattended does. A run of another process
 // that was looked at is no result.
 func RunWizard(ctx context.Context, b Backend, o Options) (*steps.Result, error) {
+	if was, err := term.GetState(int(os.Stdin.Fd())); err == nil {
+		defer defect.Terminal(func() {
+			// Out of the alternate screen, with a cursor, without mouse and paste.
+			_, _ = fmt.Fprint(os.Stdout, "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l")
+			_ = term.Restore(int(os.Stdin.Fd()), was)
+		})()
+	}
 	return runWizard(ctx, b, o, os.Stdin, os.Stdout)
 }
 
@@ -99,7 +108,7 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 	ended := make(chan struct{})
 	watched := make(chan struct{})
 	deaf := make(chan struct{}) // the screen doesn't take a signal
-	go func() {
+	go defect.Do(func() {
 		defer close(watched)
 		parent := ctx.Done()
 		var late <-chan time.Time // after a signal to end
@@ -132,13 +141,13 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 				return
 			}
 		}
-	}()
+	})()
 
 	shown := make(chan error, 1)
-	go func() {
+	go defect.Do(func() {
 		_, err := p.Run()
 		shown <- err
-	}()
+	})()
 	var err error
 	select {
 	case err = <-shown:
