@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // A name that a snapshot holds is one word for a shell, on one line, whatever
@@ -85,4 +86,35 @@ func TestJSONHasNothingHiddenInIt(t *testing.T) {
 	if !strings.Contains(line, "ünïcode ✓ <&>") {
 		t.Errorf("what shows is escaped: %s", line)
 	}
+}
+
+// FuzzText: what is shown is text, cleaning it twice changes nothing, and an
+// element can't swallow the ones after it.
+func FuzzText(f *testing.F) {
+	for _, s := range []string{"", "plain", "\x1b[31mred\x1b[0m", "\x1b]0;t", "\x1bP", "\u009d", "\u202e", "\xff", "\t\r\n", "\x1b\x1b[[", "\x1b[\x1b[0m0m"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		line := Text(s)
+		if strings.IndexFunc(line, hidden) >= 0 || !utf8.ValidString(line) || strings.ContainsAny(line, "\u2028\u2029") {
+			t.Errorf("%q becomes %q", s, line)
+		}
+		if Text(line) != line {
+			t.Errorf("%q becomes %q the second time", line, Text(line))
+		}
+		if all := Text(s + ", next"); !strings.HasSuffix(all, "next") {
+			t.Errorf("%q swallows what is after it: %q", s, all)
+		}
+		if c := Clip(line, 20); len(c) > 60 || !utf8.ValidString(c) {
+			t.Errorf("clipped to %q", c)
+		}
+		var b bytes.Buffer
+		var back string
+		if err := JSON(&b).Encode(s); err != nil || json.Unmarshal(b.Bytes(), &back) != nil || back != strings.ToValidUTF8(s, "\ufffd") && utf8.ValidString(s) {
+			t.Errorf("%q in JSON is %q, %q", s, b.String(), back)
+		}
+		if strings.IndexFunc(strings.TrimSuffix(b.String(), "\n"), hidden) >= 0 {
+			t.Errorf("%q in JSON is %q", s, b.String())
+		}
+	})
 }
