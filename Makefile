@@ -82,3 +82,6 @@ fuzz: # each for a minute
 	go test -run '^$$' -fuzz FuzzAnnotate -fuzztime 1m ./manifest
 	go test -run '^$$' -fuzz FuzzEncryptionConfig -fuzztime 1m ./snapshot
 	go test -run '^$$' -fuzz FuzzJournal -fuzztime 1m ./steps
+	go test -run '^$$' -fuzz FuzzText -fuzztime 1m -fuzzminimizetime 10x ./trust
+	go test -run '^$$' -fuzz FuzzPacked -fuzztime 1m -fuzzminimizetime 10x ./snapshot
+	go test -run '^$$' -fuzz FuzzShown -fuzztime 1m -fuzzminimizetime 10x ./snapshot # through to rendered text
