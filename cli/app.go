@@ -71,11 +71,12 @@ func (a *app) run(args []string) int {
 		}
 	}()
 	cobra.EnableTraverseRunHooks = true // practice has a hook of its own
+	cobra.EnablePrefixMatching = false  // etcdctl, which is in practice, turns it on: "u" would undo
 	root := a.root()
 	root.SetArgs(args)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	err := root.ExecuteContext(context.Background())
+	c, err := root.ExecuteContextC(context.Background())
 	var status exit
 	switch {
 	case err == nil:
@@ -83,7 +84,7 @@ func (a *app) run(args []string) int {
 	case errors.As(err, &status):
 		return int(status)
 	case !a.began:
-		_, _ = fmt.Fprintf(a.err, "%s\nSee etcd-rewind --help.\n", err)
+		_, _ = fmt.Fprintf(a.err, "%s\n\nUsage: %s\nSee %s --help.\n", strings.TrimRight(err.Error(), "\n"), c.UseLine(), c.CommandPath())
 		return exitUsage
 	}
 	a.failure(err)
@@ -97,6 +98,9 @@ func (a *app) failure(err error) {
 		return
 	}
 	_ = ui.PrintFailure(a.err, err)
+	if practises && steps.NoControlPlane(err) {
+		_, _ = fmt.Fprintln(a.err, "To practise on a control plane of your own: etcd-rewind practice")
+	}
 }
 
 func (a *app) root() *cobra.Command {
@@ -107,8 +111,13 @@ func (a *app) root() *cobra.Command {
 
 Without a command it starts the wizard: choose a snapshot, see what is wrong
 before anything is touched, read the plan, and watch every step. Nothing is
-deleted, and etcd-rewind undo goes back.`,
-		Args:              cobra.NoArgs,
+deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
+		Example: `  etcd-rewind                                  # the wizard
+  etcd-rewind check /backup/etcd.db            # would a restore work?
+  etcd-rewind restore /backup/etcd.db --dry-run
+  etcd-rewind restore /backup/etcd.db          # asks before it begins
+  etcd-rewind undo                             # revert the last run`,
+		Version:           a.buildVersion(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: a.begin,
@@ -124,6 +133,7 @@ deleted, and etcd-rewind undo goes back.`,
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
 	c.AddCommand(a.restore(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.redo(), a.resume(), a.runs(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
+	c.SetVersionTemplate("etcd-rewind {{.Version}}\n")
 	return c
 }
 
@@ -138,6 +148,7 @@ func (a *app) begin(*cobra.Command, []string) error {
 
 func (a *app) outputFlag(c *cobra.Command) {
 	c.Flags().StringVarP(&a.output, "output", "o", "text", "text or json: one object a line")
+	oneOf(c, "output", "text", "json")
 }
 
 func (a *app) wizard(c *cobra.Command, several *fleetFlags) error {
@@ -169,7 +180,8 @@ func choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() error) {
 	f.StringVar(&ch.DataDir, "data-dir", "", "new data `directory` on the node (a sibling of the old one)")
 	stop := f.String("stop", string(steps.StopNow), "how kube-apiserver is stopped: now, or graceful with kubelet's grace period")
 	bump := f.Uint64("bump-revision", 0, "raise the revision by `N` (beyond the live one, or 1000000000); 0 turns it off")
-	f.StringSliceVar(&ch.Accept, "accept", nil, "accept a `CHECK` by its name; may be given several times")
+	named := overrides(c, &ch.Accept)
+	oneOf(c, "stop", string(steps.StopNow), string(steps.StopGraceful))
 	f.BoolVar(&ch.KeepControllers, "keep-controllers", false, "leave kube-controller-manager and kube-scheduler running")
 	f.StringVar(&ch.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet (systemctl restart kubelet)")
 	return func() error {
@@ -182,7 +194,7 @@ func choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() error) {
 		if f.Changed("bump-revision") {
 			ch.Bump = bump
 		}
-		return nil
+		return named()
 	}
 }
 
@@ -192,14 +204,24 @@ func (a *app) restore() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "restore SNAPSHOT",
 		Short: "Restore a snapshot, as lines of text or JSON",
-		Args:  cobra.ExactArgs(1),
+		Long: `Restore a snapshot, as lines of text or JSON.
+
+The node and the snapshot are checked, the plan is shown, and nothing is changed
+before the node's name is typed. A failed check blocks the restore; some can be
+overridden by name.` + exitStatuses,
+		Example: `  etcd-rewind restore /backup/etcd.db --dry-run
+  etcd-rewind restore /backup/etcd.db
+  etcd-rewind restore /backup/etcd.db.gz --yes --output json
+  etcd-rewind restore /backup/etcd.db --override snapshot-hash
+  etcd-rewind restore /backup/etcd.db --fleet --rsh 'ssh -o BatchMode=yes'`,
+		Args: cobra.ExactArgs(1),
 	}
 	settle := choiceFlags(c, &choices)
 	var several fleetFlags
 	var ticketFile string
 	c.Flags().StringVar(&ticketFile, "ticket", "", "restore in step with other nodes that have the same ticket `file`, without ssh")
 	several.add(c, "restore all control planes of the cluster as one, reached through ssh", true)
-	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails the node is put back as it was")
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails, revert the node")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
 	c.MarkFlagsMutuallyExclusive("fleet", "ticket")
@@ -291,12 +313,12 @@ func (a *app) read(ctx context.Context, path string) (*snapshot.Info, error) {
 	})
 	a.saying("")
 	if err == nil && info.Path != path && a.output != "json" {
-		_, _ = fmt.Fprintf(a.err, "%s is packed; it is unpacked to %s, and removed again\n", trust.Text(path), trust.Text(info.Path))
+		_, _ = fmt.Fprintf(a.err, "%s is compressed; unpacked to %s, deleted on exit\n", trust.Text(path), trust.Text(info.Path))
 	}
 	return info, err
 }
 
-// judge tells verdicts, and is the error for those that stand in the way. only
+// judge tells verdicts, and is the error for those that block. only
 // says that nothing follows but the exit status.
 func (a *app) judge(facts *steps.Facts, verdicts []steps.Verdict, only bool) error {
 	blocked := len(steps.Blocking(verdicts)) > 0
@@ -371,12 +393,16 @@ func (a *app) check() *cobra.Command {
 	var choices steps.Choices
 	c := &cobra.Command{
 		Use:   "check [SNAPSHOT]",
-		Short: "Look at the node, and at a snapshot, and change nothing",
-		Args:  cobra.MaximumNArgs(1),
+		Short: "Check the node, and a snapshot, and change nothing",
+		Long:  `Check the node, and a snapshot, and change nothing.` + exitStatuses,
+		Example: `  etcd-rewind check
+  etcd-rewind check /backup/etcd.db
+  etcd-rewind check /backup/etcd.db --fleet`,
+		Args: cobra.MaximumNArgs(1),
 	}
 	settle := choiceFlags(c, &choices)
 	var several fleetFlags
-	several.add(c, "look at all control planes of the cluster, reached through ssh", true)
+	several.add(c, "check all control planes of the cluster, reached through ssh", true)
 	a.outputFlag(c)
 	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(settle(), several.check(c))) }
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -412,11 +438,14 @@ func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (
 	var yes, dry bool
 	var name string
 	var several fleetFlags
+	verb, _, _ := strings.Cut(use, " ")
 	c := &cobra.Command{
-		Use:     use,
-		Short:   short,
-		Args:    cobra.MaximumNArgs(1),
-		PreRunE: func(c *cobra.Command, _ []string) error { return a.usage(several.check(c)) },
+		Use:               use,
+		Short:             short,
+		Long:              short + ".\n\nWithout RUN it is the newest run that it applies to; etcd-rewind runs lists them." + exitStatuses,
+		Example:           "  etcd-rewind " + verb + " --dry-run\n  etcd-rewind " + verb + "\n  etcd-rewind " + verb + " 20261120-120000 --yes",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeRuns,
 		RunE: func(c *cobra.Command, args []string) error {
 			run := ""
 			if len(args) > 0 {
@@ -450,10 +479,11 @@ func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (
 	if !strings.HasPrefix(use, "redo") {
 		several.add(c, "on all control planes that the run was made on, reached through ssh", false)
 	}
-	c.Flags().StringSliceVar(&a.session.Options.Accept, "accept", nil, "override a failed `CHECK` by its name; may be given several times")
+	named := overrides(c, &a.session.Options.Accept)
+	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(named(), several.check(c))) }
 	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet (systemctl restart kubelet)")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
-	c.Flags().StringVar(&name, "confirm", "", "the node's `name`: confirms going back from an old run, where --yes is not enough")
+	c.Flags().StringVar(&name, "confirm", "", "the node's `name`: confirms the undo of an old run, where --yes is not enough")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
 	return c
@@ -483,7 +513,7 @@ func (a *app) runs() *cobra.Command {
 			if a.output == "json" {
 				enc := trust.JSON(a.out)
 				for _, r := range runs {
-					if err := enc.Encode(r); err != nil {
+					if err := enc.Encode(listedRun{"run", r}); err != nil {
 						return err
 					}
 				}
@@ -494,6 +524,12 @@ func (a *app) runs() *cobra.Command {
 	}
 	a.outputFlag(c)
 	return c
+}
+
+// listedRun is one object of runs --output json.
+type listedRun struct {
+	Type string `json:"type"` // run
+	steps.RunInfo
 }
 
 func (a *app) versionCommand() *cobra.Command {

@@ -40,8 +40,8 @@ func (o *fleetFlags) add(c *cobra.Command, what string, find bool) {
 		o.shell(c)
 	} else {
 		o.reach(c)
-		f.StringSliceVar(&o.nodes, "nodes", nil, "`hosts` of all control planes that take part (those of the members)")
-		f.StringSliceVar(&o.without, "without", nil, "leave the member `NAME` out for good: it joins anew later")
+		f.StringSliceVar(&o.nodes, "nodes", nil, "`hosts` of all control planes that take part (default: the members')")
+		f.StringSliceVar(&o.without, "without", nil, "exclude member `NAME` from the restored cluster; rejoin it later")
 	}
 }
 
@@ -208,7 +208,7 @@ func (a *app) sending() func(node string, done, total int64) {
 	}
 }
 
-// judgeFleet tells verdicts, and is the error for those that stand in the way.
+// judgeFleet tells verdicts, and is the error for those that block.
 func (a *app) judgeFleet(all []fleet.Checked, ch steps.Choices, only bool) error {
 	var flat []steps.Verdict
 	for i := range all {
@@ -334,7 +334,7 @@ func (a *app) fleetRun(ctx context.Context, run string, states ...steps.RunState
 		}
 		return rec, err
 	}
-	return nil, &steps.Failure{Cause: "there is no such run of a fleet on this node", Hint: "etcd-rewind runs lists the runs of this node; any node that took part can lead the others"}
+	return nil, &steps.Failure{Cause: "no such multi-node run on this node", Hint: "etcd-rewind runs lists the runs of this node; any node that took part can lead the others"}
 }
 
 // ofAFleet leads the nodes of an earlier run again.
@@ -404,7 +404,7 @@ func (a *app) undoFleet(ctx context.Context, c *fleet.Conductor, names []string,
 		return stopped(ctx, err)
 	}
 	if len(plans) == 0 {
-		return &steps.Failure{Cause: "the run has left nothing to put back on the nodes that can be reached"}
+		return &steps.Failure{Cause: "the run has left nothing to undo on the nodes that can be reached"}
 	}
 	if dry {
 		return a.showPlans(plans)
@@ -441,7 +441,7 @@ the others, whom it sees by their ports.`,
 		Args: cobra.ExactArgs(2),
 	}
 	settle := choiceFlags(c, &choices)
-	c.Flags().StringSliceVar(&without, "without", nil, "leave the member `NAME` out for good: it joins anew later")
+	c.Flags().StringSliceVar(&without, "without", nil, "exclude member `NAME` from the restored cluster; rejoin it later")
 	a.outputFlag(c)
 	c.PreRunE = func(*cobra.Command, []string) error { return a.usage(settle()) }
 	c.RunE = func(c *cobra.Command, args []string) error {

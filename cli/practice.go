@@ -5,6 +5,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +14,8 @@ import (
 	"etcd-rewind/steps"
 	"etcd-rewind/ui"
 )
+
+const practises = true
 
 // practiceWorker serves the processes of a practice node. They are this binary,
 // started again.
@@ -30,6 +34,19 @@ func (a *app) practiceCommands() []*cobra.Command {
 		})
 		return err
 	})
+	c.Args = func(_ *cobra.Command, args []string) error {
+		names, _ := c.ValidArgsFunction(c, nil, "")
+		for _, sub := range c.Commands() {
+			names = append(names, sub.Name())
+		}
+		switch {
+		case len(args) > 1:
+			return fmt.Errorf("practice takes one exercise, not %d", len(args))
+		case len(args) == 1 && !slices.Contains(names, args[0]):
+			return fmt.Errorf("there is no exercise %q; etcd-rewind practice list names them%s", args[0], didYouMean(args[0], names))
+		}
+		return nil
+	}
 	for _, sub := range append(c.Commands(), c) {
 		run := sub.RunE
 		sub.RunE = func(c *cobra.Command, args []string) error {

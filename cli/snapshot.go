@@ -24,8 +24,8 @@ func (a *app) inspect() *cobra.Command {
 		Short: "Verify a snapshot, tell what is in it, and whether this node can use it",
 		Long: `Verify a snapshot, tell what is in it, and whether this node can use it.
 
-FILE may be packed with gzip or zstd, or lie in a tar: it is unpacked beside the
-data directory and removed again. Of Secrets only names are read. The exit status
+FILE may be compressed (.gz, .zst, .tar.gz): it is unpacked beside the data
+directory and deleted on exit. Of Secrets only names are read. The exit status
 is 4 for a file that isn't whole.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -62,12 +62,12 @@ func (a *app) diff() *cobra.Command {
 	var compare snapshot.CompareOptions
 	c := &cobra.Command{
 		Use:   "diff SNAPSHOT [SNAPSHOT]",
-		Short: "Tell what restoring a snapshot would bring back, take away and turn back",
-		Long: `Tell what restoring a snapshot would bring back, take away and turn back.
+		Short: "Show what restoring a snapshot would re-create, delete and revert",
+		Long: `Show what restoring a snapshot would re-create, delete and revert.
 
 It is compared with another snapshot, or with this node's etcd as it is now: over
-its API when it answers, else with its data directory, which is only read. Nothing
-of a Secret but its name is told.`,
+its API when it answers, else with its data directory, which is only read. Of
+Secrets only names are shown.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := interruptible(c.Context())
@@ -109,7 +109,7 @@ of a Secret but its name is told.`,
 			return ui.PrintComparison(a.out, result, opts)
 		},
 	}
-	c.Flags().BoolVar(&opts.Fields, "fields", false, "every field that differs; values that might be secret are not told")
+	c.Flags().BoolVar(&opts.Fields, "fields", false, "every field that differs; values that might be secret are not shown")
 	c.Flags().BoolVar(&opts.List, "all", false, "list every object, also events, leases and changes of status")
 	a.outputFlag(c)
 	return c

@@ -128,6 +128,18 @@ func besideManifests(k *node.Kubelet) string {
 	return filepath.Join(filepath.Dir(k.StaticPodPath), "etcd-rewind")
 }
 
+// noControlPlane is the error of a machine without a manifest directory.
+type noControlPlane struct{ error }
+
+func (e noControlPlane) Unwrap() error { return e.error }
+
+// NoControlPlane says whether discovery failed because this machine is no
+// control plane at all.
+func NoControlPlane(err error) bool {
+	var no noControlPlane
+	return errors.As(err, &no)
+}
+
 // Discover reads what this node is and does, and changes nothing. The error is
 // for what makes everything else pointless: no kubelet configuration, no
 // manifest directory.
@@ -148,11 +160,11 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 		return nil, err
 	}
 	if f.Manifests, err = manifest.ReadDir(k.StaticPodPath); err != nil {
-		hint := "run it on a control-plane node, or name its directory with --manifests or --kubelet-config; etcd-rewind practice starts one to practise on"
+		hint := "run it on a control-plane node, or name its directory with --manifests or --kubelet-config"
 		if len(k.Ignored) > 0 {
 			hint = k.Ignored[0] + ": it was ignored; " + hint
 		}
-		return nil, &trouble{cause: "this machine has no control plane that can be read", err: err, hint: hint}
+		return nil, &trouble{cause: "this machine has no control plane that can be read", err: noControlPlane{err}, hint: hint}
 	}
 	f.readManifests(ctx)
 	f.Reach = f.reach()

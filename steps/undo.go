@@ -40,6 +40,11 @@ const (
 	checkRestart    = "kubelet-restart-command"
 )
 
+// RunCheckNames are the names of the checks of undo, redo and resume, sorted.
+func RunCheckNames() []string {
+	return []string{checkEdited, checkRestart, checkOldData, checkRestoredData, checkThisNode, checkUnreadable}
+}
+
 func (t Terms) accepts(name string) bool { return slices.Contains(t.Accept, name) }
 
 // takenUp is how a run may be taken up again.
