@@ -209,10 +209,11 @@ func (hole) Close() error                { return nil }
 
 func TestAnAgentThatHearsNothingStops(t *testing.T) {
 	w := newFakeWorld(t, "cp1")
-	in, _, err := os.Pipe() // nobody writes, nobody closes
+	in, out, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer out.Close() // nobody writes, and the collector of garbage must not close it
 	err = serve(context.Background(), in, hole{}, w.nodes[0], "test", 50*time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "no word from the conductor") {
 		t.Error(err)

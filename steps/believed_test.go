@@ -70,7 +70,7 @@ func TestARunThatCanNotBeReadBlocksUntilItIsNamed(t *testing.T) {
 				_, first := NewUndo(n.stateDir(), p.Run, Terms{Accept: accept})
 				_, resume := NewResume(n.stateDir(), "", Terms{Accept: accept})
 				for _, err := range []error{undo, first, resume} {
-					if err == nil || !strings.Contains(err.Error(), later) || !strings.Contains(hintOfErr(err), "--accept "+named) {
+					if err == nil || !strings.Contains(err.Error(), later) || !strings.Contains(hintOfErr(err), "--override "+named) {
 						t.Errorf("accepted %v: %v", accept, err)
 					}
 				}

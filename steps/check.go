@@ -12,7 +12,7 @@ import (
 
 // check is one thing that can be known to be wrong before anything is touched.
 type check struct {
-	name  string // for --accept: people have it in scripts, it stays
+	name  string // for --override: people have it in scripts, it stays
 	title string
 	rows  string // of docs/failures.md
 	needs need
@@ -83,7 +83,7 @@ const (
 	lineage  = "snapshot-cluster"
 )
 
-// CheckNames are the names of all checks of one node, sorted: what --accept
+// CheckNames are the names of all checks of one node, sorted: what --override
 // takes. Not each can be overridden.
 func CheckNames() []string {
 	names := []string{unusable, lineage}

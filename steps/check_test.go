@@ -423,7 +423,7 @@ func (n *fakeNode) fixture(name string) *snapshot.Info {
 	return info
 }
 
-// What --accept takes is what verdicts are called.
+// What --override takes is what verdicts are called.
 func TestEveryCheckHasANameOfItsOwn(t *testing.T) {
 	names := CheckNames()
 	if !slices.IsSorted(names) || len(slices.Compact(slices.Clone(names))) != len(names) {

@@ -73,7 +73,7 @@ func find(stateDir, run string, t Terms, how takenUp) (*history, error) {
 		case r.State == RunUnreadable:
 			return nil, &trouble{
 				cause: fmt.Sprintf("run %s, which came later, can't be read: %s", r.Run, r.Err),
-				hint:  strings.TrimPrefix(r.hint+"; ", "; ") + "to leave it out of account: " + trust.Shell("--accept %s", name),
+				hint:  strings.TrimPrefix(r.hint+"; ", "; ") + "to leave it out of account: " + trust.Shell("--override %s", name),
 			}
 		case run == "" && how.left(r), run == r.Run:
 			if err := how.fits(r); err != nil {
@@ -373,7 +373,7 @@ func (p *Plan) Allowed(ctx context.Context) error {
 	for _, v := range Blocking(checks) {
 		hint := v.Hint
 		if v.Acceptable() && !strings.Contains(hint, "override") {
-			hint = strings.TrimPrefix(hint+"; to override it: "+trust.Shell("--accept %s", v.Check), "; ")
+			hint = strings.TrimPrefix(hint+"; to override it: "+trust.Shell("--override %s", v.Check), "; ")
 		}
 		return &trouble{cause: v.Cause, hint: hint}
 	}

@@ -13,7 +13,7 @@ const (
 
 // Verdict is the outcome of one named check.
 type Verdict struct {
-	Check string `json:"check"` // "disk-space": the name for --accept
+	Check string `json:"check"` // "disk-space": the name for --override
 	Title string `json:"title"` // what was looked at, "Disk space"
 	Level Level  `json:"level"`
 	Cause string `json:"cause"` // one line, for a pass too: what was seen
