@@ -77,11 +77,23 @@ bench-screen: build # start, first frame, frames, cost of waiting and sizes, wit
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/etcd-rewind-with-practice .
 	go test ./cli ./ui -run '^$$' -bench Screen -benchtime 1x -timeout 15m
 
+# Package:target, a line for each thing that comes from outside.
+FUZZ = \
+	manifest:FuzzSetHostPath \
+	manifest:FuzzAnnotate \
+	snapshot:FuzzEncryptionConfig \
+	steps:FuzzJournal \
+	manifest:FuzzDiff \
+	manifest:FuzzLayout \
+	node:FuzzProcess \
+	node:FuzzKubeletSetup \
+	trust:FuzzText \
+	snapshot:FuzzPacked \
+	snapshot:FuzzShown
+FUZZTIME ?= 1m
+
 fuzz: # each for a minute
-	go test -run '^$$' -fuzz FuzzSetHostPath -fuzztime 1m ./manifest
-	go test -run '^$$' -fuzz FuzzAnnotate -fuzztime 1m ./manifest
-	go test -run '^$$' -fuzz FuzzEncryptionConfig -fuzztime 1m ./snapshot
-	go test -run '^$$' -fuzz FuzzJournal -fuzztime 1m ./steps
-	go test -run '^$$' -fuzz FuzzText -fuzztime 1m -fuzzminimizetime 10x ./trust
-	go test -run '^$$' -fuzz FuzzPacked -fuzztime 1m -fuzzminimizetime 10x ./snapshot
-	go test -run '^$$' -fuzz FuzzShown -fuzztime 1m -fuzzminimizetime 10x ./snapshot # through to rendered text
+	@for t in $(FUZZ); do \
+		echo "fuzz $$t"; \
+		go test -run '^$$' -fuzz "^$${t#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$${t%:*} || exit 1; \
+	done
