@@ -131,7 +131,7 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
-	c.AddCommand(a.restore(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.redo(), a.resume(), a.runs(), a.versionCommand(), a.ticket(), a.agent())
+	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.redo(), a.resume(), a.runs(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
 	c.SetVersionTemplate("etcd-rewind {{.Version}}\n")
 	return c

@@ -159,7 +159,7 @@ var exercises = []*Exercise{
 			"Look at the hostPath of the volume etcd-data, letter by letter. Its type is DirectoryOrCreate.",
 			"A directory that kubelet made a moment ago is not where the data was. ls -l {}/var/lib",
 		},
-		Wizard: "etcd-rewind check says that etcd serves a blank cluster, and names the intact data next door. A restore of the snapshot brings last night back; what came later is only there.",
+		Wizard: "etcd-rewind check says that etcd serves a blank cluster, and names the intact data next door. etcd-rewind repoint {}/var/lib/etcd points etcd back there, with nothing lost; a restore of the snapshot only brings last night back.",
 		prepare: func(_ context.Context, n *Node, _ *session) error {
 			if err := backup(n, SnapshotBefore, "etcd-nightly.db", 9*time.Hour); err != nil {
 				return err

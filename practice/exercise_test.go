@@ -118,11 +118,39 @@ func (s *session) wizard(t *testing.T, snap string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := w.Inspect(ctx, s.Root.Path("opt/backup", snap), nil)
+	s.runs(t, w, f, s.Root.Path("opt/backup", snap), steps.Choices{})
+}
+
+// repoint does what etcd-rewind repoint does.
+func (s *session) repoint(t *testing.T, dir string) {
+	t.Helper()
+	w := &steps.Session{Options: s.options()}
+	f, err := w.Discover(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := w.Plan(f, info, steps.Choices{KubeletRestart: s.brief().KubeletRestart})
+	c, database, err := f.InPlace(s.Root.Path(dir), steps.Choices{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.runs(t, w, f, database, c)
+}
+
+// runs plans and runs what a snapshot, or a database, is for.
+func (s *session) runs(t *testing.T, w *steps.Session, f *steps.Facts, path string, c steps.Choices) {
+	t.Helper()
+	ctx := t.Context()
+	info, err := w.Inspect(ctx, path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.KubeletRestart = s.brief().KubeletRestart
+	for _, v := range w.Check(ctx, f, info, c) {
+		if v.Level == steps.Error && c.InPlace {
+			t.Errorf("%+v", v)
+		}
+	}
+	p, err := w.Plan(f, info, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,6 +207,10 @@ func TestExercises(t *testing.T) {
 			s.tells(t, "older-data", s.Root.Path("var/lib/etcd"))
 			s.wizard(t, "etcd-nightly.db")
 			s.passes(t, 80)
+		}},
+		{"blank-etcd", "repoint", func(t *testing.T, s *session) {
+			s.repoint(t, "var/lib/etcd")
+			s.passes(t, 100)
 		}},
 		{"blank-etcd", "by hand", func(t *testing.T, s *session) {
 			s.by(t, `take_out; repoint etdc $R/var/lib/etcd; put_in`)

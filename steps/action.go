@@ -123,6 +123,6 @@ func allActions() []Action {
 	return []Action{
 		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
 		&Rename{}, &Ready{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
-		&SetKubeadmConfig{}, &SeeKubeadmConfig{},
+		&SetKubeadmConfig{}, &SeeKubeadmConfig{}, &Adopt{},
 	}
 }

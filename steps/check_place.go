@@ -38,6 +38,9 @@ func (k *checks) onDataVolume() Verdict {
 
 // Row 13.
 func (k *checks) target() Verdict {
+	if k.c.InPlace {
+		return k.inPlace()
+	}
 	for _, v := range layOut(k.f.Etcd, k.c.DataDir, k.f.runName(k.c)).volumes {
 		if !filepath.IsAbs(v.new) {
 			return bad("name it with its whole path", "%s is not an absolute path", v.new)

@@ -27,6 +27,9 @@ func SnapshotVerdict(path string, err error) Verdict {
 
 // Rows 16, 17, 18: a wrong hash or a torn file never gets this far.
 func (k *checks) hash() Verdict {
+	if k.c.InPlace {
+		return ok("the database of %s is whole: pages and records", k.c.DataDir)
+	}
 	if k.info.Hash == snapshot.HashMissing {
 		return warn("fine for a copy of member/snap/db that was taken while etcd was stopped; a copy of a running etcd's may be torn",
 			"%s has no sha256 trailer: its pages fit together, but nothing vouches for the content", filepath.Base(k.info.Path))
@@ -88,6 +91,10 @@ func (k *checks) alarms() Verdict {
 func (k *checks) members() Verdict {
 	if fleet := k.c.Fleet; fleet != nil {
 		return ok("replaced by the %d of the fleet", len(fleet.Members))
+	}
+	if k.c.InPlace && len(k.info.Members) > 1 {
+		return bad("restore its database instead: "+trust.Shell("etcd-rewind restore %s", k.info.Path),
+			"the data is one member's of a cluster of %d, which waits for the others", len(k.info.Members))
 	}
 	if n := len(k.info.Members); n > 1 {
 		var names []string

@@ -17,6 +17,9 @@ type Choices struct {
 	// DataDir is the new hostPath of etcd's data volume; "" makes one beside
 	// the old.
 	DataDir string `json:"data_dir"`
+	// InPlace says that DataDir holds the data already: etcd is pointed there,
+	// and nothing is restored.
+	InPlace bool `json:"in_place,omitempty"`
 	// Bump is added to the snapshot's revision; nil means beyond the live
 	// revision, or 1e9 when it can't be read. 0 turns it off.
 	Bump *uint64 `json:"bump"`

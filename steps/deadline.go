@@ -339,6 +339,15 @@ func (d *deadlined) Save(ctx context.Context, req snapshot.SaveRequest) (*snapsh
 	})
 }
 
+// ReadData goes through a whole database, and tells nothing meanwhile.
+func (d *deadlined) ReadData(ctx context.Context, dir string) (*snapshot.Restored, error) {
+	b := d.bound("the process that reads the data", d.limits.stage)
+	b.grace = 0
+	return bounded(ctx, b, func(ctx context.Context, _ func(func())) (*snapshot.Restored, error) {
+		return d.world.ReadData(ctx, dir)
+	})
+}
+
 func (d *deadlined) Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
 	b := d.bound("the process that restores the snapshot", d.limits.stage)
 	b.grace = 0

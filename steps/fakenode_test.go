@@ -731,6 +731,15 @@ func (n *fakeNode) LogTail(pod, _, _ string, _ int) ([]string, string) {
 	return n.log, "/var/log/pods/" + pod
 }
 
+func (n *fakeNode) ReadData(_ context.Context, dir string) (*snapshot.Restored, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, "data.json"))
+	if err != nil {
+		return nil, err
+	}
+	var d snapshot.Restored
+	return &d, json.Unmarshal(raw, &d)
+}
+
 func (n *fakeNode) Restore(_ context.Context, q snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
 	progress(snapshot.Progress{Phase: "copy", Done: 1, Total: 2})
 	if q.WALDir != "" {

@@ -168,6 +168,9 @@ func (f *Facts) ownedLikeData(dir string) bool {
 // older tells of a blank etcd. (Row 9.)
 func (k *checks) older() Verdict {
 	f := k.f
+	if k.c.InPlace {
+		return ok("etcd is to be pointed at %s", k.c.DataDir)
+	}
 	if len(f.Older) == 0 {
 		if f.BlankSince.IsZero() {
 			return none
@@ -179,27 +182,52 @@ func (k *checks) older() Verdict {
 	if f.Live != nil {
 		now = fmt.Sprintf("serves a blank cluster, made on %s, at revision %d", f.BlankSince.UTC().Format("2006-01-02 15:04:05 UTC"), f.Live.Revision)
 	}
-	return warn("a restore goes back further than needed: to point etcd there instead, with nothing lost, set path of the volume "+f.Etcd.DataDir.Volume+
-		" in "+f.Etcd.File.Name()+" to it: "+strings.Join(f.repointCommands(o.Dir), " && "),
-		"etcd %s: %s; older data of another cluster, %d keys at revision %d, written until %s, lies in %s", f.Etcd.DataDir.HostPath, now,
+	return warn("a restore goes back further than needed; to point etcd there, with nothing lost: "+trust.Shell("etcd-rewind repoint %s", o.Dir),
+		"etcd on %s %s; older data of another cluster, %d keys at revision %d, written until %s, lies in %s", f.Etcd.DataDir.HostPath, now,
 		o.Keys, o.Revision, o.Written.UTC().Format("2006-01-02 15:04:05 UTC"), trust.Text(o.Dir))
 }
 
-// repointCommands move both manifests out, change etcd's and put them back, as
-// a plan does.
-func (f *Facts) repointCommands(dir string) []string {
-	etcd := f.Etcd.File.Path
-	aside := filepath.Join(filepath.Dir(f.Manifests.Path), "etcd-aside")
-	api := filepath.Join(f.Manifests.Path, "kube-apiserver.yaml")
-	if f.API != nil {
-		api = f.API.File.Path
+// inPlace is the check of a directory that etcd is to be pointed at.
+func (k *checks) inPlace() Verdict {
+	dir := k.c.DataDir
+	if k.f.Etcd.WALDir != nil {
+		return bad("change both volumes of "+k.f.Etcd.File.Name()+" by hand", "etcd has a --wal-dir of its own: where the WAL of that data lies isn't known")
 	}
-	sed := "s#path: " + f.Etcd.DataDir.HostPath + "$#path: " + dir + "#"
-	return []string{
-		"mkdir " + trust.Quote(aside),
-		"mv " + trust.Quote(api) + " " + trust.Quote(etcd) + " " + trust.Quote(aside),
-		"until [ -z \"$(crictl ps -q --name '^(etcd|kube-apiserver)$')\" ]; do sleep 1; done; sleep 3",
-		"sed -i " + trust.Quote(sed) + " " + trust.Quote(filepath.Join(aside, filepath.Base(etcd))),
-		"mv " + trust.Quote(filepath.Join(aside, filepath.Base(etcd))) + " " + trust.Quote(filepath.Join(aside, filepath.Base(api))) + " " + trust.Quote(f.Manifests.Path),
+	at := k.f.Etcd.DataDir.Under(dir)
+	switch {
+	case !filepath.IsAbs(dir):
+		return bad("name it with its whole path", "%s is not an absolute path", dir)
+	case unlinked(at) == unlinked(k.f.Etcd.DataDir.Path):
+		return bad("", "%s is where etcd's data lies already", dir)
+	case !k.f.ownedLikeData(at):
+		return bad(trust.Shell("chown -R root: %[1]s && chmod 700 %[1]s", at)+", once you know what is in it",
+			"%s doesn't belong to root or to whom etcd's data belongs to, or others may write to it", at)
 	}
+	if _, err := os.Lstat(filepath.Join(at, dbFile)); err != nil {
+		return bad("name the directory that has member in it", "%s holds no etcd data: %s", at, err)
+	}
+	return ok("%s, as it is", dir)
+}
+
+// InPlace are the choices with which etcd is pointed at a data directory, and
+// the database in it, which is read as a snapshot is.
+func (f *Facts) InPlace(dataDir string, c Choices) (choices Choices, database string, err error) {
+	if f.Etcd == nil {
+		return c, "", f.EtcdErr
+	}
+	if dataDir, err = filepath.Abs(dataDir); err != nil {
+		return c, "", err
+	}
+	c.InPlace, c.DataDir = true, dataDir
+	if inside := f.Etcd.DataDir.Inside; inside != "" {
+		host, ok := strings.CutSuffix(dataDir, "/"+inside)
+		if !ok {
+			return c, "", &trouble{
+				cause: fmt.Sprintf("etcd's data lies in %s below the hostPath, and %s doesn't end so", inside, dataDir),
+				hint:  "restore the database in it instead",
+			}
+		}
+		c.DataDir = host
+	}
+	return c, filepath.Join(dataDir, dbFile), nil
 }

@@ -3,9 +3,14 @@ package steps
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"etcd-rewind/snapshot"
 )
 
 // A typo in a hostPath makes etcd serve a blank cluster, and the data lies next
@@ -89,5 +94,95 @@ func TestAnEmptyDataDirectoryOfAnEtcdThatIsDownIsBlank(t *testing.T) {
 func (n *fakeNode) rename(from, to string) {
 	if err := os.Rename(from, to); err != nil {
 		n.t.Fatal(err)
+	}
+}
+
+// Etcd is only pointed at data that is there: nothing is restored, nothing is
+// moved, and undo points it back.
+func TestPointingEtcdAtDataThatIsThere(t *testing.T) {
+	n := newFakeNode(t)
+	dir := filepath.Join(n.root, "lib/etcd-of-before")
+	n.writeData(dir, snapshot.Restored{ClusterID: 0xcccc, Revision: 700, Keys: 60, Members: []snapshot.Member{{ID: 1, Name: "cp1"}}})
+	if err := os.MkdirAll(filepath.Join(dir, "member/snap"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n.write("lib/etcd-of-before/member/snap/db", []byte("old"))
+	before := n.picture()
+	f := n.facts()
+	c, database, err := f.InPlace(dir, Choices{})
+	if err != nil || database != filepath.Join(dir, "member/snap/db") {
+		t.Fatal(database, err)
+	}
+	info := *snapshotOfTheTests
+	info.Path, info.Revision, info.Keys = database, 700, 60
+	for _, v := range Check(t.Context(), f, &info, c) {
+		if v.Level == Error && slices.Contains([]string{"target", "snapshot-hash", "disk-space", "older-data"}, v.Check) {
+			t.Errorf("%+v", v)
+		}
+	}
+	p, err := NewRestore(f, &info, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range p.Steps {
+		for _, a := range s.Actions {
+			switch a.Action.(type) {
+			case *Stage, *Rename:
+				t.Errorf("%s: %s", a.Kind(), a.Title())
+			}
+		}
+	}
+	e, _ := n.engine(nil)
+	if res := e.Run(t.Context(), p); !res.OK {
+		t.Fatal(res.Error)
+	}
+	if s, err := n.Etcd(t.Context(), false); err != nil || s.ClusterID != 0xcccc {
+		t.Errorf("etcd runs on %+v, %v", s, err)
+	}
+	undo := n.undo()
+	if res := e.Run(t.Context(), undo); !res.OK {
+		t.Fatal(res.Error)
+	}
+	if diff := cmp.Diff(before, n.picture()); diff != "" {
+		t.Errorf("the node differs from before (-before +now):\n%s", diff)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data.json")); err != nil {
+		t.Error(err)
+	}
+	for name, spoil := range map[string]string{"where etcd's data lies already": filepath.Join(n.root, "lib/etcd"), "holds no etcd data": filepath.Join(n.root, "pki")} {
+		c.DataDir = spoil
+		for _, v := range Check(t.Context(), f, &info, c) {
+			if v.Check == "target" && (v.Level != Error || !strings.Contains(v.Cause, name)) {
+				t.Errorf("%+v", v)
+			}
+		}
+	}
+}
+
+// It ends as a restore does when etcd runs on something else.
+func TestEtcdThatIsPointedAtABlankDirectoryNeverPasses(t *testing.T) {
+	n := newFakeNode(t)
+	dir := filepath.Join(n.root, "lib/etcd-of-before")
+	n.writeData(dir, snapshot.Restored{ClusterID: 0xcccc, Revision: 700, Keys: 60})
+	before := n.picture()
+	c, _, err := n.facts().InPlace(dir, Choices{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := n.plan(c)
+	for i, s := range p.Steps {
+		for j, a := range s.Actions {
+			if a.Kind() == (&WaitData{}).Kind() {
+				p.Steps[i].Actions[j].Action = &spoil{Action: a.Action, do2: func() { _ = os.Remove(filepath.Join(dir, "data.json")) }}
+			}
+		}
+	}
+	cause := ""
+	e, _ := n.engine(func(f Failure) Choice { cause = f.Cause; return f.Choices[0] })
+	if res := e.Run(t.Context(), p); res.OK || !res.PutBack || !strings.Contains(cause, "not on the right data") {
+		t.Errorf("%+v: %s", res, cause)
+	}
+	if diff := cmp.Diff(before, n.picture()); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -33,6 +33,8 @@ type RestoreFacts struct {
 	DataDir          string `json:"data_dir"`     // hostPath after
 	Staging          string `json:"staging"`      // where the restored data is until it is put in place
 	OldRevision      int64  `json:"old_revision,omitempty"`
+	// InPlace says that DataDir held the data before: etcd is only pointed there.
+	InPlace bool `json:"in_place,omitempty"`
 	// Old is whose data etcd had, by its files: undo goes back to that and to
 	// nothing else. Nil in a run of an older version.
 	Old            *Data   `json:"old,omitempty"`
@@ -53,6 +55,9 @@ func (f *Facts) Settle(info *snapshot.Info, c Choices) Choices {
 	}
 	if c.KubeletRestart == "" {
 		c.KubeletRestart = defaultKubeletRestart
+	}
+	if c.InPlace { // etcd goes on where it stopped
+		c.Bump = new(uint64)
 	}
 	if c.Bump == nil && info != nil {
 		b := bumpBeyond(info.Revision, f.Live)
@@ -189,6 +194,13 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 			Stop: c.Stop, KubeletRestart: c.KubeletRestart,
 		},
 	}
+	if c.InPlace {
+		p.Title = fmt.Sprintf("Point etcd at %s on %s", dataDir, f.Node)
+		p.Restore.InPlace = true
+		if f.Etcd.WALDir != nil {
+			return nil, &trouble{cause: "etcd has a --wal-dir of its own, and where the WAL of that data lies isn't known", hint: "change both volumes of " + f.Etcd.File.Name() + " by hand"}
+		}
+	}
 	if p.Restore.Old, err = dataOf(context.Background(), f.Etcd); err != nil {
 		return nil, err
 	}
@@ -298,6 +310,9 @@ func (b *builder) build(p *Plan) error {
 	stop = append(stop, gone)
 	start := []Action{}
 	for _, v := range b.lay.volumes {
+		if b.c.InPlace {
+			break
+		}
 		start = append(start, &Rename{What: "the restored data", From: v.staging, To: v.new})
 	}
 	start = append(start, b.meet(PhasePlaced)...)
@@ -315,11 +330,15 @@ func (b *builder) build(p *Plan) error {
 	}
 	startAPI = append(startAPI, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL, File: api.Path})
 
-	stage, err := b.stage(p.Restore)
-	if err != nil {
-		return err
+	staging := []Action{&Adopt{DataDir: f.Etcd.DataDir.Under(p.Restore.DataDir)}}
+	stageStep := "adopt"
+	if !b.c.InPlace {
+		stage, err := b.stage(p.Restore)
+		if err != nil {
+			return err
+		}
+		staging[0], stageStep = stage, "stage"
 	}
-	staging := []Action{stage}
 	if f.APIReady && b.c.Stop == StopNow && b.c.Fleet == nil && f.Reach.Metrics.URL != "" {
 		staging = append(staging, &WaitRelist{Metrics: f.Reach.Metrics})
 	}
@@ -329,7 +348,7 @@ func (b *builder) build(p *Plan) error {
 	}
 	stop = append(stop, b.meet(PhaseAPIGone)...)
 	b.add(p, "prepare", before...)
-	b.add(p, "stage", append(staging, b.meet(PhaseStaged)...)...)
+	b.add(p, stageStep, append(staging, b.meet(PhaseStaged)...)...)
 	b.add(p, "stop-kube-apiserver", stop...)
 	b.add(p, letGoStep)
 	b.add(p, "stop-etcd", append([]Action{outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}, Fresh: true}}, b.meet(PhaseEtcdOut)...)...)
@@ -431,6 +450,8 @@ func (b *builder) summary(p *Plan) []Fact {
 		{"old data", b.old(r.Old)},
 	}
 	switch {
+	case r.InPlace:
+		facts[0] = Fact{"data", fmt.Sprintf("%s: revision %d, %d keys, as it is; etcd goes on writing there", r.DataDir, b.info.Revision, b.info.Keys)}
 	case r.Bump == 0:
 		facts = append(facts, Fact{"revision", fmt.Sprintf("%d, no bump: clients may trust stale caches", b.info.Revision)})
 	case b.f.Live != nil && b.f.Live.Revision > 0:

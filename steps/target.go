@@ -174,6 +174,11 @@ func (h *history) oldEtcd() (*manifest.Etcd, error) {
 // restoredTarget is the data that a run restored, to which a redo goes.
 func (h *history) restoredTarget() (*target, error) {
 	staged := h.staged()
+	if adopted := h.adopted(); staged != nil && adopted != nil {
+		t := &target{check: checkRestoredData, what: "the data that etcd was pointed at", recorded: true, data: Data{Dir: adopted.DataDir}}
+		t.data.ClusterID, t.data.MemberID, t.data.Size = staged.ClusterID, staged.MemberID, max(staged.Bytes, 1)
+		return t, nil
+	}
 	stage, placed := h.stage(), false
 	if staged == nil || stage == nil {
 		return nil, &trouble{cause: "run " + h.restore.Run + " restored nothing that could be had again", hint: "start a new restore"}
@@ -209,6 +214,17 @@ func moved(path, from, to string) string {
 
 func (h *history) staged() *snapshot.Restored { return h.memory.Staged }
 
+func (h *history) adopted() *Adopt {
+	for _, s := range h.restore.Steps {
+		for _, a := range s.Actions {
+			if adopt, ok := a.Action.(*Adopt); ok {
+				return adopt
+			}
+		}
+	}
+	return nil
+}
+
 func (h *history) stage() *Stage {
 	for _, s := range h.restore.Steps {
 		for _, a := range s.Actions {
@@ -218,6 +234,14 @@ func (h *history) stage() *Stage {
 		}
 	}
 	return nil
+}
+
+// keptAt is where the restored data is after an undo.
+func (f *RestoreFacts) keptAt() string {
+	if f.InPlace {
+		return f.DataDir
+	}
+	return f.Staging
 }
 
 // place is where the restored data lies now.

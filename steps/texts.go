@@ -22,6 +22,12 @@ var restoreTexts = map[string]text{
 			"etcd.yaml.bak is another definition of the same pod, and the last one wins. The copies go to a directory of this run beside it. " +
 			"It is on the same file system, so that a manifest moves by one rename: kubelet sees one event and never half a file.",
 	},
+	"adopt": {
+		title: "Read the data that is there",
+		why:   "Whose data it is is read from its files, so that etcd can be known to run on it. The cluster still runs.",
+		more: "The directory is only read. Its cluster ID, members and revision are what the running etcd is compared with before kube-apiserver starts: " +
+			"a typo in a hostPath boots a blank cluster, which has another ID.",
+	},
 	"stage": {
 		title: "Stage the restore",
 		why:   "etcdutl restores the snapshot beside the new data directory. The cluster still runs.",

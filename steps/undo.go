@@ -145,7 +145,7 @@ func sinceThen(ctx context.Context, p *Plan, ask func(context.Context, node.Etcd
 			what = fmt.Sprintf("unknown: etcd runs on other data now, of cluster %x", s.ClusterID)
 		}
 	}
-	p.Summary = append(p.Summary, Fact{"written since", fmt.Sprintf("%s, in %s; the cluster loses it, %s keeps it", what, sayAge(age), p.Restore.Staging)})
+	p.Summary = append(p.Summary, Fact{"written since", fmt.Sprintf("%s, in %s; the cluster loses it, %s keeps it", what, sayAge(age), p.Restore.keptAt())})
 }
 
 // sayAge says how long ago, in the unit that matters.
@@ -263,7 +263,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 		p.Summary = append(p.Summary, Fact{"etcd goes back to", goes})
 		p.expect(is.ClusterID)
 	}
-	p.Summary = append(p.Summary, Fact{"restored data", "kept at " + r.Restore.Staging})
+	p.Summary = append(p.Summary, Fact{"restored data", "kept at " + r.Restore.keptAt()})
 	edited := h.edited()
 	for _, d := range edited {
 		p.Diffs = append(p.Diffs, d.Diff)

@@ -52,6 +52,7 @@ type world interface {
 	Shell(ctx context.Context, command string) error
 	LogTail(pod, uid, container string, lines int) (log []string, path string)
 	Save(ctx context.Context, req snapshot.SaveRequest) (*snapshot.Info, error)
+	ReadData(ctx context.Context, dir string) (*snapshot.Restored, error)
 	Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error)
 }
 
@@ -183,6 +184,10 @@ func (n *thisNode) LogTail(pod, uid, container string, lines int) ([]string, str
 		return nil, path
 	}
 	return log, path
+}
+
+func (n *thisNode) ReadData(ctx context.Context, dir string) (*snapshot.Restored, error) {
+	return snapshot.ReadDataDir(ctx, dir, "")
 }
 
 func (n *thisNode) Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
