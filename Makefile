@@ -89,7 +89,10 @@ FUZZ = \
 	node:FuzzKubeletSetup \
 	trust:FuzzText \
 	snapshot:FuzzPacked \
-	snapshot:FuzzShown
+	snapshot:FuzzShown \
+	fleet:FuzzTicket \
+	fleet:FuzzAgentMessages \
+	fleet:FuzzRequests
 FUZZTIME ?= 1m
 
 fuzz: # each for a minute

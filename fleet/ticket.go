@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // Ticket is what nodes that don't reach each other by a remote shell have to
@@ -53,7 +55,7 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 	if err != nil {
 		return nil, nil, err
 	}
-	t := &Ticket{V: ticketVersion, Run: now.UTC().Format("20060102-150405"), Bump: *f.Settle(info, ch).Bump, Snapshot: info.SHA256}
+	t := &Ticket{V: ticketVersion, Run: steps.NextRunName(now, steps.NewestRunName(f.StateDir)), Bump: *f.Settle(info, ch).Bump, Snapshot: info.SHA256}
 	t.Token = "etcd-rewind-" + t.Run
 	all := union(lists)
 	answers := map[string]bool{}
@@ -95,27 +97,51 @@ func (t *Ticket) Write(path string) error {
 
 // ReadTicket reads what Write wrote.
 func ReadTicket(path string) (*Ticket, error) {
-	data, err := os.ReadFile(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	var t Ticket
-	if err := json.Unmarshal(data, &t); err != nil {
-		return nil, fmt.Errorf("%s is not a ticket: %w", path, err)
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular() || info.Size() > longestTicket:
+		return nil, fmt.Errorf("%s is not a ticket", path)
+	case info.Mode().Perm()&0o022 != 0:
+		return nil, problem(trust.Shell("chmod go-w %s", path)+", once you know what is in it", "others may write to the ticket %s", path)
 	}
-	if t.V != ticketVersion {
-		return nil, problem("use the same version of etcd-rewind on all nodes", "%s is a ticket of format %d, this version knows %d", path, t.V, ticketVersion)
+	data, err := io.ReadAll(io.LimitReader(f, longestTicket))
+	if err != nil {
+		return nil, err
 	}
-	if !runOfATicket(t.Run) || t.Token == "" || t.Snapshot == "" || len(t.Members) == 0 {
-		return nil, fmt.Errorf("%s is not a whole ticket", path)
+	t, err := parseTicket(data)
+	if err != nil {
+		return nil, problem("use the file that etcd-rewind ticket wrote, unchanged, and the same version on all nodes", "%s is not a ticket: %s", path, err)
 	}
-	return &t, nil
+	return t, nil
 }
 
-// runOfATicket is a run's name: it becomes that of a directory.
-func runOfATicket(run string) bool {
-	_, err := time.Parse("20060102-150405", run)
-	return err == nil
+// longestTicket is in bytes.
+const longestTicket = 1 << 20
+
+func parseTicket(data []byte) (*Ticket, error) {
+	var t Ticket
+	if err := decode(data, &t); err != nil {
+		return nil, err
+	}
+	if t.V != ticketVersion {
+		return nil, fmt.Errorf("it has format %d, this version knows %d", t.V, ticketVersion)
+	}
+	if !validSum(t.Snapshot) || len(t.Members) == 0 || len(t.Nodes) == 0 {
+		return nil, errors.New("it isn't whole")
+	}
+	// What it says becomes names of directories, a cluster's members, and hosts
+	// that are dialled.
+	if err := validFleet(&steps.Fleet{Run: t.Run, Token: t.Token, Members: t.Members, Others: t.Nodes}); err != nil {
+		return nil, err
+	}
+	return &t, nil
 }
 
 // Choices are what the ticket decides on the node whose etcd has this name, for

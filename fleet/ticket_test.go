@@ -66,12 +66,42 @@ func TestATicketSaysTheSameOnAllNodes(t *testing.T) {
 	}
 }
 
+// whole is a ticket with one thing in it that is another; the last of a name
+// counts.
+func whole(other string) string {
+	return `{"v":1,"run":"20261121-030000","token":"t","snapshot_sha256":"` + strings.Repeat("ab", 32) + `","members":[{"Name":"cp1"}],"nodes":[{"name":"cp1"}],` + other + `}`
+}
+
+func TestATicketThatOthersMayWriteToIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ticket.json")
+	if err := os.WriteFile(path, []byte(whole(`"bump":1`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadTicket(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o622); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadTicket(path); err == nil || !strings.Contains(err.Error(), "others may write to the ticket") {
+		t.Error(err)
+	}
+}
+
 func TestWhatIsNoTicketIsRefused(t *testing.T) {
 	for text, says := range map[string]string{
-		`not json`:                        "is not a ticket",
-		`{"v":2,"run":"20261121-030000"}`: "format 2",
-		`{"v":1,"run":"20261121-030000"}`: "not a whole ticket",
-		`{"v":1,"run":"../../etc","token":"t","snapshot_sha256":"ab","members":[{"Name":"cp1"}]}`: "not a whole ticket",
+		`not json`:                                "is not a ticket",
+		`{"v":2,"run":"20261121-030000"}`:         "format 2",
+		`{"v":1,"run":"20261121-030000"}`:         "it isn't whole",
+		`null`:                                    "format 0",
+		`{"v":1,"members":[null]}`:                "null where a value is due",
+		whole(`"run":"../../etc"`):                "is not the name of a run",
+		whole(`"token":"a\nb"`):                   "is not the token",
+		whole(`"members":[{"Name":"cp1\n; id"}]`): "is not the name of a node",
+		whole(`"members":[{"Name":"cp1","PeerURLs":["https://-oProxyCommand=id"]}]`): "is not a URL",
+		whole(`"nodes":[{"name":"cp2","ready_url":"file:///etc/shadow"}]`):           "is not a URL",
+		whole(`"snapshot_sha256":"ab"`):                                              "it isn't whole",
+		strings.Repeat(`{"v":`, 100):                                                 "in one another",
 	} {
 		path := filepath.Join(t.TempDir(), "ticket.json")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
