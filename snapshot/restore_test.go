@@ -547,3 +547,44 @@ func TestReadDataDirOfWhatIsNone(t *testing.T) {
 		})
 	}
 }
+
+// A backup job moves the link latest.db between the look and the restore: what
+// was seen is what is restored, or nothing is.
+func TestRestoreRefusesAnotherFileBehindTheLink(t *testing.T) {
+	dir := t.TempDir()
+	latest := filepath.Join(dir, "latest.db")
+	if err := os.Symlink(file(t, "monday.db", fixture(t, "before")), latest); err != nil {
+		t.Fatal(err)
+	}
+	seen, err := Inspect(t.Context(), latest, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	move := func(name string, data []byte) {
+		t.Helper()
+		next := filepath.Join(dir, "next")
+		if err := errors.Join(os.Symlink(file(t, name, data), next), os.Rename(next, latest)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, data := range map[string][]byte{
+		"tuesday.db":               fixture(t, "after"),
+		"without its trailer.db":   withoutTrailer(fixture(t, "after")),
+		"altered, hash and all.db": withTrailer(flip(withoutTrailer(fixture(t, "before")), 300_000)),
+	} {
+		move(name, data)
+		req := request(latest, filepath.Join(dir, "etcd"))
+		req.ExpectSHA256, req.SkipHashCheck = seen.SHA256, true
+		_, err := Restore(t.Context(), req, nil)
+		wantProblem(t, err, CodeChanged)
+		if _, err := os.Stat(req.DataDir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: something is left behind: %v", name, err)
+		}
+	}
+	move("monday again.db", fixture(t, "before"))
+	req := request(latest, filepath.Join(dir, "etcd"))
+	req.ExpectSHA256 = seen.SHA256
+	if _, err := Restore(t.Context(), req, nil); err != nil {
+		t.Error(err)
+	}
+}

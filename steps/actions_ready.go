@@ -365,17 +365,18 @@ const (
 
 func newVerify(f *Facts, info *snapshot.Info) *Verify {
 	v := &Verify{Node: f.Node, Server: f.Reach.Server}
-	v.Namespaces, v.NamespacesTotal = firstOf(info.Namespaces)
-	v.Nodes, v.NodesTotal = firstOf(info.Nodes)
+	v.Namespaces, v.NamespacesTotal = firstOf(info.Namespaces, info.More["namespaces"])
+	v.Nodes, v.NodesTotal = firstOf(info.Nodes, info.More["nodes"])
 	return v
 }
 
-// firstOf are the first objects, and how many there are, 0 when that is all.
-func firstOf(all []snapshot.Object) ([]snapshot.Object, int) {
-	if len(all) <= maxCompared {
+// firstOf are the first objects, and how many there are with those that the
+// snapshot's list lacks, 0 when that is all.
+func firstOf(all []snapshot.Object, more int) ([]snapshot.Object, int) {
+	if len(all) <= maxCompared && more == 0 {
 		return all, 0
 	}
-	return all[:maxCompared], len(all)
+	return all[:min(len(all), maxCompared)], len(all) + more
 }
 
 // Kind implements Action.
@@ -506,7 +507,7 @@ func someNames(names []string) string {
 	const most = 8
 	var out []string
 	for _, n := range names[:min(len(names), most)] {
-		out = append(out, trust.Clip(n, 63))
+		out = append(out, trust.Clip(trust.Text(n), 63))
 	}
 	if rest := len(names) - most; rest > 0 {
 		return fmt.Sprintf("%s and %d more", strings.Join(out, ", "), rest)

@@ -69,6 +69,9 @@ func (k *checks) joinedSince() Verdict {
 // joinedLater are the nodes that the cluster has and the snapshot hasn't, but
 // for this one.
 func joinedLater(f *Facts, info *snapshot.Info) (names []string) {
+	if info.More["nodes"] > 0 { // not all are listed
+		return nil
+	}
 	have := map[string]bool{f.Node: true}
 	for _, n := range info.Nodes {
 		have[n.Name] = true

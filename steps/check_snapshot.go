@@ -77,7 +77,7 @@ func (k *checks) alarms() Verdict {
 	}
 	switch {
 	case len(k.info.Alarms) > 0:
-		return warn("after the restore: etcdctl alarm disarm, once the cause is gone", "the snapshot carries the alarm %s", strings.Join(k.info.Alarms, ", "))
+		return warn("after the restore: etcdctl alarm disarm, once the cause is gone", "the snapshot carries the alarm %s", someNames(k.info.Alarms))
 	case quota < 0: // as etcd reads it (storage/quota.go)
 		return ok("no alarm, no quota")
 	case k.info.TotalSize > quota:
@@ -96,13 +96,13 @@ func (k *checks) members() Verdict {
 		return bad("restore its database instead: "+trust.Shell("etcd-rewind restore %s", k.info.Path),
 			"the data is one member's of a cluster of %d, which waits for the others", len(k.info.Members))
 	}
-	if n := len(k.info.Members); n > 1 {
+	if n := len(k.info.Members) + k.info.More["members"]; n > 1 {
 		var names []string
 		for _, m := range k.info.Members {
 			names = append(names, m.Name)
 		}
 		return wrong("go on only if this node is all that is left: it becomes the only member, and others join anew",
-			"the snapshot is from a cluster of %d members (%s), the restore makes one of it", n, strings.Join(names, ", "))
+			"the snapshot is from a cluster of %d members (%s), the restore makes one of it", n, someNames(names))
 	}
 	return ok("replaced by the one of this node")
 }
@@ -120,10 +120,10 @@ func (k *checks) prefix() Verdict {
 	case !slices.Contains(all, strings.TrimSuffix(reads, "/")):
 		return bad("set --etcd-prefix="+trust.Text(all[0])+" in "+k.f.API.File.Name()+" if that is what the cluster had, or use another snapshot",
 			"the snapshot's keys are below %s, kube-apiserver reads those below %s (--etcd-prefix): it would start a blank cluster",
-			strings.Join(trust.Lines(all), ", "), reads)
+			someNames(all), reads)
 	case len(all) > 1:
 		return warn("what is said of the snapshot's contents is of those below "+trust.Text(k.info.Prefix),
-			"the snapshot holds several clusters' keys, below %s; kube-apiserver reads those below %s", strings.Join(trust.Lines(all), ", "), reads)
+			"the snapshot holds several clusters' keys, below %s; kube-apiserver reads those below %s", someNames(all), reads)
 	}
 	return ok("%s, as kube-apiserver reads them", reads)
 }
@@ -135,14 +135,17 @@ func (k *checks) nodeInSnapshot() Verdict {
 	}
 	for _, n := range k.info.Nodes {
 		if n.Name == k.f.Node {
-			return ok("%s is among its %d nodes", k.f.Node, len(k.info.Nodes))
+			return ok("%s is among its %d nodes", k.f.Node, len(k.info.Nodes)+k.info.More["nodes"])
 		}
+	}
+	if more := k.info.More["nodes"]; more > 0 {
+		return warn("is it this cluster's snapshot?", "the snapshot has %d nodes, more than any cluster: whether %s is one of them isn't known", len(k.info.Nodes)+more, k.f.Node)
 	}
 	var names []string
 	for _, n := range k.info.Nodes {
 		names = append(names, n.Name)
 	}
-	return wrong("is it this cluster's snapshot?", "the snapshot doesn't know the node %s, only: %s", k.f.Node, strings.Join(names, ", "))
+	return wrong("is it this cluster's snapshot?", "the snapshot doesn't know the node %s, only: %s", k.f.Node, someNames(names))
 }
 
 // kubelets holds the snapshot's kubelets against the version skew that
@@ -162,7 +165,7 @@ func (k *checks) kubelets() Verdict {
 	}
 	if len(beyond) > 0 {
 		return warn("fine when those nodes are gone, or run an older kubelet again; else upgrade the control plane first",
-			"%d of the snapshot's nodes ran a newer kubelet than this kube-apiserver, %s: %s", count, k.f.KubernetesVersion, strings.Join(beyond, ", "))
+			"%d of the snapshot's nodes ran a newer kubelet than this kube-apiserver, %s: %s", count, k.f.KubernetesVersion, someNames(beyond))
 	}
 	return ok("none is newer than kube-apiserver, %s", k.f.KubernetesVersion)
 }

@@ -192,6 +192,15 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		{"a KMS plugin's socket isn't on the node, and kube-apiserver is ready", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.API.EncryptionConfig = n.encryption("key1", "  - kms: {apiVersion: v1, name: vault, endpoint: unix:///in/the/image.sock}\n")
 		}, "kms-plugin", Warn, "none of the volumes"},
+		{"more nodes in the snapshot than are listed", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
+			s.Nodes, s.More = []snapshot.Object{{Name: "other"}}, map[string]int{"nodes": 990_000}
+		}, "snapshot-node", Warn, "990001 nodes"},
+		{"a crowd of other nodes, with names of their own", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
+			s.Nodes = nil
+			for range 10_000 {
+				s.Nodes = append(s.Nodes, snapshot.Object{Name: "x\x1b]0;"})
+			}
+		}, "snapshot-node", Error, "x]0;, x]0;, x]0;, x]0;, x]0;, x]0;, x]0;, x]0; and 9992 more"},
 		{"row 25: another cluster's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
 			s.Nodes = []snapshot.Object{{Name: "other"}}
 		}, "snapshot-node", Error, "other"},
