@@ -213,6 +213,23 @@ func (e *engine) isGone() bool {
 	}
 }
 
+// leftAlone is the result of a run that this process ends in the middle of.
+func (e *engine) leftAlone() *steps.Result {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.plan
+	fleet := ""
+	if e.names != nil {
+		fleet = " --fleet"
+	}
+	resume, undo := p.Command("resume"+fleet), p.Command("undo"+fleet)
+	ways := resume + " continues, " + undo + " reverts it"
+	if p.Kind == steps.KindUndo {
+		ways = undo + " continues"
+	}
+	return &steps.Result{Undo: undo, Error: &steps.Failure{Cause: "left in the middle of run " + p.Run, Hint: ways}}
+}
+
 // wait returns what came of it all, nil when nothing ran. A restore that
 // failed and was then put back by an undo counts as put back.
 func (e *engine) wait() (*steps.Result, *steps.Plan) {

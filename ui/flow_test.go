@@ -285,6 +285,29 @@ func TestCtrlCDuringARunAsksAndStopsBeforeTheNextAction(t *testing.T) {
 	}
 }
 
+// A run that was told to stop and doesn't: nobody has to kill the wizard.
+func TestCtrlCAgainLeavesARunThatDoesNotStop(t *testing.T) {
+	f := newFake()
+	f.hold, f.holdAt = make(chan struct{}), "stop-etcd.1"
+	d := drive(t, f, Options{})
+	d.to(runScreen)
+	d.until("▸ Move etcd.yaml aside")
+	d.key("ctrl+c", "s")
+	d.until("stopping")
+	d.key("ctrl+c")
+	d.see("Leave at once?", "resumed or undone")
+	d.key("n")
+	d.key("ctrl+c", "l")
+	if !d.quit || !d.m.left {
+		t.Fatal("the wizard stays")
+	}
+	res := d.m.engine.leftAlone()
+	if res.ExitCode() != 3 || !strings.Contains(res.Error.Hint, "etcd-rewind resume 20261120-120000") || !strings.Contains(res.Error.Hint, "etcd-rewind undo 20261120-120000") {
+		t.Errorf("status %d, %+v", res.ExitCode(), res.Error)
+	}
+	close(f.hold)
+}
+
 func TestUndoDuringARunStopsItAndPutsTheNodeBack(t *testing.T) {
 	f := newFake()
 	f.hold, f.holdAt = make(chan struct{}), "stop-etcd.1"

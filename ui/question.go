@@ -117,8 +117,22 @@ func stopRun(undo bool) func(m *model) tea.Cmd {
 	}
 }
 
+// askToLeave is ctrl-c during a run that was told to stop and hasn't: what it
+// waits for may never end.
+func (m *model) askToLeave() {
+	m.ask(question{
+		title: "Leave at once?", now: m.doing,
+		text:    []string{"The run was told to stop, and hasn't yet. Its journal is in order at any moment: left now, it can be resumed or undone, as after a power cut."},
+		answers: []answer{{"l", "leave it in the middle", func(m *model) tea.Cmd { m.left = true; return m.quit() }}, {"n", "wait until it has stopped", nil}},
+	})
+}
+
 // askToStop is ctrl-c during a run.
 func (m *model) askToStop() {
+	if m.stepper.stopping {
+		m.askToLeave()
+		return
+	}
 	q := question{title: "Stop the run?", now: m.doing}
 	q.text = []string{"The run continues while you read this. It stops before its next action: an action under way is finished, a wait ends at once. Then " + m.nodeWord() + " may be half restored, until the run is resumed or undone."}
 	q.answers = append(q.answers, answer{"s", "stop before the next action", stopRun(false)})

@@ -157,6 +157,13 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 		<-watched
 		return result, nil
 	}
+	if m.left {
+		close(ended)
+		<-watched
+		result := m.engine.leftAlone()
+		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, m.farewell(result, m.stepper.plan)...), "\n"))
+		return result, nil
+	}
 	if err != nil && !m.engine.isGone() {
 		// The screen broke. The run, if there is one, goes on and tells the
 		// rest as text.
@@ -277,6 +284,7 @@ type model struct {
 	crew         *crew        // the run and summary screens are about several nodes
 	goBack       bool         // when the run has ended: undo it at once
 	endAfter     bool         // when the run has ended: close
+	left         bool         // the run is left in the middle
 	frames       atomic.Int64 // how many were drawn
 	result       *steps.Result
 }
