@@ -234,6 +234,15 @@ func (r *Runtime) Mounts(ctx context.Context, id string) ([]Mount, error) {
 	return out, nil
 }
 
+// CPU is the CPU time that a container has used since it started.
+func (r *Runtime) CPU(ctx context.Context, id string) (time.Duration, error) {
+	resp, err := r.client.ContainerStats(ctx, &cri.ContainerStatsRequest{ContainerId: id})
+	if err != nil {
+		return 0, r.explain("asking for the CPU time of container "+short(id), err)
+	}
+	return time.Duration(resp.GetStats().GetCpu().GetUsageCoreNanoSeconds().GetValue()), nil
+}
+
 // StopSandbox ends a sandbox and every container in it at once, without a grace
 // period. Safe to call twice, and for a sandbox that is gone.
 func (r *Runtime) StopSandbox(ctx context.Context, id string) error {

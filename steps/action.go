@@ -60,7 +60,9 @@ func newAction(kind string) (Action, error) {
 // the container's log.
 type trouble struct {
 	cause, hint string
-	ignoring    bool // kubelet seems to ignore that the manifest is gone
+	ignoring    bool   // kubelet seems to ignore that the manifest is gone
+	slow        bool   // nothing has failed, it only takes long
+	known       string // what a line of the log is known to mean
 	log         []string
 	logPath     string
 	err         error

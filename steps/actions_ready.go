@@ -19,13 +19,15 @@ type Expect struct {
 	Etcd      bool   `json:"etcd,omitempty"`
 	ClusterID uint64 `json:"cluster_id,omitempty"` // etcd's, where it is known
 	URL       string `json:"url,omitempty"`        // where readiness is asked for
+	// Budget is how long its startup probe lets it take.
+	Budget time.Duration `json:"budget,omitempty"`
 }
 
 func (e *Expect) wait(pod string) Action {
 	if e.API {
-		return &WaitAPI{Pod: pod, URL: e.URL}
+		return &WaitAPI{Pod: pod, URL: e.URL, Budget: e.Budget}
 	}
-	return &WaitEtcd{Pod: pod, ClusterID: e.ClusterID, URL: e.URL}
+	return &WaitEtcd{Pod: pod, ClusterID: e.ClusterID, URL: e.URL, Budget: e.Budget}
 }
 
 // WaitData waits until etcd has opened its data, and compares the ID of its
@@ -42,6 +44,8 @@ type WaitData struct {
 	// it doesn't, this waits until etcd is ready.
 	Peer node.EtcdConfig `json:"peer"`
 	File string          `json:"file"` // its manifest, which may get a fresh annotation
+	// Budget is how long its startup probe lets it take; 0 when that isn't known.
+	Budget time.Duration `json:"budget,omitempty"`
 }
 
 // Kind implements Action.
@@ -64,16 +68,16 @@ func (a *WaitData) Commands() []string {
 	return []string{trust.Shell("until %s %s | grep -i x-etcd-cluster-id; do sleep 0.1; done   # as staged?", trust.Raw(curl), a.Peer.Endpoints[0]+"/members")}
 }
 
-func (*WaitData) limit(p pace) time.Duration { return p.etcd }
+func (a *WaitData) limit(p pace) time.Duration { return p.start(p.etcd, a.Budget) }
 
 func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 	if err := r.startAnew(ctx, a.Pod, a.File); err != nil {
 		return Failed, err
 	}
-	begun := starts{}
+	begun, patience := starts{}, r.patient(a.Pod, a.limit(r.pace))
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "data", Is: "not open yet"}}}
-		up, err := r.etcdRuns(ctx, a.Pod, &begun, &s)
+		up, err := r.etcdRuns(ctx, patience, &begun, &s)
 		if err != nil || !up {
 			return s, err
 		}
@@ -94,6 +98,7 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 			return s, err
 		}
 		s.ok, s.seen[1].OK = true, true
+		r.mem.Proven = true
 		return s, nil
 	}, func(sight) error {
 		return r.notReady(a.Pod, "etcd has not opened its data")
@@ -108,8 +113,9 @@ func (a *WaitData) places(v *vetter) {
 func (*WaitData) undo() []Action { return nil }
 
 // etcdRuns looks for etcd's container, and fails when it ends again and again.
-func (r *run) etcdRuns(ctx context.Context, pod string, begun *starts, s *sight) (bool, error) {
-	boxes, err := r.world.Pod(ctx, pod)
+func (r *run) etcdRuns(ctx context.Context, p *patience, begun *starts, s *sight) (bool, error) {
+	pod := p.pod
+	boxes, err := r.boxes(ctx, pod)
 	if err != nil || len(boxes) == 0 {
 		return false, err
 	}
@@ -120,6 +126,7 @@ func (r *run) etcdRuns(ctx context.Context, pod string, begun *starts, s *sight)
 	if !up && times >= 2 {
 		return false, r.crashed(pod, newest)
 	}
+	p.see(ctx, &newest, "", s)
 	return up, nil
 }
 
@@ -133,7 +140,8 @@ type WaitEtcd struct {
 	Restored  bool   `json:"restored,omitempty"`
 	ClusterID uint64 `json:"cluster_id,omitempty"`
 	// File is its manifest, when that may get a fresh annotation.
-	File string `json:"file,omitempty"`
+	File   string        `json:"file,omitempty"`
+	Budget time.Duration `json:"budget,omitempty"` // as in [WaitData]
 }
 
 // Kind implements Action.
@@ -156,16 +164,16 @@ func (a *WaitEtcd) Commands() []string {
 	return cmds
 }
 
-func (*WaitEtcd) limit(p pace) time.Duration { return p.etcd }
+func (a *WaitEtcd) limit(p pace) time.Duration { return p.start(p.etcd, a.Budget) }
 
 func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 	if err := r.startAnew(ctx, a.Pod, a.File); err != nil {
 		return Failed, err
 	}
-	begun := starts{}
+	begun, patience := starts{}, r.patient(a.Pod, a.limit(r.pace))
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "/readyz", Is: "not asked yet"}, {What: "data", Is: "not asked yet"}}}
-		up, err := r.etcdRuns(ctx, a.Pod, &begun, &s)
+		up, err := r.etcdRuns(ctx, patience, &begun, &s)
 		if err != nil || !up {
 			return s, err
 		}
@@ -192,6 +200,7 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 		}
 		s.ok, s.seen[2].OK = true, true
 		r.mem.Revision = status.Revision
+		r.mem.Proven = a.Restored
 		return s, nil
 	}, func(s sight) error {
 		return r.notReady(a.Pod, "etcd is not ready")
@@ -286,7 +295,8 @@ type WaitAPI struct {
 	Pod string `json:"pod"`
 	URL string `json:"url"`
 	// File is its manifest, when that may get a fresh annotation.
-	File string `json:"file,omitempty"`
+	File   string        `json:"file,omitempty"`
+	Budget time.Duration `json:"budget,omitempty"` // as in [WaitData]
 }
 
 // Kind implements Action.
@@ -300,15 +310,15 @@ func (a *WaitAPI) Commands() []string {
 	return []string{trust.Shell("until curl -skf -m 1 -o /dev/null %s; do sleep 0.1; done", a.URL)}
 }
 
-func (*WaitAPI) limit(p pace) time.Duration { return p.api }
+func (a *WaitAPI) limit(p pace) time.Duration { return p.start(p.api, a.Budget) }
 
 func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
 	if err := r.startAnew(ctx, a.Pod, a.File); err != nil {
 		return Failed, err
 	}
-	begun := starts{}
+	begun, patience := starts{}, r.patient(a.Pod, a.limit(r.pace))
 	state, err := r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
-		boxes, err := r.world.Pod(ctx, a.Pod)
+		boxes, err := r.boxes(ctx, a.Pod)
 		if err != nil {
 			return sight{}, err
 		}
@@ -323,6 +333,7 @@ func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
 			if n := begun.look(r.since(a.Pod, boxes[0].Containers)); !up && n >= 4 {
 				return s, r.crashed(a.Pod, boxes[0])
 			}
+			patience.see(ctx, &boxes[0], sayAPI(answer), &s)
 		}
 		return s, nil
 	}, func(s sight) error {

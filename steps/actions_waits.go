@@ -41,6 +41,17 @@ type pace struct {
 	// between two looks at an object, after the outage
 	lookConfig time.Duration
 	metrics    time.Duration // between two looks: one takes kubelet 10 ms
+
+	// For a process that runs and isn't ready, see patience.
+	budget   float64       // the part of its startup probe's budget that is waited for: all of it
+	evidence time.Duration // between two looks at its log and its CPU time
+	still    time.Duration // without a sign of life, beyond the budget
+	most     time.Duration // beyond the budget, in any case
+}
+
+// start is how long a process may take that shows no sign of life.
+func (p pace) start(least, budget time.Duration) time.Duration {
+	return max(least, time.Duration(float64(budget)*p.budget))
 }
 
 // realPace is what was measured on kubeadm 1.34.4, with room for slower nodes.
@@ -68,6 +79,11 @@ var realPace = pace{
 
 	lookConfig: 250 * time.Millisecond,
 	metrics:    40 * time.Millisecond,
+
+	budget:   1,
+	evidence: 2 * time.Second,
+	still:    time.Minute,
+	most:     30 * time.Minute,
 }
 
 // defaultGrace is a pod's grace period where its manifest doesn't give one.
@@ -127,7 +143,7 @@ func (a *WaitStopping) do(ctx context.Context, r *run) (State, error) {
 		if err := putBackBySomebody(a.File); err != nil {
 			return sight{}, err
 		}
-		boxes, err := r.world.Pod(ctx, a.Pod)
+		boxes, err := r.boxes(ctx, a.Pod)
 		if err != nil {
 			return sight{}, err
 		}
@@ -253,7 +269,7 @@ func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 		if err := putBackBySomebody(a.File); err != nil {
 			return sight{}, err
 		}
-		boxes, err := r.world.Pod(ctx, a.Pod)
+		boxes, err := r.boxes(ctx, a.Pod)
 		if err != nil {
 			return sight{}, err
 		}
@@ -361,7 +377,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 		var all []node.Sandbox
 		s := sight{ok: true}
 		for _, pod := range a.Pods {
-			boxes, err := r.world.Pod(ctx, pod)
+			boxes, err := r.boxes(ctx, pod)
 			if err != nil {
 				return sight{}, err
 			}
@@ -471,7 +487,7 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 		return Failed, err
 	}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
-		boxes, err := r.world.Pod(ctx, a.Pod)
+		boxes, err := r.boxes(ctx, a.Pod)
 		if err != nil {
 			return sight{}, err
 		}

@@ -147,6 +147,7 @@ type run struct {
 	}
 	away bool
 	pace pace
+	cost time.Duration // of the runtime's answers in a wait's last look
 	log  *eventLog
 }
 
@@ -485,13 +486,15 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 	}
 	// Once the API is back on the restored data, going back is a decision to
 	// take with open eyes and not the default.
-	if back && !r.backAndRestored() {
+	if t != nil && t.slow {
+		f.Choices = append(f.Choices, WaitOn, Leave)
+	} else if back && !r.backAndRestored() {
 		f.Choices = append(f.Choices, PutBack)
 	}
-	if !back || r.backAndRestored() {
+	if slow := t != nil && t.slow; !slow && (!back || r.backAndRestored()) {
 		f.Choices = append(f.Choices, Leave)
 	}
-	if waits {
+	if waits && !slices.Contains(f.Choices, WaitOn) {
 		f.Choices = append(f.Choices, WaitOn)
 	}
 	f.Choices = append(f.Choices, Retry)
@@ -577,6 +580,8 @@ func goAgain(err error, undo string) string {
 type sight struct {
 	ok   bool
 	seen []Sighting
+	// limit takes the place of the wait's, for one that goes by what it sees.
+	limit time.Duration
 }
 
 // sawError is a failed wait with what was seen last.
@@ -599,9 +604,8 @@ func (r *run) poll(ctx context.Context, limit, every time.Duration, look func(co
 	defer func() { r.wait.begun = time.Time{} }()
 	var told time.Time
 	var last sight
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
 	for first := true; ; first = false {
+		r.cost = 0
 		s, err := lookOnce(ctx, limit-r.now().Sub(begun), look)
 		waited := r.now().Sub(begun)
 		if ctx.Err() != nil {
@@ -613,6 +617,9 @@ func (r *run) poll(ctx context.Context, limit, every time.Duration, look func(co
 			return Failed, &sawError{err: err, waited: waited, seen: s.seen}
 		case err != nil:
 			s = sight{seen: []Sighting{{What: "look", Is: err.Error()}}}
+		}
+		if s.limit > 0 {
+			limit, r.wait.limit = s.limit, s.limit
 		}
 		quiet := r.now().Sub(told)
 		if s.ok || turned(last.seen, s.seen) || quiet > time.Second || quiet > tellEvery && !slices.Equal(last.seen, s.seen) {
@@ -630,11 +637,15 @@ func (r *run) poll(ctx context.Context, limit, every time.Duration, look func(co
 			err := timeout(s)
 			return Failed, &sawError{err: err, waited: waited, seen: s.seen}
 		}
+		pause := time.NewTimer(r.pause(every))
 		select {
 		case <-ctx.Done():
-			return Stopped, errStopped
 		case <-r.world.Changed():
-		case <-ticker.C:
+		case <-pause.C:
+		}
+		pause.Stop()
+		if ctx.Err() != nil {
+			return Stopped, errStopped
 		}
 	}
 }
@@ -645,6 +656,21 @@ func lookOnce(ctx context.Context, left time.Duration, look func(context.Context
 	ctx, cancel := context.WithTimeout(ctx, max(left, 0)+time.Second)
 	defer cancel()
 	return look(ctx)
+}
+
+// pause is how long to wait before the next look: a look at the runtime takes
+// its CPU time, and on a slow machine that is taken from what is waited for. So
+// no more than a quarter of the time goes into looks; natively one takes 2 to
+// 5 ms.
+func (r *run) pause(every time.Duration) time.Duration {
+	return min(max(every-r.cost, 3*r.cost, time.Millisecond), max(every, 2*time.Second))
+}
+
+// boxes lists a pod's sandboxes, and notes what that costs.
+func (r *run) boxes(ctx context.Context, pod string) ([]node.Sandbox, error) {
+	begun := time.Now()
+	defer func() { r.cost += time.Since(begun) }()
+	return r.world.Pod(ctx, pod)
 }
 
 // tellEvery is how often a change that is only a running clock is told.
@@ -819,7 +845,11 @@ func (r *run) notReady(pod, cause string) error {
 	if err != nil || len(boxes) == 0 {
 		return &trouble{cause: cause, hint: "there is no container of " + pod + "; look at kubelet's log (journalctl -u kubelet)"}
 	}
-	return r.withLog(pod, boxes[0], cause)
+	t := r.withLog(pod, boxes[0], cause)
+	if t.slow = r.slow(pod, &boxes[0], t); t.slow {
+		t.cause, t.hint = cause+" yet", slowHint
+	}
+	return t
 }
 
 func (r *run) withLog(pod string, b node.Sandbox, cause string) *trouble {
@@ -830,6 +860,7 @@ func (r *run) withLog(pod string, b node.Sandbox, cause string) *trouble {
 	}
 	t.log, t.logPath = r.world.LogTail(pod, b.UID, name, 200)
 	if why, hint := likelyCause(t.log); why != "" {
+		t.known = why
 		t.cause += ": " + why
 		t.hint = hint
 	}

@@ -74,6 +74,8 @@ type fakeNode struct {
 	done       sync.WaitGroup
 
 	fakeKubeadm
+	fakeStart
+	nodes []node.Object // besides cp1, in the restored cluster
 
 	// Only for its kubelet: what it has decoded, by path, and the UIDs.
 	decoded map[string]*manifest.File
@@ -99,7 +101,7 @@ var fakePace = pace{
 	kubelet: 10 * time.Second, runtime: 10 * time.Second, verify: 30 * time.Second, meet: 30 * time.Second,
 	relist: 10 * time.Second, begin: 5 * time.Millisecond,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond, metrics: time.Millisecond,
-	lookConfig: time.Millisecond,
+	lookConfig: time.Millisecond, evidence: 50 * time.Millisecond, still: 200 * time.Millisecond, most: 3 * time.Second,
 }
 
 const forget = 30 * time.Millisecond // kubelet forgets a pod that long after its end
@@ -509,6 +511,15 @@ func (n *fakeNode) Pod(_ context.Context, pod string) ([]node.Sandbox, error) {
 	return out, nil
 }
 
+func (n *fakeNode) CPU(context.Context, string) (time.Duration, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cpu == nil {
+		return 0, nil
+	}
+	return n.cpu(), nil
+}
+
 func (n *fakeNode) StopSandbox(_ context.Context, id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -600,6 +611,8 @@ func (n *fakeNode) API(context.Context, time.Duration) node.APIAnswer {
 		return node.APIAnswer{Err: errors.New("connection refused")}
 	case n.running("etcd-cp1") == nil:
 		return node.APIAnswer{Code: 500}
+	case n.starting != nil && n.running("etcd-cp1").hostPath != filepath.Join(n.root, "lib/etcd"):
+		return n.starting()
 	}
 	return node.APIAnswer{Code: 200}
 }

@@ -19,7 +19,6 @@ type fakeKubeadm struct {
 	kubeadmErr   error  // why it can't be had
 	kubeadm      string // what the restored one says
 	onSetKubeadm func() // just before it is written
-	nodes        []node.Object
 }
 
 // kubeadmDataDir is what kubeadm would render etcd.yaml with now.

@@ -287,10 +287,10 @@ func (b *builder) build(p *Plan) error {
 	outAPI.API, outEtcd.Etcd = true, true
 	// A node that goes back to how it was isn't ready when it wasn't before.
 	if f.APIReady {
-		outAPI.Ready = &Expect{API: true, URL: f.Reach.API.ReadyURL}
+		outAPI.Ready = &Expect{API: true, URL: f.Reach.API.ReadyURL, Budget: f.API.StartupBudget}
 	}
 	if f.APIReady || f.Live != nil {
-		outEtcd.Ready = &Expect{Etcd: true, URL: readyURL(f.Etcd)}
+		outEtcd.Ready = &Expect{Etcd: true, URL: readyURL(f.Etcd), Budget: f.Etcd.StartupBudget}
 	}
 	if old := p.Restore.Old; outEtcd.Ready != nil {
 		if outEtcd.Ready.ClusterID = old.ClusterID; f.Live != nil && old.ClusterID == 0 {
@@ -317,18 +317,18 @@ func (b *builder) build(p *Plan) error {
 	}
 	start = append(start, b.meet(PhasePlaced)...)
 	start = append(start, inEtcd, &WaitStarted{Pod: etcdPod, File: etcd.Path, Fresh: true})
-	ready := &WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true, File: etcd.Path}
+	ready := &WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true, File: etcd.Path, Budget: f.Etcd.StartupBudget}
 	startAPI := []Action{
 		&WaitForgotten{Pods: []string{apiPod}, Files: []string{api.Path}, Fresh: true}, inAPI,
 		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true},
 	}
 	if b.c.Fleet == nil {
-		start = append(start, &WaitData{Pod: etcdPod, Peer: f.Reach.Peer, File: etcd.Path})
+		start = append(start, &WaitData{Pod: etcdPod, Peer: f.Reach.Peer, File: etcd.Path, Budget: f.Etcd.StartupBudget})
 		startAPI = append(startAPI, ready)
 	} else { // ready takes a quorum
 		start = append(append(start, ready), b.meet(PhaseEtcdReady)...)
 	}
-	startAPI = append(startAPI, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL, File: api.Path})
+	startAPI = append(startAPI, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL, File: api.Path, Budget: f.API.StartupBudget})
 
 	staging := []Action{&Adopt{DataDir: f.Etcd.DataDir.Under(p.Restore.DataDir)}}
 	stageStep := "adopt"

@@ -15,6 +15,8 @@ func sayAPI(a node.APIAnswer) string {
 		return "ready"
 	case a.ShuttingDown:
 		return "shutting down"
+	case len(a.Failing()) > 0:
+		return fmt.Sprintf("answers %d, waits for %s", a.Code, someNames(a.Failing()))
 	case a.Code != 0:
 		return fmt.Sprintf("answers %d", a.Code)
 	case a.Err != nil && strings.Contains(a.Err.Error(), "refused"):

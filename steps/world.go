@@ -31,6 +31,8 @@ type Reach struct {
 // world is what actions see of the node and do to it, apart from files.
 type world interface {
 	Pod(ctx context.Context, pod string) ([]node.Sandbox, error)
+	// CPU is the CPU time that a container has used.
+	CPU(ctx context.Context, container string) (time.Duration, error)
 	StopSandbox(ctx context.Context, id string) error
 	RemoveSandbox(ctx context.Context, id string) error
 	Remains(uid string) node.Remains
@@ -99,6 +101,10 @@ func (n *thisNode) Changed() <-chan struct{} {
 
 func (n *thisNode) Pod(ctx context.Context, pod string) ([]node.Sandbox, error) {
 	return n.runtime.Pod(ctx, namespace, pod)
+}
+
+func (n *thisNode) CPU(ctx context.Context, container string) (time.Duration, error) {
+	return n.runtime.CPU(ctx, container)
 }
 
 func (n *thisNode) StopSandbox(ctx context.Context, id string) error {

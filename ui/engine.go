@@ -256,5 +256,8 @@ func Unattended(f steps.Failure) steps.Choice {
 	if len(f.Choices) == 0 {
 		return steps.Leave
 	}
+	if f.Choices[0] == steps.WaitOn {
+		return steps.Leave // the engine has waited as long as it makes sense unattended
+	}
 	return f.Choices[0]
 }

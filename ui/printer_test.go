@@ -197,6 +197,7 @@ func TestPlainQuestions(t *testing.T) {
 	}{
 		{[]steps.Choice{steps.Leave, steps.WaitOn, steps.PutBack}, steps.Leave},
 		{[]steps.Choice{steps.LetGo, steps.PutBack}, steps.LetGo},
+		{[]steps.Choice{steps.WaitOn, steps.Leave, steps.PutBack}, steps.Leave}, // slow: not to wait for ever, and no undo
 		{nil, steps.Leave},
 	} {
 		if got := Unattended(steps.Failure{Choices: tc.offered}); got != tc.want {
