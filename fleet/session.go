@@ -50,7 +50,7 @@ func (n *ThisNode) Facts(ctx context.Context) (*Facts, error) {
 	}
 	if s.Etcd != nil {
 		f.Member, f.PeerURLs, f.InitialCluster = s.Etcd.Name, s.Etcd.AdvertisePeerURLs, s.Etcd.InitialCluster
-		if d, err := node.DiskOf(filepath.Dir(s.Etcd.DataDir.HostPath)); err == nil {
+		if d, err := node.DiskOf(s.BesideData()); err == nil {
 			f.FreeBytes = d.FreeBytes
 		}
 	} else {
@@ -75,7 +75,7 @@ func (n *ThisNode) Place(sha256 string) (string, error) {
 	if n.facts == nil || n.facts.Etcd == nil {
 		return "", problem("", "this node's etcd.yaml doesn't tell where its data is")
 	}
-	dir := filepath.Dir(filepath.Clean(n.facts.Etcd.DataDir.HostPath))
+	dir := n.facts.BesideData()
 	return filepath.Join(dir, "etcd-rewind-snapshot-"+sha256[:16]+".db"), nil
 }
 

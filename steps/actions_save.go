@@ -19,7 +19,7 @@ type Save struct {
 
 // saveBefore is beside the old data directory: there is room for one more.
 func saveBefore(f *Facts, run string) *Save {
-	return &Save{To: filepath.Join(filepath.Dir(filepath.Clean(f.Etcd.DataDir.HostPath)), snapshot.SafetyCopy(run)), Etcd: f.SnapshotEtcd()}
+	return &Save{To: filepath.Join(f.BesideData(), snapshot.SafetyCopy(run)), Etcd: f.SnapshotEtcd()}
 }
 
 // Kind implements Action.

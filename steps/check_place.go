@@ -41,12 +41,14 @@ func (k *checks) target() Verdict {
 	if k.c.InPlace {
 		return k.inPlace()
 	}
-	for _, v := range layOut(k.f.Etcd, k.c.DataDir, k.f.runName(k.c)).volumes {
+	run := k.f.runName(k.c)
+	l := layOut(k.f.Etcd, k.c.DataDir, run)
+	for _, v := range l.moved() {
 		if !filepath.IsAbs(v.new) {
 			return bad("name it with its whole path", "%s is not an absolute path", v.new)
 		}
-		if within(v.new, v.old) {
-			return bad("choose a directory beside the old one", "%s is, or contains, the old data directory, which stays untouched", v.new)
+		if cause, hint := l.collides(k.f, run); cause != "" {
+			return bad(hint, "%s", cause)
 		}
 		if _, err := os.Lstat(v.new); err == nil {
 			return bad("choose a name that isn't taken; on a mount of its own choose a directory below its root (lost+found is there)", "%s exists already", v.new)
@@ -59,6 +61,9 @@ func (k *checks) target() Verdict {
 		if d, err := node.DiskOf(filepath.Dir(v.new)); err == nil && d.NetworkFS {
 			return warn("etcd needs a local disk", "%s is on a network file system (%s)", v.new, d.FSType)
 		}
+	}
+	if says := l.elsewhere(); says != "" {
+		return wrong("name a directory on that disk with --data-dir; or override, when the other disk will do for etcd", "%s", says)
 	}
 	return ok("%s", k.c.DataDir)
 }
@@ -81,27 +86,51 @@ func (k *checks) renames() Verdict {
 	return ok("each is on one file system")
 }
 
-// Row 15.
+// Row 15. Room is judged on the disk on which each file will lie.
 func (k *checks) space() Verdict {
-	d, err := node.DiskOf(filepath.Dir(k.c.DataDir))
-	if err != nil {
-		return bad("", "%s", err)
+	l := layOut(k.f.Etcd, k.c.DataDir, k.f.runName(k.c))
+	type file struct {
+		what, path string
+		bytes      uint64
 	}
-	if d.ReadOnly {
-		return bad("remount it read-write", "%s is mounted read-only", d.MountPoint)
-	}
-	need := uint64(k.info.Size) + walBytes
+	files := []file{{"the restored data", l.volumes[0].new, uint64(k.info.Size)}, {"its WAL", l.volumes[len(l.volumes)-1].new, walBytes}}
 	if k.f.Live != nil {
-		need += uint64(k.f.Live.DBSize) // for the snapshot of the state that is left
+		files = append(files, file{"a snapshot of the cluster as it is", filepath.Join(k.f.BesideData(), "x"), uint64(k.f.Live.DBSize)})
 	}
-	if d.FreeBytes < need {
-		return bad("free space, or choose a directory on another disk with --data-dir", "%s needs %s for the restored data and its WAL, %s has %s left",
-			k.c.DataDir, Bytes(int64(need)), d.MountPoint, Bytes(int64(d.FreeBytes)))
+	type disk struct {
+		node.Disk
+		need uint64
+		what []string
 	}
-	if d.FreeInodes < 64 {
-		return bad("remove files", "%s has no inodes left", d.MountPoint)
+	var disks []*disk
+	for _, f := range files {
+		d, err := node.DiskOf(filepath.Dir(f.path))
+		if err != nil {
+			return bad("", "%s", err)
+		}
+		i := slices.IndexFunc(disks, func(o *disk) bool { return o.Device == d.Device })
+		if i < 0 {
+			i, disks = len(disks), append(disks, &disk{Disk: d})
+		}
+		disks[i].need += f.bytes
+		disks[i].what = append(disks[i].what, f.what)
 	}
-	return ok("%s needed, %s free on %s", Bytes(int64(need)), Bytes(int64(d.FreeBytes)), d.MountPoint)
+	var fits []string
+	for _, d := range disks {
+		if d.ReadOnly {
+			return bad("remount it read-write", "%s is mounted read-only", d.MountPoint)
+		}
+		what := strings.Join(d.what, ", ")
+		if d.FreeBytes < d.need {
+			return bad("free space, or choose a directory on another disk with --data-dir", "%s needs %s for %s, and has %s left",
+				d.MountPoint, Bytes(int64(d.need)), what, Bytes(int64(d.FreeBytes)))
+		}
+		if d.FreeInodes < 64 {
+			return bad("remove files", "%s has no inodes left", d.MountPoint)
+		}
+		fits = append(fits, fmt.Sprintf("%s needed, %s free on %s", Bytes(int64(d.need)), Bytes(int64(d.FreeBytes)), d.MountPoint))
+	}
+	return ok("%s", strings.Join(fits, "; "))
 }
 
 // Bytes says a size as people do, in powers of 1000.

@@ -302,10 +302,14 @@ func (n *fakeNode) undo() *Plan {
 func (n *fakeNode) picture() map[string]string {
 	pic := map[string]string{}
 	for _, dir := range []string{"manifests", "lib/etcd"} {
-		err := filepath.WalkDir(filepath.Join(n.root, dir), func(path string, e os.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) && path == filepath.Join(n.root, dir) {
-				return nil // moved away by a test
-			}
+		at, err := filepath.EvalSymlinks(filepath.Join(n.root, dir))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // moved away by a test
+		}
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		err = filepath.WalkDir(at, func(path string, e os.DirEntry, err error) error {
 			if err != nil || e.IsDir() {
 				return err
 			}

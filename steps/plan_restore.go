@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"etcd-rewind/manifest"
@@ -107,56 +106,6 @@ func (k *checks) revision() Verdict {
 	return ok("%d + %d", have, bump)
 }
 
-var stamp = regexp.MustCompile(`-\d{8}-\d{6}(-\d+)?$`)
-
-// newDataDir is beside the old one, or inside it when the old one is the root
-// of a file system of its own: the new data belongs on the same disk.
-func newDataDir(old, run string) string {
-	old = filepath.Clean(old)
-	if own, err := node.DiskOf(old); err == nil && filepath.Clean(own.MountPoint) == old {
-		return filepath.Join(old, "etcd-"+run)
-	}
-	return stamp.ReplaceAllString(old, "") + "-" + run
-}
-
-// repoint is a volume of etcd.yaml that gets a new hostPath.
-type repoint struct {
-	volume, old, new, staging string
-}
-
-// layout is where the restored files come to lie.
-type layout struct {
-	volumes           []repoint
-	stageData, walDir string // where etcdutl writes
-}
-
-func layOut(e *manifest.Etcd, dataDir, run string) layout {
-	l := layout{}
-	data := repoint{volume: e.DataDir.Volume, old: e.DataDir.HostPath, new: dataDir, staging: stagingFor(dataDir, run)}
-	l.volumes = []repoint{data}
-	l.stageData = e.DataDir.Under(data.staging)
-	if w := e.WALDir; w != nil {
-		if w.Volume == data.volume {
-			l.walDir = w.Under(data.staging)
-		} else {
-			wal := repoint{volume: w.Volume, old: w.HostPath, new: newDataDir(w.HostPath, run)}
-			wal.staging = stagingFor(wal.new, run)
-			l.volumes = append(l.volumes, wal)
-			l.walDir = w.Under(wal.staging)
-		}
-	}
-	return l
-}
-
-// stagingFor is a sibling of the directory, so that it is put in place by a
-// rename, and named after the run, so that nobody else has it.
-func stagingFor(dir, run string) string {
-	if strings.HasSuffix(dir, run) {
-		return dir + ".staging"
-	}
-	return dir + ".staging-" + run
-}
-
 // NewRestore plans the restore of a snapshot on this node. The facts have to
 // be fresh; what blocks is Check's to say.
 func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
@@ -184,6 +133,9 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 		return nil, err
 	}
 	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run), lay: layOut(f.Etcd, dataDir, run)}
+	if cause, hint := b.lay.collides(f, run); cause != "" && !c.InPlace {
+		return nil, &trouble{cause: cause, hint: hint}
+	}
 	p := &Plan{
 		Run: run, Kind: KindRestore, Node: f.Node, RunDir: b.dir, Reach: f.Reach,
 		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(snap), f.Node), Flags: f.Flags,
@@ -309,7 +261,7 @@ func (b *builder) build(p *Plan) error {
 	}
 	stop = append(stop, gone)
 	start := []Action{}
-	for _, v := range b.lay.volumes {
+	for _, v := range b.lay.moved() {
 		if b.c.InPlace {
 			break
 		}
@@ -427,7 +379,7 @@ func (b *builder) stage(r *RestoreFacts) (*Stage, error) {
 	}
 	q.UID, q.GID, q.Mode, q.SELinuxLabel = &uid, &gid, mode, label
 	st := &Stage{Request: q}
-	for _, v := range b.lay.volumes {
+	for _, v := range b.lay.moved() {
 		st.Roots = append(st.Roots, Root{Staging: v.staging, Old: v.old})
 	}
 	return st, nil

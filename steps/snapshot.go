@@ -98,7 +98,7 @@ func (u *Unpacker) Close() error {
 // be restored there.
 func unpackDir(f *Facts, path string) string {
 	if f != nil && f.Etcd != nil {
-		dir := filepath.Dir(f.Etcd.DataDir.HostPath)
+		dir := f.BesideData()
 		if st, err := os.Stat(dir); err == nil && st.IsDir() {
 			return dir
 		}
