@@ -54,8 +54,8 @@ func TestEveryFailureNamesATestThatExists(t *testing.T) {
 			t.Errorf("%s has more than tests in its last cell: %q", what, rest)
 		}
 	}
-	if next != 42 {
-		t.Errorf("the catalogue has 41 rows, the table %d", next-1)
+	if next != 43 {
+		t.Errorf("the catalogue has 42 rows, the table %d", next-1)
 	}
 }
 
