@@ -98,7 +98,6 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 			return s, err
 		}
 		s.ok, s.seen[1].OK = true, true
-		r.mem.Proven = true
 		return s, nil
 	}, func(sight) error {
 		return r.notReady(a.Pod, "etcd has not opened its data")

@@ -57,7 +57,7 @@ type memory struct {
 	Outage           float64              `json:"outage_seconds,omitempty"`
 	Revision         int64                `json:"revision,omitempty"`
 	KubeletRestarted bool                 `json:"kubelet_restarted,omitempty"`
-	Proven           bool                 `json:"proven,omitempty"` // etcd has opened the restored data
+	Proven           bool                 `json:"proven,omitempty"` // etcd was ready with the restored data
 	// Judged are ended containers that made a wait fail, by pod: tried again,
 	// the wait looks for what comes after them.
 	Judged map[string][]string `json:"judged,omitempty"`
