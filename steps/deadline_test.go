@@ -39,6 +39,11 @@ func (d *deadWorld) Pod(ctx context.Context, pod string) ([]node.Sandbox, error)
 	return d.world.Pod(ctx, pod)
 }
 
+func (d *deadWorld) CPU(ctx context.Context, container string) (time.Duration, error) {
+	d.hang("CPU")
+	return d.world.CPU(ctx, container)
+}
+
 func (d *deadWorld) StopSandbox(ctx context.Context, id string) error {
 	d.hang("StopSandbox")
 	return d.world.StopSandbox(ctx, id)
