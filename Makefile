@@ -81,6 +81,7 @@ bench-screen: build # start, first frame, frames, cost of waiting and sizes, wit
 FUZZ = \
 	manifest:FuzzSetHostPath \
 	manifest:FuzzAnnotate \
+	manifest:FuzzFlags \
 	snapshot:FuzzEncryptionConfig \
 	steps:FuzzJournal \
 	manifest:FuzzDiff \

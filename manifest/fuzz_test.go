@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"bytes"
+	"path"
 	"reflect"
 	"strings"
 	"testing"
@@ -260,6 +261,57 @@ func FuzzLayout(f *testing.F) {
 		}
 		if _, err := Annotate(out, annKey, annVal); err != nil {
 			t.Fatalf("%v\n%s", err, out)
+		}
+	})
+}
+
+// FuzzFlags: whatever words etcd and kube-apiserver are started with, their
+// flags are read or refused with a cause, and what is read holds to what the
+// programs hold to.
+func FuzzFlags(f *testing.F) {
+	for _, name := range []string{"kubeadm-1.34/etcd.yaml", "kubeadm-1.34/kube-apiserver.yaml", "by-hand.yaml", "rke2-etcd.yaml"} {
+		pod, err := decodePod(fixture(f, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		c := pod.Spec.Containers[0]
+		f.Add(strings.Join(append(c.Command, c.Args...), "\n"))
+	}
+	for _, words := range []string{
+		"etcd\ngrpc-proxy\nstart", "tini\n--\netcd\n-name\na", "etcd\n--quota-backend-bytes=-1", "etcd\n--quota-backend-bytes=0x7fffffffffffffff\n--data-dir=/d",
+		"etcd\n--initial-cluster=a=http://x:1,a=http://y:2,=,b", "etcd\n--name=$(A)\n--data-dir=/$$(A)/$(B)", "etcd\n--data-dir=/d/../../e\n--wal-dir=/d/wal",
+		"etcd\n--listen-client-urls=https://[::]:2379,unix://x,://", "sh\n-c\netcd", "kube-apiserver\n--etcd-prefix=../..//x/", "kube-apiserver\n--etcd_servers=https://a:1;b\n-v2",
+		"kube-apiserver\n--etcd-servers-overrides=/events#https://a:1;https://b:2,#,/\n--secure-port=65536", "kube-apiserver\n--anonymous-auth=maybe", "etcd\n--\n", "etcd\n---",
+	} {
+		f.Add(words)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c := corev1.Container{Name: "c", Command: strings.Split(text, "\n"), Env: []corev1.EnvVar{{Name: "A", Value: "$(B)"}, {Name: "ETCD_NAME", Value: "n"}}}
+		c.VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/d"}}
+		c.Env = append(c.Env, corev1.EnvVar{Name: "B", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.hostIP"}}})
+		pod := file(c)
+		pod.Pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/host"}}}}
+		if e, err := ReadEtcd(pod); err == nil {
+			if e.Name == "" && !strings.Contains(text, "name") {
+				t.Error("it has no name")
+			}
+			if !path.IsAbs(e.DataDir.Path) || path.Clean(e.DataDir.Path) != e.DataDir.Path {
+				t.Errorf("the data lies at %q", e.DataDir.Path)
+			}
+			if _, inside := below("/host", e.DataDir.Path); !inside {
+				t.Errorf("the data lies outside of the volume, at %q", e.DataDir.Path)
+			}
+			if first := c.Command[0]; path.Base(first) == "etcd" && len(c.Command) > 1 && c.Command[1] == "grpc-proxy" {
+				t.Error("a proxy is taken for a server")
+			}
+		}
+		if a, err := ReadAPIServer(pod); err == nil {
+			if !path.IsAbs(a.EtcdPrefix) || path.Clean(a.EtcdPrefix) != a.EtcdPrefix {
+				t.Errorf("the prefix is %q", a.EtcdPrefix)
+			}
+			if a.SecurePort < 0 || a.SecurePort > 65535 {
+				t.Errorf("the port is %d", a.SecurePort)
+			}
 		}
 	})
 }

@@ -139,6 +139,11 @@ func (d *deadWorld) Save(ctx context.Context, req snapshot.SaveRequest) (*snapsh
 	return d.world.Save(ctx, req)
 }
 
+func (d *deadWorld) ReadData(ctx context.Context, dir string) (*snapshot.Restored, error) {
+	d.hang("ReadData")
+	return d.world.ReadData(ctx, dir)
+}
+
 func (d *deadWorld) Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
 	d.hang("Restore")
 	return d.world.Restore(ctx, req, progress)
