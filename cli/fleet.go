@@ -87,7 +87,7 @@ func (a *app) conductor(rsh []string) *fleet.Conductor {
 
 func (a *app) paths() fleet.Paths {
 	o := a.session.Options
-	return fleet.Paths{KubeletConfig: o.KubeletConfig, Manifests: o.Manifests, CRI: o.CRI, StateDir: o.StateDir}
+	return fleet.Paths{KubeletConfig: o.KubeletConfig, Manifests: o.Manifests, CRI: o.CRI, StateDir: o.StateDir, Accept: o.Accept, KubeletRestart: o.KubeletRestart}
 }
 
 // leads makes the context of a command that leads several nodes. A second Ctrl-C
@@ -248,7 +248,10 @@ func (a *app) restoreFleet(ctx context.Context, path string, o *fleetFlags, ch s
 		plans[0].Summary = append(plans[0].Summary, steps.Fact{Name: "the restore", Value: a.changes})
 	}
 	if dry {
-		return a.showPlans(plans)
+		return errors.Join(a.showPlans(plans), steps.Blocked(ctx, plans))
+	}
+	if err := steps.Blocked(ctx, plans); err != nil {
+		return err
 	}
 	in, err := a.confirmFleet(plans, c.Here(), yes)
 	if err != nil {
@@ -322,6 +325,9 @@ func (a *app) fleetRun(ctx context.Context, run string, states ...steps.RunState
 		return nil, err
 	}
 	for _, r := range runs {
+		if err := r.Unreadable(run, a.session.Options.Accept); err != nil {
+			return nil, err
+		}
 		if run != "" && r.Run != run || run == "" && !slices.Contains(states, r.State) {
 			continue
 		}
@@ -407,7 +413,10 @@ func (a *app) undoFleet(ctx context.Context, c *fleet.Conductor, names []string,
 		return &steps.Failure{Cause: "the run has left nothing to undo on the nodes that can be reached"}
 	}
 	if dry {
-		return a.showPlans(plans)
+		return errors.Join(a.showPlans(plans), steps.Blocked(ctx, plans))
+	}
+	if err := steps.Blocked(ctx, plans); err != nil {
+		return err
 	}
 	for _, p := range plans {
 		if yes && p.MustType && name != c.Here() {

@@ -149,6 +149,11 @@ type Paths struct {
 	Manifests     string `json:"manifests,omitempty"`
 	CRI           string `json:"cri,omitempty"`
 	StateDir      string `json:"state_dir,omitempty"`
+
+	// Accept are the checks overridden by name, and KubeletRestart the command
+	// that restarts kubelet, where a run is taken up again.
+	Accept         []string `json:"accept,omitempty"`
+	KubeletRestart string   `json:"kubelet_restart,omitempty"`
 }
 
 // Order is what a node has to restore.

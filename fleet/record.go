@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/steps"
 )
 
 // recordName is the file in the run's directory on every node that says whom
@@ -58,6 +59,9 @@ func writeRecord(runDir string, r Record) error {
 // ReadRecord reads with whom a run was made. The error is fs.ErrNotExist for a
 // run of a single node.
 func ReadRecord(runDir string) (*Record, error) {
+	if err := steps.Trusted(runDir, recordName); err != nil { // it names the command that is run as root to reach the others
+		return nil, err
+	}
 	data, err := os.ReadFile(filepath.Join(runDir, recordName))
 	if err != nil {
 		return nil, err

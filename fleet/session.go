@@ -34,6 +34,7 @@ func (n *ThisNode) discover(ctx context.Context) (*steps.Facts, error) {
 func (n *ThisNode) Use(p Paths) {
 	o := &n.Session.Options
 	o.KubeletConfig, o.Manifests, o.CRI, o.StateDir = p.KubeletConfig, p.Manifests, p.CRI, p.StateDir
+	o.Accept, o.KubeletRestart = p.Accept, p.KubeletRestart
 }
 
 // Facts implements Node.

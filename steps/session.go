@@ -74,6 +74,9 @@ func (s *Session) Check(ctx context.Context, f *Facts, info *snapshot.Info, c Ch
 
 // Plan plans a restore.
 func (s *Session) Plan(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
+	if c.KubeletRestart != "" {
+		s.Options.KubeletRestart = c.KubeletRestart // for what takes the run up again
+	}
 	return NewRestore(f, info, c)
 }
 

@@ -45,7 +45,24 @@ func RunCheckNames() []string {
 	return []string{checkEdited, checkRestart, checkOldData, checkRestoredData, checkThisNode, checkUnreadable}
 }
 
-func (t Terms) accepts(name string) bool { return slices.Contains(t.Accept, name) }
+// Unreadable is the error of a run whose journal can't be read, before the run
+// that is asked for is found: it may stand on top of that one. It is nil for one
+// that can be read, and for one that was named.
+func (r RunInfo) Unreadable(asked string, accept []string) error {
+	name := checkUnreadable + ":" + r.Run
+	switch {
+	case r.State != RunUnreadable:
+		return nil
+	case r.Run == asked:
+		return &trouble{cause: fmt.Sprintf("run %s can't be read: %s", r.Run, r.Err), hint: r.hint}
+	case slices.Contains(accept, name):
+		return nil
+	}
+	return &trouble{
+		cause: fmt.Sprintf("run %s, which came later, can't be read: %s", r.Run, r.Err),
+		hint:  strings.TrimPrefix(r.hint+"; ", "; ") + "to leave it out of account: " + trust.Shell("--override %s", name),
+	}
+}
 
 // takenUp is how a run may be taken up again.
 type takenUp struct {
@@ -64,16 +81,10 @@ func find(stateDir, run string, t Terms, how takenUp) (*history, error) {
 	}
 	var later []RunInfo
 	for _, r := range runs {
-		name := checkUnreadable + ":" + r.Run
 		switch {
-		case r.State == RunUnreadable && (r.Run != run && t.accepts(name)):
-			continue
-		case r.State == RunUnreadable && r.Run == run:
-			return nil, &trouble{cause: fmt.Sprintf("run %s can't be read: %s", r.Run, r.Err), hint: r.hint}
 		case r.State == RunUnreadable:
-			return nil, &trouble{
-				cause: fmt.Sprintf("run %s, which came later, can't be read: %s", r.Run, r.Err),
-				hint:  strings.TrimPrefix(r.hint+"; ", "; ") + "to leave it out of account: " + trust.Shell("--override %s", name),
+			if err := r.Unreadable(run, t.Accept); err != nil {
+				return nil, err
 			}
 		case run == "" && how.left(r), run == r.Run:
 			if err := how.fits(r); err != nil {
@@ -376,6 +387,21 @@ func (p *Plan) Allowed(ctx context.Context) error {
 			hint = strings.TrimPrefix(hint+"; to override it: "+trust.Shell("--override %s", v.Check), "; ")
 		}
 		return &trouble{cause: v.Cause, hint: hint}
+	}
+	return nil
+}
+
+// Blocked says which of several nodes' plans is blocked, and by what; nil when
+// none is: all nodes are taken up again, or none.
+func Blocked(ctx context.Context, plans []*Plan) error {
+	for _, p := range plans {
+		if p == nil {
+			continue
+		}
+		if err := p.Allowed(ctx); err != nil {
+			cause, hint := explain(err)
+			return &trouble{cause: p.Node + ": " + cause, hint: hint}
+		}
 	}
 	return nil
 }

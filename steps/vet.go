@@ -21,13 +21,17 @@ import (
 // trusted says whether the journal of a run may be believed: the state
 // directory, the run's directory and the journal belong to this user or to
 // root, are no links, and others can't write to them.
-func trusted(runDir string) error {
+func trusted(runDir string) error { return Trusted(runDir, journalName, eventsName) }
+
+// Trusted says whether files in a run's directory may be obeyed. Those that
+// aren't there are no error.
+func Trusted(runDir string, names ...string) error {
 	for _, dir := range []string{filepath.Dir(runDir), runDir} {
 		if err := trust.Dir(dir); err != nil {
 			return notTrusted(err)
 		}
 	}
-	for _, name := range []string{journalName, eventsName} {
+	for _, name := range names {
 		path := filepath.Join(runDir, name)
 		if err := trust.Own(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return notTrusted(err)

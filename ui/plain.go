@@ -260,8 +260,8 @@ func PrintStanding(w io.Writer, run steps.RunInfo, standing []steps.Fact) error 
 	lines := []string{"", symWarn + " " + standsWords}
 	list := append(
 		earlierFacts(run, standing),
-		steps.Fact{Name: "to resume", Value: steps.ResumeCommand(run.Run, run.Fleet)},
-		steps.Fact{Name: "to undo", Value: steps.UndoCommand(run.Run, run.Fleet)},
+		steps.Fact{Name: "to resume", Value: run.Command("resume")},
+		steps.Fact{Name: "to undo", Value: run.Command("undo")},
 	)
 	return printLines(w, append(lines, indent(4, facts(list, plainWidth-4))...))
 }

@@ -174,7 +174,7 @@ func nodeFacts(f *steps.Facts) []steps.Fact {
 		add("kube-apiserver", strings.TrimPrefix(f.KubernetesVersion, "v"), state)
 	}
 	if u := f.Unfinished; u != nil {
-		add("Earlier run", u.Run+" was interrupted", steps.UndoCommand(u.Run, u.Fleet)+" undoes it")
+		add("Earlier run", u.Run+" was interrupted", u.Command("undo")+" undoes it")
 	}
 	add("Kept in", f.StateDir)
 	return list

@@ -123,6 +123,9 @@ func (m *model) planAgain(a again) tea.Cmd {
 	}
 	return func() tea.Msg {
 		plan, err := makePlan(m.ctx, a.run)
+		if err == nil {
+			err = plan.Allowed(m.ctx)
+		}
 		return againPlanMsg{turn: turn, plan: plan, err: err}
 	}
 }

@@ -290,6 +290,9 @@ func (m *model) opened(msg openedMsg) tea.Cmd {
 			if out.all, out.err = f.PlanUndo(ctx); out.err != nil {
 				return
 			}
+			if out.err = steps.Blocked(ctx, out.all); out.err != nil {
+				return
+			}
 			if len(out.all) == 0 {
 				out.err = &steps.Failure{Cause: "the run has left nothing to undo on the nodes that can be reached"}
 				return
