@@ -109,6 +109,7 @@ func judge(all []Member, answers map[string]bool) []steps.Verdict {
 		})
 	}
 	var away, odd, moved, left, alive, taken []string
+	var unknown []string
 	clusters, etcds, kubes := map[uint64][]string{}, map[string][]string{}, map[string][]string{}
 	for i := range all {
 		m := &all[i]
@@ -132,8 +133,11 @@ func judge(all []Member, answers map[string]bool) []steps.Verdict {
 		} else if len(m.Missing) > 0 {
 			odd = append(odd, fmt.Sprintf("%s is named by %s, not by %s", m.Name, said(m.KnownBy), said(m.Missing)))
 		}
-		if l := m.Facts.Live; l != nil {
-			clusters[l.ClusterID] = append(clusters[l.ClusterID], m.Name)
+		switch id := m.Facts.cluster(); {
+		case id != 0:
+			clusters[id] = append(clusters[id], m.Name)
+		case m.Facts.ClusterErr != "":
+			unknown = append(unknown, m.Name+": "+m.Facts.ClusterErr)
 		}
 		etcds[m.Facts.EtcdVersion] = append(etcds[m.Facts.EtcdVersion], m.Name)
 		kubes[m.Facts.KubernetesVersion] = append(kubes[m.Facts.KubernetesVersion], m.Name)
@@ -173,6 +177,11 @@ func judge(all []Member, answers map[string]bool) []steps.Verdict {
 	}
 	differ("fleet-etcd-version", "etcd's version", "the nodes run different versions", etcds)
 	differ("fleet-kubernetes-version", "Kubernetes' version", "the nodes run different versions", kubes)
+	if len(unknown) > 0 {
+		// What isn't known is no match.
+		add(steps.Warn, "fleet-cluster", "Cluster", "make sure that they are of this cluster: what they have is left as it is, and undo goes back to it", false,
+			"of which cluster the nodes' etcds are isn't known everywhere: %s", strings.Join(unknown, "; "))
+	}
 	if len(clusters) > 1 {
 		var parts []string
 		for _, id := range slices.Sorted(maps.Keys(clusters)) {
@@ -190,6 +199,14 @@ func said(sources []Source) string {
 		s = append(s, string(src))
 	}
 	return strings.Join(s, " and ")
+}
+
+// cluster is the ID of the node's cluster, 0 when it isn't known.
+func (f *Facts) cluster() uint64 {
+	if f.ClusterID == 0 && f.Live != nil {
+		return f.Live.ClusterID
+	}
+	return f.ClusterID
 }
 
 // neighbour is how a node's ports are seen from the others. A readiness URL of

@@ -124,6 +124,11 @@ type Facts struct {
 	Live    *Live  `json:"live,omitempty"` // nil when etcd doesn't answer
 	LiveErr string `json:"live_error,omitempty"`
 
+	// ClusterID is that of the running etcd, or else of the data in its directory;
+	// 0 when there is none, or when it can't be known, as ClusterErr says.
+	ClusterID  uint64 `json:"cluster_id,omitempty"`
+	ClusterErr string `json:"cluster_error,omitempty"`
+
 	ReadyURL string `json:"ready_url,omitempty"`
 	APIReady bool   `json:"api_ready"`
 	APIState string `json:"api_state,omitempty"`

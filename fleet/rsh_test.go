@@ -163,6 +163,7 @@ func TestWhatCanBeWrongWithARemoteShell(t *testing.T) {
 		{"the copy is altered", "cp2", "", map[string]string{"head": `command -p head "$@" | tr a b`}, "altered on its way"},
 		{"nothing may be run where temporary files are", "cp2", "", map[string]string{"chmod": "exit 0"}, "ermission denied"},
 		{"an agent of another protocol", "cp2", "", map[string]string{"uname": "echo Other machine", "etcd-rewind": `echo '{"etcd_rewind_agent":{"protocol":99,"version":"v99"}}'; cat >/dev/null`}, "another version: v99"},
+		{"a shell that repeats what it doesn't take", "cp2", `printf 'rbash: %s: restricted\n' "$*" >&2; exit 1`, nil, "rbash: exec /bin/sh -c '…': restricted"},
 		{"a program that says nothing", "cp2", "exit 3", nil, "ended and said nothing"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
@@ -177,6 +178,9 @@ func TestWhatCanBeWrongWithARemoteShell(t *testing.T) {
 			}
 			if !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("%q doesn't say %q", err, tt.says)
+			}
+			if strings.Contains(err.Error(), "umask") || len(err.Error()) > 1000 {
+				t.Errorf("the cause has the shell script in it: %s", err)
 			}
 		})
 	}
@@ -254,6 +258,15 @@ func TestWhoTheMembersAre(t *testing.T) {
 		{"their etcds are three clusters of one", func(w *fakeWorld, _ *pipes, _ *Want) {
 			w.node("cp2").facts = func(f *Facts) { f.Live.ClusterID = 2 }
 		}, map[string]steps.Level{"fleet-cluster": steps.Error}, "of different clusters: 1 on cp1, cp3; 2 on cp2", "cp1 cp2 cp3"},
+		{"etcd with authentication tells nothing, and its data is of another cluster", func(w *fakeWorld, _ *pipes, _ *Want) {
+			w.node("cp2").facts = func(f *Facts) { f.Live.ClusterID, f.Live.Revision, f.ClusterID = 0, 0, 3 }
+		}, map[string]steps.Level{"fleet-cluster": steps.Error}, "3 on cp2", "cp1 cp2 cp3"},
+		{"of which cluster a dead etcd is can't be told", func(w *fakeWorld, _ *pipes, _ *Want) {
+			w.node("cp2").facts = func(f *Facts) { f.Live, f.ClusterErr = nil, "the WAL is damaged" }
+		}, map[string]steps.Level{"fleet-cluster": steps.Warn}, "cp2: the WAL is damaged", "cp1 cp2 cp3"},
+		{"a dead etcd is of this cluster, by its data", func(w *fakeWorld, _ *pipes, _ *Want) {
+			w.node("cp2").facts = func(f *Facts) { f.Live, f.ClusterID = nil, 1 }
+		}, nil, "", "cp1 cp2 cp3"},
 		{"two versions", func(w *fakeWorld, _ *pipes, _ *Want) {
 			w.node("cp2").facts = func(f *Facts) { f.EtcdVersion = "3.5.21" }
 		}, map[string]steps.Level{"fleet-etcd-version": steps.Warn}, "3.5.21 on cp2", "cp1 cp2 cp3"},

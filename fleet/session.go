@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
@@ -65,7 +66,33 @@ func (n *ThisNode) Facts(ctx context.Context) (*Facts, error) {
 	} else if s.LiveErr != nil {
 		f.LiveErr = s.LiveErr.Error()
 	}
+	f.ClusterID, f.ClusterErr = cluster(ctx, s)
 	return f, nil
+}
+
+// cluster says of which cluster a node's etcd is. One that is dead, or that
+// tells this node's certificate nothing, still has its data.
+func cluster(ctx context.Context, s *steps.Facts) (id uint64, why string) {
+	if s.Live != nil && s.Live.ClusterID != 0 {
+		return s.Live.ClusterID, ""
+	}
+	if s.Etcd == nil {
+		return 0, ""
+	}
+	wal := ""
+	if s.Etcd.WALDir != nil {
+		wal = s.Etcd.WALDir.Path
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	is, err := snapshot.Identify(ctx, s.Etcd.DataDir.Path, wal)
+	switch {
+	case err != nil:
+		return 0, err.Error()
+	case is.ClusterID == 0 && is.Size > 0:
+		return 0, cmp.Or(is.WALErr, "its data doesn't tell")
+	}
+	return is.ClusterID, ""
 }
 
 // Place implements Node: beside the data directory, where there has to be room

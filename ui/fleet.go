@@ -33,6 +33,7 @@ type fleetPlain struct {
 	start time.Time
 	nodes map[string]*plain
 	meets map[string]bool // actions that wait for the others: told once, for all
+	hint  string          // of the last question: told once
 }
 
 func (p *fleetPlain) prefix(node string) string { return fit(clean(node), p.wide) + "  " }
@@ -75,6 +76,9 @@ func (p *fleetPlain) event(ev fleet.NodeEvent) {
 	if n.start.IsZero() {
 		n.start = p.start
 	}
+	if ev.Type == steps.TypeAsk && ev.Failure != nil {
+		p.hint = ev.Failure.Hint
+	}
 	n.event(ev.Event)
 }
 
@@ -88,6 +92,11 @@ func (p *fleetPlain) line(s string) {
 
 func (p *fleetPlain) result(ev fleet.NodeEvent) {
 	p.line("")
+	if r := ev.Result; r != nil && r.Error != nil && p.hint != "" && r.Error.Hint == p.hint {
+		res, failed := *r, *r.Error
+		failed.Hint = ""
+		res.Error, ev.Result = &failed, &res
+	}
 	for _, l := range fleetSummary(ev, p.room) {
 		p.line(l)
 	}

@@ -213,6 +213,9 @@ func (p *membersPane) host(c *fleet.Member) string {
 	if c.Host != "" {
 		return c.Host
 	}
+	if c.OnlySnapshot() {
+		return "" // its word isn't taken for where to send a snapshot
+	}
 	return c.Name
 }
 
@@ -466,6 +469,9 @@ func (p *membersPane) about(c *fleet.Member) []steps.Fact {
 	}
 	add("Member", c.Name+"  "+strings.Join(c.PeerURLs, ", "))
 	add("Named in", known)
+	if len(c.Elsewhere) > 0 {
+		add("In the snapshot", strings.Join(c.Elsewhere, ", "))
+	}
 	if p.odd(c) {
 		add("Decide", "t when it belongs to the cluster (it joined later, say): it becomes a member of the restored one. o when it was removed or is lost.")
 	}
@@ -473,6 +479,9 @@ func (p *membersPane) about(c *fleet.Member) []steps.Fact {
 	case c.Out:
 		add("Excluded", "the restored cluster has only the others; etcd must not run here any more. To rejoin it later:")
 		list = append(list, joinAnew()...)
+	case f == nil && c.OnlySnapshot():
+		add("Not reached", c.Err)
+		add("Decide", "Is it a node of this cluster? h names its host: the snapshot, with all Secrets, is sent there. o leaves it out.")
 	case f == nil:
 		add("Not reached", c.Err)
 		add("Hint", "h names another host, r retries, o excludes it")

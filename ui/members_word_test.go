@@ -1,0 +1,43 @@
+package ui
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"etcd-rewind/fleet"
+	"etcd-rewind/steps"
+)
+
+// A member that nothing but the snapshot names is asked about, and no host is
+// proposed for it.
+func TestTheHostOfAMemberThatOnlyTheSnapshotNamesIsAskedFor(t *testing.T) {
+	p := &membersPane{}
+	c := &fleet.Member{Name: "cp9", PeerURLs: []string{"https://10.66.6.6:2380"}, KnownBy: []fleet.Source{fleet.InSnapshot}, Err: "nothing but the snapshot says where it is"}
+	if h := p.host(c); h != "" {
+		t.Errorf("%q is proposed", h)
+	}
+	said := ""
+	for _, f := range p.about(c) {
+		said += f.Name + ": " + f.Value + "\n"
+	}
+	if !strings.Contains(said, "h names its host") || !strings.Contains(said, "Secrets") {
+		t.Error(said)
+	}
+}
+
+func TestAHintIsPrintedOnceForSeveralNodes(t *testing.T) {
+	var out bytes.Buffer
+	p := NewPlain(&out, PlainOptions{Nodes: []string{"cp1", "cp2"}})
+	f := steps.Failure{Title: "x", Cause: "it fails", Hint: "look at the disk", Choices: []steps.Choice{steps.PutBack}}
+	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
+	p.NodeEvent(fleet.NodeEvent{Node: "cp2", Event: steps.Event{Type: steps.TypeAsk, Time: at, Failure: &f}})
+	p.NodeEvent(fleet.NodeEvent{Event: steps.Event{Type: steps.TypeResult, Time: at, Result: &steps.Result{Error: &steps.Failure{Cause: "cp2: it fails", Hint: "look at the disk"}}}})
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "look at the disk"); n != 1 {
+		t.Errorf("%d times:\n%s", n, out.String())
+	}
+}
