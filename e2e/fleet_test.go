@@ -93,6 +93,16 @@ func restoreThree(t *testing.T) {
 		}
 	}
 
+	// One ConfigMap is for all nodes, and says where the data of each is.
+	told := kubeadmDataDir(t)
+	for _, n := range c.Nodes {
+		on(n, func() {
+			if is := dataDir(t); is != told || is == "/var/lib/etcd" {
+				t.Errorf("kubeadm would start %s's etcd on %s, it runs on %s", n.Hostname, told, is)
+			}
+		})
+	}
+
 	undone := call{args: []string{"undo", "--fleet", "--yes", "--output", "json"}}.run(t)
 	undone.succeeded(t)
 	t.Logf("going back took %.1f s", undone.took.Seconds())

@@ -82,6 +82,19 @@ func etcdPhase(t *testing.T) {
 	}
 }
 
+// kubeadmDataDir is where kubeadm would start etcd.
+func kubeadmDataDir(t *testing.T) string {
+	t.Helper()
+	var c struct {
+		Etcd struct{ Local struct{ DataDir string } }
+	}
+	text := kubectl(t, "get", "configmap", "kubeadm-config", "--namespace=kube-system", "--output=jsonpath={.data.ClusterConfiguration}")
+	if err := yaml.Unmarshal([]byte(text), &c); err != nil {
+		t.Fatal(err)
+	}
+	return c.Etcd.Local.DataDir
+}
+
 // etcdPodUID is the UID of etcd's running pod, "" when none runs.
 func etcdPodUID(t *testing.T) string {
 	t.Helper()
