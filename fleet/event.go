@@ -97,6 +97,9 @@ func Unattended(t Trouble) steps.Choice {
 	if len(t.Failure.Choices) == 0 {
 		return steps.Leave
 	}
+	if t.Failure.Choices[0] == steps.WaitOn {
+		return steps.Leave // the node has waited as long as it makes sense unattended
+	}
 	return t.Failure.Choices[0]
 }
 

@@ -562,8 +562,11 @@ func (r *runner) choices(t *trouble) []steps.Choice {
 	} else {
 		add(steps.LetGo, slices.Contains(own, steps.LetGo))
 		leave := len(own) > 0 && own[0] == steps.Leave
+		slow := len(own) > 0 && own[0] == steps.WaitOn // nothing has failed
+		add(steps.WaitOn, slow)
 		add(GoWithout, leave && r.without(n))
-		add(steps.PutBack, !leave)
+		add(steps.Leave, slow)
+		add(steps.PutBack, !leave && !slow)
 		add(steps.WaitOn, slices.Contains(own, steps.WaitOn))
 		add(steps.Retry, slices.Contains(own, steps.Retry))
 	}
