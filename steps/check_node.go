@@ -80,16 +80,19 @@ func (k *checks) kubelet() Verdict {
 }
 
 // impostors names the processes that call themselves kubelet and aren't taken
-// for it.
+// for it. Beside a kubelet that was found they block nothing: any user could
+// hold up a restore with one.
 func (k *checks) impostors() Verdict {
-	if len(k.f.Kubelet.Ignored) == 0 {
+	kubelet := k.f.Kubelet
+	if len(kubelet.Ignored) == 0 {
 		return none
 	}
-	hint := "find out who started it, and end it; if it is this node's kubelet, its program must belong to root, and others may not write to it"
-	if k.f.Kubelet.PID == 0 {
-		hint += ". What is read of kubelet now is what its unit would start it with"
+	ignored := strings.Join(kubelet.Ignored, "; ") + ": ignored"
+	if kubelet.PID != 0 {
+		return ok("process %d; %s", kubelet.PID, ignored)
 	}
-	return warn(hint, "%s: ignored", strings.Join(k.f.Kubelet.Ignored, "; "))
+	return warn("if it is this node's kubelet, its program must belong to root, and others may not write to it; else end it. Until then kubelet's unit says how it would be started",
+		"%s", ignored)
 }
 
 func since(t time.Time) string {
