@@ -118,7 +118,7 @@ func (r *run) etcdRuns(ctx context.Context, p *patience, begun *starts, s *sight
 	if err != nil || len(boxes) == 0 {
 		return false, err
 	}
-	newest := boxes[0]
+	newest := r.program(pod, boxes[0])
 	times := begun.look(r.since(pod, newest.Containers))
 	up := len(running(newest)) > 0
 	s.seen[0] = Sighting{What: "container", Is: sayContainers(newest.Containers), OK: up}
@@ -322,6 +322,9 @@ func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
 			return sight{}, err
 		}
 		answer := r.world.API(ctx, time.Second)
+		if len(boxes) > 0 {
+			boxes[0] = r.program(a.Pod, boxes[0])
+		}
 		up := len(boxes) > 0 && len(running(boxes[0])) > 0
 		s := sight{ok: up && answer.Code == http.StatusOK, seen: []Sighting{
 			{What: "container", Is: "not created yet", OK: up},

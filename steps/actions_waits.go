@@ -509,6 +509,7 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 			}
 			return sight{seen: []Sighting{{What: "pod", Is: sayOld(old) + "not created yet"}, {What: "container", Is: "not created yet"}}}, nil
 		}
+		*mine = r.program(a.Pod, *mine)
 		up := running(*mine)
 		s := sight{ok: len(up) > 0, seen: []Sighting{
 			{What: "pod", Is: sayOld(old) + short(mine.UID) + " created", OK: true},

@@ -819,10 +819,10 @@ func (r *run) tryAnew(ctx context.Context, pod, file string) (bool, error) {
 		return false, nil
 	}
 	boxes, err := r.pods(ctx, pod)
-	if err != nil || len(boxes) == 0 || len(running(boxes[0])) > 0 || slices.Contains(r.mem.Pods[pod], boxes[0].UID) {
+	if err != nil || len(boxes) == 0 || len(running(r.program(pod, boxes[0]))) > 0 || slices.Contains(r.mem.Pods[pod], boxes[0].UID) {
 		return false, err
 	}
-	if all := boxes[0].Containers; len(all) == 0 || len(r.since(pod, all)) > 0 {
+	if all := r.program(pod, boxes[0]).Containers; len(all) == 0 || len(r.since(pod, all)) > 0 {
 		return false, nil
 	}
 	r.say("kubelet lets %s wait after it has ended again and again: a fresh annotation makes it try at once", pod)
@@ -852,8 +852,17 @@ func (r *run) notReady(pod, cause string) error {
 	return t
 }
 
+// program is a sandbox with the container alone that the pod is there for.
+func (r *run) program(pod string, b node.Sandbox) node.Sandbox {
+	if name := r.plan.Reach.Containers[pod]; name != "" {
+		b.Containers = slices.DeleteFunc(slices.Clone(b.Containers), func(c node.Container) bool { return c.Name != name })
+	}
+	return b
+}
+
 func (r *run) withLog(pod string, b node.Sandbox, cause string) *trouble {
 	t := &trouble{cause: cause}
+	b = r.program(pod, b)
 	name := ""
 	if len(b.Containers) > 0 {
 		name = b.Containers[0].Name

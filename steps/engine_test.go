@@ -466,7 +466,15 @@ func TestSomebodyElsesEditIsNoticedAndNotOverwritten(t *testing.T) {
 }
 
 func TestAnEtcdThatDoesNotStartShowsItsLogAndTheLikelyCause(t *testing.T) {
+	t.Run("alone in its pod", func(t *testing.T) { etcdThatDoesNotStart(t, false) })
+	t.Run("beside a proxy that runs", func(t *testing.T) { etcdThatDoesNotStart(t, true) })
+}
+
+func etcdThatDoesNotStart(t *testing.T, sidecar bool) {
 	n := newFakeNode(t)
+	n.mu.Lock()
+	n.sidecar = sidecar
+	n.mu.Unlock()
 	before := n.picture()
 	p := n.plan(Choices{})
 	n.mu.Lock()
@@ -493,7 +501,7 @@ func TestAnEtcdThatDoesNotStartShowsItsLogAndTheLikelyCause(t *testing.T) {
 	if res.OK || !res.PutBack {
 		t.Errorf("%+v %v", res, res.Error)
 	}
-	if !strings.Contains(got.Cause, "may not read its data directory") || len(got.Log) == 0 || got.Choices[0] != PutBack {
+	if !strings.Contains(got.Cause, "starts and ends again: etcd may not read its data directory") || len(got.Log) == 0 || got.Choices[0] != PutBack {
 		t.Errorf("%+v", got)
 	}
 	if diff := cmp.Diff(before, n.picture()); diff != "" {

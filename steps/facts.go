@@ -213,7 +213,13 @@ func (f *Facts) readManifests(ctx context.Context) {
 }
 
 func (f *Facts) reach() Reach {
-	r := Reach{Node: f.Node, Kubelet: *f.Kubelet}
+	r := Reach{Node: f.Node, Kubelet: *f.Kubelet, Containers: map[string]string{}}
+	if f.Etcd != nil {
+		r.Containers[f.Kubelet.PodName(f.Etcd.File.Pod.Name)] = f.Etcd.Container
+	}
+	if f.API != nil {
+		r.Containers[f.Kubelet.PodName(f.API.File.Pod.Name)] = f.API.Container
+	}
 	if kubeconfigs := node.UsualKubeconfigs(); len(kubeconfigs) > 0 {
 		r.API.Kubeconfig = kubeconfigs[0]
 	}

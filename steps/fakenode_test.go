@@ -63,6 +63,7 @@ type fakeNode struct {
 	leaderless bool                           // on restored data
 	refusing   error                          // what etcd answers on restored data
 	denying    error                          // the same, with authentication enabled
+	sidecar    bool                           // pods have a container before their own, which always runs
 	peerless   bool                           // its peer port is closed
 	begun      time.Time                      // kubelet lists its containers every 20 ms since
 	listless   bool                           // but counts none of the lists
@@ -469,6 +470,10 @@ func (n *fakeNode) newBox(p *fakePod) {
 	}
 	for i := range count {
 		box.Containers = append(box.Containers, node.Container{ID: fmt.Sprint("c", n.next, ".", i), Name: p.name[:len(p.name)-4], State: state, Created: time.Now()})
+	}
+	if n.sidecar {
+		proxy := node.Container{ID: fmt.Sprint("proxy", n.next), Name: "proxy", State: node.Running, Created: time.Now()}
+		box.Containers = append([]node.Container{proxy}, box.Containers...)
 	}
 	n.boxes = append(n.boxes, box)
 	p.box = len(n.boxes) - 1

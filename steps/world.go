@@ -26,6 +26,9 @@ type Reach struct {
 	// Peer is this node's etcd as other members see it. Its peer certificate is
 	// what they are asked with, too.
 	Peer node.EtcdConfig `json:"peer"`
+	// Containers are, by pod, those that run its program: a sidecar that runs
+	// says nothing of it.
+	Containers map[string]string `json:"containers,omitempty"`
 }
 
 // world is what actions see of the node and do to it, apart from files.
