@@ -254,10 +254,16 @@ func (c *crew) takes(m *model, name string) bool {
 		return false
 	}
 	switch name {
-	case "up", "k", "left":
-		c.cur = max(0, c.cur-1)
-	case "down", "j", "right":
-		c.cur = min(len(c.nodes)-1, c.cur+1)
+	case "left":
+		name = "up"
+	case "right":
+		name = "down"
+	}
+	if cur, ok := moveIn(c.cur, len(c.nodes), name, 5); ok {
+		c.cur = cur
+		return true
+	}
+	switch name {
 	case "tab":
 		c.cur = (c.cur + 1) % len(c.nodes)
 	case "enter", " ":
@@ -675,9 +681,9 @@ func nodeEndings(nodes []fleet.NodeResult, failed *steps.Failure) []steps.Fact {
 // allSummaryText is what is left to say after a run on several nodes.
 func allSummaryText(r *steps.Result, all *fleet.Result, kind string, without []string, w int) []string {
 	symbol, text := ending(r, kind, len(all.Nodes))
-	out := append(hang(symbol+" ", text, w), "")
+	out := append(hangText(symbol+" ", text, w), "")
 	if r.Error != nil && !r.OK {
-		out = append(out, indent(2, facts(advise(r.Error.Cause, r.Error.Hint), w-2))...)
+		out = append(out, indent(2, factsText(advise(r.Error.Cause, r.Error.Hint), w-2))...)
 		out = append(out, "")
 	}
 	list := nodeEndings(all.Nodes, r.Error)
@@ -693,7 +699,7 @@ func allSummaryText(r *steps.Result, all *fleet.Result, kind string, without []s
 			break
 		}
 	}
-	out = append(out, indent(2, facts(list, w-2))...)
+	out = append(out, indent(2, factsText(list, w-2))...)
 	if len(without) > 0 && !r.PutBack {
 		out = append(append(out, ""), indent(2, leftOutText(without, w-2))...)
 	}
@@ -702,7 +708,7 @@ func allSummaryText(r *steps.Result, all *fleet.Result, kind string, without []s
 
 func (m *model) crewSummaryView(w, h int) ([]string, string, []hint) {
 	all := m.crew.result
-	text := allSummaryText(m.result, all, m.crew.kind, m.leftOut(), w-2)
+	text := narrow(allSummaryText(m.result, all, m.crew.kind, m.leftOut(), w-2), w-2)
 	lines := append([]string{""}, indent(1, text)...)
 	for i, l := range lines {
 		if i > 0 && l == "" {
@@ -710,15 +716,7 @@ func (m *model) crewSummaryView(w, h int) ([]string, string, []hint) {
 		}
 		lines[i] = m.look.bold.Render(l)
 	}
-	if len(lines)+2 <= h {
-		lines = append(lines, "", m.look.faint.Render("   This summary stays in the terminal when you quit."))
-	}
-	seen, where := m.crew.scroll.window(lines, h)
-	help := m.summaryHelp()
-	if where != "" {
-		help = slices.Insert(help, len(help)-1, hint{"↑↓", "scroll"})
-	}
-	return seen, where, help
+	return m.summaryPage(lines, h)
 }
 
 // leftOut are the members that the run on the screen has left out for good.

@@ -20,7 +20,7 @@ type DiffOptions struct {
 // PrintComparison prints what restoring a snapshot would bring back, take away
 // and turn back.
 func PrintComparison(w io.Writer, c *snapshot.Comparison, o DiffOptions) error {
-	return printLines(w, comparisonText(c, o, time.Now(), plainWidth))
+	return printLines(w, comparisonText(c, o, time.Now(), textWidth(w)))
 }
 
 // JSONComparison prints the same as one object.
@@ -51,7 +51,7 @@ func comparisonText(c *snapshot.Comparison, o DiffOptions, now time.Time, w int)
 	}
 	if noise := noiseText(c); noise != "" {
 		lines = append(lines, "")
-		lines = append(lines, hang("Not shown: ", noise, w)...)
+		lines = append(lines, hangText("Not shown: ", noise, w)...)
 	}
 	return lines
 }
@@ -112,13 +112,13 @@ func sidesText(c *snapshot.Comparison, now time.Time, w int) []string {
 	case !c.Lineage.OneCluster(), c.Lineage.Relation == snapshot.Forked:
 		symbol = symWarn
 	}
-	lines := hang(symbol+" ", clean(c.Lineage.Cause), w)
+	lines := hangText(symbol+" ", clean(c.Lineage.Cause), w)
 	lines = append(lines, line(a, c.Snapshot), line(b, c.Other))
 	if c.Unread > 0 && (c.Lineage.Relation == snapshot.Forked || !c.Lineage.OneCluster()) {
-		lines = append(lines, hang("  ", "not compared: the values of "+plural(c.Unread, "key", "keys")+" that both wrote last at the same revision; they may differ", w)...)
+		lines = append(lines, hangText("  ", "not compared: the values of "+plural(c.Unread, "key", "keys")+" that both wrote last at the same revision; they may differ", w)...)
 	}
 	if c.Other.What == "data directory" {
-		lines = append(lines, hang("  ", "etcd doesn't answer: compared with what it wrote to disk, which may be a few moments behind", w)...)
+		lines = append(lines, hangText("  ", "etcd doesn't answer: compared with what it wrote to disk, which may be a few moments behind", w)...)
 	}
 	return lines
 }
@@ -207,7 +207,7 @@ func (f folded) lines(sign string, o DiffOptions, w int) []string {
 	if len(f.changes) == 1 && f.head == objectText(f.changes[0]) {
 		return changeText(lead, f.changes[0], o, w)
 	}
-	lines := hang(lead, f.head, w)
+	lines := hangText(lead, f.head, w)
 	told := o.List
 	for _, ch := range f.changes {
 		// What a fold of changed objects hides is which, not how.
@@ -237,9 +237,9 @@ func changeText(lead string, ch snapshot.Change, o DiffOptions, w int) []string 
 		text += " (" + string(ch.Noise) + ")"
 	}
 	if o.Fields {
-		lines := hang(lead, text, w)
+		lines := hangText(lead, text, w)
 		for _, f := range ch.Fields {
-			lines = append(lines, hang(strings.Repeat(" ", width(lead)+2), fieldText(f, f.Path), w)...)
+			lines = append(lines, hangText(strings.Repeat(" ", width(lead)+2), fieldText(f, f.Path), w)...)
 		}
 		return lines
 	}
@@ -261,7 +261,7 @@ func changeText(lead string, ch snapshot.Change, o DiffOptions, w int) []string 
 	if len(few) > 0 {
 		text += " (" + strings.Join(few, ", ") + ")"
 	}
-	return hang(lead, text, w)
+	return hangText(lead, text, w)
 }
 
 func fieldText(f snapshot.Field, path string) string {

@@ -107,7 +107,7 @@ func TestComparisonOfOtherClustersIsSaidFirst(t *testing.T) {
 func TestComparisonFitsNarrowScreens(t *testing.T) {
 	for w := 40; w < 120; w += 7 {
 		for _, l := range comparisonText(someComparison(), DiffOptions{List: true, Fields: true}, noon, w) {
-			if width(l) > w {
+			if width(l) > w && strings.Contains(strings.TrimLeft(l, " "), " ") { // a word is never broken
 				t.Errorf("%d wide: %q", w, l)
 			}
 		}

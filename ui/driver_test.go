@@ -106,7 +106,7 @@ func (d *driver) mail() {
 
 var keyTypes = map[string]tea.KeyType{
 	"enter": tea.KeyEnter, "esc": tea.KeyEsc, "up": tea.KeyUp, "down": tea.KeyDown, "tab": tea.KeyTab, "ctrl+c": tea.KeyCtrlC,
-	"backspace": tea.KeyBackspace, "ctrl+u": tea.KeyCtrlU, "pgdown": tea.KeyPgDown, "end": tea.KeyEnd, "space": tea.KeySpace,
+	"backspace": tea.KeyBackspace, "ctrl+u": tea.KeyCtrlU, "pgdown": tea.KeyPgDown, "end": tea.KeyEnd, "home": tea.KeyHome, "pgup": tea.KeyPgUp, "ctrl+z": tea.KeyCtrlZ, "space": tea.KeySpace,
 }
 
 // read looks at a question for long enough to answer it.

@@ -187,7 +187,7 @@ func TestAnotherProcessesRunIsShownLiveAndNotTouched(t *testing.T) {
 	d := live(t, f)
 	d.until("▸ See kubelet finish")
 	d.see("run by another etcd-rewind; this screen is read-only", "API down", "q leave")
-	for _, key := range []string{"u", "s", "y", "r", "g"} {
+	for _, key := range []string{"u", "s", "y", "r", "x"} {
 		d.key(key)
 		d.see("▸ See kubelet finish")
 	}

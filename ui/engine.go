@@ -100,6 +100,9 @@ func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) 
 	}
 	ctx, cancel := context.WithCancel(e.ctx)
 	e.cancel, e.plan, e.names = cancel, p, names
+	if p.Kind == steps.KindRestore {
+		e.first = nil // what was before it is settled
+	}
 	e.running.Add(1)
 	go defect.Do(func() {
 		defer e.running.Done()

@@ -131,7 +131,7 @@ func fleetSummary(ev fleet.NodeEvent, w int) []string {
 	if r.Undo != "" {
 		list = append(list, steps.Fact{Name: "to undo", Value: r.Undo})
 	}
-	return append(lines, indent(4, facts(list, w-4))...)
+	return append(lines, indent(4, factsText(list, w-4))...)
 }
 
 // prefixed puts a text before each line; empty lines are left out.
@@ -179,7 +179,7 @@ func PrintMembers(w io.Writer, members []fleet.Member) error {
 		}
 		list = append(list, steps.Fact{Name: clean(m.Name), Value: clean(say)})
 	}
-	return printLines(w, append(facts(list, plainWidth), ""))
+	return printLines(w, append(factsText(list, textWidth(w)), ""))
 }
 
 // PrintFleetVerdicts prints what the checks of the fleet and of each node say.

@@ -29,7 +29,8 @@ type fakeFleet struct {
 	refuse   error // a run can't begin
 	verdicts []steps.Verdict
 	checked  map[string][]steps.Verdict
-	states   map[string]steps.RunState // of an earlier run
+	objects  func(c steps.Choices) []steps.Verdict // what every node says to the choices
+	states   map[string]steps.RunState             // of an earlier run
 	pace     time.Duration
 
 	failAt string // "cp2/start-etcd.4": fails until it is tried again
@@ -166,6 +167,9 @@ func (l *fakeLead) Check(_ context.Context, c steps.Choices) ([]fleet.Checked, e
 	var out []fleet.Checked
 	for _, n := range l.crew {
 		v := append(goodVerdicts(), steps.Verdict{Check: "disk-speed", Title: "Disk", Level: steps.Pass, Cause: "/dev/" + n})
+		if l.objects != nil {
+			v = append(v, l.objects(c)...)
+		}
 		out = append(out, fleet.Checked{Node: n, Verdicts: append(v, l.checked[n]...)})
 	}
 	return out, nil

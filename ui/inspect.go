@@ -25,7 +25,7 @@ type Inspected struct {
 
 // PrintInspected prints what is in a snapshot.
 func PrintInspected(w io.Writer, i Inspected) error {
-	return printLines(w, inspectedText(i, time.Now(), plainWidth))
+	return printLines(w, inspectedText(i, time.Now(), textWidth(w)))
 }
 
 // JSONInspected prints the same as one object.
@@ -115,15 +115,15 @@ func inspectedText(i Inspected, now time.Time, w int) []string {
 	if info.LongKeys > 0 {
 		add("odd keys", "%d longer than 1024 bytes: no API server writes such keys", info.LongKeys)
 	}
-	lines := hang("", clean(head), w)
-	lines = append(lines, facts(list, w)...)
+	lines := hangText("", clean(head), w)
+	lines = append(lines, factsText(list, w)...)
 	if len(info.Kinds) > 0 {
 		lines = append(lines, "")
 		lines = append(lines, kindsText(info.Kinds, now, w)...)
 	}
 	lines = append(lines, "")
 	if i.NoNode != "" {
-		return append(lines, hang("", "No verdict for this machine: "+clean(i.NoNode), w)...)
+		return append(lines, hangText("", "No verdict for this machine: "+clean(i.NoNode), w)...)
 	}
 	lines = append(lines, "For "+clean(i.Node))
 	titles := 0
@@ -131,9 +131,9 @@ func inspectedText(i Inspected, now time.Time, w int) []string {
 		titles = max(titles, width(clean(v.Title)))
 	}
 	for _, v := range i.Verdicts {
-		lines = append(lines, hang("  "+levelSymbol(v)+" "+fit(clean(v.Title), titles)+"  ", clean(v.Cause), w)...)
+		lines = append(lines, hangText("  "+levelSymbol(v)+" "+fit(clean(v.Title), titles)+"  ", clean(v.Cause), w)...)
 		if v.Level != steps.Pass && v.Hint != "" {
-			lines = append(lines, hang("      → ", clean(v.Hint), w)...)
+			lines = append(lines, hangText("      → ", clean(v.Hint), w)...)
 		}
 	}
 	return lines
@@ -176,7 +176,7 @@ func kindsText(kinds []snapshot.Kind, now time.Time, w int) []string {
 		if where == "" {
 			return []string{strings.TrimRight(lead, " ")}
 		}
-		return hang(lead, where, w)
+		return hangText(lead, where, w)
 	}
 	lines := row("kind", "objects", "newest", "changed", "namespaces")
 	for _, k := range kinds {
@@ -201,11 +201,11 @@ func agoOrNothing(t, now time.Time) string {
 func PrintSaved(w io.Writer, info *snapshot.Info) error {
 	return printLines(w, append(
 		[]string{symDone + " " + clean(info.Path)},
-		facts([]steps.Fact{
+		factsText([]steps.Fact{
 			{Name: "revision", Value: number(info.Revision)},
 			{Name: "keys", Value: number(int64(info.Keys))},
 			{Name: "size", Value: size(info.Size)},
 			{Name: "sha256", Value: info.SHA256},
-		}, plainWidth)...,
+		}, textWidth(w))...,
 	))
 }

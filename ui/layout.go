@@ -37,7 +37,20 @@ func shortPath(path string, w int) string {
 			return "…" + path[i:]
 		}
 	}
-	return cutLeft(path, w)
+	if base := path[strings.LastIndexByte(path, '/')+1:]; width(base) <= w {
+		return base
+	}
+	return cutMiddle(path[strings.LastIndexByte(path, '/')+1:], w)
+}
+
+// cutMiddle shortens s to at most w cells and keeps both ends: of a path, where
+// it lies and what it is called.
+func cutMiddle(s string, w int) string {
+	if width(s) <= w || w < 5 {
+		return cut(s, w)
+	}
+	head := (w - 1) / 3
+	return ansi.Truncate(s, head, "") + cutLeft(s, w-head)
 }
 
 // cut shortens s to at most w cells.
@@ -86,7 +99,12 @@ func apart(left, right string, w int) string {
 
 // wrap breaks s into lines of at most w cells, at spaces only: a flag or a
 // path stays in one piece unless it is wider than a line.
-func wrap(s string, w int) []string {
+func wrap(s string, w int) []string { return wrapWords(s, w, true) }
+
+// wrapWords is wrap. What is wider than a line is broken on a screen, which has
+// no more than its lines; in text that is printed it stays whole, so that paths
+// and commands can be copied.
+func wrapWords(s string, w int, breaks bool) []string {
 	if s == "" || w <= 0 {
 		return nil
 	}
@@ -106,7 +124,7 @@ func wrap(s string, w int) []string {
 			lines = append(lines, strings.TrimRight(line, " "))
 		}
 		line, full = word, n
-		if n > w {
+		if n > w && breaks {
 			pieces := strings.Split(ansi.Hardwrap(word, w, false), "\n")
 			lines = append(lines, pieces[:len(pieces)-1]...)
 			line = pieces[len(pieces)-1]
@@ -117,9 +135,14 @@ func wrap(s string, w int) []string {
 }
 
 // hang wraps s behind a lead; the following lines are indented as far.
-func hang(lead, s string, w int) []string {
+func hang(lead, s string, w int) []string { return hangWords(lead, s, w, true) }
+
+// hangText is hang for text that is printed: no word is broken.
+func hangText(lead, s string, w int) []string { return hangWords(lead, s, w, false) }
+
+func hangWords(lead, s string, w int, breaks bool) []string {
 	n := width(lead)
-	lines := wrap(s, max(w-n, 8))
+	lines := wrapWords(s, max(w-n, 8), breaks)
 	for i, l := range lines {
 		if i == 0 {
 			lines[i] = lead + l
@@ -153,6 +176,29 @@ func box(lines []string, w, h int) []string {
 		}
 	}
 	return out
+}
+
+// moveIn moves in a list of n with a cursor; it says whether the key was one
+// that moves.
+func moveIn(cur, n int, key string, page int) (int, bool) {
+	page = max(1, page)
+	switch key {
+	case "up", "k":
+		cur--
+	case "down", "j":
+		cur++
+	case "pgup", "b":
+		cur -= page
+	case "pgdown", "f":
+		cur += page
+	case "home", "g":
+		cur = 0
+	case "end", "G":
+		cur = n - 1
+	default:
+		return cur, false
+	}
+	return max(0, min(n-1, cur)), true
 }
 
 // scroller shows a window of lines that are more than fit.

@@ -21,7 +21,8 @@ type overlay struct {
 	kind     overlayKind
 	question *question
 	scroll   scroller
-	atEnd    bool // the last line was to be seen
+	body     []string // as it was drawn
+	atEnd    bool     // the last line was to be seen
 
 	component int // of components: whose log is shown
 	lines     []string
@@ -107,6 +108,7 @@ func (m *model) overlayKey(name string) tea.Cmd {
 func (m *model) overlayView(w, h int) ([]string, string, []hint) {
 	o := m.over
 	page := func(title string, body []string, help ...hint) ([]string, string, []hint) {
+		o.body = body
 		seen, where := o.scroll.window(body, h-2)
 		o.atEnd = o.scroll.top+h-2 >= len(body)
 		return append([]string{" " + m.look.bold.Render(title), ""}, indent(1, seen)...), where, append(help, hint{"esc", "back"})
@@ -123,13 +125,13 @@ func (m *model) overlayView(w, h int) ([]string, string, []hint) {
 		case len(body) == 0:
 			body = []string{"There is no log of it on this node."}
 		}
-		return page("Log of "+components[o.component], body, hint{"tab", "other component"}, hint{"↑↓", "scroll"})
+		return page("Log of "+components[o.component], body, hint{"tab", "other component"}, hint{"/", "search"}, hint{"e", "export"}, hint{"↑↓", "scroll"})
 	case commandsOverlay:
 		body := m.step().commandLog()
 		if len(body) == 0 {
 			body = []string{"No action has run yet."}
 		}
-		return page("What was done so far; the commands do the same by hand", narrow(body, w-2), hint{"↑↓", "scroll"})
+		return page("What was done so far; the commands do the same by hand", narrow(body, w-2), hint{"/", "search"}, hint{"e", "export"}, hint{"↑↓", "scroll"})
 	case questionOverlay:
 		return o.question.view(m.look, w)
 	}
@@ -193,9 +195,21 @@ func (m *model) helpText(w int) (title string, body []string) {
 			"The age is that of the newest write in the snapshot, where there is one with a time, and the file's otherwise.",
 			"Everything written to the cluster after the snapshot will be gone from it. The old data directory is kept.",
 		}
+	case diffScreen:
+		title = "What the restore would change"
+		paragraphs = []string{
+			"The snapshot is compared with the cluster as it is now: with etcd when it answers, else with its data directory. Both are only read.",
+			"+ is re-created: it is in the snapshot and not in the cluster. - is deleted: it was created since. ~ is reverted to what it was.",
+			"space unfolds the marked line, f shows which fields differ, / searches, e writes all of it to a file. Values that might be secret are not shown.",
+			"Events, leases and changes of status only are counted at the end: they change all the time.",
+		}
+	case confirmScreen:
+		title = "The confirmation"
+		paragraphs = []string{"Nothing was changed so far. The node's name starts the run; esc goes back to the plan."}
 	case checkScreen:
 		title = "The checks"
 		paragraphs = []string{
+			"d, n, s and c change what a check may object to: the data directory, the revision, how kube-apiserver is stopped, the controllers. The checks run again then.",
 			"An error blocks the restore. A warning is accepted with space once you have read it. Some errors can be overridden: space, then the name of the check.",
 			"r runs all checks again, for example after you have moved a file away. What was accepted stays accepted as long as the check says the same.",
 		}

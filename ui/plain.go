@@ -49,6 +49,9 @@ func newPlain(w io.Writer, o PlainOptions, wide int) *plain {
 
 // textWidth is how wide text for w may be.
 func textWidth(w io.Writer) int {
+	if p, ok := w.(*prefixed); ok {
+		return max(textWidth(p.w)-width(p.with), minPlainWidth)
+	}
 	if f, ok := w.(*os.File); ok {
 		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
 			return max(n, minPlainWidth)
@@ -210,8 +213,18 @@ func printLines(w io.Writer, lines []string) error {
 // PrintPlan prints all that a plan would do, for a dry run: every action with
 // its shell commands, and the changes of the manifests.
 func PrintPlan(w io.Writer, p *steps.Plan) error {
-	lines := append([]string{clean(p.Title) + "   run " + clean(p.Run), ""}, planText(p, plainWidth)...)
-	return printLines(w, lines)
+	return printLines(w, printedPlan(p, textWidth(w)))
+}
+
+// printedPlan is a plan to be read from its end: what it comes to is told last,
+// right before a question that may follow.
+func printedPlan(p *steps.Plan, w int) []string {
+	lines := append([]string{clean(p.Title) + "   run " + clean(p.Run), ""}, stepsText(p, w)...)
+	if len(p.Summary) > 0 {
+		lines = append(lines, "", clean(p.Title))
+		lines = append(lines, indent(1, factsText(p.Summary, w-1))...)
+	}
+	return lines
 }
 
 // PrintVerdicts prints what the checks say, errors and warnings first. With
@@ -231,10 +244,10 @@ func PrintVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 		if brief && v.Level == steps.Pass {
 			continue
 		}
-		lines = append(lines, hang(levelSymbol(v.Verdict)+" "+fit(clean(v.Title), titles)+"  ", clean(v.Cause), plainWidth)...)
+		lines = append(lines, hangText(levelSymbol(v.Verdict)+" "+fit(clean(v.Title), titles)+"  ", clean(v.Cause), textWidth(w))...)
 		if v.Level != steps.Pass {
 			if v.Hint != "" {
-				lines = append(lines, hang("    → ", clean(v.Hint), plainWidth)...)
+				lines = append(lines, hangText("    → ", clean(v.Hint), textWidth(w))...)
 			}
 			switch {
 			case v.Accepted:
@@ -263,15 +276,15 @@ func PrintStanding(w io.Writer, run steps.RunInfo, standing []steps.Fact) error 
 		steps.Fact{Name: "to resume", Value: run.Command("resume")},
 		steps.Fact{Name: "to undo", Value: run.Command("undo")},
 	)
-	return printLines(w, append(lines, indent(4, facts(list, plainWidth-4))...))
+	return printLines(w, append(lines, indent(4, factsText(list, textWidth(w)-4))...))
 }
 
 // PrintFailure prints an error with its cause and what to do about it.
 func PrintFailure(w io.Writer, err error) error {
 	cause, advice := explain(err)
-	lines := hang(symBad+" ", cause, plainWidth)
+	lines := hangText(symBad+" ", cause, textWidth(w))
 	if advice != "" {
-		lines = append(lines, hang("  → ", advice, plainWidth)...)
+		lines = append(lines, hangText("  → ", advice, textWidth(w))...)
 	}
 	return printLines(w, lines)
 }

@@ -156,6 +156,9 @@ func (c *checklist) accept(v *judged, yes bool) {
 
 func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 	c := &m.checks
+	if m.plan.typing != nil {
+		return m.choiceKey(k)
+	}
 	if c.typing != nil {
 		m.overrideKey(k)
 		return nil
@@ -181,15 +184,14 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 	if c.busy {
 		return nil
 	}
+	if cur, ok := moveIn(c.cur, len(c.verdicts), k.String(), 8); ok {
+		c.cur = cur
+		return nil
+	}
+	if cmd, ok := m.change(k.String()); ok {
+		return cmd
+	}
 	switch k.String() {
-	case "up", "k":
-		c.cur = max(0, c.cur-1)
-	case "down", "j":
-		c.cur = min(len(c.verdicts)-1, c.cur+1)
-	case "home", "g":
-		c.cur = 0
-	case "end", "G":
-		c.cur = len(c.verdicts) - 1
 	case "r":
 		return m.check()
 	case " ", "a":
@@ -255,7 +257,7 @@ func (m *model) overrideKey(k tea.KeyMsg) {
 }
 
 func (c *checklist) view(l look, now time.Time, w, h int) ([]string, string, []hint) {
-	help := []hint{{"enter", "plan"}, {"space", "accept"}, {"r", "check again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	help := []hint{{"enter", "plan"}, {"space", "accept"}, {"r", "check again"}, {"d n s c", "change"}, {"/", "search"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	if c.sending != nil && (c.busy || c.err != nil) {
 		return c.sendingView(l, now, w, help)
 	}

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ const lookedAtUnasked = 20
 type picker struct {
 	loading bool // candidates are being searched for
 	entries []entry
-	cur     int
+	cur     int // -1 for none
 	scroll  scroller
 
 	cancel  context.CancelFunc // of the inspection under way
@@ -44,6 +45,8 @@ type entry struct {
 	info   *snapshot.Info
 	bad    error // why it can't be chosen
 	typed  bool
+	safety bool   // an earlier run saved it
+	owner  string // another user, "" for root or this one
 	done   int64
 	total  int64
 	inWork bool
@@ -85,8 +88,12 @@ func (p *picker) busy() bool { return p.loading || p.cancel != nil }
 // highlighted stays highlighted.
 func (p *picker) found(list []snapshot.Candidate) {
 	p.loading = false
+	at := ""
+	if e := p.current(); e != nil {
+		at = e.path
+	}
 	for _, c := range list {
-		e := entry{path: c.Path, size: c.Size, mod: c.ModTime}
+		e := entry{path: c.Path, size: c.Size, mod: c.ModTime, safety: c.Safety, owner: c.Owner}
 		switch {
 		case c.Err != nil:
 			e.bad = c.Err
@@ -95,11 +102,25 @@ func (p *picker) found(list []snapshot.Candidate) {
 		}
 		if i := p.index(c.Path); i >= 0 {
 			if !p.entries[i].seen() && !p.entries[i].inWork {
-				p.entries[i] = entry{path: e.path, size: e.size, mod: e.mod, bad: e.bad, typed: true}
+				e.packed, e.typed = "", true
+				p.entries[i] = e
 			}
 			continue
 		}
 		p.entries = append(p.entries, e)
+	}
+	// What a restore is for comes first; what an earlier run has saved is the
+	// state that somebody wanted to leave.
+	slices.SortStableFunc(p.entries, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(b2i(b.typed), b2i(a.typed)), cmp.Compare(b2i(a.safety), b2i(b.safety)))
+	})
+	switch {
+	case at != "":
+		p.cur = p.index(at)
+	case len(p.entries) > 0 && p.entries[0].safety:
+		p.cur = -1 // none of them is chosen by default
+	default:
+		p.cur = 0
 	}
 }
 
@@ -206,6 +227,8 @@ func (m *model) choose() tea.Cmd {
 	p := &m.picker
 	e := p.current()
 	switch {
+	case e == nil && len(p.entries) > 0:
+		m.note = "Only safety copies of earlier runs were found: the states that those runs replaced. ↓ chooses one, p takes the path of a backup."
 	case e == nil:
 		m.note = "There is no snapshot to choose. Type its path with p."
 	case e.bad != nil:
@@ -232,25 +255,12 @@ func (m *model) chooseKey(k tea.KeyMsg) tea.Cmd {
 		return m.typePath(k)
 	}
 	moved := p.cur
+	if cur, ok := moveIn(p.cur, len(p.entries), k.String(), 5); ok {
+		p.cur = cur
+	}
 	switch k.String() {
-	case "up", "k":
-		p.cur--
-	case "down", "j":
-		p.cur++
-	case "home", "g":
-		p.cur = 0
-	case "end", "G":
-		p.cur = len(p.entries) - 1
-	case "pgup":
-		p.cur -= 5
-	case "pgdown":
-		p.cur += 5
-	case "/", "p":
-		value := ""
-		if k.String() == "/" {
-			value = "/"
-		}
-		p.typing, p.matches = newField(m.look, value), nil
+	case "p":
+		p.typing, p.matches = newField(m.look, ""), nil
 		return nil
 	case "r":
 		m.picker.pause()
@@ -271,7 +281,6 @@ func (m *model) chooseKey(k tea.KeyMsg) tea.Cmd {
 	case "q":
 		return m.quit()
 	}
-	p.cur = max(0, min(p.cur, len(p.entries)-1))
 	if p.cur != moved {
 		p.forward = false
 		return m.lookInside()
@@ -382,7 +391,7 @@ func (p *picker) view(l look, now time.Time, w, h int) ([]string, string, []hint
 	if p.typing != nil {
 		return p.typingView(w, h)
 	}
-	help := []hint{{"enter", "choose"}, {"p", "type a path"}, {"r", "search again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	help := []hint{{"enter", "choose"}, {"p", "type a path"}, {"/", "search"}, {"r", "search again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	lines := []string{" " + l.bold.Render("Which snapshot is the cluster to go back to?"), ""}
 	if len(p.entries) == 0 {
 		if p.loading {
@@ -396,11 +405,11 @@ func (p *picker) view(l look, now time.Time, w, h int) ([]string, string, []hint
 	details := p.details(l, now, w-4)
 	room := h - 5 // title, blank, column heads, blank, and the rule above the details
 	tall := max(3, min(len(details), room*3/5))
-	rows := min(len(p.entries), room-tall)
+	rows := max(1, min(len(p.entries), room-tall))
 	details = details[:min(len(details), h-4-rows)]
-	p.scroll.show(p.cur, p.cur, rows)
+	p.scroll.show(max(0, p.cur), max(0, p.cur), rows)
 
-	c := columnsFor(w)
+	c := columnsFor(w, p.longestName())
 	lines = append(lines, l.faint.Render(c.row(" ", "file", "age", "size", "revision", "keys", "version", "hash")))
 	from, to, where := p.scroll.span(len(p.entries), rows)
 	for i, e := range p.entries[from:to] {
@@ -417,13 +426,31 @@ func (p *picker) view(l look, now time.Time, w, h int) ([]string, string, []hint
 
 type columns struct{ name, version, keys int }
 
-func columnsFor(w int) columns {
+// columnsFor gives names of files the room they need before anything else.
+func columnsFor(w, name int) columns {
 	c := columns{version: 8, keys: 8}
-	if w < 70 {
-		c.version, c.keys = 0, 0
+	fits := func() bool {
+		c.name = w - 4 - 9 - 9 - 12 - c.keys - c.version - 8
+		return c.name > name && w >= 70
 	}
-	c.name = w - 4 - 9 - 9 - 12 - c.keys - c.version - 8
+	if !fits() {
+		c.version = 0
+	}
+	if !fits() {
+		c.keys = 0
+	}
+	fits()
 	return c
+}
+
+// longestName is the width of the longest name of a file, without its
+// directory.
+func (p *picker) longestName() int {
+	n := 0
+	for _, e := range p.entries {
+		n = max(n, width(filepath.Base(clean(e.path))))
+	}
+	return n
 }
 
 func (c columns) row(sym, name, age, size, revision, keys, version, hash string) string {
@@ -457,6 +484,9 @@ func (p *picker) row(e entry, c columns, now time.Time) string {
 		if i.Hash != snapshot.HashOK {
 			sym, hash = symWarn, "none"
 		}
+		if e.safety {
+			hash = "safety"
+		}
 		return c.row(sym, name, age(taken(i), now), sz, number(i.Revision), number(int64(i.Keys)), versionOf(i), hash)
 	default:
 		state := ""
@@ -487,25 +517,34 @@ func versionOf(i *snapshot.Info) string {
 // details is what is known about the highlighted snapshot.
 func (p *picker) details(l look, now time.Time, w int) []string {
 	e := p.current()
-	path := cutLeft(clean(e.path), w)
+	if e == nil {
+		return wrap("Only safety copies of earlier runs were found. Each holds the state that its run replaced: to revert a run, undo it instead (etcd-rewind runs). ↓ chooses one, p takes the path of a backup.", w)
+	}
+	path := cutMiddle(clean(e.path), w)
+	about := []string{l.bold.Render(path)}
+	if e.safety {
+		about = append(about, wrap(symWarn+" a safety copy: the state that an earlier run replaced", w)...)
+	}
+	if e.owner != "" {
+		about = append(about, wrap(symWarn+" belongs to "+clean(e.owner)+": check where it comes from", w)...)
+	}
 	if e.bad != nil {
 		cause, advice := explain(e.bad)
-		return append([]string{l.bold.Render(path)}, facts(advise(cause, advice), w)...)
+		return append(about, facts(advise(cause, advice), w)...)
 	}
 	if e.info == nil {
 		if !e.inWork && e.packed != "" {
-			lines := []string{l.bold.Render(path)}
-			return append(lines, wrap("compressed: "+string(e.packed)+". Enter unpacks it on the disk of etcd's data, about "+size(e.inside)+
+			return append(about, wrap("compressed: "+string(e.packed)+". Enter unpacks it on the disk of etcd's data, about "+size(e.inside)+
 				", and looks inside. The unpacked file is deleted when you leave.", w)...)
 		}
 		if !e.inWork {
-			return []string{l.bold.Render(path), "not looked into yet"}
+			return append(about, "not looked into yet")
 		}
 		doing := "looking inside"
 		if e.packed != "" {
 			doing = "unpacking it, then looking inside"
 		}
-		lines := []string{l.bold.Render(path), doing}
+		lines := append(about, doing)
 		if e.total > 0 {
 			lines = append(lines, size(e.done)+" of "+size(e.total), bar(e.done, e.total, min(w, 40)))
 		}
@@ -536,7 +575,7 @@ func (p *picker) details(l look, now time.Time, w int) []string {
 	if len(i.EncryptedPrefixes) > 0 {
 		list = append(list, steps.Fact{Name: "Encrypted", Value: "at rest with " + orNone(i.EncryptedPrefixes)})
 	}
-	return append([]string{l.bold.Render(path)}, facts(list, w)...)
+	return append(about, facts(list, w)...)
 }
 
 func names(objects []snapshot.Object) string {

@@ -136,6 +136,12 @@ func (d *diffPane) tell(p *steps.Plan) {
 
 func (m *model) diffKey(name string) tea.Cmd {
 	d := &m.diff
+	if name != "f" {
+		if cur, ok := moveIn(d.cur, len(d.drawn.rows), name, m.bodyHeight()/2); ok {
+			d.cur = cur
+			return nil
+		}
+	}
 	switch name {
 	case "q":
 		d.stop()
@@ -152,10 +158,6 @@ func (m *model) diffKey(name string) tea.Cmd {
 		d.stop()
 		d.path = ""
 		return m.compare()
-	case "up", "k":
-		d.cur = max(0, d.cur-1)
-	case "down", "j":
-		d.cur++ // view knows how many there are
 	case " ", "right":
 		if d.open == nil {
 			d.open = map[int]bool{}
@@ -171,18 +173,18 @@ func (m *model) diffKey(name string) tea.Cmd {
 }
 
 func (d *diffPane) view(l look, now time.Time, w, h int) ([]string, string, []hint) {
-	help := []hint{{"enter", "checks"}, {"space", "unfold"}, {"f", "fields"}, {"r", "compare again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	help := []hint{{"enter", "checks"}, {"space", "unfold"}, {"f", "fields"}, {"/", "search"}, {"e", "export"}, {"r", "compare again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	switch {
 	case d.busy:
 		spin := string(spinner[int(now.UnixMilli()/100)%len(spinner)])
 		lines := []string{" " + spin + " " + l.bold.Render("Comparing the snapshot with the cluster"), "", "   " + d.phaseText(), ""}
 		lines = append(lines, hang("   ", "Both are only read. Enter continues with the checks meanwhile.", w-1)...)
-		return lines, "", []hint{help[0], help[4], help[5], help[6]}
+		return lines, "", []hint{help[0], help[6], help[7], help[8]}
 	case d.err != nil:
 		cause, advice := explain(d.err)
 		lines := []string{" " + l.symbol(symWarn) + " " + l.bold.Render("The snapshot can't be compared with the cluster"), ""}
 		lines = append(lines, indent(3, facts(advise(cause, advice), w-4))...)
-		return lines, "", []hint{help[0], help[3], help[4], help[5], help[6]}
+		return lines, "", []hint{help[0], help[5], help[6], help[7], help[8]}
 	case d.result == nil:
 		return nil, "", help
 	}
@@ -220,7 +222,7 @@ func (d *diffPane) rows(dir, n, w int, sign string, changes snapshot.Changes) []
 			m.rows = append(m.rows, nil)
 		}
 		if m.rows[n+i] == nil {
-			m.rows[n+i] = f.lines(sign, DiffOptions{List: d.open[n+i], Fields: d.fields || d.open[n+i]}, w)
+			m.rows[n+i] = narrow(f.lines(sign, DiffOptions{List: d.open[n+i], Fields: d.fields || d.open[n+i]}, w), w)
 		}
 	}
 	return m.rows[n : n+len(m.folds[dir])]

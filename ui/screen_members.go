@@ -161,12 +161,12 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 	if p.busy {
 		return nil
 	}
+	if cur, ok := moveIn(p.cur, len(p.members), name, 5); ok {
+		p.cur = cur
+		return nil
+	}
 	c := p.current()
 	switch name {
-	case "up", "k":
-		p.cur = max(0, p.cur-1)
-	case "down", "j":
-		p.cur = max(0, min(len(p.members)-1, p.cur+1))
 	case "t":
 		switch {
 		case c == nil:
@@ -314,11 +314,11 @@ func joinAnew() []steps.Fact {
 
 // PrintLeftOut prints how members that a restore has left out join anew.
 func PrintLeftOut(w io.Writer, names []string) error {
-	return printLines(w, append([]string{""}, leftOutText(names, plainWidth)...))
+	return printLines(w, append([]string{""}, leftOutText(names, textWidth(w))...))
 }
 
 func leftOutText(names []string, w int) []string {
-	return append(hang("", "Excluded: "+listed(names)+". Rejoin each as a new member:", w), indent(2, facts(joinAnew(), w-2))...)
+	return append(hangText("", "Excluded: "+listed(names)+". Rejoin each as a new member:", w), indent(2, factsText(joinAnew(), w-2))...)
 }
 
 // listed writes names as a person does: "cp1, cp2 and cp3".

@@ -34,7 +34,7 @@ func (m *model) discoveringView(w int) ([]string, string, []hint) {
 	return lines, "", []hint{{"q", "quit"}}
 }
 
-func (m *model) nodeView(w int) ([]string, string, []hint) {
+func (m *model) nodeView(w int) ([]string, []hint) {
 	lines := []string{""}
 	help := []hint{{"r", "read again"}, {"?", "help"}, {"q", "quit"}}
 	if m.unfinished() {
@@ -81,7 +81,7 @@ func (m *model) nodeView(w int) ([]string, string, []hint) {
 	if v := m.options.Version; v != "" {
 		lines = append(lines, "", m.look.faint.Render("   etcd-rewind "+clean(v)))
 	}
-	return lines, "", help
+	return lines, help
 }
 
 // nodeHead says what is restored.
@@ -202,6 +202,8 @@ func (m *model) nodeKey(name string) tea.Cmd {
 			m.screen = chooseScreen
 			return m.lookInside()
 		}
+	default:
+		m.nodeScroll.key(name, m.bodyHeight())
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package ui
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,6 +22,7 @@ type planPane struct {
 	plan   *steps.Plan
 	err    error
 	scroll scroller
+	lines  []string // as they were drawn
 
 	typing *field
 	what   string // what is being typed: "directory" or "bump"
@@ -175,32 +177,8 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 		return nil
 	}
 	if m.again == nil {
-		c := &m.choices
-		switch name {
-		case "d":
-			value := c.DataDir
-			if r := m.restoreFacts(); r != nil {
-				value = r.DataDir
-			}
-			p.typing, p.what = newField(m.look, value), "directory"
-			return nil
-		case "n":
-			value := ""
-			if r := m.restoreFacts(); r != nil {
-				value = strconv.FormatUint(r.Bump, 10)
-			}
-			p.typing, p.what = newField(m.look, value), "bump"
-			return nil
-		case "s":
-			if c.Stop == steps.StopGraceful {
-				c.Stop = steps.StopNow
-			} else {
-				c.Stop = steps.StopGraceful
-			}
-			return m.makePlan(true)
-		case "c":
-			c.KeepControllers = !c.KeepControllers
-			return m.makePlan(true)
+		if cmd, ok := m.change(name); ok {
+			return cmd
 		}
 	}
 	switch name {
@@ -220,6 +198,60 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	}
 	p.scroll.key(name, m.bodyHeight()-m.choiceLines())
 	return nil
+}
+
+// change changes a choice by its key, on the screen of the plan or of the
+// checks; it says whether the key was one of those.
+func (m *model) change(name string) (tea.Cmd, bool) {
+	c, p := &m.choices, &m.plan
+	r := m.restoreFacts()
+	switch name {
+	case "d":
+		value := c.DataDir
+		if r != nil && m.screen == planScreen {
+			value = r.DataDir
+		}
+		p.typing, p.what = newField(m.look, value), "directory"
+		return nil, true
+	case "n":
+		value := ""
+		if c.Bump != nil {
+			value = strconv.FormatUint(*c.Bump, 10)
+		} else if r != nil && m.screen == planScreen {
+			value = strconv.FormatUint(r.Bump, 10)
+		}
+		p.typing, p.what = newField(m.look, value), "bump"
+		return nil, true
+	case "s":
+		if c.Stop == steps.StopGraceful {
+			c.Stop = steps.StopNow
+		} else {
+			c.Stop = steps.StopGraceful
+		}
+		m.note = "kube-apiserver is stopped at once, over CRI."
+		if c.Stop == steps.StopGraceful {
+			m.note = "kube-apiserver is stopped gracefully: up to 30 s more."
+		}
+		return m.changed(), true
+	case "c":
+		c.KeepControllers = !c.KeepControllers
+		m.note = "Controllers are restarted after the restore."
+		if c.KeepControllers {
+			m.note = "Controllers are left running."
+		}
+		return m.changed(), true
+	}
+	return nil, false
+}
+
+// changed checks anew, and plans anew where the plan is on the screen.
+func (m *model) changed() tea.Cmd {
+	m.plan.typing = nil
+	if m.screen == checkScreen {
+		return m.check()
+	}
+	m.note = "" // the rows above the plan say it
+	return m.makePlan(true)
 }
 
 func (m *model) toConfirm() tea.Cmd {
@@ -260,7 +292,7 @@ func (m *model) choiceKey(k tea.KeyMsg) tea.Cmd {
 				return nil
 			}
 			m.choices.DataDir = value
-			return m.makePlan(true)
+			return m.changed()
 		}
 		m.choices.Bump = nil
 		if value != "" {
@@ -271,7 +303,7 @@ func (m *model) choiceKey(k tea.KeyMsg) tea.Cmd {
 			}
 			m.choices.Bump = &n
 		}
-		return m.makePlan(true)
+		return m.changed()
 	}
 	p.typing.key(k)
 	return nil
@@ -319,9 +351,9 @@ func (m *model) planView(w, h int) ([]string, string, []hint) {
 	if p.typing != nil {
 		return m.choiceView(w)
 	}
-	help := []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"d n s c", "change"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	help := []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"d n s c", "change"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	if m.again != nil {
-		help = []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"esc", "back"}, {"q", "quit"}}
+		help = []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"/", "search"}, {"e", "export"}, {"esc", "back"}, {"q", "quit"}}
 	}
 	if len(p.all) > 0 {
 		help = slices.Insert(help, 1, hint{"tab", "each node"})
@@ -356,7 +388,8 @@ func (m *model) planView(w, h int) ([]string, string, []hint) {
 	}
 	lines = append(lines, cut(" "+m.look.bold.Render(title)+m.look.faint.Render(tail), w))
 	h -= len(lines)
-	seen, where := p.scroll.window(m.paint(narrow(text, w-1)), h)
+	p.lines = narrow(text, w-1)
+	seen, where := p.scroll.window(m.paint(p.lines), h)
 	return append(lines, seen...), where, help
 }
 
@@ -581,8 +614,20 @@ func (m *model) summaryView(w, h int) ([]string, string, []hint) {
 		lines = append(lines, "")
 	}
 	lines = append(lines, indent(3, facts(resultFacts(m.result, m.stepper.plan), w-4))...)
-	lines = append(lines, "", m.look.faint.Render("   This summary stays in the terminal when you quit."))
-	return lines, "", m.summaryHelp()
+	return m.summaryPage(lines, h)
+}
+
+// summaryPage is as much of a summary as fits.
+func (m *model) summaryPage(lines []string, h int) ([]string, string, []hint) {
+	if len(lines)+2 <= h {
+		lines = append(lines, "", m.look.faint.Render("   This summary stays in the terminal when you quit."))
+	}
+	seen, where := m.summaryScroll.window(lines, h)
+	help := m.summaryHelp()
+	if where != "" {
+		help = slices.Insert(help, len(help)-1, hint{"↑↓", "scroll"})
+	}
+	return seen, where, help
 }
 
 func (m *model) summaryHelp() []hint {
@@ -593,12 +638,20 @@ func (m *model) summaryHelp() []hint {
 	if m.canGoOn() {
 		help = append(help, hint{"g", "resume"})
 	}
+	if m.canBeginAnew() {
+		help = append(help, hint{"n", "new restore"})
+	}
 	return append(help, hint{"esc", "steps"}, hint{"c", "commands"}, hint{"l", "logs"}, hint{"q", "quit"})
 }
 
 // canUndo says whether there is something to put back.
 func (m *model) canUndo() bool {
 	return m.result != nil && !m.result.PutBack && m.stepper.run != "" && !(m.stepper.kind() == steps.KindUndo && m.result.OK)
+}
+
+// canBeginAnew says whether the node is as a new restore needs it.
+func (m *model) canBeginAnew() bool {
+	return m.result != nil && m.result.DownSince == nil && (m.result.OK || m.result.PutBack)
 }
 
 // canGoOn says whether the run stopped on the way, so that the rest of it can
@@ -625,12 +678,34 @@ func (m *model) summaryKey(name string) tea.Cmd {
 		if m.canGoOn() {
 			return m.planAgain(again{run: m.stepper.run, resume: true, from: summaryScreen, dir: m.crewDir()})
 		}
+	case "n":
+		if m.canBeginAnew() {
+			return m.beginAnew()
+		}
 	case "c":
 		m.over = newOverlay(commandsOverlay)
 	case "l":
 		return m.openLogs()
 	case "?":
 		m.over = newOverlay(helpOverlay)
+	default:
+		m.summaryScroll.key(name, m.bodyHeight())
 	}
 	return nil
+}
+
+// beginAnew goes to the first screen, with nothing chosen yet.
+func (m *model) beginAnew() tea.Cmd {
+	o := m.options
+	m.result, m.info, m.from, m.choices = nil, nil, "", o.Choices
+	m.diff.stop()
+	m.diff = diffPane{turn: m.diff.turn + 1}
+	m.picker.pause()
+	m.picker = newPicker("")
+	m.checks = checklist{turn: m.checks.turn + 1, given: slices.Clone(o.Choices.Accept), accepted: map[string]steps.Verdict{}}
+	m.plan = planPane{turn: m.plan.turn + 1}
+	m.members = membersPane{turn: m.members.turn + 1, hosts: maps.Clone(o.Want.Hosts), without: slices.Clone(o.Want.Without)}
+	m.stepper, m.alone = stepper{begun: map[string]*progress{}}, false
+	m.summaryScroll, m.nodeScroll = scroller{}, scroller{}
+	return m.discover()
 }

@@ -299,6 +299,14 @@ func (m *model) runKey(name string) tea.Cmd {
 		s.pick(-1)
 	case "down", "j":
 		s.pick(1)
+	case "pgup", "b":
+		s.pick(-5)
+	case "pgdown", "f":
+		s.pick(5)
+	case "home", "g":
+		s.pick(-1 << 20)
+	case "end", "G":
+		s.pick(1 << 20)
 	case "?":
 		m.over = newOverlay(helpOverlay)
 	case "l":

@@ -197,7 +197,7 @@ func (m *model) farewell(r *steps.Result, p *steps.Plan) []string {
 	if p != nil {
 		out = append(out, fmt.Sprintf("etcd-rewind   %s   run %s", clean(p.Node), clean(p.Run)), "")
 	}
-	if w < minWidth || w > plainWidth {
+	if w < minWidth {
 		w = plainWidth
 	}
 	text := summaryText(r, p, w)
@@ -256,22 +256,25 @@ type model struct {
 	note    string // something to tell, at the bottom, until the next key
 	ticking bool
 
-	facts   *steps.Facts
-	refusal error           // discovery failed
-	early   []steps.Verdict // errors of the node itself that nobody can accept
-	earlier earlierPane
-	picker  picker
-	info    *snapshot.Info
-	from    string // the file that was chosen: info has what was unpacked from it
-	diff    diffPane
-	checks  checklist
-	choices steps.Choices
-	plan    planPane
-	confirm confirmPane
-	stepper stepper
-	over    *overlay
-	asked   any       // the question on the screen, as asking has it
-	askedAt time.Time // when it was drawn first
+	facts         *steps.Facts
+	nodeScroll    scroller
+	summaryScroll scroller
+	refusal       error           // discovery failed
+	early         []steps.Verdict // errors of the node itself that nobody can accept
+	earlier       earlierPane
+	picker        picker
+	info          *snapshot.Info
+	from          string // the file that was chosen: info has what was unpacked from it
+	diff          diffPane
+	checks        checklist
+	choices       steps.Choices
+	plan          planPane
+	confirm       confirmPane
+	stepper       stepper
+	over          *overlay
+	search        search
+	asked         any       // the question on the screen, as asking has it
+	askedAt       time.Time // when it was drawn first
 
 	again   *again // the plan, confirm and run screens are about an earlier run
 	watched *watch // the run and summary screens are about another process's run
@@ -456,6 +459,8 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		}
 	case finishedMsg:
 		return m.finished(msg)
+	case exportedMsg:
+		m.exported(msg)
 	case logsMsg:
 		if m.over != nil {
 			m.over.logs(msg)
@@ -517,6 +522,13 @@ func (m *model) small() bool { return m.w < minWidth || m.h < minHeight }
 func (m *model) key(k tea.KeyMsg) tea.Cmd {
 	m.note = ""
 	name := k.String()
+	if name == "ctrl+z" {
+		if m.runs() {
+			m.note = "A run is under way: ctrl-z works before and after it."
+			return nil
+		}
+		return tea.Suspend
+	}
 	if name == "ctrl+c" {
 		if m.runs() {
 			m.interrupt()
@@ -535,6 +547,20 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 			return m.questionKey(name)
 		}
 		return nil // nobody should press keys blindly
+	}
+	if m.search.typing != nil {
+		return m.searchKey(k)
+	}
+	switch name {
+	case "/":
+		if _, ok := m.searched(); ok {
+			m.search.typing = newField(m.look, "")
+			return nil
+		}
+	case "e":
+		if cmd, ok := m.exportKey(); ok {
+			return cmd
+		}
 	}
 	if m.over != nil {
 		return m.overlayKey(name)
@@ -583,7 +609,10 @@ func (m *model) View() string {
 	}
 	h := m.bodyHeight()
 	var note []string
-	if m.note != "" {
+	if m.search.typing != nil {
+		note = []string{" Search " + m.search.typing.view(m.w-9)}
+		h--
+	} else if m.note != "" {
 		note = hang(" "+m.look.symbol(symWarn)+" ", m.note, m.w-1)
 		note = note[:min(len(note), 4)]
 		h -= len(note)
@@ -608,7 +637,12 @@ func (m *model) body(w, h int) (lines []string, where string, help []hint) {
 	case earlierScreen:
 		return m.earlierView(w, h)
 	case nodeScreen:
-		return m.nodeView(w)
+		lines, help := m.nodeView(w)
+		seen, where := m.nodeScroll.window(lines, h)
+		if where != "" {
+			help = slices.Insert(help, len(help)-1, hint{"↑↓", "scroll"})
+		}
+		return seen, where, help
 	case chooseScreen:
 		return m.picker.view(m.look, m.now(), w, h)
 	case diffScreen:
@@ -616,6 +650,9 @@ func (m *model) body(w, h int) (lines []string, where string, help []hint) {
 	case membersScreen:
 		return m.membersView(w, h)
 	case checkScreen:
+		if m.plan.typing != nil {
+			return m.choiceView(w)
+		}
 		return m.checks.view(m.look, m.now(), w, h)
 	case planScreen:
 		return m.planView(w, h)

@@ -297,7 +297,12 @@ func ending(r *steps.Result, kind string, n int) (symbol, text string) {
 }
 
 // facts lays names and values out in two columns.
-func facts(list []steps.Fact, w int) []string {
+func facts(list []steps.Fact, w int) []string { return layFacts(list, w, hang) }
+
+// factsText is facts for text that is printed: no word is broken.
+func factsText(list []steps.Fact, w int) []string { return layFacts(list, w, hangText) }
+
+func layFacts(list []steps.Fact, w int, hang func(lead, s string, w int) []string) []string {
 	n := 0
 	for _, f := range list {
 		n = max(n, len([]rune(f.Name)))
@@ -383,23 +388,23 @@ func summaryText(r *steps.Result, p *steps.Plan, w int) []string {
 		kind = p.Kind
 	}
 	symbol, text := ending(r, kind, 1)
-	out := hang(symbol+" ", text, w)
+	out := hangText(symbol+" ", text, w)
 	if r.Error != nil {
 		out = append(out, "")
-		out = append(out, indent(2, hang("", failureTitle(r.Error, p), w-2))...)
-		out = append(out, indent(2, facts(advise(r.Error.Cause, r.Error.Hint), w-2))...)
+		out = append(out, indent(2, hangText("", failureTitle(r.Error, p), w-2))...)
+		out = append(out, indent(2, factsText(advise(r.Error.Cause, r.Error.Hint), w-2))...)
 	}
 	if list := resultFacts(r, p); len(list) > 0 {
 		out = append(out, "")
-		out = append(out, indent(2, facts(list, w-2))...)
+		out = append(out, indent(2, factsText(list, w-2))...)
 	}
 	return out
 }
 
 // failureText is a failure with all that is known about it.
 func failureText(f *steps.Failure, plan *steps.Plan, w int) []string {
-	out := hang(symBad+" ", failureTitle(f, plan), w)
-	out = append(out, indent(2, facts(advise(f.Cause, f.Hint), w-2))...)
+	out := hangText(symBad+" ", failureTitle(f, plan), w)
+	out = append(out, indent(2, factsText(advise(f.Cause, f.Hint), w-2))...)
 	switch {
 	case f.Waited > 0 && len(f.Seen) > 0:
 		out = append(out, "  waited "+seconds(f.Waited)+", and saw at the end:")
@@ -428,24 +433,29 @@ func failureText(f *steps.Failure, plan *steps.Plan, w int) []string {
 func planText(p *steps.Plan, w int) []string {
 	var out []string
 	if len(p.Summary) > 0 {
-		out = append(out, indent(1, facts(p.Summary, w-1))...)
+		out = append(out, indent(1, factsText(p.Summary, w-1))...)
 		out = append(out, "")
 	}
+	return append(out, stepsText(p, w)...)
+}
+
+func stepsText(p *steps.Plan, w int) []string {
+	var out []string
 	for i, s := range p.Steps {
 		lead := fmt.Sprintf("%2d  ", i+1)
 		title := clean(s.Title)
 		if s.Outage {
 			title += "  (API down)"
 		}
-		out = append(out, hang(lead, title, w)...)
+		out = append(out, hangText(lead, title, w)...)
 		if s.When != "" {
-			out = append(out, hang("    ", clean(s.When), w)...)
+			out = append(out, hangText("    ", clean(s.When), w)...)
 		}
 		for _, a := range s.Actions {
 			if a.Action == nil {
 				continue
 			}
-			out = append(out, hang("    "+symLater+" ", clean(a.Title()), w)...)
+			out = append(out, hangText("    "+symLater+" ", clean(a.Title()), w)...)
 			out = append(out, indent(8, commandLines(a.Commands()))...)
 		}
 	}

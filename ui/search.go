@@ -1,0 +1,118 @@
+package ui
+
+import (
+	"strings"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/steps"
+)
+
+// search looks for a text in what is on the screen.
+type search struct {
+	typing *field
+	text   string // that was looked for last
+}
+
+// found is what can be searched: lines or rows, the current one, and what makes
+// another one current.
+type searched struct {
+	rows []string
+	at   int
+	to   func(i int) tea.Cmd
+}
+
+// typingSomething says whether keys go into a line of text.
+func (m *model) typingSomething() bool {
+	return m.picker.typing != nil || m.checks.typing != nil || m.plan.typing != nil || m.members.typing != nil || m.screen == confirmScreen
+}
+
+// searched is what can be searched on this screen; false for nothing.
+func (m *model) searched() (s searched, ok bool) {
+	scroll := func(lines []string, sc *scroller) searched {
+		return searched{lines, sc.top, func(i int) tea.Cmd { sc.top = i; return nil }}
+	}
+	switch {
+	case m.over != nil:
+		return scroll(m.over.body, &m.over.scroll), m.over.kind != questionOverlay
+	case m.typingSomething():
+		return s, false
+	}
+	switch m.screen {
+	case chooseScreen:
+		for _, e := range m.picker.entries {
+			s.rows = append(s.rows, e.path)
+		}
+		s.at, s.to = m.picker.cur, func(i int) tea.Cmd {
+			m.picker.cur = i
+			return m.lookInside()
+		}
+	case diffScreen:
+		for _, row := range m.diff.drawn.rows {
+			s.rows = append(s.rows, strings.Join(row, " "))
+		}
+		s.at, s.to = m.diff.cur, func(i int) tea.Cmd { m.diff.cur = i; return nil }
+	case checkScreen:
+		for _, v := range m.checks.verdicts {
+			s.rows = append(s.rows, strings.Join([]string{v.on, v.Check, v.Title, v.Cause, v.Hint}, " "))
+		}
+		s.at, s.to = m.checks.cur, func(i int) tea.Cmd { m.checks.cur = i; return nil }
+	case planScreen:
+		return scroll(m.plan.lines, &m.plan.scroll), true
+	default:
+		return s, false
+	}
+	return s, true
+}
+
+// searchKey types what is looked for; an empty text is the last one again.
+func (m *model) searchKey(k tea.KeyMsg) tea.Cmd {
+	q := &m.search
+	switch k.String() {
+	case "esc":
+		q.typing = nil
+	case "enter":
+		if text := strings.TrimSpace(q.typing.value()); text != "" {
+			q.text = text
+		}
+		q.typing = nil
+		s, _ := m.searched()
+		want := strings.ToLower(q.text)
+		for n := range s.rows {
+			i := (s.at + 1 + n) % len(s.rows)
+			if want != "" && strings.Contains(strings.ToLower(s.rows[i]), want) {
+				return s.to(i)
+			}
+		}
+		m.note = "Not found: " + clean(q.text)
+	default:
+		q.typing.key(k)
+	}
+	return nil
+}
+
+// exportKey writes what is on the screen to a file, whole.
+func (m *model) exportKey() (cmd tea.Cmd, ok bool) {
+	switch {
+	case m.over != nil && m.over.kind == logsOverlay:
+		return m.export(components[m.over.component]+"-log", m.over.lines), true
+	case m.over != nil && m.over.kind == commandsOverlay:
+		return m.export("commands", m.step().commandLog()), true
+	case m.over != nil || m.typingSomething():
+		return nil, false
+	case m.screen == diffScreen && m.diff.result != nil:
+		return m.export("diff", comparisonText(m.diff.result, DiffOptions{Fields: true, List: true}, m.now(), exportWidth)), true
+	case m.screen == planScreen && m.plan.plan != nil:
+		plans := m.plan.all
+		if len(plans) == 0 {
+			plans = []*steps.Plan{m.plan.plan}
+		}
+		var lines []string
+		for _, p := range plans {
+			lines = append(lines, printedPlan(p, exportWidth)...)
+			lines = append(lines, "")
+		}
+		return m.export("plan", lines), true
+	}
+	return nil, false
+}
