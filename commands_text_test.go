@@ -17,7 +17,7 @@ import (
 // of a snapshot, a ticket or another node.
 func TestCommandsAreMadeInOnePlace(t *testing.T) {
 	// What a command that is put together looks like in the source.
-	command := regexp.MustCompile(`((^|[\s:;,("'])(etcd-rewind [a-z]+|chmod|chown|rm -rf?|mv|cp|sed|curl|crictl|etcdutl|etcdctl|kubeadm|systemctl restart|mkdir -p)( -{1,2}[a-z-]+)* ('\^)?|--(confirm|ticket|accept|host|without) |(^| )# )`)
+	command := regexp.MustCompile(`((^|[\s:;,("'])(etcd-rewind [a-z]+|chmod|chown|rm -rf?|mv|cp|sed|curl|crictl|etcdutl|etcdctl|kubeadm|systemctl restart|mkdir -p)( -{1,2}[a-z-]+)* ('\^)?|--(confirm|ticket|accept|override|host|without) |(^| )# )`)
 	joined := regexp.MustCompile(command.String() + `$`)
 	formatted := regexp.MustCompile(command.String() + `%(\[\d+\])?[sqv]`)
 	files := token.NewFileSet()
