@@ -285,7 +285,6 @@ func (a *app) look(ctx context.Context, path string, choices *steps.Choices, tic
 	}
 	verdicts := a.session.Check(ctx, facts, info, *choices)
 	if info != nil && facts.Etcd != nil {
-		// What can't be compared is no reason not to restore: etcd may be what is broken.
 		c, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, a.progress())
 		a.saying("")
 		var p *snapshot.Problem
@@ -296,6 +295,8 @@ func (a *app) look(ctx context.Context, path string, choices *steps.Choices, tic
 			steps.Accept(verdicts, choices.Accept)
 		case errors.As(err, &p) && p.Code == snapshot.CodeChanged:
 			bad = err // another file has its name now
+		default:
+			verdicts = append(verdicts, steps.NotCompared(err))
 		}
 	}
 	if bad != nil {

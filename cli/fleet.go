@@ -161,10 +161,11 @@ func (a *app) lookFleet(ctx context.Context, c *fleet.Conductor, path string, o 
 			return a.judgeFleet(all, *ch, only)
 		}
 		if facts.Etcd != nil {
-			// What can't be compared is no reason not to restore: etcd may be what is broken.
 			if cmp, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, a.progress()); err == nil {
 				a.changes = ui.ComparisonSummary(cmp)
 				all[0].Verdicts = append(all[0].Verdicts, steps.LineageVerdict(cmp))
+			} else {
+				all[0].Verdicts = append(all[0].Verdicts, steps.NotCompared(err))
 			}
 			a.saying("")
 		}

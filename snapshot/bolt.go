@@ -198,6 +198,8 @@ type readOnly struct {
 
 func (r readOnly) ReadTx() backend.ReadTx { return boltTx{r.tx} }
 
+// boltTx stops after maxRecords of a bucket: what etcd's readers collect is in
+// memory, and a cluster has few members, users and roles.
 type boltTx struct{ tx *bolt.Tx }
 
 func (boltTx) RLock()   {}
@@ -208,7 +210,14 @@ func (t boltTx) UnsafeForEach(bucket backend.Bucket, visit func(k, v []byte) err
 	if b == nil {
 		return nil
 	}
-	return b.ForEach(visit)
+	c, n := b.Cursor(), 0
+	for k, v := c.First(); k != nil && n < maxRecords; k, v = c.Next() {
+		if err := visit(k, v); err != nil {
+			return err
+		}
+		n++
+	}
+	return nil
 }
 
 func (t boltTx) UnsafeRange(bucket backend.Bucket, key, end []byte, limit int64) (keys, values [][]byte) {
@@ -225,7 +234,7 @@ func (t boltTx) UnsafeRange(bucket backend.Bucket, key, end []byte, limit int64)
 	c := b.Cursor()
 	for k, v := c.Seek(key); k != nil && bytes.Compare(k, end) < 0; k, v = c.Next() {
 		keys, values = append(keys, k), append(values, v)
-		if limit > 0 && int64(len(keys)) == limit {
+		if limit > 0 && int64(len(keys)) == limit || len(keys) == maxRecords {
 			break
 		}
 	}

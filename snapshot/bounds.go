@@ -22,6 +22,7 @@ const (
 	maxKinds    = 2000     // of objects; as many CRDs
 	maxPlaces   = 1000     // namespaces listed of one kind
 	maxFew      = 100      // of what a cluster has a handful of: members, networks, encryption keys
+	maxRecords  = 10_000   // read of a bucket other than that of the keys
 	maxGroups   = 10_000   // of changes in one direction
 )
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
+	"go.etcd.io/etcd/server/v3/storage/schema"
 )
 
 func namespaceJSON(name string) string {
@@ -223,4 +224,30 @@ func TestRevisionsNearTheEndDontOverflow(t *testing.T) {
 	}
 	_, err := Inspect(t.Context(), at(-5), nil)
 	wantProblem(t, err, CodeStructure)
+}
+
+// Members, users and alarms lie in buckets of their own.
+func TestAMillionMembersAreNotRead(t *testing.T) {
+	data := makeSnapshot(t, func(db *database) {
+		db.put("/registry/namespaces/kube-system", namespaceJSON("u"))
+		tx := db.BatchTx()
+		tx.LockOutsideApply()
+		for i := range 3 * maxRecords {
+			long := strings.Repeat("n", 10+i%2*1000)
+			tx.UnsafePut(schema.Members, fmt.Appendf(nil, "%016x", i+1), fmt.Appendf(nil, `{"id":%d,"name":%q,"peerURLs":[%q,"http://%d"]}`, i+1, long, long, i))
+		}
+		tx.Unlock()
+	})
+	info, err := Inspect(t.Context(), file(t, "a.db", data), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(info.Members); n != maxFew || n+info.More["members"] != maxRecords {
+		t.Errorf("%d members, %v more", n, info.More)
+	}
+	eachString(reflect.ValueOf(info), func(s string) {
+		if len(s) > maxName+30 {
+			t.Errorf("a string of %d bytes", len(s))
+		}
+	})
 }

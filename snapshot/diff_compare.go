@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -342,20 +344,87 @@ const (
 	mostRead   = 5000
 )
 
+// compareSampled compares whole values, on all processors: they are as long as
+// both files are.
 func (c *comparer) compareSampled(other *boltValues) error {
 	mine := c.oldValues.(*boltValues)
-	for i, met := range c.met {
-		if met != metSampled {
-			continue
-		}
-		at := c.index.entry(i).at
-		a, okA := mine.record(at)
-		b, okB := other.record(at)
-		if okA && okB && !bytes.Equal(a.value, b.value) {
-			c.differs(a.key, at)
+	parts := runtime.GOMAXPROCS(0)
+	found := make([][]int, parts)
+	errs := make([]error, parts)
+	var all sync.WaitGroup
+	for p := range parts {
+		all.Go(func() {
+			errs[p] = guard(func() error {
+				a, err := mine.walk()
+				if err != nil {
+					return err
+				}
+				defer a.end()
+				b, err := other.walk()
+				if err != nil {
+					return err
+				}
+				defer b.end()
+				for i := p * len(c.met) / parts; i < (p+1)*len(c.met)/parts; i++ {
+					if c.met[i] != metSampled {
+						continue
+					}
+					at := c.index.entry(i).at
+					x, okA := a.record(at)
+					y, okB := b.record(at)
+					if okA && okB && !bytes.Equal(x.value, y.value) {
+						found[p] = append(found[p], i)
+					}
+				}
+				return nil
+			})
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, part := range found {
+		for _, i := range part {
+			at := c.index.entry(i).at
+			if r, ok := mine.record(at); ok {
+				c.differs(r.key, at)
+			}
 		}
 	}
 	return nil
+}
+
+// walker reads records of a database from the newest to the oldest.
+type walker struct {
+	tx *bolt.Tx
+	c  *bolt.Cursor
+	on bool
+}
+
+func (v *boltValues) walk() (*walker, error) {
+	tx, err := v.db.Begin(false)
+	if err != nil {
+		return nil, err
+	}
+	return &walker{tx: tx, c: tx.Bucket(schema.Key.Name()).Cursor()}, nil
+}
+
+func (w *walker) end() { _ = w.tx.Rollback() }
+
+// record looks first at the record before the last one: mostly it is that.
+func (w *walker) record(at uint64) (record, bool) {
+	want := mvcc.RevToBytes(placeRevision(at), mvcc.NewRevBytes())
+	var k, v []byte
+	if w.on {
+		k, v = w.c.Prev()
+	}
+	if !bytes.Equal(k, want) {
+		k, v = w.c.Seek(want)
+	}
+	w.on = k != nil
+	r := record{at: placeRevision(at)}
+	return r, bytes.Equal(k, want) && r.split(v) == nil
 }
 
 // differs adds what has two values at one revision.

@@ -209,6 +209,17 @@ func networks(ranges []string) []*net.IPNet {
 	return all
 }
 
+// NotCompared says why a snapshot couldn't be compared with what this node has.
+// That blocks nothing: etcd's data may be what is broken.
+func NotCompared(err error) Verdict {
+	v := Verdict{Check: lineage, Title: "Cluster", Level: Pass, Cause: "not compared with this node's data: " + err.Error()}
+	var p *snapshot.Problem
+	if errors.As(err, &p) {
+		v.Hint = p.Hint
+	}
+	return v
+}
+
 // LineageVerdict says whether a snapshot is of this cluster, by what a
 // comparison found. (Row 23.)
 func LineageVerdict(c *snapshot.Comparison) Verdict {

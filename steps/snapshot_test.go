@@ -1,12 +1,17 @@
 package steps
 
 import (
+	"compress/gzip"
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/snapshot"
 )
 
 func TestAnUnpackedSnapshotStaysAsLongAsARunMayNeedIt(t *testing.T) {
@@ -42,4 +47,45 @@ func TestAnUnpackedSnapshotStaysAsLongAsARunMayNeedIt(t *testing.T) {
 	if _, err := os.Stat(needed); err == nil {
 		t.Error("after it was restored it is still there")
 	}
+}
+
+// The live database is damaged, the snapshot is good: the check says which file
+// is meant, blocks nothing, and advises no other snapshot.
+func TestADamagedLiveDatabaseIsNoFaultOfTheSnapshot(t *testing.T) {
+	good, dir := filepath.Join(t.TempDir(), "good.db"), t.TempDir()
+	if _, err := gunzip("../snapshot/testdata/before.db.gz", good); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "member", "snap"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "member", "snap", "db"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := snapshot.Compare(t.Context(), good, snapshot.Other{DataDir: dir}, snapshot.CompareOptions{}, nil)
+	if err == nil {
+		t.Fatal("zeros were compared with")
+	}
+	v := NotCompared(err)
+	if len(Blocking([]Verdict{v})) > 0 || !strings.Contains(v.Cause, dir) || strings.Contains(v.Hint, "another snapshot") || v.Hint == "" {
+		t.Errorf("%+v", v)
+	}
+}
+
+func gunzip(from, to string) (int64, error) {
+	f, err := os.Open(from)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return 0, err
+	}
+	out, err := os.Create(to)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(out, z)
+	return n, errors.Join(err, out.Close())
 }
