@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,7 +144,7 @@ func (a *app) begin(*cobra.Command, []string) error {
 		return fmt.Errorf("--output takes text or json, not %q", a.output)
 	}
 	a.began = true
-	return nil
+	return a.onPracticeNode()
 }
 
 func (a *app) outputFlag(c *cobra.Command) {
@@ -156,7 +157,9 @@ func (a *app) wizard(c *cobra.Command, several *fleetFlags) error {
 		a.began = false
 		return errors.New("the wizard needs a terminal; without one: etcd-rewind restore SNAPSHOT --yes")
 	}
-	res, err := ui.RunWizard(c.Context(), &a.session, a.leading(ui.Options{Version: a.buildVersion()}, several))
+	res, err := ui.RunWizard(c.Context(), &a.session, a.leading(ui.Options{
+		Version: a.buildVersion(), Choices: steps.Choices{KubeletRestart: a.session.Options.KubeletRestart},
+	}, several))
 	if err != nil || res == nil {
 		return err
 	}
@@ -175,7 +178,7 @@ func status(code int) error {
 	return exit(code)
 }
 
-func choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() error) {
+func (a *app) choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() error) {
 	f := c.Flags()
 	f.StringVar(&ch.DataDir, "data-dir", "", "new data `directory` on the node (a sibling of the old one)")
 	stop := f.String("stop", string(steps.StopNow), "how kube-apiserver is stopped: now, or graceful with kubelet's grace period")
@@ -194,6 +197,7 @@ func choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() error) {
 		if f.Changed("bump-revision") {
 			ch.Bump = bump
 		}
+		ch.KubeletRestart = cmp.Or(ch.KubeletRestart, a.session.Options.KubeletRestart)
 		return named()
 	}
 }
@@ -216,7 +220,7 @@ overridden by name.` + exitStatuses,
   etcd-rewind restore /backup/etcd.db --fleet --rsh 'ssh -o BatchMode=yes'`,
 		Args: cobra.ExactArgs(1),
 	}
-	settle := choiceFlags(c, &choices)
+	settle := a.choiceFlags(c, &choices)
 	var several fleetFlags
 	var ticketFile string
 	c.Flags().StringVar(&ticketFile, "ticket", "", "restore in step with other nodes that have the same ticket `file`, without ssh")
@@ -401,7 +405,7 @@ func (a *app) check() *cobra.Command {
   etcd-rewind check /backup/etcd.db --fleet`,
 		Args: cobra.MaximumNArgs(1),
 	}
-	settle := choiceFlags(c, &choices)
+	settle := a.choiceFlags(c, &choices)
 	var several fleetFlags
 	several.add(c, "check all control planes of the cluster, reached through ssh", true)
 	a.outputFlag(c)

@@ -72,8 +72,12 @@ func oneOf(c *cobra.Command, flag string, values ...string) {
 
 // completeRuns completes the names of this node's runs, with their states.
 func (a *app) completeRuns(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	runs, err := a.session.Runs(c.Context())
+	err := a.onPracticeNode()
 	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	runs, err := a.session.Runs(c.Context())
+	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var names []string

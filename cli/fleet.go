@@ -450,7 +450,7 @@ the same time: etcd-rewind restore SNAPSHOT --ticket FILE. Each node waits for
 the others, whom it sees by their ports.`,
 		Args: cobra.ExactArgs(2),
 	}
-	settle := choiceFlags(c, &choices)
+	settle := a.choiceFlags(c, &choices)
 	c.Flags().StringSliceVar(&without, "without", nil, "exclude member `NAME` from the restored cluster; rejoin it later")
 	a.outputFlag(c)
 	c.PreRunE = func(*cobra.Command, []string) error { return a.usage(settle()) }

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,23 @@ const practises = true
 // practiceWorker serves the processes of a practice node. They are this binary,
 // started again.
 func practiceWorker() { practice.Worker() }
+
+// onPracticeNode makes commands in the by-hand shell of practice address its
+// node. Flags that are given count all the same.
+func (a *app) onPracticeNode() error {
+	here, err := practice.Here()
+	if here == nil {
+		return err
+	}
+	given := a.session.Options
+	here.KubeletConfig = cmp.Or(given.KubeletConfig, here.KubeletConfig)
+	here.Manifests = cmp.Or(given.Manifests, here.Manifests)
+	here.CRI = cmp.Or(given.CRI, here.CRI)
+	here.KubeletRestart = cmp.Or(given.KubeletRestart, here.KubeletRestart)
+	here.StateDir, here.Accept = given.StateDir, given.Accept
+	a.session.Options = *here
+	return nil
+}
 
 // practiceCommands is left out of the binary for nodes, which it would make
 // half as large again: etcd's server, etcdctl and an API server are in it.

@@ -8,4 +8,6 @@ const practises = false
 
 func practiceWorker() {}
 
+func (a *app) onPracticeNode() error { return nil }
+
 func (a *app) practiceCommands() []*cobra.Command { return nil }

@@ -19,6 +19,9 @@ import (
 func TestMain(m *testing.M) {
 	snapshot.Worker()
 	practiceWorker()
+	if os.Getenv("ETCD_REWIND_PRACTICE_ROOT") != "" {
+		Main("") // called by the tools of a practice node, which are this program
+	}
 	testscript.Main(m, map[string]func(){"etcd-rewind": func() { Main("") }})
 }
 

@@ -149,7 +149,7 @@ func (p *program) start(c *cobra.Command, args []string) error {
 	}()
 	if byHand {
 		tell(out, s)
-		fmt.Fprintf(out, "In this shell / of the node is $R, %s.\netcdctl, etcdutl, kubectl, crictl and systemctl are the node's.\n"+
+		fmt.Fprintf(out, "In this shell / of the node is $R, %s.\netcdctl, etcdutl, kubectl, crictl, systemctl and etcd-rewind are the node's.\n"+
 			"etcd-rewind practice hint, status, grade; exit ends it all and grades.\n\n", root)
 		if err := shell(ctx, s, c.InOrStdin(), out, c.ErrOrStderr()); err != nil {
 			return err
@@ -229,8 +229,10 @@ func shell(ctx context.Context, s *session, in io.Reader, out, errOut io.Writer)
 	if !interactive {
 		cmd.SysProcAttr = childAttr()
 	} else {
-		signal.Ignore(os.Interrupt) // it is for what runs in the shell
-		defer signal.Reset(os.Interrupt)
+		// It is for what runs in the shell, which would inherit that it is ignored.
+		taken := make(chan os.Signal, 1)
+		signal.Notify(taken, os.Interrupt)
+		defer signal.Stop(taken)
 	}
 	err = cmd.Run()
 	var exit *exec.ExitError
@@ -279,16 +281,24 @@ func printGrade(out io.Writer, s *session, g Grade) {
 	fmt.Fprint(out, "\n\n")
 	for _, m := range g.Marks {
 		sign := "✓"
-		if m.Missed != "" {
+		switch {
+		case m.Missed != "":
 			sign = "✗"
+		case m.Idle:
+			sign = "–"
 		}
 		note := ""
 		if m.Bonus {
 			note = " (extra)"
 		}
 		fmt.Fprintf(out, " %s %3d  %s%s", sign, m.Points, m.Title, note)
-		if m.Missed != "" {
+		switch {
+		case m.Missed != "" && m.Why != "":
 			fmt.Fprintf(out, ": %s\n        %s", m.Missed, m.Why)
+		case m.Missed != "":
+			fmt.Fprint(out, ": "+m.Missed)
+		case m.Idle:
+			fmt.Fprint(out, ": counts once something else is reached")
 		}
 		fmt.Fprintln(out)
 	}

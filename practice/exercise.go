@@ -129,7 +129,7 @@ var exercises = []*Exercise{
 		Name: "deleted-namespace", Title: "A namespace is gone", Limit: 20 * time.Minute, seed: SnapshotAfter,
 		Story: "It is three in the morning. A clean-up script has deleted the namespace shop, with all that was in it. " +
 			"The nightly snapshot was taken before: {}/opt/backup/etcd-nightly.db.",
-		Task: "Bring the cluster back to what the snapshot holds. Restore into a new directory beside {}/var/lib/etcd; " +
+		Task: "Bring the cluster back to what the snapshot holds. Restore beside {}/var/lib/etcd; " +
 			"the old data stays as it is, in case somebody needs it. All of the control plane runs in the end.",
 		Hints: []string{
 			"Nothing writes to a snapshot: restore it into a directory of its own first, while the cluster runs. etcdutl snapshot restore --help",
@@ -298,7 +298,7 @@ var exercises = []*Exercise{
 		},
 		broken: healthy,
 		demands: []demand{
-			runsFrom(30, "/var/lib/etcd-restored"), noStrays(20), object(15, "namespace shop", pathShop, uidShop),
+			runsFrom(30, "/var/lib/etcd-restored"), reached(noStrays(20)), object(15, "namespace shop", pathShop, uidShop),
 			gone(5, "namespace after-the-snapshot", pathLater), oldUntouched(15), apiReady(10), allRun(5),
 		},
 	},

@@ -199,6 +199,14 @@ func TestExercises(t *testing.T) {
 			s.by(t, `restore $R/opt/backup/etcd-nightly.db $R/tmp/new; take_out; rm -r $R/var/lib/etcd; mv $R/tmp/new $R/var/lib/etcd; put_in`)
 			s.misses(t, "it runs from /var/lib/etcd", "other data lies there now")
 		}},
+		{"deleted-namespace", "by hand, the old directory moved aside", func(t *testing.T, s *session) {
+			s.by(t, `restore $R/opt/backup/etcd-nightly.db $R/tmp/new; take_out; mv $R/var/lib/etcd $R/var/lib/etcd.old; mv $R/tmp/new $R/var/lib/etcd; put_in`)
+			s.passes(t, 100)
+		}},
+		{"deleted-namespace", "wrong: an empty directory", func(t *testing.T, s *session) {
+			s.by(t, `take_out; repoint etcd $R/var/lib/etcd-new; put_in`)
+			s.misses(t, "not passed, 0 of 100 points", "after-the-snapshot is gone: the cluster is not the snapshot's")
+		}},
 		{"deleted-namespace", "wrong: the namespace made anew", func(t *testing.T, s *session) {
 			s.by(t, `etcdctl $E get /registry/namespaces/payments --print-value-only | head -c -1 | etcdctl $E put /registry/namespaces/shop`)
 			s.misses(t, "namespace shop is back: it has another UID")
@@ -310,8 +318,14 @@ func TestNobodyPassesByDoingNothing(t *testing.T) {
 					t.Errorf("the demands make %d points", points)
 				}
 				s := attempt(t, e.Name)
-				if g := s.grade(t.Context()); g.Passed {
-					t.Errorf("passed with %d points", g.Points)
+				g := s.grade(t.Context())
+				if g.Passed || g.Points > 0 {
+					t.Errorf("passed %v, %d points: %+v", g.Passed, g.Points, g.Marks)
+				}
+				for _, m := range g.Marks {
+					if strings.Contains(m.Missed+m.Why, "UID") {
+						t.Errorf("another UID is told of what isn't there: %+v", m)
+					}
 				}
 			})
 		})

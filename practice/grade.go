@@ -26,6 +26,7 @@ import (
 type demand struct {
 	points int
 	bonus  bool   // worth points, but not needed to pass
+	kept   bool   // met by doing nothing: counts only beside what was reached
 	title  string // as what is to be: "namespace shop is back"
 	why    string // why it matters, when it is missed
 	check  func(ctx context.Context, l *look) (missed string)
@@ -37,6 +38,7 @@ type look struct {
 	api     *apiClient
 	apiErr  error
 	ready   node.APIAnswer
+	seeded  bool // the cluster holds the namespace that all of the exercises' data does
 	dir     *manifest.Dir
 	etcd    *node.EtcdStatus
 	etcdErr error
@@ -57,6 +59,7 @@ func (s *session) look(ctx context.Context) *look {
 		Cert: filepath.Join(pki, "apiserver-etcd-client.crt"), Key: filepath.Join(pki, "apiserver-etcd-client.key"),
 	}, false)
 	l.containers(ctx)
+	l.seeded = l.wantObject(ctx, pathPay, uidPayments) == ""
 	return l
 }
 
@@ -107,7 +110,7 @@ func (l *look) wantObject(ctx context.Context, path, uid string) string {
 	case err != nil:
 		return "the API server can't be asked"
 	case uid != "" && o.Metadata.UID != uid:
-		return fmt.Sprintf("it has another UID (%s): it was made anew, not restored", o.Metadata.UID)
+		return fmt.Sprintf("it has another UID (%s): it was made anew, not restored, and whatever refers to the old one has lost it", o.Metadata.UID)
 	}
 	return ""
 }
@@ -115,7 +118,6 @@ func (l *look) wantObject(ctx context.Context, path, uid string) string {
 func object(points int, what, path, uid string) demand {
 	return demand{
 		points: points, title: what + " is back",
-		why:   "an object with the same name but another UID is another object: whatever refers to it by UID loses it",
 		check: func(ctx context.Context, l *look) string { return l.wantObject(ctx, path, uid) },
 	}
 }
@@ -127,7 +129,7 @@ func gone(points int, what, path string) demand {
 		check: func(ctx context.Context, l *look) string {
 			switch missed := l.wantObject(ctx, path, ""); missed {
 			case "it is not there":
-				return ""
+				return l.empty()
 			case "":
 				return "it is still there"
 			default:
@@ -137,9 +139,20 @@ func gone(points int, what, path string) demand {
 	}
 }
 
+// empty says that the cluster is a blank one, in which everything is gone.
+func (l *look) empty() string {
+	if !l.seeded {
+		return "the cluster is not the snapshot's: the namespace payments is not in it"
+	}
+	return ""
+}
+
+// reached makes a demand one that nobody meets by doing nothing.
+func reached(d demand) demand { d.kept = false; return d }
+
 func apiReady(points int) demand {
 	return demand{
-		points: points, title: "the API server is ready", why: "without it nobody can use the cluster",
+		points: points, kept: true, title: "the API server is ready", why: "without it nobody can use the cluster",
 		check: func(_ context.Context, l *look) string {
 			if !l.ready.Ready() {
 				return l.ready.String()
@@ -151,7 +164,7 @@ func apiReady(points int) demand {
 
 func allRun(points int) demand {
 	return demand{
-		points: points, title: "all four components run", why: "a manifest that was moved aside has to come back",
+		points: points, kept: true, title: "all four components run", why: "a manifest that was moved aside has to come back",
 		check: func(_ context.Context, l *look) string {
 			for _, c := range components {
 				if l.running[c] != "running" {
@@ -165,7 +178,7 @@ func allRun(points int) demand {
 
 func noStrays(points int) demand {
 	return demand{
-		points: points, title: "no strays in the manifest directory",
+		points: points, kept: true, title: "no strays in the manifest directory",
 		why: "kubelet reads every file there that doesn't begin with a dot; of two with the same pod the last by name wins",
 		check: func(_ context.Context, l *look) string {
 			if l.dir == nil {
@@ -197,7 +210,7 @@ func runsFrom(points int, dir string) demand {
 				if l.etcdErr != nil {
 					return "it doesn't answer"
 				}
-				return ""
+				return l.empty()
 			}
 			return "it runs from " + strings.TrimPrefix(l.dataDir, string(l.s.Root))
 		},
@@ -206,14 +219,18 @@ func runsFrom(points int, dir string) demand {
 
 func runsElsewhere(points int) demand {
 	return demand{
-		points: points, title: "etcd runs from a new directory",
+		points: points, title: "etcd runs on restored data, beside the old",
 		why: "restoring over the old data leaves no way back",
-		check: func(_ context.Context, l *look) string {
+		check: func(ctx context.Context, l *look) string {
+			old := l.s.Root.Path(l.s.OldDir)
 			switch l.dataDir {
 			case "":
 				return "no etcd runs"
-			case l.s.Root.Path(l.s.OldDir):
-				return "it runs from " + l.s.OldDir
+			case old:
+				// The old directory may have been moved aside for it.
+				if at := l.oldData(ctx); at == "" || at == old {
+					return "it runs from " + l.s.OldDir
+				}
 			}
 			if !strings.HasPrefix(l.dataDir, string(l.s.Root)) {
 				return "it runs from a path that is on no volume"
@@ -221,45 +238,71 @@ func runsElsewhere(points int) demand {
 			if l.etcdErr != nil {
 				return "it doesn't answer"
 			}
-			return ""
+			return l.empty()
 		},
 	}
 }
 
+// oldData is where the data lies that the node began with, on this machine:
+// where it was, or moved aside as a whole. It is "" when it is nowhere.
+func (l *look) oldData(ctx context.Context) string {
+	old := l.s.Root.Path(l.s.OldDir)
+	if l.isOld(ctx, old) == "" {
+		return old
+	}
+	for _, depth := range []string{"*", "*/*", "*/*/*"} {
+		found, _ := filepath.Glob(l.s.Root.Path(depth, "member/snap/db"))
+		for _, db := range found {
+			if dir := strings.TrimSuffix(db, "/member/snap/db"); dir != old && l.isOld(ctx, dir) == "" {
+				return dir
+			}
+		}
+	}
+	return ""
+}
+
+// isOld says what is wrong with a directory as the data that the node began
+// with.
+func (l *look) isOld(ctx context.Context, dir string) string {
+	if l.s.OldSHA256 != "" {
+		sum, err := fileSum(filepath.Join(dir, "member/snap/db"))
+		if err != nil || sum != l.s.OldSHA256 {
+			return "its database is another, or gone"
+		}
+		return ""
+	}
+	if l.dataDir == dir && l.etcd != nil {
+		if l.etcd.ClusterID != l.s.ClusterID || l.etcd.Revision < l.s.StartRevision {
+			return "other data lies there now"
+		}
+		return ""
+	}
+	have, err := snapshot.ReadDataDir(ctx, dir, "")
+	switch {
+	case err != nil:
+		return "it can't be read: " + err.Error()
+	case have.ClusterID != l.s.ClusterID || have.Revision < l.s.StartRevision:
+		return "other data lies there now"
+	}
+	return ""
+}
+
 func oldUntouched(points int) demand {
 	return demand{
-		points: points, title: "the old data is still there",
+		points: points, kept: true, title: "the old data is still there",
 		why: "until the restore is known to be right, the old directory is the only way back",
 		check: func(ctx context.Context, l *look) string {
-			old := l.s.Root.Path(l.s.OldDir)
-			if l.s.OldSHA256 != "" {
-				sum, err := fileSum(filepath.Join(old, "member/snap/db"))
-				if err != nil || sum != l.s.OldSHA256 {
-					return "its database is another, or gone"
-				}
+			if l.oldData(ctx) != "" {
 				return ""
 			}
-			if l.dataDir == old && l.etcd != nil {
-				if l.etcd.ClusterID != l.s.ClusterID || l.etcd.Revision < l.s.StartRevision {
-					return "other data lies there now"
-				}
-				return ""
-			}
-			have, err := snapshot.ReadDataDir(ctx, old, "")
-			switch {
-			case err != nil:
-				return "it can't be read: " + err.Error()
-			case have.ClusterID != l.s.ClusterID || have.Revision < l.s.StartRevision:
-				return "other data lies there now"
-			}
-			return ""
+			return l.isOld(ctx, l.s.Root.Path(l.s.OldDir))
 		},
 	}
 }
 
 func memberAsInManifest(points int) demand {
 	return demand{
-		points: points, title: "the member has the name and peer URL of etcd.yaml",
+		points: points, kept: true, title: "the member has the name and peer URL of etcd.yaml",
 		why: "etcdutl's defaults work alone: with the peer URL http://localhost:2380 the next kubeadm join --control-plane fails",
 		check: func(_ context.Context, l *look) string {
 			if l.etcd == nil {
@@ -267,6 +310,9 @@ func memberAsInManifest(points int) demand {
 			}
 			if len(l.etcd.Members) != 1 {
 				return fmt.Sprintf("it has %d members", len(l.etcd.Members))
+			}
+			if missed := l.empty(); missed != "" {
+				return missed
 			}
 			m := l.etcd.Members[0]
 			if m.Name != nodeName || !slices.Contains(m.PeerURLs, l.s.Ports.peerURL()) {
@@ -306,6 +352,7 @@ type Mark struct {
 	Points int    `json:"points"`
 	Bonus  bool   `json:"bonus,omitempty"`
 	Missed string `json:"missed,omitempty"` // "" when it is met
+	Idle   bool   `json:"idle,omitempty"`   // met, and worth nothing while nothing else was reached
 	Why    string `json:"why,omitempty"`
 }
 
@@ -326,15 +373,23 @@ func (s *session) grade(ctx context.Context) Grade {
 	g := Grade{Exercise: e.Name, Passed: true, Took: time.Since(s.Started), Hints: s.Hints}
 	g.Late = g.Took > e.Limit
 	l := s.look(ctx)
+	done := false
 	for _, d := range e.demands {
 		m := Mark{Title: d.title, Points: d.points, Bonus: d.bonus, Missed: d.check(ctx, l)}
 		if m.Missed == "" {
-			g.Points += d.points
+			done = done || !d.kept
 		} else {
 			m.Why = d.why
 			g.Passed = g.Passed && d.bonus
 		}
 		g.Marks = append(g.Marks, m)
+	}
+	for i, d := range e.demands {
+		if m := &g.Marks[i]; m.Missed == "" {
+			if m.Idle = d.kept && !done; !m.Idle {
+				g.Points += d.points
+			}
+		}
 	}
 	return g
 }

@@ -147,6 +147,22 @@ func current(home, dir string) (*session, error) {
 	return nil, errors.New("no exercise is under way; etcd-rewind practice starts one, etcd-rewind practice list names them")
 }
 
+// Here is the practice node of the by-hand shell that this process was started
+// in, nil elsewhere: in that shell, commands are for that node and never for
+// the machine.
+func Here() (*steps.Options, error) {
+	if os.Getenv(rootEnv) == "" {
+		return nil, nil
+	}
+	s, err := here()
+	if err != nil {
+		return nil, err
+	}
+	o, b := s.options(), s.brief()
+	o.Snapshots, o.KubeletRestart = []string{b.Snapshots}, b.KubeletRestart
+	return &o, nil
+}
+
 // newRoot is a directory for a try. With dir it is that one, which must be
 // empty or not there.
 func newRoot(home, dir, exercise string) (Root, error) {
