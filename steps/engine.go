@@ -524,7 +524,7 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace, log: r.log}
 	// A kubelet that was restarted for the way there knows the pods that were put
 	// in since, and may have to let go of them too.
-	b.mem.KubeletRestarted, b.mem.Notes = false, nil
+	b.mem.renew()
 	// What stopped the run doesn't stop the way back.
 	if d, ok := r.world.(*deadlined); ok {
 		b.world = &deadlined{world: d.world, limits: d.limits, slow: b.silent}

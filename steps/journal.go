@@ -66,6 +66,9 @@ type memory struct {
 	Notes []Fact `json:"notes,omitempty"`
 }
 
+// renew drops what belongs to the plan before, for one that goes another way.
+func (m *memory) renew() { m.KubeletRestarted, m.Notes, m.Proven = false, nil, false }
+
 // journal appends to a run's file.
 type journal struct {
 	f    *os.File

@@ -153,6 +153,9 @@ func TestSlownessIsNoReasonToGoBack(t *testing.T) {
 	if res := e.Run(t.Context(), again); !res.OK {
 		t.Fatal(res.Error)
 	}
+	if n.undo().memory.Proven {
+		t.Error("the undo takes for proven what the restore has proven of other data")
+	}
 }
 
 // A look at the runtime that takes long on a slow machine is made less often; a

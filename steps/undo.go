@@ -250,7 +250,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 	p := h.plan(KindUndo, t)
 	p.Title = "Undo run " + r.Run + " on " + r.Node
 	p.Steps = undoActions(h)
-	p.memory.KubeletRestarted, p.memory.Notes = false, nil
+	p.memory.renew()
 	if h.reached(func(a Action) bool { in, ok := a.(*PutIn); return ok && in.Etcd }) {
 		if p.ran = h.memory.Revision; p.ran == 0 && h.staged() != nil {
 			p.ran = h.staged().Revision
