@@ -41,6 +41,7 @@ var gates = []gate{
 			"node/http.go":       "what node asks over HTTP; its callers have the URL from a manifest of root's, or from the person",
 			"node/runtime.go":    "the runtime's socket, after Socket has judged it",
 			"node/etcd.go":       "etcd of the manifest",
+			"node/kms.go":        "the plugin's socket, as a file of root's names it; it gets a key that is encrypted, and its answer is thrown away",
 			"node/objects.go":    "the API server of the kubeconfig",
 			"fleet/conductor.go": "whether a port takes a connection; nothing is sent",
 			"snapshot/live.go":   "the etcd that the person or a manifest names",
