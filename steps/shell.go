@@ -59,17 +59,10 @@ func (r RunInfo) Command(verb string) string {
 }
 
 // UndoCommand is the command that reverts a run: on this node, or on all nodes
-// that it was made on.
-func UndoCommand(run string, fleet bool) string { return ofARun("undo", run, fleet) }
-
-// ResumeCommand is the command that resumes a run, as UndoCommand.
-func ResumeCommand(run string, fleet bool) string { return ofARun("resume", run, fleet) }
-
-func ofARun(verb, run string, fleet bool) string {
-	if fleet {
-		verb += " --fleet"
-	}
-	return Command(verb, run, nil)
+// that it was made on. Where the plan or the run is known, its Command has the
+// flags, too.
+func UndoCommand(run string, fleet bool) string {
+	return RunInfo{Run: run, Fleet: fleet}.Command("undo")
 }
 
 func mv(from, to string) string { return trust.Shell("mv -nT %s %s", from, to) }

@@ -74,7 +74,7 @@ func (e *engine) startAll(p *steps.Plan, r *leadRun) {
 		}
 		res := &steps.Result{OK: all.OK, OutageSeconds: all.OutageSeconds, PutBack: all.PutBack, Error: all.Error, DownSince: downSince(all)}
 		if !all.PutBack {
-			res.Undo = steps.UndoCommand(all.Run, true)
+			res.Undo = p.Command("undo --fleet")
 		}
 		return res, all, nil
 	})
@@ -123,7 +123,11 @@ func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) 
 func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Context) (*steps.Result, *fleet.Result, error)) (r steps.Result, all *fleet.Result) {
 	defer func() {
 		if v := recover(); v != nil {
-			r = steps.Result{Undo: steps.UndoCommand(p.Run, e.names != nil), Error: &steps.Failure{
+			verb := "undo"
+			if e.names != nil {
+				verb = "undo --fleet"
+			}
+			r = steps.Result{Undo: p.Command(verb), Error: &steps.Failure{
 				Cause: fmt.Sprintf("a defect in etcd-rewind ended the run: %v", v),
 				Hint:  "the journal says what was done; the undo command reverts the node",
 				Log:   strings.Split(strings.TrimSpace(string(debug.Stack())), "\n"),
