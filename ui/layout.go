@@ -125,13 +125,33 @@ func wrapWords(s string, w int, breaks bool) []string {
 		}
 		line, full = word, n
 		if n > w && breaks {
-			pieces := strings.Split(ansi.Hardwrap(word, w, false), "\n")
+			pieces := broken(word, w)
 			lines = append(lines, pieces[:len(pieces)-1]...)
 			line = pieces[len(pieces)-1]
 			full = width(line)
 		}
 	}
 	return append(lines, strings.TrimRight(line, " "))
+}
+
+// broken breaks a word that is wider than a line, a path after one of its
+// slashes.
+func broken(word string, w int) []string {
+	if strings.Contains(word, "\x1b") {
+		return strings.Split(ansi.Hardwrap(word, w, false), "\n")
+	}
+	var out []string
+	for width(word) > w {
+		n := len(ansi.Truncate(word, w, ""))
+		if n == 0 {
+			break // a character wider than the line
+		}
+		if i := strings.LastIndexByte(word[:n], '/'); i >= n/2 {
+			n = i + 1
+		}
+		out, word = append(out, word[:n]), word[n:]
+	}
+	return append(out, word)
 }
 
 // hang wraps s behind a lead; the following lines are indented as far.

@@ -433,7 +433,7 @@ func failureText(f *steps.Failure, plan *steps.Plan, w int) []string {
 func planText(p *steps.Plan, w int) []string {
 	var out []string
 	if len(p.Summary) > 0 {
-		out = append(out, indent(1, factsText(p.Summary, w-1))...)
+		out = append(out, indent(1, facts(p.Summary, w-1))...)
 		out = append(out, "")
 	}
 	return append(out, stepsText(p, w)...)
