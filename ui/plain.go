@@ -253,7 +253,7 @@ func PrintVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 			case v.Accepted:
 				lines = append(lines, "    accepted")
 			case v.Acceptable():
-				lines = append(lines, "    "+trust.Shell("--accept %s", v.Check)+" accepts it")
+				lines = append(lines, "    "+trust.Shell("--override %s", v.Check)+" overrides it")
 			}
 		}
 	}
