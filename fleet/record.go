@@ -67,11 +67,15 @@ func ReadRecord(runDir string) (*Record, error) {
 		return nil, err
 	}
 	var r Record
-	if err := json.Unmarshal(data, &r); err != nil {
+	if err := decode(data, &r); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(runDir, recordName), err)
 	}
 	if r.Run != filepath.Base(runDir) || r.Me == "" || len(r.Nodes) == 0 {
 		return nil, fmt.Errorf("%s is not that of run %s", filepath.Join(runDir, recordName), filepath.Base(runDir))
+	}
+	// Its hosts are dialled.
+	if err := validRecord(r); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(runDir, recordName), err)
 	}
 	return &r, nil
 }
