@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -122,7 +120,6 @@ const (
 	metDeleted         // the key was there
 	metChanged
 	metSame
-	metSampled // the same, as far as a sample tells
 )
 
 // values reads the value of a key that was last written at a revision.
@@ -161,17 +158,14 @@ func (c *comparer) see(r record, _ uint64) {
 		return
 	}
 	e, how := c.index.entry(i), metChanged
-	if e.value == c.index.sample(r.value) {
+	if e.value == c.index.hash(r.value) {
 		how = metSame
-		if sampled(r.value) {
-			how = metSampled
-		}
 	}
-	// Written twice, a long value is told apart by describe, from all of it.
-	if how == metSampled && (e.at != at || e.state != stateOf(r.created, r.version)) {
-		how = metChanged
+	if e.at == at && how == metChanged { // one revision, two values: two histories
+		lower(&c.minThen, at)
+		lower(&c.minNow, at)
 	}
-	c.meet(r.key, i, at, how, e.at == at && how != metChanged)
+	c.meet(r.key, i, at, how, e.at == at)
 }
 
 // seeKey is shown the live keys of a running etcd. What was last written at
@@ -300,13 +294,13 @@ func (c *comparer) onlyInSnapshot() error {
 	return nil
 }
 
-// compareSame looks at the values that count as the same so far and weren't read
-// whole: of a file at all of them, of a running etcd at the newest ones, which
-// differ when two histories went apart. One that differs at the same revision
-// proves that they did.
+// compareSame looks at values that count as the same and weren't read: of a
+// running etcd at the newest ones, which differ when two histories went apart.
+// One that differs at the same revision proves that they did. Of files all
+// values were read.
 func (c *comparer) compareSame(ctx context.Context) error {
-	if other, ok := c.newValues.(*boltValues); ok {
-		return c.compareSampled(other)
+	if _, ok := c.newValues.(*boltValues); ok {
+		return nil
 	}
 	mine := c.oldValues.(*boltValues)
 	limit := newestRead
@@ -343,89 +337,6 @@ const (
 	newestRead = 200
 	mostRead   = 5000
 )
-
-// compareSampled compares whole values, on all processors: they are as long as
-// both files are.
-func (c *comparer) compareSampled(other *boltValues) error {
-	mine := c.oldValues.(*boltValues)
-	parts := runtime.GOMAXPROCS(0)
-	found := make([][]int, parts)
-	errs := make([]error, parts)
-	var all sync.WaitGroup
-	for p := range parts {
-		all.Go(func() {
-			errs[p] = guard(func() error {
-				a, err := mine.walk()
-				if err != nil {
-					return err
-				}
-				defer a.end()
-				b, err := other.walk()
-				if err != nil {
-					return err
-				}
-				defer b.end()
-				for i := p * len(c.met) / parts; i < (p+1)*len(c.met)/parts; i++ {
-					if c.met[i] != metSampled {
-						continue
-					}
-					at := c.index.entry(i).at
-					x, okA := a.record(at)
-					y, okB := b.record(at)
-					if okA && okB && !bytes.Equal(x.value, y.value) {
-						found[p] = append(found[p], i)
-					}
-				}
-				return nil
-			})
-		})
-	}
-	all.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	for _, part := range found {
-		for _, i := range part {
-			at := c.index.entry(i).at
-			if r, ok := mine.record(at); ok {
-				c.differs(r.key, at)
-			}
-		}
-	}
-	return nil
-}
-
-// walker reads records of a database from the newest to the oldest.
-type walker struct {
-	tx *bolt.Tx
-	c  *bolt.Cursor
-	on bool
-}
-
-func (v *boltValues) walk() (*walker, error) {
-	tx, err := v.db.Begin(false)
-	if err != nil {
-		return nil, err
-	}
-	return &walker{tx: tx, c: tx.Bucket(schema.Key.Name()).Cursor()}, nil
-}
-
-func (w *walker) end() { _ = w.tx.Rollback() }
-
-// record looks first at the record before the last one: mostly it is that.
-func (w *walker) record(at uint64) (record, bool) {
-	want := mvcc.RevToBytes(placeRevision(at), mvcc.NewRevBytes())
-	var k, v []byte
-	if w.on {
-		k, v = w.c.Prev()
-	}
-	if !bytes.Equal(k, want) {
-		k, v = w.c.Seek(want)
-	}
-	w.on = k != nil
-	r := record{at: placeRevision(at)}
-	return r, bytes.Equal(k, want) && r.split(v) == nil
-}
 
 // differs adds what has two values at one revision.
 func (c *comparer) differs(key []byte, at uint64) {

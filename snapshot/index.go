@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"encoding/binary"
 	"math/bits"
 
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
@@ -22,7 +21,7 @@ type index struct {
 
 type entry struct {
 	key   uint64 // hash of the key
-	value uint64 // of the value, see sample
+	value uint64 // of the whole value
 	at    uint64 // position in the database: see place
 	state uint64 // of create revision and version, see stateOf
 }
@@ -42,26 +41,9 @@ func (x *index) see(r record, key uint64) {
 		x.blocks = append(x.blocks, make([]entry, 0, blockSize))
 	}
 	last := &x.blocks[len(x.blocks)-1]
-	*last = append(*last, entry{key: key, value: x.sample(r.value), at: place(r.at), state: stateOf(r.created, r.version)})
+	*last = append(*last, entry{key: key, value: x.hash(r.value), at: place(r.at), state: stateOf(r.created, r.version)})
 	x.n++
 }
-
-// sampleSize is how much of each end of a long value is looked at.
-const sampleSize = 512
-
-// sample hashes a value, of a long one length and both ends: all of all values
-// would have to come into memory twice. What is equal by its sample is compared
-// whole at the end, see compareSampled.
-func (x *index) sample(value []byte) uint64 {
-	if !sampled(value) {
-		return x.hash(value)
-	}
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(len(value)))
-	return x.hash(value[:sampleSize]) ^ bits.RotateLeft64(x.hash(value[len(value)-sampleSize:]), 1) ^ bits.RotateLeft64(x.hash(b[:]), 2)
-}
-
-func sampled(value []byte) bool { return len(value) > 2*sampleSize }
 
 // stateOf mixes create revision and version into one number.
 func stateOf(created, version int64) uint64 {
