@@ -133,7 +133,7 @@ type limits struct {
 }
 
 var realLimits = limits{
-	look:  5 * time.Second,
+	look:  15 * time.Second, // what is slow is not dead
 	act:   30 * time.Second, // kubelet gives a runtime 2 minutes
 	save:  2 * time.Minute,  // a disk that syncs
 	stage: 10 * time.Minute, // the same, in a process of its own that can be killed
