@@ -78,7 +78,7 @@ func (p *terminal) raw() string {
 // until waits until the terminal was shown the text after the first from bytes.
 func (p *terminal) until(from int, text string) {
 	p.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if strings.Contains(ansi.Strip(p.raw()[from:]), text) {
 			return
 		}
@@ -124,7 +124,7 @@ func (p *terminal) ended() (left struct {
 	go func() { done <- p.cmd.Wait() }()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		p.t.Fatalf("the wizard doesn't end:\n%s", ansi.Strip(p.raw()))
 	}
 	data, err := os.ReadFile(p.result)
