@@ -6,19 +6,21 @@ import (
 	"testing"
 )
 
-// The house has an order: main → cli → ui, practice → fleet → steps →
-// snapshot, manifest, node → trust; and the engine knows nothing of screens.
+// The house has an order: main → cli → ui, practice, fleet; ui → restore, and
+// fleet → restore → steps → snapshot, manifest, node → trust. The engine knows
+// nothing of screens, and screens nothing of how other nodes are reached.
 func TestImportsPointDownwards(t *testing.T) {
 	above := map[string][]string{ // of each package: what it must not know
-		"defect":   {"cli", "ui", "practice", "fleet", "steps", "snapshot", "manifest", "node", "trust"},
-		"trust":    {"cli", "ui", "practice", "fleet", "steps", "snapshot", "manifest", "node", "defect"},
-		"manifest": {"cli", "ui", "practice", "fleet", "steps", "snapshot", "node"},
-		"snapshot": {"cli", "ui", "practice", "fleet", "steps", "manifest", "node"},
-		"node":     {"cli", "ui", "practice", "fleet", "steps", "manifest", "snapshot"},
-		"steps":    {"cli", "ui", "practice", "fleet"},
+		"defect":   {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "trust"},
+		"trust":    {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "defect"},
+		"manifest": {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "node"},
+		"snapshot": {"cli", "ui", "practice", "fleet", "restore", "steps", "manifest", "node"},
+		"node":     {"cli", "ui", "practice", "fleet", "restore", "steps", "manifest", "snapshot"},
+		"steps":    {"cli", "ui", "practice", "fleet", "restore"},
+		"restore":  {"cli", "ui", "practice", "fleet"},
 		"fleet":    {"cli", "ui", "practice"},
 		"practice": {"cli", "ui", "fleet"},
-		"ui":       {"cli", "practice"},
+		"ui":       {"cli", "practice", "fleet"},
 	}
 	for pkg, not := range above {
 		out, err := exec.Command("go", "list", "-deps", "etcd-rewind/"+pkg).Output()

@@ -16,6 +16,7 @@ import (
 
 	"etcd-rewind/defect"
 	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -57,9 +58,9 @@ func (o *fleetFlags) reach(c *cobra.Command) {
 
 // leading lets the wizard lead the nodes of all members.
 func (a *app) leading(o ui.Options, several *fleetFlags) ui.Options {
-	o.Rsh = several.rsh
-	o.Want = fleet.Want{Paths: a.paths(), Hosts: several.hosts}
-	o.Fleet = func(rsh []string) ui.Fleet {
+	o.Rsh, o.Record = several.rsh, fleet.ReadRecord
+	o.Want = restore.Want{Paths: a.paths(), Hosts: several.hosts}
+	o.Nodes = func(rsh []string) restore.Nodes {
 		if several.rsh != "" {
 			rsh = strings.Fields(several.rsh)
 		}
@@ -85,9 +86,9 @@ func (a *app) conductor(rsh []string) *fleet.Conductor {
 	return &fleet.Conductor{Dialer: &fleet.Rsh{Command: rsh}, Rsh: rsh, Version: a.buildVersion()}
 }
 
-func (a *app) paths() fleet.Paths {
+func (a *app) paths() restore.Paths {
 	o := a.session.Options
-	return fleet.Paths{KubeletConfig: o.KubeletConfig, Manifests: o.Manifests, CRI: o.CRI, StateDir: o.StateDir, Accept: o.Accept, KubeletRestart: o.KubeletRestart}
+	return restore.Paths{KubeletConfig: o.KubeletConfig, Manifests: o.Manifests, CRI: o.CRI, StateDir: o.StateDir, Accept: o.Accept, KubeletRestart: o.KubeletRestart}
 }
 
 // leads makes the context of a command that leads several nodes. A second Ctrl-C
@@ -154,7 +155,7 @@ func (a *app) lookFleet(ctx context.Context, c *fleet.Conductor, path string, o 
 		return err
 	}
 	var info *snapshot.Info
-	all := []fleet.Checked{{}}
+	all := []restore.Checked{{}}
 	if path != "" {
 		if info, err = a.read(ctx, path); err != nil {
 			all[0].Verdicts = append(all[0].Verdicts, steps.SnapshotVerdict(path, err))
@@ -170,7 +171,7 @@ func (a *app) lookFleet(ctx context.Context, c *fleet.Conductor, path string, o 
 			a.saying("")
 		}
 	}
-	members, verdicts, err := c.Discover(ctx, fleet.Want{
+	members, verdicts, err := c.Discover(ctx, restore.Want{
 		Paths: a.paths(), Info: info, Nodes: o.nodes, Hosts: o.hosts, Without: o.without,
 	})
 	if err != nil {
@@ -210,7 +211,7 @@ func (a *app) sending() func(node string, done, total int64) {
 }
 
 // judgeFleet tells verdicts, and is the error for those that block.
-func (a *app) judgeFleet(all []fleet.Checked, ch steps.Choices, only bool) error {
+func (a *app) judgeFleet(all []restore.Checked, ch steps.Choices, only bool) error {
 	var flat []steps.Verdict
 	for i := range all {
 		steps.Accept(all[i].Verdicts, ch.Accept)
@@ -290,9 +291,9 @@ func (a *app) showPlans(plans []*steps.Plan) error {
 }
 
 // nodeAsker asks on in; without it nobody is there to ask.
-func nodeAsker(tell *ui.Printer, in *ui.Answers) fleet.Asker {
+func nodeAsker(tell *ui.Printer, in *ui.Answers) restore.Asker {
 	if in == nil {
-		return fleet.Unattended
+		return restore.Unattended
 	}
 	return tell.NodeAsker(in)
 }
@@ -320,7 +321,7 @@ func (a *app) confirmFleet(plans []*steps.Plan, here string, yes bool) (*ui.Answ
 
 // fleetRun finds the record of a run on this node; "" is the newest one of a
 // fleet in one of the states.
-func (a *app) fleetRun(ctx context.Context, run string, states ...steps.RunState) (*fleet.Record, error) {
+func (a *app) fleetRun(ctx context.Context, run string, states ...steps.RunState) (*restore.Record, error) {
 	runs, err := a.session.Runs(ctx)
 	if err != nil {
 		return nil, err
@@ -467,7 +468,7 @@ the others, whom it sees by their ports.`,
 		if err != nil {
 			return err
 		}
-		if err := a.judgeFleet([]fleet.Checked{{Verdicts: verdicts}}, choices, true); err != nil {
+		if err := a.judgeFleet([]restore.Checked{{Verdicts: verdicts}}, choices, true); err != nil {
 			return err
 		}
 		if err := t.Write(args[1]); err != nil {

@@ -13,14 +13,15 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
 // Node is what an agent does on its node.
 type Node interface {
 	// Use says where things are on the nodes; before all else.
-	Use(p Paths)
-	Facts(ctx context.Context) (*Facts, error)
+	Use(p restore.Paths)
+	Facts(ctx context.Context) (*restore.NodeFacts, error)
 	// Place is where a snapshot of this hash is put.
 	Place(sha256 string) (path string, err error)
 	// Check looks at the node and at its copy of the snapshot; busy is called
@@ -197,7 +198,7 @@ func (a *agent) begin(ctx context.Context, r request) {
 func (a *agent) do(ctx context.Context, r request) (any, error) {
 	switch r.Do {
 	case doUse:
-		p, err := with[Paths](r)
+		p, err := with[restore.Paths](r)
 		if err == nil {
 			a.node.Use(p)
 		}
@@ -225,7 +226,7 @@ func (a *agent) do(ctx context.Context, r request) (any, error) {
 		a.plan = p
 		return p, err
 	case doRun:
-		rec, err := with[Record](r)
+		rec, err := with[restore.Record](r)
 		if err != nil {
 			return nil, err
 		}
@@ -381,7 +382,7 @@ func (a *agent) resume(ctx context.Context, run string) (*steps.Result, error) {
 
 // run runs a plan and tells its events. The record goes into the run's
 // directory once the engine has made it.
-func (a *agent) run(ctx context.Context, p *steps.Plan, rec *Record) (*steps.Result, error) {
+func (a *agent) run(ctx context.Context, p *steps.Plan, rec *restore.Record) (*steps.Result, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	a.mu.Lock()

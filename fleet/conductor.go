@@ -22,6 +22,7 @@ import (
 	"etcd-rewind/defect"
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -53,22 +54,6 @@ var RealPace = Pace{
 	Staging: 5 * time.Minute, Quiet: 90 * time.Second, Stop: 10 * time.Second,
 }
 
-// Want is what a fleet is made of, by the user's word.
-type Want struct {
-	Paths Paths
-	// Info is of the snapshot; nil for a look at the nodes alone. Its Path is
-	// the file on this node.
-	Info *snapshot.Info
-	// Nodes are the hosts to take besides this one; nil takes every member
-	// that is known.
-	Nodes []string
-	// Hosts are the hosts of members, by the member's name, where they differ
-	// from it.
-	Hosts map[string]string
-	// Without are members that are left out for good.
-	Without []string
-}
-
 // Conductor leads a fleet. It is used by one goroutine, and in this order:
 // Discover, Send, Check, Plan, Run; or Open, and then PlanUndo and Undo, or
 // Resume. Close ends it.
@@ -82,13 +67,13 @@ type Conductor struct {
 	// Answers says whether somebody listens at a URL's port; nil means to try.
 	Answers func(ctx context.Context, url string) bool
 
-	want  Want
-	found []Member
+	want  restore.Want
+	found []restore.Member
 	file  *os.File // the snapshot, from the first Send to Close
 	at    string   // its path, without links
 	put   putOrder
 	crew  []*crewman
-	rec   Record
+	rec   restore.Record
 
 	leaving sync.Once
 	left    chan struct{} // closed by Leave
@@ -121,7 +106,7 @@ type crewman struct {
 	local bool
 	try   []string // hosts
 	host  string   // that worked
-	facts *Facts
+	facts *restore.NodeFacts
 	link  *link
 	path  string // of the snapshot there
 }
@@ -263,7 +248,7 @@ func (c *Conductor) connect(ctx context.Context, n *crewman, note func(message))
 // Nothing is changed on them, but for this program's own copy in a temporary
 // directory of its own. What stands in the way is in the verdicts; the error is
 // for what makes everything else pointless.
-func (c *Conductor) Discover(ctx context.Context, w Want) ([]Member, []steps.Verdict, error) {
+func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Member, []steps.Verdict, error) {
 	c.want = w
 	me := &crewman{local: true}
 	if err := c.meet(ctx, me); err != nil {
@@ -331,7 +316,7 @@ func (c *Conductor) Discover(ctx context.Context, w Want) ([]Member, []steps.Ver
 		}
 	}
 	for _, name := range w.Without {
-		if !slices.ContainsFunc(c.found, func(m Member) bool { return m.Name == name }) {
+		if !slices.ContainsFunc(c.found, func(m restore.Member) bool { return m.Name == name }) {
 			return nil, nil, problem("", "there is no member %s to leave out", name)
 		}
 	}
@@ -370,7 +355,7 @@ func (c *Conductor) meet(ctx context.Context, n *crewman) error {
 	if err != nil {
 		return err
 	}
-	if n.facts, err = call[*Facts](ctx, l, doFacts, struct{}{}); err != nil {
+	if n.facts, err = call[*restore.NodeFacts](ctx, l, doFacts, struct{}{}); err != nil {
 		l.bye()
 		return err
 	}
@@ -428,7 +413,7 @@ func (c *Conductor) named(hosts []string, me *crewman) []*crewman {
 // hosts are where a member's node may be reached: what the user says, else its
 // name and its address by etcd or an etcd.yaml. What only a snapshot names is
 // not dialled: the snapshot, with all Secrets in it, would be sent there.
-func (c *Conductor) hosts(m Member) []string {
+func (c *Conductor) hosts(m restore.Member) []string {
 	if h := c.want.Hosts[m.Name]; h != "" {
 		return []string{h}
 	}
@@ -445,13 +430,13 @@ func (c *Conductor) hosts(m Member) []string {
 }
 
 // union are the members as they are known so far.
-func (c *Conductor) union() []Member {
+func (c *Conductor) union() []restore.Member {
 	lists := named{}
 	for _, n := range c.crew {
-		lists[InManifest] = append(lists[InManifest], n.facts.InitialCluster...)
-		lists[InManifest] = append(lists[InManifest], manifest.Member{Name: n.facts.Member, PeerURLs: n.facts.PeerURLs})
+		lists[restore.InManifest] = append(lists[restore.InManifest], n.facts.InitialCluster...)
+		lists[restore.InManifest] = append(lists[restore.InManifest], manifest.Member{Name: n.facts.Member, PeerURLs: n.facts.PeerURLs})
 		if n.facts.Live != nil {
-			lists[InEtcd] = append(lists[InEtcd], n.facts.Live.Members...)
+			lists[restore.InEtcd] = append(lists[restore.InEtcd], n.facts.Live.Members...)
 		}
 	}
 	if c.want.Info != nil {
@@ -459,7 +444,7 @@ func (c *Conductor) union() []Member {
 			if trust.Name(m.Name) != nil || validURLs(m.PeerURLs) != nil {
 				continue // strange tells
 			}
-			lists[InSnapshot] = append(lists[InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+			lists[restore.InSnapshot] = append(lists[restore.InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		}
 	}
 	return union(lists)
@@ -579,7 +564,7 @@ func (c *Conductor) settle(ch steps.Choices) steps.Choices {
 		for _, n := range c.crew {
 			taken = append(taken, n.facts.LatestRun)
 		}
-		c.rec = Record{Run: steps.NextRunName(c.now(), taken...), Rsh: c.Rsh, Paths: c.want.Paths}
+		c.rec = restore.Record{Run: steps.NextRunName(c.now(), taken...), Rsh: c.Rsh, Paths: c.want.Paths}
 		before := map[string]bool{}
 		for i := range c.found {
 			before[c.found[i].Name] = true
@@ -591,9 +576,9 @@ func (c *Conductor) settle(ch steps.Choices) steps.Choices {
 			c.rec.Members = append(c.rec.Members, m)
 			try := n.try
 			if n.local {
-				try = c.hosts(Member{Name: n.name, PeerURLs: n.facts.PeerURLs})
+				try = c.hosts(restore.Member{Name: n.name, PeerURLs: n.facts.PeerURLs})
 			}
-			c.rec.Nodes = append(c.rec.Nodes, Host{Name: n.name, Try: try})
+			c.rec.Nodes = append(c.rec.Nodes, restore.NodeHosts{Name: n.name, Try: try})
 		}
 	}
 	if ch.Bump == nil && c.want.Info != nil {
@@ -627,19 +612,13 @@ func (c *Conductor) order(n *crewman, ch steps.Choices) Order {
 	return o
 }
 
-// Checked are the verdicts of one node.
-type Checked struct {
-	Node     string
-	Verdicts []steps.Verdict
-}
-
 // Check has every node look at itself and at its copy of the snapshot.
-func (c *Conductor) Check(ctx context.Context, ch steps.Choices) ([]Checked, error) {
+func (c *Conductor) Check(ctx context.Context, ch steps.Choices) ([]restore.Checked, error) {
 	ch = c.settle(ch)
-	out := make([]Checked, len(c.crew))
+	out := make([]restore.Checked, len(c.crew))
 	err := c.each(func(n *crewman) error {
 		v, err := call[[]steps.Verdict](ctx, n.link, doCheck, c.order(n, ch))
-		out[slices.Index(c.crew, n)] = Checked{n.name, v}
+		out[slices.Index(c.crew, n)] = restore.Checked{Node: n.name, Verdicts: v}
 		return err
 	})
 	return out, err
@@ -673,7 +652,7 @@ func (c *Conductor) plans(ask func(n *crewman) (*steps.Plan, error)) ([]*steps.P
 // Run runs the plans in step. sink and ask are called from one goroutine each.
 // Cancelling ctx stops every node at its next wait. The error is for a run that
 // could not begin.
-func (c *Conductor) Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*Result, error) {
+func (c *Conductor) Run(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
 	if c.rec.Run == "" {
 		return nil, errors.New("there is no plan")
 	}
@@ -701,7 +680,7 @@ func (c *Conductor) Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*
 // Open leads the nodes of an earlier run again, by the record that this node
 // has of it. It tells in which state that
 // run is on each; a node that can't be reached is RunUnreachable.
-func (c *Conductor) Open(ctx context.Context, rec Record) (map[string]steps.RunState, error) {
+func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]steps.RunState, error) {
 	c.rec, c.want.Paths = rec, rec.Paths
 	me := &crewman{local: true}
 	if err := c.meet(ctx, me); err != nil {
@@ -722,7 +701,7 @@ func (c *Conductor) Open(ctx context.Context, rec Record) (map[string]steps.RunS
 	}
 	var mu sync.Mutex
 	err := c.each(func(n *crewman) error {
-		state := RunUnreachable
+		state := restore.RunUnreachable
 		if !n.local {
 			if err := c.meet(ctx, n); err != nil {
 				mu.Lock()
@@ -749,9 +728,6 @@ func (c *Conductor) Open(ctx context.Context, rec Record) (map[string]steps.RunS
 	return states, err
 }
 
-// RunUnreachable is the state of a run on a node that can't be reached.
-const RunUnreachable steps.RunState = "unreachable"
-
 // PlanUndo plans the way back on every node that the run has left anything on.
 func (c *Conductor) PlanUndo(ctx context.Context) ([]*steps.Plan, error) {
 	return c.plans(func(n *crewman) (*steps.Plan, error) {
@@ -764,7 +740,7 @@ func (c *Conductor) PlanUndo(ctx context.Context) ([]*steps.Plan, error) {
 }
 
 // Undo puts back what the run changed, on all nodes at the same time.
-func (c *Conductor) Undo(ctx context.Context, sink func(NodeEvent), ask Asker) *Result {
+func (c *Conductor) Undo(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) *restore.Result {
 	r := newRunner(c, sink, ask)
 	over := defect.During(c.command("undo --fleet"))
 	r.back = true
@@ -776,7 +752,7 @@ func (c *Conductor) Undo(ctx context.Context, sink func(NodeEvent), ask Asker) *
 
 // Resume goes on with the run on all nodes, in step. states are those that
 // Open has told.
-func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState, sink func(NodeEvent), ask Asker) (*Result, error) {
+func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
 	restored, begun := 0, false
 	for _, n := range c.crew {
 		switch s := states[n.name]; s {

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
@@ -77,7 +78,7 @@ func bounded(data []byte) error {
 // and isn't, what isn't among the values that this version knows.
 func valid(v any) error {
 	switch v := v.(type) {
-	case *Facts:
+	case *restore.NodeFacts:
 		return validFacts(v)
 	case []steps.Verdict:
 		for _, x := range v {
@@ -108,7 +109,7 @@ func valid(v any) error {
 			return errNull
 		}
 		return errors.Join(validFleet(v.Choices.Fleet), validPathOrNone(v.Snapshot), validSumOrNone(v.SHA256))
-	case Record:
+	case restore.Record:
 		return validRecord(v)
 	case RunOf:
 		return validRun(v.Run)
@@ -120,7 +121,7 @@ func valid(v any) error {
 	return nil
 }
 
-func validFacts(f *Facts) error {
+func validFacts(f *restore.NodeFacts) error {
 	if f == nil {
 		return errNull
 	}
@@ -357,7 +358,7 @@ func validNeighbours(all []steps.Neighbour) error {
 	return nil
 }
 
-func validRecord(r Record) error {
+func validRecord(r restore.Record) error {
 	if err := validRun(r.Run); err != nil {
 		return err
 	}

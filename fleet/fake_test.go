@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -63,7 +64,7 @@ type fakeNode struct {
 	hook      func(steps.Phase)   // called when the work of a phase is done, before its meeting
 	undoFails int
 	refuses   bool // another session holds its lock
-	facts     func(*Facts)
+	facts     func(*restore.NodeFacts)
 }
 
 func newFakeWorld(t *testing.T, names ...string) *fakeWorld {
@@ -129,18 +130,18 @@ func (w *fakeWorld) all() []string {
 	return out
 }
 
-func (n *fakeNode) Use(Paths) {}
+func (n *fakeNode) Use(restore.Paths) {}
 
 func (n *fakeNode) peer() []string {
 	return []string{"https://10.0.0." + n.name[len(n.name)-1:] + ":2380"}
 }
 
-func (n *fakeNode) Facts(context.Context) (*Facts, error) {
-	f := &Facts{
+func (n *fakeNode) Facts(context.Context) (*restore.NodeFacts, error) {
+	f := &restore.NodeFacts{
 		Node: n.name, Member: n.name, StateDir: n.dir, PeerURLs: n.peer(),
 		ReadyURL: "https://127.0.0.1:6443/readyz", APIReady: true, APIState: "ready",
 		KubernetesVersion: "1.34.4", EtcdVersion: "3.6.10",
-		Live: &Live{ClusterID: 1, Revision: 5000},
+		Live: &restore.LiveEtcd{ClusterID: 1, Revision: 5000},
 	}
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
@@ -452,15 +453,15 @@ func theSnapshot(t *testing.T) *snapshot.Info {
 
 // events collects what a fleet tells.
 type events struct {
-	all []NodeEvent // written by one goroutine, read when that is over
+	all []restore.NodeEvent // written by one goroutine, read when that is over
 }
 
-func (e *events) sink(ev NodeEvent) { e.all = append(e.all, ev) }
+func (e *events) sink(ev restore.NodeEvent) { e.all = append(e.all, ev) }
 
 func (e *events) phases() []steps.Phase {
 	var out []steps.Phase
 	for _, ev := range e.all {
-		if ev.Type == TypePhase {
+		if ev.Type == restore.TypePhase {
 			out = append(out, ev.Phase)
 		}
 	}
@@ -490,7 +491,7 @@ func conductor(t *testing.T, d Dialer) *Conductor {
 }
 
 // prepare goes as far as the plans.
-func prepare(t *testing.T, c *Conductor, want Want) {
+func prepare(t *testing.T, c *Conductor, want restore.Want) {
 	t.Helper()
 	_, verdicts, err := c.Discover(t.Context(), want)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -21,10 +22,10 @@ var (
 func TestThreeNodesAreRestoredAsOne(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	c := conductor(t, w.pipes(t, "cp1"))
-	prepare(t, c, Want{Info: theSnapshot(t)})
+	prepare(t, c, restore.Want{Info: theSnapshot(t)})
 	var told events
 	c.Now = time.Now
-	res, err := c.Run(t.Context(), told.sink, Unattended)
+	res, err := c.Run(t.Context(), told.sink, restore.Unattended)
 	if err != nil || !res.OK || res.ExitCode() != 0 {
 		t.Fatalf("%+v %v", res, err)
 	}
@@ -78,9 +79,9 @@ func TestANodeThatFails(t *testing.T) {
 		{"only to verify is left, and nothing is put back", steps.PhaseVerified, "", restored, 3, true},
 		{"is tried again", steps.PhaseAPIGone, steps.Retry, restored, 0, true},
 		{"is tried again at the end", steps.PhaseVerified, steps.Retry, restored, 0, true},
-		{"is left behind without its etcd", steps.PhasePlaced, GoWithout, []string{"new/new", "none/none", "new/new"}, 3, true},
-		{"is left behind without its API server", steps.PhaseAPIReady, GoWithout, []string{"new/new", "none/new", "new/new"}, 3, true},
-		{"can't be left behind while it may serve the old data", steps.PhaseAPIGone, GoWithout, []string{"none/old", "old/old", "none/old"}, 3, true},
+		{"is left behind without its etcd", steps.PhasePlaced, restore.ContinueWithout, []string{"new/new", "none/none", "new/new"}, 3, true},
+		{"is left behind without its API server", steps.PhaseAPIReady, restore.ContinueWithout, []string{"new/new", "none/new", "new/new"}, 3, true},
+		{"can't be left behind while it may serve the old data", steps.PhaseAPIGone, restore.ContinueWithout, []string{"none/old", "old/old", "none/old"}, 3, true},
 		{"has all left as they are", steps.PhaseEtcdOut, steps.Leave, []string{"none/none", "none/old", "none/none"}, 3, true},
 		{"at the end is put back with all others", steps.PhaseVerified, steps.PutBack, asBefore, 1, true},
 	} {
@@ -88,7 +89,7 @@ func TestANodeThatFails(t *testing.T) {
 			w := newFakeWorld(t, "cp1", "cp2", "cp3")
 			w.node("cp2").fails[tt.phase] = 1
 			c := conductor(t, w.pipes(t, "cp1"))
-			prepare(t, c, Want{Info: theSnapshot(t)})
+			prepare(t, c, restore.Want{Info: theSnapshot(t)})
 			// The others are to be where they will be: they wait for this one.
 			var others sync.WaitGroup
 			others.Add(2)
@@ -100,12 +101,12 @@ func TestANodeThatFails(t *testing.T) {
 				}
 			}
 			var told events
-			var asked []Trouble
-			res, err := c.Run(t.Context(), told.sink, func(tr Trouble) steps.Choice {
+			var asked []restore.Trouble
+			res, err := c.Run(t.Context(), told.sink, func(tr restore.Trouble) steps.Choice {
 				others.Wait()
 				asked = append(asked, tr)
 				if tt.answer == "" {
-					return Unattended(tr)
+					return restore.Unattended(tr)
 				}
 				return tt.answer
 			})
@@ -121,7 +122,7 @@ func TestANodeThatFails(t *testing.T) {
 				t.Errorf("asked %d times, told %d times", len(asked), told.count(steps.TypeAsk))
 			}
 			for _, n := range res.Nodes {
-				if (n.State == HalfWay) != (len(n.Do) > 0) {
+				if (n.State == restore.HalfWay) != (len(n.Do) > 0) {
 					t.Errorf("%s is %s, and is to do %q", n.Node, n.State, n.Do)
 				}
 			}
@@ -133,13 +134,13 @@ func TestANodeLeftBehindIsToGoOnByItself(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	w.node("cp3").fails[steps.PhaseEtcdReady] = 1
 	c := conductor(t, w.pipes(t, "cp1"))
-	prepare(t, c, Want{Info: theSnapshot(t)})
-	res, err := c.Run(t.Context(), func(NodeEvent) {}, func(Trouble) steps.Choice { return GoWithout })
+	prepare(t, c, restore.Want{Info: theSnapshot(t)})
+	res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, func(restore.Trouble) steps.Choice { return restore.ContinueWithout })
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.check(t)
-	if n := res.Nodes[2]; n.State != HalfWay || n.Phase != steps.PhasePlaced || !slices.Equal(n.Do, []string{"etcd-rewind resume " + res.Run}) {
+	if n := res.Nodes[2]; n.State != restore.HalfWay || n.Phase != steps.PhasePlaced || !slices.Equal(n.Do, []string{"etcd-rewind resume " + res.Run}) {
 		t.Errorf("%+v", n)
 	}
 	if res.Error == nil || !strings.HasPrefix(res.Error.Cause, "cp3: ") {
@@ -160,9 +161,9 @@ func TestAConnectionThatIsCutIsMadeAgain(t *testing.T) {
 					}
 				}
 				c := conductor(t, d)
-				prepare(t, c, Want{Info: theSnapshot(t)})
+				prepare(t, c, restore.Want{Info: theSnapshot(t)})
 				var told events
-				res, err := c.Run(t.Context(), told.sink, func(tr Trouble) steps.Choice {
+				res, err := c.Run(t.Context(), told.sink, func(tr restore.Trouble) steps.Choice {
 					t.Errorf("asked: %+v", tr)
 					return steps.Leave
 				})
@@ -172,8 +173,8 @@ func TestAConnectionThatIsCutIsMadeAgain(t *testing.T) {
 				w.check(t)
 				same(t, "nodes", w.all(), restored)
 				same(t, "plans run there", w.node(who).ran, []string{"run", "resume"})
-				if told.count(TypeLink) != 2 {
-					t.Errorf("told %d times of the connection", told.count(TypeLink))
+				if told.count(restore.TypeLink) != 2 {
+					t.Errorf("told %d times of the connection", told.count(restore.TypeLink))
 				}
 			})
 		}
@@ -186,16 +187,16 @@ func TestANodeThatIsLostForGood(t *testing.T) {
 		answer steps.Choice
 		want   []string
 		exit   int
-		stands NodeState
+		stands restore.NodeState
 		do     string
 	}{
-		{steps.PhaseStaged, "", asBefore, 1, Untouched, ""},
-		{steps.PhaseAPIGone, "", []string{"old/old", "none/old", "old/old"}, 3, Unreachable, "etcd-rewind undo"},
-		{steps.PhaseEtcdOut, "", []string{"old/old", "none/none", "old/old"}, 3, Unreachable, "etcd-rewind undo"},
-		{steps.PhasePlaced, "", []string{"old/old", "none/none", "old/old"}, 3, Unreachable, "etcd-rewind undo"},
-		{steps.PhaseEtcdReady, "", []string{"old/old", "none/new", "old/old"}, 3, Unreachable, "etcd-rewind undo"},
-		{steps.PhasePlaced, GoWithout, []string{"new/new", "none/none", "new/new"}, 3, Unreachable, "etcd-rewind resume"},
-		{steps.PhaseVerified, "", restored, 3, Unreachable, "etcd-rewind resume"},
+		{steps.PhaseStaged, "", asBefore, 1, restore.Untouched, ""},
+		{steps.PhaseAPIGone, "", []string{"old/old", "none/old", "old/old"}, 3, restore.Unreachable, "etcd-rewind undo"},
+		{steps.PhaseEtcdOut, "", []string{"old/old", "none/none", "old/old"}, 3, restore.Unreachable, "etcd-rewind undo"},
+		{steps.PhasePlaced, "", []string{"old/old", "none/none", "old/old"}, 3, restore.Unreachable, "etcd-rewind undo"},
+		{steps.PhaseEtcdReady, "", []string{"old/old", "none/new", "old/old"}, 3, restore.Unreachable, "etcd-rewind undo"},
+		{steps.PhasePlaced, restore.ContinueWithout, []string{"new/new", "none/none", "new/new"}, 3, restore.Unreachable, "etcd-rewind resume"},
+		{steps.PhaseVerified, "", restored, 3, restore.Unreachable, "etcd-rewind resume"},
 	} {
 		t.Run(string(tt.phase)+" "+string(tt.answer), func(t *testing.T) {
 			w := newFakeWorld(t, "cp1", "cp2", "cp3")
@@ -206,13 +207,13 @@ func TestANodeThatIsLostForGood(t *testing.T) {
 				}
 			}
 			c := conductor(t, d)
-			prepare(t, c, Want{Info: theSnapshot(t)})
-			res, err := c.Run(t.Context(), func(NodeEvent) {}, func(tr Trouble) steps.Choice {
+			prepare(t, c, restore.Want{Info: theSnapshot(t)})
+			res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, func(tr restore.Trouble) steps.Choice {
 				if !tr.Away || tr.Node != "cp2" {
 					t.Errorf("asked: %+v", tr)
 				}
 				if tt.answer == "" {
-					return Unattended(tr)
+					return restore.Unattended(tr)
 				}
 				return tt.answer
 			})
@@ -240,16 +241,16 @@ func TestOfTwoNodesTheOneThatIsLeftDoesNotGoBackAlone(t *testing.T) {
 	info := theSnapshot(t)
 	info.Members = info.Members[:2]
 	c := conductor(t, d)
-	prepare(t, c, Want{Info: info})
+	prepare(t, c, restore.Want{Info: info})
 	var choices []steps.Choice
-	res, err := c.Run(t.Context(), func(NodeEvent) {}, func(tr Trouble) steps.Choice {
+	res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, func(tr restore.Trouble) steps.Choice {
 		choices = tr.Failure.Choices
-		return Unattended(tr)
+		return restore.Unattended(tr)
 	})
 	if err != nil || res.ExitCode() != 3 {
 		t.Fatalf("%+v %v", res, err)
 	}
-	if choices[0] != steps.Leave || slices.Contains(choices, GoWithout) {
+	if choices[0] != steps.Leave || slices.Contains(choices, restore.ContinueWithout) {
 		t.Errorf("choices %v", choices)
 	}
 	same(t, "nodes", w.all(), []string{"none/none", "none/none"})
@@ -288,14 +289,14 @@ func TestAConductorThatIsKilled(t *testing.T) {
 					}
 				}
 				c := conductor(t, d)
-				prepare(t, c, Want{Info: theSnapshot(t)})
+				prepare(t, c, restore.Want{Info: theSnapshot(t)})
 				dead, cancel := context.WithCancel(t.Context())
 				gone := c.crew[0].link.done
 				go func() { // it has no say any more
 					<-gone
 					cancel()
 				}()
-				_, err := c.Run(dead, func(NodeEvent) {}, func(Trouble) steps.Choice { return steps.Leave })
+				_, err := c.Run(dead, func(restore.NodeEvent) {}, func(restore.Trouble) steps.Choice { return steps.Leave })
 				cancel()
 				if err != nil {
 					t.Fatal(err)
@@ -307,7 +308,7 @@ func TestAConductorThatIsKilled(t *testing.T) {
 				}
 				// In the middle of a run there is no etcd.yaml.
 				for _, n := range w.nodes {
-					n.facts = func(f *Facts) { f.Member, f.EtcdErr = "", "there is no manifest of etcd" }
+					n.facts = func(f *restore.NodeFacts) { f.Member, f.EtcdErr = "", "there is no manifest of etcd" }
 				}
 				for _, n := range w.nodes {
 					d.find(n.name)
@@ -324,12 +325,12 @@ func TestAConductorThatIsKilled(t *testing.T) {
 					}
 				}
 				if way == "undo" {
-					if res := again.Undo(t.Context(), func(NodeEvent) {}, Unattended); !res.OK || res.ExitCode() != 0 {
+					if res := again.Undo(t.Context(), func(restore.NodeEvent) {}, restore.Unattended); !res.OK || res.ExitCode() != 0 {
 						t.Fatalf("%+v", res)
 					}
 					same(t, "nodes", w.all(), asBefore)
 				} else {
-					res, err := again.Resume(t.Context(), states, func(NodeEvent) {}, Unattended)
+					res, err := again.Resume(t.Context(), states, func(restore.NodeEvent) {}, restore.Unattended)
 					if err != nil || !res.OK {
 						t.Fatalf("%+v %v", res, err)
 					}
@@ -344,19 +345,19 @@ func TestAConductorThatIsKilled(t *testing.T) {
 func TestAUserWhoStopsLeavesEveryNodeWithItsJournal(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	c := conductor(t, w.pipes(t, "cp1"))
-	prepare(t, c, Want{Info: theSnapshot(t)})
+	prepare(t, c, restore.Want{Info: theSnapshot(t)})
 	ctx, cancel := context.WithCancel(t.Context())
 	w.node("cp2").hook = func(p steps.Phase) {
 		if p == steps.PhaseEtcdOut {
 			cancel()
 		}
 	}
-	res, err := c.Run(ctx, func(NodeEvent) {}, Unattended)
+	res, err := c.Run(ctx, func(restore.NodeEvent) {}, restore.Unattended)
 	if err != nil || res.ExitCode() != 3 || res.Error == nil || res.Error.Cause != "you stopped the run" {
 		t.Fatalf("%+v %v", res, err)
 	}
 	for _, n := range res.Nodes {
-		if n.State != HalfWay {
+		if n.State != restore.HalfWay {
 			t.Errorf("%s is %s", n.Node, n.State)
 		}
 	}
@@ -367,13 +368,13 @@ func TestAWayBackThatFailsOnANode(t *testing.T) {
 	w.node("cp2").fails[steps.PhasePlaced] = 1
 	w.node("cp3").undoFails = 1
 	c := conductor(t, w.pipes(t, "cp1"))
-	prepare(t, c, Want{Info: theSnapshot(t)})
-	res, err := c.Run(t.Context(), func(NodeEvent) {}, Unattended)
+	prepare(t, c, restore.Want{Info: theSnapshot(t)})
+	res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended)
 	if err != nil || res.ExitCode() != 3 {
 		t.Fatalf("%+v %v", res, err)
 	}
 	w.check(t)
-	if n := res.Nodes[2]; n.State != HalfWay || len(n.Do) != 1 || !strings.HasPrefix(n.Do[0], "etcd-rewind undo ") {
+	if n := res.Nodes[2]; n.State != restore.HalfWay || len(n.Do) != 1 || !strings.HasPrefix(n.Do[0], "etcd-rewind undo ") {
 		t.Errorf("%+v", n)
 	}
 }
@@ -382,7 +383,7 @@ func TestACheckThatStandsInTheWayOfOneNodeIsToldWithItsName(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	w.node("cp2").blocks = "disk-space"
 	c := conductor(t, w.pipes(t, "cp1"))
-	if _, _, err := c.Discover(t.Context(), Want{Info: theSnapshot(t)}); err != nil {
+	if _, _, err := c.Discover(t.Context(), restore.Want{Info: theSnapshot(t)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Send(t.Context(), nil); err != nil {
@@ -406,7 +407,7 @@ func TestASnapshotThatIsThereAlreadyIsNotSentAgain(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	c := conductor(t, w.pipes(t, "cp1"))
 	info := theSnapshot(t)
-	prepare(t, c, Want{Info: info})
+	prepare(t, c, restore.Want{Info: info})
 	sent := 0
 	if err := c.Send(t.Context(), func(string, int64, int64) { sent++ }); err != nil || sent != 0 {
 		t.Errorf("sent %d pieces, %v", sent, err)
@@ -437,7 +438,7 @@ func TestASnapshotThatIsThereAlreadyIsNotSentAgain(t *testing.T) {
 func TestASnapshotThatIsAlteredOnItsWayStopsAll(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	c := conductor(t, w.pipes(t, "cp1"))
-	if _, _, err := c.Discover(t.Context(), Want{Info: theSnapshot(t)}); err != nil {
+	if _, _, err := c.Discover(t.Context(), restore.Want{Info: theSnapshot(t)}); err != nil {
 		t.Fatal(err)
 	}
 	n := c.crew[1]

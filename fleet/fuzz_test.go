@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
@@ -69,14 +70,14 @@ func FuzzAgentMessages(f *testing.F) {
 			_, _ = m.No.Explain()
 		}
 		if m.Event != nil {
-			r := &runner{c: &Conductor{}, sink: func(NodeEvent) {}, in: make(chan func(), 9), opened: map[steps.Phase]bool{}, late: map[steps.Phase]bool{}}
+			r := &runner{c: &Conductor{}, sink: func(restore.NodeEvent) {}, in: make(chan func(), 9), opened: map[steps.Phase]bool{}, late: map[steps.Phase]bool{}}
 			n := &runNode{crewman: &crewman{name: "cp1"}}
 			r.nodes = []*runNode{n}
 			r.event(n, *m.Event)
 			_ = n.seen()
 			shown(m.Event.Plan)
 		}
-		if facts, err := answer[*Facts](m); err == nil {
+		if facts, err := answer[*restore.NodeFacts](m); err == nil {
 			c := &Conductor{crew: []*crewman{{name: "cp1", facts: facts, local: true}}}
 			for _, one := range c.union() {
 				for _, h := range c.hosts(one) {
@@ -86,7 +87,7 @@ func FuzzAgentMessages(f *testing.F) {
 				}
 			}
 			_ = neighbour(facts)
-			_ = judge([]Member{{Name: facts.Member, Facts: facts}}, nil)
+			_ = judge([]restore.Member{{Name: facts.Member, Facts: facts}}, nil)
 			_ = c.settle(steps.Choices{})
 		}
 		if p, err := answer[*steps.Plan](m); err == nil {
@@ -157,8 +158,11 @@ type nobody struct{}
 
 var errNobody = errors.New("nothing is done here")
 
-func (nobody) Use(Paths)                             {}
-func (nobody) Facts(context.Context) (*Facts, error) { return &Facts{Node: "cp1"}, nil }
+func (nobody) Use(restore.Paths) {}
+func (nobody) Facts(context.Context) (*restore.NodeFacts, error) {
+	return &restore.NodeFacts{Node: "cp1"}, nil
+}
+
 func (nobody) Place(sum string) (string, error) {
 	if !validSum(sum) {
 		panic(sum)

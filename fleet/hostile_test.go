@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -159,7 +160,7 @@ func TestALookAtNodesEndsWhateverAnAgentDoes(t *testing.T) {
 					c.Pace = RealPace
 					begun := time.Now()
 					err := func() error {
-						_, verdicts, err := c.Discover(t.Context(), Want{Info: theSnapshot(t)})
+						_, verdicts, err := c.Discover(t.Context(), restore.Want{Info: theSnapshot(t)})
 						if err != nil {
 							return err
 						}
@@ -213,15 +214,15 @@ func TestANodeWhoseAgentIsWedgedInTheMiddleIsAskedAbout(t *testing.T) {
 					}
 					c := conductor(t, d)
 					c.Pace = RealPace
-					prepare(t, c, Want{Info: theSnapshot(t)})
+					prepare(t, c, restore.Want{Info: theSnapshot(t)})
 					begun := time.Now()
 					asked := 0
-					res, err := c.Run(t.Context(), func(NodeEvent) {}, func(tr Trouble) steps.Choice {
+					res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, func(tr restore.Trouble) steps.Choice {
 						asked++
 						if tr.Node != "cp2" || !tr.Away {
 							t.Errorf("asked about %+v", tr)
 						}
-						return Unattended(tr)
+						return restore.Unattended(tr)
 					})
 					if err != nil || res.OK {
 						t.Fatalf("%+v %v", res, err)
@@ -234,7 +235,7 @@ func TestANodeWhoseAgentIsWedgedInTheMiddleIsAskedAbout(t *testing.T) {
 					}
 					w.check(t)
 					n := res.Nodes[1]
-					if phase != steps.PhaseStaged && (n.State != Unreachable || len(n.Do) == 0 || n.Cause == "") {
+					if phase != steps.PhaseStaged && (n.State != restore.Unreachable || len(n.Do) == 0 || n.Cause == "") {
 						t.Errorf("%+v", n)
 					}
 				})
@@ -266,8 +267,8 @@ func TestStoppingGivesUpASilentNode(t *testing.T) {
 					}
 				}
 			}
-			prepare(t, c, Want{Info: theSnapshot(t)})
-			res, err := c.Run(ctx, func(NodeEvent) {}, Unattended)
+			prepare(t, c, restore.Want{Info: theSnapshot(t)})
+			res, err := c.Run(ctx, func(restore.NodeEvent) {}, restore.Unattended)
 			if err != nil || res.ExitCode() != 3 {
 				t.Fatalf("%+v %v", res, err)
 			}
@@ -275,7 +276,7 @@ func TestStoppingGivesUpASilentNode(t *testing.T) {
 				t.Errorf("it took %s", took)
 			}
 			n := res.Nodes[1]
-			if n.State != Unreachable || !strings.Contains(n.Cause, "last seen past the phase api-gone") || len(n.Do) != 2 || !strings.HasPrefix(n.Do[0], "etcd-rewind resume --fleet ") {
+			if n.State != restore.Unreachable || !strings.Contains(n.Cause, "last seen past the phase api-gone") || len(n.Do) != 2 || !strings.HasPrefix(n.Do[0], "etcd-rewind resume --fleet ") {
 				t.Errorf("%+v", n)
 			}
 		})
@@ -295,8 +296,8 @@ func TestUndoAndResumeEndWhateverAnAgentDoes(t *testing.T) {
 					d := w.pipes(t, "cp1")
 					first := conductor(t, d)
 					w.node("cp3").fails[steps.PhaseEtcdReady] = 1
-					prepare(t, first, Want{Info: theSnapshot(t)})
-					if res, err := first.Run(t.Context(), func(NodeEvent) {}, func(Trouble) steps.Choice { return steps.Leave }); err != nil || res.OK {
+					prepare(t, first, restore.Want{Info: theSnapshot(t)})
+					if res, err := first.Run(t.Context(), func(restore.NodeEvent) {}, func(restore.Trouble) steps.Choice { return steps.Leave }); err != nil || res.OK {
 						t.Fatalf("%+v %v", res, err)
 					}
 					rec, err := ReadRecord(w.node("cp1").dir + "/" + theRun)
@@ -309,7 +310,7 @@ func TestUndoAndResumeEndWhateverAnAgentDoes(t *testing.T) {
 					begun := time.Now()
 					states, err := c.Open(t.Context(), *rec)
 					if until == doResume && err == nil {
-						if res, err := c.Resume(t.Context(), states, func(NodeEvent) {}, Unattended); err == nil && res.OK {
+						if res, err := c.Resume(t.Context(), states, func(restore.NodeEvent) {}, restore.Unattended); err == nil && res.OK {
 							t.Errorf("%+v %v", res, err)
 						}
 					} else if err == nil {
@@ -318,8 +319,8 @@ func TestUndoAndResumeEndWhateverAnAgentDoes(t *testing.T) {
 							t.Error("it was planned")
 						}
 						if perr == nil {
-							res := c.Undo(t.Context(), func(NodeEvent) {}, Unattended)
-							if until == doUndo && (res.OK || res.Nodes[1].State == PutBack) {
+							res := c.Undo(t.Context(), func(restore.NodeEvent) {}, restore.Unattended)
+							if until == doUndo && (res.OK || res.Nodes[1].State == restore.Reverted) {
 								t.Errorf("%+v", res)
 							}
 						}

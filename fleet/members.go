@@ -11,82 +11,46 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
-
-// Source is where a member is known from.
-type Source string
-
-// The sources. All etcd.yamls count as one: kubeadm doesn't rewrite them when
-// members join later.
-const (
-	InManifest Source = "etcd.yaml"
-	InEtcd     Source = "etcd"
-	InSnapshot Source = "the snapshot"
-)
-
-// Member is a member of the cluster's etcd, as far as anybody knows it.
-type Member struct {
-	Name     string   `json:"name"`
-	PeerURLs []string `json:"peer_urls"`
-	// KnownBy are the sources that name it, Missing those that were asked and
-	// don't.
-	KnownBy []Source `json:"known_by"`
-	Missing []Source `json:"missing,omitempty"`
-
-	// Elsewhere are its peer URLs in the snapshot, where they differ.
-	Elsewhere []string `json:"elsewhere,omitempty"`
-
-	Local bool   `json:"local,omitempty"` // of the node that the conductor runs on
-	Out   bool   `json:"out,omitempty"`   // left out for good
-	Host  string `json:"host,omitempty"`  // by which it was reached
-	Facts *Facts `json:"facts,omitempty"` // nil when it wasn't reached
-	Err   string `json:"error,omitempty"` // why not
-}
-
-// Taken says whether it takes part.
-func (m *Member) Taken() bool { return m.Facts != nil && !m.Out }
-
-// OnlySnapshot says that nothing but the snapshot names it: nothing is dialled
-// on a snapshot's word.
-func (m *Member) OnlySnapshot() bool { return len(m.KnownBy) == 1 && m.KnownBy[0] == InSnapshot }
 
 func sameURLs(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // named are lists of members by where they come from.
-type named map[Source][]manifest.Member
+type named map[restore.Source][]manifest.Member
 
 // union are all members that any source names, in the order of their names.
 // The running etcd knows best where they are, then the etcd.yamls; what a
 // snapshot says of it is true of the day on which it was taken, if it is this
 // cluster's.
-func union(lists named) []Member {
-	all := map[string]*Member{}
-	for _, src := range []Source{InEtcd, InManifest, InSnapshot} {
+func union(lists named) []restore.Member {
+	all := map[string]*restore.Member{}
+	for _, src := range []restore.Source{restore.InEtcd, restore.InManifest, restore.InSnapshot} {
 		for _, m := range lists[src] {
 			if m.Name == "" {
 				continue // one that was added and never started
 			}
 			u := all[m.Name]
 			if u == nil {
-				u = &Member{Name: m.Name, PeerURLs: m.PeerURLs}
+				u = &restore.Member{Name: m.Name, PeerURLs: m.PeerURLs}
 				all[m.Name] = u
 			}
 			if !slices.Contains(u.KnownBy, src) {
 				u.KnownBy = append(u.KnownBy, src)
 			}
-			if src == InSnapshot && len(m.PeerURLs) > 0 && !sameURLs(u.PeerURLs, m.PeerURLs) {
+			if src == restore.InSnapshot && len(m.PeerURLs) > 0 && !sameURLs(u.PeerURLs, m.PeerURLs) {
 				u.Elsewhere = m.PeerURLs
 			}
 		}
 	}
-	var out []Member
+	var out []restore.Member
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		m := all[name]
-		for _, src := range []Source{InManifest, InEtcd, InSnapshot} {
+		for _, src := range []restore.Source{restore.InManifest, restore.InEtcd, restore.InSnapshot} {
 			if len(lists[src]) > 0 && !slices.Contains(m.KnownBy, src) {
 				m.Missing = append(m.Missing, src)
 			}
@@ -101,7 +65,7 @@ func union(lists named) []Member {
 func quorum(n int) int { return n/2 + 1 }
 
 // judge says what is to be said of the members as a whole.
-func judge(all []Member, answers map[string]bool) []steps.Verdict {
+func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 	var out []steps.Verdict
 	add := func(level steps.Level, check, title, hint string, overridable bool, format string, args ...any) {
 		out = append(out, steps.Verdict{
@@ -133,7 +97,7 @@ func judge(all []Member, answers map[string]bool) []steps.Verdict {
 		} else if len(m.Missing) > 0 {
 			odd = append(odd, fmt.Sprintf("%s is named by %s, not by %s", m.Name, said(m.KnownBy), said(m.Missing)))
 		}
-		switch id := m.Facts.cluster(); {
+		switch id := m.Facts.Cluster(); {
 		case id != 0:
 			clusters[id] = append(clusters[id], m.Name)
 		case m.Facts.ClusterErr != "":
@@ -193,7 +157,7 @@ func judge(all []Member, answers map[string]bool) []steps.Verdict {
 	return out
 }
 
-func said(sources []Source) string {
+func said(sources []restore.Source) string {
 	var s []string
 	for _, src := range sources {
 		s = append(s, string(src))
@@ -201,17 +165,9 @@ func said(sources []Source) string {
 	return strings.Join(s, " and ")
 }
 
-// cluster is the ID of the node's cluster, 0 when it isn't known.
-func (f *Facts) cluster() uint64 {
-	if f.ClusterID == 0 && f.Live != nil {
-		return f.Live.ClusterID
-	}
-	return f.ClusterID
-}
-
 // neighbour is how a node's ports are seen from the others. A readiness URL of
 // its loopback is asked at the address that etcd's peers use.
-func neighbour(f *Facts) steps.Neighbour {
+func neighbour(f *restore.NodeFacts) steps.Neighbour {
 	n := steps.Neighbour{Name: f.Member, NeighbourConfig: node.NeighbourConfig{ReadyURL: f.ReadyURL}}
 	if len(f.PeerURLs) > 0 {
 		n.PeerURL = f.PeerURLs[0]

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"etcd-rewind/manifest"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
@@ -107,58 +106,6 @@ func (p *Problem) Explain() (cause, hint string) { return p.Cause, p.Hint }
 
 func problem(hint, format string, args ...any) *Problem {
 	return &Problem{Cause: fmt.Sprintf(format, args...), Hint: hint}
-}
-
-// Facts are what the conductor has to know of a node.
-type Facts struct {
-	Node     string `json:"node"`   // kubelet's name for it
-	Member   string `json:"member"` // etcd's; "" when etcd.yaml can't be used
-	StateDir string `json:"state_dir"`
-	OS       string `json:"os"`
-	Arch     string `json:"arch"`
-
-	PeerURLs       []string          `json:"peer_urls,omitempty"` // the node's own
-	InitialCluster []manifest.Member `json:"initial_cluster,omitempty"`
-	EtcdErr        string            `json:"etcd_error,omitempty"`
-
-	Live    *Live  `json:"live,omitempty"` // nil when etcd doesn't answer
-	LiveErr string `json:"live_error,omitempty"`
-
-	// ClusterID is that of the running etcd, or else of the data in its directory;
-	// 0 when there is none, or when it can't be known, as ClusterErr says.
-	ClusterID  uint64 `json:"cluster_id,omitempty"`
-	ClusterErr string `json:"cluster_error,omitempty"`
-
-	ReadyURL string `json:"ready_url,omitempty"`
-	APIReady bool   `json:"api_ready"`
-	APIState string `json:"api_state,omitempty"`
-
-	KubernetesVersion string         `json:"kubernetes_version,omitempty"`
-	EtcdVersion       string         `json:"etcd_version,omitempty"`
-	FreeBytes         uint64         `json:"free_bytes,omitempty"` // where the data directory is
-	Unfinished        *steps.RunInfo `json:"unfinished,omitempty"`
-	LatestRun         string         `json:"latest_run,omitempty"` // name of the newest run there, readable or not
-}
-
-// Live is what a running etcd says of itself.
-type Live struct {
-	ClusterID uint64            `json:"cluster_id"`
-	Revision  int64             `json:"revision"`
-	Leads     bool              `json:"leads,omitempty"` // this node's member is the leader
-	Members   []manifest.Member `json:"members"`
-}
-
-// Paths are what a person says about the nodes' layout; the same for all.
-type Paths struct {
-	KubeletConfig string `json:"kubelet_config,omitempty"`
-	Manifests     string `json:"manifests,omitempty"`
-	CRI           string `json:"cri,omitempty"`
-	StateDir      string `json:"state_dir,omitempty"`
-
-	// Accept are the checks overridden by name, and KubeletRestart the command
-	// that restarts kubelet, where a run is taken up again.
-	Accept         []string `json:"accept,omitempty"`
-	KubeletRestart string   `json:"kubelet_restart,omitempty"`
 }
 
 // Order is what a node has to restore.

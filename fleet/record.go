@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"etcd-rewind/manifest"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -17,26 +17,8 @@ import (
 // the run is made with.
 const recordName = "fleet.json"
 
-// Record says with whom a run is made, so that any of its nodes can lead all
-// of them again.
-type Record struct {
-	Run     string            `json:"run"`
-	Me      string            `json:"me"`            // the node that the record is on: in the middle of a run no etcd.yaml tells
-	Rsh     []string          `json:"rsh,omitempty"` // nil for ssh
-	Paths   Paths             `json:"paths"`
-	Members []manifest.Member `json:"members"` // of the restored cluster
-	Before  int               `json:"before"`  // members of the cluster as it was
-	Nodes   []Host            `json:"nodes"`
-}
-
-// Host is a node and how it is reached.
-type Host struct {
-	Name string   `json:"name"` // of the etcd member
-	Try  []string `json:"try"`  // hosts for ssh, in this order
-}
-
 // writeRecord writes the record into a run's directory, which has to be there.
-func writeRecord(runDir string, r Record) error {
+func writeRecord(runDir string, r restore.Record) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -58,7 +40,7 @@ func writeRecord(runDir string, r Record) error {
 
 // ReadRecord reads with whom a run was made. The error is fs.ErrNotExist for a
 // run of a single node.
-func ReadRecord(runDir string) (*Record, error) {
+func ReadRecord(runDir string) (*restore.Record, error) {
 	if err := steps.Trusted(runDir, recordName); err != nil { // it names the command that is run as root to reach the others
 		return nil, err
 	}
@@ -66,7 +48,7 @@ func ReadRecord(runDir string) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r Record
+	var r restore.Record
 	if err := decode(data, &r); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(runDir, recordName), err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -69,7 +70,7 @@ func TestTheProgramIsCopiedWhereItIsNotAndRemovedAfterwards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := call[*Facts](t.Context(), l, doFacts, struct{}{})
+	f, err := call[*restore.NodeFacts](t.Context(), l, doFacts, struct{}{})
 	if err != nil || f.Member != "cp2" {
 		t.Fatalf("%+v %v", f, err)
 	}
@@ -200,7 +201,7 @@ func TestASilentAgentIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := call[*Facts](t.Context(), l, doFacts, struct{}{}); err == nil || !strings.Contains(err.Error(), "no word from the agent") {
+	if _, err := call[*restore.NodeFacts](t.Context(), l, doFacts, struct{}{}); err == nil || !strings.Contains(err.Error(), "no word from the agent") {
 		t.Error(err)
 	}
 }
@@ -227,57 +228,57 @@ func TestAnAgentThatHearsNothingStops(t *testing.T) {
 func TestWhoTheMembersAre(t *testing.T) {
 	for _, tt := range []struct {
 		story  string
-		change func(w *fakeWorld, d *pipes, want *Want)
+		change func(w *fakeWorld, d *pipes, want *restore.Want)
 		level  map[string]steps.Level // of verdicts that aren't ok
 		says   string
 		taken  string
 	}{
-		{"all are known everywhere", func(*fakeWorld, *pipes, *Want) {}, nil, "", "cp1 cp2 cp3"},
-		{"one joined after the snapshot", func(_ *fakeWorld, _ *pipes, want *Want) {
+		{"all are known everywhere", func(*fakeWorld, *pipes, *restore.Want) {}, nil, "", "cp1 cp2 cp3"},
+		{"one joined after the snapshot", func(_ *fakeWorld, _ *pipes, want *restore.Want) {
 			want.Info.Members = want.Info.Members[:2]
 		}, map[string]steps.Level{"fleet-members": steps.Warn}, "cp3 is named by etcd and etcd.yaml, not by the snapshot", "cp1 cp2 cp3"},
 		{
-			"one can't be reached", func(_ *fakeWorld, d *pipes, _ *Want) { d.lose("cp3") },
+			"one can't be reached", func(_ *fakeWorld, d *pipes, _ *restore.Want) { d.lose("cp3") },
 			map[string]steps.Level{"fleet-hosts": steps.Error},
 			"no route to host", "cp1 cp2",
 		},
 		{
-			"one is left out", func(_ *fakeWorld, d *pipes, want *Want) { d.lose("cp3"); want.Without = []string{"cp3"} },
+			"one is left out", func(_ *fakeWorld, d *pipes, want *restore.Want) { d.lose("cp3"); want.Without = []string{"cp3"} },
 			nil, "", "cp1 cp2",
 		},
 		{
-			"most are left out", func(_ *fakeWorld, _ *pipes, want *Want) { want.Without = []string{"cp3", "cp2"} },
+			"most are left out", func(_ *fakeWorld, _ *pipes, want *restore.Want) { want.Without = []string{"cp3", "cp2"} },
 			map[string]steps.Level{"left-out": steps.Warn},
 			"most of the members", "cp1",
 		},
 		{
-			"nodes that are named and not all", func(_ *fakeWorld, _ *pipes, want *Want) { want.Nodes = []string{"cp1", "cp2"} },
+			"nodes that are named and not all", func(_ *fakeWorld, _ *pipes, want *restore.Want) { want.Nodes = []string{"cp1", "cp2"} },
 			map[string]steps.Level{"fleet-hosts": steps.Error},
 			"isn't among the nodes that were named", "cp1 cp2",
 		},
-		{"their etcds are three clusters of one", func(w *fakeWorld, _ *pipes, _ *Want) {
-			w.node("cp2").facts = func(f *Facts) { f.Live.ClusterID = 2 }
+		{"their etcds are three clusters of one", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
+			w.node("cp2").facts = func(f *restore.NodeFacts) { f.Live.ClusterID = 2 }
 		}, map[string]steps.Level{"fleet-cluster": steps.Error}, "of different clusters: 1 on cp1, cp3; 2 on cp2", "cp1 cp2 cp3"},
-		{"etcd with authentication tells nothing, and its data is of another cluster", func(w *fakeWorld, _ *pipes, _ *Want) {
-			w.node("cp2").facts = func(f *Facts) { f.Live.ClusterID, f.Live.Revision, f.ClusterID = 0, 0, 3 }
+		{"etcd with authentication tells nothing, and its data is of another cluster", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
+			w.node("cp2").facts = func(f *restore.NodeFacts) { f.Live.ClusterID, f.Live.Revision, f.ClusterID = 0, 0, 3 }
 		}, map[string]steps.Level{"fleet-cluster": steps.Error}, "3 on cp2", "cp1 cp2 cp3"},
-		{"of which cluster a dead etcd is can't be told", func(w *fakeWorld, _ *pipes, _ *Want) {
-			w.node("cp2").facts = func(f *Facts) { f.Live, f.ClusterErr = nil, "the WAL is damaged" }
+		{"of which cluster a dead etcd is can't be told", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
+			w.node("cp2").facts = func(f *restore.NodeFacts) { f.Live, f.ClusterErr = nil, "the WAL is damaged" }
 		}, map[string]steps.Level{"fleet-cluster": steps.Warn}, "cp2: the WAL is damaged", "cp1 cp2 cp3"},
-		{"a dead etcd is of this cluster, by its data", func(w *fakeWorld, _ *pipes, _ *Want) {
-			w.node("cp2").facts = func(f *Facts) { f.Live, f.ClusterID = nil, 1 }
+		{"a dead etcd is of this cluster, by its data", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
+			w.node("cp2").facts = func(f *restore.NodeFacts) { f.Live, f.ClusterID = nil, 1 }
 		}, nil, "", "cp1 cp2 cp3"},
-		{"two versions", func(w *fakeWorld, _ *pipes, _ *Want) {
-			w.node("cp2").facts = func(f *Facts) { f.EtcdVersion = "3.5.21" }
+		{"two versions", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
+			w.node("cp2").facts = func(f *restore.NodeFacts) { f.EtcdVersion = "3.5.21" }
 		}, map[string]steps.Level{"fleet-etcd-version": steps.Warn}, "3.5.21 on cp2", "cp1 cp2 cp3"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			w := newFakeWorld(t, "cp1", "cp2", "cp3")
 			for _, n := range w.nodes {
-				n.facts = func(f *Facts) {}
+				n.facts = func(f *restore.NodeFacts) {}
 			}
 			d := w.pipes(t, "cp1")
-			want := Want{Info: theSnapshot(t)}
+			want := restore.Want{Info: theSnapshot(t)}
 			tt.change(w, d, &want)
 			c := conductor(t, d)
 			members, verdicts, err := c.Discover(t.Context(), want)
@@ -310,14 +311,14 @@ func TestWhoTheMembersAre(t *testing.T) {
 func TestMistakesInNamingTheNodes(t *testing.T) {
 	for _, tt := range []struct {
 		story string
-		want  Want
+		want  restore.Want
 		says  string
 	}{
-		{"a host that is another member", Want{Hosts: map[string]string{"cp2": "cp3"}}, "the host cp3 is the member cp3, not cp2"},
-		{"this node is left out", Want{Without: []string{"cp1"}}, "it can't be left out"},
-		{"one that nobody knows is left out", Want{Without: []string{"cp9"}}, "no member cp9"},
-		{"a host twice", Want{Nodes: []string{"cp2", "cp2", "cp3"}}, "which is there already"},
-		{"a host that isn't there", Want{Nodes: []string{"cp2", "cp3", "cp9"}}, "could not resolve hostname cp9"},
+		{"a host that is another member", restore.Want{Hosts: map[string]string{"cp2": "cp3"}}, "the host cp3 is the member cp3, not cp2"},
+		{"this node is left out", restore.Want{Without: []string{"cp1"}}, "it can't be left out"},
+		{"one that nobody knows is left out", restore.Want{Without: []string{"cp9"}}, "no member cp9"},
+		{"a host twice", restore.Want{Nodes: []string{"cp2", "cp2", "cp3"}}, "which is there already"},
+		{"a host that isn't there", restore.Want{Nodes: []string{"cp2", "cp3", "cp9"}}, "could not resolve hostname cp9"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			w := newFakeWorld(t, "cp1", "cp2", "cp3")
@@ -334,7 +335,7 @@ func TestOneThatIsLeftOutAndAnswersStandsInTheWay(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	c := conductor(t, w.pipes(t, "cp1"))
 	c.Answers = func(_ context.Context, url string) bool { return url == "https://10.0.0.3:2380" }
-	_, verdicts, err := c.Discover(t.Context(), Want{Info: theSnapshot(t), Without: []string{"cp3"}})
+	_, verdicts, err := c.Discover(t.Context(), restore.Want{Info: theSnapshot(t), Without: []string{"cp3"}})
 	if err != nil {
 		t.Fatal(err)
 	}

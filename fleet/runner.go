@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
@@ -18,8 +19,8 @@ type runner struct {
 	life context.Context // of tries to reach a node; ends when the run is to stop
 	kill context.CancelFunc
 	over chan struct{} // closed when nothing is taken any more
-	sink func(NodeEvent)
-	ask  Asker
+	sink func(restore.NodeEvent)
+	ask  restore.Asker
 	pace Pace
 
 	nodes  []*runNode
@@ -66,10 +67,10 @@ type runNode struct {
 
 type trouble struct {
 	node *runNode
-	Trouble
+	restore.Trouble
 }
 
-func newRunner(c *Conductor, sink func(NodeEvent), ask Asker) *runner {
+func newRunner(c *Conductor, sink func(restore.NodeEvent), ask restore.Asker) *runner {
 	r := &runner{c: c, over: make(chan struct{}), sink: sink, ask: ask, pace: c.pace(), in: make(chan func(), 64), opened: map[steps.Phase]bool{}, late: map[steps.Phase]bool{}}
 	r.live()
 	for _, n := range c.crew {
@@ -104,7 +105,7 @@ func (r *runner) later(what func()) {
 	}
 }
 
-func (r *runner) tell(ev NodeEvent) {
+func (r *runner) tell(ev restore.NodeEvent) {
 	ev.Time = r.c.now().UTC()
 	if ev.Run == "" {
 		ev.Run = r.c.rec.Run
@@ -160,7 +161,7 @@ func (r *runner) watch() {
 			continue
 		}
 		if r.stopping {
-			r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Failed, Message: fmt.Sprintf("did not stop within %s; last seen %s", quiet.Round(time.Second), n.seen())}})
+			r.tell(restore.NodeEvent{Node: n.name, Event: steps.Event{Type: restore.TypeLink, State: steps.Failed, Message: fmt.Sprintf("did not stop within %s; last seen %s", quiet.Round(time.Second), n.seen())}})
 		}
 		n.link.abandon(fmt.Errorf("its agent answers, but the run told nothing for %s; last seen %s", quiet.Round(time.Second), n.seen()))
 		n.heard = now
@@ -194,7 +195,7 @@ func (r *runner) note(n *runNode) func(message) {
 				r.came(n, m.Meet)
 			case m.Ask != nil:
 				n.asked = true
-				r.trouble(n, Trouble{Node: n.name, Failure: *m.Ask})
+				r.trouble(n, restore.Trouble{Node: n.name, Failure: *m.Ask})
 				r.look()
 			}
 		})
@@ -222,7 +223,7 @@ func (r *runner) event(n *runNode, ev steps.Event) {
 	if ev.Type == steps.TypeAsk || ev.Type == steps.TypeAnswer {
 		return // told when it is asked here
 	}
-	r.tell(NodeEvent{Node: n.name, Event: ev})
+	r.tell(restore.NodeEvent{Node: n.name, Event: ev})
 }
 
 // came notes that a node waits at the end of a phase.
@@ -261,7 +262,7 @@ func (r *runner) look() {
 		}
 		r.opened[p] = true
 		r.notForever(p)
-		r.tell(NodeEvent{Event: steps.Event{Type: TypePhase, State: steps.Done, Message: fmt.Sprintf("%s: %s", allOf(in), phaseWords[p])}, Phase: p})
+		r.tell(restore.NodeEvent{Event: steps.Event{Type: restore.TypePhase, State: steps.Done, Message: fmt.Sprintf("%s: %s", allOf(in), phaseWords[p])}, Phase: p})
 	}
 	for _, n := range r.nodes {
 		if !n.waits || n.link == nil {
@@ -385,7 +386,7 @@ func (r *runner) ended(n *runNode, res *steps.Result, err error) {
 func (r *runner) broken(n *runNode, f steps.Failure) {
 	if !r.stopping && !n.out && n.do != doUndo {
 		f.Choices = nil
-		r.trouble(n, Trouble{Node: n.name, Failure: f})
+		r.trouble(n, restore.Trouble{Node: n.name, Failure: f})
 	}
 }
 
@@ -406,7 +407,7 @@ func (r *runner) dropped(n *runNode, gone *errGone) {
 	if n.do == doUndo {
 		next = doUndo
 	}
-	r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Waiting, Message: gone.Error() + "; trying to reach it again"}})
+	r.tell(restore.NodeEvent{Node: n.name, Event: steps.Event{Type: restore.TypeLink, State: steps.Waiting, Message: gone.Error() + "; trying to reach it again"}})
 	r.again(n, next, r.pace.Reconnect)
 }
 
@@ -429,7 +430,7 @@ func (r *runner) again(n *runNode, do string, limit time.Duration) {
 				n.lost = errors.New("its run was interrupted, and it was not resumed")
 				return
 			}
-			r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Done, Message: "reached again"}})
+			r.tell(restore.NodeEvent{Node: n.name, Event: steps.Event{Type: restore.TypeLink, State: steps.Done, Message: "reached again"}})
 			r.start(n, do, RunOf{r.c.rec.Run})
 		}
 	})
@@ -475,11 +476,11 @@ func (r *runner) unreachable(n *runNode, err error) {
 		err = errors.New("its connection had ended when the run was stopped; last seen " + n.seen())
 	}
 	n.lost = err
-	r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLink, State: steps.Failed, Message: err.Error()}})
+	r.tell(restore.NodeEvent{Node: n.name, Event: steps.Event{Type: restore.TypeLink, State: steps.Failed, Message: err.Error()}})
 	if n.do == doUndo || n.out || r.stopping {
 		return
 	}
-	r.trouble(n, Trouble{Node: n.name, Away: true, Failure: steps.Failure{
+	r.trouble(n, restore.Trouble{Node: n.name, Away: true, Failure: steps.Failure{
 		Title: "Reach " + n.name, Cause: "it can't be reached any more: " + err.Error(),
 		Hint: "its run stops at its next wait; its journal is there",
 	}})
@@ -487,7 +488,7 @@ func (r *runner) unreachable(n *runNode, err error) {
 }
 
 // trouble decides what can be decided, and asks for the rest.
-func (r *runner) trouble(n *runNode, t Trouble) {
+func (r *runner) trouble(n *runNode, t restore.Trouble) {
 	switch {
 	case r.stopping:
 		r.reply(n, steps.Leave)
@@ -518,7 +519,7 @@ func (r *runner) nextQuestion() {
 	r.troubles = r.troubles[1:]
 	t.Failure.Choices = r.choices(t)
 	f := t.Failure
-	r.tell(NodeEvent{Node: t.node.name, Event: steps.Event{Type: steps.TypeAsk, State: steps.Failed, Step: f.Step, Action: f.Action, Failure: &f}})
+	r.tell(restore.NodeEvent{Node: t.node.name, Event: steps.Event{Type: steps.TypeAsk, State: steps.Failed, Step: f.Step, Action: f.Action, Failure: &f}})
 	// The person is waited for, but not when the run is to stop.
 	r.asking = true
 	r.asks++
@@ -533,7 +534,7 @@ func (r *runner) nextQuestion() {
 			if !slices.Contains(t.Failure.Choices, c) {
 				c = steps.Leave
 			}
-			r.tell(NodeEvent{Node: t.node.name, Event: steps.Event{Type: steps.TypeAnswer, Message: string(c)}})
+			r.tell(restore.NodeEvent{Node: t.node.name, Event: steps.Event{Type: steps.TypeAnswer, Message: string(c)}})
 			r.decided(t, c)
 			r.nextQuestion()
 		})
@@ -555,7 +556,7 @@ func (r *runner) choices(t *trouble) []steps.Choice {
 	own := t.Failure.Choices
 	restored := r.restoredWithout(n)
 	if t.Away {
-		add(GoWithout, restored && r.without(n))
+		add(restore.ContinueWithout, restored && r.without(n))
 		add(steps.PutBack, !restored && r.canUndo())
 		add(steps.Leave, restored || !r.canUndo())
 		add(steps.Retry, true)
@@ -564,13 +565,13 @@ func (r *runner) choices(t *trouble) []steps.Choice {
 		leave := len(own) > 0 && own[0] == steps.Leave
 		slow := len(own) > 0 && own[0] == steps.WaitOn // nothing has failed
 		add(steps.WaitOn, slow)
-		add(GoWithout, leave && r.without(n))
+		add(restore.ContinueWithout, leave && r.without(n))
 		add(steps.Leave, slow)
 		add(steps.PutBack, !leave && !slow)
 		add(steps.WaitOn, slices.Contains(own, steps.WaitOn))
 		add(steps.Retry, slices.Contains(own, steps.Retry))
 	}
-	add(GoWithout, r.without(n))
+	add(restore.ContinueWithout, r.without(n))
 	add(steps.PutBack, true)
 	add(steps.Leave, true)
 	return out
@@ -626,11 +627,11 @@ func (r *runner) decided(t *trouble, c steps.Choice) {
 			return
 		}
 		r.reply(n, c)
-	case GoWithout:
+	case restore.ContinueWithout:
 		n.out = true
 		r.fail = blame(n.name, t.Failure)
 		r.reply(n, steps.Leave)
-		r.tell(NodeEvent{Node: n.name, Event: steps.Event{Type: TypeLeft, State: steps.Stopped, Message: "the others go on without it"}})
+		r.tell(restore.NodeEvent{Node: n.name, Event: steps.Event{Type: restore.TypeLeft, State: steps.Stopped, Message: "the others go on without it"}})
 		r.look()
 	default:
 		r.fail = blame(n.name, t.Failure)
@@ -707,7 +708,7 @@ func (r *runner) leave() {
 }
 
 // conduct leads a restore to its end, and back if that is decided.
-func (r *runner) conduct(ctx context.Context) *Result {
+func (r *runner) conduct(ctx context.Context) *restore.Result {
 	r.settleAll(ctx)
 	if r.undo && !r.left {
 		r.stopping = false
@@ -718,11 +719,11 @@ func (r *runner) conduct(ctx context.Context) *Result {
 }
 
 // end says how it all ended.
-func (r *runner) end() *Result {
+func (r *runner) end() *restore.Result {
 	close(r.over)
 	r.kill()
 	res := r.result()
-	res.left, res.refused = r.left, r.refused && res.PutBack && !r.opened[steps.PhaseStaged]
+	res.Left, res.NotBegun = r.left, r.refused && res.PutBack && !r.opened[steps.PhaseStaged]
 	state := steps.Done
 	if !res.OK {
 		state = steps.Failed
@@ -731,7 +732,7 @@ func (r *runner) end() *Result {
 	if !res.PutBack {
 		of.Undo = r.c.command("undo --fleet")
 	}
-	r.tell(NodeEvent{Event: steps.Event{Type: steps.TypeResult, State: state, Result: of}, Nodes: res.Nodes})
+	r.tell(restore.NodeEvent{Event: steps.Event{Type: steps.TypeResult, State: state, Result: of}, Nodes: res.Nodes})
 	return res
 }
 
@@ -750,11 +751,11 @@ func (r *runner) undoAll(ctx context.Context) {
 }
 
 // result says where each node stands.
-func (r *runner) result() *Result {
-	res := &Result{Run: r.c.rec.Run, OK: true, PutBack: true, Error: r.fail}
-	goal := Restored
+func (r *runner) result() *restore.Result {
+	res := &restore.Result{Run: r.c.rec.Run, OK: true, PutBack: true, Error: r.fail}
+	goal := restore.Restored
 	if r.back {
-		goal = PutBack
+		goal = restore.Reverted
 	}
 	var first, last time.Time
 	for _, n := range r.nodes {
@@ -770,7 +771,7 @@ func (r *runner) result() *Result {
 		}
 		nr := r.of(n)
 		res.OK = res.OK && nr.State == goal
-		res.PutBack = res.PutBack && (nr.State == PutBack || nr.State == Untouched)
+		res.PutBack = res.PutBack && (nr.State == restore.Reverted || nr.State == restore.Untouched)
 		res.Nodes = append(res.Nodes, nr)
 	}
 	if !first.IsZero() {
@@ -788,55 +789,55 @@ func (r *runner) result() *Result {
 }
 
 // of is how one node ended.
-func (r *runner) of(n *runNode) NodeResult {
-	nr := NodeResult{Node: n.name, Result: n.res}
+func (r *runner) of(n *runNode) restore.NodeResult {
+	nr := restore.NodeResult{Node: n.name, Result: n.res}
 	if n.reached > 0 {
 		nr.Phase = steps.Phases[min(n.reached, len(steps.Phases))-1]
 	}
 	switch {
 	case n.lost != nil && !r.opened[steps.PhaseStaged] && n.do != doUndo:
-		nr.State, nr.Cause = Untouched, n.lost.Error() // it can't have gone on without the word
+		nr.State, nr.Cause = restore.Untouched, n.lost.Error() // it can't have gone on without the word
 	case n.lost != nil || n.link == nil:
-		nr.State = Unreachable
+		nr.State = restore.Unreachable
 		if n.lost != nil {
 			nr.Cause = n.lost.Error()
 		}
 	case n.err != nil && n.res == nil && !r.opened[steps.PhaseStaged] && n.do != doUndo:
-		nr.State, nr.Cause = Untouched, n.err.Error()
+		nr.State, nr.Cause = restore.Untouched, n.err.Error()
 	case n.res == nil:
-		nr.State = HalfWay
+		nr.State = restore.HalfWay
 		if n.err != nil {
 			nr.Cause = n.err.Error()
 		}
 	case n.res.OK && n.do != doUndo:
-		nr.State = Restored
+		nr.State = restore.Restored
 	case n.res.PutBack && n.do == doUndo:
-		nr.State = PutBack
+		nr.State = restore.Reverted
 	case n.res.PutBack:
-		nr.State = Untouched
+		nr.State = restore.Untouched
 	default:
-		nr.State = HalfWay
+		nr.State = restore.HalfWay
 	}
-	if nr.Cause == "" && n.res != nil && n.res.Error != nil && nr.State == HalfWay {
+	if nr.Cause == "" && n.res != nil && n.res.Error != nil && nr.State == restore.HalfWay {
 		nr.Cause = n.res.Error.Cause
 	}
 	return nr
 }
 
 // advise says which command brings each node to where the others are.
-func (r *runner) advise(res *Result) {
+func (r *runner) advise(res *restore.Result) {
 	back, on := 0, 0
 	for _, nr := range res.Nodes {
 		switch nr.State {
-		case PutBack, Untouched:
+		case restore.Reverted, restore.Untouched:
 			back++
-		case Restored:
+		case restore.Restored:
 			on++
 		}
 	}
 	for i := range res.Nodes {
 		nr := &res.Nodes[i]
-		if nr.State != HalfWay && nr.State != Unreachable {
+		if nr.State != restore.HalfWay && nr.State != restore.Unreachable {
 			continue
 		}
 		switch {

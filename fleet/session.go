@@ -10,6 +10,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -32,19 +33,19 @@ func (n *ThisNode) discover(ctx context.Context) (*steps.Facts, error) {
 }
 
 // Use implements Node.
-func (n *ThisNode) Use(p Paths) {
+func (n *ThisNode) Use(p restore.Paths) {
 	o := &n.Session.Options
 	o.KubeletConfig, o.Manifests, o.CRI, o.StateDir = p.KubeletConfig, p.Manifests, p.CRI, p.StateDir
 	o.Accept, o.KubeletRestart = p.Accept, p.KubeletRestart
 }
 
 // Facts implements Node.
-func (n *ThisNode) Facts(ctx context.Context) (*Facts, error) {
+func (n *ThisNode) Facts(ctx context.Context) (*restore.NodeFacts, error) {
 	s, err := n.discover(ctx)
 	if err != nil {
 		return nil, err
 	}
-	f := &Facts{
+	f := &restore.NodeFacts{
 		Node: s.Node, StateDir: s.StateDir, OS: runtime.GOOS, Arch: runtime.GOARCH,
 		ReadyURL: s.Reach.API.ReadyURL, APIReady: s.APIReady, APIState: s.APIState,
 		KubernetesVersion: s.KubernetesVersion, EtcdVersion: s.EtcdVersion, Unfinished: s.Unfinished,
@@ -59,7 +60,7 @@ func (n *ThisNode) Facts(ctx context.Context) (*Facts, error) {
 		f.EtcdErr = s.EtcdErr.Error()
 	}
 	if s.Live != nil {
-		f.Live = &Live{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision, Leads: s.Live.Leader != 0 && s.Live.Leader == s.Live.MemberID}
+		f.Live = &restore.LiveEtcd{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision, Leads: s.Live.Leader != 0 && s.Live.Leader == s.Live.MemberID}
 		for _, m := range s.Live.Members {
 			f.Live.Members = append(f.Live.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		}

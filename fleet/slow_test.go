@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -22,12 +23,12 @@ func TestASlowNodeIsNoReasonToUndoThemAll(t *testing.T) {
 	} {
 		n := &runNode{crewman: &crewman{}, do: doRun}
 		r := &runner{c: &Conductor{}, nodes: []*runNode{n, {crewman: &crewman{}}}}
-		tr := &trouble{node: n, Trouble: Trouble{Failure: steps.Failure{Choices: c.own}}}
+		tr := &trouble{node: n, Trouble: restore.Trouble{Failure: steps.Failure{Choices: c.own}}}
 		tr.Failure.Choices = r.choices(tr)
 		if got := tr.Failure.Choices; got[0] != c.first || !slices.Contains(got, steps.PutBack) || !slices.Contains(got, steps.Leave) {
 			t.Errorf("%s: %v, want %s first", c.name, got, c.first)
 		}
-		if got := Unattended(tr.Trouble); got != c.alone {
+		if got := restore.Unattended(tr.Trouble); got != c.alone {
 			t.Errorf("%s: unattended %s, want %s", c.name, got, c.alone)
 		}
 	}

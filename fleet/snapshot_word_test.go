@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -19,7 +20,7 @@ import (
 func TestNothingIsDialledOnASnapshotsWord(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	for _, n := range w.nodes {
-		n.facts = func(f *Facts) { f.Live, f.LiveErr = nil, "connection refused" }
+		n.facts = func(f *restore.NodeFacts) { f.Live, f.LiveErr = nil, "connection refused" }
 	}
 	d := w.pipes(t, "cp1")
 	c := conductor(t, d)
@@ -29,7 +30,7 @@ func TestNothingIsDialledOnASnapshotsWord(t *testing.T) {
 	for i := range info.Members {
 		info.Members[i].PeerURLs = []string{"https://10.66.6.6:2380"}
 	}
-	members, verdicts, err := c.Discover(t.Context(), Want{Info: info})
+	members, verdicts, err := c.Discover(t.Context(), restore.Want{Info: info})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,13 +51,13 @@ func TestNothingIsDialledOnASnapshotsWord(t *testing.T) {
 	}
 
 	// Nor is it asked whether one that is left out still answers there.
-	if _, _, err := c.Discover(t.Context(), Want{Info: info, Without: []string{"cp2", "cp3"}}); err != nil || len(asked) > 0 {
+	if _, _, err := c.Discover(t.Context(), restore.Want{Info: info, Without: []string{"cp2", "cp3"}}); err != nil || len(asked) > 0 {
 		t.Errorf("%v, asked %v", err, asked)
 	}
 
 	// The user's word is enough.
 	c = conductor(t, d)
-	members, _, err = c.Discover(t.Context(), Want{Info: info, Hosts: map[string]string{"cp2": "cp2", "cp3": "cp3"}})
+	members, _, err = c.Discover(t.Context(), restore.Want{Info: info, Hosts: map[string]string{"cp2": "cp2", "cp3": "cp3"}})
 	if err != nil || !members[1].Taken() || !members[2].Taken() {
 		t.Errorf("%+v %v", members, err)
 	}
@@ -68,11 +69,11 @@ func TestAddressesInASnapshotYieldToTheNodesOwn(t *testing.T) {
 	at := func(ip string) []manifest.Member {
 		return []manifest.Member{{Name: "cp2", PeerURLs: []string{"https://" + ip + ":2380"}}}
 	}
-	all := union(named{InManifest: at("10.0.0.2"), InSnapshot: at("10.66.6.6")})
+	all := union(named{restore.InManifest: at("10.0.0.2"), restore.InSnapshot: at("10.66.6.6")})
 	if m := all[0]; m.PeerURLs[0] != "https://10.0.0.2:2380" || len(m.Elsewhere) != 1 {
 		t.Errorf("%+v", m)
 	}
-	all = union(named{InManifest: at("10.0.0.2"), InEtcd: at("10.0.0.22"), InSnapshot: at("10.0.0.22")})
+	all = union(named{restore.InManifest: at("10.0.0.2"), restore.InEtcd: at("10.0.0.22"), restore.InSnapshot: at("10.0.0.22")})
 	if m := all[0]; m.PeerURLs[0] != "https://10.0.0.22:2380" || len(m.Elsewhere) != 0 {
 		t.Errorf("%+v", m)
 	}
@@ -82,7 +83,7 @@ func TestMembersInASnapshotThatCantBeAreToldOfAndNotTaken(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	info := theSnapshot(t)
 	info.Members = append(info.Members, snapshot.Member{Name: "cp1\n; id"}, snapshot.Member{Name: "cp9", PeerURLs: []string{"https://-oProxyCommand=id:1"}}, snapshot.Member{})
-	members, verdicts, err := conductor(t, w.pipes(t, "cp1")).Discover(t.Context(), Want{Info: info})
+	members, verdicts, err := conductor(t, w.pipes(t, "cp1")).Discover(t.Context(), restore.Want{Info: info})
 	if err != nil || len(members) != 3 {
 		t.Fatalf("%+v %v", members, err)
 	}
@@ -117,7 +118,7 @@ func TestAllNodesGetTheSnapshotThatWasLookedAt(t *testing.T) {
 	}
 	lead(file)
 	info.Path = link
-	prepare(t, c, Want{Info: info})
+	prepare(t, c, restore.Want{Info: info})
 
 	// It moves between sending and planning: no node looks at the name again.
 	lead(other.Path)
@@ -138,7 +139,7 @@ func TestAllNodesGetTheSnapshotThatWasLookedAt(t *testing.T) {
 
 	// It moves between the look and the first send: the user saw another one.
 	late := conductor(t, w.pipes(t, "cp1"))
-	if _, _, err := late.Discover(t.Context(), Want{Info: info}); err != nil {
+	if _, _, err := late.Discover(t.Context(), restore.Want{Info: info}); err != nil {
 		t.Fatal(err)
 	}
 	if err := late.Send(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "isn't the snapshot any more that was looked at") {
@@ -159,10 +160,10 @@ func TestANodeRefusesAnotherSnapshotThanTheOneThatIsOrdered(t *testing.T) {
 // newest run, on every node.
 func TestARunIsNamedLaterThanAllRunsOnAllNodes(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
-	w.node("cp3").facts = func(f *Facts) { f.LatestRun = "20261221-030000" }
-	w.node("cp2").facts = func(f *Facts) { f.LatestRun = "20251221-030000-2" }
+	w.node("cp3").facts = func(f *restore.NodeFacts) { f.LatestRun = "20261221-030000" }
+	w.node("cp2").facts = func(f *restore.NodeFacts) { f.LatestRun = "20251221-030000-2" }
 	c := conductor(t, w.pipes(t, "cp1"))
-	prepare(t, c, Want{Info: theSnapshot(t)})
+	prepare(t, c, restore.Want{Info: theSnapshot(t)})
 	if c.rec.Run != "20261221-030001" {
 		t.Errorf("the run is named %s", c.rec.Run)
 	}
@@ -175,14 +176,14 @@ func TestARunIsNamedLaterThanAllRunsOnAllNodes(t *testing.T) {
 func TestARunThatIsRefusedByALockHasNotBegun(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	c := conductor(t, w.pipes(t, "cp1"))
-	prepare(t, c, Want{Info: theSnapshot(t)})
+	prepare(t, c, restore.Want{Info: theSnapshot(t)})
 	w.node("cp2").refuses = true
-	res, err := c.Run(t.Context(), func(NodeEvent) {}, Unattended)
+	res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended)
 	if err != nil || res.ExitCode() != 4 {
 		t.Fatalf("%+v %v", res, err)
 	}
 	same(t, "nodes", w.all(), asBefore)
-	if n := res.Nodes[1]; n.State != Untouched || !strings.Contains(n.Cause, "another run is under way") {
+	if n := res.Nodes[1]; n.State != restore.Untouched || !strings.Contains(n.Cause, "another run is under way") {
 		t.Errorf("%+v", n)
 	}
 }

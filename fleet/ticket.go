@@ -15,6 +15,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -42,14 +43,14 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 	if f.Etcd == nil {
 		return nil, nil, f.EtcdErr
 	}
-	lists := named{InManifest: append(slices.Clone(f.Etcd.InitialCluster), manifest.Member{Name: f.Etcd.Name, PeerURLs: f.Etcd.AdvertisePeerURLs})}
+	lists := named{restore.InManifest: append(slices.Clone(f.Etcd.InitialCluster), manifest.Member{Name: f.Etcd.Name, PeerURLs: f.Etcd.AdvertisePeerURLs})}
 	if f.Live != nil {
 		for _, m := range f.Live.Members {
-			lists[InEtcd] = append(lists[InEtcd], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+			lists[restore.InEtcd] = append(lists[restore.InEtcd], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		}
 	}
 	for _, m := range info.Members {
-		lists[InSnapshot] = append(lists[InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+		lists[restore.InSnapshot] = append(lists[restore.InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 	}
 	ready, err := url.Parse(f.Reach.API.ReadyURL)
 	if err != nil {
@@ -63,12 +64,12 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 	for i := range all {
 		m := &all[i]
 		// One etcd.yaml names the members that were there when its node joined.
-		m.Missing = slices.DeleteFunc(m.Missing, func(s Source) bool { return s == InManifest })
+		m.Missing = slices.DeleteFunc(m.Missing, func(s restore.Source) bool { return s == restore.InManifest })
 		if m.Out = slices.Contains(without, m.Name); m.Out {
 			answers[m.Name] = !m.OnlySnapshot() && slices.ContainsFunc(m.PeerURLs, func(u string) bool { return c.answers(ctx, u) })
 			continue
 		}
-		m.Facts = &Facts{EtcdVersion: f.EtcdVersion, KubernetesVersion: f.KubernetesVersion} // nobody has asked the others
+		m.Facts = &restore.NodeFacts{EtcdVersion: f.EtcdVersion, KubernetesVersion: f.KubernetesVersion} // nobody has asked the others
 		t.Members = append(t.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		at := *ready
 		at.Host = net.JoinHostPort(peerHost(m.PeerURLs), ready.Port())

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/term"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -65,8 +65,8 @@ func (p *Printer) Asker(in *Answers) steps.Asker {
 }
 
 // NodeAsker is Asker for the nodes of a fleet.
-func (p *Printer) NodeAsker(in *Answers) fleet.Asker {
-	return func(t fleet.Trouble) steps.Choice { return p.ask(in, t.Failure) }
+func (p *Printer) NodeAsker(in *Answers) restore.Asker {
+	return func(t restore.Trouble) steps.Choice { return p.ask(in, t.Failure) }
 }
 
 // ask offers the choices; what changes the node is asked for once more.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -28,7 +28,7 @@ type crew struct {
 
 	gone, back time.Time // the API, on any node and on all
 	away       float64   // as the result has it
-	result     *fleet.Result
+	result     *restore.Result
 }
 
 // hand is one node of a crew.
@@ -86,11 +86,11 @@ func (c *crew) hand(name string) *hand {
 }
 
 // apply takes in an event.
-func (c *crew) apply(ev fleet.NodeEvent) {
+func (c *crew) apply(ev restore.NodeEvent) {
 	if c.begun.IsZero() {
 		c.begun = ev.Time
 	}
-	if ev.Type == fleet.TypePhase {
+	if ev.Type == restore.TypePhase {
 		c.passed[ev.Phase] = ev.Time
 		c.open = max(c.open, slices.Index(steps.Phases, ev.Phase)+1)
 		for _, h := range c.nodes {
@@ -105,10 +105,10 @@ func (c *crew) apply(ev fleet.NodeEvent) {
 		return
 	}
 	switch ev.Type {
-	case fleet.TypeLink:
+	case restore.TypeLink:
 		h.link, h.linkAt, h.says = ev.State, ev.Time, clean(ev.Message)
 		return
-	case fleet.TypeLeft:
+	case restore.TypeLeft:
 		h.left = true
 		return
 	case steps.TypeResult:
@@ -141,7 +141,7 @@ func (c *crew) goBack() {
 
 // clock keeps the outage: from the first manifest moved on any node until the
 // API is back on all of them.
-func (c *crew) clock(h *hand, ev fleet.NodeEvent) {
+func (c *crew) clock(h *hand, ev restore.NodeEvent) {
 	if ev.Away != nil {
 		if c.gone.IsZero() {
 			c.gone = ev.Time.Add(-time.Duration(*ev.Away * float64(time.Second)))
@@ -172,7 +172,7 @@ func (c *crew) awayText(l look, now time.Time) string {
 }
 
 // meet notes the phases that a node's plan says it has come to.
-func (h *hand) meet(ev fleet.NodeEvent) {
+func (h *hand) meet(ev restore.NodeEvent) {
 	if ev.Type != steps.TypeAction || h.stepper.plan == nil {
 		return
 	}
@@ -218,21 +218,21 @@ func (c *crew) failure() *steps.Failure {
 	return nil
 }
 
-func (c *crew) end(r *fleet.Result) {
+func (c *crew) end(r *restore.Result) {
 	c.result = r
 	for _, h := range c.nodes {
 		h.stepper.failure, h.asked = nil, false
 		h.stepper.counting = false
 	}
 	if r == nil {
-		c.result = &fleet.Result{Run: c.run, PutBack: true}
+		c.result = &restore.Result{Run: c.run, PutBack: true}
 		return
 	}
 	c.away = r.OutageSeconds
 	for _, n := range r.Nodes {
 		// A node with nothing to do has told nothing.
-		if h := c.hand(n.Node); h != nil && h.ended == nil && (n.State == fleet.Restored || n.State == fleet.PutBack || n.State == fleet.Untouched) {
-			h.ended = &steps.Result{OK: n.State == fleet.Restored || c.kind == steps.KindUndo, PutBack: n.State != fleet.Restored}
+		if h := c.hand(n.Node); h != nil && h.ended == nil && (n.State == restore.Restored || n.State == restore.Reverted || n.State == restore.Untouched) {
+			h.ended = &steps.Result{OK: n.State == restore.Restored || c.kind == steps.KindUndo, PutBack: n.State != restore.Restored}
 		}
 	}
 }
@@ -653,14 +653,14 @@ func (c *crew) failureView(l look, now time.Time, w, h int) ([]string, string, [
 
 // nodeEndings say how each node ended, and what brings it to where the others
 // are. What failed has been told before.
-func nodeEndings(nodes []fleet.NodeResult, failed *steps.Failure) []steps.Fact {
+func nodeEndings(nodes []restore.NodeResult, failed *steps.Failure) []steps.Fact {
 	var list []steps.Fact
 	for _, n := range nodes {
 		say := string(n.State)
-		if r := n.Result; n.State == fleet.Restored && r != nil && r.DataDir != "" {
+		if r := n.Result; n.State == restore.Restored && r != nil && r.DataDir != "" {
 			say += ": etcd runs from " + r.DataDir
 		}
-		if n.Phase != "" && (n.State == fleet.HalfWay || n.State == fleet.Unreachable) {
+		if n.Phase != "" && (n.State == restore.HalfWay || n.State == restore.Unreachable) {
 			say += ", reached: " + phaseName(n.Phase)
 		}
 		if n.Cause != "" && (failed == nil || !strings.Contains(failed.Cause, n.Cause)) {
@@ -679,7 +679,7 @@ func nodeEndings(nodes []fleet.NodeResult, failed *steps.Failure) []steps.Fact {
 }
 
 // allSummaryText is what is left to say after a run on several nodes.
-func allSummaryText(r *steps.Result, all *fleet.Result, kind string, without []string, w int) []string {
+func allSummaryText(r *steps.Result, all *restore.Result, kind string, without []string, w int) []string {
 	symbol, text := ending(r, kind, len(all.Nodes))
 	out := append(hangText(symbol+" ", text, w), "")
 	if r.Error != nil && !r.OK {

@@ -14,7 +14,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 	"github.com/google/go-cmp/cmp"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -43,8 +43,8 @@ func drive(t testing.TB, f *fake, o Options) *driver {
 	t.Helper()
 	o.standing = f.stand
 	// The tests of one node are played by a wizard that could lead several.
-	o.Fleet = func(rsh []string) Fleet { return f.fleet.conductor(rsh) }
-	o.record = func(dir string) (*fleet.Record, error) {
+	o.Nodes = func(rsh []string) restore.Nodes { return f.fleet.conductor(rsh) }
+	o.Record = func(dir string) (*restore.Record, error) {
 		if f.fleet == nil {
 			return nil, fs.ErrNotExist
 		}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -27,10 +27,10 @@ type engine struct {
 	first   *steps.Result      // of the first run
 	kind    string             // of the first run
 	last    *steps.Result
-	plan    *steps.Plan   // of the last run
-	all     *fleet.Result // the last, of several nodes
-	instead *Printer      // shows the rest when the screen is gone
-	names   []string      // of several nodes
+	plan    *steps.Plan     // of the last run
+	all     *restore.Result // the last, of several nodes
+	instead *Printer        // shows the rest when the screen is gone
+	names   []string        // of several nodes
 
 	running sync.WaitGroup
 	gone    chan struct{} // closed when nobody is there to answer
@@ -45,7 +45,7 @@ type (
 	}
 	finishedMsg struct {
 		steps.Result
-		all *fleet.Result // of several nodes
+		all *restore.Result // of several nodes
 	}
 )
 
@@ -56,15 +56,15 @@ func newEngine(ctx context.Context, b Backend, box *mailbox) *engine {
 // start begins a run. It does nothing when one is under way, or when the
 // terminal went away before it could begin.
 func (e *engine) start(p *steps.Plan) {
-	e.begin(p, nil, func(ctx context.Context) (*steps.Result, *fleet.Result, error) {
-		res, err := e.backend.Run(ctx, p, func(ev steps.Event) { e.show(fleet.NodeEvent{Event: ev}) }, e.ask)
+	e.begin(p, nil, func(ctx context.Context) (*steps.Result, *restore.Result, error) {
+		res, err := e.backend.Run(ctx, p, func(ev steps.Event) { e.show(restore.NodeEvent{Event: ev}) }, e.ask)
 		return res, nil, err
 	})
 }
 
 // startAll begins a run on several nodes; p is this node's part of it.
 func (e *engine) startAll(p *steps.Plan, r *leadRun) {
-	e.begin(p, r.names, func(ctx context.Context) (*steps.Result, *fleet.Result, error) {
+	e.begin(p, r.names, func(ctx context.Context) (*steps.Result, *restore.Result, error) {
 		all, err := r.run(ctx, e.show, e.askAll)
 		if err != nil {
 			return nil, nil, err
@@ -82,7 +82,7 @@ func (e *engine) startAll(p *steps.Plan, r *leadRun) {
 
 // downSince is since when the API is down on any of several nodes, nil when it
 // isn't.
-func downSince(all *fleet.Result) *time.Time {
+func downSince(all *restore.Result) *time.Time {
 	var first *time.Time
 	for _, n := range all.Nodes {
 		if n.Result != nil && n.Result.DownSince != nil && (first == nil || n.Result.DownSince.Before(*first)) {
@@ -92,7 +92,7 @@ func downSince(all *fleet.Result) *time.Time {
 	return first
 }
 
-func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) (*steps.Result, *fleet.Result, error)) {
+func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) (*steps.Result, *restore.Result, error)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.cancel != nil || e.isGone() {
@@ -120,7 +120,7 @@ func (e *engine) begin(p *steps.Plan, names []string, run func(context.Context) 
 
 // run turns a panic into a result, so that the terminal is given back and the
 // user reads what to do.
-func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Context) (*steps.Result, *fleet.Result, error)) (r steps.Result, all *fleet.Result) {
+func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Context) (*steps.Result, *restore.Result, error)) (r steps.Result, all *restore.Result) {
 	defer func() {
 		if v := recover(); v != nil {
 			verb := "undo"
@@ -143,7 +143,7 @@ func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Contex
 	return *res, all
 }
 
-func (e *engine) show(ev fleet.NodeEvent) {
+func (e *engine) show(ev restore.NodeEvent) {
 	e.mu.Lock()
 	several, instead := e.names != nil, e.instead
 	e.mu.Unlock()
@@ -164,7 +164,7 @@ func (e *engine) show(ev fleet.NodeEvent) {
 func (e *engine) ask(f steps.Failure) steps.Choice { return e.question(askMsg{Failure: f}) }
 
 // askAll is ask for a node of several.
-func (e *engine) askAll(t fleet.Trouble) steps.Choice {
+func (e *engine) askAll(t restore.Trouble) steps.Choice {
 	return e.question(askMsg{t.Failure, t.Node, t.Away})
 }
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -38,15 +38,15 @@ type fleetPlain struct {
 
 func (p *fleetPlain) prefix(node string) string { return fit(clean(node), p.wide) + "  " }
 
-func (p *fleetPlain) event(ev fleet.NodeEvent) {
+func (p *fleetPlain) event(ev restore.NodeEvent) {
 	if p.start.IsZero() {
 		p.start = ev.Time
 	}
 	switch ev.Type {
-	case fleet.TypePhase:
+	case restore.TypePhase:
 		p.at("all", ev.Time, symDone+" "+clean(ev.Message))
 		return
-	case fleet.TypeLink, fleet.TypeLeft:
+	case restore.TypeLink, restore.TypeLeft:
 		p.at(ev.Node, ev.Time, symWarn+" "+clean(ev.Message))
 		return
 	case steps.TypeResult:
@@ -90,7 +90,7 @@ func (p *fleetPlain) line(s string) {
 	_, _ = fmt.Fprintln(p.w, p.look.finish(strings.TrimRight(s, " ")))
 }
 
-func (p *fleetPlain) result(ev fleet.NodeEvent) {
+func (p *fleetPlain) result(ev restore.NodeEvent) {
 	p.line("")
 	if r := ev.Result; r != nil && r.Error != nil && p.hint != "" && r.Error.Hint == p.hint {
 		res, failed := *r, *r.Error
@@ -103,7 +103,7 @@ func (p *fleetPlain) result(ev fleet.NodeEvent) {
 }
 
 // fleetSummary says how a fleet's run ended.
-func fleetSummary(ev fleet.NodeEvent, w int) []string {
+func fleetSummary(ev restore.NodeEvent, w int) []string {
 	r := ev.Result
 	var lines []string
 	back := r.PutBack
@@ -154,7 +154,7 @@ func (p *prefixed) Write(b []byte) (int, error) {
 
 // PrintMembers prints who the members are, from where they are known, and how
 // their nodes are reached.
-func PrintMembers(w io.Writer, members []fleet.Member) error {
+func PrintMembers(w io.Writer, members []restore.Member) error {
 	var list []steps.Fact
 	for _, m := range members {
 		say := strings.Join(m.PeerURLs, ", ")
@@ -183,7 +183,7 @@ func PrintMembers(w io.Writer, members []fleet.Member) error {
 }
 
 // PrintFleetVerdicts prints what the checks of the fleet and of each node say.
-func PrintFleetVerdicts(w io.Writer, all []fleet.Checked, brief bool) error {
+func PrintFleetVerdicts(w io.Writer, all []restore.Checked, brief bool) error {
 	for _, c := range all {
 		if len(c.Verdicts) == 0 {
 			continue
@@ -203,7 +203,7 @@ func PrintFleetVerdicts(w io.Writer, all []fleet.Checked, brief bool) error {
 }
 
 // JSONFleetVerdicts prints the checks as JSON, a line each, with their node.
-func JSONFleetVerdicts(w io.Writer, all []fleet.Checked, at time.Time) error {
+func JSONFleetVerdicts(w io.Writer, all []restore.Checked, at time.Time) error {
 	enc := newEncoder(w)
 	for _, c := range all {
 		for _, v := range c.Verdicts {

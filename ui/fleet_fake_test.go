@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"etcd-rewind/fleet"
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -42,7 +42,7 @@ type fakeFleet struct {
 	mu     sync.Mutex
 	made   int // conductors
 	closed int
-	wants  []fleet.Want
+	wants  []restore.Want
 	rsh    [][]string
 	sends  int
 	asked  []steps.Choices // of Check
@@ -69,14 +69,14 @@ func several(f *fake, names ...string) *fakeFleet {
 // fakeLead is one conductor of it.
 type fakeLead struct {
 	*fakeFleet
-	want fleet.Want
-	rec  *fleet.Record
+	want restore.Want
+	rec  *restore.Record
 	crew []string
 	isUp bool // sent
 	over bool // closed
 }
 
-func (f *fakeFleet) conductor(rsh []string) Fleet {
+func (f *fakeFleet) conductor(rsh []string) restore.Nodes {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.made++
@@ -96,7 +96,7 @@ func (l *fakeLead) Close() error {
 
 func (l *fakeLead) Names() []string { return l.crew }
 
-func (l *fakeLead) Discover(ctx context.Context, w fleet.Want) ([]fleet.Member, []steps.Verdict, error) {
+func (l *fakeLead) Discover(ctx context.Context, w restore.Want) ([]restore.Member, []steps.Verdict, error) {
 	l.wait()
 	l.mu.Lock()
 	l.wants = append(l.wants, w)
@@ -105,11 +105,11 @@ func (l *fakeLead) Discover(ctx context.Context, w fleet.Want) ([]fleet.Member, 
 	if l.find != nil {
 		return nil, nil, l.find
 	}
-	var all []fleet.Member
+	var all []restore.Member
 	for i, n := range l.names {
-		m := fleet.Member{Name: n, PeerURLs: []string{peerOf(n)}, KnownBy: []fleet.Source{fleet.InManifest, fleet.InEtcd, fleet.InSnapshot}, Local: i == 0, Host: n}
+		m := restore.Member{Name: n, PeerURLs: []string{peerOf(n)}, KnownBy: []restore.Source{restore.InManifest, restore.InEtcd, restore.InSnapshot}, Local: i == 0, Host: n}
 		if l.odd[n] {
-			m.KnownBy, m.Missing = []fleet.Source{fleet.InSnapshot}, []fleet.Source{fleet.InManifest, fleet.InEtcd}
+			m.KnownBy, m.Missing = []restore.Source{restore.InSnapshot}, []restore.Source{restore.InManifest, restore.InEtcd}
 		}
 		m.Out = slices.Contains(w.Without, n)
 		why, away := l.away[n]
@@ -122,9 +122,9 @@ func (l *fakeLead) Discover(ctx context.Context, w fleet.Want) ([]fleet.Member, 
 		case away:
 			m.Err, m.Host = why, ""
 		default:
-			m.Facts = &fleet.Facts{
+			m.Facts = &restore.NodeFacts{
 				Node: n, Member: n, KubernetesVersion: "1.34.4", EtcdVersion: "3.6.10", FreeBytes: 12_100_000_000 - uint64(i)*1_700_000_000,
-				APIReady: true, APIState: "ready", Live: &fleet.Live{ClusterID: 1, Revision: 1000000802 - int64(i), Members: make([]manifest.Member, len(l.names))},
+				APIReady: true, APIState: "ready", Live: &restore.LiveEtcd{ClusterID: 1, Revision: 1000000802 - int64(i), Members: make([]manifest.Member, len(l.names))},
 			}
 			l.crew = append(l.crew, n)
 		}
@@ -156,7 +156,7 @@ func (l *fakeLead) Send(_ context.Context, progress func(string, int64, int64)) 
 	return nil
 }
 
-func (l *fakeLead) Check(_ context.Context, c steps.Choices) ([]fleet.Checked, error) {
+func (l *fakeLead) Check(_ context.Context, c steps.Choices) ([]restore.Checked, error) {
 	if !l.isUp {
 		return nil, errors.New("nothing was sent")
 	}
@@ -164,13 +164,13 @@ func (l *fakeLead) Check(_ context.Context, c steps.Choices) ([]fleet.Checked, e
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked = append(l.asked, c)
-	var out []fleet.Checked
+	var out []restore.Checked
 	for _, n := range l.crew {
 		v := append(goodVerdicts(), steps.Verdict{Check: "disk-speed", Title: "Disk", Level: steps.Pass, Cause: "/dev/" + n})
 		if l.objects != nil {
 			v = append(v, l.objects(c)...)
 		}
-		out = append(out, fleet.Checked{Node: n, Verdicts: append(v, l.checked[n]...)})
+		out = append(out, restore.Checked{Node: n, Verdicts: append(v, l.checked[n]...)})
 	}
 	return out, nil
 }
@@ -242,22 +242,22 @@ func nodeUndo(name string) *steps.Plan {
 	return p
 }
 
-func (l *fakeLead) Run(ctx context.Context, sink func(fleet.NodeEvent), ask fleet.Asker) (*fleet.Result, error) {
+func (l *fakeLead) Run(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
 	if l.refuse != nil {
 		return nil, l.refuse
 	}
 	return l.play(ctx, "run", l.crew, sink, ask), nil
 }
 
-func (l *fakeLead) Resume(ctx context.Context, _ map[string]steps.RunState, sink func(fleet.NodeEvent), ask fleet.Asker) (*fleet.Result, error) {
+func (l *fakeLead) Resume(ctx context.Context, _ map[string]steps.RunState, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
 	return l.play(ctx, "resume", l.crew, sink, ask), nil
 }
 
-func (l *fakeLead) Undo(ctx context.Context, sink func(fleet.NodeEvent), ask fleet.Asker) *fleet.Result {
+func (l *fakeLead) Undo(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) *restore.Result {
 	return l.play(ctx, "undo", l.crew, sink, ask)
 }
 
-func (l *fakeLead) Open(_ context.Context, r fleet.Record) (map[string]steps.RunState, error) {
+func (l *fakeLead) Open(_ context.Context, r restore.Record) (map[string]steps.RunState, error) {
 	l.wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -279,21 +279,21 @@ func (l *fakeLead) Open(_ context.Context, r fleet.Record) (map[string]steps.Run
 func (l *fakeLead) PlanUndo(context.Context) ([]*steps.Plan, error) {
 	var out []*steps.Plan
 	for _, n := range l.crew {
-		if l.states[n] != fleet.RunUnreachable {
+		if l.states[n] != restore.RunUnreachable {
 			out = append(out, nodeUndo(n))
 		}
 	}
 	return out, nil
 }
 
-// record is what fleet.ReadRecord reads.
-func (f *fakeFleet) record(dir string) (*fleet.Record, error) {
+// record is the record of a run.
+func (f *fakeFleet) record(dir string) (*restore.Record, error) {
 	if dir == "" {
 		return nil, errors.New("no such run")
 	}
-	r := &fleet.Record{Run: "20261120-120000", Rsh: []string{"rsh"}}
+	r := &restore.Record{Run: "20261120-120000", Rsh: []string{"rsh"}}
 	for _, n := range f.names {
-		r.Nodes = append(r.Nodes, fleet.Host{Name: n, Try: []string{n}})
+		r.Nodes = append(r.Nodes, restore.NodeHosts{Name: n, Try: []string{n}})
 	}
 	return r, nil
 }
@@ -301,7 +301,7 @@ func (f *fakeFleet) record(dir string) (*fleet.Record, error) {
 // player plays a run on several nodes, each an action further in turn.
 type player struct {
 	*fakeFleet
-	sink   func(fleet.NodeEvent)
+	sink   func(restore.NodeEvent)
 	n      int
 	since  map[string]time.Time
 	last   map[string]time.Time
@@ -324,7 +324,7 @@ func (p *player) emit(node string, away bool, ev steps.Event) {
 		ev.Away = &o
 		p.last[node] = ev.Time
 	}
-	p.sink(fleet.NodeEvent{Node: node, Event: ev})
+	p.sink(restore.NodeEvent{Node: node, Event: ev})
 }
 
 // told is what one node tells of its way to the next meeting.
@@ -370,35 +370,35 @@ func (p *player) toMeeting(plan *steps.Plan, name string, slow int, from *[2]int
 	return list, nil, ""
 }
 
-func (f *fakeFleet) play(ctx context.Context, what string, names []string, sink func(fleet.NodeEvent), ask fleet.Asker) *fleet.Result {
+func (f *fakeFleet) play(ctx context.Context, what string, names []string, sink func(restore.NodeEvent), ask restore.Asker) *restore.Result {
 	f.mu.Lock()
 	f.ran = append(f.ran, what)
 	f.mu.Unlock()
 	p := &player{fakeFleet: f, sink: sink, since: map[string]time.Time{}, last: map[string]time.Time{}}
-	res := &fleet.Result{Run: "20261120-120000"}
-	state := fleet.Restored
+	res := &restore.Result{Run: "20261120-120000"}
+	state := restore.Restored
 	var fail *steps.Failure
 	if what == "undo" {
-		state = fleet.PutBack
+		state = restore.Reverted
 		p.goBack(names)
 	} else if fail = p.restore(ctx, names, ask); fail != nil {
-		state = fleet.HalfWay
+		state = restore.HalfWay
 		if f.lastChoice() == steps.PutBack {
-			state = fleet.PutBack
+			state = restore.Reverted
 			p.goBack(names)
 		}
 	}
-	res.Error, res.OK, res.PutBack = fail, what == "undo" || fail == nil && p.out == "", state == fleet.PutBack
+	res.Error, res.OK, res.PutBack = fail, what == "undo" || fail == nil && p.out == "", state == restore.Reverted
 	for _, n := range names {
-		nr := fleet.NodeResult{Node: n, State: state, Phase: steps.PhaseVerified}
+		nr := restore.NodeResult{Node: n, State: state, Phase: steps.PhaseVerified}
 		switch {
 		case n == p.out:
-			nr.State, nr.Phase, nr.Cause = fleet.HalfWay, steps.PhaseEtcdOut, someFailure().Cause
+			nr.State, nr.Phase, nr.Cause = restore.HalfWay, steps.PhaseEtcdOut, someFailure().Cause
 			nr.Do = []string{"etcd-rewind resume " + res.Run}
 			res.Error = &steps.Failure{Cause: n + ": " + someFailure().Cause, Hint: someFailure().Hint}
-		case state == fleet.Restored:
+		case state == restore.Restored:
 			nr.Result = &steps.Result{OK: true, DataDir: "/var/lib/etcd-" + res.Run, Report: "/etc/kubernetes/etcd-rewind/" + res.Run + "/report.md"}
-		case state == fleet.HalfWay:
+		case state == restore.HalfWay:
 			nr.Phase = steps.PhaseEtcdOut
 			nr.Do = []string{"etcd-rewind resume --fleet " + res.Run, steps.UndoCommand(res.Run, true)}
 		}
@@ -441,7 +441,7 @@ func (p *player) goBack(names []string) {
 	}
 }
 
-func (p *player) restore(ctx context.Context, names []string, ask fleet.Asker) *steps.Failure {
+func (p *player) restore(ctx context.Context, names []string, ask restore.Asker) *steps.Failure {
 	plans := map[string]*steps.Plan{}
 	for _, n := range names {
 		plans[n] = nodePlan(n, names, steps.Choices{})
@@ -479,7 +479,7 @@ func (p *player) restore(ctx context.Context, names []string, ask fleet.Asker) *
 		if p.pace > 0 {
 			at = time.Now()
 		}
-		p.sink(fleet.NodeEvent{Event: steps.Event{Type: fleet.TypePhase, Time: at, State: steps.Done, Message: "all nodes"}, Phase: met.Phase})
+		p.sink(restore.NodeEvent{Event: steps.Event{Type: restore.TypePhase, Time: at, State: steps.Done, Message: "all nodes"}, Phase: met.Phase})
 		for i, n := range names {
 			if n != p.out {
 				p.emit(n, away, steps.Event{Type: steps.TypeAction, Step: plans[n].Steps[min(ways[n][0], len(plans[n].Steps)-1)].ID, Action: ids[i], State: steps.Done})
@@ -495,7 +495,7 @@ func (p *player) restore(ctx context.Context, names []string, ask fleet.Asker) *
 }
 
 // inTurn tells one event of each node after the other.
-func (p *player) inTurn(ctx context.Context, names []string, lists [][]told, ask fleet.Asker) *steps.Failure {
+func (p *player) inTurn(ctx context.Context, names []string, lists [][]told, ask restore.Asker) *steps.Failure {
 	for i := 0; ; i++ {
 		more := false
 		for k, n := range names {
@@ -515,32 +515,32 @@ func (p *player) inTurn(ctx context.Context, names []string, lists [][]told, ask
 			}
 			if t.drop && !p.dropIt {
 				p.dropIt = true
-				p.emit(n, false, steps.Event{Type: fleet.TypeLink, State: steps.Waiting, Message: "the connection ended: client_loop: send disconnect: Broken pipe; trying to reach it again"})
+				p.emit(n, false, steps.Event{Type: restore.TypeLink, State: steps.Waiting, Message: "the connection ended: client_loop: send disconnect: Broken pipe; trying to reach it again"})
 				if p.lost {
-					p.emit(n, false, steps.Event{Type: fleet.TypeLink, State: steps.Failed, Message: n + ": ssh: connect to host " + n + " port 22: No route to host"})
+					p.emit(n, false, steps.Event{Type: restore.TypeLink, State: steps.Failed, Message: n + ": ssh: connect to host " + n + " port 22: No route to host"})
 				} else {
-					p.emit(n, false, steps.Event{Type: fleet.TypeLink, State: steps.Done, Message: "reached again"})
+					p.emit(n, false, steps.Event{Type: restore.TypeLink, State: steps.Done, Message: "reached again"})
 				}
 			}
 			if t.fail && ask != nil && len(p.chosen) == 0 || t.drop && p.lost {
 				f := someFailure()
 				f.Step, f.Action, f.Title = t.ev.Step, t.ev.Action, t.ev.Message
-				f.Choices = []steps.Choice{steps.PutBack, steps.WaitOn, steps.Retry, fleet.GoWithout, steps.Leave}
+				f.Choices = []steps.Choice{steps.PutBack, steps.WaitOn, steps.Retry, restore.ContinueWithout, steps.Leave}
 				if t.drop {
-					f = &steps.Failure{Title: "Reach " + n, Cause: "it can't be reached any more: " + n + ": ssh: connect to host " + n + " port 22: No route to host", Hint: "its run stops at its next wait; its journal is there", Choices: []steps.Choice{steps.PutBack, steps.Retry, fleet.GoWithout, steps.Leave}}
+					f = &steps.Failure{Title: "Reach " + n, Cause: "it can't be reached any more: " + n + ": ssh: connect to host " + n + " port 22: No route to host", Hint: "its run stops at its next wait; its journal is there", Choices: []steps.Choice{steps.PutBack, steps.Retry, restore.ContinueWithout, steps.Leave}}
 				}
 				p.emit(n, t.away, steps.Event{Type: steps.TypeAction, Step: t.ev.Step, Action: t.ev.Action, State: steps.Failed, Message: f.Cause})
 				told := *f
 				p.emit(n, t.away, steps.Event{Type: steps.TypeAsk, State: steps.Failed, Step: f.Step, Action: f.Action, Failure: &told})
-				c := ask(fleet.Trouble{Node: n, Away: t.drop, Failure: *f})
+				c := ask(restore.Trouble{Node: n, Away: t.drop, Failure: *f})
 				p.mu.Lock()
 				p.chosen = append(p.chosen, c)
 				p.mu.Unlock()
 				p.emit(n, t.away, steps.Event{Type: steps.TypeAnswer, Message: string(c)})
 				switch c {
-				case fleet.GoWithout:
+				case restore.ContinueWithout:
 					p.out = n
-					p.emit(n, false, steps.Event{Type: fleet.TypeLeft, State: steps.Stopped, Message: "the others go on without it"})
+					p.emit(n, false, steps.Event{Type: restore.TypeLeft, State: steps.Stopped, Message: "the others go on without it"})
 					continue
 				case steps.PutBack, steps.Leave:
 					f.Cause, f.Choices = n+": "+f.Cause, nil
@@ -556,22 +556,22 @@ func (p *player) inTurn(ctx context.Context, names []string, lists [][]told, ask
 }
 
 // recordAll plays a whole run on all nodes without a screen.
-func recordAll(f *fakeFleet, choose fleet.Asker) ([]fleet.NodeEvent, *fleet.Result) {
-	var events []fleet.NodeEvent
-	res := f.play(context.Background(), "run", f.names, func(ev fleet.NodeEvent) { events = append(events, ev) }, choose)
+func recordAll(f *fakeFleet, choose restore.Asker) ([]restore.NodeEvent, *restore.Result) {
+	var events []restore.NodeEvent
+	res := f.play(context.Background(), "run", f.names, func(ev restore.NodeEvent) { events = append(events, ev) }, choose)
 	return events, res
 }
 
 // duringAll shows a run on several nodes as it is after the first event that
 // fits; the clock stands at that event.
-func (d *driver) duringAll(names []string, fits func(fleet.NodeEvent) bool) {
+func (d *driver) duringAll(names []string, fits func(restore.NodeEvent) bool) {
 	d.t.Helper()
 	if d.f.fleet == nil {
 		several(d.f, names...)
 	}
 	f := d.f.fleet
 	d.to(confirmScreen)
-	events, _ := recordAll(f, fleet.Unattended)
+	events, _ := recordAll(f, restore.Unattended)
 	f.ran, f.chosen = nil, nil
 	d.m.screen = runScreen
 	d.m.crew = newCrew(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
@@ -587,13 +587,13 @@ func (d *driver) duringAll(names []string, fits func(fleet.NodeEvent) bool) {
 }
 
 // on fits the n-th event of a node's action in a state.
-func on(node, id string, s steps.State, n int) func(fleet.NodeEvent) bool {
+func on(node, id string, s steps.State, n int) func(restore.NodeEvent) bool {
 	fits := action(id, s, n)
-	return func(ev fleet.NodeEvent) bool { return ev.Node == node && fits(ev.Event) }
+	return func(ev restore.NodeEvent) bool { return ev.Node == node && fits(ev.Event) }
 }
 
 // endedAll is a run on several nodes that has come to its end.
-func (d *driver) endedAll(choose fleet.Asker) {
+func (d *driver) endedAll(choose restore.Asker) {
 	d.t.Helper()
 	f := d.f.fleet
 	d.to(confirmScreen)

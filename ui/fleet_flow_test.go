@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -54,7 +54,7 @@ func TestOneOfSeveralCanNotBeRestoredAlone(t *testing.T) {
 
 func TestWithoutAConductorSeveralMembersAreRefused(t *testing.T) {
 	d, _ := driveSeveral(t, threeNames...)
-	d.m.options.Fleet = nil
+	d.m.options.Nodes = nil
 	d.do(d.m.discover())
 	d.see("This node can't be restored as it is", "the running etcd has 3 members")
 }
@@ -119,7 +119,7 @@ func TestAMemberThatIsNotReachedStandsInTheWay(t *testing.T) {
 func TestHostsOfTheCommandLineReachTheConductor(t *testing.T) {
 	f := newFake()
 	all := several(f, threeNames...)
-	d := drive(t, f, Options{Want: fleet.Want{Hosts: map[string]string{"cp2": "two"}, Paths: fleet.Paths{CRI: "/run/cri"}}})
+	d := drive(t, f, Options{Want: restore.Want{Hosts: map[string]string{"cp2": "two"}, Paths: restore.Paths{CRI: "/run/cri"}}})
 	d.to(membersScreen)
 	if w := all.wants[0]; w.Hosts["cp2"] != "two" || w.Paths.CRI != "/run/cri" || w.Info == nil {
 		t.Errorf("wants %+v", w)
@@ -197,7 +197,7 @@ func TestWhatIsAcceptedOnOneNodeIsNotAcceptedOnAnother(t *testing.T) {
 
 func TestASnapshotThatDoesNotArriveIsSentAgain(t *testing.T) {
 	d, all := driveSeveral(t, threeNames...)
-	all.sendErr = &fleet.Problem{Cause: "cp2: the copy has another sha256", Hint: "try again"}
+	all.sendErr = &steps.Failure{Cause: "cp2: the copy has another sha256", Hint: "try again"}
 	d.to(checkScreen)
 	d.see("The snapshot did not arrive on every node", "cp2: the copy has another sha256")
 	d.key("enter")
@@ -246,7 +246,7 @@ func TestWhatIsDoneAboutANodeThatFails(t *testing.T) {
 		{"u", steps.PutBack, []string{"Not restored. The run was undone: all 3 nodes are as before", "cp3  put back"}, 1},
 		{"r", steps.Retry, []string{"Restored: all 3 nodes"}, 0},
 		{"w", steps.WaitOn, []string{"Restored: all 3 nodes"}, 0},
-		{"g", fleet.GoWithout, []string{"Not restored. Nodes are half restored", "cp2          half-way", "run there  etcd-rewind resume"}, 3},
+		{"g", restore.ContinueWithout, []string{"Not restored. Nodes are half restored", "cp2          half-way", "run there  etcd-rewind resume"}, 3},
 	} {
 		t.Run(string(tc.choice), func(t *testing.T) {
 			d, all := toRunAll(t, func(all *fakeFleet) { all.failAt = "cp2/start-etcd.4" })
@@ -319,11 +319,11 @@ func TestCtrlCAsksWhatToDoWithAllNodes(t *testing.T) {
 func TestANodeThatDropsOffIsShownUntilItIsBack(t *testing.T) {
 	d, all := driveSeveral(t, threeNames...)
 	all.dropAt = "cp2/start-etcd.4"
-	d.duringAll(threeNames, func(ev fleet.NodeEvent) bool { return ev.Type == fleet.TypeLink })
+	d.duringAll(threeNames, func(ev restore.NodeEvent) bool { return ev.Type == restore.TypeLink })
 	gone := d.m.now()
 	d.m.now = func() time.Time { return gone.Add(7 * time.Second) }
 	d.see("cp2  ! reconnecting…", "7.0 s", "Broken pipe")
-	d.m.crew.apply(fleet.NodeEvent{Node: "cp2", Event: steps.Event{Type: fleet.TypeLink, State: steps.Done, Time: gone}})
+	d.m.crew.apply(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: restore.TypeLink, State: steps.Done, Time: gone}})
 	d.dontSee("reconnecting")
 }
 
@@ -353,7 +353,7 @@ func TestTheClockRunsFromTheFirstNodesOutageToTheLastOnes(t *testing.T) {
 	d, _ := driveSeveral(t, threeNames...)
 	var first, last time.Time
 	away := map[string]bool{}
-	events, res := recordAll(d.f.fleet, fleet.Unattended)
+	events, res := recordAll(d.f.fleet, restore.Unattended)
 	_ = res
 	for _, ev := range events {
 		if ev.Away != nil {
@@ -366,7 +366,7 @@ func TestTheClockRunsFromTheFirstNodesOutageToTheLastOnes(t *testing.T) {
 			last = ev.Time
 		}
 	}
-	d.duringAll(threeNames, func(ev fleet.NodeEvent) bool { return ev.Type == steps.TypeResult && ev.Node == "cp3" })
+	d.duringAll(threeNames, func(ev restore.NodeEvent) bool { return ev.Type == steps.TypeResult && ev.Node == "cp3" })
 	if want := "API was down " + seconds(last.Sub(first).Seconds()); !strings.Contains(d.view(), want) {
 		t.Errorf("the screen doesn't say %q:\n%s", want, d.view())
 	}
@@ -423,14 +423,14 @@ func TestWhatWasReachedBeforeARunBrokeOffIsShown(t *testing.T) {
 	d.see("cp1  ✓ restored")
 	for i, name := range []string{"cp2", "cp3"} {
 		plan := nodePlan(name, threeNames, steps.Choices{})
-		d.update(nodeEventMsg{fleet.NodeEvent{Node: name, Event: steps.Event{Type: steps.TypePlan, Plan: plan, Time: noon}}})
+		d.update(nodeEventMsg{restore.NodeEvent{Node: name, Event: steps.Event{Type: steps.TypePlan, Plan: plan, Time: noon}}})
 		ev := steps.Event{Type: steps.TypeAction, Step: "start-etcd", Action: "start-etcd.6", State: steps.Started, Time: noon}
-		d.update(nodeEventMsg{fleet.NodeEvent{Node: name, Event: ev}})
+		d.update(nodeEventMsg{restore.NodeEvent{Node: name, Event: ev}})
 		if i == 0 {
 			d.see("cp2  ○ waiting for cp3")
 		}
 	}
-	d.update(nodeEventMsg{fleet.NodeEvent{Event: steps.Event{Type: fleet.TypePhase, Time: noon}, Phase: steps.PhaseEtcdReady}})
+	d.update(nodeEventMsg{restore.NodeEvent{Event: steps.Event{Type: restore.TypePhase, Time: noon}, Phase: steps.PhaseEtcdReady}})
 	for _, row := range strings.Split(d.view(), "\n") {
 		if strings.HasPrefix(row, " staged") || strings.HasPrefix(row, " etcd ready") {
 			if strings.Count(row, "✓") != 3 {
@@ -456,7 +456,7 @@ func TestARunOfSeveralIsGoneOnWithOnThisNodeAlone(t *testing.T) {
 func TestARunThatCanNotBeginOnSeveralNodesChangesNothing(t *testing.T) {
 	d, all := driveSeveral(t, threeNames...)
 	d.to(confirmScreen)
-	all.refuse = &fleet.Problem{Cause: "there is no plan", Hint: "plan again"}
+	all.refuse = &steps.Failure{Cause: "there is no plan", Hint: "plan again"}
 	d.key("cp1", "enter")
 	d.until("Not started. Nothing was changed")
 	d.see("there is no plan")
@@ -479,14 +479,14 @@ func TestNamesAreShortenedToWhatTheyDifferIn(t *testing.T) {
 
 func TestNewsOfANodeTakesThePlaceOfItsOlderNewsOnly(t *testing.T) {
 	waits := func(node string, s float64) nodeEventMsg {
-		return nodeEventMsg{fleet.NodeEvent{Node: node, Event: steps.Event{Type: steps.TypeAction, Action: "a.1", State: steps.Waiting, Waited: s, Seen: []steps.Sighting{{What: "pod"}}}}}
+		return nodeEventMsg{restore.NodeEvent{Node: node, Event: steps.Event{Type: steps.TypeAction, Action: "a.1", State: steps.Waiting, Waited: s, Seen: []steps.Sighting{{What: "pod"}}}}}
 	}
 	b := newMailbox()
 	for i := range 50 {
 		b.put(waits("cp1", float64(i)))
 		b.put(waits("cp2", float64(i)))
 	}
-	b.put(nodeEventMsg{fleet.NodeEvent{Event: steps.Event{Type: fleet.TypePhase}}})
+	b.put(nodeEventMsg{restore.NodeEvent{Event: steps.Event{Type: restore.TypePhase}}})
 	b.put(waits("cp1", 60))
 	var got []float64
 	for _, m := range b.mail {

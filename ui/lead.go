@@ -6,50 +6,31 @@ import (
 	"sync"
 
 	"etcd-rewind/defect"
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
-
-// Fleet is what the wizard asks of the conductor of several nodes, in the order
-// that fleet.Conductor has: each one is for one restore, or for one look at an
-// earlier run.
-type Fleet interface {
-	Discover(ctx context.Context, w fleet.Want) ([]fleet.Member, []steps.Verdict, error)
-	Names() []string
-	Send(ctx context.Context, progress func(node string, done, total int64)) error
-	Check(ctx context.Context, c steps.Choices) ([]fleet.Checked, error)
-	Plan(ctx context.Context, c steps.Choices) ([]*steps.Plan, error)
-	Run(ctx context.Context, sink func(fleet.NodeEvent), ask fleet.Asker) (*fleet.Result, error)
-
-	Open(ctx context.Context, r fleet.Record) (map[string]steps.RunState, error)
-	PlanUndo(ctx context.Context) ([]*steps.Plan, error)
-	Undo(ctx context.Context, sink func(fleet.NodeEvent), ask fleet.Asker) *fleet.Result
-	Resume(ctx context.Context, states map[string]steps.RunState, sink func(fleet.NodeEvent), ask fleet.Asker) (*fleet.Result, error)
-
-	Close() error
-}
 
 // lead is a conductor in the wizard's hands: it does one thing at a time, and
 // is closed when another one takes its place.
 type lead struct {
-	fleet  Fleet
+	nodes  restore.Nodes
 	ctx    context.Context // of all but a run
 	cancel context.CancelFunc
 	turn   sync.Mutex
 }
 
 // do calls the conductor; what was under way before has to end first.
-func (l *lead) do(what func(ctx context.Context, f Fleet)) {
+func (l *lead) do(what func(ctx context.Context, n restore.Nodes)) {
 	l.turn.Lock()
 	defer l.turn.Unlock()
-	what(l.ctx, l.fleet)
+	what(l.ctx, l.nodes)
 }
 
 // newLead takes a new conductor; the one before is closed.
 func (m *model) newLead(rsh []string) *lead {
 	m.dropLead()
 	ctx, cancel := context.WithCancel(m.ctx)
-	m.lead = &lead{fleet: m.options.Fleet(rsh), ctx: ctx, cancel: cancel}
+	m.lead = &lead{nodes: m.options.Nodes(rsh), ctx: ctx, cancel: cancel}
 	return m.lead
 }
 
@@ -62,12 +43,12 @@ func (m *model) dropLead() {
 	}
 	m.lead = nil
 	l.cancel()
-	m.leads.Go(defect.Do(func() { l.do(func(_ context.Context, f Fleet) { _ = f.Close() }) }))
+	m.leads.Go(defect.Do(func() { l.do(func(_ context.Context, n restore.Nodes) { _ = n.Close() }) }))
 }
 
 // together says whether all members are restored as one.
 func (m *model) together() bool {
-	return m.options.Fleet != nil && !m.alone && len(m.memberNames()) > 1
+	return m.options.Nodes != nil && !m.alone && len(m.memberNames()) > 1
 }
 
 // memberNames are all members that this node and the snapshot know of.
@@ -145,15 +126,15 @@ type leadRun struct {
 }
 
 // run calls the conductor. The run has a context of its own.
-func (r *leadRun) run(ctx context.Context, sink func(fleet.NodeEvent), ask fleet.Asker) (res *fleet.Result, err error) {
-	r.lead.do(func(_ context.Context, f Fleet) {
+func (r *leadRun) run(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (res *restore.Result, err error) {
+	r.lead.do(func(_ context.Context, n restore.Nodes) {
 		switch {
 		case r.undo:
-			res = f.Undo(ctx, sink, ask)
+			res = n.Undo(ctx, sink, ask)
 		case r.resume:
-			res, err = f.Resume(ctx, r.states, sink, ask)
+			res, err = n.Resume(ctx, r.states, sink, ask)
 		default:
-			res, err = f.Run(ctx, sink, ask)
+			res, err = n.Run(ctx, sink, ask)
 		}
 	})
 	return res, err
@@ -161,11 +142,11 @@ func (r *leadRun) run(ctx context.Context, sink func(fleet.NodeEvent), ask fleet
 
 // readRecord reads with whom an earlier run of this node was made; nil for one
 // of this node alone.
-func (m *model) readRecord(runDir string) *fleet.Record {
-	if m.options.Fleet == nil || runDir == "" {
+func (m *model) readRecord(runDir string) *restore.Record {
+	if m.options.Nodes == nil || runDir == "" {
 		return nil
 	}
-	rec, err := m.options.record(runDir)
+	rec, err := m.options.Record(runDir)
 	if err != nil {
 		return nil // it can be resumed and undone as a run of this node
 	}

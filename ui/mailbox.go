@@ -6,7 +6,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -31,7 +31,7 @@ type mailMsg []tea.Msg
 type eventMsg struct{ steps.Event }
 
 // nodeEventMsg is one of several nodes, or of all of them.
-type nodeEventMsg struct{ fleet.NodeEvent }
+type nodeEventMsg struct{ restore.NodeEvent }
 
 func newMailbox() *mailbox {
 	return &mailbox{filled: make(chan struct{}, 1), closed: make(chan struct{})}

@@ -57,7 +57,7 @@ func play(pace string) int {
 		if why := os.Getenv("UI_AWAY"); why != "" {
 			all.away, all.host = map[string]string{all.names[len(all.names)-1]: why}, map[string]string{all.names[len(all.names)-1]: "there"}
 		}
-		o.Fleet, o.record = all.conductor, all.record
+		o.Nodes, o.Record = all.conductor, all.record
 	}
 	r, err := RunWizard(context.Background(), f, o)
 	if path := os.Getenv("UI_RESULT"); path != "" {

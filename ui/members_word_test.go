@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -14,7 +14,7 @@ import (
 // proposed for it.
 func TestTheHostOfAMemberThatOnlyTheSnapshotNamesIsAskedFor(t *testing.T) {
 	p := &membersPane{}
-	c := &fleet.Member{Name: "cp9", PeerURLs: []string{"https://10.66.6.6:2380"}, KnownBy: []fleet.Source{fleet.InSnapshot}, Err: "nothing but the snapshot says where it is"}
+	c := &restore.Member{Name: "cp9", PeerURLs: []string{"https://10.66.6.6:2380"}, KnownBy: []restore.Source{restore.InSnapshot}, Err: "nothing but the snapshot says where it is"}
 	if h := p.host(c); h != "" {
 		t.Errorf("%q is proposed", h)
 	}
@@ -32,8 +32,8 @@ func TestAHintIsPrintedOnceForSeveralNodes(t *testing.T) {
 	p := NewPlain(&out, PlainOptions{Nodes: []string{"cp1", "cp2"}})
 	f := steps.Failure{Title: "x", Cause: "it fails", Hint: "look at the disk", Choices: []steps.Choice{steps.PutBack}}
 	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
-	p.NodeEvent(fleet.NodeEvent{Node: "cp2", Event: steps.Event{Type: steps.TypeAsk, Time: at, Failure: &f}})
-	p.NodeEvent(fleet.NodeEvent{Event: steps.Event{Type: steps.TypeResult, Time: at, Result: &steps.Result{Error: &steps.Failure{Cause: "cp2: it fails", Hint: "look at the disk"}}}})
+	p.NodeEvent(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: steps.TypeAsk, Time: at, Failure: &f}})
+	p.NodeEvent(restore.NodeEvent{Event: steps.Event{Type: steps.TypeResult, Time: at, Result: &steps.Result{Error: &steps.Failure{Cause: "cp2: it fails", Hint: "look at the disk"}}}})
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -85,7 +85,7 @@ type textMsg string
 func (p *Printer) Event(ev steps.Event) { p.out.put(eventMsg{ev}) }
 
 // NodeEvent prints an event of a run on several nodes.
-func (p *Printer) NodeEvent(ev fleet.NodeEvent) { p.out.put(nodeEventMsg{ev}) }
+func (p *Printer) NodeEvent(ev restore.NodeEvent) { p.out.put(nodeEventMsg{ev}) }
 
 // Close prints what is left. It waits as long as somebody reads; the error
 // says that nobody does any more.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -45,11 +45,11 @@ var printers = map[string]func(w io.Writer) (*Printer, func(steps.Event)){
 	},
 	"text of several nodes": func(w io.Writer) (*Printer, func(steps.Event)) {
 		p := NewPlain(w, PlainOptions{Nodes: []string{"cp1", "cp2"}})
-		return p, func(ev steps.Event) { p.NodeEvent(fleet.NodeEvent{Node: "cp2", Event: ev}) }
+		return p, func(ev steps.Event) { p.NodeEvent(restore.NodeEvent{Node: "cp2", Event: ev}) }
 	},
 	"JSON of several nodes": func(w io.Writer) (*Printer, func(steps.Event)) {
 		p := NewJSON(w)
-		return p, func(ev steps.Event) { p.NodeEvent(fleet.NodeEvent{Node: "cp2", Event: ev}) }
+		return p, func(ev steps.Event) { p.NodeEvent(restore.NodeEvent{Node: "cp2", Event: ev}) }
 	},
 }
 

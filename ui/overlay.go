@@ -177,7 +177,7 @@ func (m *model) helpText(w int) (title string, body []string) {
 			"A kubeadm control plane runs etcd and kube-apiserver as static pods: kubelet reads their manifests from a directory and runs what it finds there. Move a manifest out, and kubelet stops the pod; put one in, and kubelet starts it. That is how this restore stops and starts them, since the API is down meanwhile.",
 			"The restore needs etcd as a static pod on this node, as the only member. Several members, and an etcd that runs elsewhere, are recognised and refused.",
 		}
-		if m.options.Fleet != nil {
+		if m.options.Nodes != nil {
 			paragraphs[1] = "The restore needs etcd as a static pod. With several members all of them are restored as one, from here: restored alone, one would become a cluster of one beside the others. An etcd that runs elsewhere is recognised and refused."
 		}
 	case membersScreen:

@@ -7,7 +7,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -17,8 +17,8 @@ type earlierPane struct {
 	read     time.Time // when that was so
 	reading  bool
 
-	all   *fleet.Record // the run is one of several nodes
-	alone bool          // but this node is settled without the others
+	all   *restore.Record // the run is one of several nodes
+	alone bool            // but this node is settled without the others
 }
 
 // ofEarlier is what to do about the run, with all its nodes unless the user wants this
@@ -32,7 +32,7 @@ func (m *model) ofEarlier(resume bool) again {
 }
 
 // hostNames are the nodes of a record.
-func hostNames(r *fleet.Record) []string {
+func hostNames(r *restore.Record) []string {
 	var names []string
 	for _, h := range r.Nodes {
 		names = append(names, h.Name)

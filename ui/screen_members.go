@@ -11,7 +11,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -22,7 +22,7 @@ type membersPane struct {
 	turn  int // older answers don't count
 	path  string
 
-	members  []fleet.Member
+	members  []restore.Member
 	verdicts []steps.Verdict // of the cluster as a whole
 	names    []string        // of the nodes that take part
 	err      error
@@ -39,7 +39,7 @@ type membersPane struct {
 
 type membersMsg struct {
 	turn     int
-	members  []fleet.Member
+	members  []restore.Member
 	verdicts []steps.Verdict
 	names    []string
 	err      error
@@ -66,9 +66,9 @@ func (m *model) findMembers() tea.Cmd {
 	want.Info, want.Hosts, want.Without = m.info, maps.Clone(p.hosts), slices.Clone(p.without)
 	turn := p.turn
 	return func() (msg tea.Msg) {
-		l.do(func(ctx context.Context, f Fleet) {
-			members, verdicts, err := f.Discover(ctx, want)
-			msg = membersMsg{turn, members, verdicts, f.Names(), err}
+		l.do(func(ctx context.Context, n restore.Nodes) {
+			members, verdicts, err := n.Discover(ctx, want)
+			msg = membersMsg{turn, members, verdicts, n.Names(), err}
 		})
 		return msg
 	}
@@ -90,7 +90,7 @@ func (m *model) foundMembers(msg membersMsg) {
 	}
 	p.members, p.verdicts, p.names = msg.members, msg.verdicts, msg.names
 	slices.Sort(p.names)
-	p.cur = max(0, slices.IndexFunc(p.members, func(o fleet.Member) bool { return o.Name == at }))
+	p.cur = max(0, slices.IndexFunc(p.members, func(o restore.Member) bool { return o.Name == at }))
 	if at == "" {
 		for i := range p.members {
 			if p.open(&p.members[i]) {
@@ -107,7 +107,7 @@ func (m *model) foundMembers(msg membersMsg) {
 	}
 }
 
-func (p *membersPane) current() *fleet.Member {
+func (p *membersPane) current() *restore.Member {
 	if p.cur < 0 || p.cur >= len(p.members) {
 		return nil
 	}
@@ -115,12 +115,12 @@ func (p *membersPane) current() *fleet.Member {
 }
 
 // odd says whether a member is to be decided on: not all sources name it.
-func (p *membersPane) odd(m *fleet.Member) bool {
+func (p *membersPane) odd(m *restore.Member) bool {
 	return !m.Out && len(m.Missing) > 0 && !p.kept[m.Name]
 }
 
 // open says whether there is something to settle about a member.
-func (p *membersPane) open(m *fleet.Member) bool {
+func (p *membersPane) open(m *restore.Member) bool {
 	return !m.Out && m.Facts == nil || p.odd(m)
 }
 
@@ -206,7 +206,7 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 }
 
 // host is where a member is reached, or was tried last.
-func (p *membersPane) host(c *fleet.Member) string {
+func (p *membersPane) host(c *restore.Member) string {
 	if h := p.hosts[c.Name]; h != "" {
 		return h
 	}
@@ -362,7 +362,7 @@ func (m *model) membersView(w, h int) ([]string, string, []hint) {
 	switch {
 	case away > 0:
 		head = plural(len(p.members), "member", "members") + ", " + number(int64(away)) + " not reached"
-	case slices.ContainsFunc(p.members, func(o fleet.Member) bool { return p.odd(&o) }):
+	case slices.ContainsFunc(p.members, func(o restore.Member) bool { return p.odd(&o) }):
 		head = plural(taken, "control plane", "control planes") + "; not all are named everywhere"
 	}
 	lines := []string{" " + m.look.bold.Render(head), ""}
@@ -447,7 +447,7 @@ func firstPart(s string) string {
 	return s
 }
 
-func sourcesText(sources []fleet.Source) string {
+func sourcesText(sources []restore.Source) string {
 	var s []string
 	for _, src := range sources {
 		s = append(s, string(src))
@@ -456,7 +456,7 @@ func sourcesText(sources []fleet.Source) string {
 }
 
 // about is all that is known of a member.
-func (p *membersPane) about(c *fleet.Member) []steps.Fact {
+func (p *membersPane) about(c *restore.Member) []steps.Fact {
 	var list []steps.Fact
 	add := func(name, value string) {
 		if value != "" {

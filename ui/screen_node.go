@@ -68,7 +68,7 @@ func (m *model) nodeView(w int) ([]string, []hint) {
 		lines = append(lines, m.nodeHead(w)...)
 		help = append([]hint{{"enter", "choose the snapshot"}}, help...)
 		switch {
-		case m.options.Fleet == nil || len(m.memberNames()) < 2:
+		case m.options.Nodes == nil || len(m.memberNames()) < 2:
 		case m.alone:
 			help = slices.Insert(help, 1, hint{"a", "all members"})
 		case m.canBeAlone():
@@ -194,7 +194,7 @@ func (m *model) nodeKey(name string) tea.Cmd {
 	case "?":
 		m.over = newOverlay(helpOverlay)
 	case "a":
-		if m.options.Fleet != nil && len(m.memberNames()) > 1 && (m.alone || m.canBeAlone()) {
+		if m.options.Nodes != nil && len(m.memberNames()) > 1 && (m.alone || m.canBeAlone()) {
 			m.settleAlone(!m.alone)
 		}
 	case "enter", "right":

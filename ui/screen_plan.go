@@ -11,7 +11,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -58,8 +58,8 @@ type again struct {
 	resume bool
 	from   screen // where that began, and esc leads
 
-	all *fleet.Record // with these nodes; nil for this node alone
-	dir string        // of the run on this node, to read that from
+	all *restore.Record // with these nodes; nil for this node alone
+	dir string          // of the run on this node, to read that from
 }
 
 func (m *model) planTitle() string {

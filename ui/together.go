@@ -10,7 +10,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -35,21 +35,21 @@ func (m *model) checkAll() tea.Cmd {
 	c.busy, c.err, c.typing = true, nil, nil
 	c.sending = &sending{since: m.now(), nodes: p.names, here: m.localMember(), done: map[string][2]int64{}, all: p.sent}
 	turn, l, choices, diff, names := c.turn, m.lead, m.settled(), m.diff, p.names
-	shared := fleet.Checked{Verdicts: diff.verdict(slices.Clone(p.verdicts))}
+	shared := restore.Checked{Verdicts: diff.verdict(slices.Clone(p.verdicts))}
 	sent := p.sent
 	return func() tea.Msg {
 		msg := verdictsMsg{turn: turn}
-		l.do(func(ctx context.Context, f Fleet) {
+		l.do(func(ctx context.Context, n restore.Nodes) {
 			if !sent {
-				if msg.err = f.Send(ctx, func(node string, done, total int64) {
+				if msg.err = n.Send(ctx, func(node string, done, total int64) {
 					m.box.put(sendProgressMsg{turn, node, done, total})
 				}); msg.err != nil {
 					return
 				}
 				m.box.put(sentMsg{turn})
 			}
-			var checked []fleet.Checked
-			if checked, msg.err = f.Check(ctx, choices); msg.err == nil {
+			var checked []restore.Checked
+			if checked, msg.err = n.Check(ctx, choices); msg.err == nil {
 				msg.verdicts = judgedOf(shared, checked, len(names))
 			}
 		})
@@ -77,7 +77,7 @@ const (
 
 // judgedOf puts together what is said of the cluster and of its nodes. What
 // several nodes say in the same words is said once.
-func judgedOf(shared fleet.Checked, checked []fleet.Checked, n int) []judged {
+func judgedOf(shared restore.Checked, checked []restore.Checked, n int) []judged {
 	list := make([]judged, 0, len(shared.Verdicts))
 	for _, v := range shared.Verdicts {
 		list = append(list, judged{v, theCluster})
@@ -213,19 +213,19 @@ func (m *model) planAll(changed bool) tea.Cmd {
 		return m.toMembers()
 	}
 	turn, l, choices, diff, here, names := p.turn, m.lead, m.settled(), m.diff, m.facts.Node, m.members.names
-	shared := fleet.Checked{Verdicts: diff.verdict(slices.Clone(m.members.verdicts))}
+	shared := restore.Checked{Verdicts: diff.verdict(slices.Clone(m.members.verdicts))}
 	return func() tea.Msg {
 		msg := planMsg{turn: turn, checked: changed}
-		l.do(func(ctx context.Context, f Fleet) {
+		l.do(func(ctx context.Context, n restore.Nodes) {
 			if changed {
-				var checked []fleet.Checked
-				if checked, msg.err = f.Check(ctx, choices); msg.err != nil {
+				var checked []restore.Checked
+				if checked, msg.err = n.Check(ctx, choices); msg.err != nil {
 					msg.checked = false
 					return
 				}
 				msg.verdicts = judgedOf(shared, checked, len(names))
 			}
-			msg.all, msg.err = f.Plan(ctx, choices)
+			msg.all, msg.err = n.Plan(ctx, choices)
 		})
 		if msg.err == nil {
 			msg.plan = planOf(msg.all, here)
@@ -266,7 +266,7 @@ func (m *model) planAllAgain(a again) tea.Cmd {
 // openedMsg brings the record of a run; its nodes are led from here on.
 type openedMsg struct {
 	againPlanMsg
-	record *fleet.Record
+	record *restore.Record
 	here   string
 }
 
@@ -279,15 +279,15 @@ func (m *model) opened(msg openedMsg) tea.Cmd {
 	a, rec, here, names := *m.again, *msg.record, msg.here, hostNames(msg.record)
 	out := msg.againPlanMsg
 	return func() tea.Msg {
-		l.do(func(ctx context.Context, f Fleet) {
-			if out.states, out.err = f.Open(ctx, rec); out.err != nil {
+		l.do(func(ctx context.Context, n restore.Nodes) {
+			if out.states, out.err = n.Open(ctx, rec); out.err != nil {
 				return
 			}
 			if a.resume {
 				out.plan = &steps.Plan{Run: a.run, Kind: steps.KindRestore, Node: here, RunDir: a.dir, Title: "Resume the restore on " + listed(names)}
 				return
 			}
-			if out.all, out.err = f.PlanUndo(ctx); out.err != nil {
+			if out.all, out.err = n.PlanUndo(ctx); out.err != nil {
 				return
 			}
 			if out.err = steps.Blocked(ctx, out.all); out.err != nil {
@@ -336,7 +336,7 @@ func (m *model) planAllText(w int) []string {
 			out = append(out, hang(" ", "All nodes are undone at the same time; tab shows what is done on each. Each etcd runs on the data it had before.", w)...)
 		}
 		for _, name := range hostNames(m.again.all) {
-			if p.states[name] == fleet.RunUnreachable {
+			if p.states[name] == restore.RunUnreachable {
 				out = append(out, "")
 				out = append(out, hang(" "+symWarn+" ", name+" can't be reached now. It is tried again for a while, and the same can be done there later: etcd-rewind.", w)...)
 			}
@@ -391,7 +391,7 @@ func stateWords(s steps.RunState) string {
 	switch s {
 	case "":
 		return "has no such run: nothing was changed there"
-	case fleet.RunUnreachable:
+	case restore.RunUnreachable:
 		return "can't be reached"
 	case steps.RunUnfinished:
 		return "half restored: the run was interrupted"

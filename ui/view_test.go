@@ -13,7 +13,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -280,7 +280,7 @@ var screens = []struct {
 		d.key("o", "y")
 	}},
 	{"fleet-members-cannot-be-found", func(d *driver) {
-		several(d.f, "cp1", "cp2", "cp3").find = &fleet.Problem{Cause: "the host cp2 is the member cp3, not cp2", Hint: "--host NAME=HOST names the right one"}
+		several(d.f, "cp1", "cp2", "cp3").find = &steps.Failure{Cause: "the host cp2 is the member cp3, not cp2", Hint: "--host NAME=HOST names the right one"}
 		d.to(membersScreen)
 	}},
 	{"fleet-members-help", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(membersScreen); d.key("?") }},
@@ -293,7 +293,7 @@ var screens = []struct {
 		d.update(sendProgressMsg{c.turn, "cp3", 2_460_000_000, 2_460_000_000})
 	}},
 	{"fleet-sending-fails", func(d *driver) {
-		several(d.f, "cp1", "cp2", "cp3").sendErr = &fleet.Problem{Cause: "cp2: the snapshot has 2.5 GB, /var/lib has 1.1 GB left", Hint: "free space there"}
+		several(d.f, "cp1", "cp2", "cp3").sendErr = &steps.Failure{Cause: "cp2: the snapshot has 2.5 GB, /var/lib has 1.1 GB left", Hint: "free space there"}
 		d.to(checkScreen)
 	}},
 	{"fleet-checking", func(d *driver) {
@@ -322,7 +322,7 @@ var screens = []struct {
 	{"fleet-run-why", func(d *driver) { d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5)); d.key("?") }},
 	{"fleet-run-reconnecting", func(d *driver) {
 		several(d.f, threeNames...).dropAt = "cp2/start-etcd.4"
-		d.duringAll(threeNames, func(ev fleet.NodeEvent) bool { return ev.Type == fleet.TypeLink })
+		d.duringAll(threeNames, func(ev restore.NodeEvent) bool { return ev.Type == restore.TypeLink })
 		at := d.m.now()
 		d.m.now = func() time.Time { return at.Add(12300 * time.Millisecond) }
 	}},
@@ -342,7 +342,7 @@ var screens = []struct {
 		several(d.f, threeNames...).failAt = "cp2/start-etcd.4"
 		f := d.f.fleet
 		d.to(confirmScreen)
-		events, _ := recordAll(f, func(fleet.Trouble) steps.Choice { return fleet.GoWithout })
+		events, _ := recordAll(f, func(restore.Trouble) steps.Choice { return restore.ContinueWithout })
 		d.m.screen, d.m.crew = runScreen, newCrew(d.m.plan.plan, threeNames, d.m.plan.all, nil)
 		done := on("cp3", "start-kube-apiserver.1", steps.Done, 0)
 		for _, ev := range events {
@@ -359,21 +359,21 @@ var screens = []struct {
 	}},
 	{"fleet-run-ended", func(d *driver) {
 		several(d.f, threeNames...)
-		d.endedAll(fleet.Unattended)
+		d.endedAll(restore.Unattended)
 		d.key("esc")
 	}},
-	{"fleet-summary", func(d *driver) { several(d.f, threeNames...); d.endedAll(fleet.Unattended) }},
+	{"fleet-summary", func(d *driver) { several(d.f, threeNames...); d.endedAll(restore.Unattended) }},
 	{"fleet-summary-put-back", func(d *driver) {
 		several(d.f, threeNames...).failAt = "cp2/start-etcd.4"
-		d.endedAll(fleet.Unattended)
+		d.endedAll(restore.Unattended)
 	}},
 	{"fleet-summary-without-one", func(d *driver) {
 		several(d.f, threeNames...).failAt = "cp2/start-etcd.4"
-		d.endedAll(func(fleet.Trouble) steps.Choice { return fleet.GoWithout })
+		d.endedAll(func(restore.Trouble) steps.Choice { return restore.ContinueWithout })
 	}},
 	{"fleet-summary-left", func(d *driver) {
 		several(d.f, threeNames...).failAt = "cp2/start-etcd.4"
-		d.endedAll(func(fleet.Trouble) steps.Choice { return steps.Leave })
+		d.endedAll(func(restore.Trouble) steps.Choice { return steps.Leave })
 	}},
 	{"fleet-summary-one-left-out", func(d *driver) {
 		several(d.f, threeNames...).away = map[string]string{"cp3": noRoute}
@@ -381,7 +381,7 @@ var screens = []struct {
 		d.key("o", "y", "enter", "enter", "enter")
 		all := d.f.fleet
 		all.names = []string{"cp1", "cp2"}
-		events, res := recordAll(all, fleet.Unattended)
+		events, res := recordAll(all, restore.Unattended)
 		d.m.screen, d.m.crew = runScreen, newCrew(d.m.plan.plan, all.names, d.m.plan.all, nil)
 		d.m.stepper = newStepper(d.m.plan.plan, nil)
 		for _, ev := range events {
@@ -391,20 +391,20 @@ var screens = []struct {
 	}},
 	{"fleet-undo-plan", func(d *driver) {
 		several(d.f, threeNames...).states = map[string]steps.RunState{"cp1": steps.RunRestored, "cp2": steps.RunRestored, "cp3": steps.RunRestored}
-		d.endedAll(fleet.Unattended)
+		d.endedAll(restore.Unattended)
 		d.key("u")
 	}},
 	{"fleet-undo-plan-of-a-node", func(d *driver) {
 		several(d.f, threeNames...)
-		d.endedAll(fleet.Unattended)
+		d.endedAll(restore.Unattended)
 		d.key("u", "tab")
 	}},
-	{"fleet-undo-confirm", func(d *driver) { several(d.f, threeNames...); d.endedAll(fleet.Unattended); d.key("u", "enter") }},
+	{"fleet-undo-confirm", func(d *driver) { several(d.f, threeNames...); d.endedAll(restore.Unattended); d.key("u", "enter") }},
 	{"fleet-earlier", func(d *driver) { brokeOffAll(d); d.do(d.m.discover()) }},
 	{"fleet-earlier-alone", func(d *driver) { brokeOffAll(d); d.do(d.m.discover()); d.key("a") }},
 	{"fleet-resume-plan", func(d *driver) {
 		brokeOffAll(d)
-		d.f.fleet.states = map[string]steps.RunState{"cp3": fleet.RunUnreachable}
+		d.f.fleet.states = map[string]steps.RunState{"cp3": restore.RunUnreachable}
 		d.do(d.m.discover())
 		d.key("g")
 	}},
@@ -444,7 +444,7 @@ func failedAll(d *driver, failAt, dropAt string) {
 	all := several(d.f, threeNames...)
 	all.failAt, all.dropAt, all.lost = failAt, dropAt, dropAt != ""
 	var f *steps.Failure
-	d.duringAll(threeNames, func(ev fleet.NodeEvent) bool {
+	d.duringAll(threeNames, func(ev restore.NodeEvent) bool {
 		if ev.Type == steps.TypeAsk {
 			f = ev.Failure
 		}

@@ -21,7 +21,7 @@ import (
 	"golang.org/x/term"
 
 	"etcd-rewind/defect"
-	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -63,15 +63,16 @@ type Options struct {
 	Version  string // of this program, shown on the first screen
 	Intro    string // what the user is here for, shown there first; "" for nothing
 
-	// Fleet makes a conductor of the nodes of a cluster with several members;
+	// Nodes leads the nodes of a cluster with several members;
 	// nil for a wizard that only restores the node it runs on. rsh is the
 	// remote shell of the run that is gone on with, nil for a new one.
-	Fleet func(rsh []string) Fleet
-	Want  fleet.Want // what the command line says of the members
-	Rsh   string     // the remote shell as it is shown; "" for ssh
+	Nodes func(rsh []string) restore.Nodes
+	// Record reads with which nodes an earlier run was made; set with Nodes.
+	Record func(runDir string) (*restore.Record, error)
+	Want   restore.Want // what the command line says of the members
+	Rsh    string       // the remote shell as it is shown; "" for ssh
 
 	standing func(steps.RunInfo, time.Time) []steps.Fact // nil means steps.Standing
-	record   func(runDir string) (*fleet.Record, error)  // nil means fleet.ReadRecord
 }
 
 // RunWizard shows the wizard on the terminal until the user leaves it, and
@@ -297,9 +298,6 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 	if o.standing == nil {
 		o.standing = steps.Standing
 	}
-	if o.record == nil {
-		o.record = fleet.ReadRecord
-	}
 	m := &model{
 		ctx: ctx, backend: b, box: box, engine: newEngine(ctx, b, box),
 		w: assumedWidth, h: assumedHeight, now: time.Now, look: newLook(os.Getenv), options: o, choices: o.Choices,
@@ -316,7 +314,7 @@ type (
 		facts    *steps.Facts
 		err      error
 		verdicts []steps.Verdict
-		record   *fleet.Record // of the run that broke off
+		record   *restore.Record // of the run that broke off
 	}
 )
 

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"etcd-rewind/fleet"
 	"etcd-rewind/manifest"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -190,7 +190,7 @@ func choiceOf(c steps.Choice, several bool) choice {
 		return choice{"k", "restart kubelet: it ignores the removed manifests", "restart kubelet", "Restart kubelet on this node?"}
 	case steps.PutBack:
 		return choice{"u", "undo: revert " + node + " to the state before the run", "undo", "Revert " + node + " to the state before the run?"}
-	case fleet.GoWithout:
+	case restore.ContinueWithout:
 		return choice{"g", "continue without this node; it stays as it is", "continue without it", "Continue without this node?"}
 	default:
 		stop := choice{"x", "stop here; resume and undo work later", "stop here", "Stop here, and leave the node as it is?"}

@@ -1,0 +1,105 @@
+package restore
+
+import (
+	"etcd-rewind/steps"
+)
+
+// Event types of all nodes together, in Event.Type; those of a node are the
+// engine's.
+const (
+	TypePhase = "phase" // all nodes have come to the end of a phase: Phase is set
+	TypeLink  = "link"  // a node dropped off, or is there again
+	TypeLeft  = "left"  // the others continue without a node
+)
+
+// NodeEvent is one line of what a run tells: an event of a node's engine, by
+// this process's clock, or one of all nodes together, with Node empty. A node
+// that is restored alone has no name either.
+type NodeEvent struct {
+	Node string `json:"node,omitempty"`
+	steps.Event
+	Phase steps.Phase `json:"phase,omitempty"`
+	// Nodes are how each node ended; of the result of several.
+	Nodes []NodeResult `json:"nodes,omitempty"`
+}
+
+// NodeState says how a node ended.
+type NodeState string
+
+// How a node ends.
+const (
+	Restored    NodeState = "restored"
+	Reverted    NodeState = "put back"    // as it was before the run
+	Untouched   NodeState = "untouched"   // no manifest was moved
+	HalfWay     NodeState = "half-way"    // its run was interrupted or failed; its journal is there
+	Unreachable NodeState = "unreachable" // nobody knows; it is at or after Phase
+)
+
+// NodeResult is how a node ended.
+type NodeResult struct {
+	Node  string      `json:"node"`
+	State NodeState   `json:"state"`
+	Phase steps.Phase `json:"phase,omitempty"` // the last it came to
+	Cause string      `json:"cause,omitempty"`
+	// Do are the commands that bring it to where the others are, to be run on
+	// that node.
+	Do     []string      `json:"do,omitempty"`
+	Result *steps.Result `json:"result,omitempty"` // nil when it told none
+}
+
+// Result ends a run.
+type Result struct {
+	Run           string         `json:"run"`
+	OK            bool           `json:"ok"`
+	OutageSeconds float64        `json:"outage_seconds"` // first manifest moved on any node until all API servers are ready
+	PutBack       bool           `json:"put_back,omitempty"`
+	Error         *steps.Failure `json:"error,omitempty"`
+	Nodes         []NodeResult   `json:"nodes"`
+
+	NotBegun bool `json:"-"` // nothing was done
+	Left     bool `json:"-"` // the user left while nodes were at work
+}
+
+// ExitCode is the process's exit status: 0 done, 1 failed and every node is as
+// it was, 3 failed and a node needs undo or a look, 4 not begun.
+func (r *Result) ExitCode() int {
+	switch {
+	case r.OK:
+		return 0
+	case r.Left:
+		return 3
+	case r.NotBegun:
+		return 4
+	case r.PutBack:
+		return 1
+	}
+	return 3
+}
+
+// ContinueWithout is an answer to a Trouble besides those to a failure of a
+// single node: the others continue, and the node stays as it is. An undo is for
+// all nodes, and so is leaving.
+const ContinueWithout steps.Choice = "go-on-without"
+
+// Trouble is a node that failed, or that can't be reached any more.
+type Trouble struct {
+	Node    string
+	Away    bool // it can't be reached
+	Failure steps.Failure
+}
+
+// Asker decides what to do about a trouble; one of Failure.Choices, the
+// recommended one first. It may take as long as a person takes.
+type Asker func(Trouble) steps.Choice
+
+// Unattended is the Asker for a run that nobody watches: it does what is
+// recommended.
+func Unattended(t Trouble) steps.Choice {
+	if len(t.Failure.Choices) == 0 {
+		return steps.Leave
+	}
+	if t.Failure.Choices[0] == steps.WaitOn {
+		return steps.Leave // the node has waited as long as it makes sense unattended
+	}
+	return t.Failure.Choices[0]
+}

@@ -1,0 +1,165 @@
+package restore
+
+import (
+	"context"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+// Nodes are the nodes of one restore, or of one look at an earlier run. It is
+// used by one goroutine, and in this order: Discover, Send, Check, Plan, Run; or
+// Open, and then PlanUndo and Undo, or Resume. Close ends it.
+type Nodes interface {
+	// Discover finds the members, reaches their nodes and reads what they are;
+	// nothing is changed on them. What blocks a restore is in the verdicts; the
+	// error is for what makes everything else pointless.
+	Discover(ctx context.Context, w Want) ([]Member, []steps.Verdict, error)
+	// Names are those of the nodes that take part, as events have them.
+	Names() []string
+	// Send brings the snapshot to the nodes. progress may be nil; it is called
+	// from several goroutines, with the node's name and bytes.
+	Send(ctx context.Context, progress func(node string, done, total int64)) error
+	// Check has every node look at itself and at its copy of the snapshot.
+	Check(ctx context.Context, c steps.Choices) ([]Checked, error)
+	// Plan plans the restore on every node.
+	Plan(ctx context.Context, c steps.Choices) ([]*steps.Plan, error)
+	// Run runs the plans in step. sink and ask are called from one goroutine
+	// each. Cancelling ctx stops every node at its next wait. The error is for a
+	// run that could not begin.
+	Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*Result, error)
+
+	// Open leads the nodes of an earlier run again. It tells in which state that
+	// run is on each; a node that can't be reached is RunUnreachable.
+	Open(ctx context.Context, r Record) (map[string]steps.RunState, error)
+	// PlanUndo plans the undo on every node that the run has left anything on.
+	PlanUndo(ctx context.Context) ([]*steps.Plan, error)
+	// Undo reverts what the run changed, on all nodes at the same time.
+	Undo(ctx context.Context, sink func(NodeEvent), ask Asker) *Result
+	// Resume continues the run on all nodes, in step. states are those that Open
+	// has told.
+	Resume(ctx context.Context, states map[string]steps.RunState, sink func(NodeEvent), ask Asker) (*Result, error)
+
+	// Close ends the connections. Safe to call twice.
+	Close() error
+}
+
+// Want is what the user says of a restore.
+type Want struct {
+	Paths Paths
+	// Info is of the snapshot; nil for a look at the nodes alone. Its Path is
+	// the file on this node.
+	Info *snapshot.Info
+	// Nodes are the hosts to take besides this one; nil takes every member
+	// that is known.
+	Nodes []string
+	// Hosts are the hosts of members, by the member's name, where they differ
+	// from it.
+	Hosts map[string]string
+	// Without are members that are left out for good.
+	Without []string
+}
+
+// Paths are what the user says about the nodes' layout; the same for all.
+type Paths struct {
+	KubeletConfig string `json:"kubelet_config,omitempty"`
+	Manifests     string `json:"manifests,omitempty"`
+	CRI           string `json:"cri,omitempty"`
+	StateDir      string `json:"state_dir,omitempty"`
+
+	// Accept are the checks overridden by name, and KubeletRestart the command
+	// that restarts kubelet, where a run is resumed or undone.
+	Accept         []string `json:"accept,omitempty"`
+	KubeletRestart string   `json:"kubelet_restart,omitempty"`
+}
+
+// Source is where a member is known from.
+type Source string
+
+// The sources. All etcd.yamls count as one: kubeadm doesn't rewrite them when
+// members join later.
+const (
+	InManifest Source = "etcd.yaml"
+	InEtcd     Source = "etcd"
+	InSnapshot Source = "the snapshot"
+)
+
+// Member is a member of the cluster's etcd, as far as anybody knows it.
+type Member struct {
+	Name     string   `json:"name"`
+	PeerURLs []string `json:"peer_urls"`
+	// KnownBy are the sources that name it, Missing those that were asked and
+	// don't.
+	KnownBy []Source `json:"known_by"`
+	Missing []Source `json:"missing,omitempty"`
+
+	// Elsewhere are its peer URLs in the snapshot, where they differ.
+	Elsewhere []string `json:"elsewhere,omitempty"`
+
+	Local bool       `json:"local,omitempty"` // of the node that this process runs on
+	Out   bool       `json:"out,omitempty"`   // left out for good
+	Host  string     `json:"host,omitempty"`  // by which it was reached
+	Facts *NodeFacts `json:"facts,omitempty"` // nil when it wasn't reached
+	Err   string     `json:"error,omitempty"` // why not
+}
+
+// Taken says whether it takes part.
+func (m *Member) Taken() bool { return m.Facts != nil && !m.Out }
+
+// OnlySnapshot says that nothing but the snapshot names it: nothing is dialled
+// on a snapshot's word.
+func (m *Member) OnlySnapshot() bool { return len(m.KnownBy) == 1 && m.KnownBy[0] == InSnapshot }
+
+// NodeFacts are what has to be known of a node to restore it with others.
+type NodeFacts struct {
+	Node     string `json:"node"`   // kubelet's name for it
+	Member   string `json:"member"` // etcd's; "" when etcd.yaml can't be used
+	StateDir string `json:"state_dir"`
+	OS       string `json:"os"`
+	Arch     string `json:"arch"`
+
+	PeerURLs       []string          `json:"peer_urls,omitempty"` // the node's own
+	InitialCluster []manifest.Member `json:"initial_cluster,omitempty"`
+	EtcdErr        string            `json:"etcd_error,omitempty"`
+
+	Live    *LiveEtcd `json:"live,omitempty"` // nil when etcd doesn't answer
+	LiveErr string    `json:"live_error,omitempty"`
+
+	// ClusterID is that of the running etcd, or else of the data in its directory;
+	// 0 when there is none, or when it can't be known, as ClusterErr says.
+	ClusterID  uint64 `json:"cluster_id,omitempty"`
+	ClusterErr string `json:"cluster_error,omitempty"`
+
+	ReadyURL string `json:"ready_url,omitempty"`
+	APIReady bool   `json:"api_ready"`
+	APIState string `json:"api_state,omitempty"`
+
+	KubernetesVersion string         `json:"kubernetes_version,omitempty"`
+	EtcdVersion       string         `json:"etcd_version,omitempty"`
+	FreeBytes         uint64         `json:"free_bytes,omitempty"` // where the data directory is
+	Unfinished        *steps.RunInfo `json:"unfinished,omitempty"`
+	LatestRun         string         `json:"latest_run,omitempty"` // name of the newest run there, readable or not
+}
+
+// Cluster is the ID of the node's cluster, 0 when it isn't known.
+func (f *NodeFacts) Cluster() uint64 {
+	if f.ClusterID == 0 && f.Live != nil {
+		return f.Live.ClusterID
+	}
+	return f.ClusterID
+}
+
+// LiveEtcd is what a running etcd says of itself.
+type LiveEtcd struct {
+	ClusterID uint64            `json:"cluster_id"`
+	Revision  int64             `json:"revision"`
+	Leads     bool              `json:"leads,omitempty"` // this node's member is the leader
+	Members   []manifest.Member `json:"members"`
+}
+
+// Checked are the verdicts of one node; without its name they are of all.
+type Checked struct {
+	Node     string
+	Verdicts []steps.Verdict
+}
