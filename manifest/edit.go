@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 )
 
 func cannotEdit(cause, hint string) error {
@@ -327,7 +326,7 @@ func verified(before, after []byte, change func(*corev1.Pod), where ...any) ([]b
 }
 
 func decodeTree(data []byte) (any, error) {
-	asJSON, err := utilyaml.ToJSON(data)
+	asJSON, err := toJSON(data)
 	if err != nil {
 		return nil, err
 	}

@@ -8,13 +8,15 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 )
 
 // KubeadmDefaultDataDir is where kubeadm puts etcd's data when its configuration doesn't say (DefaultEtcdDataDir,
 // kubeadm/v1beta4/defaults.go).
 const KubeadmDefaultDataDir = "/var/lib/etcd"
+
+// MaxClusterConfiguration bounds the bytes of a ClusterConfiguration that is read. Kubeadm's own has some 500, with patches
+// and many extra arguments a few thousand; who may write the ConfigMap, or made the snapshot, can put 1.5 MB there.
+const MaxClusterConfiguration = 64 << 10
 
 // KubeadmEtcd is what kubeadm's ClusterConfiguration says of etcd. Kubeadm renders etcd's manifest from it, at kubeadm
 // upgrade and kubeadm join: dataDir becomes the hostPath, the mountPath and --data-dir at once (GetEtcdPodSpec,
@@ -38,7 +40,10 @@ func ReadKubeadmEtcd(text []byte) (KubeadmEtcd, error) {
 			} `json:"local"`
 		} `json:"etcd"`
 	}
-	asJSON, err := utilyaml.ToJSON(text)
+	if len(text) > MaxClusterConfiguration {
+		return KubeadmEtcd{}, problem(CodeTooLarge, "", "ClusterConfiguration has %d bytes", len(text))
+	}
+	asJSON, err := toJSON(text)
 	if err == nil {
 		err = json.Unmarshal(asJSON, &c)
 	}

@@ -53,6 +53,8 @@ func TestKubeadmsConfigurationThatCantBeChangedInPlace(t *testing.T) {
 		{"no etcd in it", "kind: ClusterConfiguration\n", "/var/lib/etcd-2", "etcd is not in the file"},
 		{"another kind", "kind: InitConfiguration\n", "/var/lib/etcd-2", "InitConfiguration"},
 		{"no YAML", "a: [", "/var/lib/etcd-2", "ClusterConfiguration"},
+		{"more than kubeadm's ever has", clusterConfiguration + strings.Repeat("#", MaxClusterConfiguration), "/var/lib/etcd-2", "bytes"},
+		{"aliases of a long value", "a: &a " + strings.Repeat("x", 30_000) + "\nb: [" + strings.TrimSuffix(strings.Repeat("*a,", 10_000), ",") + "]\n" + clusterConfiguration, "/var/lib/etcd-2", "aliases"},
 		{"an anchor that is used elsewhere", "etcd:\n  local:\n    dataDir: &d /d\nclusterName: *d\n", "/var/lib/etcd-2", "anchor"},
 		{"a relative path", clusterConfiguration, "etcd-2", "absolute"},
 		{"a line break in the path", clusterConfiguration, "/var/lib/etcd\nkind: x", "control characters"},

@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/util/validation"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+
+	"etcd-rewind/trust"
 )
 
 var podDecoder = func() runtime.Decoder {
@@ -27,7 +29,7 @@ func decodePod(data []byte) (*corev1.Pod, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, problem(CodeEmpty, "kubelet ignores it; editors leave such files behind", "the file is empty")
 	}
-	asJSON, err := utilyaml.ToJSON(data)
+	asJSON, err := toJSON(data)
 	if err != nil {
 		return nil, problem(CodeNotYAML, "kubelet ignores it", "not valid YAML: %w", err)
 	}
@@ -41,6 +43,14 @@ func decodePod(data []byte) (*corev1.Pod, error) {
 			"kind is %s, not Pod", obj.GetObjectKind().GroupVersionKind().Kind)
 	}
 	return pod, nil
+}
+
+// toJSON turns YAML into JSON as kubelet does, if that doesn't make it far larger.
+func toJSON(data []byte) ([]byte, error) {
+	if err := trust.YAML(data); err != nil {
+		return nil, err
+	}
+	return utilyaml.ToJSON(data)
 }
 
 // validate holds those of kubelet's rules (ValidatePodCreate) that hand-edited manifests break. It must never refuse what

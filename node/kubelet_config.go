@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"etcd-rewind/trust"
 )
 
 // facts are the fields of a kubelet's configuration that matter here, by the
@@ -37,7 +39,10 @@ func (f facts) merge(path, base string) error {
 	// A map and not a struct: kubelet's decoder is strict about upper and lower
 	// case, and a null differs from an absent field.
 	var doc map[string]any
-	if err := yaml.Unmarshal(data, &doc); err != nil {
+	if err = trust.YAML(data); err == nil {
+		err = yaml.Unmarshal(data, &doc)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot decode kubelet's configuration %s: %w", path, err)
 	}
 	if kind, _ := doc["kind"].(string); kind != "KubeletConfiguration" {

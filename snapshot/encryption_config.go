@@ -18,6 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
+
+	"etcd-rewind/trust"
 )
 
 // EncryptionConfig is an API server's --encryption-provider-config, read as the
@@ -110,6 +112,9 @@ type configFile struct {
 func parseEncryptionConfig(data []byte) (*EncryptionConfig, error) {
 	var file configFile
 	// The parser's errors may quote the line they are about.
+	if err := trust.YAML(data); err != nil {
+		return nil, err
+	}
 	if err := yaml.Unmarshal(data, &file); err != nil {
 		return nil, errors.New("it isn't valid YAML of an EncryptionConfiguration")
 	}

@@ -545,7 +545,10 @@ func (a *WaitStarted) latest() (annotated, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := yaml.Unmarshal(data, &pod); err != nil {
+	if err = trust.YAML(data); err == nil {
+		err = yaml.Unmarshal(data, &pod)
+	}
+	if err != nil {
 		return "", fmt.Errorf("%s: %w", a.File, err)
 	}
 	return annotated(pod.Annotations[restartedAt]), nil
