@@ -7,6 +7,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"etcd-rewind/trust"
 )
 
 const etcdBinary = "etcd"
@@ -135,10 +137,54 @@ func ReadEtcd(f *File) (*Etcd, error) {
 		}
 	}
 
+	if err := e.checkNames(); err != nil {
+		return nil, err
+	}
 	if err := e.readPaths(pod, c, get("data-dir", e.Name+".etcd")); err != nil {
 		return nil, err
 	}
 	return e, nil
+}
+
+// checkNames holds names and addresses against what they may be: they are shown, put into commands and dialled. It isn't
+// stricter than etcd, but for a name (which etcd takes as it is) and for passwords (which it ignores).
+func (e *Etcd) checkNames() error {
+	const hint = "correct it in the manifest"
+	if err := trust.Name(e.Name); err != nil {
+		return problem(CodeArgument, hint, "--name: %w", err)
+	}
+	for _, m := range e.InitialCluster {
+		if err := trust.Name(m.Name); err != nil {
+			return problem(CodeArgument, hint, "--initial-cluster: %w", err)
+		}
+		if err := checkURLs("initial-cluster", m.PeerURLs); err != nil {
+			return err
+		}
+	}
+	for _, of := range []struct {
+		flag string
+		urls []string
+	}{
+		{"initial-advertise-peer-urls", e.AdvertisePeerURLs},
+		{"listen-peer-urls", e.ListenPeerURLs},
+		{"advertise-client-urls", e.AdvertiseClientURLs},
+		{"listen-client-urls", e.ListenClientURLs},
+		{"listen-metrics-urls", e.Flags.List("listen-metrics-urls")},
+	} {
+		if err := checkURLs(of.flag, of.urls); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkURLs(flag string, urls []string) error {
+	for _, s := range dialable(urls) {
+		if _, err := trust.URL(s); err != nil {
+			return problem(CodeArgument, "correct it in the manifest", "--%s: %w", flag, err)
+		}
+	}
+	return nil
 }
 
 func (e *Etcd) readPaths(pod *corev1.Pod, c *corev1.Container, dataDir string) error {

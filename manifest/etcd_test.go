@@ -124,6 +124,12 @@ func TestReadEtcdFollowsTheManifest(t *testing.T) {
 			e.Endpoints = []string{"https://127.0.0.1:2379", "https://10.77.0.11:2379"}
 			e.MetricsURLs, e.ReadyURLs = []string{"http://[::1]:2381/"}, []string{"http://[::1]:2381/readyz"}
 		}},
+		{"listening everywhere, as etcd writes it, and on a socket", []string{
+			"--listen-client-urls=https://127.0.0.1:2379,https://10.77.0.11:2379", "--listen-client-urls=https://:2379,unix:///var/lib/etcd/etcd.sock",
+		}, func(e *Etcd) {
+			e.ListenClientURLs = []string{"https://:2379", "unix:///var/lib/etcd/etcd.sock"}
+			e.Endpoints = []string{"https://127.0.0.1:2379"}
+		}},
 		{"no metrics URL", []string{"    - --listen-metrics-urls=http://127.0.0.1:2381\n", ""}, func(e *Etcd) {
 			e.MetricsURLs, e.ReadyURLs = nil, []string{"https://127.0.0.1:2379/readyz", "https://10.77.0.11:2379/readyz"}
 		}},
@@ -196,6 +202,16 @@ func TestReadEtcdRefusesWhatItCantKnow(t *testing.T) {
 		{"an initial cluster that is none", []string{"--initial-cluster=cp1=https", "--initial-cluster=https"}, CodeArgument, "https://10.77.0.11:2380"},
 		{"a quota in words", []string{"    - --name=cp1\n", "    - --quota-backend-bytes=8Gi\n"}, CodeArgument, "8Gi"},
 		{"a boolean that is none", []string{"--client-cert-auth=true", "--client-cert-auth=yes"}, CodeArgument, "yes"},
+		{"a name that is a command", []string{"--name=cp1", "--name=cp1;reboot"}, CodeArgument, "--name"},
+		{"a name on two lines", []string{"    - --name=cp1\n", "    - \"--name=cp1\\nreboot\"\n"}, CodeArgument, "--name"},
+		{"a name that is an option", []string{"--name=cp1", "--name=-oProxyCommand"}, CodeArgument, "--name"},
+		{"a member that is a command", []string{"--initial-cluster=cp1=https", "--initial-cluster=$(reboot)=https"}, CodeArgument, "--initial-cluster"},
+		{"a member's address that is an option", []string{"--initial-cluster=cp1=https://10.77.0.11:2380", "--initial-cluster=cp1=https://-oProxyCommand=x:2380"}, CodeArgument, "--initial-cluster"},
+		{"an address with a password", []string{"--advertise-client-urls=https://10.77", "--advertise-client-urls=https://a:b@10.77"}, CodeArgument, "--advertise-client-urls"},
+		{"an address that is none", []string{"--listen-client-urls=https://127.0.0.1:2379", "--listen-client-urls=127.0.0.1:2379"}, CodeArgument, "--listen-client-urls"},
+		{"an address on two lines", []string{"    - --listen-peer-urls=https://10.77.0.11:2380\n", "    - \"--listen-peer-urls=https://10.77.0.11\\n:2380\"\n"}, CodeArgument, "--listen-peer-urls"},
+		{"an address of another kind", []string{"--listen-metrics-urls=http:", "--listen-metrics-urls=file:"}, CodeArgument, "--listen-metrics-urls"},
+		{"a peer's address with a space", []string{"--initial-advertise-peer-urls=https://10", "--initial-advertise-peer-urls=https://x y10"}, CodeArgument, "--initial-advertise-peer-urls"},
 		{"another pod", []string{"    - etcd\n", "    - kube-scheduler\n"}, CodeNoContainer, "runs etcd"},
 	}
 	for _, tt := range tests {

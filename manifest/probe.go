@@ -91,20 +91,24 @@ func gracePeriod(pod *corev1.Pod) time.Duration {
 	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
 }
 
-// dialable turns addresses to listen on into addresses to connect to, loopback ones first.
+// dialable turns addresses to listen on into addresses to connect to, loopback ones first. Sockets in the file system,
+// which etcd can listen on too, are left out.
 func dialable(urls []string) []string {
 	var loopback, others []string
 	for _, raw := range urls {
 		u, err := url.Parse(raw)
+		if err == nil && (u.Scheme == "unix" || u.Scheme == "unixs") {
+			continue
+		}
 		if err != nil || u.Host == "" {
 			others = append(others, raw)
 			continue
 		}
 		host := u.Hostname()
 		ip := net.ParseIP(host)
-		if ip != nil && ip.IsUnspecified() {
+		if host == "" || ip != nil && ip.IsUnspecified() {
 			host = "127.0.0.1"
-			if ip.To4() == nil {
+			if ip != nil && ip.To4() == nil {
 				host = "::1"
 			}
 			ip = net.ParseIP(host)

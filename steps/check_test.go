@@ -53,6 +53,15 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 			n.write("manifests/4913", []byte("not a pod"))
 			*f = *n.facts()
 		}, "stray-manifests", Warn, "4913"},
+		{"a member's name that would be a command on the screen", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
+			data, _ := os.ReadFile(filepath.Join(n.root, "manifests/etcd.yaml"))
+			n.write("manifests/etcd.yaml", []byte(strings.Replace(string(data), "--name=cp1", "--name=cp1;reboot", 1)))
+			file, err := manifest.ReadFile(filepath.Join(n.root, "manifests/etcd.yaml"))
+			if err != nil {
+				panic(err)
+			}
+			f.Etcd, f.EtcdErr = manifest.ReadEtcd(file)
+		}, "etcd-manifest", Error, "--name"},
 		{"row 8: no etcd manifest at all", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Etcd, f.EtcdErr = nil, errors.New("there is no manifest of etcd")
 		}, "etcd-manifest", Error, "no manifest of etcd"},
