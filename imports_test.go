@@ -12,6 +12,7 @@ import (
 func TestImportsPointDownwards(t *testing.T) {
 	above := map[string][]string{ // of each package: what it must not know
 		"defect":   {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "trust"},
+		"outbox":   {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "trust"},
 		"trust":    {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "defect"},
 		"manifest": {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "node"},
 		"snapshot": {"cli", "ui", "practice", "fleet", "restore", "steps", "manifest", "node"},

@@ -61,6 +61,13 @@ type Event struct {
 	*Result
 }
 
+// Supersedes says that the event is newer news of the wait that last, the event
+// before it, told of: who hasn't seen last needs only this one.
+func (ev *Event) Supersedes(last Event) bool {
+	return ev.Type == last.Type && ev.Action == last.Action && ev.State == Waiting && last.State == Waiting &&
+		last.Message == "" && (ev.Seen != nil || last.Seen == nil) && (ev.Progress != nil || last.Progress == nil)
+}
+
 // EtcdEnded says that the event shows, in the step that stops etcd, that its
 // containers have ended.
 func (ev *Event) EtcdEnded() bool {

@@ -14,43 +14,73 @@ import (
 	"time"
 
 	"etcd-rewind/node"
+	"etcd-rewind/outbox"
 )
 
 const eventsName = "events.jsonl"
 
 // eventLog keeps the events of a run, so that another process can show them.
-// It is no record: the journal is, and losing an event loses nothing.
+// It is no record: the journal is, and losing an event loses nothing. So it is
+// written from an outbox, and a disk that takes nothing holds up no run.
 type eventLog struct {
 	f    *os.File
 	torn bool // the last line is cut off: the disk was full
+	out  *outbox.Outbox[logged]
 }
+
+type logged struct {
+	ev   Event
+	line []byte
+}
+
+// From unwritten events on, of a disk that takes nothing, only the newest news
+// of a wait is kept.
+const unwritten = 1000
+
+// flushFor is how long the end of a run waits for a disk that takes nothing.
+const flushFor = 2 * time.Second
 
 func openEventLog(runDir string) *eventLog {
 	f, err := os.OpenFile(filepath.Join(runDir, eventsName), os.O_CREATE|os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil
 	}
-	return &eventLog{f: f}
+	l := &eventLog{f: f}
+	l.out = outbox.New(l.append, func(waiting []logged, one logged) []logged {
+		if n := len(waiting); n >= unwritten && one.ev.Supersedes(waiting[n-1].ev) {
+			waiting[n-1] = one
+			return waiting
+		}
+		return append(waiting, one)
+	})
+	return l
 }
 
+// write never waits for the disk.
 func (l *eventLog) write(ev Event) {
 	if l == nil {
 		return
 	}
-	line, err := json.Marshal(ev)
-	if err != nil {
-		return
+	if line, err := json.Marshal(ev); err == nil {
+		l.out.Put(logged{ev, append(line, '\n')})
 	}
-	if line = append(line, '\n'); l.torn {
-		line = append([]byte{'\n'}, line...)
+}
+
+func (l *eventLog) append(one logged) {
+	if l.torn {
+		one.line = append([]byte{'\n'}, one.line...)
 	}
-	_, err = l.f.Write(line)
+	_, err := l.f.Write(one.line)
 	l.torn = err != nil
 }
 
+// close writes what is left, if the disk takes it.
 func (l *eventLog) close() error {
 	if l == nil {
 		return nil
+	}
+	if err := l.out.Close(flushFor); err != nil {
+		return err // and the file is left to the write that hangs
 	}
 	return l.f.Close()
 }

@@ -71,7 +71,7 @@ func (p *Printer) NodeAsker(in *Answers) restore.Asker {
 
 // ask offers the choices; what changes the node is asked for once more.
 func (p *Printer) ask(in *Answers, f steps.Failure) steps.Choice {
-	say := func(format string, args ...any) { p.out.put(textMsg(fmt.Sprintf(format, args...))) }
+	say := func(format string, args ...any) { p.out.Put(textMsg(fmt.Sprintf(format, args...))) }
 	end := func() steps.Choice {
 		say("\n")
 		return Unattended(f)

@@ -37,20 +37,25 @@ func newMailbox() *mailbox {
 	return &mailbox{filled: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
-// put adds a message. News of a wait takes the place of older news of the same
-// wait that nobody has collected, so that the mail doesn't pile up.
+// put adds a message.
 func (b *mailbox) put(m tea.Msg) {
 	b.mu.Lock()
-	if n := last(b.mail, m); n >= 0 && supersedes(m, b.mail[n]) {
-		b.mail[n] = m
-	} else {
-		b.mail = append(b.mail, m)
-	}
+	b.mail = post(b.mail, m)
 	b.mu.Unlock()
 	select {
 	case b.filled <- struct{}{}:
 	default:
 	}
+}
+
+// post adds a message. News of a wait takes the place of older news of the same
+// wait that nobody has collected, so that the mail doesn't pile up.
+func post(mail []tea.Msg, m tea.Msg) []tea.Msg {
+	if n := last(mail, m); n >= 0 && supersedes(m, mail[n]) {
+		mail[n] = m
+		return mail
+	}
+	return append(mail, m)
 }
 
 // last is the message that m may take the place of: the last one, and with
@@ -73,8 +78,7 @@ func supersedes(m, last tea.Msg) bool {
 	switch m := m.(type) {
 	case eventMsg:
 		l, ok := last.(eventMsg)
-		return ok && m.Type == l.Type && m.Action == l.Action && m.State == steps.Waiting && l.State == steps.Waiting &&
-			l.Message == "" && (m.Seen != nil || l.Seen == nil) && (m.Progress != nil || l.Progress == nil)
+		return ok && m.Supersedes(l.Event)
 	case nodeEventMsg:
 		l, ok := last.(nodeEventMsg)
 		return ok && m.Node == l.Node && m.Node != "" && supersedes(eventMsg{m.Event}, eventMsg{l.Event})
@@ -110,17 +114,6 @@ func (b *mailbox) listen() tea.Msg {
 		return nil
 	}
 	return mailMsg(b.collect())
-}
-
-// take waits for mail, and says whether there may be more: after close it
-// brings what is left.
-func (b *mailbox) take() (mail []tea.Msg, open bool) {
-	select {
-	case <-b.filled:
-		return b.collect(), true
-	case <-b.closed:
-		return b.collect(), false
-	}
 }
 
 func (b *mailbox) collect() []tea.Msg {

@@ -1,78 +1,32 @@
 package ui
 
 import (
-	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"etcd-rewind/defect"
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/outbox"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
-// outbox carries what is to be printed to a writer that may be slow, stopped
-// (Ctrl-S), full or gone: putting something in never waits, and while nobody
-// reads, news of a wait takes the place of older news.
-type outbox struct {
-	box   *mailbox
-	print func(any)
-	ended chan struct{}
-	beat  atomic.Int64 // goes up with everything that was printed
-}
-
 // drainFor is how long the end of a run waits for a reader that takes nothing.
 const drainFor = 5 * time.Second
 
-// errUnread says that the reader of an output stopped reading.
-var errUnread = errors.New("nobody reads the output: the rest of it is lost")
-
-func newOutbox(print func(any)) *outbox {
-	o := &outbox{box: newMailbox(), print: print, ended: make(chan struct{})}
-	go defect.Do(o.carry)()
-	return o
-}
-
-func (o *outbox) carry() {
-	defer close(o.ended)
-	for {
-		mail, open := o.box.take()
-		for _, one := range mail {
-			o.print(one)
-			o.beat.Add(1)
-		}
-		if !open {
-			return
-		}
-	}
-}
-
-func (o *outbox) put(what any) { o.box.put(what) }
-
-// close prints what is left. It gives up when nothing could be printed for as
-// long as patience; what is printing then is abandoned.
-func (o *outbox) close(patience time.Duration) error {
-	o.box.close()
-	for last := o.beat.Load(); ; {
-		select {
-		case <-o.ended:
-			return nil
-		case <-time.After(patience):
-			now := o.beat.Load()
-			if now == last {
-				return errUnread
-			}
-			last = now
-		}
-	}
+// newOutbox carries what is to be printed. While nobody reads, news of a wait
+// takes the place of older news.
+func newOutbox(print func(any)) *outbox.Outbox[tea.Msg] {
+	return outbox.New(func(m tea.Msg) { print(m) }, post)
 }
 
 // Printer prints a run on one or more nodes, as text or as JSON. None of its
 // methods but Close waits for the writer, and errors of the writer are ignored:
 // the run matters more than its words.
 type Printer struct {
-	out  *outbox
+	out  *outbox.Outbox[tea.Msg]
 	one  bool // node
 	once sync.Once
 	err  error
@@ -82,15 +36,15 @@ type Printer struct {
 type textMsg string
 
 // Event prints an event of a run on one node.
-func (p *Printer) Event(ev steps.Event) { p.out.put(eventMsg{ev}) }
+func (p *Printer) Event(ev steps.Event) { p.out.Put(eventMsg{ev}) }
 
 // NodeEvent prints an event of a run on several nodes.
-func (p *Printer) NodeEvent(ev restore.NodeEvent) { p.out.put(nodeEventMsg{ev}) }
+func (p *Printer) NodeEvent(ev restore.NodeEvent) { p.out.Put(nodeEventMsg{ev}) }
 
 // Close prints what is left. It waits as long as somebody reads; the error
 // says that nobody does any more.
 func (p *Printer) Close() error {
-	p.once.Do(func() { p.err = p.out.close(drainFor) })
+	p.once.Do(func() { p.err = p.out.Close(drainFor) })
 	return p.err
 }
 
@@ -98,7 +52,7 @@ func (p *Printer) Close() error {
 // with the next. A terminal that takes nothing holds up nobody. Its methods may
 // be called from several goroutines.
 type Status struct {
-	out   *outbox
+	out   *outbox.Outbox[tea.Msg]
 	stuck atomic.Bool // it took nothing for statusFor
 }
 
@@ -126,11 +80,11 @@ func NewStatus(w io.Writer) *Status {
 // else can be printed.
 func (s *Status) Say(what string) {
 	if what != "" || s.stuck.Load() {
-		s.out.put(statusMsg{text: what})
+		s.out.Put(statusMsg{text: what})
 		return
 	}
 	shown := make(chan struct{})
-	s.out.put(statusMsg{shown: shown})
+	s.out.Put(statusMsg{shown: shown})
 	select {
 	case <-shown:
 	case <-time.After(statusFor):
@@ -139,4 +93,4 @@ func (s *Status) Say(what string) {
 }
 
 // Close leaves the line as it is.
-func (s *Status) Close() { _ = s.out.close(statusFor) }
+func (s *Status) Close() { _ = s.out.Close(statusFor) }

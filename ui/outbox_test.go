@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/outbox"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
@@ -107,7 +108,7 @@ func TestAReaderThatNeverReadsIsGivenUpAtTheEnd(t *testing.T) {
 			_, w := fullPipe(t)
 			p, sink := make(w)
 			passes(t, whole(sink, Unattended))
-			if err := p.out.close(50 * time.Millisecond); !errors.Is(err, errUnread) {
+			if err := p.out.Close(50 * time.Millisecond); !errors.Is(err, outbox.ErrUnread) {
 				t.Errorf("the end says %v", err)
 			}
 		})
@@ -159,7 +160,7 @@ func TestTheScreenThatBrokeTellsTheRestWithoutHoldingUpTheRun(t *testing.T) {
 		go func() { e.running.Wait(); ended <- e.last }()
 		return ended
 	}())
-	_ = e.instead.out.close(50 * time.Millisecond)
+	_ = e.instead.out.Close(50 * time.Millisecond)
 }
 
 func TestALineOfStatusKeepsOnlyTheLatest(t *testing.T) {

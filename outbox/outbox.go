@@ -1,0 +1,89 @@
+// Package outbox is between the engine and everything that it writes to and
+// doesn't depend on: a terminal, a pipe, a file of events. What reads may be
+// slow, stopped (Ctrl-S), full, or on a dead disk; the engine never waits for it.
+package outbox
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"etcd-rewind/defect"
+)
+
+// ErrUnread says that what was to be written stopped being taken.
+var ErrUnread = errors.New("nobody reads the output: the rest of it is lost")
+
+// Outbox writes what is put into it in its order, from a goroutine of its own.
+type Outbox[T any] struct {
+	write func(T)
+	add   func(waiting []T, one T) []T
+	ended chan struct{}
+	beat  atomic.Int64 // goes up with everything that was written
+
+	mu      sync.Mutex
+	waiting []T
+	filled  chan struct{} // holds a token while something waits
+	closed  chan struct{}
+	once    sync.Once
+}
+
+// New makes an outbox. add is append, or puts something in the place of older
+// news, so that not everything piles up while nothing is taken.
+func New[T any](write func(T), add func(waiting []T, one T) []T) *Outbox[T] {
+	o := &Outbox[T]{
+		write: write, add: add, ended: make(chan struct{}),
+		filled: make(chan struct{}, 1), closed: make(chan struct{}),
+	}
+	go defect.Do(o.carry)()
+	return o
+}
+
+// Put never waits. After Close what is put in may be lost.
+func (o *Outbox[T]) Put(one T) {
+	o.mu.Lock()
+	o.waiting = o.add(o.waiting, one)
+	o.mu.Unlock()
+	select {
+	case o.filled <- struct{}{}:
+	default:
+	}
+}
+
+func (o *Outbox[T]) carry() {
+	defer close(o.ended)
+	for open := true; open; {
+		select {
+		case <-o.filled:
+		case <-o.closed:
+			open = false
+		}
+		o.mu.Lock()
+		all := o.waiting
+		o.waiting = nil
+		o.mu.Unlock()
+		for _, one := range all {
+			o.write(one)
+			o.beat.Add(1)
+		}
+	}
+}
+
+// Close writes what is left. It gives up with ErrUnread when nothing could be
+// written for as long as patience; what is being written then is abandoned.
+func (o *Outbox[T]) Close(patience time.Duration) error {
+	o.once.Do(func() { close(o.closed) })
+	for last := o.beat.Load(); ; {
+		select {
+		case <-o.ended:
+			return nil
+		case <-time.After(patience):
+			now := o.beat.Load()
+			if now == last {
+				return ErrUnread
+			}
+			last = now
+		}
+	}
+}
