@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"etcd-rewind/trust"
@@ -46,8 +47,16 @@ func Command(verb, run string, flags []string) string {
 
 func (t Terms) command(verb, run string) string { return Command(verb, run, t.Flags) }
 
-// Command is the command that does something with this plan's run.
-func (p *Plan) Command(verb string) string { return Command(verb, p.Run, p.Flags) }
+// Command is the command that does something with this plan's run. A command
+// that restarts kubelet, other than the default, is given again: a journal's
+// word alone is not enough to run it.
+func (p *Plan) Command(verb string) string {
+	flags := p.Flags
+	if r := p.Restore; r != nil && r.KubeletRestart != "" && r.KubeletRestart != defaultKubeletRestart {
+		flags = append(slices.Clip(flags), "--kubelet-restart-command", r.KubeletRestart)
+	}
+	return Command(verb, p.Run, flags)
+}
 
 // Command is the command that does something with this run, on all nodes that
 // it was made on.

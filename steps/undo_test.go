@@ -524,6 +524,9 @@ func TestAJournalOfAnotherNodeOrWithItsOwnCommandIsNamed(t *testing.T) {
 	if res := e.Run(t.Context(), p); !res.OK {
 		t.Fatal(res.Error)
 	}
+	if undo := p.Command("undo"); !strings.HasSuffix(undo, " --kubelet-restart-command 'service kubelet restart'") {
+		t.Errorf("the printed command is refused: %s", undo)
+	}
 	here := &node.Kubelet{NodeName: "cp1", StaticPodPath: filepath.Join(n.root, "manifests")}
 	elsewhere := *here
 	elsewhere.NodeName = "cp2"

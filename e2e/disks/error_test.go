@@ -108,7 +108,7 @@ func TestADiskWithAnErrorCostsNothing(t *testing.T) {
 				d.mended(t)
 				g.noneLost(t, p)
 				g.RestartKubelet() // its watch has gone with the mount
-				if r, err := steps.NewResume(g.stateDir(), "", steps.Terms{}); err == nil && goOn {
+				if r, err := steps.NewResume(g.stateDir(), "", g.terms()); err == nil && goOn {
 					if res := g.run(t, r, ui.Unattended, "", nil); !res.OK {
 						t.Fatalf("going on failed: %+v", res.Error)
 					}

@@ -117,7 +117,7 @@ func (g *ground) goOn(t *testing.T, res *steps.Result) {
 		return // nothing was touched
 	}
 	if !res.OK {
-		p, err := steps.NewResume(g.stateDir(), "", steps.Terms{})
+		p, err := steps.NewResume(g.stateDir(), "", g.terms())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -130,14 +130,20 @@ func (g *ground) plan(t *testing.T) *steps.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The shell's systemctl is a session's; this is what it calls.
-	restart := "curl -fsS -X POST " + strings.TrimSuffix(g.Options().KubeletHealthz, "/healthz") + "/restart"
-	p, err := s.Plan(f, info, steps.Choices{KubeletRestart: restart})
+	p, err := s.Plan(f, info, steps.Choices{KubeletRestart: g.restart()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
+
+// restart is what the systemctl of the node's shell calls.
+func (g *ground) restart() string {
+	return "curl -fsS -X POST " + strings.TrimSuffix(g.Options().KubeletHealthz, "/healthz") + "/restart"
+}
+
+// terms are those on which a run is taken up again.
+func (g *ground) terms() steps.Terms { return steps.Terms{KubeletRestart: g.restart()} }
 
 // run runs a plan; harm is done as soon as an action has begun, before it
 // writes anything.
@@ -187,7 +193,7 @@ func (g *ground) asBefore(t *testing.T) {
 // undo goes back from the newest run, if it left anything.
 func (g *ground) undo(t *testing.T) {
 	t.Helper()
-	p, err := steps.NewUndo(g.stateDir(), "", steps.Terms{})
+	p, err := steps.NewUndo(g.stateDir(), "", g.terms())
 	if err != nil {
 		// Nothing was touched, then. That the node is as before is seen next.
 		t.Log(err)
