@@ -396,12 +396,12 @@ func FuzzJournal(f *testing.F) {
 				continue
 			}
 			run := filepath.Base(filepath.Dir(file.Name))
-			f.Add(run, file.Data)
-			lines := strings.SplitAfter(string(file.Data), "\n")
-			f.Add(run, []byte(strings.Join(lines[:1], "")))
-			f.Add(run, []byte(strings.Join(lines[:12], "")+lines[13][:len(lines[13])/2]))
-			f.Add(run, []byte(strings.Replace(string(file.Data), root+"/manifests/", "/etc/", 1)))
-			f.Add(run, []byte(strings.Replace(lines[0], `"with":{`, `"with":null,"x":{`, 1)))
+			for _, small := range smallJournals(f, file.Data) {
+				f.Add(run, small)
+				f.Add(run, small[:len(small)*3/4])
+				f.Add(run, bytes.Replace(small, []byte(root+"/manifests/"), []byte("/etc/"), 1))
+				f.Add(run, bytes.Replace(small, []byte(`"with":{`), []byte(`"with":null,"x":{`), 1))
+			}
 		}
 	}
 	f.Add("20261126-000000", []byte(`{"v":1,"type":"plan"}`))
@@ -430,6 +430,99 @@ func FuzzJournal(f *testing.F) {
 			}
 		}
 	})
+}
+
+// smallJournals are what a fuzzer can work with, of a journal of 100 kB: a plan
+// of one action each, or of those that a redo needs, without the manifests'
+// contents, and with what is remembered.
+func smallJournals(f *testing.F, journal []byte) [][]byte {
+	type object = map[string]any
+	var thin func(v any) any
+	thin = func(v any) any {
+		switch v := v.(type) {
+		case object:
+			for _, k := range []string{"diffs", "summary", "why", "more", "title", "commands"} {
+				delete(v, k)
+			}
+			for k := range v {
+				v[k] = thin(v[k])
+			}
+		case []any:
+			for i := range v {
+				v[i] = thin(v[i])
+			}
+		case string:
+			if len(v) > 200 {
+				return ""
+			}
+		}
+		return v
+	}
+	var plan, memory object
+	last := "restore"
+	for line := range bytes.Lines(journal) {
+		var rec object
+		if err := json.Unmarshal(line, &rec); err != nil {
+			continue // torn
+		}
+		thin(rec)
+		if p, ok := rec["plan"].(object); ok {
+			if last, _ = p["kind"].(string); plan == nil {
+				plan = p
+			}
+		}
+		if m, ok := rec["memory"].(object); ok {
+			memory = m
+		}
+	}
+	if plan == nil || memory == nil {
+		f.Fatal("no plan, or nothing remembered")
+	}
+	steps, _ := plan["steps"].([]any)
+	made := func(ids []string, keep func(kind string) bool) []byte {
+		var out bytes.Buffer
+		var kept []any
+		for _, s := range steps {
+			s, _ := s.(object)
+			var actions []any
+			for _, a := range s["actions"].([]any) {
+				if a, _ := a.(object); keep(a["kind"].(string)) {
+					actions = append(actions, a)
+					ids = append(ids, a["id"].(string))
+				}
+			}
+			if len(actions) > 0 {
+				kept = append(kept, object{"id": s["id"], "actions": actions})
+			}
+		}
+		small := maps.Clone(plan)
+		small["steps"] = kept
+		recs := []object{{"type": "plan", "plan": small}}
+		for _, id := range ids {
+			recs = append(recs, object{"type": "intent", "action": id})
+		}
+		recs = append(recs, object{"type": "result", "action": ids[len(ids)-1], "state": "done", "memory": memory})
+		if last != "restore" {
+			back := maps.Clone(small)
+			back["kind"], back["steps"] = last, nil
+			recs = append(recs, object{"type": "plan", "plan": back})
+		}
+		enc := json.NewEncoder(&out)
+		for _, rec := range recs {
+			rec["v"] = 1
+			if err := enc.Encode(rec); err != nil {
+				f.Fatal(err)
+			}
+		}
+		return out.Bytes()
+	}
+	var all [][]byte
+	for _, kind := range []string{"prepare", "take-out", "rename", "put-in", "restart-kubelet"} {
+		all = append(all, made(nil, func(k string) bool { return k == kind }))
+	}
+	return append(all,
+		made(nil, func(k string) bool { return k == "stage" || k == "rename" }),
+		made(nil, func(k string) bool { return slices.Contains([]string{"prepare", "rename", "put-in", "wait-etcd", "wait-data", "wait-api"}, k) }))
 }
 
 // touchedBy are the files and directories that a plan moves or writes; of a

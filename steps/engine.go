@@ -315,12 +315,13 @@ func (r *run) runAction(ctx context.Context, a Planned) *failure {
 		r.emit(Event{Type: TypeAction, State: Already, Message: a.Title()})
 		return nil
 	}
-	for again := false; ; again = true {
+	meant := false // its intent is in the journal
+	for {
 		r.action = a
 		if ctx.Err() != nil {
 			return r.stopped()
 		}
-		state, err := r.try(ctx, a, again)
+		state, err := r.try(ctx, a, &meant)
 		if err == nil {
 			r.emit(Event{Type: TypeAction, State: state, Message: a.Title()})
 			return nil
@@ -364,13 +365,15 @@ func (r *run) letGo(ctx context.Context) *failure {
 	return r.runStep(ctx, r.plan.step(letGoStep))
 }
 
-// try journals the intent, runs the action, and journals the result.
-func (r *run) try(ctx context.Context, a Planned, again bool) (State, error) {
+// try journals the intent, unless that was done before, runs the action, and
+// journals the result.
+func (r *run) try(ctx context.Context, a Planned, meant *bool) (State, error) {
 	r.point("before the intent", a.ID)
-	if !again {
+	if !*meant {
 		if err := r.record(record{Type: recIntent, Action: a.ID, Command: a.Commands()}); err != nil {
 			return Failed, err
 		}
+		*meant = true
 	}
 	ev := Event{Type: TypeAction, State: Started, Message: a.Title(), Commands: a.Commands()}
 	if w, ok := a.Action.(waiter); ok {
