@@ -1,9 +1,11 @@
 package steps
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -522,7 +524,9 @@ func smallJournals(f *testing.F, journal []byte) [][]byte {
 	}
 	return append(all,
 		made(nil, func(k string) bool { return k == "stage" || k == "rename" }),
-		made(nil, func(k string) bool { return slices.Contains([]string{"prepare", "rename", "put-in", "wait-etcd", "wait-data", "wait-api"}, k) }))
+		made(nil, func(k string) bool {
+			return slices.Contains([]string{"prepare", "rename", "put-in", "wait-etcd", "wait-data", "wait-api"}, k)
+		}))
 }
 
 // touchedBy are the files and directories that a plan moves or writes; of a
