@@ -357,7 +357,7 @@ func (a *app) execute(ctx context.Context, plan *steps.Plan, yes bool) error {
 			return err
 		}
 		if !in.Confirm(a.out, plan) {
-			_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes goes on without asking.)")
+			_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes doesn't ask.)")
 			return exit(exitUsage)
 		}
 	}

@@ -313,7 +313,7 @@ func (a *app) confirmFleet(plans []*steps.Plan, here string, yes bool) (*ui.Answ
 	in := ui.NewAnswers(a.in)
 	_, _ = fmt.Fprintf(a.out, "%d nodes: %s\n", len(plans), strings.Join(trust.Lines(nodesOf(plans)), ", "))
 	if !in.Confirm(a.out, &steps.Plan{Node: here}) {
-		_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes goes on without asking.)")
+		_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes doesn't ask.)")
 		return nil, exit(exitUsage)
 	}
 	return in, nil
@@ -338,7 +338,7 @@ func (a *app) fleetRun(ctx context.Context, run string, states ...steps.RunState
 			if run == "" {
 				continue
 			}
-			return nil, &steps.Failure{Cause: "run " + run + " was made on this node alone", Hint: "leave out --fleet"}
+			return nil, &steps.Failure{Cause: "run " + run + " was made on this node alone", Hint: "omit --fleet"}
 		}
 		return rec, err
 	}
@@ -378,7 +378,7 @@ func (a *app) ofAFleet(ctx context.Context, run string, o *fleetFlags, undo, yes
 		return a.undoFleet(ctx, c, names, yes, dry, name)
 	}
 	if dry {
-		return a.usage(errors.New("--dry-run of resume is for one node: leave out --fleet"))
+		return a.usage(errors.New("--dry-run of resume is for one node: omit --fleet"))
 	}
 	var in *ui.Answers
 	if !yes {

@@ -27,7 +27,7 @@ DATADIR has member in it. etcd goes on writing there.`,
 	f.StringSliceVar(&choices.Accept, "accept", nil, "override a `CHECK` by its name; may be given several times")
 	f.BoolVar(&choices.KeepControllers, "keep-controllers", false, "leave kube-controller-manager and kube-scheduler running")
 	f.StringVar(&choices.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet (systemctl restart kubelet)")
-	f.BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails the node is put back as it was")
+	f.BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails the node is reverted")
 	f.BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {

@@ -372,11 +372,11 @@ func (n *practiceNode) waiting(b *testing.B) []shareOf {
 	s.until(b, "Type the node's name")
 	old := n.etcd(b, 0)
 	s.press(b, host, "\r")
-	s.until(b, "See kubelet start etcd")
+	s.until(b, "Wait until kubelet starts etcd")
 	held := n.etcd(b, old)
 	_ = syscall.Kill(held, syscall.SIGSTOP)
 	b.Cleanup(func() { _ = syscall.Kill(held, syscall.SIGKILL) }) // one that is stopped doesn't end
-	s.until(b, "See etcd ready")
+	s.until(b, "Wait until etcd is ready")
 	all = append(all, shareOf{"a run that waits for etcd", s.share(b)})
 	other := n.start(b, n.flags...)
 	other.until(b, "this screen is read-only")

@@ -45,7 +45,7 @@ func wizardRestoresThree(t *testing.T) {
 	w.toTheFleetsRun(s)
 
 	// One screen has all nodes and all phases, and Ctrl-C asks meanwhile.
-	w.sees("cp1", "cp2", "cp3", "staged", "API gone", "etcd out", "placed", "etcd ready", "API ready", "verified", "API down")
+	w.sees("cp1", "cp2", "cp3", "staged", "etcd down", "placed", "etcd ready", "API ready", "verified", "API down")
 	t.Log(w.capture())
 	w.press("C-c")
 	w.sees("Stop the run?", "undo on all nodes")
@@ -96,7 +96,7 @@ func wizardPutsThreeBack(t *testing.T) {
 	c, s := leader(t)
 	w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
 	w.toTheFleetsRun(s)
-	w.sees("✓", "etcd out", "See kubelet finish with")
+	w.sees("✓", "etcd down", "Wait for the cleanup of")
 	w.press("C-c")
 	w.sees("Stop the run?")
 	w.answers("u")

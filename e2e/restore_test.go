@@ -112,8 +112,8 @@ func TestUndoAfterSuccess(t *testing.T) {
 
 	node := wholeNode(t)
 	for _, args := range [][]string{{"undo", "--yes"}, {"undo", restored.Run, "--yes"}} {
-		if o := run(t, args...); o.code != 4 || !strings.Contains(o.stdout+o.stderr, "to put back") {
-			t.Errorf("%v once more: exit status %d, want 4 and that there is nothing to put back", args, o.code)
+		if o := run(t, args...); o.code != 4 || !strings.Contains(o.stdout+o.stderr, "to undo") {
+			t.Errorf("%v once more: exit status %d, want 4 and that there is nothing to undo", args, o.code)
 		}
 	}
 	same(t, "an undo of nothing has changed the node", node, wholeNode(t))

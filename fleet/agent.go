@@ -364,7 +364,7 @@ func (a *agent) resume(ctx context.Context, run string) (*steps.Result, error) {
 	case steps.RunRestored:
 		return &steps.Result{OK: true}, nil
 	case steps.RunUndone:
-		p := problem("put back the others too: "+steps.UndoCommand(run, true), "run %s was put back here", run)
+		p := problem("undo it on the others too: "+steps.UndoCommand(run, true), "run %s was undone here", run)
 		p.Code = codeUndone
 		return nil, p
 	}
@@ -373,7 +373,7 @@ func (a *agent) resume(ctx context.Context, run string) (*steps.Result, error) {
 		return nil, err
 	}
 	if p.Kind == steps.KindUndo {
-		p := problem("put back the others too: "+steps.UndoCommand(run, true), "run %s is on its way back here", run)
+		p := problem("undo it on the others too: "+steps.UndoCommand(run, true), "run %s is being undone here", run)
 		p.Code = codeUndone
 		return nil, p
 	}

@@ -262,7 +262,7 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 	asked, away := map[string]bool{me.name: true}, map[string]string{}
 	for _, name := range w.Without {
 		if name == me.name {
-			return nil, nil, problem("run it on another node", "%s is this node: it can't be left out", name)
+			return nil, nil, problem("run it on another node", "%s is this node: it can't be excluded", name)
 		}
 		asked[name] = true
 	}
@@ -317,7 +317,7 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 	}
 	for _, name := range w.Without {
 		if !slices.ContainsFunc(c.found, func(m restore.Member) bool { return m.Name == name }) {
-			return nil, nil, problem("", "there is no member %s to leave out", name)
+			return nil, nil, problem("", "there is no member %s to exclude", name)
 		}
 	}
 	verdicts := judge(c.found, answers)
@@ -757,9 +757,9 @@ func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState
 	for _, n := range c.crew {
 		switch s := states[n.name]; s {
 		case steps.RunUndone:
-			return nil, problem("put back the others too: "+c.command("undo --fleet"), "run %s was put back on %s", c.rec.Run, n.name)
+			return nil, problem("undo it on the others too: "+c.command("undo --fleet"), "run %s was undone on %s", c.rec.Run, n.name)
 		case "":
-			return nil, problem("put back the others: "+c.command("undo --fleet"), "%s has no run %s", n.name, c.rec.Run)
+			return nil, problem("undo it on the others: "+c.command("undo --fleet"), "%s has no run %s", n.name, c.rec.Run)
 		case steps.RunRestored:
 			restored++
 			begun = true
@@ -768,7 +768,7 @@ func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState
 		}
 	}
 	if restored == len(c.crew) {
-		return nil, problem(c.command("undo --fleet")+" reverts it", "run %s came to its end on all nodes", c.rec.Run)
+		return nil, problem(c.command("undo --fleet")+" reverts it", "run %s has finished on all nodes", c.rec.Run)
 	}
 	r := newRunner(c, sink, ask)
 	r.opened[steps.PhaseStaged] = begun

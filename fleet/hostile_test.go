@@ -276,7 +276,7 @@ func TestStoppingGivesUpASilentNode(t *testing.T) {
 				t.Errorf("it took %s", took)
 			}
 			n := res.Nodes[1]
-			if n.State != restore.Unreachable || !strings.Contains(n.Cause, "last seen past the phase api-gone") || len(n.Do) != 2 || !strings.HasPrefix(n.Do[0], "etcd-rewind resume --fleet ") {
+			if n.State != restore.Unreachable || !strings.Contains(n.Cause, "last seen past the phase API down") || len(n.Do) != 2 || !strings.HasPrefix(n.Do[0], "etcd-rewind resume --fleet ") {
 				t.Errorf("%+v", n)
 			}
 		})

@@ -108,7 +108,7 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 	}
 	const reach = "fleet-hosts"
 	if len(away) > 0 {
-		add(steps.Error, reach, "Nodes", "--host NAME=HOST names another host for it, --without NAME leaves it out for good", false, "%s", strings.Join(away, "; "))
+		add(steps.Error, reach, "Nodes", "--host NAME=HOST names another host for it, --without NAME excludes it", false, "%s", strings.Join(away, "; "))
 	} else {
 		add(steps.Pass, reach, "Nodes", "", false, "reached: %s", strings.Join(taken, ", "))
 	}
@@ -122,11 +122,11 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 	}
 	switch lost := len(left); {
 	case len(alive) > 0:
-		add(steps.Error, "left-out", "Left out", "stop kubelet and etcd there first: what is left out must not run on as a cluster of its own", true,
-			"%s is to be left out, but its etcd's port answers", strings.Join(alive, ", "))
+		add(steps.Error, "left-out", "Left out", "stop kubelet and etcd there first: an excluded member must not run on as a cluster of its own", true,
+			"%s is excluded, but its etcd's port answers", strings.Join(alive, ", "))
 	case lost > 0 && len(taken) < quorum(len(taken)+lost):
-		add(steps.Warn, "left-out", "Left out", "make sure that they are gone for good: together they could run on as the old cluster", false,
-			"%s: most of the members are left out, and can't be seen from here", strings.Join(left, ", "))
+		add(steps.Warn, "left-out", "Left out", "make sure that they are down and stay down: together they could run on as the old cluster", false,
+			"%s: most of the members are excluded, and can't be seen from here", strings.Join(left, ", "))
 	case lost > 0:
 		add(steps.Pass, "left-out", "Left out", "", false, "%s: joins anew later (kubeadm reset, kubeadm join --control-plane)", strings.Join(left, ", "))
 	}
@@ -143,7 +143,7 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 	differ("fleet-kubernetes-version", "Kubernetes' version", "the nodes run different versions", kubes)
 	if len(unknown) > 0 {
 		// What isn't known is no match.
-		add(steps.Warn, "fleet-cluster", "Cluster", "make sure that they are of this cluster: what they have is left as it is, and undo goes back to it", false,
+		add(steps.Warn, "fleet-cluster", "Cluster", "make sure that they are of this cluster: what they have is left as it is, and undo reverts to it", false,
 			"of which cluster the nodes' etcds are isn't known everywhere: %s", strings.Join(unknown, "; "))
 	}
 	if len(clusters) > 1 {
@@ -151,7 +151,7 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 		for _, id := range slices.Sorted(maps.Keys(clusters)) {
 			parts = append(parts, fmt.Sprintf("%x on %s", id, strings.Join(clusters[id], ", ")))
 		}
-		add(steps.Error, "fleet-cluster", "Cluster", "right when they were torn apart and are to become one again", true,
+		add(steps.Error, "fleet-cluster", "Cluster", "fine when a split cluster is joined again", true,
 			"the nodes' etcds are of different clusters: %s", strings.Join(parts, "; "))
 	}
 	return out

@@ -315,7 +315,7 @@ func TestMistakesInNamingTheNodes(t *testing.T) {
 		says  string
 	}{
 		{"a host that is another member", restore.Want{Hosts: map[string]string{"cp2": "cp3"}}, "the host cp3 is the member cp3, not cp2"},
-		{"this node is left out", restore.Want{Without: []string{"cp1"}}, "it can't be left out"},
+		{"this node is left out", restore.Want{Without: []string{"cp1"}}, "it can't be excluded"},
 		{"one that nobody knows is left out", restore.Want{Without: []string{"cp9"}}, "no member cp9"},
 		{"a host twice", restore.Want{Nodes: []string{"cp2", "cp2", "cp3"}}, "which is there already"},
 		{"a host that isn't there", restore.Want{Nodes: []string{"cp2", "cp3", "cp9"}}, "could not resolve hostname cp9"},

@@ -170,12 +170,12 @@ func (r *runner) watch() {
 
 // seen is where a node was when it was last heard of.
 func (n *runNode) seen() string {
-	at := "before the phase " + string(steps.Phases[0])
+	at := "before the phase " + steps.Phases[0].Name()
 	if n.reached > 0 {
-		at = "past the phase " + string(steps.Phases[min(n.reached, len(steps.Phases))-1])
+		at = "past the phase " + steps.Phases[min(n.reached, len(steps.Phases))-1].Name()
 	}
 	if n.do == doUndo {
-		at = "on its way back"
+		at = "in its undo"
 	}
 	if n.last != "" {
 		at += ", at " + n.last
@@ -345,9 +345,9 @@ func (n *runNode) where() string {
 	case n.reached == 0:
 		return "at work"
 	case n.waits:
-		return "waits at " + string(n.at)
+		return "waits at " + n.at.Name()
 	}
-	return "past " + string(steps.Phases[n.reached-1])
+	return "past " + steps.Phases[n.reached-1].Name()
 }
 
 // ended is the end of what ran on a node.
@@ -631,7 +631,7 @@ func (r *runner) decided(t *trouble, c steps.Choice) {
 		n.out = true
 		r.fail = blame(n.name, t.Failure)
 		r.reply(n, steps.Leave)
-		r.tell(restore.NodeEvent{Node: n.name, Event: steps.Event{Type: restore.TypeLeft, State: steps.Stopped, Message: "the others go on without it"}})
+		r.tell(restore.NodeEvent{Node: n.name, Event: steps.Event{Type: restore.TypeLeft, State: steps.Stopped, Message: "the others continue without it"}})
 		r.look()
 	default:
 		r.fail = blame(n.name, t.Failure)

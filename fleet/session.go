@@ -175,7 +175,7 @@ func (n *ThisNode) Runs(ctx context.Context) ([]steps.RunInfo, error) { return n
 func (n *ThisNode) Busy(ctx context.Context) error {
 	live, err := n.Session.Live(ctx)
 	if err == nil && live != nil {
-		err = problem("wait for it, or end it", "run %s is under way on this node", live.Run)
+		err = problem("wait for it, or stop it", "run %s is under way on this node", live.Run)
 	}
 	return err
 }

@@ -132,7 +132,7 @@ func (q *APIAsker) Ask(ctx context.Context, timeout time.Duration) (a APIAnswer)
 	if refused && !q.certified {
 		switch pair, err := q.cfg.certificate(); {
 		case err != nil:
-			a.Err = fmt.Errorf("the API server turns the unauthenticated away (%d): %w", a.Code, err)
+			a.Err = fmt.Errorf("the API server rejects anonymous requests (%d): %w", a.Code, err)
 		case pair != nil:
 			if a.Err = q.open(pair); a.Err == nil {
 				q.ask(ctx, &a)

@@ -20,7 +20,7 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("%s is held by %s: let it finish, or end it", e.Path, e.Holder)
+	return fmt.Sprintf("%s is held by %s: wait for it, or stop it", e.Path, e.Holder)
 }
 
 // Lock takes the lock at path, whose directory must exist. The kernel holds it:

@@ -29,9 +29,9 @@ type NodeState string
 // How a node ends.
 const (
 	Restored    NodeState = "restored"
-	Reverted    NodeState = "put back"    // as it was before the run
+	Reverted    NodeState = "reverted"    // as it was before the run
 	Untouched   NodeState = "untouched"   // no manifest was moved
-	HalfWay     NodeState = "half-way"    // its run was interrupted or failed; its journal is there
+	HalfWay     NodeState = "unfinished"  // its run was interrupted or failed; its journal is there
 	Unreachable NodeState = "unreachable" // nobody knows; it is at or after Phase
 )
 

@@ -23,7 +23,7 @@ type Hash string
 // The values of Hash. A wrong trailer isn't one of them: it is a Problem.
 const (
 	HashOK        Hash = "ok"
-	HashMissing   Hash = "missing"   // a copied data file, or the trailer was cut off: nothing vouches for the content
+	HashMissing   Hash = "missing"   // a copied data file, or the trailer was cut off: no checksum to verify the content
 	HashUnchecked Hash = "unchecked" // there is one; Quick doesn't compute it
 )
 

@@ -273,7 +273,7 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	}
 	db := filepath.Join(scratch, "db")
 	if info.Hash == HashMissing && !req.SkipHashCheck {
-		return nil, problem(CodeNoHash, "it is a copied data file, or its end was cut off; accept that nothing vouches for it, or use another snapshot",
+		return nil, problem(CodeNoHash, "it is a copied data file, or its end was cut off; override the missing checksum, or use another snapshot",
 			"it has no sha256 trailer")
 	}
 	progress(Progress{Phase: "copy", Total: info.content()})

@@ -189,7 +189,7 @@ func (l *live) download(ctx context.Context, f *os.File, stall time.Duration, te
 				"etcd at %s has sent nothing for %.0f s, after %d bytes of the snapshot", l.endpoint, stall.Seconds(), done)
 		}
 		if err != nil {
-			return fmt.Errorf("the snapshot from %s broke off after %d bytes: %w", l.endpoint, done, grpcError(err))
+			return fmt.Errorf("the snapshot from %s was interrupted after %d bytes: %w", l.endpoint, done, grpcError(err))
 		}
 		n, err := f.Write(resp.Blob)
 		if err != nil {

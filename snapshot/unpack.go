@@ -246,7 +246,7 @@ type bounded struct {
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.read >= b.limit {
-		return 0, problem(CodeStructure, useAnother, "not a snapshot: what is packed in it expands to more than %d MB", b.limit/1e6)
+		return 0, problem(CodeStructure, useAnother, "not a snapshot: what is compressed in it expands to more than %d MB", b.limit/1e6)
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.limit-b.read)])
 	b.read += int64(n)
@@ -344,14 +344,14 @@ func (u *Unpacked) write(dir string, r io.Reader) error {
 		if len(head) == 0 {
 			p = problem(CodeEmpty, "take another snapshot; this one was never written, or the disk was full", "the file is empty")
 		}
-		return problem(p.Code, p.Hint, "what is packed in it: %s", p.Cause)
+		return problem(p.Code, p.Hint, "what is compressed in it: %s", p.Cause)
 	}
 	var need int64
 	for _, m := range metas {
 		need = max(need, m.size())
 	}
 	if u.Format != Tar && need > u.most {
-		return problem(CodeStructure, useAnother, "what is packed in it says that it has %d MB: that doesn't fit into a file of this size", need/1e6)
+		return problem(CodeStructure, useAnother, "what is compressed in it says that it has %d MB: that doesn't fit into a file of this size", need/1e6)
 	}
 	free, err := freeBytes(dir)
 	if err != nil {
@@ -376,7 +376,7 @@ func copyBounded(f *os.File, r io.Reader, limit int64, format Format) (int64, er
 	for {
 		n, err := r.Read(buf)
 		if done += int64(n); done > limit {
-			return done, problem(CodeStructure, useAnother, "what is packed in it is longer than its own pages say")
+			return done, problem(CodeStructure, useAnother, "what is compressed in it is longer than its own pages say")
 		}
 		if done-looked >= 32<<20 {
 			looked = done
@@ -480,7 +480,7 @@ func QuickPacked(path string) (*Info, Format, error) {
 		if rerr != nil && !errors.Is(rerr, io.EOF) && !errors.Is(rerr, io.ErrUnexpectedEOF) {
 			return nil, p.format, unpackProblem(p.format, rerr)
 		}
-		return nil, p.format, problem(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "what is packed in it isn't a snapshot")
+		return nil, p.format, problem(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "what is compressed in it isn't a snapshot")
 	}
 	info = &Info{Path: path, Size: st.Size(), ModTime: st.ModTime(), Hash: HashUnchecked}
 	for _, m := range metas {

@@ -284,7 +284,7 @@ func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
 		}
 		return Failed, &trouble{
 			cause: fmt.Sprintf("%s is gone, and it isn't at %s", a.File, a.To),
-			hint:  "somebody else moved it; put it back or undo this run",
+			hint:  "somebody else moved it; move it back or undo this run",
 		}
 	}
 	if err != nil {
@@ -356,7 +356,7 @@ type PutIn struct {
 func (*PutIn) Kind() string { return "put-in" }
 
 // Title implements Action.
-func (a *PutIn) Title() string { return "Put " + filepath.Base(a.File) + " in" }
+func (a *PutIn) Title() string { return "Move " + filepath.Base(a.File) + " in" }
 
 // Commands implements Action.
 func (a *PutIn) Commands() []string { return []string{mv(a.From, a.File)} }

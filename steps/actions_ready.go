@@ -52,7 +52,7 @@ type WaitData struct {
 func (*WaitData) Kind() string { return "wait-data" }
 
 // Title implements Action.
-func (*WaitData) Title() string { return "See etcd open the restored data" }
+func (*WaitData) Title() string { return "Wait until etcd has opened the restored data" }
 
 // Commands implements Action.
 func (a *WaitData) Commands() []string {
@@ -149,9 +149,9 @@ func (*WaitEtcd) Kind() string { return "wait-etcd" }
 // Title implements Action.
 func (a *WaitEtcd) Title() string {
 	if a.Restored {
-		return "See etcd ready with the restored data"
+		return "Wait until etcd is ready with the restored data"
 	}
-	return "See etcd ready"
+	return "Wait until etcd is ready"
 }
 
 // Commands implements Action.
@@ -229,7 +229,7 @@ func denied(err error) error {
 func wrongData(what string, want, have any) error {
 	return &trouble{
 		cause: fmt.Sprintf("etcd runs, but not on the right data: its %s is %v, not %v", what, have, want),
-		hint:  "it may run on an empty or an old directory; go back, and look at the hostPath and --data-dir of its manifest",
+		hint:  "it may run on an empty or an old directory; undo, and check the hostPath and --data-dir of its manifest",
 	}
 }
 
@@ -241,7 +241,7 @@ func wrongCluster(want, have uint64) error {
 func rightCluster(want *snapshot.Restored, have uint64) error {
 	switch {
 	case want == nil:
-		return &trouble{cause: "the journal doesn't tell what was staged", hint: "go back with etcd-rewind undo"}
+		return &trouble{cause: "the journal doesn't tell what was staged", hint: "undo it: etcd-rewind undo"}
 	case have != want.ClusterID:
 		return wrongCluster(want.ClusterID, have)
 	}
@@ -302,7 +302,7 @@ type WaitAPI struct {
 func (*WaitAPI) Kind() string { return "wait-api" }
 
 // Title implements Action.
-func (*WaitAPI) Title() string { return "See kube-apiserver ready" }
+func (*WaitAPI) Title() string { return "Wait until kube-apiserver is ready" }
 
 // Commands implements Action.
 func (a *WaitAPI) Commands() []string {
@@ -433,7 +433,7 @@ func (a *Verify) do(ctx context.Context, r *run) (State, error) {
 			}
 			is, ok, more := a.compare(kind.want, kind.total, have)
 			if s.ok = s.ok && ok; ok && len(more) > 0 {
-				r.note(kind.resource+" not in the snapshot", "%s: made since the API is back, or registered again", someNames(more))
+				r.note(kind.resource+" not in the snapshot", "%s: created since the API is up again, or registered again", someNames(more))
 			}
 			s.seen = append(s.seen, Sighting{What: kind.resource, Is: is, OK: ok})
 		}

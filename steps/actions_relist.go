@@ -21,7 +21,7 @@ import (
 // It can't see whether kubelet has synced a pod since its last list. Such a pod
 // kubelet begins to end on the next one only (GetNewerThan, pod_workers.go 1.34).
 //
-// It never fails: where it can't be seen when kubelet lists, the run goes on,
+// It never fails: where kubelet gives no sign of when it lists, the run goes on,
 // and the outage may take up to a second longer.
 type WaitRelist struct {
 	Metrics node.MetricsConfig `json:"metrics"`
@@ -54,7 +54,7 @@ func (a *WaitRelist) do(ctx context.Context, r *run) (State, error) {
 	case ctx.Err() != nil:
 		return Stopped, errStopped
 	case err != nil:
-		r.say("it can't be seen when kubelet lists its containers (%s): the API may be away up to a second longer", err)
+		r.say("kubelet gives no sign of when it lists its containers (%s): the API may be down up to a second longer", err)
 		return Already, nil
 	}
 	return Done, nil

@@ -126,7 +126,7 @@ type WaitStopping struct {
 func (*WaitStopping) Kind() string { return "wait-stopping" }
 
 // Title implements Action.
-func (a *WaitStopping) Title() string { return "See kubelet begin to stop " + a.Pod }
+func (a *WaitStopping) Title() string { return "Wait until kubelet stops " + a.Pod }
 
 // Commands implements Action.
 func (a *WaitStopping) Commands() []string {
@@ -180,7 +180,7 @@ func (a *WaitStopping) places(v *vetter) {
 
 func (*WaitStopping) undo() []Action { return nil }
 
-const ignoringHint = "a kubelet that was started while the API was away ignores removed manifests until it has seen the API; restarting it with the manifests out ends that"
+const ignoringHint = "a kubelet that was started while the API was down ignores removed manifests until it has reached the API; restarting it with the manifests moved out cures that"
 
 // EndPods ends the containers of pods over CRI, without their grace period.
 type EndPods struct {
@@ -192,7 +192,7 @@ type EndPods struct {
 func (*EndPods) Kind() string { return "end-pods" }
 
 // Title implements Action.
-func (a *EndPods) Title() string { return "End " + strings.Join(a.Pods, ", ") + " over CRI" }
+func (a *EndPods) Title() string { return "Stop " + strings.Join(a.Pods, ", ") + " over CRI" }
 
 // Commands implements Action.
 func (a *EndPods) Commands() []string { return crictl(a.CRI, "stopp", a.Pods) }
@@ -250,7 +250,7 @@ type WaitGone struct {
 func (*WaitGone) Kind() string { return "wait-gone" }
 
 // Title implements Action.
-func (a *WaitGone) Title() string { return "See the containers of " + a.Pod + " gone" }
+func (a *WaitGone) Title() string { return "Wait until the containers of " + a.Pod + " are gone" }
 
 // Commands implements Action.
 func (a *WaitGone) Commands() []string {
@@ -349,7 +349,7 @@ func (*WaitForgotten) Kind() string { return "wait-forgotten" }
 
 // Title implements Action.
 func (a *WaitForgotten) Title() string {
-	return "See kubelet finish with " + strings.Join(a.Pods, ", ")
+	return "Wait for the cleanup of " + strings.Join(a.Pods, ", ")
 }
 
 // Commands implements Action.
@@ -464,7 +464,7 @@ type WaitStarted struct {
 func (*WaitStarted) Kind() string { return "wait-started" }
 
 // Title implements Action.
-func (a *WaitStarted) Title() string { return "See kubelet start " + a.Pod }
+func (a *WaitStarted) Title() string { return "Wait until kubelet starts " + a.Pod }
 
 // Commands implements Action.
 func (a *WaitStarted) Commands() []string {

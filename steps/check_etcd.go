@@ -42,7 +42,7 @@ func (k *checks) topology() Verdict {
 			names = append(names, m.Name)
 		}
 		if k.f.Live != nil {
-			return warn("fine when the other members were removed for good", "--initial-cluster names %s, the running etcd has one member", strings.Join(names, ", "))
+			return warn("fine when the other members were removed and stay away", "--initial-cluster names %s, the running etcd has one member", strings.Join(names, ", "))
 		}
 		return bad(several, "--initial-cluster in %s names %d members: %s", e.File.Name(), len(names), strings.Join(names, ", "))
 	}
@@ -78,8 +78,8 @@ func (k *checks) fleet() Verdict {
 	}
 	if len(left) > 0 {
 		slices.Sort(left)
-		return warn("right when these nodes are lost: they join anew later (kubeadm reset, kubeadm join --control-plane)",
-			"left out of the restored cluster: %s", strings.Join(left, ", "))
+		return warn("fine when these nodes are lost: they rejoin later (kubeadm reset, kubeadm join --control-plane)",
+			"excluded from the restored cluster: %s", strings.Join(left, ", "))
 	}
 	return ok("%d members, restored as one: %s", len(fleet.Members), fleet.initialCluster())
 }

@@ -35,7 +35,7 @@ func (k *checks) lock() Verdict {
 	switch {
 	case errors.As(err, &held):
 		k.locked = true
-		return bad("wait for it, or end it", "another run is under way: %s", held.Holder)
+		return bad("wait for it, or stop it", "another run is under way: %s", held.Holder)
 	case err != nil:
 		return bad("", "%s", err)
 	default:
@@ -49,12 +49,12 @@ func (k *checks) earlierRun() Verdict {
 		return none // that run is the one that isn't finished
 	}
 	if u := k.f.Unfinished; u != nil {
-		hint := "etcd-rewind resume goes on with it, etcd-rewind undo puts it back"
+		hint := "etcd-rewind resume continues it, etcd-rewind undo reverts it"
 		if u.Fleet {
-			hint = "etcd-rewind resume --fleet goes on with it on all nodes, etcd-rewind undo --fleet puts them back"
+			hint = "etcd-rewind resume --fleet continues it on all nodes, etcd-rewind undo --fleet reverts them"
 		}
 		return wrong(hint,
-			"run %s did not come to its end (%s): the node may be half-way", u.Run, u.State)
+			"run %s is unfinished (%s): the node may be half restored", u.Run, u.State)
 	}
 	return ok("none is unfinished")
 }
@@ -91,7 +91,7 @@ func (k *checks) impostors() Verdict {
 	if kubelet.PID != 0 {
 		return ok("process %d; %s", kubelet.PID, ignored)
 	}
-	return warn("if it is this node's kubelet, its program must belong to root, and others may not write to it; else end it. Until then kubelet's unit says how it would be started",
+	return warn("if it is this node's kubelet, its program must belong to root, and others may not write to it; else stop it. Until then kubelet's unit says how it would be started",
 		"%s", ignored)
 }
 
@@ -191,7 +191,7 @@ func (k *checks) certificates() Verdict {
 	case len(expired) > 0:
 		return wrong("kubeadm certs check-expiration, then kubeadm certs renew all", "%s", strings.Join(expired, "; "))
 	case len(unread) > 0:
-		hint := "put the file back from a backup of /etc/kubernetes"
+		hint := "restore the file from a backup of /etc/kubernetes"
 		if len(unread["missing"]) > 0 {
 			hint += "; kubeadm init phase certs all makes what is missing, where the CA's key is there"
 		}

@@ -20,7 +20,7 @@ func (k *checks) data() Verdict {
 		if errors.Is(err, fs.ErrPermission) {
 			return bad("run it as root", "%s can't be read", d.Path)
 		}
-		return warn("a typo in the hostPath of etcd.yaml makes a blank cluster boot without a word; the restore itself needs nothing from there",
+		return warn("a typo in the hostPath of etcd.yaml boots a blank cluster, silently; the restore itself needs nothing from there",
 			"%s holds no etcd data now", d.Path)
 	}
 	return ok("%s stays as it is", d.Path)

@@ -32,7 +32,7 @@ func (k *checks) hash() Verdict {
 	}
 	if k.info.Hash == snapshot.HashMissing {
 		return warn("fine for a copy of member/snap/db that was taken while etcd was stopped; a copy of a running etcd's may be torn",
-			"%s has no sha256 trailer: its pages fit together, but nothing vouches for the content", filepath.Base(k.info.Path))
+			"%s has no sha256 trailer: its pages are consistent, but there is no checksum to verify the content", filepath.Base(k.info.Path))
 	}
 	return ok("%s is whole: sha256, pages and records", filepath.Base(k.info.Path))
 }
@@ -101,7 +101,7 @@ func (k *checks) members() Verdict {
 		for _, m := range k.info.Members {
 			names = append(names, m.Name)
 		}
-		return wrong("go on only if this node is all that is left: it becomes the only member, and others join anew",
+		return wrong("continue only if this node is all that is left: it becomes the only member; the others rejoin later",
 			"the snapshot is from a cluster of %d members (%s), the restore makes one of it", n, someNames(names))
 	}
 	return ok("replaced by the one of this node")
@@ -226,11 +226,11 @@ func LineageVerdict(c *snapshot.Comparison) Verdict {
 	v := Verdict{Check: lineage, Title: "Cluster", Level: Pass, Cause: c.Lineage.Cause}
 	switch c.Lineage.Relation {
 	case snapshot.OtherCluster:
-		v.Level, v.Overridable, v.Hint = Error, true, "everything would start, and nothing would fit: is it the right file?"
+		v.Level, v.Overridable, v.Hint = Error, true, "the control plane would start with another cluster's data: is it the right file?"
 	case snapshot.Unrelated:
 		v.Level, v.Hint = Warn, "look at the node's name and the namespaces in it"
 	case snapshot.Forked:
-		v.Hint = "so it is after a restore of an older snapshot"
+		v.Hint = "expected after a restore of an older snapshot"
 	}
 	return v
 }

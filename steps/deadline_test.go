@@ -223,7 +223,7 @@ func TestAWaitEndsWhoeverHangs(t *testing.T) {
 	e.world = newDeadWorld(t, n, func(method string) bool { return dead.Load() && method == "Pod" })
 	sink := e.Sink
 	e.Sink = func(ev Event) {
-		if ev.Type == TypeAction && ev.State == Started && strings.HasPrefix(ev.Message, "See kubelet begin to stop") {
+		if ev.Type == TypeAction && ev.State == Started && strings.HasPrefix(ev.Message, "Wait until kubelet stops") {
 			dead.Store(true)
 		}
 		sink(ev)

@@ -576,7 +576,7 @@ func goAgain(err error, undo string) string {
 	if hint != "" {
 		cause += " → " + hint
 	}
-	return cause + "; then " + undo + " goes back"
+	return cause + "; then " + undo + " reverts it"
 }
 
 // sight is one look of a wait.

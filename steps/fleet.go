@@ -63,13 +63,26 @@ const (
 	PhaseVerified  Phase = "verified"
 )
 
+// Name is the phase as a person reads it.
+func (p Phase) Name() string {
+	switch p {
+	case PhaseAPIGone:
+		return "API down"
+	case PhaseEtcdOut:
+		return "etcd down"
+	case PhaseAPIReady:
+		return "API ready"
+	}
+	return strings.ReplaceAll(string(p), "-", " ")
+}
+
 // Phases are all phases in their order.
 var Phases = []Phase{PhaseStaged, PhaseAPIGone, PhaseEtcdOut, PhasePlaced, PhaseEtcdReady, PhaseAPIReady, PhaseVerified}
 
 var phaseTitles = map[Phase]string{
 	PhaseStaged:    "Wait until every node has staged the restore",
-	PhaseAPIGone:   "Wait until every node's kube-apiserver is gone",
-	PhaseEtcdOut:   "Wait until every node's etcd is out",
+	PhaseAPIGone:   "Wait until every node's kube-apiserver is down",
+	PhaseEtcdOut:   "Wait until every node's etcd is down",
 	PhasePlaced:    "Wait until every node's data is in place",
 	PhaseEtcdReady: "Wait until every node's etcd is ready",
 	PhaseAPIReady:  "Wait until every node's kube-apiserver is ready",
@@ -154,7 +167,7 @@ func (a *Meet) byPorts(ctx context.Context, r *run) (State, error) {
 		}
 		return &trouble{
 			cause: "still behind: " + strings.Join(late, ", "),
-			hint:  "look at the run there (etcd-rewind); go on here once it is through, or go back on all nodes (etcd-rewind undo)",
+			hint:  "inspect the run there (etcd-rewind); continue here once it is through, or undo it on all nodes (etcd-rewind undo)",
 		}
 	})
 }

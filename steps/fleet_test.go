@@ -198,7 +198,7 @@ func TestChecksOfANodeInAFleet(t *testing.T) {
 	}{
 		{"all members are restored", fleetOfTheTests, live("cp1", "cp2", "cp3"), Pass, "3 members"},
 		{"etcd doesn't answer and etcd.yaml names this one only, as kubeadm leaves it", fleetOfTheTests, nil, Pass, "3 members"},
-		{"one was lost for good", &two, live("cp1", "cp2", "cp3"), Warn, "left out of the restored cluster: cp3"},
+		{"one was lost for good", &two, live("cp1", "cp2", "cp3"), Warn, "excluded from the restored cluster: cp3"},
 		{"this node isn't among them", &notMine, live("cp1", "cp2", "cp3"), Error, "cp1 of this node is not among"},
 		{"three members and no fleet", nil, live("cp1", "cp2", "cp3"), Error, "the running etcd has 3 members"},
 	} {

@@ -101,7 +101,7 @@ func (k *checks) revision() Verdict {
 		return bad("use another snapshot", "its revision is %d: no etcd wrote that", have)
 	case have > math.MaxInt64-roomForRevisions || bump > uint64(math.MaxInt64-roomForRevisions-have):
 		return bad("choose a smaller --bump-revision; without one, use another snapshot: only damage makes such a revision",
-			"revision %d + %d is at the end of what etcd can count to", have, bump)
+			"revision %d + %d exceeds what etcd can count to", have, bump)
 	}
 	return ok("%d + %d", have, bump)
 }

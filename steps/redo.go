@@ -42,7 +42,7 @@ func redoPlan(h *history, t Terms) (*Plan, error) {
 	}
 	r := h.restore
 	p := h.plan(KindRedo, t)
-	p.Title = "Redo run " + r.Run + " on " + r.Node + ": back to the restored data"
+	p.Title = "Redo run " + r.Run + " on " + r.Node + ": to the restored data again"
 	p.memory.renew()
 	if p.memory.AwaySince.IsZero() {
 		p.memory.Outage = 0

@@ -19,7 +19,7 @@ func NewResume(stateDir, run string, t Terms) (*Plan, error) {
 		left: open, none: "no run was interrupted",
 		fits: func(r RunInfo) error {
 			if !open(r) {
-				return &trouble{cause: fmt.Sprintf("run %s came to its end: %s", r.Run, r.State), hint: t.command("undo", r.Run) + " goes back from it"}
+				return &trouble{cause: fmt.Sprintf("run %s has finished: %s", r.Run, r.State), hint: t.command("undo", r.Run) + " reverts it"}
 			}
 			return nil
 		},
@@ -113,7 +113,7 @@ func Standing(info RunInfo, now time.Time) []Fact {
 	case !h.memory.AwaySince.IsZero():
 		facts = append(facts, Fact{"API", fmt.Sprintf("down for %s%s", max(now.Sub(h.memory.AwaySince), 0).Round(time.Second), beforeToo(h.memory.APIBefore))})
 	case h.memory.Outage > 0:
-		facts = append(facts, Fact{"API", "back, with the restored data"})
+		facts = append(facts, Fact{"API", "up, with the restored data"})
 	default:
 		facts = append(facts, Fact{"API", "not touched by this run"})
 	}

@@ -45,9 +45,9 @@ var restoreTexts = map[string]text{
 			"The sign is that /readyz no longer answers 200.",
 	},
 	letGoStep: {
-		title: "Make kubelet let go", outage: true,
+		title: "Restart the stuck kubelet", outage: true,
 		why: "kubelet ignores that the manifests are gone. With the manifests out, a restarted kubelet no longer knows these pods.",
-		more: "A kubelet that was started while the API was away has not yet seen all its sources of pods, and until then it deletes none " +
+		more: "A kubelet that was started while the API was down has not yet seen all its sources of pods, and until then it deletes none " +
 			"(\"skipping delete because sources aren't ready yet\", logged only at -v=2). Its containers run on and are restarted when they die. " +
 			"Restarting kubelet after the manifests are out is the cure; before, it is not.",
 	},
@@ -56,33 +56,33 @@ var restoreTexts = map[string]text{
 		why: "etcd ends 0.1 s after kubelet's signal. A new pod of the same name starts at once only when kubelet has finished with the old one.",
 		more: "Kubelet notices the end of containers by listing them once a second, and finishes with the pod on the next list: 0.1 to 1.1 s after the end. " +
 			"The last thing it does is to remove the pod's cgroup, but its housekeeping may have done so before. So etcd.yaml goes in when the cgroup is gone. " +
-			"A manifest that is put in too early is refused and tried again 10 to 15 s later; 17 ms too early were enough to lose 11 s. " +
+			"A manifest that is moved in too early is refused and tried again 10 to 15 s later; 17 ms too early were enough to lose 11 s. " +
 			"What kubelet accepts gets a directory within 10 ms. Without one, another annotation makes a pod that kubelet tries at once. " +
 			"Editing etcd.yaml in place under a running etcd costs the 10 to 15 s, too.",
 	},
 	"start-etcd": {
 		title: "Start etcd", outage: true,
-		why: "The staged directory is renamed into place, etcd.yaml with the new hostPath is put in. Then etcd is asked whether it has opened what was restored.",
-		more: "The volume's type is DirectoryOrCreate: a typo in the path would give a blank cluster that boots without a word. " +
+		why: "The staged directory is renamed into place, etcd.yaml with the new hostPath is moved in. Then etcd is asked whether it has opened what was restored.",
+		more: "The volume's type is DirectoryOrCreate: a typo in the path would give a blank cluster that boots silently. " +
 			"So /readyz is not enough. Every restore gets a cluster ID that no other etcd has, and etcd tells it to its peers as soon as it has opened its data, before it has elected itself.",
 	},
 	"start-kube-apiserver": {
 		title: "Start kube-apiserver", outage: true,
-		why: "Its manifest goes back with one annotation changed: a new pod without a crash history starts at once.",
+		why: "Its manifest is moved back with one annotation changed: a new pod without a crash history starts at once.",
 		more: "Kubelet's crash back-off (10 s doubling to 300 s) belongs to the pod's UID, and the UID of a static pod is a hash of its definition. " +
-			"Put back byte for byte after it was killed, kubelet may wait: 0.5, 40, 88 and 158 s on four restores in a row. " +
+			"With the same bytes after it was killed, kubelet may wait: 0.5, 40, 88 and 158 s on four restores in a row. " +
 			"On a single node it goes in when etcd has opened the restored data: until kubelet has started the API server, 0.5 s, etcd elects itself, and then its revision, number of keys and members are compared. In a fleet it goes in when every etcd is ready. " +
-			"Put in before etcd, an API server would find nobody, exit, and back off.",
+			"Moved in before etcd's, an API server would find no etcd, exit, and back off.",
 	},
 	controllersStep: {
 		title: "Restart controllers",
 		why:   "kube-controller-manager and kube-scheduler start with empty caches. The API is already back.",
 		more: "They hold what they have seen in memory, and that is no longer what etcd holds. The raised revision makes watches fail and list anew; " +
-			"a restart leaves nothing to luck, and lets go of leases that were taken in the past that is gone.",
+			"a restart leaves nothing to luck, and releases leases taken after the snapshot.",
 	},
 	kubeadmStep: {
 		title: "Update kubeadm-config",
-		why:   "kubeadm upgrade renders etcd.yaml from the ConfigMap kube-system/kubeadm-config. It came back with the snapshot and names the old data directory.",
+		why:   "kubeadm upgrade renders etcd.yaml from the ConfigMap kube-system/kubeadm-config. The snapshot's copy names the old data directory.",
 		more: "kubeadm upgrade, kubeadm join --control-plane and kubeadm init phase etcd local don't look at the etcd.yaml that is there: they write it anew, with " +
 			"etcd.local.dataDir as hostPath. With the old directory in it, the next upgrade would start etcd on the old data, silently: the API server goes on " +
 			"serving the restored objects from its cache for a while. The same value is for all control-plane nodes. If it can't be written, the run doesn't fail: " +
@@ -107,7 +107,7 @@ var undoTexts = map[string]text{
 		title: "Stop controllers",
 		why:   "kube-controller-manager and kube-scheduler must not act on the old cluster with what they saw in the restored one.",
 		more: "They hold what they have seen in memory, and the old data has another past. Their leases lie in the restored data, too: " +
-			"one that finds its lease in other hands ends itself, and kubelet starts it again after a back-off.",
+			"one that finds its lease held by another exits, and kubelet starts it again after a back-off.",
 	},
 	controllersBack: {
 		title: "Start controllers",
@@ -116,7 +116,7 @@ var undoTexts = map[string]text{
 	},
 	"start-kube-apiserver": {
 		title: "Stop kube-apiserver",
-		why:   "Nothing may write while etcd goes back to the old data.",
+		why:   "Nothing may write while etcd is pointed at the old data again.",
 		more:  restoreTexts["stop-kube-apiserver"].more,
 	},
 	"start-etcd": {
@@ -126,17 +126,17 @@ var undoTexts = map[string]text{
 	},
 	"stop-etcd": {
 		title: "Start the old etcd",
-		why:   "The manifest comes back byte for byte, and with it the data directory that nobody has written to since.",
-		more:  "The old data directory was never touched. etcd goes on where it stopped; what was written to the restored cluster since is in the restored data only.",
+		why:   "The manifest is restored byte for byte, and with it the data directory, which nothing has written to since.",
+		more:  "The old data directory was never touched. etcd continues where it stopped; what was written to the restored cluster since is in the restored data only.",
 	},
 	"stop-kube-apiserver": {
 		title: "Start kube-apiserver",
-		why:   "Its manifest comes back byte for byte. What is left of its ended containers is removed first, so that kubelet doesn't back off.",
-		more:  "Kubelet counts its crash back-off from the pod's last ended container. The manifest must not change, and with it the UID can't; so the ended container is removed.",
+		why:   "Its manifest is restored byte for byte. What is left of its exited containers is removed first, so that kubelet doesn't back off.",
+		more:  "Kubelet counts its crash back-off from the pod's last exited container. The manifest must not change, so neither can the UID; the exited container is removed instead.",
 	},
 	letGoStep: {
-		title: "Put manifests back",
-		why:   "They come back byte for byte.",
+		title: "Move manifests back",
+		why:   "They are restored byte for byte.",
 	},
 }
 

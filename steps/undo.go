@@ -92,7 +92,7 @@ func find(stateDir, run string, t Terms, how takenUp) (*history, error) {
 			}
 			if len(later) > 0 {
 				return nil, &trouble{
-					cause: fmt.Sprintf("run %s came after %s and still stands", later[len(later)-1].Run, r.Run),
+					cause: fmt.Sprintf("run %s came after %s and is not undone", later[len(later)-1].Run, r.Run),
 					hint:  "undo the later one first: " + t.command("undo", later[0].Run),
 				}
 			}
@@ -271,7 +271,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 		if v.Level != Pass {
 			goes = v.Cause
 		}
-		p.Summary = append(p.Summary, Fact{"etcd goes back to", goes})
+		p.Summary = append(p.Summary, Fact{"etcd will run on", goes})
 		p.expect(is.ClusterID)
 	}
 	p.Summary = append(p.Summary, Fact{"restored data", "kept at " + r.Restore.keptAt()})

@@ -105,7 +105,7 @@ func TestAnUndoIsRefusedWhenItsTargetIsNotThere(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if told := fact(p.Summary, "etcd goes back to"); !strings.Contains(told, c.cause) {
+					if told := fact(p.Summary, "etcd will run on"); !strings.Contains(told, c.cause) {
 						t.Errorf("the plan says %q, not %q", told, c.cause)
 					}
 					e, events := n.engine(nil)

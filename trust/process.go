@@ -85,7 +85,7 @@ func listener(net string, port int) error {
 			if uid, err := strconv.Atoi(f[7]); err == nil && uid != 0 && uid != os.Geteuid() {
 				return &Problem{
 					Cause: fmt.Sprintf("the server at port %d belongs to user %d", port, uid),
-					Hint:  fmt.Sprintf("find it with ss -ltnp 'sport = :%d', and end it", port),
+					Hint:  fmt.Sprintf("find it with ss -ltnp 'sport = :%d', and stop it", port),
 				}
 			}
 		}

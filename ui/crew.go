@@ -222,7 +222,7 @@ func (c *crew) end(r *restore.Result) {
 	c.result = r
 	for _, h := range c.nodes {
 		h.stepper.failure, h.asked = nil, false
-		h.stepper.counting = false
+		h.stepper.counting, h.stepper.ended = false, true
 	}
 	if r == nil {
 		c.result = &restore.Result{Run: c.run, PutBack: true}
@@ -291,14 +291,9 @@ func (m *model) localMember() string {
 	return m.facts.Node
 }
 
-func phaseName(p steps.Phase) string {
-	s := strings.ReplaceAll(string(p), "-", " ")
-	return strings.Replace(s, "api", "API", 1)
-}
-
 var phaseMeans = map[steps.Phase]string{
 	steps.PhaseStaged:    "restored data beside the old; the cluster still runs",
-	steps.PhaseAPIGone:   "no kube-apiserver runs: nobody writes any more",
+	steps.PhaseAPIGone:   "no kube-apiserver runs: nothing writes any more",
 	steps.PhaseEtcdOut:   "no etcd runs on the old data",
 	steps.PhasePlaced:    "the restored data is where etcd looks for it",
 	steps.PhaseEtcdReady: "etcd has a quorum, one cluster ID, every member",
@@ -316,7 +311,7 @@ func crewHelp(kind string) []string {
 	out := make([]string, 0, len(steps.Phases)+2)
 	out = append(out, "Every node runs its own steps, and waits at the end of each phase until all have reached it. So no old API server and no old etcd is left when the first restored etcd starts. enter shows the steps of a node; ↑↓ choose one.")
 	for _, p := range steps.Phases {
-		out = append(out, phaseName(p)+": "+phaseMeans[p]+".")
+		out = append(out, p.Name()+": "+phaseMeans[p]+".")
 	}
 	return append(out, "A node that can't be reached stops at its next wait. It is retried for a minute; then you are asked.")
 }
@@ -365,7 +360,7 @@ func (c *crew) now(h *hand, now time.Time) (symbol, text, took string) {
 		case r.Error != nil:
 			return symBad, "stopped: " + clean(r.Error.Cause), ""
 		}
-		return symBad, "stopped half-way", ""
+		return symBad, "stopped, unfinished", ""
 	}
 	if i := c.waits(h); i >= 0 {
 		if late := c.behind(i); len(late) > 0 {
@@ -463,7 +458,7 @@ func (c *crew) phaseRows(l look, now time.Time, w int) []string {
 	}
 	rows := []string{head}
 	for i, p := range steps.Phases {
-		row := " " + fit(phaseName(p), label-1)
+		row := " " + fit(p.Name(), label-1)
 		for _, h := range c.nodes {
 			sym, took := c.cell(h, i, now)
 			row += fit(l.symbol(sym)+right(took, min(8, col-3)), col)
@@ -626,7 +621,7 @@ func (c *crew) failureView(l look, now time.Time, w, h int) ([]string, string, [
 	node := c.nodes[slices.IndexFunc(c.nodes, func(o *hand) bool { return o.stepper.failure != nil })]
 	at := "in the end"
 	if node.so < len(steps.Phases) {
-		at = "before " + phaseName(steps.Phases[node.so])
+		at = "before " + steps.Phases[node.so].Name()
 	}
 	if c.kind == steps.KindUndo {
 		at = "in the undo"
@@ -641,7 +636,7 @@ func (c *crew) failureView(l look, now time.Time, w, h int) ([]string, string, [
 		}
 		_, say, _ := c.now(o, now)
 		if i := c.waits(o); i >= 0 {
-			say = "waiting at " + phaseName(steps.Phases[i])
+			say = "waiting at " + steps.Phases[i].Name()
 		}
 		others = append(others, clean(o.name)+": "+say)
 	}
@@ -661,7 +656,7 @@ func nodeEndings(nodes []restore.NodeResult, failed *steps.Failure) []steps.Fact
 			say += ": etcd runs from " + r.DataDir
 		}
 		if n.Phase != "" && (n.State == restore.HalfWay || n.State == restore.Unreachable) {
-			say += ", reached: " + phaseName(n.Phase)
+			say += ", reached: " + n.Phase.Name()
 		}
 		if n.Cause != "" && (failed == nil || !strings.Contains(failed.Cause, n.Cause)) {
 			say += "; " + clean(n.Cause)

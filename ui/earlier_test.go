@@ -16,7 +16,7 @@ func brokeOff(t *testing.T) *driver {
 	f.brokeOff()
 	d := drive(t, f, Options{})
 	d.do(d.m.discover())
-	d.see("A run on this node was interrupted", "in the middle of  See kubelet finish with etcd-cp1", "no manifest in "+manifests)
+	d.see("A run on this node was interrupted", "in the middle of  Wait for the cleanup of etcd-cp1", "no manifest in "+manifests)
 	return d
 }
 
@@ -185,11 +185,11 @@ func TestAnotherProcessesRunIsShownLiveAndNotTouched(t *testing.T) {
 	f.runs, f.ran = nil, nil
 	f.followed = make(chan struct{})
 	d := live(t, f)
-	d.until("▸ See kubelet finish")
+	d.until("▸ Wait for the cleanup")
 	d.see("run by another etcd-rewind; this screen is read-only", "API down", "q leave")
 	for _, key := range []string{"u", "s", "y", "r", "x"} {
 		d.key(key)
-		d.see("▸ See kubelet finish")
+		d.see("▸ Wait for the cleanup")
 	}
 	d.key("k", "?", "esc", "c")
 	d.see("What was done so far", "mv -n")

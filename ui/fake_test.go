@@ -46,7 +46,7 @@ const manifests = "/etc/kubernetes/manifests"
 
 func restorePlan() *steps.Plan {
 	runDir := "/etc/kubernetes/etcd-rewind/20261120-120000"
-	letGo := step("let-go", "Make kubelet let go", "kubelet ignores that the manifests are gone. With the manifests out, a restarted kubelet no longer knows these pods.", true,
+	letGo := step("let-go", "Restart the stuck kubelet", "kubelet ignores that the manifests are gone. With the manifests out, a restarted kubelet no longer knows these pods.", true,
 		act{title: "Restart kubelet", commands: []string{"systemctl restart kubelet"}})
 	letGo.When = "only if kubelet ignores that a manifest is gone"
 	return &steps.Plan{
@@ -65,23 +65,23 @@ func restorePlan() *steps.Plan {
 				act{title: "Restore the snapshot into /var/lib/.etcd-rewind-20261120-120000-etcd", commands: []string{"etcdutl snapshot restore /var/backups/before.db --data-dir /var/lib/.etcd-rewind-20261120-120000-etcd --name cp1 --initial-cluster cp1=https://10.0.0.11:2380 --initial-advertise-peer-urls https://10.0.0.11:2380 --initial-cluster-token etcd-rewind-20261120-120000 --bump-revision 200000210 --mark-compacted"}}),
 			step("stop-kube-apiserver", "Stop kube-apiserver", "Nothing may write to etcd while its data is swapped. kubelet stops a static pod when its manifest leaves the directory.", true,
 				act{title: "Move kube-apiserver.yaml aside", commands: []string{"mv -n " + manifests + "/kube-apiserver.yaml " + runDir + "/aside/"}},
-				act{title: "See kubelet begin to stop kube-apiserver-cp1", commands: []string{"while curl -skf -m 0.3 -o /dev/null https://10.0.0.11:6443/readyz; do sleep 0.05; done"}},
-				act{title: "End kube-apiserver-cp1 over CRI", commands: []string{"crictl stopp $(crictl pods -q --name '^kube-apiserver-cp1$')"}},
-				act{title: "See the containers of kube-apiserver-cp1 gone"}),
+				act{title: "Wait until kubelet stops kube-apiserver-cp1", commands: []string{"while curl -skf -m 0.3 -o /dev/null https://10.0.0.11:6443/readyz; do sleep 0.05; done"}},
+				act{title: "Stop kube-apiserver-cp1 over CRI", commands: []string{"crictl stopp $(crictl pods -q --name '^kube-apiserver-cp1$')"}},
+				act{title: "Wait until the containers of kube-apiserver-cp1 are gone"}),
 			letGo,
 			step("stop-etcd", "Stop etcd", "etcd ends 0.1 s after kubelet's signal. A new pod of the same name starts at once only when kubelet has finished with the old one.", true,
 				act{title: "Move etcd.yaml aside", commands: []string{"mv -n " + manifests + "/etcd.yaml " + runDir + "/aside/"}},
-				act{title: "See kubelet finish with etcd-cp1", commands: []string{"sleep 2.2"}}),
-			step("start-etcd", "Start etcd on the restored data", "The staged directory is renamed into place, etcd.yaml with the new hostPath is put in. Then etcd is asked whether it holds what was restored.", true,
+				act{title: "Wait for the cleanup of etcd-cp1", commands: []string{"sleep 2.2"}}),
+			step("start-etcd", "Start etcd on the restored data", "The staged directory is renamed into place, etcd.yaml with the new hostPath is moved in. Then etcd is asked whether it holds what was restored.", true,
 				act{title: "Rename the restored data to /var/lib/etcd-20261120-120000", commands: []string{"mv -nT /var/lib/.etcd-rewind-20261120-120000-etcd /var/lib/etcd-20261120-120000"}},
-				act{title: "Put etcd.yaml in", commands: []string{"cp " + runDir + "/new/etcd.yaml " + manifests + "/.etcd.yaml.new", "mv " + manifests + "/.etcd.yaml.new " + manifests + "/etcd.yaml"}},
-				act{title: "See kubelet start etcd-cp1"},
-				act{title: "See etcd ready with the restored data", commands: []string{"until curl -sf http://127.0.0.1:2381/readyz; do sleep 0.1; done"}}),
-			step("start-kube-apiserver", "Start kube-apiserver", "Its manifest goes back with one annotation changed: a new pod without a crash history starts at once.", true,
-				act{title: "Put kube-apiserver.yaml in", commands: []string{"mv " + manifests + "/.kube-apiserver.yaml.new " + manifests + "/kube-apiserver.yaml"}},
-				act{title: "See kube-apiserver ready"}),
+				act{title: "Move etcd.yaml in", commands: []string{"cp " + runDir + "/new/etcd.yaml " + manifests + "/.etcd.yaml.new", "mv " + manifests + "/.etcd.yaml.new " + manifests + "/etcd.yaml"}},
+				act{title: "Wait until kubelet starts etcd-cp1"},
+				act{title: "Wait until etcd is ready with the restored data", commands: []string{"until curl -sf http://127.0.0.1:2381/readyz; do sleep 0.1; done"}}),
+			step("start-kube-apiserver", "Start kube-apiserver", "Its manifest is moved back with one annotation changed: a new pod without a crash history starts at once.", true,
+				act{title: "Move kube-apiserver.yaml in", commands: []string{"mv " + manifests + "/.kube-apiserver.yaml.new " + manifests + "/kube-apiserver.yaml"}},
+				act{title: "Wait until kube-apiserver is ready"}),
 			step("restart-controllers", "Restart controllers", "kube-controller-manager and kube-scheduler start with empty caches. The API is already back.", false,
-				act{title: "Move kube-controller-manager.yaml aside"}, act{title: "Put kube-controller-manager.yaml in"}),
+				act{title: "Move kube-controller-manager.yaml aside"}, act{title: "Move kube-controller-manager.yaml in"}),
 			step("verify", "Verify", "The API is asked for its namespaces and nodes: the same names and UIDs as in the snapshot.", false,
 				act{title: "Compare the API's namespaces and nodes with the snapshot", commands: []string{"kubectl get namespaces,nodes"}}),
 		},
@@ -95,14 +95,14 @@ func restorePlan() *steps.Plan {
 func undoPlan() *steps.Plan {
 	return &steps.Plan{
 		Run: "20261120-120000", Kind: steps.KindUndo, Node: "cp1", Title: "Put cp1 back as it was before run 20261120-120000",
-		Summary: []steps.Fact{{Name: "etcd goes back to", Value: "/var/lib/etcd"}, {Name: "manifests", Value: "byte for byte as they were"}},
+		Summary: []steps.Fact{{Name: "etcd will run on", Value: "/var/lib/etcd"}, {Name: "manifests", Value: "byte for byte as they were"}},
 		Steps: []steps.Step{
 			step("undo-start-etcd", "Stop etcd, set the restored data aside", "The restored data is renamed back to where it was staged. Nothing is deleted.", true,
-				act{title: "Move etcd.yaml aside"}, act{title: "See kubelet finish with etcd-cp1"}),
-			step("undo-stop-etcd", "Start etcd on the old data", "The manifest comes back byte for byte, and with it the data directory that nobody has written to since.", true,
-				act{title: "Put etcd.yaml in", commands: []string{"mv a b"}}, act{title: "See etcd ready"}),
+				act{title: "Move etcd.yaml aside"}, act{title: "Wait for the cleanup of etcd-cp1"}),
+			step("undo-stop-etcd", "Start etcd on the old data", "The manifest is restored byte for byte, and with it the data directory, which nothing has written to since.", true,
+				act{title: "Move etcd.yaml in", commands: []string{"mv a b"}}, act{title: "Wait until etcd is ready"}),
 			step("undo-stop-kube-apiserver", "Start kube-apiserver", "Its manifest comes back byte for byte.", true,
-				act{title: "Put kube-apiserver.yaml in"}, act{title: "See kube-apiserver ready"}),
+				act{title: "Move kube-apiserver.yaml in"}, act{title: "Wait until kube-apiserver is ready"}),
 		},
 	}
 }
@@ -342,7 +342,7 @@ func someStanding() []steps.Fact {
 		{Name: "snapshot", Value: "/var/backups/before.db"},
 		{Name: "it was", Value: "restoring"},
 		{Name: "done last", Value: "Move etcd.yaml aside"},
-		{Name: "in the middle of", Value: "See kubelet finish with etcd-cp1"},
+		{Name: "in the middle of", Value: "Wait for the cleanup of etcd-cp1"},
 		{Name: "API", Value: "away for 11m58s"},
 	}
 }
@@ -452,7 +452,7 @@ func (f *fake) play(ctx context.Context, t *teller, p *steps.Plan, ask steps.Ask
 
 func (f *fake) one(ctx context.Context, t *teller, s steps.Step, a steps.Planned) error {
 	ev := steps.Event{Type: steps.TypeAction, Step: s.ID, Action: a.ID, State: steps.Started, Message: a.Title(), Commands: a.Commands()}
-	waits := strings.HasPrefix(a.Title(), "See ")
+	waits := strings.HasPrefix(a.Title(), "Wait ")
 	if waits {
 		ev.Limit = 60
 	}

@@ -540,7 +540,7 @@ func (p *player) inTurn(ctx context.Context, names []string, lists [][]told, ask
 				switch c {
 				case restore.ContinueWithout:
 					p.out = n
-					p.emit(n, false, steps.Event{Type: restore.TypeLeft, State: steps.Stopped, Message: "the others go on without it"})
+					p.emit(n, false, steps.Event{Type: restore.TypeLeft, State: steps.Stopped, Message: "the others continue without it"})
 					continue
 				case steps.PutBack, steps.Leave:
 					f.Cause, f.Choices = n+": "+f.Cause, nil

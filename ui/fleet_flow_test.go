@@ -243,10 +243,10 @@ func TestWhatIsDoneAboutANodeThatFails(t *testing.T) {
 		says   []string
 		status int
 	}{
-		{"u", steps.PutBack, []string{"Not restored. The run was undone: all 3 nodes are as before", "cp3  put back"}, 1},
+		{"u", steps.PutBack, []string{"Not restored. The run was undone: all 3 nodes are as before", "cp3  reverted"}, 1},
 		{"r", steps.Retry, []string{"Restored: all 3 nodes"}, 0},
 		{"w", steps.WaitOn, []string{"Restored: all 3 nodes"}, 0},
-		{"g", restore.ContinueWithout, []string{"Not restored. Nodes are half restored", "cp2          half-way", "run there  etcd-rewind resume"}, 3},
+		{"g", restore.ContinueWithout, []string{"Not restored. Nodes are half restored", "cp2          unfinished", "run there  etcd-rewind resume"}, 3},
 	} {
 		t.Run(string(tc.choice), func(t *testing.T) {
 			d, all := toRunAll(t, func(all *fakeFleet) { all.failAt = "cp2/start-etcd.4" })
@@ -301,7 +301,7 @@ func TestCtrlCAsksWhatToDoWithAllNodes(t *testing.T) {
 	} {
 		t.Run(key, func(t *testing.T) {
 			d, all := toRunAll(t, func(all *fakeFleet) { all.holdAt, all.hold = "cp2/stop-etcd.2", make(chan struct{}) })
-			d.until("cp2  ▸ See kubelet finish with etcd-cp2")
+			d.until("cp2  ▸ Wait for the cleanup of etcd-cp2")
 			d.key("q")
 			d.see("ctrl-c asks")
 			d.key("ctrl+c")
@@ -332,9 +332,9 @@ func TestOneOfTheNodesIsLookedAtDuringTheRun(t *testing.T) {
 	d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5))
 	d.see("cp1  ○ waiting for cp2", "cp3  ○ waiting for cp2", "API down")
 	d.key("2", "enter")
-	d.see("cp2  one of cp1, cp2 and cp3", "▸ Stop etcd", "See kubelet finish")
+	d.see("cp2  one of cp1, cp2 and cp3", "▸ Stop etcd", "Wait for the cleanup")
 	d.key("k")
-	d.see("Make kubelet let go", "esc follow")
+	d.see("Restart the stuck kubelet", "esc follow")
 	d.key("esc", "tab")
 	d.see("cp3  one of")
 	d.key("l")
@@ -342,9 +342,9 @@ func TestOneOfTheNodesIsLookedAtDuringTheRun(t *testing.T) {
 	d.key("?")
 	d.see("A longer text for a learner")
 	d.key("esc", "c")
-	d.see("What was done so far", "See kubelet begin to stop kube-apiserver-cp3")
+	d.see("What was done so far", "Wait until kubelet stops kube-apiserver-cp3")
 	d.key("esc", "esc")
-	d.see("etcd out", "verified")
+	d.see("etcd down", "verified")
 	d.key("1", "l")
 	d.see("Log of etcd")
 }

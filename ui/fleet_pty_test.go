@@ -73,7 +73,7 @@ func TestSignalsDuringARunOnSeveralNodes(t *testing.T) {
 	p.until(0, "API down")
 	_ = p.cmd.Process.Signal(syscall.SIGINT)
 	p.until(0, "Stop the run?")
-	p.until(p.answer("n"), "etcd out")
+	p.until(p.answer("n"), "etcd down")
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	left, code := p.ended()
 	if code != 3 || left.Result == nil || left.Result.Error == nil || left.Result.Error.Cause != "you stopped the run" || left.Open != 0 {

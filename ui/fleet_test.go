@@ -40,7 +40,7 @@ func TestAFleetIsToldANodeALineAndWhatAllHaveComeToOnce(t *testing.T) {
 		"cp1                 0.0 s  ▸ Stage the restore",
 		"control-plane-2     1.0 s    ✓ Restore it  1.0 s",
 		"all                 2.0 s  ✓ all 2 nodes: the restore is staged",
-		"half-way, reached: placed",
+		"unfinished, reached: placed",
 		"etcd-rewind resume r",
 		"9.4 s",
 	} {

@@ -236,7 +236,7 @@ func TestAChangedChoiceIsCheckedAndPlannedAnew(t *testing.T) {
 	d.key("d", "ctrl+u", "/data", "enter")
 	d.see("data directory   /data", "blocked by 1 check: target")
 	d.key("enter")
-	d.see("esc goes back to them")
+	d.see("esc returns to them")
 	last := f.checked[len(f.checked)-1]
 	if last.DataDir != "/data" || last.Stop != steps.StopGraceful {
 		t.Errorf("checked with %+v", last)
@@ -308,6 +308,20 @@ func TestCtrlCAgainLeavesARunThatDoesNotStop(t *testing.T) {
 	close(f.hold)
 }
 
+// The steps can be looked at after the run, and the last line then names what
+// the keys do there: nothing is left to stop or to undo.
+func TestTheStepsOfAnEndedRunOfferTheSummary(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.to(runScreen)
+	d.until("Restored: ")
+	d.key("esc")
+	d.see("✓ Stop etcd", "esc summary", "q quit")
+	d.dontSee("ctrl-c stop")
+	d.dontSee("u undo")
+	d.key("esc")
+	d.see("Restored: ", "esc steps")
+}
+
 func TestUndoDuringARunStopsItAndPutsTheNodeBack(t *testing.T) {
 	f := newFake()
 	f.hold, f.holdAt = make(chan struct{}), "stop-etcd.1"
@@ -346,7 +360,7 @@ func TestAFailureOffersItsChoices(t *testing.T) {
 			d := drive(t, f, Options{})
 			d.to(runScreen)
 			d.until("permission denied")
-			d.see("waited 60.2 s", "u  undo: revert the node to the state before the run   (recommended)")
+			d.see("timed out after 60.2 s", "u  undo: revert the node to the state before the run   (recommended)")
 			d.key("ctrl+c")
 			d.see("Paused for your answer")
 			d.key("y", "s", "k") // no choices here

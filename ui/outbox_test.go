@@ -93,7 +93,7 @@ func TestAReaderThatReadsNothingDoesNotHoldUpTheRun(t *testing.T) {
 			}
 			_ = w.Close()
 			text := <-said
-			for _, want := range []string{"Rename the restored data", "Put kube-apiserver.yaml in"} {
+			for _, want := range []string{"Rename the restored data", "Move kube-apiserver.yaml in"} {
 				if !strings.Contains(text, want) {
 					t.Errorf("%q isn't in the output:\n%s", want, text)
 				}

@@ -131,7 +131,7 @@ func (m *model) overlayView(w, h int) ([]string, string, []hint) {
 		if len(body) == 0 {
 			body = []string{"No action has run yet."}
 		}
-		return page("What was done so far; the commands do the same by hand", narrow(body, w-2), hint{"/", "search"}, hint{"e", "export"}, hint{"↑↓", "scroll"})
+		return page("What was done so far, with the commands that do the same by hand", narrow(body, w-2), hint{"/", "search"}, hint{"e", "export"}, hint{"↑↓", "scroll"})
 	case questionOverlay:
 		return o.question.view(m.look, w)
 	}
@@ -165,7 +165,7 @@ func (m *model) helpText(w int) (title string, body []string) {
 	case earlierScreen:
 		title = "An interrupted run"
 		paragraphs = []string{
-			"etcd-rewind was killed, the machine was restarted, or a step failed and nobody undid the run. The journal in the run's directory says what was done and what was under way.",
+			"etcd-rewind was killed, the machine was restarted, or a step failed and the run was not undone. The journal in the run's directory says what was done and what was under way.",
 			"g resumes: what is done is not done again, and what was under way is done once more; every action is safe to do twice. An interrupted undo is resumed as an undo.",
 			"u undoes: everything the run did is undone in reverse order, and the manifests are restored byte for byte.",
 			"Both show their plan first and ask for the node's name, and both can be interrupted again. The commands are etcd-rewind resume and etcd-rewind undo.",
@@ -191,7 +191,7 @@ func (m *model) helpText(w int) (title string, body []string) {
 	case chooseScreen:
 		title = "The snapshot"
 		paragraphs = []string{
-			"Each file is looked into in a process of its own, one after the other: revision, keys, and whether its SHA-256 still holds. `etcdctl snapshot save` puts that sum at the end of the file; a copied data file has none, so damage in it can't be seen.",
+			"Each file is inspected in a process of its own, one after the other: revision, keys, and whether its SHA-256 is right. `etcdctl snapshot save` puts that sum at the end of the file; a copied data file has none, so damage in it can't be seen.",
 			"The age is that of the newest write in the snapshot, where there is one with a time, and the file's otherwise.",
 			"Everything written to the cluster after the snapshot will be gone from it. The old data directory is kept.",
 		}
@@ -205,13 +205,13 @@ func (m *model) helpText(w int) (title string, body []string) {
 		}
 	case confirmScreen:
 		title = "The confirmation"
-		paragraphs = []string{"Nothing was changed so far. The node's name starts the run; esc goes back to the plan."}
+		paragraphs = []string{"Nothing was changed so far. The node's name starts the run; esc returns to the plan."}
 	case checkScreen:
 		title = "The checks"
 		paragraphs = []string{
 			"d, n, s and c change what a check may object to: the data directory, the revision, how kube-apiserver is stopped, the controllers. The checks run again then.",
 			"An error blocks the restore. A warning is accepted with space once you have read it. Some errors can be overridden: space, then the name of the check.",
-			"r runs all checks again, for example after you have moved a file away. What was accepted stays accepted as long as the check says the same.",
+			"r runs all checks again, for example after you have moved a file away. What was overridden stays so as long as the check says the same.",
 		}
 	case planScreen:
 		title = "The plan"

@@ -39,7 +39,7 @@ func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 	utf8Locale(t)
 	var b strings.Builder
 	show := newPlain(&b, PlainOptions{}, plainWidth)
-	ev := steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.2", State: steps.Started, Time: noon, Message: "See kubelet finish with etcd", Limit: 60}
+	ev := steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.2", State: steps.Started, Time: noon, Message: "Wait for the cleanup of etcd", Limit: 60}
 	show.event(ev)
 	for ms := 100; ms <= 12_000; ms += 100 {
 		ev.State, ev.Time = steps.Waiting, noon.Add(time.Duration(ms)*time.Millisecond)

@@ -52,7 +52,7 @@ func TestATerminalThatTakesNothingDoesNotHoldUpTheRunNorItsEnd(t *testing.T) {
 			ran := filepath.Join(t.TempDir(), "ran")
 			p := startOnPTY(t, "UI_PLAY="+tc.pace, "UI_RAN="+ran)
 			p.toRun()
-			p.until(0, "See kubelet begin to stop")
+			p.until(0, "Wait until kubelet stops")
 			p.fill()
 			if tc.signal != nil {
 				_ = p.cmd.Process.Signal(tc.signal)

@@ -192,7 +192,7 @@ func TestTheRunGoesOnWhenTheTerminalIsGone(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			p := startOnPTY(t, "UI_PLAY=5ms", "UI_FAIL="+tc.fail)
 			p.toRun()
-			p.until(0, "See kubelet begin to stop")
+			p.until(0, "Wait until kubelet stops")
 			_ = p.tty.Close() // the kernel sends SIGHUP
 			left, code := p.ended()
 			if code != tc.code || left.Result == nil {
@@ -211,7 +211,7 @@ func TestTheRunGoesOnWhenTheTerminalIsGone(t *testing.T) {
 func TestSignalsDuringARun(t *testing.T) {
 	p := startOnPTY(t, "UI_PLAY=30ms")
 	p.toRun()
-	p.until(0, "See kubelet begin to stop")
+	p.until(0, "Wait until kubelet stops")
 	_ = p.cmd.Process.Signal(syscall.SIGINT)
 	p.until(0, "Stop the run?")
 	p.until(p.answer("n"), "Stop kube-apiserver")
@@ -244,7 +244,7 @@ func TestLeavingAnotherProcessesRunLeavesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := startOnPTY(t, "UI_PLAY=20ms", "UI_EARLIER=live")
 			p.until(0, "this screen is read-only")
-			p.until(0, "See kubelet begin to stop")
+			p.until(0, "Wait until kubelet stops")
 			leave(p)
 			if left, code := p.ended(); code != 0 || left.Result != nil || len(left.Ran) > 0 {
 				t.Errorf("exit %d, %+v, ran %v", code, left.Result, left.Ran)

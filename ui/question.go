@@ -202,7 +202,7 @@ func (m *model) leave() tea.Cmd {
 	m.ask(question{
 		title:   "Quit while the API is down?",
 		now:     func() string { return downText(*m.result.DownSince, m.now()) },
-		text:    []string{"Nothing brings it back by itself: resume the run, or undo it. Both work later too, with these commands:"},
+		text:    []string{"It stays down until you resume the run or undo it. Both work later too, with these commands:"},
 		facts:   m.waysOut(),
 		answers: []answer{{"y", "quit", func(m *model) tea.Cmd { return m.quit() }}, {"n", "stay here", nil}},
 	})

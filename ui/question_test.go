@@ -34,9 +34,9 @@ var questions = []struct {
 	{"once more", false, func(d *driver) { d.until("permission denied"); d.key("r") }, "Do this action again?", "n", "(recommended)"},
 	{"once more on several", true, func(d *driver) { d.until("permission denied"); d.key("x") }, "leave all nodes as they are?", "n", "(recommended)"},
 	{"stop", false, func(d *driver) { d.until("▸ "); d.press("ctrl+c") }, "Stop the run?", "n", "Stop kube-apiserver"},
-	{"stop several", true, func(d *driver) { d.until("▸ "); d.press("ctrl+c") }, "Stop the run?", "n", "API gone"},
+	{"stop several", true, func(d *driver) { d.until("▸ "); d.press("ctrl+c") }, "Stop the run?", "n", "etcd down"},
 	{"undo", false, func(d *driver) { d.until("▸ "); d.press("u") }, "Stop the run and undo it?", "n", "Stop kube-apiserver"},
-	{"undo several", true, func(d *driver) { d.until("▸ "); d.press("u") }, "Stop the run and undo it?", "n", "API gone"},
+	{"undo several", true, func(d *driver) { d.until("▸ "); d.press("u") }, "Stop the run and undo it?", "n", "etcd down"},
 }
 
 func TestAQuestionTakesNoKeyBeforeItCouldBeRead(t *testing.T) {

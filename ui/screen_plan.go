@@ -261,7 +261,7 @@ func (m *model) toConfirm() tea.Cmd {
 	}
 	if m.again == nil {
 		if s := standing(m.checks.plain()); s != "" {
-			m.note = s + ". esc goes back to them."
+			m.note = s + ". esc returns to them."
 			return nil
 		}
 	}
@@ -482,7 +482,7 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 		if since == "" {
 			lines = append(lines, "")
 			if m.again.from == earlierScreen {
-				say("If the API came back meanwhile, what was written to it since stays in the restored data directory and is gone from the cluster.")
+				say("If the API is up again, what was written to it since stays in the restored data directory and is gone from the cluster.")
 			} else {
 				say("What was written to the cluster since the restore stays in the restored data directory and is gone from the cluster.")
 			}
@@ -495,7 +495,7 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 			say("The cluster is restored to the state of " + clean(r.Snapshot) + ". What was written since then is gone from the cluster.")
 			lines = append(lines, "")
 		}
-		say("Nothing is deleted: the old data and manifests are kept, and undo puts them back.")
+		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
 	default:
 		lines = append(lines, " "+m.look.bold.Render("From here on the cluster is changed"), "")
 		if m.together() {
@@ -506,7 +506,7 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 		lines = append(lines, "")
 		say("The snapshot is restored beside the running etcd first. Then the API is down for some seconds; pods keep running.")
 		lines = append(lines, "")
-		say("Nothing is deleted: the old data and manifests are kept, and undo puts them back.")
+		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
 		var accepted []string
 		for _, v := range m.checks.verdicts {
 			if v.Accepted && !slices.Contains(accepted, v.Check) {
@@ -536,7 +536,7 @@ func (m *model) confirmKey(k tea.KeyMsg) tea.Cmd {
 		case typed == m.plan.plan.Node:
 			return m.startRun()
 		case typed == "":
-			m.note = "Nothing was started. Type the node's name, or esc to go back."
+			m.note = "Nothing was started. Type the node's name, or esc for the plan."
 		default:
 			m.note = fmt.Sprintf("%q is not this node's name. Nothing was started.", clean(typed))
 		}

@@ -27,6 +27,7 @@ type stepper struct {
 	one      bool           // of several nodes: what is asked is for all of them
 	failure  *steps.Failure // waits for an answer
 	stopping bool
+	ended    bool // nothing runs any more
 	commands []command
 
 	away     float64 // seconds at awayAt
@@ -176,7 +177,7 @@ func (s *stepper) asked(f *steps.Failure) {
 
 func (s *stepper) end(r *steps.Result) {
 	s.failure, s.stopping = nil, false
-	s.counting = false
+	s.counting, s.ended = false, true
 	if r.OutageSeconds > 0 {
 		s.away = r.OutageSeconds
 	}
@@ -350,7 +351,7 @@ func (s *stepper) view(l look, now time.Time, w, h int) ([]string, string, []hin
 		lines = append(lines, list[i]+" │ "+pane[i])
 	}
 	help := []hint{{"?", "why"}, {"l", "logs"}, {"c", "commands so far"}}
-	if s.kind() != steps.KindUndo && !s.watched {
+	if s.kind() != steps.KindUndo && !s.watched && !s.ended {
 		help = append(help, hint{"u", "undo"})
 	}
 	help = append(help, hint{"↑↓", "look at a step"})
@@ -364,6 +365,12 @@ func (s *stepper) view(l look, now time.Time, w, h int) ([]string, string, []hin
 	}
 	if s.watched {
 		return lines, "", append(help, hint{"q", "leave"})
+	}
+	if s.ended {
+		if s.picked == "" && !s.one {
+			help = append(help, hint{"esc", "summary"})
+		}
+		return lines, "", append(help, hint{"q", "quit"})
 	}
 	where := ""
 	if s.stopping {
@@ -543,7 +550,7 @@ func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
 	lines := hang(" "+l.symbol(symBad)+" ", failureTitle(f, s.plan), w-1)
 	lines[0] = l.bold.Render(lines[0])
 	if f.Waited > 0 {
-		lines = append(lines, "   waited "+seconds(f.Waited))
+		lines = append(lines, "   timed out after "+seconds(f.Waited))
 	}
 	lines = append(lines, "")
 	lines = append(lines, indent(3, facts(advise(f.Cause, f.Hint), w-4))...)

@@ -371,7 +371,7 @@ func (m *model) planAllText(w int) []string {
 	out = append(indent(1, facts(list, w-1)), "")
 	out = append(out, hang(" ", "Every node runs its own plan (tab), and starts the next phase when all have finished the one before:", w)...)
 	for i, ph := range steps.Phases {
-		out = append(out, hang("  "+number(int64(i+1))+" "+fit(phaseName(ph), 11)+" ", phaseMeans[ph], w)...)
+		out = append(out, hang("  "+number(int64(i+1))+" "+fit(ph.Name(), 11)+" ", phaseMeans[ph], w)...)
 	}
 	return out
 }

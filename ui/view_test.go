@@ -69,7 +69,7 @@ var screens = []struct {
 	{"resume-plan", func(d *driver) { d.f.brokeOff(); d.do(d.m.discover()); d.key("g") }},
 	{"resume-fails", func(d *driver) {
 		d.f.brokeOff()
-		d.f.planErr = &steps.Failure{Cause: "run 20261120-140000 came after 20261120-120000 and still stands", Hint: "put back the later one first: etcd-rewind undo 20261120-140000"}
+		d.f.planErr = &steps.Failure{Cause: "run 20261120-140000 came after 20261120-120000 and is not undone", Hint: "put back the later one first: etcd-rewind undo 20261120-140000"}
 		d.do(d.m.discover())
 		d.key("g")
 	}},
@@ -482,7 +482,7 @@ func watched(d *driver, events []steps.Event) {
 
 func failed(d *driver, f *steps.Failure) {
 	d.f.failAt = "start-etcd.4"
-	f.Step, f.Action, f.Title = "start-etcd", "start-etcd.4", "See etcd ready with the restored data"
+	f.Step, f.Action, f.Title = "start-etcd", "start-etcd.4", "Wait until etcd is ready with the restored data"
 	d.during(record(d.f, restorePlan(), Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk })
 	d.update(askMsg{Failure: *f})
 }

@@ -407,9 +407,9 @@ func failureText(f *steps.Failure, plan *steps.Plan, w int) []string {
 	out = append(out, indent(2, factsText(advise(f.Cause, f.Hint), w-2))...)
 	switch {
 	case f.Waited > 0 && len(f.Seen) > 0:
-		out = append(out, "  waited "+seconds(f.Waited)+", and saw at the end:")
+		out = append(out, "  timed out after "+seconds(f.Waited)+", last seen:")
 	case f.Waited > 0:
-		out = append(out, "  waited "+seconds(f.Waited))
+		out = append(out, "  timed out after "+seconds(f.Waited))
 	case len(f.Seen) > 0:
 		out = append(out, "  what is seen:")
 	}
