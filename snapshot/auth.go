@@ -11,8 +11,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// maxAuthUsers bounds what a snapshot's users may take.
-const maxAuthUsers = 1000
+// Bounds of what a snapshot's users may take: those that are told, and the
+// roles and permissions that are looked at for all of them together.
+const (
+	maxAuthUsers = 1000
+	maxAuthLooks = 200_000
+)
 
 // readAuth reads whether etcd's authentication is enabled in a database, and if
 // so, who may read and write all that is below prefix.
@@ -21,8 +25,9 @@ func readAuth(tx *bolt.Tx, prefix string) (enabled bool, users []string) {
 	if enabled = read.UnsafeReadAuthEnabled(); !enabled || prefix == "" {
 		return enabled, nil
 	}
+	looks := maxAuthLooks
 	err := boltTx{tx}.UnsafeForEach(schema.AuthUsers, func(name, _ []byte) error {
-		if len(users) < maxAuthUsers && len(name) <= 256 && mayUse(read, string(name), prefix) {
+		if len(users) < maxAuthUsers && len(name) <= 256 && looks > 0 && mayUse(read, string(name), prefix, &looks) {
 			users = append(users, string(name))
 		}
 		return nil
@@ -36,8 +41,10 @@ func readAuth(tx *bolt.Tx, prefix string) (enabled bool, users []string) {
 
 // mayUse decides as etcd's auth store does (isOpPermitted, getMergedPerms and
 // checkKeyInterval in server/auth): one with the role root may do all, others
-// what the ranges of their roles cover together.
-func mayUse(read auth.UnsafeAuthReader, name, prefix string) bool {
+// what the ranges of their roles cover together. It counts looks down by what it
+// looks at, and knows of nothing more at 0.
+func mayUse(read auth.UnsafeAuthReader, name, prefix string, looks *int) bool {
+	*looks--
 	user := read.UnsafeGetUser(name)
 	if user == nil {
 		return false
@@ -46,12 +53,20 @@ func mayUse(read auth.UnsafeAuthReader, name, prefix string) bool {
 		return true
 	}
 	reads, writes := adt.NewIntervalTree(), adt.NewIntervalTree()
-	for _, r := range user.Roles {
+	roles := slices.Clone(user.Roles)
+	slices.Sort(roles)
+	for _, r := range slices.Compact(roles) {
 		role := read.UnsafeGetRole(r)
+		if *looks--; *looks <= 0 {
+			return false
+		}
 		if role == nil {
 			continue
 		}
 		for _, p := range role.KeyPermission {
+			if *looks--; *looks <= 0 {
+				return false
+			}
 			ivl := adt.NewBytesAffinePoint(p.Key)
 			switch {
 			case len(p.RangeEnd) == 1 && p.RangeEnd[0] == 0:
