@@ -84,7 +84,6 @@ func (c ConfigMapClient) call(ctx context.Context, method, contentType string, b
 	if err != nil {
 		return nil, &RefusedError{fmt.Errorf("kubeconfig %s: %w", c.Kubeconfig, err)}
 	}
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	base, _, err := rest.DefaultServerUrlFor(conf)
 	if err != nil {
 		return nil, &RefusedError{fmt.Errorf("kubeconfig %s: %w", c.Kubeconfig, err)}

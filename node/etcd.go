@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"etcd-rewind/trust"
 )
 
 // EtcdConfig says where etcd is and how to talk to it.
@@ -275,5 +277,5 @@ func etcdError(doing string, err error) error {
 	if strings.Contains(msg, "connection refused") {
 		msg = "connection refused"
 	}
-	return fmt.Errorf("%s: %w", doing, inWords{msg, err})
+	return fmt.Errorf("%s: %w", doing, inWords{trust.Clip(msg, longestError), err})
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/trust"
 )
 
 // newTransport makes a transport for one question: no proxy, and connections
@@ -106,6 +107,18 @@ func plain(err error) error {
 		return inWords{"connection refused", err}
 	case errors.Is(err, context.DeadlineExceeded):
 		return inWords{NoAnswer, err}
+	}
+	return clipped(err)
+}
+
+// longestError bounds what is told of what a server says of a failure, in bytes:
+// gRPC lets it say 16 MB, and the journal and the report keep it.
+const longestError = 2048
+
+// clipped is an error with no more words than that.
+func clipped(err error) error {
+	if text := err.Error(); len(text) > longestError {
+		return inWords{trust.Clip(text, longestError), err}
 	}
 	return err
 }

@@ -49,7 +49,7 @@ func ListMeta(ctx context.Context, kubeconfig, server, resource string) ([]Objec
 	}
 	var out []Object
 	opts := metav1.ListOptions{Limit: 500}
-	for {
+	for range maxPages {
 		page, err := lister.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).List(ctx, opts)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -64,6 +64,26 @@ func ListMeta(ctx context.Context, kubeconfig, server, resource string) ([]Objec
 			return out, nil
 		}
 	}
+	return nil, fmt.Errorf("cannot list %s at %s: the list has no end", resource, conf.Host)
+}
+
+// Bounds of what is read of an API server. A page has 500 objects, whose
+// annotations may have 256 kB each, and mostly have 1.
+const (
+	maxPages  = 1000
+	maxAnswer = 64 << 20 // bytes
+)
+
+// boundedAnswers ends an answer that has no end. Its reader would take it into
+// memory.
+type boundedAnswers struct{ http.RoundTripper }
+
+func (b boundedAnswers) RoundTrip(q *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(q)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
+	}
+	return resp, err
 }
 
 func restConfig(kubeconfig, server string) (*rest.Config, error) {
@@ -108,7 +128,8 @@ func loadKubeconfig(path string) (*api.Config, error) {
 }
 
 // httpClient makes a client whose connections end with ctx. client-go would keep
-// its transports, and their connections, for the life of the process.
+// its transports, and their connections, for the life of the process. It goes
+// nowhere else than it was sent, and takes no answer without end.
 func httpClient(ctx context.Context, conf *rest.Config) (*http.Client, error) {
 	t, err := rest.TLSConfigFor(conf)
 	if err != nil {
@@ -118,7 +139,10 @@ func httpClient(ctx context.Context, conf *rest.Config) (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &http.Client{Transport: wrapped}, nil
+	return &http.Client{
+		Transport:     boundedAnswers{wrapped},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
 }
 
 // UsualKubeconfigs lists the kubeconfigs that exist in the usual places, best

@@ -178,10 +178,15 @@ func (r *Runtime) Pod(ctx context.Context, namespace, name string) ([]Sandbox, e
 			Annotations: p.Annotations,
 		})
 	}
+	at := make(map[string]int, len(out)) // sandboxes, by their IDs
+	for i, s := range slices.Backward(out) {
+		at[s.ID] = i
+	}
 	for _, c := range containers.Containers {
-		i := slices.IndexFunc(out, func(s Sandbox) bool { return s.ID == c.PodSandboxId })
-		if i < 0 {
+		i, known := at[c.PodSandboxId]
+		if !known {
 			i = len(out)
+			at[c.PodSandboxId] = i
 			out = append(out, Sandbox{
 				ID: c.PodSandboxId, UID: c.Labels[labelPodUID], Namespace: namespace, Name: name,
 				Created: nanoTime(c.CreatedAt),
@@ -277,9 +282,10 @@ func (r *Runtime) unlessGone(doing string, err error) error {
 func (r *Runtime) explain(doing string, err error) error {
 	where := "container runtime at " + r.endpoint
 	s := status.Convert(err)
+	err = clipped(err)
 	switch s.Code() {
 	case codes.NotFound:
-		return fmt.Errorf("%s: %s: %s: %w", where, doing, s.Message(), fs.ErrNotExist)
+		return fmt.Errorf("%s: %s: %s: %w", where, doing, trust.Clip(s.Message(), longestError), fs.ErrNotExist)
 	case codes.Unimplemented:
 		return fmt.Errorf("%s does not speak CRI v1 (containerd 1.6, CRI-O 1.23 or newer do): %w", where, err)
 	case codes.DeadlineExceeded:
@@ -295,7 +301,7 @@ func (r *Runtime) explain(doing string, err error) error {
 		}
 		return fmt.Errorf("%s does not answer; does it run?: %w", where, err)
 	}
-	return fmt.Errorf("%s: %s: %w", where, doing, inWords{s.Message(), err})
+	return fmt.Errorf("%s: %s: %w", where, doing, inWords{trust.Clip(s.Message(), longestError), err})
 }
 
 func socketPath(endpoint string) (string, error) {
