@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -20,6 +19,7 @@ import (
 
 	"etcd-rewind/defect"
 	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -56,7 +56,6 @@ type app struct {
 	output  string     // text or json
 	began   bool       // the arguments were right
 	status  *ui.Status // nil where no terminal shows it
-	changes string     // what a restore brings back, takes away and turns back
 }
 
 // exit is an exit status whose reason has been told already.
@@ -231,9 +230,6 @@ overridden by name.` + exitStatuses,
 	c.MarkFlagsMutuallyExclusive("fleet", "ticket")
 	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(settle(), several.check(c))) }
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if several.on {
-			return a.restoreFleet(c.Context(), args[0], &several, choices, yes, dry)
-		}
 		var ticket *fleet.Ticket
 		if ticketFile != "" {
 			var err error
@@ -241,21 +237,12 @@ overridden by name.` + exitStatuses,
 				return err
 			}
 		}
-		facts, info, err := a.look(c.Context(), args[0], &choices, ticket, false)
-		if err != nil {
-			return err
+		f, ctx, done := a.flow(c.Context(), &several, strings.Fields(several.rsh), choices)
+		defer done()
+		if err := a.look(ctx, f, args[0], ticket, false); err != nil {
+			return stopped(ctx, err)
 		}
-		plan, err := a.session.Plan(facts, info, choices)
-		if err != nil {
-			return err
-		}
-		if a.changes != "" {
-			plan.Summary = append(plan.Summary, steps.Fact{Name: "the restore", Value: a.changes})
-		}
-		if dry {
-			return a.showPlan(plan)
-		}
-		return a.execute(c.Context(), plan, yes)
+		return stopped(ctx, a.restoreAs(ctx, f, consent{yes: yes, dry: dry}))
 	}
 	return c
 }
@@ -264,134 +251,6 @@ overridden by name.` + exitStatuses,
 func (a *app) usage(err error) error {
 	a.began = err == nil
 	return err
-}
-
-// look discovers the node, reads the snapshot and checks both. What blocks is
-// told and ends the command; only says that nothing else follows. What a ticket
-// decides, which may be nil, is added to the choices.
-func (a *app) look(ctx context.Context, path string, choices *steps.Choices, ticket *fleet.Ticket, only bool) (*steps.Facts, *snapshot.Info, error) {
-	facts, err := a.discover(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	var info *snapshot.Info
-	var bad error
-	if path != "" {
-		info, bad = a.read(ctx, path)
-	}
-	if ticket != nil && info != nil {
-		if facts.Etcd == nil {
-			return nil, nil, facts.EtcdErr
-		}
-		if *choices, err = ticket.Choices(*choices, facts.Etcd.Name, info); err != nil {
-			return nil, nil, err
-		}
-	}
-	verdicts := a.session.Check(ctx, facts, info, *choices)
-	if info != nil && facts.Etcd != nil {
-		c, err := a.session.Compare(ctx, facts, info.Path, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, a.progress())
-		a.saying("")
-		var p *snapshot.Problem
-		switch {
-		case err == nil:
-			a.changes = ui.ComparisonSummary(c)
-			verdicts = append(verdicts, steps.LineageVerdict(c))
-			steps.Accept(verdicts, choices.Accept)
-		case errors.As(err, &p) && p.Code == snapshot.CodeChanged:
-			bad = err // another file has its name now
-		default:
-			verdicts = append(verdicts, steps.NotCompared(err))
-		}
-	}
-	if bad != nil {
-		verdicts = append(verdicts, steps.SnapshotVerdict(path, bad))
-	}
-	return facts, info, a.judge(facts, verdicts, only)
-}
-
-// read reads a whole snapshot and shows how far it is.
-func (a *app) read(ctx context.Context, path string) (*snapshot.Info, error) {
-	tell := a.progress()
-	a.saying("reading " + filepath.Base(path))
-	info, err := a.session.Inspect(ctx, path, func(done, total int64) {
-		tell(snapshot.Progress{Phase: "reading " + filepath.Base(path), Done: done, Total: total})
-	})
-	a.saying("")
-	if err == nil && info.Path != path && a.output != "json" {
-		_, _ = fmt.Fprintf(a.err, "%s is compressed; unpacked to %s, deleted on exit\n", trust.Text(path), trust.Text(info.Path))
-	}
-	return info, err
-}
-
-// judge tells verdicts, and is the error for those that block. only
-// says that nothing follows but the exit status.
-func (a *app) judge(facts *steps.Facts, verdicts []steps.Verdict, only bool) error {
-	blocked := len(steps.Blocking(verdicts)) > 0
-	now := time.Now().UTC()
-	var err error
-	switch {
-	case a.output == "json":
-		if err = ui.JSONVerdicts(a.out, verdicts, now); err == nil && (only || blocked) {
-			err = ui.JSONChecked(a.out, verdicts, now)
-		}
-	default:
-		if err = ui.PrintVerdicts(a.out, verdicts, !only); err == nil && facts.Unfinished != nil {
-			err = ui.PrintStanding(a.out, *facts.Unfinished, steps.Standing(*facts.Unfinished, now))
-		}
-	}
-	if err == nil && blocked {
-		err = exit(exitBlocked)
-	}
-	return err
-}
-
-// execute asks, runs a plan and prints what happens. A dropped connection ends
-// nothing; Ctrl-C stops before the next action.
-func (a *app) execute(ctx context.Context, plan *steps.Plan, yes bool) error {
-	in := ui.NewAnswers(a.in)
-	if !yes {
-		if a.output == "json" {
-			return a.usage(errors.New("--output json can't ask: add --yes"))
-		}
-		if err := ui.PrintPlan(a.out, plan); err != nil {
-			return err
-		}
-		if !in.Confirm(a.out, plan) {
-			_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes doesn't ask.)")
-			return exit(exitUsage)
-		}
-	}
-	ctx, stop := a.interruptible(ctx, "Stopping before the next action. Ctrl-C again leaves at once.", func() { a.left(plan) })
-	defer stop()
-	tell := a.printer(nil)
-	defer func() { _ = tell.Close() }()
-	ask := ui.Unattended
-	if !yes {
-		ask = tell.Asker(in)
-	}
-	res, err := a.session.Run(ctx, plan, tell.Event, ask)
-	if err != nil {
-		return err
-	}
-	return status(res.ExitCode())
-}
-
-// left tells what to do about a run that was left in the middle. Its journal is
-// in order at any moment: a run that is left is one that was killed.
-func (a *app) left(p *steps.Plan) {
-	ways := p.Command("resume") + " continues, " + p.Command("undo") + " reverts the node to how it was"
-	if p.Kind == steps.KindUndo {
-		ways = p.Command("undo") + " continues"
-	}
-	_ = ui.PrintFailure(a.err, &steps.Failure{Cause: "left in the middle of run " + p.Run, Hint: ways})
-}
-
-// printer prints a run as it was asked for. It never holds up the run.
-func (a *app) printer(nodes []string) *ui.Printer {
-	if a.output == "json" {
-		return ui.NewJSON(a.out)
-	}
-	return ui.NewPlain(a.out, ui.PlainOptions{Nodes: nodes})
 }
 
 func (a *app) check() *cobra.Command {
@@ -415,37 +274,32 @@ func (a *app) check() *cobra.Command {
 		if len(args) > 0 {
 			path = args[0]
 		}
-		if several.on {
-			lead := a.conductor(strings.Fields(several.rsh))
-			defer func() { _ = lead.Close() }()
-			return a.lookFleet(c.Context(), lead, path, &several, &choices, true)
-		}
-		_, _, err := a.look(c.Context(), path, &choices, nil, true)
-		return err
+		f, ctx, done := a.flow(c.Context(), &several, strings.Fields(several.rsh), choices)
+		defer done()
+		return stopped(ctx, a.look(ctx, f, path, nil, true))
 	}
 	return c
 }
 
 func (a *app) undo() *cobra.Command {
-	return a.ofARun("undo [RUN]", "Revert the node to how it was before a run", a.session.PlanUndo)
+	return a.ofARun(restore.Undo, "Revert the node to how it was before a run")
 }
 
 func (a *app) redo() *cobra.Command {
-	return a.ofARun("redo [RUN]", "Go to the restored data again after an undo, also an interrupted one", a.session.PlanRedo)
+	return a.ofARun(restore.Redo, "Go to the restored data again after an undo, also an interrupted one")
 }
 
 func (a *app) resume() *cobra.Command {
-	return a.ofARun("resume [RUN]", "Continue an interrupted run", a.session.PlanResume)
+	return a.ofARun(restore.Resume, "Continue an interrupted run")
 }
 
 // ofARun is a command that runs a plan made from the journal of an earlier run.
-func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (*steps.Plan, error)) *cobra.Command {
-	var yes, dry bool
-	var name string
+func (a *app) ofARun(v restore.Verb, short string) *cobra.Command {
+	var as consent
 	var several fleetFlags
-	verb, _, _ := strings.Cut(use, " ")
+	verb := string(v)
 	c := &cobra.Command{
-		Use:               use,
+		Use:               verb + " [RUN]",
 		Short:             short,
 		Long:              short + ".\n\nWithout RUN it is the newest run that it applies to; etcd-rewind runs lists them." + exitStatuses,
 		Example:           "  etcd-rewind " + verb + " --dry-run\n  etcd-rewind " + verb + "\n  etcd-rewind " + verb + " 20261120-120000 --yes",
@@ -456,53 +310,20 @@ func (a *app) ofARun(use, short string, makePlan func(context.Context, string) (
 			if len(args) > 0 {
 				run = args[0]
 			}
-			if several.on {
-				return a.ofAFleet(c.Context(), run, &several, strings.HasPrefix(use, "undo"), yes, dry, name)
-			}
-			plan, err := makePlan(c.Context(), run)
-			if err != nil {
-				return err
-			}
-			if dry {
-				if err := a.showPlan(plan); err != nil {
-					return err
-				}
-				return plan.Allowed(c.Context())
-			}
-			if err := plan.Allowed(c.Context()); err != nil {
-				return err
-			}
-			if yes && plan.MustType && name != plan.Node {
-				return &steps.Failure{
-					Cause: "the restore is more than an hour old, and the cluster has gone on since",
-					Hint:  "look at etcd-rewind undo --dry-run, then give the node's name: " + trust.Shell("--confirm %s", plan.Node),
-				}
-			}
-			return a.execute(c.Context(), plan, yes)
+			return a.again(c.Context(), v, run, &several, as)
 		},
 	}
-	if !strings.HasPrefix(use, "redo") {
+	if v != restore.Redo {
 		several.add(c, "on all control planes that the run was made on, reached through ssh", false)
 	}
 	named := overrides(c, &a.session.Options.Accept)
 	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(named(), several.check(c))) }
 	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet (systemctl restart kubelet)")
-	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
-	c.Flags().StringVar(&name, "confirm", "", "the node's `name`: confirms the undo of an old run, where --yes is not enough")
-	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
+	c.Flags().BoolVarP(&as.yes, "yes", "y", false, "don't ask")
+	c.Flags().StringVar(&as.name, "confirm", "", "the node's `name`: confirms the undo of an old run, where --yes is not enough")
+	c.Flags().BoolVar(&as.dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
 	return c
-}
-
-// showPlan prints a plan that isn't run.
-func (a *app) showPlan(p *steps.Plan) error {
-	if a.output == "json" {
-		tell, now := ui.NewJSON(a.out), time.Now().UTC()
-		tell.Event(steps.Event{Type: steps.TypePlan, Time: now, Run: p.Run, Plan: p})
-		tell.Event(steps.Event{Type: steps.TypeResult, Time: now, Run: p.Run, State: steps.Unneeded, Message: "a dry run: nothing was done", Result: &steps.Result{OK: true}})
-		return tell.Close()
-	}
-	return ui.PrintPlan(a.out, p)
 }
 
 func (a *app) runs() *cobra.Command {

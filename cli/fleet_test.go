@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"etcd-rewind/fleet"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -25,7 +26,7 @@ func TestSeveralNodesAreConfirmedByThisNodesName(t *testing.T) {
 		_ = w.Close()
 		var out, errs bytes.Buffer
 		a := &app{in: in, out: &out, err: &errs}
-		answers, err := a.confirmFleet(plans, "cp2", false)
+		answers, err := a.confirm(here{name: "cp2"}, plans)
 		if (err == nil) != ok || (answers != nil) != ok {
 			t.Errorf("typed %q: %v", typed, err)
 		}
@@ -63,3 +64,13 @@ func TestASecondCtrlCLeaves(t *testing.T) {
 		}
 	}
 }
+
+// here is one of several nodes.
+type here struct {
+	restore.Nodes
+	name string
+}
+
+func (h here) Names() []string { return []string{"cp1", "cp2"} }
+
+func (h here) Here() string { return h.name }

@@ -4,7 +4,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"etcd-rewind/steps"
-	"etcd-rewind/trust"
 )
 
 // repoint runs etcd on data that lies on the node already, as after a typo in a
@@ -31,30 +30,21 @@ DATADIR has member in it. etcd goes on writing there.`,
 	f.BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		facts, err := a.discover(c.Context())
+		f, ctx, done := a.flow(c.Context(), &fleetFlags{}, nil, choices)
+		defer done()
+		if err := a.discoverFor(ctx, f); err != nil {
+			return err
+		}
+		ch, database, err := f.Want.Here.InPlace(args[0], choices)
 		if err != nil {
 			return err
 		}
-		ch, database, err := facts.InPlace(args[0], choices)
-		if err != nil {
+		f.Choices = ch
+		a.read(ctx, f, database)
+		if err := a.checkAll(ctx, f, false); err != nil {
 			return err
 		}
-		info, bad := a.read(c.Context(), database)
-		verdicts := a.session.Check(c.Context(), facts, info, ch)
-		if bad != nil {
-			verdicts = append(verdicts, steps.SnapshotVerdict(trust.Text(database), bad))
-		}
-		if err := a.judge(facts, verdicts, false); err != nil {
-			return err
-		}
-		plan, err := a.session.Plan(facts, info, ch)
-		if err != nil {
-			return err
-		}
-		if dry {
-			return a.showPlan(plan)
-		}
-		return a.execute(c.Context(), plan, yes)
+		return a.restoreAs(ctx, f, consent{yes: yes, dry: dry})
 	}
 	return c
 }

@@ -54,9 +54,7 @@ var RealPace = Pace{
 	Staging: 5 * time.Minute, Quiet: 90 * time.Second, Stop: 10 * time.Second,
 }
 
-// Conductor leads a fleet. It is used by one goroutine, and in this order:
-// Discover, Send, Check, Plan, Run; or Open, and then PlanUndo and Undo, or
-// Resume. Close ends it.
+// Conductor leads several nodes: restore.Nodes over a remote shell.
 type Conductor struct {
 	Dialer Dialer
 	Rsh    []string // for the record: how Dialer reaches the others; nil for ssh
@@ -74,6 +72,9 @@ type Conductor struct {
 	put   putOrder
 	crew  []*crewman
 	rec   restore.Record
+
+	verb   restore.Verb              // of the earlier run; "" for a restore
+	states map[string]steps.RunState // of the earlier run, by node
 
 	leaving sync.Once
 	left    chan struct{} // closed by Leave
@@ -649,10 +650,19 @@ func (c *Conductor) plans(ask func(n *crewman) (*steps.Plan, error)) ([]*steps.P
 	return slices.DeleteFunc(out, func(p *steps.Plan) bool { return p == nil }), err
 }
 
-// Run runs the plans in step. sink and ask are called from one goroutine each.
-// Cancelling ctx stops every node at its next wait. The error is for a run that
-// could not begin.
+// Run runs what was planned last.
 func (c *Conductor) Run(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
+	switch c.verb {
+	case restore.Undo:
+		return c.undo(ctx, sink, ask), nil
+	case restore.Resume:
+		return c.resume(ctx, sink, ask)
+	}
+	return c.restore(ctx, sink, ask)
+}
+
+// restore runs the plans in step.
+func (c *Conductor) restore(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
 	if c.rec.Run == "" {
 		return nil, errors.New("there is no plan")
 	}
@@ -687,6 +697,7 @@ func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]st
 		return nil, err
 	}
 	states := map[string]steps.RunState{}
+	c.states = states
 	for _, h := range rec.Nodes {
 		if h.Name == rec.Me {
 			me.name, me.try = h.Name, h.Try
@@ -728,19 +739,50 @@ func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]st
 	return states, err
 }
 
-// PlanUndo plans the way back on every node that the run has left anything on.
-func (c *Conductor) PlanUndo(ctx context.Context) ([]*steps.Plan, error) {
-	return c.plans(func(n *crewman) (*steps.Plan, error) {
-		if n.link == nil {
-			return nil, nil
+// PlanAgain plans what is done with the run that was opened. A resume has no
+// plans here: each node makes its own, from its journal.
+func (c *Conductor) PlanAgain(ctx context.Context, v restore.Verb) ([]*steps.Plan, error) {
+	c.verb = v
+	switch v {
+	case restore.Undo:
+		plans, err := c.plans(func(n *crewman) (*steps.Plan, error) {
+			if n.link == nil {
+				return nil, nil
+			}
+			r, err := call[planReply](ctx, n.link, doPlanUndo, RunOf{c.rec.Run})
+			return r.Plan, err
+		})
+		if err == nil && len(plans) == 0 {
+			err = problem("", "the run has left nothing to undo on the nodes that can be reached")
 		}
-		r, err := call[planReply](ctx, n.link, doPlanUndo, RunOf{c.rec.Run})
-		return r.Plan, err
-	})
+		return plans, err
+	case restore.Resume:
+		return nil, c.resumable()
+	}
+	return nil, problem("omit --fleet, on each node", "several nodes can't %s a run together", v)
 }
 
-// Undo puts back what the run changed, on all nodes at the same time.
-func (c *Conductor) Undo(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) *restore.Result {
+// resumable says why the run can't be resumed, nil when it can.
+func (c *Conductor) resumable() error {
+	restored := 0
+	for _, n := range c.crew {
+		switch c.states[n.name] {
+		case steps.RunUndone:
+			return problem("undo it on the others too: "+c.command("undo --fleet"), "run %s was undone on %s", c.rec.Run, n.name)
+		case "":
+			return problem("undo it on the others: "+c.command("undo --fleet"), "%s has no run %s", n.name, c.rec.Run)
+		case steps.RunRestored:
+			restored++
+		}
+	}
+	if restored == len(c.crew) {
+		return problem(c.command("undo --fleet")+" reverts it", "run %s has finished on all nodes", c.rec.Run)
+	}
+	return nil
+}
+
+// undo reverts what the run changed, on all nodes at the same time.
+func (c *Conductor) undo(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) *restore.Result {
 	r := newRunner(c, sink, ask)
 	over := defect.During(c.command("undo --fleet"))
 	r.back = true
@@ -750,26 +792,16 @@ func (c *Conductor) Undo(ctx context.Context, sink func(restore.NodeEvent), ask 
 	return res
 }
 
-// Resume goes on with the run on all nodes, in step. states are those that
-// Open has told.
-func (c *Conductor) Resume(ctx context.Context, states map[string]steps.RunState, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
-	restored, begun := 0, false
-	for _, n := range c.crew {
-		switch s := states[n.name]; s {
-		case steps.RunUndone:
-			return nil, problem("undo it on the others too: "+c.command("undo --fleet"), "run %s was undone on %s", c.rec.Run, n.name)
-		case "":
-			return nil, problem("undo it on the others: "+c.command("undo --fleet"), "%s has no run %s", n.name, c.rec.Run)
-		case steps.RunRestored:
-			restored++
-			begun = true
-		case steps.RunUnfinished, steps.RunFailed:
-			begun = true
-		}
+// resume continues the run on all nodes, in step.
+func (c *Conductor) resume(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
+	if err := c.resumable(); err != nil {
+		return nil, err
 	}
-	if restored == len(c.crew) {
-		return nil, problem(c.command("undo --fleet")+" reverts it", "run %s has finished on all nodes", c.rec.Run)
-	}
+	states := c.states
+	begun := slices.ContainsFunc(c.crew, func(n *crewman) bool {
+		s := states[n.name]
+		return s == steps.RunRestored || s == steps.RunUnfinished || s == steps.RunFailed
+	})
 	r := newRunner(c, sink, ask)
 	r.opened[steps.PhaseStaged] = begun
 	over := defect.During(c.command("undo --fleet"))

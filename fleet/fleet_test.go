@@ -325,12 +325,19 @@ func TestAConductorThatIsKilled(t *testing.T) {
 					}
 				}
 				if way == "undo" {
-					if res := again.Undo(t.Context(), func(restore.NodeEvent) {}, restore.Unattended); !res.OK || res.ExitCode() != 0 {
-						t.Fatalf("%+v", res)
+					// Before any node was changed there is nothing to plan.
+					if _, err := again.PlanAgain(t.Context(), restore.Undo); err != nil && !strings.Contains(err.Error(), "nothing to undo") {
+						t.Fatal(err)
+					}
+					if res, err := again.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended); err != nil || !res.OK || res.ExitCode() != 0 {
+						t.Fatalf("%+v %v", res, err)
 					}
 					same(t, "nodes", w.all(), asBefore)
 				} else {
-					res, err := again.Resume(t.Context(), states, func(restore.NodeEvent) {}, restore.Unattended)
+					if _, err := again.PlanAgain(t.Context(), restore.Resume); err != nil {
+						t.Fatal(err)
+					}
+					res, err := again.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended)
 					if err != nil || !res.OK {
 						t.Fatalf("%+v %v", res, err)
 					}

@@ -308,18 +308,23 @@ func TestUndoAndResumeEndWhateverAnAgentDoes(t *testing.T) {
 					c := conductor(t, d)
 					c.Pace = RealPace
 					begun := time.Now()
-					states, err := c.Open(t.Context(), *rec)
+					_, err = c.Open(t.Context(), *rec)
 					if until == doResume && err == nil {
-						if res, err := c.Resume(t.Context(), states, func(restore.NodeEvent) {}, restore.Unattended); err == nil && res.OK {
-							t.Errorf("%+v %v", res, err)
+						if _, err := c.PlanAgain(t.Context(), restore.Resume); err == nil {
+							if res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended); err == nil && res.OK {
+								t.Errorf("%+v %v", res, err)
+							}
 						}
 					} else if err == nil {
-						_, perr := c.PlanUndo(t.Context())
+						_, perr := c.PlanAgain(t.Context(), restore.Undo)
 						if until == doPlanUndo && perr == nil && story != "says null" {
 							t.Error("it was planned")
 						}
 						if perr == nil {
-							res := c.Undo(t.Context(), func(restore.NodeEvent) {}, restore.Unattended)
+							res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended)
+							if err != nil {
+								t.Fatal(err)
+							}
 							if until == doUndo && (res.OK || res.Nodes[1].State == restore.Reverted) {
 								t.Errorf("%+v", res)
 							}

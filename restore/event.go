@@ -92,14 +92,7 @@ type Trouble struct {
 // recommended one first. It may take as long as a person takes.
 type Asker func(Trouble) steps.Choice
 
-// Unattended is the Asker for a run that nobody watches: it does what is
-// recommended.
+// Unattended is the Asker for a run that nobody watches.
 func Unattended(t Trouble) steps.Choice {
-	if len(t.Failure.Choices) == 0 {
-		return steps.Leave
-	}
-	if t.Failure.Choices[0] == steps.WaitOn {
-		return steps.Leave // the node has waited as long as it makes sense unattended
-	}
-	return t.Failure.Choices[0]
+	return steps.Unattended(t.Failure)
 }

@@ -8,46 +8,64 @@ import (
 	"etcd-rewind/steps"
 )
 
-// Nodes are the nodes of one restore, or of one look at an earlier run. It is
-// used by one goroutine, and in this order: Discover, Send, Check, Plan, Run; or
-// Open, and then PlanUndo and Undo, or Resume. Close ends it.
+// Nodes are the nodes of one restore, or of one look at an earlier run: Local,
+// or the conductor of several. One goroutine calls them, in this order:
+// Discover, Send, Check, Plan, Run; or Open, PlanAgain, Run. Close ends it.
 type Nodes interface {
 	// Discover finds the members, reaches their nodes and reads what they are;
 	// nothing is changed on them. What blocks a restore is in the verdicts; the
 	// error is for what makes everything else pointless.
 	Discover(ctx context.Context, w Want) ([]Member, []steps.Verdict, error)
-	// Names are those of the nodes that take part, as events have them.
+	// Names are those of the nodes that take part, as events have them; none for
+	// a node alone.
 	Names() []string
+	// Here is this node's name, by its kubelet: what the user types to confirm.
+	Here() string
 	// Send brings the snapshot to the nodes. progress may be nil; it is called
 	// from several goroutines, with the node's name and bytes.
 	Send(ctx context.Context, progress func(node string, done, total int64)) error
-	// Check has every node look at itself and at its copy of the snapshot.
+	// Check has every node look at itself and at its copy of the snapshot, if it
+	// was sent.
 	Check(ctx context.Context, c steps.Choices) ([]Checked, error)
 	// Plan plans the restore on every node.
 	Plan(ctx context.Context, c steps.Choices) ([]*steps.Plan, error)
-	// Run runs the plans in step. sink and ask are called from one goroutine
+
+	// Open finds the nodes of an earlier run. It tells in which state that run is
+	// on each of several; a node that can't be reached is RunUnreachable.
+	Open(ctx context.Context, r Record) (map[string]steps.RunState, error)
+	// PlanAgain plans what is done with that run, on every node where there is
+	// something to do. Several nodes resume without a plan that could be shown.
+	PlanAgain(ctx context.Context, v Verb) ([]*steps.Plan, error)
+
+	// Run runs what was planned last: a restore and a resume in step, an undo on
+	// all nodes at the same time. sink and ask are called from one goroutine
 	// each. Cancelling ctx stops every node at its next wait. The error is for a
 	// run that could not begin.
 	Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*Result, error)
 
-	// Open leads the nodes of an earlier run again. It tells in which state that
-	// run is on each; a node that can't be reached is RunUnreachable.
-	Open(ctx context.Context, r Record) (map[string]steps.RunState, error)
-	// PlanUndo plans the undo on every node that the run has left anything on.
-	PlanUndo(ctx context.Context) ([]*steps.Plan, error)
-	// Undo reverts what the run changed, on all nodes at the same time.
-	Undo(ctx context.Context, sink func(NodeEvent), ask Asker) *Result
-	// Resume continues the run on all nodes, in step. states are those that Open
-	// has told.
-	Resume(ctx context.Context, states map[string]steps.RunState, sink func(NodeEvent), ask Asker) (*Result, error)
-
+	// Leave makes what is under way on other nodes return at once, with what is
+	// known. It may be called at any time and from any goroutine.
+	Leave()
 	// Close ends the connections. Safe to call twice.
 	Close() error
 }
 
+// Verb is what is done with an earlier run.
+type Verb string
+
+// The verbs, as the commands are called.
+const (
+	Undo   Verb = "undo"
+	Redo   Verb = "redo"
+	Resume Verb = "resume"
+)
+
 // Want is what the user says of a restore.
 type Want struct {
 	Paths Paths
+	// Here are this node's facts as they were just read. Several nodes read them
+	// again, each its own.
+	Here *steps.Facts
 	// Info is of the snapshot; nil for a look at the nodes alone. Its Path is
 	// the file on this node.
 	Info *snapshot.Info

@@ -175,6 +175,9 @@ func (r *Result) ExitCode() int {
 	}
 }
 
+// Refused says that the run did not begin.
+func (r *Result) Refused() bool { return r.refused }
+
 // NotBegun is the result of a run that did not begin, for example because
 // another one is under way: nothing was changed, and the node is no worse.
 func NotBegun(cause, hint string) *Result {
@@ -184,3 +187,15 @@ func NotBegun(cause, hint string) *Result {
 // Asker decides what to do about a failure. It is called from the engine's
 // goroutine and may take as long as a person takes.
 type Asker func(Failure) Choice
+
+// Unattended is the Asker for a run that nobody watches: it does what is
+// recommended.
+func Unattended(f Failure) Choice {
+	if len(f.Choices) == 0 {
+		return Leave
+	}
+	if f.Choices[0] == WaitOn {
+		return Leave // the engine has waited as long as it makes sense unattended
+	}
+	return f.Choices[0]
+}

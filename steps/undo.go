@@ -399,6 +399,9 @@ func Blocked(ctx context.Context, plans []*Plan) error {
 			continue
 		}
 		if err := p.Allowed(ctx); err != nil {
+			if len(plans) == 1 {
+				return err
+			}
 			cause, hint := explain(err)
 			return &trouble{cause: p.Node + ": " + cause, hint: hint}
 		}

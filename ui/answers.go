@@ -51,21 +51,16 @@ func (a *Answers) line() (string, error) {
 }
 
 // Confirm asks for the node's name; it says no at the end of the input.
-func (a *Answers) Confirm(w io.Writer, p *steps.Plan) bool {
-	_, _ = fmt.Fprintf(w, "Type the node's name, %s, to start: ", clean(p.Node))
+func (a *Answers) Confirm(w io.Writer, node string) bool {
+	_, _ = fmt.Fprintf(w, "Type the node's name, %s, to start: ", clean(node))
 	a.fresh()
 	line, _ := a.line()
-	return line == p.Node
+	return line == node
 }
 
-// Asker asks what to do about a failure that was printed. At the end of the
+// Asker asks what to do about a trouble that was printed. At the end of the
 // input it answers as Unattended does.
-func (p *Printer) Asker(in *Answers) steps.Asker {
-	return func(f steps.Failure) steps.Choice { return p.ask(in, f) }
-}
-
-// NodeAsker is Asker for the nodes of a fleet.
-func (p *Printer) NodeAsker(in *Answers) restore.Asker {
+func (p *Printer) Asker(in *Answers) restore.Asker {
 	return func(t restore.Trouble) steps.Choice { return p.ask(in, t.Failure) }
 }
 
@@ -74,7 +69,7 @@ func (p *Printer) ask(in *Answers, f steps.Failure) steps.Choice {
 	say := func(format string, args ...any) { p.out.Put(textMsg(fmt.Sprintf(format, args...))) }
 	end := func() steps.Choice {
 		say("\n")
-		return Unattended(f)
+		return steps.Unattended(f)
 	}
 	for {
 		say("\n")

@@ -46,7 +46,7 @@ var crowded = []struct {
 	}},
 	{"logs-of-200-long-lines", func(b *testing.B) *driver {
 		d := drive(b, newFake(), Options{})
-		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+		d.during(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5))
 		d.key("l")
 		d.update(logsMsg{"etcd", muchLogged(200)})
 		return d
@@ -64,7 +64,7 @@ var crowded = []struct {
 		for range 20 {
 			p.Steps = append(p.Steps, restorePlan().Steps...)
 		}
-		events := record(d.f, p, Unattended)
+		events := record(d.f, p, steps.Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
 		d.key("c")
 		return d

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -181,7 +182,7 @@ func live(t *testing.T, f *fake) *driver {
 
 func TestAnotherProcessesRunIsShownLiveAndNotTouched(t *testing.T) {
 	f := newFake()
-	f.told = until(record(f, restorePlan(), Unattended), action("stop-etcd.2", steps.Waiting, 2))
+	f.told = until(record(f, restorePlan(), steps.Unattended), action("stop-etcd.2", steps.Waiting, 2))
 	f.runs, f.ran = nil, nil
 	f.followed = make(chan struct{})
 	d := live(t, f)
@@ -219,7 +220,7 @@ func TestCtrlCAndSignalsLeaveAnotherProcessesRunAlone(t *testing.T) {
 
 func TestAnotherProcessesRunComesToItsEnd(t *testing.T) {
 	f := newFake()
-	f.told = record(f, restorePlan(), Unattended)
+	f.told = record(f, restorePlan(), steps.Unattended)
 	f.runs = nil
 	d := live(t, f)
 	d.until("Restored: the API server answers")
@@ -237,7 +238,7 @@ func TestAnotherProcessesRunComesToItsEnd(t *testing.T) {
 
 func TestAnotherProcessThatDiedLeavesTheRunToBeSettled(t *testing.T) {
 	f := newFake()
-	f.told = until(record(f, restorePlan(), Unattended), action("stop-etcd.2", steps.Waiting, 2))
+	f.told = until(record(f, restorePlan(), steps.Unattended), action("stop-etcd.2", steps.Waiting, 2))
 	f.runs = nil
 	f.dies = true
 	f.brokeOff()
@@ -261,7 +262,7 @@ func TestARunThatCanNotBeFollowedSaysWhy(t *testing.T) {
 func TestAFailureOfAnotherProcessIsShownWithoutItsChoices(t *testing.T) {
 	f := newFake()
 	f.failAt = "start-etcd.4"
-	all := record(f, restorePlan(), Unattended)
+	all := record(f, restorePlan(), steps.Unattended)
 	f.told = until(all, func(ev steps.Event) bool { return ev.Type == steps.TypeAsk })
 	f.chosen = nil
 	f.followed = make(chan struct{})
@@ -272,7 +273,7 @@ func TestAFailureOfAnotherProcessIsShownWithoutItsChoices(t *testing.T) {
 	d.key("u", "w", "r", "x")
 	d.see("The other session is waiting for an answer")
 	for _, ev := range all[len(f.told):] {
-		d.m.box.put(eventMsg{ev})
+		d.m.box.put(eventMsg{restore.NodeEvent{Event: ev}})
 	}
 	d.until("Start etcd on the o")
 	d.m.box.put(followedMsg{ended: true})
@@ -287,10 +288,10 @@ func TestAFailureOfAnotherProcessIsShownWithoutItsChoices(t *testing.T) {
 func TestAnotherProcessGoesOnWithARun(t *testing.T) {
 	f := newFake()
 	f.failAt = "start-etcd.4"
-	first := until(record(f, restorePlan(), Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk })
+	first := until(record(f, restorePlan(), steps.Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk })
 	end := steps.Event{Type: steps.TypeResult, Time: first[len(first)-1].Time, Result: &steps.Result{Error: &steps.Failure{Cause: "the first end"}}}
 	f.failAt = ""
-	second := until(record(f, resumePlan(), Unattended), action("stage.1", steps.Waiting, 3))
+	second := until(record(f, resumePlan(), steps.Unattended), action("stage.1", steps.Waiting, 3))
 	for i := range second {
 		second[i].Time = second[i].Time.Add(time.Hour)
 	}

@@ -145,22 +145,17 @@ func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Contex
 
 func (e *engine) show(ev restore.NodeEvent) {
 	e.mu.Lock()
-	several, instead := e.names != nil, e.instead
+	instead := e.instead
 	e.mu.Unlock()
-	switch {
-	case instead != nil && several:
-		instead.NodeEvent(ev)
-	case instead != nil:
-		instead.Event(ev.Event)
-	case several:
-		e.box.put(nodeEventMsg{ev})
-	default:
-		e.box.put(eventMsg{ev.Event})
+	if instead != nil {
+		instead.Event(ev)
+		return
 	}
+	e.box.put(eventMsg{ev})
 }
 
 // ask waits for the user's answer to a failure. With nobody there it answers
-// as Unattended does.
+// as steps.Unattended does.
 func (e *engine) ask(f steps.Failure) steps.Choice { return e.question(askMsg{Failure: f}) }
 
 // askAll is ask for a node of several.
@@ -178,7 +173,7 @@ func (e *engine) question(q askMsg) steps.Choice {
 	case c := <-answer:
 		return c
 	case <-e.gone:
-		return Unattended(q.Failure)
+		return steps.Unattended(q.Failure)
 	}
 }
 
@@ -255,16 +250,4 @@ func (e *engine) wait() (*steps.Result, *steps.Plan) {
 		return &r, e.plan
 	}
 	return e.last, e.plan
-}
-
-// Unattended is the steps.Asker for a run that nobody watches: it does what the
-// engine recommends.
-func Unattended(f steps.Failure) steps.Choice {
-	if len(f.Choices) == 0 {
-		return steps.Leave
-	}
-	if f.Choices[0] == steps.WaitOn {
-		return steps.Leave // the engine has waited as long as it makes sense unattended
-	}
-	return f.Choices[0]
 }

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,6 +73,7 @@ type fakeLead struct {
 	want restore.Want
 	rec  *restore.Record
 	crew []string
+	verb restore.Verb
 	isUp bool // sent
 	over bool // closed
 }
@@ -246,16 +248,12 @@ func (l *fakeLead) Run(ctx context.Context, sink func(restore.NodeEvent), ask re
 	if l.refuse != nil {
 		return nil, l.refuse
 	}
-	return l.play(ctx, "run", l.crew, sink, ask), nil
+	return l.play(ctx, cmp.Or(string(l.verb), "run"), l.crew, sink, ask), nil
 }
 
-func (l *fakeLead) Resume(ctx context.Context, _ map[string]steps.RunState, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
-	return l.play(ctx, "resume", l.crew, sink, ask), nil
-}
+func (l *fakeLead) Here() string { return l.names[0] }
 
-func (l *fakeLead) Undo(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) *restore.Result {
-	return l.play(ctx, "undo", l.crew, sink, ask)
-}
+func (l *fakeLead) Leave() {}
 
 func (l *fakeLead) Open(_ context.Context, r restore.Record) (map[string]steps.RunState, error) {
 	l.wait()
@@ -276,7 +274,10 @@ func (l *fakeLead) Open(_ context.Context, r restore.Record) (map[string]steps.R
 	return states, nil
 }
 
-func (l *fakeLead) PlanUndo(context.Context) ([]*steps.Plan, error) {
+func (l *fakeLead) PlanAgain(_ context.Context, v restore.Verb) ([]*steps.Plan, error) {
+	if l.verb = v; v == restore.Resume {
+		return nil, nil
+	}
 	var out []*steps.Plan
 	for _, n := range l.crew {
 		if l.states[n] != restore.RunUnreachable {
@@ -577,7 +578,7 @@ func (d *driver) duringAll(names []string, fits func(restore.NodeEvent) bool) {
 	d.m.crew = newCrew(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
 	d.m.stepper = newStepper(d.m.plan.plan, nil)
 	for _, ev := range events {
-		d.do(d.m.handle(nodeEventMsg{ev}))
+		d.do(d.m.handle(eventMsg{ev}))
 		d.m.now = func() time.Time { return ev.Time }
 		if fits(ev) {
 			return
@@ -603,7 +604,7 @@ func (d *driver) endedAll(choose restore.Asker) {
 	d.m.crew = newCrew(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
 	d.m.stepper = newStepper(d.m.plan.plan, nil)
 	for _, ev := range events {
-		d.do(d.m.handle(nodeEventMsg{ev}))
+		d.do(d.m.handle(eventMsg{ev}))
 	}
 	r := steps.Result{OK: res.OK, PutBack: res.PutBack, Error: res.Error, OutageSeconds: res.OutageSeconds}
 	if !r.PutBack {

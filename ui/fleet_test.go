@@ -16,7 +16,7 @@ func TestAFleetIsToldANodeALineAndWhatAllHaveComeToOnce(t *testing.T) {
 	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
 	say := func(node string, after time.Duration, ev steps.Event) {
 		ev.Time = at.Add(after)
-		tell.NodeEvent(restore.NodeEvent{Node: node, Event: ev})
+		tell.Event(restore.NodeEvent{Node: node, Event: ev})
 	}
 	plan := &steps.Plan{Run: "r", Title: "Restore", Steps: []steps.Step{{ID: "stage", Title: "Stage the restore", Actions: []steps.Planned{
 		{ID: "stage.1", Action: &steps.Stage{}}, {ID: "stage.2", Action: &steps.Meet{Phase: steps.PhaseStaged}},
@@ -29,8 +29,8 @@ func TestAFleetIsToldANodeALineAndWhatAllHaveComeToOnce(t *testing.T) {
 		say(n, time.Second, steps.Event{Type: steps.TypeAction, Step: "stage", Action: "stage.2", State: steps.Started, Message: "Wait for all"})
 		say(n, 2*time.Second, steps.Event{Type: steps.TypeAction, Step: "stage", Action: "stage.2", State: steps.Done, Message: "Wait for all"})
 	}
-	tell.NodeEvent(restore.NodeEvent{Event: steps.Event{Type: restore.TypePhase, Time: at.Add(2 * time.Second), Message: "all 2 nodes: the restore is staged"}, Phase: steps.PhaseStaged})
-	tell.NodeEvent(restore.NodeEvent{
+	tell.Event(restore.NodeEvent{Event: steps.Event{Type: restore.TypePhase, Time: at.Add(2 * time.Second), Message: "all 2 nodes: the restore is staged"}, Phase: steps.PhaseStaged})
+	tell.Event(restore.NodeEvent{
 		Event: steps.Event{Type: steps.TypeResult, Time: at, Result: &steps.Result{OutageSeconds: 9.4, Undo: "etcd-rewind undo --fleet r", Error: &steps.Failure{Cause: "cp1: it fails"}}},
 		Nodes: []restore.NodeResult{{Node: "cp1", State: restore.HalfWay, Phase: steps.PhasePlaced, Do: []string{"etcd-rewind resume r"}}, {Node: "control-plane-2", State: restore.Restored}},
 	})

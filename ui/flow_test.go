@@ -11,6 +11,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -476,7 +477,7 @@ func TestATerminatingSignalStopsTheRunAndCloses(t *testing.T) {
 func TestMailIsNeverWaitedForAndNewsOfAWaitReplacesOlderNews(t *testing.T) {
 	b := newMailbox()
 	wait := func(action string, n int, note string) eventMsg {
-		return eventMsg{steps.Event{Type: steps.TypeAction, Action: action, State: steps.Waiting, Waited: float64(n), Message: note, Seen: []steps.Sighting{{What: "x"}}}}
+		return eventMsg{restore.NodeEvent{Event: steps.Event{Type: steps.TypeAction, Action: action, State: steps.Waiting, Waited: float64(n), Message: note, Seen: []steps.Sighting{{What: "x"}}}}}
 	}
 	done := make(chan struct{})
 	go func() { // nobody collects
@@ -484,7 +485,7 @@ func TestMailIsNeverWaitedForAndNewsOfAWaitReplacesOlderNews(t *testing.T) {
 		for i := range 10_000 {
 			b.put(wait("a.1", i, ""))
 		}
-		b.put(eventMsg{steps.Event{Type: steps.TypeAction, Action: "a.1", State: steps.Done}})
+		b.put(eventMsg{restore.NodeEvent{Event: steps.Event{Type: steps.TypeAction, Action: "a.1", State: steps.Done}}})
 		b.put(wait("a.2", 1, "a note that must not be lost"))
 		b.put(wait("a.2", 2, ""))
 		b.put(wait("a.2", 3, ""))

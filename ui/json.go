@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
@@ -14,36 +15,37 @@ import (
 func NewJSON(w io.Writer) *Printer {
 	enc := newEncoder(w)
 	return &Printer{out: newOutbox(func(what any) {
-		switch what := what.(type) {
-		case eventMsg:
-			_ = enc.Encode(what.Event)
-		case nodeEventMsg:
-			_ = enc.Encode(what.NodeEvent)
+		if ev, ok := what.(eventMsg); ok {
+			_ = enc.Encode(ev.NodeEvent)
 		}
 	})}
 }
 
 func newEncoder(w io.Writer) *json.Encoder { return trust.JSON(w) }
 
-// JSONVerdicts prints the checks as JSON, a line each.
-func JSONVerdicts(w io.Writer, verdicts []steps.Verdict, at time.Time) error {
+// JSONChecked prints the checks as JSON, a line each, with their node where there
+// are several. last adds the result of checks that nothing follows: ok when
+// nothing blocks a restore.
+func JSONChecked(w io.Writer, all []restore.Checked, last bool, at time.Time) error {
 	enc := newEncoder(w)
-	for _, v := range verdicts {
-		line := struct {
-			Type string    `json:"type"`
-			Time time.Time `json:"time"`
-			steps.Verdict
-		}{"check", at, v}
-		if err := enc.Encode(line); err != nil {
-			return err
+	var verdicts []steps.Verdict
+	for _, c := range all {
+		verdicts = append(verdicts, c.Verdicts...)
+		for _, v := range c.Verdicts {
+			line := struct {
+				Type string    `json:"type"`
+				Time time.Time `json:"time"`
+				Node string    `json:"node,omitempty"`
+				steps.Verdict
+			}{"check", at, c.Node, v}
+			if err := enc.Encode(line); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
-}
-
-// JSONChecked prints the result of checks that nothing follows: ok when nothing
-// stands in the way.
-func JSONChecked(w io.Writer, verdicts []steps.Verdict, at time.Time) error {
+	if !last {
+		return nil
+	}
 	r := &steps.Result{OK: true}
 	state := steps.Done
 	if s := standing(verdicts); s != "" {
@@ -51,7 +53,7 @@ func JSONChecked(w io.Writer, verdicts []steps.Verdict, at time.Time) error {
 		b := steps.Blocking(verdicts)[0]
 		r.Error = &steps.Failure{Title: "Check", Cause: s, Hint: b.Hint}
 	}
-	return newEncoder(w).Encode(steps.Event{Type: steps.TypeResult, Time: at, State: state, Result: r})
+	return enc.Encode(steps.Event{Type: steps.TypeResult, Time: at, State: state, Result: r})
 }
 
 // JSONFailure prints the result of something that failed before it could run.

@@ -70,7 +70,7 @@ func TestAKeptRowIsDrawnAnewWhenItChanges(t *testing.T) {
 
 func TestALogIsFollowedUntilTheUserScrollsUp(t *testing.T) {
 	d := drive(t, newFake(), Options{})
-	d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+	d.during(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5))
 	d.key("l")
 	lines := func(n int) logsMsg {
 		msg := logsMsg{component: components[0]}
@@ -97,7 +97,7 @@ func TestALogIsFollowedUntilTheUserScrollsUp(t *testing.T) {
 // The ticks come twelve times a second, and a log may be long.
 func TestALogIsReadAFewTimesASecond(t *testing.T) {
 	d := drive(t, newFake(), Options{})
-	d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+	d.during(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5))
 	at := d.m.now()
 	d.m.now = func() time.Time { return at }
 	d.key("l")

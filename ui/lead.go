@@ -116,27 +116,15 @@ func (m *model) rsh() string {
 	return "ssh"
 }
 
-// leadRun is what a fleet's run is made of.
+// leadRun is what a run on several nodes is made of.
 type leadRun struct {
-	lead   *lead
-	names  []string // of the nodes, as events have them
-	resume bool
-	undo   bool
-	states map[string]steps.RunState // of the run that is gone on with
+	lead  *lead
+	names []string // of the nodes, as events have them
 }
 
-// run calls the conductor. The run has a context of its own.
+// run runs what was planned last. The run has a context of its own.
 func (r *leadRun) run(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (res *restore.Result, err error) {
-	r.lead.do(func(_ context.Context, n restore.Nodes) {
-		switch {
-		case r.undo:
-			res = n.Undo(ctx, sink, ask)
-		case r.resume:
-			res, err = n.Resume(ctx, r.states, sink, ask)
-		default:
-			res, err = n.Run(ctx, sink, ask)
-		}
-	})
+	r.lead.do(func(_ context.Context, n restore.Nodes) { res, err = n.Run(ctx, sink, ask) })
 	return res, err
 }
 

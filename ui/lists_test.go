@@ -232,7 +232,7 @@ func TestPrintedTextBreaksNoPath(t *testing.T) {
 		"a plan":    func(w *strings.Builder) error { return PrintPlan(w, p) },
 		"a failure": func(w *strings.Builder) error { return PrintFailure(w, fail) },
 		"a verdict": func(w *strings.Builder) error {
-			return PrintVerdicts(w, []steps.Verdict{{Check: "x", Title: "X", Level: steps.Error, Cause: fail.Cause}}, false)
+			return printVerdicts(w, []steps.Verdict{{Check: "x", Title: "X", Level: steps.Error, Cause: fail.Cause}}, false)
 		},
 		"a standing": func(w *strings.Builder) error { return PrintStanding(w, steps.RunInfo{Run: "r", Err: fail.Cause}, nil) },
 	} {
@@ -253,7 +253,7 @@ func TestTheQuestionFollowsItsFacts(t *testing.T) {
 	if err := PrintPlan(&b, restorePlan()); err != nil {
 		t.Fatal(err)
 	}
-	NewAnswers(strings.NewReader("cp1\n")).Confirm(&b, restorePlan())
+	NewAnswers(strings.NewReader("cp1\n")).Confirm(&b, restorePlan().Node)
 	lines := strings.Split(b.String(), "\n")
 	tail := strings.Join(lines[max(0, len(lines)-10):], "\n")
 	for _, want := range []string{"snapshot", "data directory", "revision", "Type the node's name"} {

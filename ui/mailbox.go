@@ -7,7 +7,6 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/restore"
-	"etcd-rewind/steps"
 )
 
 // frameTime is how long the screen waits before it looks at news again: 12
@@ -28,10 +27,8 @@ type mailbox struct {
 // mailMsg is what listen brings: messages in the order they were put.
 type mailMsg []tea.Msg
 
-type eventMsg struct{ steps.Event }
-
-// nodeEventMsg is one of several nodes, or of all of them.
-type nodeEventMsg struct{ restore.NodeEvent }
+// eventMsg is an event of a node, or of all nodes.
+type eventMsg struct{ restore.NodeEvent }
 
 func newMailbox() *mailbox {
 	return &mailbox{filled: make(chan struct{}, 1), closed: make(chan struct{})}
@@ -61,12 +58,12 @@ func post(mail []tea.Msg, m tea.Msg) []tea.Msg {
 // last is the message that m may take the place of: the last one, and with
 // several nodes the last one of m's node, unless one about all nodes came since.
 func last(mail []tea.Msg, m tea.Msg) int {
-	ev, ok := m.(nodeEventMsg)
+	ev, ok := m.(eventMsg)
 	if !ok {
 		return len(mail) - 1
 	}
 	for i := len(mail) - 1; i >= 0; i-- {
-		before, ok := mail[i].(nodeEventMsg)
+		before, ok := mail[i].(eventMsg)
 		if !ok || before.Node == "" || before.Node == ev.Node {
 			return i
 		}
@@ -78,10 +75,7 @@ func supersedes(m, last tea.Msg) bool {
 	switch m := m.(type) {
 	case eventMsg:
 		l, ok := last.(eventMsg)
-		return ok && m.Supersedes(l.Event)
-	case nodeEventMsg:
-		l, ok := last.(nodeEventMsg)
-		return ok && m.Node == l.Node && m.Node != "" && supersedes(eventMsg{m.Event}, eventMsg{l.Event})
+		return ok && m.Node == l.Node && m.Supersedes(l.Event)
 	case sendProgressMsg:
 		l, ok := last.(sendProgressMsg)
 		return ok && m.turn == l.turn && m.node == l.node

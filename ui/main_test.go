@@ -39,7 +39,7 @@ func play(pace string) int {
 	case "broke-off":
 		f.brokeOff()
 	case "live", "dies":
-		f.told = record(f, restorePlan(), Unattended)
+		f.told = record(f, restorePlan(), steps.Unattended)
 		f.ran, f.chosen, f.runs = nil, nil, nil
 		f.live = &steps.RunInfo{Run: "20261120-120000"}
 		if f.dies = os.Getenv("UI_EARLIER") == "dies"; f.dies {

@@ -32,8 +32,8 @@ func TestAHintIsPrintedOnceForSeveralNodes(t *testing.T) {
 	p := NewPlain(&out, PlainOptions{Nodes: []string{"cp1", "cp2"}})
 	f := steps.Failure{Title: "x", Cause: "it fails", Hint: "look at the disk", Choices: []steps.Choice{steps.PutBack}}
 	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
-	p.NodeEvent(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: steps.TypeAsk, Time: at, Failure: &f}})
-	p.NodeEvent(restore.NodeEvent{Event: steps.Event{Type: steps.TypeResult, Time: at, Result: &steps.Result{Error: &steps.Failure{Cause: "cp2: it fails", Hint: "look at the disk"}}}})
+	p.Event(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: steps.TypeAsk, Time: at, Failure: &f}})
+	p.Event(restore.NodeEvent{Event: steps.Event{Type: steps.TypeResult, Time: at, Result: &steps.Result{Error: &steps.Failure{Cause: "cp2: it fails", Hint: "look at the disk"}}}})
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"etcd-rewind/outbox"
 	"etcd-rewind/restore"
-	"etcd-rewind/steps"
 )
 
 // drainFor is how long the end of a run waits for a reader that takes nothing.
@@ -35,11 +34,8 @@ type Printer struct {
 // textMsg is printed as it is.
 type textMsg string
 
-// Event prints an event of a run on one node.
-func (p *Printer) Event(ev steps.Event) { p.out.Put(eventMsg{ev}) }
-
-// NodeEvent prints an event of a run on several nodes.
-func (p *Printer) NodeEvent(ev restore.NodeEvent) { p.out.Put(nodeEventMsg{ev}) }
+// Event prints an event of a run.
+func (p *Printer) Event(ev restore.NodeEvent) { p.out.Put(eventMsg{ev}) }
 
 // Close prints what is left. It waits as long as somebody reads; the error
 // says that nobody does any more.

@@ -34,23 +34,28 @@ func fullPipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
+// alone tells the run of a node alone.
+func alone(p *Printer) func(steps.Event) {
+	return func(ev steps.Event) { p.Event(restore.NodeEvent{Event: ev}) }
+}
+
 // Each way to tell a run, as a fake engine's sink.
 var printers = map[string]func(w io.Writer) (*Printer, func(steps.Event)){
 	"text": func(w io.Writer) (*Printer, func(steps.Event)) {
 		p := NewPlain(w, PlainOptions{Commands: true})
-		return p, p.Event
+		return p, alone(p)
 	},
 	"JSON": func(w io.Writer) (*Printer, func(steps.Event)) {
 		p := NewJSON(w)
-		return p, p.Event
+		return p, alone(p)
 	},
 	"text of several nodes": func(w io.Writer) (*Printer, func(steps.Event)) {
 		p := NewPlain(w, PlainOptions{Nodes: []string{"cp1", "cp2"}})
-		return p, func(ev steps.Event) { p.NodeEvent(restore.NodeEvent{Node: "cp2", Event: ev}) }
+		return p, func(ev steps.Event) { p.Event(restore.NodeEvent{Node: "cp2", Event: ev}) }
 	},
 	"JSON of several nodes": func(w io.Writer) (*Printer, func(steps.Event)) {
 		p := NewJSON(w)
-		return p, func(ev steps.Event) { p.NodeEvent(restore.NodeEvent{Node: "cp2", Event: ev}) }
+		return p, func(ev steps.Event) { p.Event(restore.NodeEvent{Node: "cp2", Event: ev}) }
 	},
 }
 
@@ -84,7 +89,7 @@ func TestAReaderThatReadsNothingDoesNotHoldUpTheRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, w := fullPipe(t)
 			p, sink := make(w)
-			passes(t, whole(sink, Unattended))
+			passes(t, whole(sink, steps.Unattended))
 
 			// It reads on: nothing but waits is missing.
 			said := read(r)
@@ -107,7 +112,7 @@ func TestAReaderThatNeverReadsIsGivenUpAtTheEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, w := fullPipe(t)
 			p, sink := make(w)
-			passes(t, whole(sink, Unattended))
+			passes(t, whole(sink, steps.Unattended))
 			if err := p.out.Close(50 * time.Millisecond); !errors.Is(err, outbox.ErrUnread) {
 				t.Errorf("the end says %v", err)
 			}
@@ -121,7 +126,7 @@ func TestAClosedOutputDoesNotEndTheRun(t *testing.T) {
 			r, w := fullPipe(t)
 			_ = r.Close() // EPIPE from here on
 			p, sink := make(w)
-			passes(t, whole(sink, Unattended))
+			passes(t, whole(sink, steps.Unattended))
 			if err := p.Close(); err != nil {
 				t.Error(err)
 			}
@@ -134,7 +139,8 @@ func TestAQuestionBehindAFullPipeIsAnsweredOnTheInput(t *testing.T) {
 	r, w := fullPipe(t)
 	p := NewPlain(w, PlainOptions{})
 	in, keys := io.Pipe()
-	ended := whole(p.Event, p.Asker(NewAnswers(in)))
+	ask := p.Asker(NewAnswers(in))
+	ended := whole(alone(p), func(f steps.Failure) steps.Choice { return ask(restore.Trouble{Failure: f}) })
 	if _, err := io.WriteString(keys, "w\n"); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
@@ -30,13 +31,15 @@ const plainWidth = 80
 // wait sees. It prints the summary at the end.
 func NewPlain(w io.Writer, o PlainOptions) *Printer {
 	l, wide := newLook(os.Getenv), textWidth(w)
-	one, all := newPlain(w, o, wide), newFleetPlain(w, o, wide)
+	one := newPlain(w, o, wide)
+	print := func(ev restore.NodeEvent) { one.event(ev.Event) }
+	if len(o.Nodes) > 0 {
+		print = newFleetPlain(w, o, wide).event
+	}
 	return &Printer{one: len(o.Nodes) == 0, out: newOutbox(func(what any) {
 		switch what := what.(type) {
 		case eventMsg:
-			one.event(what.Event)
-		case nodeEventMsg:
-			all.event(what.NodeEvent)
+			print(what.NodeEvent)
 		case textMsg:
 			_, _ = io.WriteString(w, l.finish(string(what)))
 		}
@@ -227,9 +230,32 @@ func printedPlan(p *steps.Plan, w int) []string {
 	return lines
 }
 
-// PrintVerdicts prints what the checks say, errors and warnings first. With
-// brief what is well is only counted.
-func PrintVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
+// PrintChecked prints what the checks say of one or more nodes. With brief what
+// is well is only counted.
+func PrintChecked(w io.Writer, all []restore.Checked, brief bool) error {
+	if len(all) == 1 {
+		return printVerdicts(w, all[0].Verdicts, brief)
+	}
+	for _, c := range all {
+		if len(c.Verdicts) == 0 {
+			continue
+		}
+		name := clean(c.Node)
+		if name == "" {
+			name = theCluster
+		}
+		if err := printLines(w, []string{name}); err != nil {
+			return err
+		}
+		if err := printVerdicts(&prefixed{w: w, with: "  "}, c.Verdicts, brief); err != nil {
+			return err
+		}
+	}
+	return printLines(w, []string{""})
+}
+
+// printVerdicts prints verdicts, errors and warnings first.
+func printVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 	c := newChecklist(nil)
 	titles := 0
 	for _, v := range verdicts {

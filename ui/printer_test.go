@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -27,7 +28,7 @@ func TestPlainRun(t *testing.T) {
 			f.failAt = tc.failAt
 			var b strings.Builder
 			show := newPlain(&b, tc.o, plainWidth)
-			for _, ev := range record(f, restorePlan(), Unattended) {
+			for _, ev := range record(f, restorePlan(), steps.Unattended) {
 				show.event(ev)
 			}
 			golden(t, tc.name, b.String())
@@ -59,7 +60,7 @@ func TestPlainWithoutUnicode(t *testing.T) {
 	show := newPlain(&b, PlainOptions{}, plainWidth)
 	f := newFake()
 	f.failAt = "start-etcd.4"
-	for _, ev := range record(f, restorePlan(), Unattended) {
+	for _, ev := range record(f, restorePlan(), steps.Unattended) {
 		show.event(ev)
 	}
 	for _, r := range b.String() {
@@ -74,8 +75,8 @@ func TestJSONIsOneObjectALineAndEndsWithTheResult(t *testing.T) {
 	show := NewJSON(&b)
 	f := newFake()
 	f.failAt = "start-etcd.4"
-	for _, ev := range record(f, restorePlan(), Unattended) {
-		show.Event(ev)
+	for _, ev := range record(f, restorePlan(), steps.Unattended) {
+		show.Event(restore.NodeEvent{Event: ev})
 	}
 	_ = show.Close()
 	var last map[string]any
@@ -98,13 +99,10 @@ func TestJSONIsOneObjectALineAndEndsWithTheResult(t *testing.T) {
 
 func TestJSONVerdicts(t *testing.T) {
 	var b strings.Builder
-	if err := JSONVerdicts(&b, someVerdicts(), noon); err != nil {
+	if err := JSONChecked(&b, []restore.Checked{{Verdicts: someVerdicts()}}, true, noon); err != nil {
 		t.Fatal(err)
 	}
-	if err := JSONChecked(&b, someVerdicts(), noon); err != nil {
-		t.Fatal(err)
-	}
-	if err := JSONChecked(&b, goodVerdicts(), noon); err != nil {
+	if err := JSONChecked(&b, []restore.Checked{{}, {Node: "cp2", Verdicts: goodVerdicts()}}, true, noon); err != nil {
 		t.Fatal(err)
 	}
 	if err := JSONFailure(&b, &steps.Failure{Cause: "no kubelet here", Hint: "name its file"}, noon); err != nil {
@@ -118,9 +116,11 @@ func TestPrints(t *testing.T) {
 	accepted := someVerdicts()
 	steps.Accept(accepted, []string{"hash", "room"})
 	for name, print := range map[string]func(b *strings.Builder) error{
-		"print-plan":              func(b *strings.Builder) error { return PrintPlan(b, restorePlan()) },
-		"print-verdicts":          func(b *strings.Builder) error { return PrintVerdicts(b, someVerdicts(), false) },
-		"print-verdicts-accepted": func(b *strings.Builder) error { return PrintVerdicts(b, accepted, true) },
+		"print-plan": func(b *strings.Builder) error { return PrintPlan(b, restorePlan()) },
+		"print-verdicts": func(b *strings.Builder) error {
+			return PrintChecked(b, []restore.Checked{{Verdicts: someVerdicts()}}, false)
+		},
+		"print-verdicts-accepted": func(b *strings.Builder) error { return PrintChecked(b, []restore.Checked{{Verdicts: accepted}}, true) },
 		"print-standing": func(b *strings.Builder) error {
 			return PrintStanding(b, steps.RunInfo{Run: "20261120-120000", State: steps.RunFailed, Err: "etcd did not become ready within 60 s"}, someStanding())
 		},
@@ -179,7 +179,7 @@ func TestPlainQuestions(t *testing.T) {
 	} {
 		var b strings.Builder
 		show := NewPlain(&b, PlainOptions{})
-		got := show.Asker(NewAnswers(strings.NewReader(tc.input)))(*someFailure())
+		got := show.Asker(NewAnswers(strings.NewReader(tc.input)))(restore.Trouble{Failure: *someFailure()})
 		_ = show.Close()
 		if got != tc.want {
 			t.Errorf("%s: %s, want %s\n%s", name, got, tc.want, b.String())
@@ -187,7 +187,7 @@ func TestPlainQuestions(t *testing.T) {
 	}
 	for input, want := range map[string]bool{"cp1\n": true, " cp1 \n": true, "cp1": true, "": false, "\n": false, "y\n": false, "cp2\ncp1\n": false} {
 		var b strings.Builder
-		if got := NewAnswers(strings.NewReader(input)).Confirm(&b, restorePlan()); got != want {
+		if got := NewAnswers(strings.NewReader(input)).Confirm(&b, restorePlan().Node); got != want {
 			t.Errorf("%q confirms: %v", input, got)
 		}
 	}
@@ -200,7 +200,7 @@ func TestPlainQuestions(t *testing.T) {
 		{[]steps.Choice{steps.WaitOn, steps.Leave, steps.PutBack}, steps.Leave}, // slow: not to wait for ever, and no undo
 		{nil, steps.Leave},
 	} {
-		if got := Unattended(steps.Failure{Choices: tc.offered}); got != tc.want {
+		if got := steps.Unattended(steps.Failure{Choices: tc.offered}); got != tc.want {
 			t.Errorf("of %v, nobody there answers %q, want %q", tc.offered, got, tc.want)
 		}
 	}

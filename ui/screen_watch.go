@@ -4,6 +4,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
 
@@ -29,7 +30,7 @@ func (m *model) follow(info steps.RunInfo) tea.Cmd {
 	m.screen, m.result, m.again = runScreen, nil, nil
 	return func() tea.Msg {
 		go defect.Do(func() {
-			ended, err := m.backend.Follow(m.ctx, info, func(ev steps.Event) { m.box.put(eventMsg{ev}) })
+			ended, err := m.backend.Follow(m.ctx, info, func(ev steps.Event) { m.box.put(eventMsg{restore.NodeEvent{Event: ev}}) })
 			m.box.put(followedMsg{ended, err})
 		})()
 		return nil

@@ -283,18 +283,18 @@ func (m *model) opened(msg openedMsg) tea.Cmd {
 			if out.states, out.err = n.Open(ctx, rec); out.err != nil {
 				return
 			}
+			verb := restore.Undo
+			if a.resume {
+				verb = restore.Resume
+			}
+			if out.all, out.err = n.PlanAgain(ctx, verb); out.err != nil {
+				return
+			}
 			if a.resume {
 				out.plan = &steps.Plan{Run: a.run, Kind: steps.KindRestore, Node: here, RunDir: a.dir, Title: "Resume the restore on " + listed(names)}
 				return
 			}
-			if out.all, out.err = n.PlanUndo(ctx); out.err != nil {
-				return
-			}
 			if out.err = steps.Blocked(ctx, out.all); out.err != nil {
-				return
-			}
-			if len(out.all) == 0 {
-				out.err = &steps.Failure{Cause: "the run has left nothing to undo on the nodes that can be reached"}
 				return
 			}
 			p := *planOf(out.all, here)
@@ -417,7 +417,7 @@ func (m *model) startAll() tea.Cmd {
 	p := &m.plan
 	run := &leadRun{lead: m.lead, names: m.members.names}
 	if a := m.again; a != nil {
-		run.names, run.resume, run.undo, run.states = hostNames(a.all), a.resume, !a.resume, p.states
+		run.names = hostNames(a.all)
 	}
 	plan, all := p.plan, p.all
 	commands := map[string][]command{}
@@ -428,8 +428,8 @@ func (m *model) startAll() tea.Cmd {
 	}
 	m.stepper = newStepper(plan, m.stepper.commands)
 	m.crew = newCrew(plan, run.names, all, commands)
-	if run.resume {
-		m.crew.goesOn(run.states)
+	if m.again != nil && m.again.resume {
+		m.crew.goesOn(p.states)
 	}
 	return func() tea.Msg {
 		m.engine.startAll(plan, run)

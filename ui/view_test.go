@@ -76,14 +76,14 @@ var screens = []struct {
 	{"resume-confirm", func(d *driver) { d.f.brokeOff(); d.do(d.m.discover()); d.key("g", "enter") }},
 	{"watch-nothing-yet", func(d *driver) { watched(d, nil) }},
 	{"watch", func(d *driver) {
-		watched(d, until(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5)))
+		watched(d, until(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5)))
 	}},
 	{"watch-failure", func(d *driver) {
 		d.f.failAt = "start-etcd.4"
-		watched(d, until(record(d.f, restorePlan(), Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk }))
+		watched(d, until(record(d.f, restorePlan(), steps.Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk }))
 	}},
 	{"watch-ended", func(d *driver) {
-		watched(d, record(d.f, restorePlan(), Unattended))
+		watched(d, record(d.f, restorePlan(), steps.Unattended))
 		d.update(followedMsg{ended: true})
 	}},
 	{"watch-lost", func(d *driver) {
@@ -91,7 +91,7 @@ var screens = []struct {
 		d.update(followedMsg{err: fmt.Errorf("follow the run: open /etc/kubernetes/etcd-rewind/20261120-120000/events.jsonl: no such file or directory")})
 	}},
 	{"watch-died", func(d *driver) {
-		watched(d, until(record(d.f, restorePlan(), Unattended), action("stop-etcd.2", steps.Waiting, 2)))
+		watched(d, until(record(d.f, restorePlan(), steps.Unattended), action("stop-etcd.2", steps.Waiting, 2)))
 		d.f.brokeOff()
 		d.update(followedMsg{})
 	}},
@@ -166,33 +166,33 @@ var screens = []struct {
 		d.key("space", "room", "enter", "space", "space", "enter", "enter", "cp2", "enter")
 	}},
 	{"run-staging", func(d *driver) {
-		d.during(record(d.f, restorePlan(), Unattended), action("stage.1", steps.Waiting, 5))
+		d.during(record(d.f, restorePlan(), steps.Unattended), action("stage.1", steps.Waiting, 5))
 	}},
 	{"run-waiting", func(d *driver) {
-		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+		d.during(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5))
 	}},
 	{"run-looking-back", func(d *driver) {
-		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+		d.during(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5))
 		d.key("k", "k", "k")
 	}},
 	{"run-why", func(d *driver) {
-		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+		d.during(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5))
 		d.key("?")
 	}},
 	{"run-commands", func(d *driver) {
-		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+		d.during(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5))
 		d.key("c")
 	}},
 	{"run-logs", func(d *driver) {
-		d.during(record(d.f, restorePlan(), Unattended), action("start-etcd.4", steps.Waiting, 5))
+		d.during(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5))
 		d.key("l")
 	}},
 	{"run-ask-stop", func(d *driver) {
-		d.during(record(d.f, restorePlan(), Unattended), action("stop-etcd.2", steps.Waiting, 2))
+		d.during(record(d.f, restorePlan(), steps.Unattended), action("stop-etcd.2", steps.Waiting, 2))
 		d.key("ctrl+c")
 	}},
 	{"run-ask-undo", func(d *driver) {
-		d.during(record(d.f, restorePlan(), Unattended), action("stop-etcd.2", steps.Waiting, 2))
+		d.during(record(d.f, restorePlan(), steps.Unattended), action("stop-etcd.2", steps.Waiting, 2))
 		d.key("u")
 	}},
 	{"failure", func(d *driver) { failed(d, someFailure()) }},
@@ -211,16 +211,16 @@ var screens = []struct {
 	{"failure-leave", func(d *driver) { failed(d, someFailure()); d.key("x") }},
 	{"undo-under-way", func(d *driver) {
 		d.f.failAt = "start-etcd.4"
-		d.during(record(d.f, restorePlan(), Unattended), action("undo-stop-etcd.2", steps.Waiting, 3))
+		d.during(record(d.f, restorePlan(), steps.Unattended), action("undo-stop-etcd.2", steps.Waiting, 3))
 	}},
 	{"summary", func(d *driver) {
-		events := record(d.f, restorePlan(), Unattended)
+		events := record(d.f, restorePlan(), steps.Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
 		d.update(finishedMsg{Result: *events[len(events)-1].Result})
 	}},
 	{"summary-put-back", func(d *driver) {
 		d.f.failAt = "start-etcd.4"
-		events := record(d.f, restorePlan(), Unattended)
+		events := record(d.f, restorePlan(), steps.Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
 		d.update(finishedMsg{Result: *events[len(events)-1].Result})
 	}},
@@ -231,13 +231,13 @@ var screens = []struct {
 		d.update(finishedMsg{Result: *events[len(events)-1].Result})
 	}},
 	{"undo-plan", func(d *driver) {
-		events := record(d.f, restorePlan(), Unattended)
+		events := record(d.f, restorePlan(), steps.Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
 		d.update(finishedMsg{Result: *events[len(events)-1].Result})
 		d.key("u")
 	}},
 	{"undo-confirm", func(d *driver) {
-		events := record(d.f, restorePlan(), Unattended)
+		events := record(d.f, restorePlan(), steps.Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
 		d.update(finishedMsg{Result: *events[len(events)-1].Result})
 		d.key("u", "enter")
@@ -346,7 +346,7 @@ var screens = []struct {
 		d.m.screen, d.m.crew = runScreen, newCrew(d.m.plan.plan, threeNames, d.m.plan.all, nil)
 		done := on("cp3", "start-kube-apiserver.1", steps.Done, 0)
 		for _, ev := range events {
-			d.do(d.m.handle(nodeEventMsg{ev}))
+			d.do(d.m.handle(eventMsg{ev}))
 			d.m.now = func() time.Time { return ev.Time }
 			if done(ev) {
 				break
@@ -385,7 +385,7 @@ var screens = []struct {
 		d.m.screen, d.m.crew = runScreen, newCrew(d.m.plan.plan, all.names, d.m.plan.all, nil)
 		d.m.stepper = newStepper(d.m.plan.plan, nil)
 		for _, ev := range events {
-			d.do(d.m.handle(nodeEventMsg{ev}))
+			d.do(d.m.handle(eventMsg{ev}))
 		}
 		d.update(finishedMsg{Result: steps.Result{OK: true, OutageSeconds: res.OutageSeconds, Undo: steps.UndoCommand(res.Run, true)}, all: res})
 	}},
@@ -475,7 +475,7 @@ func until(events []steps.Event, fits func(steps.Event) bool) []steps.Event {
 func watched(d *driver, events []steps.Event) {
 	d.m.follow(steps.RunInfo{Run: "20261120-120000"})
 	for _, ev := range events {
-		d.do(d.m.handle(eventMsg{ev}))
+		d.do(d.m.handle(eventMsg{restore.NodeEvent{Event: ev}}))
 		d.m.now = func() time.Time { return ev.Time }
 	}
 }
@@ -483,7 +483,7 @@ func watched(d *driver, events []steps.Event) {
 func failed(d *driver, f *steps.Failure) {
 	d.f.failAt = "start-etcd.4"
 	f.Step, f.Action, f.Title = "start-etcd", "start-etcd.4", "Wait until etcd is ready with the restored data"
-	d.during(record(d.f, restorePlan(), Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk })
+	d.during(record(d.f, restorePlan(), steps.Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk })
 	d.update(askMsg{Failure: *f})
 }
 
@@ -609,7 +609,7 @@ func TestWithoutUnicodeEverythingIsASCII(t *testing.T) {
 	}
 	d := drive(t, newFake(), Options{})
 	d.m.look = newLook(env("TERM=xterm", "LANG=C"))
-	d.during(record(d.f, restorePlan(), Unattended), action("stage.1", steps.Waiting, 5))
+	d.during(record(d.f, restorePlan(), steps.Unattended), action("stage.1", steps.Waiting, 5))
 	golden(t, "ascii", ansi.Strip(d.m.View())+"\n")
 }
 

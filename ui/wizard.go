@@ -436,13 +436,13 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		return m.opened(msg)
 
 	case eventMsg:
+		if m.crew != nil {
+			m.crew.apply(msg.NodeEvent)
+			break
+		}
 		m.stepper.apply(msg.Event)
 		if m.watches() {
 			m.told(msg.Event)
-		}
-	case nodeEventMsg:
-		if m.crew != nil {
-			m.crew.apply(msg.NodeEvent)
 		}
 	case askMsg:
 		m.over, m.note = nil, ""
@@ -453,7 +453,7 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		}
 		m.step().asked(&f)
 		if m.endAfter {
-			return m.answer(Unattended(f))
+			return m.answer(steps.Unattended(f))
 		}
 	case finishedMsg:
 		return m.finished(msg)
@@ -496,7 +496,7 @@ func (m *model) signal(msg signalMsg) tea.Cmd {
 	m.stepper.stopping = true
 	m.engine.stop()
 	if f := m.step().failure; f != nil {
-		return m.answer(Unattended(*f))
+		return m.answer(steps.Unattended(*f))
 	}
 	return nil
 }

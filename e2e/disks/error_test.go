@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"etcd-rewind/steps"
-	"etcd-rewind/ui"
 )
 
 // disk is an ext4 of its own in a file, mounted as Debian mounts its root: an
@@ -100,7 +99,7 @@ func TestADiskWithAnErrorCostsNothing(t *testing.T) {
 				g := newGround(t, func(root string) { d = newDisk(t, filepath.Join(root, "etc/kubernetes")) })
 				unix.Sync() // all of the node has been there for long
 				p := g.plan(t)
-				res := g.run(t, p, ui.Unattended, at, func() { d.fails(t) })
+				res := g.run(t, p, steps.Unattended, at, func() { d.fails(t) })
 				g.told(t, res, fault{cause: "read-only file system", hint: "remount"})
 				if res.OK {
 					t.Fatal("it is restored, without a journal")
@@ -109,7 +108,7 @@ func TestADiskWithAnErrorCostsNothing(t *testing.T) {
 				g.noneLost(t, p)
 				g.RestartKubelet() // its watch has gone with the mount
 				if r, err := steps.NewResume(g.stateDir(), "", g.terms()); err == nil && goOn {
-					if res := g.run(t, r, ui.Unattended, "", nil); !res.OK {
+					if res := g.run(t, r, steps.Unattended, "", nil); !res.OK {
 						t.Fatalf("going on failed: %+v", res.Error)
 					}
 					g.restored(t)

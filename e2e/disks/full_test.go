@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"etcd-rewind/steps"
-	"etcd-rewind/ui"
 )
 
 // writes says whether an action writes more than its journal. A fault that begins
@@ -75,7 +74,7 @@ func TestADiskThatFillsUpIsNamedAndCostsNothing(t *testing.T) {
 func (g *ground) survives(t *testing.T, id string, f fault) {
 	t.Helper()
 	p := g.plan(t)
-	ask, goOn := ui.Unattended, (len(f.name)+int(id[len(id)-1]))%2 == 0
+	ask, goOn := steps.Unattended, (len(f.name)+int(id[len(id)-1]))%2 == 0
 	if goOn {
 		ask = func(steps.Failure) steps.Choice { return steps.Leave }
 	}
@@ -121,7 +120,7 @@ func (g *ground) goOn(t *testing.T, res *steps.Result) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if res := g.run(t, p, ui.Unattended, "", nil); !res.OK {
+		if res := g.run(t, p, steps.Unattended, "", nil); !res.OK {
 			t.Fatalf("going on failed: %+v", res.Error)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"etcd-rewind/practice"
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/ui"
 )
@@ -154,7 +155,7 @@ func (g *ground) run(t *testing.T, p *steps.Plan, ask steps.Asker, at string, ha
 	show := ui.NewPlain(&told, ui.PlainOptions{})
 	var once sync.Once
 	e := &steps.Engine{Ask: ask, Sink: func(ev steps.Event) {
-		show.Event(ev)
+		show.Event(restore.NodeEvent{Event: ev})
 		if harm != nil && ev.Type == steps.TypeAction && ev.State == steps.Started && ev.Action == at {
 			once.Do(harm)
 		}
@@ -199,7 +200,7 @@ func (g *ground) undo(t *testing.T) {
 		t.Log(err)
 		return
 	}
-	if res := g.run(t, p, ui.Unattended, "", nil); !res.OK {
+	if res := g.run(t, p, steps.Unattended, "", nil); !res.OK {
 		t.Fatalf("undo: %+v", res.Error)
 	}
 }
