@@ -66,7 +66,11 @@ func TestABlankEtcdIsToldFromOlderDataBesideIt(t *testing.T) {
 			if o := f.Older[0]; o.Keys != info.Keys || o.Revision != info.Revision || !o.Written.Equal(info.LastWrite) {
 				t.Errorf("%+v", o)
 			}
+			f.Flags = []string{"--manifests", f.Kubelet.StaticPodPath}
 			for _, v := range Check(t.Context(), f, snapshotOfTheTests, Choices{}) {
+				if want := "etcd-rewind repoint " + f.Older[0].Dir + " --manifests " + f.Kubelet.StaticPodPath; v.Check == "older-data" && !strings.HasSuffix(v.Hint, want) {
+					t.Errorf("the hint is %q, and doesn't end with %q", v.Hint, want)
+				}
 				if v.Check == "older-data" && (v.Level != Warn || !strings.Contains(v.Cause, "blank cluster") || !strings.Contains(v.Cause, f.Older[0].Dir)) {
 					t.Errorf("%+v", v)
 				}

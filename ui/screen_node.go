@@ -66,6 +66,7 @@ func (m *model) nodeView(w int) ([]string, []hint) {
 			lines = append(lines, "")
 		}
 		lines = append(lines, m.nodeHead(w)...)
+		lines = append(lines, m.olderData(w)...)
 		help = append([]hint{{"enter", "choose the snapshot"}}, help...)
 		switch {
 		case m.options.Nodes == nil || len(m.memberNames()) < 2:
@@ -82,6 +83,20 @@ func (m *model) nodeView(w int) ([]string, []hint) {
 		lines = append(lines, "", m.look.faint.Render("   etcd-rewind "+clean(v)))
 	}
 	return lines, help
+}
+
+// olderData says before anybody chooses a snapshot that etcd serves a blank
+// cluster, where the intact data lies, and the command that goes there.
+func (m *model) olderData(w int) []string {
+	var lines []string
+	for _, v := range m.nodeVerdicts {
+		if v.Check == "older-data" && v.Level == steps.Warn {
+			lines = append(lines, " "+m.look.symbol(symWarn)+" "+m.look.bold.Render("A restore may not be what this node needs"), "")
+			lines = append(lines, indent(3, facts(advise(clean(v.Cause), clean(v.Hint)), w-4))...)
+			lines = append(lines, "")
+		}
+	}
+	return lines
 }
 
 // nodeHead says what is restored.

@@ -27,6 +27,15 @@ var screens = []struct {
 }{
 	{"discovering", func(*driver) {}},
 	{"node", func(d *driver) { d.to(nodeScreen) }},
+	{"node-blank", func(d *driver) {
+		d.f.early = []steps.Verdict{{
+			Check: "older-data", Title: "Older data", Level: steps.Warn, Overridable: true,
+			Cause: "etcd on /var/lib/etdc serves a blank cluster, made on 2026-11-20 11:40:12 UTC, at revision 1; older data of another cluster, 322 keys at revision 743, written until 2026-11-20 11:39:41 UTC, lies in /var/lib/etcd",
+			Hint:  "a restore loses more than needed; to point etcd there, with nothing lost: etcd-rewind repoint /var/lib/etcd",
+		}}
+		d.to(nodeScreen)
+		d.see("A restore may not be what this node needs", "etcd-rewind repoint /var/lib/etcd", "enter choose the snapshot")
+	}},
 	{"node-cannot-be-read", func(d *driver) {
 		d.f.discover = &steps.Failure{Cause: "no kubelet configuration: /var/lib/kubelet/config.yaml isn't there", Hint: "is this a control-plane node? Name the file with --kubelet-config"}
 		d.to(nodeScreen)
@@ -69,7 +78,7 @@ var screens = []struct {
 	{"resume-plan", func(d *driver) { d.f.brokeOff(); d.do(d.m.discover()); d.key("g") }},
 	{"resume-fails", func(d *driver) {
 		d.f.brokeOff()
-		d.f.planErr = &steps.Failure{Cause: "run 20261120-140000 came after 20261120-120000 and is not undone", Hint: "put back the later one first: etcd-rewind undo 20261120-140000"}
+		d.f.planErr = &steps.Failure{Cause: "run 20261120-140000 came after 20261120-120000 and is not undone", Hint: "undo the later one first: etcd-rewind undo 20261120-140000"}
 		d.do(d.m.discover())
 		d.key("g")
 	}},
