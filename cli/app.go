@@ -345,7 +345,7 @@ func (a *app) runs() *cobra.Command {
 				}
 				return nil
 			}
-			return ui.PrintRuns(a.out, runs)
+			return ui.PrintRuns(a.out, runs, time.Now())
 		},
 	}
 	a.outputFlag(c)

@@ -182,7 +182,7 @@ func (k *checks) certificates() Verdict {
 		case now.After(c.NotAfter):
 			expired = append(expired, fmt.Sprintf("%s expired on %s", p, c.NotAfter.Format(time.DateOnly)))
 		case now.Before(c.NotBefore):
-			expired = append(expired, fmt.Sprintf("%s is valid only from %s: is the clock right?", p, c.NotBefore.Format(time.DateTime)))
+			expired = append(expired, fmt.Sprintf("%s is valid only from %s: is the clock right?", p, Moment(c.NotBefore)))
 		case soonest.IsZero() || c.NotAfter.Before(soonest):
 			soonest = c.NotAfter
 		}

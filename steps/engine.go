@@ -451,7 +451,7 @@ func (r *run) wayBack() string {
 		}
 	}
 	if r.away {
-		ways = fmt.Sprintf("the API is down since %s; ", r.mem.AwaySince.Local().Format(time.TimeOnly)) + ways
+		ways = fmt.Sprintf("the API is down since %s; ", Clock(r.mem.AwaySince)) + ways
 	}
 	return ways
 }

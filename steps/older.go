@@ -180,11 +180,11 @@ func (k *checks) older() Verdict {
 	o := f.Older[0]
 	now := "holds nothing"
 	if f.Live != nil {
-		now = fmt.Sprintf("serves a blank cluster, made on %s, at revision %d", f.BlankSince.UTC().Format("2006-01-02 15:04:05 UTC"), f.Live.Revision)
+		now = fmt.Sprintf("serves a blank cluster, made on %s, at revision %d", Moment(f.BlankSince), f.Live.Revision)
 	}
 	return warn("a restore loses more than needed; to point etcd there, with nothing lost: "+Command("repoint", o.Dir, f.Flags),
 		"etcd on %s %s; older data of another cluster, %d keys at revision %d, written until %s, lies in %s", f.Etcd.DataDir.HostPath, now,
-		o.Keys, o.Revision, o.Written.UTC().Format("2006-01-02 15:04:05 UTC"), trust.Text(o.Dir))
+		o.Keys, o.Revision, Moment(o.Written), trust.Text(o.Dir))
 }
 
 // inPlace is the check of a directory that etcd is to be pointed at.

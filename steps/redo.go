@@ -56,7 +56,7 @@ func redoPlan(h *history, t Terms) (*Plan, error) {
 	}
 	p.Checks = append(p.Checks, v)
 	p.Summary = []Fact{
-		{"run", fmt.Sprintf("%s, of %s", r.Run, h.started.Local().Format(time.DateTime))},
+		{"run", fmt.Sprintf("%s, of %s", r.Run, Moment(h.started))},
 		{"etcd starts on", say},
 		{"old data", "stays at " + r.Restore.OldDataDir + ", with what was written to it since the undo"},
 	}

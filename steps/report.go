@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/trust"
@@ -100,11 +99,11 @@ func reportText(r *run, res *Result) string {
 	p("")
 	switch {
 	case res.OK:
-		p("Done on %s.", r.now().Local().Format(time.RFC1123))
+		p("Done on %s.", Moment(r.now()))
 	case res.PutBack:
-		p("Failed on %s; the node is as it was before.", r.now().Local().Format(time.RFC1123))
+		p("Failed on %s; the node is as it was before.", Moment(r.now()))
 	default:
-		p("Failed on %s. **The node needs a look.**", r.now().Local().Format(time.RFC1123))
+		p("Failed on %s. **The node needs a look.**", Moment(r.now()))
 	}
 	p("")
 	p("| | |\n|---|---|")

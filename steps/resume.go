@@ -80,7 +80,7 @@ func Standing(info RunInfo, now time.Time) []Fact {
 	if err != nil {
 		return []Fact{{"journal", err.Error()}}
 	}
-	facts := []Fact{{"run", fmt.Sprintf("%s, begun %s ago", info.Run, sayAge(now.Sub(h.started)))}}
+	facts := []Fact{{"run", fmt.Sprintf("%s, begun on %s, %s", info.Run, Moment(h.started), Ago(h.started, now))}}
 	if f := h.restore.Restore; f != nil {
 		facts = append(facts, Fact{"snapshot", f.Snapshot})
 	}

@@ -104,7 +104,7 @@ func (t *target) compare(is snapshot.Identity) Verdict {
 	case was.MemberID != 0 && is.MemberID != 0 && is.MemberID != was.MemberID:
 		return bad("it is not what the run left there", "%s in %s is another member's: %x, not %x", t.what, dir, is.MemberID, was.MemberID)
 	case was.ClusterID == 0 && !sameFile:
-		return wrong("", "nothing tells whether %s is what the run left there: the run recorded no cluster ID; it is cluster %x's, written last on %s", dir, is.ClusterID, is.Modified.Local().Format(time.DateTime))
+		return wrong("", "nothing tells whether %s is what the run left there: the run recorded no cluster ID; it is cluster %x's, written last on %s", dir, is.ClusterID, Moment(is.Modified))
 	}
 	return ok("%s", t.say(is))
 }
@@ -115,7 +115,7 @@ func (t *target) say(is snapshot.Identity) string {
 	if is.ClusterID != 0 {
 		of = fmt.Sprintf("cluster %x", is.ClusterID)
 	}
-	return fmt.Sprintf("%s: %s, %s, written last on %s", t.data.Dir, of, Bytes(is.Size), is.Modified.Local().Format(time.DateTime))
+	return fmt.Sprintf("%s: %s, %s, written last on %s", t.data.Dir, of, Bytes(is.Size), Moment(is.Modified))
 }
 
 // oldTarget is the data that a run left, to which an undo goes back.

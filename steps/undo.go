@@ -156,22 +156,7 @@ func sinceThen(ctx context.Context, p *Plan, ask func(context.Context, node.Etcd
 			what = fmt.Sprintf("unknown: etcd runs on other data now, of cluster %x", s.ClusterID)
 		}
 	}
-	p.Summary = append(p.Summary, Fact{"written since", fmt.Sprintf("%s, in %s; the cluster loses it, %s keeps it", what, sayAge(age), p.Restore.keptAt())})
-}
-
-// sayAge says how long ago, in the unit that matters.
-func sayAge(d time.Duration) string {
-	d = max(d, 0) // the clock may have been set back
-	switch {
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%d s", int(d.Seconds()))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h", int(d.Hours()))
-	default:
-		return fmt.Sprintf("%d days", int(d.Hours()/24))
-	}
+	p.Summary = append(p.Summary, Fact{"written since", fmt.Sprintf("%s, in %s; the cluster loses it, %s keeps it", what, Age(now.Add(-max(age, 0)), now), p.Restore.keptAt())})
 }
 
 // undoActions are the actions that take back what has begun, last first, by
@@ -256,7 +241,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 			p.ran = h.staged().Revision
 		}
 	}
-	p.Summary = []Fact{{"run", fmt.Sprintf("%s, of %s", r.Run, h.started.Local().Format(time.DateTime))}}
+	p.Summary = []Fact{{"run", fmt.Sprintf("%s, of %s", r.Run, Moment(h.started))}}
 	restart := p.takeUp(h, t)
 	if p.puts(func(in *PutIn) bool { return in.Etcd }) {
 		old, err := h.oldTarget()

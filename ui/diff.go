@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
 )
 
 // DiffOptions shape what PrintComparison tells.
@@ -98,7 +99,7 @@ func sidesText(c *snapshot.Comparison, now time.Time, w int) []string {
 	line := func(n string, s snapshot.Side) string {
 		l := fit(n, wide) + "   revision " + number(s.Revision) + "   " + plural(s.Keys, "key", "keys")
 		if !s.LastWrite.IsZero() {
-			l += "   last write " + agoText(s.LastWrite, now)
+			l += "   last write " + steps.Ago(s.LastWrite, now)
 		}
 		if s.What != "snapshot" {
 			l += "   " + clean(s.From)
@@ -121,14 +122,6 @@ func sidesText(c *snapshot.Comparison, now time.Time, w int) []string {
 		lines = append(lines, hangText("  ", "etcd doesn't answer: compared with what it wrote to disk, which may be a few moments behind", w)...)
 	}
 	return lines
-}
-
-func agoText(t, now time.Time) string {
-	a := age(t, now)
-	if t.IsZero() || strings.HasPrefix(a, "in ") {
-		return a
-	}
-	return a + " ago"
 }
 
 // folded is what becomes one line: one object, the objects of one kind in one

@@ -71,9 +71,9 @@ func inspectedText(i Inspected, now time.Time, w int) []string {
 	}
 	add("database", "%s", db)
 	if !info.LastWrite.IsZero() {
-		add("last write", "%s, %s (newest event or lease in it)", info.LastWrite.UTC().Format("2006-01-02 15:04:05 UTC"), agoText(info.LastWrite, now))
+		add("last write", "%s, %s (newest event or lease in it)", steps.Moment(info.LastWrite), steps.Ago(info.LastWrite, now))
 	}
-	add("file", "%s, %s", size(info.Size), info.ModTime.UTC().Format("2006-01-02 15:04:05 UTC"))
+	add("file", "%s, of %s, %s", size(info.Size), steps.Moment(info.ModTime), steps.Ago(info.ModTime, now))
 	var members []string
 	for _, m := range info.Members {
 		name := strings.TrimSpace(clean(m.Name) + " " + strings.Join(cleanAll(m.PeerURLs), " "))
@@ -194,7 +194,7 @@ func agoOrNothing(t, now time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return age(t, now)
+	return steps.Age(t, now)
 }
 
 // PrintSaved prints where a snapshot was saved.

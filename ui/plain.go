@@ -315,26 +315,30 @@ func PrintFailure(w io.Writer, err error) error {
 	return printLines(w, lines)
 }
 
-// PrintRuns prints a table of this node's runs.
-func PrintRuns(w io.Writer, runs []steps.RunInfo) error {
+// PrintRuns prints a table of this node's runs. Their names are times in UTC.
+func PrintRuns(w io.Writer, runs []steps.RunInfo, now time.Time) error {
 	if len(runs) == 0 {
 		return printLines(w, []string{"No runs on this node."})
 	}
-	wide := len("run")
+	wide := len("run (UTC)")
 	for _, r := range runs {
 		wide = max(wide, width(clean(r.Run)))
 	}
-	lines := []string{fit("run", wide+2) + fit("state", 12) + fit("API down", 12) + "snapshot"}
+	lines := []string{fit("run (UTC)", wide+2) + fit("begun", 14) + fit("state", 12) + fit("API down", 12) + "snapshot"}
 	for _, r := range runs {
 		away := ""
 		if r.Outage > 0 {
 			away = seconds(r.Outage)
 		}
+		begun := ""
+		if !r.Started.IsZero() {
+			begun = steps.Ago(r.Started, now)
+		}
 		about := r.Snapshot
 		if r.Err != "" {
 			about = r.Err
 		}
-		lines = append(lines, fit(clean(r.Run), wide+2)+fit(string(r.State), 12)+fit(away, 12)+clean(about))
+		lines = append(lines, fit(clean(r.Run), wide+2)+fit(begun, 14)+fit(string(r.State), 12)+fit(away, 12)+clean(about))
 	}
 	return printLines(w, lines)
 }

@@ -125,13 +125,13 @@ func TestPrints(t *testing.T) {
 			return PrintStanding(b, steps.RunInfo{Run: "20261120-120000", State: steps.RunFailed, Err: "etcd did not become ready within 60 s"}, someStanding())
 		},
 		"print-failure": func(b *strings.Builder) error { return PrintFailure(b, someFailure()) },
-		"print-no-runs": func(b *strings.Builder) error { return PrintRuns(b, nil) },
+		"print-no-runs": func(b *strings.Builder) error { return PrintRuns(b, nil, noon) },
 		"print-runs": func(b *strings.Builder) error {
 			return PrintRuns(b, []steps.RunInfo{
-				{Run: "20261120-120000-2", State: steps.RunUnfinished, Snapshot: "/var/backups/before.db"},
-				{Run: "20261120-120000", State: steps.RunRestored, Snapshot: "/var/backups/before.db", Outage: 5.87},
+				{Run: "20261120-120000-2", Started: noon.Add(-40 * time.Minute), State: steps.RunUnfinished, Snapshot: "/var/backups/before.db"},
+				{Run: "20261120-120000", Started: noon.Add(-17*time.Hour - 59*time.Minute), State: steps.RunRestored, Snapshot: "/var/backups/before.db", Outage: 5.87},
 				{Run: "20261119-080000", State: steps.RunUnreadable, Err: "journal: unexpected end"},
-			})
+			}, noon)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

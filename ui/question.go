@@ -211,5 +211,5 @@ func (m *model) leave() tea.Cmd {
 
 // downText says since when the API is down, and for how long that is.
 func downText(since, now time.Time) string {
-	return "API down since " + since.Local().Format("15:04:05") + ", " + seconds(now.Sub(since).Seconds())
+	return "API down since " + steps.Clock(since) + ", " + seconds(now.Sub(since).Seconds())
 }

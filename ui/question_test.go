@@ -113,7 +113,7 @@ func TestTheOutageCountsOnAfterARunThatWasStopped(t *testing.T) {
 		t.Fatalf("the result says %+v", d.m.result)
 	}
 	goOn(since.Sub(d.m.now()) + 63*time.Second)
-	d.see("API down since "+since.Local().Format("15:04:05")+", 63.0 s", "etcd-rewind resume 20261120-120000", "etcd-rewind undo 20261120-120000")
+	d.see("API down since "+steps.Clock(*since)+", 63.0 s", "etcd-rewind resume 20261120-120000", "etcd-rewind undo 20261120-120000")
 	goOn(time.Second)
 	d.see(", 64.0 s")
 	if !d.m.moves() {

@@ -410,7 +410,7 @@ func (p *picker) view(l look, now time.Time, w, h int) ([]string, string, []hint
 	p.scroll.show(max(0, p.cur), max(0, p.cur), rows)
 
 	c := columnsFor(w, p.longestName())
-	lines = append(lines, l.faint.Render(c.row(" ", "file", "age", "size", "revision", "keys", "version", "hash")))
+	lines = append(lines, l.faint.Render(c.row(" ", "file", "written", "size", "revision", "keys", "version", "hash")))
 	from, to, where := p.scroll.span(len(p.entries), rows)
 	for i, e := range p.entries[from:to] {
 		row := p.row(e, c, now)
@@ -474,7 +474,7 @@ func (p *picker) row(e entry, c columns, now time.Time) string {
 	case e.bad != nil:
 		a := ""
 		if !e.mod.IsZero() {
-			a = age(e.mod, now)
+			a = steps.Age(e.mod, now)
 		}
 		cause, _ := explain(e.bad)
 		return " " + symBad + " " + fit(name, c.name) + right(a, 9) + right(sz, 9) + "  " + cause
@@ -487,7 +487,7 @@ func (p *picker) row(e entry, c columns, now time.Time) string {
 		if e.safety {
 			hash = "safety"
 		}
-		return c.row(sym, name, age(taken(i), now), sz, number(i.Revision), number(int64(i.Keys)), versionOf(i), hash)
+		return c.row(sym, name, steps.Age(taken(i), now), sz, number(i.Revision), number(int64(i.Keys)), versionOf(i), hash)
 	default:
 		state := ""
 		if e.packed != "" {
@@ -501,7 +501,7 @@ func (p *picker) row(e entry, c columns, now time.Time) string {
 		}
 		a := ""
 		if !e.mod.IsZero() {
-			a = age(e.mod, now)
+			a = steps.Age(e.mod, now)
 		}
 		return " " + symLater + " " + fit(name, c.name) + right(a, 9) + right(sz, 9) + "  " + state
 	}
@@ -551,11 +551,13 @@ func (p *picker) details(l look, now time.Time, w int) []string {
 		return lines
 	}
 	i := e.info
-	when := "file of " + i.ModTime.Local().Format("2006-01-02 15:04:05")
+	// A copy has a newer time, and a quiet cluster writes nothing: what is in it
+	// tells more than the file, and neither tells all.
+	last := "unknown: no time in it can be read"
 	if !i.LastWrite.IsZero() {
-		when = i.LastWrite.Local().Format("2006-01-02 15:04:05") + " (newest write in it)"
+		last = steps.Moment(i.LastWrite) + ", " + steps.Ago(i.LastWrite, now)
 	}
-	list := []steps.Fact{{Name: "Taken", Value: when}}
+	list := []steps.Fact{{Name: "Last write", Value: last}, {Name: "File", Value: "of " + steps.Moment(i.ModTime) + ", " + steps.Ago(i.ModTime, now)}}
 	if i.Hash == snapshot.HashOK {
 		list = append(list, steps.Fact{Name: "SHA-256", Value: "holds, " + i.SHA256[:min(16, len(i.SHA256))] + "…"})
 	} else {

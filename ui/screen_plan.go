@@ -501,8 +501,11 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 		if m.together() {
 			lines[0] = " " + m.look.bold.Render(cut("From here on the cluster is changed, on "+listed(m.members.names), w-2))
 		}
-		when := taken(m.info)
-		say("The cluster is restored to the state of " + when.Local().Format("2006-01-02 15:04:05") + ", " + age(when, m.now()) + " ago. What was written since then is gone from the cluster.")
+		when, from := taken(m.info), " (the newest write in the snapshot)"
+		if m.info.LastWrite.IsZero() {
+			from = " (the file's time: no time in the snapshot can be read)"
+		}
+		say("The cluster is restored to the state of " + steps.Moment(when) + ", " + steps.Ago(when, m.now()) + from + ". What was written since then is gone from the cluster.")
 		lines = append(lines, "")
 		say("The snapshot is restored beside the running etcd first. Then the API is down for some seconds; pods keep running.")
 		lines = append(lines, "")

@@ -39,28 +39,9 @@ func limit(s float64) string {
 	return seconds(s)
 }
 
-// age says how long before now t is: "40 s", "12 min", "5 days".
-func age(t, now time.Time) string {
-	d := now.Sub(t)
-	switch {
-	case t.IsZero():
-		return "unknown"
-	case d < -time.Minute:
-		return "in the future"
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", max(0, int(d.Seconds())))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h", int(d.Hours()))
-	default:
-		return fmt.Sprintf("%d days", int(d.Hours()/24))
-	}
-}
-
-// old is age with the word that fits it.
+// old is an age with the word that fits it.
 func old(t, now time.Time) string {
-	if a := age(t, now); t.IsZero() || strings.HasPrefix(a, "in ") {
+	if a := steps.Age(t, now); t.IsZero() || strings.HasPrefix(a, "in ") {
 		return "age " + a
 	} else {
 		return a + " old"
@@ -262,7 +243,7 @@ func bar(done, total int64, w int) string {
 func outageText(r *steps.Result) string {
 	switch {
 	case r.DownSince != nil:
-		return " The API is down since " + r.DownSince.Local().Format("15:04:05") + "."
+		return " The API is down since " + steps.Clock(*r.DownSince) + "."
 	case r.OutageSeconds == 0:
 		return ""
 	case r.DownBefore:
