@@ -173,7 +173,7 @@ func (a *app) record(ctx context.Context, run string, v restore.Verb) (*restore.
 		}
 		return rec, err
 	}
-	return nil, &steps.Failure{Cause: "no such multi-node run on this node", Hint: "etcd-rewind runs lists the runs of this node; any node that took part can lead the others"}
+	return nil, &steps.Failure{Cause: "no such multi-node run on this node", Hint: steps.Command("runs", "", a.session.Options.Flags()) + " lists the runs of this node; any node that took part can lead the others"}
 }
 
 func orNone(s steps.RunState) string {

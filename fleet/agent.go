@@ -83,10 +83,11 @@ func serve(ctx context.Context, in io.Reader, out io.Writer, n Node, version str
 }
 
 type agent struct {
-	node Node
-	out  *outbox[message]
-	gone context.CancelFunc
-	work sync.WaitGroup
+	node  Node
+	paths restore.Paths // where things are, for the commands that are named
+	out   *outbox[message]
+	gone  context.CancelFunc
+	work  sync.WaitGroup
 
 	mu    sync.Mutex
 	busy  bool
@@ -200,6 +201,7 @@ func (a *agent) do(ctx context.Context, r request) (any, error) {
 	case doUse:
 		p, err := with[restore.Paths](r)
 		if err == nil {
+			a.paths = p
 			a.node.Use(p)
 		}
 		return nil, err
@@ -364,7 +366,7 @@ func (a *agent) resume(ctx context.Context, run string) (*steps.Result, error) {
 	case steps.RunRestored:
 		return &steps.Result{OK: true}, nil
 	case steps.RunUndone:
-		p := problem("undo it on the others too: "+steps.UndoCommand(run, true), "run %s was undone here", run)
+		p := problem("undo it on the others too: "+a.paths.Command("undo --fleet", run), "run %s was undone here", run)
 		p.Code = codeUndone
 		return nil, p
 	}
@@ -373,7 +375,7 @@ func (a *agent) resume(ctx context.Context, run string) (*steps.Result, error) {
 		return nil, err
 	}
 	if p.Kind == steps.KindUndo {
-		p := problem("undo it on the others too: "+steps.UndoCommand(run, true), "run %s is being undone here", run)
+		p := problem("undo it on the others too: "+a.paths.Command("undo --fleet", run), "run %s is being undone here", run)
 		p.Code = codeUndone
 		return nil, p
 	}

@@ -160,10 +160,7 @@ func (c *Conductor) Names() []string {
 // command is the command that does something with this run, with the flags that
 // find the nodes' files.
 func (c *Conductor) command(verb string) string {
-	p := c.want.Paths
-	o := steps.Options{StateDir: p.StateDir}
-	o.KubeletConfig, o.Manifests, o.CRI = p.KubeletConfig, p.Manifests, p.CRI
-	return steps.Command(verb, c.rec.Run, o.Flags())
+	return c.want.Paths.Command(verb, c.rec.Run)
 }
 
 // Here is the name of the node that the conductor runs on, by its kubelet: what

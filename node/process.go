@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/trust"
 )
 
@@ -44,14 +45,23 @@ func findProcess(proc string, mainPID int) processes {
 		return out // no /proc: not Linux
 	}
 	here, _ := os.Readlink(filepath.Join(proc, "self", "ns", "mnt"))
-	strange := 0
+	strange, hangs := 0, false
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
 		dir := filepath.Join(proc, e.Name())
-		p := readProcess(proc, pid)
+		if hangs && trust.ProcessUser(dir) != nil {
+			continue
+		}
+		p, ok := readInTime(proc, pid)
+		if !ok {
+			hangs = true
+			if strange++; strange <= fewIgnored {
+				out.ignored = append(out.ignored, fmt.Sprintf("process %d doesn't let its command line be read", pid))
+			}
+		}
 		if p == nil {
 			continue
 		}
@@ -102,6 +112,23 @@ func isKubelet(dir string) error {
 		return fmt.Errorf("its program is %s", program)
 	}
 	return trust.Process(dir) // and no other since its program was looked at
+}
+
+// readInTime reads a process; ok is false when the kernel doesn't give its
+// command line within a second. That lies in the process's own memory, which any
+// user may map from a file system that never answers (FUSE, userfaultfd): who
+// did so once gets no second reading of a process that isn't root's.
+func readInTime(proc string, pid int) (p *process, ok bool) {
+	got := make(chan *process, 1)
+	go defect.Do(func() { got <- readProcess(proc, pid) })()
+	limit := time.NewTimer(time.Second)
+	defer limit.Stop()
+	select {
+	case p := <-got:
+		return p, true
+	case <-limit.C:
+		return nil, false
+	}
 }
 
 // readProcess is nil for a process that doesn't call itself kubelet.

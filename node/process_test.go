@@ -45,6 +45,14 @@ func TestAnotherUsersKubeletIsNeitherRunNorBelieved(t *testing.T) {
 			proc.runs(t, pid, os.Geteuid(), program)
 			return "its program is " + program
 		},
+		"its program has the setuid bit": func(proc fakeProc, pid int) string { // a hard link to sudo, by any name
+			program := proc.program(t, "kubelet-by-link", evil)
+			if err := os.Chmod(program, 0o755|os.ModeSetuid); err != nil {
+				t.Fatal(err)
+			}
+			proc.runs(t, pid, os.Geteuid(), program)
+			return "anybody may start its program as another user: " + program
+		},
 		"its status says nothing": func(proc fakeProc, pid int) string {
 			write(t, filepath.Join(proc.dir, strconv.Itoa(pid), "status"), "Name:\tkubelet\n")
 			return "doesn't say whose it is"

@@ -92,6 +92,18 @@ type Paths struct {
 	KubeletRestart string   `json:"kubelet_restart,omitempty"`
 }
 
+// Command is the command that does something with a run of these nodes, "undo"
+// or "resume --fleet".
+func (p Paths) Command(verb, run string) string {
+	o := steps.Options{StateDir: p.StateDir}
+	o.KubeletConfig, o.Manifests, o.CRI = p.KubeletConfig, p.Manifests, p.CRI
+	flags := o.Flags()
+	if p.KubeletRestart != "" {
+		flags = append(flags, "--kubelet-restart-command", p.KubeletRestart)
+	}
+	return steps.Command(verb, run, flags)
+}
+
 // Source is where a member is known from.
 type Source string
 

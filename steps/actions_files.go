@@ -361,7 +361,7 @@ func (a *PutIn) Title() string { return "Move " + filepath.Base(a.File) + " in" 
 // Commands implements Action.
 func (a *PutIn) Commands() []string { return []string{mv(a.From, a.File)} }
 
-func (a *PutIn) do(_ context.Context, r *run) (State, error) {
+func (a *PutIn) do(ctx context.Context, r *run) (State, error) {
 	if data, err := os.ReadFile(a.File); err == nil {
 		if sum(data) == a.SHA256 && (a.Link || realFile(a.File) == nil) {
 			return Already, nil
@@ -375,6 +375,13 @@ func (a *PutIn) do(_ context.Context, r *run) (State, error) {
 	}
 	if err := a.fits(); err != nil {
 		return Failed, err
+	}
+	if a.Etcd && r.plan.target != nil {
+		// Minutes may have gone by since it was proven: a disk was unmounted, a
+		// directory cleaned up. etcd would start on nothing.
+		if err := r.plan.proven(context.WithoutCancel(ctx)); err != nil {
+			return Failed, err
+		}
 	}
 	r.rememberBegun(a.Pod)
 	delete(r.mem.Ended, a.Pod)

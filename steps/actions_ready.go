@@ -241,7 +241,7 @@ func wrongCluster(want, have uint64) error {
 func rightCluster(want *snapshot.Restored, have uint64) error {
 	switch {
 	case want == nil:
-		return &trouble{cause: "the journal doesn't tell what was staged", hint: "undo it: etcd-rewind undo"}
+		return &trouble{cause: "the journal doesn't tell what was staged", hint: "undo the run"}
 	case have != want.ClusterID:
 		return wrongCluster(want.ClusterID, have)
 	}

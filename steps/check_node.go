@@ -49,9 +49,9 @@ func (k *checks) earlierRun() Verdict {
 		return none // that run is the one that isn't finished
 	}
 	if u := k.f.Unfinished; u != nil {
-		hint := "etcd-rewind resume continues it, etcd-rewind undo reverts it"
+		hint := u.Command("resume") + " continues it, " + u.Command("undo") + " reverts it"
 		if u.Fleet {
-			hint = "etcd-rewind resume --fleet continues it on all nodes, etcd-rewind undo --fleet reverts them"
+			hint += ", on all nodes"
 		}
 		return wrong(hint,
 			"run %s is unfinished (%s): the node may be half restored", u.Run, u.State)

@@ -446,7 +446,7 @@ func (r *run) wayBack() string {
 	ways := r.command("resume") + " continues, " + r.command("undo") + " reverts the node to how it was"
 	if r.plan.Kind == KindUndo {
 		ways = r.command("undo") + " continues"
-		if r.mem.Staged != nil {
+		if r.plan.redoable {
 			ways += ", " + r.plan.Command("redo") + " goes to the restored data again"
 		}
 	}
@@ -484,7 +484,7 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 			f.Hint = strings.TrimPrefix(f.Hint+"; undo is blocked: "+err.Error(), "; ")
 		}
 	}
-	if r.plan.Kind == KindUndo && r.mem.Staged != nil {
+	if r.plan.Kind == KindUndo && r.plan.redoable {
 		f.Hint = strings.TrimPrefix(f.Hint+"; instead of undoing, "+r.plan.Command("redo")+" goes to the restored data again", "; ")
 	}
 	// Once the API is back on the restored data, going back is a decision to

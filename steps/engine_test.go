@@ -618,7 +618,7 @@ func TestAnUndoDaysLaterTellsWhatIsLostAndHasToBeTyped(t *testing.T) {
 	for _, c := range []struct {
 		after time.Duration
 		typed bool
-	}{{time.Minute, false}, {72 * time.Hour, true}} {
+	}{{time.Minute, false}, {72 * time.Hour, true}, {-72 * time.Hour, true} /* the clock was set back */} {
 		p := n.undo()
 		ask := func(context.Context, node.EtcdConfig, bool) (*node.EtcdStatus, error) {
 			return &node.EtcdStatus{Revision: res.Revision + 4711}, nil

@@ -167,7 +167,7 @@ func (a *Meet) byPorts(ctx context.Context, r *run) (State, error) {
 		}
 		return &trouble{
 			cause: "still behind: " + strings.Join(late, ", "),
-			hint:  "inspect the run there (etcd-rewind); continue here once it is through, or undo it on all nodes (etcd-rewind undo)",
+			hint:  "inspect the run there (etcd-rewind); continue here once it is through, or undo it on all nodes: " + r.command("undo"),
 		}
 	})
 }

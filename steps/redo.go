@@ -30,8 +30,17 @@ func NewRedo(stateDir, run string, t Terms) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.restore.fleet() {
+		return nil, &trouble{
+			cause: "run " + h.restore.Run + " was made on several nodes, and redo knows one: a node that goes to the restored data alone splits the cluster",
+			hint:  "restore the snapshot again on all of them: " + trust.Shell("etcd-rewind restore --fleet %s", h.restore.Restore.Snapshot),
+		}
+	}
 	return redoPlan(h, t)
 }
+
+// redoable says whether the restored data can be had again by redo.
+func (h *history) redoable() bool { return h.staged() != nil && !h.restore.fleet() }
 
 // redoPlan restarts etcd and kube-apiserver on what the run had restored. What
 // is so already is left as it is.

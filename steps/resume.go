@@ -30,7 +30,7 @@ func NewResume(stateDir, run string, t Terms) (*Plan, error) {
 	switch h.last.Kind {
 	case KindUndo:
 		p, err := undoPlan(h, t)
-		if err == nil && h.staged() != nil {
+		if err == nil && h.redoable() {
 			p.Summary = append(p.Summary, Fact{"instead", p.Command("redo") + " goes to the restored data again"})
 		}
 		return p, err
@@ -117,7 +117,7 @@ func Standing(info RunInfo, now time.Time) []Fact {
 	default:
 		facts = append(facts, Fact{"API", "not touched by this run"})
 	}
-	if h.last.Kind == KindUndo && h.staged() != nil {
+	if h.last.Kind == KindUndo && h.redoable() {
 		facts = append(facts, Fact{"to redo", Command("redo", info.Run, h.last.Flags) + " goes to the restored data again"})
 	}
 	return facts

@@ -67,13 +67,6 @@ func (r RunInfo) Command(verb string) string {
 	return Command(verb, r.Run, r.flags)
 }
 
-// UndoCommand is the command that reverts a run: on this node, or on all nodes
-// that it was made on. Where the plan or the run is known, its Command has the
-// flags, too.
-func UndoCommand(run string, fleet bool) string {
-	return RunInfo{Run: run, Fleet: fleet}.Command("undo")
-}
-
 func mv(from, to string) string { return trust.Shell("mv -nT %s %s", from, to) }
 
 // sedFor is a GNU sed command, on one line, that turns old into new in file:

@@ -103,6 +103,10 @@ func (t *target) compare(is snapshot.Identity) Verdict {
 		return bad("it is not what the run left there", "%s in %s is another cluster's: %x, not %x", t.what, dir, is.ClusterID, was.ClusterID)
 	case was.MemberID != 0 && is.MemberID != 0 && is.MemberID != was.MemberID:
 		return bad("it is not what the run left there", "%s in %s is another member's: %x, not %x", t.what, dir, is.MemberID, was.MemberID)
+	case t.recorded && was.Inode != 0 && is.Inode != was.Inode && is.Modified.Before(was.Modified):
+		// Of the same cluster, but a copy that was made earlier.
+		return wrong("", "%s in %s is older than what the run left there: another file, written last on %s, not after %s",
+			t.what, dir, is.Modified.Local().Format(time.DateTime), was.Modified.Local().Format(time.DateTime))
 	case was.ClusterID == 0 && !sameFile:
 		return wrong("", "nothing tells whether %s is what the run left there: the run recorded no cluster ID; it is cluster %x's, written last on %s", dir, is.ClusterID, Moment(is.Modified))
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,7 +145,8 @@ func sinceThen(ctx context.Context, p *Plan, ask func(context.Context, node.Etcd
 		return
 	}
 	age := now.Sub(p.ended).Round(time.Second)
-	p.MustType = age >= oldRun
+	// A run of the future: the clock was set back, and nobody knows how old it is.
+	p.MustType = age >= oldRun || age <= -time.Minute
 	if p.ran == 0 {
 		return
 	}
@@ -235,6 +238,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 	p := h.plan(KindUndo, t)
 	p.Title = "Undo run " + r.Run + " on " + r.Node
 	p.Steps = undoActions(h)
+	p.redoable = h.redoable()
 	p.memory.renew()
 	if h.reached(func(a Action) bool { in, ok := a.(*PutIn); return ok && in.Etcd }) {
 		if p.ran = h.memory.Revision; p.ran == 0 && h.staged() != nil {
@@ -360,12 +364,36 @@ func (p *Plan) expect(clusterID uint64) {
 // Allowed is nil when nothing blocks a plan. What may have changed since it was
 // shown is read again.
 func (p *Plan) Allowed(ctx context.Context) error {
-	checks := slices.Clone(p.Checks)
-	if p.target != nil {
-		v, _ := p.target.verdict(ctx)
-		checks = append(checks, v)
-		Accept(checks[len(checks)-1:], p.accept)
+	if err := allowed(p.Checks); err != nil {
+		return err
 	}
+	return p.proven(ctx)
+}
+
+// proven is nil when the data that etcd will start on is the one that was
+// meant, as far as it goes now.
+func (p *Plan) proven(ctx context.Context) error {
+	if p.target == nil {
+		return nil
+	}
+	t := *p.target
+	for _, s := range p.Steps {
+		for _, a := range s.Actions {
+			// What the plan itself has moved by now.
+			if r, ok := a.Action.(*Rename); ok {
+				if _, err := os.Lstat(r.From); errors.Is(err, fs.ErrNotExist) {
+					t.data.Dir, t.data.WAL = moved(t.data.Dir, r.From, r.To), moved(t.data.WAL, r.From, r.To)
+				}
+			}
+		}
+	}
+	v, _ := t.verdict(ctx)
+	checks := []Verdict{v}
+	Accept(checks, p.accept)
+	return allowed(checks)
+}
+
+func allowed(checks []Verdict) error {
 	for _, v := range Blocking(checks) {
 		hint := v.Hint
 		if v.Acceptable() && !strings.Contains(hint, "override") {

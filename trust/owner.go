@@ -13,8 +13,9 @@ type Problem struct{ Cause, Hint string }
 func (p *Problem) Error() string { return p.Cause }
 
 // Dir says whether what lies in a directory may be obeyed: it is a directory
-// and no link, it belongs to this user or to root, and others can't write to
-// it. The error is a *Problem, or why it can't be looked at.
+// and no link, it belongs to this user or to root, others can't write to it, and
+// nobody else can put another one in its place, or in that of one above it. The
+// error is a *Problem, or why it can't be looked at.
 func Dir(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
@@ -23,7 +24,22 @@ func Dir(dir string) error {
 	if !info.IsDir() {
 		return &Problem{Cause: dir + " is not a directory but a link or a file"}
 	}
-	return owned(dir, info, false)
+	if err := owned(dir, info, false); err != nil {
+		return err
+	}
+	// As it is named, for whoever changes a link on the way, and as it is.
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	if err != nil {
+		return err
+	}
+	if err := dirs(filepath.Dir(abs)); err != nil {
+		return err
+	}
+	return dirs(filepath.Dir(real))
 }
 
 // File says the same of a regular file that is read or started as root: the
@@ -81,6 +97,9 @@ func Own(path string) error {
 func owned(path string, info os.FileInfo, sticky bool) error {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
 		return &Problem{Cause: fmt.Sprintf("%s belongs to user %d", path, s.Uid)}
+	}
+	if link := info.Mode()&os.ModeSymlink != 0; link {
+		return nil // its mode says nothing: what counts is the directory that it is in
 	}
 	if info.Mode().Perm()&0o022 != 0 && (!sticky || info.Mode()&os.ModeSticky == 0) {
 		return &Problem{

@@ -20,6 +20,15 @@ import (
 // A process can change between two looks: who reads more of it than this does
 // reads it all twice, and compares.
 func Process(dir string) error {
+	if err := ProcessUser(dir); err != nil {
+		return err
+	}
+	return program(filepath.Join(dir, "exe"))
+}
+
+// ProcessUser says whether a process is root's, or this user's. It reads nothing
+// of the process's own memory, which may take for ever.
+func ProcessUser(dir string) error {
 	status, err := os.ReadFile(filepath.Join(dir, "status"))
 	if err != nil {
 		return err
@@ -35,7 +44,7 @@ func Process(dir string) error {
 			return &Problem{Cause: "it belongs to user " + id}
 		}
 	}
-	return program(filepath.Join(dir, "exe"))
+	return nil
 }
 
 // program judges what a link like /proc/PID/exe leads to, without opening it.
@@ -48,12 +57,15 @@ func program(link string) error {
 		return err
 	}
 	gone, deleted := strings.CutSuffix(path, " (deleted)")
-	if !deleted {
-		return File(path)
-	}
 	info, err := os.Stat(link) // the file itself, as long as it runs
 	if err != nil {
 		return err
+	}
+	if info.Mode()&(os.ModeSetuid|os.ModeSetgid) != 0 {
+		return &Problem{Cause: "anybody may start its program as another user: " + path}
+	}
+	if !deleted {
+		return File(path)
 	}
 	if err := owned(gone, info, false); err != nil {
 		return err

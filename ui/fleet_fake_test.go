@@ -401,7 +401,7 @@ func (f *fakeFleet) play(ctx context.Context, what string, names []string, sink 
 			nr.Result = &steps.Result{OK: true, DataDir: "/var/lib/etcd-" + res.Run, Report: "/etc/kubernetes/etcd-rewind/" + res.Run + "/report.md"}
 		case state == restore.HalfWay:
 			nr.Phase = steps.PhaseEtcdOut
-			nr.Do = []string{"etcd-rewind resume --fleet " + res.Run, steps.UndoCommand(res.Run, true)}
+			nr.Do = []string{"etcd-rewind resume --fleet " + res.Run, steps.Command("undo --fleet", res.Run, nil)}
 		}
 		res.Nodes = append(res.Nodes, nr)
 	}
@@ -608,7 +608,7 @@ func (d *driver) endedAll(choose restore.Asker) {
 	}
 	r := steps.Result{OK: res.OK, PutBack: res.PutBack, Error: res.Error, OutageSeconds: res.OutageSeconds}
 	if !r.PutBack {
-		r.Undo = steps.UndoCommand(res.Run, true)
+		r.Undo = steps.Command("undo --fleet", res.Run, nil)
 	}
 	d.update(finishedMsg{Result: r, all: res})
 }

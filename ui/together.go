@@ -250,12 +250,12 @@ func planOf(all []*steps.Plan, node string) *steps.Plan {
 // planAllAgain leads the nodes of an earlier run again.
 func (m *model) planAllAgain(a again) tea.Cmd {
 	turn := m.plan.turn
-	rec, here := a.all, m.facts.Node
+	rec, here, flags := a.all, m.facts.Node, m.facts.Flags
 	return func() tea.Msg {
 		msg := againPlanMsg{turn: turn}
 		if rec == nil {
 			if rec = m.readRecord(a.dir); rec == nil {
-				msg.err = &steps.Failure{Cause: "the record of the nodes isn't in " + a.dir, Hint: "undo it on each node: " + steps.UndoCommand(a.run, false)}
+				msg.err = &steps.Failure{Cause: "the record of the nodes isn't in " + a.dir, Hint: "undo it on each node: " + steps.Command("undo", a.run, flags)}
 				return msg
 			}
 		}

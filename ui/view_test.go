@@ -396,7 +396,7 @@ var screens = []struct {
 		for _, ev := range events {
 			d.do(d.m.handle(eventMsg{ev}))
 		}
-		d.update(finishedMsg{Result: steps.Result{OK: true, OutageSeconds: res.OutageSeconds, Undo: steps.UndoCommand(res.Run, true)}, all: res})
+		d.update(finishedMsg{Result: steps.Result{OK: true, OutageSeconds: res.OutageSeconds, Undo: steps.Command("undo --fleet", res.Run, nil)}, all: res})
 	}},
 	{"fleet-undo-plan", func(d *driver) {
 		several(d.f, threeNames...).states = map[string]steps.RunState{"cp1": steps.RunRestored, "cp2": steps.RunRestored, "cp3": steps.RunRestored}

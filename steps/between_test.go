@@ -1,0 +1,121 @@
+package steps
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"etcd-rewind/manifest"
+)
+
+// The old data is there when the undo begins, and not any more when etcd is
+// about to start on it: no blank cluster boots, and the restored one can be had
+// again.
+func TestOldDataThatVanishesWhileAnUndoRunsBootsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := restored(t, false)
+		p := n.undo()
+		asked := ""
+		e, _ := n.engine(func(f Failure) Choice { asked = f.Cause; return Leave })
+		sink := e.Sink
+		e.Sink = func(ev Event) {
+			sink(ev)
+			if a := p.action(ev.Action); ev.Type == TypeAction && ev.State == Started && a != nil {
+				if in, ok := a.Action.(*PutIn); ok && in.Etcd {
+					if err := os.Rename(n.oldData(), n.oldData()+".aside"); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}
+		if res := e.Run(t.Context(), p); res.OK || !strings.Contains(asked, "isn't in "+n.oldData()+" any more") {
+			t.Fatalf("%+v, asked %q", res, asked)
+		}
+		for _, path := range []string{n.oldData(), filepath.Join(n.root, "manifests/etcd.yaml")} {
+			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is there (%v)", path, err)
+			}
+		}
+		e.Sink = sink
+		redo, err := NewRedo(n.stateDir(), "", Terms{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res := e.Run(t.Context(), redo); !res.OK || !n.runsRestored() {
+			t.Fatalf("%+v", res.Error)
+		}
+	})
+}
+
+// A copy of the same cluster that was made earlier is not what the run left.
+// Data that was moved away and back is.
+func TestAnOlderCopyOfTheOldDataIsOverriddenByName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := restored(t, false)
+		db := filepath.Join(n.oldData(), "member/snap/db")
+		data, err := os.ReadFile(db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(db, db+".aside"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(db, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(db + ".aside")
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := info.ModTime().Add(-72 * time.Hour)
+		if err := os.Chtimes(db, old, old); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.undo().Allowed(t.Context()); err == nil || !strings.Contains(err.Error(), "is older than what the run left") {
+			t.Errorf("an older copy: %v", err)
+		}
+		p, err := NewUndo(n.stateDir(), "", Terms{Accept: []string{checkOldData}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Allowed(t.Context()); err != nil {
+			t.Errorf("overridden by name: %v", err)
+		}
+		if err := os.Rename(db+".aside", db); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.undo().Allowed(t.Context()); err != nil {
+			t.Errorf("the file itself: %v", err)
+		}
+	})
+}
+
+// A node that goes to the restored data alone would split the cluster: a run
+// of several nodes is restored again instead, and nothing advises a redo of it.
+func TestARedoOfARunOfSeveralNodesIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNode(t)
+		p := n.plan(Choices{Fleet: &Fleet{Run: "20261120-212605", Token: "t", Members: []manifest.Member{{Name: "cp1", PeerURLs: []string{"https://10.77.0.11:2380"}}}}})
+		e, _ := n.engine(nil)
+		if res := e.Run(t.Context(), p); !res.OK {
+			t.Fatal(res.Error)
+		}
+		undo := n.undo()
+		if undo.redoable {
+			t.Error("a redo is advised")
+		}
+		if res := e.Run(t.Context(), undo); !res.OK {
+			t.Fatal(res.Error)
+		}
+		_, err := NewRedo(n.stateDir(), "", Terms{})
+		cause, hint := explain(err)
+		if !strings.Contains(cause, "was made on several nodes") || !strings.Contains(hint, "etcd-rewind restore --fleet "+p.Restore.Snapshot) {
+			t.Errorf("%q, hint %q", cause, hint)
+		}
+	})
+}

@@ -1,0 +1,42 @@
+package trust
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Who may rename a directory puts another one in its place between two looks.
+func TestADirectoryIsObeyedOnlyWhereNobodyElseCanReplaceIt(t *testing.T) {
+	base := t.TempDir()
+	mkdir := func(path string, mode os.FileMode) string {
+		path = filepath.Join(base, path)
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	own, open := mkdir("own", 0o755), mkdir("open", 0o777)
+	good, bad := mkdir("own/runs", 0o700), mkdir("open/runs", 0o700)
+	mkdir("sticky", 0o777|os.ModeSticky)
+	sticky := mkdir("sticky/runs", 0o700)
+	for _, link := range [][2]string{{own, "own/through"}, {own, "open/through"}, {open, "own/to-open"}} {
+		if err := os.Symlink(link[0], filepath.Join(base, link[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{good, sticky, filepath.Join(own, "through/runs")} {
+		if err := Dir(dir); err != nil {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	for _, dir := range []string{bad, filepath.Join(open, "through/runs"), filepath.Join(own, "to-open/runs")} {
+		if err := Dir(dir); err == nil || !strings.Contains(err.Error(), "others may write to "+open) {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}
