@@ -9,7 +9,8 @@ import (
 
 // Text makes a string from outside safe to show, in one line: no escape
 // sequences, no control characters (C0, DEL, C1), no invisible or bidirectional
-// formatting, no invalid UTF-8; tabs are spaces. A sequence without an end loses
+// formatting, no heap of marks on one character, no invalid UTF-8; tabs are
+// spaces. A sequence without an end loses
 // its escape character only, so that it swallows nothing of what follows; still
 // each element is cleaned before elements are joined. Safe to call twice.
 func Text(s string) string {
@@ -17,20 +18,33 @@ func Text(s string) string {
 		return s
 	}
 	s = unescaped(strings.ReplaceAll(s, "\t", "    "))
+	marks := 0 // on the character before
 	return strings.Map(func(r rune) rune {
 		switch {
+		case unicode.In(r, unicode.Mn, unicode.Me) && !hidden(r):
+			if marks++; marks > maxMarks {
+				return -1
+			}
+			return r
 		case r == '\n' || r == '\r' || r == '\u2028' || r == '\u2029':
 			return ' '
 		case hidden(r) || r == unicode.ReplacementChar:
 			return -1
 		}
+		marks = 0
 		return r
 	}, s)
 }
 
+// maxMarks are the combining marks that a character keeps. No script has more
+// than four on one.
+const maxMarks = 4
+
 // hidden says whether a character doesn't show as one, and may change how
-// others do: C0, DEL, C1, and formatting such as a change of direction.
-func hidden(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }
+// others do: C0, DEL, C1, formatting such as a change of direction, and fillers.
+func hidden(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point)
+}
 
 // maxSequence is the longest escape sequence that is taken for one.
 const maxSequence = 256

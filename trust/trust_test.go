@@ -64,6 +64,24 @@ func TestASequenceWithoutAnEndSwallowsNothing(t *testing.T) {
 
 // JSON on a terminal moves no cursor and turns no text around, and whoever
 // decodes it gets what was there.
+// A name is as wide and as high as it looks: no heap of marks on one character,
+// which some terminals draw over the lines around it, and nothing that is blank.
+func TestANameHasNoHeapOfMarks(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"e" + strings.Repeat("\u0301", 10_000) + "tcd", "e" + strings.Repeat("\u0301", maxMarks) + "tcd"},
+		{"a" + strings.Repeat("\u0301\u200d", 100) + "b", "a" + strings.Repeat("\u0301", maxMarks) + "b"},
+		{"a\u034f\u115f\u3164\uffa0b", "ab"},
+		{"שָׁלוֹם", "שָׁלוֹם"}, // as Hebrew, Thai and Vietnamese are written
+		{"ที่นี่", "ที่นี่"},
+		{"e\u0323\u0302", "e\u0323\u0302"},
+		{"日本語", "日本語"},
+	} {
+		if got := Text(c.in); got != c.want || Text(got) != got {
+			t.Errorf("%.20q…: %d bytes, %.60q", c.in, len(got), got)
+		}
+	}
+}
+
 func TestJSONHasNothingHiddenInIt(t *testing.T) {
 	in := []string{"del\x7f", "c1\u009b31m", "bidi\u202egnp.db\u2066", "tag\U000e0041", "soft\u00ad", "esc\x1b", "ünïcode ✓ <&>", "bad\xff", "line\u2028"}
 	var b bytes.Buffer
