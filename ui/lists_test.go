@@ -141,6 +141,17 @@ func TestSlashSearches(t *testing.T) {
 	d.see("watches list again")
 }
 
+func TestSlashSearchesTheMembers(t *testing.T) {
+	f := newFake()
+	several(f, threeNames...)
+	d := drive(t, f, Options{})
+	d.to(membersScreen)
+	d.key("/", "cp3", "enter")
+	if c := d.m.members.current(); c == nil || c.Name != "cp3" {
+		t.Errorf("cp3 isn't current:\n%s", d.view())
+	}
+}
+
 func TestHelpIsOnEveryScreen(t *testing.T) {
 	d := drive(t, newFake(), Options{})
 	for s := nodeScreen; s <= summaryScreen; s++ {

@@ -57,6 +57,11 @@ func (m *model) searched() (s searched, ok bool) {
 			s.rows = append(s.rows, strings.Join([]string{v.on, v.Check, v.Title, v.Cause, v.Hint}, " "))
 		}
 		s.at, s.to = m.checks.cur, func(i int) tea.Cmd { m.checks.cur = i; return nil }
+	case membersScreen:
+		for _, o := range m.members.members {
+			s.rows = append(s.rows, o.Name+" "+o.Host)
+		}
+		s.at, s.to = m.members.cur, func(i int) tea.Cmd { m.members.cur = i; return nil }
 	case planScreen:
 		return scroll(m.plan.lines, &m.plan.scroll), true
 	default:
