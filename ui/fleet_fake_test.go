@@ -43,6 +43,7 @@ type fakeFleet struct {
 	mu     sync.Mutex
 	made   int // conductors
 	closed int
+	left   int // conductors told to wait for nobody
 	wants  []restore.Want
 	rsh    [][]string
 	sends  int
@@ -84,6 +85,12 @@ func (f *fakeFleet) conductor(rsh []string) restore.Nodes {
 	f.made++
 	f.rsh = append(f.rsh, rsh)
 	return &fakeLead{fakeFleet: f}
+}
+
+func (l *fakeLead) Leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.left++
 }
 
 func (l *fakeLead) Close() error {
@@ -252,8 +259,6 @@ func (l *fakeLead) Run(ctx context.Context, sink func(restore.NodeEvent), ask re
 }
 
 func (l *fakeLead) Here() string { return l.names[0] }
-
-func (l *fakeLead) Leave() {}
 
 func (l *fakeLead) Open(_ context.Context, r restore.Record) (map[string]steps.RunState, error) {
 	l.wait()

@@ -316,6 +316,33 @@ func TestCtrlCAsksWhatToDoWithAllNodes(t *testing.T) {
 	}
 }
 
+// A node that was told to stop and doesn't holds nobody up: leaving ends the
+// connections to all of them.
+func TestCtrlCAgainLeavesTheNodesThatDoNotStop(t *testing.T) {
+	d, all := toRunAll(t, func(all *fakeFleet) { all.holdAt, all.hold = "cp2/stop-etcd.2", make(chan struct{}) })
+	d.until("cp2  ▸ Wait for the cleanup of etcd-cp2")
+	d.key("ctrl+c", "s")
+	d.key("ctrl+c")
+	d.see("Leave at once?")
+	if all.left != 0 {
+		t.Error("the nodes are left before the answer")
+	}
+	d.key("l")
+	if !d.quit || !d.m.left || all.left != 1 {
+		t.Errorf("the wizard ended: %t; conductors that wait for nobody: %d", d.quit, all.left)
+	}
+	start := time.Now()
+	d.m.abandon(100 * time.Millisecond) // cp2 hangs still
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("leaving took %v", took)
+	}
+	close(all.hold)
+	d.m.leads.Wait()
+	if all.closed == 0 {
+		t.Error("the connections are open still")
+	}
+}
+
 func TestANodeThatDropsOffIsShownUntilItIsBack(t *testing.T) {
 	d, all := driveSeveral(t, threeNames...)
 	all.dropAt = "cp2/start-etcd.4"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"etcd-rewind/defect"
 	"etcd-rewind/restore"
@@ -44,6 +45,21 @@ func (m *model) dropLead() {
 	m.lead = nil
 	l.cancel()
 	m.leads.Go(defect.Do(func() { l.do(func(_ context.Context, n restore.Nodes) { _ = n.Close() }) }))
+}
+
+// leaveAfter is how long the nodes of a run that was left may take.
+const leaveAfter = 2 * time.Second
+
+// abandon ends the connections to the nodes after Leave, so that no remote
+// shell stays behind; it waits no longer than that.
+func (m *model) abandon(patience time.Duration) {
+	over := make(chan struct{})
+	m.dropLead()
+	go defect.Do(func() { m.leads.Wait(); close(over) })()
+	select {
+	case <-over:
+	case <-time.After(patience):
+	}
 }
 
 // together says whether all members are restored as one.

@@ -123,8 +123,18 @@ func (m *model) askToLeave() {
 	m.ask(question{
 		title: "Leave at once?", now: m.doing,
 		text:    []string{"The run was told to stop, and hasn't yet. Its journal is in order at any moment: left now, it can be resumed or undone, as after a power cut."},
-		answers: []answer{{"l", "leave it in the middle", func(m *model) tea.Cmd { m.left = true; return m.quit() }}, {"n", "wait until it has stopped", nil}},
+		answers: []answer{{"l", "leave it in the middle", leaveRun}, {"n", "wait until it has stopped", nil}},
 	})
+}
+
+// leaveRun ends the wizard in the middle of a run. Several nodes aren't waited
+// for any longer.
+func leaveRun(m *model) tea.Cmd {
+	m.left = true
+	if m.lead != nil {
+		m.lead.nodes.Leave()
+	}
+	return m.quit()
 }
 
 // askToStop is ctrl-c during a run.

@@ -161,6 +161,9 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 	if m.left {
 		close(ended)
 		<-watched
+		if m.crew != nil {
+			m.abandon(leaveAfter)
+		}
 		result := m.engine.leftAlone()
 		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, m.farewell(result, m.stepper.plan)...), "\n"))
 		return result, nil
