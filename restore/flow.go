@@ -43,7 +43,11 @@ func (f *Flow) Inspect(ctx context.Context, path string, progress func(done, tot
 }
 
 func (f *Flow) unusable(err error) {
-	f.shared = append(f.shared, steps.SnapshotVerdict(f.path, err))
+	v := steps.SnapshotVerdict(f.path, err)
+	if f.Choices.InPlace { // it isn't a snapshot that was taken somewhere
+		v.Title, v.Hint = "Data", "name another data directory, or restore a snapshot"
+	}
+	f.shared = append(f.shared, v)
 }
 
 // Compare compares the snapshot with what this node has now. What can't be

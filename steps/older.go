@@ -199,6 +199,8 @@ func (k *checks) inPlace() Verdict {
 		return bad("name it with its whole path", "%s is not an absolute path", dir)
 	case unlinked(at) == unlinked(k.f.Etcd.DataDir.Path):
 		return bad("", "%s is where etcd's data lies already", dir)
+	case !thereIs(at):
+		return bad("name the directory that has member in it", "%s is not there", at)
 	case !k.f.ownedLikeData(at):
 		return bad(trust.Shell("chown -R root: %[1]s && chmod 700 %[1]s", at)+", once you know what is in it",
 			"%s doesn't belong to root or to whom etcd's data belongs to, or others may write to it", at)
@@ -207,6 +209,11 @@ func (k *checks) inPlace() Verdict {
 		return bad("name the directory that has member in it", "%s holds no etcd data: %s", at, err)
 	}
 	return ok("%s, as it is", dir)
+}
+
+func thereIs(path string) bool {
+	_, err := os.Lstat(path)
+	return !os.IsNotExist(err)
 }
 
 // InPlace are the choices with which etcd is pointed at a data directory, and

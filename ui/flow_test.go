@@ -174,7 +174,7 @@ func TestLeavingTheListBreaksTheInspectionOffWithoutAVerdict(t *testing.T) {
 	}
 	d.m.screen = chooseScreen
 	d.do(d.m.lookInside())
-	d.see("SHA-256     holds")
+	d.see("SHA-256     verified")
 }
 
 func TestTabCompletesAPath(t *testing.T) {
@@ -206,14 +206,14 @@ func TestTabCompletesAPath(t *testing.T) {
 	d.key("p", dir+"/b", "tab")
 	d.see("backup-1.db", "backup-2.db")
 	d.key("1", "tab", "enter")
-	d.see("backup-1.db", "SHA-256     holds")
+	d.see("backup-1.db", "SHA-256     verified")
 }
 
 func TestATypedPathIsLookedIntoAndHighlighted(t *testing.T) {
 	d := drive(t, newFake(), Options{})
 	d.to(chooseScreen)
 	d.key("p", "/mnt/nfs/old.db", "enter")
-	d.see("▸✓ /mnt/nfs/old.db", "SHA-256     holds")
+	d.see("▸✓ /mnt/nfs/old.db", "SHA-256     verified")
 	d.key("enter")
 	d.see("/mnt/nfs/old.db   revision")
 }

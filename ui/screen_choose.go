@@ -538,7 +538,7 @@ func (p *picker) details(l look, now time.Time, w int) []string {
 				", and looks inside. The unpacked file is deleted when you leave.", w)...)
 		}
 		if !e.inWork {
-			return append(about, "not looked into yet")
+			return append(about, "not inspected yet")
 		}
 		doing := "looking inside"
 		if e.packed != "" {
@@ -559,7 +559,7 @@ func (p *picker) details(l look, now time.Time, w int) []string {
 	}
 	list := []steps.Fact{{Name: "Last write", Value: last}, {Name: "File", Value: "of " + steps.Moment(i.ModTime) + ", " + steps.Ago(i.ModTime, now)}}
 	if i.Hash == snapshot.HashOK {
-		list = append(list, steps.Fact{Name: "SHA-256", Value: "holds, " + i.SHA256[:min(16, len(i.SHA256))] + "…"})
+		list = append(list, steps.Fact{Name: "SHA-256", Value: "verified, " + i.SHA256[:min(16, len(i.SHA256))] + "…"})
 	} else {
 		list = append(list, steps.Fact{Name: "SHA-256", Value: "none: looks like a copied data file, so damage can't be ruled out"})
 	}
