@@ -162,13 +162,13 @@ func (a *app) execute(ctx context.Context, f *restore.Flow, plans []*steps.Plan,
 	n := f.Nodes
 	for _, p := range plans {
 		if as.yes && p.MustType && as.name != n.Here() {
-			undo := "etcd-rewind undo"
+			undo := "undo"
 			if several(n) {
 				undo += " --fleet"
 			}
 			return &steps.Failure{
-				Cause: "the restore is more than an hour old, and the cluster has gone on since",
-				Hint:  "look at " + undo + " --dry-run, then give the node's name: " + trust.Shell("--confirm %s", n.Here()),
+				Cause: "the restore is more than an hour old, or the clock was set back, and the cluster has gone on since",
+				Hint:  "look at " + p.Command(undo+" --dry-run") + ", then give the node's name: " + trust.Shell("--confirm %s", n.Here()),
 			}
 		}
 	}

@@ -119,3 +119,25 @@ func TestARedoOfARunOfSeveralNodesIsRefused(t *testing.T) {
 		}
 	})
 }
+
+// One node of several whose undo is blocked blocks all of them: the error names
+// the node, and no node is touched.
+func TestOneBlockedNodeBlocksTheUndoOfAll(t *testing.T) {
+	good, bad := restored(t, false), restored(t, false)
+	if err := os.Rename(bad.oldData(), bad.oldData()+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	plans := []*Plan{good.undo(), nil, bad.undo()} // of one that can't be reached there is none
+	plans[2].Node = "cp3"
+	err := Blocked(t.Context(), plans)
+	cause, hint := explain(err)
+	if !strings.HasPrefix(cause, "cp3: the old data isn't in ") || hint == "" {
+		t.Errorf("%q, hint %q", cause, hint)
+	}
+	if !good.runsRestored() || !bad.runsRestored() {
+		t.Error("a node was touched")
+	}
+	if err := Blocked(t.Context(), plans[:2]); err != nil {
+		t.Errorf("without that node: %v", err)
+	}
+}
