@@ -30,6 +30,10 @@ type Plan struct {
 	// again, for commands that are printed.
 	Flags []string `json:"flags,omitempty"`
 
+	// Lost says what was written since the restore that an undo takes back; ""
+	// when nothing was, or for another plan.
+	Lost string `json:"lost,omitempty"`
+
 	// MustType says that --yes is not enough: the node's name has to be given.
 	MustType bool `json:"must_type,omitempty"`
 

@@ -34,6 +34,8 @@ type RestoreFacts struct {
 	OldRevision      int64  `json:"old_revision,omitempty"`
 	// InPlace says that DataDir held the data before: etcd is only pointed there.
 	InPlace bool `json:"in_place,omitempty"`
+	// Members are those of the restored cluster, when several nodes are restored.
+	Members []manifest.Member `json:"members,omitempty"`
 	// Old is whose data etcd had, by its files: undo goes back to that and to
 	// nothing else. Nil in a run of an older version.
 	Old            *Data   `json:"old,omitempty"`
@@ -145,6 +147,9 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 			OldDataDir: f.Etcd.DataDir.HostPath, DataDir: dataDir, Staging: b.lay.volumes[0].staging,
 			Stop: c.Stop, KubeletRestart: c.KubeletRestart,
 		},
+	}
+	if c.Fleet != nil {
+		p.Restore.Members = c.Fleet.Members
 	}
 	if c.InPlace {
 		p.Title = fmt.Sprintf("Point etcd at %s on %s", dataDir, f.Node)

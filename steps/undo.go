@@ -159,7 +159,8 @@ func sinceThen(ctx context.Context, p *Plan, ask func(context.Context, node.Etcd
 			what = fmt.Sprintf("unknown: etcd runs on other data now, of cluster %x", s.ClusterID)
 		}
 	}
-	p.Summary = append(p.Summary, Fact{"written since", fmt.Sprintf("%s, in %s; the cluster loses it, %s keeps it", what, Age(now.Add(-max(age, 0)), now), p.Restore.keptAt())})
+	p.Lost = fmt.Sprintf("%s, in %s; the cluster loses it, %s keeps it", what, Age(now.Add(-max(age, 0)), now), p.Restore.keptAt())
+	p.Summary = append(p.Summary, Fact{"written since", p.Lost})
 }
 
 // undoActions are the actions that take back what has begun, last first, by

@@ -477,7 +477,7 @@ func TestTheUndoOfAnOldUnfinishedRunHasToBeTyped(t *testing.T) {
 	}
 	undo := n.undo()
 	sinceThen(t.Context(), undo, ask, time.Now())
-	if told := fact(undo.Summary, "written since"); !undo.MustType || !strings.HasPrefix(told, "revisions: 77, in 30 days") {
+	if told := fact(undo.Summary, "written since"); !undo.MustType || !strings.HasPrefix(told, "revisions: 77, in 30 days") || undo.Lost != told {
 		t.Errorf("typed %v, written since %q", undo.MustType, told)
 	}
 }

@@ -275,6 +275,7 @@ func (f *fake) PlanUndo(context.Context, string) (*steps.Plan, error) {
 	p := undoPlan()
 	if f.since != "" {
 		p.Summary = append(p.Summary, steps.Fact{Name: "written since", Value: f.since})
+		p.Lost = f.since
 	}
 	return p, f.planErr
 }

@@ -203,6 +203,9 @@ func nodePlan(name string, all []string, c steps.Choices) *steps.Plan {
 		members = append(members, n+"="+peerOf(n))
 	}
 	p.Summary = append(p.Summary, steps.Fact{Name: "members", Value: strings.Join(members, ",")})
+	for _, n := range all {
+		p.Restore.Members = append(p.Restore.Members, manifest.Member{Name: n, PeerURLs: []string{peerOf(n)}})
+	}
 	p.Restore.Token = "etcd-rewind-" + p.Run
 	if c.DataDir != "" {
 		p.Restore.DataDir = c.DataDir

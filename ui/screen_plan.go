@@ -463,9 +463,9 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 	switch {
 	case p.Kind == steps.KindUndo:
 		lines = append(lines, " "+m.look.bold.Render(cut(clean(p.Title), w-2)), "")
-		since := written(p)
+		since := clean(p.Lost)
 		for _, o := range m.plan.all {
-			since = cmp.Or(since, written(o))
+			since = cmp.Or(since, clean(o.Lost))
 		}
 		if since != "" {
 			warning := hang("", "Written since the restore: "+since, w-6)
@@ -547,16 +547,6 @@ func (m *model) confirmKey(k tea.KeyMsg) tea.Cmd {
 		m.confirm.name.key(k)
 	}
 	return nil
-}
-
-// written is what an undo's plan says about writes since the restore.
-func written(p *steps.Plan) string {
-	for _, f := range p.Summary {
-		if f.Name == "written since" {
-			return clean(f.Value)
-		}
-	}
-	return ""
 }
 
 // startRun hands the plan to the engine.

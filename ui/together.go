@@ -345,7 +345,7 @@ func (m *model) planAllText(w int) []string {
 	}
 	if r := p.plan.Restore; r != nil {
 		add("snapshot", r.Snapshot+", revision "+number(r.SnapshotRevision))
-		add("members", membersOf(p.plan))
+		add("members", membersOf(r))
 		add("token", r.Token)
 		say := number(r.SnapshotRevision) + " + " + number(int64(r.Bump)) + ", beyond what any client has seen"
 		if r.Bump == 0 {
@@ -376,14 +376,15 @@ func (m *model) planAllText(w int) []string {
 	return out
 }
 
-// membersOf is the fact of a plan that names the restored cluster's members.
-func membersOf(p *steps.Plan) string {
-	for _, f := range p.Summary {
-		if f.Name == "members" {
-			return strings.ReplaceAll(f.Value, ",", ", ")
+// membersOf names the restored cluster's members, and where they are.
+func membersOf(r *steps.RestoreFacts) string {
+	var all []string
+	for _, m := range r.Members {
+		for _, u := range m.PeerURLs {
+			all = append(all, m.Name+"="+u)
 		}
 	}
-	return ""
+	return strings.Join(all, ", ")
 }
 
 // stateWords say in which state an earlier run is on a node.
