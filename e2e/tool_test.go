@@ -161,10 +161,12 @@ func restore(t *testing.T, snapshot string, more ...string) event {
 	return o.succeeded(t)
 }
 
-// undo takes back the newest run. It has to succeed.
+// undo reverts the newest run. It has to succeed. It gets what a restore that
+// was given it printed, too: a journal's word on what restarts kubelet is not
+// enough.
 func undo(t *testing.T) event {
 	t.Helper()
-	o := run(t, "undo", "--yes", "--output", "json")
+	o := run(t, "undo", "--yes", "--output", "json", "--kubelet-restart-command", node.KubeletRestartCommand)
 	t.Logf("undo took %.1f s, %s", o.took.Seconds(), o.slowest())
 	return o.succeeded(t)
 }

@@ -217,6 +217,9 @@ func (w wizard) toTheRun(s story) {
 	path := w.offers(s)
 	w.sees("enter choose the snapshot", node.Hostname)
 	w.press("Enter")
+	// The wizard may have searched before the snapshot was there.
+	w.sees("r search again")
+	w.press("r")
 	w.sees("▸✓ ", "   "+path, "holds")
 	w.press("Enter")
 	w.sees("The restore re-creates", "enter checks")
