@@ -24,8 +24,8 @@ func TestTheWizard(t *testing.T) {
 	// Ctrl-C asks, and the run goes on meanwhile.
 	w.sees("API down")
 	w.press("C-c")
-	w.sees("Stop the run?", "go on")
-	w.press("g")
+	w.sees("Stop the run?", "don't stop")
+	w.answers("n")
 	w.sees("Stop kube-apiserver")
 
 	w.sees("✓ Restored", "API down", "old data", "etcd-rewind undo ")
@@ -216,11 +216,7 @@ func (w wizard) toTheRun(s story) {
 	w.t.Helper()
 	path := w.offers(s)
 	w.sees("enter choose the snapshot", node.Hostname)
-	w.press("Enter")
-	// The wizard may have searched before the snapshot was there.
-	w.sees("r search again")
-	w.press("r")
-	w.sees("▸✓ ", "   "+path, "holds")
+	w.finds(path)
 	w.press("Enter")
 	w.sees("The restore re-creates", "enter checks")
 	w.press("Enter")
@@ -229,6 +225,16 @@ func (w wizard) toTheRun(s story) {
 	w.sees("enter confirm", "data directory", "the commands do the same by hand")
 	w.press("Enter")
 	w.confirm()
+}
+
+// finds goes to the list of snapshots, where one is the newest.
+func (w wizard) finds(path string) {
+	w.t.Helper()
+	w.press("Enter")
+	// The wizard may have searched before the snapshot was there.
+	w.sees("r search again")
+	w.press("r")
+	w.sees("▸✓ ", "   "+path, "holds")
 }
 
 // offers puts the snapshot in one of the usual places.
