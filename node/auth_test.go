@@ -162,7 +162,7 @@ func TestWhatWaitingDoesNotMend(t *testing.T) {
 		{fmt.Errorf("open: %w", os.ErrNotExist), false},
 		{errors.New("it has no leader, so its keys cannot be counted"), false},
 		{context.DeadlineExceeded, false},
-		{&http.ProtocolError{ErrorString: "x"}, false},
+		{http.ErrHandlerTimeout, false},
 	} {
 		if got := Permanent(c.err); got != c.want {
 			t.Errorf("%v: permanent %v", c.err, got)

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 kube-apiserver still asks version 1 plugins, and so does this.
+
 package node
 
 import (

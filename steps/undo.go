@@ -395,14 +395,16 @@ func (p *Plan) proven(ctx context.Context) error {
 }
 
 func allowed(checks []Verdict) error {
-	for _, v := range Blocking(checks) {
-		hint := v.Hint
-		if v.Acceptable() && !strings.Contains(hint, "override") {
-			hint = strings.TrimPrefix(hint+"; to override it: "+trust.Shell("--override %s", v.Check), "; ")
-		}
-		return &trouble{cause: v.Cause, hint: hint}
+	blocking := Blocking(checks)
+	if len(blocking) == 0 {
+		return nil
 	}
-	return nil
+	v := blocking[0]
+	hint := v.Hint
+	if v.Acceptable() && !strings.Contains(hint, "override") {
+		hint = strings.TrimPrefix(hint+"; to override it: "+trust.Shell("--override %s", v.Check), "; ")
+	}
+	return &trouble{cause: v.Cause, hint: hint}
 }
 
 // Blocked says which of several nodes' plans is blocked, and by what; nil when
