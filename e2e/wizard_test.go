@@ -234,7 +234,7 @@ func (w wizard) finds(path string) {
 	// The wizard may have searched before the snapshot was there.
 	w.sees("r search again")
 	w.press("r")
-	w.sees("▸✓ ", "   "+path, "holds")
+	w.sees("▸✓ ", "   "+path, "verified")
 }
 
 // offers puts the snapshot in one of the usual places.
