@@ -147,3 +147,73 @@ func TestTheShellOfAnExerciseIsAnOrdinaryOne(t *testing.T) {
 		t.Error("an exam that isn't passed ends with status 0")
 	}
 }
+
+// Where a mount namespace can be had, the shell has the paths of a real node,
+// and the manifest may use them. The machine itself doesn't change.
+func TestTheShellOfAnExerciseHasRealPaths(t *testing.T) {
+	mayMount := exec.Command("/bin/true")
+	mayMount.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		mayMount.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+	}
+	places := []string{"/", "/etc", "/opt", "/var/lib", "/var/log", "/etc/kubernetes", "/var/lib/etcd-exam", "/opt/backup", "/run/containerd"}
+	before := listed(places)
+	p := onTerminal(t, t.TempDir(), "exam", "--by-hand")
+	if mayMount.Run() != nil {
+		p.see("In this shell / of the node is $R")
+		p.see("(no real paths: ")
+		p.press("exit\r")
+		_ = p.ends()
+		return
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.see("etcd to /opt/backup/etcd-now.db.")
+	p.see("exit ends it all and grades")
+	p.press("stty -echo\r")
+	p.press("find $R/run/shell | wc -l; echo linked: $(cat /etc/hostname)\r") // rm -r $R must not reach the machine
+	p.see("\n1\r")
+	p.see("linked: " + name)
+	p.press("etcd-rewind check; echo checked: $?\r")
+	p.see("/etc/kubernetes/manifests")
+	p.see("checked: 0")
+	p.press("P=/etc/kubernetes/pki/etcd; U=$(grep -o 'listen-client-urls=.*' /etc/kubernetes/manifests/etcd.yaml | cut -d= -f2)\r")
+	p.press("etcdctl --endpoints $U --cacert $P/ca.crt --cert $P/server.crt --key $P/server.key snapshot save /opt/backup/etcd-now.db\r")
+	p.see("Snapshot saved at /opt/backup/etcd-now.db")
+	p.press("I=$(grep -o 'initial-cluster=.*' /etc/kubernetes/manifests/etcd.yaml | cut -d= -f2-)\r")
+	p.press("etcdutl snapshot restore /opt/backup/etcd-previous.db --data-dir /var/lib/etcd-exam --name cp1 --initial-cluster $I --initial-advertise-peer-urls ${I#*=} 2>/dev/null\r")
+	p.press("mkdir /var/lib/aside; mv /etc/kubernetes/manifests/{etcd,kube-apiserver}.yaml /var/lib/aside\r")
+	p.press("while crictl --runtime-endpoint unix:///run/containerd/containerd.sock ps | grep -q 'etcd\\|apiserver'; do sleep .2; done\r")
+	p.press("sed -i 's|path: /.*/var/lib/etcd$|path: /var/lib/etcd-exam|' /var/lib/aside/etcd.yaml; mv /var/lib/aside/*.yaml /etc/kubernetes/manifests\r")
+	p.press("until kubectl get ns shop 2>/dev/null; do sleep .2; done\r")
+	p.see("Active")
+	p.press("etcd-rewind check | cat; echo checked: ${PIPESTATUS[0]}\r")
+	p.see("/var/lib/etcd-exam, by etcd.yaml and the")
+	p.see("checked: 0")
+	p.press("exit\r")
+	p.see("exam: passed, 100 of 100 points")
+	if err := p.ends(); err != nil {
+		t.Error(err)
+	}
+	if after := listed(places); after != before {
+		t.Errorf("the machine has changed from\n%s\nto\n%s", before, after)
+	}
+}
+
+func listed(places []string) string {
+	var b strings.Builder
+	for _, p := range places {
+		entries, err := os.ReadDir(p)
+		b.WriteString(p + ":")
+		if err != nil {
+			b.WriteString(" " + err.Error())
+		}
+		for _, e := range entries {
+			b.WriteString(" " + e.Name())
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -148,9 +149,6 @@ func (p *program) start(c *cobra.Command, args []string) error {
 		}
 	}()
 	if byHand {
-		tell(out, s)
-		fmt.Fprintf(out, "In this shell / of the node is $R, %s.\netcdctl, etcdutl, kubectl, crictl, systemctl and etcd-rewind are the node's.\n"+
-			"etcd-rewind practice hint, status, grade; exit ends it all and grades.\n\n", root)
 		if err := shell(ctx, s, c.InOrStdin(), out, c.ErrOrStderr()); err != nil {
 			return err
 		}
@@ -166,14 +164,14 @@ func (p *program) start(c *cobra.Command, args []string) error {
 func (s *session) brief() Brief {
 	e := s.exercise()
 	return Brief{
-		Title: e.Title, Story: e.text(e.Story, s.Root), Task: e.text(e.Task, s.Root), Limit: e.Limit,
+		Title: e.Title, Story: e.text(e.Story, s.slash()), Task: e.text(e.Task, s.slash()), Limit: e.Limit,
 		Snapshots: s.Root.Backups(), KubeletRestart: s.Root.Path("bin/systemctl") + " restart kubelet", Kubeconfig: s.Root.Kubeconfig(),
 	}
 }
 
 func tell(out io.Writer, s *session) {
 	e := s.exercise()
-	fmt.Fprintf(out, "\n%s  (%s, %s)\n\n%s\n\n%s\n\n", e.Title, e.Name, e.Limit, fold(e.text(e.Story, s.Root)), fold("Task: "+e.text(e.Task, s.Root)))
+	fmt.Fprintf(out, "\n%s  (%s, %s)\n\n%s\n\n%s\n\n", e.Title, e.Name, e.Limit, fold(e.text(e.Story, s.slash())), fold("Task: "+e.text(e.Task, s.slash())))
 }
 
 // fold breaks a paragraph at 78 columns, between words.
@@ -234,6 +232,18 @@ func shell(ctx context.Context, s *session, in io.Reader, out, errOut io.Writer)
 		signal.Notify(taken, os.Interrupt)
 		defer signal.Stop(taken)
 	}
+	place := "/etc/kubernetes, /var/lib, /var/log, /opt/backup and /run/containerd are the node's; etcd's port is " + strconv.Itoa(s.Ports.Etcd)
+	if why := s.realPaths(ctx, cmd); why != nil {
+		place = fmt.Sprintf("/ of the node is $R, %s (no real paths: %v)", s.Root, why)
+	} else {
+		s.RealPath = true
+		if err := s.save(); err != nil {
+			return err
+		}
+	}
+	tell(out, s)
+	fmt.Fprintf(out, "In this shell %s.\netcdctl, etcdutl, kubectl, crictl, systemctl and etcd-rewind are the node's.\n"+
+		"etcd-rewind practice hint, status, grade; exit ends it all and grades.\n\n", place)
 	err = cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -318,7 +328,7 @@ func (p *program) hint(out io.Writer) error {
 		}
 	}
 	for i, h := range e.Hints[:s.Hints] {
-		fmt.Fprintf(out, "%d. %s\n", i+1, e.text(h, s.Root))
+		fmt.Fprintf(out, "%d. %s\n", i+1, e.text(h, s.slash()))
 	}
 	if s.Hints == len(e.Hints) {
 		fmt.Fprintln(out, "There are no more hints.")

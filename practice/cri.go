@@ -168,7 +168,7 @@ func (s *criServer) ContainerStatus(_ context.Context, q *cri.ContainerStatusReq
 		Labels: c.labels(), Annotations: c.annotations(), LogPath: c.logPath,
 	}
 	for _, m := range c.mounts {
-		st.Mounts = append(st.Mounts, &cri.Mount{ContainerPath: m.container, HostPath: m.host, Readonly: m.readOnly})
+		st.Mounts = append(st.Mounts, &cri.Mount{ContainerPath: m.container, HostPath: m.named, Readonly: m.readOnly})
 	}
 	out := &cri.ContainerStatusResponse{Status: st}
 	if q.Verbose {

@@ -88,7 +88,7 @@ func (l *look) containers(ctx context.Context) {
 		_ = json.Unmarshal([]byte(st.Info["info"]), &info)
 		k := container{rootfs: "the container's own files"}
 		for _, m := range st.Status.Mounts {
-			k.mounts = append(k.mounts, mount{container: m.ContainerPath, host: m.HostPath})
+			k.mounts = append(k.mounts, mount{container: m.ContainerPath, host: l.s.Root.within(m.HostPath)})
 		}
 		if args := info.RuntimeSpec.Process.Args; len(args) > 0 {
 			l.dataDir = k.hostPath(cmp.Or(parseFlags(args[1:])["data-dir"], "/default.etcd"))

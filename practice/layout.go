@@ -27,6 +27,16 @@ type Root string
 // Path is where an absolute path of the node lies on this machine.
 func (r Root) Path(p ...string) string { return filepath.Join(append([]string{string(r)}, p...)...) }
 
+// within is where a hostPath lies on this machine: below the root, also when it
+// is written as on a real node.
+func (r Root) within(p string) string {
+	p = filepath.Clean(p)
+	if p == string(r) || strings.HasPrefix(p, string(r)+"/") {
+		return p
+	}
+	return r.Path(p)
+}
+
 // Manifests is kubelet's static pod directory.
 func (r Root) Manifests() string { return r.Path("etc/kubernetes/manifests") }
 

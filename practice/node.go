@@ -98,7 +98,7 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 		linger = defaultLinger
 	}
 	env := []string{"PATH=" + trust.Path, "HOME=/", "TMPDIR=" + n.Root.Path("tmp"), lingerEnv + "=" + linger.String()}
-	n.rt = newRuntime(n.Root.Path("run/containers"), n.Root.Path("var/log/pods"), env)
+	n.rt = newRuntime(n.Root, env)
 	if n.stopCRI, err = serveCRI(n.rt, n.Socket); err != nil {
 		return n, err
 	}

@@ -27,6 +27,7 @@ import (
 // processes of this binary. It knows nothing of manifests; kubelet and whoever
 // speaks CRI tell it what to do.
 type runtimeService struct {
+	root Root     // of the node
 	dir  string   // a container's own files, which go with it
 	logs string   // /var/log/pods
 	env  []string // of every container
@@ -55,8 +56,10 @@ const (
 )
 
 type mount struct {
-	container, host string
-	readOnly        bool
+	container string
+	named     string // the place on the node, as the manifest has it
+	host      string // and on this machine
+	readOnly  bool
 }
 
 type container struct {
@@ -80,8 +83,8 @@ type container struct {
 	ended                      chan struct{} // closed when it has exited
 }
 
-func newRuntime(dir, logs string, env []string) *runtimeService {
-	return &runtimeService{dir: dir, logs: logs, env: env, sandboxes: map[string]*sandbox{}, containers: map[string]*container{}}
+func newRuntime(root Root, env []string) *runtimeService {
+	return &runtimeService{root: root, dir: root.Path("run/containers"), logs: root.Path("var/log/pods"), env: env, sandboxes: map[string]*sandbox{}, containers: map[string]*container{}}
 }
 
 func newID() string {
@@ -112,7 +115,7 @@ func (r *runtimeService) runSandbox(uid, namespace, name string, annotations map
 // startContainer starts a container of a pod. One that can't be started exists
 // all the same, and has exited.
 func (r *runtimeService) startContainer(s *sandbox, pod *corev1.Pod, spec *corev1.Container) (*container, error) {
-	mounts, mountErr := makeMounts(pod, spec)
+	mounts, mountErr := makeMounts(r.root, pod, spec)
 	r.mu.Lock()
 	if r.closed || !s.ready {
 		r.mu.Unlock()
@@ -265,17 +268,19 @@ func (c *container) hostPath(p string) string {
 
 // makeMounts resolves the volumes of a container and makes what their types
 // ask for (pkg/volume/hostpath/host_path.go).
-func makeMounts(pod *corev1.Pod, spec *corev1.Container) ([]mount, error) {
+func makeMounts(root Root, pod *corev1.Pod, spec *corev1.Container) ([]mount, error) {
 	var out []mount
 	for _, m := range spec.VolumeMounts {
 		i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
 		if i < 0 {
 			return nil, fmt.Errorf("volume %q is not defined", m.Name)
 		}
-		h := pod.Spec.Volumes[i].HostPath
+		h := pod.Spec.Volumes[i].HostPath.DeepCopy() // nil stays nil
 		if h == nil {
 			return nil, fmt.Errorf("volume %q: the practice kubelet knows only hostPath", m.Name)
 		}
+		named := filepath.Join(h.Path, m.SubPath)
+		h.Path = root.within(h.Path)
 		if err := makeHostPath(h); err != nil {
 			return nil, err
 		}
@@ -286,7 +291,7 @@ func makeMounts(pod *corev1.Pod, spec *corev1.Container) ([]mount, error) {
 				return nil, err
 			}
 		}
-		out = append(out, mount{container: filepath.Clean("/" + m.MountPath), host: host, readOnly: m.ReadOnly})
+		out = append(out, mount{container: filepath.Clean("/" + m.MountPath), named: named, host: host, readOnly: m.ReadOnly})
 	}
 	return out, nil
 }

@@ -26,7 +26,8 @@ type session struct {
 	Root     Root      `json:"root"`
 	Started  time.Time `json:"started"`
 	ByHand   bool      `json:"by_hand"`
-	Hints    int       `json:"hints"` // shown so far
+	RealPath bool      `json:"real_paths,omitempty"` // in its shell
+	Hints    int       `json:"hints"`                // shown so far
 	Ports    ports     `json:"ports"`
 	Socket   string    `json:"socket"`
 
@@ -57,6 +58,14 @@ func Home() (string, error) {
 }
 
 func (s *session) options() steps.Options { return optionsOf(s.Root, s.Ports, s.Socket) }
+
+// slash is what the texts of the exercise call the node's /.
+func (s *session) slash() Root {
+	if s.RealPath {
+		return ""
+	}
+	return s.Root
+}
 
 func (s *session) exercise() *Exercise { return find(s.Exercise) }
 
@@ -159,6 +168,11 @@ func Here() (*steps.Options, error) {
 		return nil, err
 	}
 	o, b := s.options(), s.brief()
+	if s.RealPath && os.Getenv(realEnv) != "" {
+		o = optionsOf("/", s.Ports, realSocket)
+		o.CgroupMount = s.Root.Path("sys/fs/cgroup")
+		b.Snapshots = Root("/").Backups()
+	}
 	o.Snapshots, o.KubeletRestart = []string{b.Snapshots}, b.KubeletRestart
 	return &o, nil
 }

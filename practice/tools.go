@@ -33,6 +33,9 @@ import (
 // for.
 const rootEnv = "ETCD_REWIND_PRACTICE_ROOT"
 
+// realEnv is set in a by-hand shell with real paths.
+const realEnv = "ETCD_REWIND_PRACTICE_REAL_PATHS"
+
 // tools are the programs of the by-hand shell, by name. etcdctl and etcdutl
 // are upstream's; the others do the little that the exercises need.
 var tools map[string]func(args []string) int

@@ -13,6 +13,12 @@ import (
 // roleEnv makes this binary be one of the programs of a control plane.
 const roleEnv = "ETCD_REWIND_PRACTICE"
 
+// shellRole is the first process of a by-hand shell with real paths.
+const shellRole = "shell"
+
+// realSocket is where that shell has the container runtime's socket.
+const realSocket = "/run/containerd/containerd.sock"
+
 // programs are what a container's command may name.
 var programs = map[string]func(args []string) int{
 	"etcd":                    etcdMain,
@@ -33,6 +39,9 @@ func Worker() {
 		return
 	}
 	_ = os.Unsetenv(roleEnv)
+	if role == shellRole {
+		os.Exit(shellMain(os.Args[1:]))
+	}
 	if tool := tools[role]; tool != nil {
 		os.Exit(tool(os.Args[1:]))
 	}
