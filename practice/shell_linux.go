@@ -19,10 +19,6 @@ import (
 // the last process in it. The error says why this can't be had here; cmd is
 // unchanged then.
 func (s *session) realPaths(ctx context.Context, cmd *exec.Cmd) error {
-	self, err := trust.SelfPath()
-	if err != nil {
-		return err
-	}
 	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if os.Geteuid() != 0 {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
@@ -31,11 +27,13 @@ func (s *session) realPaths(ctx context.Context, cmd *exec.Cmd) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	try := exec.CommandContext(ctx, self)
-	try.Args = []string{shellRole, string(s.Root), s.Socket}
-	try.Env = append(trust.Env(), roleEnv+"="+shellRole)
+	try, err := trust.Self(ctx, string(s.Root), s.Socket)
+	if err != nil {
+		return err
+	}
+	try.Args[0] = shellRole
+	try.Env = append(try.Env, roleEnv+"="+shellRole)
 	try.SysProcAttr = attr
-	try.WaitDelay = time.Second
 	if out, err := try.CombinedOutput(); err != nil {
 		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
 			return errors.New("this system allows you no mount namespace")
@@ -46,7 +44,7 @@ func (s *session) realPaths(ctx context.Context, cmd *exec.Cmd) error {
 		return err
 	}
 	cmd.Args = append(append(try.Args[:3:3], cmd.Path), cmd.Args...)
-	cmd.Path = self
+	cmd.Path = try.Path
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
