@@ -87,17 +87,22 @@ func onlyTrust(t *testing.T, files *token.FileSet, body ast.Node) {
 	})
 }
 
-func madeByTrust(e ast.Expr) bool {
+func madeByTrust(e ast.Expr) bool { return calls(e, "trust") != "" }
+
+// calls is the function of a package that an expression calls, "" for none.
+func calls(e ast.Expr, of string) string {
 	call, ok := e.(*ast.CallExpr)
 	if !ok {
-		return false
+		return ""
 	}
 	sel, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok {
-		return false
+		return ""
 	}
-	pkg, ok := sel.X.(*ast.Ident)
-	return ok && pkg.Name == "trust"
+	if pkg, ok := sel.X.(*ast.Ident); !ok || pkg.Name != of {
+		return ""
+	}
+	return sel.Sel.Name
 }
 
 func constant(e ast.Expr) bool { _, ok := e.(*ast.BasicLit); return ok }

@@ -29,18 +29,7 @@ func TestGoroutinesAreGuarded(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		guarded := func(e ast.Expr) bool {
-			call, ok := e.(*ast.CallExpr)
-			if !ok {
-				return false
-			}
-			sel, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok {
-				return false
-			}
-			pkg, ok := sel.X.(*ast.Ident)
-			return ok && pkg.Name == "defect" && sel.Sel.Name == "Do"
-		}
+		guarded := func(e ast.Expr) bool { return calls(e, "defect") == "Do" }
 		ast.Inspect(f, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.GoStmt:

@@ -108,15 +108,6 @@ func (f *Flow) Check(ctx context.Context, progress func(node string, done, total
 	return nil
 }
 
-// Verdicts are all that Check has found.
-func (f *Flow) Verdicts() []steps.Verdict {
-	var all []steps.Verdict
-	for _, c := range f.Checked {
-		all = append(all, c.Verdicts...)
-	}
-	return all
-}
-
 // Plan plans the restore on every node.
 func (f *Flow) Plan(ctx context.Context) ([]*steps.Plan, error) {
 	return f.Nodes.Plan(ctx, f.Choices)

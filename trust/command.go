@@ -2,7 +2,6 @@ package trust
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -88,6 +87,3 @@ func find(name string) (string, error) {
 	}
 	return "", fmt.Errorf("%s: %w (in %s)", name, exec.ErrNotFound, Path)
 }
-
-// NotFound says whether Command failed because the program is not there.
-func NotFound(err error) bool { return errors.Is(err, exec.ErrNotFound) }

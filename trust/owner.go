@@ -95,8 +95,8 @@ func Own(path string) error {
 // owned says whether only this user or root can change what path names. In a
 // directory with the sticky bit others can't replace what isn't theirs.
 func owned(path string, info os.FileInfo, sticky bool) error {
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
-		return &Problem{Cause: fmt.Sprintf("%s belongs to user %d", path, s.Uid)}
+	if err := ours(path, info); err != nil {
+		return err
 	}
 	if link := info.Mode()&os.ModeSymlink != 0; link {
 		return nil // its mode says nothing: what counts is the directory that it is in
@@ -106,6 +106,14 @@ func owned(path string, info os.FileInfo, sticky bool) error {
 			Cause: fmt.Sprintf("others may write to %s (mode %04o)", path, info.Mode().Perm()),
 			Hint:  "chmod go-w " + Quote(path) + ", once you know what is in it",
 		}
+	}
+	return nil
+}
+
+// ours says whether what path names belongs to root or to this user.
+func ours(path string, info os.FileInfo) error {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
+		return &Problem{Cause: fmt.Sprintf("%s belongs to user %d", path, s.Uid)}
 	}
 	return nil
 }
