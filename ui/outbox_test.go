@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,14 +23,24 @@ func fullPipe(t *testing.T) (r, w *os.File) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = r.Close(), w.Close() })
-	if err := w.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+	raw, err := w.SyscallConn()
+	if err != nil {
 		t.Fatal(err)
 	}
-	for err == nil {
-		_, err = w.WriteString(strings.Repeat(".", 512))
-	}
-	if err := w.SetWriteDeadline(time.Time{}); err != nil {
-		t.Fatal(err)
+	// Asked of the pipe itself: a deadline may pass before it is full.
+	for _, piece := range []string{strings.Repeat(".", 512), "."} {
+		for full := false; !full; {
+			if err := raw.Write(func(fd uintptr) bool {
+				_, err := syscall.Write(int(fd), []byte(piece))
+				full = errors.Is(err, syscall.EAGAIN)
+				if err != nil && !full && !errors.Is(err, syscall.EINTR) {
+					t.Fatal(err)
+				}
+				return true
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	return r, w
 }
