@@ -23,9 +23,9 @@ func TestKubeadmRendersEtcdOntoTheDataThatIsLive(t *testing.T) {
 
 	result := restore(t, s.snapshot)
 	s.isThen(t)
-	restored := clusterID(t)
+	restored := etcdNow(t).ClusterID
 	etcdPhase(t)
-	if now := clusterID(t); now != restored {
+	if now := etcdNow(t).ClusterID; now != restored {
 		t.Errorf("kubeadm has started etcd on another cluster's data: %x, not %x", now, restored)
 	}
 	if now := dataDir(t); now != result.DataDir {
@@ -34,13 +34,13 @@ func TestKubeadmRendersEtcdOntoTheDataThatIsLive(t *testing.T) {
 	s.isThen(t)
 
 	s = aStory(t)
-	before := clusterID(t)
+	before := etcdNow(t).ClusterID
 	restore(t, s.snapshot)
 	s.isThen(t)
 	undo(t)
 	s.isNow(t)
 	etcdPhase(t)
-	if now := clusterID(t); now != before {
+	if now := etcdNow(t).ClusterID; now != before {
 		t.Errorf("after the undo kubeadm has started etcd on another cluster's data: %x, not %x", now, before)
 	}
 	if now := dataDir(t); now != result.DataDir {
@@ -123,24 +123,4 @@ func etcdPodUID(t *testing.T) string {
 		}
 	}
 	return ""
-}
-
-// clusterID is the ID that the running etcd's cluster has.
-func clusterID(t *testing.T) uint64 {
-	t.Helper()
-	out, err := node.Etcdctl(t.Context(), "endpoint", "status", "--write-out=json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var status []struct {
-		Status struct {
-			Header struct {
-				ClusterID uint64 `json:"cluster_id"`
-			} `json:"header"`
-		}
-	}
-	if err := yaml.Unmarshal([]byte(out), &status); err != nil || len(status) != 1 {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return status[0].Status.Header.ClusterID
 }

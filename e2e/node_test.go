@@ -194,24 +194,23 @@ func dataDir(t *testing.T) string {
 	return ""
 }
 
-// revision is etcd's revision now.
-func revision(t *testing.T) int64 {
+// header is what the running etcd says of its cluster.
+type header struct {
+	ClusterID uint64 `json:"cluster_id"`
+	Revision  int64
+}
+
+func etcdNow(t *testing.T) header {
 	t.Helper()
 	out, err := node.Etcdctl(t.Context(), "endpoint", "status", "--write-out=json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var status []struct {
-		Status struct {
-			Header struct {
-				Revision int64 `json:"revision"`
-			} `json:"header"`
-		}
-	}
+	var status []struct{ Status struct{ Header header } }
 	if err := json.Unmarshal([]byte(out), &status); err != nil || len(status) != 1 {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return status[0].Status.Header.Revision
+	return status[0].Status.Header
 }
 
 // apiReady asks once whether the API server is ready.
@@ -277,7 +276,7 @@ func aStory(t *testing.T) story {
 	if len(s.now) != 4 {
 		t.Fatalf("2 objects were left, 2 were made, and these are there: %v", s.now)
 	}
-	s.revision = revision(t)
+	s.revision = etcdNow(t).Revision
 	return s
 }
 

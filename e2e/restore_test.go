@@ -50,7 +50,7 @@ func TestARestoreBringsTheSnapshotBack(t *testing.T) {
 	if !regexp.MustCompile(`^/var/lib/etcd-\d{8}-\d{6}$`).MatchString(result.DataDir) || result.DataDir != dataDir(t) {
 		t.Errorf("the result names the data directory %s, etcd.yaml %s", result.DataDir, dataDir(t))
 	}
-	if now := revision(t); result.Rev <= s.revision || now < result.Rev {
+	if now := etcdNow(t).Revision; result.Rev <= s.revision || now < result.Rev {
 		t.Errorf("the revision was %d before, is restored as %d, and is %d now", s.revision, result.Rev, now)
 	}
 	var is syscall.Stat_t
