@@ -8,7 +8,7 @@ GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test e2e e2e-one e2e-three e2e-kills e2e-fleet lint vuln platforms fuzz bench bench-outage bench-staging bench-screen
+.PHONY: build test test-busy e2e e2e-one e2e-three e2e-kills e2e-fleet lint vuln platforms fuzz bench bench-outage bench-staging bench-screen
 
 # The binary for nodes has no practice in it: 29 MB instead of 46.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -18,6 +18,9 @@ build: # the binary for nodes
 
 test: # no root, no network, no cluster
 	go test ./...
+
+test-busy: # the same beside six busy loops: nothing may depend on being fast
+	.ci/busy go test -count 1 -timeout 30m ./...
 
 # Tests of several nodes. They mostly wait, as those of one node do, so both go
 # on at the same time, each on nodes of its own.
