@@ -1,6 +1,9 @@
 package restore
 
 import (
+	"slices"
+	"time"
+
 	"etcd-rewind/steps"
 )
 
@@ -58,6 +61,23 @@ type Result struct {
 
 	NotBegun bool `json:"-"` // nothing was done
 	Left     bool `json:"-"` // the user left while nodes were at work
+}
+
+// DownSince is since when the API is down on any node at the end, nil when it
+// isn't.
+func (r *Result) DownSince() *time.Time {
+	var first *time.Time
+	for _, n := range r.Nodes {
+		if n.Result != nil && n.Result.DownSince != nil && (first == nil || n.Result.DownSince.Before(*first)) {
+			first = n.Result.DownSince
+		}
+	}
+	return first
+}
+
+// DownBefore says that the API was down on a node before the run stopped it.
+func (r *Result) DownBefore() bool {
+	return slices.ContainsFunc(r.Nodes, func(n NodeResult) bool { return n.Result != nil && n.Result.DownBefore })
 }
 
 // ExitCode is the process's exit status: 0 done, 1 failed and every node is as

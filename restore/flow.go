@@ -3,13 +3,16 @@ package restore
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
 
 // Flow is the way to the plan of a restore of one or more nodes. Its methods are
-// called in the order that they have here; each keeps what it found.
+// called in the order that they have here, each as often as needed: it keeps what
+// it found last. A Flow may be copied, to go on from here in another goroutine;
+// only Nodes is the same for all copies.
 type Flow struct {
 	Nodes  Nodes
 	Engine Engine // of this node, which reads the snapshot for all
@@ -21,11 +24,14 @@ type Flow struct {
 	Changes *snapshot.Comparison // nil when the snapshot wasn't compared
 	Checked []Checked            // what is said of all nodes, and then of each
 
-	path   string
-	shared []steps.Verdict // about the snapshot, and the nodes as a whole
+	path string
+	sent bool // every node has the snapshot
+	// What was found about the nodes as a whole, about the snapshot, and about
+	// both together.
+	found, read, compared []steps.Verdict
 }
 
-// Discover reads this node.
+// Discover reads this node. What was read stays, whatever the error.
 func (f *Flow) Discover(ctx context.Context) (err error) {
 	f.Want.Here, err = f.Engine.Discover(ctx)
 	return err
@@ -33,47 +39,71 @@ func (f *Flow) Discover(ctx context.Context) (err error) {
 
 // Inspect reads a whole snapshot. What is wrong with it becomes a verdict.
 func (f *Flow) Inspect(ctx context.Context, path string, progress func(done, total int64)) {
-	f.path = path
 	info, err := f.Engine.Inspect(ctx, path, progress)
+	f.path, f.Want.Info, f.read = path, info, nil
 	if err != nil {
-		f.unusable(err)
-		return
+		f.Want.Info, f.read = nil, f.unusable(err)
 	}
-	f.Want.Info = info
 }
 
-func (f *Flow) unusable(err error) {
-	v := steps.SnapshotVerdict(f.path, err)
+func (f *Flow) unusable(err error) []steps.Verdict {
+	path := f.path
+	if path == "" {
+		path = f.Want.Info.Path
+	}
+	v := steps.SnapshotVerdict(path, err)
 	if f.Choices.InPlace { // it isn't a snapshot that was taken somewhere
 		v.Title, v.Hint = "Data", "name another data directory, or restore a snapshot"
 	}
-	f.shared = append(f.shared, v)
+	return []steps.Verdict{v}
 }
 
-// Compare compares the snapshot with what this node has now. What can't be
-// compared blocks nothing.
+// Compare compares the snapshot with what this node has now.
 func (f *Flow) Compare(ctx context.Context, progress func(snapshot.Progress)) {
-	info := f.Want.Info
-	if info == nil || f.Want.Here.Etcd == nil {
-		return
+	if f.Want.Info != nil && f.Want.Here.Etcd != nil {
+		f.Compared(f.Comparison(ctx, progress))
 	}
-	c, err := f.Engine.Compare(ctx, f.Want.Here, info.Path, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, progress)
+}
+
+// Comparison is Compare without keeping the outcome: it may take its time while
+// another copy goes on.
+func (f *Flow) Comparison(ctx context.Context, progress func(snapshot.Progress)) (*snapshot.Comparison, error) {
+	info := f.Want.Info
+	return f.Engine.Compare(ctx, f.Want.Here, info.Path, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, progress)
+}
+
+// Compared takes the outcome of a comparison. What can't be compared blocks
+// nothing.
+func (f *Flow) Compared(c *snapshot.Comparison, err error) {
 	var p *snapshot.Problem
+	f.Changes = c
 	switch {
 	case err == nil:
-		f.Changes = c
-		f.shared = append(f.shared, steps.LineageVerdict(c))
+		f.compared = []steps.Verdict{steps.LineageVerdict(c)}
 	case errors.As(err, &p) && p.Code == snapshot.CodeChanged:
-		f.unusable(err) // another file has its name now
+		f.compared = f.unusable(err) // another file has its name now
 	default:
-		f.shared = append(f.shared, steps.NotCompared(err))
+		f.compared = []steps.Verdict{steps.NotCompared(err)}
 	}
 }
 
-// Find finds the nodes.
-func (f *Flow) Find(ctx context.Context) error {
-	members, verdicts, err := f.Nodes.Discover(ctx, f.Want)
-	f.Members, f.shared = members, append(verdicts, f.shared...)
+// Find finds the nodes. The snapshot has to be sent to them anew.
+func (f *Flow) Find(ctx context.Context) (err error) {
+	f.sent = false
+	f.Members, f.found, err = f.Nodes.Discover(ctx, f.Want)
+	return err
+}
+
+// Sent says whether every node has the snapshot.
+func (f *Flow) Sent() bool { return f.sent }
+
+// Send brings the snapshot to the nodes, once.
+func (f *Flow) Send(ctx context.Context, progress func(node string, done, total int64)) error {
+	if f.sent || f.Want.Info == nil {
+		return nil
+	}
+	err := f.Nodes.Send(ctx, progress)
+	f.sent = err == nil
 	return err
 }
 
@@ -81,22 +111,23 @@ func (f *Flow) Find(ctx context.Context) error {
 // copy. What blocks all of them keeps the snapshot from being sent; the nodes
 // are looked at without it then.
 func (f *Flow) Check(ctx context.Context, progress func(node string, done, total int64)) error {
-	steps.Accept(f.shared, f.Choices.Accept)
-	blocked := len(steps.Blocking(f.shared)) > 0
-	if f.Want.Info != nil && !blocked {
-		if err := f.Nodes.Send(ctx, progress); err != nil {
+	shared := slices.Concat(f.found, f.read, f.compared)
+	steps.Accept(shared, f.Choices.Accept)
+	blocked := len(steps.Blocking(shared)) > 0
+	if !blocked {
+		if err := f.Send(ctx, progress); err != nil {
 			return err
 		}
 	}
 	checked, err := f.Nodes.Check(ctx, f.Choices)
-	if err != nil && !blocked {
+	if err != nil && (!blocked || f.sent) {
 		return err
 	}
-	all := Checked{Verdicts: f.shared}
+	all := Checked{Verdicts: shared}
 	f.Checked = nil
 	for _, c := range checked {
 		if c.Node == "" { // the only one: what is said of all is said of it
-			all.Verdicts = append(c.Verdicts, all.Verdicts...)
+			all.Verdicts = slices.Concat(c.Verdicts, all.Verdicts)
 			continue
 		}
 		f.Checked = append(f.Checked, c)
