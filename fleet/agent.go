@@ -30,7 +30,7 @@ type Node interface {
 	Plan(ctx context.Context, o Order) (*steps.Plan, error)
 	PlanUndo(ctx context.Context, run string) (*steps.Plan, error)
 	PlanResume(ctx context.Context, run string) (*steps.Plan, error)
-	Run(ctx context.Context, p *steps.Plan, meet steps.Meeting, sink func(steps.Event), ask steps.Asker) (*steps.Result, error)
+	Run(ctx context.Context, p *steps.Plan, meet steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error)
 	Runs(ctx context.Context) ([]steps.RunInfo, error)
 	// Busy is nil when no process has a run under way on this node.
 	Busy(ctx context.Context) error
@@ -440,7 +440,7 @@ func (a *agent) openGate(p steps.Phase) {
 	}
 }
 
-// meet is a steps.Meeting: it tells the conductor that this node has come so
+// meet is a steps.Barrier: it tells the conductor that this node has come so
 // far, and waits for its word.
 func (a *agent) meet(ctx context.Context, p steps.Phase, tell func([]steps.Sighting)) error {
 	a.out.put(message{Meet: p})

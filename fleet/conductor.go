@@ -599,7 +599,7 @@ func (c *Conductor) order(n *crewman, ch steps.Choices) Order {
 	f := &steps.Fleet{Run: c.rec.Run, Token: "etcd-rewind-" + c.rec.Run, Members: c.rec.Members}
 	for _, o := range c.crew {
 		if o != n {
-			f.Others = append(f.Others, neighbour(o.facts))
+			f.Others = append(f.Others, remote(o.facts))
 		}
 	}
 	ch.Fleet = f

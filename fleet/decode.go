@@ -335,10 +335,10 @@ func validFleet(f *steps.Fleet) error {
 	if err := validMembers(f.Members, false); err != nil {
 		return err
 	}
-	return validNeighbours(f.Others)
+	return validRemotes(f.Others)
 }
 
-func validNeighbours(all []steps.Neighbour) error {
+func validRemotes(all []steps.RemoteNode) error {
 	if len(all) > mostMembers {
 		return fmt.Errorf("%d nodes", len(all))
 	}

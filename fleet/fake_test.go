@@ -210,7 +210,7 @@ func (n *fakeNode) Busy(context.Context) error {
 	return nil
 }
 
-func (n *fakeNode) Run(ctx context.Context, p *steps.Plan, meet steps.Meeting, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
+func (n *fakeNode) Run(ctx context.Context, p *steps.Plan, meet steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
 	if err := n.Busy(ctx); err != nil {
 		return nil, err
 	}
@@ -242,7 +242,7 @@ func (n *fakeNode) Run(ctx context.Context, p *steps.Plan, meet steps.Meeting, s
 
 func (n *fakeNode) touched() bool { return n.api != "old" || n.etcd != "old" }
 
-func (n *fakeNode) restore(ctx context.Context, p *steps.Plan, meet steps.Meeting, tell func(steps.Event), ask steps.Asker) (*steps.Result, error) {
+func (n *fakeNode) restore(ctx context.Context, p *steps.Plan, meet steps.Barrier, tell func(steps.Event), ask steps.Asker) (*steps.Result, error) {
 	what := "run"
 	if p.Title == "Go on" {
 		what = "resume"

@@ -86,7 +86,7 @@ func FuzzAgentMessages(f *testing.F) {
 					}
 				}
 			}
-			_ = neighbour(facts)
+			_ = remote(facts)
 			_ = judge([]restore.Member{{Name: facts.Member, Facts: facts}}, nil)
 			_ = c.settle(steps.Choices{})
 		}
@@ -204,7 +204,7 @@ func runOf(run string) (*steps.Plan, error) {
 	return nil, errNobody
 }
 
-func (nobody) Run(context.Context, *steps.Plan, steps.Meeting, func(steps.Event), steps.Asker) (*steps.Result, error) {
+func (nobody) Run(context.Context, *steps.Plan, steps.Barrier, func(steps.Event), steps.Asker) (*steps.Result, error) {
 	return &steps.Result{}, nil
 }
 

@@ -165,10 +165,10 @@ func said(sources []restore.Source) string {
 	return strings.Join(s, " and ")
 }
 
-// neighbour is how a node's ports are seen from the others. A readiness URL of
+// remote is how a node's ports are seen from the others. A readiness URL of
 // its loopback is asked at the address that etcd's peers use.
-func neighbour(f *restore.NodeFacts) steps.Neighbour {
-	n := steps.Neighbour{Name: f.Member, NeighbourConfig: node.NeighbourConfig{ReadyURL: f.ReadyURL}}
+func remote(f *restore.NodeFacts) steps.RemoteNode {
+	n := steps.RemoteNode{Name: f.Member, RemoteConfig: node.RemoteConfig{ReadyURL: f.ReadyURL}}
 	if len(f.PeerURLs) > 0 {
 		n.PeerURL = f.PeerURLs[0]
 	}

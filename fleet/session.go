@@ -163,8 +163,8 @@ func (n *ThisNode) PlanResume(ctx context.Context, run string) (*steps.Plan, err
 }
 
 // Run implements Node.
-func (n *ThisNode) Run(ctx context.Context, p *steps.Plan, meet steps.Meeting, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
-	s := steps.Session{Options: n.Session.Options, Meet: meet}
+func (n *ThisNode) Run(ctx context.Context, p *steps.Plan, meet steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
+	s := steps.Session{Options: n.Session.Options, Barrier: meet}
 	return s.Run(ctx, p, sink, ask)
 }
 

@@ -24,13 +24,13 @@ import (
 // Ticket is what nodes that don't reach each other by a remote shell have to
 // have in common. It is carried to each of them by hand, and holds no secret.
 type Ticket struct {
-	V        int               `json:"v"`
-	Run      string            `json:"run"`
-	Token    string            `json:"token"`
-	Bump     uint64            `json:"bump"`
-	Snapshot string            `json:"snapshot_sha256"` // of the content, as inspect tells it
-	Members  []manifest.Member `json:"members"`
-	Nodes    []steps.Neighbour `json:"nodes"` // where each is seen over the network
+	V        int                `json:"v"`
+	Run      string             `json:"run"`
+	Token    string             `json:"token"`
+	Bump     uint64             `json:"bump"`
+	Snapshot string             `json:"snapshot_sha256"` // of the content, as inspect tells it
+	Members  []manifest.Member  `json:"members"`
+	Nodes    []steps.RemoteNode `json:"nodes"` // where each is seen over the network
 }
 
 const ticketVersion = 1
@@ -73,7 +73,7 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 		t.Members = append(t.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		at := *ready
 		at.Host = net.JoinHostPort(peerHost(m.PeerURLs), ready.Port())
-		n := steps.Neighbour{Name: m.Name, NeighbourConfig: node.NeighbourConfig{ReadyURL: at.String()}}
+		n := steps.RemoteNode{Name: m.Name, RemoteConfig: node.RemoteConfig{ReadyURL: at.String()}}
 		if len(m.PeerURLs) > 0 {
 			n.PeerURL = m.PeerURLs[0]
 		}

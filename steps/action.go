@@ -124,7 +124,7 @@ var faults = []struct {
 func allActions() []Action {
 	return []Action{
 		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
-		&Rename{}, &Ready{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &Meet{},
+		&Rename{}, &Ready{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &WaitNodes{},
 		&SetKubeadmConfig{}, &SeeKubeadmConfig{}, &Adopt{},
 	}
 }

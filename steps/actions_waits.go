@@ -31,7 +31,7 @@ type pace struct {
 	kubelet   time.Duration
 	runtime   time.Duration // for a container runtime that is being restarted
 	verify    time.Duration
-	meet      time.Duration // for the other nodes of a fleet
+	nodes     time.Duration // for the other nodes of a fleet
 	relist    time.Duration // of kubelet's containers, in its metrics
 	begin     time.Duration // after a list, so that etcd ends just before the next
 
@@ -69,7 +69,7 @@ var realPace = pace{
 	kubelet:   30 * time.Second,
 	runtime:   20 * time.Second,
 	verify:    30 * time.Second,
-	meet:      15 * time.Minute, // somebody may have to walk to them
+	nodes:     15 * time.Minute, // somebody may have to walk to them
 	relist:    3 * time.Second,  // one a second
 	begin:     450 * time.Millisecond,
 

@@ -27,7 +27,7 @@ func TestNothingInANameRunsWhenACommandIsPasted(t *testing.T) {
 			v := reflect.ValueOf(a).Elem()
 			poison(v, evil)
 			for _, phase := range Phases {
-				if m, ok := a.(*Meet); ok {
+				if m, ok := a.(*WaitNodes); ok {
 					m.Phase = phase
 				}
 				for _, line := range a.Commands() {
@@ -44,7 +44,7 @@ func TestNothingInANameRunsWhenACommandIsPasted(t *testing.T) {
 						t.Fatalf("%s: a name ran: %q", a.Kind(), line)
 					}
 				}
-				if _, ok := a.(*Meet); !ok {
+				if _, ok := a.(*WaitNodes); !ok {
 					break
 				}
 			}

@@ -41,14 +41,14 @@ func TestCrashMatrix(t *testing.T) {
 	// What a fleet adds; the rest of its plan is the same.
 	t.Run("of a node in a fleet", func(t *testing.T) {
 		crashMatrix(t, Choices{Fleet: fleetOfTheTests}, func(a Planned) bool {
-			_, meets := a.Action.(*Meet)
-			return meets
+			_, waits := a.Action.(*WaitNodes)
+			return waits
 		})
 	})
 }
 
 func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
-	ahead := node.NeighbourState{APIReady: true, ClusterID: 0xbbbb}
+	ahead := node.RemoteState{APIReady: true, ClusterID: 0xbbbb}
 	fresh := func(t *testing.T) *fakeNode {
 		n := newFakeNode(t)
 		n.see("cp2", ahead)

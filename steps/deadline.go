@@ -293,11 +293,11 @@ func (d *deadlined) SetKubeadmConfig(ctx context.Context, read *node.ConfigMap, 
 	return does(ctx, d, d.bound(theAPI, d.limits.act), func(ctx context.Context) error { return d.world.SetKubeadmConfig(ctx, read, text) })
 }
 
-// Neighbour is silent when it can't be asked.
-func (d *deadlined) Neighbour(ctx context.Context, n node.NeighbourConfig) node.NeighbourState {
-	s, err := asks(ctx, d, d.bound("the other node", d.limits.look), func(ctx context.Context) (node.NeighbourState, error) { return d.world.Neighbour(ctx, n), nil })
+// Remote is silent when it can't be asked.
+func (d *deadlined) Remote(ctx context.Context, n node.RemoteConfig) node.RemoteState {
+	s, err := asks(ctx, d, d.bound("the other node", d.limits.look), func(ctx context.Context) (node.RemoteState, error) { return d.world.Remote(ctx, n), nil })
 	if err != nil {
-		return node.NeighbourState{API: node.PortSilent, Peer: node.PortSilent}
+		return node.RemoteState{API: node.PortSilent, Peer: node.PortSilent}
 	}
 	return s
 }

@@ -119,9 +119,9 @@ func (d *deadWorld) SetKubeadmConfig(ctx context.Context, read *node.ConfigMap, 
 	return d.world.SetKubeadmConfig(ctx, read, text)
 }
 
-func (d *deadWorld) Neighbour(ctx context.Context, n node.NeighbourConfig) node.NeighbourState {
-	d.hang("Neighbour")
-	return d.world.Neighbour(ctx, n)
+func (d *deadWorld) Remote(ctx context.Context, n node.RemoteConfig) node.RemoteState {
+	d.hang("Remote")
+	return d.world.Remote(ctx, n)
 }
 
 func (d *deadWorld) Shell(ctx context.Context, command string) error {

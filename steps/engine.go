@@ -24,9 +24,9 @@ type Engine struct {
 	Sink func(Event)
 	// Ask decides when an action fails.
 	Ask Asker
-	// Meet waits for the other nodes of a fleet; nil means to look at their
+	// Barrier waits for the other nodes of a fleet; nil means to look at their
 	// ports.
-	Meet Meeting
+	Barrier Barrier
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 
@@ -433,7 +433,7 @@ func (r *run) stopped() *failure {
 // command is the command that does something with this run: on all nodes, when
 // it is led on all of them.
 func (r *run) command(verb string) string {
-	if r.engine.Meet != nil {
+	if r.engine.Barrier != nil {
 		verb += " --fleet"
 	}
 	return r.plan.Command(verb)

@@ -56,21 +56,21 @@ type fakeNode struct {
 	blind      bool            // what kubelet begins with can't be seen
 	once       bool            // kubelet starts no UID twice until it is restarted (1.22)
 	had        map[string]bool
-	unseen     bool                           // a restarted kubelet ignores removals until it has seen the API
-	paused     bool                           // kubelet reads no manifests
-	away       time.Time                      // until then the container runtime doesn't answer
-	others     map[string]node.NeighbourState // by ReadyURL
-	leaderless bool                           // on restored data
-	refusing   error                          // what etcd answers on restored data
-	denying    error                          // the same, with authentication enabled
-	sidecar    bool                           // pods have a container before their own, which always runs
-	peerless   bool                           // its peer port is closed
-	begun      time.Time                      // kubelet lists its containers every 20 ms since
-	listless   bool                           // but counts none of the lists
-	told       int                            // how often it has listed, as told first
-	listed     time.Time                      // when another number was told
-	metrics    error                          // its metrics can't be read
-	more       []node.Object                  // namespaces that were made since the restore
+	unseen     bool                        // a restarted kubelet ignores removals until it has seen the API
+	paused     bool                        // kubelet reads no manifests
+	away       time.Time                   // until then the container runtime doesn't answer
+	others     map[string]node.RemoteState // by ReadyURL
+	leaderless bool                        // on restored data
+	refusing   error                       // what etcd answers on restored data
+	denying    error                       // the same, with authentication enabled
+	sidecar    bool                        // pods have a container before their own, which always runs
+	peerless   bool                        // its peer port is closed
+	begun      time.Time                   // kubelet lists its containers every 20 ms since
+	listless   bool                        // but counts none of the lists
+	told       int                         // how often it has listed, as told first
+	listed     time.Time                   // when another number was told
+	metrics    error                       // its metrics can't be read
+	more       []node.Object               // namespaces that were made since the restore
 	stop       chan struct{}
 	done       sync.WaitGroup
 
@@ -99,7 +99,7 @@ var fakePace = pace{
 	stopping: 10 * time.Second, gone: 30 * time.Second, end: 15 * time.Second,
 	forgotten: 30 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
 	started: 30 * time.Second, etcd: 30 * time.Second, api: 30 * time.Second,
-	kubelet: 10 * time.Second, runtime: 10 * time.Second, verify: 30 * time.Second, meet: 30 * time.Second,
+	kubelet: 10 * time.Second, runtime: 10 * time.Second, verify: 30 * time.Second, nodes: 30 * time.Second,
 	relist: 10 * time.Second, begin: 5 * time.Millisecond,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond, metrics: time.Millisecond,
 	lookConfig: time.Millisecond, evidence: 50 * time.Millisecond, still: 200 * time.Millisecond, most: 3 * time.Second,
@@ -717,17 +717,17 @@ func (n *fakeNode) SetKubeadmConfig(_ context.Context, read *node.ConfigMap, tex
 	return os.WriteFile(path, []byte(text), 0o600)
 }
 
-func (n *fakeNode) Neighbour(_ context.Context, other node.NeighbourConfig) node.NeighbourState {
+func (n *fakeNode) Remote(_ context.Context, other node.RemoteConfig) node.RemoteState {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.others[other.ReadyURL]
 }
 
-func (n *fakeNode) see(other string, s node.NeighbourState) {
+func (n *fakeNode) see(other string, s node.RemoteState) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.others == nil {
-		n.others = map[string]node.NeighbourState{}
+		n.others = map[string]node.RemoteState{}
 	}
 	n.others[other] = s
 }

@@ -21,13 +21,13 @@ type Fleet struct {
 	// Members are all that the restored cluster has, in one order on every
 	// node; this node's is found by its name.
 	Members []manifest.Member `json:"members"`
-	Others  []Neighbour       `json:"others"` // the nodes that take part, without this one
+	Others  []RemoteNode      `json:"others"` // the nodes that take part, without this one
 }
 
-// Neighbour is another node of a fleet, as it can be seen over the network.
-type Neighbour struct {
+// Remote is another node of a fleet, as it can be seen over the network.
+type RemoteNode struct {
 	Name string `json:"name"`
-	node.NeighbourConfig
+	node.RemoteConfig
 }
 
 func (f *Fleet) initialCluster() string {
@@ -89,25 +89,22 @@ var phaseTitles = map[Phase]string{
 	PhaseVerified:  "Wait until every node is verified",
 }
 
-// Meeting waits for the other nodes at the end of a phase. It returns nil when
+// Barrier waits for the other nodes at the end of a phase. It returns nil when
 // this node may go on, and tells on the way what it sees. It is called from the
 // engine's goroutine.
-type Meeting func(ctx context.Context, phase Phase, tell func([]Sighting)) error
+type Barrier func(ctx context.Context, phase Phase, tell func([]Sighting)) error
 
-// Meet waits for the other nodes of a fleet.
-type Meet struct {
-	Phase  Phase       `json:"phase"`
-	Others []Neighbour `json:"others"`
+// WaitNodes waits for the other nodes at the end of a phase.
+type WaitNodes struct {
+	Phase  Phase        `json:"phase"`
+	Others []RemoteNode `json:"others"`
 }
 
-// Kind implements Action.
-func (*Meet) Kind() string { return "meet" }
+func (*WaitNodes) Kind() string { return "meet" } // as in journals of all versions
 
-// Title implements Action.
-func (a *Meet) Title() string { return phaseTitles[a.Phase] }
+func (a *WaitNodes) Title() string { return phaseTitles[a.Phase] }
 
-// Commands implements Action.
-func (a *Meet) Commands() []string {
+func (a *WaitNodes) Commands() []string {
 	var cmds []string
 	for _, o := range a.Others {
 		switch a.Phase {
@@ -124,13 +121,13 @@ func (a *Meet) Commands() []string {
 	return cmds
 }
 
-func (*Meet) limit(p pace) time.Duration { return p.meet }
+func (*WaitNodes) limit(p pace) time.Duration { return p.nodes }
 
-func (a *Meet) do(ctx context.Context, r *run) (State, error) {
-	if r.engine.Meet == nil {
+func (a *WaitNodes) do(ctx context.Context, r *run) (State, error) {
+	if r.engine.Barrier == nil {
 		return a.byPorts(ctx, r)
 	}
-	err := r.engine.Meet(ctx, a.Phase, func(seen []Sighting) {
+	err := r.engine.Barrier(ctx, a.Phase, func(seen []Sighting) {
 		r.emit(Event{Type: TypeAction, State: Waiting, Seen: seen})
 	})
 	if ctx.Err() != nil {
@@ -144,7 +141,7 @@ func (a *Meet) do(ctx context.Context, r *run) (State, error) {
 
 // byPorts sees the others only by what their ports show: nothing of what they
 // stage, and of the rest enough to stay in step.
-func (a *Meet) byPorts(ctx context.Context, r *run) (State, error) {
+func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 	var staged uint64
 	if r.mem.Staged != nil {
 		staged = r.mem.Staged.ClusterID
@@ -152,7 +149,7 @@ func (a *Meet) byPorts(ctx context.Context, r *run) (State, error) {
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
 		s := sight{ok: true}
 		for _, o := range a.Others {
-			is := r.world.Neighbour(ctx, o.NeighbourConfig)
+			is := r.world.Remote(ctx, o.RemoteConfig)
 			ok := a.reached(is, staged)
 			s.ok = s.ok && ok
 			s.seen = append(s.seen, Sighting{What: o.Name, Is: is.String(), OK: ok})
@@ -175,7 +172,7 @@ func (a *Meet) byPorts(ctx context.Context, r *run) (State, error) {
 // reached reads a phase from a node's ports. A node that is ahead of this one
 // counts too: its etcd is in the restored cluster already, and it could only
 // get there after it saw this node out of the old one.
-func (a *Meet) reached(n node.NeighbourState, staged uint64) bool {
+func (a *WaitNodes) reached(n node.RemoteState, staged uint64) bool {
 	ahead := staged != 0 && n.ClusterID == staged
 	switch a.Phase {
 	case PhaseAPIGone:
@@ -190,22 +187,22 @@ func (a *Meet) reached(n node.NeighbourState, staged uint64) bool {
 	return true
 }
 
-func (*Meet) places(*vetter) {}
+func (*WaitNodes) places(*vetter) {}
 
 // undo needs no meeting: each node's etcd goes back to the old members, and
 // neither they nor the new ones can do anything without a quorum of them.
-func (*Meet) undo() []Action { return nil }
+func (*WaitNodes) undo() []Action { return nil }
 
 // others of a fleet in a fixed order.
-func (f *Fleet) others() []Neighbour {
-	return slices.SortedFunc(slices.Values(f.Others), func(a, b Neighbour) int { return cmp.Compare(a.Name, b.Name) })
+func (f *Fleet) others() []RemoteNode {
+	return slices.SortedFunc(slices.Values(f.Others), func(a, b RemoteNode) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // fleet says whether a plan is that of one of several nodes.
 func (p *Plan) fleet() bool {
 	for _, s := range p.Steps {
 		for _, a := range s.Actions {
-			if _, ok := a.Action.(*Meet); ok {
+			if _, ok := a.Action.(*WaitNodes); ok {
 				return true
 			}
 		}

@@ -20,13 +20,13 @@ var fleetOfTheTests = &Fleet{
 		{Name: "cp2", PeerURLs: []string{"https://10.0.0.2:2380"}},
 		{Name: "cp3", PeerURLs: []string{"https://10.0.0.3:2380"}},
 	},
-	Others: []Neighbour{
-		{Name: "cp3", NeighbourConfig: node.NeighbourConfig{ReadyURL: "cp3", PeerURL: "https://10.0.0.3:2380"}},
-		{Name: "cp2", NeighbourConfig: node.NeighbourConfig{ReadyURL: "cp2", PeerURL: "https://10.0.0.2:2380"}},
+	Others: []RemoteNode{
+		{Name: "cp3", RemoteConfig: node.RemoteConfig{ReadyURL: "cp3", PeerURL: "https://10.0.0.3:2380"}},
+		{Name: "cp2", RemoteConfig: node.RemoteConfig{ReadyURL: "cp2", PeerURL: "https://10.0.0.2:2380"}},
 	},
 }
 
-// roll is a meeting of several nodes in one process. It notes who came to a
+// roll is a barrier of several nodes in one process. It notes who came to a
 // phase and who went on from it.
 type roll struct {
 	of   int
@@ -36,7 +36,7 @@ type roll struct {
 	log  []string
 }
 
-func (m *roll) meet(ctx context.Context, p Phase, _ func([]Sighting)) error {
+func (m *roll) barrier(ctx context.Context, p Phase, _ func([]Sighting)) error {
 	m.mu.Lock()
 	if m.all[p] == nil {
 		m.all[p] = make(chan struct{})
@@ -65,7 +65,7 @@ func TestThreeNodesAreRestoredInStep(t *testing.T) {
 	for range 3 {
 		n := newFakeNode(t)
 		e, _ := n.engine(nil)
-		e.Meet = m.meet
+		e.Barrier = m.barrier
 		p := n.plan(Choices{Fleet: fleetOfTheTests})
 		wg.Go(func() {
 			if res := e.Run(t.Context(), p); !res.OK {
@@ -109,7 +109,7 @@ func TestAPlanForAFleetHasTheMembersOfAllNodes(t *testing.T) {
 	var phases []Phase
 	for _, s := range p.Steps {
 		for _, a := range s.Actions {
-			if m, ok := a.Action.(*Meet); ok {
+			if m, ok := a.Action.(*WaitNodes); ok {
 				phases = append(phases, m.Phase)
 			}
 		}
@@ -129,25 +129,25 @@ func TestANodeAloneReadsFromThePortsOfTheOthersHowFarTheyAre(t *testing.T) {
 	for _, tt := range []struct {
 		story string
 		phase Phase
-		sees  node.NeighbourState
+		sees  node.RemoteState
 		want  bool
 	}{
-		{"what others stage can't be seen", PhaseStaged, node.NeighbourState{API: node.PortAnswers, APIReady: true, Peer: node.PortAnswers, ClusterID: 1}, true},
-		{"its API server refuses", PhaseAPIGone, node.NeighbourState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: 1}, true},
-		{"its API server answers still", PhaseAPIGone, node.NeighbourState{API: node.PortAnswers, Peer: node.PortAnswers, ClusterID: 1}, false},
-		{"the way to its API server is cut", PhaseAPIGone, node.NeighbourState{API: node.PortSilent, Peer: node.PortSilent}, false},
-		{"its old etcd runs still", PhaseEtcdOut, node.NeighbourState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: 1}, false},
-		{"no etcd runs", PhaseEtcdOut, node.NeighbourState{API: node.PortRefuses, Peer: node.PortRefuses}, true},
-		{"the way to its etcd is cut", PhaseEtcdOut, node.NeighbourState{API: node.PortRefuses, Peer: node.PortSilent}, false},
-		{"it is ahead, with the restored etcd", PhaseEtcdOut, node.NeighbourState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: staged}, true},
-		{"its etcd doesn't answer yet", PhaseEtcdReady, node.NeighbourState{API: node.PortRefuses, Peer: node.PortRefuses}, false},
-		{"its etcd runs on something else", PhaseEtcdReady, node.NeighbourState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: 1}, false},
-		{"its etcd is in the restored cluster", PhaseEtcdReady, node.NeighbourState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: staged}, true},
-		{"its API server starts", PhaseAPIReady, node.NeighbourState{API: node.PortAnswers, Peer: node.PortAnswers, ClusterID: staged}, false},
-		{"its API server is ready", PhaseAPIReady, node.NeighbourState{API: node.PortAnswers, APIReady: true, Peer: node.PortAnswers, ClusterID: staged}, true},
+		{"what others stage can't be seen", PhaseStaged, node.RemoteState{API: node.PortAnswers, APIReady: true, Peer: node.PortAnswers, ClusterID: 1}, true},
+		{"its API server refuses", PhaseAPIGone, node.RemoteState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: 1}, true},
+		{"its API server answers still", PhaseAPIGone, node.RemoteState{API: node.PortAnswers, Peer: node.PortAnswers, ClusterID: 1}, false},
+		{"the way to its API server is cut", PhaseAPIGone, node.RemoteState{API: node.PortSilent, Peer: node.PortSilent}, false},
+		{"its old etcd runs still", PhaseEtcdOut, node.RemoteState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: 1}, false},
+		{"no etcd runs", PhaseEtcdOut, node.RemoteState{API: node.PortRefuses, Peer: node.PortRefuses}, true},
+		{"the way to its etcd is cut", PhaseEtcdOut, node.RemoteState{API: node.PortRefuses, Peer: node.PortSilent}, false},
+		{"it is ahead, with the restored etcd", PhaseEtcdOut, node.RemoteState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: staged}, true},
+		{"its etcd doesn't answer yet", PhaseEtcdReady, node.RemoteState{API: node.PortRefuses, Peer: node.PortRefuses}, false},
+		{"its etcd runs on something else", PhaseEtcdReady, node.RemoteState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: 1}, false},
+		{"its etcd is in the restored cluster", PhaseEtcdReady, node.RemoteState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: staged}, true},
+		{"its API server starts", PhaseAPIReady, node.RemoteState{API: node.PortAnswers, Peer: node.PortAnswers, ClusterID: staged}, false},
+		{"its API server is ready", PhaseAPIReady, node.RemoteState{API: node.PortAnswers, APIReady: true, Peer: node.PortAnswers, ClusterID: staged}, true},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
-			if got := (&Meet{Phase: tt.phase}).reached(tt.sees, staged); got != tt.want {
+			if got := (&WaitNodes{Phase: tt.phase}).reached(tt.sees, staged); got != tt.want {
 				t.Errorf("%s with %s: %v", tt.phase, tt.sees, got)
 			}
 		})
@@ -157,8 +157,8 @@ func TestANodeAloneReadsFromThePortsOfTheOthersHowFarTheyAre(t *testing.T) {
 func TestANodeThatStaysBehindIsNamed(t *testing.T) {
 	inFakeTime(func(t *testing.T) {
 		n := newFakeNode(t)
-		n.see("cp2", node.NeighbourState{API: node.PortRefuses, Peer: node.PortRefuses})
-		n.see("cp3", node.NeighbourState{API: node.PortAnswers, APIReady: true, Peer: node.PortAnswers, ClusterID: 1})
+		n.see("cp2", node.RemoteState{API: node.PortRefuses, Peer: node.PortRefuses})
+		n.see("cp3", node.RemoteState{API: node.PortAnswers, APIReady: true, Peer: node.PortAnswers, ClusterID: 1})
 		var asked []Failure
 		e, _ := n.engine(func(f Failure) Choice { asked = append(asked, f); return PutBack })
 		before := n.picture()
@@ -248,7 +248,7 @@ func TestARunOfAFleetThatEndedUntouchedIsGoneOnWithByItsName(t *testing.T) {
 	n := newFakeNode(t)
 	ctx, stop := context.WithCancel(t.Context())
 	e, _ := n.engine(nil)
-	e.Meet = func(ctx context.Context, _ Phase, _ func([]Sighting)) error { stop(); return ctx.Err() }
+	e.Barrier = func(ctx context.Context, _ Phase, _ func([]Sighting)) error { stop(); return ctx.Err() }
 	p := n.plan(Choices{Fleet: fleetOfTheTests})
 	if res := e.Run(ctx, p); res.OK || !res.PutBack {
 		t.Fatalf("%+v", res)
@@ -262,7 +262,7 @@ func TestARunOfAFleetThatEndedUntouchedIsGoneOnWithByItsName(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, _ = n.engine(nil)
-	e.Meet = func(context.Context, Phase, func([]Sighting)) error { return nil }
+	e.Barrier = func(context.Context, Phase, func([]Sighting)) error { return nil }
 	if res := e.Run(t.Context(), again); !res.OK {
 		t.Errorf("%+v", res.Error)
 	}
@@ -272,7 +272,7 @@ func TestABrokenOffRunOfAFleetPointsToAllNodes(t *testing.T) {
 	for _, fleet := range []*Fleet{nil, fleetOfTheTests} {
 		n := newFakeNode(t)
 		e, _ := n.engine(nil)
-		e.Meet = func(context.Context, Phase, func([]Sighting)) error { return nil }
+		e.Barrier = func(context.Context, Phase, func([]Sighting)) error { return nil }
 		if !n.crashAt(e, n.plan(Choices{Fleet: fleet}), crashed{"after the intent", "start-kube-apiserver.3"}) {
 			t.Fatal("it did not crash")
 		}

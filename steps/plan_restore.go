@@ -272,7 +272,7 @@ func (b *builder) build(p *Plan) error {
 		}
 		start = append(start, &Rename{What: "the restored data", From: v.staging, To: v.new})
 	}
-	start = append(start, b.meet(PhasePlaced)...)
+	start = append(start, b.barrier(PhasePlaced)...)
 	start = append(start, inEtcd, &WaitStarted{Pod: etcdPod, File: etcd.Path, Fresh: true})
 	ready := &WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true, File: etcd.Path, Budget: f.Etcd.StartupBudget}
 	startAPI := []Action{
@@ -283,7 +283,7 @@ func (b *builder) build(p *Plan) error {
 		start = append(start, &WaitData{Pod: etcdPod, Peer: f.Reach.Peer, File: etcd.Path, Budget: f.Etcd.StartupBudget})
 		startAPI = append(startAPI, ready)
 	} else { // ready takes a quorum
-		start = append(append(start, ready), b.meet(PhaseEtcdReady)...)
+		start = append(append(start, ready), b.barrier(PhaseEtcdReady)...)
 	}
 	startAPI = append(startAPI, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL, File: api.Path, Budget: f.API.StartupBudget})
 
@@ -303,14 +303,14 @@ func (b *builder) build(p *Plan) error {
 	if f.Live != nil {
 		before = append(before, saveBefore(f, b.run))
 	}
-	stop = append(stop, b.meet(PhaseAPIGone)...)
+	stop = append(stop, b.barrier(PhaseAPIGone)...)
 	b.add(p, "prepare", before...)
-	b.add(p, stageStep, append(staging, b.meet(PhaseStaged)...)...)
+	b.add(p, stageStep, append(staging, b.barrier(PhaseStaged)...)...)
 	b.add(p, "stop-kube-apiserver", stop...)
 	b.add(p, letGoStep)
-	b.add(p, "stop-etcd", append([]Action{outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}, Fresh: true}}, b.meet(PhaseEtcdOut)...)...)
+	b.add(p, "stop-etcd", append([]Action{outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}, Fresh: true}}, b.barrier(PhaseEtcdOut)...)...)
 	b.add(p, "start-etcd", start...)
-	b.add(p, "start-kube-apiserver", append(startAPI, b.meet(PhaseAPIReady)...)...)
+	b.add(p, "start-kube-apiserver", append(startAPI, b.barrier(PhaseAPIReady)...)...)
 	if !b.c.KeepControllers && len(f.Controllers) > 0 {
 		b.add(p, controllersStep, b.restartControllers(takeOut, putIn, fresh)...)
 	}
@@ -322,7 +322,7 @@ func (b *builder) build(p *Plan) error {
 	for _, name := range later[:min(len(later), maxLater)] {
 		verify.Later = append(verify.Later, trust.Clip(name, 253))
 	}
-	b.add(p, "verify", append([]Action{verify}, b.meet(PhaseVerified)...)...)
+	b.add(p, "verify", append([]Action{verify}, b.barrier(PhaseVerified)...)...)
 
 	letGo := letGoFor(p.Steps, b.c.KubeletRestart, cri)
 	*p.step(letGoStep) = *letGo
@@ -335,12 +335,12 @@ func (b *builder) freshen(data []byte) ([]byte, error) {
 	return manifest.Annotate(data, restartedAt, b.f.Time.UTC().Format("2006-01-02T15:04:05Z"))
 }
 
-// meet is nothing on a single node.
-func (b *builder) meet(phase Phase) []Action {
+// barrier is nothing on a single node.
+func (b *builder) barrier(phase Phase) []Action {
 	if b.c.Fleet == nil {
 		return nil
 	}
-	return []Action{&Meet{Phase: phase, Others: b.c.Fleet.others()}}
+	return []Action{&WaitNodes{Phase: phase, Others: b.c.Fleet.others()}}
 }
 
 func (b *builder) restartControllers(takeOut func(*manifest.File) *TakeOut, putIn func(*manifest.File, []byte) *PutIn, fresh map[string][]byte) []Action {

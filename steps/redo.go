@@ -106,7 +106,7 @@ type again struct {
 	renames     []Action
 	verify      []Action
 	kubeadm     []Action
-	meet        map[Phase]Action
+	barriers    map[Phase]Action
 	placed      bool
 }
 
@@ -121,7 +121,7 @@ type back struct {
 
 // look reads the run's actions, and what is where now.
 func (b *again) look() error {
-	b.placed, b.meet = true, map[Phase]Action{}
+	b.placed, b.barriers = true, map[Phase]Action{}
 	aside := map[string]string{} // by manifest
 	for _, s := range b.h.restore.Steps {
 		for _, a := range s.Actions {
@@ -145,8 +145,8 @@ func (b *again) look() error {
 				b.kubeadm = append(b.kubeadm, t)
 			case *Verify:
 				b.verify = append(b.verify, t)
-			case *Meet:
-				b.meet[t.Phase] = t
+			case *WaitNodes:
+				b.barriers[t.Phase] = t
 			case *PutIn:
 				m, err := b.manifest(t, aside[t.File])
 				if err != nil {
@@ -225,7 +225,7 @@ func (b *again) steps() []Step {
 		return s
 	}
 	met := func(acts []Action, phase Phase) []Action {
-		if m := b.meet[phase]; m != nil {
+		if m := b.barriers[phase]; m != nil {
 			acts = append(acts, m)
 		}
 		return acts
@@ -239,7 +239,7 @@ func (b *again) steps() []Step {
 	}
 	if !whole {
 		out = append(out, step("stop-etcd", met(etcd.stop(etcd.in.Undone), PhaseEtcdOut)...))
-		start := append(b.renames, b.meet[PhasePlaced])
+		start := append(b.renames, b.barriers[PhasePlaced])
 		start = append(start, etcd.in, &WaitStarted{Pod: etcd.in.Pod, File: file(etcd), Fresh: true}, etcd.wait)
 		out = append(out, step("start-etcd", met(start, PhaseEtcdReady)...))
 	} else {

@@ -66,7 +66,7 @@ func ofFleet(runDir string) bool {
 	}
 	for _, s := range h.restore.Steps {
 		for _, a := range s.Actions {
-			if _, meets := a.Action.(*Meet); meets {
+			if _, waits := a.Action.(*WaitNodes); waits {
 				return true
 			}
 		}

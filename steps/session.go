@@ -13,9 +13,9 @@ import (
 // Session is the engine on this node, as the wizard and the commands use it.
 type Session struct {
 	Options Options
-	// Meet waits for the other nodes of a fleet; nil means to look at their
+	// Barrier waits for the other nodes of a fleet; nil means to look at their
 	// ports.
-	Meet Meeting
+	Barrier Barrier
 
 	facts   atomic.Pointer[Facts] // as discovered last
 	kubelet atomic.Pointer[node.Kubelet]
@@ -125,7 +125,7 @@ func (s *Session) Runs(ctx context.Context) ([]RunInfo, error) {
 // Run runs a plan. The error is for a run that could not begin: nothing was
 // done then.
 func (s *Session) Run(ctx context.Context, p *Plan, sink func(Event), ask Asker) (*Result, error) {
-	return (&Engine{Sink: sink, Ask: ask, Meet: s.Meet}).Run(ctx, p), nil
+	return (&Engine{Sink: sink, Ask: ask, Barrier: s.Barrier}).Run(ctx, p), nil
 }
 
 // Live is the run that another process has under way on this node; nil when

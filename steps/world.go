@@ -53,7 +53,7 @@ type world interface {
 	Objects(ctx context.Context, resource string) ([]node.Object, error)
 	KubeadmConfig(ctx context.Context) (*node.ConfigMap, error)
 	SetKubeadmConfig(ctx context.Context, read *node.ConfigMap, text string) error
-	Neighbour(ctx context.Context, n node.NeighbourConfig) node.NeighbourState
+	Remote(ctx context.Context, n node.RemoteConfig) node.RemoteState
 	Shell(ctx context.Context, command string) error
 	LogTail(pod, uid, container string, lines int) (log []string, path string)
 	Save(ctx context.Context, req snapshot.SaveRequest) (*snapshot.Info, error)
@@ -162,8 +162,8 @@ func (n *thisNode) SetKubeadmConfig(ctx context.Context, read *node.ConfigMap, t
 	return n.reach.kubeadmConfig().Set(ctx, read, kubeadmKey, text)
 }
 
-func (n *thisNode) Neighbour(ctx context.Context, other node.NeighbourConfig) node.NeighbourState {
-	return node.AskNeighbour(ctx, other, n.reach.Peer)
+func (n *thisNode) Remote(ctx context.Context, other node.RemoteConfig) node.RemoteState {
+	return node.AskRemote(ctx, other, n.reach.Peer)
 }
 
 func (n *thisNode) Shell(ctx context.Context, command string) error {

@@ -180,7 +180,7 @@ func (h *hand) meet(ev restore.NodeEvent) {
 		h.of, h.meets = h.stepper.plan, map[string]steps.Phase{}
 		for _, s := range h.of.Steps {
 			for _, a := range s.Actions {
-				if m, ok := a.Action.(*steps.Meet); ok {
+				if m, ok := a.Action.(*steps.WaitNodes); ok {
 					h.meets[a.ID] = m.Phase
 				}
 			}

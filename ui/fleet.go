@@ -62,7 +62,7 @@ func (p *fleetPlain) event(ev restore.NodeEvent) {
 	if ev.Plan != nil {
 		for _, s := range ev.Plan.Steps {
 			for _, a := range s.Actions {
-				if _, meets := a.Action.(*steps.Meet); meets {
+				if _, meets := a.Action.(*steps.WaitNodes); meets {
 					p.meets[a.ID] = true
 				}
 			}

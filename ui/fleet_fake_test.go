@@ -219,7 +219,7 @@ func nodePlan(name string, all []string, c steps.Choices) *steps.Plan {
 			if at < 0 {
 				at = len(s.Actions)
 			}
-			s.Actions = slices.Insert(s.Actions, at, steps.Planned{Action: &steps.Meet{Phase: ph}})
+			s.Actions = slices.Insert(s.Actions, at, steps.Planned{Action: &steps.WaitNodes{Phase: ph}})
 			for j := range s.Actions {
 				s.Actions[j].ID = fmt.Sprintf("%s.%d", id, j+1)
 			}
@@ -346,7 +346,7 @@ type told struct {
 	hold bool
 }
 
-func (p *player) toMeeting(plan *steps.Plan, name string, slow int, from *[2]int) (list []told, meet *steps.Meet, id string) {
+func (p *player) toMeeting(plan *steps.Plan, name string, slow int, from *[2]int) (list []told, meet *steps.WaitNodes, id string) {
 	for ; from[0] < len(plan.Steps); from[0], from[1] = from[0]+1, 0 {
 		s := plan.Steps[from[0]]
 		if s.When != "" {
@@ -359,7 +359,7 @@ func (p *player) toMeeting(plan *steps.Plan, name string, slow int, from *[2]int
 		for ; from[1] < len(s.Actions); from[1]++ {
 			a := s.Actions[from[1]]
 			start := steps.Event{Type: steps.TypeAction, Step: s.ID, Action: a.ID, State: steps.Started, Message: a.Title(), Commands: a.Commands(), Limit: 60}
-			if m, ok := a.Action.(*steps.Meet); ok {
+			if m, ok := a.Action.(*steps.WaitNodes); ok {
 				list = append(list, told{away: s.Outage, ev: start})
 				from[1]++
 				return list, m, a.ID
@@ -458,7 +458,7 @@ func (p *player) restore(ctx context.Context, names []string, ask restore.Asker)
 	}
 	ways := map[string]*[2]int{}
 	for {
-		lists, met, ids := make([][]told, len(names)), (*steps.Meet)(nil), make([]string, len(names))
+		lists, met, ids := make([][]told, len(names)), (*steps.WaitNodes)(nil), make([]string, len(names))
 		for i, n := range names {
 			if n == p.out {
 				continue
@@ -470,7 +470,7 @@ func (p *player) restore(ctx context.Context, names []string, ask restore.Asker)
 			if n == "cp2" {
 				slow = 4
 			}
-			var m *steps.Meet
+			var m *steps.WaitNodes
 			lists[i], m, ids[i] = p.toMeeting(plans[n], n, slow, ways[n])
 			if m != nil {
 				met = m

@@ -19,7 +19,7 @@ func TestAFleetIsToldANodeALineAndWhatAllHaveComeToOnce(t *testing.T) {
 		tell.Event(restore.NodeEvent{Node: node, Event: ev})
 	}
 	plan := &steps.Plan{Run: "r", Title: "Restore", Steps: []steps.Step{{ID: "stage", Title: "Stage the restore", Actions: []steps.Planned{
-		{ID: "stage.1", Action: &steps.Stage{}}, {ID: "stage.2", Action: &steps.Meet{Phase: steps.PhaseStaged}},
+		{ID: "stage.1", Action: &steps.Stage{}}, {ID: "stage.2", Action: &steps.WaitNodes{Phase: steps.PhaseStaged}},
 	}}}}
 	for _, n := range []string{"cp1", "control-plane-2"} {
 		say(n, 0, steps.Event{Type: steps.TypePlan, Plan: plan})

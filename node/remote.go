@@ -15,8 +15,8 @@ import (
 	"etcd-rewind/defect"
 )
 
-// NeighbourConfig says where another control plane's ports are.
-type NeighbourConfig struct {
+// RemoteConfig says where another control plane's ports are.
+type RemoteConfig struct {
 	ReadyURL string `json:"ready_url"` // its API server's, https://host:port/readyz
 	PeerURL  string `json:"peer_url"`  // its etcd's, https://host:2380
 }
@@ -32,8 +32,8 @@ const (
 	PortSilent  PortState = "silent"
 )
 
-// NeighbourState is what another control plane shows to the network.
-type NeighbourState struct {
+// RemoteState is what another control plane shows to the network.
+type RemoteState struct {
 	API      PortState
 	APIReady bool // /readyz answered 200
 	Peer     PortState
@@ -42,13 +42,13 @@ type NeighbourState struct {
 	ClusterID uint64
 }
 
-// AskNeighbour looks at the ports of another control plane. peer holds the
+// AskRemote looks at the ports of another control plane. peer holds the
 // paths of this node's own peer certificate and the CA of all of them. It takes
 // no longer than a second.
-func AskNeighbour(ctx context.Context, n NeighbourConfig, peer EtcdConfig) NeighbourState {
+func AskRemote(ctx context.Context, n RemoteConfig, peer EtcdConfig) RemoteState {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	var s NeighbourState
+	var s RemoteState
 	var wg sync.WaitGroup
 	wg.Go(defect.Do(func() {
 		a := AskAPI(ctx, APIConfig{ReadyURL: n.ReadyURL}, time.Second)
@@ -108,7 +108,7 @@ func portState(answered bool, err error) PortState {
 }
 
 // String says it in a few words.
-func (s NeighbourState) String() string {
+func (s RemoteState) String() string {
 	api := "API " + string(s.API)
 	if s.APIReady {
 		api = "API ready"

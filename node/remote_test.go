@@ -54,7 +54,7 @@ func TestAnEtcdWithoutALeaderTellsItsCluster(t *testing.T) {
 	}
 }
 
-func TestAskNeighbour(t *testing.T) {
+func TestAskRemote(t *testing.T) {
 	ca := newAuthority(t)
 	cert, key := ca.issue(t, "cp1", []string{"127.0.0.1"}, time.Now().Add(time.Hour))
 	mine := EtcdConfig{CA: ca.path, Cert: cert, Key: key}
@@ -92,64 +92,64 @@ func TestAskNeighbour(t *testing.T) {
 
 	for _, tt := range []struct {
 		story string
-		at    NeighbourConfig
+		at    RemoteConfig
 		as    EtcdConfig
-		want  NeighbourState
+		want  RemoteState
 		says  string
 	}{
 		{
 			"both run",
-			NeighbourConfig{ReadyURL: ready, PeerURL: peer},
+			RemoteConfig{ReadyURL: ready, PeerURL: peer},
 			mine,
-			NeighbourState{API: PortAnswers, APIReady: true, Peer: PortAnswers, ClusterID: 0x64379f200b7692a4},
+			RemoteState{API: PortAnswers, APIReady: true, Peer: PortAnswers, ClusterID: 0x64379f200b7692a4},
 			"API ready, etcd in cluster 64379f200b7692a4",
 		},
 		{
 			"the API server starts",
-			NeighbourConfig{ReadyURL: starts, PeerURL: peer},
+			RemoteConfig{ReadyURL: starts, PeerURL: peer},
 			mine,
-			NeighbourState{API: PortAnswers, Peer: PortAnswers, ClusterID: 0x64379f200b7692a4},
+			RemoteState{API: PortAnswers, Peer: PortAnswers, ClusterID: 0x64379f200b7692a4},
 			"API answers, etcd in cluster 64379f200b7692a4",
 		},
 		{
 			"neither runs",
-			NeighbourConfig{ReadyURL: free() + "/readyz", PeerURL: free()},
+			RemoteConfig{ReadyURL: free() + "/readyz", PeerURL: free()},
 			mine,
-			NeighbourState{API: PortRefuses, Peer: PortRefuses},
+			RemoteState{API: PortRefuses, Peer: PortRefuses},
 			"API refuses, etcd refuses",
 		},
 		{
 			"the network says nothing",
-			NeighbourConfig{ReadyURL: silent + "/readyz", PeerURL: silent},
+			RemoteConfig{ReadyURL: silent + "/readyz", PeerURL: silent},
 			mine,
-			NeighbourState{API: PortSilent, Peer: PortSilent},
+			RemoteState{API: PortSilent, Peer: PortSilent},
 			"API silent, etcd silent",
 		},
 		{
 			"without a certificate etcd's peers say nothing",
-			NeighbourConfig{ReadyURL: ready, PeerURL: peer},
+			RemoteConfig{ReadyURL: ready, PeerURL: peer},
 			EtcdConfig{CA: ca.path},
-			NeighbourState{API: PortAnswers, APIReady: true, Peer: PortSilent},
+			RemoteState{API: PortAnswers, APIReady: true, Peer: PortSilent},
 			"API ready, etcd silent",
 		},
 		{
 			"this node's certificate is gone",
-			NeighbourConfig{ReadyURL: ready, PeerURL: peer},
+			RemoteConfig{ReadyURL: ready, PeerURL: peer},
 			EtcdConfig{CA: ca.path, Cert: "/nonexistent", Key: "/nonexistent"},
-			NeighbourState{API: PortAnswers, APIReady: true, Peer: PortSilent},
+			RemoteState{API: PortAnswers, APIReady: true, Peer: PortSilent},
 			"API ready, etcd silent",
 		},
 		{
 			"another authority's etcd",
-			NeighbourConfig{ReadyURL: ready, PeerURL: peer},
+			RemoteConfig{ReadyURL: ready, PeerURL: peer},
 			EtcdConfig{CA: newAuthority(t).path, Cert: cert, Key: key},
-			NeighbourState{API: PortAnswers, APIReady: true, Peer: PortSilent},
+			RemoteState{API: PortAnswers, APIReady: true, Peer: PortSilent},
 			"API ready, etcd silent",
 		},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			began := time.Now()
-			got := AskNeighbour(t.Context(), tt.at, tt.as)
+			got := AskRemote(t.Context(), tt.at, tt.as)
 			if got != tt.want || got.String() != tt.says {
 				t.Errorf("%+v, %s; want %+v, %s", got, got, tt.want, tt.says)
 			}
