@@ -3,6 +3,7 @@ package ui
 import (
 	"io"
 	"strings"
+	"time"
 
 	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/x/ansi"
@@ -98,3 +99,8 @@ func toASCII(s string) string {
 }
 
 var spinner = []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+
+// spin is what turns while something is awaited.
+func spin(now time.Time) string {
+	return string(spinner[int(now.UnixMilli()/100)%len(spinner)])
+}

@@ -262,8 +262,7 @@ func (c *checklist) view(l look, now time.Time, w, h int) ([]string, string, []h
 		return c.sendingView(l, now, w, help)
 	}
 	if c.busy {
-		spin := string(spinner[int(now.UnixMilli()/100)%len(spinner)])
-		return []string{" " + spin + " " + l.bold.Render("Checking the node and the snapshot"), "", "   Nothing is changed by this."}, "", help[2:]
+		return []string{" " + spin(now) + " " + l.bold.Render("Checking the node and the snapshot"), "", "   Nothing is changed by this."}, "", help[2:]
 	}
 	head := tally(c.plain())
 	if s := len(steps.Blocking(c.plain())); s > 0 {

@@ -176,8 +176,7 @@ func (d *diffPane) view(l look, now time.Time, w, h int) ([]string, string, []hi
 	help := []hint{{"enter", "checks"}, {"space", "unfold"}, {"f", "fields"}, {"/", "search"}, {"e", "export"}, {"r", "compare again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	switch {
 	case d.busy:
-		spin := string(spinner[int(now.UnixMilli()/100)%len(spinner)])
-		lines := []string{" " + spin + " " + l.bold.Render("Comparing the snapshot with the cluster"), "", "   " + d.phaseText(), ""}
+		lines := []string{" " + spin(now) + " " + l.bold.Render("Comparing the snapshot with the cluster"), "", "   " + d.phaseText(), ""}
 		lines = append(lines, hang("   ", "Both are only read. Enter continues with the checks meanwhile.", w-1)...)
 		return lines, "", []hint{help[0], help[6], help[7], help[8]}
 	case d.err != nil:

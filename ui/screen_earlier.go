@@ -136,18 +136,18 @@ func (m *model) earlierView(w, h int) ([]string, string, []hint) {
 	switch {
 	case e.all == nil:
 	case e.alone:
-		offered[0].does = "resume on this node alone; it waits there for the others"
-		offered[1].does = "undo on this node alone: for when the others were undone"
+		offered[0][1] = "resume on this node alone; it waits there for the others"
+		offered[1][1] = "undo on this node alone: for when the others were undone"
 		offered = slices.Insert(offered, 2, hint{"a", "all nodes together instead"})
 		help = slices.Insert(help, 2, hint{"a", "all nodes"})
 	default:
-		offered[0].does = "resume: do the rest of it, on all nodes"
-		offered[1].does = "undo: revert all nodes to the state before it"
+		offered[0][1] = "resume: do the rest of it, on all nodes"
+		offered[1][1] = "undo: revert all nodes to the state before it"
 		offered = slices.Insert(offered, 2, hint{"a", "this node alone instead"})
 		help = slices.Insert(help, 2, hint{"a", "this node alone"})
 	}
 	for _, c := range offered {
-		choices = append(choices, "   "+m.look.bold.Render(c.key)+"  "+c.does)
+		choices = append(choices, "   "+m.look.bold.Render(c[0])+"  "+c[1])
 	}
 	if room := h - len(choices); len(lines) > room {
 		lines = slices.DeleteFunc(lines, func(l string) bool { return l == "" })

@@ -340,7 +340,7 @@ func (m *model) membersView(w, h int) ([]string, string, []hint) {
 		if s := m.now().Sub(p.since); s >= time.Second {
 			took = "   " + seconds(s.Seconds())
 		}
-		lines := []string{" " + m.spin() + " " + m.look.bold.Render("Reaching the nodes of the other members") + took, ""}
+		lines := []string{" " + spin(m.now()) + " " + m.look.bold.Render("Reaching the nodes of the other members") + took, ""}
 		lines = append(lines, hang("   ", "Through "+m.rsh()+", which has to work without a question. This program starts itself there as etcd-rewind agent; where it is missing, it is copied to a temporary directory and removed afterwards.", w-2)...)
 		lines = append(lines, "")
 		return append(lines, hang("   ", "This only reads. Nothing is changed on any node before you have seen the plan and typed this node's name.", w-2)...), "", tail

@@ -10,14 +10,10 @@ import (
 	"etcd-rewind/steps"
 )
 
-func (m *model) spin() string {
-	return string(spinner[int(m.now().UnixMilli()/100)%len(spinner)])
-}
-
 func (m *model) discoveringView(w int) ([]string, string, []hint) {
 	lines := []string{
 		"",
-		" " + m.spin() + " " + m.look.bold.Render("Reading this node"),
+		" " + spin(m.now()) + " " + m.look.bold.Render("Reading this node"),
 		"",
 	}
 	for _, l := range []string{

@@ -364,7 +364,7 @@ func (m *model) planView(w, h int) ([]string, string, []hint) {
 	}
 	switch {
 	case p.busy:
-		lines = append(lines, " "+m.spin()+" "+m.look.bold.Render("Planning"))
+		lines = append(lines, " "+spin(m.now())+" "+m.look.bold.Render("Planning"))
 		return lines, "", help[1:]
 	case p.err != nil:
 		cause, advice := explain(p.err)

@@ -149,7 +149,7 @@ func (c *checklist) heading(i int) string {
 
 func (c *checklist) sendingView(l look, now time.Time, w int, help []hint) ([]string, string, []hint) {
 	s := c.sending
-	spin := string(spinner[int(now.UnixMilli()/100)%len(spinner)])
+	mark := spin(now)
 	title := "Sending the snapshot to every node"
 	switch {
 	case c.err != nil && s.all:
@@ -160,9 +160,9 @@ func (c *checklist) sendingView(l look, now time.Time, w int, help []hint) ([]st
 		title = "Checking every node and its copy of the snapshot"
 	}
 	if c.err != nil {
-		spin = l.symbol(symBad)
+		mark = l.symbol(symBad)
 	}
-	lines := []string{" " + spin + " " + l.bold.Render(title), ""}
+	lines := []string{" " + mark + " " + l.bold.Render(title), ""}
 	names := 0
 	for _, n := range s.nodes {
 		names = max(names, width(clean(n)))

@@ -833,7 +833,7 @@ func (m *model) smallView() []string {
 }
 
 // hint is a key and what it does here.
-type hint struct{ key, does string }
+type hint [2]string
 
 // helpLine shows as many keys as fit; the first ones matter most, and the last
 // one, the way out, is always there.
@@ -841,7 +841,7 @@ func helpLine(l look, help []hint, w int) string {
 	if len(help) == 0 {
 		return ""
 	}
-	show := func(h hint) string { return l.bold.Render(h.key) + " " + h.does }
+	show := func(h hint) string { return l.bold.Render(h[0]) + " " + h[1] }
 	out := show(help[len(help)-1])
 	line := ""
 	for _, h := range help[:len(help)-1] {
