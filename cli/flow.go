@@ -14,6 +14,7 @@ import (
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui"
+	"etcd-rewind/ui/text"
 )
 
 // What the commands do with one node or several is here, once: the nodes are
@@ -142,7 +143,7 @@ func (a *app) restoreAs(ctx context.Context, f *restore.Flow, as consent) error 
 		return err
 	}
 	if f.Changes != nil {
-		plans[0].Summary = append(plans[0].Summary, steps.Fact{Name: "the restore", Value: ui.ComparisonSummary(f.Changes)})
+		plans[0].Summary = append(plans[0].Summary, steps.Fact{Name: "the restore", Value: text.ComparisonSummary(f.Changes)})
 	}
 	return a.execute(ctx, f, plans, as)
 }

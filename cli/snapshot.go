@@ -16,6 +16,7 @@ import (
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui"
+	"etcd-rewind/ui/text"
 )
 
 func (a *app) inspect() *cobra.Command {
@@ -38,7 +39,7 @@ is 4 for a file that isn't whole.`,
 			if err != nil {
 				return err
 			}
-			i := ui.Inspected{Info: info, Packed: file}
+			i := text.Inspected{Info: info, Packed: file}
 			if file.Format == snapshot.Raw {
 				i.Packed = nil
 			}
@@ -58,7 +59,7 @@ is 4 for a file that isn't whole.`,
 }
 
 func (a *app) diff() *cobra.Command {
-	var opts ui.DiffOptions
+	var opts text.DiffOptions
 	var compare snapshot.CompareOptions
 	c := &cobra.Command{
 		Use:   "diff SNAPSHOT [SNAPSHOT]",
@@ -136,7 +137,7 @@ is then made of the node, the revision and the time. No file is ever overwritten
 				return err
 			}
 			if a.output == "json" {
-				return ui.JSONInspected(a.out, ui.Inspected{Info: info, NoNode: "it was just saved here"}, time.Now().UTC())
+				return ui.JSONInspected(a.out, text.Inspected{Info: info, NoNode: "it was just saved here"}, time.Now().UTC())
 			}
 			return ui.PrintSaved(a.out, info)
 		},

@@ -12,6 +12,7 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // questionPause is for how long a question takes no answer once it is shown:
@@ -52,7 +53,7 @@ func (a *Answers) line() (string, error) {
 
 // Confirm asks for the node's name; it says no at the end of the input.
 func (a *Answers) Confirm(w io.Writer, node string) bool {
-	_, _ = fmt.Fprintf(w, "Type the node's name, %s, to start: ", clean(node))
+	_, _ = fmt.Fprintf(w, "Type the node's name, %s, to start: ", trust.Text(node))
 	a.fresh()
 	line, _ := a.line()
 	return line == node

@@ -10,6 +10,9 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // crew shows a run on several nodes: the phases of all of them, and the steps
@@ -24,7 +27,7 @@ type crew struct {
 	begun  time.Time
 	passed map[steps.Phase]time.Time // all nodes came so far then, in this run
 	open   int                       // phases that all nodes have come to
-	scroll scroller
+	scroll pane.Scroller
 
 	gone, back time.Time // the API, on any node and on all
 	away       float64   // as the result has it
@@ -106,7 +109,7 @@ func (c *crew) apply(ev restore.NodeEvent) {
 	}
 	switch ev.Type {
 	case restore.TypeLink:
-		h.link, h.linkAt, h.says = ev.State, ev.Time, clean(ev.Message)
+		h.link, h.linkAt, h.says = ev.State, ev.Time, trust.Text(ev.Message)
 		return
 	case restore.TypeLeft:
 		h.left = true
@@ -159,7 +162,7 @@ func (c *crew) clock(h *hand, ev restore.NodeEvent) {
 	}
 }
 
-func (c *crew) awayText(l look, now time.Time) string {
+func (c *crew) awayText(l text.Look, now time.Time) string {
 	switch {
 	case c.result != nil:
 		return awayWords(l, c.away, false)
@@ -259,7 +262,7 @@ func (c *crew) takes(m *model, name string) bool {
 	case "right":
 		name = "down"
 	}
-	if cur, ok := moveIn(c.cur, len(c.nodes), name, 5); ok {
+	if cur, ok := pane.Move(c.cur, len(c.nodes), name, 5); ok {
 		c.cur = cur
 		return true
 	}
@@ -337,53 +340,53 @@ func (c *crew) waits(h *hand) int {
 }
 
 // now says what a node does at this moment, and since when.
-func (c *crew) now(h *hand, now time.Time) (symbol, text, took string) {
-	since := func(t time.Time) string { return seconds(now.Sub(t).Seconds()) }
+func (c *crew) now(h *hand, now time.Time) (symbol, sentence, took string) {
+	since := func(t time.Time) string { return text.Seconds(now.Sub(t).Seconds()) }
 	switch f := h.stepper.failure; {
 	case f != nil:
-		return symBad, clean(f.Cause), ""
+		return text.SymBad, trust.Text(f.Cause), ""
 	case h.left:
-		return symSkipped, "left as it is: the others continue without it", ""
+		return text.SymSkipped, "left as it is: the others continue without it", ""
 	case h.link == steps.Waiting:
-		return symWarn, "reconnecting…", since(h.linkAt)
+		return text.SymWarn, "reconnecting…", since(h.linkAt)
 	case h.link == steps.Failed:
-		return symBad, "can't be reached: " + h.says, ""
+		return text.SymBad, "can't be reached: " + h.says, ""
 	}
 	if r := h.ended; r != nil {
 		switch {
 		case r.OK && c.kind == steps.KindUndo:
-			return symDone, "undone", ""
+			return text.SymDone, "undone", ""
 		case r.OK:
-			return symDone, "restored", ""
+			return text.SymDone, "restored", ""
 		case r.PutBack:
-			return symWarn, "stopped; nothing changed", ""
+			return text.SymWarn, "stopped; nothing changed", ""
 		case r.Error != nil:
-			return symBad, "stopped: " + clean(r.Error.Cause), ""
+			return text.SymBad, "stopped: " + trust.Text(r.Error.Cause), ""
 		}
-		return symBad, "stopped, unfinished", ""
+		return text.SymBad, "stopped, unfinished", ""
 	}
 	if i := c.waits(h); i >= 0 {
 		if late := c.behind(i); len(late) > 0 {
-			return symWaits, "waiting for " + listed(late), since(h.came[i])
+			return text.SymWaits, "waiting for " + listed(late), since(h.came[i])
 		}
 	}
 	s := &h.stepper
 	st := s.find(s.current)
 	if st == nil {
-		return symLater, "starting", ""
+		return text.SymLater, "starting", ""
 	}
-	text = clean(st.Title)
+	sentence = trust.Text(st.Title)
 	if a := s.title(s.action); a != "" {
-		text = a
+		sentence = a
 	}
 	p := s.begun[s.action]
 	if p == nil {
-		return symNow, text, ""
+		return text.SymNow, sentence, ""
 	}
 	if p.state == steps.Failed || p.state == steps.Stopped {
-		return stateSymbol(p.state), text, ""
+		return text.StateSymbol(p.state), sentence, ""
 	}
-	return symNow, text, waited(p.took(now), p.limit)
+	return text.SymNow, sentence, text.Waited(p.took(now), p.limit)
 }
 
 // oneLine says where the nodes are, for a question about the run.
@@ -400,8 +403,8 @@ func (c *crew) oneLine(now time.Time) string {
 func (c *crew) brief(now time.Time, w int) []string {
 	var lines []string
 	for _, h := range c.nodes {
-		_, text, took := c.now(h, now)
-		lines = append(lines, apart(clean(h.name)+" "+text, took, w))
+		_, sentence, took := c.now(h, now)
+		lines = append(lines, text.Apart(trust.Text(h.name)+" "+sentence, took, w))
 	}
 	return lines
 }
@@ -409,9 +412,9 @@ func (c *crew) brief(now time.Time, w int) []string {
 // shortNames shortens names so that what they differ in is left: hosts have
 // long tails, and numbers at the end of long heads.
 func shortNames(names []string, w int) []string {
-	out := cleanAll(names)
+	out := trust.Lines(names)
 	wide := func() bool {
-		return slices.ContainsFunc(out, func(n string) bool { return width(n) > w })
+		return slices.ContainsFunc(out, func(n string) bool { return text.Width(n) > w })
 	}
 	if wide() && len(out) > 1 {
 		// The domain.
@@ -429,7 +432,7 @@ func shortNames(names []string, w int) []string {
 		}
 	}
 	for i, n := range out {
-		out[i] = cutLeft(n, w)
+		out[i] = text.CutLeft(n, w)
 	}
 	return out
 }
@@ -445,26 +448,26 @@ func cutRune(s string) (rune, int) {
 
 // phaseRows are the phases of all nodes: a row for a phase, a column for a
 // node, so that a phase that not all have come to is seen as one.
-func (c *crew) phaseRows(l look, now time.Time, w int) []string {
+func (c *crew) phaseRows(l text.Look, now time.Time, w int) []string {
 	const label = 12
 	col := min(18, (w-label-1)/len(c.nodes))
 	head := strings.Repeat(" ", label)
 	for i, n := range shortNames(c.names(), col-2) {
-		n = fit(n, col-1)
+		n = text.Fit(n, col-1)
 		if i == c.cur {
-			n = l.bold.Render(n)
+			n = l.Bold.Render(n)
 		}
 		head += n + " "
 	}
 	rows := []string{head}
 	for i, p := range steps.Phases {
-		row := " " + fit(p.Name(), label-1)
+		row := " " + text.Fit(p.Name(), label-1)
 		for _, h := range c.nodes {
 			sym, took := c.cell(h, i, now)
-			row += fit(l.symbol(sym)+right(took, min(8, col-3)), col)
+			row += text.Fit(l.Symbol(sym)+text.FitRight(took, min(8, col-3)), col)
 		}
 		if rest := w - label - col*len(c.nodes) - 2; rest >= 40 {
-			row += l.faint.Render(cut(phaseMeans[p], rest))
+			row += l.Faint.Render(text.Cut(phaseMeans[p], rest))
 		}
 		rows = append(rows, row)
 	}
@@ -485,49 +488,49 @@ func (c *crew) cell(h *hand, i int, now time.Time) (symbol, took string) {
 	}
 	switch {
 	case h.so > i && i < c.open:
-		return symDone, span(h.came[i])
+		return text.SymDone, span(h.came[i])
 	case h.so > i:
-		return symWaits, span(h.came[i])
+		return text.SymWaits, span(h.came[i])
 	case h.so < i, c.waits(h) >= 0:
-		return symLater, ""
+		return text.SymLater, ""
 	case h.left:
-		return symSkipped, ""
+		return text.SymSkipped, ""
 	case h.stepper.failure != nil || h.link == steps.Failed || h.ended != nil && !h.ended.OK:
-		return symBad, ""
+		return text.SymBad, ""
 	case h.link == steps.Waiting:
-		return symWarn, ""
+		return text.SymWarn, ""
 	case h.stepper.current == "":
-		return symLater, ""
+		return text.SymLater, ""
 	case c.result != nil:
-		return symLater, ""
+		return text.SymLater, ""
 	}
-	return symNow, span(now)
+	return text.SymNow, span(now)
 }
 
 // nodeLines are what a node does now, in at most n lines.
-func (c *crew) nodeLines(l look, i int, name string, n, w int, now time.Time) []string {
-	h, in := c.nodes[i], width(name)+7
-	sym, text, took := c.now(h, now)
+func (c *crew) nodeLines(l text.Look, i int, name string, n, w int, now time.Time) []string {
+	h, in := c.nodes[i], text.Width(name)+7
+	sym, sentence, took := c.now(h, now)
 	mark := "  "
 	if i == c.cur {
-		mark, name = symNow+" ", l.bold.Render(name)
+		mark, name = text.SymNow+" ", l.Bold.Render(name)
 	}
-	lead := " " + mark + name + "  " + l.symbol(sym) + " "
-	lines := []string{apart(lead+text, took, w-1)}
+	lead := " " + mark + name + "  " + l.Symbol(sym) + " "
+	lines := []string{text.Apart(lead+sentence, took, w-1)}
 	if n < 2 || h.left {
 		return lines
 	}
 	var more []string
 	switch {
 	case h.link == steps.Waiting:
-		more = wrap(h.says, w-in-1)
+		more = text.Wrap(h.says, w-in-1)
 	case h.ended != nil || c.waits(h) >= 0:
 	default:
 		s := &h.stepper
 		if c.kind == steps.KindUndo && s.plan != nil {
 			for k, st := range s.plan.Steps {
 				if st.ID == s.current {
-					more = append(more, fmt.Sprintf("step %d of %d: %s", k+1, len(s.plan.Steps), clean(st.Title)))
+					more = append(more, fmt.Sprintf("step %d of %d: %s", k+1, len(s.plan.Steps), trust.Text(st.Title)))
 				}
 			}
 		}
@@ -536,14 +539,14 @@ func (c *crew) nodeLines(l look, i int, name string, n, w int, now time.Time) []
 		}
 		if n > 5 {
 			if st := s.find(s.current); st != nil {
-				more = append(wrap(clean(st.Why), w-in-1), more...)
+				more = append(text.Wrap(trust.Text(st.Why), w-in-1), more...)
 			}
 		}
 	}
-	return append(lines, indent(in, more[:min(len(more), n-1)])...)
+	return append(lines, text.Indent(in, more[:min(len(more), n-1)])...)
 }
 
-func (m *model) crewView(w, h int) ([]string, string, []hint) {
+func (m *model) crewView(w, h int) ([]string, string, []pane.Hint) {
 	c, l, now := m.crew, m.look, m.now()
 	if c.failure() != nil {
 		return c.failureView(l, now, w, h)
@@ -553,26 +556,26 @@ func (m *model) crewView(w, h int) ([]string, string, []hint) {
 		where = "every node stops before its next action"
 	}
 	if c.inside {
-		head := " " + l.bold.Render(clean(c.current().name)) + l.faint.Render("  one of "+listed(c.names()))
+		head := " " + l.Bold.Render(trust.Text(c.current().name)) + l.Faint.Render("  one of "+listed(c.names()))
 		s := &c.current().stepper
 		if len(s.plan.Steps) == 0 {
-			return []string{cut(head, w), "", "   Nothing is known of its steps yet."}, where, []hint{{"esc", "all nodes"}, {"ctrl-c", "stop"}}
+			return []string{text.Cut(head, w), "", "   Nothing is known of its steps yet."}, where, []pane.Hint{{"esc", "all nodes"}, {"ctrl-c", "stop"}}
 		}
 		lines, _, help := s.view(l, now, w, h-2)
 		if m.result != nil {
 			help = help[:len(help)-1]
 		}
-		return append([]string{cut(head, w), ""}, lines...), where, append([]hint{help[0], {"tab", "next node"}}, help[1:]...)
+		return append([]string{text.Cut(head, w), ""}, lines...), where, append([]pane.Hint{help[0], {"tab", "next node"}}, help[1:]...)
 	}
 	var lines []string
 	if c.kind != steps.KindUndo {
 		lines = append(c.phaseRows(l, now, w), "")
 	} else {
-		lines = append(lines, " "+l.bold.Render("All nodes are undone, at the same time"), "")
+		lines = append(lines, " "+l.Bold.Render("All nodes are undone, at the same time"), "")
 	}
 	short, names := shortNames(c.names(), w/4), 0
 	for _, n := range short {
-		names = max(names, width(n))
+		names = max(names, text.Width(n))
 	}
 	room := h - len(lines)
 	each := max(1, room/len(c.nodes))
@@ -586,7 +589,7 @@ func (m *model) crewView(w, h int) ([]string, string, []hint) {
 		if i == c.cur {
 			first = len(all)
 		}
-		all = append(all, c.nodeLines(l, i, fit(short[i], names), each, w, now)...)
+		all = append(all, c.nodeLines(l, i, text.Fit(short[i], names), each, w, now)...)
 		if i == c.cur {
 			last = len(all) - 1
 		}
@@ -594,16 +597,16 @@ func (m *model) crewView(w, h int) ([]string, string, []hint) {
 			all = append(all, "")
 		}
 	}
-	c.scroll.show(first, last, room)
-	seen, more := c.scroll.window(all, room)
-	help := []hint{{"enter", "its steps"}, {"↑↓", "node"}, {"?", "why"}, {"l", "logs"}, {"c", "commands"}}
+	c.scroll.Show(first, last, room)
+	seen, more := c.scroll.Window(all, room)
+	help := []pane.Hint{{"enter", "its steps"}, {"↑↓", "node"}, {"?", "why"}, {"l", "logs"}, {"c", "commands"}}
 	if m.result == nil {
 		if c.kind != steps.KindUndo {
-			help = slices.Insert(help, 3, hint{"u", "undo"})
+			help = slices.Insert(help, 3, pane.Hint{"u", "undo"})
 		}
-		help = append(help, hint{"ctrl-c", "stop"})
+		help = append(help, pane.Hint{"ctrl-c", "stop"})
 	} else {
-		help = append(help, hint{"esc", "summary"}, hint{"q", "quit"})
+		help = append(help, pane.Hint{"esc", "summary"}, pane.Hint{"q", "quit"})
 	}
 	return append(lines, seen...), cmp.Or(where, more), help
 }
@@ -617,7 +620,7 @@ func (c *crew) names() []string {
 }
 
 // failureView is the failure of a node, and where the others are.
-func (c *crew) failureView(l look, now time.Time, w, h int) ([]string, string, []hint) {
+func (c *crew) failureView(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
 	node := c.nodes[slices.IndexFunc(c.nodes, func(o *hand) bool { return o.stepper.failure != nil })]
 	at := "in the end"
 	if node.so < len(steps.Phases) {
@@ -626,9 +629,9 @@ func (c *crew) failureView(l look, now time.Time, w, h int) ([]string, string, [
 	if c.kind == steps.KindUndo {
 		at = "in the undo"
 	}
-	text := " " + l.bold.Render(clean(node.name)) + ", " + at
+	sentence := " " + l.Bold.Render(trust.Text(node.name)) + ", " + at
 	var lines []string
-	lines = append(lines, cut(text, w))
+	lines = append(lines, text.Cut(sentence, w))
 	var others []string
 	for _, o := range c.nodes {
 		if o == node {
@@ -638,9 +641,9 @@ func (c *crew) failureView(l look, now time.Time, w, h int) ([]string, string, [
 		if i := c.waits(o); i >= 0 {
 			say = "waiting at " + steps.Phases[i].Name()
 		}
-		others = append(others, clean(o.name)+": "+say)
+		others = append(others, trust.Text(o.name)+": "+say)
 	}
-	about := hang(" ", strings.Join(others, "; "), w-1)
+	about := text.Hang(" ", strings.Join(others, "; "), w-1)
 	lines = append(append(lines, about[:min(2, len(about))]...), "")
 	body, where, help := node.stepper.failureView(l, w, h-len(lines))
 	return append(lines, body...), where, help
@@ -659,9 +662,9 @@ func nodeEndings(nodes []restore.NodeResult, failed *steps.Failure) []steps.Fact
 			say += ", reached: " + n.Phase.Name()
 		}
 		if n.Cause != "" && (failed == nil || !strings.Contains(failed.Cause, n.Cause)) {
-			say += "; " + clean(n.Cause)
+			say += "; " + trust.Text(n.Cause)
 		}
-		list = append(list, steps.Fact{Name: clean(n.Node), Value: say})
+		list = append(list, steps.Fact{Name: trust.Text(n.Node), Value: say})
 		for i, do := range n.Do {
 			name := "  run there"
 			if i > 0 {
@@ -675,10 +678,10 @@ func nodeEndings(nodes []restore.NodeResult, failed *steps.Failure) []steps.Fact
 
 // allSummaryText is what is left to say after a run on several nodes.
 func allSummaryText(r *steps.Result, all *restore.Result, kind string, without []string, w int) []string {
-	symbol, text := ending(r, kind, len(all.Nodes))
-	out := append(hangText(symbol+" ", text, w), "")
+	symbol, sentence := text.Ending(r, kind, len(all.Nodes))
+	out := append(text.HangWhole(symbol+" ", sentence, w), "")
 	if r.Error != nil && !r.OK {
-		out = append(out, indent(2, factsText(advise(r.Error.Cause, r.Error.Hint), w-2))...)
+		out = append(out, text.Indent(2, text.FactsWhole(text.Advice(r.Error.Cause, r.Error.Hint), w-2))...)
 		out = append(out, "")
 	}
 	list := nodeEndings(all.Nodes, r.Error)
@@ -694,22 +697,22 @@ func allSummaryText(r *steps.Result, all *restore.Result, kind string, without [
 			break
 		}
 	}
-	out = append(out, indent(2, factsText(list, w-2))...)
+	out = append(out, text.Indent(2, text.FactsWhole(list, w-2))...)
 	if len(without) > 0 && !r.PutBack {
-		out = append(append(out, ""), indent(2, leftOutText(without, w-2))...)
+		out = append(append(out, ""), text.Indent(2, leftOutText(without, w-2))...)
 	}
 	return out
 }
 
-func (m *model) crewSummaryView(w, h int) ([]string, string, []hint) {
+func (m *model) crewSummaryView(w, h int) ([]string, string, []pane.Hint) {
 	all := m.crew.result
-	text := narrow(allSummaryText(m.result, all, m.crew.kind, m.leftOut(), w-2), w-2)
-	lines := append([]string{""}, indent(1, text)...)
+	sentence := text.Narrow(allSummaryText(m.result, all, m.crew.kind, m.leftOut(), w-2), w-2)
+	lines := append([]string{""}, text.Indent(1, sentence)...)
 	for i, l := range lines {
 		if i > 0 && l == "" {
 			break
 		}
-		lines[i] = m.look.bold.Render(l)
+		lines[i] = m.look.Bold.Render(l)
 	}
 	return m.summaryPage(lines, h)
 }

@@ -10,6 +10,7 @@ import (
 
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/text"
 )
 
 func changed(resource, kind, namespace, name string, then, now int64, fields ...snapshot.Field) snapshot.Change {
@@ -73,14 +74,14 @@ It reverts 3 objects
   · 1 more
 
 Not shown: 4 events, 2 with a change of status only`
-	got := strings.Join(comparisonText(someComparison(), DiffOptions{}, noon, 100), "\n")
+	got := strings.Join(text.Comparison(someComparison(), text.DiffOptions{}, noon, 100), "\n")
 	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
 		t.Error(diff)
 	}
-	if s := ComparisonSummary(someComparison()); s != "re-creates 5, deletes 5, reverts 3 objects" {
+	if s := text.ComparisonSummary(someComparison()); s != "re-creates 5, deletes 5, reverts 3 objects" {
 		t.Errorf("summary %q", s)
 	}
-	all := strings.Join(comparisonText(someComparison(), DiffOptions{List: true, Fields: true}, noon, 100), "\n")
+	all := strings.Join(text.Comparison(someComparison(), text.DiffOptions{List: true, Fields: true}, noon, 100), "\n")
 	for _, want := range []string{"      + Secret shop/s1\n", "      - Pod payments/api-3\n", "      metadata.annotations[note] differs\n", "      spec.replicas 5 → 2\n"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("with all and fields, %q is missing:\n%s", want, all)
@@ -91,23 +92,23 @@ Not shown: 4 events, 2 with a change of status only`
 func TestComparisonOfOtherClustersIsSaidFirst(t *testing.T) {
 	c := someComparison()
 	c.Lineage = snapshot.Lineage{Relation: snapshot.OtherCluster, Cause: "another cluster"}
-	if first := comparisonText(c, DiffOptions{}, noon, 100)[0]; first != "✗ another cluster" {
+	if first := text.Comparison(c, text.DiffOptions{}, noon, 100)[0]; first != "✗ another cluster" {
 		t.Errorf("first line %q", first)
 	}
 	c = &snapshot.Comparison{Other: snapshot.Side{What: "data directory"}, Lineage: snapshot.Lineage{Relation: snapshot.SameMoment, Cause: "same"}}
-	text := strings.Join(comparisonText(c, DiffOptions{}, noon, 100), "\n")
-	if !strings.Contains(text, "No differences in user objects") || !strings.Contains(text, "etcd doesn't answer") {
-		t.Error(text)
+	sentence := strings.Join(text.Comparison(c, text.DiffOptions{}, noon, 100), "\n")
+	if !strings.Contains(sentence, "No differences in user objects") || !strings.Contains(sentence, "etcd doesn't answer") {
+		t.Error(sentence)
 	}
-	if s := ComparisonSummary(c); s != "no differences in user objects" {
+	if s := text.ComparisonSummary(c); s != "no differences in user objects" {
 		t.Errorf("summary %q", s)
 	}
 }
 
 func TestComparisonFitsNarrowScreens(t *testing.T) {
 	for w := 40; w < 120; w += 7 {
-		for _, l := range comparisonText(someComparison(), DiffOptions{List: true, Fields: true}, noon, w) {
-			if width(l) > w && strings.Contains(strings.TrimLeft(l, " "), " ") { // a word is never broken
+		for _, l := range text.Comparison(someComparison(), text.DiffOptions{List: true, Fields: true}, noon, w) {
+			if text.Width(l) > w && strings.Contains(strings.TrimLeft(l, " "), " ") { // a word is never broken
 				t.Errorf("%d wide: %q", w, l)
 			}
 		}
@@ -124,11 +125,11 @@ func TestInspectedAsText(t *testing.T) {
 			{Kind: "Endpoints", Resource: "masterleases", Count: snapshot.Count{Objects: 5}},
 		},
 	}
-	i := Inspected{
+	i := text.Inspected{
 		Info: info, Packed: &snapshot.Unpacked{Path: "/var/lib/x", Format: snapshot.TarGzip, Inside: "b/a.db"}, Node: "cp1",
 		Verdicts: []steps.Verdict{{Title: "Disk space", Level: steps.Error, Cause: "full", Hint: "free some"}},
 	}
-	text := strings.Join(inspectedText(i, noon, 100), "\n")
+	text := strings.Join(text.Inspection(i, noon, 100), "\n")
 	for _, want := range []string{
 		"! a.db has no sha256 trailer", "tar.gz, b/a.db in it; unpacked to /var/lib/x", "aescbc:key1: 2 of secrets", "from before etcd 3.6",
 		"cp1 https://1, new (learner)", "unknown: encrypted at rest", "Endpoints (masterleases)", "60 min", "For cp1", "✗ Disk space  full", "→ free some",

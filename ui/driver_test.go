@@ -16,6 +16,7 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/text"
 )
 
 // env is an environment of its own for a look.
@@ -52,7 +53,7 @@ func drive(t testing.TB, f *fake, o Options) *driver {
 	}
 	m := newModel(t.Context(), f, o)
 	m.now = func() time.Time { return noon }
-	m.look = newLook(env("TERM=xterm-256color", "LANG=C.UTF-8"))
+	m.look = text.NewLook(env("TERM=xterm-256color", "LANG=C.UTF-8"))
 	m.ticking = true // no ticks
 	d := &driver{t: t, m: m, f: f}
 	d.size(80, 24)

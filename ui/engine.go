@@ -12,6 +12,7 @@ import (
 	"etcd-rewind/defect"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/text"
 )
 
 // engine keeps a run apart from the screen that shows it: the run has its own
@@ -137,7 +138,7 @@ func (e *engine) run(ctx context.Context, p *steps.Plan, run func(context.Contex
 	res, all, err := run(ctx)
 	if err != nil {
 		// The run didn't begin.
-		cause, advice := explain(err)
+		cause, advice := text.Explain(err)
 		return *steps.NotBegun(cause, advice), nil
 	}
 	return *res, all

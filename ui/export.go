@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/trust"
 )
 
 // exportWidth is what text in a file is wrapped at.
@@ -63,7 +65,7 @@ func writeNew(dir, name string, lines []string) (path string, err error) {
 }
 
 func (m *model) exported(msg exportedMsg) {
-	if m.note = "Written to " + clean(msg.path); msg.err != nil {
-		m.note = "Not written: " + clean(msg.err.Error())
+	if m.note = "Written to " + trust.Text(msg.path); msg.err != nil {
+		m.note = "Not written: " + trust.Text(msg.err.Error())
 	}
 }

@@ -9,14 +9,16 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/text"
 )
 
 // newFleetPlain prints a fleet's events as lines of text: those of plain with
 // the node's name before them, and one line for what all nodes have come to.
 func newFleetPlain(w io.Writer, o PlainOptions, wide int) *fleetPlain {
-	p := &fleetPlain{w: w, look: newLook(os.Getenv), wide: len("all"), nodes: map[string]*plain{}, meets: map[string]bool{}}
+	p := &fleetPlain{w: w, look: text.NewLook(os.Getenv), wide: len("all"), nodes: map[string]*plain{}, meets: map[string]bool{}}
 	for _, n := range o.Nodes {
-		p.wide = max(p.wide, width(clean(n)))
+		p.wide = max(p.wide, text.Width(trust.Text(n)))
 	}
 	p.room = wide
 	for _, n := range o.Nodes {
@@ -27,7 +29,7 @@ func newFleetPlain(w io.Writer, o PlainOptions, wide int) *fleetPlain {
 
 type fleetPlain struct {
 	w     io.Writer
-	look  look
+	look  text.Look
 	wide  int // of the names
 	room  int // of a line
 	start time.Time
@@ -36,7 +38,7 @@ type fleetPlain struct {
 	hint  string          // of the last question: told once
 }
 
-func (p *fleetPlain) prefix(node string) string { return fit(clean(node), p.wide) + "  " }
+func (p *fleetPlain) prefix(node string) string { return text.Fit(trust.Text(node), p.wide) + "  " }
 
 func (p *fleetPlain) event(ev restore.NodeEvent) {
 	if p.start.IsZero() {
@@ -44,10 +46,10 @@ func (p *fleetPlain) event(ev restore.NodeEvent) {
 	}
 	switch ev.Type {
 	case restore.TypePhase:
-		p.at("all", ev.Time, symDone+" "+clean(ev.Message))
+		p.at("all", ev.Time, text.SymDone+" "+trust.Text(ev.Message))
 		return
 	case restore.TypeLink, restore.TypeLeft:
-		p.at(ev.Node, ev.Time, symWarn+" "+clean(ev.Message))
+		p.at(ev.Node, ev.Time, text.SymWarn+" "+trust.Text(ev.Message))
 		return
 	case steps.TypeResult:
 		if ev.Node == "" {
@@ -82,12 +84,12 @@ func (p *fleetPlain) event(ev restore.NodeEvent) {
 	n.event(ev.Event)
 }
 
-func (p *fleetPlain) at(node string, t time.Time, text string) {
-	p.line(p.prefix(node) + right(seconds(t.Sub(p.start).Seconds()), 8) + "  " + text)
+func (p *fleetPlain) at(node string, t time.Time, sentence string) {
+	p.line(p.prefix(node) + text.FitRight(text.Seconds(t.Sub(p.start).Seconds()), 8) + "  " + sentence)
 }
 
 func (p *fleetPlain) line(s string) {
-	_, _ = fmt.Fprintln(p.w, p.look.finish(strings.TrimRight(s, " ")))
+	_, _ = fmt.Fprintln(p.w, p.look.Finish(strings.TrimRight(s, " ")))
 }
 
 func (p *fleetPlain) result(ev restore.NodeEvent) {
@@ -109,29 +111,29 @@ func fleetSummary(ev restore.NodeEvent, w int) []string {
 	back := r.PutBack
 	switch {
 	case r.OK && !back:
-		lines = append(lines, symDone+" Restored: all "+plural(len(ev.Nodes), "node", "nodes"))
+		lines = append(lines, text.SymDone+" Restored: all "+text.Plural(len(ev.Nodes), "node", "nodes"))
 	case r.OK:
-		lines = append(lines, symDone+" Undone: all nodes are as before the run")
+		lines = append(lines, text.SymDone+" Undone: all nodes are as before the run")
 	case back:
-		lines = append(lines, symBad+" Not restored. The run was undone: every node is as before")
+		lines = append(lines, text.SymBad+" Not restored. The run was undone: every node is as before")
 	default:
-		lines = append(lines, symBad+" Not finished on every node")
+		lines = append(lines, text.SymBad+" Not finished on every node")
 	}
 	var list []steps.Fact
 	if r.Error != nil {
-		list = append(list, steps.Fact{Name: "cause", Value: clean(r.Error.Cause)})
+		list = append(list, steps.Fact{Name: "cause", Value: trust.Text(r.Error.Cause)})
 		if r.Error.Hint != "" {
-			list = append(list, steps.Fact{Name: "", Value: clean(r.Error.Hint)})
+			list = append(list, steps.Fact{Name: "", Value: trust.Text(r.Error.Hint)})
 		}
 	}
 	if r.OutageSeconds > 0 {
-		list = append(list, steps.Fact{Name: "API down", Value: seconds(r.OutageSeconds)})
+		list = append(list, steps.Fact{Name: "API down", Value: text.Seconds(r.OutageSeconds)})
 	}
 	list = append(list, nodeEndings(ev.Nodes, r.Error)...)
 	if r.Undo != "" {
 		list = append(list, steps.Fact{Name: "to undo", Value: r.Undo})
 	}
-	return append(lines, indent(4, factsText(list, w-4))...)
+	return append(lines, text.Indent(4, text.FactsWhole(list, w-4))...)
 }
 
 // prefixed puts a text before each line; empty lines are left out.
@@ -177,7 +179,7 @@ func PrintMembers(w io.Writer, members []restore.Member) error {
 				say += "; etcd doesn't answer"
 			}
 		}
-		list = append(list, steps.Fact{Name: clean(m.Name), Value: clean(say)})
+		list = append(list, steps.Fact{Name: trust.Text(m.Name), Value: trust.Text(say)})
 	}
-	return printLines(w, append(factsText(list, textWidth(w)), ""))
+	return printLines(w, append(text.FactsWhole(list, textWidth(w)), ""))
 }

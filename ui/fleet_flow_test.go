@@ -10,6 +10,7 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/text"
 )
 
 func TestSeveralMembersAreRestoredAsOne(t *testing.T) {
@@ -394,7 +395,7 @@ func TestTheClockRunsFromTheFirstNodesOutageToTheLastOnes(t *testing.T) {
 		}
 	}
 	d.duringAll(threeNames, func(ev restore.NodeEvent) bool { return ev.Type == steps.TypeResult && ev.Node == "cp3" })
-	if want := "API was down " + seconds(last.Sub(first).Seconds()); !strings.Contains(d.view(), want) {
+	if want := "API was down " + text.Seconds(last.Sub(first).Seconds()); !strings.Contains(d.view(), want) {
 		t.Errorf("the screen doesn't say %q:\n%s", want, d.view())
 	}
 }
@@ -498,7 +499,7 @@ func TestNamesAreShortenedToWhatTheyDifferIn(t *testing.T) {
 	} {
 		if got := shortNames(tc.names, 12); !slices.Equal(got, tc.want) && tc.want[0][0] != '\xe2' {
 			t.Errorf("%v becomes %v, not %v", tc.names, got, tc.want)
-		} else if got[0] == got[1] || width(got[0]) > 12 {
+		} else if got[0] == got[1] || text.Width(got[0]) > 12 {
 			t.Errorf("%v becomes %v", tc.names, got)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/text"
 )
 
 func TestFromStartToSummary(t *testing.T) {
@@ -420,7 +421,7 @@ func TestADefectInTheEngineEndsInAResult(t *testing.T) {
 
 func TestTheOutageCounterRunsWhileTheAPIIsAway(t *testing.T) {
 	s := newStepper(restorePlan(), nil)
-	l := newLook(env("LANG=C.UTF-8"))
+	l := text.NewLook(env("LANG=C.UTF-8"))
 	away := func(v float64) *float64 { return &v }
 	shown := func(after time.Duration) string {
 		return strings.TrimSpace(ansi.Strip(s.awayText(l, noon.Add(after))))
@@ -522,7 +523,7 @@ func TestExplainFindsCauseAndHint(t *testing.T) {
 		"any error":           {errors.New("just\nthis"), "just this", ""},
 		"an explaining error": {explaining{}, "why", "what to do"},
 	} {
-		if cause, hint := explain(tc.err); cause != tc.cause || hint != tc.hint {
+		if cause, hint := text.Explain(tc.err); cause != tc.cause || hint != tc.hint {
 			t.Errorf("%s: %q, %q", name, cause, hint)
 		}
 	}

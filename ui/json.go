@@ -8,6 +8,7 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
+	"etcd-rewind/ui/text"
 )
 
 // NewJSON returns a printer of events as JSON, one object a line; those of
@@ -48,7 +49,7 @@ func JSONChecked(w io.Writer, all []restore.Checked, last bool, at time.Time) er
 	}
 	r := &steps.Result{OK: true}
 	state := steps.Done
-	if s := standing(verdicts); s != "" {
+	if s := text.Blocked(verdicts); s != "" {
 		r.OK, state = false, steps.Failed
 		b := steps.Blocking(verdicts)[0]
 		r.Error = &steps.Failure{Title: "Check", Cause: s, Hint: b.Hint}
@@ -58,7 +59,7 @@ func JSONChecked(w io.Writer, all []restore.Checked, last bool, at time.Time) er
 
 // JSONFailure prints the result of something that failed before it could run.
 func JSONFailure(w io.Writer, err error, at time.Time) error {
-	cause, advice := explain(err)
+	cause, advice := text.Explain(err)
 	r := &steps.Result{PutBack: true, Error: &steps.Failure{Cause: cause, Hint: advice}}
 	return newEncoder(w).Encode(steps.Event{Type: steps.TypeResult, Time: at, State: steps.Failed, Result: r})
 }

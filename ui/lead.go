@@ -9,6 +9,7 @@ import (
 	"etcd-rewind/defect"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // lead is a conductor in the wizard's hands: it does one thing at a time, and
@@ -127,7 +128,7 @@ func (m *model) judgeNode() {
 // rsh is how the others are reached, for people.
 func (m *model) rsh() string {
 	if m.options.Rsh != "" {
-		return clean(m.options.Rsh)
+		return trust.Text(m.options.Rsh)
 	}
 	return "ssh"
 }

@@ -5,6 +5,10 @@ import (
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 type overlayKind int
@@ -20,7 +24,7 @@ const (
 type overlay struct {
 	kind     overlayKind
 	question *question
-	scroll   scroller
+	scroll   pane.Scroller
 	body     []string // as it was drawn
 	atEnd    bool     // the last line was to be seen
 
@@ -74,9 +78,9 @@ func (o *overlay) logs(msg logsMsg) {
 	}
 	// Follow the end of the log unless the user has scrolled up.
 	follow := !o.read || o.atEnd
-	o.lines, o.read, o.folded = cleanAll(msg.lines), true, nil
+	o.lines, o.read, o.folded = trust.Lines(msg.lines), true, nil
 	if follow {
-		o.scroll.key("end", 0)
+		o.scroll.Key("end", 0)
 	}
 }
 
@@ -101,22 +105,22 @@ func (m *model) overlayKey(name string) tea.Cmd {
 			return m.readLogs()
 		}
 	}
-	o.scroll.key(name, m.bodyHeight()-2)
+	o.scroll.Key(name, m.bodyHeight()-2)
 	return nil
 }
 
-func (m *model) overlayView(w, h int) ([]string, string, []hint) {
+func (m *model) overlayView(w, h int) ([]string, string, []pane.Hint) {
 	o := m.over
-	page := func(title string, body []string, help ...hint) ([]string, string, []hint) {
+	page := func(title string, body []string, help ...pane.Hint) ([]string, string, []pane.Hint) {
 		o.body = body
-		seen, where := o.scroll.window(body, h-2)
-		o.atEnd = o.scroll.top+h-2 >= len(body)
-		return append([]string{" " + m.look.bold.Render(title), ""}, indent(1, seen)...), where, append(help, hint{"esc", "back"})
+		seen, where := o.scroll.Window(body, h-2)
+		o.atEnd = o.scroll.Top+h-2 >= len(body)
+		return append([]string{" " + m.look.Bold.Render(title), ""}, text.Indent(1, seen)...), where, append(help, pane.Hint{"esc", "back"})
 	}
 	switch o.kind {
 	case logsOverlay:
 		if o.folded == nil || o.foldedTo != w-2 {
-			o.folded, o.foldedTo = narrow(o.lines, w-2), w-2
+			o.folded, o.foldedTo = text.Narrow(o.lines, w-2), w-2
 		}
 		body := o.folded
 		switch {
@@ -125,18 +129,18 @@ func (m *model) overlayView(w, h int) ([]string, string, []hint) {
 		case len(body) == 0:
 			body = []string{"There is no log of it on this node."}
 		}
-		return page("Log of "+components[o.component], body, hint{"tab", "other component"}, hint{"/", "search"}, hint{"e", "export"}, hint{"↑↓", "scroll"})
+		return page("Log of "+components[o.component], body, pane.Hint{"tab", "other component"}, pane.Hint{"/", "search"}, pane.Hint{"e", "export"}, pane.Hint{"↑↓", "scroll"})
 	case commandsOverlay:
 		body := m.step().commandLog()
 		if len(body) == 0 {
 			body = []string{"No action has run yet."}
 		}
-		return page("What was done so far, with the commands that do the same by hand", narrow(body, w-2), hint{"/", "search"}, hint{"e", "export"}, hint{"↑↓", "scroll"})
+		return page("What was done so far, with the commands that do the same by hand", text.Narrow(body, w-2), pane.Hint{"/", "search"}, pane.Hint{"e", "export"}, pane.Hint{"↑↓", "scroll"})
 	case questionOverlay:
 		return o.question.view(m.look, w)
 	}
 	title, body := m.helpText(w - 3)
-	return page(title, body, hint{"↑↓", "scroll"})
+	return page(title, body, pane.Hint{"↑↓", "scroll"})
 }
 
 // helpText explains the step that is looked at, or the screen.
@@ -153,13 +157,13 @@ func (m *model) helpText(w int) (title string, body []string) {
 		if s == nil {
 			return "Help", nil
 		}
-		title = clean(s.Title)
-		paragraphs = []string{clean(s.Why)}
+		title = trust.Text(s.Title)
+		paragraphs = []string{trust.Text(s.Why)}
 		for _, p := range strings.Split(s.More, "\n") {
-			paragraphs = append(paragraphs, clean(p))
+			paragraphs = append(paragraphs, trust.Text(p))
 		}
 		if f := m.step().failure; f != nil {
-			body = append(narrow(failureText(f, m.step().plan, w), w), "", title+":")
+			body = append(text.Narrow(text.Failure(f, m.step().plan, w), w), "", title+":")
 			title = "What failed"
 		}
 	case earlierScreen:
@@ -233,7 +237,7 @@ func (m *model) helpText(w int) (title string, body []string) {
 		if p == "" {
 			continue
 		}
-		body = append(body, wrap(p, w)...)
+		body = append(body, text.Wrap(p, w)...)
 		body = append(body, "")
 	}
 	return title, body

@@ -12,6 +12,7 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
+	"etcd-rewind/ui/text"
 )
 
 // PlainOptions shape the lines of NewPlain.
@@ -30,7 +31,7 @@ const plainWidth = 80
 // starts, one for each action when it ends, and every five seconds what a long
 // wait sees. It prints the summary at the end.
 func NewPlain(w io.Writer, o PlainOptions) *Printer {
-	l, wide := newLook(os.Getenv), textWidth(w)
+	l, wide := text.NewLook(os.Getenv), textWidth(w)
 	one := newPlain(w, o, wide)
 	print := func(ev restore.NodeEvent) { one.event(ev.Event) }
 	if len(o.Nodes) > 0 {
@@ -41,19 +42,19 @@ func NewPlain(w io.Writer, o PlainOptions) *Printer {
 		case eventMsg:
 			print(what.NodeEvent)
 		case textMsg:
-			_, _ = io.WriteString(w, l.finish(string(what)))
+			_, _ = io.WriteString(w, l.Finish(string(what)))
 		}
 	})}
 }
 
 func newPlain(w io.Writer, o PlainOptions, wide int) *plain {
-	return &plain{w: w, o: o, wide: wide, look: newLook(os.Getenv), titles: map[string]string{}, begun: map[string]time.Time{}, told: map[string]time.Time{}, work: map[string]string{}}
+	return &plain{w: w, o: o, wide: wide, look: text.NewLook(os.Getenv), titles: map[string]string{}, begun: map[string]time.Time{}, told: map[string]time.Time{}, work: map[string]string{}}
 }
 
 // textWidth is how wide text for w may be.
 func textWidth(w io.Writer) int {
 	if p, ok := w.(*prefixed); ok {
-		return max(textWidth(p.w)-width(p.with), minPlainWidth)
+		return max(textWidth(p.w)-text.Width(p.with), minPlainWidth)
 	}
 	if f, ok := w.(*os.File); ok {
 		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
@@ -70,7 +71,7 @@ type plain struct {
 	w    io.Writer
 	wide int
 	o    PlainOptions
-	look look
+	look text.Look
 
 	plan  *steps.Plan
 	start time.Time
@@ -94,7 +95,7 @@ func (p *plain) event(ev steps.Event) {
 				p.line("")
 			}
 			p.plan = ev.Plan
-			p.line(clean(ev.Plan.Title) + "   run " + clean(ev.Plan.Run))
+			p.line(trust.Text(ev.Plan.Title) + "   run " + trust.Text(ev.Plan.Run))
 			p.line("")
 		}
 	case steps.TypeStep:
@@ -104,7 +105,7 @@ func (p *plain) event(ev steps.Event) {
 	case steps.TypeAsk:
 		if ev.Failure != nil {
 			p.line("")
-			p.lines(failureText(ev.Failure, p.plan, p.wide))
+			p.lines(text.Failure(ev.Failure, p.plan, p.wide))
 		}
 	case steps.TypeAnswer:
 		p.at(ev, "  → "+choiceOf(steps.Choice(ev.Message), len(p.o.Nodes) > 0).label)
@@ -112,7 +113,7 @@ func (p *plain) event(ev steps.Event) {
 	case steps.TypeResult:
 		if ev.Result != nil {
 			p.line("")
-			p.lines(summaryText(ev.Result, p.plan, p.wide))
+			p.lines(text.Summary(ev.Result, p.plan, p.wide))
 		}
 	}
 }
@@ -122,18 +123,18 @@ func (p *plain) step(ev steps.Event) {
 	if p.plan != nil {
 		for _, s := range p.plan.Steps {
 			if s.ID == ev.Step {
-				title = clean(s.Title)
+				title = trust.Text(s.Title)
 			}
 		}
 	}
 	switch ev.State {
 	case steps.Started:
 		if ev.Away != nil {
-			title += "   API down " + seconds(*ev.Away)
+			title += "   API down " + text.Seconds(*ev.Away)
 		}
-		p.at(ev, symNow+" "+title)
+		p.at(ev, text.SymNow+" "+title)
 	case steps.Failed, steps.Stopped:
-		p.at(ev, stateSymbol(ev.State)+" "+title+": "+string(ev.State))
+		p.at(ev, text.StateSymbol(ev.State)+" "+title+": "+string(ev.State))
 	}
 }
 
@@ -141,35 +142,35 @@ func (p *plain) action(ev steps.Event) {
 	title := p.titles[ev.Action]
 	switch ev.State {
 	case steps.Started:
-		p.titles[ev.Action] = clean(ev.Message)
+		p.titles[ev.Action] = trust.Text(ev.Message)
 		p.begun[ev.Action], p.told[ev.Action] = ev.Time, ev.Time
 		if p.o.Commands {
-			for _, l := range commandLines(ev.Commands) {
+			for _, l := range text.Commands(ev.Commands) {
 				p.at(ev, "    "+l)
 			}
 		}
 	case steps.Waiting:
 		p.waiting(ev, title)
 	case steps.Stopped:
-		p.at(ev, "  "+symWarn+" "+strings.TrimSpace(title+" (stopped)"))
+		p.at(ev, "  "+text.SymWarn+" "+strings.TrimSpace(title+" (stopped)"))
 	default:
 		took := ""
 		if from, ok := p.begun[ev.Action]; ok {
-			took = "  " + seconds(ev.Time.Sub(from).Seconds())
+			took = "  " + text.Seconds(ev.Time.Sub(from).Seconds())
 		}
 		switch ev.State {
 		case steps.Already:
 			took = "  already done"
 		case steps.Failed:
-			took += "  " + clean(ev.Message)
+			took += "  " + trust.Text(ev.Message)
 		}
-		p.at(ev, "  "+stateSymbol(ev.State)+" "+title+took)
+		p.at(ev, "  "+text.StateSymbol(ev.State)+" "+title+took)
 	}
 }
 
 func (p *plain) waiting(ev steps.Event, title string) {
 	if ev.Message != "" {
-		p.at(ev, "    "+clean(ev.Message))
+		p.at(ev, "    "+trust.Text(ev.Message))
 		return
 	}
 	phase := ""
@@ -183,19 +184,19 @@ func (p *plain) waiting(ev steps.Event, title string) {
 	p.told[ev.Action], p.work[ev.Action] = ev.Time, phase
 	switch {
 	case ev.Progress != nil:
-		p.at(ev, "    "+progressText(ev.Progress))
+		p.at(ev, "    "+text.Progress(ev.Progress))
 	default:
-		p.at(ev, "  … "+title+", still waiting: "+waited(ev.Waited, ev.Limit))
-		p.lines(indent(14, sightings(ev.Seen, p.wide-14, func(s string) string { return s })))
+		p.at(ev, "  … "+title+", still waiting: "+text.Waited(ev.Waited, ev.Limit))
+		p.lines(text.Indent(14, text.Sightings(ev.Seen, p.wide-14, func(s string) string { return s })))
 	}
 }
 
 // at prints a line with the time since the start of the run.
-func (p *plain) at(ev steps.Event, text string) {
-	p.line(right(seconds(ev.Time.Sub(p.start).Seconds()), 8) + "  " + text)
+func (p *plain) at(ev steps.Event, sentence string) {
+	p.line(text.FitRight(text.Seconds(ev.Time.Sub(p.start).Seconds()), 8) + "  " + sentence)
 }
 
-func (p *plain) line(s string) { _, _ = fmt.Fprintln(p.w, p.look.finish(strings.TrimRight(s, " "))) }
+func (p *plain) line(s string) { _, _ = fmt.Fprintln(p.w, p.look.Finish(strings.TrimRight(s, " "))) }
 
 func (p *plain) lines(list []string) {
 	for _, l := range list {
@@ -204,9 +205,9 @@ func (p *plain) lines(list []string) {
 }
 
 func printLines(w io.Writer, lines []string) error {
-	l := newLook(os.Getenv)
+	l := text.NewLook(os.Getenv)
 	for _, line := range lines {
-		if _, err := fmt.Fprintln(w, l.finish(strings.TrimRight(line, " "))); err != nil {
+		if _, err := fmt.Fprintln(w, l.Finish(strings.TrimRight(line, " "))); err != nil {
 			return err
 		}
 	}
@@ -222,10 +223,10 @@ func PrintPlan(w io.Writer, p *steps.Plan) error {
 // printedPlan is a plan to be read from its end: what it comes to is told last,
 // right before a question that may follow.
 func printedPlan(p *steps.Plan, w int) []string {
-	lines := append([]string{clean(p.Title) + "   run " + clean(p.Run), ""}, stepsText(p, w)...)
+	lines := append([]string{trust.Text(p.Title) + "   run " + trust.Text(p.Run), ""}, text.Steps(p, w)...)
 	if len(p.Summary) > 0 {
-		lines = append(lines, "", clean(p.Title))
-		lines = append(lines, indent(1, factsText(p.Summary, w-1))...)
+		lines = append(lines, "", trust.Text(p.Title))
+		lines = append(lines, text.Indent(1, text.FactsWhole(p.Summary, w-1))...)
 	}
 	return lines
 }
@@ -240,7 +241,7 @@ func PrintChecked(w io.Writer, all []restore.Checked, brief bool) error {
 		if len(c.Verdicts) == 0 {
 			continue
 		}
-		name := clean(c.Node)
+		name := trust.Text(c.Node)
 		if name == "" {
 			name = theCluster
 		}
@@ -259,7 +260,7 @@ func printVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 	c := newChecklist(nil)
 	titles := 0
 	for _, v := range verdicts {
-		titles = max(titles, width(clean(v.Title)))
+		titles = max(titles, text.Width(trust.Text(v.Title)))
 		if v.Accepted {
 			c.given = append(c.given, v.Check)
 		}
@@ -270,10 +271,10 @@ func printVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 		if brief && v.Level == steps.Pass {
 			continue
 		}
-		lines = append(lines, hangText(levelSymbol(v.Verdict)+" "+fit(clean(v.Title), titles)+"  ", clean(v.Cause), textWidth(w))...)
+		lines = append(lines, text.HangWhole(text.LevelSymbol(v.Verdict)+" "+text.Fit(trust.Text(v.Title), titles)+"  ", trust.Text(v.Cause), textWidth(w))...)
 		if v.Level != steps.Pass {
 			if v.Hint != "" {
-				lines = append(lines, hangText("    → ", clean(v.Hint), textWidth(w))...)
+				lines = append(lines, text.HangWhole("    → ", trust.Text(v.Hint), textWidth(w))...)
 			}
 			switch {
 			case v.Accepted:
@@ -286,8 +287,8 @@ func printVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 	if len(lines) > 0 {
 		lines = append(lines, "")
 	}
-	lines = append(lines, "Checks: "+tally(verdicts))
-	if s := standing(verdicts); s != "" {
+	lines = append(lines, "Checks: "+text.Tally(verdicts))
+	if s := text.Blocked(verdicts); s != "" {
 		lines = append(lines, s)
 	}
 	return printLines(w, lines)
@@ -296,21 +297,21 @@ func printVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 // PrintStanding prints where a run that did not come to its end has left the
 // node, as steps.Standing tells, and the two ways out.
 func PrintStanding(w io.Writer, run steps.RunInfo, standing []steps.Fact) error {
-	lines := []string{"", symWarn + " " + standsWords}
+	lines := []string{"", text.SymWarn + " " + text.Interrupted}
 	list := append(
-		earlierFacts(run, standing),
+		text.InterruptedFacts(run, standing),
 		steps.Fact{Name: "to resume", Value: run.Command("resume")},
 		steps.Fact{Name: "to undo", Value: run.Command("undo")},
 	)
-	return printLines(w, append(lines, indent(4, factsText(list, textWidth(w)-4))...))
+	return printLines(w, append(lines, text.Indent(4, text.FactsWhole(list, textWidth(w)-4))...))
 }
 
 // PrintFailure prints an error with its cause and what to do about it.
 func PrintFailure(w io.Writer, err error) error {
-	cause, advice := explain(err)
-	lines := hangText(symBad+" ", cause, textWidth(w))
+	cause, advice := text.Explain(err)
+	lines := text.HangWhole(text.SymBad+" ", cause, textWidth(w))
 	if advice != "" {
-		lines = append(lines, hangText("  → ", advice, textWidth(w))...)
+		lines = append(lines, text.HangWhole("  → ", advice, textWidth(w))...)
 	}
 	return printLines(w, lines)
 }
@@ -322,13 +323,13 @@ func PrintRuns(w io.Writer, runs []steps.RunInfo, now time.Time) error {
 	}
 	wide := len("run (UTC)")
 	for _, r := range runs {
-		wide = max(wide, width(clean(r.Run)))
+		wide = max(wide, text.Width(trust.Text(r.Run)))
 	}
-	lines := []string{fit("run (UTC)", wide+2) + fit("begun", 14) + fit("state", 12) + fit("API down", 12) + "snapshot"}
+	lines := []string{text.Fit("run (UTC)", wide+2) + text.Fit("begun", 14) + text.Fit("state", 12) + text.Fit("API down", 12) + "snapshot"}
 	for _, r := range runs {
 		away := ""
 		if r.Outage > 0 {
-			away = seconds(r.Outage)
+			away = text.Seconds(r.Outage)
 		}
 		begun := ""
 		if !r.Started.IsZero() {
@@ -338,7 +339,7 @@ func PrintRuns(w io.Writer, runs []steps.RunInfo, now time.Time) error {
 		if r.Err != "" {
 			about = r.Err
 		}
-		lines = append(lines, fit(clean(r.Run), wide+2)+fit(begun, 14)+fit(string(r.State), 12)+fit(away, 12)+clean(about))
+		lines = append(lines, text.Fit(trust.Text(r.Run), wide+2)+text.Fit(begun, 14)+text.Fit(string(r.State), 12)+text.Fit(away, 12)+trust.Text(about))
 	}
 	return printLines(w, lines)
 }

@@ -6,6 +6,8 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // question asks before something is done that can't be taken back with a key.
@@ -61,24 +63,24 @@ func (m *model) tooSoon() bool {
 	return q != nil && (q != m.asked || m.now().Sub(m.askedAt) < questionPause)
 }
 
-func (q *question) view(l look, w int) ([]string, string, []hint) {
-	lines := []string{"", " " + l.symbol(symWarn) + " " + l.bold.Render(q.title), ""}
-	text := q.text
+func (q *question) view(l text.Look, w int) ([]string, string, []pane.Hint) {
+	lines := []string{"", " " + l.Symbol(text.SymWarn) + " " + l.Bold.Render(q.title), ""}
+	sentence := q.text
 	if q.now != nil {
-		text = append([]string{q.now()}, text...)
+		sentence = append([]string{q.now()}, sentence...)
 	}
-	for _, t := range text {
-		lines = append(lines, hang("   ", t, w-3)...)
+	for _, t := range sentence {
+		lines = append(lines, text.Hang("   ", t, w-3)...)
 		lines = append(lines, "")
 	}
 	if len(q.facts) > 0 {
-		lines = append(lines, indent(3, facts(q.facts, w-4))...)
+		lines = append(lines, text.Indent(3, text.Facts(q.facts, w-4))...)
 		lines = append(lines, "")
 	}
-	help := make([]hint, 0, len(q.answers))
+	help := make([]pane.Hint, 0, len(q.answers))
 	for _, a := range q.answers {
-		help = append(help, hint{a.key, a.does})
-		lines = append(lines, "   "+l.bold.Render(a.key)+"  "+a.does)
+		help = append(help, pane.Hint{a.key, a.does})
+		lines = append(lines, "   "+l.Bold.Render(a.key)+"  "+a.does)
 	}
 	return lines, "", help
 }
@@ -221,5 +223,5 @@ func (m *model) leave() tea.Cmd {
 
 // downText says since when the API is down, and for how long that is.
 func downText(since, now time.Time) string {
-	return "API down since " + steps.Clock(since) + ", " + seconds(now.Sub(since).Seconds())
+	return "API down since " + steps.Clock(since) + ", " + text.Seconds(now.Sub(since).Seconds())
 }

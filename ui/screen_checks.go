@@ -9,6 +9,9 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // checklist shows the verdicts, what needs attention first.
@@ -19,8 +22,8 @@ type checklist struct {
 	sending  *sending // of a cluster with several members
 	err      error    // the snapshot didn't arrive, or a node can't be asked
 	cur      int
-	scroll   scroller
-	typing   *field // the name of the error to be overridden
+	scroll   pane.Scroller
+	typing   *pane.Field // the name of the error to be overridden
 
 	given []string // accepted on the command line, whatever they are
 	// accepted here, by name, at the level and for the cause that was shown: a
@@ -104,7 +107,7 @@ func (c *checklist) set(msg verdictsMsg) {
 	c.busy, c.err = false, msg.err
 	c.adopt(msg.verdicts)
 	c.cur = 0
-	c.scroll.top = 0
+	c.scroll.Top = 0
 	for i, v := range c.verdicts {
 		if v.Blocks() {
 			c.cur = i
@@ -184,7 +187,7 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 	if c.busy {
 		return nil
 	}
-	if cur, ok := moveIn(c.cur, len(c.verdicts), k.String(), 8); ok {
+	if cur, ok := pane.Move(c.cur, len(c.verdicts), k.String(), 8); ok {
 		c.cur = cur
 		return nil
 	}
@@ -204,7 +207,7 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 			c.accept(v, true)
 			c.cur = nextBlocking(c.verdicts, c.cur)
 		case v.Overridable:
-			c.typing = newField(m.look, "")
+			c.typing = pane.NewField(m.look, "")
 		default:
 			m.note = v.Check + " can't be overridden. Fix it, then check again with r."
 		}
@@ -213,7 +216,7 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 			m.note = "Not every node could be checked. r tries again."
 			return nil
 		}
-		if s := standing(c.plain()); s != "" {
+		if s := text.Blocked(c.plain()); s != "" {
 			m.note = s
 			c.cur = nextBlocking(c.verdicts, c.cur)
 			return nil
@@ -244,7 +247,7 @@ func (m *model) overrideKey(k tea.KeyMsg) {
 	case "esc":
 		c.typing = nil
 	case "enter":
-		if c.typing.value() != v.Check {
+		if c.typing.Value() != v.Check {
 			m.note = fmt.Sprintf("That isn't %s; type the name of the check, or esc.", v.Check)
 			return
 		}
@@ -252,29 +255,29 @@ func (m *model) overrideKey(k tea.KeyMsg) {
 		c.accept(v, true)
 		c.cur = nextBlocking(c.verdicts, c.cur)
 	default:
-		c.typing.key(k)
+		c.typing.Key(k)
 	}
 }
 
-func (c *checklist) view(l look, now time.Time, w, h int) ([]string, string, []hint) {
-	help := []hint{{"enter", "plan"}, {"space", "accept"}, {"r", "check again"}, {"d n s c", "change"}, {"/", "search"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+func (c *checklist) view(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
+	help := []pane.Hint{{"enter", "plan"}, {"space", "accept"}, {"r", "check again"}, {"d n s c", "change"}, {"/", "search"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	if c.sending != nil && (c.busy || c.err != nil) {
 		return c.sendingView(l, now, w, help)
 	}
 	if c.busy {
-		return []string{" " + spin(now) + " " + l.bold.Render("Checking the node and the snapshot"), "", "   Nothing is changed by this."}, "", help[2:]
+		return []string{" " + text.Spin(now) + " " + l.Bold.Render("Checking the node and the snapshot"), "", "   Nothing is changed by this."}, "", help[2:]
 	}
-	head := tally(c.plain())
+	head := text.Tally(c.plain())
 	if s := len(steps.Blocking(c.plain())); s > 0 {
 		head += fmt.Sprintf("; %d to be accepted or fixed", s)
 	} else {
 		head += "; nothing blocks the restore"
 	}
-	lines := []string{" " + l.bold.Render(head), ""}
+	lines := []string{" " + l.Bold.Render(head), ""}
 
 	titles := 0
 	for _, v := range c.verdicts {
-		titles = max(titles, width(clean(v.Title)))
+		titles = max(titles, text.Width(trust.Text(v.Title)))
 	}
 	titles = min(titles, w/3)
 	var all []string
@@ -284,7 +287,7 @@ func (c *checklist) view(l look, now time.Time, w, h int) ([]string, string, []h
 			if len(all) > 0 {
 				all = append(all, "")
 			}
-			all = append(all, " "+l.bold.Render(head))
+			all = append(all, " "+l.Bold.Render(head))
 		}
 		if i == c.cur {
 			first = len(all)
@@ -296,39 +299,39 @@ func (c *checklist) view(l look, now time.Time, w, h int) ([]string, string, []h
 	}
 	if c.typing != nil {
 		v := c.current()
-		tail := hang("   ", "This error stops a restore for a reason. To override it, type its name, "+l.bold.Render(v.Check)+":", w-2)
-		tail = append(tail, "   "+c.typing.view(w-4))
+		tail := text.Hang("   ", "This error stops a restore for a reason. To override it, type its name, "+l.Bold.Render(v.Check)+":", w-2)
+		tail = append(tail, "   "+c.typing.View(w-4))
 		h -= len(lines) + len(tail) + 1
-		c.scroll.show(first, last, h)
-		seen, where := c.scroll.window(all, h)
-		lines = append(append(lines, box(seen, w, h)...), "")
-		return append(lines, tail...), where, []hint{{"enter", "override"}, {"esc", "back"}}
+		c.scroll.Show(first, last, h)
+		seen, where := c.scroll.Window(all, h)
+		lines = append(append(lines, text.Box(seen, w, h)...), "")
+		return append(lines, tail...), where, []pane.Hint{{"enter", "override"}, {"esc", "back"}}
 	}
 	h -= len(lines)
-	c.scroll.show(first, last, h)
-	seen, where := c.scroll.window(all, h)
+	c.scroll.Show(first, last, h)
+	seen, where := c.scroll.Window(all, h)
 	return append(lines, seen...), where, help
 }
 
 // verdict is one line for a pass; for the others cause, hint and how to accept
 // follow.
-func (c *checklist) verdict(l look, v judged, current bool, titles, w int) []string {
+func (c *checklist) verdict(l text.Look, v judged, current bool, titles, w int) []string {
 	mark := " "
 	if current {
-		mark = symNow
+		mark = text.SymNow
 	}
-	sym := l.symbol(levelSymbol(v.Verdict))
-	title := fit(clean(v.Title), titles)
+	sym := l.Symbol(text.LevelSymbol(v.Verdict))
+	title := text.Fit(trust.Text(v.Title), titles)
 	if current {
-		title = l.bold.Render(title)
+		title = l.Bold.Render(title)
 	}
 	if v.Level == steps.Pass {
-		return []string{cut(mark+sym+" "+title+"  "+clean(v.Cause), w)}
+		return []string{text.Cut(mark+sym+" "+title+"  "+trust.Text(v.Cause), w)}
 	}
 	lead := mark + sym + " " + title + "  "
-	out := hang(lead, clean(v.Cause), w-1)
+	out := text.Hang(lead, trust.Text(v.Cause), w-1)
 	if v.Hint != "" {
-		out = append(out, hang("     → ", clean(v.Hint), w-1)...)
+		out = append(out, text.Hang("     → ", trust.Text(v.Hint), w-1)...)
 	}
 	state := ""
 	switch {
@@ -343,5 +346,5 @@ func (c *checklist) verdict(l look, v judged, current bool, titles, w int) []str
 	default:
 		state = "can't be overridden"
 	}
-	return append(out, "     "+state+l.faint.Render("   "+v.Check))
+	return append(out, "     "+state+l.Faint.Render("   "+v.Check))
 }

@@ -15,6 +15,9 @@ import (
 
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // lookedAtUnasked is how many of the newest snapshots are looked into without
@@ -26,13 +29,13 @@ type picker struct {
 	loading bool // candidates are being searched for
 	entries []entry
 	cur     int // -1 for none
-	scroll  scroller
+	scroll  pane.Scroller
 
 	cancel  context.CancelFunc // of the inspection under way
 	path    string             // what it looks at
 	forward bool               // go on as soon as the highlighted one is known to be good
 
-	typing  *field
+	typing  *pane.Field
 	matches []string // what tab found
 }
 
@@ -232,8 +235,8 @@ func (m *model) choose() tea.Cmd {
 	case e == nil:
 		m.note = "There is no snapshot to choose. Type its path with p."
 	case e.bad != nil:
-		cause, _ := explain(e.bad)
-		m.note = filepath.Base(clean(e.path)) + " can't be restored: " + cause
+		cause, _ := text.Explain(e.bad)
+		m.note = filepath.Base(trust.Text(e.path)) + " can't be restored: " + cause
 	case e.info == nil:
 		p.forward = true
 		m.note = "Reading it first; it is chosen once it was read."
@@ -255,12 +258,12 @@ func (m *model) chooseKey(k tea.KeyMsg) tea.Cmd {
 		return m.typePath(k)
 	}
 	moved := p.cur
-	if cur, ok := moveIn(p.cur, len(p.entries), k.String(), 5); ok {
+	if cur, ok := pane.Move(p.cur, len(p.entries), k.String(), 5); ok {
 		p.cur = cur
 	}
 	switch k.String() {
 	case "p":
-		p.typing, p.matches = newField(m.look, ""), nil
+		p.typing, p.matches = pane.NewField(m.look, ""), nil
 		return nil
 	case "r":
 		m.picker.pause()
@@ -295,10 +298,10 @@ func (m *model) typePath(k tea.KeyMsg) tea.Cmd {
 		p.typing, p.matches = nil, nil
 		return nil
 	case "tab":
-		typed := p.typing.value()
+		typed := p.typing.Value()
 		return func() tea.Msg { return complete(typed) }
 	case "enter":
-		path := strings.TrimSpace(p.typing.value())
+		path := strings.TrimSpace(p.typing.Value())
 		p.typing, p.matches = nil, nil
 		if path == "" {
 			return nil
@@ -315,15 +318,15 @@ func (m *model) typePath(k tea.KeyMsg) tea.Cmd {
 		return m.lookInside()
 	}
 	p.matches = nil
-	p.typing.key(k)
+	p.typing.Key(k)
 	return nil
 }
 
 func (p *picker) complete(msg completedMsg) {
-	if p.typing == nil || p.typing.value() != msg.typed {
+	if p.typing == nil || p.typing.Value() != msg.typed {
 		return
 	}
-	p.typing.set(msg.longest)
+	p.typing.Set(msg.longest)
 	p.matches = msg.matches
 }
 
@@ -387,18 +390,18 @@ func taken(i *snapshot.Info) time.Time {
 	return i.ModTime
 }
 
-func (p *picker) view(l look, now time.Time, w, h int) ([]string, string, []hint) {
+func (p *picker) view(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
 	if p.typing != nil {
 		return p.typingView(w, h)
 	}
-	help := []hint{{"enter", "choose"}, {"p", "type a path"}, {"/", "search"}, {"r", "search again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
-	lines := []string{" " + l.bold.Render("Which snapshot is the cluster to go back to?"), ""}
+	help := []pane.Hint{{"enter", "choose"}, {"p", "type a path"}, {"/", "search"}, {"r", "search again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	lines := []string{" " + l.Bold.Render("Which snapshot is the cluster to go back to?"), ""}
 	if len(p.entries) == 0 {
 		if p.loading {
 			return append(lines, "   Searching the usual places …"), "", help[1:]
 		}
 		lines = append(lines, "   No snapshot was found in the usual places or the working directory.", "")
-		lines = append(lines, hang("   ", "Type its path with p. A snapshot is what `etcdctl snapshot save` writes; a copied member/snap/db works too, with a warning.", w-2)...)
+		lines = append(lines, text.Hang("   ", "Type its path with p. A snapshot is what `etcdctl snapshot save` writes; a copied member/snap/db works too, with a warning.", w-2)...)
 		return lines, "", help[1:]
 	}
 
@@ -407,20 +410,20 @@ func (p *picker) view(l look, now time.Time, w, h int) ([]string, string, []hint
 	tall := max(3, min(len(details), room*3/5))
 	rows := max(1, min(len(p.entries), room-tall))
 	details = details[:min(len(details), h-4-rows)]
-	p.scroll.show(max(0, p.cur), max(0, p.cur), rows)
+	p.scroll.Show(max(0, p.cur), max(0, p.cur), rows)
 
 	c := columnsFor(w, p.longestName())
-	lines = append(lines, l.faint.Render(c.row(" ", "file", "written", "size", "revision", "keys", "version", "hash")))
-	from, to, where := p.scroll.span(len(p.entries), rows)
+	lines = append(lines, l.Faint.Render(c.row(" ", "file", "written", "size", "revision", "keys", "version", "hash")))
+	from, to, where := p.scroll.Span(len(p.entries), rows)
 	for i, e := range p.entries[from:to] {
 		row := p.row(e, c, now)
 		if from+i == p.cur {
-			row = l.reverse.Render(fit(symNow+row[1:], w))
+			row = l.Reverse.Render(text.Fit(text.SymNow+row[1:], w))
 		}
 		lines = append(lines, row)
 	}
 	lines = append(lines, "")
-	lines = append(lines, indent(3, details)...)
+	lines = append(lines, text.Indent(3, details)...)
 	return lines, where, help
 }
 
@@ -448,27 +451,27 @@ func columnsFor(w, name int) columns {
 func (p *picker) longestName() int {
 	n := 0
 	for _, e := range p.entries {
-		n = max(n, width(filepath.Base(clean(e.path))))
+		n = max(n, text.Width(filepath.Base(trust.Text(e.path))))
 	}
 	return n
 }
 
 func (c columns) row(sym, name, age, size, revision, keys, version, hash string) string {
-	s := " " + sym + " " + fit(name, c.name) + right(age, 9) + right(size, 9) + right(revision, 12)
+	s := " " + sym + " " + text.Fit(name, c.name) + text.FitRight(age, 9) + text.FitRight(size, 9) + text.FitRight(revision, 12)
 	if c.keys > 0 {
-		s += right(keys, c.keys)
+		s += text.FitRight(keys, c.keys)
 	}
 	if c.version > 0 {
-		s += right(version, c.version)
+		s += text.FitRight(version, c.version)
 	}
 	return s + "  " + hash
 }
 
 func (p *picker) row(e entry, c columns, now time.Time) string {
-	name := shortPath(clean(e.path), c.name-1)
+	name := text.ShortPath(trust.Text(e.path), c.name-1)
 	sz := ""
 	if e.size > 0 {
-		sz = size(e.size)
+		sz = text.Size(e.size)
 	}
 	switch {
 	case e.bad != nil:
@@ -476,18 +479,18 @@ func (p *picker) row(e entry, c columns, now time.Time) string {
 		if !e.mod.IsZero() {
 			a = steps.Age(e.mod, now)
 		}
-		cause, _ := explain(e.bad)
-		return " " + symBad + " " + fit(name, c.name) + right(a, 9) + right(sz, 9) + "  " + cause
+		cause, _ := text.Explain(e.bad)
+		return " " + text.SymBad + " " + text.Fit(name, c.name) + text.FitRight(a, 9) + text.FitRight(sz, 9) + "  " + cause
 	case e.info != nil:
 		i := e.info
-		sym, hash := symDone, "ok"
+		sym, hash := text.SymDone, "ok"
 		if i.Hash != snapshot.HashOK {
-			sym, hash = symWarn, "none"
+			sym, hash = text.SymWarn, "none"
 		}
 		if e.safety {
 			hash = "safety"
 		}
-		return c.row(sym, name, steps.Age(taken(i), now), sz, number(i.Revision), number(int64(i.Keys)), versionOf(i), hash)
+		return c.row(sym, name, steps.Age(taken(i), now), sz, text.Number(i.Revision), text.Number(int64(i.Keys)), versionOf(i), hash)
 	default:
 		state := ""
 		if e.packed != "" {
@@ -496,14 +499,14 @@ func (p *picker) row(e entry, c columns, now time.Time) string {
 		if e.inWork {
 			state = "looking inside"
 			if e.total > 0 {
-				state = fmt.Sprintf("looking inside, %d %%", percent(e.done, e.total))
+				state = fmt.Sprintf("looking inside, %d %%", text.Percent(e.done, e.total))
 			}
 		}
 		a := ""
 		if !e.mod.IsZero() {
 			a = steps.Age(e.mod, now)
 		}
-		return " " + symLater + " " + fit(name, c.name) + right(a, 9) + right(sz, 9) + "  " + state
+		return " " + text.SymLater + " " + text.Fit(name, c.name) + text.FitRight(a, 9) + text.FitRight(sz, 9) + "  " + state
 	}
 }
 
@@ -511,30 +514,30 @@ func versionOf(i *snapshot.Info) string {
 	if i.StorageVersion == "" {
 		return "< 3.6"
 	}
-	return clean(i.StorageVersion)
+	return trust.Text(i.StorageVersion)
 }
 
 // details is what is known about the highlighted snapshot.
-func (p *picker) details(l look, now time.Time, w int) []string {
+func (p *picker) details(l text.Look, now time.Time, w int) []string {
 	e := p.current()
 	if e == nil {
-		return wrap("Only safety copies of earlier runs were found. Each holds the state that its run replaced: to revert a run, undo it instead (etcd-rewind runs). ↓ chooses one, p takes the path of a backup.", w)
+		return text.Wrap("Only safety copies of earlier runs were found. Each holds the state that its run replaced: to revert a run, undo it instead (etcd-rewind runs). ↓ chooses one, p takes the path of a backup.", w)
 	}
-	path := cutMiddle(clean(e.path), w)
-	about := []string{l.bold.Render(path)}
+	path := text.CutMiddle(trust.Text(e.path), w)
+	about := []string{l.Bold.Render(path)}
 	if e.safety {
-		about = append(about, wrap(symWarn+" a safety copy: the state that an earlier run replaced", w)...)
+		about = append(about, text.Wrap(text.SymWarn+" a safety copy: the state that an earlier run replaced", w)...)
 	}
 	if e.owner != "" {
-		about = append(about, wrap(symWarn+" belongs to "+clean(e.owner)+": check where it comes from", w)...)
+		about = append(about, text.Wrap(text.SymWarn+" belongs to "+trust.Text(e.owner)+": check where it comes from", w)...)
 	}
 	if e.bad != nil {
-		cause, advice := explain(e.bad)
-		return append(about, facts(advise(cause, advice), w)...)
+		cause, advice := text.Explain(e.bad)
+		return append(about, text.Facts(text.Advice(cause, advice), w)...)
 	}
 	if e.info == nil {
 		if !e.inWork && e.packed != "" {
-			return append(about, wrap("compressed: "+string(e.packed)+". Enter unpacks it on the disk of etcd's data, about "+size(e.inside)+
+			return append(about, text.Wrap("compressed: "+string(e.packed)+". Enter unpacks it on the disk of etcd's data, about "+text.Size(e.inside)+
 				", and looks inside. The unpacked file is deleted when you leave.", w)...)
 		}
 		if !e.inWork {
@@ -546,7 +549,7 @@ func (p *picker) details(l look, now time.Time, w int) []string {
 		}
 		lines := append(about, doing)
 		if e.total > 0 {
-			lines = append(lines, size(e.done)+" of "+size(e.total), bar(e.done, e.total, min(w, 40)))
+			lines = append(lines, text.Size(e.done)+" of "+text.Size(e.total), text.Bar(e.done, e.total, min(w, 40)))
 		}
 		return lines
 	}
@@ -569,15 +572,15 @@ func (p *picker) details(l look, now time.Time, w int) []string {
 	}
 	list = append(list, steps.Fact{Name: "Nodes", Value: names(i.Nodes)}, steps.Fact{Name: "Namespaces", Value: names(i.Namespaces)})
 	if len(members) > 0 {
-		list = append(list, steps.Fact{Name: "Members", Value: orNone(members)})
+		list = append(list, steps.Fact{Name: "Members", Value: text.OrNone(members)})
 	}
 	if len(i.Alarms) > 0 {
-		list = append(list, steps.Fact{Name: "Alarms", Value: orNone(i.Alarms)})
+		list = append(list, steps.Fact{Name: "Alarms", Value: text.OrNone(i.Alarms)})
 	}
 	if len(i.EncryptedPrefixes) > 0 {
-		list = append(list, steps.Fact{Name: "Encrypted", Value: "at rest with " + orNone(i.EncryptedPrefixes)})
+		list = append(list, steps.Fact{Name: "Encrypted", Value: "at rest with " + text.OrNone(i.EncryptedPrefixes)})
 	}
-	return append(about, facts(list, w)...)
+	return append(about, text.Facts(list, w)...)
 }
 
 func names(objects []snapshot.Object) string {
@@ -590,41 +593,17 @@ func names(objects []snapshot.Object) string {
 			list = append(list, fmt.Sprintf("and %d more", len(objects)-i))
 			break
 		}
-		list = append(list, clean(o.Name))
+		list = append(list, trust.Text(o.Name))
 	}
 	return strings.Join(list, ", ")
 }
 
-func (p *picker) typingView(w, h int) ([]string, string, []hint) {
-	lines := []string{" Path of the snapshot:", "", " " + p.typing.view(w-2), ""}
+func (p *picker) typingView(w, h int) ([]string, string, []pane.Hint) {
+	lines := []string{" Path of the snapshot:", "", " " + p.typing.View(w-2), ""}
 	var names []string
 	for _, n := range p.matches {
-		names = append(names, clean(n))
+		names = append(names, trust.Text(n))
 	}
-	lines = append(lines, indent(3, inColumns(names, w-6, h-len(lines)))...)
-	return lines, "", []hint{{"enter", "look inside"}, {"tab", "complete"}, {"esc", "back"}}
-}
-
-// inColumns lays names out in as many columns as fit, at most h lines.
-func inColumns(names []string, w, h int) []string {
-	wide := 0
-	for _, n := range names {
-		wide = max(wide, width(n)+2)
-	}
-	if wide == 0 || h <= 0 {
-		return nil
-	}
-	across := max(1, w/wide)
-	var out []string
-	for i := 0; i < len(names); i += across {
-		if len(out) == h-1 && i+across < len(names) {
-			return append(out, fmt.Sprintf("and %d more", len(names)-i))
-		}
-		row := ""
-		for _, n := range names[i:min(i+across, len(names))] {
-			row += fit(n, wide)
-		}
-		out = append(out, cut(strings.TrimRight(row, " "), w))
-	}
-	return out
+	lines = append(lines, text.Indent(3, text.Columns(names, w-6, h-len(lines)))...)
+	return lines, "", []pane.Hint{{"enter", "look inside"}, {"tab", "complete"}, {"esc", "back"}}
 }

@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 	"time"
 
+	tea "github.com/charmbracelet/bubbletea"
+
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
-
 	"etcd-rewind/trust"
-	tea "github.com/charmbracelet/bubbletea"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // Comparer is a Backend that can tell what a restore would change. With one
@@ -33,7 +35,7 @@ type diffPane struct {
 	cur    int          // among the rows that can be unfolded
 	open   map[int]bool // by the same number
 	fields bool
-	scroll scroller
+	scroll pane.Scroller
 	drawn  drawnDiff
 }
 
@@ -43,8 +45,8 @@ type drawnDiff struct {
 	result *snapshot.Comparison
 	width  int
 	fields bool
-	folds  [][]folded // by direction
-	rows   [][]string // one after the other; nil has to be drawn
+	folds  [][]text.Folded // by direction
+	rows   [][]string      // one after the other; nil has to be drawn
 }
 
 type (
@@ -131,13 +133,13 @@ func (d *diffPane) tell(p *steps.Plan) {
 	if p == nil || d.result == nil {
 		return
 	}
-	p.Summary = append(p.Summary, steps.Fact{Name: "the restore", Value: ComparisonSummary(d.result)})
+	p.Summary = append(p.Summary, steps.Fact{Name: "the restore", Value: text.ComparisonSummary(d.result)})
 }
 
 func (m *model) diffKey(name string) tea.Cmd {
 	d := &m.diff
 	if name != "f" {
-		if cur, ok := moveIn(d.cur, len(d.drawn.rows), name, m.bodyHeight()/2); ok {
+		if cur, ok := pane.Move(d.cur, len(d.drawn.rows), name, m.bodyHeight()/2); ok {
 			d.cur = cur
 			return nil
 		}
@@ -172,25 +174,25 @@ func (m *model) diffKey(name string) tea.Cmd {
 	return nil
 }
 
-func (d *diffPane) view(l look, now time.Time, w, h int) ([]string, string, []hint) {
-	help := []hint{{"enter", "checks"}, {"space", "unfold"}, {"f", "fields"}, {"/", "search"}, {"e", "export"}, {"r", "compare again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+func (d *diffPane) view(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
+	help := []pane.Hint{{"enter", "checks"}, {"space", "unfold"}, {"f", "fields"}, {"/", "search"}, {"e", "export"}, {"r", "compare again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	switch {
 	case d.busy:
-		lines := []string{" " + spin(now) + " " + l.bold.Render("Comparing the snapshot with the cluster"), "", "   " + d.phaseText(), ""}
-		lines = append(lines, hang("   ", "Both are only read. Enter continues with the checks meanwhile.", w-1)...)
-		return lines, "", []hint{help[0], help[6], help[7], help[8]}
+		lines := []string{" " + text.Spin(now) + " " + l.Bold.Render("Comparing the snapshot with the cluster"), "", "   " + d.phaseText(), ""}
+		lines = append(lines, text.Hang("   ", "Both are only read. Enter continues with the checks meanwhile.", w-1)...)
+		return lines, "", []pane.Hint{help[0], help[6], help[7], help[8]}
 	case d.err != nil:
-		cause, advice := explain(d.err)
-		lines := []string{" " + l.symbol(symWarn) + " " + l.bold.Render("The snapshot can't be compared with the cluster"), ""}
-		lines = append(lines, indent(3, facts(advise(cause, advice), w-4))...)
-		return lines, "", []hint{help[0], help[5], help[6], help[7], help[8]}
+		cause, advice := text.Explain(d.err)
+		lines := []string{" " + l.Symbol(text.SymWarn) + " " + l.Bold.Render("The snapshot can't be compared with the cluster"), ""}
+		lines = append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...)
+		return lines, "", []pane.Hint{help[0], help[5], help[6], help[7], help[8]}
 	case d.result == nil:
 		return nil, "", help
 	}
 	lines, first, last := d.lines(l, now, w-2)
-	d.scroll.show(first, last, h)
-	seen, where := d.scroll.window(lines, h)
-	return indent(1, seen), where, help
+	d.scroll.Show(first, last, h)
+	seen, where := d.scroll.Window(lines, h)
+	return text.Indent(1, seen), where, help
 }
 
 func (d *diffPane) phaseText() string {
@@ -201,7 +203,7 @@ func (d *diffPane) phaseText() string {
 	if d.phase.Total == 0 {
 		return "reading " + what
 	}
-	return fmt.Sprintf("reading %s  %s %d %%", what, bar(d.phase.Done, d.phase.Total, 20), percent(d.phase.Done, d.phase.Total))
+	return fmt.Sprintf("reading %s  %s %d %%", what, text.Bar(d.phase.Done, d.phase.Total, 20), text.Percent(d.phase.Done, d.phase.Total))
 }
 
 // rows are the rows of one direction; the first of them is row n of all.
@@ -214,54 +216,54 @@ func (d *diffPane) rows(dir, n, w int, sign string, changes snapshot.Changes) []
 		m.width, m.fields, m.rows = w, d.fields, nil
 	}
 	if dir == len(m.folds) {
-		m.folds = append(m.folds, foldChanges(changes))
+		m.folds = append(m.folds, text.Fold(changes))
 	}
 	for i, f := range m.folds[dir] {
 		if n+i == len(m.rows) {
 			m.rows = append(m.rows, nil)
 		}
 		if m.rows[n+i] == nil {
-			m.rows[n+i] = narrow(f.lines(sign, DiffOptions{List: d.open[n+i], Fields: d.fields || d.open[n+i]}, w), w)
+			m.rows[n+i] = text.Narrow(f.Lines(sign, text.DiffOptions{List: d.open[n+i], Fields: d.fields || d.open[n+i]}, w), w)
 		}
 	}
 	return m.rows[n : n+len(m.folds[dir])]
 }
 
 // lines are all lines, and which of them belong to the row that is marked.
-func (d *diffPane) lines(l look, now time.Time, w int) (lines []string, first, last int) {
+func (d *diffPane) lines(l text.Look, now time.Time, w int) (lines []string, first, last int) {
 	c := d.result
-	lines = sidesText(c, now, w)
+	lines = text.Sides(c, now, w)
 	if c.Same() {
-		lines = append(lines, "", l.symbol(symDone)+" "+l.bold.Render("No differences in user objects"))
+		lines = append(lines, "", l.Symbol(text.SymDone)+" "+l.Bold.Render("No differences in user objects"))
 	}
 	n, told := 0, 0
-	for _, dir := range directions(c) {
-		if dir.changes.Objects == 0 {
+	for _, dir := range text.Directions(c) {
+		if dir.Changes.Objects == 0 {
 			continue
 		}
-		lines = append(lines, "", l.bold.Render(dir.title)+" "+plural(dir.changes.Objects, "object", "objects"))
-		rows := d.rows(told, n, w, dir.sign, dir.changes)
+		lines = append(lines, "", l.Bold.Render(dir.Title)+" "+text.Plural(dir.Changes.Objects, "object", "objects"))
+		rows := d.rows(told, n, w, dir.Sign, dir.Changes)
 		told++
 		for _, row := range rows {
 			if n == d.cur {
 				first, last = len(lines), len(lines)+len(row)-1
-				lines = append(lines, symNow+row[0][1:])
+				lines = append(lines, text.SymNow+row[0][1:])
 				row = row[1:]
 			}
 			lines = append(lines, row...)
 			n++
 		}
-		if u := dir.changes.Unlisted; u > 0 {
-			lines = append(lines, fmt.Sprintf("  %s %s more; %s lists them", symLater, number(int64(u)), trust.Shell("etcd-rewind diff %s", filepath.Base(d.path))))
+		if u := dir.Changes.Unlisted; u > 0 {
+			lines = append(lines, fmt.Sprintf("  %s %s more; %s lists them", text.SymLater, text.Number(int64(u)), trust.Shell("etcd-rewind diff %s", filepath.Base(d.path))))
 		}
 	}
 	if d.cur >= n && n > 0 {
 		d.cur = n - 1
 		return d.lines(l, now, w)
 	}
-	if noise := noiseText(c); noise != "" {
+	if noise := text.Noise(c); noise != "" {
 		lines = append(lines, "")
-		lines = append(lines, hang("Not shown: ", noise, w)...)
+		lines = append(lines, text.Hang("Not shown: ", noise, w)...)
 	}
 	return lines, first, last
 }

@@ -8,6 +8,7 @@ import (
 
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/text"
 )
 
 // comparing is a backend that can compare.
@@ -91,8 +92,8 @@ func TestComparisonOnAllSizes(t *testing.T) {
 				t.Fatalf("%d lines, want %d", len(lines), h)
 			}
 			for _, l := range lines {
-				if width(l) != w {
-					t.Fatalf("%d×%d: a line of %d: %q", w, h, width(l), l)
+				if text.Width(l) != w {
+					t.Fatalf("%d×%d: a line of %d: %q", w, h, text.Width(l), l)
 				}
 			}
 		}

@@ -9,6 +9,9 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // earlierPane is about a run that broke off: where it has left the node.
@@ -96,7 +99,7 @@ func nowFacts(f *steps.Facts) []steps.Fact {
 	etcd := "answers"
 	switch {
 	case f.Live != nil:
-		etcd = "answers, revision " + number(f.Live.Revision)
+		etcd = "answers, revision " + text.Number(f.Live.Revision)
 	case f.LiveErr != nil:
 		etcd = "doesn't answer: " + f.LiveErr.Error()
 	}
@@ -109,45 +112,45 @@ func nowFacts(f *steps.Facts) []steps.Fact {
 	return list
 }
 
-func (m *model) earlierView(w, h int) ([]string, string, []hint) {
+func (m *model) earlierView(w, h int) ([]string, string, []pane.Hint) {
 	f := m.facts
-	told := earlierFacts(*f.Unfinished, m.earlier.standing)
+	told := text.InterruptedFacts(*f.Unfinished, m.earlier.standing)
 	for i := range told {
 		if told[i].Value == f.Unfinished.Snapshot {
-			told[i].Value = shortPath(clean(told[i].Value), w-24)
+			told[i].Value = text.ShortPath(trust.Text(told[i].Value), w-24)
 		}
 	}
-	lines := []string{" " + m.look.symbol(symWarn) + " " + m.look.bold.Render(standsWords), ""}
+	lines := []string{" " + m.look.Symbol(text.SymWarn) + " " + m.look.Bold.Render(text.Interrupted), ""}
 	e := &m.earlier
 	if e.all != nil {
 		told = append(told, steps.Fact{Name: "made with", Value: listed(hostNames(e.all)) + ", restored as one"})
 	}
-	lines = append(lines, indent(3, facts(told, w-4))...)
+	lines = append(lines, text.Indent(3, text.Facts(told, w-4))...)
 	lines = append(lines, "", "   The node as it is now:")
-	lines = append(lines, indent(3, facts(nowFacts(f), w-4))...)
+	lines = append(lines, text.Indent(3, text.Facts(nowFacts(f), w-4))...)
 	lines = append(lines, "")
 	var choices []string
-	offered := []hint{
+	offered := []pane.Hint{
 		{"g", "resume: do the rest of it"},
 		{"u", "undo: revert the node to the state before it"},
 		{"q", "leave it like this; both work later too"},
 	}
-	help := []hint{{"g", "resume"}, {"u", "undo"}, {"n", "the node"}, {"r", "read again"}, {"?", "help"}, {"q", "leave"}}
+	help := []pane.Hint{{"g", "resume"}, {"u", "undo"}, {"n", "the node"}, {"r", "read again"}, {"?", "help"}, {"q", "leave"}}
 	switch {
 	case e.all == nil:
 	case e.alone:
 		offered[0][1] = "resume on this node alone; it waits there for the others"
 		offered[1][1] = "undo on this node alone: for when the others were undone"
-		offered = slices.Insert(offered, 2, hint{"a", "all nodes together instead"})
-		help = slices.Insert(help, 2, hint{"a", "all nodes"})
+		offered = slices.Insert(offered, 2, pane.Hint{"a", "all nodes together instead"})
+		help = slices.Insert(help, 2, pane.Hint{"a", "all nodes"})
 	default:
 		offered[0][1] = "resume: do the rest of it, on all nodes"
 		offered[1][1] = "undo: revert all nodes to the state before it"
-		offered = slices.Insert(offered, 2, hint{"a", "this node alone instead"})
-		help = slices.Insert(help, 2, hint{"a", "this node alone"})
+		offered = slices.Insert(offered, 2, pane.Hint{"a", "this node alone instead"})
+		help = slices.Insert(help, 2, pane.Hint{"a", "this node alone"})
 	}
 	for _, c := range offered {
-		choices = append(choices, "   "+m.look.bold.Render(c[0])+"  "+c[1])
+		choices = append(choices, "   "+m.look.Bold.Render(c[0])+"  "+c[1])
 	}
 	if room := h - len(choices); len(lines) > room {
 		lines = slices.DeleteFunc(lines, func(l string) bool { return l == "" })

@@ -13,6 +13,9 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // membersPane shows who the members are, and what is to be decided of them.
@@ -28,8 +31,8 @@ type membersPane struct {
 	err      error
 
 	cur    int
-	scroll scroller
-	typing *field // the host of the current one
+	scroll pane.Scroller
+	typing *pane.Field // the host of the current one
 
 	hosts   map[string]string // by the user, over those of the command line
 	without []string
@@ -161,7 +164,7 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 	if p.busy {
 		return nil
 	}
-	if cur, ok := moveIn(p.cur, len(p.members), name, 5); ok {
+	if cur, ok := pane.Move(p.cur, len(p.members), name, 5); ok {
 		p.cur = cur
 		return nil
 	}
@@ -197,7 +200,7 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 		case c.Local:
 			m.note = c.Name + " is this node: nothing has to reach it."
 		default:
-			p.typing = newField(m.look, p.host(c))
+			p.typing = pane.NewField(m.look, p.host(c))
 		}
 	case "enter", "right":
 		return m.membersDone()
@@ -255,7 +258,7 @@ func (m *model) hostKey(k tea.KeyMsg) tea.Cmd {
 	case "esc":
 		p.typing = nil
 	case "enter":
-		host := strings.TrimSpace(p.typing.value())
+		host := strings.TrimSpace(p.typing.Value())
 		c := p.current()
 		if host == "" {
 			m.note = "Type a host, as " + m.rsh() + " knows it, or esc."
@@ -267,14 +270,14 @@ func (m *model) hostKey(k tea.KeyMsg) tea.Cmd {
 		p.hosts[c.Name] = host
 		return m.findMembers()
 	default:
-		p.typing.key(k)
+		p.typing.Key(k)
 	}
 	return nil
 }
 
 // askToExclude asks before a member is left out.
 func (m *model) askToExclude(name string) {
-	name = clean(name)
+	name = trust.Text(name)
 	m.ask(question{
 		title:   "Exclude " + name + " from the restored cluster?",
 		text:    []string{"The restored cluster then has only " + listed(m.members.survivors()) + ". " + name + " is no longer a member, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off. To rejoin it, once the others are restored:"},
@@ -318,36 +321,36 @@ func PrintLeftOut(w io.Writer, names []string) error {
 }
 
 func leftOutText(names []string, w int) []string {
-	return append(hangText("", "Excluded: "+listed(names)+". Rejoin each as a new member:", w), indent(2, factsText(joinAnew(), w-2))...)
+	return append(text.HangWhole("", "Excluded: "+listed(names)+". Rejoin each as a new member:", w), text.Indent(2, text.FactsWhole(joinAnew(), w-2))...)
 }
 
 // listed writes names as a person does: "cp1, cp2 and cp3".
 func listed(names []string) string {
-	names = cleanAll(names)
+	names = trust.Lines(names)
 	if len(names) < 2 {
 		return strings.Join(names, "")
 	}
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
-func (m *model) membersView(w, h int) ([]string, string, []hint) {
+func (m *model) membersView(w, h int) ([]string, string, []pane.Hint) {
 	p := &m.members
-	help := []hint{{"enter", "send the snapshot"}, {"r", "read again"}}
-	tail := []hint{{"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	help := []pane.Hint{{"enter", "send the snapshot"}, {"r", "read again"}}
+	tail := []pane.Hint{{"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	switch {
 	case p.busy:
 		took := ""
 		if s := m.now().Sub(p.since); s >= time.Second {
-			took = "   " + seconds(s.Seconds())
+			took = "   " + text.Seconds(s.Seconds())
 		}
-		lines := []string{" " + spin(m.now()) + " " + m.look.bold.Render("Reaching the nodes of the other members") + took, ""}
-		lines = append(lines, hang("   ", "Through "+m.rsh()+", which has to work without a question. This program starts itself there as etcd-rewind agent; where it is missing, it is copied to a temporary directory and removed afterwards.", w-2)...)
+		lines := []string{" " + text.Spin(m.now()) + " " + m.look.Bold.Render("Reaching the nodes of the other members") + took, ""}
+		lines = append(lines, text.Hang("   ", "Through "+m.rsh()+", which has to work without a question. This program starts itself there as etcd-rewind agent; where it is missing, it is copied to a temporary directory and removed afterwards.", w-2)...)
 		lines = append(lines, "")
-		return append(lines, hang("   ", "This only reads. Nothing is changed on any node before you have seen the plan and typed this node's name.", w-2)...), "", tail
+		return append(lines, text.Hang("   ", "This only reads. Nothing is changed on any node before you have seen the plan and typed this node's name.", w-2)...), "", tail
 	case p.err != nil:
-		cause, advice := explain(p.err)
-		lines := []string{" " + m.look.symbol(symBad) + " " + m.look.bold.Render("The members can't be found"), ""}
-		return append(lines, indent(3, facts(advise(cause, advice), w-4))...), "", append(help[1:], tail...)
+		cause, advice := text.Explain(p.err)
+		lines := []string{" " + m.look.Symbol(text.SymBad) + " " + m.look.Bold.Render("The members can't be found"), ""}
+		return append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...), "", append(help[1:], tail...)
 	}
 	taken, away := 0, 0
 	for i := range p.members {
@@ -358,17 +361,17 @@ func (m *model) membersView(w, h int) ([]string, string, []hint) {
 			away++
 		}
 	}
-	head := plural(taken, "control plane", "control planes") + " restored as one"
+	head := text.Plural(taken, "control plane", "control planes") + " restored as one"
 	switch {
 	case away > 0:
-		head = plural(len(p.members), "member", "members") + ", " + number(int64(away)) + " not reached"
+		head = text.Plural(len(p.members), "member", "members") + ", " + text.Number(int64(away)) + " not reached"
 	case slices.ContainsFunc(p.members, func(o restore.Member) bool { return p.odd(&o) }):
-		head = plural(taken, "control plane", "control planes") + "; not all are named everywhere"
+		head = text.Plural(taken, "control plane", "control planes") + "; not all are named everywhere"
 	}
-	lines := []string{" " + m.look.bold.Render(head), ""}
+	lines := []string{" " + m.look.Bold.Render(head), ""}
 	names := 0
 	for _, o := range p.members {
-		names = max(names, width(clean(o.Name)))
+		names = max(names, text.Width(trust.Text(o.Name)))
 	}
 	names = min(names, w/3)
 	var rows []string
@@ -378,27 +381,27 @@ func (m *model) membersView(w, h int) ([]string, string, []hint) {
 	c := p.current()
 	var detail []string
 	if p.typing != nil {
-		detail = hang("   ", "Where "+m.look.bold.Render(clean(c.Name))+" is reached, as "+m.rsh()+" knows it: a name of its configuration, a host, an address, USER@HOST.", w-2)
-		detail = append(detail, "   "+p.typing.view(w-4))
-		help, tail = []hint{{"enter", "take it"}}, []hint{{"esc", "back"}}
+		detail = text.Hang("   ", "Where "+m.look.Bold.Render(trust.Text(c.Name))+" is reached, as "+m.rsh()+" knows it: a name of its configuration, a host, an address, USER@HOST.", w-2)
+		detail = append(detail, "   "+p.typing.View(w-4))
+		help, tail = []pane.Hint{{"enter", "take it"}}, []pane.Hint{{"esc", "back"}}
 	} else if c != nil {
-		detail = indent(3, facts(p.about(c), w-4))
+		detail = text.Indent(3, text.Facts(p.about(c), w-4))
 		if !c.Local && !c.Out {
-			help = slices.Insert(help, 1, hint{"h", "host"}, hint{"o", "exclude"})
+			help = slices.Insert(help, 1, pane.Hint{"h", "host"}, pane.Hint{"o", "exclude"})
 		}
 		if p.odd(c) {
-			help = append([]hint{{"t", "include it"}}, help...)
+			help = append([]pane.Hint{{"t", "include it"}}, help...)
 		} else if c.Out {
-			help = append([]hint{{"t", "include it"}}, help...)
+			help = append([]pane.Hint{{"t", "include it"}}, help...)
 		}
 	}
 	if m.canBeAlone() && p.typing == nil {
-		help = append(help, hint{"a", "this node alone"})
+		help = append(help, pane.Hint{"a", "this node alone"})
 	}
 	room := h - len(lines) - 1
 	list := max(3, min(len(rows), room-len(detail)))
-	p.scroll.show(p.cur, p.cur, list)
-	seen, where := p.scroll.window(rows, list)
+	p.scroll.Show(p.cur, p.cur, list)
+	seen, where := p.scroll.Window(rows, list)
 	lines = append(append(lines, seen...), "")
 	if most := h - len(lines); len(detail) > most && most > 1 {
 		detail = append(detail[:most-1:most-1], "   …")
@@ -407,19 +410,19 @@ func (m *model) membersView(w, h int) ([]string, string, []hint) {
 }
 
 // row is a line about a member.
-func (p *membersPane) row(l look, i, names, w int) string {
+func (p *membersPane) row(l text.Look, i, names, w int) string {
 	c := &p.members[i]
-	mark, name := "  ", fit(clean(c.Name), names)
+	mark, name := "  ", text.Fit(trust.Text(c.Name), names)
 	if i == p.cur {
-		mark, name = symNow+" ", l.bold.Render(name)
+		mark, name = text.SymNow+" ", l.Bold.Render(name)
 	}
-	sym, how := symDone, p.host(c)
+	sym, how := text.SymDone, p.host(c)
 	var say []string
 	switch f := c.Facts; {
 	case c.Out:
-		sym, how, say = symSkipped, "excluded", []string{"rejoin it later"}
+		sym, how, say = text.SymSkipped, "excluded", []string{"rejoin it later"}
 	case f == nil:
-		sym, say = symBad, []string{"not reached: " + firstPart(c.Err)}
+		sym, say = text.SymBad, []string{"not reached: " + firstPart(c.Err)}
 	default:
 		if c.Local {
 			how = "this node"
@@ -431,14 +434,14 @@ func (p *membersPane) row(l look, i, names, w int) string {
 			say = append(say, "etcd "+f.EtcdVersion)
 		}
 		if f.FreeBytes > 0 {
-			say = append(say, size(int64(f.FreeBytes))+" free")
+			say = append(say, text.Size(int64(f.FreeBytes))+" free")
 		}
 		if p.odd(c) {
-			sym = symWarn
+			sym = text.SymWarn
 			say = append([]string{"only in " + sourcesText(c.KnownBy)}, say...)
 		}
 	}
-	return cut(" "+mark+l.symbol(sym)+" "+name+"  "+fit(clean(how), 15)+"  "+clean(strings.Join(say, " · ")), w)
+	return text.Cut(" "+mark+l.Symbol(sym)+" "+name+"  "+text.Fit(trust.Text(how), 15)+"  "+trust.Text(strings.Join(say, " · ")), w)
 }
 
 // firstPart is the beginning of an error, without what is behind it.
@@ -493,7 +496,7 @@ func (p *membersPane) about(c *restore.Member) []steps.Fact {
 			add("Node", f.Node)
 		}
 		if f.Live != nil {
-			add("etcd", fmt.Sprintf("revision %d, %s", f.Live.Revision, plural(len(f.Live.Members), "member", "members")))
+			add("etcd", fmt.Sprintf("revision %d, %s", f.Live.Revision, text.Plural(len(f.Live.Members), "member", "members")))
 		} else {
 			add("etcd", "doesn't answer: "+f.LiveErr)
 		}

@@ -8,12 +8,15 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
-func (m *model) discoveringView(w int) ([]string, string, []hint) {
+func (m *model) discoveringView(w int) ([]string, string, []pane.Hint) {
 	lines := []string{
 		"",
-		" " + spin(m.now()) + " " + m.look.bold.Render("Reading this node"),
+		" " + text.Spin(m.now()) + " " + m.look.Bold.Render("Reading this node"),
 		"",
 	}
 	for _, l := range []string{
@@ -23,60 +26,60 @@ func (m *model) discoveringView(w int) ([]string, string, []hint) {
 		"etcd: version, revision, members",
 		"kube-apiserver: is it ready",
 	} {
-		lines = append(lines, hang("   "+symLater+" ", l, w-1)...)
+		lines = append(lines, text.Hang("   "+text.SymLater+" ", l, w-1)...)
 	}
 	lines = append(lines, "")
-	lines = append(lines, hang("   ", "This only reads. Nothing on the node is changed before you have seen the plan and typed the node's name.", w-1)...)
-	return lines, "", []hint{{"q", "quit"}}
+	lines = append(lines, text.Hang("   ", "This only reads. Nothing on the node is changed before you have seen the plan and typed the node's name.", w-1)...)
+	return lines, "", []pane.Hint{{"q", "quit"}}
 }
 
-func (m *model) nodeView(w int) ([]string, []hint) {
+func (m *model) nodeView(w int) ([]string, []pane.Hint) {
 	lines := []string{""}
-	help := []hint{{"r", "read again"}, {"?", "help"}, {"q", "quit"}}
+	help := []pane.Hint{{"r", "read again"}, {"?", "help"}, {"q", "quit"}}
 	if m.unfinished() {
-		help = []hint{{"esc", "the earlier run"}, {"r", "read again"}, {"?", "help"}, {"q", "quit"}}
+		help = []pane.Hint{{"esc", "the earlier run"}, {"r", "read again"}, {"?", "help"}, {"q", "quit"}}
 	}
 	switch {
 	case m.refusal != nil:
-		cause, advice := explain(m.refusal)
+		cause, advice := text.Explain(m.refusal)
 		title := "This node can't be restored"
 		if m.watches() {
 			title = "The run can't be shown"
 		}
-		lines = append(lines, " "+m.look.symbol(symBad)+" "+m.look.bold.Render(title), "")
-		lines = append(lines, indent(3, facts(advise(cause, advice), w-4))...)
+		lines = append(lines, " "+m.look.Symbol(text.SymBad)+" "+m.look.Bold.Render(title), "")
+		lines = append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...)
 		lines = append(lines, "")
 	case len(m.early) > 0:
-		lines = append(lines, " "+m.look.symbol(symBad)+" "+m.look.bold.Render("This node can't be restored as it is"), "")
+		lines = append(lines, " "+m.look.Symbol(text.SymBad)+" "+m.look.Bold.Render("This node can't be restored as it is"), "")
 		for i, v := range m.early {
 			if i == 3 && len(m.early) > 4 {
 				lines = append(lines, fmt.Sprintf("   and %d more; etcd-rewind check lists all of them", len(m.early)-i), "")
 				break
 			}
-			lines = append(lines, indent(3, facts(advise(clean(v.Cause), clean(v.Hint)), w-4))...)
+			lines = append(lines, text.Indent(3, text.Facts(text.Advice(trust.Text(v.Cause), trust.Text(v.Hint)), w-4))...)
 			lines = append(lines, "")
 		}
 	default:
 		if m.options.Intro != "" {
-			lines = append(lines, hang(" ", clean(m.options.Intro), w-1)...)
+			lines = append(lines, text.Hang(" ", trust.Text(m.options.Intro), w-1)...)
 			lines = append(lines, "")
 		}
 		lines = append(lines, m.nodeHead(w)...)
 		lines = append(lines, m.olderData(w)...)
-		help = append([]hint{{"enter", "choose the snapshot"}}, help...)
+		help = append([]pane.Hint{{"enter", "choose the snapshot"}}, help...)
 		switch {
 		case m.options.Nodes == nil || len(m.memberNames()) < 2:
 		case m.alone:
-			help = slices.Insert(help, 1, hint{"a", "all members"})
+			help = slices.Insert(help, 1, pane.Hint{"a", "all members"})
 		case m.canBeAlone():
-			help = slices.Insert(help, 1, hint{"a", "this node alone"})
+			help = slices.Insert(help, 1, pane.Hint{"a", "this node alone"})
 		}
 	}
 	if m.facts != nil {
-		lines = append(lines, indent(3, facts(nodeFacts(m.facts), w-4))...)
+		lines = append(lines, text.Indent(3, text.Facts(nodeFacts(m.facts), w-4))...)
 	}
 	if v := m.options.Version; v != "" {
-		lines = append(lines, "", m.look.faint.Render("   etcd-rewind "+clean(v)))
+		lines = append(lines, "", m.look.Faint.Render("   etcd-rewind "+trust.Text(v)))
 	}
 	return lines, help
 }
@@ -87,8 +90,8 @@ func (m *model) olderData(w int) []string {
 	var lines []string
 	for _, v := range m.nodeVerdicts {
 		if v.Check == "older-data" && v.Level == steps.Warn {
-			lines = append(lines, " "+m.look.symbol(symWarn)+" "+m.look.bold.Render("A restore may not be what this node needs"), "")
-			lines = append(lines, indent(3, facts(advise(clean(v.Cause), clean(v.Hint)), w-4))...)
+			lines = append(lines, " "+m.look.Symbol(text.SymWarn)+" "+m.look.Bold.Render("A restore may not be what this node needs"), "")
+			lines = append(lines, text.Indent(3, text.Facts(text.Advice(trust.Text(v.Cause), trust.Text(v.Hint)), w-4))...)
 			lines = append(lines, "")
 		}
 	}
@@ -99,15 +102,15 @@ func (m *model) olderData(w int) []string {
 func (m *model) nodeHead(w int) []string {
 	names := m.memberNames()
 	if len(names) < 2 {
-		return []string{" " + m.look.symbol(symDone) + " " + m.look.bold.Render("A control plane with one etcd member, run by kubelet as a static pod"), ""}
+		return []string{" " + m.look.Symbol(text.SymDone) + " " + m.look.Bold.Render("A control plane with one etcd member, run by kubelet as a static pod"), ""}
 	}
-	title, text := "One of "+number(int64(len(names)))+" control planes with an etcd member: "+listed(names),
+	title, sentence := "One of "+text.Number(int64(len(names)))+" control planes with an etcd member: "+listed(names),
 		"All are restored as one: the same snapshot everywhere, in step. The others are reached through "+m.rsh()+"."
 	if !m.together() {
-		text = "This one is restored alone, and becomes a cluster with one member."
+		sentence = "This one is restored alone, and becomes a cluster with one member."
 	}
-	lines := []string{" " + m.look.symbol(symDone) + " " + m.look.bold.Render(cut(title, w-4))}
-	return append(append(lines, hang("   ", text, w-2)...), "")
+	lines := []string{" " + m.look.Symbol(text.SymDone) + " " + m.look.Bold.Render(text.Cut(title, w-4))}
+	return append(append(lines, text.Hang("   ", sentence, w-2)...), "")
 }
 
 // unfinished says whether there is an earlier run to settle.
@@ -171,9 +174,9 @@ func nodeFacts(f *steps.Facts) []steps.Fact {
 	case l != nil:
 		keys := ""
 		if l.Keys > 0 {
-			keys = plural(int(l.Keys), "key", "keys")
+			keys = text.Plural(int(l.Keys), "key", "keys")
 		}
-		add("Now", fmt.Sprintf("revision %d", l.Revision), keys, size(l.DBSize), plural(len(l.Members), "member", "members"))
+		add("Now", fmt.Sprintf("revision %d", l.Revision), keys, text.Size(l.DBSize), text.Plural(len(l.Members), "member", "members"))
 	case f.LiveErr != nil:
 		add("Now", "etcd doesn't answer: "+f.LiveErr.Error())
 	}
@@ -214,7 +217,7 @@ func (m *model) nodeKey(name string) tea.Cmd {
 			return m.lookInside()
 		}
 	default:
-		m.nodeScroll.key(name, m.bodyHeight())
+		m.nodeScroll.Key(name, m.bodyHeight())
 	}
 	return nil
 }

@@ -13,6 +13,9 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // planPane shows the plan and the choices that shape it.
@@ -21,10 +24,10 @@ type planPane struct {
 	turn   int
 	plan   *steps.Plan
 	err    error
-	scroll scroller
+	scroll pane.Scroller
 	lines  []string // as they were drawn
 
-	typing *field
+	typing *pane.Field
 	what   string // what is being typed: "directory" or "bump"
 
 	all    []*steps.Plan             // of all nodes of a cluster with several members
@@ -65,9 +68,9 @@ type again struct {
 func (m *model) planTitle() string {
 	switch p := m.plan.plan; {
 	case p != nil:
-		return clean(p.Title)
+		return trust.Text(p.Title)
 	case m.again.resume:
-		return "Resume run " + clean(m.again.run)
+		return "Resume run " + trust.Text(m.again.run)
 	case m.again.all != nil:
 		return "Undo on all nodes"
 	default:
@@ -104,10 +107,10 @@ func (m *model) planned(msg planMsg) {
 	p.busy, p.plan, p.err = false, msg.plan, msg.err
 	p.all, p.at = msg.all, min(p.at, len(msg.all))
 	m.diff.tell(p.plan)
-	p.scroll.top = 0
+	p.scroll.Top = 0
 	if msg.checked {
 		m.checks.adopt(msg.verdicts)
-		m.note = standing(m.checks.plain())
+		m.note = text.Blocked(m.checks.plain())
 	}
 }
 
@@ -187,7 +190,7 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	case "tab":
 		if len(p.all) > 0 {
 			p.at = (p.at + 1) % (len(p.all) + 1)
-			p.scroll.top = 0
+			p.scroll.Top = 0
 		}
 		return nil
 	case "r":
@@ -196,7 +199,7 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 		}
 		return m.makePlan(true)
 	}
-	p.scroll.key(name, m.bodyHeight()-m.choiceLines())
+	p.scroll.Key(name, m.bodyHeight()-m.choiceLines())
 	return nil
 }
 
@@ -211,7 +214,7 @@ func (m *model) change(name string) (tea.Cmd, bool) {
 		if r != nil && m.screen == planScreen {
 			value = r.DataDir
 		}
-		p.typing, p.what = newField(m.look, value), "directory"
+		p.typing, p.what = pane.NewField(m.look, value), "directory"
 		return nil, true
 	case "n":
 		value := ""
@@ -220,7 +223,7 @@ func (m *model) change(name string) (tea.Cmd, bool) {
 		} else if r != nil && m.screen == planScreen {
 			value = strconv.FormatUint(r.Bump, 10)
 		}
-		p.typing, p.what = newField(m.look, value), "bump"
+		p.typing, p.what = pane.NewField(m.look, value), "bump"
 		return nil, true
 	case "s":
 		if c.Stop == steps.StopGraceful {
@@ -260,12 +263,12 @@ func (m *model) toConfirm() tea.Cmd {
 		return nil
 	}
 	if m.again == nil {
-		if s := standing(m.checks.plain()); s != "" {
+		if s := text.Blocked(m.checks.plain()); s != "" {
 			m.note = s + ". esc returns to them."
 			return nil
 		}
 	}
-	m.confirm = confirmPane{name: newField(m.look, "")}
+	m.confirm = confirmPane{name: pane.NewField(m.look, "")}
 	m.screen = confirmScreen
 	return nil
 }
@@ -285,7 +288,7 @@ func (m *model) choiceKey(k tea.KeyMsg) tea.Cmd {
 		p.typing = nil
 		return nil
 	case "enter":
-		value := strings.TrimSpace(p.typing.value())
+		value := strings.TrimSpace(p.typing.Value())
 		if p.what == "directory" {
 			if value != "" && !filepath.IsAbs(value) {
 				m.note = "The data directory has to be an absolute path."
@@ -305,7 +308,7 @@ func (m *model) choiceKey(k tea.KeyMsg) tea.Cmd {
 		}
 		return m.changed()
 	}
-	p.typing.key(k)
+	p.typing.Key(k)
 	return nil
 }
 
@@ -314,7 +317,7 @@ func (m *model) choiceRows(w int) []string {
 	c := m.choices
 	dir, bump := "beside the old one", "beyond the live revision"
 	if r := m.restoreFacts(); r != nil {
-		dir = clean(r.DataDir)
+		dir = trust.Text(r.DataDir)
 		bump = "+" + strconv.FormatUint(r.Bump, 10) + ", and everything before is marked as compacted"
 		if r.Bump == 0 {
 			bump = "not raised: clients may trust stale caches"
@@ -329,10 +332,10 @@ func (m *model) choiceRows(w int) []string {
 		controllers = "left running"
 	}
 	row := func(key, name, value string) string {
-		return cut(" "+m.look.bold.Render(key)+"  "+fit(name, 15)+"  "+value, w)
+		return text.Cut(" "+m.look.Bold.Render(key)+"  "+text.Fit(name, 15)+"  "+value, w)
 	}
 	return []string{
-		row("d", "data directory", cutLeft(dir, w-21)),
+		row("d", "data directory", text.CutLeft(dir, w-21)),
 		row("n", "revision", bump),
 		row("s", "stop API server", stop),
 		row("c", "controllers", controllers),
@@ -346,17 +349,17 @@ func (m *model) choiceLines() int {
 	return 6
 }
 
-func (m *model) planView(w, h int) ([]string, string, []hint) {
+func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	p := &m.plan
 	if p.typing != nil {
 		return m.choiceView(w)
 	}
-	help := []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"d n s c", "change"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	help := []pane.Hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"d n s c", "change"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	if m.again != nil {
-		help = []hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"/", "search"}, {"e", "export"}, {"esc", "back"}, {"q", "quit"}}
+		help = []pane.Hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"/", "search"}, {"e", "export"}, {"esc", "back"}, {"q", "quit"}}
 	}
 	if len(p.all) > 0 {
-		help = slices.Insert(help, 1, hint{"tab", "each node"})
+		help = slices.Insert(help, 1, pane.Hint{"tab", "each node"})
 	}
 	var lines []string
 	if m.again == nil {
@@ -364,53 +367,33 @@ func (m *model) planView(w, h int) ([]string, string, []hint) {
 	}
 	switch {
 	case p.busy:
-		lines = append(lines, " "+spin(m.now())+" "+m.look.bold.Render("Planning"))
+		lines = append(lines, " "+text.Spin(m.now())+" "+m.look.Bold.Render("Planning"))
 		return lines, "", help[1:]
 	case p.err != nil:
-		cause, advice := explain(p.err)
-		lines = append(lines, " "+m.look.symbol(symBad)+" "+m.look.bold.Render("There is no plan"), "")
-		return append(lines, indent(3, facts(advise(cause, advice), w-4))...), "", help[1:]
+		cause, advice := text.Explain(p.err)
+		lines = append(lines, " "+m.look.Symbol(text.SymBad)+" "+m.look.Bold.Render("There is no plan"), "")
+		return append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...), "", help[1:]
 	case p.plan == nil:
 		return lines, "", help[1:]
 	}
-	title, text := clean(p.plan.Title), []string(nil)
+	title, sentence := trust.Text(p.plan.Title), []string(nil)
 	switch {
 	case p.at > 0:
-		title, text = clean(p.all[p.at-1].Title), planText(p.all[p.at-1], w-1)
+		title, sentence = trust.Text(p.all[p.at-1].Title), text.Plan(p.all[p.at-1], w-1)
 	case m.manyNodes():
-		title, text = m.planAllTitle(), m.planAllText(w-1)
+		title, sentence = m.planAllTitle(), m.planAllText(w-1)
 	default:
-		text = planText(p.plan, w-1)
+		sentence = text.Plan(p.plan, w-1)
 	}
 	tail := "  the commands do the same by hand"
 	if m.manyNodes() && p.at == 0 {
 		tail = ""
 	}
-	lines = append(lines, cut(" "+m.look.bold.Render(title)+m.look.faint.Render(tail), w))
+	lines = append(lines, text.Cut(" "+m.look.Bold.Render(title)+m.look.Faint.Render(tail), w))
 	h -= len(lines)
-	p.lines = narrow(text, w-1)
-	seen, where := p.scroll.window(m.paint(p.lines), h)
+	p.lines = text.Narrow(sentence, w-1)
+	seen, where := p.scroll.Window(m.paint(p.lines), h)
 	return append(lines, seen...), where, help
-}
-
-// narrow wraps the lines that don't fit, indented a little more than they are.
-func narrow(lines []string, w int) []string {
-	var out []string
-	for _, l := range lines {
-		if width(l) <= w {
-			out = append(out, l)
-			continue
-		}
-		text := strings.TrimLeft(l, " ")
-		n := len(l) - len(text)
-		for i, part := range wrap(text, w-n-2) {
-			if i > 0 {
-				part = "  " + part
-			}
-			out = append(out, strings.Repeat(" ", n)+part)
-		}
-	}
-	return out
 }
 
 // paint makes steps bold, and colours what a diff adds and takes away.
@@ -422,59 +405,59 @@ func (m *model) paint(lines []string) []string {
 		switch {
 		case strings.HasPrefix(l, "Changes in "):
 			diff = true
-			l = m.look.bold.Render(l)
+			l = m.look.Bold.Render(l)
 		case diff && strings.HasPrefix(text, "+"):
-			l = m.look.good.Render(l)
+			l = m.look.Good.Render(l)
 		case diff && strings.HasPrefix(text, "-"):
-			l = m.look.bad.Render(l)
+			l = m.look.Bad.Render(l)
 		case diff:
 		case strings.HasPrefix(text, "$ "):
-			l = m.look.faint.Render(l)
+			l = m.look.Faint.Render(l)
 		case len(l) > 3 && l[0] == ' ' && l[1] >= '0' && l[1] <= '9' || len(l) > 3 && l[0] >= '0' && l[0] <= '9':
-			l = m.look.bold.Render(l)
+			l = m.look.Bold.Render(l)
 		}
 		out = append(out, l)
 	}
 	return out
 }
 
-func (m *model) choiceView(w int) ([]string, string, []hint) {
+func (m *model) choiceView(w int) ([]string, string, []pane.Hint) {
 	p := &m.plan
 	var lines []string
 	if p.what == "directory" {
-		lines = append(lines, " "+m.look.bold.Render("Data directory for the restored data, on the node:"), "")
-		lines = append(lines, hang("   ", "It must not exist yet, and lie on the same disk as the old one, since it is moved into place by a rename. Empty means the default.", w-2)...)
+		lines = append(lines, " "+m.look.Bold.Render("Data directory for the restored data, on the node:"), "")
+		lines = append(lines, text.Hang("   ", "It must not exist yet, and lie on the same disk as the old one, since it is moved into place by a rename. Empty means the default.", w-2)...)
 	} else {
-		lines = append(lines, " "+m.look.bold.Render("How much to add to the snapshot's revision:"), "")
-		lines = append(lines, hang("   ", "Clients remember revisions they have seen. When the restored cluster begins beyond all of them, watches list again instead of trusting stale caches. Empty means the default, 0 turns it off.", w-2)...)
+		lines = append(lines, " "+m.look.Bold.Render("How much to add to the snapshot's revision:"), "")
+		lines = append(lines, text.Hang("   ", "Clients remember revisions they have seen. When the restored cluster begins beyond all of them, watches list again instead of trusting stale caches. Empty means the default, 0 turns it off.", w-2)...)
 	}
-	lines = append(lines, "", "   "+p.typing.view(w-4))
-	return lines, "", []hint{{"enter", "take it"}, {"esc", "back"}}
+	lines = append(lines, "", "   "+p.typing.View(w-4))
+	return lines, "", []pane.Hint{{"enter", "take it"}, {"esc", "back"}}
 }
 
 // confirmPane is the point of no return: the node's name has to be typed.
-type confirmPane struct{ name *field }
+type confirmPane struct{ name *pane.Field }
 
-func (m *model) confirmView(w int) ([]string, string, []hint) {
+func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
 	p := m.plan.plan
-	node := clean(p.Node)
+	node := trust.Text(p.Node)
 	var lines []string
-	say := func(text string) { lines = append(lines, hang("   ", text, w-3)...) }
+	say := func(sentence string) { lines = append(lines, text.Hang("   ", sentence, w-3)...) }
 	switch {
 	case p.Kind == steps.KindUndo:
-		lines = append(lines, " "+m.look.bold.Render(cut(clean(p.Title), w-2)), "")
-		since := clean(p.Lost)
+		lines = append(lines, " "+m.look.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
+		since := trust.Text(p.Lost)
 		for _, o := range m.plan.all {
-			since = cmp.Or(since, clean(o.Lost))
+			since = cmp.Or(since, trust.Text(o.Lost))
 		}
 		if since != "" {
-			warning := hang("", "Written since the restore: "+since, w-6)
+			warning := text.Hang("", "Written since the restore: "+since, w-6)
 			for i, l := range warning {
 				lead := "     "
 				if i == 0 {
-					lead = "   " + m.look.symbol(symWarn) + " "
+					lead = "   " + m.look.Symbol(text.SymWarn) + " "
 				}
-				lines = append(lines, lead+m.look.bold.Render(l))
+				lines = append(lines, lead+m.look.Bold.Render(l))
 			}
 			lines = append(lines, "")
 		}
@@ -488,18 +471,18 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 			}
 		}
 	case m.again != nil:
-		lines = append(lines, " "+m.look.bold.Render(cut(clean(p.Title), w-2)), "")
+		lines = append(lines, " "+m.look.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
 		say("The run resumes where it was interrupted; what is done is not done again. The API is down until kube-apiserver is started.")
 		lines = append(lines, "")
 		if r := p.Restore; r != nil {
-			say("The cluster is restored to the state of " + clean(r.Snapshot) + ". What was written since then is gone from the cluster.")
+			say("The cluster is restored to the state of " + trust.Text(r.Snapshot) + ". What was written since then is gone from the cluster.")
 			lines = append(lines, "")
 		}
 		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
 	default:
-		lines = append(lines, " "+m.look.bold.Render("From here on the cluster is changed"), "")
+		lines = append(lines, " "+m.look.Bold.Render("From here on the cluster is changed"), "")
 		if m.together() {
-			lines[0] = " " + m.look.bold.Render(cut("From here on the cluster is changed, on "+listed(m.members.names), w-2))
+			lines[0] = " " + m.look.Bold.Render(text.Cut("From here on the cluster is changed, on "+listed(m.members.names), w-2))
 		}
 		when, from := taken(m.info), " (the newest write in the snapshot)"
 		if m.info.LastWrite.IsZero() {
@@ -518,15 +501,15 @@ func (m *model) confirmView(w int) ([]string, string, []hint) {
 		}
 		if len(accepted) > 0 {
 			lines = append(lines, "")
-			lines = append(lines, hang("   "+m.look.symbol(symWarn)+" ", "accepted: "+strings.Join(accepted, ", "), w-3)...)
+			lines = append(lines, text.Hang("   "+m.look.Symbol(text.SymWarn)+" ", "accepted: "+strings.Join(accepted, ", "), w-3)...)
 		}
 	}
 	ask := "   Type the node's name, %s, to start:"
 	if m.manyNodes() {
 		ask = "   Type this node's name, %s, to start on all of them:"
 	}
-	lines = append(lines, "", fmt.Sprintf(ask, m.look.bold.Render(node)), "   "+m.confirm.name.view(w-4))
-	return lines, "", []hint{{"enter", "start"}, {"esc", "back"}}
+	lines = append(lines, "", fmt.Sprintf(ask, m.look.Bold.Render(node)), "   "+m.confirm.name.View(w-4))
+	return lines, "", []pane.Hint{{"enter", "start"}, {"esc", "back"}}
 }
 
 func (m *model) confirmKey(k tea.KeyMsg) tea.Cmd {
@@ -534,17 +517,17 @@ func (m *model) confirmKey(k tea.KeyMsg) tea.Cmd {
 	case "esc":
 		m.screen = planScreen
 	case "enter":
-		typed := strings.TrimSpace(m.confirm.name.value())
+		typed := strings.TrimSpace(m.confirm.name.Value())
 		switch {
 		case typed == m.plan.plan.Node:
 			return m.startRun()
 		case typed == "":
 			m.note = "Nothing was started. Type the node's name, or esc for the plan."
 		default:
-			m.note = fmt.Sprintf("%q is not this node's name. Nothing was started.", clean(typed))
+			m.note = fmt.Sprintf("%q is not this node's name. Nothing was started.", trust.Text(typed))
 		}
 	default:
-		m.confirm.name.key(k)
+		m.confirm.name.Key(k)
 	}
 	return nil
 }
@@ -587,54 +570,54 @@ func (m *model) finished(msg finishedMsg) tea.Cmd {
 	return nil
 }
 
-func (m *model) summaryView(w, h int) ([]string, string, []hint) {
+func (m *model) summaryView(w, h int) ([]string, string, []pane.Hint) {
 	if m.crew != nil {
 		return m.crewSummaryView(w, h)
 	}
-	symbol, text := m.ending()
+	symbol, sentence := m.ending()
 	lines := []string{""}
-	for i, l := range wrap(text, w-5) {
+	for i, l := range text.Wrap(sentence, w-5) {
 		lead := "   "
 		if i == 0 {
-			lead = " " + m.look.symbol(symbol) + " "
+			lead = " " + m.look.Symbol(symbol) + " "
 		}
-		lines = append(lines, lead+m.look.bold.Render(l))
+		lines = append(lines, lead+m.look.Bold.Render(l))
 	}
 	lines = append(lines, "")
 	if f := m.result.Error; f != nil {
-		lines = append(lines, hang("   ", failureTitle(f, m.stepper.plan), w-4)...)
-		lines = append(lines, indent(3, facts(advise(f.Cause, f.Hint), w-4))...)
+		lines = append(lines, text.Hang("   ", text.FailureTitle(f, m.stepper.plan), w-4)...)
+		lines = append(lines, text.Indent(3, text.Facts(text.Advice(f.Cause, f.Hint), w-4))...)
 		lines = append(lines, "")
 	}
-	lines = append(lines, indent(3, facts(resultFacts(m.result, m.stepper.plan), w-4))...)
+	lines = append(lines, text.Indent(3, text.Facts(text.ResultFacts(m.result, m.stepper.plan), w-4))...)
 	return m.summaryPage(lines, h)
 }
 
 // summaryPage is as much of a summary as fits.
-func (m *model) summaryPage(lines []string, h int) ([]string, string, []hint) {
+func (m *model) summaryPage(lines []string, h int) ([]string, string, []pane.Hint) {
 	if len(lines)+2 <= h {
-		lines = append(lines, "", m.look.faint.Render("   This summary stays in the terminal when you quit."))
+		lines = append(lines, "", m.look.Faint.Render("   This summary stays in the terminal when you quit."))
 	}
-	seen, where := m.summaryScroll.window(lines, h)
+	seen, where := m.summaryScroll.Window(lines, h)
 	help := m.summaryHelp()
 	if where != "" {
-		help = slices.Insert(help, len(help)-1, hint{"↑↓", "scroll"})
+		help = slices.Insert(help, len(help)-1, pane.Hint{"↑↓", "scroll"})
 	}
 	return seen, where, help
 }
 
-func (m *model) summaryHelp() []hint {
-	var help []hint
+func (m *model) summaryHelp() []pane.Hint {
+	var help []pane.Hint
 	if m.canUndo() {
-		help = append(help, hint{"u", "undo"})
+		help = append(help, pane.Hint{"u", "undo"})
 	}
 	if m.canGoOn() {
-		help = append(help, hint{"g", "resume"})
+		help = append(help, pane.Hint{"g", "resume"})
 	}
 	if m.canBeginAnew() {
-		help = append(help, hint{"n", "new restore"})
+		help = append(help, pane.Hint{"n", "new restore"})
 	}
-	return append(help, hint{"esc", "steps"}, hint{"c", "commands"}, hint{"l", "logs"}, hint{"q", "quit"})
+	return append(help, pane.Hint{"esc", "steps"}, pane.Hint{"c", "commands"}, pane.Hint{"l", "logs"}, pane.Hint{"q", "quit"})
 }
 
 // canUndo says whether there is something to put back.
@@ -682,7 +665,7 @@ func (m *model) summaryKey(name string) tea.Cmd {
 	case "?":
 		m.over = newOverlay(helpOverlay)
 	default:
-		m.summaryScroll.key(name, m.bodyHeight())
+		m.summaryScroll.Key(name, m.bodyHeight())
 	}
 	return nil
 }
@@ -699,6 +682,6 @@ func (m *model) beginAnew() tea.Cmd {
 	m.plan = planPane{turn: m.plan.turn + 1}
 	m.members = membersPane{turn: m.members.turn + 1, hosts: maps.Clone(o.Want.Hosts), without: slices.Clone(o.Want.Without)}
 	m.stepper, m.alone = stepper{begun: map[string]*progress{}}, false
-	m.summaryScroll, m.nodeScroll = scroller{}, scroller{}
+	m.summaryScroll, m.nodeScroll = pane.Scroller{}, pane.Scroller{}
 	return m.discover()
 }

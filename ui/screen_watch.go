@@ -6,6 +6,8 @@ import (
 	"etcd-rewind/defect"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/text"
 )
 
 // watch is a run of another process that is looked at and not touched.
@@ -77,12 +79,12 @@ func (m *model) watches() bool { return m.watched != nil }
 
 // watchedText is what the second line tells of it.
 func (m *model) watchedText() string {
-	text := " run by another etcd-rewind; this screen is read-only"
+	sentence := " run by another etcd-rewind; this screen is read-only"
 	if m.result != nil {
-		text = " run by another etcd-rewind; finished"
+		sentence = " run by another etcd-rewind; finished"
 	}
-	if name := clean(m.watched.info.Run); width(text)+width(name)+3 <= m.w {
-		return apart(text, name+" ", m.w)
+	if name := trust.Text(m.watched.info.Run); text.Width(sentence)+text.Width(name)+3 <= m.w {
+		return text.Apart(sentence, name+" ", m.w)
 	}
-	return cut(text, m.w)
+	return text.Cut(sentence, m.w)
 }

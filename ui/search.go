@@ -6,11 +6,14 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // search looks for a text in what is on the screen.
 type search struct {
-	typing *field
+	typing *pane.Field
 	text   string // that was looked for last
 }
 
@@ -29,8 +32,8 @@ func (m *model) typingSomething() bool {
 
 // searched is what can be searched on this screen; false for nothing.
 func (m *model) searched() (s searched, ok bool) {
-	scroll := func(lines []string, sc *scroller) searched {
-		return searched{lines, sc.top, func(i int) tea.Cmd { sc.top = i; return nil }}
+	scroll := func(lines []string, sc *pane.Scroller) searched {
+		return searched{lines, sc.Top, func(i int) tea.Cmd { sc.Top = i; return nil }}
 	}
 	switch {
 	case m.over != nil:
@@ -77,7 +80,7 @@ func (m *model) searchKey(k tea.KeyMsg) tea.Cmd {
 	case "esc":
 		q.typing = nil
 	case "enter":
-		if text := strings.TrimSpace(q.typing.value()); text != "" {
+		if text := strings.TrimSpace(q.typing.Value()); text != "" {
 			q.text = text
 		}
 		q.typing = nil
@@ -89,9 +92,9 @@ func (m *model) searchKey(k tea.KeyMsg) tea.Cmd {
 				return s.to(i)
 			}
 		}
-		m.note = "Not found: " + clean(q.text)
+		m.note = "Not found: " + trust.Text(q.text)
 	default:
-		q.typing.key(k)
+		q.typing.Key(k)
 	}
 	return nil
 }
@@ -106,7 +109,7 @@ func (m *model) exportKey() (cmd tea.Cmd, ok bool) {
 	case m.over != nil || m.typingSomething():
 		return nil, false
 	case m.screen == diffScreen && m.diff.result != nil:
-		return m.export("diff", comparisonText(m.diff.result, DiffOptions{Fields: true, List: true}, m.now(), exportWidth)), true
+		return m.export("diff", text.Comparison(m.diff.result, text.DiffOptions{Fields: true, List: true}, m.now(), exportWidth)), true
 	case m.screen == planScreen && m.plan.plan != nil:
 		plans := m.plan.all
 		if len(plans) == 0 {

@@ -10,6 +10,9 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // stepper shows a run: the steps on the left, the one that is looked at on the
@@ -148,11 +151,11 @@ func (s *stepper) act(ev steps.Event) {
 			}
 		}
 		if !again && len(ev.Commands) > 0 {
-			s.commands = append(s.commands, command{ev.Action, clean(ev.Message), ev.Commands, ev.Time})
+			s.commands = append(s.commands, command{ev.Action, trust.Text(ev.Message), ev.Commands, ev.Time})
 		}
 	case steps.Waiting:
 		if ev.Message != "" {
-			p.message = clean(ev.Message)
+			p.message = trust.Text(ev.Message)
 		}
 		if ev.Seen != nil {
 			p.seen, p.waited = ev.Seen, ev.Waited
@@ -184,19 +187,19 @@ func (s *stepper) end(r *steps.Result) {
 }
 
 // awayText is the outage counter: live while the API is away.
-func (s *stepper) awayText(l look, now time.Time) string {
+func (s *stepper) awayText(l text.Look, now time.Time) string {
 	if s.counting {
 		return awayWords(l, s.away+max(0, now.Sub(s.awayAt).Seconds()), true)
 	}
 	return awayWords(l, s.away, false)
 }
 
-func awayWords(l look, away float64, still bool) string {
+func awayWords(l text.Look, away float64, still bool) string {
 	switch {
 	case still:
-		return l.reverse.Bold(true).Render(" API down " + seconds(away) + " ")
+		return l.Reverse.Bold(true).Render(" API down " + text.Seconds(away) + " ")
 	case away > 0:
-		return "API was down " + seconds(away)
+		return "API was down " + text.Seconds(away)
 	}
 	return ""
 }
@@ -210,14 +213,14 @@ func (s *stepper) brief(now time.Time) string {
 	if st == nil {
 		return "starting"
 	}
-	text := clean(st.Title)
+	sentence := trust.Text(st.Title)
 	if a := s.title(s.action); a != "" {
-		text = a
+		sentence = a
 	}
 	if p := s.begun[s.action]; p != nil {
-		text += ", " + waited(p.took(now), p.limit)
+		sentence += ", " + text.Waited(p.took(now), p.limit)
 	}
-	return text
+	return sentence
 }
 
 func (s *stepper) find(id string) *steps.Step {
@@ -240,7 +243,7 @@ func (s *stepper) title(id string) string {
 	for _, st := range s.plan.Steps {
 		for _, a := range st.Actions {
 			if a.ID == id && a.Action != nil {
-				return clean(a.Title())
+				return trust.Text(a.Title())
 			}
 		}
 	}
@@ -336,51 +339,51 @@ func (m *model) runKey(name string) tea.Cmd {
 	return nil
 }
 
-func (s *stepper) view(l look, now time.Time, w, h int) ([]string, string, []hint) {
+func (s *stepper) view(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
 	if s.failure != nil {
 		return s.failureView(l, w, h)
 	}
 	if s.plan == nil {
-		return []string{"", "   Reading what it has done so far"}, "", []hint{{"q", "leave"}}
+		return []string{"", "   Reading what it has done so far"}, "", []pane.Hint{{"q", "leave"}}
 	}
 	left := min(42, max(26, w*3/8))
 	list := s.list(l, now, left, h)
-	pane := s.pane(l, now, w-left-4, h)
+	column := s.pane(l, now, w-left-4, h)
 	lines := make([]string, 0, h)
 	for i := range h {
-		lines = append(lines, list[i]+" │ "+pane[i])
+		lines = append(lines, list[i]+" │ "+column[i])
 	}
-	help := []hint{{"?", "why"}, {"l", "logs"}, {"c", "commands so far"}}
+	help := []pane.Hint{{"?", "why"}, {"l", "logs"}, {"c", "commands so far"}}
 	if s.kind() != steps.KindUndo && !s.watched && !s.ended {
-		help = append(help, hint{"u", "undo"})
+		help = append(help, pane.Hint{"u", "undo"})
 	}
-	help = append(help, hint{"↑↓", "look at a step"})
+	help = append(help, pane.Hint{"↑↓", "look at a step"})
 	switch {
 	case s.picked != "" && s.one:
-		help = slices.Insert(help, 0, hint{"esc", "follow"})
+		help = slices.Insert(help, 0, pane.Hint{"esc", "follow"})
 	case s.picked != "":
-		help = append(help, hint{"esc", "follow"})
+		help = append(help, pane.Hint{"esc", "follow"})
 	case s.one:
-		help = slices.Insert(help, 0, hint{"esc", "all nodes"})
+		help = slices.Insert(help, 0, pane.Hint{"esc", "all nodes"})
 	}
 	if s.watched {
-		return lines, "", append(help, hint{"q", "leave"})
+		return lines, "", append(help, pane.Hint{"q", "leave"})
 	}
 	if s.ended {
 		if s.picked == "" && !s.one {
-			help = append(help, hint{"esc", "summary"})
+			help = append(help, pane.Hint{"esc", "summary"})
 		}
-		return lines, "", append(help, hint{"q", "quit"})
+		return lines, "", append(help, pane.Hint{"q", "quit"})
 	}
 	where := ""
 	if s.stopping {
 		where = "stopping before the next action"
 	}
-	return lines, where, append(help, hint{"ctrl-c", "stop"})
+	return lines, where, append(help, pane.Hint{"ctrl-c", "stop"})
 }
 
 // list is the left side: a line a step, with its state and the time it took.
-func (s *stepper) list(l look, now time.Time, w, h int) []string {
+func (s *stepper) list(l text.Look, now time.Time, w, h int) []string {
 	var all []string
 	at := 0
 	looked := s.looked()
@@ -393,33 +396,33 @@ func (s *stepper) list(l look, now time.Time, w, h int) []string {
 		if !p.from.IsZero() {
 			took = short(p.took(now))
 		}
-		title := fit(clean(st.Title), w-10)
-		sym := stateSymbol(p.state)
+		title := text.Fit(trust.Text(st.Title), w-10)
+		sym := text.StateSymbol(p.state)
 		if p.state == "" && st.When != "" {
-			sym = symMaybe
-			title = l.faint.Render(title)
+			sym = text.SymMaybe
+			title = l.Faint.Render(title)
 		}
 		if looked != nil && st.ID == looked.ID {
 			at = i
 			if s.picked != "" {
-				title = l.reverse.Render(title)
+				title = l.Reverse.Render(title)
 			} else {
-				title = l.bold.Render(title)
+				title = l.Bold.Render(title)
 			}
 		}
-		all = append(all, " "+l.symbol(sym)+" "+title+" "+right(took, 6))
+		all = append(all, " "+l.Symbol(sym)+" "+title+" "+text.FitRight(took, 6))
 	}
-	var sc scroller
-	sc.top = max(0, at-h+2)
-	seen, _ := sc.window(all, h)
-	return box(seen, w, h)
+	var sc pane.Scroller
+	sc.Top = max(0, at-h+2)
+	seen, _ := sc.Window(all, h)
+	return text.Box(seen, w, h)
 }
 
 // short writes a time in at most 6 cells.
 func short(s float64) string {
 	switch {
 	case s < 99.95:
-		return seconds(s)
+		return text.Seconds(s)
 	case s < 1000:
 		return fmt.Sprintf("%.0f s", s)
 	default:
@@ -429,15 +432,15 @@ func short(s float64) string {
 
 // pane is the right side: why, the actions, what is seen, the command. What
 // matters least gives way where the room is small.
-func (s *stepper) pane(l look, now time.Time, w, h int) []string {
+func (s *stepper) pane(l text.Look, now time.Time, w, h int) []string {
 	st := s.looked()
 	if st == nil {
-		return box(nil, w, h)
+		return text.Box(nil, w, h)
 	}
-	title := l.bold.Render(cut(clean(st.Title), w))
-	why := wrap(clean(st.Why), w)
+	title := l.Bold.Render(text.Cut(trust.Text(st.Title), w))
+	why := text.Wrap(trust.Text(st.Why), w)
 	if st.When != "" {
-		why = append(why, wrap(clean(st.When), w)...)
+		why = append(why, text.Wrap(trust.Text(st.When), w)...)
 	}
 	doing, before, cmds := s.actions(l, now, st, w)
 
@@ -462,16 +465,16 @@ func (s *stepper) pane(l look, now time.Time, w, h int) []string {
 		lines = append(lines, "")
 	}
 	lines = append(append(lines, before...), doing...)
-	lines = box(lines, w, h-len(cmds))
+	lines = text.Box(lines, w, h-len(cmds))
 	for _, c := range cmds {
-		lines = append(lines, fit(l.faint.Render(c), w))
+		lines = append(lines, text.Fit(l.Faint.Render(c), w))
 	}
 	return lines[:h]
 }
 
 // actions are the actions of a step: those that are over, and from the running
 // one on with what is seen; and the commands of the running one, or of all.
-func (s *stepper) actions(l look, now time.Time, st *steps.Step, w int) (doing, before, cmds []string) {
+func (s *stepper) actions(l text.Look, now time.Time, st *steps.Step, w int) (doing, before, cmds []string) {
 	running := false
 	var all []string
 	for _, a := range st.Actions {
@@ -486,16 +489,16 @@ func (s *stepper) actions(l look, now time.Time, st *steps.Step, w int) (doing, 
 		if !p.from.IsZero() {
 			took = short(p.took(now))
 			if !p.over() && p.limit > 0 {
-				took = waited(p.took(now), p.limit)
+				took = text.Waited(p.took(now), p.limit)
 			}
 		}
-		title := clean(a.Title())
-		row := apart(l.symbol(stateSymbol(p.state))+" "+title, took, w)
+		title := trust.Text(a.Title())
+		row := text.Apart(l.Symbol(text.StateSymbol(p.state))+" "+title, took, w)
 		switch {
 		case p.state == steps.Started || p.state == steps.Waiting || p.state == steps.Failed:
 			running = true
 			doing = append(doing, row)
-			doing = append(doing, indent(4, s.sees(l, p, w-4))...)
+			doing = append(doing, text.Indent(4, s.sees(l, p, w-4))...)
 			cmds = wrapCommands(a.Commands(), w)
 		case running:
 			doing = append(doing, row)
@@ -511,14 +514,14 @@ func (s *stepper) actions(l look, now time.Time, st *steps.Step, w int) (doing, 
 }
 
 // sees is what is known about the running action.
-func (s *stepper) sees(l look, p *progress, w int) []string {
-	lines := sightings(p.seen, w, l.symbol)
+func (s *stepper) sees(l text.Look, p *progress, w int) []string {
+	lines := text.Sightings(p.seen, w, l.Symbol)
 	if p.message != "" {
-		lines = append(lines, wrap(p.message, w)...)
+		lines = append(lines, text.Wrap(p.message, w)...)
 	}
 	if p.work != nil && !p.over() {
-		lines = append(lines, progressText(p.work))
-		if b := bar(p.work.Done, p.work.Total, min(w, 40)); b != "" {
+		lines = append(lines, text.Progress(p.work))
+		if b := text.Bar(p.work.Done, p.work.Total, min(w, 40)); b != "" {
 			lines = append(lines, b)
 		}
 	}
@@ -527,8 +530,8 @@ func (s *stepper) sees(l look, p *progress, w int) []string {
 
 func wrapCommands(commands []string, w int) []string {
 	var out []string
-	for _, l := range commandLines(commands) {
-		out = append(out, narrow([]string{l}, w)...)
+	for _, l := range text.Commands(commands) {
+		out = append(out, text.Narrow([]string{l}, w)...)
 	}
 	return out
 }
@@ -538,22 +541,22 @@ func (s *stepper) commandLog() []string {
 	var out []string
 	for _, c := range s.commands {
 		out = append(out, c.at.Local().Format("15:04:05.0")+"  "+c.title)
-		out = append(out, indent(2, commandLines(c.lines))...)
+		out = append(out, text.Indent(2, text.Commands(c.lines))...)
 	}
 	return out
 }
 
 // failureView is what a failure shows: cause and hint first, then the choices,
 // then what was seen and logged, as far as there is room.
-func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
+func (s *stepper) failureView(l text.Look, w, h int) ([]string, string, []pane.Hint) {
 	f := s.failure
-	lines := hang(" "+l.symbol(symBad)+" ", failureTitle(f, s.plan), w-1)
-	lines[0] = l.bold.Render(lines[0])
+	lines := text.Hang(" "+l.Symbol(text.SymBad)+" ", text.FailureTitle(f, s.plan), w-1)
+	lines[0] = l.Bold.Render(lines[0])
 	if f.Waited > 0 {
-		lines = append(lines, "   timed out after "+seconds(f.Waited))
+		lines = append(lines, "   timed out after "+text.Seconds(f.Waited))
 	}
 	lines = append(lines, "")
-	lines = append(lines, indent(3, facts(advise(f.Cause, f.Hint), w-4))...)
+	lines = append(lines, text.Indent(3, text.Facts(text.Advice(f.Cause, f.Hint), w-4))...)
 	offered := f.Choices
 	if s.watched {
 		offered = nil // they are the other one's
@@ -563,31 +566,31 @@ func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
 	}
 	var choices []string
 	if s.watched {
-		choices = hang("   ", "The other session is waiting for an answer. This screen follows it.", w-4)
+		choices = text.Hang("   ", "The other session is waiting for an answer. This screen follows it.", w-4)
 	}
 	for i, c := range offered {
 		o := s.offers(c)
 		label := o.label
 		if i == 0 {
-			label += l.faint.Render("   (recommended)")
+			label += l.Faint.Render("   (recommended)")
 		}
-		choices = append(choices, "   "+l.bold.Render(o.key)+"  "+label)
+		choices = append(choices, "   "+l.Bold.Render(o.key)+"  "+label)
 	}
 	room := h - len(lines) - len(choices) - 1
 	var more []string
 	if len(f.Seen) > 0 && room > len(f.Seen)+1 {
 		more = append(more, "")
-		more = append(more, indent(3, sightings(f.Seen, w-4, l.symbol))...)
+		more = append(more, text.Indent(3, text.Sightings(f.Seen, w-4, l.Symbol))...)
 	}
 	if rest := room - len(more) - 2; len(f.Log) > 0 && rest > 0 {
 		head := "Last log lines:"
 		if f.LogPath != "" {
-			head = cutLeft(clean(f.LogPath), w-4)
+			head = text.CutLeft(trust.Text(f.LogPath), w-4)
 		}
-		more = append(more, "", "   "+l.faint.Render(head))
+		more = append(more, "", "   "+l.Faint.Render(head))
 		var log []string
-		for _, line := range cleanAll(f.Log) {
-			log = append(log, wrap(strings.TrimSpace(line), w-6)...)
+		for _, line := range trust.Lines(f.Log) {
+			log = append(log, text.Wrap(strings.TrimSpace(line), w-6)...)
 		}
 		for _, line := range log[max(0, len(log)-rest):] {
 			more = append(more, "   │ "+line)
@@ -597,13 +600,13 @@ func (s *stepper) failureView(l look, w, h int) ([]string, string, []hint) {
 	lines = append(lines, more...)
 	lines = append(lines, "")
 	lines = append(lines, choices...)
-	help := make([]hint, 0, len(offered)+4)
+	help := make([]pane.Hint, 0, len(offered)+4)
 	for _, c := range offered {
-		help = append(help, hint{s.offers(c).key, s.offers(c).word})
+		help = append(help, pane.Hint{s.offers(c).key, s.offers(c).word})
 	}
-	help = append(help, hint{"?", "why"}, hint{"c", "commands"}, hint{"l", "logs"})
+	help = append(help, pane.Hint{"?", "why"}, pane.Hint{"c", "commands"}, pane.Hint{"l", "logs"})
 	if s.watched {
-		help = append(help, hint{"q", "leave"})
+		help = append(help, pane.Hint{"q", "leave"})
 	}
 	return lines, "", help
 }

@@ -12,6 +12,9 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // What the screens for the checks and the plan do when several nodes are
@@ -147,9 +150,9 @@ func (c *checklist) heading(i int) string {
 	return name
 }
 
-func (c *checklist) sendingView(l look, now time.Time, w int, help []hint) ([]string, string, []hint) {
+func (c *checklist) sendingView(l text.Look, now time.Time, w int, help []pane.Hint) ([]string, string, []pane.Hint) {
 	s := c.sending
-	mark := spin(now)
+	mark := text.Spin(now)
 	title := "Sending the snapshot to every node"
 	switch {
 	case c.err != nil && s.all:
@@ -160,40 +163,40 @@ func (c *checklist) sendingView(l look, now time.Time, w int, help []hint) ([]st
 		title = "Checking every node and its copy of the snapshot"
 	}
 	if c.err != nil {
-		mark = l.symbol(symBad)
+		mark = l.Symbol(text.SymBad)
 	}
-	lines := []string{" " + mark + " " + l.bold.Render(title), ""}
+	lines := []string{" " + mark + " " + l.Bold.Render(title), ""}
 	names := 0
 	for _, n := range s.nodes {
-		names = max(names, width(clean(n)))
+		names = max(names, text.Width(trust.Text(n)))
 	}
 	names = min(names, w/3)
 	for _, n := range s.nodes {
 		done, known := s.done[n]
-		sym, say := symLater, "waiting"
+		sym, say := text.SymLater, "waiting"
 		switch {
 		case s.all:
-			sym, say = symDone, "has it; its sha256 is the same"
+			sym, say = text.SymDone, "has it; its sha256 is the same"
 		case n == s.here:
-			sym, say = symDone, "is this node"
+			sym, say = text.SymDone, "is this node"
 		case c.err != nil && known:
-			say = size(done[0]) + " of " + size(done[1]) + " are there"
+			say = text.Size(done[0]) + " of " + text.Size(done[1]) + " are there"
 		case c.err != nil:
 			say = "has nothing of it yet"
 		case known && done[0] < done[1]:
-			sym = symNow
-			say = bar(done[0], done[1], max(8, min(30, w-names-34))) + "  " + size(done[0]) + " of " + size(done[1]) + ", " + number(int64(percent(done[0], done[1]))) + " %"
+			sym = text.SymNow
+			say = text.Bar(done[0], done[1], max(8, min(30, w-names-34))) + "  " + text.Size(done[0]) + " of " + text.Size(done[1]) + ", " + text.Number(int64(text.Percent(done[0], done[1]))) + " %"
 		case known:
-			sym, say = symNow, size(done[1])+" are there; comparing the sha256"
+			sym, say = text.SymNow, text.Size(done[1])+" are there; comparing the sha256"
 		}
-		lines = append(lines, cut("   "+l.symbol(sym)+" "+fit(clean(n), names)+"  "+say, w))
+		lines = append(lines, text.Cut("   "+l.Symbol(sym)+" "+text.Fit(trust.Text(n), names)+"  "+say, w))
 	}
 	lines = append(lines, "")
 	if c.err != nil {
-		cause, advice := explain(c.err)
-		return append(lines, indent(3, facts(advise(cause, advice), w-4))...), "", help[2:]
+		cause, advice := text.Explain(c.err)
+		return append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...), "", help[2:]
 	}
-	return append(lines, hang("   ", "Nothing is changed by this, but for the copy of the snapshot beside each node's data. It is removed after the restore.", w-2)...), "", help[3:]
+	return append(lines, text.Hang("   ", "Nothing is changed by this, but for the copy of the snapshot beside each node's data. It is removed after the restore.", w-2)...), "", help[3:]
 }
 
 // manyNodes says whether the plan, the run and its summary are about several
@@ -309,9 +312,9 @@ func (m *model) opened(msg openedMsg) tea.Cmd {
 func (m *model) planAllTitle() string {
 	p := m.plan.plan
 	if m.again != nil || p.Restore == nil {
-		return clean(p.Title)
+		return trust.Text(p.Title)
 	}
-	return "Restore " + clean(filepath.Base(p.Restore.Snapshot)) + " on " + listed(m.members.names)
+	return "Restore " + trust.Text(filepath.Base(p.Restore.Snapshot)) + " on " + listed(m.members.names)
 }
 
 // planAllText is what the nodes' plans have in common, and where they differ.
@@ -328,26 +331,26 @@ func (m *model) planAllText(w int) []string {
 		for _, name := range hostNames(m.again.all) {
 			add(name, stateWords(p.states[name]))
 		}
-		out = append(indent(1, facts(list, w-1)), "")
+		out = append(text.Indent(1, text.Facts(list, w-1)), "")
 		switch {
 		case m.again.resume:
-			out = append(out, hang(" ", "Each node resumes where its journal ends, and waits for the others at the end of each phase. What is done is not done again.", w)...)
+			out = append(out, text.Hang(" ", "Each node resumes where its journal ends, and waits for the others at the end of each phase. What is done is not done again.", w)...)
 		default:
-			out = append(out, hang(" ", "All nodes are undone at the same time; tab shows what is done on each. Each etcd runs on the data it had before.", w)...)
+			out = append(out, text.Hang(" ", "All nodes are undone at the same time; tab shows what is done on each. Each etcd runs on the data it had before.", w)...)
 		}
 		for _, name := range hostNames(m.again.all) {
 			if p.states[name] == restore.RunUnreachable {
 				out = append(out, "")
-				out = append(out, hang(" "+symWarn+" ", name+" can't be reached now. It is tried again for a while, and the same can be done there later: etcd-rewind.", w)...)
+				out = append(out, text.Hang(" "+text.SymWarn+" ", name+" can't be reached now. It is tried again for a while, and the same can be done there later: etcd-rewind.", w)...)
 			}
 		}
 		return out
 	}
 	if r := p.plan.Restore; r != nil {
-		add("snapshot", r.Snapshot+", revision "+number(r.SnapshotRevision))
+		add("snapshot", r.Snapshot+", revision "+text.Number(r.SnapshotRevision))
 		add("members", membersOf(r))
 		add("token", r.Token)
-		say := number(r.SnapshotRevision) + " + " + number(int64(r.Bump)) + ", beyond what any client has seen"
+		say := text.Number(r.SnapshotRevision) + " + " + text.Number(int64(r.Bump)) + ", beyond what any client has seen"
 		if r.Bump == 0 {
 			say = "not raised"
 		}
@@ -356,7 +359,7 @@ func (m *model) planAllText(w int) []string {
 			add("excluded", listed(m.members.without)+": rejoin later")
 		}
 		if m.diff.result != nil {
-			add("the restore", ComparisonSummary(m.diff.result))
+			add("the restore", text.ComparisonSummary(m.diff.result))
 		}
 	}
 	for i, o := range p.all {
@@ -368,10 +371,10 @@ func (m *model) planAllText(w int) []string {
 			add(name, o.Restore.OldDataDir+" → "+o.Restore.DataDir)
 		}
 	}
-	out = append(indent(1, facts(list, w-1)), "")
-	out = append(out, hang(" ", "Every node runs its own plan (tab), and starts the next phase when all have finished the one before:", w)...)
+	out = append(text.Indent(1, text.Facts(list, w-1)), "")
+	out = append(out, text.Hang(" ", "Every node runs its own plan (tab), and starts the next phase when all have finished the one before:", w)...)
 	for i, ph := range steps.Phases {
-		out = append(out, hang("  "+number(int64(i+1))+" "+fit(ph.Name(), 11)+" ", phaseMeans[ph], w)...)
+		out = append(out, text.Hang("  "+text.Number(int64(i+1))+" "+text.Fit(ph.Name(), 11)+" ", phaseMeans[ph], w)...)
 	}
 	return out
 }
@@ -458,7 +461,7 @@ func (m *model) failure() *steps.Failure {
 // run has ended.
 func (m *model) awayText() string {
 	if r := m.result; r != nil && r.DownSince != nil {
-		return m.look.reverse.Bold(true).Render(" " + downText(*r.DownSince, m.now()) + " ")
+		return m.look.Reverse.Bold(true).Render(" " + downText(*r.DownSince, m.now()) + " ")
 	}
 	if m.crew != nil {
 		return m.crew.awayText(m.look, m.now())
@@ -467,9 +470,9 @@ func (m *model) awayText() string {
 }
 
 // ending says how the run on the screen ended.
-func (m *model) ending() (symbol, text string) {
+func (m *model) ending() (symbol, sentence string) {
 	if m.crew != nil {
-		return ending(m.result, m.crew.kind, len(m.crew.nodes))
+		return text.Ending(m.result, m.crew.kind, len(m.crew.nodes))
 	}
-	return ending(m.result, m.stepper.kind(), 1)
+	return text.Ending(m.result, m.stepper.kind(), 1)
 }

@@ -16,6 +16,8 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/text"
 )
 
 var long = "/var/backups/" + strings.Repeat("a-very-long-directory/", 6) + "etcd-snapshot-of-the-production-cluster-2026-11-20.db"
@@ -584,7 +586,7 @@ func TestColours(t *testing.T) {
 		}
 
 		d = drive(t, newFake(), Options{})
-		d.m.look = newLook(env("TERM=xterm-256color", "LANG=C.UTF-8", "NO_COLOR=1"))
+		d.m.look = text.NewLook(env("TERM=xterm-256color", "LANG=C.UTF-8", "NO_COLOR=1"))
 		s.show(d)
 		for p := range styles(d.m.View()) {
 			if strings.HasPrefix(p, "3") {
@@ -600,7 +602,7 @@ func TestColours(t *testing.T) {
 func TestWithoutUnicodeEverythingIsASCII(t *testing.T) {
 	for _, s := range screens {
 		d := drive(t, newFake(), Options{})
-		d.m.look = newLook(env("TERM=xterm", "LANG=C"))
+		d.m.look = text.NewLook(env("TERM=xterm", "LANG=C"))
 		s.show(d)
 		for i, l := range strings.Split(ansi.Strip(d.m.View()), "\n") {
 			for _, r := range l {
@@ -617,7 +619,7 @@ func TestWithoutUnicodeEverythingIsASCII(t *testing.T) {
 		}
 	}
 	d := drive(t, newFake(), Options{})
-	d.m.look = newLook(env("TERM=xterm", "LANG=C"))
+	d.m.look = text.NewLook(env("TERM=xterm", "LANG=C"))
 	d.during(record(d.f, restorePlan(), steps.Unattended), action("stage.1", steps.Waiting, 5))
 	golden(t, "ascii", ansi.Strip(d.m.View())+"\n")
 }
@@ -634,7 +636,7 @@ func TestNothingFromOutsideReachesTheTerminalRaw(t *testing.T) {
 		"c1\u009b31mcsi":          "c131mcsi",
 		"bad\xffutf8":             "badutf8",
 	} {
-		if got := clean(in); got != want {
+		if got := trust.Text(in); got != want {
 			t.Errorf("clean(%q) = %q, want %q", in, got, want)
 		}
 	}

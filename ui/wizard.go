@@ -24,6 +24,9 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
 )
 
 // Backend is what the wizard asks of the engine. Its methods are called from
@@ -199,17 +202,17 @@ func (m *model) farewell(r *steps.Result, p *steps.Plan) []string {
 	l, w := m.look, m.w
 	out := make([]string, 0, 16)
 	if p != nil {
-		out = append(out, fmt.Sprintf("etcd-rewind   %s   run %s", clean(p.Node), clean(p.Run)), "")
+		out = append(out, fmt.Sprintf("etcd-rewind   %s   run %s", trust.Text(p.Node), trust.Text(p.Run)), "")
 	}
 	if w < minWidth {
 		w = plainWidth
 	}
-	text := summaryText(r, p, w)
+	text := text.Summary(r, p, w)
 	if all := m.engine.all; all != nil && p != nil {
 		text = allSummaryText(r, all, p.Kind, m.leftOut(), w)
 	}
 	for _, line := range text {
-		out = append(out, l.finish(line))
+		out = append(out, l.Finish(line))
 	}
 	return append(out, "")
 }
@@ -251,7 +254,7 @@ type model struct {
 	engine  *engine
 	box     *mailbox
 	now     func() time.Time
-	look    look
+	look    text.Look
 	options Options
 
 	w, h    int
@@ -261,8 +264,8 @@ type model struct {
 	ticking bool
 
 	facts         *steps.Facts
-	nodeScroll    scroller
-	summaryScroll scroller
+	nodeScroll    pane.Scroller
+	summaryScroll pane.Scroller
 	refusal       error           // discovery failed
 	early         []steps.Verdict // errors of the node itself that nobody can accept
 	earlier       earlierPane
@@ -303,7 +306,7 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 	}
 	m := &model{
 		ctx: ctx, backend: b, box: box, engine: newEngine(ctx, b, box),
-		w: assumedWidth, h: assumedHeight, now: time.Now, look: newLook(os.Getenv), options: o, choices: o.Choices,
+		w: assumedWidth, h: assumedHeight, now: time.Now, look: text.NewLook(os.Getenv), options: o, choices: o.Choices,
 	}
 	m.members.hosts, m.members.without = maps.Clone(o.Want.Hosts), slices.Clone(o.Want.Without)
 	m.picker = newPicker(o.Snapshot)
@@ -555,7 +558,7 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 	switch name {
 	case "/":
 		if _, ok := m.searched(); ok {
-			m.search.typing = newField(m.look, "")
+			m.search.typing = pane.NewField(m.look, "")
 			return nil
 		}
 	case "e":
@@ -606,29 +609,29 @@ func (m *model) View() string {
 	m.frames.Add(1)
 	m.askedFor()
 	if m.small() {
-		return m.look.finish(strings.Join(box(m.smallView(), m.w, m.h), "\n"))
+		return m.look.Finish(strings.Join(text.Box(m.smallView(), m.w, m.h), "\n"))
 	}
 	h := m.bodyHeight()
 	var note []string
 	if m.search.typing != nil {
-		note = []string{" Search " + m.search.typing.view(m.w-9)}
+		note = []string{" Search " + m.search.typing.View(m.w-9)}
 		h--
 	} else if m.note != "" {
-		note = hang(" "+m.look.symbol(symWarn)+" ", m.note, m.w-1)
+		note = text.Hang(" "+m.look.Symbol(text.SymWarn)+" ", m.note, m.w-1)
 		note = note[:min(len(note), 4)]
 		h -= len(note)
 	}
 	body, where, help := m.body(m.w, h)
 	lines := []string{m.header(), m.subHeader(), m.topRule()}
-	lines = append(lines, box(body, m.w, h)...)
+	lines = append(lines, text.Box(body, m.w, h)...)
 	lines = append(lines, note...)
-	lines = append(lines, m.bottomRule(where), helpLine(m.look, help, m.w))
-	return m.look.finish(strings.Join(box(lines, m.w, m.h), "\n"))
+	lines = append(lines, m.bottomRule(where), pane.HelpLine(m.look, help, m.w))
+	return m.look.Finish(strings.Join(text.Box(lines, m.w, m.h), "\n"))
 }
 
 // body is the part of the screen that differs: its lines, the place in what
 // can be scrolled, and the keys.
-func (m *model) body(w, h int) (lines []string, where string, help []hint) {
+func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) {
 	if m.over != nil {
 		return m.overlayView(w, h)
 	}
@@ -639,9 +642,9 @@ func (m *model) body(w, h int) (lines []string, where string, help []hint) {
 		return m.earlierView(w, h)
 	case nodeScreen:
 		lines, help := m.nodeView(w)
-		seen, where := m.nodeScroll.window(lines, h)
+		seen, where := m.nodeScroll.Window(lines, h)
 		if where != "" {
-			help = slices.Insert(help, len(help)-1, hint{"↑↓", "scroll"})
+			help = slices.Insert(help, len(help)-1, pane.Hint{"↑↓", "scroll"})
 		}
 		return seen, where, help
 	case chooseScreen:
@@ -670,19 +673,19 @@ func (m *model) body(w, h int) (lines []string, where string, help []hint) {
 }
 
 func (m *model) header() string {
-	left := " " + m.look.bold.Render("etcd-rewind")
+	left := " " + m.look.Bold.Render("etcd-rewind")
 	if f := m.facts; f != nil {
-		parts := []string{clean(f.Node)}
+		parts := []string{trust.Text(f.Node)}
 		if f.KubernetesVersion != "" {
-			parts = append(parts, "Kubernetes "+clean(strings.TrimPrefix(f.KubernetesVersion, "v")))
+			parts = append(parts, "Kubernetes "+trust.Text(strings.TrimPrefix(f.KubernetesVersion, "v")))
 		}
 		if f.EtcdVersion != "" {
-			parts = append(parts, "etcd "+clean(f.EtcdVersion))
+			parts = append(parts, "etcd "+trust.Text(f.EtcdVersion))
 		}
 		left += "   " + strings.Join(parts, " · ")
 	}
 	if p := m.stepper.plan; m.facts == nil && p != nil {
-		left += "   " + clean(p.Node)
+		left += "   " + trust.Text(p.Node)
 	}
 	right := "nothing changed yet "
 	switch {
@@ -691,13 +694,13 @@ func (m *model) header() string {
 	case m.facts != nil && m.facts.Unfinished != nil:
 		right = "a run is unfinished "
 	}
-	return apart(left, right, m.w)
+	return text.Apart(left, right, m.w)
 }
 
 func (m *model) subHeader() string {
 	switch {
 	case m.again != nil:
-		return cut(" "+m.planTitle(), m.w)
+		return text.Cut(" "+m.planTitle(), m.w)
 	case m.watches():
 		return m.watchedText()
 	case m.info != nil && m.screen > chooseScreen:
@@ -708,18 +711,18 @@ func (m *model) subHeader() string {
 		}
 		facts := fmt.Sprintf("revision %d · ", i.Revision)
 		if m.w >= 72 {
-			facts += plural(i.Keys, "key", "keys") + " · "
+			facts += text.Plural(i.Keys, "key", "keys") + " · "
 		}
-		facts += old(taken(i), m.now()) + " · " + hash
+		facts += text.Old(taken(i), m.now()) + " · " + hash
 		n := max(12, m.w-len([]rune(facts))-5)
-		return cut(" "+shortPath(clean(m.from), n)+"   "+facts, m.w)
+		return text.Cut(" "+text.ShortPath(trust.Text(m.from), n)+"   "+facts, m.w)
 	case m.facts != nil && m.facts.Kubelet != nil:
 		k := m.facts.Kubelet
 		version := ""
 		if k.Version != "" {
-			version = clean(strings.TrimPrefix(k.Version, "v")) + " · "
+			version = trust.Text(strings.TrimPrefix(k.Version, "v")) + " · "
 		}
-		return cut(" kubelet "+version+"manifests in "+clean(k.StaticPodPath), m.w)
+		return text.Cut(" kubelet "+version+"manifests in "+trust.Text(k.StaticPodPath), m.w)
 	}
 	return " Restore a control plane's etcd from a snapshot"
 }
@@ -745,11 +748,11 @@ func (m *model) topRule() string {
 	for i, n := range names {
 		switch {
 		case i < at:
-			n = m.look.symbol(symDone) + " " + n
+			n = m.look.Symbol(text.SymDone) + " " + n
 		case i == at:
-			n = m.look.bold.Render(symNow + " " + n)
+			n = m.look.Bold.Render(text.SymNow + " " + n)
 		default:
-			n = symLater + " " + n
+			n = text.SymLater + " " + n
 		}
 		parts = append(parts, n)
 	}
@@ -767,7 +770,7 @@ func (m *model) topRule() string {
 	case m.w < 64:
 		line = " " + strings.Join(parts, gap) + " "
 	}
-	return line + strings.Repeat("─", max(0, m.w-width(line)))
+	return line + strings.Repeat("─", max(0, m.w-text.Width(line)))
 }
 
 func (m *model) bottomRule(where string) string {
@@ -778,7 +781,7 @@ func (m *model) bottomRule(where string) string {
 		return strings.Repeat("─", m.w)
 	}
 	tail := " " + where + " ──"
-	return strings.Repeat("─", max(0, m.w-width(tail))) + tail
+	return strings.Repeat("─", max(0, m.w-text.Width(tail))) + tail
 }
 
 // tinyQuestion is a question with its answers on a screen that is small, nil
@@ -788,9 +791,9 @@ func (m *model) tinyQuestion() []string {
 		return nil
 	}
 	q := m.over.question
-	lines := wrap(q.title, m.w)
+	lines := text.Wrap(q.title, m.w)
 	for _, a := range q.answers {
-		lines = append(lines, cut(a.key+" "+a.does, m.w))
+		lines = append(lines, text.Cut(a.key+" "+a.does, m.w))
 	}
 	if len(lines) > m.h {
 		return nil
@@ -812,44 +815,22 @@ func (m *model) smallView() []string {
 		return append(lines, state, "ctrl-c quits")
 	}
 	if m.result != nil {
-		symbol, text := m.ending()
-		return append(append(lines, ""), hang(m.look.symbol(symbol)+" ", text, m.w)...)
+		symbol, sentence := m.ending()
+		return append(append(lines, ""), text.Hang(m.look.Symbol(symbol)+" ", sentence, m.w)...)
 	}
 	if m.crew != nil {
 		lines = append(append(lines, ""), m.crew.brief(m.now(), m.w)...)
 	} else {
-		lines = append(append(lines, ""), wrap(m.stepper.brief(m.now()), m.w)...)
+		lines = append(append(lines, ""), text.Wrap(m.stepper.brief(m.now()), m.w)...)
 	}
 	if away := m.awayText(); away != "" {
 		lines = append(lines, away)
 	}
 	switch {
 	case m.watches():
-		lines = append(lines, hang("", "run by another etcd-rewind", m.w)...)
+		lines = append(lines, text.Hang("", "run by another etcd-rewind", m.w)...)
 	case m.failure() != nil:
-		lines = append(lines, hang("", "Paused for your answer: make the window larger.", m.w)...)
+		lines = append(lines, text.Hang("", "Paused for your answer: make the window larger.", m.w)...)
 	}
 	return lines
-}
-
-// hint is a key and what it does here.
-type hint [2]string
-
-// helpLine shows as many keys as fit; the first ones matter most, and the last
-// one, the way out, is always there.
-func helpLine(l look, help []hint, w int) string {
-	if len(help) == 0 {
-		return ""
-	}
-	show := func(h hint) string { return l.bold.Render(h[0]) + " " + h[1] }
-	out := show(help[len(help)-1])
-	line := ""
-	for _, h := range help[:len(help)-1] {
-		next := line + " " + show(h) + "  "
-		if width(next)+width(out)+3 > w {
-			break
-		}
-		line = next
-	}
-	return apart(line, out+" ", w)
 }

@@ -1,4 +1,4 @@
-package ui
+package text
 
 import (
 	"io"
@@ -15,63 +15,64 @@ import (
 // Symbols that say a state, so that no state is said by colour alone. Each has
 // a stand-in of the same width in asciiOnly.
 const (
-	symDone    = "✓"
-	symNow     = "▸"
-	symLater   = "·"
-	symWarn    = "!"
-	symBad     = "✗"
-	symSkipped = "–"
-	symWaits   = "○" // for the other nodes
-	symMaybe   = "?" // runs only if its condition comes true
+	SymDone    = "✓"
+	SymNow     = "▸"
+	SymLater   = "·"
+	SymWarn    = "!"
+	SymBad     = "✗"
+	SymSkipped = "–"
+	SymWaits   = "○" // for the other nodes
+	SymMaybe   = "?" // runs only if its condition comes true
 )
 
-// look is how things are drawn on this terminal: the 16 colours, which the
+// Look is how things are drawn on this terminal: the 16 colours, which the
 // user's theme makes readable on light and on dark, bold, faint and reverse.
-type look struct {
+type Look struct {
 	ascii bool
 
-	bold, faint, reverse lipgloss.Style
-	good, warn, bad      lipgloss.Style
+	Bold, Faint, Reverse lipgloss.Style
+	Good, Warn, Bad      lipgloss.Style
 }
 
-func newLook(getenv func(string) string) look {
+// NewLook reads from the environment what this terminal can show.
+func NewLook(getenv func(string) string) Look {
 	r := lipgloss.NewRenderer(io.Discard)
 	r.SetHasDarkBackground(true) // never asked for, and never asks the terminal
 	r.SetColorProfile(termenv.ANSI)
-	l := look{
+	l := Look{
 		ascii:   !term.Unicode(getenv),
-		bold:    r.NewStyle().Bold(true),
-		faint:   r.NewStyle().Faint(true),
-		reverse: r.NewStyle().Reverse(true),
+		Bold:    r.NewStyle().Bold(true),
+		Faint:   r.NewStyle().Faint(true),
+		Reverse: r.NewStyle().Reverse(true),
 	}
-	l.good, l.warn, l.bad = r.NewStyle(), r.NewStyle().Bold(true), r.NewStyle().Bold(true)
+	l.Good, l.Warn, l.Bad = r.NewStyle(), r.NewStyle().Bold(true), r.NewStyle().Bold(true)
 	if term.Colour(getenv) {
-		l.good = l.good.Foreground(lipgloss.Color("2"))
-		l.warn = l.warn.Foreground(lipgloss.Color("3"))
-		l.bad = l.bad.Foreground(lipgloss.Color("1"))
+		l.Good = l.Good.Foreground(lipgloss.Color("2"))
+		l.Warn = l.Warn.Foreground(lipgloss.Color("3"))
+		l.Bad = l.Bad.Foreground(lipgloss.Color("1"))
 	}
 	return l
 }
 
-// symbol colours a symbol by what it says.
-func (l look) symbol(s string) string {
+// Symbol colours a symbol by what it says.
+func (l Look) Symbol(s string) string {
 	switch s {
-	case symDone:
-		return l.good.Render(s)
-	case symWarn:
-		return l.warn.Render(s)
-	case symBad:
-		return l.bad.Render(s)
-	case symNow:
-		return l.bold.Render(s)
+	case SymDone:
+		return l.Good.Render(s)
+	case SymWarn:
+		return l.Warn.Render(s)
+	case SymBad:
+		return l.Bad.Render(s)
+	case SymNow:
+		return l.Bold.Render(s)
 	}
 	return s
 }
 
-// finish turns a finished text into what this terminal can show.
-func (l look) finish(s string) string {
+// Finish turns a finished text into what this terminal can show.
+func (l Look) Finish(s string) string {
 	if l.ascii {
-		return toASCII(s)
+		return ToASCII(s)
 	}
 	return s
 }
@@ -82,8 +83,8 @@ var asciiOnly = map[rune]byte{
 	'⠋': '|', '⠙': '/', '⠹': '-', '⠸': '\\', '⠼': '|', '⠴': '/', '⠦': '-', '⠧': '\\', '⠇': '|', '⠏': '/',
 }
 
-// toASCII replaces what isn't ASCII by something of the same width.
-func toASCII(s string) string {
+// ToASCII replaces what isn't ASCII by something of the same width.
+func ToASCII(s string) string {
 	var b strings.Builder
 	for _, r := range s {
 		switch stand, known := asciiOnly[r]; {
@@ -100,7 +101,7 @@ func toASCII(s string) string {
 
 var spinner = []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 
-// spin is what turns while something is awaited.
-func spin(now time.Time) string {
+// Spin is what turns while something is awaited.
+func Spin(now time.Time) string {
 	return string(spinner[int(now.UnixMilli()/100)%len(spinner)])
 }

@@ -1,0 +1,456 @@
+package text
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+)
+
+// OrNone lists names, the first dozen of them, or says "none".
+func OrNone(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	list = trust.Lines(list)
+	const most = 12
+	if len(list) > most {
+		return strings.Join(list[:most], ", ") + fmt.Sprintf(" and %d more", len(list)-most)
+	}
+	return strings.Join(list, ", ")
+}
+
+// Number writes n as people of the field paste it: digits only.
+func Number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// Seconds writes a duration: "3.1 s", "2 min 05 s", "1 h 02 min".
+func Seconds(s float64) string {
+	switch {
+	case s < 0:
+		return "0.0 s"
+	case s < 99.95:
+		return fmt.Sprintf("%.1f s", s)
+	case s < 3600:
+		return fmt.Sprintf("%d min %02d s", int(s)/60, int(s)%60)
+	default:
+		return fmt.Sprintf("%d h %02d min", int(s)/3600, int(s)%3600/60)
+	}
+}
+
+// Limit writes a limit: "120 s", "2 min 30 s" from there on.
+func Limit(s float64) string {
+	if s <= 300 {
+		return fmt.Sprintf("%g s", float64(int(s*10))/10)
+	}
+	return Seconds(s)
+}
+
+// Old is an age with the word that fits it.
+func Old(t, now time.Time) string {
+	if a := steps.Age(t, now); t.IsZero() || strings.HasPrefix(a, "in ") {
+		return "age " + a
+	} else {
+		return a + " old"
+	}
+}
+
+// Size writes bytes in units of 1000, as df -H does.
+func Size(n int64) string {
+	switch f := float64(n); {
+	case n < 1000:
+		return fmt.Sprintf("%d B", n)
+	case n < 1000_000:
+		return fmt.Sprintf("%.0f kB", f/1e3)
+	case n < 1000_000_000:
+		return fmt.Sprintf("%.1f MB", f/1e6)
+	default:
+		return fmt.Sprintf("%.2f GB", f/1e9)
+	}
+}
+
+// Plural is a number with the word that fits it.
+func Plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return Number(int64(n)) + " " + many
+}
+
+// Explain takes an error apart into its cause and what to do about it.
+func Explain(err error) (cause, hint string) {
+	var f *steps.Failure
+	var p *snapshot.Problem
+	var m *manifest.Problem
+	var h interface{ Explain() (cause, hint string) }
+	switch {
+	case errors.As(err, &f):
+		return trust.Text(f.Cause), trust.Text(f.Hint)
+	case errors.As(err, &p):
+		return trust.Text(p.Cause), trust.Text(p.Hint)
+	case errors.As(err, &m):
+		return trust.Text(m.Cause), trust.Text(m.Hint)
+	case errors.As(err, &h):
+		cause, hint = h.Explain()
+		return trust.Text(cause), trust.Text(hint)
+	}
+	return trust.Text(err.Error()), ""
+}
+
+// LevelSymbol is the symbol of a verdict.
+func LevelSymbol(v steps.Verdict) string {
+	switch {
+	case v.Level == steps.Pass:
+		return SymDone
+	case v.Accepted || v.Level == steps.Warn:
+		return SymWarn
+	default:
+		return SymBad
+	}
+}
+
+// Tally counts verdicts in words: "12 ok, 2 warnings, 1 error".
+func Tally(verdicts []steps.Verdict) string {
+	var ok, warnings, errs int
+	for _, v := range verdicts {
+		switch v.Level {
+		case steps.Pass:
+			ok++
+		case steps.Warn:
+			warnings++
+		default:
+			errs++
+		}
+	}
+	parts := []string{Number(int64(ok)) + " ok"}
+	if warnings > 0 {
+		parts = append(parts, Plural(warnings, "warning", "warnings"))
+	}
+	if errs > 0 {
+		parts = append(parts, Plural(errs, "error", "errors"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Blocked says which checks block the restore, "" when none does.
+func Blocked(verdicts []steps.Verdict) string {
+	blocking := steps.Blocking(verdicts)
+	if len(blocking) == 0 {
+		return ""
+	}
+	names := make([]string, 0, len(blocking))
+	for _, v := range blocking {
+		names = append(names, v.Check)
+	}
+	return "blocked by " + Plural(len(names), "check", "checks") + ": " + strings.Join(names, ", ")
+}
+
+const Interrupted = "A run on this node was interrupted"
+
+// InterruptedFacts are where such a run has left the node.
+func InterruptedFacts(run steps.RunInfo, standing []steps.Fact) []steps.Fact {
+	list := slices.Clone(standing)
+	if len(list) == 0 {
+		list = []steps.Fact{{Name: "run", Value: run.Run}}
+	}
+	if run.Err != "" {
+		list = append(list, steps.Fact{Name: "it ended with", Value: run.Err})
+	}
+	return list
+}
+
+// StateSymbol is the symbol of a step or an action.
+func StateSymbol(s steps.State) string {
+	switch s {
+	case steps.Done, steps.Already:
+		return SymDone
+	case steps.Started, steps.Waiting:
+		return SymNow
+	case steps.Failed:
+		return SymBad
+	case steps.Stopped, steps.Warned:
+		return SymWarn
+	case steps.Unneeded:
+		return SymSkipped
+	default:
+		return SymLater
+	}
+}
+
+func sightingSymbol(s steps.Sighting) string {
+	if s.OK {
+		return SymDone
+	}
+	return SymLater
+}
+
+// Waited says how long a wait has taken and may take.
+func Waited(so, max float64) string {
+	if max <= 0 {
+		return Seconds(so)
+	}
+	return Seconds(so) + " of " + Limit(max)
+}
+
+// Progress says how far an action with a known amount of work is.
+func Progress(p *steps.Progress) string {
+	if p.Total <= 0 {
+		return trust.Text(p.Phase) + "  " + Size(p.Done)
+	}
+	return fmt.Sprintf("%s  %s of %s, %d %%", trust.Text(p.Phase), Size(p.Done), Size(p.Total), Percent(p.Done, p.Total))
+}
+
+// Percent is done of total, from 0 to 100.
+func Percent(done, total int64) int {
+	if total <= 0 {
+		return 0
+	}
+	return int(min(100, max(0, done)*100/total))
+}
+
+// Bar draws progress in w cells.
+func Bar(done, total int64, w int) string {
+	if total <= 0 || w <= 0 {
+		return ""
+	}
+	n := int(float64(w) * float64(min(max(done, 0), total)) / float64(total))
+	return strings.Repeat("█", n) + strings.Repeat("░", w-n)
+}
+
+// Outage is a sentence on the API, "" when it was not stopped.
+func Outage(r *steps.Result) string {
+	switch {
+	case r.DownSince != nil:
+		return " The API is down since " + steps.Clock(*r.DownSince) + "."
+	case r.OutageSeconds == 0:
+		return ""
+	case r.DownBefore:
+		return " API down " + Seconds(r.OutageSeconds) + ", and before the run."
+	}
+	return " API down " + Seconds(r.OutageSeconds) + "."
+}
+
+// Ending says in one line how a run on n nodes ended, with the symbol for it.
+func Ending(r *steps.Result, kind string, n int) (symbol, text string) {
+	node, are, restored, half := "the node", "is", "the API server answers with the snapshot's data", "The node is half restored"
+	if n > 1 {
+		node = "all " + Plural(n, "node", "nodes")
+		are, restored, half = "are", node+" serve the snapshot's data, as one cluster", "Nodes are half restored; see below"
+	}
+	switch {
+	case r.ExitCode() == 4:
+		return SymWarn, "Not started. Nothing was changed."
+	case r.OK && kind == steps.KindUndo:
+		return SymDone, "Undone: " + node + " " + are + " as before the restore." + Outage(r)
+	case r.OK:
+		return SymDone, "Restored: " + restored + "." + Outage(r)
+	case r.PutBack && r.OutageSeconds == 0:
+		return SymBad, "Not restored. Nothing was changed on the cluster."
+	case r.PutBack:
+		return SymBad, "Not restored. The run was undone: " + node + " " + are + " as before." + Outage(r)
+	case kind == steps.KindUndo:
+		return SymBad, "The undo was not finished: undo again, or inspect " + node + "." + Outage(r)
+	default:
+		return SymBad, "Not restored. " + half + ": undo it, or inspect " + node + "." + Outage(r)
+	}
+}
+
+// Facts lays names and values out in two columns.
+func Facts(list []steps.Fact, w int) []string { return layFacts(list, w, Hang) }
+
+// FactsWhole is Facts for text that is printed: no word is broken.
+func FactsWhole(list []steps.Fact, w int) []string { return layFacts(list, w, HangWhole) }
+
+func layFacts(list []steps.Fact, w int, hang func(lead, s string, w int) []string) []string {
+	n := 0
+	for _, f := range list {
+		n = max(n, len([]rune(f.Name)))
+	}
+	n = min(n, max(8, w/3))
+	var out []string
+	for _, f := range list {
+		out = append(out, hang(Fit(trust.Text(f.Name), n)+"  ", trust.Text(f.Value), w)...)
+	}
+	return out
+}
+
+// ResultFacts are what a summary lists: the engine's facts, and the way back
+// and the report where they aren't among them.
+func ResultFacts(r *steps.Result, p *steps.Plan) []steps.Fact {
+	list := append([]steps.Fact(nil), r.Summary...)
+	add := func(name, value string) {
+		if value == "" {
+			return
+		}
+		for _, f := range list {
+			if strings.Contains(f.Value, value) {
+				return
+			}
+		}
+		list = append(list, steps.Fact{Name: name, Value: value})
+	}
+	if !r.PutBack {
+		if !r.OK && p != nil && p.Kind == steps.KindRestore {
+			add("resume", p.Command("resume"))
+		}
+		add("undo", r.Undo)
+	}
+	add("report", r.Report)
+	return list
+}
+
+// Advice is a cause and what to do about it, for two columns.
+func Advice(cause, hint string) []steps.Fact {
+	list := []steps.Fact{{Name: "Cause", Value: cause}}
+	if hint != "" {
+		list = append(list, steps.Fact{Name: "Hint", Value: hint})
+	}
+	return list
+}
+
+// FailureTitle names what failed.
+func FailureTitle(f *steps.Failure, p *steps.Plan) string {
+	title := trust.Text(f.Title)
+	if p != nil {
+		for _, s := range p.Steps {
+			if s.ID == f.Step && title != "" {
+				return trust.Text(s.Title) + ": " + title
+			} else if s.ID == f.Step {
+				return trust.Text(s.Title)
+			}
+		}
+	}
+	if title == "" {
+		return "The run ended early"
+	}
+	return title
+}
+
+// Sightings lays out what a wait sees, aligned.
+func Sightings(seen []steps.Sighting, w int, symbol func(string) string) []string {
+	n := 0
+	for _, s := range seen {
+		n = max(n, len([]rune(s.What)))
+	}
+	n = min(n, max(8, w/2))
+	var out []string
+	for _, s := range seen {
+		out = append(out, Hang(symbol(sightingSymbol(s))+" "+Fit(trust.Text(s.What), n)+"  ", trust.Text(s.Is), w)...)
+	}
+	return out
+}
+
+// Summary is what is left in the terminal's scrollback after a run.
+func Summary(r *steps.Result, p *steps.Plan, w int) []string {
+	kind := ""
+	if p != nil {
+		kind = p.Kind
+	}
+	symbol, text := Ending(r, kind, 1)
+	out := HangWhole(symbol+" ", text, w)
+	if r.Error != nil {
+		out = append(out, "")
+		out = append(out, Indent(2, HangWhole("", FailureTitle(r.Error, p), w-2))...)
+		out = append(out, Indent(2, FactsWhole(Advice(r.Error.Cause, r.Error.Hint), w-2))...)
+	}
+	if list := ResultFacts(r, p); len(list) > 0 {
+		out = append(out, "")
+		out = append(out, Indent(2, FactsWhole(list, w-2))...)
+	}
+	return out
+}
+
+// Failure is a failure with all that is known about it.
+func Failure(f *steps.Failure, plan *steps.Plan, w int) []string {
+	out := HangWhole(SymBad+" ", FailureTitle(f, plan), w)
+	out = append(out, Indent(2, FactsWhole(Advice(f.Cause, f.Hint), w-2))...)
+	switch {
+	case f.Waited > 0 && len(f.Seen) > 0:
+		out = append(out, "  timed out after "+Seconds(f.Waited)+", last seen:")
+	case f.Waited > 0:
+		out = append(out, "  timed out after "+Seconds(f.Waited))
+	case len(f.Seen) > 0:
+		out = append(out, "  what is seen:")
+	}
+	out = append(out, Indent(4, Sightings(f.Seen, w-4, func(s string) string { return s }))...)
+	if len(f.Log) > 0 {
+		head := "  last log lines:"
+		if f.LogPath != "" {
+			head = "  " + trust.Text(f.LogPath) + " ends with:"
+		}
+		out = append(out, head)
+		for _, l := range trust.Lines(f.Log) {
+			out = append(out, "  │ "+l)
+		}
+	}
+	return out
+}
+
+// Plan is the whole plan: what will be, every step with its actions and
+// commands, and what changes in the manifests. Commands and diffs are never
+// wrapped, so that they can be copied.
+func Plan(p *steps.Plan, w int) []string {
+	var out []string
+	if len(p.Summary) > 0 {
+		out = append(out, Indent(1, Facts(p.Summary, w-1))...)
+		out = append(out, "")
+	}
+	return append(out, Steps(p, w)...)
+}
+
+// Steps is the plan without what it comes to.
+func Steps(p *steps.Plan, w int) []string {
+	var out []string
+	for i, s := range p.Steps {
+		lead := fmt.Sprintf("%2d  ", i+1)
+		title := trust.Text(s.Title)
+		if s.Outage {
+			title += "  (API down)"
+		}
+		out = append(out, HangWhole(lead, title, w)...)
+		if s.When != "" {
+			out = append(out, HangWhole("    ", trust.Text(s.When), w)...)
+		}
+		for _, a := range s.Actions {
+			if a.Action == nil {
+				continue
+			}
+			out = append(out, HangWhole("    "+SymLater+" ", trust.Text(a.Title()), w)...)
+			out = append(out, Indent(8, Commands(a.Commands()))...)
+		}
+	}
+	for _, d := range p.Diffs {
+		out = append(out, "", "Changes in "+trust.Text(d.Path))
+		out = append(out, Indent(4, Diff(d.Text))...)
+	}
+	return out
+}
+
+// Commands are shell commands with a prompt, line by line.
+func Commands(commands []string) []string {
+	var out []string
+	for _, c := range commands {
+		for i, l := range strings.Split(strings.TrimRight(c, "\n"), "\n") {
+			prompt := "$ "
+			if i > 0 {
+				prompt = "  "
+			}
+			if strings.HasPrefix(c, "#") {
+				prompt = "" // a remark, not a command
+			}
+			out = append(out, prompt+trust.Text(l))
+		}
+	}
+	return out
+}
+
+// Diff are the lines of a unified diff.
+func Diff(diff string) []string {
+	return trust.Lines(strings.Split(strings.TrimRight(diff, "\n"), "\n"))
+}
