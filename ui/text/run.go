@@ -1,107 +1,13 @@
 package text
 
 import (
-	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
-	"etcd-rewind/manifest"
-	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
-
-// OrNone lists names, the first dozen of them, or says "none".
-func OrNone(list []string) string {
-	if len(list) == 0 {
-		return "none"
-	}
-	list = trust.Lines(list)
-	const most = 12
-	if len(list) > most {
-		return strings.Join(list[:most], ", ") + fmt.Sprintf(" and %d more", len(list)-most)
-	}
-	return strings.Join(list, ", ")
-}
-
-// Number writes n as people of the field paste it: digits only.
-func Number(n int64) string { return strconv.FormatInt(n, 10) }
-
-// Seconds writes a duration: "3.1 s", "2 min 05 s", "1 h 02 min".
-func Seconds(s float64) string {
-	switch {
-	case s < 0:
-		return "0.0 s"
-	case s < 99.95:
-		return fmt.Sprintf("%.1f s", s)
-	case s < 3600:
-		return fmt.Sprintf("%d min %02d s", int(s)/60, int(s)%60)
-	default:
-		return fmt.Sprintf("%d h %02d min", int(s)/3600, int(s)%3600/60)
-	}
-}
-
-// Limit writes a limit: "120 s", "2 min 30 s" from there on.
-func Limit(s float64) string {
-	if s <= 300 {
-		return fmt.Sprintf("%g s", float64(int(s*10))/10)
-	}
-	return Seconds(s)
-}
-
-// Old is an age with the word that fits it.
-func Old(t, now time.Time) string {
-	if a := steps.Age(t, now); t.IsZero() || strings.HasPrefix(a, "in ") {
-		return "age " + a
-	} else {
-		return a + " old"
-	}
-}
-
-// Size writes bytes in units of 1000, as df -H does.
-func Size(n int64) string {
-	switch f := float64(n); {
-	case n < 1000:
-		return fmt.Sprintf("%d B", n)
-	case n < 1000_000:
-		return fmt.Sprintf("%.0f kB", f/1e3)
-	case n < 1000_000_000:
-		return fmt.Sprintf("%.1f MB", f/1e6)
-	default:
-		return fmt.Sprintf("%.2f GB", f/1e9)
-	}
-}
-
-// Plural is a number with the word that fits it.
-func Plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return Number(int64(n)) + " " + many
-}
-
-// Explain takes an error apart into its cause and what to do about it.
-func Explain(err error) (cause, hint string) {
-	var f *steps.Failure
-	var p *snapshot.Problem
-	var m *manifest.Problem
-	var h interface{ Explain() (cause, hint string) }
-	switch {
-	case errors.As(err, &f):
-		return trust.Text(f.Cause), trust.Text(f.Hint)
-	case errors.As(err, &p):
-		return trust.Text(p.Cause), trust.Text(p.Hint)
-	case errors.As(err, &m):
-		return trust.Text(m.Cause), trust.Text(m.Hint)
-	case errors.As(err, &h):
-		cause, hint = h.Explain()
-		return trust.Text(cause), trust.Text(hint)
-	}
-	return trust.Text(err.Error()), ""
-}
 
 // LevelSymbol is the symbol of a verdict.
 func LevelSymbol(v steps.Verdict) string {
@@ -190,39 +96,6 @@ func sightingSymbol(s steps.Sighting) string {
 	return SymLater
 }
 
-// Waited says how long a wait has taken and may take.
-func Waited(so, max float64) string {
-	if max <= 0 {
-		return Seconds(so)
-	}
-	return Seconds(so) + " of " + Limit(max)
-}
-
-// Progress says how far an action with a known amount of work is.
-func Progress(p *steps.Progress) string {
-	if p.Total <= 0 {
-		return trust.Text(p.Phase) + "  " + Size(p.Done)
-	}
-	return fmt.Sprintf("%s  %s of %s, %d %%", trust.Text(p.Phase), Size(p.Done), Size(p.Total), Percent(p.Done, p.Total))
-}
-
-// Percent is done of total, from 0 to 100.
-func Percent(done, total int64) int {
-	if total <= 0 {
-		return 0
-	}
-	return int(min(100, max(0, done)*100/total))
-}
-
-// Bar draws progress in w cells.
-func Bar(done, total int64, w int) string {
-	if total <= 0 || w <= 0 {
-		return ""
-	}
-	n := int(float64(w) * float64(min(max(done, 0), total)) / float64(total))
-	return strings.Repeat("█", n) + strings.Repeat("░", w-n)
-}
-
 // Outage is a sentence on the API, "" when it was not stopped.
 func Outage(r *steps.Result) string {
 	switch {
@@ -261,25 +134,6 @@ func Ending(r *steps.Result, kind string, n int) (symbol, text string) {
 	}
 }
 
-// Facts lays names and values out in two columns.
-func Facts(list []steps.Fact, w int) []string { return layFacts(list, w, Hang) }
-
-// FactsWhole is Facts for text that is printed: no word is broken.
-func FactsWhole(list []steps.Fact, w int) []string { return layFacts(list, w, HangWhole) }
-
-func layFacts(list []steps.Fact, w int, hang func(lead, s string, w int) []string) []string {
-	n := 0
-	for _, f := range list {
-		n = max(n, len([]rune(f.Name)))
-	}
-	n = min(n, max(8, w/3))
-	var out []string
-	for _, f := range list {
-		out = append(out, hang(Fit(trust.Text(f.Name), n)+"  ", trust.Text(f.Value), w)...)
-	}
-	return out
-}
-
 // ResultFacts are what a summary lists: the engine's facts, and the way back
 // and the report where they aren't among them.
 func ResultFacts(r *steps.Result, p *steps.Plan) []steps.Fact {
@@ -302,15 +156,6 @@ func ResultFacts(r *steps.Result, p *steps.Plan) []steps.Fact {
 		add("undo", r.Undo)
 	}
 	add("report", r.Report)
-	return list
-}
-
-// Advice is a cause and what to do about it, for two columns.
-func Advice(cause, hint string) []steps.Fact {
-	list := []steps.Fact{{Name: "Cause", Value: cause}}
-	if hint != "" {
-		list = append(list, steps.Fact{Name: "Hint", Value: hint})
-	}
 	return list
 }
 
@@ -430,27 +275,4 @@ func Steps(p *steps.Plan, w int) []string {
 		out = append(out, Indent(4, Diff(d.Text))...)
 	}
 	return out
-}
-
-// Commands are shell commands with a prompt, line by line.
-func Commands(commands []string) []string {
-	var out []string
-	for _, c := range commands {
-		for i, l := range strings.Split(strings.TrimRight(c, "\n"), "\n") {
-			prompt := "$ "
-			if i > 0 {
-				prompt = "  "
-			}
-			if strings.HasPrefix(c, "#") {
-				prompt = "" // a remark, not a command
-			}
-			out = append(out, prompt+trust.Text(l))
-		}
-	}
-	return out
-}
-
-// Diff are the lines of a unified diff.
-func Diff(diff string) []string {
-	return trust.Lines(strings.Split(strings.TrimRight(diff, "\n"), "\n"))
 }
