@@ -109,7 +109,7 @@ func TestTheTourIsSolvedWithTheKeyboard(t *testing.T) {
 	p.see("A control plane with one etcd member")
 	t.Logf("first frame on a broken cluster after %.1f s", time.Since(begun).Seconds())
 	p.press("\r")
-	p.see("71eb1f51") // its hash: it has been read
+	p.see("SHA-256     verified") // it has been read
 	p.press("\r")
 	p.see("The restore re-creates")
 	p.press("\r")
@@ -189,6 +189,8 @@ func TestTheShellOfAnExerciseHasRealPaths(t *testing.T) {
 	p.press("sed -i 's|path: /.*/var/lib/etcd$|path: /var/lib/etcd-exam|' /var/lib/aside/etcd.yaml; mv /var/lib/aside/*.yaml /etc/kubernetes/manifests\r")
 	p.press("until kubectl get ns shop 2>/dev/null; do sleep .2; done\r")
 	p.see("Active")
+	p.press("kubectl -n kube-system get configmap kubeadm-config -o yaml | sed 's|^\\( *dataDir: \\).*|\\1/var/lib/etcd-exam|' | kubectl replace -f -\r")
+	p.see("configmap/kubeadm-config replaced")
 	p.press("etcd-rewind check | cat; echo checked: ${PIPESTATUS[0]}\r")
 	p.see("/var/lib/etcd-exam, by etcd.yaml and the")
 	p.see("checked: 0")

@@ -355,7 +355,7 @@ func (n *practiceNode) waiting(b *testing.B) []shareOf {
 	s.until(b, "choose the snapshot")
 	all = append(all, shareOf{"the node's screen", s.share(b)})
 	s.press(b, "\r")
-	s.until(b, "71eb1f51") // it has been looked into
+	s.until(b, "SHA-256     verified") // it has been looked into
 	s.press(b, "\r")
 	s.until(b, "The restore re-creates")
 	s.press(b, "\r")

@@ -20,6 +20,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -32,8 +33,8 @@ const (
 	storageTimeout    = 20 * time.Second // kube-apiserver gives up on etcd after that long at its start
 )
 
-// apiServer stands in for kube-apiserver: it answers readiness and reads from
-// etcd, and writes nothing.
+// apiServer stands in for kube-apiserver: it answers readiness, reads from etcd,
+// and changes ConfigMaps.
 type apiServer struct {
 	etcd      *clientv3.Client
 	prefix    string
@@ -76,7 +77,7 @@ func runAPIServer(flags map[string]string, term <-chan os.Signal) error {
 	say := func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "I%s 1 practice.go:1] %s\n", time.Now().Format("0102 15:04:05.000000"), fmt.Sprintf(format, args...))
 	}
-	say("a stand-in for kube-apiserver that only reads; version %s", kubernetesVersion)
+	say("a stand-in for kube-apiserver; version %s", kubernetesVersion)
 	s := &apiServer{prefix: strings.TrimSuffix(cmp.Or(flags["etcd-prefix"], "/registry"), "/"), anonymous: flags["anonymous-auth"] != "false"}
 	serving, err := servingTLS(flags)
 	if err != nil {
@@ -199,10 +200,8 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		})
 	case !known && !open:
 		failure(w, http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf("forbidden: User \"system:anonymous\" cannot get path %q", q.URL.Path))
-	case q.Method != http.MethodGet:
-		failure(w, http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, "the practice API server only reads")
 	default:
-		s.read(w, q, path)
+		s.serve(w, q, path)
 	}
 }
 
@@ -245,10 +244,17 @@ func answer(w http.ResponseWriter, v any) {
 }
 
 func failure(w http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
+	refuse(w, &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message}})
+}
+
+// refuse answers with an error: the API's own, or that something is broken.
+func refuse(w http.ResponseWriter, err error) {
+	var status *apierrors.StatusError
+	if !errors.As(err, &status) {
+		status = apierrors.NewInternalError(err)
+	}
+	status.ErrStatus.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-		Status:   metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
-	})
+	w.WriteHeader(int(status.ErrStatus.Code))
+	_ = json.NewEncoder(w).Encode(status.ErrStatus)
 }

@@ -1,6 +1,7 @@
 package practice
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -15,7 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// apiClient reads from an API server with a kubeconfig.
+// apiClient asks an API server with a kubeconfig.
 type apiClient struct {
 	http   *http.Client
 	server string
@@ -51,6 +52,22 @@ func (c *apiClient) get(ctx context.Context, path, accept string, v any) error {
 		return err
 	}
 	q.Header.Set("Accept", cmp.Or(accept, "application/json"))
+	return c.do(q, v)
+}
+
+// put replaces the object at a path.
+func (c *apiClient) put(ctx context.Context, path string, object []byte) error {
+	q, err := http.NewRequestWithContext(ctx, http.MethodPut, c.server+path, bytes.NewReader(object))
+	if err != nil {
+		return err
+	}
+	q.Header.Set("Content-Type", "application/json")
+	var answer any
+	return c.do(q, &answer)
+}
+
+// do decodes the answer into v.
+func (c *apiClient) do(q *http.Request, v any) error {
 	resp, err := c.http.Do(q)
 	if err != nil {
 		return err

@@ -43,21 +43,10 @@ func find(name string) *Exercise {
 	return nil
 }
 
-// Identities of the objects in the built-in snapshots.
+// Objects that came after the first snapshot.
 const (
-	uidPayments = "3cb38013-598f-45b7-b4a7-94ccfbdf15c8"
-	uidShop     = "7c60596e-a863-4ecc-978d-4b6effb5b080"
-	uidConfig   = "1f54673c-e282-44af-9faf-5429b16547e0"
-	uidWidget   = "af33487b-cdb8-4cf9-a73e-32f5a8a2c84a"
-)
-
-const (
-	pathShop   = "/api/v1/namespaces/shop"
-	pathPay    = "/api/v1/namespaces/payments"
-	pathLater  = "/api/v1/namespaces/after-the-snapshot"
-	pathLate   = "/api/v1/namespaces/payments/secrets/late"
-	pathConfig = "/api/v1/namespaces/payments/configmaps/app"
-	pathWidget = "/apis/example.com/v1/namespaces/payments/widgets/w1"
+	pathLater = "/api/v1/namespaces/after-the-snapshot"
+	pathLate  = "/api/v1/namespaces/payments/secrets/late"
 )
 
 // healthy is the start state of an incident that is about objects.
@@ -86,7 +75,7 @@ func crashing(_ context.Context, n *Node) error {
 // own.
 func backup(n *Node, name, file string, age time.Duration) error {
 	path := n.Root.Path("opt/backup", file)
-	if err := WriteSnapshot(name, path); err != nil {
+	if err := n.WriteSnapshot(name, path); err != nil {
 		return err
 	}
 	t := time.Now().Add(-age)
@@ -123,6 +112,10 @@ func fileSum(path string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// hintKubeadm is for what a restore by hand leaves out.
+const hintKubeadm = "Extra points: kubeadm upgrade renders etcd.yaml anew. kubectl -n kube-system get cm kubeadm-config -o yaml > FILE, " +
+	"change dataDir in it to the hostPath of the volume etcd-data, kubectl replace -f FILE."
+
 // exercises are all of them, in the order in which to learn.
 var exercises = []*Exercise{
 	{
@@ -137,6 +130,7 @@ var exercises = []*Exercise{
 			"Stop kube-apiserver before etcd: move both manifests out of {}/etc/kubernetes/manifests, and see in crictl ps that the containers are gone.",
 			"The data's place is the hostPath of the volume etcd-data. --data-dir is a path in the container and stays.",
 			"Put etcd.yaml back first, see etcd answer, then kube-apiserver.yaml.",
+			hintKubeadm,
 		},
 		Wizard: "etcd-rewind chooses the snapshot, restores it aside while the cluster runs, and does the rest in seconds.",
 		prepare: func(_ context.Context, n *Node, _ *session) error {
@@ -144,9 +138,9 @@ var exercises = []*Exercise{
 		},
 		broken: healthy,
 		demands: []demand{
-			object(20, "namespace shop", pathShop, uidShop), object(10, "ConfigMap payments/app", pathConfig, uidConfig),
+			object(20, "namespace shop", pathShop), object(10, "ConfigMap payments/app", pathConfig),
 			gone(10, "namespace after-the-snapshot", pathLater), gone(5, "Secret payments/late", pathLate),
-			runsElsewhere(20), oldUntouched(15), apiReady(10), allRun(5), noStrays(5),
+			runsElsewhere(20), oldUntouched(10), kubeadmAgrees(5), apiReady(10), allRun(5), noStrays(5),
 		},
 	},
 	{
@@ -172,12 +166,12 @@ var exercises = []*Exercise{
 		},
 		broken: healthy,
 		demands: []demand{
-			object(30, "namespace payments", pathPay, uidPayments), object(10, "Widget payments/w1", pathWidget, uidWidget),
-			oldUntouched(20), apiReady(10), allRun(5), noStrays(5),
+			object(25, "namespace payments", pathPay), object(10, "Widget payments/w1", pathWidget),
+			oldUntouched(20), kubeadmAgrees(5), apiReady(10), allRun(5), noStrays(5),
 			{
 				points: 20, bonus: true, title: "nothing since last night is lost",
 				why:   "the data was never gone: it lay where etcd.yaml no longer pointed, and a restore goes back further than needed",
-				check: func(ctx context.Context, l *look) string { return l.wantObject(ctx, pathLater, "") },
+				check: func(ctx context.Context, l *look) string { return l.wantObject(ctx, pathLater) },
 			},
 		},
 	},
@@ -190,6 +184,7 @@ var exercises = []*Exercise{
 			"Why does it crash? crictl ps -a, then crictl logs of the last etcd container.",
 			"etcdutl snapshot status doesn't check the hash at a snapshot's end. etcdutl snapshot restore does.",
 			"One that fails with expected sha256 is damaged. --skip-hash-check would restore the damage.",
+			hintKubeadm,
 		},
 		Wizard: "etcd-rewind reads each snapshot whole, hash first, and refuses the damaged one with its reason.",
 		prepare: func(_ context.Context, n *Node, s *session) error {
@@ -213,8 +208,8 @@ var exercises = []*Exercise{
 		},
 		broken: crashing,
 		demands: []demand{
-			object(25, "namespace shop", pathShop, uidShop), object(10, "ConfigMap payments/app", pathConfig, uidConfig),
-			runsElsewhere(25), oldUntouched(15), apiReady(15), allRun(5), noStrays(5),
+			object(25, "namespace shop", pathShop), object(10, "ConfigMap payments/app", pathConfig),
+			runsElsewhere(25), oldUntouched(10), kubeadmAgrees(5), apiReady(15), allRun(5), noStrays(5),
 		},
 	},
 	{
@@ -226,6 +221,7 @@ var exercises = []*Exercise{
 			"etcdutl snapshot status -w table: a smaller revision is an older snapshot.",
 			"Restore each into a directory in {}/tmp and look into it, or: strings a.db | grep configmaps/payments - but a deleted object's old value is still in the file.",
 			"An etcd of your own on a restored directory, on other ports, tells for sure.",
+			hintKubeadm,
 		},
 		Wizard: "etcd-rewind looks inside each snapshot and compares it with the cluster: revision, age, namespaces that would go and come.",
 		prepare: func(_ context.Context, n *Node, _ *session) error {
@@ -238,9 +234,9 @@ var exercises = []*Exercise{
 		},
 		broken: healthy,
 		demands: []demand{
-			object(35, "ConfigMap payments/app", pathConfig, uidConfig), object(10, "namespace shop", pathShop, uidShop),
+			object(35, "ConfigMap payments/app", pathConfig), object(10, "namespace shop", pathShop),
 			gone(5, "namespace after-the-snapshot", pathLater),
-			runsElsewhere(15), oldUntouched(15), apiReady(10), allRun(5), noStrays(5),
+			runsElsewhere(15), oldUntouched(10), kubeadmAgrees(5), apiReady(10), allRun(5), noStrays(5),
 		},
 	},
 	{
@@ -251,6 +247,7 @@ var exercises = []*Exercise{
 			"Which directory does etcd run on? Follow --data-dir in etcd.yaml through volumeMounts to volumes.",
 			"Only the hostPath of the volume etcd-data must change. With --data-dir changed alone, etcd starts empty, on a path that is on no volume.",
 			"An edit in place takes kubelet 10 to 15 s. Out, gone, in again is faster. The API server may need a restart too.",
+			hintKubeadm,
 		},
 		Wizard: "etcd-rewind repoints in the same run that restores, and compares cluster ID, revision and keys before the API server may start.",
 		prepare: func(ctx context.Context, n *Node, _ *session) error {
@@ -261,8 +258,8 @@ var exercises = []*Exercise{
 		},
 		broken: healthy,
 		demands: []demand{
-			runsFrom(35, "/var/lib/etcd-restored"), object(20, "namespace shop", pathShop, uidShop), gone(10, "namespace after-the-snapshot", pathLater),
-			oldUntouched(15), apiReady(10), allRun(5), noStrays(5),
+			runsFrom(35, "/var/lib/etcd-restored"), object(20, "namespace shop", pathShop), gone(10, "namespace after-the-snapshot", pathLater),
+			oldUntouched(10), kubeadmAgrees(5), apiReady(10), allRun(5), noStrays(5),
 		},
 	},
 	{
@@ -274,6 +271,7 @@ var exercises = []*Exercise{
 			"ls -la {}/etc/kubernetes/manifests. Kubelet reads every file there that doesn't begin with a dot, whatever its ending.",
 			"Of two files with the same pod the last one by name wins at every full list, each 20 s.",
 			"Move the copy out of the directory. Kubelet takes that as the end of the pod; it reads etcd.yaml again at its next full list.",
+			hintKubeadm,
 		},
 		Wizard: "etcd-rewind check names the file that wins, and refuses to go on while two define the same pod.",
 		prepare: func(ctx context.Context, n *Node, _ *session) error {
@@ -298,8 +296,8 @@ var exercises = []*Exercise{
 		},
 		broken: healthy,
 		demands: []demand{
-			runsFrom(30, "/var/lib/etcd-restored"), reached(noStrays(20)), object(15, "namespace shop", pathShop, uidShop),
-			gone(5, "namespace after-the-snapshot", pathLater), oldUntouched(15), apiReady(10), allRun(5),
+			runsFrom(30, "/var/lib/etcd-restored"), reached(noStrays(20)), object(15, "namespace shop", pathShop),
+			gone(5, "namespace after-the-snapshot", pathLater), oldUntouched(10), kubeadmAgrees(5), apiReady(10), allRun(5),
 		},
 	},
 	{
@@ -313,6 +311,7 @@ var exercises = []*Exercise{
 			"etcdctl --endpoints URL --cacert {}/etc/kubernetes/pki/etcd/ca.crt --cert .../server.crt --key .../server.key snapshot save FILE",
 			"etcdutl snapshot restore FILE --data-dir DIR --name ... --initial-cluster ... --initial-advertise-peer-urls ..., with the values of etcd.yaml",
 			"Then the hostPath of the volume etcd-data. Out with both manifests, wait for crictl ps, in with etcd.yaml, then with kube-apiserver.yaml.",
+			hintKubeadm,
 		},
 		Wizard: "etcd-rewind takes name, peer URL and initial cluster from etcd.yaml by itself, and gives the restored cluster a token of its own.",
 		prepare: func(_ context.Context, n *Node, _ *session) error {
@@ -320,9 +319,9 @@ var exercises = []*Exercise{
 		},
 		broken: healthy,
 		demands: []demand{
-			saved(20, "/opt/backup/etcd-now.db", "after-the-snapshot"), runsFrom(20, "/var/lib/etcd-exam"), memberAsInManifest(15),
-			object(10, "namespace shop", pathShop, uidShop), gone(5, "namespace after-the-snapshot", pathLater),
-			oldUntouched(10), apiReady(10), allRun(5), noStrays(5),
+			saved(15, "/opt/backup/etcd-now.db", "after-the-snapshot"), runsFrom(20, "/var/lib/etcd-exam"), memberAsInManifest(15),
+			object(10, "namespace shop", pathShop), gone(5, "namespace after-the-snapshot", pathLater),
+			oldUntouched(10), kubeadmAgrees(5), apiReady(10), allRun(5), noStrays(5),
 		},
 	},
 }

@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	corev1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"etcd-rewind/manifest"
@@ -59,7 +60,7 @@ func (s *session) look(ctx context.Context) *look {
 		Cert: filepath.Join(pki, "apiserver-etcd-client.crt"), Key: filepath.Join(pki, "apiserver-etcd-client.key"),
 	}, false)
 	l.containers(ctx)
-	l.seeded = l.wantObject(ctx, pathPay, uidPayments) == ""
+	l.seeded = l.wantObject(ctx, pathPay) == ""
 	return l
 }
 
@@ -96,8 +97,9 @@ func (l *look) containers(ctx context.Context) {
 	}
 }
 
-// wantObject says what is missing of an object; uid "" is any.
-func (l *look) wantObject(ctx context.Context, path, uid string) string {
+// wantObject says what is missing of an object. One of the first snapshot's
+// must be the same one, not another of its name.
+func (l *look) wantObject(ctx context.Context, path string) string {
 	if l.apiErr != nil {
 		return l.apiErr.Error()
 	}
@@ -109,16 +111,16 @@ func (l *look) wantObject(ctx context.Context, path, uid string) string {
 		return "it is not there"
 	case err != nil:
 		return "the API server can't be asked"
-	case uid != "" && o.Metadata.UID != uid:
+	case seedUIDs()[path] != "" && o.Metadata.UID != seedUIDs()[path]:
 		return fmt.Sprintf("it has another UID (%s): it was made anew, not restored, and whatever refers to the old one has lost it", o.Metadata.UID)
 	}
 	return ""
 }
 
-func object(points int, what, path, uid string) demand {
+func object(points int, what, path string) demand {
 	return demand{
 		points: points, title: what + " is back",
-		check: func(ctx context.Context, l *look) string { return l.wantObject(ctx, path, uid) },
+		check: func(ctx context.Context, l *look) string { return l.wantObject(ctx, path) },
 	}
 }
 
@@ -127,7 +129,7 @@ func gone(points int, what, path string) demand {
 		points: points, title: what + " is gone",
 		why: "it was made after the snapshot: while it is there, etcd doesn't run on the snapshot's data",
 		check: func(ctx context.Context, l *look) string {
-			switch missed := l.wantObject(ctx, path, ""); missed {
+			switch missed := l.wantObject(ctx, path); missed {
 			case "it is not there":
 				return l.empty()
 			case "":
@@ -296,6 +298,31 @@ func oldUntouched(points int) demand {
 				return ""
 			}
 			return l.isOld(ctx, l.s.Root.Path(l.s.OldDir))
+		},
+	}
+}
+
+// kubeadmAgrees is worth something beside a restore only: at the start it is so.
+func kubeadmAgrees(points int) demand {
+	return demand{
+		points: points, bonus: true, kept: true, title: "kubeadm-config names the directory that etcd runs from",
+		why: "kubeadm upgrade renders etcd.yaml from this ConfigMap: it would start etcd on the old data again",
+		check: func(ctx context.Context, l *look) string {
+			if l.apiErr != nil {
+				return l.apiErr.Error()
+			}
+			var m corev1.ConfigMap
+			if err := l.api.get(ctx, pathKubeadm, "", &m); err != nil {
+				return "it can't be read"
+			}
+			have, err := manifest.ReadKubeadmEtcd([]byte(m.Data["ClusterConfiguration"]))
+			switch {
+			case err != nil:
+				return err.Error()
+			case l.s.Root.within(have.DataDir) != l.dataDir:
+				return "it names " + strings.TrimPrefix(have.DataDir, string(l.s.Root))
+			}
+			return ""
 		},
 	}
 }

@@ -1,10 +1,8 @@
 package practice
 
 import (
-	"compress/gzip"
 	"embed"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,8 +12,8 @@ import (
 // nodeName is the node of the cluster that the snapshots were taken of.
 const nodeName = "cp1"
 
-// files are kubeadm's manifests and kubelet configuration, and snapshots of a
-// real cluster, taken in this order: before, after, encrypted.
+// files are kubeadm's manifests and kubelet configuration, and what e2e/seeds
+// has made on a real cluster.
 //
 //go:embed files
 var files embed.FS
@@ -135,34 +133,4 @@ func (r Root) writeKubelet(p ports, socket string) error {
 		}
 	}
 	return nil
-}
-
-// Snapshots that are built in, by the order in which they were taken of one
-// real cluster.
-const (
-	SnapshotBefore    = "before"    // namespaces payments and shop
-	SnapshotAfter     = "after"     // shop deleted, payments changed, after-the-snapshot created
-	SnapshotEncrypted = "encrypted" // one Secret encrypted at rest
-)
-
-// WriteSnapshot writes a built-in snapshot to a file.
-func WriteSnapshot(name, path string) (err error) {
-	f, err := files.Open("files/" + name + ".db.gz")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return err
-	}
-	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, z)
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	return err
 }

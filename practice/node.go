@@ -120,7 +120,7 @@ func (n *Node) lay(ctx context.Context, c Config) error {
 	}
 	if c.Seed != "" {
 		file := r.Path("tmp/seed.db")
-		if err := WriteSnapshot(c.Seed, file); err != nil {
+		if err := n.WriteSnapshot(c.Seed, file); err != nil {
 			return err
 		}
 		var err error

@@ -53,7 +53,7 @@ func TestDiscoveryFindsThePracticeNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(n.Root.Backups(), "before.db")
-	if err := WriteSnapshot(SnapshotBefore, file); err != nil {
+	if err := n.WriteSnapshot(SnapshotBefore, file); err != nil {
 		t.Fatal(err)
 	}
 	ctx := within(t, time.Minute)

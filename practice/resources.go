@@ -17,9 +17,11 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/util/duration"
 )
@@ -130,9 +132,9 @@ var storage = func() *protobuf.Serializer {
 
 var protobufMagic = []byte("k8s\x00")
 
-// decode gives an object as JSON has it.
-func decode(key string, value []byte, revision int64) (map[string]any, error) {
-	raw := value
+// decode gives an object as it lies in etcd: one of the API's own types, else
+// what its JSON says.
+func decode(key string, value []byte) (any, error) {
 	switch {
 	case bytes.HasPrefix(value, []byte("k8s:enc:")):
 		return nil, fmt.Errorf("internal error occurred: unable to transform key %q: no matching prefix found", key)
@@ -142,12 +144,30 @@ func decode(key string, value []byte, revision int64) (map[string]any, error) {
 			return nil, fmt.Errorf("decode %s: %w", key, err)
 		}
 		obj.GetObjectKind().SetGroupVersionKind(*gvk)
-		if raw, err = json.Marshal(obj); err != nil {
-			return nil, err
-		}
+		return obj, nil
 	}
+	return json.RawMessage(value), nil
+}
+
+// encode is the opposite, for the API's own types.
+func encode(o runtime.Object) ([]byte, error) {
+	var b bytes.Buffer
+	err := storage.Encode(o, &b)
+	return b.Bytes(), err
+}
+
+// decodeJSON gives an object of a revision as the API does.
+func decodeJSON(key string, value []byte, revision int64) (map[string]any, error) {
+	stored, err := decode(key, value)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(stored)
 	var o map[string]any
-	if err := json.Unmarshal(raw, &o); err != nil {
+	if err == nil {
+		err = json.Unmarshal(raw, &o)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("decode %s: %w", key, err)
 	}
 	meta, _ := o["metadata"].(map[string]any)
@@ -195,8 +215,20 @@ func (s *apiServer) kinds(ctx context.Context) []kind {
 	return all
 }
 
-// read answers discovery, lists and gets.
-func (s *apiServer) read(w http.ResponseWriter, q *http.Request, path string) {
+// key is where objects of a kind lie in etcd, with a slash at the end.
+func (k *kind) key(prefix, namespace string) string {
+	key := prefix + "/" + k.stored + "/"
+	if namespace != "" {
+		key += namespace + "/"
+	}
+	return key
+}
+
+// changeable says whether the practice API server writes objects of a kind.
+func (k *kind) changeable() bool { return k.group == "" && k.plural == "configmaps" }
+
+// serve answers discovery, lists, gets, and changes of ConfigMaps.
+func (s *apiServer) serve(w http.ResponseWriter, q *http.Request, path string) {
 	ctx, cancel := context.WithTimeout(q.Context(), 10*time.Second)
 	defer cancel()
 	all := s.kinds(ctx)
@@ -234,9 +266,14 @@ func (s *apiServer) read(w http.ResponseWriter, q *http.Request, path string) {
 		if k.group != group || k.version != version || k.plural != rest[0] || len(rest) > 2 || namespace != "" && !k.namespaced {
 			continue
 		}
-		if len(rest) == 2 {
+		switch change := q.Method == http.MethodPut || q.Method == http.MethodPatch; {
+		case change && len(rest) == 2 && k.changeable():
+			s.change(ctx, w, q, k, namespace, rest[1])
+		case q.Method != http.MethodGet:
+			failure(w, http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, "the practice API server only changes ConfigMaps that are there")
+		case len(rest) == 2:
 			s.get(ctx, w, q, k, namespace, rest[1])
-		} else {
+		default:
 			s.list(ctx, w, q, k, namespace)
 		}
 		return
@@ -267,9 +304,13 @@ func resources(all []kind, group, version string) metav1.APIResourceList {
 	for _, k := range all {
 		if k.group == group && k.version == version {
 			out.GroupVersion = k.groupVersion()
+			verbs := metav1.Verbs{"get", "list"}
+			if k.changeable() {
+				verbs = append(verbs, "patch", "update")
+			}
 			out.APIResources = append(out.APIResources, metav1.APIResource{
 				Name: k.plural, SingularName: strings.ToLower(k.kind), Namespaced: k.namespaced, Kind: k.kind,
-				Verbs: metav1.Verbs{"get", "list"}, ShortNames: k.short,
+				Verbs: verbs, ShortNames: k.short,
 			})
 		}
 	}
@@ -277,22 +318,19 @@ func resources(all []kind, group, version string) metav1.APIResourceList {
 }
 
 func (s *apiServer) get(ctx context.Context, w http.ResponseWriter, q *http.Request, k *kind, namespace, name string) {
-	key := s.prefix + "/" + k.stored + "/"
-	if k.namespaced {
-		key += namespace + "/"
-	}
-	resp, err := s.etcd.Get(ctx, key+name)
+	key := k.key(s.prefix, namespace) + name
+	resp, err := s.etcd.Get(ctx, key)
 	if err != nil {
-		etcdFailure(w, err)
+		refuse(w, etcdError(err))
 		return
 	}
 	if len(resp.Kvs) == 0 {
-		failure(w, http.StatusNotFound, metav1.StatusReasonNotFound, fmt.Sprintf("%s %q not found", k.plural, name))
+		refuse(w, apierrors.NewNotFound(schema.GroupResource{Group: k.group, Resource: k.plural}, name))
 		return
 	}
-	o, err := decode(key+name, resp.Kvs[0].Value, resp.Kvs[0].ModRevision)
+	o, err := decodeJSON(key, resp.Kvs[0].Value, resp.Kvs[0].ModRevision)
 	if err != nil {
-		failure(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, err.Error())
+		refuse(w, err)
 		return
 	}
 	switch as := wanted(q); {
@@ -312,23 +350,19 @@ func (s *apiServer) list(ctx context.Context, w http.ResponseWriter, q *http.Req
 	}
 	selector, err := labels.Parse(q.URL.Query().Get("labelSelector"))
 	if err != nil {
-		failure(w, http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
+		refuse(w, apierrors.NewBadRequest(err.Error()))
 		return
 	}
-	prefix := s.prefix + "/" + k.stored + "/"
-	if namespace != "" {
-		prefix += namespace + "/"
-	}
-	resp, err := s.etcd.Get(ctx, prefix, clientv3.WithPrefix())
+	resp, err := s.etcd.Get(ctx, k.key(s.prefix, namespace), clientv3.WithPrefix())
 	if err != nil {
-		etcdFailure(w, err)
+		refuse(w, etcdError(err))
 		return
 	}
 	objects := []map[string]any{}
 	for _, kv := range resp.Kvs {
-		o, err := decode(string(kv.Key), kv.Value, kv.ModRevision)
+		o, err := decodeJSON(string(kv.Key), kv.Value, kv.ModRevision)
 		if err != nil {
-			failure(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, err.Error())
+			refuse(w, err)
 			return
 		}
 		if chosen(o, selector, q.URL.Query().Get("fieldSelector")) {
@@ -355,12 +389,11 @@ func (s *apiServer) list(ctx context.Context, w http.ResponseWriter, q *http.Req
 	})
 }
 
-func etcdFailure(w http.ResponseWriter, err error) {
+func etcdError(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
-		failure(w, http.StatusGatewayTimeout, metav1.StatusReasonTimeout, "etcd did not answer in time")
-		return
+		return apierrors.NewTimeoutError("etcd did not answer in time", 0)
 	}
-	failure(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, "etcdserver: "+err.Error())
+	return fmt.Errorf("etcdserver: %w", err)
 }
 
 // chosen applies selectors; of fields those of the metadata only.

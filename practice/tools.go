@@ -148,10 +148,12 @@ func (s *session) restartKubelet(ctx context.Context) error {
 	return resp.Body.Close()
 }
 
-// newKubectl reads: get, in the forms that people type.
+// newKubectl has get, in the forms that people type, and what a restore prints.
 func newKubectl() *cobra.Command {
-	c := &cobra.Command{Use: "kubectl", Short: "reads from the practice API server (get, version)"}
+	c := &cobra.Command{Use: "kubectl", Short: "asks the practice API server (get, replace of ConfigMaps, version)"}
 	kubeconfig := c.PersistentFlags().String("kubeconfig", "", "path of the kubeconfig")
+	var namespace string
+	c.PersistentFlags().StringVarP(&namespace, "namespace", "n", "default", "of this namespace")
 	client := func() (*apiClient, error) {
 		path := cmp.Or(*kubeconfig, os.Getenv("KUBECONFIG"))
 		if path == "" {
@@ -160,7 +162,7 @@ func newKubectl() *cobra.Command {
 		return newAPIClient(path)
 	}
 	var all bool
-	var namespace, output, selector string
+	var output, selector string
 	get := &cobra.Command{
 		Use: "get TYPE[,TYPE...] [NAME]", Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -188,7 +190,6 @@ func newKubectl() *cobra.Command {
 		},
 	}
 	get.Flags().BoolVarP(&all, "all-namespaces", "A", false, "of all namespaces")
-	get.Flags().StringVarP(&namespace, "namespace", "n", "default", "of this namespace")
 	get.Flags().StringVarP(&output, "output", "o", "", "json, yaml, name or wide")
 	get.Flags().StringVarP(&selector, "selector", "l", "", "labels")
 	version := &cobra.Command{Use: "version", RunE: func(c *cobra.Command, _ []string) error {
@@ -203,7 +204,17 @@ func newKubectl() *cobra.Command {
 		fmt.Fprintln(c.OutOrStdout(), "Server Version:", v.GitVersion)
 		return nil
 	}}
-	c.AddCommand(get, version)
+	var file string
+	replace := &cobra.Command{Use: "replace -f FILE", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		api, err := client()
+		if err != nil {
+			return err
+		}
+		return kubectlReplace(c.Context(), api, c.InOrStdin(), c.OutOrStdout(), file, namespace)
+	}}
+	replace.Flags().StringVarP(&file, "filename", "f", "", "file with the object, - for the standard input")
+	_ = replace.MarkFlagRequired("filename")
+	c.AddCommand(get, replace, version)
 	return c
 }
 
@@ -292,6 +303,43 @@ func kubectlGet(ctx context.Context, api *apiClient, out io.Writer, kind, name, 
 		fmt.Fprintln(w, strings.Join(line, "\t"))
 	}
 	return w.Flush()
+}
+
+func kubectlReplace(ctx context.Context, api *apiClient, in io.Reader, out io.Writer, file, namespace string) error {
+	if file != "-" {
+		f, err := os.Open(filepath.Clean(file))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	raw, err := io.ReadAll(in)
+	if err != nil {
+		return err
+	}
+	var o struct {
+		Kind     string
+		Metadata struct{ Name, Namespace string }
+	}
+	if err := yaml.Unmarshal(raw, &o); err != nil {
+		return err
+	}
+	r, path, err := findResource(ctx, api, o.Kind)
+	if err != nil {
+		return err
+	}
+	if raw, err = yaml.YAMLToJSON(raw); err != nil {
+		return err
+	}
+	if r.Namespaced {
+		path += "/namespaces/" + cmp.Or(o.Metadata.Namespace, namespace)
+	}
+	if err := api.put(ctx, path+"/"+r.Name+"/"+o.Metadata.Name, raw); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s/%s replaced\n", r.SingularName, o.Metadata.Name)
+	return nil
 }
 
 func printObject(out io.Writer, o map[string]any, r metav1.APIResource, output string) error {

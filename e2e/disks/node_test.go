@@ -53,7 +53,7 @@ func newGround(t *testing.T, more ...func(root string)) *ground {
 	}
 	t.Cleanup(n.Close)
 	g := &ground{Node: n, snapshot: filepath.Join(t.TempDir(), "before.db"), cluster: n.Seeded.ClusterID}
-	if err := practice.WriteSnapshot(practice.SnapshotBefore, g.snapshot); err != nil {
+	if err := n.WriteSnapshot(practice.SnapshotBefore, g.snapshot); err != nil {
 		t.Fatal(err)
 	}
 	g.ready(t)
