@@ -193,7 +193,7 @@ func TestAnotherProcessesRunIsShownLiveAndNotTouched(t *testing.T) {
 		d.see("▸ Wait for the cleanup")
 	}
 	d.key("k", "?", "esc", "c")
-	d.see("What was done so far", "mv -n")
+	d.see("Done so far, and how to do it by hand", "mv -n")
 	d.key("esc", "l")
 	d.see("etcd says hello")
 	d.key("esc", "q")

@@ -370,7 +370,7 @@ func TestOneOfTheNodesIsLookedAtDuringTheRun(t *testing.T) {
 	d.key("?")
 	d.see("A longer text for a learner")
 	d.key("esc", "c")
-	d.see("What was done so far", "Wait until kubelet stops kube-apiserver-cp3")
+	d.see("Done so far, and how to do it by hand", "Wait until kubelet stops kube-apiserver-cp3")
 	d.key("esc", "esc")
 	d.see("etcd down", "verified")
 	d.key("1", "l")

@@ -2,7 +2,6 @@ package ui
 
 import (
 	"strings"
-	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 
@@ -24,21 +23,8 @@ const (
 type overlay struct {
 	kind     overlayKind
 	question *question
-	scroll   pane.Scroller
-	body     []string // as it was drawn
-	atEnd    bool     // the last line was to be seen
-
-	component int // of components: whose log is shown
-	lines     []string
-	reading   bool
-	read      bool
-	readAt    time.Time
-	folded    []string // lines as they fit into foldedTo cells
-	foldedTo  int
+	pane.Log // of the other kinds only the page
 }
-
-// logsEvery is how often a log that is shown is read again.
-const logsEvery = time.Second / 4
 
 // components are those whose logs can be shown.
 var components = []string{"etcd", "kube-apiserver"}
@@ -51,36 +37,25 @@ type logsMsg struct {
 func newOverlay(k overlayKind) *overlay { return &overlay{kind: k} }
 
 func (m *model) openLogs() tea.Cmd {
-	m.over = newOverlay(logsOverlay)
+	at := 0
 	if strings.Contains(m.step().current, components[1]) {
-		m.over.component = 1
+		at = 1
 	}
+	m.over = &overlay{kind: logsOverlay, Log: pane.NewLog(components, at)}
 	return m.readLogs()
 }
 
 func (m *model) readLogs() tea.Cmd {
-	o := m.over
-	if o.reading || m.now().Sub(o.readAt) < logsEvery {
+	if !m.over.Due(m.now()) {
 		return nil
 	}
-	o.reading, o.readAt = true, m.now()
-	component := components[o.component]
+	component := m.over.Name()
 	return func() tea.Msg { return logsMsg{component, m.backend.Logs(m.ctx, component)} }
 }
 
 func (o *overlay) logs(msg logsMsg) {
-	if o.kind != logsOverlay {
-		return
-	}
-	o.reading = false
-	if msg.component != components[o.component] {
-		return
-	}
-	// Follow the end of the log unless the user has scrolled up.
-	follow := !o.read || o.atEnd
-	o.lines, o.read, o.folded = trust.Lines(msg.lines), true, nil
-	if follow {
-		o.scroll.Key("end", 0)
+	if o.kind == logsOverlay {
+		o.Set(msg.component, msg.lines)
 	}
 }
 
@@ -100,47 +75,35 @@ func (m *model) overlayKey(name string) tea.Cmd {
 		}
 	case "tab", "l":
 		if o.kind == logsOverlay {
-			o.component = (o.component + 1) % len(components)
-			o.lines, o.read, o.reading, o.readAt, o.folded = nil, false, false, time.Time{}, nil
+			o.Next()
 			return m.readLogs()
 		}
 	}
-	o.scroll.Key(name, m.bodyHeight()-2)
+	o.Key(name, m.bodyHeight()-2)
 	return nil
 }
 
 func (m *model) overlayView(w, h int) ([]string, string, []pane.Hint) {
 	o := m.over
-	page := func(title string, body []string, help ...pane.Hint) ([]string, string, []pane.Hint) {
-		o.body = body
-		seen, where := o.scroll.Window(body, h-2)
-		o.atEnd = o.scroll.Top+h-2 >= len(body)
-		return append([]string{" " + m.look.Bold.Render(title), ""}, text.Indent(1, seen)...), where, append(help, pane.Hint{"esc", "back"})
-	}
 	switch o.kind {
 	case logsOverlay:
-		if o.folded == nil || o.foldedTo != w-2 {
-			o.folded, o.foldedTo = text.Narrow(o.lines, w-2), w-2
-		}
-		body := o.folded
-		switch {
-		case !o.read:
-			body = []string{"Reading …"}
-		case len(body) == 0:
-			body = []string{"There is no log of it on this node."}
-		}
-		return page("Log of "+components[o.component], body, pane.Hint{"tab", "other component"}, pane.Hint{"/", "search"}, pane.Hint{"e", "export"}, pane.Hint{"↑↓", "scroll"})
+		return o.View(m.look, w, h)
 	case commandsOverlay:
 		body := m.step().commandLog()
 		if len(body) == 0 {
 			body = []string{"No action has run yet."}
 		}
-		return page("What was done so far, with the commands that do the same by hand", text.Narrow(body, w-2), pane.Hint{"/", "search"}, pane.Hint{"e", "export"}, pane.Hint{"↑↓", "scroll"})
+		return o.Page.View(m.look, m.commandsTitle(), text.Narrow(body, w-2), w, h,
+			pane.Hint{"/", "search"}, pane.Hint{"e", "export"}, pane.Hint{"↑↓", "scroll"})
 	case questionOverlay:
-		return o.question.view(m.look, w)
+		return o.question.View(m.look, w, h)
 	}
 	title, body := m.helpText(w - 3)
-	return page(title, body, pane.Hint{"↑↓", "scroll"})
+	return o.Page.View(m.look, title, body, w, h, pane.Hint{"/", "search"}, pane.Hint{"↑↓", "scroll"})
+}
+
+func (m *model) commandsTitle() string {
+	return "Done so far, and how to do it by hand (times in " + m.now().Local().Format("MST") + ")"
 }
 
 // helpText explains the step that is looked at, or the screen.

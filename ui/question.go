@@ -10,20 +10,16 @@ import (
 	"etcd-rewind/ui/text"
 )
 
-// question asks before something is done that can't be taken back with a key.
-// It takes the place of the body. All questions of the wizard are made of it,
-// but for the one that a failure asks, which has a screen of its own.
-type question struct {
-	title   string
-	now     func() string // what is happening meanwhile; nil for nothing
-	text    []string      // paragraphs
-	facts   []steps.Fact
-	answers []answer // the last one changes nothing; esc is the same
-}
+// question is one of the wizard's. All of them are made of it, but for the one
+// that a failure asks, which has a screen of its own. An answer without a
+// function only closes the question.
+type (
+	question = pane.Question[func(*model) tea.Cmd]
+	answer   = pane.Answer[func(*model) tea.Cmd]
+)
 
-type answer struct {
-	key, does string
-	do        func(m *model) tea.Cmd // nil only closes the question
+func reply(key, says string, do func(*model) tea.Cmd) answer {
+	return answer{Key: key, Says: says, Do: do}
 }
 
 // nodeWord is what a run is made on, in a sentence.
@@ -63,43 +59,16 @@ func (m *model) tooSoon() bool {
 	return q != nil && (q != m.asked || m.now().Sub(m.askedAt) < questionPause)
 }
 
-func (q *question) view(l text.Look, w int) ([]string, string, []pane.Hint) {
-	lines := []string{"", " " + l.Symbol(text.SymWarn) + " " + l.Bold.Render(q.title), ""}
-	sentence := q.text
-	if q.now != nil {
-		sentence = append([]string{q.now()}, sentence...)
-	}
-	for _, t := range sentence {
-		lines = append(lines, text.Hang("   ", t, w-3)...)
-		lines = append(lines, "")
-	}
-	if len(q.facts) > 0 {
-		lines = append(lines, text.Indent(3, text.Facts(q.facts, w-4))...)
-		lines = append(lines, "")
-	}
-	help := make([]pane.Hint, 0, len(q.answers))
-	for _, a := range q.answers {
-		help = append(help, pane.Hint{a.key, a.does})
-		lines = append(lines, "   "+l.Bold.Render(a.key)+"  "+a.does)
-	}
-	return lines, "", help
-}
-
 func (m *model) questionKey(name string) tea.Cmd {
-	answers := m.over.question.answers
-	if name == "esc" {
-		name = answers[len(answers)-1].key
+	do, ok := m.over.question.Key(name)
+	if !ok {
+		return nil
 	}
-	for _, a := range answers {
-		if a.key != name {
-			continue
-		}
-		m.over = nil
-		if a.do != nil {
-			return a.do(m)
-		}
+	m.over = nil
+	if do == nil {
+		return nil
 	}
-	return nil
+	return do(m)
 }
 
 // doing says what the run does now.
@@ -123,9 +92,9 @@ func stopRun(undo bool) func(m *model) tea.Cmd {
 // waits for may never end.
 func (m *model) askToLeave() {
 	m.ask(question{
-		title: "Leave at once?", now: m.doing,
-		text:    []string{"The run was told to stop, and hasn't yet. Its journal is in order at any moment: left now, it can be resumed or undone, as after a power cut."},
-		answers: []answer{{"l", "leave it in the middle", leaveRun}, {"n", "wait until it has stopped", nil}},
+		Title: "Leave at once?", Now: m.doing,
+		Text:    []string{"The run was told to stop, and hasn't yet. Its journal is in order at any moment: left now, it can be resumed or undone, as after a power cut."},
+		Answers: []answer{reply("l", "leave it in the middle", leaveRun), reply("n", "wait until it has stopped", nil)},
 	})
 }
 
@@ -145,23 +114,23 @@ func (m *model) askToStop() {
 		m.askToLeave()
 		return
 	}
-	q := question{title: "Stop the run?", now: m.doing}
-	q.text = []string{"The run continues while you read this. It stops before its next action: an action under way is finished, a wait ends at once. Then " + m.nodeWord() + " may be half restored, until the run is resumed or undone."}
-	q.answers = append(q.answers, answer{"s", "stop before the next action", stopRun(false)})
+	q := question{Title: "Stop the run?", Now: m.doing}
+	q.Text = []string{"The run continues while you read this. It stops before its next action: an action under way is finished, a wait ends at once. Then " + m.nodeWord() + " may be half restored, until the run is resumed or undone."}
+	q.Answers = append(q.Answers, reply("s", "stop before the next action", stopRun(false)))
 	if m.step().kind() != steps.KindUndo {
-		q.answers = append(q.answers, answer{"u", "stop, and undo the run on " + m.nodeWord(), stopRun(true)})
+		q.Answers = append(q.Answers, reply("u", "stop, and undo the run on "+m.nodeWord(), stopRun(true)))
 	}
-	q.answers = append(q.answers, answer{"n", "don't stop", nil})
+	q.Answers = append(q.Answers, reply("n", "don't stop", nil))
 	m.ask(q)
 }
 
 // askToUndo is u during a run.
 func (m *model) askToUndo() {
 	m.ask(question{
-		title:   "Stop the run and undo it?",
-		now:     m.doing,
-		text:    []string{"The run continues while you read this. It stops before its next action, and everything it did on " + m.nodeWord() + " is undone in reverse order."},
-		answers: []answer{{"y", "stop and undo", stopRun(true)}, {"n", "don't stop", nil}},
+		Title:   "Stop the run and undo it?",
+		Now:     m.doing,
+		Text:    []string{"The run continues while you read this. It stops before its next action, and everything it did on " + m.nodeWord() + " is undone in reverse order."},
+		Answers: []answer{reply("y", "stop and undo", stopRun(true)), reply("n", "don't stop", nil)},
 	})
 }
 
@@ -169,23 +138,23 @@ func (m *model) askToUndo() {
 // ends the run.
 func (m *model) askOnceMore(c steps.Choice, f *steps.Failure) {
 	o := m.step().offers(c)
-	q := question{title: o.sure, answers: []answer{
-		{"y", "yes, " + o.word, func(m *model) tea.Cmd { return m.answer(c) }},
-		{"n", "back to the failure", nil},
+	q := question{Title: o.sure, Answers: []answer{
+		reply("y", "yes, "+o.word, func(m *model) tea.Cmd { return m.answer(c) }),
+		reply("n", "back to the failure", nil),
 	}}
 	switch c {
 	case steps.Retry:
-		q.facts = []steps.Fact{{Name: "Action", Value: f.Title}}
-		q.text = []string{"It is safe to do twice."}
+		q.Facts = []steps.Fact{{Name: "Action", Value: f.Title}}
+		q.Text = []string{"It is safe to do twice."}
 	case steps.LetGo:
-		q.text = []string{"Containers keep running meanwhile. kubelet reads its manifests anew, and no longer knows the pods whose manifests are gone."}
+		q.Text = []string{"Containers keep running meanwhile. kubelet reads its manifests anew, and no longer knows the pods whose manifests are gone."}
 	case steps.PutBack:
-		q.text = []string{"Everything the run did is undone in reverse order, and the manifests become what they were, byte for byte."}
+		q.Text = []string{"Everything the run did is undone in reverse order, and the manifests become what they were, byte for byte."}
 	case steps.Leave:
-		q.text = []string{"The run ends here. The API may stay down until the run is resumed or undone."}
-		q.facts = m.waysOut()
+		q.Text = []string{"The run ends here. The API may stay down until the run is resumed or undone."}
+		q.Facts = m.waysOut()
 	default:
-		q.text = []string{"The others continue. It needs to be resumed or undone there later."}
+		q.Text = []string{"The others continue. It needs to be resumed or undone there later."}
 	}
 	m.ask(q)
 }
@@ -212,11 +181,11 @@ func (m *model) leave() tea.Cmd {
 		return m.quit()
 	}
 	m.ask(question{
-		title:   "Quit while the API is down?",
-		now:     func() string { return downText(*m.result.DownSince, m.now()) },
-		text:    []string{"It stays down until you resume the run or undo it. Both work later too, with these commands:"},
-		facts:   m.waysOut(),
-		answers: []answer{{"y", "quit", func(m *model) tea.Cmd { return m.quit() }}, {"n", "stay here", nil}},
+		Title:   "Quit while the API is down?",
+		Now:     func() string { return downText(*m.result.DownSince, m.now()) },
+		Text:    []string{"It stays down until you resume the run or undo it. Both work later too, with these commands:"},
+		Facts:   m.waysOut(),
+		Answers: []answer{reply("y", "quit", (*model).quit), reply("n", "stay here", nil)},
 	})
 	return nil
 }

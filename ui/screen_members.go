@@ -279,10 +279,10 @@ func (m *model) hostKey(k tea.KeyMsg) tea.Cmd {
 func (m *model) askToExclude(name string) {
 	name = trust.Text(name)
 	m.ask(question{
-		title:   "Exclude " + name + " from the restored cluster?",
-		text:    []string{"The restored cluster then has only " + listed(m.members.survivors()) + ". " + name + " is no longer a member, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off. To rejoin it, once the others are restored:"},
-		facts:   joinAnew(),
-		answers: []answer{{"y", "exclude it", func(m *model) tea.Cmd { return m.leaveOut() }}, {"n", "keep it", nil}},
+		Title:   "Exclude " + name + " from the restored cluster?",
+		Text:    []string{"The restored cluster then has only " + listed(m.members.survivors()) + ". " + name + " is no longer a member, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off. To rejoin it, once the others are restored:"},
+		Facts:   joinAnew(),
+		Answers: []answer{reply("y", "exclude it", (*model).leaveOut), reply("n", "keep it", nil)},
 	})
 }
 

@@ -11,13 +11,7 @@ import (
 	"etcd-rewind/ui/text"
 )
 
-// search looks for a text in what is on the screen.
-type search struct {
-	typing *pane.Field
-	text   string // that was looked for last
-}
-
-// found is what can be searched: lines or rows, the current one, and what makes
+// searched is what can be searched: lines or rows, the current one, and what makes
 // another one current.
 type searched struct {
 	rows []string
@@ -37,7 +31,7 @@ func (m *model) searched() (s searched, ok bool) {
 	}
 	switch {
 	case m.over != nil:
-		return scroll(m.over.body, &m.over.scroll), m.over.kind != questionOverlay
+		return scroll(m.over.Rows, &m.over.Scroller), m.over.kind != questionOverlay
 	case m.typingSomething():
 		return s, false
 	}
@@ -73,29 +67,17 @@ func (m *model) searched() (s searched, ok bool) {
 	return s, true
 }
 
-// searchKey types what is looked for; an empty text is the last one again.
+// searchKey types what is looked for.
 func (m *model) searchKey(k tea.KeyMsg) tea.Cmd {
-	q := &m.search
-	switch k.String() {
-	case "esc":
-		q.typing = nil
-	case "enter":
-		if text := strings.TrimSpace(q.typing.Value()); text != "" {
-			q.text = text
-		}
-		q.typing = nil
-		s, _ := m.searched()
-		want := strings.ToLower(q.text)
-		for n := range s.rows {
-			i := (s.at + 1 + n) % len(s.rows)
-			if want != "" && strings.Contains(strings.ToLower(s.rows[i]), want) {
-				return s.to(i)
-			}
-		}
-		m.note = "Not found: " + trust.Text(q.text)
-	default:
-		q.typing.Key(k)
+	want := m.search.Key(k)
+	if want == "" {
+		return nil
 	}
+	s, _ := m.searched()
+	if i := pane.Find(s.rows, s.at, want); i >= 0 {
+		return s.to(i)
+	}
+	m.note = "Not found: " + trust.Text(want)
 	return nil
 }
 
@@ -103,9 +85,9 @@ func (m *model) searchKey(k tea.KeyMsg) tea.Cmd {
 func (m *model) exportKey() (cmd tea.Cmd, ok bool) {
 	switch {
 	case m.over != nil && m.over.kind == logsOverlay:
-		return m.export(components[m.over.component]+"-log", m.over.lines), true
+		return m.export(m.over.Name()+"-log", m.over.Lines), true
 	case m.over != nil && m.over.kind == commandsOverlay:
-		return m.export("commands", m.step().commandLog()), true
+		return m.export("commands", append([]string{m.commandsTitle(), ""}, m.step().commandLog()...)), true
 	case m.over != nil || m.typingSomething():
 		return nil, false
 	case m.screen == diffScreen && m.diff.result != nil:

@@ -279,7 +279,7 @@ type model struct {
 	confirm       confirmPane
 	stepper       stepper
 	over          *overlay
-	search        search
+	search        pane.Search
 	asked         any       // the question on the screen, as asking has it
 	askedAt       time.Time // when it was drawn first
 
@@ -552,13 +552,13 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 		}
 		return nil // nobody should press keys blindly
 	}
-	if m.search.typing != nil {
+	if m.search.Asks() {
 		return m.searchKey(k)
 	}
 	switch name {
 	case "/":
 		if _, ok := m.searched(); ok {
-			m.search.typing = pane.NewField(m.look, "")
+			m.search.Open(m.look)
 			return nil
 		}
 	case "e":
@@ -613,8 +613,8 @@ func (m *model) View() string {
 	}
 	h := m.bodyHeight()
 	var note []string
-	if m.search.typing != nil {
-		note = []string{" Search " + m.search.typing.View(m.w-9)}
+	if m.search.Asks() {
+		note = []string{m.search.View(m.w)}
 		h--
 	} else if m.note != "" {
 		note = text.Hang(" "+m.look.Symbol(text.SymWarn)+" ", m.note, m.w-1)
@@ -790,15 +790,7 @@ func (m *model) tinyQuestion() []string {
 	if m.over == nil || m.over.kind != questionOverlay {
 		return nil
 	}
-	q := m.over.question
-	lines := text.Wrap(q.title, m.w)
-	for _, a := range q.answers {
-		lines = append(lines, text.Cut(a.key+" "+a.does, m.w))
-	}
-	if len(lines) > m.h {
-		return nil
-	}
-	return lines
+	return m.over.question.Small(m.w, m.h)
 }
 
 // smallView keeps a run in sight on a screen that holds nothing else.
