@@ -19,6 +19,7 @@ import (
 
 	"etcd-rewind/defect"
 	"etcd-rewind/fleet"
+	"etcd-rewind/node"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -186,7 +187,7 @@ func (a *app) choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() er
 	named := overrides(c, &ch.Accept)
 	oneOf(c, "stop", string(steps.StopNow), string(steps.StopGraceful))
 	f.BoolVar(&ch.KeepControllers, "keep-controllers", false, "leave kube-controller-manager and kube-scheduler running")
-	f.StringVar(&ch.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet (systemctl restart kubelet)")
+	f.StringVar(&ch.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
 	return func() error {
 		switch steps.StopHow(*stop) {
 		case steps.StopNow, steps.StopGraceful:
@@ -319,7 +320,7 @@ func (a *app) ofARun(v restore.Verb, short string) *cobra.Command {
 	}
 	named := overrides(c, &a.session.Options.Accept)
 	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(named(), several.check(c))) }
-	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet (systemctl restart kubelet)")
+	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
 	c.Flags().BoolVarP(&as.yes, "yes", "y", false, "don't ask")
 	c.Flags().StringVar(&as.name, "confirm", "", "the node's `name`: confirms the undo of an old run, where --yes is not enough")
 	c.Flags().BoolVar(&as.dry, "dry-run", false, "show the plan and change nothing")

@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"etcd-rewind/node"
 	"etcd-rewind/steps"
 )
 
@@ -25,7 +26,7 @@ DATADIR has member in it. etcd goes on writing there.`,
 	f := c.Flags()
 	f.StringSliceVar(&choices.Accept, "accept", nil, "override a `CHECK` by its name; may be given several times")
 	f.BoolVar(&choices.KeepControllers, "keep-controllers", false, "leave kube-controller-manager and kube-scheduler running")
-	f.StringVar(&choices.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet (systemctl restart kubelet)")
+	f.StringVar(&choices.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails the node is reverted")
 	f.BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)

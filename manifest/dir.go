@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // maxSize is the number of bytes at which kubelet gives up on a file (maxConfigLength in pkg/kubelet/config/common.go; a
@@ -18,7 +19,7 @@ import (
 const maxSize = 10 << 20
 
 // SystemNamespace is where the control plane's static pods live.
-const SystemNamespace = "kube-system"
+const SystemNamespace = metav1.NamespaceSystem
 
 // Dir is the static pod directory as kubelet would read it at one moment.
 type Dir struct {

@@ -341,7 +341,7 @@ func TestUsualKubeconfigsExist(t *testing.T) {
 	write(t, b, "")
 	t.Setenv("KUBECONFIG", strings.Join([]string{b, filepath.Join(dir, "missing"), dir, a, b}, string(os.PathListSeparator)))
 	var got []string
-	for _, p := range UsualKubeconfigs() {
+	for _, p := range Kubeadm.UsualKubeconfigs() {
 		if strings.HasPrefix(p, dir) {
 			got = append(got, p)
 		}

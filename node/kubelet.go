@@ -20,13 +20,14 @@ import (
 // Options are what a person says about a node that differs from the usual one.
 // An empty field means: find out.
 type Options struct {
-	KubeletConfig  string // path of the kubelet's configuration file
-	Manifests      string // the static pod directory
-	CRI            string // the runtime's endpoint, unix:///path or /path
-	KubeletRoot    string // the kubelet's --root-dir
-	PodLogs        string // the directory of the pods' logs
-	CgroupMount    string // where the cgroup file system is mounted
-	KubeletHealthz string // URL of the kubelet's healthz
+	KubeletConfig  string  // path of the kubelet's configuration file
+	Manifests      string  // the static pod directory
+	CRI            string  // the runtime's endpoint, unix:///path or /path
+	KubeletRoot    string  // the kubelet's --root-dir
+	PodLogs        string  // the directory of the pods' logs
+	CgroupMount    string  // where the cgroup file system is mounted
+	KubeletHealthz string  // URL of the kubelet's healthz
+	Layout         *Layout // nil means FindLayout's
 	// NoProcess looks at no process: the kubelet that the options lead to isn't
 	// among this machine's, and one that is has nothing to do with it.
 	NoProcess bool
@@ -70,22 +71,15 @@ type Kubelet struct {
 	Sources map[string]string
 }
 
-// Known runtimes' sockets, in the order in which they are looked for when
-// nothing names one.
-var usualSockets = []string{
-	"/run/containerd/containerd.sock",
-	"/run/crio/crio.sock",
-	"/run/k3s/containerd/containerd.sock",
-	"/run/cri-dockerd.sock",
-}
+const defaultFileCheck = 20 * time.Second
 
-const (
-	defaultRootDir   = "/var/lib/kubelet"
-	defaultPodLogs   = "/var/log/pods"
-	defaultCgroups   = "/sys/fs/cgroup"
-	defaultManifests = "/etc/kubernetes/manifests"
-	defaultFileCheck = 20 * time.Second
-)
+// Found is the layout that the node has.
+func (o Options) Found() *Layout {
+	if o.Layout != nil {
+		return o.Layout
+	}
+	return FindLayout("/")
+}
 
 // FindKubelet reads how this node's kubelet is set up: from the command line of
 // the running kubelet, its configuration file and drop-ins, in the kubelet's own
@@ -96,14 +90,14 @@ const (
 // It fails when the configuration can't be read or names no static pod
 // directory: guessing one would end in edits that nobody reads.
 func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
-	proc := cmp.Or(opts.proc, "/proc")
+	proc, usual := cmp.Or(opts.proc, "/proc"), opts.Found()
 	k := &Kubelet{Sources: map[string]string{}}
 
 	var self *process
 	if !opts.NoProcess {
 		main := 0
 		if opts.proc == "" {
-			main = mainPID(ctx)
+			main = mainPID(ctx, usual.KubeletUnit)
 		}
 		found := findProcess(proc, main)
 		self, k.Elsewhere, k.Ignored = found.own, found.elsewhere, found.ignored
@@ -121,7 +115,7 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 	}
 
 	f := facts{}
-	k.RootDir = f.pick(k, "rootDir", defaultRootDir, "", lastFlag(flags, "root-dir"), given(opts.KubeletRoot))
+	k.RootDir = f.pick(k, "rootDir", usual.KubeletRoot, "", lastFlag(flags, "root-dir"), given(opts.KubeletRoot))
 	k.RootDir = absolute(k.RootDir, cwd)
 
 	if err := k.findConfig(f, opts, flags, cwd, self != nil); err != nil {
@@ -134,16 +128,16 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 			return nil, fmt.Errorf("this node's kubelet has no static pod directory: %s sets no staticPodPath; name the directory with --manifests to override that",
 				cmp.Or(k.ConfigPath, "its command line"))
 		}
-		k.StaticPodPath = defaultManifests
+		k.StaticPodPath = usual.Manifests
 		k.Sources["staticPodPath"] = "default: no kubelet runs and no configuration was found"
 	}
 	k.StaticPodPath = absolute(k.StaticPodPath, cwd)
 
 	k.CRIEndpoint = f.pick(k, "containerRuntimeEndpoint", "", "containerRuntimeEndpoint", lastFlag(flags, "container-runtime-endpoint"), given(opts.CRI))
 	if k.CRIEndpoint == "" {
-		k.CRIEndpoint = "unix://" + usualSockets[0]
+		k.CRIEndpoint = "unix://" + usual.Sockets[0]
 		k.Sources["containerRuntimeEndpoint"] = "default"
-		for _, s := range usualSockets {
+		for _, s := range usual.Sockets {
 			if trust.Socket(s) == nil {
 				k.CRIEndpoint = "unix://" + s
 				k.Sources["containerRuntimeEndpoint"] = "default: this socket exists"
@@ -152,9 +146,9 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 		}
 	}
 
-	k.PodLogs = absolute(f.pick(k, "podLogsDir", defaultPodLogs, "podLogsDir", flagged{}, given(opts.PodLogs)), cwd)
+	k.PodLogs = absolute(f.pick(k, "podLogsDir", usual.PodLogs, "podLogsDir", flagged{}, given(opts.PodLogs)), cwd)
 	k.CgroupRoot = f.pick(k, "cgroupRoot", "/", "cgroupRoot", lastFlag(flags, "cgroup-root"), flagged{})
-	k.CgroupMount = cmp.Or(opts.CgroupMount, defaultCgroups)
+	k.CgroupMount = cmp.Or(opts.CgroupMount, usual.Cgroups)
 	k.Kubeconfig = f.pick(k, "kubeconfig", "", "", lastFlag(flags, "kubeconfig"), flagged{})
 	if k.Kubeconfig != "" {
 		k.Kubeconfig = absolute(k.Kubeconfig, cwd)

@@ -165,11 +165,8 @@ func readFlags(args []string, where string) []flagged {
 func storedFlags(opts Options) []flagged {
 	files := opts.envFiles
 	if files == nil {
-		files = []string{
-			filepath.Join(cmp.Or(opts.KubeletRoot, defaultRootDir), "kubeadm-flags.env"),
-			"/etc/default/kubelet",
-			"/etc/sysconfig/kubelet",
-		}
+		usual := opts.Found()
+		files = usual.envFiles(cmp.Or(opts.KubeletRoot, usual.KubeletRoot))
 		if opts.NoProcess {
 			files = files[:1] // the others are this machine's
 		}

@@ -100,7 +100,7 @@ func restConfig(kubeconfig, server string) (*rest.Config, error) {
 	}
 	// A plugin may ask questions on a terminal that isn't its own.
 	if conf.ExecProvider != nil || conf.AuthProvider != nil {
-		return nil, fmt.Errorf("kubeconfig %s gets its credentials from a plugin; use one with a client certificate, such as /etc/kubernetes/admin.conf", kubeconfig)
+		return nil, fmt.Errorf("kubeconfig %s gets its credentials from a plugin; use one with a client certificate, such as %s", kubeconfig, Kubeadm.Admin())
 	}
 	if server != "" {
 		if conf.ServerName == "" {
@@ -146,12 +146,9 @@ func httpClient(ctx context.Context, conf *rest.Config) (*http.Client, error) {
 }
 
 // UsualKubeconfigs lists the kubeconfigs that exist in the usual places, best
-// first: super-admin.conf works even when RBAC doesn't.
-func UsualKubeconfigs() []string {
-	return existing(append(
-		append([]string{"/etc/kubernetes/super-admin.conf", "/etc/kubernetes/admin.conf"},
-			filepath.SplitList(os.Getenv("KUBECONFIG"))...),
-		clientcmd.RecommendedHomeFile))
+// first.
+func (l *Layout) UsualKubeconfigs() []string {
+	return existing(slices.Concat(l.Kubeconfigs, filepath.SplitList(os.Getenv("KUBECONFIG")), []string{clientcmd.RecommendedHomeFile}))
 }
 
 func existing(paths []string) []string {

@@ -154,15 +154,15 @@ func (p *process) same(as *process) bool {
 	return p.ticks == as.ticks && p.cwd == as.cwd && slices.Equal(p.args, as.args)
 }
 
-// mainPID is the process that systemd started as kubelet.service; 0 where
+// mainPID is the process that systemd started as a unit; 0 where
 // systemd doesn't run, doesn't answer within two seconds, or has started none.
-func mainPID(ctx context.Context) int {
+func mainPID(ctx context.Context, unit string) int {
 	if _, err := os.Stat("/run/systemd/system"); err != nil { // as sd_booted does
 		return 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	cmd, err := trust.Command(ctx, "systemctl", "show", "--property=MainPID", "kubelet.service")
+	cmd, err := trust.Command(ctx, "systemctl", "show", "--property=MainPID", unit)
 	if err != nil {
 		return 0
 	}

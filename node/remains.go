@@ -41,7 +41,7 @@ func (k *Kubelet) Remains(uid string) Remains {
 
 // podsDir is where each pod has a directory, named by its UID.
 func (k *Kubelet) podsDir() string {
-	return filepath.Join(cmp.Or(k.RootDir, defaultRootDir), "pods")
+	return filepath.Join(cmp.Or(k.RootDir, Kubeadm.KubeletRoot), "pods")
 }
 
 // podCgroups are all places in which pods may have their cgroups, with the
@@ -49,7 +49,7 @@ func (k *Kubelet) podsDir() string {
 func (k *Kubelet) podCgroups() iter.Seq2[string, podCgroupDir] {
 	return func(yield func(string, podCgroupDir) bool) {
 		dirs := podCgroupDirs(k.CgroupRoot)
-		for _, top := range hierarchies(cmp.Or(k.CgroupMount, defaultCgroups)) {
+		for _, top := range hierarchies(cmp.Or(k.CgroupMount, Kubeadm.Cgroups)) {
 			for _, dir := range dirs {
 				if !yield(top, dir) {
 					return

@@ -84,7 +84,7 @@ var kinds = map[string]string{
 const kubernetesService = "/services/specs/default/kubernetes"
 
 // kubeadmConfig is as deep as no other that is looked for, too.
-const kubeadmConfig = "/configmaps/kube-system/kubeadm-config"
+const kubeadmConfig = "/configmaps/" + metav1.NamespaceSystem + "/kubeadm-config"
 
 // resourceOf splits a key; resource is "" for one that isn't looked for.
 func resourceOf(key []byte) (prefix, resource, name string) {
@@ -103,7 +103,7 @@ func resourceOf(key []byte) (prefix, resource, name string) {
 		if before, ok := bytes.CutSuffix(key, []byte(kubernetesService)); ok {
 			return string(before), kubernetesService, "kubernetes"
 		}
-	case "kube-system":
+	case metav1.NamespaceSystem:
 		if before, ok := bytes.CutSuffix(key, []byte(kubeadmConfig)); ok {
 			return string(before), kubeadmConfig, "kubeadm-config"
 		}
@@ -164,7 +164,7 @@ func (f *finder) put(key, value []byte) {
 	case resource != kubernetesService && ok && e.kind != kinds[resource]:
 		return // for example a ConfigMap in a namespace called "namespaces"
 	}
-	system := resource == "namespaces" && named == "kube-system"
+	system := resource == "namespaces" && named == metav1.NamespaceSystem
 	at := f.at(prefix, system)
 	if at == nil {
 		return

@@ -19,10 +19,7 @@ import (
 // (GetEtcdPodSpec, kubeadm/app/phases/etcd/local.go; kubernetes#94395). The
 // ConfigMap comes back with the snapshot and names the old directory: the next
 // upgrade would drop the restore's hostPath and start etcd on the old data.
-const (
-	kubeadmConfigMap = "kubeadm-config"
-	kubeadmKey       = "ClusterConfiguration"
-)
+var kubeadmConfigMap, kubeadmKey = node.Kubeadm.ConfigMap, node.Kubeadm.ConfigMapKey
 
 // SetKubeadmConfig writes the new data directory into kubeadm-config. It never
 // fails a run: the restore is over, and what is left to do is named.
@@ -52,7 +49,7 @@ func (a *SetKubeadmConfig) Commands() []string { return []string{setDataDir(a.Da
 // setDataDir changes kubeadm-config by hand. What kubectl gets has the
 // resourceVersion in it, so a change by somebody else in between is noticed.
 func setDataDir(to string) string {
-	return trust.Shell("kubectl -n kube-system get configmap kubeadm-config -o yaml | sed %s | kubectl replace -f -", `s|^\( *dataDir: \).*|\1`+sedText(to)+"|")
+	return trust.Shell("kubectl -n %s get configmap %s -o yaml | sed %s | kubectl replace -f -", namespace, kubeadmConfigMap, `s|^\( *dataDir: \).*|\1`+sedText(to)+"|")
 }
 
 // sedText is a path in a sed command whose separator is |.
@@ -148,7 +145,7 @@ func (a *SeeKubeadmConfig) Title() string { return "Compare kubeadm-config with 
 
 // Commands implements Action.
 func (a *SeeKubeadmConfig) Commands() []string {
-	return []string{trust.Shell("kubectl -n kube-system get configmap kubeadm-config -o yaml | grep dataDir:   %s", trust.Raw(trust.Comment(a.DataDir+"?")))}
+	return []string{trust.Shell("kubectl -n %s get configmap %s -o yaml | grep dataDir:   %s", namespace, kubeadmConfigMap, trust.Raw(trust.Comment(a.DataDir+"?")))}
 }
 
 func (*SeeKubeadmConfig) limit(p pace) time.Duration { return p.verify }
@@ -249,7 +246,7 @@ func (b *builder) kubeadm(p *Plan) *SetKubeadmConfig {
 		fact("etcd.local.dataDir is %s already", a.DataDir)
 	default:
 		fact("etcd.local.dataDir %s → %s, so that kubeadm upgrade keeps the restored data", have.DataDir, a.DataDir)
-		name := "ConfigMap kube-system/" + kubeadmConfigMap
+		name := "ConfigMap " + namespace + "/" + kubeadmConfigMap
 		p.Diffs = append(p.Diffs, Diff{Path: name, Text: manifest.Diff(name, name, text, edited)})
 	}
 	return a

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/trust"
@@ -463,7 +466,7 @@ func (a *Verify) unregistered(have []node.Object) (names []string) {
 
 // system are namespaces every API server creates when they are missing
 // (kube-apiserver's systemnamespaces controller); a node registers itself.
-var system = []string{"default", "kube-system", "kube-public", "kube-node-lease"}
+var system = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease}
 
 // compare says what is missing or is another object of that name. What is more
 // is no fault: GitOps and operators make namespaces within seconds of the API's

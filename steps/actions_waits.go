@@ -180,6 +180,8 @@ func (a *WaitStopping) places(v *vetter) {
 
 func (*WaitStopping) undo() []Action { return nil }
 
+var lookAtKubelet = "look at kubelet's log (" + node.Kubeadm.KubeletLog() + ")"
+
 const ignoringHint = "a kubelet that was started while the API was down ignores removed manifests until it has reached the API; restarting it with the manifests moved out cures that"
 
 // EndPods ends the containers of pods over CRI, without their grace period.
@@ -522,10 +524,10 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 	}, func(s sight) error {
 		t := &trouble{
 			cause: "kubelet has not started " + a.Pod,
-			hint:  "look at kubelet's log (journalctl -u kubelet); retry gives the pod a fresh UID, which kubelet tries at once",
+			hint:  lookAtKubelet + "; retry gives the pod a fresh UID, which kubelet tries at once",
 		}
 		if !a.Fresh {
-			t.hint = "look at kubelet's log (journalctl -u kubelet), restart kubelet, then retry; the manifest stays byte for byte, so the pod keeps its UID"
+			t.hint = lookAtKubelet + ", restart kubelet, then retry; the manifest stays byte for byte, so the pod keeps its UID"
 		}
 		return t
 	})
@@ -696,7 +698,7 @@ func (a *RestartKubelet) do(ctx context.Context, r *run) (State, error) {
 		}
 		return sight{ok: err == nil, seen: []Sighting{{What: "kubelet", Is: is, OK: err == nil}}}, nil
 	}, func(sight) error {
-		return &trouble{cause: "kubelet doesn't answer after its restart", hint: "look at kubelet's log (journalctl -u kubelet)"}
+		return &trouble{cause: "kubelet doesn't answer after its restart", hint: lookAtKubelet}
 	})
 }
 

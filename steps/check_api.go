@@ -15,7 +15,7 @@ func (k *checks) apiManifest() Verdict {
 	}
 	a := k.f.API
 	if !a.AnonymousAuth && k.f.Reach.API.Kubeconfig == "" {
-		return wrong("put a kubeconfig at /etc/kubernetes/admin.conf", "--anonymous-auth=false and no kubeconfig: its readiness can't be asked (row 37)")
+		return wrong("put a kubeconfig at "+k.f.Layout.Admin(), "--anonymous-auth=false and no kubeconfig: its readiness can't be asked (row 37)")
 	}
 	return ok("%s, now: %s", a.Image, k.f.APIState)
 }

@@ -73,7 +73,7 @@ func unreadable(r RunInfo) Verdict {
 func (k *checks) kubelet() Verdict {
 	switch {
 	case k.f.KubeletErr != nil:
-		return wrong("start it (systemctl start kubelet); without it no manifest has any effect", "kubelet's healthz doesn't answer: %s", k.f.KubeletErr)
+		return wrong("start it ("+k.f.Layout.StartKubelet()+"); without it no manifest has any effect", "kubelet's healthz doesn't answer: %s", k.f.KubeletErr)
 	default:
 		return ok("healthy%s", since(k.f.Kubelet.Started))
 	}
@@ -126,7 +126,7 @@ func (k *checks) strays() Verdict {
 		}
 		strays = append(strays, fmt.Sprintf("%s define the same pod %s, and %s wins", strings.Join(names, " and "), key, names[len(names)-1]))
 	}
-	for _, c := range []string{"etcd", "kube-apiserver"} {
+	for _, c := range []string{k.f.Layout.Etcd, k.f.Layout.API} {
 		for _, f := range k.f.Manifests.Rivals(c) {
 			if k.f.lawful(f) || k.f.Etcd != nil && f.Key() == k.f.Etcd.File.Key() {
 				continue
@@ -191,7 +191,7 @@ func (k *checks) certificates() Verdict {
 	case len(expired) > 0:
 		return wrong("kubeadm certs check-expiration, then kubeadm certs renew all", "%s", strings.Join(expired, "; "))
 	case len(unread) > 0:
-		hint := "restore the file from a backup of /etc/kubernetes"
+		hint := "restore the file from a backup of " + k.f.Layout.Config
 		if len(unread["missing"]) > 0 {
 			hint += "; kubeadm init phase certs all makes what is missing, where the CA's key is there"
 		}

@@ -846,7 +846,7 @@ func (r *run) startAnew(ctx context.Context, pod, file string) error {
 func (r *run) notReady(pod, cause string) error {
 	boxes, err := r.world.Pod(context.Background(), pod)
 	if err != nil || len(boxes) == 0 {
-		return &trouble{cause: cause, hint: "there is no container of " + pod + "; look at kubelet's log (journalctl -u kubelet)"}
+		return &trouble{cause: cause, hint: "there is no container of " + pod + "; " + lookAtKubelet}
 	}
 	t := r.withLog(pod, boxes[0], cause)
 	if t.slow = r.slow(pod, &boxes[0], t); t.slow {

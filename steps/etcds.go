@@ -27,9 +27,9 @@ const resolveLimit = 2 * time.Second
 // names. The others are lawful beside it when they share neither addresses nor
 // data with it.
 func (f *Facts) chooseEtcd(ctx context.Context) {
-	file, _ := f.Manifests.Component("etcd")
+	file, _ := f.Manifests.Component(f.Layout.Etcd)
 	var all []*manifest.Etcd
-	for _, other := range f.Manifests.Running("etcd") {
+	for _, other := range f.Manifests.Running(f.Layout.Etcd) {
 		if e, err := manifest.ReadEtcd(other); err == nil {
 			all = append(all, e)
 		} else if file == nil {

@@ -46,6 +46,7 @@ type Facts struct {
 	Time     time.Time
 	StateDir string
 
+	Layout    *node.Layout
 	Kubelet   *node.Kubelet
 	Manifests *manifest.Dir
 	// Etcd and API are nil when their manifest isn't there or can't be used;
@@ -152,7 +153,7 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 	if err != nil {
 		return nil, withRoot(err)
 	}
-	f := &Facts{Node: k.NodeName, Time: time.Now(), Kubelet: k, StateDir: opts.StateDir, Own: opts.Own, Flags: opts.Flags()}
+	f := &Facts{Node: k.NodeName, Time: time.Now(), Layout: opts.Found(), Kubelet: k, StateDir: opts.StateDir, Own: opts.Own, Flags: opts.Flags()}
 	if f.StateDir == "" {
 		f.StateDir = besideManifests(k)
 	}
@@ -191,15 +192,15 @@ func withRoot(err error) error {
 }
 
 func (f *Facts) readManifests(ctx context.Context) {
-	if file, _ := f.Manifests.Component("kube-apiserver"); file != nil {
+	if file, _ := f.Manifests.Component(f.Layout.API); file != nil {
 		f.API, f.APIErr = manifest.ReadAPIServer(file)
 	} else {
-		f.APIErr = fmt.Errorf("there is no manifest of kube-apiserver in %s", f.Manifests.Path)
+		f.APIErr = fmt.Errorf("there is no manifest of %s in %s", f.Layout.API, f.Manifests.Path)
 	}
 	if f.chooseEtcd(ctx); f.Etcd == nil && f.EtcdErr == nil {
-		f.EtcdErr = fmt.Errorf("there is no manifest of etcd in %s", f.Manifests.Path)
+		f.EtcdErr = fmt.Errorf("there is no manifest of %s in %s", f.Layout.Etcd, f.Manifests.Path)
 	}
-	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
+	for _, name := range f.Layout.Controllers {
 		if file, _ := f.Manifests.Component(name); file != nil {
 			f.Controllers = append(f.Controllers, file)
 		}
@@ -220,7 +221,7 @@ func (f *Facts) reach() Reach {
 	if f.API != nil {
 		r.Containers[f.Kubelet.PodName(f.API.File.Pod.Name)] = f.API.Container
 	}
-	if kubeconfigs := node.UsualKubeconfigs(); len(kubeconfigs) > 0 {
+	if kubeconfigs := f.Layout.UsualKubeconfigs(); len(kubeconfigs) > 0 {
 		r.API.Kubeconfig = kubeconfigs[0]
 	}
 	if e := f.Etcd; e != nil {

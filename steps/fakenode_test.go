@@ -251,7 +251,7 @@ func (n *fakeNode) facts() *Facts {
 		n.t.Fatal(err)
 	}
 	f := &Facts{
-		Node: "cp1", Time: time.Now(), StateDir: filepath.Join(n.root, "etcd-rewind"),
+		Node: "cp1", Time: time.Now(), StateDir: filepath.Join(n.root, "etcd-rewind"), Layout: &node.Kubeadm,
 		Kubelet:   &node.Kubelet{NodeName: "cp1", StaticPodPath: dir.Path, MetricsURL: "https://127.0.0.1:10250/metrics", Sources: map[string]string{"staticPodPath": "a test"}},
 		Manifests: dir,
 	}

@@ -47,7 +47,7 @@ const defaultBump = 1_000_000_000
 
 // defaultKubeletRestart works where systemd runs kubelet, which is kubeadm's
 // way.
-const defaultKubeletRestart = "systemctl restart kubelet"
+var defaultKubeletRestart = node.Kubeadm.RestartKubelet()
 
 // Settle fills in the choices that were left open.
 func (f *Facts) Settle(info *snapshot.Info, c Choices) Choices {

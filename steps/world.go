@@ -62,7 +62,7 @@ type world interface {
 }
 
 // namespace of all control-plane static pods.
-const namespace = "kube-system"
+var namespace = node.Kubeadm.Namespace
 
 // thisNode is the world of the machine the program runs on.
 type thisNode struct {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"etcd-rewind/node"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -246,7 +247,7 @@ func (c *crew) takes(m *model, name string) bool {
 		return name == "u" && !slices.Contains(c.failure().Choices, steps.PutBack)
 	}
 	if name == "l" && m.facts != nil && c.current().name != m.localMember() {
-		m.note = "Logs are read on this node only. Those of " + c.current().name + " are there, in /var/log/pods."
+		m.note = "Logs are read on this node only. Those of " + c.current().name + " are there, in " + node.Kubeadm.PodLogs + "."
 		return true
 	}
 	if c.inside {
