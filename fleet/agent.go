@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,9 +30,9 @@ type Node interface {
 	// while that is read.
 	Check(ctx context.Context, o Order, busy func()) ([]steps.Verdict, error)
 	Plan(ctx context.Context, o Order) (*steps.Plan, error)
-	PlanUndo(ctx context.Context, run string) (*steps.Plan, error)
-	PlanResume(ctx context.Context, run string) (*steps.Plan, error)
-	Run(ctx context.Context, p *steps.Plan, meet steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error)
+	// PlanAgain plans what is done with an earlier run.
+	PlanAgain(ctx context.Context, v restore.Verb, run string) (*steps.Plan, error)
+	Run(ctx context.Context, p *steps.Plan, barrier steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error)
 	Runs(ctx context.Context) ([]steps.RunInfo, error)
 	// Busy is nil when no process has a run under way on this node.
 	Busy(ctx context.Context) error
@@ -95,7 +97,7 @@ type agent struct {
 	stop  context.CancelFunc // of the run under way
 	halt  bool               // it is to stop, perhaps before it has begun
 	open  map[steps.Phase]chan struct{}
-	tell  func([]steps.Sighting) // shows what the others do, while a meeting waits
+	tell  func([]steps.Sighting) // shows what the others do, at a barrier
 	asked bool
 
 	choices chan steps.Choice
@@ -241,28 +243,26 @@ func (a *agent) do(ctx context.Context, r request) (any, error) {
 		}
 		a.plan = nil
 		return a.run(ctx, p, &rec)
-	case doPlanUndo:
+	case doUndo, doRedo, doResume:
 		o, err := with[RunOf](r)
 		if err != nil {
 			return nil, err
 		}
-		if left, err := a.left(ctx, o.Run); !left || err != nil {
-			return planReply{}, err
+		p, err := a.planAgain(ctx, restore.Verb(r.Do), o.Run)
+		if p == nil && err == nil {
+			return &steps.Result{OK: true, PutBack: r.Do == doUndo}, nil
 		}
-		p, err := a.node.PlanUndo(ctx, o.Run)
+		if err != nil {
+			return nil, err
+		}
+		return a.run(ctx, p, nil)
+	case doPlanAgain + doUndo, doPlanAgain + doRedo, doPlanAgain + doResume:
+		o, err := with[RunOf](r)
+		if err != nil {
+			return nil, err
+		}
+		p, err := a.planAgain(ctx, restore.Verb(strings.TrimPrefix(r.Do, doPlanAgain)), o.Run)
 		return planReply{p}, err
-	case doUndo:
-		o, err := with[RunOf](r)
-		if err != nil {
-			return nil, err
-		}
-		return a.undo(ctx, o.Run)
-	case doResume:
-		o, err := with[RunOf](r)
-		if err != nil {
-			return nil, err
-		}
-		return a.resume(ctx, o.Run)
 	case doFree:
 		return nil, a.free(ctx)
 	case doRuns:
@@ -315,71 +315,36 @@ func (a *agent) free(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) state(ctx context.Context, run string) (steps.RunState, error) {
+// planAgain plans what is done with an earlier run; nil when there is nothing
+// to do. A run that the node doesn't know has left nothing to undo.
+func (a *agent) planAgain(ctx context.Context, v restore.Verb, run string) (*steps.Plan, error) {
 	if err := a.free(ctx); err != nil {
-		return "", err
+		return nil, err
 	}
 	runs, err := a.node.Runs(ctx)
 	if err != nil {
-		return "", err
-	}
-	for _, r := range runs {
-		if r.Run == run {
-			return r.State, nil
-		}
-	}
-	return "", nil
-}
-
-// left says whether a run has left something to put back. A run that the node
-// doesn't know has not.
-func (a *agent) left(ctx context.Context, run string) (bool, error) {
-	s, err := a.state(ctx, run)
-	return err == nil && s != "" && s != steps.RunUndone && s != steps.RunUntouched, err
-}
-
-func (a *agent) undo(ctx context.Context, run string) (*steps.Result, error) {
-	left, err := a.left(ctx, run)
-	if err != nil {
 		return nil, err
 	}
-	if !left {
-		return &steps.Result{OK: true, PutBack: true}, nil
+	var is steps.RunInfo
+	if i := slices.IndexFunc(runs, func(r steps.RunInfo) bool { return r.Run == run }); i >= 0 {
+		is = runs[i]
 	}
-	p, err := a.node.PlanUndo(ctx, run)
-	if err != nil {
-		return nil, err
+	other := func(verb, how string) error {
+		return problem(a.paths.Command(verb+" --fleet", run)+" does the same on all nodes", "run %s %s here", run, how)
 	}
-	return a.run(ctx, p, nil)
-}
-
-func (a *agent) resume(ctx context.Context, run string) (*steps.Result, error) {
-	s, err := a.state(ctx, run)
-	if err != nil {
-		return nil, err
+	switch done := is.State == steps.RunRestored; {
+	case v == restore.Undo && (is.State == "" || is.State == steps.RunUndone || is.State == steps.RunUntouched), v != restore.Undo && done:
+		return nil, nil
+	case is.State == "":
+		return nil, problem("", "the node has no run %s", run)
+	case v == restore.Resume && is.State == steps.RunUndone:
+		return nil, other("undo", "was undone")
 	}
-	switch s {
-	case "":
-		p := problem("", "the node has no run %s", run)
-		p.Code = codeNoRun
-		return nil, p
-	case steps.RunRestored:
-		return &steps.Result{OK: true}, nil
-	case steps.RunUndone:
-		p := problem("undo it on the others too: "+a.paths.Command("undo --fleet", run), "run %s was undone here", run)
-		p.Code = codeUndone
-		return nil, p
+	p, err := a.node.PlanAgain(ctx, v, run)
+	if err == nil && v == restore.Resume && p.Kind != steps.KindRestore {
+		return nil, other(p.Kind, "is in the middle of its "+p.Kind)
 	}
-	p, err := a.node.PlanResume(ctx, run)
-	if err != nil {
-		return nil, err
-	}
-	if p.Kind == steps.KindUndo {
-		p := problem("undo it on the others too: "+a.paths.Command("undo --fleet", run), "run %s is being undone here", run)
-		p.Code = codeUndone
-		return nil, p
-	}
-	return a.run(ctx, p, nil)
+	return p, err
 }
 
 // run runs a plan and tells its events. The record goes into the run's
@@ -411,7 +376,7 @@ func (a *agent) run(ctx context.Context, p *steps.Plan, rec *restore.Record) (*s
 		}
 		a.out.put(message{Event: &ev})
 	}
-	res, err := a.node.Run(ctx, p, a.meet, sink, func(f steps.Failure) steps.Choice { return a.ask(ctx, f) })
+	res, err := a.node.Run(ctx, p, a.barrier, sink, func(f steps.Failure) steps.Choice { return a.ask(ctx, f) })
 	if err == nil && res.ExitCode() == 4 {
 		return nil, &Problem{Cause: res.Error.Cause, Hint: res.Error.Hint, Code: codeLocked}
 	}
@@ -440,10 +405,10 @@ func (a *agent) openGate(p steps.Phase) {
 	}
 }
 
-// meet is a steps.Barrier: it tells the conductor that this node has come so
-// far, and waits for its word.
-func (a *agent) meet(ctx context.Context, p steps.Phase, tell func([]steps.Sighting)) error {
-	a.out.put(message{Meet: p})
+// barrier tells the conductor that this node has come so far, and waits for its
+// word.
+func (a *agent) barrier(ctx context.Context, p steps.Phase, tell func([]steps.Sighting)) error {
+	a.out.put(message{Barrier: p})
 	seen := make(chan []steps.Sighting, 1)
 	a.mu.Lock()
 	a.tell = func(s []steps.Sighting) {

@@ -33,7 +33,7 @@ type Pace struct {
 	Hello     time.Duration // for an agent to start
 	Ping      time.Duration // between two words to an agent
 	Silence   time.Duration // of an agent until it counts as gone
-	Turn      time.Duration // for one node's etcd to end or start before the next
+	Stagger   time.Duration // for one node's etcd to stop or start before the next
 	Reconnect time.Duration // to a node that dropped off, until somebody is asked
 	Pause     time.Duration // before the second try of a connection; each takes twice as long, up to 8 s
 
@@ -49,7 +49,7 @@ type Pace struct {
 // RealPace is for networks and machines as they are.
 var RealPace = Pace{
 	Hello: 60 * time.Second, // a copy of the program may be on its way
-	Ping:  2 * time.Second, Silence: 10 * time.Second, Turn: 8 * time.Second, Reconnect: 60 * time.Second, Pause: 500 * time.Millisecond,
+	Ping:  2 * time.Second, Silence: 10 * time.Second, Stagger: 8 * time.Second, Reconnect: 60 * time.Second, Pause: 500 * time.Millisecond,
 	Answer: time.Minute, Still: 2 * time.Minute, Most: 30 * time.Minute,
 	Staging: 5 * time.Minute, Quiet: 90 * time.Second, Stop: 10 * time.Second,
 }
@@ -70,7 +70,7 @@ type Conductor struct {
 	file  *os.File // the snapshot, from the first Send to Close
 	at    string   // its path, without links
 	put   putOrder
-	crew  []*crewman
+	nodes []*fleetNode
 	rec   restore.Record
 
 	verb   restore.Verb              // of the earlier run; "" for a restore
@@ -101,12 +101,11 @@ func (c *Conductor) leave() chan struct{} {
 	return c.left
 }
 
-// crewman is a node of the fleet.
-type crewman struct {
+// fleetNode is a node of the fleet, and the connection to its agent.
+type fleetNode struct {
 	name  string
 	local bool
 	try   []string // hosts
-	host  string   // that worked
 	facts *restore.NodeFacts
 	link  *link
 	path  string // of the snapshot there
@@ -129,7 +128,7 @@ func (c *Conductor) now() time.Time {
 // Close ends the connections. Safe to call twice.
 func (c *Conductor) Close() error {
 	var all sync.WaitGroup
-	for _, n := range c.crew {
+	for _, n := range c.nodes {
 		switch l := n.link; {
 		case l == nil:
 		case c.Left():
@@ -151,7 +150,7 @@ func (c *Conductor) Close() error {
 // have them.
 func (c *Conductor) Names() []string {
 	var names []string
-	for _, n := range c.crew {
+	for _, n := range c.nodes {
 		names = append(names, n.name)
 	}
 	return names
@@ -166,7 +165,7 @@ func (c *Conductor) command(verb string) string {
 // Here is the name of the node that the conductor runs on, by its kubelet: what
 // the user types to confirm.
 func (c *Conductor) Here() string {
-	for _, n := range c.crew {
+	for _, n := range c.nodes {
 		if n.local && n.facts != nil {
 			return n.facts.Node
 		}
@@ -175,7 +174,7 @@ func (c *Conductor) Here() string {
 }
 
 // connect starts the agent of a node.
-func (c *Conductor) connect(ctx context.Context, n *crewman, note func(message)) (*link, error) {
+func (c *Conductor) connect(ctx context.Context, n *fleetNode, note func(message)) (*link, error) {
 	var failed []error
 	dial := func(host string) (*link, error) {
 		ctx, cancel := context.WithTimeout(ctx, c.pace().Hello)
@@ -211,7 +210,7 @@ func (c *Conductor) connect(ctx context.Context, n *crewman, note func(message))
 	for _, host := range hosts {
 		l, err := dial(host)
 		if err == nil {
-			n.host = host
+			l.host = host
 			return l, nil
 		}
 		var p *Problem
@@ -248,15 +247,15 @@ func (c *Conductor) connect(ctx context.Context, n *crewman, note func(message))
 // for what makes everything else pointless.
 func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Member, []steps.Verdict, error) {
 	c.want = w
-	me := &crewman{local: true}
-	if err := c.meet(ctx, me); err != nil {
+	me := &fleetNode{local: true}
+	if err := c.contact(ctx, me); err != nil {
 		return nil, nil, err
 	}
 	if me.facts.Member == "" {
 		return nil, nil, problem("", "%s", cmp.Or(me.facts.EtcdErr, "this node has no etcd"))
 	}
 	me.name = me.facts.Member
-	c.crew = []*crewman{me}
+	c.nodes = []*fleetNode{me}
 	asked, away := map[string]bool{me.name: true}, map[string]string{}
 	for _, name := range w.Without {
 		if name == me.name {
@@ -268,13 +267,13 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 		if err := c.reach(ctx, c.named(w.Nodes, me), away); err != nil {
 			return nil, nil, err
 		}
-		for _, n := range c.crew {
+		for _, n := range c.nodes {
 			asked[n.name] = true
 		}
 	}
 	// Each node that is reached may name more.
 	for w.Nodes == nil {
-		var more []*crewman
+		var more []*fleetNode
 		for _, m := range c.union() {
 			if !asked[m.Name] {
 				asked[m.Name] = true
@@ -283,7 +282,7 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 					away[m.Name] = "nothing but the snapshot says where it is: " + cmp.Or(strings.Join(m.PeerURLs, ", "), "no address")
 					continue
 				}
-				more = append(more, &crewman{name: m.Name, try: try})
+				more = append(more, &fleetNode{name: m.Name, try: try})
 			}
 		}
 		if len(more) == 0 {
@@ -301,9 +300,9 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 	for i := range c.found {
 		m := &c.found[i]
 		m.Out, m.Err = slices.Contains(w.Without, m.Name), away[m.Name]
-		for _, n := range c.crew {
+		for _, n := range c.nodes {
 			if n.name == m.Name {
-				m.Facts, m.Host, m.Local = n.facts, n.host, n.local
+				m.Facts, m.Host, m.Local = n.facts, n.link.host, n.local
 				m.PeerURLs = n.facts.PeerURLs // the node knows best
 			}
 		}
@@ -347,8 +346,8 @@ func strange(info *snapshot.Info) []string {
 	return odd
 }
 
-// meet connects to a node and reads its facts.
-func (c *Conductor) meet(ctx context.Context, n *crewman) error {
+// contact connects to a node and reads its facts.
+func (c *Conductor) contact(ctx context.Context, n *fleetNode) error {
 	l, err := c.connect(ctx, n, nil)
 	if err != nil {
 		return err
@@ -362,11 +361,11 @@ func (c *Conductor) meet(ctx context.Context, n *crewman) error {
 }
 
 // reach connects to nodes at the same time. Who isn't reached is in away.
-func (c *Conductor) reach(ctx context.Context, nodes []*crewman, away map[string]string) error {
+func (c *Conductor) reach(ctx context.Context, nodes []*fleetNode, away map[string]string) error {
 	errs := make([]error, len(nodes))
 	var all sync.WaitGroup
 	for i, n := range nodes {
-		all.Go(defect.Do(func() { errs[i] = c.meet(ctx, n) }))
+		all.Go(defect.Do(func() { errs[i] = c.contact(ctx, n) }))
 	}
 	all.Wait()
 	var wrong error
@@ -379,16 +378,16 @@ func (c *Conductor) reach(ctx context.Context, nodes []*crewman, away map[string
 			away[n.name] = errs[i].Error()
 			continue
 		}
-		c.crew = append(c.crew, n) // Close ends its connection in any case
+		c.nodes = append(c.nodes, n) // Close ends its connection in any case
 		is := n.facts.Member
-		twice := slices.ContainsFunc(c.crew[:len(c.crew)-1], func(o *crewman) bool { return o.name == is })
+		twice := slices.ContainsFunc(c.nodes[:len(c.nodes)-1], func(o *fleetNode) bool { return o.name == is })
 		switch {
 		case is == "":
-			wrong = cmp.Or(wrong, error(problem("", "%s: %s", n.host, cmp.Or(n.facts.EtcdErr, "there is no etcd"))))
+			wrong = cmp.Or(wrong, error(problem("", "%s: %s", n.link.host, cmp.Or(n.facts.EtcdErr, "there is no etcd"))))
 		case n.name != "" && n.name != is:
-			wrong = cmp.Or(wrong, error(problem("--host NAME=HOST names the right one", "the host %s is the member %s, not %s", n.host, is, n.name)))
+			wrong = cmp.Or(wrong, error(problem("--host NAME=HOST names the right one", "the host %s is the member %s, not %s", n.link.host, is, n.name)))
 		case twice:
-			wrong = cmp.Or(wrong, error(problem("name each host once, and not this one", "the host %s is the member %s, which is there already", n.host, is)))
+			wrong = cmp.Or(wrong, error(problem("name each host once, and not this one", "the host %s is the member %s, which is there already", n.link.host, is)))
 		}
 		n.name = is
 	}
@@ -396,14 +395,14 @@ func (c *Conductor) reach(ctx context.Context, nodes []*crewman, away map[string
 }
 
 // named are the nodes that the user names by their hosts.
-func (c *Conductor) named(hosts []string, me *crewman) []*crewman {
-	var nodes []*crewman
+func (c *Conductor) named(hosts []string, me *fleetNode) []*fleetNode {
+	var nodes []*fleetNode
 	for _, h := range hosts {
 		if h == me.facts.Member || h == me.facts.Node {
 			continue
 		}
 		try := []string{cmp.Or(c.want.Hosts[h], h)} // the user's word
-		nodes = append(nodes, &crewman{try: try})
+		nodes = append(nodes, &fleetNode{try: try})
 	}
 	return nodes
 }
@@ -430,7 +429,7 @@ func (c *Conductor) hosts(m restore.Member) []string {
 // union are the members as they are known so far.
 func (c *Conductor) union() []restore.Member {
 	lists := named{}
-	for _, n := range c.crew {
+	for _, n := range c.nodes {
 		lists[restore.InManifest] = append(lists[restore.InManifest], n.facts.InitialCluster...)
 		lists[restore.InManifest] = append(lists[restore.InManifest], manifest.Member{Name: n.facts.Member, PeerURLs: n.facts.PeerURLs})
 		if n.facts.Live != nil {
@@ -464,14 +463,14 @@ func (c *Conductor) answers(ctx context.Context, peer string) bool {
 }
 
 // each asks all nodes at the same time; the first error names its node.
-func (c *Conductor) each(do func(n *crewman) error) error {
-	errs := make([]error, len(c.crew))
+func (c *Conductor) each(do func(n *fleetNode) error) error {
+	errs := make([]error, len(c.nodes))
 	var all sync.WaitGroup
-	for i, n := range c.crew {
+	for i, n := range c.nodes {
 		all.Go(defect.Do(func() { errs[i] = do(n) }))
 	}
 	all.Wait()
-	for i, n := range c.crew {
+	for i, n := range c.nodes {
 		if errs[i] != nil {
 			p := *toProblem(errs[i])
 			p.Cause = n.name + ": " + p.Cause
@@ -489,7 +488,7 @@ func (c *Conductor) Send(ctx context.Context, progress func(node string, done, t
 	if err != nil {
 		return err
 	}
-	return c.each(func(n *crewman) (err error) {
+	return c.each(func(n *fleetNode) (err error) {
 		if n.local {
 			n.path = path
 			return nil
@@ -559,7 +558,7 @@ func (u *untilDone) Read(p []byte) (int, error) {
 func (c *Conductor) settle(ch steps.Choices) steps.Choices {
 	if c.rec.Run == "" {
 		var taken []string
-		for _, n := range c.crew {
+		for _, n := range c.nodes {
 			taken = append(taken, n.facts.LatestRun)
 		}
 		c.rec = restore.Record{Run: steps.NextRunName(c.now(), taken...), Rsh: c.Rsh, Paths: c.want.Paths}
@@ -568,8 +567,8 @@ func (c *Conductor) settle(ch steps.Choices) steps.Choices {
 			before[c.found[i].Name] = true
 		}
 		c.rec.Before = len(before)
-		slices.SortFunc(c.crew, func(a, b *crewman) int { return cmp.Compare(a.name, b.name) })
-		for _, n := range c.crew {
+		slices.SortFunc(c.nodes, func(a, b *fleetNode) int { return cmp.Compare(a.name, b.name) })
+		for _, n := range c.nodes {
 			m := manifest.Member{Name: n.name, PeerURLs: n.facts.PeerURLs}
 			c.rec.Members = append(c.rec.Members, m)
 			try := n.try
@@ -581,7 +580,7 @@ func (c *Conductor) settle(ch steps.Choices) steps.Choices {
 	}
 	if ch.Bump == nil && c.want.Info != nil {
 		f := &steps.Facts{}
-		for _, n := range c.crew {
+		for _, n := range c.nodes {
 			if l := n.facts.Live; l != nil && (f.Live == nil || l.Revision > f.Live.Revision) {
 				f.Live = &node.EtcdStatus{Revision: l.Revision}
 			}
@@ -595,9 +594,9 @@ func (c *Conductor) settle(ch steps.Choices) steps.Choices {
 }
 
 // order is what a node gets to restore.
-func (c *Conductor) order(n *crewman, ch steps.Choices) Order {
+func (c *Conductor) order(n *fleetNode, ch steps.Choices) Order {
 	f := &steps.Fleet{Run: c.rec.Run, Token: "etcd-rewind-" + c.rec.Run, Members: c.rec.Members}
-	for _, o := range c.crew {
+	for _, o := range c.nodes {
 		if o != n {
 			f.Others = append(f.Others, remote(o.facts))
 		}
@@ -613,10 +612,10 @@ func (c *Conductor) order(n *crewman, ch steps.Choices) Order {
 // Check has every node look at itself and at its copy of the snapshot.
 func (c *Conductor) Check(ctx context.Context, ch steps.Choices) ([]restore.Checked, error) {
 	ch = c.settle(ch)
-	out := make([]restore.Checked, len(c.crew))
-	err := c.each(func(n *crewman) error {
+	out := make([]restore.Checked, len(c.nodes))
+	err := c.each(func(n *fleetNode) error {
 		v, err := call[[]steps.Verdict](ctx, n.link, doCheck, c.order(n, ch))
-		out[slices.Index(c.crew, n)] = restore.Checked{Node: n.name, Verdicts: v}
+		out[slices.Index(c.nodes, n)] = restore.Checked{Node: n.name, Verdicts: v}
 		return err
 	})
 	return out, err
@@ -625,7 +624,7 @@ func (c *Conductor) Check(ctx context.Context, ch steps.Choices) ([]restore.Chec
 // Plan plans the restore on every node; Check comes before.
 func (c *Conductor) Plan(ctx context.Context, ch steps.Choices) ([]*steps.Plan, error) {
 	ch = c.settle(ch)
-	return c.plans(func(n *crewman) (*steps.Plan, error) {
+	return c.plans(func(n *fleetNode) (*steps.Plan, error) {
 		o := c.order(n, ch)
 		p, err := call[*steps.Plan](ctx, n.link, doPlan, o)
 		if err != nil {
@@ -638,42 +637,25 @@ func (c *Conductor) Plan(ctx context.Context, ch steps.Choices) ([]*steps.Plan, 
 	})
 }
 
-func (c *Conductor) plans(ask func(n *crewman) (*steps.Plan, error)) ([]*steps.Plan, error) {
-	out := make([]*steps.Plan, len(c.crew))
-	err := c.each(func(n *crewman) (err error) {
-		out[slices.Index(c.crew, n)], err = ask(n)
+func (c *Conductor) plans(ask func(n *fleetNode) (*steps.Plan, error)) ([]*steps.Plan, error) {
+	out := make([]*steps.Plan, len(c.nodes))
+	err := c.each(func(n *fleetNode) (err error) {
+		out[slices.Index(c.nodes, n)], err = ask(n)
 		return err
 	})
 	return slices.DeleteFunc(out, func(p *steps.Plan) bool { return p == nil }), err
 }
 
-// Run runs what was planned last.
+// Run runs what was planned last: a restore and a resume in step.
 func (c *Conductor) Run(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
-	switch c.verb {
-	case restore.Undo:
-		return c.undo(ctx, sink, ask), nil
-	case restore.Resume:
-		return c.resume(ctx, sink, ask)
-	}
-	return c.restore(ctx, sink, ask)
-}
-
-// restore runs the plans in step.
-func (c *Conductor) restore(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
 	if c.rec.Run == "" {
 		return nil, errors.New("there is no plan")
 	}
-	r := newRunner(c, sink, ask)
 	over := defect.During(c.command("undo --fleet"))
-	for _, n := range r.nodes {
-		rec := c.rec
-		rec.Me = n.name
-		r.start(n, doRun, rec)
-	}
-	res := r.conduct(ctx)
+	res := c.conduct(ctx, c.machine(), sink, ask)
 	over()
-	if res.OK {
-		_ = c.each(func(n *crewman) error {
+	if res.OK && c.verb == "" {
+		_ = c.each(func(n *fleetNode) error {
 			if n.local || n.link == nil {
 				return nil
 			}
@@ -684,13 +666,34 @@ func (c *Conductor) restore(ctx context.Context, sink func(restore.NodeEvent), a
 	return res, nil
 }
 
+// machine is that of the run that was planned.
+func (c *Conductor) machine() *machine {
+	m := &machine{
+		verb: c.verb, members: len(c.rec.Members), before: c.rec.Before, command: c.command, pace: c.pace(),
+		opened: map[steps.Phase]time.Time{}, touched: c.verb == restore.Undo || c.verb == restore.Redo,
+	}
+	for _, n := range c.nodes {
+		of := &nodeRun{name: n.name, linked: n.link != nil, leader: n.facts != nil && n.facts.Live != nil && n.facts.Live.Leads}
+		if c.verb == restore.Resume {
+			switch c.states[n.name] {
+			case steps.RunRestored:
+				of.verb, of.reached, of.res, m.touched = restore.Resume, len(steps.Phases), &steps.Result{OK: true}, true
+			case steps.RunUnfinished, steps.RunFailed:
+				m.touched = true
+			}
+		}
+		m.nodes = append(m.nodes, of)
+	}
+	return m
+}
+
 // Open leads the nodes of an earlier run again, by the record that this node
 // has of it. It tells in which state that
 // run is on each; a node that can't be reached is RunUnreachable.
 func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]steps.RunState, error) {
 	c.rec, c.want.Paths = rec, rec.Paths
-	me := &crewman{local: true}
-	if err := c.meet(ctx, me); err != nil {
+	me := &fleetNode{local: true}
+	if err := c.contact(ctx, me); err != nil {
 		return nil, err
 	}
 	states := map[string]steps.RunState{}
@@ -698,20 +701,20 @@ func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]st
 	for _, h := range rec.Nodes {
 		if h.Name == rec.Me {
 			me.name, me.try = h.Name, h.Try
-			c.crew = append(c.crew, me)
+			c.nodes = append(c.nodes, me)
 			continue
 		}
-		c.crew = append(c.crew, &crewman{name: h.Name, try: h.Try})
+		c.nodes = append(c.nodes, &fleetNode{name: h.Name, try: h.Try})
 	}
 	if me.name == "" {
 		me.link.bye()
 		return nil, problem("", "%s takes no part in run %s", me.facts.Node, rec.Run)
 	}
 	var mu sync.Mutex
-	err := c.each(func(n *crewman) error {
+	err := c.each(func(n *fleetNode) error {
 		state := restore.RunUnreachable
 		if !n.local {
-			if err := c.meet(ctx, n); err != nil {
+			if err := c.contact(ctx, n); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				states[n.name] = state
@@ -736,84 +739,53 @@ func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]st
 	return states, err
 }
 
-// PlanAgain plans what is done with the run that was opened. A resume has no
-// plans here: each node makes its own, from its journal.
+// PlanAgain plans what is done with the run that was opened.
 func (c *Conductor) PlanAgain(ctx context.Context, v restore.Verb) ([]*steps.Plan, error) {
 	c.verb = v
-	switch v {
-	case restore.Undo:
-		plans, err := c.plans(func(n *crewman) (*steps.Plan, error) {
-			if n.link == nil {
-				return nil, nil
-			}
-			r, err := call[planReply](ctx, n.link, doPlanUndo, RunOf{c.rec.Run})
-			return r.Plan, err
-		})
-		if err == nil && len(plans) == 0 {
-			err = problem("", "the run has left nothing to undo on the nodes that can be reached")
-		}
-		return plans, err
-	case restore.Resume:
-		return nil, c.resumable()
-	}
-	return nil, problem("omit --fleet, on each node", "several nodes can't %s a run together", v)
-}
-
-// resumable says why the run can't be resumed, nil when it can.
-func (c *Conductor) resumable() error {
-	restored := 0
-	for _, n := range c.crew {
-		switch c.states[n.name] {
-		case steps.RunUndone:
-			return problem("undo it on the others too: "+c.command("undo --fleet"), "run %s was undone on %s", c.rec.Run, n.name)
-		case "":
-			return problem("undo it on the others: "+c.command("undo --fleet"), "%s has no run %s", n.name, c.rec.Run)
-		case steps.RunRestored:
-			restored++
-		}
-	}
-	if restored == len(c.crew) {
-		return problem(c.command("undo --fleet")+" reverts it", "run %s has finished on all nodes", c.rec.Run)
-	}
-	return nil
-}
-
-// undo reverts what the run changed, on all nodes at the same time.
-func (c *Conductor) undo(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) *restore.Result {
-	r := newRunner(c, sink, ask)
-	over := defect.During(c.command("undo --fleet"))
-	r.back = true
-	r.undoAll(ctx)
-	res := r.end()
-	over()
-	return res
-}
-
-// resume continues the run on all nodes, in step.
-func (c *Conductor) resume(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
-	if err := c.resumable(); err != nil {
+	if err := c.applies(v); err != nil {
 		return nil, err
 	}
-	states := c.states
-	begun := slices.ContainsFunc(c.crew, func(n *crewman) bool {
-		s := states[n.name]
-		return s == steps.RunRestored || s == steps.RunUnfinished || s == steps.RunFailed
+	plans, err := c.plans(func(n *fleetNode) (*steps.Plan, error) {
+		if n.link == nil {
+			return nil, nil
+		}
+		r, err := call[planReply](ctx, n.link, doPlanAgain+string(v), RunOf{c.rec.Run})
+		if err == nil && r.Plan != nil && r.Plan.Run != c.rec.Run {
+			err = problem("use the same version on all nodes", "its plan isn't of run %s", c.rec.Run)
+		}
+		return r.Plan, err
 	})
-	r := newRunner(c, sink, ask)
-	r.opened[steps.PhaseStaged] = begun
-	over := defect.During(c.command("undo --fleet"))
-	for _, n := range r.nodes {
+	if err == nil && len(plans) == 0 && v != restore.Resume {
+		err = problem("", "there is nothing to %s on the nodes that can be reached", v)
+	}
+	return plans, err
+}
+
+// applies says why a verb doesn't apply to the run, nil when it does.
+func (c *Conductor) applies(v restore.Verb) error {
+	reached, restored := 0, 0
+	for _, n := range c.nodes {
+		state := c.states[n.name]
+		if state != restore.RunUnreachable {
+			reached++
+		}
 		switch {
-		case states[n.name] == steps.RunRestored:
-			n.reached, n.res = len(steps.Phases), &steps.Result{OK: true}
-		case n.link == nil:
-			r.again(n, doResume, r.pace.Reconnect)
-		default:
-			n.link.setNote(r.note(n))
-			r.start(n, doResume, RunOf{c.rec.Run})
+		case v == restore.Undo:
+		case state == "":
+			return problem("undo it on the others: "+c.command("undo --fleet"), "%s has no run %s", n.name, c.rec.Run)
+		case state == steps.RunRestored:
+			restored++
+		case state == steps.RunUndone && v == restore.Resume:
+			return problem("undo it on the others too: "+c.command("undo --fleet"), "run %s was undone on %s", c.rec.Run, n.name)
+		case state == steps.RunUntouched && v == restore.Redo:
+			return problem("restore the snapshot again: etcd-rewind restore --fleet", "run %s has restored nothing on %s", c.rec.Run, n.name)
 		}
 	}
-	res := r.conduct(ctx)
-	over()
-	return res, nil
+	switch {
+	case restored == len(c.nodes):
+		return problem(c.command("undo --fleet")+" reverts it", "run %s has finished on all nodes", c.rec.Run)
+	case v == restore.Redo && reached < quorum(len(c.rec.Members)):
+		return problem("reach more of them first", "%d of %d nodes can be reached: the restored cluster would have no quorum", reached, len(c.rec.Members))
+	}
+	return nil
 }

@@ -208,7 +208,7 @@ func validPlan(p *steps.Plan) error {
 	if err := validRun(p.Run); err != nil {
 		return err
 	}
-	if p.Kind != steps.KindRestore && p.Kind != steps.KindUndo {
+	if !slices.Contains([]string{steps.KindRestore, steps.KindUndo, steps.KindRedo}, p.Kind) {
 		return fmt.Errorf("a plan of kind %q", clip([]byte(p.Kind)))
 	}
 	if err := trust.Name(p.Node); err != nil {
@@ -270,8 +270,8 @@ func validMessage(m message) error {
 	if m.ID < 0 {
 		return fmt.Errorf("an answer to request %d", m.ID)
 	}
-	if m.Meet != "" && index(m.Meet) < 0 {
-		return fmt.Errorf("a phase %q", clip([]byte(m.Meet)))
+	if m.Barrier != "" && index(m.Barrier) < 0 {
+		return fmt.Errorf("a phase %q", clip([]byte(m.Barrier)))
 	}
 	if m.Event != nil {
 		return validEvent(*m.Event)

@@ -182,13 +182,11 @@ func (n *fakeNode) Plan(_ context.Context, o Order) (*steps.Plan, error) {
 	return p, nil
 }
 
-func (n *fakeNode) PlanUndo(_ context.Context, run string) (*steps.Plan, error) {
-	return n.plan(run, steps.KindUndo), nil
-}
-
-func (n *fakeNode) PlanResume(_ context.Context, run string) (*steps.Plan, error) {
-	p := n.plan(run, steps.KindRestore)
-	p.Title = "Go on"
+func (n *fakeNode) PlanAgain(_ context.Context, v restore.Verb, run string) (*steps.Plan, error) {
+	p := n.plan(run, map[restore.Verb]string{restore.Undo: steps.KindUndo, restore.Redo: steps.KindRedo, restore.Resume: steps.KindRestore}[v])
+	if v == restore.Resume {
+		p.Title = "Go on"
+	}
 	return p, nil
 }
 
@@ -210,7 +208,7 @@ func (n *fakeNode) Busy(context.Context) error {
 	return nil
 }
 
-func (n *fakeNode) Run(ctx context.Context, p *steps.Plan, meet steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
+func (n *fakeNode) Run(ctx context.Context, p *steps.Plan, barrier steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
 	if err := n.Busy(ctx); err != nil {
 		return nil, err
 	}
@@ -237,12 +235,12 @@ func (n *fakeNode) Run(ctx context.Context, p *steps.Plan, meet steps.Barrier, s
 	if p.Kind == steps.KindUndo {
 		return n.goBack(tell, ask)
 	}
-	return n.restore(ctx, p, meet, tell, ask)
+	return n.restore(ctx, p, barrier, tell, ask)
 }
 
 func (n *fakeNode) touched() bool { return n.api != "old" || n.etcd != "old" }
 
-func (n *fakeNode) restore(ctx context.Context, p *steps.Plan, meet steps.Barrier, tell func(steps.Event), ask steps.Asker) (*steps.Result, error) {
+func (n *fakeNode) restore(ctx context.Context, p *steps.Plan, barrier steps.Barrier, tell func(steps.Event), ask steps.Asker) (*steps.Result, error) {
 	what := "run"
 	if p.Title == "Go on" {
 		what = "resume"
@@ -311,7 +309,7 @@ func (n *fakeNode) restore(ctx context.Context, p *steps.Plan, meet steps.Barrie
 			}
 		}
 		if i >= met {
-			if err := meet(ctx, phase, func([]steps.Sighting) {}); err != nil {
+			if err := barrier(ctx, phase, func([]steps.Sighting) {}); err != nil {
 				return end("you stopped the run"), nil
 			}
 			n.change(func() { n.past = i + 1 })
@@ -430,7 +428,7 @@ func (p *pipes) find(host string) {
 }
 
 var quick = Pace{
-	Hello: 5 * time.Second, Ping: 50 * time.Millisecond, Silence: 5 * time.Second, Turn: 300 * time.Millisecond, Reconnect: 600 * time.Millisecond, Pause: 10 * time.Millisecond,
+	Hello: 5 * time.Second, Ping: 50 * time.Millisecond, Silence: 5 * time.Second, Stagger: 300 * time.Millisecond, Reconnect: 600 * time.Millisecond, Pause: 10 * time.Millisecond,
 	Answer: 20 * time.Second, Still: 20 * time.Second, Most: time.Minute, Staging: 20 * time.Second, Quiet: 20 * time.Second, Stop: 10 * time.Second,
 }
 
@@ -510,8 +508,8 @@ func prepare(t *testing.T, c *Conductor, want restore.Want) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(plans) != len(c.crew) {
-		t.Fatalf("%d plans of %d nodes", len(plans), len(c.crew))
+	if len(plans) != len(c.nodes) {
+		t.Fatalf("%d plans of %d nodes", len(plans), len(c.nodes))
 	}
 }
 

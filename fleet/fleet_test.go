@@ -291,7 +291,7 @@ func TestAConductorThatIsKilled(t *testing.T) {
 				c := conductor(t, d)
 				prepare(t, c, restore.Want{Info: theSnapshot(t)})
 				dead, cancel := context.WithCancel(t.Context())
-				gone := c.crew[0].link.done
+				gone := c.nodes[0].link.done
 				go func() { // it has no say any more
 					<-gone
 					cancel()
@@ -419,7 +419,7 @@ func TestASnapshotThatIsThereAlreadyIsNotSentAgain(t *testing.T) {
 	if err := c.Send(t.Context(), func(string, int64, int64) { sent++ }); err != nil || sent != 0 {
 		t.Errorf("sent %d pieces, %v", sent, err)
 	}
-	there := c.crew[1].path
+	there := c.nodes[1].path
 	data, err := os.ReadFile(there)
 	if err != nil {
 		t.Fatal(err)
@@ -448,7 +448,7 @@ func TestASnapshotThatIsAlteredOnItsWayStopsAll(t *testing.T) {
 	if _, _, err := c.Discover(t.Context(), restore.Want{Info: theSnapshot(t)}); err != nil {
 		t.Fatal(err)
 	}
-	n := c.crew[1]
+	n := c.nodes[1]
 	info := theSnapshot(t)
 	file, err := os.Open(info.Path)
 	if err != nil {

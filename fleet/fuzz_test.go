@@ -50,13 +50,13 @@ func FuzzTicket(f *testing.F) {
 // the answer in it as each of the answers that there are. What passes is shown.
 func FuzzAgentMessages(f *testing.F) {
 	for _, line := range []string{
-		`{"etcd_rewind_agent":{"protocol":2,"version":"v"}}`, `{"etcd_rewind_agent":null}`, `{"pong":true}`, `{"id":1,"with":null}`,
+		`{"etcd_rewind_agent":{"protocol":3,"version":"v"}}`, `{"etcd_rewind_agent":null}`, `{"pong":true}`, `{"id":1,"with":null}`,
 		`{"id":1,"with":{"node":"cp1","member":"cp1","peer_urls":["https://10.0.0.1:2380"],"live":{"members":[{"Name":""}]},"unfinished":{"run":"20261121-030000","state":"failed"}}}`,
 		`{"id":1,"with":{"run":"20261121-030000","kind":"restore","node":"cp1","steps":[{"id":"x","actions":[{"id":"x.1","kind":"meet","with":{"phase":"staged","others":[{"name":"a\nb"}]}}]}]}}`,
 		`{"id":1,"with":{"run":"20261121-030000","kind":"undo","node":"cp1","steps":[{"actions":[null]}]}}`,
 		`{"id":1,"with":[{"check":"x","level":"warning","cause":"c"}]}`, `{"id":1,"with":[{"run":"20261121-030000","state":"restored"}]}`,
 		`{"id":1,"no":{"cause":"c","code":"locked"}}`, `{"event":{"type":"action","state":"waiting","seen":[{"what":"a","is":"b"}]}}`,
-		`{"event":{"type":"plan","plan":null}}`, `{"event":{"type":"result","ok":true}}`, `{"meet":"staged"}`, `{"ask":{"cause":"c","choices":["undo"]}}`, `{"put":-1}`,
+		`{"event":{"type":"plan","plan":null}}`, `{"event":{"type":"result","ok":true}}`, `{"barrier":"staged"}`, `{"ask":{"cause":"c","choices":["undo"]}}`, `{"put":-1}`,
 	} {
 		f.Add([]byte(line))
 	}
@@ -69,16 +69,18 @@ func FuzzAgentMessages(f *testing.F) {
 			m.No.bound()
 			_, _ = m.No.Explain()
 		}
+		one := &machine{nodes: []*nodeRun{{name: "cp1", linked: true}}, command: strings.ToUpper, pace: RealPace, opened: map[steps.Phase]time.Time{}}
+		one.step(time.Now(), begun{})
+		one.step(time.Now(), came{0, 1, m})
+		one.step(time.Now(), leaving{})
+		if one.res == nil {
+			t.Error("it doesn't end")
+		}
 		if m.Event != nil {
-			r := &runner{c: &Conductor{}, sink: func(restore.NodeEvent) {}, in: make(chan func(), 9), opened: map[steps.Phase]bool{}, late: map[steps.Phase]bool{}}
-			n := &runNode{crewman: &crewman{name: "cp1"}}
-			r.nodes = []*runNode{n}
-			r.event(n, *m.Event)
-			_ = n.seen()
 			shown(m.Event.Plan)
 		}
 		if facts, err := answer[*restore.NodeFacts](m); err == nil {
-			c := &Conductor{crew: []*crewman{{name: "cp1", facts: facts, local: true}}}
+			c := &Conductor{nodes: []*fleetNode{{name: "cp1", facts: facts, local: true}}}
 			for _, one := range c.union() {
 				for _, h := range c.hosts(one) {
 					if strings.HasPrefix(h, "-") || trust.Text(h) != h {
@@ -192,12 +194,7 @@ func placed(o Order) error {
 	return nil
 }
 
-func (nobody) PlanUndo(_ context.Context, run string) (*steps.Plan, error) { return runOf(run) }
-func (nobody) PlanResume(_ context.Context, run string) (*steps.Plan, error) {
-	return runOf(run)
-}
-
-func runOf(run string) (*steps.Plan, error) {
+func (nobody) PlanAgain(_ context.Context, _ restore.Verb, run string) (*steps.Plan, error) {
 	if strings.ContainsAny(run, "/\n") {
 		panic(run)
 	}

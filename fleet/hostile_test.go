@@ -133,7 +133,7 @@ var agentsGoneBad = map[string]func(ask request, in io.Reader, out io.Writer, pi
 	"says null": func(ask request, _ io.Reader, out io.Writer, ping <-chan struct{}) {
 		_ = json.NewEncoder(out).Encode(map[string]any{"id": ask.ID, "with": nil})
 		for range ping {
-			_, _ = io.WriteString(out, `{"event":null,"ask":null,"meet":null}`+"\n"+`{"event":{"type":"plan","plan":null}}`+"\n")
+			_, _ = io.WriteString(out, `{"event":null,"ask":null,"barrier":null}`+"\n"+`{"event":{"type":"plan","plan":null}}`+"\n")
 		}
 	},
 	"sends a plan with nothing in it": func(ask request, _ io.Reader, out io.Writer, ping <-chan struct{}) {
@@ -285,7 +285,7 @@ func TestStoppingGivesUpASilentNode(t *testing.T) {
 
 // An undo, and a look at an earlier run, end as well.
 func TestUndoAndResumeEndWhateverAnAgentDoes(t *testing.T) {
-	for _, until := range []string{doRuns, doPlanUndo, doUndo, doResume} {
+	for _, until := range []string{doRuns, doPlanAgain + doUndo, doUndo, doResume} {
 		for story, then := range agentsGoneBad {
 			t.Run(until+": "+story, func(t *testing.T) {
 				if story == "sends a plan with nothing in it" {
@@ -317,7 +317,7 @@ func TestUndoAndResumeEndWhateverAnAgentDoes(t *testing.T) {
 						}
 					} else if err == nil {
 						_, perr := c.PlanAgain(t.Context(), restore.Undo)
-						if until == doPlanUndo && perr == nil && story != "says null" {
+						if until == doPlanAgain+doUndo && perr == nil && story != "says null" {
 							t.Error("it was planned")
 						}
 						if perr == nil {

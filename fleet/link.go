@@ -30,6 +30,7 @@ type Conn struct {
 // link is the conductor's end of a connection to an agent.
 type link struct {
 	conn  *Conn
+	host  string // "" for this node
 	hello hello
 
 	write sync.Mutex // of conn.In

@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
 
 // protocolVersion changes when a conductor and an agent could misunderstand
 // each other.
-const protocolVersion = 2
+const protocolVersion = 3
 
 // What passes between conductor and agent is one JSON object a line: requests
 // on the agent's standard input, messages on its standard output. Only a piece
@@ -29,18 +30,19 @@ type request struct {
 
 // Requests that are answered; one at a time.
 const (
-	doUse      = "use"
-	doFacts    = "facts"
-	doPut      = "put"
-	doCheck    = "check"
-	doPlan     = "plan"
-	doRun      = "run"
-	doPlanUndo = "plan-undo"
-	doUndo     = "undo"
-	doResume   = "resume"
-	doRuns     = "runs"
-	doFree     = "free" // no when another process has a run under way
-	doDrop     = "drop" // remove the snapshot that was put
+	doUse       = "use"
+	doFacts     = "facts"
+	doPut       = "put"
+	doCheck     = "check"
+	doPlan      = "plan"
+	doRun       = "run"
+	doUndo      = string(restore.Undo) // of an earlier run
+	doRedo      = string(restore.Redo)
+	doResume    = string(restore.Resume)
+	doPlanAgain = "plan-" // and one of these: it is planned and not run
+	doRuns      = "runs"
+	doFree      = "free" // no when another process has a run under way
+	doDrop      = "drop" // remove the snapshot that was put
 )
 
 // Words that aren't answered; they may come while a request is under way.
@@ -62,11 +64,11 @@ type message struct {
 	W  json.RawMessage `json:"with,omitempty"`
 	No *Problem        `json:"no,omitempty"`
 
-	Event *steps.Event   `json:"event,omitempty"`
-	Meet  steps.Phase    `json:"meet,omitempty"`
-	Ask   *steps.Failure `json:"ask,omitempty"`
-	Put   int64          `json:"put,omitempty"` // bytes of the snapshot that have arrived
-	Pong  bool           `json:"pong,omitempty"`
+	Event   *steps.Event   `json:"event,omitempty"`
+	Barrier steps.Phase    `json:"barrier,omitempty"` // the node waits at the end of this phase
+	Ask     *steps.Failure `json:"ask,omitempty"`
+	Put     int64          `json:"put,omitempty"` // bytes of the snapshot that have arrived
+	Pong    bool           `json:"pong,omitempty"`
 	// Busy says that what was asked for makes progress: a snapshot is being read.
 	Busy bool `json:"busy,omitempty"`
 }
@@ -87,12 +89,9 @@ type Problem struct {
 	Code  string `json:"code,omitempty"`
 }
 
-// Codes of problems that the conductor acts on.
-const (
-	codeLocked = "locked"   // another run is under way, perhaps one that is just ending
-	codeNoRun  = "no-run"   // the node has no such run
-	codeUndone = "put-back" // the run was put back
-)
+// codeLocked is the code of a problem that the conductor acts on: another run is
+// under way, perhaps one that is just ending.
+const codeLocked = "locked"
 
 func (p *Problem) Error() string { return p.Cause }
 

@@ -32,14 +32,12 @@ func (n *ThisNode) discover(ctx context.Context) (*steps.Facts, error) {
 	return f, err
 }
 
-// Use implements Node.
 func (n *ThisNode) Use(p restore.Paths) {
 	o := &n.Session.Options
 	o.KubeletConfig, o.Manifests, o.CRI, o.StateDir = p.KubeletConfig, p.Manifests, p.CRI, p.StateDir
 	o.Accept, o.KubeletRestart = p.Accept, p.KubeletRestart
 }
 
-// Facts implements Node.
 func (n *ThisNode) Facts(ctx context.Context) (*restore.NodeFacts, error) {
 	s, err := n.discover(ctx)
 	if err != nil {
@@ -96,7 +94,7 @@ func cluster(ctx context.Context, s *steps.Facts) (id uint64, why string) {
 	return is.ClusterID, ""
 }
 
-// Place implements Node: beside the data directory, where there has to be room
+// Place is beside the data directory, where there has to be room
 // for what is restored from it.
 func (n *ThisNode) Place(sha256 string) (string, error) {
 	n.mu.Lock()
@@ -108,7 +106,6 @@ func (n *ThisNode) Place(sha256 string) (string, error) {
 	return filepath.Join(dir, "etcd-rewind-snapshot-"+sha256[:16]+".db"), nil
 }
 
-// Check implements Node.
 func (n *ThisNode) Check(ctx context.Context, o Order, busy func()) ([]steps.Verdict, error) {
 	f, err := n.discover(ctx)
 	if err != nil {
@@ -152,26 +149,17 @@ func (o *Order) same(info *snapshot.Info) error {
 	return nil
 }
 
-// PlanUndo implements Node.
-func (n *ThisNode) PlanUndo(ctx context.Context, run string) (*steps.Plan, error) {
-	return n.Session.PlanUndo(ctx, run)
+func (n *ThisNode) PlanAgain(ctx context.Context, v restore.Verb, run string) (*steps.Plan, error) {
+	return restore.PlanAgain(ctx, n.Session, v, run)
 }
 
-// PlanResume implements Node.
-func (n *ThisNode) PlanResume(ctx context.Context, run string) (*steps.Plan, error) {
-	return n.Session.PlanResume(ctx, run)
-}
-
-// Run implements Node.
-func (n *ThisNode) Run(ctx context.Context, p *steps.Plan, meet steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
-	s := steps.Session{Options: n.Session.Options, Barrier: meet}
+func (n *ThisNode) Run(ctx context.Context, p *steps.Plan, barrier steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
+	s := steps.Session{Options: n.Session.Options, Barrier: barrier}
 	return s.Run(ctx, p, sink, ask)
 }
 
-// Runs implements Node.
 func (n *ThisNode) Runs(ctx context.Context) ([]steps.RunInfo, error) { return n.Session.Runs(ctx) }
 
-// Busy implements Node.
 func (n *ThisNode) Busy(ctx context.Context) error {
 	live, err := n.Session.Live(ctx)
 	if err == nil && live != nil {

@@ -21,8 +21,8 @@ func TestASlowNodeIsNoReasonToUndoThemAll(t *testing.T) {
 		{"slow", slow, steps.WaitOn, steps.Leave},
 		{"failed", failed, steps.PutBack, steps.PutBack},
 	} {
-		n := &runNode{crewman: &crewman{}, do: doRun}
-		r := &runner{c: &Conductor{}, nodes: []*runNode{n, {crewman: &crewman{}}}}
+		n := &nodeRun{}
+		r := &machine{nodes: []*nodeRun{n, {}}}
 		tr := &trouble{node: n, Trouble: restore.Trouble{Failure: steps.Failure{Choices: c.own}}}
 		tr.Failure.Choices = r.choices(tr)
 		if got := tr.Failure.Choices; got[0] != c.first || !slices.Contains(got, steps.PutBack) || !slices.Contains(got, steps.Leave) {

@@ -123,7 +123,7 @@ func TestAllNodesGetTheSnapshotThatWasLookedAt(t *testing.T) {
 	// It moves between sending and planning: no node looks at the name again.
 	lead(other.Path)
 	if err := c.Send(t.Context(), nil); err == nil {
-		for _, n := range c.crew {
+		for _, n := range c.nodes {
 			if sum, err := os.ReadFile(n.path); err != nil || string(sum[:10]) == string(data[:10]) {
 				t.Errorf("%s has the other one: %v", n.name, err)
 			}
@@ -131,7 +131,7 @@ func TestAllNodesGetTheSnapshotThatWasLookedAt(t *testing.T) {
 	} else {
 		t.Error(err)
 	}
-	for _, n := range c.crew {
+	for _, n := range c.nodes {
 		if o := c.order(n, steps.Choices{}); o.SHA256 != info.SHA256 || o.Snapshot == link {
 			t.Errorf("%s is ordered %q with sha256 %q", n.name, o.Snapshot, o.SHA256)
 		}

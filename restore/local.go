@@ -64,10 +64,18 @@ func (l *Local) Open(_ context.Context, r Record) (map[string]steps.RunState, er
 
 // PlanAgain plans what is done with an earlier run.
 func (l *Local) PlanAgain(ctx context.Context, v Verb) ([]*steps.Plan, error) {
-	plan := map[Verb]func(context.Context, string) (*steps.Plan, error){
-		Undo: l.Engine.PlanUndo, Redo: l.Engine.PlanRedo, Resume: l.Engine.PlanResume,
-	}[v]
-	return l.planned(plan(ctx, l.run))
+	return l.planned(PlanAgain(ctx, l.Engine, v, l.run))
+}
+
+// PlanAgain plans what is done with an earlier run of this node.
+func PlanAgain(ctx context.Context, e Engine, v Verb, run string) (*steps.Plan, error) {
+	switch v {
+	case Undo:
+		return e.PlanUndo(ctx, run)
+	case Redo:
+		return e.PlanRedo(ctx, run)
+	}
+	return e.PlanResume(ctx, run)
 }
 
 func (l *Local) planned(p *steps.Plan, err error) ([]*steps.Plan, error) {

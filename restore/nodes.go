@@ -34,11 +34,11 @@ type Nodes interface {
 	// on each of several; a node that can't be reached is RunUnreachable.
 	Open(ctx context.Context, r Record) (map[string]steps.RunState, error)
 	// PlanAgain plans what is done with that run, on every node where there is
-	// something to do. Several nodes resume without a plan that could be shown.
+	// something to do.
 	PlanAgain(ctx context.Context, v Verb) ([]*steps.Plan, error)
 
-	// Run runs what was planned last: a restore and a resume in step, an undo on
-	// all nodes at the same time. sink and ask are called from one goroutine
+	// Run runs what was planned last: a restore and a resume in step, an undo and
+	// a redo on all nodes at the same time. sink and ask are called from one goroutine
 	// each. Cancelling ctx stops every node at its next wait. The error is for a
 	// run that could not begin.
 	Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*Result, error)

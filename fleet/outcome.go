@@ -1,0 +1,138 @@
+package fleet
+
+import (
+	"time"
+
+	"etcd-rewind/restore"
+	"etcd-rewind/steps"
+)
+
+// end says how it all ended.
+func (m *machine) end() {
+	res := m.result()
+	m.res = res
+	state := steps.Done
+	if !res.OK {
+		state = steps.Failed
+	}
+	of := &steps.Result{OK: res.OK, OutageSeconds: res.OutageSeconds, PutBack: res.PutBack, Error: res.Error}
+	if !res.PutBack {
+		of.Undo = m.command("undo --fleet")
+	}
+	m.do(tell{restore.NodeEvent{Event: steps.Event{Type: steps.TypeResult, Time: m.now.UTC(), State: state, Result: of}, Nodes: res.Nodes}})
+}
+
+// result says where each node is.
+func (m *machine) result() *restore.Result {
+	res := &restore.Result{OK: true, PutBack: true, Error: m.fail, Left: m.left}
+	goal := restore.Restored
+	if m.verb == restore.Undo {
+		goal = restore.Reverted
+	}
+	var first, last time.Time
+	for _, n := range m.nodes {
+		if !n.apiDown.IsZero() {
+			back := n.apiBack
+			if back.IsZero() {
+				back = m.now
+			}
+			if back.After(last) {
+				last = back
+			}
+			if first.IsZero() || n.apiDown.Before(first) {
+				first = n.apiDown
+			}
+		}
+		nr := m.of(n)
+		res.OK = res.OK && nr.State == goal
+		res.PutBack = res.PutBack && (nr.State == restore.Reverted || nr.State == restore.Untouched)
+		res.Nodes = append(res.Nodes, nr)
+	}
+	if !first.IsZero() {
+		res.OutageSeconds = last.Sub(first).Seconds()
+	}
+	for _, nr := range res.Nodes {
+		if !res.OK && res.Error == nil && nr.Cause != "" {
+			res.Error = &steps.Failure{Title: "Run", Cause: nr.Node + ": " + nr.Cause}
+		}
+	}
+	res.NotBegun = m.refused && res.PutBack && !m.touched
+	m.advise(res.Nodes)
+	return res
+}
+
+// of is how one node ended.
+func (m *machine) of(n *nodeRun) restore.NodeResult {
+	nr := restore.NodeResult{Node: n.name, Result: n.res}
+	if n.reached > 0 {
+		nr.Phase = steps.Phases[n.reached-1]
+	}
+	untouched := !m.touched && !n.apart() // it can't have gone on without the word
+	switch {
+	case n.lost != nil:
+		nr.State, nr.Cause = restore.Unreachable, n.lost.Error()
+		if untouched {
+			nr.State = restore.Untouched
+		}
+	case n.res == nil:
+		nr.State = restore.HalfWay
+		if n.err != nil {
+			nr.Cause = n.err.Error()
+		}
+		if untouched {
+			nr.State = restore.Untouched
+		}
+	case n.res.OK && n.verb != restore.Undo:
+		nr.State = restore.Restored
+	case n.res.PutBack && n.apart():
+		nr.State = restore.Reverted
+	case n.res.PutBack:
+		nr.State = restore.Untouched
+	default:
+		nr.State = restore.HalfWay
+		if n.res.Error != nil {
+			nr.Cause = n.res.Error.Cause
+		}
+	}
+	return nr
+}
+
+// advise says which commands bring each node to where the others are: alone
+// when those have come to an end, with all of them when not.
+func (m *machine) advise(all []restore.NodeResult) {
+	restored, reverted, undoing := 0, 0, false
+	for i, nr := range all {
+		undoing = undoing || m.nodes[i].verb == restore.Undo
+		switch nr.State {
+		case restore.Restored:
+			restored++
+		case restore.Reverted, restore.Untouched:
+			reverted++
+		}
+	}
+	onward := "resume"
+	if m.verb == restore.Redo {
+		onward = "redo"
+	}
+	for i := range all {
+		nr := &all[i]
+		var verbs []string
+		switch {
+		case nr.State == restore.Restored || restored == 0 && (nr.State == restore.Reverted || nr.State == restore.Untouched):
+			continue
+		case undoing && reverted > 0:
+			verbs = []string{"undo"}
+		case undoing:
+			verbs = []string{"undo --fleet"}
+		case restored > 0 && reverted == 0, restored > 0 && m.verb == restore.Redo:
+			verbs = []string{onward}
+		case restored == 0 && reverted > 0:
+			verbs = []string{"undo"}
+		default:
+			verbs = []string{onward + " --fleet", "undo --fleet"}
+		}
+		for _, v := range verbs {
+			nr.Do = append(nr.Do, m.command(v))
+		}
+	}
+}
