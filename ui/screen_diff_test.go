@@ -98,6 +98,6 @@ func TestComparisonOnAllSizes(t *testing.T) {
 			}
 		}
 	}
-	d.m.diff.busy, d.m.diff.phase = true, snapshot.Progress{Phase: "other", Done: 50, Total: 100}
+	d.m.diff.Busy, d.m.diff.Phase = true, snapshot.Progress{Phase: "other", Done: 50, Total: 100}
 	d.see("Comparing the snapshot with the cluster", "reading the cluster", "50 %")
 }

@@ -45,10 +45,8 @@ func (m *model) searched() (s searched, ok bool) {
 			return m.lookInside()
 		}
 	case diffScreen:
-		for _, row := range m.diff.drawn.rows {
-			s.rows = append(s.rows, strings.Join(row, " "))
-		}
-		s.at, s.to = m.diff.cur, func(i int) tea.Cmd { m.diff.cur = i; return nil }
+		s.rows = m.diff.Rows()
+		s.at, s.to = m.diff.At(), func(i int) tea.Cmd { m.diff.Go(i); return nil }
 	case checkScreen:
 		for _, v := range m.checks.verdicts {
 			s.rows = append(s.rows, strings.Join([]string{v.on, v.Check, v.Title, v.Cause, v.Hint}, " "))
@@ -90,8 +88,8 @@ func (m *model) exportKey() (cmd tea.Cmd, ok bool) {
 		return m.export("commands", append([]string{m.commandsTitle(), ""}, m.step().commandLog()...)), true
 	case m.over != nil || m.typingSomething():
 		return nil, false
-	case m.screen == diffScreen && m.diff.result != nil:
-		return m.export("diff", text.Comparison(m.diff.result, text.DiffOptions{Fields: true, List: true}, m.now(), exportWidth)), true
+	case m.screen == diffScreen && m.diff.Result != nil:
+		return m.export("diff", text.Comparison(m.diff.Result, text.DiffOptions{Fields: true, List: true}, m.now(), exportWidth)), true
 	case m.screen == planScreen && m.plan.plan != nil:
 		plans := m.plan.all
 		if len(plans) == 0 {

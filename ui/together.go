@@ -358,8 +358,8 @@ func (m *model) planAllText(w int) []string {
 		if len(m.members.without) > 0 {
 			add("excluded", listed(m.members.without)+": rejoin later")
 		}
-		if m.diff.result != nil {
-			add("the restore", text.ComparisonSummary(m.diff.result))
+		if m.diff.Result != nil {
+			add("the restore", text.ComparisonSummary(m.diff.Result))
 		}
 	}
 	for i, o := range p.all {

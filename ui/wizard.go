@@ -366,7 +366,7 @@ func (m *model) tick() tea.Cmd {
 func (m *model) moves() bool {
 	down := m.result != nil && m.result.DownSince != nil && (m.screen == summaryScreen || m.screen == runScreen)
 	return down || m.screen == discovering || m.screen == earlierScreen || m.screen == runScreen && m.result == nil ||
-		m.screen == chooseScreen && m.picker.busy() || m.screen == checkScreen && m.checks.busy || m.screen == diffScreen && m.diff.busy ||
+		m.screen == chooseScreen && m.picker.busy() || m.screen == checkScreen && m.checks.busy || m.screen == diffScreen && m.diff.Busy ||
 		m.screen == membersScreen && m.members.busy || m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
 }
 
@@ -650,7 +650,7 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	case chooseScreen:
 		return m.picker.view(m.look, m.now(), w, h)
 	case diffScreen:
-		return m.diff.view(m.look, m.now(), w, h)
+		return m.diff.View(m.look, m.now(), w, h)
 	case membersScreen:
 		return m.membersView(w, h)
 	case checkScreen:

@@ -9,26 +9,6 @@ import (
 	"etcd-rewind/steps"
 )
 
-// What a screen of thousands of rows keeps from one frame to the next must not
-// outlive a change.
-func TestAKeptRowIsDrawnAnewWhenItChanges(t *testing.T) {
-	c := &comparing{result: muchChanged()}
-	d := driveComparing(t, c)
-	fresh := func() string {
-		d.m.diff.drawn = drawnDiff{}
-		return d.view()
-	}
-	for i, change := range []func(){
-		func() {}, func() { d.key("space") }, func() { d.key("j", "space") }, func() { d.key("f") }, func() { d.size(100, 30) },
-		func() { d.key("f") }, func() { d.key("k", "space") }, func() { d.key("r") }, func() { c.result = someComparison(); d.key("r") },
-	} {
-		change()
-		if kept := d.view(); kept != fresh() {
-			t.Errorf("after change %d the screen shows\n%s\nand drawn anew\n%s", i, kept, fresh())
-		}
-	}
-}
-
 func TestALogIsFollowedUntilTheUserScrollsUp(t *testing.T) {
 	d := drive(t, newFake(), Options{})
 	d.during(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5))
