@@ -8,7 +8,7 @@ GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test test-busy e2e e2e-one e2e-three e2e-kills e2e-fleet lint vuln platforms fuzz bench bench-outage bench-staging bench-screen
+.PHONY: build test test-busy e2e e2e-one e2e-three e2e-kills e2e-fleet lint vuln platforms fuzz bench bench-outage bench-staging bench-screen release release-try
 
 # The binary for nodes has no practice in it: 29 MB instead of 46.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -63,6 +63,13 @@ platforms: # that it builds for all of them
 		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go build $(NODE_TAGS) -trimpath -ldflags '$(LDFLAGS)' -o dist/etcd-rewind-$${p%/*}-$${p#*/} . || exit 1; \
 	done
 	@ls -l dist
+
+release: # packages, man pages, completions, licences and checksums in dist/release
+	release/build
+
+release-try: # root on Debian: that they are the same when built again, and work in a clean tree
+	release/install.sh
+	release/try
 
 bench: # inspect and diff beside etcdutl, and of a million namespaces, with their limits: some minutes, 6 GB in /tmp
 	go test ./snapshot -run '^$$' -bench 'BesideThePeer|ACrowd' -benchtime 1x -timeout 30m

@@ -47,6 +47,10 @@ func Main(version string) {
 	os.Exit(a.run(os.Args[1:]))
 }
 
+// Commands are all commands with their flags and help, for what is made from
+// them: man pages and completions. They are not to be run.
+func Commands() *cobra.Command { return (&app{}).root() }
+
 // app is the command line.
 type app struct {
 	in       *os.File
