@@ -50,17 +50,48 @@ type NodeResult struct {
 	Result *steps.Result `json:"result,omitempty"` // nil when it told none
 }
 
-// Result ends a run.
+// Result ends a run, on one node or on several.
 type Result struct {
 	Run           string         `json:"run"`
 	OK            bool           `json:"ok"`
 	OutageSeconds float64        `json:"outage_seconds"` // first manifest moved on any node until all API servers are ready
 	PutBack       bool           `json:"put_back,omitempty"`
+	Undo          string         `json:"undo,omitempty"` // the command that reverts it
 	Error         *steps.Failure `json:"error,omitempty"`
 	Nodes         []NodeResult   `json:"nodes"`
 
 	NotBegun bool `json:"-"` // nothing was done
 	Left     bool `json:"-"` // the user left while nodes were at work
+}
+
+// Alone is the result of a run on a node alone.
+func Alone(run, node string, r *steps.Result) *Result {
+	n := NodeResult{Node: node, State: HalfWay, Result: r}
+	switch {
+	case r.Refused():
+		n.State = Untouched
+	case r.PutBack:
+		n.State = Reverted
+	case r.OK:
+		n.State = Restored
+	}
+	return &Result{
+		Run: run, OK: r.OK, OutageSeconds: r.OutageSeconds, PutBack: r.PutBack, Undo: r.Undo, Error: r.Error,
+		Nodes: []NodeResult{n}, NotBegun: r.Refused(),
+	}
+}
+
+// Ended is the result that an event tells, of one node or of several; nil for
+// any other event, and for the end of one of several.
+func (e NodeEvent) Ended() *Result {
+	r := e.Result
+	switch {
+	case e.Type != steps.TypeResult || r == nil || e.Node != "":
+		return nil
+	case len(e.Nodes) == 0:
+		return Alone(e.Run, "", r)
+	}
+	return &Result{Run: e.Run, OK: r.OK, OutageSeconds: r.OutageSeconds, PutBack: r.PutBack, Undo: r.Undo, Error: r.Error, Nodes: e.Nodes}
 }
 
 // DownSince is since when the API is down on any node at the end, nil when it

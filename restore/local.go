@@ -95,19 +95,7 @@ func (l *Local) Run(ctx context.Context, sink func(NodeEvent), ask Asker) (*Resu
 	if err != nil {
 		return nil, err
 	}
-	n := NodeResult{Node: p.Node, State: HalfWay, Result: res}
-	switch {
-	case res.Refused():
-		n.State = Untouched
-	case res.PutBack:
-		n.State = Reverted
-	case res.OK:
-		n.State = Restored
-	}
-	return &Result{
-		Run: p.Run, OK: res.OK, OutageSeconds: res.OutageSeconds, PutBack: res.PutBack, Error: res.Error,
-		Nodes: []NodeResult{n}, NotBegun: res.Refused(),
-	}, nil
+	return Alone(p.Run, p.Node, res), nil
 }
 
 // Leave has nobody to leave.
