@@ -368,7 +368,7 @@ func (c *crew) now(h *hand, now time.Time) (symbol, sentence, took string) {
 	}
 	if i := c.waits(h); i >= 0 {
 		if late := c.behind(i); len(late) > 0 {
-			return text.SymWaits, "waiting for " + listed(late), since(h.came[i])
+			return text.SymWaits, "waiting for " + text.Listed(late), since(h.came[i])
 		}
 	}
 	s := &h.stepper
@@ -557,7 +557,7 @@ func (m *model) crewView(w, h int) ([]string, string, []pane.Hint) {
 		where = "every node stops before its next action"
 	}
 	if c.inside {
-		head := " " + l.Bold.Render(trust.Text(c.current().name)) + l.Faint.Render("  one of "+listed(c.names()))
+		head := " " + l.Bold.Render(trust.Text(c.current().name)) + l.Faint.Render("  one of "+text.Listed(c.names()))
 		s := &c.current().stepper
 		if len(s.plan.Steps) == 0 {
 			return []string{text.Cut(head, w), "", "   Nothing is known of its steps yet."}, where, []pane.Hint{{"esc", "all nodes"}, {"ctrl-c", "stop"}}
@@ -648,74 +648,6 @@ func (c *crew) failureView(l text.Look, now time.Time, w, h int) ([]string, stri
 	lines = append(append(lines, about[:min(2, len(about))]...), "")
 	body, where, help := node.stepper.failureView(l, w, h-len(lines))
 	return append(lines, body...), where, help
-}
-
-// nodeEndings say how each node ended, and what brings it to where the others
-// are. What failed has been told before.
-func nodeEndings(nodes []restore.NodeResult, failed *steps.Failure) []steps.Fact {
-	var list []steps.Fact
-	for _, n := range nodes {
-		say := string(n.State)
-		if r := n.Result; n.State == restore.Restored && r != nil && r.DataDir != "" {
-			say += ": etcd runs from " + r.DataDir
-		}
-		if n.Phase != "" && (n.State == restore.HalfWay || n.State == restore.Unreachable) {
-			say += ", reached: " + n.Phase.Name()
-		}
-		if n.Cause != "" && (failed == nil || !strings.Contains(failed.Cause, n.Cause)) {
-			say += "; " + trust.Text(n.Cause)
-		}
-		list = append(list, steps.Fact{Name: trust.Text(n.Node), Value: say})
-		for i, do := range n.Do {
-			name := "  run there"
-			if i > 0 {
-				name = "  or"
-			}
-			list = append(list, steps.Fact{Name: name, Value: do})
-		}
-	}
-	return list
-}
-
-// allSummaryText is what is left to say after a run on several nodes.
-func allSummaryText(r *steps.Result, all *restore.Result, kind string, without []string, w int) []string {
-	symbol, sentence := text.Ending(r, kind, len(all.Nodes))
-	out := append(text.HangWhole(symbol+" ", sentence, w), "")
-	if r.Error != nil && !r.OK {
-		out = append(out, text.Indent(2, text.FactsWhole(text.Advice(r.Error.Cause, r.Error.Hint), w-2))...)
-		out = append(out, "")
-	}
-	list := nodeEndings(all.Nodes, r.Error)
-	if !r.PutBack {
-		list = append(list, steps.Fact{Name: "kept", Value: "the old data and manifests on every node, untouched"})
-	}
-	if r.Undo != "" {
-		list = append(list, steps.Fact{Name: "undo", Value: r.Undo})
-	}
-	for _, n := range all.Nodes {
-		if n.Result != nil && n.Result.Report != "" {
-			list = append(list, steps.Fact{Name: "report", Value: n.Result.Report + ", on each node"})
-			break
-		}
-	}
-	out = append(out, text.Indent(2, text.FactsWhole(list, w-2))...)
-	if len(without) > 0 && !r.PutBack {
-		out = append(append(out, ""), text.Indent(2, leftOutText(without, w-2))...)
-	}
-	return out
-}
-
-func (m *model) crewSummaryView(w, h int) ([]string, string, []pane.Hint) {
-	all := m.crew.result
-	sentence := text.Narrow(allSummaryText(m.result, all, m.crew.kind, m.leftOut(), w-2), w-2)
-	lines := append([]string{""}, text.Indent(1, sentence)...)
-	for i, l := range lines {
-		if i > 0 && l == "" {
-			break
-		}
-		lines[i] = m.look.Bold.Render(l)
-	}
-	return m.summaryPage(lines, h)
 }
 
 // leftOut are the members that the run on the screen has left out for good.

@@ -11,6 +11,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -243,7 +244,7 @@ func TestPrintedTextBreaksNoPath(t *testing.T) {
 		"a plan":    func(w *strings.Builder) error { return PrintPlan(w, p) },
 		"a failure": func(w *strings.Builder) error { return PrintFailure(w, fail) },
 		"a verdict": func(w *strings.Builder) error {
-			return printVerdicts(w, []steps.Verdict{{Check: "x", Title: "X", Level: steps.Error, Cause: fail.Cause}}, false)
+			return PrintChecked(w, []restore.Checked{{Verdicts: []steps.Verdict{{Check: "x", Title: "X", Level: steps.Error, Cause: fail.Cause}}}}, false)
 		},
 		"a standing": func(w *strings.Builder) error { return PrintStanding(w, steps.RunInfo{Run: "r", Err: fail.Cause}, nil) },
 	} {

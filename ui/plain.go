@@ -29,33 +29,35 @@ const plainWidth = 80
 
 // NewPlain returns a printer of events as lines of text: a line when a step
 // starts, one for each action when it ends, and every five seconds what a long
-// wait sees. It prints the summary at the end.
+// wait sees. With several nodes the node's name goes before each, and one line
+// tells what all have reached. It prints the summary at the end.
 func NewPlain(w io.Writer, o PlainOptions) *Printer {
-	l, wide := text.NewLook(os.Getenv), textWidth(w)
-	one := newPlain(w, o, wide)
-	print := func(ev restore.NodeEvent) { one.event(ev.Event) }
-	if len(o.Nodes) > 0 {
-		print = newFleetPlain(w, o, wide).event
-	}
+	p := newPlain(w, o, textWidth(w))
 	return &Printer{one: len(o.Nodes) == 0, out: newOutbox(func(what any) {
 		switch what := what.(type) {
 		case eventMsg:
-			print(what.NodeEvent)
+			p.event(what.NodeEvent)
 		case textMsg:
-			_, _ = io.WriteString(w, l.Finish(string(what)))
+			_, _ = io.WriteString(w, p.look.Finish(string(what)))
 		}
 	})}
 }
 
 func newPlain(w io.Writer, o PlainOptions, wide int) *plain {
-	return &plain{w: w, o: o, wide: wide, look: text.NewLook(os.Getenv), titles: map[string]string{}, begun: map[string]time.Time{}, told: map[string]time.Time{}, work: map[string]string{}}
+	p := &plain{w: w, o: o, wide: wide, look: text.NewLook(os.Getenv), nodes: map[string]*plainNode{}, waits: map[string]bool{}}
+	for _, name := range append(o.Nodes, everyNode) {
+		if len(o.Nodes) > 0 {
+			p.names = max(p.names, text.Width(trust.Text(name)))
+		}
+	}
+	return p
 }
+
+// everyNode stands for all nodes where a node's name does.
+const everyNode = "all"
 
 // textWidth is how wide text for w may be.
 func textWidth(w io.Writer) int {
-	if p, ok := w.(*prefixed); ok {
-		return max(textWidth(p.w)-text.Width(p.with), minPlainWidth)
-	}
 	if f, ok := w.(*os.File); ok {
 		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
 			return max(n, minPlainWidth)
@@ -68,13 +70,24 @@ func textWidth(w io.Writer) int {
 const minPlainWidth = 40
 
 type plain struct {
-	w    io.Writer
-	wide int
-	o    PlainOptions
-	look text.Look
+	w     io.Writer
+	wide  int
+	names int // cells for the nodes' names; 0 for a node alone
+	o     PlainOptions
+	look  text.Look
 
-	plan  *steps.Plan
 	start time.Time
+	nodes map[string]*plainNode
+	waits map[string]bool // actions that wait for the other nodes: told once, for all
+	hint  string          // of the last question: told once
+}
+
+// plainNode is what a printer knows of a node.
+type plainNode struct {
+	p    *plain
+	lead string // before each line
+	wide int    // of what follows
+	plan *steps.Plan
 
 	// By action: what it is, when it started, when it was last mentioned, and
 	// in which phase of its work.
@@ -83,45 +96,105 @@ type plain struct {
 	work        map[string]string
 }
 
+func (p *plain) node(name string) *plainNode {
+	n := p.nodes[name]
+	if n == nil {
+		n = &plainNode{p: p, wide: p.wide, titles: map[string]string{}, begun: map[string]time.Time{}, told: map[string]time.Time{}, work: map[string]string{}}
+		if p.names > 0 {
+			n.lead = text.Fit(trust.Text(name), p.names) + "  "
+			n.wide = max(p.wide-p.names-2, minPlainWidth)
+		}
+		p.nodes[name] = n
+	}
+	return n
+}
+
 // event prints what is worth a line.
-func (p *plain) event(ev steps.Event) {
+func (p *plain) event(ev restore.NodeEvent) {
 	if p.start.IsZero() {
 		p.start = ev.Time
 	}
+	if p.names > 0 && ev.Node == "" {
+		ev.Node = everyNode
+	}
+	n := p.node(ev.Node)
 	switch ev.Type {
+	case restore.TypePhase:
+		n.at(ev.Time, text.SymDone+" "+trust.Text(ev.Message))
+	case restore.TypeLink, restore.TypeLeft:
+		n.at(ev.Time, text.SymWarn+" "+trust.Text(ev.Message))
 	case steps.TypePlan:
 		if ev.Plan != nil {
-			if p.plan != nil {
-				p.line("")
-			}
-			p.plan = ev.Plan
-			p.line(trust.Text(ev.Plan.Title) + "   run " + trust.Text(ev.Plan.Run))
-			p.line("")
+			n.begin(ev.Plan)
 		}
 	case steps.TypeStep:
-		p.step(ev)
+		n.step(ev.Event)
 	case steps.TypeAction:
-		p.action(ev)
+		// A wait for the others that is over is told once, for all; one that
+		// lasts is worth a word.
+		if !p.waits[ev.Action] || ev.State != steps.Done && ev.State != steps.Already {
+			n.action(ev.Event)
+		}
 	case steps.TypeAsk:
 		if ev.Failure != nil {
-			p.line("")
-			p.lines(text.Failure(ev.Failure, p.plan, p.wide))
+			p.hint = ev.Failure.Hint
+			n.line("")
+			n.lines(text.Failure(ev.Failure, n.plan, n.wide))
 		}
 	case steps.TypeAnswer:
-		p.at(ev, "  → "+choiceOf(steps.Choice(ev.Message), len(p.o.Nodes) > 0).label)
-		p.line("")
+		n.at(ev.Time, "  → "+choiceOf(steps.Choice(ev.Message), p.names > 0).label)
+		n.line("")
 	case steps.TypeResult:
-		if ev.Result != nil {
-			p.line("")
-			p.lines(text.Summary(ev.Result, p.plan, p.wide))
+		if ev.Node == everyNode {
+			ev.Node = ""
+		}
+		if r := ev.Ended(); r != nil { // how each of several ended is told at the end
+			p.end(r, n.plan)
 		}
 	}
 }
 
-func (p *plain) step(ev steps.Event) {
+func (p *plain) end(r *restore.Result, plan *steps.Plan) {
+	if f := r.Error; f != nil && f.Hint == p.hint {
+		told := *f
+		told.Hint = ""
+		r.Error = &told
+	}
+	kind := ""
+	for _, n := range p.nodes {
+		if n.plan != nil {
+			kind = n.plan.Kind
+		}
+	}
+	e := text.Ended{Result: r, Plan: plan, Kind: kind, Several: p.names > 0, Down: r.DownSince()}
+	for _, l := range append([]string{""}, e.SummaryWhole(p.wide)...) {
+		p.line(l)
+	}
+}
+
+func (p *plain) line(s string) { _, _ = fmt.Fprintln(p.w, p.look.Finish(strings.TrimRight(s, " "))) }
+
+// begin tells the plan that a node runs from here on.
+func (n *plainNode) begin(p *steps.Plan) {
+	if n.plan != nil {
+		n.line("")
+	}
+	n.plan = p
+	for _, s := range p.Steps {
+		for _, a := range s.Actions {
+			if _, ok := a.Action.(*steps.WaitNodes); ok {
+				n.p.waits[a.ID] = true
+			}
+		}
+	}
+	n.line(trust.Text(p.Title) + "   run " + trust.Text(p.Run))
+	n.line("")
+}
+
+func (n *plainNode) step(ev steps.Event) {
 	title := ev.Step
-	if p.plan != nil {
-		for _, s := range p.plan.Steps {
+	if n.plan != nil {
+		for _, s := range n.plan.Steps {
 			if s.ID == ev.Step {
 				title = trust.Text(s.Title)
 			}
@@ -132,30 +205,30 @@ func (p *plain) step(ev steps.Event) {
 		if ev.Away != nil {
 			title += "   API down " + text.Seconds(*ev.Away)
 		}
-		p.at(ev, text.SymNow+" "+title)
+		n.at(ev.Time, text.SymNow+" "+title)
 	case steps.Failed, steps.Stopped:
-		p.at(ev, text.StateSymbol(ev.State)+" "+title+": "+string(ev.State))
+		n.at(ev.Time, text.StateSymbol(ev.State)+" "+title+": "+string(ev.State))
 	}
 }
 
-func (p *plain) action(ev steps.Event) {
-	title := p.titles[ev.Action]
+func (n *plainNode) action(ev steps.Event) {
+	title := n.titles[ev.Action]
 	switch ev.State {
 	case steps.Started:
-		p.titles[ev.Action] = trust.Text(ev.Message)
-		p.begun[ev.Action], p.told[ev.Action] = ev.Time, ev.Time
-		if p.o.Commands {
+		n.titles[ev.Action] = trust.Text(ev.Message)
+		n.begun[ev.Action], n.told[ev.Action] = ev.Time, ev.Time
+		if n.p.o.Commands {
 			for _, l := range text.Commands(ev.Commands) {
-				p.at(ev, "    "+l)
+				n.at(ev.Time, "    "+l)
 			}
 		}
 	case steps.Waiting:
-		p.waiting(ev, title)
+		n.waiting(ev, title)
 	case steps.Stopped:
-		p.at(ev, "  "+text.SymWarn+" "+strings.TrimSpace(title+" (stopped)"))
+		n.at(ev.Time, "  "+text.SymWarn+" "+strings.TrimSpace(title+" (stopped)"))
 	default:
 		took := ""
-		if from, ok := p.begun[ev.Action]; ok {
+		if from, ok := n.begun[ev.Action]; ok {
 			took = "  " + text.Seconds(ev.Time.Sub(from).Seconds())
 		}
 		switch ev.State {
@@ -164,43 +237,49 @@ func (p *plain) action(ev steps.Event) {
 		case steps.Failed:
 			took += "  " + trust.Text(ev.Message)
 		}
-		p.at(ev, "  "+text.StateSymbol(ev.State)+" "+title+took)
+		n.at(ev.Time, "  "+text.StateSymbol(ev.State)+" "+title+took)
 	}
 }
 
-func (p *plain) waiting(ev steps.Event, title string) {
+func (n *plainNode) waiting(ev steps.Event, title string) {
 	if ev.Message != "" {
-		p.at(ev, "    "+trust.Text(ev.Message))
+		n.at(ev.Time, "    "+trust.Text(ev.Message))
 		return
 	}
 	phase := ""
 	if ev.Progress != nil {
 		phase = ev.Progress.Phase
 	}
-	due := ev.Time.Sub(p.told[ev.Action]) >= stillEvery
-	if !due && (phase == "" || phase == p.work[ev.Action]) {
+	due := ev.Time.Sub(n.told[ev.Action]) >= stillEvery
+	if !due && (phase == "" || phase == n.work[ev.Action]) {
 		return
 	}
-	p.told[ev.Action], p.work[ev.Action] = ev.Time, phase
+	n.told[ev.Action], n.work[ev.Action] = ev.Time, phase
 	switch {
 	case ev.Progress != nil:
-		p.at(ev, "    "+text.Progress(ev.Progress))
+		n.at(ev.Time, "    "+text.Progress(ev.Progress))
 	default:
-		p.at(ev, "  … "+title+", still waiting: "+text.Waited(ev.Waited, ev.Limit))
-		p.lines(text.Indent(14, text.Sightings(ev.Seen, p.wide-14, func(s string) string { return s })))
+		n.at(ev.Time, "  … "+title+", still waiting: "+text.Waited(ev.Waited, ev.Limit))
+		n.lines(text.Indent(14, text.Sightings(ev.Seen, n.wide-14, func(s string) string { return s })))
 	}
 }
 
 // at prints a line with the time since the start of the run.
-func (p *plain) at(ev steps.Event, sentence string) {
-	p.line(text.FitRight(text.Seconds(ev.Time.Sub(p.start).Seconds()), 8) + "  " + sentence)
+func (n *plainNode) at(t time.Time, sentence string) {
+	n.line(text.FitRight(text.Seconds(t.Sub(n.p.start).Seconds()), 8) + "  " + sentence)
 }
 
-func (p *plain) line(s string) { _, _ = fmt.Fprintln(p.w, p.look.Finish(strings.TrimRight(s, " "))) }
+// line prints a line with the node's name before it; with several nodes, there
+// are no empty ones.
+func (n *plainNode) line(s string) {
+	if n.lead == "" || strings.TrimSpace(s) != "" {
+		n.p.line(n.lead + s)
+	}
+}
 
-func (p *plain) lines(list []string) {
+func (n *plainNode) lines(list []string) {
 	for _, l := range list {
-		p.line(l)
+		n.line(l)
 	}
 }
 
@@ -234,9 +313,11 @@ func printedPlan(p *steps.Plan, w int) []string {
 // PrintChecked prints what the checks say of one or more nodes. With brief what
 // is well is only counted.
 func PrintChecked(w io.Writer, all []restore.Checked, brief bool) error {
+	wide := textWidth(w)
 	if len(all) == 1 {
-		return printVerdicts(w, all[0].Verdicts, brief)
+		return printLines(w, verdictLines(all[0].Verdicts, brief, wide))
 	}
+	var lines []string
 	for _, c := range all {
 		if len(c.Verdicts) == 0 {
 			continue
@@ -245,18 +326,18 @@ func PrintChecked(w io.Writer, all []restore.Checked, brief bool) error {
 		if name == "" {
 			name = theCluster
 		}
-		if err := printLines(w, []string{name}); err != nil {
-			return err
-		}
-		if err := printVerdicts(&prefixed{w: w, with: "  "}, c.Verdicts, brief); err != nil {
-			return err
+		lines = append(lines, name)
+		for _, l := range verdictLines(c.Verdicts, brief, max(wide-2, minPlainWidth)) {
+			if l != "" {
+				lines = append(lines, "  "+l)
+			}
 		}
 	}
-	return printLines(w, []string{""})
+	return printLines(w, append(lines, ""))
 }
 
-// printVerdicts prints verdicts, errors and warnings first.
-func printVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
+// verdictLines are verdicts, errors and warnings first.
+func verdictLines(verdicts []steps.Verdict, brief bool, w int) []string {
 	c := newChecklist(nil)
 	titles := 0
 	for _, v := range verdicts {
@@ -271,10 +352,10 @@ func printVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 		if brief && v.Level == steps.Pass {
 			continue
 		}
-		lines = append(lines, text.HangWhole(text.LevelSymbol(v.Verdict)+" "+text.Fit(trust.Text(v.Title), titles)+"  ", trust.Text(v.Cause), textWidth(w))...)
+		lines = append(lines, text.HangWhole(text.LevelSymbol(v.Verdict)+" "+text.Fit(trust.Text(v.Title), titles)+"  ", trust.Text(v.Cause), w)...)
 		if v.Level != steps.Pass {
 			if v.Hint != "" {
-				lines = append(lines, text.HangWhole("    → ", trust.Text(v.Hint), textWidth(w))...)
+				lines = append(lines, text.HangWhole("    → ", trust.Text(v.Hint), w)...)
 			}
 			switch {
 			case v.Accepted:
@@ -291,7 +372,7 @@ func printVerdicts(w io.Writer, verdicts []steps.Verdict, brief bool) error {
 	if s := text.Blocked(verdicts); s != "" {
 		lines = append(lines, s)
 	}
-	return printLines(w, lines)
+	return lines
 }
 
 // PrintStanding prints where a run that did not come to its end has left the
@@ -342,4 +423,39 @@ func PrintRuns(w io.Writer, runs []steps.RunInfo, now time.Time) error {
 		lines = append(lines, text.Fit(trust.Text(r.Run), wide+2)+text.Fit(begun, 14)+text.Fit(string(r.State), 12)+text.Fit(away, 12)+trust.Text(about))
 	}
 	return printLines(w, lines)
+}
+
+// PrintMembers prints who the members are, from where they are known, and how
+// their nodes are reached.
+func PrintMembers(w io.Writer, members []restore.Member) error {
+	var list []steps.Fact
+	for _, m := range members {
+		say := strings.Join(m.PeerURLs, ", ")
+		switch {
+		case m.Out:
+			say += ", excluded"
+		case m.Local:
+			say += ", this node"
+		case m.Facts != nil:
+			say += ", reached as " + m.Host
+		default:
+			say += ", not reached"
+		}
+		if f := m.Facts; f != nil && !m.Out {
+			say += "; API " + f.APIState
+			switch {
+			case f.Live != nil:
+				say += fmt.Sprintf("; etcd at revision %d", f.Live.Revision)
+			default:
+				say += "; etcd doesn't answer"
+			}
+		}
+		list = append(list, steps.Fact{Name: trust.Text(m.Name), Value: trust.Text(say)})
+	}
+	return printLines(w, append(text.FactsWhole(list, textWidth(w)), ""))
+}
+
+// PrintLeftOut prints how members that a restore has left out join anew.
+func PrintLeftOut(w io.Writer, names []string) error {
+	return printLines(w, append([]string{""}, text.Excluded(names, textWidth(w))...))
 }

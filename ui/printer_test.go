@@ -29,7 +29,7 @@ func TestPlainRun(t *testing.T) {
 			var b strings.Builder
 			show := newPlain(&b, tc.o, plainWidth)
 			for _, ev := range record(f, restorePlan(), steps.Unattended) {
-				show.event(ev)
+				show.event(restore.NodeEvent{Event: ev})
 			}
 			golden(t, tc.name, b.String())
 		})
@@ -41,7 +41,7 @@ func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 	var b strings.Builder
 	show := newPlain(&b, PlainOptions{}, plainWidth)
 	ev := steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.2", State: steps.Started, Time: noon, Message: "Wait for the cleanup of etcd", Limit: 60}
-	show.event(ev)
+	show.event(restore.NodeEvent{Event: ev})
 	for ms := 100; ms <= 12_000; ms += 100 {
 		ev.State, ev.Time = steps.Waiting, noon.Add(time.Duration(ms)*time.Millisecond)
 		ev.Waited, ev.Message = float64(ms)/1000, ""
@@ -49,7 +49,7 @@ func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 		if ms == 7000 {
 			ev.Message = "a fresh annotation makes it try at once"
 		}
-		show.event(ev)
+		show.event(restore.NodeEvent{Event: ev})
 	}
 	golden(t, "plain-long-wait", b.String())
 }
@@ -61,7 +61,7 @@ func TestPlainWithoutUnicode(t *testing.T) {
 	f := newFake()
 	f.failAt = "start-etcd.4"
 	for _, ev := range record(f, restorePlan(), steps.Unattended) {
-		show.event(ev)
+		show.event(restore.NodeEvent{Event: ev})
 	}
 	for _, r := range b.String() {
 		if r > 0x7e || r < 0x20 && r != '\n' {

@@ -123,7 +123,7 @@ func (m *model) earlierView(w, h int) ([]string, string, []pane.Hint) {
 	lines := []string{" " + m.look.Symbol(text.SymWarn) + " " + m.look.Bold.Render(text.Interrupted), ""}
 	e := &m.earlier
 	if e.all != nil {
-		told = append(told, steps.Fact{Name: "made with", Value: listed(hostNames(e.all)) + ", restored as one"})
+		told = append(told, steps.Fact{Name: "made with", Value: text.Listed(hostNames(e.all)) + ", restored as one"})
 	}
 	lines = append(lines, text.Indent(3, text.Facts(told, w-4))...)
 	lines = append(lines, "", "   The node as it is now:")

@@ -3,7 +3,6 @@ package ui
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -280,8 +279,8 @@ func (m *model) askToExclude(name string) {
 	name = trust.Text(name)
 	m.ask(question{
 		Title:   "Exclude " + name + " from the restored cluster?",
-		Text:    []string{"The restored cluster then has only " + listed(m.members.survivors()) + ". " + name + " is no longer a member, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off. To rejoin it, once the others are restored:"},
-		Facts:   joinAnew(),
+		Text:    []string{"The restored cluster then has only " + text.Listed(m.members.survivors()) + ". " + name + " is no longer a member, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off. To rejoin it, once the others are restored:"},
+		Facts:   text.Rejoin(),
 		Answers: []answer{reply("y", "exclude it", (*model).leaveOut), reply("n", "keep it", nil)},
 	})
 }
@@ -304,33 +303,6 @@ func (p *membersPane) survivors() []string {
 		}
 	}
 	return names
-}
-
-// joinAnew is how a node that was left out becomes a member again.
-func joinAnew() []steps.Fact {
-	return []steps.Fact{
-		{Name: "there", Value: "kubeadm reset"},
-		{Name: "here", Value: "kubeadm init phase upload-certs --upload-certs; kubeadm token create --print-join-command"},
-		{Name: "there", Value: "the command that was printed, with --control-plane --certificate-key KEY"},
-	}
-}
-
-// PrintLeftOut prints how members that a restore has left out join anew.
-func PrintLeftOut(w io.Writer, names []string) error {
-	return printLines(w, append([]string{""}, leftOutText(names, textWidth(w))...))
-}
-
-func leftOutText(names []string, w int) []string {
-	return append(text.HangWhole("", "Excluded: "+listed(names)+". Rejoin each as a new member:", w), text.Indent(2, text.FactsWhole(joinAnew(), w-2))...)
-}
-
-// listed writes names as a person does: "cp1, cp2 and cp3".
-func listed(names []string) string {
-	names = trust.Lines(names)
-	if len(names) < 2 {
-		return strings.Join(names, "")
-	}
-	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
 func (m *model) membersView(w, h int) ([]string, string, []pane.Hint) {
@@ -455,7 +427,7 @@ func sourcesText(sources []restore.Source) string {
 	for _, src := range sources {
 		s = append(s, string(src))
 	}
-	return listed(s)
+	return text.Listed(s)
 }
 
 // about is all that is known of a member.
@@ -481,7 +453,7 @@ func (p *membersPane) about(c *restore.Member) []steps.Fact {
 	switch f := c.Facts; {
 	case c.Out:
 		add("Excluded", "the restored cluster has only the others; etcd must not run here any more. To rejoin it later:")
-		list = append(list, joinAnew()...)
+		list = append(list, text.Rejoin()...)
 	case f == nil && c.OnlySnapshot():
 		add("Not reached", c.Err)
 		add("Decide", "Is it a node of this cluster? h names its host: the snapshot, with all Secrets, is sent there. o leaves it out.")

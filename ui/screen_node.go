@@ -104,7 +104,7 @@ func (m *model) nodeHead(w int) []string {
 	if len(names) < 2 {
 		return []string{" " + m.look.Symbol(text.SymDone) + " " + m.look.Bold.Render("A control plane with one etcd member, run by kubelet as a static pod"), ""}
 	}
-	title, sentence := "One of "+text.Number(int64(len(names)))+" control planes with an etcd member: "+listed(names),
+	title, sentence := "One of "+text.Number(int64(len(names)))+" control planes with an etcd member: "+text.Listed(names),
 		"All are restored as one: the same snapshot everywhere, in step. The others are reached through "+m.rsh()+"."
 	if !m.together() {
 		sentence = "This one is restored alone, and becomes a cluster with one member."

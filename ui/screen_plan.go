@@ -482,7 +482,7 @@ func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
 	default:
 		lines = append(lines, " "+m.look.Bold.Render("From here on the cluster is changed"), "")
 		if m.together() {
-			lines[0] = " " + m.look.Bold.Render(text.Cut("From here on the cluster is changed, on "+listed(m.members.names), w-2))
+			lines[0] = " " + m.look.Bold.Render(text.Cut("From here on the cluster is changed, on "+text.Listed(m.members.names), w-2))
 		}
 		when, from := taken(m.info), " (the newest write in the snapshot)"
 		if m.info.LastWrite.IsZero() {
@@ -571,25 +571,13 @@ func (m *model) finished(msg finishedMsg) tea.Cmd {
 }
 
 func (m *model) summaryView(w, h int) ([]string, string, []pane.Hint) {
-	if m.crew != nil {
-		return m.crewSummaryView(w, h)
-	}
-	symbol, sentence := m.ending()
-	lines := []string{""}
-	for i, l := range text.Wrap(sentence, w-5) {
-		lead := "   "
-		if i == 0 {
-			lead = " " + m.look.Symbol(symbol) + " "
+	lines := append([]string{""}, text.Indent(1, m.ended().Summary(w-2))...)
+	for i, l := range lines {
+		if i > 0 && l == "" {
+			break
 		}
-		lines = append(lines, lead+m.look.Bold.Render(l))
+		lines[i] = m.look.Bold.Render(l)
 	}
-	lines = append(lines, "")
-	if f := m.result.Error; f != nil {
-		lines = append(lines, text.Hang("   ", text.FailureTitle(f, m.stepper.plan), w-4)...)
-		lines = append(lines, text.Indent(3, text.Facts(text.Advice(f.Cause, f.Hint), w-4))...)
-		lines = append(lines, "")
-	}
-	lines = append(lines, text.Indent(3, text.Facts(text.ResultFacts(m.result, m.stepper.plan), w-4))...)
 	return m.summaryPage(lines, h)
 }
 

@@ -107,7 +107,7 @@ func judgedOf(shared restore.Checked, checked []restore.Checked, n int) []judged
 	}
 	var rest []judged
 	for i, v := range folded {
-		on := listed(by[i])
+		on := text.Listed(by[i])
 		if len(by[i]) == n && n > 1 {
 			on = allNodes
 		}
@@ -294,7 +294,7 @@ func (m *model) opened(msg openedMsg) tea.Cmd {
 				return
 			}
 			if a.resume {
-				out.plan = &steps.Plan{Run: a.run, Kind: steps.KindRestore, Node: here, RunDir: a.dir, Title: "Resume the restore on " + listed(names)}
+				out.plan = &steps.Plan{Run: a.run, Kind: steps.KindRestore, Node: here, RunDir: a.dir, Title: "Resume the restore on " + text.Listed(names)}
 				return
 			}
 			if out.err = steps.Blocked(ctx, out.all); out.err != nil {
@@ -302,7 +302,7 @@ func (m *model) opened(msg openedMsg) tea.Cmd {
 			}
 			p := *planOf(out.all, here)
 			p.Kind, p.RunDir, p.Node = steps.KindUndo, a.dir, here
-			p.Title = "Undo on " + listed(names) + ": revert them to the state before run " + a.run
+			p.Title = "Undo on " + text.Listed(names) + ": revert them to the state before run " + a.run
 			out.plan = &p
 		})
 		return out
@@ -314,7 +314,7 @@ func (m *model) planAllTitle() string {
 	if m.again != nil || p.Restore == nil {
 		return trust.Text(p.Title)
 	}
-	return "Restore " + trust.Text(filepath.Base(p.Restore.Snapshot)) + " on " + listed(m.members.names)
+	return "Restore " + trust.Text(filepath.Base(p.Restore.Snapshot)) + " on " + text.Listed(m.members.names)
 }
 
 // planAllText is what the nodes' plans have in common, and where they differ.
@@ -356,7 +356,7 @@ func (m *model) planAllText(w int) []string {
 		}
 		add("revision", say)
 		if len(m.members.without) > 0 {
-			add("excluded", listed(m.members.without)+": rejoin later")
+			add("excluded", text.Listed(m.members.without)+": rejoin later")
 		}
 		if m.diff.Result != nil {
 			add("the restore", text.ComparisonSummary(m.diff.Result))
@@ -469,10 +469,25 @@ func (m *model) awayText() string {
 	return m.stepper.awayText(m.look, m.now())
 }
 
-// ending says how the run on the screen ended.
-func (m *model) ending() (symbol, sentence string) {
-	if m.crew != nil {
-		return text.Ending(m.result, m.crew.kind, len(m.crew.nodes))
+// ended is what there is to tell of the end of the run on the screen.
+func (m *model) ended() text.Ended { return m.endedAs(m.result, m.stepper.plan) }
+
+func (m *model) endedAs(r *steps.Result, p *steps.Plan) text.Ended {
+	all, run := m.engine.all, ""
+	if p != nil {
+		run = p.Run
 	}
-	return text.Ending(m.result, m.stepper.kind(), 1)
+	e := text.Ended{Result: restore.Alone(run, "", r), Plan: p, Kind: m.stepper.kind(), Down: r.DownSince, Excluded: m.leftOut()}
+	if m.crew == nil {
+		e.Excluded = nil
+		return e
+	}
+	if m.crew.result != nil {
+		all = m.crew.result
+	}
+	e.Several, e.Kind = true, m.crew.kind
+	if all != nil {
+		e.Nodes = all.Nodes
+	}
+	return e
 }

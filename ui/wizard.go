@@ -207,10 +207,7 @@ func (m *model) farewell(r *steps.Result, p *steps.Plan) []string {
 	if w < minWidth {
 		w = plainWidth
 	}
-	text := text.Summary(r, p, w)
-	if all := m.engine.all; all != nil && p != nil {
-		text = allSummaryText(r, all, p.Kind, m.leftOut(), w)
-	}
+	text := m.endedAs(r, p).SummaryWhole(w)
 	for _, line := range text {
 		out = append(out, l.Finish(line))
 	}
@@ -807,7 +804,7 @@ func (m *model) smallView() []string {
 		return append(lines, state, "ctrl-c quits")
 	}
 	if m.result != nil {
-		symbol, sentence := m.ending()
+		symbol, sentence := m.ended().Ending()
 		return append(append(lines, ""), text.Hang(m.look.Symbol(symbol)+" ", sentence, m.w)...)
 	}
 	if m.crew != nil {

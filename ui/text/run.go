@@ -96,69 +96,6 @@ func sightingSymbol(s steps.Sighting) string {
 	return SymLater
 }
 
-// Outage is a sentence on the API, "" when it was not stopped.
-func Outage(r *steps.Result) string {
-	switch {
-	case r.DownSince != nil:
-		return " The API is down since " + steps.Clock(*r.DownSince) + "."
-	case r.OutageSeconds == 0:
-		return ""
-	case r.DownBefore:
-		return " API down " + Seconds(r.OutageSeconds) + ", and before the run."
-	}
-	return " API down " + Seconds(r.OutageSeconds) + "."
-}
-
-// Ending says in one line how a run on n nodes ended, with the symbol for it.
-func Ending(r *steps.Result, kind string, n int) (symbol, text string) {
-	node, are, restored, half := "the node", "is", "the API server answers with the snapshot's data", "The node is half restored"
-	if n > 1 {
-		node = "all " + Plural(n, "node", "nodes")
-		are, restored, half = "are", node+" serve the snapshot's data, as one cluster", "Nodes are half restored; see below"
-	}
-	switch {
-	case r.ExitCode() == 4:
-		return SymWarn, "Not started. Nothing was changed."
-	case r.OK && kind == steps.KindUndo:
-		return SymDone, "Undone: " + node + " " + are + " as before the restore." + Outage(r)
-	case r.OK:
-		return SymDone, "Restored: " + restored + "." + Outage(r)
-	case r.PutBack && r.OutageSeconds == 0:
-		return SymBad, "Not restored. Nothing was changed on the cluster."
-	case r.PutBack:
-		return SymBad, "Not restored. The run was undone: " + node + " " + are + " as before." + Outage(r)
-	case kind == steps.KindUndo:
-		return SymBad, "The undo was not finished: undo again, or inspect " + node + "." + Outage(r)
-	default:
-		return SymBad, "Not restored. " + half + ": undo it, or inspect " + node + "." + Outage(r)
-	}
-}
-
-// ResultFacts are what a summary lists: the engine's facts, and the way back
-// and the report where they aren't among them.
-func ResultFacts(r *steps.Result, p *steps.Plan) []steps.Fact {
-	list := append([]steps.Fact(nil), r.Summary...)
-	add := func(name, value string) {
-		if value == "" {
-			return
-		}
-		for _, f := range list {
-			if strings.Contains(f.Value, value) {
-				return
-			}
-		}
-		list = append(list, steps.Fact{Name: name, Value: value})
-	}
-	if !r.PutBack {
-		if !r.OK && p != nil && p.Kind == steps.KindRestore {
-			add("resume", p.Command("resume"))
-		}
-		add("undo", r.Undo)
-	}
-	add("report", r.Report)
-	return list
-}
-
 // FailureTitle names what failed.
 func FailureTitle(f *steps.Failure, p *steps.Plan) string {
 	title := trust.Text(f.Title)
@@ -187,26 +124,6 @@ func Sightings(seen []steps.Sighting, w int, symbol func(string) string) []strin
 	var out []string
 	for _, s := range seen {
 		out = append(out, Hang(symbol(sightingSymbol(s))+" "+Fit(trust.Text(s.What), n)+"  ", trust.Text(s.Is), w)...)
-	}
-	return out
-}
-
-// Summary is what is left in the terminal's scrollback after a run.
-func Summary(r *steps.Result, p *steps.Plan, w int) []string {
-	kind := ""
-	if p != nil {
-		kind = p.Kind
-	}
-	symbol, text := Ending(r, kind, 1)
-	out := HangWhole(symbol+" ", text, w)
-	if r.Error != nil {
-		out = append(out, "")
-		out = append(out, Indent(2, HangWhole("", FailureTitle(r.Error, p), w-2))...)
-		out = append(out, Indent(2, FactsWhole(Advice(r.Error.Cause, r.Error.Hint), w-2))...)
-	}
-	if list := ResultFacts(r, p); len(list) > 0 {
-		out = append(out, "")
-		out = append(out, Indent(2, FactsWhole(list, w-2))...)
 	}
 	return out
 }

@@ -1,0 +1,180 @@
+package text
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"etcd-rewind/restore"
+	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+)
+
+// Ended is what there is to tell of the end of a run.
+type Ended struct {
+	*restore.Result
+	Plan     *steps.Plan // of this node; nil when it isn't known
+	Kind     string      // of the plan that was run last
+	Several  bool        // it was led on several nodes
+	Down     *time.Time  // since when the API is down, nil when it isn't
+	Excluded []string    // members that have no part in the restored cluster
+}
+
+// Command is the command that does something with a plan's run: with that of
+// several nodes on all of them.
+func Command(p *steps.Plan, verb string, several bool) string {
+	if several {
+		verb += " --fleet"
+	}
+	return p.Command(verb)
+}
+
+// outage is a sentence on the API, "" when it was not stopped.
+func (e Ended) outage() string {
+	switch {
+	case e.Down != nil:
+		return " The API is down since " + steps.Clock(*e.Down) + "."
+	case e.OutageSeconds == 0:
+		return ""
+	case e.DownBefore():
+		return " API down " + Seconds(e.OutageSeconds) + ", and before the run."
+	}
+	return " API down " + Seconds(e.OutageSeconds) + "."
+}
+
+// Ending says in one line how a run ended, with the symbol for it.
+func (e Ended) Ending() (symbol, sentence string) {
+	node, are, restored, half := "the node", "is", "the API server answers with the snapshot's data", "The node is half restored"
+	if n := len(e.Nodes); n > 1 {
+		node = "all " + Plural(n, "node", "nodes")
+		are, restored, half = "are", node+" serve the snapshot's data, as one cluster", "Nodes are half restored; see below"
+	}
+	switch {
+	case e.ExitCode() == 4:
+		return SymWarn, "Not started. Nothing was changed."
+	case e.OK && e.Kind == steps.KindUndo:
+		return SymDone, "Undone: " + node + " " + are + " as before the restore." + e.outage()
+	case e.OK:
+		return SymDone, "Restored: " + restored + "." + e.outage()
+	case e.PutBack && e.OutageSeconds == 0:
+		return SymBad, "Not restored. Nothing was changed on the cluster."
+	case e.PutBack:
+		return SymBad, "Not restored. The run was undone: " + node + " " + are + " as before." + e.outage()
+	case e.Kind == steps.KindUndo:
+		return SymBad, "The undo was not finished: undo again, or inspect " + node + "." + e.outage()
+	default:
+		return SymBad, "Not restored. " + half + ": undo it, or inspect " + node + "." + e.outage()
+	}
+}
+
+// Summary is what a screen tells after a run.
+func (e Ended) Summary(w int) []string { return e.summary(w, Hang) }
+
+// SummaryWhole is Summary for text that is printed: no word is broken.
+func (e Ended) SummaryWhole(w int) []string { return e.summary(w, HangWhole) }
+
+func (e Ended) summary(w int, hang func(lead, s string, w int) []string) []string {
+	symbol, sentence := e.Ending()
+	out := hang(symbol+" ", sentence, w)
+	if f := e.Error; f != nil && !e.OK {
+		out = append(out, "")
+		if !e.Several { // the cause names the node
+			out = append(out, Indent(2, hang("", FailureTitle(f, e.Plan), w-2))...)
+		}
+		out = append(out, Indent(2, layFacts(Advice(f.Cause, f.Hint), w-2, hang))...)
+	}
+	if list := e.facts(); len(list) > 0 {
+		out = append(out, "")
+		out = append(out, Indent(2, layFacts(list, w-2, hang))...)
+	}
+	if len(e.Excluded) > 0 && !e.PutBack {
+		out = append(append(out, ""), Indent(2, Excluded(e.Excluded, w-2))...)
+	}
+	return out
+}
+
+// facts are what a summary lists: how each node ended, or what the engine says
+// of the only one, and the ways on where they aren't among that.
+func (e Ended) facts() []steps.Fact {
+	var list []steps.Fact
+	add := func(name, value string) {
+		if value != "" && (e.Several || !slices.ContainsFunc(list, func(f steps.Fact) bool { return strings.Contains(f.Value, value) })) {
+			list = append(list, steps.Fact{Name: name, Value: value})
+		}
+	}
+	report := ""
+	for _, n := range e.Nodes {
+		if e.Several {
+			list = append(list, nodeEnding(n, e.Error)...)
+		}
+		if r := n.Result; r != nil {
+			if report == "" {
+				report = r.Report
+			}
+			if !e.Several {
+				list = append(list, r.Summary...)
+			}
+		}
+	}
+	if !e.PutBack {
+		if e.Several {
+			add("kept", "the old data and manifests on every node, untouched")
+		}
+		if !e.Several && !e.OK && e.Plan != nil && e.Kind == steps.KindRestore {
+			add("resume", e.Plan.Command("resume"))
+		}
+		add("undo", e.Undo)
+	}
+	if e.Several && report != "" {
+		report += ", on each node"
+	}
+	add("report", report)
+	return list
+}
+
+// nodeEnding says how a node ended, and what brings it to where the others are.
+// What failed has been told before.
+func nodeEnding(n restore.NodeResult, failed *steps.Failure) []steps.Fact {
+	say := string(n.State)
+	if r := n.Result; n.State == restore.Restored && r != nil && r.DataDir != "" {
+		say += ": etcd runs from " + r.DataDir
+	}
+	if n.Phase != "" && (n.State == restore.HalfWay || n.State == restore.Unreachable) {
+		say += ", reached: " + n.Phase.Name()
+	}
+	if n.Cause != "" && (failed == nil || !strings.Contains(failed.Cause, n.Cause)) {
+		say += "; " + trust.Text(n.Cause)
+	}
+	list := []steps.Fact{{Name: trust.Text(n.Node), Value: say}}
+	for i, do := range n.Do {
+		name := "  run there"
+		if i > 0 {
+			name = "  or"
+		}
+		list = append(list, steps.Fact{Name: name, Value: do})
+	}
+	return list
+}
+
+// Excluded says how members that a restore has left out rejoin.
+func Excluded(names []string, w int) []string {
+	return append(HangWhole("", "Excluded: "+Listed(names)+". Rejoin each as a new member:", w), Indent(2, FactsWhole(Rejoin(), w-2))...)
+}
+
+// Rejoin is how a node that was left out becomes a member again.
+func Rejoin() []steps.Fact {
+	return []steps.Fact{
+		{Name: "there", Value: "kubeadm reset"},
+		{Name: "here", Value: "kubeadm init phase upload-certs --upload-certs; kubeadm token create --print-join-command"},
+		{Name: "there", Value: "the command that was printed, with --control-plane --certificate-key KEY"},
+	}
+}
+
+// Listed writes names as a person does: "cp1, cp2 and cp3".
+func Listed(names []string) string {
+	names = trust.Lines(names)
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}
