@@ -12,6 +12,7 @@ import (
 // the wizard are its panes and below them the text.
 func TestImportsPointDownwards(t *testing.T) {
 	above := map[string][]string{ // of each package: what it must not know
+		"problem":  {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "trust", "defect", "outbox"},
 		"defect":   {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "trust"},
 		"outbox":   {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "trust"},
 		"trust":    {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "defect"},

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -180,9 +180,8 @@ func (a *app) unpack(ctx context.Context, files *steps.Unpacker, facts *steps.Fa
 
 // about names the file in a Problem.
 func about(path string, named bool, err error) error {
-	var p *snapshot.Problem
-	if named && errors.As(err, &p) && p.Code != snapshot.CodeOther {
-		return &snapshot.Problem{Code: p.Code, Cause: filepath.Base(path) + ": " + p.Cause, Hint: p.Hint}
+	if p := problem.Of(err); named && p != nil && p.Code != snapshot.CodeOther {
+		return p.About(filepath.Base(path))
 	}
 	return err
 }

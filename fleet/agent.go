@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
@@ -179,7 +179,7 @@ func (a *agent) begin(ctx context.Context, r request) {
 	}
 	a.mu.Unlock()
 	if busy {
-		a.out.put(message{ID: r.ID, No: problem("", "the agent is at work already")})
+		a.out.put(message{ID: r.ID, No: problem.New("", "the agent is at work already")})
 		return
 	}
 	a.work.Go(defect.Do(func() {
@@ -189,7 +189,7 @@ func (a *agent) begin(ctx context.Context, r request) {
 			m.W, err = json.Marshal(reply)
 		}
 		if err != nil {
-			m.W, m.No = nil, toProblem(err)
+			m.W, m.No = nil, problem.From(err)
 		}
 		a.mu.Lock()
 		a.busy = false
@@ -236,7 +236,7 @@ func (a *agent) do(ctx context.Context, r request) (any, error) {
 		}
 		p := a.plan
 		if p == nil || p.Run != rec.Run {
-			return nil, problem("", "the agent has no plan of run %s", rec.Run)
+			return nil, problem.New("", "the agent has no plan of run %s", rec.Run)
 		}
 		if err := a.isNew(ctx, rec.Run); err != nil {
 			return nil, err
@@ -274,7 +274,7 @@ func (a *agent) do(ctx context.Context, r request) (any, error) {
 		}
 		return nil, a.drop(ctx, o)
 	}
-	return nil, problem("the versions differ", "unknown request %q", clip([]byte(r.Do)))
+	return nil, problem.New("the versions differ", "unknown request %q", clip([]byte(r.Do)))
 }
 
 // busyEvery returns a function that says, now and then, that a request makes
@@ -300,7 +300,7 @@ func (a *agent) isNew(ctx context.Context, run string) error {
 	}
 	for _, r := range runs {
 		if r.Run == run {
-			return problem("try again", "this node has a run %s already", run)
+			return problem.New("try again", "this node has a run %s already", run)
 		}
 	}
 	return nil
@@ -308,7 +308,7 @@ func (a *agent) isNew(ctx context.Context, run string) error {
 
 func (a *agent) free(ctx context.Context) error {
 	if err := a.node.Busy(ctx); err != nil {
-		p := toProblem(err)
+		p := problem.From(err)
 		p.Code = codeLocked
 		return p
 	}
@@ -330,13 +330,13 @@ func (a *agent) planAgain(ctx context.Context, v restore.Verb, run string) (*ste
 		is = runs[i]
 	}
 	other := func(verb, how string) error {
-		return problem(a.paths.Command(verb+" --fleet", run)+" does the same on all nodes", "run %s %s here", run, how)
+		return problem.New(a.paths.Command(verb+" --fleet", run)+" does the same on all nodes", "run %s %s here", run, how)
 	}
 	switch done := is.State == steps.RunRestored; {
 	case v == restore.Undo && (is.State == "" || is.State == steps.RunUndone || is.State == steps.RunUntouched), v != restore.Undo && done:
 		return nil, nil
 	case is.State == "":
-		return nil, problem("", "the node has no run %s", run)
+		return nil, problem.New("", "the node has no run %s", run)
 	case v == restore.Resume && is.State == steps.RunUndone:
 		return nil, other("undo", "was undone")
 	}
@@ -378,7 +378,7 @@ func (a *agent) run(ctx context.Context, p *steps.Plan, rec *restore.Record) (*s
 	}
 	res, err := a.node.Run(ctx, p, a.barrier, sink, func(f steps.Failure) steps.Choice { return a.ask(ctx, f) })
 	if err == nil && res.ExitCode() == 4 {
-		return nil, &Problem{Cause: res.Error.Cause, Hint: res.Error.Hint, Code: codeLocked}
+		return nil, &problem.Problem{Cause: res.Error.Cause, Hint: res.Error.Hint, Code: codeLocked}
 	}
 	return res, err
 }
@@ -563,22 +563,3 @@ func with[T any](r request) (T, error) {
 }
 
 func clip(b []byte) []byte { return b[:min(len(b), 120)] }
-
-func toProblem(err error) *Problem {
-	var p *Problem
-	if errors.As(err, &p) {
-		return p
-	}
-	p = &Problem{Cause: err.Error()}
-	var h interface{ Explain() (cause, hint string) }
-	var f *steps.Failure
-	switch {
-	case errors.As(err, &f):
-		p.Cause, p.Hint = f.Cause, f.Hint
-	case errors.As(err, &h):
-		p.Cause, p.Hint = h.Explain()
-	case errors.Is(err, fs.ErrPermission):
-		p.Hint = "the agent has to run as root"
-	}
-	return p
-}

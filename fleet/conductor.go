@@ -22,6 +22,7 @@ import (
 	"etcd-rewind/defect"
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -175,7 +176,7 @@ func (c *Conductor) Here() string {
 
 // connect starts the agent of a node.
 func (c *Conductor) connect(ctx context.Context, n *fleetNode, note func(message)) (*link, error) {
-	var failed []error
+	var failed []*problem.Problem
 	dial := func(host string) (*link, error) {
 		ctx, cancel := context.WithTimeout(ctx, c.pace().Hello)
 		defer cancel()
@@ -195,7 +196,7 @@ func (c *Conductor) connect(ctx context.Context, n *fleetNode, note func(message
 		}
 		if c.Version != "" && l.hello.Version != c.Version {
 			l.bye()
-			return nil, problem("use the same version on all nodes", "version %s is there, and %s here", l.hello.Version, c.Version)
+			return nil, problem.New("use the same version on all nodes", "version %s is there, and %s here", l.hello.Version, c.Version)
 		}
 		if _, err := call[struct{}](ctx, l, doUse, c.want.Paths); err != nil {
 			l.bye()
@@ -213,12 +214,9 @@ func (c *Conductor) connect(ctx context.Context, n *fleetNode, note func(message
 			l.host = host
 			return l, nil
 		}
-		var p *Problem
-		if !errors.As(err, &p) {
-			p = &Problem{Cause: err.Error()}
-		}
+		p := problem.From(err)
 		if host != "" {
-			p = &Problem{Cause: host + ": " + p.Cause, Hint: p.Hint, Code: p.Code}
+			p = p.About(host)
 		}
 		failed = append(failed, p)
 		if ctx.Err() != nil {
@@ -226,15 +224,13 @@ func (c *Conductor) connect(ctx context.Context, n *fleetNode, note func(message
 		}
 	}
 	if len(failed) == 0 {
-		return nil, problem("", "no host is known for it")
+		return nil, problem.New("", "no host is known for it")
 	}
 	if len(failed) == 1 {
 		return nil, failed[0]
 	}
-	p := &Problem{}
-	for _, err := range failed {
-		var one *Problem
-		errors.As(err, &one)
+	p := &problem.Problem{}
+	for _, one := range failed {
 		p.Cause, p.Hint = p.Cause+"; "+one.Cause, cmp.Or(p.Hint, one.Hint)
 	}
 	p.Cause = strings.TrimPrefix(p.Cause, "; ")
@@ -252,14 +248,14 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 		return nil, nil, err
 	}
 	if me.facts.Member == "" {
-		return nil, nil, problem("", "%s", cmp.Or(me.facts.EtcdErr, "this node has no etcd"))
+		return nil, nil, problem.New("", "%s", cmp.Or(me.facts.EtcdErr, "this node has no etcd"))
 	}
 	me.name = me.facts.Member
 	c.nodes = []*fleetNode{me}
 	asked, away := map[string]bool{me.name: true}, map[string]string{}
 	for _, name := range w.Without {
 		if name == me.name {
-			return nil, nil, problem("run it on another node", "%s is this node: it can't be excluded", name)
+			return nil, nil, problem.New("run it on another node", "%s is this node: it can't be excluded", name)
 		}
 		asked[name] = true
 	}
@@ -314,7 +310,7 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 	}
 	for _, name := range w.Without {
 		if !slices.ContainsFunc(c.found, func(m restore.Member) bool { return m.Name == name }) {
-			return nil, nil, problem("", "there is no member %s to exclude", name)
+			return nil, nil, problem.New("", "there is no member %s to exclude", name)
 		}
 	}
 	verdicts := judge(c.found, answers)
@@ -383,11 +379,11 @@ func (c *Conductor) reach(ctx context.Context, nodes []*fleetNode, away map[stri
 		twice := slices.ContainsFunc(c.nodes[:len(c.nodes)-1], func(o *fleetNode) bool { return o.name == is })
 		switch {
 		case is == "":
-			wrong = cmp.Or(wrong, error(problem("", "%s: %s", n.link.host, cmp.Or(n.facts.EtcdErr, "there is no etcd"))))
+			wrong = cmp.Or(wrong, error(problem.New("", "%s: %s", n.link.host, cmp.Or(n.facts.EtcdErr, "there is no etcd"))))
 		case n.name != "" && n.name != is:
-			wrong = cmp.Or(wrong, error(problem("--host NAME=HOST names the right one", "the host %s is the member %s, not %s", n.link.host, is, n.name)))
+			wrong = cmp.Or(wrong, error(problem.New("--host NAME=HOST names the right one", "the host %s is the member %s, not %s", n.link.host, is, n.name)))
 		case twice:
-			wrong = cmp.Or(wrong, error(problem("name each host once, and not this one", "the host %s is the member %s, which is there already", n.link.host, is)))
+			wrong = cmp.Or(wrong, error(problem.New("name each host once, and not this one", "the host %s is the member %s, which is there already", n.link.host, is)))
 		}
 		n.name = is
 	}
@@ -472,9 +468,7 @@ func (c *Conductor) each(do func(n *fleetNode) error) error {
 	all.Wait()
 	for i, n := range c.nodes {
 		if errs[i] != nil {
-			p := *toProblem(errs[i])
-			p.Cause = n.name + ": " + p.Cause
-			return &p
+			return problem.From(errs[i]).About(n.name)
 		}
 	}
 	return nil
@@ -532,7 +526,7 @@ func (c *Conductor) hold(ctx context.Context) (path string, err error) {
 		return "", fmt.Errorf("read %s: %w", path, err)
 	}
 	if is := hex.EncodeToString(sum.Sum(nil)); is != c.want.Info.SHA256 {
-		return "", problem("choose it again, by the name of the file and not of a link", "%s isn't the snapshot any more that was looked at: its sha256 is %.12s…, and was %.12s…", path, is, c.want.Info.SHA256)
+		return "", problem.New("choose it again, by the name of the file and not of a link", "%s isn't the snapshot any more that was looked at: its sha256 is %.12s…, and was %.12s…", path, is, c.want.Info.SHA256)
 	}
 	if _, err := io.Copy(sum, in); err != nil {
 		return "", fmt.Errorf("read %s: %w", path, err)
@@ -631,7 +625,7 @@ func (c *Conductor) Plan(ctx context.Context, ch steps.Choices) ([]*steps.Plan, 
 			return nil, err
 		}
 		if r := p.Restore; p.Run != c.rec.Run || p.Kind != steps.KindRestore || r == nil || r.SnapshotSHA256 != o.SHA256 || r.Token != o.Choices.Fleet.Token {
-			return nil, problem("use the same version on all nodes", "its plan isn't of this run and this snapshot")
+			return nil, problem.New("use the same version on all nodes", "its plan isn't of this run and this snapshot")
 		}
 		return p, nil
 	})
@@ -708,7 +702,7 @@ func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]st
 	}
 	if me.name == "" {
 		me.link.bye()
-		return nil, problem("", "%s takes no part in run %s", me.facts.Node, rec.Run)
+		return nil, problem.New("", "%s takes no part in run %s", me.facts.Node, rec.Run)
 	}
 	var mu sync.Mutex
 	err := c.each(func(n *fleetNode) error {
@@ -751,12 +745,12 @@ func (c *Conductor) PlanAgain(ctx context.Context, v restore.Verb) ([]*steps.Pla
 		}
 		r, err := call[planReply](ctx, n.link, doPlanAgain+string(v), RunOf{c.rec.Run})
 		if err == nil && r.Plan != nil && r.Plan.Run != c.rec.Run {
-			err = problem("use the same version on all nodes", "its plan isn't of run %s", c.rec.Run)
+			err = problem.New("use the same version on all nodes", "its plan isn't of run %s", c.rec.Run)
 		}
 		return r.Plan, err
 	})
 	if err == nil && len(plans) == 0 && v != restore.Resume {
-		err = problem("", "there is nothing to %s on the nodes that can be reached", v)
+		err = problem.New("", "there is nothing to %s on the nodes that can be reached", v)
 	}
 	return plans, err
 }
@@ -772,20 +766,20 @@ func (c *Conductor) applies(v restore.Verb) error {
 		switch {
 		case v == restore.Undo:
 		case state == "":
-			return problem("undo it on the others: "+c.command("undo --fleet"), "%s has no run %s", n.name, c.rec.Run)
+			return problem.New("undo it on the others: "+c.command("undo --fleet"), "%s has no run %s", n.name, c.rec.Run)
 		case state == steps.RunRestored:
 			restored++
 		case state == steps.RunUndone && v == restore.Resume:
-			return problem("undo it on the others too: "+c.command("undo --fleet"), "run %s was undone on %s", c.rec.Run, n.name)
+			return problem.New("undo it on the others too: "+c.command("undo --fleet"), "run %s was undone on %s", c.rec.Run, n.name)
 		case state == steps.RunUntouched && v == restore.Redo:
-			return problem("restore the snapshot again: etcd-rewind restore --fleet", "run %s has restored nothing on %s", c.rec.Run, n.name)
+			return problem.New("restore the snapshot again: etcd-rewind restore --fleet", "run %s has restored nothing on %s", c.rec.Run, n.name)
 		}
 	}
 	switch {
 	case restored == len(c.nodes):
-		return problem(c.command("undo --fleet")+" reverts it", "run %s has finished on all nodes", c.rec.Run)
+		return problem.New(c.command("undo --fleet")+" reverts it", "run %s has finished on all nodes", c.rec.Run)
 	case v == restore.Redo && reached < quorum(len(c.rec.Members)):
-		return problem("reach more of them first", "%d of %d nodes can be reached: the restored cluster would have no quorum", reached, len(c.rec.Members))
+		return problem.New("reach more of them first", "%d of %d nodes can be reached: the restored cluster would have no quorum", reached, len(c.rec.Members))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -213,7 +214,7 @@ func (n *fakeNode) Run(ctx context.Context, p *steps.Plan, barrier steps.Barrier
 		return nil, err
 	}
 	if n.refuses {
-		return nil, &Problem{Cause: "another run is under way", Code: codeLocked}
+		return nil, &problem.Problem{Cause: "another run is under way", Code: codeLocked}
 	}
 	n.change(func() { n.locked = true })
 	defer n.change(func() { n.locked = false })

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -66,8 +67,7 @@ func FuzzAgentMessages(f *testing.F) {
 			return
 		}
 		if m.No != nil {
-			m.No.bound()
-			_, _ = m.No.Explain()
+			_, _ = problem.Explain(clipped(m.No))
 		}
 		one := &machine{nodes: []*nodeRun{{name: "cp1", linked: true}}, command: strings.ToUpper, pace: RealPace, opened: map[steps.Phase]time.Time{}}
 		one.step(time.Now(), begun{})

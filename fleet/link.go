@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -95,7 +96,7 @@ func newLink(ctx context.Context, c *Conn, pace Pace, note func(message)) (*link
 	select {
 	case err = <-greeted:
 		if err == nil && l.hello.Protocol != protocolVersion {
-			err = problem("use the same version on all nodes", "the agent is of another version: %s speaks protocol %d, this one %d", l.hello.Version, l.hello.Protocol, protocolVersion)
+			err = problem.New("use the same version on all nodes", "the agent is of another version: %s speaks protocol %d, this one %d", l.hello.Version, l.hello.Protocol, protocolVersion)
 		}
 	case <-limit.C:
 		err = fmt.Errorf("no agent answered within %s", pace.Hello)
@@ -156,7 +157,7 @@ func (l *link) listen(in *bufio.Reader) error {
 			return fmt.Errorf("not an agent's message: %q: %w", clip(line), err)
 		}
 		if m.No != nil {
-			m.No.bound()
+			m.No = clipped(m.No)
 		}
 		l.mu.Lock()
 		l.heard = time.Now()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -430,7 +431,7 @@ func (m *machine) ended(n *nodeRun, res *steps.Result, err error) {
 		m.dropped(n, gone)
 	case err != nil:
 		n.err = err
-		p := toProblem(err)
+		p := problem.From(err)
 		m.refused = m.refused || p.Code == codeLocked && n.verb == ""
 		m.broken(n, steps.Failure{Title: "Begin", Cause: p.Cause, Hint: p.Hint})
 	default:

@@ -2,8 +2,8 @@ package fleet
 
 import (
 	"encoding/json"
-	"fmt"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -60,9 +60,9 @@ const (
 type message struct {
 	Hello *hello `json:"etcd_rewind_agent,omitempty"` // the first line, and only that
 
-	ID int64           `json:"id,omitempty"` // of the request that is answered
-	W  json.RawMessage `json:"with,omitempty"`
-	No *Problem        `json:"no,omitempty"`
+	ID int64            `json:"id,omitempty"` // of the request that is answered
+	W  json.RawMessage  `json:"with,omitempty"`
+	No *problem.Problem `json:"no,omitempty"`
 
 	Event   *steps.Event   `json:"event,omitempty"`
 	Barrier steps.Phase    `json:"barrier,omitempty"` // the node waits at the end of this phase
@@ -82,29 +82,13 @@ type hello struct {
 	Version  string `json:"version"`
 }
 
-// Problem is an error that crosses from an agent to the conductor.
-type Problem struct {
-	Cause string `json:"cause"`
-	Hint  string `json:"hint,omitempty"`
-	Code  string `json:"code,omitempty"`
-}
-
 // codeLocked is the code of a problem that the conductor acts on: another run is
 // under way, perhaps one that is just ending.
 const codeLocked = "locked"
 
-func (p *Problem) Error() string { return p.Cause }
-
-// bound makes what another node says short enough to be shown.
-func (p *Problem) bound() {
-	p.Cause, p.Hint, p.Code = trust.Clip(p.Cause, 4096), trust.Clip(p.Hint, 4096), trust.Clip(p.Code, 64)
-}
-
-// Explain gives the cause and what to do about it, for the screen.
-func (p *Problem) Explain() (cause, hint string) { return p.Cause, p.Hint }
-
-func problem(hint, format string, args ...any) *Problem {
-	return &Problem{Cause: fmt.Sprintf(format, args...), Hint: hint}
+// clipped is a problem of another node, short enough to be shown.
+func clipped(p *problem.Problem) *problem.Problem {
+	return &problem.Problem{Cause: trust.Clip(p.Cause, 4096), Hint: trust.Clip(p.Hint, 4096), Code: trust.Clip(p.Code, 64)}
 }
 
 // Order is what a node has to restore.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/steps"
 )
 
@@ -42,7 +43,7 @@ func (a *agent) receive(ctx context.Context, o putOrder) (*putReply, error) {
 	}
 	dir := filepath.Dir(path)
 	if d, err := node.DiskOf(dir); err == nil && d.FreeBytes < uint64(o.Size) {
-		return nil, problem("free space there", "the snapshot has %s, %s has %s left", steps.Bytes(o.Size), dir, steps.Bytes(int64(d.FreeBytes)))
+		return nil, problem.New("free space there", "the snapshot has %s, %s has %s left", steps.Bytes(o.Size), dir, steps.Bytes(int64(d.FreeBytes)))
 	}
 	part := path + ".part"
 	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -115,7 +116,7 @@ func (p *putting) finish() error {
 		return err
 	}
 	if got := hex.EncodeToString(p.sum.Sum(nil)); got != p.order.SHA256 || p.got != p.order.Size {
-		return problem("try again; if it stays so, look at the network and the memory of both nodes",
+		return problem.New("try again; if it stays so, look at the network and the memory of both nodes",
 			"the snapshot was altered on its way: sha256 %.12s… arrived, %.12s… was sent", got, p.order.SHA256)
 	}
 	if err := os.Rename(p.f.Name(), p.path); err != nil {

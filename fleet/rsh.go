@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -107,7 +108,7 @@ const shell = `s=; u=$(id -u); [ "$u" = 0 ] || s="sudo -n"; p=$(command -v etcd-
 // Dial implements Dialer.
 func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 	if err := validHost(host); err != nil {
-		return nil, problem("name the host with --host NAME=HOST", "%s", err)
+		return nil, problem.New("name the host with --host NAME=HOST", "%s", err)
 	}
 	self, err := r.own()
 	if err != nil {
@@ -120,11 +121,11 @@ func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 	args := append(append([]string{}, command[1:]...), host, "exec /bin/sh -c '"+shell+"'")
 	cmd, err := trust.Command(context.WithoutCancel(ctx), command[0], args...)
 	if err != nil {
-		return nil, problem("is it installed? --rsh names another command, with its whole path where it lies elsewhere", "%s", err)
+		return nil, problem.New("is it installed? --rsh names another command, with its whole path where it lies elsewhere", "%s", err)
 	}
 	c, err := start(ctx, cmd, true)
 	if err != nil {
-		return nil, problem("is it installed? --rsh names another command", "%s", err)
+		return nil, problem.New("is it installed? --rsh names another command", "%s", err)
 	}
 	// What the other end doesn't read would hold up the copy for ever.
 	defer context.AfterFunc(ctx, defect.Do(func() { _ = c.Close() }))()
@@ -187,7 +188,7 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 		if said == "" && !errors.Is(f.err, io.EOF) {
 			said = f.err.Error()
 		}
-		return problem("it has to work without a question: try ssh -o BatchMode=yes HOST true; --rsh names another command", "%s", cmp.Or(said, "the remote shell ended and said nothing"))
+		return problem.New("it has to work without a question: try ssh -o BatchMode=yes HOST true; --rsh names another command", "%s", cmp.Or(said, "the remote shell ended and said nothing"))
 	}
 	parts := strings.SplitN(f.line, "|", 4)
 	if len(parts) != 4 {
@@ -201,7 +202,7 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 		_, err := io.WriteString(c.In, "run\n")
 		return err
 	case uname != self.uname:
-		return problem("install etcd-rewind there, of the same version, or name a way to reach it with --rsh",
+		return problem.New("install etcd-rewind there, of the same version, or name a way to reach it with --rsh",
 			"it is a machine of another kind (%s, this one %s): this program can't be copied there", uname, self.uname)
 	}
 	if _, err := fmt.Fprintf(c.In, "take %d %s\n", self.size, self.sha256); err != nil {

@@ -2,11 +2,11 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
@@ -158,8 +158,7 @@ func (r *runner) connect(ctx context.Context, n *fleetNode, note func(message)) 
 			if _, err = call[struct{}](ctx, l, doFree, struct{}{}); err == nil {
 				return l, nil
 			}
-			var p *Problem
-			if !errors.As(err, &p) || p.Code != codeLocked || !sleep(ctx, r.m.pace.Pause) {
+			if !problem.HasCode(err, codeLocked) || !sleep(ctx, r.m.pace.Pause) {
 				l.bye()
 				break
 			}

@@ -10,6 +10,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -55,7 +56,7 @@ func (n *ThisNode) Facts(ctx context.Context) (*restore.NodeFacts, error) {
 			f.FreeBytes = d.FreeBytes
 		}
 	} else {
-		f.EtcdErr = s.EtcdErr.Error()
+		f.EtcdErr = problem.Line(s.EtcdErr)
 	}
 	if s.Live != nil {
 		f.Live = &restore.LiveEtcd{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision, Leads: s.Live.Leader != 0 && s.Live.Leader == s.Live.MemberID}
@@ -100,7 +101,7 @@ func (n *ThisNode) Place(sha256 string) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.facts == nil || n.facts.Etcd == nil {
-		return "", problem("", "this node's etcd.yaml doesn't tell where its data is")
+		return "", problem.New("", "this node's etcd.yaml doesn't tell where its data is")
 	}
 	dir := n.facts.BesideData()
 	return filepath.Join(dir, "etcd-rewind-snapshot-"+sha256[:16]+".db"), nil
@@ -133,7 +134,7 @@ func (n *ThisNode) Plan(_ context.Context, o Order) (*steps.Plan, error) {
 	f, info := n.facts, n.infos[o.Snapshot]
 	n.mu.Unlock()
 	if f == nil || info == nil {
-		return nil, problem("", "%s was not checked", cmp.Or(o.Snapshot, "the snapshot"))
+		return nil, problem.New("", "%s was not checked", cmp.Or(o.Snapshot, "the snapshot"))
 	}
 	if err := o.same(info); err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func (n *ThisNode) Plan(_ context.Context, o Order) (*steps.Plan, error) {
 // same says whether what a node has is the snapshot that it is to restore.
 func (o *Order) same(info *snapshot.Info) error {
 	if o.SHA256 == "" || info.SHA256 != o.SHA256 {
-		return problem("begin anew: the file may have been replaced", "this node has another snapshot than the one to be restored: sha256 %.12s… here, %.12s… is ordered", info.SHA256, o.SHA256)
+		return problem.New("begin anew: the file may have been replaced", "this node has another snapshot than the one to be restored: sha256 %.12s… here, %.12s… is ordered", info.SHA256, o.SHA256)
 	}
 	return nil
 }
@@ -163,7 +164,7 @@ func (n *ThisNode) Runs(ctx context.Context) ([]steps.RunInfo, error) { return n
 func (n *ThisNode) Busy(ctx context.Context) error {
 	live, err := n.Session.Live(ctx)
 	if err == nil && live != nil {
-		err = problem("wait for it, or stop it", "run %s is under way on this node", live.Run)
+		err = problem.New("wait for it, or stop it", "run %s is under way on this node", live.Run)
 	}
 	return err
 }

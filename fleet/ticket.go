@@ -15,6 +15,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -110,7 +111,7 @@ func ReadTicket(path string) (*Ticket, error) {
 	case !info.Mode().IsRegular() || info.Size() > longestTicket:
 		return nil, fmt.Errorf("%s is not a ticket", path)
 	case info.Mode().Perm()&0o022 != 0:
-		return nil, problem(trust.Shell("chmod go-w %s", path)+", once you know what is in it", "others may write to the ticket %s", path)
+		return nil, problem.New(trust.Shell("chmod go-w %s", path)+", once you know what is in it", "others may write to the ticket %s", path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, longestTicket))
 	if err != nil {
@@ -118,7 +119,7 @@ func ReadTicket(path string) (*Ticket, error) {
 	}
 	t, err := parseTicket(data)
 	if err != nil {
-		return nil, problem("use the file that etcd-rewind ticket wrote, unchanged, and the same version on all nodes", "%s is not a ticket: %s", path, err)
+		return nil, problem.New("use the file that etcd-rewind ticket wrote, unchanged, and the same version on all nodes", "%s is not a ticket: %s", path, err)
 	}
 	return t, nil
 }
@@ -149,7 +150,7 @@ func parseTicket(data []byte) (*Ticket, error) {
 // this snapshot.
 func (t *Ticket) Choices(ch steps.Choices, member string, info *snapshot.Info) (steps.Choices, error) {
 	if info.SHA256 != t.Snapshot {
-		return ch, problem("carry the same snapshot to all nodes", "the ticket is for another snapshot: sha256 %.12s…, this one has %.12s…", t.Snapshot, info.SHA256)
+		return ch, problem.New("carry the same snapshot to all nodes", "the ticket is for another snapshot: sha256 %.12s…, this one has %.12s…", t.Snapshot, info.SHA256)
 	}
 	f := &steps.Fleet{Run: t.Run, Token: t.Token, Members: t.Members}
 	for _, n := range t.Nodes {
@@ -158,7 +159,7 @@ func (t *Ticket) Choices(ch steps.Choices, member string, info *snapshot.Info) (
 		}
 	}
 	if len(f.Others) == len(t.Nodes) {
-		return ch, problem("use it on the nodes that it names", "the ticket doesn't name this node's member %s", member)
+		return ch, problem.New("use it on the nodes that it names", "the ticket doesn't name this node's member %s", member)
 	}
 	bump := t.Bump
 	ch.Bump, ch.Fleet = &bump, f

@@ -5,6 +5,8 @@ import (
 	"path"
 	"time"
 
+	"etcd-rewind/problem"
+
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -149,5 +151,5 @@ func (a *APIServer) OnNode(p string) (string, error) {
 			return l.Path, err
 		}
 	}
-	return "", problem(CodeNoContainer, "", "no container %s in the pod %s", a.Container, a.File.Key())
+	return "", problem.Coded(CodeNoContainer, "", "no container %s in the pod %s", a.Container, a.File.Key())
 }

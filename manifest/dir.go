@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"etcd-rewind/problem"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -34,7 +36,7 @@ type File struct {
 	Mode os.FileMode // of the file itself, not of a symlink to it; 0 when unknown
 	// Pod is what kubelet would run, namespace defaulted, nothing else: the name has no node name appended yet.
 	Pod *corev1.Pod
-	// Err says why kubelet refuses the file. Nearly always a *Problem.
+	// Err says why kubelet refuses the file. Nearly always a *problem.Problem.
 	Err error
 }
 
@@ -56,7 +58,7 @@ func ReadDir(dir string) (*Dir, error) {
 	entries, err := os.ReadDir(dir) // sorted by name, which is kubelet's order
 	if err != nil {
 		if errors.Is(err, syscall.ENOTDIR) {
-			return nil, problem(CodeNotADir, "kubelet's staticPodPath must be a directory for a control plane",
+			return nil, problem.Coded(CodeNotADir, "kubelet's staticPodPath must be a directory for a control plane",
 				"the manifest directory %s is a file: %w", dir, err)
 		}
 		return nil, fmt.Errorf("read the manifest directory: %w", err)
@@ -100,11 +102,11 @@ func readEntry(path string) (File, bool) {
 				f.Err = fmt.Errorf("read the manifest: %w", err)
 				return f, false
 			}
-			f.Err = problem(CodeUnreadable, "kubelet ignores it; remove the symlink or put its target back",
+			f.Err = problem.Coded(CodeUnreadable, "kubelet ignores it; remove the symlink or put its target back",
 				"%s is a symlink whose target does not exist: %w", path, err)
 			return f, true
 		}
-		f.Err = problem(CodeUnreadable, "", "kubelet can't look at it: %w", err)
+		f.Err = problem.Coded(CodeUnreadable, "", "kubelet can't look at it: %w", err)
 		return f, true
 	}
 	f.Mode = info.Mode()
@@ -157,29 +159,29 @@ func notRegular(path string, mode os.FileMode) error {
 	case mode&os.ModeDevice != 0:
 		kind = "a device"
 	}
-	return problem(CodeNotRegular, "kubelet ignores it; move it out of the manifest directory", "%s is %s", path, kind)
+	return problem.Coded(CodeNotRegular, "kubelet ignores it; move it out of the manifest directory", "%s is %s", path, kind)
 }
 
 func readRegular(path string) ([]byte, error) {
 	// Not blocking, in case a pipe takes the file's place between the stat and now.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, problem(CodeUnreadable, "", "can't be read: %w", err)
+		return nil, problem.Coded(CodeUnreadable, "", "can't be read: %w", err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return nil, problem(CodeUnreadable, "", "can't be read: %w", err)
+		return nil, problem.Coded(CodeUnreadable, "", "can't be read: %w", err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, notRegular(path, info.Mode())
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxSize))
 	if err != nil {
-		return nil, problem(CodeUnreadable, "", "can't be read: %w", err)
+		return nil, problem.Coded(CodeUnreadable, "", "can't be read: %w", err)
 	}
 	if len(data) >= maxSize {
-		return nil, problem(CodeTooLarge, "kubelet reads at most 10 MiB and ignores it; move it out of the manifest directory",
+		return nil, problem.Coded(CodeTooLarge, "kubelet reads at most 10 MiB and ignores it; move it out of the manifest directory",
 			"%s is too large for a manifest (%.1f MiB)", path, float64(info.Size())/(1<<20))
 	}
 	return data, nil
@@ -209,13 +211,6 @@ func (d *Dir) Component(name string) (winner *File, shadowed []*File) {
 	return d.Find(SystemNamespace, labelled[len(labelled)-1].Pod.Name)
 }
 
-func codeOf(err error) string {
-	if p, ok := errors.AsType[*Problem](err); ok {
-		return p.Code
-	}
-	return ""
-}
-
 // Running gives the files whose pod runs a program, or tries to, whatever their name and label; of several that define the
 // same pod the one that kubelet runs.
 func (d *Dir) Running(program string) []*File {
@@ -224,7 +219,7 @@ func (d *Dir) Running(program string) []*File {
 			return false
 		}
 		for i := range f.Pod.Spec.Containers {
-			if _, runs, err := arguments(&f.Pod.Spec.Containers[i], program); runs || err != nil && codeOf(err) != CodeProxy {
+			if _, runs, err := arguments(&f.Pod.Spec.Containers[i], program); runs || err != nil && !problem.HasCode(err, CodeProxy) {
 				return true
 			}
 		}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/problem"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -54,12 +56,9 @@ func replaced(t testing.TB, data []byte, pairs ...string) []byte {
 
 func wantProblem(t testing.TB, err error, code string, cause string) {
 	t.Helper()
-	var p *Problem
-	if !errors.As(err, &p) {
-		t.Fatalf("got error %v, want a problem %q", err, code)
-	}
-	if p.Code != code || !strings.Contains(p.Error(), cause) {
-		t.Fatalf("got problem %q: %v\nwant %q with %q in it", p.Code, p, code, cause)
+	why, hint := problem.Explain(err)
+	if !problem.HasCode(err, code) || !strings.Contains(why+"; "+hint, cause) {
+		t.Fatalf("got %v\nwant a problem %q with %q in it", err, code, cause)
 	}
 }
 

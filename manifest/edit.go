@@ -12,6 +12,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"etcd-rewind/problem"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -20,7 +22,7 @@ func cannotEdit(cause, hint string) error {
 	if hint == "" {
 		hint = "edit the file by hand"
 	}
-	return problem(CodeCannotEdit, hint, "the manifest can't be edited in place: %s", cause)
+	return problem.Coded(CodeCannotEdit, hint, "the manifest can't be edited in place: %s", cause)
 }
 
 // SetHostPath changes the hostPath.path of a volume to an absolute path, and no other byte: comments, order, quoting and
@@ -28,7 +30,7 @@ func cannotEdit(cause, hint string) error {
 // and no result. Data is left alone.
 func SetHostPath(data []byte, volume, to string) ([]byte, error) {
 	if !path.IsAbs(to) || !printable(to) || slices.Contains(strings.Split(to, "/"), "..") {
-		return nil, problem(CodeArgument, "", "%q can't be a hostPath: it must be absolute, without '..' and control characters", to)
+		return nil, problem.Coded(CodeArgument, "", "%q can't be a hostPath: it must be absolute, without '..' and control characters", to)
 	}
 	pod, err := decodePod(data)
 	if err != nil {
@@ -45,7 +47,7 @@ func SetHostPath(data []byte, volume, to string) ([]byte, error) {
 		index = i
 	}
 	if index < 0 || pod.Spec.Volumes[index].HostPath == nil {
-		return nil, problem(CodeNotHostPath, "", "the manifest has no hostPath volume named %q", volume)
+		return nil, problem.Coded(CodeNotHostPath, "", "the manifest has no hostPath volume named %q", volume)
 	}
 	if pod.Spec.Volumes[index].HostPath.Path == to {
 		return bytes.Clone(data), nil
@@ -95,10 +97,10 @@ func (d *document) volume(index int) (*node, error) {
 // entry, and changes nothing else; the result is checked as in SetHostPath. Setting what is already there changes nothing.
 func Annotate(data []byte, key, value string) ([]byte, error) {
 	if msgs := validation.IsQualifiedName(strings.ToLower(key)); msgs != nil {
-		return nil, problem(CodeArgument, "", "%q can't be the name of an annotation: %s", key, msgs[0])
+		return nil, problem.Coded(CodeArgument, "", "%q can't be the name of an annotation: %s", key, msgs[0])
 	}
 	if !utf8.ValidString(value) {
-		return nil, problem(CodeArgument, "", "the annotation's value is not valid UTF-8")
+		return nil, problem.Coded(CodeArgument, "", "the annotation's value is not valid UTF-8")
 	}
 	pod, err := decodePod(data)
 	if err != nil {

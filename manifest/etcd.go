@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -65,7 +66,7 @@ type Etcd struct {
 	ProbeURLs     ProbeURLs
 }
 
-// ReadEtcd reads etcd's settings from its manifest. It fails with a *Problem when the manifest doesn't tell where the data
+// ReadEtcd reads etcd's settings from its manifest. It fails with a *problem.Problem when the manifest doesn't tell where the data
 // is: etcd started with a configuration file or through a shell, or with a data directory that is on no hostPath volume.
 func ReadEtcd(f *File) (*Etcd, error) {
 	c, flags, err := ReadFlags(f, etcdBinary)
@@ -133,7 +134,7 @@ func ReadEtcd(f *File) (*Etcd, error) {
 	}
 	if v, ok := flags.Get("quota-backend-bytes"); ok {
 		if e.QuotaBytes, err = strconv.ParseInt(v, 0, 64); err != nil {
-			return nil, problem(CodeArgument, "correct it in the manifest", "--quota-backend-bytes=%s is not a number of bytes", v)
+			return nil, problem.Coded(CodeArgument, "correct it in the manifest", "--quota-backend-bytes=%s is not a number of bytes", v)
 		}
 	}
 
@@ -151,11 +152,11 @@ func ReadEtcd(f *File) (*Etcd, error) {
 func (e *Etcd) checkNames() error {
 	const hint = "correct it in the manifest"
 	if err := trust.Name(e.Name); err != nil {
-		return problem(CodeArgument, hint, "--name: %w", err)
+		return problem.Coded(CodeArgument, hint, "--name: %w", err)
 	}
 	for _, m := range e.InitialCluster {
 		if err := trust.Name(m.Name); err != nil {
-			return problem(CodeArgument, hint, "--initial-cluster: %w", err)
+			return problem.Coded(CodeArgument, hint, "--initial-cluster: %w", err)
 		}
 		if err := checkURLs("initial-cluster", m.PeerURLs); err != nil {
 			return err
@@ -181,7 +182,7 @@ func (e *Etcd) checkNames() error {
 func checkURLs(flag string, urls []string) error {
 	for _, s := range dialable(urls) {
 		if _, err := trust.URL(s); err != nil {
-			return problem(CodeArgument, "correct it in the manifest", "--%s: %w", flag, err)
+			return problem.Coded(CodeArgument, "correct it in the manifest", "--%s: %w", flag, err)
 		}
 	}
 	return nil
@@ -235,8 +236,8 @@ func resolveFlag(pod *corev1.Pod, c *corev1.Container, flag, value string) (Loca
 		value = path.Join(c.WorkingDir, value)
 	}
 	l, err := Resolve(pod, c, value)
-	if p, ok := err.(*Problem); ok {
-		return l, &Problem{Code: p.Code, Cause: "--" + flag + ": " + p.Cause, Hint: p.Hint, err: p}
+	if p, ok := err.(*problem.Problem); ok {
+		return l, p.About("--" + flag)
 	}
 	return l, err
 }
@@ -253,7 +254,7 @@ func noConfigFile(flags Flags) error {
 	if v == "" {
 		return nil
 	}
-	return problem(CodeConfigFile,
+	return problem.Coded(CodeConfigFile,
 		"a manifest without --config-file, with the settings as flags, can be restored; for RKE2 and k3s use their own "+
 			"'server --cluster-reset --cluster-reset-restore-path'",
 		"etcd reads its settings from the file %s and ignores every flag and variable in the manifest", v)
@@ -277,7 +278,7 @@ func parseMembers(s string) ([]Member, error) {
 		}
 		name, peerURL, ok := strings.Cut(pair, "=")
 		if !ok || name == "" || peerURL == "" {
-			return nil, problem(CodeArgument, "write it as name=https://address:2380, separated by commas",
+			return nil, problem.Coded(CodeArgument, "write it as name=https://address:2380, separated by commas",
 				"--initial-cluster has the element %q, which is not name=URL", pair)
 		}
 		known := false

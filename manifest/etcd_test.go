@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/problem"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
@@ -218,7 +220,7 @@ func TestReadEtcdRefusesWhatItCantKnow(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := ReadEtcd(manifestFile(t, replaced(t, base, tt.edit...)))
 			wantProblem(t, err, tt.code, tt.cause)
-			if err.(*Problem).Hint == "" {
+			if err.(*problem.Problem).Hint == "" {
 				t.Error("no hint")
 			}
 		})

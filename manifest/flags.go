@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"etcd-rewind/problem"
+
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -76,12 +78,12 @@ func (f Flags) known(names ...string) error {
 			}
 			onLine = true
 			if v, from := f.env.unknownIn(g.value); v != "" {
-				return problem(CodeUnknownValue, "write the value itself into the manifest",
+				return problem.Coded(CodeUnknownValue, "write the value itself into the manifest",
 					"--%s is %q, and $(%s) is filled in by kubelet (%s)", name, g.value, v, from)
 			}
 		}
 		if _, variable := f.fromEnv(name); !onLine && f.env.unknown[variable] != "" {
-			return problem(CodeUnknownValue, "write the value itself into the manifest",
+			return problem.Coded(CodeUnknownValue, "write the value itself into the manifest",
 				"--%s comes from the variable %s, which is filled in by kubelet (%s)", name, variable, f.env.unknown[variable])
 		}
 	}
@@ -114,7 +116,7 @@ func ReadFlags(f *File, binary string) (*corev1.Container, Flags, error) {
 	if excuse != nil {
 		return nil, Flags{}, excuse
 	}
-	return nil, Flags{}, problem(CodeNoContainer, "look at the container's command in "+f.Path,
+	return nil, Flags{}, problem.Coded(CodeNoContainer, "look at the container's command in "+f.Path,
 		"no container of the pod %s runs %s", f.Key(), binary)
 }
 
@@ -148,7 +150,7 @@ func arguments(c *corev1.Container, binary string) ([]string, bool, error) {
 	case shells[first] || strings.HasSuffix(first, ".sh"):
 		whole := strings.Join(words, " ")
 		if c.Name == binary || mentions(whole, binary) {
-			return nil, false, problem(CodeShell,
+			return nil, false, problem.Coded(CodeShell,
 				"write the command as a list that begins with "+binary+" and its flags, then try again",
 				"container %q starts %s through %s, so its flags can't be read from the manifest with certainty", c.Name, binary, words[0])
 		}
@@ -159,7 +161,7 @@ func arguments(c *corev1.Container, binary string) ([]string, bool, error) {
 // server leaves out an etcd that is started as one of the other programs it is (etcdmain/main.go): they hold no data.
 func server(c *corev1.Container, binary string, words []string) ([]string, bool, error) {
 	if binary == etcdBinary && len(words) > 0 && (words[0] == "grpc-proxy" || words[0] == "gateway") {
-		return nil, false, problem(CodeProxy, "name the node on which etcd itself runs",
+		return nil, false, problem.Coded(CodeProxy, "name the node on which etcd itself runs",
 			"container %q runs etcd as %q, which holds no data", c.Name, words[0])
 	}
 	return words, true, nil
@@ -185,7 +187,7 @@ func parseFlags(words []string, binary string) ([]flagValue, error) {
 		name, isFlag := strings.CutPrefix(w, "-")
 		name, long := strings.CutPrefix(name, "-")
 		if !isFlag || name == "" || strings.HasPrefix(name, "-") || strings.HasPrefix(name, "=") {
-			return nil, problem(CodeArgument, "remove it from the manifest, or join it to its flag",
+			return nil, problem.Coded(CodeArgument, "remove it from the manifest, or join it to its flag",
 				"%s does not start with the argument %q, which is not a flag", binary, w)
 		}
 		name, value, ok := strings.Cut(name, "=")

@@ -3,6 +3,8 @@ package manifest
 import (
 	"testing"
 
+	"etcd-rewind/problem"
+
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 )
@@ -144,7 +146,7 @@ func TestTheContainerThatRunsTheBinary(t *testing.T) {
 			c, _, err := ReadFlags(file(tt.containers...), "etcd")
 			if tt.code != "" {
 				wantProblem(t, err, tt.code, tt.cause)
-				if p := err.(*Problem); p.Hint == "" {
+				if p := err.(*problem.Problem); p.Hint == "" {
 					t.Error("no hint")
 				}
 				return

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"etcd-rewind/problem"
 )
 
 // KubeadmDefaultDataDir is where kubeadm puts etcd's data when its configuration doesn't say (DefaultEtcdDataDir,
@@ -41,7 +43,7 @@ func ReadKubeadmEtcd(text []byte) (KubeadmEtcd, error) {
 		} `json:"etcd"`
 	}
 	if len(text) > MaxClusterConfiguration {
-		return KubeadmEtcd{}, problem(CodeTooLarge, "", "ClusterConfiguration has %d bytes", len(text))
+		return KubeadmEtcd{}, problem.Coded(CodeTooLarge, "", "ClusterConfiguration has %d bytes", len(text))
 	}
 	asJSON, err := toJSON(text)
 	if err == nil {
@@ -51,7 +53,7 @@ func ReadKubeadmEtcd(text []byte) (KubeadmEtcd, error) {
 		return KubeadmEtcd{}, fmt.Errorf("read ClusterConfiguration: %w", err)
 	}
 	if c.Kind != "" && c.Kind != "ClusterConfiguration" {
-		return KubeadmEtcd{}, problem(CodeInvalid, "", "it is a %q and not a ClusterConfiguration", c.Kind)
+		return KubeadmEtcd{}, problem.Coded(CodeInvalid, "", "it is a %q and not a ClusterConfiguration", c.Kind)
 	}
 	e := KubeadmEtcd{DataDir: c.Etcd.Local.DataDir, External: len(c.Etcd.External) > 0 && !bytes.Equal(c.Etcd.External, []byte("null"))}
 	if e.DataDir == "" {
@@ -76,14 +78,14 @@ func ReadKubeadmEtcd(text []byte) (KubeadmEtcd, error) {
 // with a manifest. Where it isn't written it is added to etcd.local.
 func SetKubeadmDataDir(text []byte, to string) ([]byte, error) {
 	if !path.IsAbs(to) || !printable(to) || slices.Contains(strings.Split(to, "/"), "..") {
-		return nil, problem(CodeArgument, "", "%q can't be etcd's data directory: it must be absolute, without '..' and control characters", to)
+		return nil, problem.Coded(CodeArgument, "", "%q can't be etcd's data directory: it must be absolute, without '..' and control characters", to)
 	}
 	have, err := ReadKubeadmEtcd(text)
 	if err != nil {
 		return nil, err
 	}
 	if have.External {
-		return nil, problem(CodeArgument, "", "etcd.external is set: kubeadm renders no manifest of etcd")
+		return nil, problem.Coded(CodeArgument, "", "etcd.external is set: kubeadm renders no manifest of etcd")
 	}
 	if have.DataDir == to {
 		return bytes.Clone(text), nil

@@ -4,6 +4,8 @@ import (
 	"path"
 	"strings"
 
+	"etcd-rewind/problem"
+
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -28,7 +30,7 @@ func (l Location) Under(hostPath string) string { return path.Join(hostPath, l.I
 // or in a volume that goes away with the pod.
 func Resolve(pod *corev1.Pod, c *corev1.Container, p string) (Location, error) {
 	if !path.IsAbs(p) {
-		return Location{}, problem(CodeNotHostPath, "give the absolute path in the manifest",
+		return Location{}, problem.Coded(CodeNotHostPath, "give the absolute path in the manifest",
 			"%q is relative to the working directory of the image, which the manifest doesn't tell", p)
 	}
 	clean := path.Clean(p)
@@ -42,7 +44,7 @@ func Resolve(pod *corev1.Pod, c *corev1.Container, p string) (Location, error) {
 		}
 	}
 	if mount == nil {
-		return Location{}, problem(CodeNotHostPath, "mount a hostPath volume there, or correct the path",
+		return Location{}, problem.Coded(CodeNotHostPath, "mount a hostPath volume there, or correct the path",
 			"%s is below none of the volumes mounted in container %q, so it isn't on the node's disk", p, c.Name)
 	}
 
@@ -53,11 +55,11 @@ func Resolve(pod *corev1.Pod, c *corev1.Container, p string) (Location, error) {
 		}
 	}
 	if index < 0 {
-		return Location{}, problem(CodeInvalid, "", "container %q mounts the volume %q, which does not exist", c.Name, mount.Name)
+		return Location{}, problem.Coded(CodeInvalid, "", "container %q mounts the volume %q, which does not exist", c.Name, mount.Name)
 	}
 	v := &pod.Spec.Volumes[index]
 	if v.HostPath == nil {
-		return Location{}, problem(CodeNotHostPath, "only what is on a hostPath volume can be found on the node",
+		return Location{}, problem.Coded(CodeNotHostPath, "only what is on a hostPath volume can be found on the node",
 			"%s is on the volume %q, which is %s, not a hostPath", p, v.Name, volumeKind(v))
 	}
 
@@ -66,7 +68,7 @@ func Resolve(pod *corev1.Pod, c *corev1.Container, p string) (Location, error) {
 		env := readEnv(c)
 		sub = env.expand(mount.SubPathExpr)
 		if name, from := env.unknownIn(mount.SubPathExpr); name != "" {
-			return Location{}, problem(CodeUnknownValue, "write the value into subPath",
+			return Location{}, problem.Coded(CodeUnknownValue, "write the value into subPath",
 				"the mount of %s has a subPathExpr with $(%s), which is filled in by kubelet (%s)", mount.MountPath, name, from)
 		}
 	}

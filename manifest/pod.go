@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -27,19 +28,19 @@ var podDecoder = func() runtime.Decoder {
 // '{' is JSON, all else YAML, of which only the first document counts.
 func decodePod(data []byte) (*corev1.Pod, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, problem(CodeEmpty, "kubelet ignores it; editors leave such files behind", "the file is empty")
+		return nil, problem.Coded(CodeEmpty, "kubelet ignores it; editors leave such files behind", "the file is empty")
 	}
 	asJSON, err := toJSON(data)
 	if err != nil {
-		return nil, problem(CodeNotYAML, "kubelet ignores it", "not valid YAML: %w", err)
+		return nil, problem.Coded(CodeNotYAML, "kubelet ignores it", "not valid YAML: %w", err)
 	}
 	obj, _, err := podDecoder.Decode(asJSON, nil, nil)
 	if err != nil {
-		return nil, problem(CodeNotAPod, "kubelet ignores it", "not a Pod kubelet can read: %w", err)
+		return nil, problem.Coded(CodeNotAPod, "kubelet ignores it", "not a Pod kubelet can read: %w", err)
 	}
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
-		return nil, problem(CodeNotAPod, "kubelet runs nothing but Pods from this directory, one in each file",
+		return nil, problem.Coded(CodeNotAPod, "kubelet runs nothing but Pods from this directory, one in each file",
 			"kind is %s, not Pod", obj.GetObjectKind().GroupVersionKind().Kind)
 	}
 	return pod, nil
@@ -132,7 +133,7 @@ func validate(pod *corev1.Pod) error {
 	if faults == nil {
 		return nil
 	}
-	return problem(CodeInvalid, "kubelet refuses the pod until this is mended", "not a valid Pod: %s", strings.Join(faults, "; "))
+	return problem.Coded(CodeInvalid, "kubelet refuses the pod until this is mended", "not a valid Pod: %s", strings.Join(faults, "; "))
 }
 
 var knownHostPathTypes = map[corev1.HostPathType]bool{

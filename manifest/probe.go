@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"etcd-rewind/problem"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -127,7 +129,7 @@ func dialable(urls []string) []string {
 func parsePort(flag, value string) (int, error) {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 0 || n > 65535 {
-		return 0, problem(CodeArgument, "correct it in the manifest", "--%s=%s is not a port", flag, value)
+		return 0, problem.Coded(CodeArgument, "correct it in the manifest", "--%s=%s is not a port", flag, value)
 	}
 	return n, nil
 }
@@ -135,7 +137,7 @@ func parsePort(flag, value string) (int, error) {
 func parseBool(flag, value string) (bool, error) {
 	b, err := strconv.ParseBool(value)
 	if err != nil {
-		return false, problem(CodeArgument, "correct it in the manifest", "--%s=%s is neither true nor false", flag, value)
+		return false, problem.Coded(CodeArgument, "correct it in the manifest", "--%s=%s is neither true nor false", flag, value)
 	}
 	return b, nil
 }

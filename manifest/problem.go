@@ -2,20 +2,6 @@
 // looks for them. It reads as kubelet does and changes single values in place.
 package manifest
 
-import (
-	"errors"
-	"fmt"
-)
-
-// Problem is an error a person can act on: Cause says what is wrong, Hint what to do about it.
-type Problem struct {
-	// Code names the kind of problem for tests and machine output, for example "config-file".
-	Code  string
-	Cause string
-	Hint  string
-	err   error
-}
-
 // Codes of problems. They are part of what this package promises; the wording of causes and hints isn't.
 const (
 	CodeEmpty        = "empty"         // the file holds nothing
@@ -37,18 +23,3 @@ const (
 	CodeOtherDisk    = "other-disk"    // a rename across file systems
 	CodeNotADir      = "not-a-directory"
 )
-
-func (p *Problem) Error() string {
-	if p.Hint == "" {
-		return p.Cause
-	}
-	return p.Cause + "; " + p.Hint
-}
-
-// Unwrap gives the error underneath, if there is one.
-func (p *Problem) Unwrap() error { return p.err }
-
-func problem(code, hint, cause string, args ...any) *Problem {
-	err := fmt.Errorf(cause, args...)
-	return &Problem{Code: code, Cause: err.Error(), Hint: hint, err: errors.Unwrap(err)}
-}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"etcd-rewind/problem"
+
 	"go.yaml.in/yaml/v3"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 )
@@ -70,7 +72,7 @@ func parseDocument(data []byte) (*document, error) {
 		return nil, fmt.Errorf("read the manifest as YAML: %w", err)
 	}
 	if y.Kind != yaml.DocumentNode || len(y.Content) != 1 {
-		return nil, problem(CodeEmpty, "", "the file is empty")
+		return nil, problem.Coded(CodeEmpty, "", "the file is empty")
 	}
 	w := yamlWalker{text: newText(data), seen: map[*yaml.Node]*node{}}
 	root, err := w.node(y.Content[0])

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -103,7 +104,7 @@ func Dial(ctx context.Context, endpoint string) (*Runtime, error) {
 		return nil, err
 	}
 	// One that isn't there yet is explained by what dialling it says.
-	var strange *trust.Problem
+	var strange *problem.Problem
 	if errors.As(trust.Socket(path), &strange) {
 		return nil, fmt.Errorf("container runtime at %s: not asked: %w", path, strange)
 	}

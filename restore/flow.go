@@ -2,9 +2,9 @@ package restore
 
 import (
 	"context"
-	"errors"
 	"slices"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -75,12 +75,11 @@ func (f *Flow) Comparison(ctx context.Context, progress func(snapshot.Progress))
 // Compared takes the outcome of a comparison. What can't be compared blocks
 // nothing.
 func (f *Flow) Compared(c *snapshot.Comparison, err error) {
-	var p *snapshot.Problem
 	f.Changes = c
 	switch {
 	case err == nil:
 		f.compared = []steps.Verdict{steps.LineageVerdict(c)}
-	case errors.As(err, &p) && p.Code == snapshot.CodeChanged:
+	case problem.HasCode(err, snapshot.CodeChanged):
 		f.compared = f.unusable(err) // another file has its name now
 	default:
 		f.compared = []steps.Verdict{steps.NotCompared(err)}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -117,7 +118,7 @@ func TestTheWayToThePlanIsOne(t *testing.T) {
 			one: "root snapshot!", others: "snapshot! cp1:root cp2:root",
 		},
 		"another file has its name by now": {
-			e:   engine{compare: &snapshot.Problem{Code: snapshot.CodeChanged}},
+			e:   engine{compare: &problem.Problem{Code: snapshot.CodeChanged}},
 			one: "root snapshot!", others: "snapshot! cp1:root cp2:root",
 		},
 		"nothing to compare it with": {

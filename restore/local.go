@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/steps"
 )
 
@@ -24,7 +25,7 @@ func (l *Local) Discover(_ context.Context, w Want) ([]Member, []steps.Verdict, 
 	if e := w.Here.Etcd; e != nil {
 		m.Name, m.PeerURLs, m.KnownBy = e.Name, e.AdvertisePeerURLs, []Source{InManifest}
 	} else if w.Here.EtcdErr != nil {
-		m.Err = w.Here.EtcdErr.Error()
+		m.Err = problem.Line(w.Here.EtcdErr)
 	}
 	return []Member{m}, nil, nil
 }

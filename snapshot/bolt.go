@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"etcd-rewind/problem"
+
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 	"go.etcd.io/etcd/server/v3/storage/backend"
@@ -83,7 +85,7 @@ func checkPages(tx *bolt.Tx) error {
 	for err := range tx.Check() {
 		// The first is enough: with pages in a circle there would be no
 		// end. What is left goes with the process.
-		return problem(CodeStructure, useAnother, "damaged: %s", shorten(err.Error(), 200))
+		return problem.Coded(CodeStructure, useAnother, "damaged: %s", shorten(err.Error(), 200))
 	}
 	return nil
 }
@@ -106,7 +108,7 @@ func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = problem(CodeStructure, useAnother, "damaged: reading it failed: %v", r)
+			err = problem.Coded(CodeStructure, useAnother, "damaged: reading it failed: %v", r)
 		}
 	}()
 	return f()
@@ -131,11 +133,11 @@ func openBolt(path string) (*bolt.DB, error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, berrors.ErrTimeout):
-		return nil, problem(CodeInUse, "take a snapshot of that etcd instead, or stop it first", "an etcd has this file open")
+		return nil, problem.Coded(CodeInUse, "take a snapshot of that etcd instead, or stop it first", "an etcd has this file open")
 	case errors.As(err, &perr):
 		return nil, openProblem(path, err)
 	default:
-		return nil, problem(CodeStructure, useAnother, "damaged: %v", err)
+		return nil, problem.Coded(CodeStructure, useAnother, "damaged: %v", err)
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_UN); err != nil {
 		_ = db.Close()
@@ -147,7 +149,7 @@ func openBolt(path string) (*bolt.DB, error) {
 func readTx(tx *bolt.Tx, keys readKeys) (*contents, error) {
 	for _, b := range []backend.Bucket{schema.Key, schema.Meta} {
 		if tx.Bucket(b.Name()) == nil {
-			return nil, problem(CodeNotEtcd, "a snapshot is what etcdctl snapshot save writes",
+			return nil, problem.Coded(CodeNotEtcd, "a snapshot is what etcdctl snapshot save writes",
 				"a bolt database, but not etcd's: it has no bucket %q", b.Name())
 		}
 	}
@@ -175,7 +177,7 @@ func readTx(tx *bolt.Tx, keys readKeys) (*contents, error) {
 	}
 	alarms, err := schema.NewAlarmBackend(zap.NewNop(), be).GetAllAlarms()
 	if err != nil {
-		return nil, problem(CodeStructure, useAnother, "damaged: its alarms can't be read: %v", err)
+		return nil, problem.Coded(CodeStructure, useAnother, "damaged: its alarms can't be read: %v", err)
 	}
 	for _, a := range alarms {
 		c.alarms = append(c.alarms, a.GetAlarm().String())

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/problem"
+
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -82,7 +84,7 @@ func TestDamagedSnapshotNeverPasses(t *testing.T) {
 				}
 				path := file(t, "damaged.db", v.data)
 				_, err := Inspect(context.Background(), path, nil)
-				var p *Problem
+				var p *problem.Problem
 				if !errors.As(err, &p) {
 					t.Fatalf("error %v, want a problem", err)
 				}
@@ -122,7 +124,7 @@ func TestDamagedFileWithoutTrailerIsNeverCalledGood(t *testing.T) {
 				clear(data[from:])
 			}
 			info, err := Inspect(context.Background(), file(t, "copied.db", data), nil)
-			var p *Problem
+			var p *problem.Problem
 			switch {
 			case errors.As(err, &p):
 				found++

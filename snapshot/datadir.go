@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/storage/wal"
@@ -46,7 +47,7 @@ func ReadDataDir(ctx context.Context, dir, walDir string) (*Restored, error) {
 	if err := call(ctx, workDataDir, req, &r, nil); err != nil {
 		var crash *crashError
 		if errors.As(err, &crash) && crash.signal != "SIGKILL" {
-			return nil, problem(CodeStructure, "use a snapshot", "damaged or truncated: %v", crash)
+			return nil, problem.Coded(CodeStructure, "use a snapshot", "damaged or truncated: %v", crash)
 		}
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func readDataDir(dir, walDir string) (*Restored, error) {
 	if _, err := os.Stat(db); err != nil {
 		p := openProblem(db, err)
 		if p.Code == CodeMissing {
-			p = problem(CodeNoData, "check the path", "not a data directory: it has no member/snap/db")
+			p = problem.Coded(CodeNoData, "check the path", "not a data directory: it has no member/snap/db")
 		}
 		return nil, p
 	}
@@ -104,9 +105,9 @@ func walIdentity(dir string) (clusterID, memberID uint64, err error) {
 		}
 	}
 	if err == nil {
-		return 0, 0, problem(CodeNoData, "with --wal-dir the WAL lies elsewhere", "there is no WAL in %s", dir)
+		return 0, 0, problem.Coded(CodeNoData, "with --wal-dir the WAL lies elsewhere", "there is no WAL in %s", dir)
 	}
-	return 0, 0, problem(CodeStructure, "use a snapshot", "the WAL can't be read: %v", err)
+	return 0, 0, problem.Coded(CodeStructure, "use a snapshot", "the WAL can't be read: %v", err)
 }
 
 func identityIn(name string) (clusterID, memberID uint64, err error) {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"etcd-rewind/problem"
 )
 
 // Other is what a snapshot is compared with: one of the three.
@@ -154,7 +156,7 @@ type compareRequest struct {
 
 // Compare says what restoring a snapshot would bring back, take away and turn
 // back. It verifies the snapshot, and the other one too, as Inspect does: an
-// error for a bad file is a *Problem. Of a running etcd keys and revisions are
+// error for a bad file is a *problem.Problem. Of a running etcd keys and revisions are
 // read, and the values of objects that differ, never of Secrets; nothing is
 // written to either side. progress may be nil; phase "snapshot" is in bytes,
 // "other" in bytes or keys. Safe to call twice and at the same time.
@@ -199,9 +201,9 @@ func Compare(ctx context.Context, path string, other Other, opts CompareOptions,
 			}
 		}
 		if other.DataDir != "" {
-			return nil, otherProblem(req.Other.DataDir, problem(CodeStructure, "", "damaged or truncated: %v", crash))
+			return nil, otherProblem(req.Other.DataDir, problem.Coded(CodeStructure, "", "damaged or truncated: %v", crash))
 		}
-		return nil, problem(CodeStructure, useAnother, "damaged or truncated: %v", crash)
+		return nil, problem.Coded(CodeStructure, useAnother, "damaged or truncated: %v", crash)
 	}
 	for i, p := range watched {
 		if before[i] == nil {
@@ -216,8 +218,8 @@ func Compare(ctx context.Context, path string, other Other, opts CompareOptions,
 
 // nameProblem says which of several files a Problem is about.
 func nameProblem(path string, several bool, err error) error {
-	if p := asProblem(err); p != nil && several {
-		return problem(p.Code, p.Hint, "%s: %s", filepath.Base(path), p.Cause)
+	if p := problem.Of(err); p != nil && several {
+		return p.About(filepath.Base(path))
 	}
 	return err
 }
@@ -225,12 +227,12 @@ func nameProblem(path string, several bool, err error) error {
 // otherProblem says that a comparison failed because of the data directory that
 // the snapshot is compared with, which a restore is to replace.
 func otherProblem(dir string, err error) error {
-	p := asProblem(err)
+	p := problem.Of(err)
 	if p == nil {
 		return err
 	}
 	cause := strings.TrimPrefix(strings.TrimPrefix(p.Cause, "not a snapshot: "), "damaged: ")
-	return problem(CodeOther, "the snapshot is whole: it is the data that etcd runs on, or ran on, that can't be read",
+	return problem.Coded(CodeOther, "the snapshot is whole: it is the data that etcd runs on, or ran on, that can't be read",
 		"the database in %s can't be compared with: %s", dir, cause)
 }
 

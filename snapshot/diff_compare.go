@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"etcd-rewind/problem"
+
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
 	"go.etcd.io/etcd/server/v3/storage/schema"
@@ -45,12 +47,12 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", err)
 	}
 	if want := req.Options.ExpectSHA256; want != "" && info.SHA256 != want {
-		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", problem(CodeChanged, "look at it again", "this isn't the file that was looked at: its sha256 is another"))
+		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", problem.Coded(CodeChanged, "look at it again", "this isn't the file that was looked at: its sha256 is another"))
 	}
 	turn.Store(true)
 	x.build()
 	if info.Revision >= maxRevision {
-		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", problem(CodeStructure, useAnother, "revision %d is beyond what can be compared", info.Revision))
+		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", problem.Coded(CodeStructure, useAnother, "revision %d is beyond what can be compared", info.Revision))
 	}
 	c := &comparer{
 		index: x, met: make([]meeting, x.n), prefix: info.Prefix, options: req.Options,
@@ -71,7 +73,7 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 	}
 	defer closeOther()
 	if c.b.Revision >= maxRevision {
-		return nil, problem(CodeStructure, useAnother, "revision %d of the other side is beyond what can be compared", c.b.Revision)
+		return nil, problem.Coded(CodeStructure, useAnother, "revision %d of the other side is beyond what can be compared", c.b.Revision)
 	}
 	if err := guard(c.onlyInSnapshot); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 )
 
 // Bounds of Find for one directory: so many names are read, so many files are
@@ -39,7 +40,7 @@ type Candidate struct {
 	// Owner is the user whose file it is when that is neither root nor this
 	// user, "uid 1000": others may have made it, whatever its name says.
 	Owner string
-	Err   *Problem // why it can't be used; nil when nothing is known against it
+	Err   *problem.Problem // why it can't be used; nil when nothing is known against it
 }
 
 // SafetyCopy is the name of the snapshot that a run saves beforehand.
@@ -132,7 +133,7 @@ func (p *searched) soFar() (real string, found []Candidate) {
 	defer p.mu.Unlock()
 	found = slices.Clone(p.found)
 	if !p.done {
-		found = append(found, Candidate{Path: p.dir, Err: problem(CodeUnreadable, "type the path of the file, or search again",
+		found = append(found, Candidate{Path: p.dir, Err: problem.Coded(CodeUnreadable, "type the path of the file, or search again",
 			"not searched to the end: it took longer than %d s", int(searchLimit.Seconds()))})
 	}
 	return p.real, found
@@ -188,7 +189,7 @@ func (p *searched) search(ctx context.Context) {
 func (p *searched) in(ctx context.Context) {
 	names, more := namesIn(ctx, p.dir)
 	if more {
-		p.add(Candidate{Path: p.dir, Err: problem(CodeUnreadable, "type the path of the file", "not searched to the end: it has more than %d entries", maxNames)})
+		p.add(Candidate{Path: p.dir, Err: problem.Coded(CodeUnreadable, "type the path of the file", "not searched to the end: it has more than %d entries", maxNames)})
 	}
 	type file struct {
 		path  string
@@ -229,7 +230,7 @@ func (p *searched) in(ctx context.Context) {
 		info, format, err := QuickPacked(f.path)
 		c.Format = format
 		if err != nil {
-			c.Err = asProblem(err)
+			c.Err = problem.Of(err)
 			// Only a file that was meant to be a snapshot is worth a line.
 			if !f.named && (c.Err.Code != CodeTruncated || format != Raw) {
 				continue

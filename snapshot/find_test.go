@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/problem"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
@@ -181,10 +183,10 @@ func TestABombIsNotExpanded(t *testing.T) {
 		wantProblem(t, err, CodeStructure)
 
 		path, dir := file(t, "bomb.db.gz", data), t.TempDir()
-		if _, _, err := QuickPacked(path); asProblem(err) == nil {
+		if _, _, err := QuickPacked(path); problem.Of(err) == nil {
 			t.Errorf("%s passes for a snapshot: %v", name, err)
 		}
-		if _, err := Unpack(t.Context(), path, dir, nil); asProblem(err) == nil {
+		if _, err := Unpack(t.Context(), path, dir, nil); problem.Of(err) == nil {
 			t.Errorf("%s is unpacked: %v", name, err)
 		}
 		isEmpty(t, dir)
@@ -212,10 +214,10 @@ func TestAFileThatClaimsMoreThanItCanHoldIsNotUnpacked(t *testing.T) {
 	}
 	// A size that doesn't fit 63 bits is none.
 	for _, pages := range []uint64{1 << 52, 1<<51 - 1, 1 << 40} {
-		if _, err := Unpack(t.Context(), file(t, "endless.db.gz", gzipped(t, claim(pages))), dir, nil); asProblem(err) == nil {
+		if _, err := Unpack(t.Context(), file(t, "endless.db.gz", gzipped(t, claim(pages))), dir, nil); problem.Of(err) == nil {
 			t.Errorf("%d pages: %v", pages, err)
 		}
-		if _, err := Quick(file(t, "endless.db", claim(pages))); asProblem(err) == nil {
+		if _, err := Quick(file(t, "endless.db", claim(pages))); problem.Of(err) == nil {
 			t.Errorf("%d pages: %v", pages, err)
 		}
 	}

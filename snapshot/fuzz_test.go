@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"etcd-rewind/problem"
 )
 
 // FuzzPacked: whatever bytes a file in /tmp begins with, a quick look at it ends,
@@ -45,7 +47,7 @@ func FuzzPacked(f *testing.F) {
 			if p.close(); p.inside != nil && p.inside.read > maxInside {
 				t.Errorf("%d bytes came out", p.inside.read)
 			}
-		} else if asProblem(err) == nil {
+		} else if problem.Of(err) == nil {
 			t.Errorf("no problem, but %v", err)
 		}
 		path := filepath.Join(t.TempDir(), "x")
@@ -54,7 +56,7 @@ func FuzzPacked(f *testing.F) {
 		}
 		info, _, err := QuickPacked(path)
 		if err != nil {
-			if p := asProblem(err); p == nil || len(p.Cause) > 1000 {
+			if p := problem.Of(err); p == nil || len(p.Cause) > 1000 {
 				t.Errorf("%v", err)
 			}
 			return

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -125,7 +126,7 @@ type inspected struct {
 }
 
 // Inspect reads the whole file: hash, page structure, every record. For a bad
-// file the error is a *Problem; any other error says nothing about the file.
+// file the error is a *problem.Problem; any other error says nothing about the file.
 // progress may be nil; it gets bytes, from another goroutine, and is never
 // called after Inspect has returned. A file without a trailer, or a bad one,
 // that was touched in the last seconds is watched for up to a second: somebody
@@ -182,7 +183,7 @@ func explainCrash(ctx context.Context, err error, quick *Info) error {
 	if _, herr := checkHash(ctx, f, quick, nil, nil); herr != nil {
 		return herr
 	}
-	return problem(CodeStructure, useAnother, "damaged or truncated: %v", crash)
+	return problem.Coded(CodeStructure, useAnother, "damaged or truncated: %v", crash)
 }
 
 const useAnother = "copy it again from where it was taken, or use another snapshot"
@@ -196,12 +197,12 @@ const (
 
 // writtenTo returns the Problem of a file that changed while it was read or is
 // still being written, nil for one that stands still.
-func writtenTo(ctx context.Context, path string, before os.FileInfo, info *Info, err error) *Problem {
+func writtenTo(ctx context.Context, path string, before os.FileInfo, info *Info, err error) *problem.Problem {
 	if before == nil || !before.Mode().IsRegular() {
 		return nil
 	}
 	suspect := info != nil && info.Hash == HashMissing
-	if p := asProblem(err); p != nil {
+	if p := problem.Of(err); p != nil {
 		switch p.Code {
 		case CodeTruncated, CodeDamagedHash, CodeStructure, CodeEmpty, CodeNotBolt:
 			suspect = true
@@ -223,18 +224,18 @@ func writtenTo(ctx context.Context, path string, before os.FileInfo, info *Info,
 	}
 }
 
-func changedSince(path string, before os.FileInfo) *Problem {
+func changedSince(path string, before os.FileInfo) *problem.Problem {
 	const wait = "wait until it stands still, then try again"
 	now, err := os.Stat(path)
 	switch {
 	case err != nil:
 		return openProblem(path, err)
 	case !os.SameFile(before, now):
-		return problem(CodeGrowing, wait, "another file took its place while it was read")
+		return problem.Coded(CodeGrowing, wait, "another file took its place while it was read")
 	case now.Size() != before.Size():
-		return problem(CodeGrowing, wait, "still being written: it had %d bytes and now has %d", before.Size(), now.Size())
+		return problem.Coded(CodeGrowing, wait, "still being written: it had %d bytes and now has %d", before.Size(), now.Size())
 	case !now.ModTime().Equal(before.ModTime()):
-		return problem(CodeGrowing, wait, "still being written: it changed while it was read")
+		return problem.Coded(CodeGrowing, wait, "still being written: it changed while it was read")
 	}
 	return nil
 }
@@ -390,7 +391,7 @@ func checkHash(ctx context.Context, f *os.File, info *Info, w *writing, progress
 			return "", openProblem(info.Path, err)
 		}
 		if !bytes.Equal(sum, trailer) {
-			return "", problem(CodeDamagedHash, useAnother,
+			return "", problem.Coded(CodeDamagedHash, useAnother,
 				"damaged: its sha256 is %x…, its trailer says %x…", sum[:6], trailer[:6])
 		}
 	}

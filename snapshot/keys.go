@@ -6,6 +6,8 @@ import (
 	"hash/maphash"
 	"time"
 
+	"etcd-rewind/problem"
+
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -33,10 +35,10 @@ func eachLive(b *bolt.Bucket, hash func([]byte) uint64, first func(uint64) bool,
 			newest = r.at
 		}
 		if r.at.Main < 0 || r.at.Sub < 0 {
-			return newest, problem(CodeStructure, useAnother, "damaged: a record has the revision %d/%d", r.at.Main, r.at.Sub)
+			return newest, problem.Coded(CodeStructure, useAnother, "damaged: a record has the revision %d/%d", r.at.Main, r.at.Sub)
 		}
 		if err := r.split(v); err != nil {
-			return newest, problem(CodeStructure, useAnother, "damaged: the record of revision %d can't be decoded: %v", r.at.Main, err)
+			return newest, problem.Coded(CodeStructure, useAnother, "damaged: the record of revision %d can't be decoded: %v", r.at.Main, err)
 		}
 		h := hash(r.key)
 		if !first(h) || mvcc.IsTombstone(k) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"etcd-rewind/problem"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -132,7 +134,7 @@ func (l *live) eachKey(ctx context.Context, visit func(kv *mvccpb.KeyValue), pro
 			Key: from, RangeEnd: []byte{0}, Limit: pageKeys, KeysOnly: true, Serializable: true, Revision: revision,
 		})
 		if errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) {
-			return 0, problem(CodeOther, "try again", "etcd compacted its history while it was read")
+			return 0, problem.Coded(CodeOther, "try again", "etcd compacted its history while it was read")
 		}
 		if err != nil {
 			return 0, fmt.Errorf("reading keys from %s: %w", l.endpoint, grpcError(err))

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/problem"
+
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/server/v3/storage/backend"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
@@ -96,9 +98,9 @@ func withoutTrailer(snapshot []byte) []byte {
 }
 
 // wantProblem fails unless err is a Problem with that code.
-func wantProblem(t *testing.T, err error, code string) *Problem {
+func wantProblem(t *testing.T, err error, code string) *problem.Problem {
 	t.Helper()
-	var p *Problem
+	var p *problem.Problem
 	if !errors.As(err, &p) {
 		t.Fatalf("error %v, want a problem %q", err, code)
 	}

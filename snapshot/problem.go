@@ -2,13 +2,15 @@ package snapshot
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"syscall"
+
+	"etcd-rewind/problem"
 )
 
-// Codes of a Problem. The first group is about a snapshot file or a data
+// Codes of a problem. Neither its cause nor its hint names the path: the caller
+// shows it beside. The first group is about a snapshot file or a data
 // directory that is read, the second about a restore.
 const (
 	CodeMissing     = "missing"
@@ -40,32 +42,8 @@ const (
 	CodeVerify  = "verify"  // what was written isn't what was read
 )
 
-// Problem says what is wrong with a file or a directory, and what can be done
-// about it. Neither text names the path: the caller shows it beside.
-type Problem struct {
-	Code  string `json:"code"`
-	Cause string `json:"cause"`
-	Hint  string `json:"hint,omitempty"`
-}
-
-// Error is the cause without the hint.
-func (p *Problem) Error() string { return p.Cause }
-
-func problem(code, hint, format string, args ...any) *Problem {
-	return &Problem{Code: code, Cause: fmt.Sprintf(format, args...), Hint: hint}
-}
-
-// asProblem finds the Problem in err, nil when there is none.
-func asProblem(err error) *Problem {
-	var p *Problem
-	if errors.As(err, &p) {
-		return p
-	}
-	return nil
-}
-
 // openProblem turns an error of stat, open or read into a Problem.
-func openProblem(path string, err error) *Problem {
+func openProblem(path string, err error) *problem.Problem {
 	why := err
 	var perr *fs.PathError
 	if errors.As(err, &perr) {
@@ -73,15 +51,15 @@ func openProblem(path string, err error) *Problem {
 	}
 	switch {
 	case errors.Is(err, syscall.ELOOP):
-		return problem(CodeSymlinkLoop, "name the file itself", "the symbolic links lead in a circle")
+		return problem.Coded(CodeSymlinkLoop, "name the file itself", "the symbolic links lead in a circle")
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		if to, lerr := os.Readlink(path); lerr == nil {
-			return problem(CodeMissing, "name the file itself, or put it where the link points", "a symbolic link to %s, which doesn't exist", to)
+			return problem.Coded(CodeMissing, "name the file itself, or put it where the link points", "a symbolic link to %s, which doesn't exist", to)
 		}
-		return problem(CodeMissing, "check the path; a relative one starts at the working directory", "there is no such file")
+		return problem.Coded(CodeMissing, "check the path; a relative one starts at the working directory", "there is no such file")
 	case errors.Is(err, fs.ErrPermission):
-		return problem(CodeUnreadable, "run as root, or make it readable", "it can't be read: %v", why)
+		return problem.Coded(CodeUnreadable, "run as root, or make it readable", "it can't be read: %v", why)
 	default:
-		return problem(CodeUnreadable, "look at the disk or the mount it lies on", "it can't be read: %v", why)
+		return problem.Coded(CodeUnreadable, "look at the disk or the mount it lies on", "it can't be read: %v", why)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"etcd-rewind/problem"
 )
 
 // sector is what a bolt file's size is always a multiple of. A snapshot has a
@@ -21,7 +23,7 @@ const sector = 512
 // Quick reads what can be known in milliseconds: size, age, whether there is a
 // trailer, and whether the file is as long as bolt's meta pages say. It uses
 // plain reads, so a damaged file can't crash it, and never waits for a pipe.
-// The error is a *Problem. Hash is HashUnchecked or HashMissing; what only
+// The error is a *problem.Problem. Hash is HashUnchecked or HashMissing; what only
 // Inspect can know is left zero.
 func Quick(path string) (*Info, error) {
 	st, err := os.Stat(path)
@@ -61,7 +63,7 @@ func Quick(path string) (*Info, error) {
 	}
 	const again = "copy it again from where it was taken, and compare the sizes"
 	if info.Size < need {
-		return nil, problem(CodeTruncated, again, "truncated: it has %d of at least %d bytes", info.Size, need)
+		return nil, problem.Coded(CodeTruncated, again, "truncated: it has %d of at least %d bytes", info.Size, need)
 	}
 	switch rest := info.Size % sector; {
 	case rest == sha256.Size && info.Size-sha256.Size >= need:
@@ -69,20 +71,20 @@ func Quick(path string) (*Info, error) {
 	case rest == 0:
 		info.Hash = HashMissing
 	case info.Size-need < sha256.Size:
-		return nil, problem(CodeTruncated, again, "truncated: %d of the 32 bytes of its sha256 trailer are there", info.Size-need)
+		return nil, problem.Coded(CodeTruncated, again, "truncated: %d of the 32 bytes of its sha256 trailer are there", info.Size-need)
 	default:
-		return nil, problem(CodeTruncated, again, "its size, %d bytes, is neither a snapshot's nor a data file's", info.Size)
+		return nil, problem.Coded(CodeTruncated, again, "its size, %d bytes, is neither a snapshot's nor a data file's", info.Size)
 	}
 	return info, nil
 }
 
-func kindProblem(path string, st os.FileInfo) *Problem {
+func kindProblem(path string, st os.FileInfo) *problem.Problem {
 	switch mode := st.Mode(); {
 	case mode.IsDir():
 		if _, err := os.Stat(dbPath(path)); err == nil {
-			return problem(CodeDirectory, "its database is "+filepath.Join("member", "snap", "db"), "a data directory, not a snapshot file")
+			return problem.Coded(CodeDirectory, "its database is "+filepath.Join("member", "snap", "db"), "a data directory, not a snapshot file")
 		}
-		return problem(CodeDirectory, "name the snapshot file in it", "a directory, not a file")
+		return problem.Coded(CodeDirectory, "name the snapshot file in it", "a directory, not a file")
 	case !mode.IsRegular():
 		kind := "a special file"
 		switch {
@@ -93,9 +95,9 @@ func kindProblem(path string, st os.FileInfo) *Problem {
 		case mode&os.ModeDevice != 0:
 			kind = "a device"
 		}
-		return problem(CodeNotRegular, "copy the snapshot into a file first", "%s, not a regular file", kind)
+		return problem.Coded(CodeNotRegular, "copy the snapshot into a file first", "%s, not a regular file", kind)
 	case st.Size() == 0:
-		return problem(CodeEmpty, "take another snapshot; this one was never written, or the disk was full", "the file is empty")
+		return problem.Coded(CodeEmpty, "take another snapshot; this one was never written, or the disk was full", "the file is empty")
 	}
 	return nil
 }
@@ -172,7 +174,7 @@ func readMetas(r io.ReaderAt) ([]meta, error) {
 }
 
 // foreignProblem names what a file is that isn't a bolt database.
-func foreignProblem(r io.ReaderAt) *Problem {
+func foreignProblem(r io.ReaderAt) *problem.Problem {
 	head := make([]byte, 512)
 	n, err := r.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -187,16 +189,16 @@ func foreignProblem(r io.ReaderAt) *Problem {
 		{"PK\x03\x04", "zip", "unzip"},
 	} {
 		if bytes.HasPrefix(head, []byte(f.magic)) {
-			return problem(CodeCompressed, fmt.Sprintf("decompress it first: %s FILE", f.tool), "compressed with %s, whatever its name says", f.what)
+			return problem.Coded(CodeCompressed, fmt.Sprintf("decompress it first: %s FILE", f.tool), "compressed with %s, whatever its name says", f.what)
 		}
 	}
 	switch {
 	case len(head) > 262 && string(head[257:262]) == "ustar":
-		return problem(CodeCompressed, "unpack it first: tar -xf FILE", "a tar archive, whatever its name says")
+		return problem.Coded(CodeCompressed, "unpack it first: tar -xf FILE", "a tar archive, whatever its name says")
 	case len(head) >= metaOffset+4 && binary.NativeEndian.Uint32(head[metaOffset:]) == boltMagic:
-		return problem(CodeStructure, "copy it again from where it was taken, or use another snapshot", "damaged: neither of the two meta pages is valid")
+		return problem.Coded(CodeStructure, "copy it again from where it was taken, or use another snapshot", "damaged: neither of the two meta pages is valid")
 	case len(bytes.Trim(head, "\x00")) == 0:
-		return problem(CodeNotBolt, "use another snapshot; this one was lost on its disk or while it was copied", "not a snapshot: it begins with zeros")
+		return problem.Coded(CodeNotBolt, "use another snapshot; this one was lost on its disk or while it was copied", "not a snapshot: it begins with zeros")
 	}
-	return problem(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "not a snapshot: it isn't a bolt database")
+	return problem.Coded(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "not a snapshot: it isn't a bolt database")
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	bolt "go.etcd.io/bbolt"
 	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
@@ -91,7 +92,7 @@ func walPath(dataDir, walDir string) string {
 // progress may be nil; it is called from another goroutine, never after Restore
 // has returned.
 //
-// The error is a *Problem where a person can do something. A call that fails
+// The error is a *problem.Problem where a person can do something. A call that fails
 // or is cancelled leaves nothing behind of what it made, and never touches
 // what was there before. It isn't safe to call twice for the same place: the
 // second call is refused.
@@ -145,15 +146,15 @@ func (r *RestoreRequest) settle() error {
 	}
 	switch {
 	case r.Snapshot == "" || r.DataDir == "":
-		return problem(CodeRequest, "", "snapshot and data directory must be given")
+		return problem.Coded(CodeRequest, "", "snapshot and data directory must be given")
 	case r.Name == "" || len(r.PeerURLs) == 0:
-		return problem(CodeRequest, "they are --name and --initial-advertise-peer-urls of etcd's manifest", "the member's name and peer URLs must be given")
+		return problem.Coded(CodeRequest, "they are --name and --initial-advertise-peer-urls of etcd's manifest", "the member's name and peer URLs must be given")
 	case r.WALDir != "" && (r.WALDir == r.DataDir || r.WALDir == filepath.Join(r.DataDir, "member") || strings.HasPrefix(r.DataDir, r.WALDir+"/")):
-		return problem(CodeRequest, "", "the data directory can't lie in the WAL directory")
+		return problem.Coded(CodeRequest, "", "the data directory can't lie in the WAL directory")
 	case r.WALDir != "" && strings.HasPrefix(r.WALDir, filepath.Join(r.DataDir, "member", "snap")+"/"):
-		return problem(CodeRequest, "", "the WAL directory can't lie beside the database")
+		return problem.Coded(CodeRequest, "", "the WAL directory can't lie beside the database")
 	case r.RevisionBump > math.MaxInt64/2:
-		return problem(CodeRequest, "1000000000 is far enough", "a revision bump of %d is too big", r.RevisionBump)
+		return problem.Coded(CodeRequest, "1000000000 is far enough", "a revision bump of %d is too big", r.RevisionBump)
 	}
 	if r.Token == "" {
 		r.Token = defaultToken
@@ -180,14 +181,14 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 		// etcd writes the WAL into .tmp first and would remove an older one.
 		for _, p := range []string{walDir, walDir + ".tmp"} {
 			if _, err := os.Lstat(p); err == nil {
-				return nil, problem(CodeTarget, "choose a new one; it is made by the restore", "the WAL directory %s exists", p)
+				return nil, problem.Coded(CodeTarget, "choose a new one; it is made by the restore", "the WAL directory %s exists", p)
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				return nil, targetProblem(err)
 			}
 		}
 		if !within(walDir, dataDir) {
 			if st, err := os.Stat(filepath.Dir(walDir)); err != nil || !st.IsDir() {
-				return nil, problem(CodeTarget, "make it first, or check the path", "%s, in which the WAL directory should be, doesn't exist", filepath.Dir(walDir))
+				return nil, problem.Coded(CodeTarget, "make it first, or check the path", "%s, in which the WAL directory should be, doesn't exist", filepath.Dir(walDir))
 			}
 		}
 	}
@@ -197,7 +198,7 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 		mine = []string{dataDir}
 	case errors.Is(err, fs.ErrExist):
 		if st, err := os.Lstat(dataDir); err == nil && st.Mode()&fs.ModeSymlink != 0 {
-			return nil, problem(CodeTarget, "look where it leads; name a directory", "%s is a symbolic link", dataDir)
+			return nil, problem.Coded(CodeTarget, "look where it leads; name a directory", "%s is a symbolic link", dataDir)
 		}
 		if p := emptyDir(dataDir); p != nil {
 			return nil, p
@@ -208,7 +209,7 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 			mine = append(mine, filepath.Join(dataDir, first))
 		}
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, problem(CodeTarget, "make it first, or check the path", "%s, in which the data directory should be, doesn't exist", filepath.Dir(dataDir))
+		return nil, problem.Coded(CodeTarget, "make it first, or check the path", "%s, in which the data directory should be, doesn't exist", filepath.Dir(dataDir))
 	default:
 		return nil, targetProblem(err)
 	}
@@ -226,11 +227,11 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 
 func within(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
 
-func emptyDir(dir string) *Problem {
+func emptyDir(dir string) *problem.Problem {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, syscall.ENOTDIR):
-		return problem(CodeTarget, "choose another path", "%s exists and isn't a directory", dir)
+		return problem.Coded(CodeTarget, "choose another path", "%s exists and isn't a directory", dir)
 	case err != nil:
 		return targetProblem(err)
 	case len(entries) == 0:
@@ -240,21 +241,21 @@ func emptyDir(dir string) *Problem {
 	if entries[0].Name() == "lost+found" && len(entries) == 1 {
 		hint = "it is the root of a file system: choose a directory below it"
 	}
-	return problem(CodeTarget, hint, "%s isn't empty: it holds %s", dir, entries[0].Name())
+	return problem.Coded(CodeTarget, hint, "%s isn't empty: it holds %s", dir, entries[0].Name())
 }
 
-func targetProblem(err error) *Problem {
+func targetProblem(err error) *problem.Problem {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return problem(CodeNoSpace, "free some space there, or restore to another disk", "%v", err)
+		return problem.Coded(CodeNoSpace, "free some space there, or restore to another disk", "%v", err)
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0:
-		return problem(CodeTarget, "root may not write there either, see who may: ls -ld, lsattr -d, SELinux's audit log", "%v", err)
+		return problem.Coded(CodeTarget, "root may not write there either, see who may: ls -ld, lsattr -d, SELinux's audit log", "%v", err)
 	case errors.Is(err, fs.ErrPermission):
-		return problem(CodeTarget, "run as root", "%v", err)
+		return problem.Coded(CodeTarget, "run as root", "%v", err)
 	case errors.Is(err, syscall.EROFS):
-		return problem(CodeTarget, "the disk is mounted read-only, perhaps after an error: see the kernel's log", "%v", err)
+		return problem.Coded(CodeTarget, "the disk is mounted read-only, perhaps after an error: see the kernel's log", "%v", err)
 	}
-	return problem(CodeTarget, "", "%v", err)
+	return problem.Coded(CodeTarget, "", "%v", err)
 }
 
 // restoreInto does the work of Restore, in the child.
@@ -273,7 +274,7 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	}
 	db := filepath.Join(scratch, "db")
 	if info.Hash == HashMissing && !req.SkipHashCheck {
-		return nil, problem(CodeNoHash, "it is a copied data file, or its end was cut off; override the missing checksum, or use another snapshot",
+		return nil, problem.Coded(CodeNoHash, "it is a copied data file, or its end was cut off; override the missing checksum, or use another snapshot",
 			"it has no sha256 trailer")
 	}
 	progress(Progress{Phase: "copy", Total: info.content()})
@@ -282,7 +283,7 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 		return nil, err
 	}
 	if req.ExpectSHA256 != "" && sum != req.ExpectSHA256 {
-		return nil, problem(CodeChanged, "look at it again", "this isn't the file that was looked at: its sha256 is another")
+		return nil, problem.Coded(CodeChanged, "look at it again", "this isn't the file that was looked at: its sha256 is another")
 	}
 	if p := changedSince(req.Snapshot, before); p != nil {
 		return nil, p
@@ -319,11 +320,11 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	}
 	switch {
 	case got.Revision != want.Revision:
-		return nil, problem(CodeVerify, verifyHint, "the restored data is at revision %d, not at %d", got.Revision, want.Revision)
+		return nil, problem.Coded(CodeVerify, verifyHint, "the restored data is at revision %d, not at %d", got.Revision, want.Revision)
 	case got.Keys != want.Keys:
-		return nil, problem(CodeVerify, verifyHint, "the restored data has %d keys, the snapshot %d", got.Keys, want.Keys)
+		return nil, problem.Coded(CodeVerify, verifyHint, "the restored data has %d keys, the snapshot %d", got.Keys, want.Keys)
 	case !hasMember(got, req.Name):
-		return nil, problem(CodeVerify, verifyHint, "the restored data has no member %q", req.Name)
+		return nil, problem.Coded(CodeVerify, verifyHint, "the restored data has no member %q", req.Name)
 	}
 	return got, nil
 }
@@ -332,7 +333,7 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 // no snapshot says more.
 func raised(revision int64, bump uint64) (int64, error) {
 	if revision < 0 || revision > math.MaxInt64/2 || bump > uint64(math.MaxInt64/2-revision) {
-		return 0, problem(CodeRequest, "1000000000 is far enough", "revision %d can't be raised by %d", revision, bump)
+		return 0, problem.Coded(CodeRequest, "1000000000 is far enough", "revision %d can't be raised by %d", revision, bump)
 	}
 	return revision + int64(bump), nil
 }
@@ -385,7 +386,7 @@ func hasMember(r *Restored, name string) bool {
 func runEtcdutl(req RestoreRequest) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = problem(CodeRestore, "", "etcd's library gave up: %v", r)
+			err = problem.Coded(CodeRestore, "", "etcd's library gave up: %v", r)
 		}
 	}()
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(os.Stderr), zapcore.DPanicLevel)
@@ -409,7 +410,7 @@ func runEtcdutl(req RestoreRequest) (err error) {
 	case errors.As(err, &perr), errors.As(err, &errno):
 		return targetProblem(err)
 	}
-	return problem(CodeRestore, "", "etcd's library refused: %v", err)
+	return problem.Coded(CodeRestore, "", "etcd's library refused: %v", err)
 }
 
 // finish gives owner, mode and label, and brings everything to the disk.
@@ -453,7 +454,7 @@ func finish(req RestoreRequest, progress func(Progress)) error {
 		}
 		if req.SELinuxLabel != "" {
 			if err := setLabel(p, req.SELinuxLabel); err != nil {
-				return problem(CodeTarget, "restore to a file system that keeps labels, or without a label",
+				return problem.Coded(CodeTarget, "restore to a file system that keeps labels, or without a label",
 					"the SELinux label %s can't be set: %v", req.SELinuxLabel, err)
 			}
 		}

@@ -31,6 +31,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -373,7 +374,7 @@ func limitedRestore(limit string) {
 	if err == nil {
 		_, err = Restore(context.Background(), req, nil)
 	}
-	if p := asProblem(err); p != nil {
+	if p := problem.Of(err); p != nil {
 		fmt.Print(p.Code)
 	} else {
 		fmt.Print(err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
@@ -51,7 +52,7 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 	}
 	defer l.close()
 	if free, err := freeBytes(dir); err == nil && l.status.DbSize+keepFree > free {
-		return nil, problem(CodeNoSpace, "free some space there, or save to another disk",
+		return nil, problem.Coded(CodeNoSpace, "free some space there, or save to another disk",
 			"the database has %d MB, %s has %d MB free", l.status.DbSize/1e6, dir, free/1e6)
 	}
 	f, err := os.CreateTemp(dir, ".etcd-rewind-saving-*") // mode 0600
@@ -72,7 +73,7 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 		return nil, context.Cause(ctx)
 	}
 	if err != nil {
-		if asProblem(err) == nil && errors.As(err, new(*fs.PathError)) {
+		if problem.Of(err) == nil && errors.As(err, new(*fs.PathError)) {
 			err = targetProblem(err)
 		}
 		return nil, err
@@ -82,7 +83,7 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 		return nil, fmt.Errorf("what was saved isn't whole: %w", err)
 	}
 	if info.Hash != HashOK {
-		return nil, problem(CodeTruncated, "try again", "etcd sent no sha256 trailer")
+		return nil, problem.Coded(CodeTruncated, "try again", "etcd sent no sha256 trailer")
 	}
 	if name == "" {
 		name = saveName(req.Node, info.Revision, time.Now())
@@ -115,13 +116,13 @@ func saveTarget(path string) (dir, name string, err error) {
 	}
 	dir, name = filepath.Split(path)
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return "", "", problem(CodeTarget, "make it first, or check the path", "%s is not a directory", filepath.Clean(dir))
+		return "", "", problem.Coded(CodeTarget, "make it first, or check the path", "%s is not a directory", filepath.Clean(dir))
 	}
 	return dir, name, nil
 }
 
-func existsProblem(path string) *Problem {
-	return problem(CodeTarget, "choose another name; a snapshot is never overwritten", "%s exists already", path)
+func existsProblem(path string) *problem.Problem {
+	return problem.Coded(CodeTarget, "choose another name; a snapshot is never overwritten", "%s exists already", path)
 }
 
 func saveName(node string, revision int64, now time.Time) string {
@@ -185,7 +186,7 @@ func (l *live) download(ctx context.Context, f *os.File, stall time.Duration, te
 			break
 		}
 		if errors.Is(context.Cause(ctx), stalled) {
-			return problem(CodeStalled, "look at its log and at its disk (dmesg); once etcd is stopped, member/snap/db of its data directory can be restored too",
+			return problem.Coded(CodeStalled, "look at its log and at its disk (dmesg); once etcd is stopped, member/snap/db of its data directory can be restored too",
 				"etcd at %s has sent nothing for %.0f s, after %d bytes of the snapshot", l.endpoint, stall.Seconds(), done)
 		}
 		if err != nil {
@@ -202,7 +203,7 @@ func (l *live) download(ctx context.Context, f *os.File, stall time.Duration, te
 		tell(Progress{Phase: "save", Done: done, Total: max(total, done)})
 	}
 	if done <= sha256.Size {
-		return problem(CodeTruncated, "try again", "etcd sent %d bytes", done)
+		return problem.Coded(CodeTruncated, "try again", "etcd sent %d bytes", done)
 	}
 	return nil
 }

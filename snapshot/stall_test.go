@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/problem"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 )
@@ -61,7 +63,7 @@ func TestAnEtcdThatStopsSendingIsNotWaitedForForEver(t *testing.T) {
 					}
 				},
 			})
-			p := asProblem(err)
+			p := problem.Of(err)
 			if p == nil || p.Code != CodeStalled || p.Hint == "" || !strings.Contains(p.Cause, "has sent nothing for") {
 				t.Errorf("%v", err)
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 )
 
 // A copy is written in pieces, and never more than two of them wait for the
@@ -98,7 +99,7 @@ func startReading(ctx context.Context, f *os.File, info *Info, free <-chan []byt
 			n, err := f.ReadAt(buf[:min(int64(len(buf)), info.content()-at)], at)
 			switch {
 			case n == 0 && errors.Is(err, io.EOF):
-				r.err = problem(CodeTruncated, useAnother, "truncated while it was read: it has %d of %d bytes", at, info.Size)
+				r.err = problem.Coded(CodeTruncated, useAnother, "truncated while it was read: it has %d of %d bytes", at, info.Size)
 				return
 			case err != nil && !errors.Is(err, io.EOF):
 				r.err = openProblem(info.Path, err)

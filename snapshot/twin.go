@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/server/v3/storage/schema"
 )
@@ -118,7 +119,7 @@ func writeTwin(whole *bolt.DB, path string) error {
 	if cerr := twin.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil && asProblem(err) == nil {
+	if err != nil && problem.Of(err) == nil {
 		err = targetProblem(err)
 	}
 	return err
@@ -142,7 +143,7 @@ func repeatChanges(whole *bolt.DB, before, after string) error {
 			return whole.Update(func(tx *bolt.Tx) error { return repeatIn(tx, was, is) })
 		})
 	})
-	if err != nil && asProblem(err) == nil {
+	if err != nil && problem.Of(err) == nil {
 		err = targetProblem(err)
 	}
 	return err

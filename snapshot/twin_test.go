@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"etcd-rewind/problem"
+
 	"github.com/google/go-cmp/cmp"
 	bolt "go.etcd.io/bbolt"
 	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
@@ -198,7 +200,7 @@ func TestTransferCopiesAndHashesTheSameBytes(t *testing.T) {
 			if st, err := os.Stat(to); err != nil || st.Mode() != 0o600 {
 				t.Errorf("mode %v, %v", st.Mode(), err)
 			}
-			if _, err := transfer(path, to, info, func(Progress) {}); !errors.Is(err, fs.ErrExist) && asProblem(err) == nil {
+			if _, err := transfer(path, to, info, func(Progress) {}); !errors.Is(err, fs.ErrExist) && problem.Of(err) == nil {
 				t.Errorf("over a file that is there: %v", err)
 			}
 		})

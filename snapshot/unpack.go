@@ -21,6 +21,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -161,7 +162,7 @@ const headSize = 128 << 10
 // caller removes with Remove. A file that isn't packed is left where it is.
 // Nothing is written before its first pages are a snapshot's, and never so
 // much that the file system fills up. progress may be nil; it is told bytes
-// of the packed file. An error for a bad file is a *Problem; nothing is left
+// of the packed file. An error for a bad file is a *problem.Problem; nothing is left
 // behind then.
 func Unpack(ctx context.Context, path, dir string, progress func(done, total int64)) (*Unpacked, error) {
 	f, st, err := openRegular(path)
@@ -189,7 +190,7 @@ func Unpack(ctx context.Context, path, dir string, progress func(done, total int
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case err == nil && u.Path == "":
-		err = problem(CodeNotBolt, "name the file that holds the snapshot", "there is no snapshot in the archive")
+		err = problem.Coded(CodeNotBolt, "name the file that holds the snapshot", "there is no snapshot in the archive")
 	case err == nil && p.tar != nil:
 		// To the end: the checksum of what was read is there.
 		_, err = io.Copy(io.Discard, p.r)
@@ -246,7 +247,7 @@ type bounded struct {
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.read >= b.limit {
-		return 0, problem(CodeStructure, useAnother, "not a snapshot: what is compressed in it expands to more than %d MB", b.limit/1e6)
+		return 0, problem.Coded(CodeStructure, useAnother, "not a snapshot: what is compressed in it expands to more than %d MB", b.limit/1e6)
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.limit-b.read)])
 	b.read += int64(n)
@@ -321,7 +322,7 @@ func (u *Unpacked) writeMember(dir string, t *tar.Reader) error {
 		}
 		name := trust.Clip(path.Clean(strings.ToValidUTF8(h.Name, "?")), maxName)
 		if u.Path != "" {
-			return problem(CodeCompressed, "unpack it, and name one of them", "there are several snapshots in the archive: %s and %s", u.Inside, name)
+			return problem.Coded(CodeCompressed, "unpack it, and name one of them", "there are several snapshots in the archive: %s and %s", u.Inside, name)
 		}
 		u.Inside = name
 		if err := u.write(dir, in); err != nil {
@@ -342,23 +343,23 @@ func (u *Unpacked) write(dir string, r io.Reader) error {
 	if len(metas) == 0 {
 		p := foreignProblem(bytes.NewReader(head))
 		if len(head) == 0 {
-			p = problem(CodeEmpty, "take another snapshot; this one was never written, or the disk was full", "the file is empty")
+			p = problem.Coded(CodeEmpty, "take another snapshot; this one was never written, or the disk was full", "the file is empty")
 		}
-		return problem(p.Code, p.Hint, "what is compressed in it: %s", p.Cause)
+		return problem.Coded(p.Code, p.Hint, "what is compressed in it: %s", p.Cause)
 	}
 	var need int64
 	for _, m := range metas {
 		need = max(need, m.size())
 	}
 	if u.Format != Tar && need > u.most {
-		return problem(CodeStructure, useAnother, "what is compressed in it says that it has %d MB: that doesn't fit into a file of this size", need/1e6)
+		return problem.Coded(CodeStructure, useAnother, "what is compressed in it says that it has %d MB: that doesn't fit into a file of this size", need/1e6)
 	}
 	free, err := freeBytes(dir)
 	if err != nil {
 		return targetProblem(err)
 	}
 	if need+keepFree > free {
-		return problem(CodeNoSpace, "free some space there, or unpack it on another disk",
+		return problem.Coded(CodeNoSpace, "free some space there, or unpack it on another disk",
 			"unpacking it needs %d MB in %s, %d MB are free", (need+keepFree)/1e6, dir, free/1e6)
 	}
 	f, err := newUnpacked(dir)
@@ -376,12 +377,12 @@ func copyBounded(f *os.File, r io.Reader, limit int64, format Format) (int64, er
 	for {
 		n, err := r.Read(buf)
 		if done += int64(n); done > limit {
-			return done, problem(CodeStructure, useAnother, "what is compressed in it is longer than its own pages say")
+			return done, problem.Coded(CodeStructure, useAnother, "what is compressed in it is longer than its own pages say")
 		}
 		if done-looked >= 32<<20 {
 			looked = done
 			if free, err := freeBytes(filepath.Dir(f.Name())); err == nil && free < keepFree/2 {
-				return done, problem(CodeNoSpace, "free some space there, or unpack it on another disk", "unpacking it fills %s up", filepath.Dir(f.Name()))
+				return done, problem.Coded(CodeNoSpace, "free some space there, or unpack it on another disk", "unpacking it fills %s up", filepath.Dir(f.Name()))
 			}
 		}
 		if _, werr := f.Write(buf[:n]); werr != nil {
@@ -397,7 +398,7 @@ func copyBounded(f *os.File, r io.Reader, limit int64, format Format) (int64, er
 }
 
 func unpackProblem(format Format, err error) error {
-	if err == nil || asProblem(err) != nil {
+	if err == nil || problem.Of(err) != nil {
 		return err
 	}
 	name, _, _ := strings.Cut(string(format), ".")
@@ -408,13 +409,13 @@ func unpackProblem(format Format, err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return problem(CodeTruncated, useAnother, "truncated: its %s data ends in the middle", name)
+		return problem.Coded(CodeTruncated, useAnother, "truncated: its %s data ends in the middle", name)
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
-		return problem(CodeDamagedHash, useAnother, "damaged: the checksum of its %s data doesn't fit", name)
+		return problem.Coded(CodeDamagedHash, useAnother, "damaged: the checksum of its %s data doesn't fit", name)
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		return problem(CodeCompressed, "decompress it first: zstd -d --long=31 FILE", "compressed with a window of more than %d MB", maxWindow>>20)
+		return problem.Coded(CodeCompressed, "decompress it first: zstd -d --long=31 FILE", "compressed with a window of more than %d MB", maxWindow>>20)
 	}
-	return problem(CodeStructure, useAnother, "damaged: its %s data can't be read: %v", name, err)
+	return problem.Coded(CodeStructure, useAnother, "damaged: its %s data can't be read: %v", name, err)
 }
 
 func freeBytes(dir string) (int64, error) {
@@ -451,7 +452,7 @@ func (c *counter) Read(p []byte) (int, error) {
 // pages only. Size is that of the file, TotalSize what the pages inside say.
 func QuickPacked(path string) (*Info, Format, error) {
 	info, err := Quick(path)
-	if p := asProblem(err); p == nil || p.Code != CodeCompressed {
+	if p := problem.Of(err); p == nil || p.Code != CodeCompressed {
 		return info, Raw, err
 	}
 	f, st, oerr := openRegular(path)
@@ -470,7 +471,7 @@ func QuickPacked(path string) (*Info, Format, error) {
 	in := p.r
 	if p.tar != nil {
 		if in = firstSnapshot(p.tar); in == nil {
-			return nil, p.format, problem(CodeNotBolt, "name the file that holds the snapshot", "no snapshot is at the beginning of the archive")
+			return nil, p.format, problem.Coded(CodeNotBolt, "name the file that holds the snapshot", "no snapshot is at the beginning of the archive")
 		}
 	}
 	head := make([]byte, headSize)
@@ -480,7 +481,7 @@ func QuickPacked(path string) (*Info, Format, error) {
 		if rerr != nil && !errors.Is(rerr, io.EOF) && !errors.Is(rerr, io.ErrUnexpectedEOF) {
 			return nil, p.format, unpackProblem(p.format, rerr)
 		}
-		return nil, p.format, problem(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "what is compressed in it isn't a snapshot")
+		return nil, p.format, problem.Coded(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "what is compressed in it isn't a snapshot")
 	}
 	info = &Info{Path: path, Size: st.Size(), ModTime: st.ModTime(), Hash: HashUnchecked}
 	for _, m := range metas {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -165,7 +166,7 @@ func TestUnpackRefusesWhatIsDamagedAndLeavesNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			_, err := Unpack(context.Background(), file(t, "a.db.gz", c.data), dir, nil)
-			var p *Problem
+			var p *problem.Problem
 			switch {
 			case !errors.As(err, &p):
 				t.Errorf("error %v, want a problem", err)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -47,10 +48,10 @@ func Worker() {
 // reply is one line of what a worker says: progress many times, then one of
 // the others.
 type reply struct {
-	Progress *Progress       `json:"progress,omitempty"`
-	Result   json.RawMessage `json:"result,omitempty"`
-	Problem  *Problem        `json:"problem,omitempty"`
-	Error    string          `json:"error,omitempty"`
+	Progress *Progress        `json:"progress,omitempty"`
+	Result   json.RawMessage  `json:"result,omitempty"`
+	Problem  *problem.Problem `json:"problem,omitempty"`
+	Error    string           `json:"error,omitempty"`
 }
 
 // Progress of a restore or an inspection; Done and Total are bytes, Total is 0
@@ -85,7 +86,7 @@ func (r *replies) progress(p Progress) {
 
 func (r *replies) end(result any, err error) {
 	var last reply
-	switch p := asProblem(err); {
+	switch p := problem.Of(err); {
 	case p != nil:
 		last.Problem = p
 	case err != nil:

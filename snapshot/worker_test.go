@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -33,7 +34,7 @@ func TestCrashOf(t *testing.T) {
 func TestFullDiskIsRecognisedInWhatEtcdsLibrarySays(t *testing.T) {
 	err := endedEarly(&crashError{signal: "exit status 1", detail: `{"level":"fatal","msg":"failed to commit tx","error":"write: no space left on device"}`})
 	wantProblem(t, err, CodeNoSpace)
-	if asProblem(endedEarly(&crashError{signal: "SIGKILL"})) != nil {
+	if problem.Of(endedEarly(&crashError{signal: "SIGKILL"})) != nil {
 		t.Error("a killed worker isn't a full disk")
 	}
 }

@@ -2,13 +2,10 @@ package steps
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
-	"etcd-rewind/manifest"
-	"etcd-rewind/snapshot"
+	"etcd-rewind/problem"
 )
 
 // Action is one thing that is done to the node or waited for. It is plain
@@ -56,68 +53,27 @@ func newAction(kind string) (Action, error) {
 	return nil, fmt.Errorf("the journal names an action %q that this version doesn't know", kind)
 }
 
-// trouble is an error with what a person needs: cause, hint and, for waits,
-// the container's log.
+// trouble is a problem that ends a wait: looking again doesn't mend it.
 type trouble struct {
-	cause, hint string
-	ignoring    bool   // kubelet seems to ignore that the manifest is gone
-	slow        bool   // nothing has failed, it only takes long
-	known       string // what a line of the log is known to mean
-	log         []string
-	logPath     string
-	err         error
+	*problem.Problem
+	ignoring bool   // kubelet seems to ignore that the manifest is gone
+	slow     bool   // nothing has failed, it only takes long
+	known    string // what a line of the log is known to mean
+	log      []string
+	logPath  string
 }
 
-func (t *trouble) Error() string {
-	if t.err != nil {
-		return t.cause + ": " + t.err.Error()
-	}
-	return t.cause
+func (t *trouble) Unwrap() error { return t.Problem }
+
+func stuck(hint, cause string, args ...any) *trouble {
+	return &trouble{Problem: problem.New(hint, cause, args...)}
 }
 
-func (t *trouble) Unwrap() error { return t.err }
-
-// Explain gives the cause and what to do about it, for the screen.
-func (t *trouble) Explain() (cause, hint string) { return t.Error(), t.hint }
-
-// explain gives an error's cause and what to do about it. The hint is empty
-// where nothing is known that helps.
-func explain(err error) (cause, hint string) {
-	var t *trouble
-	var m *manifest.Problem
-	var s *snapshot.Problem
-	switch {
-	case errors.As(err, &t):
-		cause, hint = t.Error(), t.hint
-	case errors.As(err, &m):
-		cause, hint = m.Cause, m.Hint
-	case errors.As(err, &s):
-		cause, hint = s.Cause, s.Hint
-	default:
-		cause = err.Error()
-	}
-	if hint != "" {
-		return cause, hint
-	}
-	for _, k := range faults {
-		if errors.Is(err, k.errno) {
-			return cause, k.hint
-		}
-	}
-	return cause, ""
-}
-
-// faults are what a disk says, and what a person can do then.
-var faults = []struct {
-	errno syscall.Errno
-	hint  string
-}{
-	{syscall.ENOSPC, "free space there (df -h, df -i), then retry"},
-	{syscall.EDQUOT, "free space there, or raise the quota, then retry"},
-	{syscall.EROFS, "the file system is read-only, perhaps after an error of the disk: look at dmesg, remount it, then retry"},
-	{syscall.EIO, "the disk has errors: look at dmesg"},
-	{syscall.EACCES, "see who may write there: ls -ld, lsattr -d, SELinux's audit log"},
-	{syscall.EPERM, "see who may write there: ls -ld, lsattr -d, SELinux's audit log"},
+// ignores is a kubelet that doesn't end what has no manifest any more.
+func ignores(cause string, args ...any) *trouble {
+	t := stuck(ignoringHint, cause, args...)
+	t.ignoring = true
+	return t
 }
 
 // allActions are one of each kind, empty.

@@ -15,6 +15,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/trust"
 )
@@ -282,10 +283,7 @@ func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
 		if _, err := os.Lstat(a.To); err == nil {
 			return Already, nil
 		}
-		return Failed, &trouble{
-			cause: fmt.Sprintf("%s is gone, and it isn't at %s", a.File, a.To),
-			hint:  "somebody else moved it; move it back or undo this run",
-		}
+		return Failed, problem.New("somebody else moved it; move it back or undo this run", "%s is gone, and it isn't at %s", a.File, a.To)
 	}
 	if err != nil {
 		return Failed, err
@@ -366,10 +364,7 @@ func (a *PutIn) do(ctx context.Context, r *run) (State, error) {
 		if sum(data) == a.SHA256 && (a.Link || realFile(a.File) == nil) {
 			return Already, nil
 		}
-		return Failed, &trouble{
-			cause: "somebody else put a manifest at " + a.File,
-			hint:  "this run doesn't replace it: look at it, move it out of the directory, then retry",
-		}
+		return Failed, problem.New("this run doesn't replace it: look at it, move it out of the directory, then retry", "somebody else put a manifest at %s", a.File)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return Failed, err
 	}
@@ -474,10 +469,7 @@ func (a *Rename) undo() []Action {
 }
 
 func changedSince(path string) error {
-	return &trouble{
-		cause: path + " is not what it was when this run was planned",
-		hint:  "somebody else edited it; nothing was done to it. Start again to plan with what is there now",
-	}
+	return problem.New("somebody else edited it; nothing was done to it. Start again to plan with what is there now", "%s is not what it was when this run was planned", path)
 }
 
 func sum(data []byte) string {

@@ -73,7 +73,7 @@ func (a *SetKubeadmConfig) do(ctx context.Context, r *run) (State, error) {
 		}
 		text, err := a.edit(read.Data[kubeadmKey], have)
 		if err != nil {
-			return s, &trouble{cause: "it can't be changed", err: err}
+			return s, stuck("", "it can't be changed: %w", err)
 		}
 		if err := r.world.SetKubeadmConfig(ask, read, string(text)); err != nil {
 			return s, unlessRefused(err)
@@ -82,15 +82,15 @@ func (a *SetKubeadmConfig) do(ctx context.Context, r *run) (State, error) {
 		return s, nil // the next look sees it
 	}, func(s sight) error {
 		if len(s.seen) > 0 {
-			return &trouble{cause: "it can't be written: " + s.seen[0].Is}
+			return stuck("", "it can't be written: %s", s.seen[0].Is)
 		}
-		return &trouble{cause: "it can't be written"}
+		return stuck("", "it can't be written")
 	})
 	if errors.Is(err, errStopped) {
 		return state, err
 	}
 	if err != nil {
-		cause, _ := explain(err)
+		cause := err.Error()
 		r.note(kubeadmConfigMap, "does not name %s: %s. A kubeadm upgrade would start etcd on other data; before one: %s", a.DataDir, cause, setDataDir(a.DataDir))
 		r.say("not written: %s; the restore itself is done", cause)
 		return Warned, nil
@@ -103,10 +103,10 @@ func (a *SetKubeadmConfig) do(ctx context.Context, r *run) (State, error) {
 // program to write.
 func (a *SetKubeadmConfig) edit(text string, have manifest.KubeadmEtcd) ([]byte, error) {
 	if a.Fleet && len(a.Was) > 0 && !oneOf(have.DataDir, a.Was) {
-		return nil, &trouble{cause: fmt.Sprintf("it names %s, which another node has written: the nodes' data directories differ, and kubeadm knows one for all", have.DataDir)}
+		return nil, stuck("", "it names %s, which another node has written: the nodes' data directories differ, and kubeadm knows one for all", have.DataDir)
 	}
 	if have.WALDir != "" {
-		return nil, &trouble{cause: fmt.Sprintf("it also sets wal-dir to %s: set both by hand", have.WALDir)}
+		return nil, stuck("", "it also sets wal-dir to %s: set both by hand", have.WALDir)
 	}
 	return manifest.SetKubeadmDataDir([]byte(text), a.DataDir)
 }
@@ -159,14 +159,14 @@ func (a *SeeKubeadmConfig) do(ctx context.Context, r *run) (State, error) {
 			return sight{}, err
 		}
 		return sight{ok: true, seen: []Sighting{{What: "etcd.local.dataDir", Is: have.DataDir, OK: samePath(have.DataDir, a.DataDir)}}}, nil
-	}, func(sight) error { return &trouble{cause: "the API server doesn't answer"} })
+	}, func(sight) error { return stuck("", "the API server doesn't answer") })
 	switch {
 	case errors.Is(err, errStopped):
 		return state, err
 	case errors.Is(err, fs.ErrNotExist):
 		return Done, nil // it was made since, in the restored data
 	case err != nil:
-		cause, _ := explain(err)
+		cause := err.Error()
 		r.note(kubeadmConfigMap, "could not be read: %s. It has to name %s before a kubeadm upgrade", cause, a.DataDir)
 		return Warned, nil
 	case !samePath(have.DataDir, a.DataDir):
@@ -190,9 +190,9 @@ func readKubeadm(ctx context.Context, w world) (*node.ConfigMap, manifest.Kubead
 	have, err := manifest.ReadKubeadmEtcd([]byte(read.Data[kubeadmKey]))
 	switch {
 	case err != nil:
-		return nil, have, &trouble{cause: "its " + kubeadmKey + " can't be read", err: err}
+		return nil, have, stuck("", "its %s can't be read: %w", kubeadmKey, err)
 	case have.External:
-		return nil, have, &trouble{cause: "it says that etcd is external"}
+		return nil, have, stuck("", "it says that etcd is external")
 	}
 	return read, have, nil
 }
@@ -202,7 +202,7 @@ func readKubeadm(ctx context.Context, w world) (*node.ConfigMap, manifest.Kubead
 func unlessRefused(err error) error {
 	var refused *node.RefusedError
 	if errors.As(err, &refused) {
-		return &trouble{cause: "the API server refuses", err: err}
+		return stuck("", "the API server refuses: %w", err)
 	}
 	return err
 }
@@ -240,7 +240,7 @@ func (b *builder) kubeadm(p *Plan) *SetKubeadmConfig {
 	}
 	switch {
 	case err != nil:
-		cause, _ := explain(err)
+		cause := err.Error()
 		fact("stays as it is (%s): set etcd.local.dataDir to %s by hand before a kubeadm upgrade", cause, a.DataDir)
 	case bytes.Equal(text, edited):
 		fact("etcd.local.dataDir is %s already", a.DataDir)

@@ -215,25 +215,19 @@ func forGood(who string, err error) error {
 	if !node.Permanent(err) {
 		return nil
 	}
-	return &trouble{cause: who + " can't be asked", err: err, hint: hintFor(err.Error())}
+	return stuck(hintFor(err.Error()), "%s can't be asked: %w", who, err)
 }
 
 // denied is an etcd that has authentication enabled. kube-apiserver shows the
 // same certificate, so it doesn't get to its objects either.
 func denied(err error) error {
-	return &trouble{
-		cause: "etcd runs with authentication enabled, and refuses the certificate that kube-apiserver shows it", err: err,
-		hint: "undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another, " +
-			"or give the certificate's common name a user with a role for the API server's keys",
-	}
+	return stuck("undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another, "+
+		"or give the certificate's common name a user with a role for the API server's keys", "etcd runs with authentication enabled, and refuses the certificate that kube-apiserver shows it: %w", err)
 }
 
 // wrongData is an etcd that runs on something else than it should.
 func wrongData(what string, want, have any) error {
-	return &trouble{
-		cause: fmt.Sprintf("etcd runs, but not on the right data: its %s is %v, not %v", what, have, want),
-		hint:  "it may run on an empty or an old directory; undo, and check the hostPath and --data-dir of its manifest",
-	}
+	return stuck("it may run on an empty or an old directory; undo, and check the hostPath and --data-dir of its manifest", "etcd runs, but not on the right data: its %s is %v, not %v", what, have, want)
 }
 
 func wrongCluster(want, have uint64) error {
@@ -244,7 +238,7 @@ func wrongCluster(want, have uint64) error {
 func rightCluster(want *snapshot.Restored, have uint64) error {
 	switch {
 	case want == nil:
-		return &trouble{cause: "the journal doesn't tell what was staged", hint: "undo the run"}
+		return stuck("undo the run", "the journal doesn't tell what was staged")
 	case have != want.ClusterID:
 		return wrongCluster(want.ClusterID, have)
 	}
@@ -442,9 +436,9 @@ func (a *Verify) do(ctx context.Context, r *run) (State, error) {
 		}
 		return s, nil
 	}, func(s sight) error {
-		t := &trouble{cause: "the API doesn't show what the snapshot holds", hint: "the API server is ready and etcd holds the restored data: look with kubectl before you decide"}
+		t := stuck("the API server is ready and etcd holds the restored data: look with kubectl before you decide", "the API doesn't show what the snapshot holds")
 		if last != nil {
-			t.cause, t.err = "the API can't be asked for what it holds", last
+			return stuck(t.Hint, "the API can't be asked for what it holds: %w", last)
 		}
 		return t
 	})

@@ -56,7 +56,7 @@ func (a *Save) do(ctx context.Context, r *run) (State, error) {
 		return Stopped, err
 	case err != nil:
 		// The old data directory is the way back in any case.
-		cause, _ := explain(err)
+		cause := err.Error()
 		r.note("state left behind", "no snapshot of it: %s. The old data directory is what is kept", cause)
 		r.say("not saved: %s; the old data directory is what is kept", cause)
 		return Warned, nil

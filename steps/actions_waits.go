@@ -104,10 +104,7 @@ func goneActions(pod, file string, api bool) []Action {
 func putBackBySomebody(files ...string) error {
 	for _, f := range files {
 		if _, err := os.Lstat(f); f != "" && err == nil {
-			return &trouble{
-				cause: "somebody else put " + f + " back while this run needs it out",
-				hint:  "find out who did (another person, a configuration manager), move it out of the directory, then retry",
-			}
+			return stuck("find out who did (another person, a configuration manager), move it out of the directory, then retry", "somebody else put %s back while this run needs it out", f)
 		}
 	}
 	return nil
@@ -165,11 +162,7 @@ func (a *WaitStopping) do(ctx context.Context, r *run) (State, error) {
 		}
 		return s, nil
 	}, func(sight) error {
-		return &trouble{
-			cause:    "kubelet has not begun to stop " + a.Pod + ": it seems to ignore that the manifest is gone",
-			hint:     ignoringHint,
-			ignoring: true,
-		}
+		return ignores("kubelet has not begun to stop %s: it seems to ignore that the manifest is gone", a.Pod)
 	})
 }
 
@@ -286,7 +279,7 @@ func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 		}
 		return sight{ok: gone, seen: []Sighting{{What: a.Pod, Is: sayPod(boxes), OK: gone}}}, nil
 	}, func(sight) error {
-		return &trouble{cause: "the containers of " + a.Pod + " stay although its manifest is gone", hint: ignoringHint, ignoring: true}
+		return ignores("the containers of %s stay although its manifest is gone", a.Pod)
 	})
 }
 
@@ -322,7 +315,7 @@ func (c *comeback) look(boxes []node.Sandbox) int {
 }
 
 func comesBack(pod string) error {
-	return &trouble{cause: "kubelet starts " + pod + " again and again although its manifest is gone", hint: ignoringHint, ignoring: true}
+	return ignores("kubelet starts %s again and again although its manifest is gone", pod)
 }
 
 // WaitForgotten waits until kubelet has finished with pods: only then may a
@@ -402,7 +395,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			// until it has seen the API, and asks for it with growing pauses:
 			// 0.8 s doubling to 30 s, and up to as much again (reflector, client-go).
 			if r.now().Sub(begun) > r.pace.end+a.Grace && !r.mem.KubeletRestarted {
-				return s, &trouble{cause: strings.Join(a.Pods, ", ") + " still runs although its manifest is gone", hint: ignoringHint, ignoring: true}
+				return s, ignores("%s still runs although its manifest is gone", strings.Join(a.Pods, ", "))
 			}
 			return s, nil
 		}
@@ -434,7 +427,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 		s.ok = since >= r.pace.settle && (left == 0 || since > r.pace.end)
 		return s, nil
 	}, func(sight) error {
-		return &trouble{cause: "kubelet doesn't finish with " + strings.Join(a.Pods, ", "), hint: ignoringHint, ignoring: true}
+		return ignores("kubelet doesn't finish with %s", strings.Join(a.Pods, ", "))
 	})
 	if err != nil {
 		return state, err
@@ -522,14 +515,11 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 		}
 		return s, nil
 	}, func(s sight) error {
-		t := &trouble{
-			cause: "kubelet has not started " + a.Pod,
-			hint:  lookAtKubelet + "; retry gives the pod a fresh UID, which kubelet tries at once",
-		}
+		hint := lookAtKubelet + "; retry gives the pod a fresh UID, which kubelet tries at once"
 		if !a.Fresh {
-			t.hint = lookAtKubelet + ", restart kubelet, then retry; the manifest stays byte for byte, so the pod keeps its UID"
+			hint = lookAtKubelet + ", restart kubelet, then retry; the manifest stays byte for byte, so the pod keeps its UID"
 		}
-		return t
+		return stuck(hint, "kubelet has not started %s", a.Pod)
 	})
 }
 
@@ -684,10 +674,7 @@ func (a *RestartKubelet) do(ctx context.Context, r *run) (State, error) {
 	limited, cancel := context.WithTimeout(ctx, 2*r.pace.kubelet)
 	defer cancel()
 	if err := r.world.Shell(limited, a.Command); err != nil {
-		return Failed, &trouble{
-			cause: "the command that restarts kubelet failed", err: err,
-			hint: "name one that works with --kubelet-restart-command",
-		}
+		return Failed, stuck("name one that works with --kubelet-restart-command", "the command that restarts kubelet failed: %w", err)
 	}
 	r.mem.KubeletRestarted = true
 	return r.poll(ctx, r.pace.kubelet, r.pace.lookAPI, func(ctx context.Context) (sight, error) {
@@ -698,7 +685,7 @@ func (a *RestartKubelet) do(ctx context.Context, r *run) (State, error) {
 		}
 		return sight{ok: err == nil, seen: []Sighting{{What: "kubelet", Is: is, OK: err == nil}}}, nil
 	}, func(sight) error {
-		return &trouble{cause: "kubelet doesn't answer after its restart", hint: lookAtKubelet}
+		return stuck(lookAtKubelet, "kubelet doesn't answer after its restart")
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/problem"
 )
 
 // The old data is there when the undo begins, and not any more when etcd is
@@ -113,7 +114,7 @@ func TestARedoOfARunOfSeveralNodesIsRefused(t *testing.T) {
 			t.Fatal(res.Error)
 		}
 		_, err := NewRedo(n.stateDir(), "", Terms{})
-		cause, hint := explain(err)
+		cause, hint := problem.Explain(err)
 		if !strings.Contains(cause, "was made on several nodes") || !strings.Contains(hint, "etcd-rewind restore --fleet "+p.Restore.Snapshot) {
 			t.Errorf("%q, hint %q", cause, hint)
 		}
@@ -130,7 +131,7 @@ func TestOneBlockedNodeBlocksTheUndoOfAll(t *testing.T) {
 	plans := []*Plan{good.undo(), nil, bad.undo()} // of one that can't be reached there is none
 	plans[2].Node = "cp3"
 	err := Blocked(t.Context(), plans)
-	cause, hint := explain(err)
+	cause, hint := problem.Explain(err)
 	if !strings.HasPrefix(cause, "cp3: the old data isn't in ") || hint == "" {
 		t.Errorf("%q, hint %q", cause, hint)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 )
 
@@ -190,6 +191,12 @@ func warn(hint, format string, args ...any) Verdict {
 // engineer may override by name.
 func bad(hint, format string, args ...any) Verdict {
 	return Verdict{Level: Error, Cause: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// failed is bad with what an error says.
+func failed(err error) Verdict {
+	cause, hint := problem.Explain(err)
+	return bad(hint, "%s", cause)
 }
 
 func wrong(hint, format string, args ...any) Verdict {

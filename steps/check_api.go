@@ -2,30 +2,20 @@ package steps
 
 import (
 	"context"
-	"errors"
 	"strings"
 
-	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 )
 
 func (k *checks) apiManifest() Verdict {
 	if k.f.APIErr != nil {
-		return bad(hintOf(k.f.APIErr), "%s", k.f.APIErr)
+		return failed(k.f.APIErr)
 	}
 	a := k.f.API
 	if !a.AnonymousAuth && k.f.Reach.API.Kubeconfig == "" {
 		return wrong("put a kubeconfig at "+k.f.Layout.Admin(), "--anonymous-auth=false and no kubeconfig: its readiness can't be asked (row 37)")
 	}
 	return ok("%s, now: %s", a.Image, k.f.APIState)
-}
-
-func hintOf(err error) string {
-	var p *manifest.Problem
-	if errors.As(err, &p) {
-		return p.Hint
-	}
-	return ""
 }
 
 // etcdServers follows --etcd-servers as kube-apiserver does. Where the address

@@ -12,14 +12,14 @@ import (
 // Row 8.
 func (k *checks) etcdManifest() Verdict {
 	if k.f.EtcdErr != nil {
-		hint := hintOf(k.f.EtcdErr)
-		if k.f.Etcd == nil && hint == "" {
-			hint = "an etcd outside the cluster's pods, or on other nodes, can't be restored by this version"
+		v := failed(k.f.EtcdErr)
+		if k.f.Etcd == nil && v.Hint == "" {
+			v.Hint = "an etcd outside the cluster's pods, or on other nodes, can't be restored by this version"
 			if k.f.API != nil {
-				hint += "; this API server uses " + strings.Join(k.f.API.EtcdServers, ", ")
+				v.Hint += "; this API server uses " + strings.Join(k.f.API.EtcdServers, ", ")
 			}
 		}
-		return bad(hint, "%s", k.f.EtcdErr)
+		return v
 	}
 	d := k.f.Etcd.DataDir
 	return ok("--data-dir %s → volume %s → %s", d.Flag, d.Volume, d.HostPath)

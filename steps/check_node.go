@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 )
 
 func (k *checks) root() Verdict {
@@ -146,7 +147,7 @@ func (k *checks) strays() Verdict {
 		return bad("move the copies out of "+k.f.Manifests.Path+": kubelet reads every file there that doesn't begin with a dot", "%s", strings.Join(strays, "; "))
 	}
 	if refused := k.f.Manifests.Refused(); len(refused) > 0 {
-		return warn("move it out of "+k.f.Manifests.Path+" if it doesn't belong there", "kubelet can't use %s: %s", refused[0].Name(), refused[0].Err)
+		return warn("move it out of "+k.f.Manifests.Path+" if it doesn't belong there", "kubelet can't use %s: %s", refused[0].Name(), problem.Line(refused[0].Err))
 	}
 	return ok("every pod is defined once")
 }

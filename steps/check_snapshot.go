@@ -1,7 +1,6 @@
 package steps
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -11,17 +10,15 @@ import (
 
 	netutils "k8s.io/utils/net"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/trust"
 )
 
 // SnapshotVerdict is the verdict on a file that can't be used at all.
 func SnapshotVerdict(path string, err error) Verdict {
-	v := Verdict{Check: unusable, Title: "Snapshot", Level: Error, Cause: filepath.Base(path) + ": " + err.Error()}
-	var p *snapshot.Problem
-	if errors.As(err, &p) {
-		v.Hint = p.Hint
-	}
+	v := failed(problem.From(err).About(filepath.Base(path)))
+	v.Check, v.Title = unusable, "Snapshot"
 	return v
 }
 
@@ -212,12 +209,8 @@ func networks(ranges []string) []*net.IPNet {
 // NotCompared says why a snapshot couldn't be compared with what this node has.
 // That blocks nothing: etcd's data may be what is broken.
 func NotCompared(err error) Verdict {
-	v := Verdict{Check: lineage, Title: "Cluster", Level: Pass, Cause: "not compared with this node's data: " + err.Error()}
-	var p *snapshot.Problem
-	if errors.As(err, &p) {
-		v.Hint = p.Hint
-	}
-	return v
+	cause, hint := problem.Explain(err)
+	return Verdict{Check: lineage, Title: "Cluster", Level: Pass, Cause: "not compared with this node's data: " + cause, Hint: hint}
 }
 
 // LineageVerdict says whether a snapshot is of this cluster, by what a

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 )
 
@@ -304,7 +305,7 @@ type sickEtcd struct{ *fakeNode }
 
 func (*sickEtcd) Save(_ context.Context, req snapshot.SaveRequest) (*snapshot.Info, error) {
 	req.Progress(snapshot.Progress{Phase: "save", Done: 4096, Total: 1 << 20})
-	return nil, &snapshot.Problem{Code: snapshot.CodeStalled, Cause: "etcd has sent nothing for 20 s", Hint: "look at its disk"}
+	return nil, &problem.Problem{Code: snapshot.CodeStalled, Cause: "etcd has sent nothing for 20 s", Hint: "look at its disk"}
 }
 
 // The sick disk is when one restores: a safety snapshot that can't be had holds
@@ -357,7 +358,7 @@ func TestDiscoveryComesBackFromADiskThatHangs(t *testing.T) {
 	})
 	opts := Options{Options: node.Options{KubeletConfig: pipe, NoProcess: true}}
 	_, err := discovered(t.Context(), 200*time.Millisecond, func(ctx context.Context) (*Facts, error) { return discover(ctx, opts) })
-	cause, hint := explain(err)
+	cause, hint := problem.Explain(err)
 	if !strings.Contains(cause, "a disk or a process hangs") || hint == "" {
 		t.Errorf("%v", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"etcd-rewind/defect"
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/trust"
 )
@@ -62,7 +63,7 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 	closeAll, err := r.open(ctx)
 	defer closeAll()
 	if err != nil {
-		cause, hint := explain(err)
+		cause, hint := problem.Explain(err)
 		if hint != "" {
 			hint += "; "
 		}
@@ -458,7 +459,7 @@ func (r *run) wayBack() string {
 
 func (r *run) failed(ctx context.Context, err error) *failure {
 	f := &failure{Failure: Failure{Step: r.step.ID, Action: r.action.ID, Title: r.action.Title()}}
-	f.Cause, f.Hint = explain(err)
+	f.Cause, f.Hint = problem.Explain(err)
 	var t *trouble
 	if errors.As(err, &t) {
 		f.Log, f.LogPath = t.log, t.logPath
@@ -539,7 +540,7 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 	if fail == nil {
 		res.PutBack = true
 	} else {
-		why.Hint = "undo failed too: " + goAgain(&trouble{cause: fail.Cause, hint: fail.Hint}, r.command("undo"))
+		why.Hint = "undo failed too: " + goAgain(problem.New(fail.Hint, "%s", fail.Cause), r.command("undo"))
 		res.Undo = r.command("undo")
 	}
 	b.finish(res)
@@ -572,7 +573,7 @@ func (r *run) undoBlocked(ctx context.Context) error {
 
 // goAgain says why an undo failed, and how to try that again.
 func goAgain(err error, undo string) string {
-	cause, hint := explain(err)
+	cause, hint := problem.Explain(err)
 	if hint != "" {
 		cause += " → " + hint
 	}
@@ -846,11 +847,11 @@ func (r *run) startAnew(ctx context.Context, pod, file string) error {
 func (r *run) notReady(pod, cause string) error {
 	boxes, err := r.world.Pod(context.Background(), pod)
 	if err != nil || len(boxes) == 0 {
-		return &trouble{cause: cause, hint: "there is no container of " + pod + "; " + lookAtKubelet}
+		return problem.New("there is no container of "+pod+"; "+lookAtKubelet, "%s", cause)
 	}
 	t := r.withLog(pod, boxes[0], cause)
 	if t.slow = r.slow(pod, &boxes[0], t); t.slow {
-		t.cause, t.hint = cause+" yet", slowHint
+		t.Cause, t.Hint = cause+" yet", slowHint
 	}
 	return t
 }
@@ -864,7 +865,7 @@ func (r *run) program(pod string, b node.Sandbox) node.Sandbox {
 }
 
 func (r *run) withLog(pod string, b node.Sandbox, cause string) *trouble {
-	t := &trouble{cause: cause}
+	t := stuck("", "%s", cause)
 	b = r.program(pod, b)
 	name := ""
 	if len(b.Containers) > 0 {
@@ -873,8 +874,8 @@ func (r *run) withLog(pod string, b node.Sandbox, cause string) *trouble {
 	t.log, t.logPath = r.world.LogTail(pod, b.UID, name, 200)
 	if why, hint := likelyCause(t.log); why != "" {
 		t.known = why
-		t.cause += ": " + why
-		t.hint = hint
+		t.Cause += ": " + why
+		t.Hint = hint
 	}
 	t.log = lastWords(t.log, 12)
 	return t

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 )
 
 // State says where a step or an action is in its life.
@@ -120,6 +121,8 @@ type Failure struct {
 }
 
 func (f *Failure) Error() string { return f.Cause }
+
+func (f *Failure) Unwrap() error { return problem.New(f.Hint, "%s", f.Cause) }
 
 // Choice is an answer to a Failure.
 type Choice string

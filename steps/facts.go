@@ -14,6 +14,7 @@ import (
 	"etcd-rewind/defect"
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 )
 
 // Options are the paths and commands for nodes that differ from kubeadm's
@@ -117,10 +118,7 @@ func findKubelet(ctx context.Context, opts node.Options) (*node.Kubelet, error) 
 func discovered[T any](ctx context.Context, limit time.Duration, find func(context.Context) (T, error)) (T, error) {
 	v, err := bounded(ctx, bound{who: "this node", limit: limit}, func(ctx context.Context, _ func(func())) (T, error) { return find(ctx) })
 	if errors.As(err, new(*noAnswer)) {
-		err = &trouble{
-			cause: "this node's setup can't be read: a disk or a process hangs", err: err,
-			hint: "look at dmesg, and for processes in state D: ps -eo pid,state,wchan:32,args",
-		}
+		err = problem.New("look at dmesg, and for processes in state D: ps -eo pid,state,wchan:32,args", "this node's setup can't be read: a disk or a process hangs: %w", err)
 	}
 	return v, err
 }
@@ -165,7 +163,7 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 		if len(k.Ignored) > 0 {
 			hint = k.Ignored[0] + ": it was ignored; " + hint
 		}
-		return nil, &trouble{cause: "this machine has no control plane that can be read", err: noControlPlane{err}, hint: hint}
+		return nil, problem.New(hint, "this machine has no control plane that can be read: %w", noControlPlane{err})
 	}
 	f.readManifests(ctx)
 	f.Reach = f.reach()
@@ -188,7 +186,7 @@ func withRoot(err error) error {
 	if node.IsRoot() || !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return &trouble{cause: "not running as root", hint: "run it with sudo", err: err}
+	return problem.New("run it with sudo", "not running as root: %w", err)
 }
 
 func (f *Facts) readManifests(ctx context.Context) {

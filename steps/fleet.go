@@ -10,6 +10,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -162,10 +163,7 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 				late = append(late, seen.What)
 			}
 		}
-		return &trouble{
-			cause: "still behind: " + strings.Join(late, ", "),
-			hint:  "inspect the run there (etcd-rewind); continue here once it is through, or undo it on all nodes: " + r.command("undo"),
-		}
+		return problem.New("inspect the run there (etcd-rewind); continue here once it is through, or undo it on all nodes: "+r.command("undo"), "still behind: %s", strings.Join(late, ", "))
 	})
 }
 

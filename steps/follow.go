@@ -15,6 +15,7 @@ import (
 
 	"etcd-rewind/node"
 	"etcd-rewind/outbox"
+	"etcd-rewind/problem"
 )
 
 const eventsName = "events.jsonl"
@@ -108,7 +109,7 @@ func Live(stateDir string) (*RunInfo, error) {
 			return &r, nil
 		}
 	}
-	return nil, &trouble{cause: "another etcd-rewind is at work: " + held.Holder}
+	return nil, problem.New("", "another etcd-rewind is at work: %s", held.Holder)
 }
 
 // Follow tells the events of a run, those so far and those to come, until it

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 )
 
@@ -217,11 +218,11 @@ func readHistory(runDir string) (*history, error) {
 	return parseHistory(data, runDir)
 }
 
-// noPlanError is a run that ended before it had a plan.
-type noPlanError struct{ trouble }
+// codeNoPlan is a run that ended before it had a plan.
+const codeNoPlan = "no-plan"
 
 func errNoPlan(path string) error {
-	return &noPlanError{trouble{cause: "the journal at " + path + " holds no plan: the run ended before it touched anything"}}
+	return problem.Coded(codeNoPlan, "", "the journal at %s holds no plan: the run ended before it touched anything", path)
 }
 
 func parseHistory(data []byte, runDir string) (*history, error) {
@@ -276,18 +277,14 @@ func torn(line []byte) bool {
 }
 
 func damagedJournal(path string, line int, err error) error {
-	var t *trouble
-	if errors.As(err, &t) {
-		return t
+	if p := problem.Of(err); p != nil {
+		return p
 	}
-	return &trouble{cause: fmt.Sprintf("the journal at %s is damaged in line %d", path, line), err: err, hint: "look at it by hand: each line is a JSON object"}
+	return problem.New("look at it by hand: each line is a JSON object", "the journal at %s is damaged in line %d: %w", path, line, err)
 }
 
 func newerJournal(path string, v int) error {
-	return &trouble{
-		cause: fmt.Sprintf("the journal at %s was written by a newer version (format %d, this one knows %d)", path, v, journalVersion),
-		hint:  "use the version of etcd-rewind that made the run",
-	}
+	return problem.New("use the version of etcd-rewind that made the run", "the journal at %s was written by a newer version (format %d, this one knows %d)", path, v, journalVersion)
 }
 
 // add takes in one record; the error says why it can't be one of this journal.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/trust"
 )
@@ -229,10 +230,7 @@ func (f *Facts) InPlace(dataDir string, c Choices) (choices Choices, database st
 	if inside := f.Etcd.DataDir.Inside; inside != "" {
 		host, ok := strings.CutSuffix(dataDir, "/"+inside)
 		if !ok {
-			return c, "", &trouble{
-				cause: fmt.Sprintf("etcd's data lies in %s below the hostPath, and %s doesn't end so", inside, dataDir),
-				hint:  "restore the database in it instead",
-			}
+			return c, "", problem.New("restore the database in it instead", "etcd's data lies in %s below the hostPath, and %s doesn't end so", inside, dataDir)
 		}
 		c.DataDir = host
 	}

@@ -2,12 +2,12 @@ package steps
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 )
 
 // What a run writes and moves is its own: files and directories, never links.
@@ -32,10 +32,7 @@ func real(path string, is func(fs.FileMode) bool, want string) error {
 	if info.Mode()&fs.ModeSymlink != 0 {
 		what = "a symbolic link"
 	}
-	return &trouble{
-		cause: fmt.Sprintf("%s should be %s, and is %s", path, want, what),
-		hint:  "somebody else put it there, nothing was done with it: look where it leads, remove it, then retry",
-	}
+	return problem.New("somebody else put it there, nothing was done with it: look where it leads, remove it, then retry", "%s should be %s, and is %s", path, want, what)
 }
 
 // ownSubdir makes a directory of the run's own.

@@ -9,6 +9,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/trust"
 )
@@ -122,7 +123,7 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 	if c.Fleet != nil {
 		token = c.Fleet.Token
 		if c.Fleet.member(f.Etcd.Name) == nil {
-			return nil, &trouble{cause: "the member " + f.Etcd.Name + " of this node is not among those that are restored: " + c.Fleet.initialCluster()}
+			return nil, problem.New("", "the member %s of this node is not among those that are restored: %s", f.Etcd.Name, c.Fleet.initialCluster())
 		}
 	}
 	c = f.Settle(info, c)
@@ -136,7 +137,7 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 	}
 	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run), lay: layOut(f.Etcd, dataDir, run)}
 	if cause, hint := b.lay.collides(f, run); cause != "" && !c.InPlace {
-		return nil, &trouble{cause: cause, hint: hint}
+		return nil, problem.New(hint, "%s", cause)
 	}
 	p := &Plan{
 		Run: run, Kind: KindRestore, Node: f.Node, RunDir: b.dir, Reach: f.Reach,
@@ -155,7 +156,7 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 		p.Title = fmt.Sprintf("Point etcd at %s on %s", dataDir, f.Node)
 		p.Restore.InPlace = true
 		if f.Etcd.WALDir != nil {
-			return nil, &trouble{cause: "etcd has a --wal-dir of its own, and where the WAL of that data lies isn't known", hint: "change both volumes of " + f.Etcd.File.Name() + " by hand"}
+			return nil, problem.New("change both volumes of "+f.Etcd.File.Name()+" by hand", "etcd has a --wal-dir of its own, and where the WAL of that data lies isn't known")
 		}
 	}
 	if p.Restore.Old, err = dataOf(context.Background(), f.Etcd); err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -22,7 +23,7 @@ func NewRedo(stateDir, run string, t Terms) (*Plan, error) {
 		left: undone, none: "no run was undone",
 		fits: func(r RunInfo) error {
 			if !undone(r) {
-				return &trouble{cause: fmt.Sprintf("run %s was not undone: it is %s", r.Run, r.State), hint: t.command("runs", "") + " lists the runs of this node"}
+				return problem.New(t.command("runs", "")+" lists the runs of this node", "run %s was not undone: it is %s", r.Run, r.State)
 			}
 			return nil
 		},
@@ -31,10 +32,7 @@ func NewRedo(stateDir, run string, t Terms) (*Plan, error) {
 		return nil, err
 	}
 	if h.restore.fleet() {
-		return nil, &trouble{
-			cause: "run " + h.restore.Run + " was made on several nodes, and redo knows one: a node that goes to the restored data alone splits the cluster",
-			hint:  "restore the snapshot again on all of them: " + trust.Shell("etcd-rewind restore --fleet %s", h.restore.Restore.Snapshot),
-		}
+		return nil, problem.New("restore the snapshot again on all of them: "+trust.Shell("etcd-rewind restore --fleet %s", h.restore.Restore.Snapshot), "run %s was made on several nodes, and redo knows one: a node that goes to the restored data alone splits the cluster", h.restore.Run)
 	}
 	return redoPlan(h, t)
 }
@@ -164,7 +162,7 @@ func (b *again) look() error {
 		}
 	}
 	if b.etcd == nil || b.api == nil || b.etcd.wait == nil {
-		return &trouble{cause: "the journal of run " + b.h.restore.Run + " doesn't tell how etcd and kube-apiserver are started"}
+		return problem.New("", "the journal of run %s doesn't tell how etcd and kube-apiserver are started", b.h.restore.Run)
 	}
 	return nil
 }
@@ -175,7 +173,7 @@ func (b *again) manifest(in *PutIn, aside string) (*back, error) {
 	m := &back{}
 	put := b.h.prepared(in.File)
 	if put == nil {
-		return nil, &trouble{cause: "the journal of run " + b.h.restore.Run + " doesn't have what was put at " + in.File}
+		return nil, problem.New("", "the journal of run %s doesn't have what was put at %s", b.h.restore.Run, in.File)
 	}
 	now, err := os.ReadFile(in.File)
 	switch {

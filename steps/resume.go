@@ -3,6 +3,8 @@ package steps
 import (
 	"fmt"
 	"time"
+
+	"etcd-rewind/problem"
 )
 
 // NewResume plans to continue a run that was interrupted: the plan of that run,
@@ -19,7 +21,7 @@ func NewResume(stateDir, run string, t Terms) (*Plan, error) {
 		left: open, none: "no run was interrupted",
 		fits: func(r RunInfo) error {
 			if !open(r) {
-				return &trouble{cause: fmt.Sprintf("run %s has finished: %s", r.Run, r.State), hint: t.command("undo", r.Run) + " reverts it"}
+				return problem.New(t.command("undo", r.Run)+" reverts it", "run %s has finished: %s", r.Run, r.State)
 			}
 			return nil
 		},

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -78,14 +79,13 @@ var runName = regexp.MustCompile(`^\d{8}-\d{6}(-\d+)?$`)
 func readRun(dir string) RunInfo {
 	info := RunInfo{Run: filepath.Base(dir), Dir: dir}
 	h, err := readHistory(dir)
-	var empty *noPlanError
 	switch {
-	case errors.As(err, &empty) && hasNothing(dir):
+	case problem.HasCode(err, codeNoPlan) && hasNothing(dir):
 		info.State = RunUntouched // interrupted before its plan was on the disk
 		return info
 	case err != nil:
 		info.State = RunUnreadable
-		info.Err, info.hint = explain(err)
+		info.Err, info.hint = problem.Explain(err)
 		return info
 	}
 	info.Started = h.started
@@ -131,7 +131,7 @@ func hasNothing(dir string) bool {
 func unfinished(stateDir string) (newest *RunInfo, unreadable []RunInfo) {
 	runs, err := Runs(stateDir)
 	if err != nil {
-		cause, hint := explain(err)
+		cause, hint := problem.Explain(err)
 		return nil, []RunInfo{{Dir: stateDir, State: RunUnreadable, Err: cause, hint: hint}}
 	}
 	for _, r := range runs {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 )
 
@@ -172,7 +173,7 @@ func (h *history) oldEtcd() (*manifest.Etcd, error) {
 			}
 		}
 	}
-	return nil, &trouble{cause: "the journal of run " + h.restore.Run + " doesn't tell where the old data lies"}
+	return nil, problem.New("", "the journal of run %s doesn't tell where the old data lies", h.restore.Run)
 }
 
 // restoredTarget is the data that a run restored, to which a redo goes.
@@ -185,7 +186,7 @@ func (h *history) restoredTarget() (*target, error) {
 	}
 	stage, placed := h.stage(), false
 	if staged == nil || stage == nil {
-		return nil, &trouble{cause: "run " + h.restore.Run + " restored nothing that could be had again", hint: "start a new restore"}
+		return nil, problem.New("start a new restore", "run %s restored nothing that could be had again", h.restore.Run)
 	}
 	dir, wal := stage.Request.DataDir, stage.Request.WALDir
 	for _, s := range h.restore.Steps {

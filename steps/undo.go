@@ -15,6 +15,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -56,14 +57,11 @@ func (r RunInfo) Unreadable(asked string, accept []string) error {
 	case r.State != RunUnreadable:
 		return nil
 	case r.Run == asked:
-		return &trouble{cause: fmt.Sprintf("run %s can't be read: %s", r.Run, r.Err), hint: r.hint}
+		return problem.New(r.hint, "run %s can't be read: %s", r.Run, r.Err)
 	case slices.Contains(accept, name):
 		return nil
 	}
-	return &trouble{
-		cause: fmt.Sprintf("run %s, which came later, can't be read: %s", r.Run, r.Err),
-		hint:  strings.TrimPrefix(r.hint+"; ", "; ") + "to leave it out of account: " + trust.Shell("--override %s", name),
-	}
+	return problem.New(strings.TrimPrefix(r.hint+"; ", "; ")+"to leave it out of account: "+trust.Shell("--override %s", name), "run %s, which came later, can't be read: %s", r.Run, r.Err)
 }
 
 // takenUp is how a run may be taken up again.
@@ -93,10 +91,7 @@ func find(stateDir, run string, t Terms, how takenUp) (*history, error) {
 				return nil, err
 			}
 			if len(later) > 0 {
-				return nil, &trouble{
-					cause: fmt.Sprintf("run %s came after %s and is not undone", later[len(later)-1].Run, r.Run),
-					hint:  "undo the later one first: " + t.command("undo", later[0].Run),
-				}
+				return nil, problem.New("undo the later one first: "+t.command("undo", later[0].Run), "run %s came after %s and is not undone", later[len(later)-1].Run, r.Run)
 			}
 			return readHistory(r.Dir)
 		case r.stands():
@@ -104,15 +99,15 @@ func find(stateDir, run string, t Terms, how takenUp) (*history, error) {
 		}
 	}
 	if run != "" {
-		return nil, &trouble{cause: fmt.Sprintf("there is no run %s in %s", run, stateDir), hint: t.command("runs", "") + " lists them"}
+		return nil, problem.New(t.command("runs", "")+" lists them", "there is no run %s in %s", run, stateDir)
 	}
-	return nil, &trouble{cause: how.none, hint: t.command("runs", "") + " lists the runs of this node"}
+	return nil, problem.New(t.command("runs", "")+" lists the runs of this node", "%s", how.none)
 }
 
 // NewUndo plans to undo what a run changed, from its journal and a look at the
 // node. run may be "" for the newest run that left something to undo.
 func NewUndo(stateDir, run string, t Terms) (*Plan, error) {
-	nothing := func(r RunInfo) error { return &trouble{cause: "run " + r.Run + " has left nothing to undo"} }
+	nothing := func(r RunInfo) error { return problem.New("", "run %s has left nothing to undo", r.Run) }
 	h, err := find(stateDir, run, t, takenUp{
 		left: RunInfo.stands, none: "no run has left anything to undo",
 		fits: func(r RunInfo) error {
@@ -404,7 +399,7 @@ func allowed(checks []Verdict) error {
 	if v.Acceptable() && !strings.Contains(hint, "override") {
 		hint = strings.TrimPrefix(hint+"; to override it: "+trust.Shell("--override %s", v.Check), "; ")
 	}
-	return &trouble{cause: v.Cause, hint: hint}
+	return problem.New(hint, "%s", v.Cause)
 }
 
 // Blocked says which of several nodes' plans is blocked, and by what; nil when
@@ -418,8 +413,7 @@ func Blocked(ctx context.Context, plans []*Plan) error {
 			if len(plans) == 1 {
 				return err
 			}
-			cause, hint := explain(err)
-			return &trouble{cause: p.Node + ": " + cause, hint: hint}
+			return problem.From(err).About(p.Node)
 		}
 	}
 	return nil

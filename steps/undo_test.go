@@ -13,6 +13,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 )
 
 // restored runs a restore on a new node. etcd may be dead before it: then
@@ -204,8 +205,8 @@ func TestAnUndoToNothingHasToBeNamed(t *testing.T) {
 	if told := fact(p.Summary, "old data"); !strings.Contains(told, "an undo would boot a blank cluster") {
 		t.Errorf("the restore's plan says %q", told)
 	}
-	var why *trouble
-	if err := n.undo().Allowed(t.Context()); !errors.As(err, &why) || !strings.Contains(why.cause, "blank cluster") || !strings.Contains(why.hint, checkOldData) {
+	err := n.undo().Allowed(t.Context())
+	if why := problem.Of(err); why == nil || !strings.Contains(why.Cause, "blank cluster") || !strings.Contains(why.Hint, checkOldData) {
 		t.Errorf("%v", err)
 	}
 	named, err := NewUndo(n.stateDir(), "", Terms{Accept: []string{checkOldData}})
@@ -508,7 +509,7 @@ func TestPrintedCommandsCarryTheFlagsTheyNeed(t *testing.T) {
 }
 
 func hintOfErr(err error) string {
-	_, hint := explain(err)
+	_, hint := problem.Explain(err)
 	return hint
 }
 

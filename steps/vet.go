@@ -2,13 +2,13 @@ package steps
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -41,15 +41,15 @@ func Trusted(runDir string, names ...string) error {
 }
 
 func notTrusted(err error) error {
-	var p *trust.Problem
-	if !errors.As(err, &p) {
+	p := problem.Of(err)
+	if p == nil {
 		return err
 	}
 	hint := "name the state directory of this node with --state-dir"
 	if p.Hint != "" {
 		hint = p.Hint + ", or " + hint
 	}
-	return &trouble{cause: p.Cause + ": what lies there isn't obeyed", hint: hint}
+	return problem.New(hint, "%s: what lies there isn't obeyed", p.Cause)
 }
 
 // vetter holds the paths of a plan against where its journal lies.
@@ -61,10 +61,7 @@ type vetter struct {
 
 func (v *vetter) refuse(what, path string) {
 	if v.err == nil {
-		v.err = &trouble{
-			cause: fmt.Sprintf("the journal of run %s names %s %s, which is none of that run's", v.run, what, trust.Quote(trust.Clip(path, 200))),
-			hint:  "it was copied from another node, or is damaged: undo and resume work on the node, and in the directory, of the run",
-		}
+		v.err = problem.New("it was copied from another node, or is damaged: undo and resume work on the node, and in the directory, of the run", "the journal of run %s names %s %s, which is none of that run's", v.run, what, trust.Quote(trust.Clip(path, 200)))
 	}
 }
 

@@ -5,24 +5,21 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"etcd-rewind/problem"
 )
-
-// Problem is something that isn't trusted, with what to do about it.
-type Problem struct{ Cause, Hint string }
-
-func (p *Problem) Error() string { return p.Cause }
 
 // Dir says whether what lies in a directory may be obeyed: it is a directory
 // and no link, it belongs to this user or to root, others can't write to it, and
 // nobody else can put another one in its place, or in that of one above it. The
-// error is a *Problem, or why it can't be looked at.
+// error is a *problem.Problem, or why it can't be looked at.
 func Dir(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return err
 	}
 	if !info.IsDir() {
-		return &Problem{Cause: dir + " is not a directory but a link or a file"}
+		return &problem.Problem{Cause: dir + " is not a directory but a link or a file"}
 	}
 	if err := owned(dir, info, false); err != nil {
 		return err
@@ -54,7 +51,7 @@ func File(path string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return &Problem{Cause: path + " is not a regular file"}
+		return &problem.Problem{Cause: path + " is not a regular file"}
 	}
 	if err := owned(real, info, false); err != nil {
 		return err
@@ -87,7 +84,7 @@ func Own(path string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return &Problem{Cause: path + " is not a regular file"}
+		return &problem.Problem{Cause: path + " is not a regular file"}
 	}
 	return owned(path, info, false)
 }
@@ -102,7 +99,7 @@ func owned(path string, info os.FileInfo, sticky bool) error {
 		return nil // its mode says nothing: what counts is the directory that it is in
 	}
 	if info.Mode().Perm()&0o022 != 0 && (!sticky || info.Mode()&os.ModeSticky == 0) {
-		return &Problem{
+		return &problem.Problem{
 			Cause: fmt.Sprintf("others may write to %s (mode %04o)", path, info.Mode().Perm()),
 			Hint:  "chmod go-w " + Quote(path) + ", once you know what is in it",
 		}
@@ -113,7 +110,7 @@ func owned(path string, info os.FileInfo, sticky bool) error {
 // ours says whether what path names belongs to root or to this user.
 func ours(path string, info os.FileInfo) error {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
-		return &Problem{Cause: fmt.Sprintf("%s belongs to user %d", path, s.Uid)}
+		return &problem.Problem{Cause: fmt.Sprintf("%s belongs to user %d", path, s.Uid)}
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"etcd-rewind/problem"
 )
 
 // Process says whether the word of a process may be taken: its name, its flags,
@@ -14,7 +16,7 @@ import (
 // (a program with the setuid bit keeps its caller's), or this user's where this
 // process isn't root; and nobody else can change the program it runs. One that
 // was replaced on the disk since is judged by its file as it runs. The error is
-// a *Problem, or why it can't be looked at.
+// a *problem.Problem, or why it can't be looked at.
 //
 // A process can change between two looks: who reads more of it than this does
 // reads it all twice, and compares.
@@ -40,7 +42,7 @@ func ProcessUser(dir string) error {
 	}
 	for _, id := range ids {
 		if uid, err := strconv.Atoi(id); err != nil || uid != 0 && uid != os.Geteuid() {
-			return &Problem{Cause: "it belongs to user " + id}
+			return &problem.Problem{Cause: "it belongs to user " + id}
 		}
 	}
 	return nil
@@ -61,7 +63,7 @@ func program(link string) error {
 		return err
 	}
 	if info.Mode()&(os.ModeSetuid|os.ModeSetgid) != 0 {
-		return &Problem{Cause: "anybody may start its program as another user: " + path}
+		return &problem.Problem{Cause: "anybody may start its program as another user: " + path}
 	}
 	if !deleted {
 		return File(path)
@@ -94,7 +96,7 @@ func listener(net string, port int) error {
 				continue
 			}
 			if uid, err := strconv.Atoi(f[7]); err == nil && uid != 0 && uid != os.Geteuid() {
-				return &Problem{
+				return &problem.Problem{
 					Cause: fmt.Sprintf("the server at port %d belongs to user %d", port, uid),
 					Hint:  fmt.Sprintf("find it with ss -ltnp 'sport = :%d', and stop it", port),
 				}
@@ -116,7 +118,7 @@ func Socket(path string) error {
 		return err
 	}
 	if info.Mode().Type() != os.ModeSocket {
-		return &Problem{Cause: path + " is not a socket"}
+		return &problem.Problem{Cause: path + " is not a socket"}
 	}
 	if err := ours(path, info); err != nil {
 		return err

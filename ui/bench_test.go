@@ -10,6 +10,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -25,7 +26,7 @@ var crowded = []struct {
 		for i := range 4000 {
 			c := snapshot.Candidate{Path: fmt.Sprintf("%s-%d", long, i), Size: 528_416, ModTime: noon.Add(-time.Duration(i) * time.Minute)}
 			if i%3 == 0 {
-				c.Err = &snapshot.Problem{Code: "truncated", Cause: "truncated: its own pages end at 528384 bytes, the file at 200000", Hint: "take another one"}
+				c.Err = &problem.Problem{Code: "truncated", Cause: "truncated: its own pages end at 528384 bytes, the file at 200000", Hint: "take another one"}
 			}
 			d.f.candidates = append(d.f.candidates, c)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -126,7 +127,7 @@ func someCandidates() []snapshot.Candidate {
 	return []snapshot.Candidate{
 		{Path: "/var/backups/after.db", Size: 532_512, ModTime: noon.Add(-2 * time.Minute)},
 		{Path: "/var/backups/before.db", Size: 528_416, ModTime: noon.Add(-12 * time.Minute)},
-		{Path: "/var/backups/cut.db", Size: 200_000, ModTime: noon.Add(-time.Hour), Err: &snapshot.Problem{Code: "truncated", Cause: "truncated: its own pages end at 528384 bytes, the file at 200000", Hint: "copy it again, or take another one"}},
+		{Path: "/var/backups/cut.db", Size: 200_000, ModTime: noon.Add(-time.Hour), Err: &problem.Problem{Code: "truncated", Cause: "truncated: its own pages end at 528384 bytes, the file at 200000", Hint: "copy it again, or take another one"}},
 		{Path: "/root/copied.db", Size: 524_288, ModTime: noon.Add(-26 * time.Hour)},
 	}
 }

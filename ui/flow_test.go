@@ -11,8 +11,8 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
-	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/ui/text"
 )
@@ -149,7 +149,7 @@ func TestEscGoesBackScreenByScreen(t *testing.T) {
 
 func TestABadSnapshotCanNotBeChosen(t *testing.T) {
 	f := newFake()
-	f.bad = map[string]error{"/root/copied.db": &snapshot.Problem{Code: "damaged-hash", Cause: "damaged: its sha256 doesn't match", Hint: "take another"}}
+	f.bad = map[string]error{"/root/copied.db": &problem.Problem{Code: "damaged-hash", Cause: "damaged: its sha256 doesn't match", Hint: "take another"}}
 	d := drive(t, f, Options{})
 	d.to(chooseScreen)
 	d.key("j", "j", "enter")
@@ -518,21 +518,15 @@ func TestExplainFindsCauseAndHint(t *testing.T) {
 		err         error
 		cause, hint string
 	}{
-		"a failure":           {&steps.Failure{Cause: "c", Hint: "h"}, "c", "h"},
-		"a snapshot's":        {errors.Join(&snapshot.Problem{Cause: "c", Hint: "h"}), "c", "h"},
-		"any error":           {errors.New("just\nthis"), "just this", ""},
-		"an explaining error": {explaining{}, "why", "what to do"},
+		"a failure":    {&steps.Failure{Cause: "c", Hint: "h"}, "c", "h"},
+		"a snapshot's": {errors.Join(&problem.Problem{Cause: "c", Hint: "h"}), "c", "h"},
+		"any error":    {errors.New("just\nthis"), "just this", ""},
 	} {
 		if cause, hint := text.Explain(tc.err); cause != tc.cause || hint != tc.hint {
 			t.Errorf("%s: %q, %q", name, cause, hint)
 		}
 	}
 }
-
-type explaining struct{}
-
-func (explaining) Error() string                 { return "why: what to do" }
-func (explaining) Explain() (cause, hint string) { return "why", "what to do" }
 
 // Unpacking writes to the node's disk, so it waits until somebody wants it.
 func TestAPackedSnapshotIsUnpackedWhenItIsChosen(t *testing.T) {
@@ -575,7 +569,7 @@ func TestAPackedSnapshotThatWasLeftIsNotUnpackedLater(t *testing.T) {
 func TestABadPackedSnapshotShowsAsBadWhenItIsChosen(t *testing.T) {
 	d := drive(t, newFake(), Options{})
 	somePacked(d)
-	d.f.bad = map[string]error{"/var/backups/nightly.db.zst": &snapshot.Problem{Code: "truncated", Cause: "truncated: its zstd data ends in the middle"}}
+	d.f.bad = map[string]error{"/var/backups/nightly.db.zst": &problem.Problem{Code: "truncated", Cause: "truncated: its zstd data ends in the middle"}}
 	d.key("j", "enter")
 	d.see("✗ …/nightly.db.zst", "nightly.db.zst can't be restored: truncated: its zstd data")
 	if d.m.screen != chooseScreen {

@@ -13,6 +13,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -131,7 +132,7 @@ var screens = []struct {
 	}},
 	{"choose-packed-bad", func(d *driver) {
 		somePacked(d)
-		d.f.bad = map[string]error{"/var/backups/nightly.db.zst": &snapshot.Problem{Code: "truncated", Cause: "truncated: its zstd data ends in the middle", Hint: "use another snapshot"}}
+		d.f.bad = map[string]error{"/var/backups/nightly.db.zst": &problem.Problem{Code: "truncated", Cause: "truncated: its zstd data ends in the middle", Hint: "use another snapshot"}}
 		d.key("j", "enter")
 	}},
 	{"choose-long-paths", func(d *driver) {

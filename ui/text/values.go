@@ -1,14 +1,12 @@
 package text
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
-	"etcd-rewind/manifest"
-	"etcd-rewind/snapshot"
+	"etcd-rewind/problem"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
@@ -82,24 +80,10 @@ func Plural(n int, one, many string) string {
 	return Number(int64(n)) + " " + many
 }
 
-// Explain takes an error apart into its cause and what to do about it.
+// Explain is problem.Explain, as text that can be shown.
 func Explain(err error) (cause, hint string) {
-	var f *steps.Failure
-	var p *snapshot.Problem
-	var m *manifest.Problem
-	var h interface{ Explain() (cause, hint string) }
-	switch {
-	case errors.As(err, &f):
-		return trust.Text(f.Cause), trust.Text(f.Hint)
-	case errors.As(err, &p):
-		return trust.Text(p.Cause), trust.Text(p.Hint)
-	case errors.As(err, &m):
-		return trust.Text(m.Cause), trust.Text(m.Hint)
-	case errors.As(err, &h):
-		cause, hint = h.Explain()
-		return trust.Text(cause), trust.Text(hint)
-	}
-	return trust.Text(err.Error()), ""
+	cause, hint = problem.Explain(err)
+	return trust.Text(cause), trust.Text(hint)
 }
 
 // Waited says how long a wait has taken and may take.
