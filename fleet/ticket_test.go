@@ -19,7 +19,7 @@ func TestATicketSaysTheSameOnAllNodes(t *testing.T) {
 		return node.EtcdMember{Name: name, PeerURLs: []string{"https://" + ip + ":2380"}}
 	}
 	f := &steps.Facts{
-		Etcd: &manifest.Etcd{Name: "cp1", AdvertisePeerURLs: []string{"https://10.0.0.1:2380"}},
+		Etcd: &steps.Etcd{EtcdSettings: manifest.EtcdSettings{Name: "cp1", AdvertisePeerURLs: []string{"https://10.0.0.1:2380"}}},
 		Live: &node.EtcdStatus{Revision: 5000, Members: []node.EtcdMember{member("cp1", "10.0.0.1"), member("cp2", "10.0.0.2"), member("cp3", "10.0.0.3")}},
 	}
 	f.Reach.API.ReadyURL = "https://10.0.0.1:6443/readyz"

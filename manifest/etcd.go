@@ -20,12 +20,9 @@ type Member struct {
 	PeerURLs []string
 }
 
-// Etcd is what a static pod's manifest says about its etcd. Where a flag is absent, etcd's own default stands.
-type Etcd struct {
-	File      *File
-	Container string
-	Flags     Flags
-
+// EtcdSettings are what an etcd is set to, whatever holds that: the manifest of a static pod, or another source. Where a
+// setting is absent, etcd's own default stands.
+type EtcdSettings struct {
 	Name    string
 	DataDir Location
 	WALDir  *Location // nil without --wal-dir: the WAL is inside the data directory then
@@ -60,6 +57,14 @@ type Etcd struct {
 	Version string // from the image's tag, "" when it doesn't tell
 
 	RunAsUser, RunAsGroup *int64
+}
+
+// Etcd is what a static pod's manifest says about its etcd.
+type Etcd struct {
+	EtcdSettings
+	File      *File
+	Container string
+	Flags     Flags
 	// StartupBudget is how long the probes let a slow start live; 0 means without limit.
 	StartupBudget time.Duration
 	GracePeriod   time.Duration
@@ -97,6 +102,9 @@ func ReadEtcd(f *File) (*Etcd, error) {
 
 	e := &Etcd{
 		File: f, Container: c.Name, Flags: flags,
+		StartupBudget: startupBudget(c), GracePeriod: gracePeriod(pod),
+	}
+	e.EtcdSettings = EtcdSettings{
 		Name:                get("name", "default"),
 		AdvertisePeerURLs:   list("initial-advertise-peer-urls", "http://localhost:2380"),
 		ListenPeerURLs:      list("listen-peer-urls", "http://localhost:2380"),
@@ -106,7 +114,6 @@ func ReadEtcd(f *File) (*Etcd, error) {
 		InitialClusterState: get("initial-cluster-state", "new"),
 		InitialClusterToken: get("initial-cluster-token", "etcd-cluster"),
 		Image:               c.Image, Version: imageVersion(c.Image),
-		StartupBudget: startupBudget(c), GracePeriod: gracePeriod(pod),
 	}
 	e.RunAsUser, e.RunAsGroup = runAs(pod, c)
 	e.Endpoints = dialable(e.ListenClientURLs)

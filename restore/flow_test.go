@@ -20,7 +20,7 @@ type engine struct {
 }
 
 func (e *engine) Discover(context.Context) (*steps.Facts, error) {
-	return &steps.Facts{Node: "cp1.example", Etcd: &manifest.Etcd{Name: "cp1"}}, nil
+	return &steps.Facts{Node: "cp1.example", Etcd: &steps.Etcd{EtcdSettings: manifest.EtcdSettings{Name: "cp1"}}}, nil
 }
 
 func (e *engine) Inspect(context.Context, string, func(done, total int64)) (*snapshot.Info, error) {

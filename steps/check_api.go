@@ -24,7 +24,7 @@ func (k *checks) apiManifest() Verdict {
 func (k *checks) etcdServers() Verdict {
 	servers := k.f.API.EtcdServers
 	for _, s := range servers {
-		if k.f.leadsTo(k.ctx, s, k.f.Etcd) {
+		if k.f.leadsTo(k.ctx, s, &k.f.Etcd.EtcdSettings) {
 			return ok("--etcd-servers %s is this etcd", s)
 		}
 	}

@@ -16,16 +16,16 @@ func (k *checks) dataDirectory() Verdict {
 	file, live, kubeadm := k.f.Etcd.DataDir.Path, k.f.liveDataDir(), k.f.Kubeadm
 	running := "the running etcd"
 	if live != "" && !samePath(live, file) {
-		mend := trust.Shell("sed -i %s %s", "s|path: "+sedText(k.f.Etcd.DataDir.HostPath)+"$|path: "+sedText(hostPathOf(live, k.f.Etcd.DataDir))+"|", k.f.Etcd.File.Path)
+		mend := trust.Shell("sed -i %s %s", "s|path: "+sedText(k.f.Etcd.DataDir.HostPath)+"$|path: "+sedText(hostPathOf(live, k.f.Etcd.DataDir))+"|", k.f.Etcd.Source.Path())
 		hint := fmt.Sprintf("kubelet starts etcd on %s when it takes up %s (%s). If the running data is meant, correct the hostPath first: %s",
-			file, k.f.Etcd.File.Name(), defaultKubeletRestart, mend)
-		odd := k.f.Etcd.File.Name() + " is out of step"
+			file, k.f.Etcd.Source.Name(), defaultKubeletRestart, mend)
+		odd := k.f.Etcd.Source.Name() + " is out of step"
 		if kubeadm.DataDir != "" && samePath(kubeadm.DataDir, file) {
-			odd = "the running etcd is out of step with both " + k.f.Etcd.File.Name() + " and kubeadm-config"
+			odd = "the running etcd is out of step with both " + k.f.Etcd.Source.Name() + " and kubeadm-config"
 		} else if kubeadm.DataDir != "" && !samePath(kubeadm.DataDir, live) {
 			odd = fmt.Sprintf("kubeadm-config names yet another, %s", trust.Text(kubeadm.DataDir))
 		}
-		return warn(hint, "the running etcd has its data in %s, %s names %s: %s", live, k.f.Etcd.File.Name(), file, odd)
+		return warn(hint, "the running etcd has its data in %s, %s names %s: %s", live, k.f.Etcd.Source.Name(), file, odd)
 	}
 	if live == "" {
 		running = ""
@@ -34,17 +34,17 @@ func (k *checks) dataDirectory() Verdict {
 	}
 	switch {
 	case kubeadm.None:
-		return ok("%s, by %s%s", file, k.f.Etcd.File.Name(), running)
+		return ok("%s, by %s%s", file, k.f.Etcd.Source.Name(), running)
 	case kubeadm.Err != nil:
-		return ok("%s, by %s%s; kubeadm-config can't be asked: %s", file, k.f.Etcd.File.Name(), running, trust.Clip(kubeadm.Err.Error(), 200))
+		return ok("%s, by %s%s; kubeadm-config can't be asked: %s", file, k.f.Etcd.Source.Name(), running, trust.Clip(kubeadm.Err.Error(), 200))
 	case kubeadm.DataDir == "", samePath(kubeadm.DataDir, file):
-		return ok("%s, by %s%s, and kubeadm-config", file, k.f.Etcd.File.Name(), running)
+		return ok("%s, by %s%s, and kubeadm-config", file, k.f.Etcd.Source.Name(), running)
 	case k.info != nil && k.info.Kubeadm != nil:
 		// The restore replaces the ConfigMap by the snapshot's, and sets that.
-		return ok("%s, by %s%s; kubeadm-config names %s now, the restore sets it", file, k.f.Etcd.File.Name(), running, trust.Text(kubeadm.DataDir))
+		return ok("%s, by %s%s; kubeadm-config names %s now, the restore sets it", file, k.f.Etcd.Source.Name(), running, trust.Text(kubeadm.DataDir))
 	}
 	return warn(setDataDir(file), "kubeadm-config is out of step: it names %s, %s%s %s. The next kubeadm upgrade would start etcd on %[1]s",
-		trust.Text(kubeadm.DataDir), k.f.Etcd.File.Name(), running, file)
+		trust.Text(kubeadm.DataDir), k.f.Etcd.Source.Name(), running, file)
 }
 
 // hostPathOf is the volume's hostPath, of a data directory below it.

@@ -44,7 +44,7 @@ func (k *checks) topology() Verdict {
 		if k.f.Live != nil {
 			return warn("fine when the other members were removed and stay away", "--initial-cluster names %s, the running etcd has one member", strings.Join(names, ", "))
 		}
-		return bad(several, "--initial-cluster in %s names %d members: %s", e.File.Name(), len(names), strings.Join(names, ", "))
+		return bad(several, "--initial-cluster in %s names %d members: %s", e.Source.Name(), len(names), strings.Join(names, ", "))
 	}
 	if e.InitialClusterState == "existing" && k.f.Live == nil {
 		return wrong(several, "--initial-cluster-state=existing: this etcd joined a cluster, and it can't be asked how many members that has")
@@ -101,7 +101,7 @@ func (k *checks) member() Verdict {
 			return warn("works alone; kubeadm join --control-plane fails later", "the member %s has the peer URL %s, which no other node can reach", e.Name, p)
 		}
 	}
-	return ok("%s at %s, as in %s", e.Name, peers, e.File.Name())
+	return ok("%s at %s, as in %s", e.Name, peers, e.Source.Name())
 }
 
 // Row 14.

@@ -127,9 +127,10 @@ func (k *checks) strays() Verdict {
 		}
 		strays = append(strays, fmt.Sprintf("%s define the same pod %s, and %s wins", strings.Join(names, " and "), key, names[len(names)-1]))
 	}
+	own := k.f.Etcd.pod()
 	for _, c := range []string{k.f.Layout.Etcd, k.f.Layout.API} {
 		for _, f := range k.f.Manifests.Rivals(c) {
-			if k.f.lawful(f) || k.f.Etcd != nil && f.Key() == k.f.Etcd.File.Key() {
+			if k.f.lawful(f) || own != nil && f.Key() == own.File.Key() {
 				continue
 			}
 			if !slices.Contains(k.f.Manifests.Running(c), f) {

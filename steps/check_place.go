@@ -42,7 +42,7 @@ func (k *checks) target() Verdict {
 		return k.inPlace()
 	}
 	run := k.f.runName(k.c)
-	l := layOut(k.f.Etcd, k.c.DataDir, run)
+	l := layOut(&k.f.Etcd.EtcdSettings, k.c.DataDir, run)
 	for _, v := range l.moved() {
 		if !filepath.IsAbs(v.new) {
 			return bad("name it with its whole path", "%s is not an absolute path", v.new)
@@ -88,7 +88,7 @@ func (k *checks) renames() Verdict {
 
 // Row 15. Room is judged on the disk on which each file will lie.
 func (k *checks) space() Verdict {
-	l := layOut(k.f.Etcd, k.c.DataDir, k.f.runName(k.c))
+	l := layOut(&k.f.Etcd.EtcdSettings, k.c.DataDir, k.f.runName(k.c))
 	type file struct {
 		what, path string
 		bytes      uint64

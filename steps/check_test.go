@@ -60,7 +60,7 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 			if err != nil {
 				panic(err)
 			}
-			f.Etcd, f.EtcdErr = manifest.ReadEtcd(file)
+			_, f.EtcdErr = manifest.ReadEtcd(file)
 		}, "etcd-manifest", Error, "--name"},
 		{"row 8: no etcd manifest at all", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Etcd, f.EtcdErr = nil, errors.New("there is no manifest of etcd")

@@ -37,23 +37,27 @@ func (f *Facts) chooseEtcd(ctx context.Context) {
 		}
 	}
 	named := slices.DeleteFunc(slices.Clone(all), func(e *manifest.Etcd) bool {
-		return f.API == nil || !slices.ContainsFunc(f.API.EtcdServers, func(s string) bool { return f.leadsTo(ctx, s, e) })
+		return f.API == nil || !slices.ContainsFunc(f.API.EtcdServers, func(s string) bool { return f.leadsTo(ctx, s, &e.EtcdSettings) })
 	})
 	switch {
 	case len(named) == 1:
-		f.Etcd = named[0]
+		f.Etcd = EtcdOfPod(named[0])
 	case file == nil:
 		return
 	default:
-		if f.Etcd, f.EtcdErr = manifest.ReadEtcd(file); f.EtcdErr != nil {
+		e, err := manifest.ReadEtcd(file)
+		if err != nil {
+			f.EtcdErr = err
 			return
 		}
+		f.Etcd = EtcdOfPod(e)
 	}
+	own := f.Etcd.pod()
 	for _, e := range all {
 		switch {
-		case e.File.Key() == f.Etcd.File.Key():
+		case e.File.Key() == own.File.Key():
 			continue
-		case clash(e, f.Etcd):
+		case clash(e, own):
 			f.clashing = append(f.clashing, e.File)
 			continue
 		}
@@ -70,7 +74,7 @@ func (f *Facts) keptIn(ctx context.Context, e *manifest.Etcd) []string {
 	for _, o := range f.API.EtcdServersOverrides {
 		resource, servers, _ := strings.Cut(o, "#")
 		for s := range strings.SplitSeq(servers, ";") {
-			if f.leadsTo(ctx, s, e) {
+			if f.leadsTo(ctx, s, &e.EtcdSettings) {
 				held = append(held, strings.TrimPrefix(resource, "/"))
 				break
 			}
@@ -116,7 +120,7 @@ func address(host string) netip.Addr {
 // leadsTo says whether a URL of --etcd-servers is an etcd of this node, as
 // kube-apiserver would get there: names are looked up, in the pod's hostAliases
 // first.
-func (f *Facts) leadsTo(ctx context.Context, server string, e *manifest.Etcd) bool {
+func (f *Facts) leadsTo(ctx context.Context, server string, e *manifest.EtcdSettings) bool {
 	u, err := url.Parse(server)
 	if err != nil {
 		return false

@@ -52,7 +52,7 @@ type Facts struct {
 	Manifests *manifest.Dir
 	// Etcd and API are nil when their manifest isn't there or can't be used;
 	// EtcdErr and APIErr say why.
-	Etcd    *manifest.Etcd
+	Etcd    *Etcd
 	EtcdErr error
 	// OtherEtcds are those of this node that are not kube-apiserver's.
 	OtherEtcds []OtherEtcd
@@ -213,8 +213,8 @@ func (f *Facts) readManifests(ctx context.Context) {
 
 func (f *Facts) reach() Reach {
 	r := Reach{Node: f.Node, Kubelet: *f.Kubelet, Containers: map[string]string{}}
-	if f.Etcd != nil {
-		r.Containers[f.Kubelet.PodName(f.Etcd.File.Pod.Name)] = f.Etcd.Container
+	if e := f.Etcd.pod(); e != nil {
+		r.Containers[f.Kubelet.PodName(e.File.Pod.Name)] = e.Container
 	}
 	if f.API != nil {
 		r.Containers[f.Kubelet.PodName(f.API.File.Pod.Name)] = f.API.Container

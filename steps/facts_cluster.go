@@ -49,16 +49,17 @@ func kubeadmNow(read *node.ConfigMap, err error) KubeadmFacts {
 
 // askMounts finds what the running etcd has mounted.
 func (f *Facts) askMounts(ctx context.Context, rt *node.Runtime) {
-	if f.Etcd == nil {
+	e := f.Etcd.pod()
+	if e == nil {
 		return
 	}
-	boxes, err := rt.Pod(ctx, namespace, f.Kubelet.PodName(f.Etcd.File.Pod.Name))
+	boxes, err := rt.Pod(ctx, namespace, f.Kubelet.PodName(e.File.Pod.Name))
 	if err != nil {
 		return
 	}
 	for _, b := range boxes {
 		for _, c := range running(b) {
-			if c.Name != f.Etcd.Container {
+			if c.Name != e.Container {
 				continue
 			}
 			if mounts, err := rt.Mounts(ctx, c.ID); err == nil {

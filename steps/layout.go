@@ -64,10 +64,10 @@ type repoint struct {
 type layout struct {
 	volumes           []repoint // the first is etcd's data
 	stageData, walDir string    // where etcdutl writes
-	etcd              *manifest.Etcd
+	etcd              *manifest.EtcdSettings
 }
 
-func layOut(e *manifest.Etcd, dataDir, run string) layout {
+func layOut(e *manifest.EtcdSettings, dataDir, run string) layout {
 	l := layout{etcd: e}
 	data := repoint{volume: e.DataDir.Volume, old: e.DataDir.HostPath, new: dataDir, staging: stagingFor(dataDir, run)}
 	l.volumes = []repoint{data}

@@ -192,7 +192,7 @@ func (k *checks) older() Verdict {
 func (k *checks) inPlace() Verdict {
 	dir := k.c.DataDir
 	if k.f.Etcd.WALDir != nil {
-		return bad("change both volumes of "+k.f.Etcd.File.Name()+" by hand", "etcd has a --wal-dir of its own: where the WAL of that data lies isn't known")
+		return bad("change both volumes of "+k.f.Etcd.Source.Name()+" by hand", "etcd has a --wal-dir of its own: where the WAL of that data lies isn't known")
 	}
 	at := k.f.Etcd.DataDir.Under(dir)
 	switch {

@@ -135,7 +135,7 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run), lay: layOut(f.Etcd, dataDir, run)}
+	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run), lay: layOut(&f.Etcd.EtcdSettings, dataDir, run)}
 	if cause, hint := b.lay.collides(f, run); cause != "" && !c.InPlace {
 		return nil, problem.New(hint, "%s", cause)
 	}
@@ -156,10 +156,10 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 		p.Title = fmt.Sprintf("Point etcd at %s on %s", dataDir, f.Node)
 		p.Restore.InPlace = true
 		if f.Etcd.WALDir != nil {
-			return nil, problem.New("change both volumes of "+f.Etcd.File.Name()+" by hand", "etcd has a --wal-dir of its own, and where the WAL of that data lies isn't known")
+			return nil, problem.New("change both volumes of "+f.Etcd.Source.Name()+" by hand", "etcd has a --wal-dir of its own, and where the WAL of that data lies isn't known")
 		}
 	}
-	if p.Restore.Old, err = dataOf(context.Background(), f.Etcd); err != nil {
+	if p.Restore.Old, err = dataOf(context.Background(), &f.Etcd.EtcdSettings); err != nil {
 		return nil, err
 	}
 	if f.Live != nil {
@@ -192,18 +192,14 @@ func (b *builder) path(sub string, file *manifest.File) string {
 
 func (b *builder) build(p *Plan) error {
 	f := b.f
-	etcd, api := f.Etcd.File, f.API.File
+	etcd, api := f.Etcd.pod().File, f.API.File
 	etcdPod, apiPod := b.pod(etcd), b.pod(api)
 	cri := f.Kubelet.CRIEndpoint
 
-	newEtcd := etcd.Data
-	for _, v := range b.lay.volumes {
-		var err error
-		if newEtcd, err = manifest.SetHostPath(newEtcd, v.volume, v.new); err != nil {
-			return err
-		}
+	newEtcd, err := f.Etcd.Source.repoint(b.lay.volumes)
+	if err == nil {
+		newEtcd, err = b.freshen(newEtcd)
 	}
-	newEtcd, err := b.freshen(newEtcd)
 	if err != nil {
 		return err
 	}
@@ -248,7 +244,7 @@ func (b *builder) build(p *Plan) error {
 		outAPI.Ready = &Expect{API: true, URL: f.Reach.API.ReadyURL, Budget: f.API.StartupBudget}
 	}
 	if f.APIReady || f.Live != nil {
-		outEtcd.Ready = &Expect{Etcd: true, URL: readyURL(f.Etcd), Budget: f.Etcd.StartupBudget}
+		outEtcd.Ready = &Expect{Etcd: true, URL: readyURL(f.Etcd), Budget: f.Etcd.pod().StartupBudget}
 	}
 	if old := p.Restore.Old; outEtcd.Ready != nil {
 		if outEtcd.Ready.ClusterID = old.ClusterID; f.Live != nil && old.ClusterID == 0 {
@@ -275,13 +271,13 @@ func (b *builder) build(p *Plan) error {
 	}
 	start = append(start, b.barrier(PhasePlaced)...)
 	start = append(start, inEtcd, &WaitStarted{Pod: etcdPod, File: etcd.Path, Fresh: true})
-	ready := &WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true, File: etcd.Path, Budget: f.Etcd.StartupBudget}
+	ready := &WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true, File: etcd.Path, Budget: f.Etcd.pod().StartupBudget}
 	startAPI := []Action{
 		&WaitForgotten{Pods: []string{apiPod}, Files: []string{api.Path}, Fresh: true}, inAPI,
 		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true},
 	}
 	if b.c.Fleet == nil {
-		start = append(start, &WaitData{Pod: etcdPod, Peer: f.Reach.Peer, File: etcd.Path, Budget: f.Etcd.StartupBudget})
+		start = append(start, &WaitData{Pod: etcdPod, Peer: f.Reach.Peer, File: etcd.Path, Budget: f.Etcd.pod().StartupBudget})
 		startAPI = append(startAPI, ready)
 	} else { // ready takes a quorum
 		start = append(append(start, ready), b.barrier(PhaseEtcdReady)...)
@@ -358,7 +354,7 @@ func (b *builder) restartControllers(takeOut func(*manifest.File) *TakeOut, putI
 	return append(acts, back...)
 }
 
-func readyURL(e *manifest.Etcd) string {
+func readyURL(e *Etcd) string {
 	if len(e.ReadyURLs) == 0 {
 		return ""
 	}
@@ -432,7 +428,7 @@ func (b *builder) summary(p *Plan) []Fact {
 	if apart := b.f.apart(); len(apart) > 0 {
 		facts = append(facts, Fact{"not restored", strings.Join(apart, ", ") + ": kube-apiserver keeps them in another etcd, which is left alone"})
 	}
-	for _, file := range append([]*manifest.File{b.f.Etcd.File, b.f.API.File}, b.f.Controllers...) {
+	for _, file := range append([]*manifest.File{b.f.Etcd.pod().File, b.f.API.File}, b.f.Controllers...) {
 		if isLink(file.Path) {
 			facts = append(facts, Fact{"a link", file.Path + ": the link is moved, what it leads to stays as it is"})
 		}

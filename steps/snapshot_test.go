@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"etcd-rewind/manifest"
 	"etcd-rewind/snapshot"
 )
 
@@ -24,7 +23,7 @@ func TestAnUnpackedSnapshotStaysAsLongAsARunMayNeedIt(t *testing.T) {
 		return p
 	}
 	needed, left := path(".etcd-rewind-unpacked-1"), path(".etcd-rewind-unpacked-2")
-	f := &Facts{Etcd: &manifest.Etcd{}, Unfinished: &RunInfo{Snapshot: needed}}
+	f := &Facts{Etcd: &Etcd{}, Unfinished: &RunInfo{Snapshot: needed}}
 	f.Etcd.DataDir.HostPath = filepath.Join(dir, "etcd")
 	var u Unpacker
 	if _, err := u.Open(context.Background(), f, path("raw.db"), nil); err != nil {

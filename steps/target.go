@@ -34,7 +34,7 @@ type Data struct {
 const readTarget = 5 * time.Second
 
 // dataOf reads whose data the etcd of a manifest has.
-func dataOf(ctx context.Context, e *manifest.Etcd) (*Data, error) {
+func dataOf(ctx context.Context, e *manifest.EtcdSettings) (*Data, error) {
 	d := &Data{Dir: e.DataDir.Path}
 	if e.WALDir != nil {
 		d.WAL = e.WALDir.Path

@@ -112,10 +112,10 @@ func someFacts() *steps.Facts {
 	return &steps.Facts{
 		Node: "cp1", Time: noon, StateDir: "/etc/kubernetes/etcd-rewind",
 		Kubelet: &node.Kubelet{Version: "v1.34.4", StaticPodPath: manifests, NodeName: "cp1"},
-		Etcd: &manifest.Etcd{
-			File: &manifest.File{Path: manifests + "/etcd.yaml"}, Name: "cp1",
-			DataDir: manifest.Location{HostPath: "/var/lib/etcd", Path: "/var/lib/etcd"},
-		},
+		Etcd: steps.EtcdOfPod(&manifest.Etcd{
+			EtcdSettings: manifest.EtcdSettings{Name: "cp1", DataDir: manifest.Location{HostPath: "/var/lib/etcd", Path: "/var/lib/etcd"}},
+			File:         &manifest.File{Path: manifests + "/etcd.yaml"},
+		}),
 		API:               &manifest.APIServer{File: &manifest.File{Path: manifests + "/kube-apiserver.yaml"}},
 		KubernetesVersion: "1.34.4", EtcdVersion: "3.6.10", Runtime: "containerd 1.6.20",
 		APIReady: true, APIState: "ready",

@@ -163,11 +163,7 @@ func nodeFacts(f *steps.Facts) []steps.Fact {
 		add("Containers", "the runtime doesn't answer: "+f.RuntimeErr.Error())
 	}
 	if e := f.Etcd; e != nil {
-		file := ""
-		if e.File != nil {
-			file = e.File.Path
-		}
-		add("etcd", f.EtcdVersion, file)
+		add("etcd", f.EtcdVersion, e.Source.Path())
 		add("Its data", e.DataDir.Path)
 	}
 	switch l := f.Live; {
