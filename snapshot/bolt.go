@@ -42,7 +42,7 @@ type contents struct {
 }
 
 func (c *contents) fill(info *Info) {
-	info.Revision, info.Keys, info.emptyKey = c.revision, c.keys, c.emptyKey
+	info.Revision, info.Keys, info.EmptyKey = c.revision, c.keys, c.emptyKey
 	info.TotalSize, info.StorageVersion = c.size, c.storageVersion
 	info.Members, info.Alarms, info.AuthEnabled, info.AuthUsers = c.members, c.alarms, c.auth, c.authUsers
 	info.EncryptedPrefixes, info.LastWrite = c.encrypted, c.lastWrite

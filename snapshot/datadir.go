@@ -81,9 +81,6 @@ func (c *contents) restored(dir, walDir string) (*Restored, error) {
 		return nil, err
 	}
 	r := &Restored{Revision: c.revision, Keys: c.keys, Members: c.members, StorageVersion: c.storageVersion, Bytes: info.Size}
-	if c.emptyKey {
-		r.Keys--
-	}
 	r.ClusterID, r.MemberID, err = walIdentity(walPath(dir, walDir))
 	return r, err
 }

@@ -88,11 +88,7 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 }
 
 func (i *Info) side(what, from string) Side {
-	s := Side{What: what, From: from, Revision: i.Revision, Keys: i.Keys, KubeSystemUID: i.KubeSystemUID, LastWrite: i.LastWrite, SHA256: i.SHA256}
-	if i.emptyKey {
-		s.Keys--
-	}
-	return s
+	return Side{What: what, From: from, Revision: i.Revision, Keys: i.Keys, KubeSystemUID: i.KubeSystemUID, LastWrite: i.LastWrite, SHA256: i.SHA256}
 }
 
 // comparer collects the differences between an index and another side.

@@ -58,9 +58,11 @@ type Info struct {
 	Hash    Hash      `json:"hash"`
 
 	Revision int64 `json:"revision"`
-	// Keys is the number of live keys as etcdutl counts them: with the empty
-	// key that a revision bump writes, which etcd's API never returns.
-	Keys int `json:"keys"`
+	// Keys is the number of live keys. EmptyKey says that there is also the empty
+	// one that a revision bump writes: etcdutl counts it, and etcd's API never
+	// returns it.
+	Keys     int  `json:"keys"`
+	EmptyKey bool `json:"empty_key,omitempty"`
 	// TotalSize is the size of the database in bytes, as etcdutl reports it.
 	TotalSize      int64    `json:"total_size"`
 	StorageVersion string   `json:"storage_version,omitempty"` // "3.6.0"; "" before etcd 3.6
@@ -109,9 +111,6 @@ type Info struct {
 
 	// stored is how values are stored, with one of each to be tried.
 	stored []storedValues
-
-	// emptyKey says that the empty key of a revision bump is among Keys.
-	emptyKey bool
 }
 
 type inspectRequest struct {

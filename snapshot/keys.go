@@ -74,12 +74,19 @@ func allKeys(w watcher, tell func(part float64)) readKeys {
 // countKeys reads the newest revision and the number of live keys alone.
 func countKeys(c *contents, b *bolt.Bucket) error {
 	newest, err := eachLive(b, newHash(), new(hashSet).add, func(r record, _ uint64) error {
-		c.keys++
-		c.emptyKey = c.emptyKey || len(r.key) == 0
+		c.count(r)
 		return nil
 	})
 	c.revision = newest.Main
 	return err
+}
+
+func (c *contents) count(r record) {
+	if len(r.key) == 0 {
+		c.emptyKey = true
+		return
+	}
+	c.keys++
 }
 
 func (c *contents) readKeys(b *bolt.Bucket, w watcher, tell func(part float64)) error {
@@ -99,10 +106,9 @@ func (c *contents) readKeys(b *bolt.Bucket, w watcher, tell func(part float64)) 
 		if latest == 0 {
 			latest = float64(r.at.Main)
 		}
-		if c.keys++; tell != nil && c.keys%1000 == 0 && latest > oldest {
+		if c.count(r); tell != nil && c.keys%1000 == 0 && latest > oldest {
 			tell((latest - float64(r.at.Main)) / (latest - oldest))
 		}
-		c.emptyKey = c.emptyKey || len(r.key) == 0
 		if len(r.key) > maxKey {
 			c.longKeys++
 		}

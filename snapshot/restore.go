@@ -315,9 +315,6 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 		return nil, fmt.Errorf("reading back what was restored: %w", err)
 	}
 	want := Restored{Revision: revision, Keys: src.keys}
-	if src.emptyKey {
-		want.Keys--
-	}
 	switch {
 	case got.Revision != want.Revision:
 		return nil, problem.Coded(CodeVerify, verifyHint, "the restored data is at revision %d, not at %d", got.Revision, want.Revision)

@@ -44,7 +44,11 @@ func Inspection(i Inspected, now time.Time, w int) []string {
 	}
 	add("sha256", "%s", info.SHA256)
 	add("revision", "%d", info.Revision)
-	add("keys", "%d", info.Keys)
+	keys := Number(int64(info.Keys))
+	if info.EmptyKey {
+		keys += ", and the empty key that a revision bump leaves (etcdutl counts it too)"
+	}
+	add("keys", "%s", keys)
 	db := Size(info.TotalSize)
 	if info.StorageVersion != "" {
 		db += ", etcd " + info.StorageVersion
