@@ -1,0 +1,206 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/problem"
+)
+
+// boxes lists a pod's sandboxes, and notes what that costs.
+func (r *run) boxes(ctx context.Context, pod string) ([]node.Sandbox, error) {
+	begun := time.Now()
+	defer func() { r.cost += time.Since(begun) }()
+	return r.world.Pod(ctx, pod)
+}
+
+// insist calls the container runtime until it answers or the limit is over: a
+// runtime that is being restarted is away for some seconds, and that is no
+// reason to give up a restore.
+func (r *run) insist(ctx context.Context, call func(context.Context) error) error {
+	begun := r.now()
+	ticker := time.NewTicker(r.pace.lookAPI)
+	defer ticker.Stop()
+	for told := false; ; {
+		err := call(ctx)
+		if err == nil || errors.Is(err, errStopped) || r.now().Sub(begun) > r.pace.runtime {
+			return err
+		}
+		if !told {
+			told = true
+			r.say("the container runtime doesn't answer, trying again: %s", err)
+		}
+		select {
+		case <-r.stop:
+			return errStopped
+		case <-ticker.C:
+		}
+	}
+}
+
+// pods lists a pod's sandboxes for an action that is not a wait.
+func (r *run) pods(ctx context.Context, pod string) (boxes []node.Sandbox, err error) {
+	err = r.insist(ctx, func(ctx context.Context) error {
+		boxes, err = r.world.Pod(ctx, pod)
+		return err
+	})
+	return boxes, err
+}
+
+// freshKubelet says whether kubelet was restarted in this run, while the API
+// was away. One that hasn't seen the API deletes no pod, also none of its own
+// that it has begun with ("skipping delete because sources aren't ready yet"):
+// to help one there by another UID keeps all of them from starting. It never
+// knew the old pods, and refuses none for them.
+func (r *run) freshKubelet() bool {
+	return r.away && (r.mem.KubeletRestarted || r.world.KubeletRestarted())
+}
+
+// rememberPods notes, while a pod's manifest is out, what is there of it and
+// what kubelet has begun with: what comes after is new. The journal has it
+// before the manifest is in again, so a run that is gone on with knows it too.
+func (r *run) rememberPods(pod string, boxes []node.Sandbox) {
+	var uids []string
+	for _, b := range boxes {
+		if !slices.Contains(uids, b.UID) {
+			uids = append(uids, b.UID)
+		}
+	}
+	r.mem.Pods[pod] = uids
+	r.rememberBegun(pod)
+}
+
+func (r *run) rememberBegun(pod string) {
+	if begun, err := r.world.PodsBegun(); err == nil {
+		r.mem.Begun[pod] = slices.Sorted(maps.Keys(begun))
+	}
+}
+
+// endOf is when this process first saw that no container of a pod runs any
+// more. What the runtime or the journal have is the machine's clock, which may
+// have been set since; differences within one process don't know of that.
+func (r *run) endOf(pod string) time.Time {
+	if _, ok := r.mem.Ended[pod]; !ok {
+		r.mem.Ended[pod] = r.now()
+	}
+	return r.mem.Ended[pod]
+}
+
+// crashed is a pod whose container ends again and again.
+func (r *run) crashed(pod string, b node.Sandbox) error {
+	judged := slices.Clone(r.mem.Judged[pod])
+	for _, c := range b.Containers {
+		judged = append(judged, c.ID)
+	}
+	r.mem.Judged = maps.Clone(r.mem.Judged)
+	if r.mem.Judged == nil {
+		r.mem.Judged = map[string][]string{}
+	}
+	r.mem.Judged[pod] = judged
+	return r.withLog(pod, b, pod+" starts and ends again")
+}
+
+// since leaves out the containers that a wait has failed for already.
+func (r *run) since(pod string, all []node.Container) []node.Container {
+	return slices.DeleteFunc(slices.Clone(all), func(c node.Container) bool { return slices.Contains(r.mem.Judged[pod], c.ID) })
+}
+
+// tryAnew gives a pod that a wait has failed for a fresh UID: kubelet would
+// let it wait in its crash back-off, for minutes. Its manifest is "" where it
+// has to stay byte for byte.
+func (r *run) tryAnew(ctx context.Context, pod, file string) (bool, error) {
+	if file == "" {
+		return false, nil
+	}
+	boxes, err := r.pods(ctx, pod)
+	if err != nil || len(boxes) == 0 || len(running(r.program(pod, boxes[0]))) > 0 || slices.Contains(r.mem.Pods[pod], boxes[0].UID) {
+		return false, err
+	}
+	if all := r.program(pod, boxes[0]).Containers; len(all) == 0 || len(r.since(pod, all)) > 0 {
+		return false, nil
+	}
+	r.say("kubelet lets %s wait after it has ended again and again: a fresh annotation makes it try at once", pod)
+	r.rememberPods(pod, boxes)
+	return true, freshUID(file, r.now())
+}
+
+// startAnew is for waits that follow the start.
+func (r *run) startAnew(ctx context.Context, pod, file string) error {
+	tried, err := r.tryAnew(ctx, pod, file)
+	if tried && err == nil {
+		_, err = (&WaitStarted{Pod: pod, File: file, Fresh: true}).do(ctx, r)
+	}
+	return err
+}
+
+// notReady is a wait that ran into its limit.
+func (r *run) notReady(pod, cause string) error {
+	boxes, err := r.world.Pod(context.Background(), pod)
+	if err != nil || len(boxes) == 0 {
+		return problem.New("there is no container of "+pod+"; "+lookAtKubelet, "%s", cause)
+	}
+	t := r.withLog(pod, boxes[0], cause)
+	if t.slow = r.slow(pod, &boxes[0], t); t.slow {
+		t.Cause, t.Hint = cause+" yet", slowHint
+	}
+	return t
+}
+
+// program is a sandbox with the container alone that the pod is there for.
+func (r *run) program(pod string, b node.Sandbox) node.Sandbox {
+	if name := r.plan.Reach.Containers[pod]; name != "" {
+		b.Containers = slices.DeleteFunc(slices.Clone(b.Containers), func(c node.Container) bool { return c.Name != name })
+	}
+	return b
+}
+
+func (r *run) withLog(pod string, b node.Sandbox, cause string) *trouble {
+	t := stuck("", "%s", cause)
+	b = r.program(pod, b)
+	name := ""
+	if len(b.Containers) > 0 {
+		name = b.Containers[0].Name
+	}
+	t.log, t.logPath = r.world.LogTail(pod, b.UID, name, 200)
+	if why, hint := likelyCause(t.log); why != "" {
+		t.known = why
+		t.Cause += ": " + why
+		t.Hint = hint
+	}
+	t.log = lastWords(t.log, 12)
+	return t
+}
+
+// freshUID changes one annotation of a manifest in kubelet's directory: the
+// pod's UID is made from the decoded object, so kubelet sees a new pod.
+func freshUID(file string, now time.Time) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	like, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	if data, err = manifest.Annotate(data, restartedAt, now.UTC().Format(time.RFC3339Nano)); err != nil {
+		return err
+	}
+	aside := filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+".etcd-rewind")
+	if err := writeOnce(aside, data, like); err != nil {
+		return err
+	}
+	if err := os.Rename(aside, file); err != nil {
+		return err
+	}
+	return manifest.SyncDir(filepath.Dir(file))
+}
+
+// restartedAt is the ecosystem's name for an annotation that makes a new pod.
+const restartedAt = "kubectl.kubernetes.io/restartedAt"
