@@ -269,14 +269,15 @@ func (r *run) finish(res *Result) {
 // failure is a Failure with what was decided about it.
 type failure struct {
 	Failure
+	remedy  *Step // what LetGo runs
 	putBack *Result
 }
 
 func (r *run) steps(ctx context.Context) *failure {
 	for i := range r.plan.Steps {
 		step := &r.plan.Steps[i]
-		if step.When != "" {
-			if r.step = step; !r.hasRun(step) {
+		if !step.always() {
+			if r.step = step; !step.ran(&r.mem) {
 				r.emit(Event{Type: TypeStep, State: Unneeded})
 			}
 			continue
@@ -287,8 +288,6 @@ func (r *run) steps(ctx context.Context) *failure {
 	}
 	return nil
 }
-
-func (r *run) hasRun(step *Step) bool { return step.ID == letGoStep && r.mem.KubeletRestarted }
 
 func (r *run) runStep(ctx context.Context, step *Step) *failure {
 	r.step, r.action = step, Planned{}
@@ -316,6 +315,7 @@ func (r *run) runAction(ctx context.Context, a Planned) *failure {
 		return nil
 	}
 	meant := false // its intent is in the journal
+	step := r.step
 	for {
 		r.action = a
 		if ctx.Err() != nil {
@@ -346,9 +346,10 @@ func (r *run) runAction(ctx context.Context, a Planned) *failure {
 				}
 			}
 		case LetGo:
-			if f := r.letGo(ctx); f != nil {
+			if f := r.runStep(ctx, fail.remedy); f != nil {
 				return f
 			}
+			r.step, r.action = step, a
 		case PutBack:
 			r.emit(Event{Type: TypeStep, State: Failed})
 			fail.putBack = r.putBack(context.WithoutCancel(ctx), fail.Failure)
@@ -357,12 +358,6 @@ func (r *run) runAction(ctx context.Context, a Planned) *failure {
 			return fail
 		}
 	}
-}
-
-func (r *run) letGo(ctx context.Context) *failure {
-	step, action := r.step, r.action
-	defer func() { r.step, r.action = step, action }()
-	return r.runStep(ctx, r.plan.step(letGoStep))
 }
 
 // try journals the intent, unless that was done before, runs the action, and
@@ -474,7 +469,7 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 			f.Cause, f.Hint = f.Cause+"; "+cause, hint
 		}
 	}
-	if t != nil && t.ignoring && r.plan.step(letGoStep) != nil && !r.mem.KubeletRestarted {
+	if f.remedy = r.remedy(t); f.remedy != nil {
 		f.Choices = append(f.Choices, LetGo)
 	}
 	back := touched && r.plan.Kind != KindUndo

@@ -310,7 +310,7 @@ func (h *history) add(rec record, runDir string) error {
 			// All that the run does is done again, also what it had not come to.
 			for _, s := range h.restore.Steps {
 				for _, a := range s.Actions {
-					h.began[a.ID] = h.began[a.ID] || s.When == ""
+					h.began[a.ID] = h.began[a.ID] || s.always()
 				}
 			}
 		}

@@ -62,8 +62,9 @@ type Step struct {
 	More  string `json:"more"` // a paragraph or two, shown with "?"
 	// Outage says that the API is away while this step runs.
 	Outage bool `json:"outage,omitempty"`
-	// When is the condition of a step that runs only if it comes true, in
-	// words; empty for a step that always runs.
+	// If is what has to come true for the step to run, When the same in words;
+	// empty for a step that always runs.
+	If      condition `json:"if,omitempty"`
 	When    string    `json:"when,omitempty"`
 	Actions []Planned `json:"actions"`
 }

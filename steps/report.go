@@ -130,7 +130,7 @@ func reportText(r *run, res *Result) string {
 	}
 	var did []string
 	for _, s := range r.plan.Steps {
-		if s.When != "" && !r.mem.KubeletRestarted {
+		if !s.ran(&r.mem) {
 			continue
 		}
 		did = append(did, trust.Comment(s.Title))

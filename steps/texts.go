@@ -142,8 +142,5 @@ var undoTexts = map[string]text{
 
 func letGoTemplate() Step {
 	t := restoreTexts[letGoStep]
-	return Step{
-		ID: letGoStep, Title: t.title, Why: t.why, More: t.more, Outage: t.outage,
-		When: "only if kubelet ignores that a manifest is gone",
-	}
+	return Step{ID: letGoStep, Title: t.title, Why: t.why, More: t.more, Outage: t.outage}.only(kubeletIgnores)
 }

@@ -157,6 +157,9 @@ func (p *Plan) vet(runDir string) error {
 	}
 	var last []Action // what is staged is known by the renames
 	for _, s := range p.Steps {
+		if _, known := conditions[s.condition()]; !known && !s.always() {
+			v.refuse("the condition", string(s.If))
+		}
 		for _, a := range s.Actions {
 			if a.Action == nil {
 				v.refuse("an action that is", "missing")

@@ -1,45 +1,58 @@
 package steps
 
-import (
-	"fmt"
-	"time"
-)
+// condition is what a step runs for that doesn't run in any case. Plans and
+// journals keep its name.
+type condition string
 
-// Age says how long before now t is, in the largest unit that is exact enough:
-// "40 s", "12 min" below 2 hours, "17 h" below 48, then "5 days". It never says
-// more than has passed. The zero time is "unknown".
-func Age(t, now time.Time) string {
-	d := now.Sub(t)
-	switch {
-	case t.IsZero():
-		return "unknown"
-	case d < -time.Minute: // a clock was set
-		return "in the future"
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", max(0, int(d.Seconds())))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h", int(d.Hours()))
-	default:
-		return fmt.Sprintf("%d days", int(d.Hours()/24))
-	}
+// kubeletIgnores: kubelet doesn't end what has no manifest any more.
+const kubeletIgnores condition = "kubelet-ignores"
+
+var conditions = map[condition]struct {
+	words string // Step.When
+	// by says whether a failure is what the step mends, had whether the run has
+	// come to it.
+	by  func(*trouble) bool
+	had func(*memory) bool
+}{
+	kubeletIgnores: {
+		words: "only if kubelet ignores that a manifest is gone",
+		by:    func(t *trouble) bool { return t.ignoring },
+		had:   func(m *memory) bool { return m.KubeletRestarted },
+	},
 }
 
-// Ago is Age in a sentence: "17 h ago", "in the future", "at an unknown time".
-func Ago(t, now time.Time) string {
-	switch age := Age(t, now); {
-	case t.IsZero():
-		return "at an unknown time"
-	case now.Sub(t) < -time.Minute:
-		return age
-	default:
-		return age + " ago"
-	}
+// only makes a step run only if something comes true.
+func (s Step) only(c condition) Step {
+	s.If, s.When = c, conditions[c].words
+	return s
 }
 
-// Moment writes a time for people: this machine's time, with its zone.
-func Moment(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
+// condition is the step's; journals of before have only its words, and there
+// was but one.
+func (s *Step) condition() condition {
+	if s.If == "" && s.When != "" {
+		return kubeletIgnores
+	}
+	return s.If
+}
 
-// Clock is Moment without the day, for what happens now.
-func Clock(t time.Time) string { return t.Local().Format("15:04:05 MST") }
+// always says whether the step has no condition.
+func (s *Step) always() bool { return s.condition() == "" }
+
+// ran says whether a run with this memory has come to the step: with a
+// condition, that depends.
+func (s *Step) ran(m *memory) bool { return s.always() || conditions[s.condition()].had(m) }
+
+// remedy is the step that mends what a wait has failed for and has not been run
+// for it yet; nil where there is none.
+func (r *run) remedy(t *trouble) *Step {
+	if t == nil {
+		return nil
+	}
+	for i := range r.plan.Steps {
+		if s := &r.plan.Steps[i]; !s.ran(&r.mem) && conditions[s.condition()].by(t) {
+			return s
+		}
+	}
+	return nil
+}

@@ -1,42 +1,34 @@
 package steps
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
-	"time"
 )
 
-func TestAgesSayTheUnitThatMatters(t *testing.T) {
-	now := time.Date(2026, 11, 26, 3, 0, 0, 0, time.UTC)
-	for ago, want := range map[time.Duration]string{
-		-time.Hour:                     "in the future",
-		-time.Second:                   "0 s ago",
-		40 * time.Second:               "40 s ago",
-		90 * time.Second:               "1 min ago",
-		119 * time.Minute:              "119 min ago",
-		5*time.Hour + 59*time.Minute:   "5 h ago",
-		47*time.Hour + 59*time.Minute:  "47 h ago",
-		48 * time.Hour:                 "2 days ago",
-		5*24*time.Hour + 23*time.Hour:  "5 days ago",
-		400*24*time.Hour + 1*time.Hour: "400 days ago",
-	} {
-		if got := Ago(now.Add(-ago), now); got != want {
-			t.Errorf("%s before: %q, want %q", ago, got, want)
-		}
+// The version before journaled a condition in words only, and had but one.
+func TestAStepOfTheVersionBeforeKeepsItsCondition(t *testing.T) {
+	var s Step
+	if err := json.Unmarshal([]byte(`{"id":"let-go","when":"only if kubelet ignores that a manifest is gone","actions":[]}`), &s); err != nil {
+		t.Fatal(err)
 	}
-	if got := Ago(time.Time{}, now); got != "at an unknown time" {
-		t.Errorf("an unknown time: %q", got)
+	r := &run{plan: &Plan{Steps: []Step{{ID: "prepare"}, s}}}
+	if r.remedy(stuck("", "it is slow")) != nil || r.remedy(nil) != nil {
+		t.Error("kubelet would be restarted for what that doesn't mend")
+	}
+	if got := r.remedy(ignores("it runs on")); got == nil || got.ID != "let-go" || got.ran(&r.mem) {
+		t.Errorf("%+v", got)
+	}
+	if r.mem.KubeletRestarted = true; r.remedy(ignores("it runs on")) != nil {
+		t.Error("kubelet would be restarted again and again")
 	}
 }
 
-func TestTimesNameTheirZone(t *testing.T) {
-	was := time.Local
-	t.Cleanup(func() { time.Local = was })
-	time.Local = time.FixedZone("CET", 3600)
-	at := time.Date(2026, 11, 25, 23, 30, 5, 0, time.UTC)
-	if got := Moment(at); got != "2026-11-26 00:30:05 CET" {
-		t.Error(got)
-	}
-	if got := Clock(at); got != "00:30:05 CET" {
-		t.Error(got)
+func TestAConditionThatIsNotKnownIsRefused(t *testing.T) {
+	n := newFakeNode(t)
+	p := n.restore(n.facts())
+	p.Steps[0].If = "the moon is full"
+	if err := p.vet(p.RunDir); err == nil || !strings.Contains(err.Error(), "the moon is full") {
+		t.Errorf("%v", err)
 	}
 }
