@@ -9,10 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"etcd-rewind/defect"
 	"google.golang.org/protobuf/encoding/protowire"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"etcd-rewind/defect"
 )
 
 // Kind counts the objects of one kind in a snapshot.

@@ -11,13 +11,14 @@ import (
 	"syscall"
 	"time"
 
-	"etcd-rewind/defect"
-	"etcd-rewind/problem"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"google.golang.org/protobuf/proto"
+
+	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 )
 
 type dataDirRequest struct {

@@ -2,14 +2,12 @@ package snapshot
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"etcd-rewind/defect"
@@ -243,21 +241,6 @@ func (p *searched) in(ctx context.Context) {
 		}
 		p.add(c)
 	}
-}
-
-// linkOfAnother says whether a path is a link that another user made: in /tmp
-// it may lead anywhere, as the kernel's protected_symlinks has it.
-func linkOfAnother(path string) bool {
-	st, err := os.Lstat(path)
-	return err == nil && st.Mode()&os.ModeSymlink != 0 && owner(st) != ""
-}
-
-// owner is whose file it is, "" for root and this user.
-func owner(st os.FileInfo) string {
-	if s, ok := st.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
-		return fmt.Sprintf("uid %d", s.Uid)
-	}
-	return ""
 }
 
 // named says whether a file's name is one that people give to snapshots.

@@ -13,9 +13,10 @@ import (
 	"sync"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"etcd-rewind/defect"
 	"etcd-rewind/problem"
-	bolt "go.etcd.io/bbolt"
 )
 
 // Hash says what a file's sha256 trailer tells about it.

@@ -9,7 +9,6 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"etcd-rewind/problem"
@@ -76,30 +75,6 @@ func Quick(path string) (*Info, error) {
 		return nil, problem.Coded(CodeTruncated, again, "its size, %d bytes, is neither a snapshot's nor a data file's", info.Size)
 	}
 	return info, nil
-}
-
-func kindProblem(path string, st os.FileInfo) *problem.Problem {
-	switch mode := st.Mode(); {
-	case mode.IsDir():
-		if _, err := os.Stat(dbPath(path)); err == nil {
-			return problem.Coded(CodeDirectory, "its database is "+filepath.Join("member", "snap", "db"), "a data directory, not a snapshot file")
-		}
-		return problem.Coded(CodeDirectory, "name the snapshot file in it", "a directory, not a file")
-	case !mode.IsRegular():
-		kind := "a special file"
-		switch {
-		case mode&os.ModeNamedPipe != 0:
-			kind = "a pipe"
-		case mode&os.ModeSocket != 0:
-			kind = "a socket"
-		case mode&os.ModeDevice != 0:
-			kind = "a device"
-		}
-		return problem.Coded(CodeNotRegular, "copy the snapshot into a file first", "%s, not a regular file", kind)
-	case st.Size() == 0:
-		return problem.Coded(CodeEmpty, "take another snapshot; this one was never written, or the disk was full", "the file is empty")
-	}
-	return nil
 }
 
 // meta is the part of bolt's meta page that says how long the file must be.

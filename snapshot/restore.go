@@ -12,12 +12,13 @@ import (
 	"strings"
 	"syscall"
 
-	"etcd-rewind/defect"
-	"etcd-rewind/problem"
 	bolt "go.etcd.io/bbolt"
 	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 )
 
 // RestoreRequest says what to restore, and where.

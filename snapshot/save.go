@@ -13,9 +13,10 @@ import (
 	"strings"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"etcd-rewind/defect"
 	"etcd-rewind/problem"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // SaveRequest says what to save, and where.

@@ -7,10 +7,11 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
-	"etcd-rewind/defect"
-	"etcd-rewind/problem"
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/server/v3/storage/schema"
+
+	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 )
 
 // asEtcdutl makes a data directory of whole, the verified content of a snapshot
