@@ -40,12 +40,12 @@ func several(n restore.Nodes) bool { return len(n.Names()) > 0 }
 // look reads this node and the snapshot, and checks every node. What blocks is
 // told and ends the command; only says that nothing else follows. What a ticket
 // decides, which may be nil, is added to the choices.
-func (a *app) look(ctx context.Context, f *restore.Flow, path string, ticket *fleet.Ticket, only bool) error {
+func (a *app) look(ctx context.Context, f *restore.Flow, name string, ticket *fleet.Ticket, only bool) error {
 	if err := a.discoverFor(ctx, f); err != nil {
 		return err
 	}
-	if path != "" {
-		a.read(ctx, f, path)
+	if name != "" {
+		a.read(ctx, f, name)
 	}
 	if here, info := f.Want.Here, f.Want.Info; ticket != nil && info != nil {
 		if here.Etcd == nil {
@@ -68,13 +68,13 @@ func (a *app) discoverFor(ctx context.Context, f *restore.Flow) error {
 }
 
 // read reads a whole snapshot and shows how far it is.
-func (a *app) read(ctx context.Context, f *restore.Flow, path string) {
-	tell, what := a.progress(), "reading "+filepath.Base(path)
+func (a *app) read(ctx context.Context, f *restore.Flow, name string) {
+	tell, what := a.progress(), "reading "+filepath.Base(name)
 	a.saying(what)
-	f.Inspect(ctx, path, func(done, total int64) { tell(snapshot.Progress{Phase: what, Done: done, Total: total}) })
+	f.Inspect(ctx, name, func(done, total int64) { tell(snapshot.Progress{Phase: what, Done: done, Total: total}) })
 	a.saying("")
-	if info := f.Want.Info; info != nil && info.Path != path && a.output != "json" {
-		_, _ = fmt.Fprintf(a.err, "%s is compressed; unpacked to %s, deleted on exit\n", trust.Text(path), trust.Text(info.Path))
+	if info := f.Want.Info; info != nil && info.Packed != nil && a.output != "json" {
+		_, _ = fmt.Fprintf(a.err, "%s is compressed; unpacked to %s, deleted on exit\n", trust.Text(name), trust.Text(info.Path))
 	}
 }
 

@@ -33,16 +33,11 @@ is 4 for a file that isn't whole.`,
 			ctx, stop := interruptible(c.Context())
 			defer stop()
 			facts, ferr := a.discover(ctx)
-			var files steps.Unpacker
-			defer func() { _ = files.Close() }()
-			file, info, err := a.open(ctx, &files, facts, args[0])
+			info, err := a.inspected(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			i := text.Inspected{Info: info, Packed: file}
-			if file.Format == snapshot.Raw {
-				i.Packed = nil
-			}
+			i := text.Inspected{Info: info}
 			if ferr != nil {
 				i.NoNode = ferr.Error()
 			} else {
@@ -74,16 +69,14 @@ Secrets only names are shown.`,
 			ctx, stop := interruptible(c.Context())
 			defer stop()
 			facts, ferr := a.discover(ctx)
-			var files steps.Unpacker
-			defer func() { _ = files.Close() }()
-			then, err := a.unpack(ctx, &files, facts, args[0])
+			then, err := a.stage(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			var other snapshot.Other
 			switch {
 			case len(args) == 2:
-				now, err := a.unpack(ctx, &files, facts, args[1])
+				now, err := a.stage(ctx, args[1])
 				if err != nil {
 					return err
 				}
@@ -150,38 +143,31 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }
 
-// open unpacks and inspects a snapshot.
-func (a *app) open(ctx context.Context, files *steps.Unpacker, facts *steps.Facts, path string) (*snapshot.Unpacked, *snapshot.Info, error) {
-	file, err := a.unpack(ctx, files, facts, path)
+// inspected is a snapshot, staged if need be and read whole.
+func (a *app) inspected(ctx context.Context, name string) (*snapshot.Info, error) {
+	file, err := a.stage(ctx, name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	tell := a.progress()
-	info, err := snapshot.Inspect(ctx, file.Path, func(done, total int64) {
+	info, err := file.Inspect(ctx, func(done, total int64) {
 		tell(snapshot.Progress{Phase: "hash", Done: done, Total: total})
 	})
-	if err != nil {
-		return nil, nil, about(path, true, err)
-	}
-	info.Path = path
-	return file, info, nil
+	return info, about(name, true, err)
 }
 
-func (a *app) unpack(ctx context.Context, files *steps.Unpacker, facts *steps.Facts, path string) (*snapshot.Unpacked, error) {
+func (a *app) stage(ctx context.Context, name string) (*snapshot.Staged, error) {
 	tell := a.progress()
-	file, err := files.Open(ctx, facts, path, func(done, total int64) {
+	file, err := a.session.Stage(ctx, name, func(done, total int64) {
 		tell(snapshot.Progress{Phase: "unpack", Done: done, Total: total})
 	})
-	if err != nil {
-		return nil, about(path, true, err)
-	}
-	return file, nil
+	return file, about(name, true, err)
 }
 
-// about names the file in a Problem.
-func about(path string, named bool, err error) error {
+// about names the snapshot in a Problem.
+func about(name string, named bool, err error) error {
 	if p := problem.Of(err); named && p != nil && p.Code != snapshot.CodeOther {
-		return p.About(filepath.Base(path))
+		return p.About(filepath.Base(name))
 	}
 	return err
 }

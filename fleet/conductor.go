@@ -523,13 +523,13 @@ func (c *Conductor) hold(ctx context.Context) (path string, err error) {
 	}
 	sum, in := sha256.New(), bufio.NewReaderSize(&untilDone{ctx, io.NewSectionReader(f, 0, size)}, 1<<20)
 	if _, err := io.CopyN(sum, in, content); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
+		return "", fmt.Errorf("read %s: %w", c.want.Info.Name, err)
 	}
 	if is := hex.EncodeToString(sum.Sum(nil)); is != c.want.Info.SHA256 {
-		return "", problem.New("choose it again, by the name of the file and not of a link", "%s isn't the snapshot any more that was looked at: its sha256 is %.12s…, and was %.12s…", path, is, c.want.Info.SHA256)
+		return "", problem.New("choose it again, by the name of the file and not of a link", "%s isn't the snapshot any more that was looked at: its sha256 is %.12s…, and was %.12s…", c.want.Info.Name, is, c.want.Info.SHA256)
 	}
 	if _, err := io.Copy(sum, in); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
+		return "", fmt.Errorf("read %s: %w", c.want.Info.Name, err)
 	}
 	c.put = putOrder{Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}
 	return c.at, nil
@@ -598,7 +598,7 @@ func (c *Conductor) order(n *fleetNode, ch steps.Choices) Order {
 	ch.Fleet = f
 	o := Order{Snapshot: n.path, Choices: ch}
 	if c.want.Info != nil && n.path != "" {
-		o.SHA256 = c.want.Info.SHA256
+		o.SHA256, o.Name = c.want.Info.SHA256, trust.Clip(trust.Text(snapshot.FullName(c.want.Info.Name)), longestPath-100)
 	}
 	return o
 }

@@ -108,7 +108,7 @@ func valid(v any) error {
 		if v.Choices.Fleet == nil {
 			return errNull
 		}
-		return errors.Join(validFleet(v.Choices.Fleet), validPathOrNone(v.Snapshot), validSumOrNone(v.SHA256))
+		return errors.Join(validFleet(v.Choices.Fleet), validPathOrNone(v.Snapshot), validSourceName(v.Name), validSumOrNone(v.SHA256))
 	case restore.Record:
 		return validRecord(v)
 	case RunOf:
@@ -257,6 +257,14 @@ func validPathOrNone(p string) error {
 		return nil
 	}
 	return validPath(p)
+}
+
+// validSourceName is for the name of a snapshot, which is only shown.
+func validSourceName(s string) error {
+	if len(s) > longestPath || trust.Text(s) != s {
+		return fmt.Errorf("%q is not the name of a snapshot", clip([]byte(s)))
+	}
+	return nil
 }
 
 func validSumOrNone(s string) error {

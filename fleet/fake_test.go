@@ -443,7 +443,7 @@ func theSnapshot(t *testing.T) *snapshot.Info {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(data)
-	info := &snapshot.Info{Path: path, Size: int64(len(data)), Revision: 700, SHA256: hex.EncodeToString(sum[:])}
+	info := &snapshot.Info{Name: "nightly.db.gz", Path: path, Size: int64(len(data)), Revision: 700, SHA256: hex.EncodeToString(sum[:])}
 	for _, name := range []string{"cp1", "cp2", "cp3"} {
 		info.Members = append(info.Members, snapshot.Member{Name: name})
 	}

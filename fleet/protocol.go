@@ -94,6 +94,7 @@ func clipped(p *problem.Problem) *problem.Problem {
 // Order is what a node has to restore.
 type Order struct {
 	Snapshot string        `json:"snapshot"`         // path on the node
+	Name     string        `json:"name,omitempty"`   // of the snapshot, as the user gave it
 	SHA256   string        `json:"sha256,omitempty"` // snapshot.Info.SHA256 that the conductor's user has seen
 	Choices  steps.Choices `json:"choices"`
 }

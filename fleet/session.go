@@ -117,11 +117,12 @@ func (n *ThisNode) Check(ctx context.Context, o Order, busy func()) ([]steps.Ver
 	}
 	info, bad := n.Session.Inspect(ctx, o.Snapshot, func(int64, int64) { busy() })
 	if bad != nil {
-		return append(n.Session.Check(ctx, f, nil, o.Choices), steps.SnapshotVerdict(o.Snapshot, bad)), nil
+		return append(n.Session.Check(ctx, f, nil, o.Choices), steps.SnapshotVerdict(o.name(), bad)), nil
 	}
 	if err := o.same(info); err != nil {
-		return append(n.Session.Check(ctx, f, nil, o.Choices), steps.SnapshotVerdict(o.Snapshot, err)), nil
+		return append(n.Session.Check(ctx, f, nil, o.Choices), steps.SnapshotVerdict(o.name(), err)), nil
 	}
+	info.Name = o.name()
 	n.mu.Lock()
 	n.infos = map[string]*snapshot.Info{o.Snapshot: info}
 	n.mu.Unlock()
@@ -134,13 +135,16 @@ func (n *ThisNode) Plan(_ context.Context, o Order) (*steps.Plan, error) {
 	f, info := n.facts, n.infos[o.Snapshot]
 	n.mu.Unlock()
 	if f == nil || info == nil {
-		return nil, problem.New("", "%s was not checked", cmp.Or(o.Snapshot, "the snapshot"))
+		return nil, problem.New("", "%s was not checked", cmp.Or(o.name(), "the snapshot"))
 	}
 	if err := o.same(info); err != nil {
 		return nil, err
 	}
 	return n.Session.Plan(f, info, o.Choices)
 }
+
+// name is the snapshot's, for people.
+func (o *Order) name() string { return cmp.Or(o.Name, o.Snapshot) }
 
 // same says whether what a node has is the snapshot that it is to restore.
 func (o *Order) same(info *snapshot.Info) error {

@@ -134,6 +134,8 @@ func TestAllNodesGetTheSnapshotThatWasLookedAt(t *testing.T) {
 	for _, n := range c.nodes {
 		if o := c.order(n, steps.Choices{}); o.SHA256 != info.SHA256 || o.Snapshot == link {
 			t.Errorf("%s is ordered %q with sha256 %q", n.name, o.Snapshot, o.SHA256)
+		} else if filepath.Base(o.name()) != info.Name {
+			t.Errorf("%s is to call it %q, the user named %s", n.name, o.name(), info.Name)
 		}
 	}
 
@@ -144,6 +146,25 @@ func TestAllNodesGetTheSnapshotThatWasLookedAt(t *testing.T) {
 	}
 	if err := late.Send(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "isn't the snapshot any more that was looked at") {
 		t.Error(err)
+	}
+}
+
+// A name may hold anything; the nodes are told what can be shown of it.
+func TestTheNameOfASnapshotIsSentAsItIsShown(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	c := conductor(t, w.pipes(t, "cp1"))
+	info := theSnapshot(t)
+	info.Name = "/b/\x1b[2J" + strings.Repeat("x", 2*longestPath) + "\n.db"
+	prepare(t, c, restore.Want{Info: info})
+	if err := c.Send(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	o := c.order(c.nodes[0], steps.Choices{})
+	if err := validSourceName(o.Name); err != nil || !strings.HasPrefix(o.Name, "/b/") {
+		t.Errorf("%.40q: %v", o.Name, err)
+	}
+	if validSourceName(info.Name) == nil || validSourceName("a\n") == nil {
+		t.Error("a node takes names that can't be shown")
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 // Engine is what is asked of the engine on this node: a steps.Session.
 type Engine interface {
 	Discover(ctx context.Context) (*steps.Facts, error)
-	Inspect(ctx context.Context, path string, progress func(done, total int64)) (*snapshot.Info, error)
-	Compare(ctx context.Context, f *steps.Facts, path string, o snapshot.CompareOptions, progress func(snapshot.Progress)) (*snapshot.Comparison, error)
+	Inspect(ctx context.Context, name string, progress func(done, total int64)) (*snapshot.Info, error)
+	Compare(ctx context.Context, f *steps.Facts, info *snapshot.Info, o snapshot.CompareOptions, progress func(snapshot.Progress)) (*snapshot.Comparison, error)
 	Check(ctx context.Context, f *steps.Facts, s *snapshot.Info, c steps.Choices) []steps.Verdict
 	Plan(f *steps.Facts, s *snapshot.Info, c steps.Choices) (*steps.Plan, error)
 	PlanUndo(ctx context.Context, run string) (*steps.Plan, error)

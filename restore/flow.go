@@ -24,8 +24,8 @@ type Flow struct {
 	Changes *snapshot.Comparison // nil when the snapshot wasn't compared
 	Checked []Checked            // what is said of all nodes, and then of each
 
-	path string
-	sent bool // every node has the snapshot
+	name string // of the snapshot
+	sent bool   // every node has the snapshot
 	// What was found about the nodes as a whole, about the snapshot, and about
 	// both together.
 	found, read, compared []steps.Verdict
@@ -38,20 +38,20 @@ func (f *Flow) Discover(ctx context.Context) (err error) {
 }
 
 // Inspect reads a whole snapshot. What is wrong with it becomes a verdict.
-func (f *Flow) Inspect(ctx context.Context, path string, progress func(done, total int64)) {
-	info, err := f.Engine.Inspect(ctx, path, progress)
-	f.path, f.Want.Info, f.read = path, info, nil
+func (f *Flow) Inspect(ctx context.Context, name string, progress func(done, total int64)) {
+	info, err := f.Engine.Inspect(ctx, name, progress)
+	f.name, f.Want.Info, f.read = name, info, nil
 	if err != nil {
 		f.Want.Info, f.read = nil, f.unusable(err)
 	}
 }
 
 func (f *Flow) unusable(err error) []steps.Verdict {
-	path := f.path
-	if path == "" {
-		path = f.Want.Info.Path
+	name := f.name
+	if name == "" {
+		name = f.Want.Info.Name
 	}
-	v := steps.SnapshotVerdict(path, err)
+	v := steps.SnapshotVerdict(name, err)
 	if f.Choices.InPlace { // it isn't a snapshot that was taken somewhere
 		v.Title, v.Hint = "Data", "name another data directory, or restore a snapshot"
 	}
@@ -69,7 +69,7 @@ func (f *Flow) Compare(ctx context.Context, progress func(snapshot.Progress)) {
 // another copy goes on.
 func (f *Flow) Comparison(ctx context.Context, progress func(snapshot.Progress)) (*snapshot.Comparison, error) {
 	info := f.Want.Info
-	return f.Engine.Compare(ctx, f.Want.Here, info.Path, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, progress)
+	return f.Engine.Compare(ctx, f.Want.Here, info, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, progress)
 }
 
 // Compared takes the outcome of a comparison. What can't be compared blocks

@@ -27,10 +27,10 @@ func (e *engine) Inspect(context.Context, string, func(done, total int64)) (*sna
 	if e.inspect != nil {
 		return nil, e.inspect
 	}
-	return &snapshot.Info{Path: "/s.db", SHA256: "aa"}, nil
+	return &snapshot.Info{Name: "/s.db", Path: "/s.db", SHA256: "aa"}, nil
 }
 
-func (e *engine) Compare(context.Context, *steps.Facts, string, snapshot.CompareOptions, func(snapshot.Progress)) (*snapshot.Comparison, error) {
+func (e *engine) Compare(context.Context, *steps.Facts, *snapshot.Info, snapshot.CompareOptions, func(snapshot.Progress)) (*snapshot.Comparison, error) {
 	if e.compare != nil {
 		return nil, e.compare
 	}

@@ -32,7 +32,7 @@ type Candidate struct {
 	Size    int64
 	ModTime time.Time
 	Hash    Hash
-	Format  Format // how it is packed: Unpack does the rest
+	Format  Format // how it is packed: Stage does the rest
 	Inside  int64  // of a packed one: about how many bytes unpacking it writes
 	Safety  bool   // saved by an earlier run before it changed anything
 	// Owner is the user whose file it is when that is neither root nor this

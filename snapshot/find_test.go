@@ -186,7 +186,7 @@ func TestABombIsNotExpanded(t *testing.T) {
 		if _, _, err := QuickPacked(path); problem.Of(err) == nil {
 			t.Errorf("%s passes for a snapshot: %v", name, err)
 		}
-		if _, err := Unpack(t.Context(), path, dir, nil); problem.Of(err) == nil {
+		if _, err := Stage(t.Context(), File(path), dir, nil); problem.Of(err) == nil {
 			t.Errorf("%s is unpacked: %v", name, err)
 		}
 		isEmpty(t, dir)
@@ -208,13 +208,13 @@ func TestAFileThatClaimsMoreThanItCanHoldIsNotUnpacked(t *testing.T) {
 		return huge
 	}
 	dir := t.TempDir()
-	_, err := Unpack(t.Context(), file(t, "huge.db.gz", gzipped(t, claim(1<<20))), dir, nil) // 4 GB
+	_, err := Stage(t.Context(), File(file(t, "huge.db.gz", gzipped(t, claim(1<<20)))), dir, nil) // 4 GB
 	if p := wantProblem(t, err, CodeStructure); !strings.Contains(p.Cause, "4294 MB") {
 		t.Error(p.Cause)
 	}
 	// A size that doesn't fit 63 bits is none.
 	for _, pages := range []uint64{1 << 52, 1<<51 - 1, 1 << 40} {
-		if _, err := Unpack(t.Context(), file(t, "endless.db.gz", gzipped(t, claim(pages))), dir, nil); problem.Of(err) == nil {
+		if _, err := Stage(t.Context(), File(file(t, "endless.db.gz", gzipped(t, claim(pages)))), dir, nil); problem.Of(err) == nil {
 			t.Errorf("%d pages: %v", pages, err)
 		}
 		if _, err := Quick(file(t, "endless.db", claim(pages))); problem.Of(err) == nil {

@@ -52,8 +52,10 @@ type Object struct {
 // All names and lists in it are bounded, whatever the file holds: a longer name
 // ends with "… (N bytes)", and More counts what isn't in a list.
 type Info struct {
-	Path    string    `json:"path"` // as it was asked for
-	Size    int64     `json:"size"` // of the file, bytes
+	Name    string    `json:"path"`             // of the source, as the user gave it
+	Path    string    `json:"-"`                // of the file that it is read from: a staging file may have been made
+	Packed  *Staged   `json:"packed,omitempty"` // how it became that file, when it isn't the source's own
+	Size    int64     `json:"size"`             // of the file, bytes
 	ModTime time.Time `json:"mod_time"`
 	SHA256  string    `json:"sha256"` // hex, of the content without the trailer
 	Hash    Hash      `json:"hash"`
@@ -147,7 +149,7 @@ func Inspect(ctx context.Context, path string, progress func(done, total int64))
 	if err != nil {
 		return nil, err
 	}
-	info.Path = path
+	info.Name, info.Path = path, path
 	return info, nil
 }
 

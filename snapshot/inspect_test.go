@@ -77,7 +77,7 @@ func TestInspectTellsWhatIsInARealSnapshot(t *testing.T) {
 	}
 	early := at(t, "2026-11-20T20:54:44Z")
 	want := &Info{
-		Path: path, Size: 983072, ModTime: got.ModTime,
+		Name: path, Path: path, Size: 983072, ModTime: got.ModTime,
 		SHA256: "ede78381eeb313d766ab5e7018f55a1b51c6e7053afd00ac8083ffdc793bea46", Hash: HashOK,
 		Revision: 1000000794, Keys: 330, EmptyKey: true, TotalSize: 983040, StorageVersion: "3.6.0",
 		Members:       []Member{{ID: 2677674080080550774, Name: "cp1", PeerURLs: []string{"https://10.77.0.11:2380"}}},
@@ -191,7 +191,7 @@ func TestInspectReadsWhatTheFixturesDoNotHold(t *testing.T) {
 	}
 	when := created.UTC()
 	want := &Info{
-		Path: got.Path, Size: got.Size, ModTime: got.ModTime, SHA256: got.SHA256, TotalSize: got.TotalSize,
+		Name: got.Path, Path: got.Path, Size: got.Size, ModTime: got.ModTime, SHA256: got.SHA256, TotalSize: got.TotalSize,
 		Hash: HashOK, Revision: 19, Keys: 10, EmptyKey: true,
 		Members: []Member{
 			{ID: 7, Name: "m7", PeerURLs: []string{"http://7"}, Learner: true},

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
-	"syscall"
 
 	"etcd-rewind/problem"
 )
@@ -25,26 +23,12 @@ const sector = 512
 // The error is a *problem.Problem. Hash is HashUnchecked or HashMissing; what only
 // Inspect can know is left zero.
 func Quick(path string) (*Info, error) {
-	st, err := os.Stat(path)
+	f, st, err := openRegular(path)
 	if err != nil {
-		return nil, openProblem(path, err)
-	}
-	if p := kindProblem(path, st); p != nil {
-		return nil, p
-	}
-	// Not blocking: a pipe may have taken the file's place since.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, openProblem(path, err)
+		return nil, err
 	}
 	defer f.Close()
-	if st, err = f.Stat(); err != nil {
-		return nil, openProblem(path, err)
-	}
-	if p := kindProblem(path, st); p != nil {
-		return nil, p
-	}
-	info := &Info{Path: path, Size: st.Size(), ModTime: st.ModTime()}
+	info := &Info{Name: path, Path: path, Size: st.Size(), ModTime: st.ModTime()}
 
 	metas, err := readMetas(f)
 	if err != nil {

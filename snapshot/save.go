@@ -90,6 +90,7 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 		name = saveName(req.Node, info.Revision, time.Now())
 	}
 	info.Path = filepath.Join(dir, name)
+	info.Name = info.Path
 	if err := giveName(aside, info.Path); err != nil {
 		return nil, err
 	}

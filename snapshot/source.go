@@ -6,13 +6,172 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/problem"
 
 	"golang.org/x/sys/unix"
 )
+
+// Source is where a snapshot comes from: a file is the one kind there is.
+// Packed or not is no matter of the source: Stage sees that by the content.
+type Source struct {
+	// Name is the one the user gave. It is what screens, reports, journals and
+	// errors say, whatever file the snapshot is read from in the end.
+	Name string
+	// Open begins to read it. Stage gives it a deadline. An error for a bad
+	// source is a *problem.Problem.
+	Open func(context.Context) (*Stored, error)
+}
+
+// Stored is what a source has, opened.
+type Stored struct {
+	io.ReadCloser
+	Size    int64 // bytes
+	ModTime time.Time
+	// Path is where it lies on this node, "" when it is elsewhere: then its
+	// bytes have to be staged to be read.
+	Path string
+}
+
+// File is a snapshot in a file, packed or not.
+func File(path string) Source {
+	return Source{Name: path, Open: func(context.Context) (*Stored, error) {
+		f, st, err := openRegular(path)
+		if err != nil {
+			return nil, err
+		}
+		return &Stored{ReadCloser: f, Size: st.Size(), ModTime: st.ModTime(), Path: path}, nil
+	}}
+}
+
+// FullName is the name of a source as it is understood in any working
+// directory.
+func FullName(name string) string {
+	if strings.Contains(name, "://") {
+		return name
+	}
+	if abs, err := filepath.Abs(name); err == nil {
+		return abs
+	}
+	return name
+}
+
+// A source that doesn't open, or sends nothing, for this long has stalled.
+const (
+	openLimit  = 30 * time.Second
+	sourceIdle = time.Minute
+)
+
+// open opens a source, and gives it up when it doesn't answer: a mount whose
+// server is gone hangs in the kernel.
+func (s Source) open(ctx context.Context, limit time.Duration) (*Stored, error) {
+	type answer struct {
+		st  *Stored
+		err error
+	}
+	answered := make(chan answer) // unbuffered: who is too late closes it
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go defect.Do(func() {
+		st, err := s.Open(ctx)
+		select {
+		case answered <- answer{st, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = st.Close()
+			}
+		}
+	})()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case a := <-answered:
+		return a.st, a.err
+	case <-late.C:
+		return nil, problem.Coded(CodeStalled, stalledHint, "it didn't open within %s", limit)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+const stalledHint = "look at the disk, the mount or the server it lies on, or copy it to this node"
+
+// steady reads ahead, and gives up what sends nothing for too long. A read that
+// hangs in the kernel is left behind.
+type steady struct {
+	ctx  context.Context
+	idle time.Duration
+	full chan []byte // closed at the end
+	free chan []byte
+	err  error // once full is closed
+	rest []byte
+	buf  []byte // rest is a part of it
+	gone chan struct{}
+}
+
+// newSteady reads r, and closes it at its end or with close.
+func newSteady(ctx context.Context, r io.ReadCloser, idle time.Duration) *steady {
+	s := &steady{ctx: ctx, idle: idle, full: make(chan []byte), free: make(chan []byte, 3), gone: make(chan struct{})}
+	for range cap(s.free) {
+		s.free <- make([]byte, 256<<10)
+	}
+	go defect.Do(func() {
+		defer r.Close()
+		defer close(s.full)
+		for {
+			var buf []byte
+			select {
+			case buf = <-s.free:
+			case <-s.gone:
+				return
+			}
+			n, err := r.Read(buf)
+			if n > 0 {
+				select {
+				case s.full <- buf[:n]:
+				case <-s.gone:
+					return
+				}
+			}
+			if err != nil {
+				s.err = err
+				return
+			}
+		}
+	})()
+	return s
+}
+
+func (s *steady) close() { close(s.gone) }
+
+func (s *steady) Read(p []byte) (int, error) {
+	if len(s.rest) == 0 {
+		if s.buf != nil {
+			s.free <- s.buf[:cap(s.buf)]
+			s.buf = nil
+		}
+		late := time.NewTimer(s.idle)
+		defer late.Stop()
+		select {
+		case buf, more := <-s.full:
+			if !more {
+				return 0, s.err
+			}
+			s.buf, s.rest = buf, buf
+		case <-late.C:
+			return 0, problem.Coded(CodeStalled, stalledHint, "it sent nothing for %s", s.idle)
+		case <-s.ctx.Done():
+			return 0, context.Cause(s.ctx)
+		}
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
 
 // openRegular never waits for a pipe, and refuses what isn't a regular file.
 func openRegular(path string) (*os.File, os.FileInfo, error) {
@@ -77,9 +236,8 @@ func owner(st os.FileInfo) string {
 	return ""
 }
 
-// counter tells how much of a file has been read, and stops when ctx ends.
+// counter tells how much has been read.
 type counter struct {
-	ctx         context.Context
 	r           io.Reader
 	done, total int64
 	tell        func(done, total int64)
@@ -87,9 +245,6 @@ type counter struct {
 }
 
 func (c *counter) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
 	n, err := c.r.Read(p)
 	c.done += int64(n)
 	if c.tell != nil && (c.done == c.total || time.Since(c.when) > 100*time.Millisecond) {

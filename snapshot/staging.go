@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,31 +22,48 @@ import (
 	"etcd-rewind/trust"
 )
 
-// Unpacked is a snapshot file as it can be read and restored.
-type Unpacked struct {
-	Path   string `json:"path"`             // of the file to read: the one given, or a staging file
-	From   string `json:"from"`             // the one given
-	Format Format `json:"format"`           // of the one given
+// Staged is a snapshot as it can be read and restored: in a file on this node,
+// and not packed.
+type Staged struct {
+	Path   string `json:"path"`             // of the file to read: the source's own, or a staging file
+	Name   string `json:"from"`             // of the source
+	Format Format `json:"format"`           // of what the source has
 	Inside string `json:"inside,omitempty"` // the snapshot's name in a tar
 	Size   int64  `json:"size"`             // of the file to read, bytes
 
-	most int64    // bytes that it can have in it
-	lock *os.File // holds the lock that tells RemoveStale to leave it
+	modTime time.Time // of what the source has
+	most    int64     // bytes that it can have in it
+	lock    *os.File  // of a staging file: holds the lock that tells RemoveStale to leave it
 }
 
-// Remove removes the staging file, never the file that was given. It is safe
-// to call twice and on nil.
-func (u *Unpacked) Remove() error {
-	if u == nil || u.Path == u.From {
+// Remove removes the staging file, never a file of the user's. It is safe to
+// call twice and on nil.
+func (s *Staged) Remove() error {
+	if s == nil || s.lock == nil {
 		return nil
 	}
-	if err := os.Remove(u.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(s.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if u.lock != nil {
-		_ = u.lock.Close()
-	}
+	_ = s.lock.Close()
 	return nil
+}
+
+// Copied says whether Path is a staging file.
+func (s *Staged) Copied() bool { return s.lock != nil }
+
+// Inspect is Inspect of the file, which it tells of under the source's name and
+// time.
+func (s *Staged) Inspect(ctx context.Context, progress func(done, total int64)) (*Info, error) {
+	info, err := Inspect(ctx, s.Path, progress)
+	if err != nil {
+		return nil, err
+	}
+	info.Name = s.Name
+	if s.Copied() {
+		info.ModTime, info.Packed = s.modTime, s
+	}
+	return info, nil
 }
 
 const unpackedPrefix = ".etcd-rewind-unpacked-"
@@ -137,38 +155,47 @@ const (
 // headSize is enough for both meta pages of every page size but the largest.
 const headSize = 128 << 10
 
-// Unpack decompresses a snapshot into a new file in dir, mode 0600, which the
-// caller removes with Remove. A file that isn't packed is left where it is.
-// Nothing is written before its first pages are a snapshot's, and never so
-// much that the file system fills up. progress may be nil; it is told bytes
-// of the packed file. An error for a bad file is a *problem.Problem; nothing is left
-// behind then.
-func Unpack(ctx context.Context, path, dir string, progress func(done, total int64)) (*Unpacked, error) {
-	f, st, err := openRegular(path)
+// Stage makes a file of a snapshot that isn't one yet: it decompresses what is
+// packed into a new file in dir, mode 0600, which the caller removes with
+// Remove. A file that isn't packed is left where it is. Nothing is written
+// before its first pages are a snapshot's, and never so much that the file
+// system fills up. progress may be nil; it is told bytes of what is stored. A
+// source that doesn't open within 30 s, or sends nothing for a minute, is given
+// up. An error for a bad source is a *problem.Problem; nothing is left behind then.
+func Stage(ctx context.Context, src Source, dir string, progress func(done, total int64)) (*Staged, error) {
+	return stage(ctx, src, dir, progress, sourceIdle)
+}
+
+func stage(ctx context.Context, src Source, dir string, progress func(done, total int64), idle time.Duration) (*Staged, error) {
+	st, err := src.open(ctx, openLimit)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	whole := &counter{ctx: ctx, r: f, total: st.Size(), tell: progress}
-	limit := maxRatio*min(st.Size(), math.MaxInt64/maxRatio/2) + aheadOnly
+	in := newSteady(ctx, st, idle)
+	defer in.close()
+	whole := &counter{r: in, total: st.Size, tell: progress}
+	limit := maxRatio*min(st.Size, math.MaxInt64/maxRatio/2) + aheadOnly
 	p, err := unwrap(bufio.NewReaderSize(whole, 1<<20), limit, 2)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
 		return nil, err
 	}
-	if p.format == Raw {
-		return &Unpacked{Path: path, From: path, Format: Raw, Size: st.Size()}, nil
+	if p.format == Raw && st.Path != "" {
+		return &Staged{Path: st.Path, Name: src.Name, Format: Raw, Size: st.Size, modTime: st.ModTime}, nil
 	}
 	defer p.close()
-	u := &Unpacked{From: path, Format: p.format, most: limit}
+	s := &Staged{Name: src.Name, Format: p.format, modTime: st.ModTime, most: limit}
 	if p.tar == nil {
-		err = u.write(dir, p.r)
+		err = s.write(dir, p.r)
 	} else {
-		err = u.writeMember(dir, p.tar)
+		err = s.writeMember(dir, p.tar)
 	}
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case err == nil && u.Path == "":
+	case err == nil && s.Path == "":
 		err = problem.Coded(CodeNotBolt, "name the file that holds the snapshot", "there is no snapshot in the archive")
 	case err == nil && p.tar != nil:
 		// To the end: the checksum of what was read is there.
@@ -176,23 +203,21 @@ func Unpack(ctx context.Context, path, dir string, progress func(done, total int
 		err = unpackProblem(p.format, err)
 	}
 	if err != nil {
-		if u.Path != "" {
-			_ = u.Remove()
-		}
+		_ = s.Remove()
 		return nil, err
 	}
-	return u, nil
+	return s, nil
 }
 
 // writeMember writes the one snapshot of an archive.
-func (u *Unpacked) writeMember(dir string, t *tar.Reader) error {
+func (s *Staged) writeMember(dir string, t *tar.Reader) error {
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return unpackProblem(u.Format, err)
+			return unpackProblem(s.Format, err)
 		}
 		if h.Typeflag != tar.TypeReg || h.Size == 0 {
 			continue
@@ -200,17 +225,17 @@ func (u *Unpacked) writeMember(dir string, t *tar.Reader) error {
 		in := bufio.NewReaderSize(t, headSize)
 		head, err := in.Peek(headSize)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return unpackProblem(u.Format, err)
+			return unpackProblem(s.Format, err)
 		}
 		if metas, _ := readMetas(bytes.NewReader(head)); len(metas) == 0 {
 			continue
 		}
 		name := trust.Clip(path.Clean(strings.ToValidUTF8(h.Name, "?")), maxName)
-		if u.Path != "" {
-			return problem.Coded(CodeCompressed, "unpack it, and name one of them", "there are several snapshots in the archive: %s and %s", u.Inside, name)
+		if s.Path != "" {
+			return problem.Coded(CodeCompressed, "unpack it, and name one of them", "there are several snapshots in the archive: %s and %s", s.Inside, name)
 		}
-		u.Inside = name
-		if err := u.write(dir, in); err != nil {
+		s.Inside = name
+		if err := s.write(dir, in); err != nil {
 			return err
 		}
 	}
@@ -218,11 +243,11 @@ func (u *Unpacked) writeMember(dir string, t *tar.Reader) error {
 
 // write writes the staging file. Its length is bounded by what its first pages
 // say, and by the space there is.
-func (u *Unpacked) write(dir string, r io.Reader) error {
+func (s *Staged) write(dir string, r io.Reader) error {
 	in := bufio.NewReaderSize(r, headSize)
 	head, err := in.Peek(headSize)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return unpackProblem(u.Format, err)
+		return unpackProblem(s.Format, err)
 	}
 	metas, _ := readMetas(bytes.NewReader(head))
 	if len(metas) == 0 {
@@ -236,7 +261,7 @@ func (u *Unpacked) write(dir string, r io.Reader) error {
 	for _, m := range metas {
 		need = max(need, m.size())
 	}
-	if u.Format != Tar && need > u.most {
+	if s.Format != Tar && need > s.most {
 		return problem.Coded(CodeStructure, useAnother, "what is compressed in it says that it has %d MB: that doesn't fit into a file of this size", need/1e6)
 	}
 	free, err := freeBytes(dir)
@@ -251,8 +276,8 @@ func (u *Unpacked) write(dir string, r io.Reader) error {
 	if err != nil {
 		return targetProblem(err)
 	}
-	u.Path, u.lock = f.Name(), f
-	u.Size, err = copyBounded(f, in, need+aheadOnly, u.Format)
+	s.Path, s.lock = f.Name(), f
+	s.Size, err = copyBounded(f, in, need+aheadOnly, s.Format)
 	return err
 }
 

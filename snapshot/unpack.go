@@ -19,7 +19,7 @@ import (
 // Format is how a snapshot file is packed, by its content.
 type Format string
 
-// The formats that Unpack knows.
+// The formats that Stage knows.
 const (
 	Raw     Format = "raw" // as etcdctl writes it
 	Gzip    Format = "gzip"
@@ -66,7 +66,11 @@ const maxWindow = 128 << 20
 func unwrap(r *bufio.Reader, limit int64, workers int) (*packed, error) {
 	p := &packed{format: Raw, r: r, close: func() {}}
 	magic, err := r.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case err == nil, errors.Is(err, io.EOF):
+	case problem.Of(err) != nil:
+		return nil, err
+	default:
 		return nil, openProblem("", err)
 	}
 	switch {
@@ -159,7 +163,7 @@ func QuickPacked(path string) (*Info, Format, error) {
 		}
 		return nil, p.format, problem.Coded(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "what is compressed in it isn't a snapshot")
 	}
-	info = &Info{Path: path, Size: st.Size(), ModTime: st.ModTime(), Hash: HashUnchecked}
+	info = &Info{Name: path, Path: path, Size: st.Size(), ModTime: st.ModTime(), Hash: HashUnchecked}
 	for _, m := range metas {
 		info.TotalSize = max(info.TotalSize, m.size())
 	}

@@ -80,11 +80,11 @@ func TestUnpackKnowsTheFormatByContent(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path, dir := file(t, "snapshot.db", c.data), t.TempDir()
 			var last, total int64
-			u, err := Unpack(context.Background(), path, dir, func(d, n int64) { last, total = d, n })
+			u, err := Stage(context.Background(), File(path), dir, func(d, n int64) { last, total = d, n })
 			if err != nil {
 				t.Fatal(err)
 			}
-			if u.Format != c.format || u.Inside != c.inside || u.From != path || u.Size != int64(len(whole)) {
+			if u.Format != c.format || u.Inside != c.inside || u.Name != path || u.Size != int64(len(whole)) {
 				t.Errorf("%+v", u)
 			}
 			got, err := os.ReadFile(u.Path)
@@ -113,7 +113,7 @@ func TestUnpackKnowsTheFormatByContent(t *testing.T) {
 	}
 	t.Run("raw stays where it is", func(t *testing.T) {
 		path, dir := file(t, "snapshot.gz", whole), t.TempDir()
-		u, err := Unpack(context.Background(), path, dir, nil)
+		u, err := Stage(context.Background(), File(path), dir, nil)
 		if err != nil || u.Path != path || u.Format != Raw {
 			t.Fatalf("%+v, %v", u, err)
 		}
@@ -165,7 +165,7 @@ func TestUnpackRefusesWhatIsDamagedAndLeavesNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			_, err := Unpack(context.Background(), file(t, "a.db.gz", c.data), dir, nil)
+			_, err := Stage(context.Background(), File(file(t, "a.db.gz", c.data)), dir, nil)
 			var p *problem.Problem
 			switch {
 			case !errors.As(err, &p):
@@ -183,7 +183,7 @@ func TestUnpackRefusesWhatIsDamagedAndLeavesNothing(t *testing.T) {
 func TestUnpackCanBeCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	dir := t.TempDir()
-	_, err := Unpack(ctx, file(t, "a.gz", gzipped(t, fixture(t, "before"))), dir, func(int64, int64) { cancel() })
+	_, err := Stage(ctx, File(file(t, "a.gz", gzipped(t, fixture(t, "before")))), dir, func(int64, int64) { cancel() })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want cancelled", err)
 	}
@@ -191,11 +191,11 @@ func TestUnpackCanBeCancelled(t *testing.T) {
 }
 
 func TestUnpackOfThingsThatAreNotFiles(t *testing.T) {
-	_, err := Unpack(context.Background(), t.TempDir(), t.TempDir(), nil)
+	_, err := Stage(context.Background(), File(t.TempDir()), t.TempDir(), nil)
 	wantProblem(t, err, CodeDirectory)
-	_, err = Unpack(context.Background(), "missing.gz", t.TempDir(), nil)
+	_, err = Stage(context.Background(), File("missing.gz"), t.TempDir(), nil)
 	wantProblem(t, err, CodeMissing)
-	_, err = Unpack(context.Background(), file(t, "a.gz", gzipped(t, fixture(t, "before"))), "/nowhere", nil)
+	_, err = Stage(context.Background(), File(file(t, "a.gz", gzipped(t, fixture(t, "before")))), "/nowhere", nil)
 	if err == nil {
 		t.Error("unpacked into a directory that isn't there")
 	}
@@ -206,7 +206,7 @@ const unpackEnv = "SNAPSHOT_TEST_UNPACK"
 // unpackAndWait is the process that a test kills: it unpacks a snapshot beside
 // itself, names the file that it made, and waits.
 func unpackAndWait(path string) {
-	u, err := Unpack(context.Background(), path, filepath.Dir(path), nil)
+	u, err := Stage(context.Background(), File(path), filepath.Dir(path), nil)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

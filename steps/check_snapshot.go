@@ -16,8 +16,8 @@ import (
 )
 
 // SnapshotVerdict is the verdict on a file that can't be used at all.
-func SnapshotVerdict(path string, err error) Verdict {
-	v := failed(problem.From(err).About(filepath.Base(path)))
+func SnapshotVerdict(name string, err error) Verdict {
+	v := failed(problem.From(err).About(filepath.Base(name)))
 	v.Check, v.Title = unusable, "Snapshot"
 	return v
 }
@@ -29,9 +29,9 @@ func (k *checks) hash() Verdict {
 	}
 	if k.info.Hash == snapshot.HashMissing {
 		return warn("fine for a copy of member/snap/db that was taken while etcd was stopped; a copy of a running etcd's may be torn",
-			"%s has no sha256 trailer: its pages are consistent, but there is no checksum to verify the content", filepath.Base(k.info.Path))
+			"%s has no sha256 trailer: its pages are consistent, but there is no checksum to verify the content", filepath.Base(k.info.Name))
 	}
-	return ok("%s is whole: sha256, pages and records", filepath.Base(k.info.Path))
+	return ok("%s is whole: sha256, pages and records", filepath.Base(k.info.Name))
 }
 
 // Row 20.
@@ -90,7 +90,7 @@ func (k *checks) members() Verdict {
 		return ok("replaced by the %d of the fleet", len(fleet.Members))
 	}
 	if k.c.InPlace && len(k.info.Members) > 1 {
-		return bad("restore its database instead: "+trust.Shell("etcd-rewind restore %s", k.info.Path),
+		return bad("restore its database instead: "+trust.Shell("etcd-rewind restore %s", k.info.Name),
 			"the data is one member's of a cluster of %d, which waits for the others", len(k.info.Members))
 	}
 	if n := len(k.info.Members) + k.info.More["members"]; n > 1 {

@@ -267,7 +267,7 @@ func (n *fakeNode) facts() *Facts {
 }
 
 var snapshotOfTheTests = &snapshot.Info{
-	Path: "/backup/before.db", SHA256: "abc", Hash: snapshot.HashOK, Revision: 500, Keys: 40, Prefix: "/registry", StorageVersion: "3.6.0",
+	Name: "/backup/before.db", Path: "/backup/before.db", SHA256: "abc", Hash: snapshot.HashOK, Revision: 500, Keys: 40, Prefix: "/registry", StorageVersion: "3.6.0",
 	Namespaces: []snapshot.Object{{Name: "default", UID: "d"}, {Name: "shop", UID: "s"}},
 	Nodes:      []snapshot.Object{{Name: "cp1", UID: "n"}},
 	Members:    []snapshot.Member{{ID: 7, Name: "cp1"}},

@@ -24,7 +24,7 @@ const (
 // RestoreFacts are what a restore is about, for the report, the list of runs,
 // and the way back.
 type RestoreFacts struct {
-	Snapshot         string `json:"snapshot"`
+	Snapshot         string `json:"snapshot"` // the name of its source
 	SnapshotSHA256   string `json:"snapshot_sha256,omitempty"`
 	SnapshotRevision int64  `json:"snapshot_revision"`
 	Bump             uint64 `json:"bump"`
@@ -131,19 +131,16 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	snap, err := filepath.Abs(info.Path)
-	if err != nil {
-		return nil, err
-	}
+	name := snapshot.FullName(info.Name)
 	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run), lay: layOut(&f.Etcd.EtcdSettings, dataDir, run)}
 	if cause, hint := b.lay.collides(f, run); cause != "" && !c.InPlace {
 		return nil, problem.New(hint, "%s", cause)
 	}
 	p := &Plan{
 		Run: run, Kind: KindRestore, Node: f.Node, RunDir: b.dir, Reach: f.Reach,
-		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(snap), f.Node), Flags: f.Flags,
+		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(name), f.Node), Flags: f.Flags,
 		Restore: &RestoreFacts{
-			Snapshot: snap, SnapshotSHA256: info.SHA256, SnapshotRevision: info.Revision, Bump: *c.Bump,
+			Snapshot: name, SnapshotSHA256: info.SHA256, SnapshotRevision: info.Revision, Bump: *c.Bump,
 			Token:      token,
 			OldDataDir: f.Etcd.DataDir.HostPath, DataDir: dataDir, Staging: b.lay.volumes[0].staging,
 			Stop: c.Stop, KubeletRestart: c.KubeletRestart,
@@ -364,8 +361,8 @@ func readyURL(e *Etcd) string {
 func (b *builder) stage(r *RestoreFacts) (*Stage, error) {
 	e := b.f.Etcd
 	q := snapshot.RestoreRequest{
-		Snapshot: r.Snapshot, ExpectSHA256: b.info.SHA256,
-		DataDir: b.lay.stageData, WALDir: b.lay.walDir,
+		ExpectSHA256: b.info.SHA256,
+		DataDir:      b.lay.stageData, WALDir: b.lay.walDir,
 		Name: e.Name, PeerURLs: e.AdvertisePeerURLs,
 		InitialCluster: e.Name + "=" + strings.Join(e.AdvertisePeerURLs, ","+e.Name+"="),
 		Token:          r.Token, RevisionBump: r.Bump,
@@ -380,6 +377,9 @@ func (b *builder) stage(r *RestoreFacts) (*Stage, error) {
 		return nil, fmt.Errorf("look at the data directory: %w", err)
 	}
 	q.UID, q.GID, q.Mode, q.SELinuxLabel = &uid, &gid, mode, label
+	if q.Snapshot, err = filepath.Abs(b.info.Path); err != nil {
+		return nil, err
+	}
 	st := &Stage{Request: q}
 	for _, v := range b.lay.moved() {
 		st.Roots = append(st.Roots, Root{Staging: v.staging, Old: v.old})

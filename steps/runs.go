@@ -42,6 +42,7 @@ type RunInfo struct {
 	Undoing  bool      `json:"undoing,omitempty"` // what ran last of it is an undo, to its end or not
 
 	hint  string   // for Err
+	file  string   // that the snapshot is read from
 	flags []string // that reach the node, as the run had them
 }
 
@@ -92,6 +93,9 @@ func readRun(dir string) RunInfo {
 	info.Outage = h.memory.Outage
 	if f := h.restore.Restore; f != nil {
 		info.Snapshot, info.DataDir = f.Snapshot, f.DataDir
+	}
+	if st := h.stage(); st != nil {
+		info.file = st.Request.Snapshot
 	}
 	info.Fleet = h.restore.fleet()
 	info.flags = h.last.Flags

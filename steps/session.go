@@ -2,7 +2,6 @@ package steps
 
 import (
 	"context"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -19,11 +18,11 @@ type Session struct {
 
 	facts   atomic.Pointer[Facts] // as discovered last
 	kubelet atomic.Pointer[node.Kubelet]
-	files   Unpacker
+	files   stagings
 }
 
 // Close removes what was unpacked. Safe to call twice.
-func (s *Session) Close() error { return s.files.Close() }
+func (s *Session) Close() error { return s.files.close() }
 
 // Discover reads what this node is and does.
 func (s *Session) Discover(ctx context.Context) (*Facts, error) {
@@ -46,25 +45,14 @@ func (s *Session) Candidates(ctx context.Context, _ *Facts) []snapshot.Candidate
 	return snapshot.Find(ctx, dirs)
 }
 
-// Inspect reads a whole snapshot. A packed one is unpacked first, beside the
-// data directory; Info.Path is then the file that was made, which stays until
-// Close, and Info.ModTime the packed file's.
-func (s *Session) Inspect(ctx context.Context, path string, progress func(done, total int64)) (*snapshot.Info, error) {
-	file, err := s.files.Open(ctx, s.facts.Load(), path, progress)
+// Inspect reads a whole snapshot, which is staged first where it has to be: the
+// file that was made stays until Close.
+func (s *Session) Inspect(ctx context.Context, name string, progress func(done, total int64)) (*snapshot.Info, error) {
+	file, err := s.Stage(ctx, name, progress)
 	if err != nil {
 		return nil, err
 	}
-	info, err := snapshot.Inspect(ctx, file.Path, progress)
-	switch {
-	case err != nil:
-	case file.Format == snapshot.Raw:
-		info.Path = path
-	default:
-		if st, err := os.Stat(path); err == nil {
-			info.ModTime = st.ModTime()
-		}
-	}
-	return info, err
+	return file.Inspect(ctx, progress)
 }
 
 // Check looks at everything that can be known to go wrong.

@@ -39,7 +39,7 @@ func TestAPackedSnapshotIsACandidate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Path == packed || info.Hash != snapshot.HashOK || !info.ModTime.Equal(when) {
+	if info.Name != packed || info.Path == packed || info.Hash != snapshot.HashOK || !info.ModTime.Equal(when) {
 		t.Errorf("looked into %s of %v, hash %s", info.Path, info.ModTime, info.Hash)
 	}
 	if err := s.Close(); err != nil {
@@ -47,6 +47,63 @@ func TestAPackedSnapshotIsACandidate(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// Whatever file a snapshot is read from in the end, people are told the name that
+// they gave it; only what they could run themselves names that file.
+func TestASnapshotKeepsTheNameThatTheUserGave(t *testing.T) {
+	const name, file = "/backup/nightly.db.gz", "/var/lib/.etcd-rewind-unpacked-1"
+	n := newFakeNode(t)
+	info := *snapshotOfTheTests
+	info.Name, info.Path = name, file
+	for _, v := range Check(t.Context(), n.facts(), &info, Choices{}) {
+		if text := v.Cause + v.Hint; strings.Contains(text, "unpacked") {
+			t.Errorf("check %s: %s", v.Check, text)
+		}
+	}
+	p, err := NewRestore(n.facts(), &info, Choices{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.step("stage").Actions[0].Action.(*Stage).Request.Snapshot; got != file {
+		t.Errorf("restored from %s", got)
+	}
+	e, events := n.engine(nil)
+	res := e.Run(t.Context(), p)
+	if !res.OK {
+		t.Fatal(res.Error)
+	}
+	told := []string{p.Title}
+	for _, f := range append(p.Summary, res.Summary...) {
+		told = append(told, f.Value)
+	}
+	for _, ev := range *events {
+		told = append(told, ev.Message)
+	}
+	runs, err := Runs(p.RunDir + "/..")
+	if err != nil || len(runs) != 1 || runs[0].Snapshot != name || runs[0].file != file {
+		t.Errorf("listed as %+v, %v", runs, err)
+	}
+	for _, f := range Standing(runs[0], time.Now()) {
+		told = append(told, f.Value)
+	}
+	for _, text := range told {
+		if strings.Contains(text, "unpacked") {
+			t.Errorf("told: %s", text)
+		}
+	}
+	report, err := os.ReadFile(filepath.Join(p.RunDir, "report.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(report)) {
+		if strings.Contains(line, "unpacked") && !strings.Contains(line, "etcdutl snapshot restore") {
+			t.Errorf("reported: %s", line)
+		}
+	}
+	if !strings.Contains(string(report), name) {
+		t.Errorf("the report doesn't name %s", name)
 	}
 }
 

@@ -31,12 +31,16 @@ func (f *Facts) SnapshotEtcd() snapshot.Etcd {
 }
 
 // Compare says what restoring a snapshot would change on this node.
-func (s *Session) Compare(ctx context.Context, f *Facts, path string, o snapshot.CompareOptions, progress func(snapshot.Progress)) (*snapshot.Comparison, error) {
+func (s *Session) Compare(ctx context.Context, f *Facts, info *snapshot.Info, o snapshot.CompareOptions, progress func(snapshot.Progress)) (*snapshot.Comparison, error) {
 	other, err := f.Other()
 	if err != nil {
 		return nil, err
 	}
-	return snapshot.Compare(ctx, path, other, o, progress)
+	c, err := snapshot.Compare(ctx, info.Path, other, o, progress)
+	if err == nil {
+		c.Snapshot.From = info.Name
+	}
+	return c, err
 }
 
 // Save takes a snapshot of this node's etcd; see snapshot.Save.
@@ -47,61 +51,68 @@ func (s *Session) Save(ctx context.Context, f *Facts, path string, progress func
 	return snapshot.Save(ctx, snapshot.SaveRequest{Etcd: f.SnapshotEtcd(), Path: path, Node: f.Node, Progress: progress})
 }
 
-// Unpacker decompresses packed snapshots, each once, and removes what it made.
-// The zero value works; it is safe for use by several goroutines.
-type Unpacker struct {
-	mu   sync.Mutex
-	made map[string]*snapshot.Unpacked // by the path asked for
+// Stage makes a snapshot, which the user named, readable as a file on this node:
+// beside the data directory, when the node was discovered, for as long as the
+// session lasts. What was staged before is taken again.
+func (s *Session) Stage(ctx context.Context, name string, progress func(done, total int64)) (*snapshot.Staged, error) {
+	return s.files.stage(ctx, s.facts.Load(), snapshot.File(name), progress)
 }
 
-// Open returns a file that can be read and restored: the one given, or what
-// is packed in it. f may be nil: then it is unpacked beside the file.
-func (u *Unpacker) Open(ctx context.Context, f *Facts, path string, progress func(done, total int64)) (*snapshot.Unpacked, error) {
+// stagings are the snapshots that were staged, each once, until they are removed.
+// The zero value works; it is safe for use by several goroutines.
+type stagings struct {
+	mu   sync.Mutex
+	made map[string]*snapshot.Staged // by the source's name
+}
+
+// stage returns a file that can be read and restored. f may be nil: then it is
+// staged beside the source.
+func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, progress func(done, total int64)) (*snapshot.Staged, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if had := u.made[path]; had != nil {
+	if had := u.made[src.Name]; had != nil {
 		if _, err := os.Stat(had.Path); err == nil {
 			return had, nil
 		}
 	}
-	dir := unpackDir(f, path)
+	dir := stageDir(f, src)
 	var keep []string
 	if f != nil && f.Unfinished != nil {
-		keep = append(keep, f.Unfinished.Snapshot) // resume needs it
+		keep = append(keep, f.Unfinished.file) // resume needs it
 	}
-	// What can't be removed only takes space: if that is missing, Unpack tells.
+	// What can't be removed only takes space: if that is missing, Stage tells.
 	_ = snapshot.RemoveStale(dir, keep...)
-	got, err := snapshot.Unpack(ctx, path, dir, progress)
+	got, err := snapshot.Stage(ctx, src, dir, progress)
 	if err != nil {
 		return nil, err
 	}
 	if u.made == nil {
-		u.made = map[string]*snapshot.Unpacked{}
+		u.made = map[string]*snapshot.Staged{}
 	}
-	u.made[path] = got
+	u.made[src.Name] = got
 	return got, nil
 }
 
-// Close removes the staging files. It is safe to call twice.
-func (u *Unpacker) Close() error {
+// close removes the staging files. It is safe to call twice.
+func (u *stagings) close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var errs []error
-	for path, m := range u.made {
+	for name, m := range u.made {
 		errs = append(errs, m.Remove())
-		delete(u.made, path)
+		delete(u.made, name)
 	}
 	return errors.Join(errs...)
 }
 
-// unpackDir is on the file system of the data directory: what fits there can
+// stageDir is on the file system of the data directory: what fits there can
 // be restored there.
-func unpackDir(f *Facts, path string) string {
+func stageDir(f *Facts, src snapshot.Source) string {
 	if f != nil && f.Etcd != nil {
 		dir := f.BesideData()
 		if st, err := os.Stat(dir); err == nil && st.IsDir() {
 			return dir
 		}
 	}
-	return filepath.Dir(path)
+	return filepath.Dir(src.Name)
 }

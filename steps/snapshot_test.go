@@ -2,7 +2,6 @@ package steps
 
 import (
 	"compress/gzip"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -23,10 +22,10 @@ func TestAnUnpackedSnapshotStaysAsLongAsARunMayNeedIt(t *testing.T) {
 		return p
 	}
 	needed, left := path(".etcd-rewind-unpacked-1"), path(".etcd-rewind-unpacked-2")
-	f := &Facts{Etcd: &Etcd{}, Unfinished: &RunInfo{Snapshot: needed}}
+	f := &Facts{Etcd: &Etcd{}, Unfinished: &RunInfo{file: needed}}
 	f.Etcd.DataDir.HostPath = filepath.Join(dir, "etcd")
-	var u Unpacker
-	if _, err := u.Open(context.Background(), f, path("raw.db"), nil); err != nil {
+	var u stagings
+	if _, err := u.stage(t.Context(), f, snapshot.File(path("raw.db")), nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(needed); err != nil {

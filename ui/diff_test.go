@@ -117,7 +117,7 @@ func TestComparisonFitsNarrowScreens(t *testing.T) {
 
 func TestInspectedAsText(t *testing.T) {
 	info := &snapshot.Info{
-		Path: "a.db", Size: 750_000, TotalSize: 749_000, Hash: snapshot.HashMissing, Revision: 7, Keys: 3, Prefix: "/registry",
+		Name: "a.db", Packed: &snapshot.Staged{Path: "/var/lib/x", Format: snapshot.TarGzip, Inside: "b/a.db"}, Size: 750_000, TotalSize: 749_000, Hash: snapshot.HashMissing, Revision: 7, Keys: 3, Prefix: "/registry",
 		Members:    []snapshot.Member{{Name: "cp1", PeerURLs: []string{"https://1"}}, {Name: "new", Learner: true}},
 		Encryption: []snapshot.Encryption{{Provider: "aescbc", Key: "key1", Objects: 2, Resources: []string{"secrets"}}},
 		Kinds: []snapshot.Kind{
@@ -126,7 +126,7 @@ func TestInspectedAsText(t *testing.T) {
 		},
 	}
 	i := text.Inspected{
-		Info: info, Packed: &snapshot.Unpacked{Path: "/var/lib/x", Format: snapshot.TarGzip, Inside: "b/a.db"}, Node: "cp1",
+		Info: info, Node: "cp1",
 		Verdicts: []steps.Verdict{{Title: "Disk space", Level: steps.Error, Cause: "full", Hint: "free some"}},
 	}
 	text := strings.Join(text.Inspection(i, noon, 100), "\n")

@@ -217,7 +217,7 @@ func record(f *fake, p *steps.Plan, ask steps.Asker) []steps.Event {
 // stands at that event.
 func (d *driver) during(events []steps.Event, fits func(steps.Event) bool) {
 	d.t.Helper()
-	d.m.info, d.m.from = someInfo("/var/backups/before.db"), "/var/backups/before.db"
+	d.m.info = someInfo("/var/backups/before.db")
 	d.m.facts = d.f.facts
 	d.m.plan.plan = events[0].Plan
 	d.m.stepper = newStepper(events[0].Plan, nil)

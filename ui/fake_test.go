@@ -134,7 +134,7 @@ func someCandidates() []snapshot.Candidate {
 
 func someInfo(path string) *snapshot.Info {
 	i := &snapshot.Info{
-		Path: path, Size: 528_416, ModTime: noon.Add(-12 * time.Minute), SHA256: strings.Repeat("9f86d081", 8), Hash: snapshot.HashOK,
+		Name: path, Path: path, Size: 528_416, ModTime: noon.Add(-12 * time.Minute), SHA256: strings.Repeat("9f86d081", 8), Hash: snapshot.HashOK,
 		Revision: 1000000675, Keys: 328, StorageVersion: "3.6.0",
 		Members:    []snapshot.Member{{ID: 1, Name: "cp1", PeerURLs: []string{"https://10.0.0.11:2380"}}},
 		Namespaces: []snapshot.Object{{Name: "default"}, {Name: "kube-node-lease"}, {Name: "kube-public"}, {Name: "kube-system"}, {Name: "payments"}, {Name: "shop"}},

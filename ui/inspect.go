@@ -21,18 +21,17 @@ func JSONInspected(w io.Writer, i text.Inspected, at time.Time) error {
 		Type string    `json:"type"`
 		Time time.Time `json:"time"`
 		*snapshot.Info
-		Packed   *snapshot.Unpacked `json:"packed,omitempty"`
-		Node     string             `json:"node,omitempty"`
-		Verdicts []steps.Verdict    `json:"verdicts,omitempty"`
-		NoNode   string             `json:"no_verdict,omitempty"`
-	}{"snapshot", at, i.Info, i.Packed, i.Node, i.Verdicts, i.NoNode}
+		Node     string          `json:"node,omitempty"`
+		Verdicts []steps.Verdict `json:"verdicts,omitempty"`
+		NoNode   string          `json:"no_verdict,omitempty"`
+	}{"snapshot", at, i.Info, i.Node, i.Verdicts, i.NoNode}
 	return newEncoder(w).Encode(out)
 }
 
 // PrintSaved prints where a snapshot was saved.
 func PrintSaved(w io.Writer, info *snapshot.Info) error {
 	return printLines(w, append(
-		[]string{text.SymDone + " " + trust.Text(info.Path)},
+		[]string{text.SymDone + " " + trust.Text(info.Name)},
 		text.FactsWhole([]steps.Fact{
 			{Name: "revision", Value: text.Number(info.Revision)},
 			{Name: "keys", Value: text.Number(int64(info.Keys))},

@@ -246,7 +246,7 @@ func (m *model) choose() tea.Cmd {
 		return m.lookInside()
 	default:
 		p.pause()
-		m.info, m.from, m.note = e.info, e.path, ""
+		m.info, m.note = e.info, ""
 		return m.compare()
 	}
 	return nil

@@ -14,14 +14,14 @@ import (
 // Comparer is a Backend that can tell what a restore would change. With one
 // that can't, the wizard goes from the snapshot to the checks.
 type Comparer interface {
-	Compare(ctx context.Context, f *steps.Facts, path string, o snapshot.CompareOptions, progress func(snapshot.Progress)) (*snapshot.Comparison, error)
+	Compare(ctx context.Context, f *steps.Facts, info *snapshot.Info, o snapshot.CompareOptions, progress func(snapshot.Progress)) (*snapshot.Comparison, error)
 }
 
 // diffPane shows what restoring the chosen snapshot would change. It goes on
 // with that while the user goes on to the checks.
 type diffPane struct {
 	pane.Diff
-	path   string // of the snapshot compared last
+	name   string // of the snapshot compared last
 	turn   int    // older answers don't count
 	cancel context.CancelFunc
 }
@@ -47,20 +47,17 @@ func (m *model) compare() tea.Cmd {
 	}
 	m.screen = diffScreen
 	d := &m.diff
-	if d.path == m.info.Path && (d.Busy || d.Result != nil) {
+	if d.name == m.info.Name && (d.Busy || d.Result != nil) {
 		return nil
 	}
 	d.stop()
 	ctx, cancel := context.WithCancel(m.ctx)
-	*d = diffPane{Diff: pane.Diff{Busy: true}, path: m.info.Path, turn: d.turn + 1, cancel: cancel}
-	turn, facts, path, from, seen := d.turn, m.facts, d.path, m.from, m.info.SHA256
+	*d = diffPane{Diff: pane.Diff{Busy: true}, name: m.info.Name, turn: d.turn + 1, cancel: cancel}
+	turn, facts, info := d.turn, m.facts, m.info
 	return func() tea.Msg {
-		c, err := backend.Compare(ctx, facts, path, snapshot.CompareOptions{ExpectSHA256: seen}, func(p snapshot.Progress) {
+		c, err := backend.Compare(ctx, facts, info, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, func(p snapshot.Progress) {
 			m.box.put(compareProgressMsg{turn, p})
 		})
-		if c != nil {
-			c.Snapshot.From = from // not what it was unpacked to
-		}
 		return comparedMsg{turn, c, err}
 	}
 }
@@ -129,7 +126,7 @@ func (m *model) diffKey(name string) tea.Cmd {
 		return m.afterDiff()
 	case "r":
 		d.stop()
-		d.path = ""
+		d.name = ""
 		return m.compare()
 	default:
 		d.Key(name, m.bodyHeight())

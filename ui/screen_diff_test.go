@@ -19,7 +19,7 @@ type comparing struct {
 	compared int
 }
 
-func (c *comparing) Compare(_ context.Context, _ *steps.Facts, _ string, _ snapshot.CompareOptions, progress func(snapshot.Progress)) (*snapshot.Comparison, error) {
+func (c *comparing) Compare(_ context.Context, _ *steps.Facts, _ *snapshot.Info, _ snapshot.CompareOptions, progress func(snapshot.Progress)) (*snapshot.Comparison, error) {
 	c.compared++
 	progress(snapshot.Progress{Phase: "snapshot", Done: 50, Total: 100})
 	return c.result, c.err

@@ -19,10 +19,10 @@ import (
 
 // membersPane shows who the members are, and what is to be decided of them.
 type membersPane struct {
-	busy  bool
-	since time.Time
-	turn  int // older answers don't count
-	path  string
+	busy     bool
+	since    time.Time
+	turn     int    // older answers don't count
+	snapshot string // its name, when they were looked for last
 
 	members  []restore.Member
 	verdicts []steps.Verdict // of the cluster as a whole
@@ -51,7 +51,7 @@ type membersMsg struct {
 // snapshot.
 func (m *model) toMembers() tea.Cmd {
 	m.screen = membersScreen
-	if m.lead != nil && m.members.path == m.info.Path && m.members.err == nil {
+	if m.lead != nil && m.members.snapshot == m.info.Name && m.members.err == nil {
 		return nil
 	}
 	return m.findMembers()
@@ -61,7 +61,7 @@ func (m *model) toMembers() tea.Cmd {
 func (m *model) findMembers() tea.Cmd {
 	p := &m.members
 	p.turn++
-	p.busy, p.since, p.err, p.typing, p.sent, p.path = true, m.now(), nil, nil, false, m.info.Path
+	p.busy, p.since, p.err, p.typing, p.sent, p.snapshot = true, m.now(), nil, nil, false, m.info.Name
 	m.checks.turn++ // of a conductor that is gone
 	l := m.newLead(nil)
 	want := m.options.Want

@@ -661,7 +661,7 @@ func (m *model) summaryKey(name string) tea.Cmd {
 // beginAnew goes to the first screen, with nothing chosen yet.
 func (m *model) beginAnew() tea.Cmd {
 	o := m.options
-	m.result, m.info, m.from, m.choices = nil, nil, "", o.Choices
+	m.result, m.info, m.choices = nil, nil, o.Choices
 	m.diff.stop()
 	m.diff = diffPane{turn: m.diff.turn + 1}
 	m.picker.pause()

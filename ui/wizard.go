@@ -268,7 +268,6 @@ type model struct {
 	earlier       earlierPane
 	picker        picker
 	info          *snapshot.Info
-	from          string // the file that was chosen: info has what was unpacked from it
 	diff          diffPane
 	checks        checklist
 	choices       steps.Choices
@@ -712,7 +711,7 @@ func (m *model) subHeader() string {
 		}
 		facts += text.Old(taken(i), m.now()) + " · " + hash
 		n := max(12, m.w-len([]rune(facts))-5)
-		return text.Cut(" "+text.ShortPath(trust.Text(m.from), n)+"   "+facts, m.w)
+		return text.Cut(" "+text.ShortPath(trust.Text(m.info.Name), n)+"   "+facts, m.w)
 	case m.facts != nil && m.facts.Kubelet != nil:
 		k := m.facts.Kubelet
 		version := ""

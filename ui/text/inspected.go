@@ -14,8 +14,7 @@ import (
 
 // Inspected is a snapshot as the command inspect tells of it.
 type Inspected struct {
-	Info   *snapshot.Info
-	Packed *snapshot.Unpacked // nil, or how the file was packed
+	Info *snapshot.Info
 	// Node and Verdicts are for the node it was looked at on; NoNode says why
 	// there are none.
 	Node     string
@@ -31,11 +30,11 @@ func Inspection(i Inspected, now time.Time, w int) []string {
 		list = append(list, steps.Fact{Name: name, Value: fmt.Sprintf(format, args...)})
 	}
 
-	head := SymDone + " " + info.Path + " is whole: sha256, pages and records"
+	head := SymDone + " " + info.Name + " is whole: sha256, pages and records"
 	if info.Hash == snapshot.HashMissing {
-		head = SymWarn + " " + info.Path + " has no sha256 trailer: its pages and records are consistent, but there is no checksum to verify the content"
+		head = SymWarn + " " + info.Name + " has no sha256 trailer: its pages and records are consistent, but there is no checksum to verify the content"
 	}
-	if p := i.Packed; p != nil && p.Format != snapshot.Raw {
+	if p := info.Packed; p != nil {
 		what := string(p.Format)
 		if p.Inside != "" {
 			what += ", " + trust.Text(p.Inside) + " in it"
