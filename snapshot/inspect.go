@@ -116,6 +116,15 @@ type Info struct {
 	stored []storedValues
 }
 
+// Taken is when the content is from: its newest write, where that could be read,
+// else the file's time.
+func (i *Info) Taken() time.Time {
+	if !i.LastWrite.IsZero() {
+		return i.LastWrite
+	}
+	return i.ModTime
+}
+
 type inspectRequest struct {
 	Path string `json:"path"`
 }

@@ -165,13 +165,13 @@ func TestLeavingTheListBreaksTheInspectionOffWithoutAVerdict(t *testing.T) {
 	d := drive(t, newFake(), Options{})
 	d.do(d.m.discover())
 	d.m.screen = chooseScreen
-	d.m.picker.entries = []entry{{path: "/mnt/slow.db"}}
+	d.m.picker = newPicker("/mnt/slow.db")
 	look := d.m.lookInside()
 	d.m.picker.pause()
 	d.m.screen = checkScreen
 	d.do(look)
-	if e := d.m.picker.entries[0]; e.seen() || e.inWork {
-		t.Errorf("after it was broken off: %+v", e)
+	if d.m.picker.Next() != "/mnt/slow.db" || d.m.picker.busy() && !d.m.picker.Searching {
+		t.Errorf("after it was broken off: %+v", d.m.picker)
 	}
 	d.m.screen = chooseScreen
 	d.do(d.m.lookInside())

@@ -484,7 +484,7 @@ func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
 		if m.together() {
 			lines[0] = " " + m.look.Bold.Render(text.Cut("From here on the cluster is changed, on "+text.Listed(m.members.names), w-2))
 		}
-		when, from := taken(m.info), " (the newest write in the snapshot)"
+		when, from := m.info.Taken(), " (the newest write in the snapshot)"
 		if m.info.LastWrite.IsZero() {
 			from = " (the file's time: no time in the snapshot can be read)"
 		}

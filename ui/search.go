@@ -21,7 +21,8 @@ type searched struct {
 
 // typingSomething says whether keys go into a line of text.
 func (m *model) typingSomething() bool {
-	return m.picker.typing != nil || m.checks.typing != nil || m.plan.typing != nil || m.members.typing != nil || m.screen == confirmScreen
+	_, typesPath := m.picker.Typed()
+	return typesPath || m.checks.typing != nil || m.plan.typing != nil || m.members.typing != nil || m.screen == confirmScreen
 }
 
 // searched is what can be searched on this screen; false for nothing.
@@ -37,11 +38,9 @@ func (m *model) searched() (s searched, ok bool) {
 	}
 	switch m.screen {
 	case chooseScreen:
-		for _, e := range m.picker.entries {
-			s.rows = append(s.rows, e.path)
-		}
-		s.at, s.to = m.picker.cur, func(i int) tea.Cmd {
-			m.picker.cur = i
+		s.rows = m.picker.Rows()
+		s.at, s.to = m.picker.At(), func(i int) tea.Cmd {
+			m.picker.Go(i)
 			return m.lookInside()
 		}
 	case diffScreen:

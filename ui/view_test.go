@@ -117,18 +117,19 @@ var screens = []struct {
 	{"choose-bad", func(d *driver) { d.to(chooseScreen); d.key("j", "j", "enter") }},
 	{"choose-no-hash", func(d *driver) { d.to(chooseScreen); d.key("end") }},
 	{"choose-looking", func(d *driver) {
-		d.to(nodeScreen)
-		d.key("enter")
-		d.m.picker.entries[2] = entry{path: "/var/backups/huge.db", size: 2_460_000_000, mod: noon.Add(-time.Hour), inWork: true}
-		d.m.picker.progress(lookProgressMsg{"/var/backups/huge.db", 1_100_000_000, 2_460_000_000})
-		d.m.picker.cur = 2
+		huge := snapshot.Candidate{Path: "/var/backups/huge.db", Size: 2_460_000_000, ModTime: noon.Add(-time.Hour)}
+		d.to(chooseScreen)
+		d.m.picker.Found([]snapshot.Candidate{huge})
+		d.m.picker.Look(huge.Path)
+		d.m.picker.Progress(huge.Path, 1_100_000_000, huge.Size)
+		d.m.picker.Go(len(d.m.picker.Rows()) - 1)
 	}},
 	{"choose-packed", func(d *driver) { somePacked(d); d.key("j") }},
 	{"choose-packed-looking", func(d *driver) {
 		somePacked(d)
 		d.m.Update(tea.KeyMsg{Type: tea.KeyDown})
 		d.m.Update(tea.KeyMsg{Type: tea.KeyEnter}) // without what follows from it
-		d.m.picker.progress(lookProgressMsg{"/var/backups/nightly.db.zst", 90_000_000, 210_000_000})
+		d.m.picker.Progress("/var/backups/nightly.db.zst", 90_000_000, 210_000_000)
 	}},
 	{"choose-packed-bad", func(d *driver) {
 		somePacked(d)

@@ -410,14 +410,14 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 	case followedMsg:
 		return m.followed(msg)
 	case candidatesMsg:
-		m.picker.found(msg)
+		m.picker.Found(msg)
 		return m.lookInside()
 	case lookProgressMsg:
-		m.picker.progress(msg)
+		m.picker.Progress(msg.path, msg.done, msg.total)
 	case lookedMsg:
 		return m.looked(msg)
 	case completedMsg:
-		m.picker.complete(msg)
+		m.picker.Complete(msg.typed, msg.longest, msg.matches)
 	case compareProgressMsg:
 		m.diff.progress(msg)
 	case comparedMsg:
@@ -644,7 +644,7 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 		}
 		return seen, where, help
 	case chooseScreen:
-		return m.picker.view(m.look, m.now(), w, h)
+		return m.picker.View(m.look, m.now(), w, h)
 	case diffScreen:
 		return m.diff.View(m.look, m.now(), w, h)
 	case membersScreen:
@@ -709,7 +709,7 @@ func (m *model) subHeader() string {
 		if m.w >= 72 {
 			facts += text.Plural(i.Keys, "key", "keys") + " · "
 		}
-		facts += text.Old(taken(i), m.now()) + " · " + hash
+		facts += text.Old(i.Taken(), m.now()) + " · " + hash
 		n := max(12, m.w-len([]rune(facts))-5)
 		return text.Cut(" "+text.ShortPath(trust.Text(m.info.Name), n)+"   "+facts, m.w)
 	case m.facts != nil && m.facts.Kubelet != nil:

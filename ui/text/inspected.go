@@ -82,7 +82,7 @@ func Inspection(i Inspected, now time.Time, w int) []string {
 			uid = "unknown: encrypted at rest"
 		}
 		add("cluster", "kube-system %s", uid)
-		add("nodes", "%s", OrNone(objectNames(info.Nodes)))
+		add("nodes", "%s", Names(info.Nodes))
 		add("API servers", "%s", OrNone(info.APIServers))
 		if len(info.ServiceCIDRs) > 0 {
 			add("services", "%s", OrNone(info.ServiceCIDRs))
@@ -124,12 +124,13 @@ func Inspection(i Inspected, now time.Time, w int) []string {
 	return lines
 }
 
-func objectNames(list []snapshot.Object) []string {
-	var out []string
+// Names are the names of objects as OrNone lists them.
+func Names(list []snapshot.Object) string {
+	names := make([]string, 0, len(list))
 	for _, o := range list {
-		out = append(out, o.Name)
+		names = append(names, o.Name)
 	}
-	return out
+	return OrNone(names)
 }
 
 // kindsText is a table of kinds, the most numerous first.
