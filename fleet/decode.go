@@ -288,9 +288,11 @@ func validMessage(m message) error {
 }
 
 func validEvent(ev steps.Event) error {
-	states := []steps.State{"", steps.Started, steps.Waiting, steps.Done, steps.Already, steps.Unneeded, steps.Failed, steps.Stopped}
-	if !slices.Contains(states, ev.State) {
+	if ev.State != "" && !slices.Contains(steps.States, ev.State) {
 		return fmt.Errorf("an event of state %q", clip([]byte(ev.State)))
+	}
+	if ev.Etcd != "" && ev.Etcd != steps.EtcdStopped && ev.Etcd != steps.EtcdServes {
+		return fmt.Errorf("an etcd that is %q", clip([]byte(ev.Etcd)))
 	}
 	if ev.Away != nil && (*ev.Away < 0 || *ev.Away > 1e7) { // seconds; JSON has no NaN
 		return fmt.Errorf("an API that is down for %f s", *ev.Away)

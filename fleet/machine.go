@@ -309,7 +309,7 @@ func (m *machine) event(n *nodeRun, ev steps.Event) {
 	if ev.Type != steps.TypeAsk && ev.Type != steps.TypeAnswer { // those are told when it is asked here
 		m.tell(n, ev)
 	}
-	if stopped, serves := ev.EtcdEnded(), ev.EtcdAnswers(); stopped && !n.etcdStopped || serves && !n.etcdServes {
+	if stopped, serves := ev.Etcd == steps.EtcdStopped, ev.Etcd == steps.EtcdServes; stopped && !n.etcdStopped || serves && !n.etcdServes {
 		n.etcdStopped, n.etcdServes = n.etcdStopped || stopped, n.etcdServes || serves
 		m.look()
 	}

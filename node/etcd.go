@@ -63,10 +63,19 @@ type EtcdStatus struct {
 // No single question about health takes longer than this.
 const healthTimeout = 500 * time.Millisecond
 
+// NotReadyError is an etcd that is there: it answered that it isn't ready, or
+// took the question and said nothing in time, as one without a quorum may.
+type NotReadyError struct{ Err error }
+
+func (e *NotReadyError) Error() string { return e.Err.Error() }
+
+// Unwrap is what it answered, or that it didn't.
+func (e *NotReadyError) Unwrap() error { return e.Err }
+
 // EtcdReady asks etcd whether it is ready, over plain HTTP at its metrics URLs:
 // /readyz (3.5.11 and newer), else /health. The answer says in a few words how
-// it said yes; the error says why it isn't ready, or can't be asked. /readyz
-// takes no notice of alarms.
+// it said yes; the error says why it isn't ready ([*NotReadyError]), or can't be
+// asked. /readyz takes no notice of alarms.
 func EtcdReady(ctx context.Context, cfg EtcdConfig) (answer string, err error) {
 	urls := cfg.MetricsURLs
 	if len(urls) == 0 {
@@ -103,16 +112,18 @@ func etcdHealth(ctx context.Context, base string, cfg EtcdConfig) (answer string
 		path = "/health"
 		code, body, err = ask(path)
 		if err == nil && code == http.StatusOK && !strings.Contains(strings.ReplaceAll(body, " ", ""), `"health":"true"`) {
-			return "", true, errors.New(path + ": " + firstLine(body))
+			return "", true, &NotReadyError{errors.New(path + ": " + firstLine(body))}
 		}
 	}
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "", false, &NotReadyError{fmt.Errorf("%s%s: %w", base, path, plain(err))}
 	case err != nil:
 		return "", false, fmt.Errorf("%s%s: %w", base, path, plain(err))
 	case code == http.StatusOK:
 		return path + " ok", true, nil
 	}
-	return "", true, fmt.Errorf("%s: %d %s", path, code, printable(failedCheck(body)))
+	return "", true, &NotReadyError{fmt.Errorf("%s: %d %s", path, code, printable(failedCheck(body)))}
 }
 
 // failedCheck picks the line that names what failed out of a verbose answer.

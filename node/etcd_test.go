@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -51,7 +52,7 @@ func TestEtcdReady(t *testing.T) {
 			srv := httptest.NewServer(answers(c.paths))
 			defer srv.Close()
 			ready, detail := etcdReady(t, EtcdConfig{MetricsURLs: []string{srv.URL + "/"}, Endpoints: []string{"http://" + freePort(t)}})
-			if ready != c.ready || detail != c.want {
+			if ready != c.ready || detail != c.want || !there(t, EtcdConfig{MetricsURLs: []string{srv.URL}}) {
 				t.Errorf("got %v, %q; want %v, %q", ready, detail, c.ready, c.want)
 			}
 		})
@@ -62,12 +63,18 @@ func TestEtcdReady(t *testing.T) {
 		if ready || !strings.HasSuffix(detail, "connection refused") {
 			t.Errorf("got %v, %q", ready, detail)
 		}
+		if there(t, EtcdConfig{MetricsURLs: []string{"http://" + freePort(t)}}) {
+			t.Error("it would count as there")
+		}
 	})
 	t.Run("it hangs", func(t *testing.T) {
 		start := time.Now()
 		ready, detail := etcdReady(t, EtcdConfig{MetricsURLs: []string{"http://" + hangingPort(t)}})
 		if ready || !strings.HasSuffix(detail, "no answer in time") {
 			t.Errorf("got %v, %q", ready, detail)
+		}
+		if !there(t, EtcdConfig{MetricsURLs: []string{"http://" + hangingPort(t)}}) {
+			t.Error("one without a quorum would not count as there")
 		}
 		if took := time.Since(start); took > 2*time.Second {
 			t.Errorf("it took %v", took)
@@ -85,6 +92,12 @@ func TestEtcdReady(t *testing.T) {
 			t.Errorf("got %v, %q", ready, detail)
 		}
 	})
+}
+
+// there says whether an etcd is there, ready or not.
+func there(t *testing.T, cfg EtcdConfig) bool {
+	_, err := EtcdReady(t.Context(), cfg)
+	return err == nil || errors.As(err, new(*NotReadyError))
 }
 
 // etcdReady is what a screen shows.

@@ -91,10 +91,6 @@ func ask(ctx context.Context, t *http.Transport, url string) (*http.Response, er
 	return t.RoundTrip(req)
 }
 
-// NoAnswer is how what an address that took a connection, or swallowed it, and
-// said nothing is told.
-const NoAnswer = "no answer in time"
-
 // plain says a network error in a few words, without what the message around
 // it says anyway. The error itself stays in the chain.
 func plain(err error) error {
@@ -106,7 +102,7 @@ func plain(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return inWords{"connection refused", err}
 	case errors.Is(err, context.DeadlineExceeded):
-		return inWords{NoAnswer, err}
+		return inWords{"no answer in time", err}
 	}
 	return clipped(err)
 }

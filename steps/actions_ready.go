@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -180,6 +181,9 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 			return s, err
 		}
 		answer, err := r.world.EtcdReady(ctx)
+		if err == nil || errors.As(err, new(*node.NotReadyError)) {
+			s.etcd = EtcdServes
+		}
 		if err != nil {
 			s.seen[1].Is = err.Error()
 			return s, forGood("etcd", err)

@@ -381,6 +381,9 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			s.ok = s.ok && gone
 			last[pod] = boxes
 			s.seen = append(s.seen, Sighting{What: pod, Is: sayPod(boxes), OK: gone})
+			if gone && pod == r.plan.etcdPod() {
+				s.etcd = EtcdStopped
+			}
 			if !gone {
 				delete(r.mem.Ended, pod)
 			} else if end := r.endOf(pod); end.After(ended) {

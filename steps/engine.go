@@ -578,6 +578,7 @@ func goAgain(err error, undo string) string {
 type sight struct {
 	ok   bool
 	seen []Sighting
+	etcd EtcdState
 	// limit takes the place of the wait's, for one that goes by what it sees.
 	limit time.Duration
 }
@@ -620,9 +621,9 @@ func (r *run) poll(ctx context.Context, limit, every time.Duration, look func(co
 			limit, r.wait.limit = s.limit, s.limit
 		}
 		quiet := r.now().Sub(told)
-		if s.ok || turned(last.seen, s.seen) || quiet > time.Second || quiet > tellEvery && !slices.Equal(last.seen, s.seen) {
+		if s.ok || s.etcd != last.etcd || turned(last.seen, s.seen) || quiet > time.Second || quiet > tellEvery && !slices.Equal(last.seen, s.seen) {
 			told = r.now()
-			r.emit(Event{Type: TypeAction, State: Waiting, Seen: s.seen, Waited: waited.Seconds(), Limit: limit.Seconds()})
+			r.emit(Event{Type: TypeAction, State: Waiting, Seen: s.seen, Etcd: s.etcd, Waited: waited.Seconds(), Limit: limit.Seconds()})
 		}
 		last = s
 		if s.ok {

@@ -1,11 +1,8 @@
 package steps
 
 import (
-	"slices"
-	"strings"
 	"time"
 
-	"etcd-rewind/node"
 	"etcd-rewind/problem"
 )
 
@@ -23,6 +20,9 @@ const (
 	Failed   State = "failed"
 	Stopped  State = "stopped" // the user stopped the run before or during it
 )
+
+// States are all of them.
+var States = []State{Started, Waiting, Done, Already, Warned, Unneeded, Failed, Stopped}
 
 // Event types, in Event.Type.
 const (
@@ -49,6 +49,7 @@ type Event struct {
 	Commands []string `json:"commands,omitempty"`
 	// Seen is all that a wait sees at this moment, in a fixed order.
 	Seen []Sighting `json:"seen,omitempty"`
+	Etcd EtcdState  `json:"etcd,omitempty"`
 	// Waited and Limit are seconds; Limit is 0 where nothing is waited for.
 	Waited   float64   `json:"waited_seconds,omitempty"`
 	Limit    float64   `json:"limit_seconds,omitempty"`
@@ -66,25 +67,19 @@ type Event struct {
 // before it, told of: who hasn't seen last needs only this one.
 func (ev *Event) Supersedes(last Event) bool {
 	return ev.Type == last.Type && ev.Action == last.Action && ev.State == Waiting && last.State == Waiting &&
-		last.Message == "" && (ev.Seen != nil || last.Seen == nil) && (ev.Progress != nil || last.Progress == nil)
+		last.Message == "" && (ev.Seen != nil || last.Seen == nil) && (ev.Etcd != "" || last.Etcd == "") && (ev.Progress != nil || last.Progress == nil)
 }
 
-// EtcdEnded says that the event shows, in the step that stops etcd, that its
-// containers have ended.
-func (ev *Event) EtcdEnded() bool {
-	return ev.Step == "stop-etcd" && len(ev.Seen) > 0 && ev.Seen[0].OK
-}
+// EtcdState is what a wait sees of this node's etcd that other nodes wait for.
+type EtcdState string
 
-// EtcdAnswers says that the event shows, in the step that starts etcd, that it
-// answers, ready or not. Then it serves its peers too, which it begins to do
-// before (StartEtcd, embed).
-func (ev *Event) EtcdAnswers() bool {
-	return ev.Step == "start-etcd" && slices.ContainsFunc(ev.Seen, func(s Sighting) bool {
-		// Without a quorum it may take a connection and say nothing. What can't be
-		// asked begins with the URL.
-		return s.What == "/readyz" && (s.OK || strings.HasPrefix(s.Is, "/") || strings.HasSuffix(s.Is, node.NoAnswer))
-	})
-}
+// The states of etcd.
+const (
+	EtcdStopped EtcdState = "stopped" // the one before: none of its containers runs
+	// EtcdServes is a restored etcd that is there, ready or not. Then it serves its
+	// peers too, which it begins to do before (StartEtcd, embed).
+	EtcdServes EtcdState = "serves"
+)
 
 // Sighting is one thing that a wait looks at and what it is now, for example
 // "pod" and "6f3c… gone → 91ab… created".

@@ -639,7 +639,7 @@ func (n *fakeNode) EtcdReady(context.Context) (string, error) {
 	defer n.mu.Unlock()
 	p := n.running("etcd-cp1")
 	if p != nil && n.leaderless && p.hostPath != filepath.Join(n.root, "lib/etcd") {
-		return "", errors.New("no leader")
+		return "", &node.NotReadyError{Err: errors.New("no leader")}
 	}
 	if p == nil {
 		return "", errors.New("connection refused")

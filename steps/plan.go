@@ -130,6 +130,18 @@ func (p *Plan) action(id string) *Planned {
 	return nil
 }
 
+// etcdPod is the pod of the etcd that the plan stops, "" when it stops none.
+func (p *Plan) etcdPod() string {
+	for _, s := range p.Steps {
+		for _, a := range s.Actions {
+			if out, ok := a.Action.(*TakeOut); ok && out.Etcd {
+				return out.Pod
+			}
+		}
+	}
+	return ""
+}
+
 // saved is the snapshot that was taken of the state that the run left, "" when
 // none was.
 func (p *Plan) saved() string {
