@@ -211,7 +211,7 @@ func unlessRefused(err error) error {
 // where there is none, or kubeadm doesn't render etcd's manifest from it.
 func (b *builder) kubeadm(p *Plan) *SetKubeadmConfig {
 	e, config := b.f.Etcd, b.info.Kubeadm
-	if config == nil {
+	if config == nil || e == nil {
 		return nil
 	}
 	a := &SetKubeadmConfig{

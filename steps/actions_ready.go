@@ -74,14 +74,16 @@ func (a *WaitData) Commands() []string {
 
 func (a *WaitData) limit(p pace) time.Duration { return p.start(p.etcd, a.Budget) }
 
+func (a *WaitData) ref() processRef { return processRef{a.Pod, a.File, a.Budget} }
+
 func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
-	if err := r.startAnew(ctx, a.Pod, a.File); err != nil {
+	etcd := r.watch(a.ref(), 2, a.limit(r.pace))
+	if err := etcd.tryAnew(ctx); err != nil {
 		return Failed, err
 	}
-	begun, patience := starts{}, r.patient(a.Pod, a.limit(r.pace))
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "data", Is: "not open yet"}}}
-		up, err := r.etcdRuns(ctx, patience, &begun, &s)
+		up, err := etcd.look(ctx, "", &s)
 		if err != nil || !up {
 			return s, err
 		}
@@ -104,7 +106,7 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 		s.ok, s.seen[1].OK = true, true
 		return s, nil
 	}, func(sight) error {
-		return r.notReady(a.Pod, "etcd has not opened its data")
+		return etcd.late("etcd has not opened its data")
 	})
 }
 
@@ -114,24 +116,6 @@ func (a *WaitData) places(v *vetter) {
 }
 
 func (*WaitData) undo() []Action { return nil }
-
-// etcdRuns looks for etcd's container, and fails when it ends again and again.
-func (r *run) etcdRuns(ctx context.Context, p *patience, begun *starts, s *sight) (bool, error) {
-	pod := p.pod
-	boxes, err := r.boxes(ctx, pod)
-	if err != nil || len(boxes) == 0 {
-		return false, err
-	}
-	newest := r.program(pod, boxes[0])
-	times := begun.look(r.since(pod, newest.Containers))
-	up := len(running(newest)) > 0
-	s.seen[0] = Sighting{What: "container", Is: sayContainers(newest.Containers), OK: up}
-	if !up && times >= 2 {
-		return false, r.crashed(pod, newest)
-	}
-	p.see(ctx, &newest, "", s)
-	return up, nil
-}
 
 // WaitEtcd waits until etcd is ready, and then asks whether it holds the right
 // data.
@@ -169,14 +153,16 @@ func (a *WaitEtcd) Commands() []string {
 
 func (a *WaitEtcd) limit(p pace) time.Duration { return p.start(p.etcd, a.Budget) }
 
+func (a *WaitEtcd) ref() processRef { return processRef{a.Pod, a.File, a.Budget} }
+
 func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
-	if err := r.startAnew(ctx, a.Pod, a.File); err != nil {
+	etcd := r.watch(a.ref(), 2, a.limit(r.pace))
+	if err := etcd.tryAnew(ctx); err != nil {
 		return Failed, err
 	}
-	begun, patience := starts{}, r.patient(a.Pod, a.limit(r.pace))
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "/readyz", Is: "not asked yet"}, {What: "data", Is: "not asked yet"}}}
-		up, err := r.etcdRuns(ctx, patience, &begun, &s)
+		up, err := etcd.look(ctx, "", &s)
 		if err != nil || !up {
 			return s, err
 		}
@@ -209,7 +195,7 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 		r.mem.Proven = a.Restored
 		return s, nil
 	}, func(s sight) error {
-		return r.notReady(a.Pod, "etcd is not ready")
+		return etcd.late("etcd is not ready")
 	})
 }
 
@@ -312,35 +298,24 @@ func (a *WaitAPI) Commands() []string {
 
 func (a *WaitAPI) limit(p pace) time.Duration { return p.start(p.api, a.Budget) }
 
+func (a *WaitAPI) ref() processRef { return processRef{a.Pod, a.File, a.Budget} }
+
 func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
-	if err := r.startAnew(ctx, a.Pod, a.File); err != nil {
+	api := r.watch(a.ref(), 4, a.limit(r.pace))
+	if err := api.tryAnew(ctx); err != nil {
 		return Failed, err
 	}
-	begun, patience := starts{}, r.patient(a.Pod, a.limit(r.pace))
 	state, err := r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
-		boxes, err := r.boxes(ctx, a.Pod)
-		if err != nil {
-			return sight{}, err
-		}
 		answer := r.world.API(ctx, time.Second)
-		if len(boxes) > 0 {
-			boxes[0] = r.program(a.Pod, boxes[0])
-		}
-		up := len(boxes) > 0 && len(running(boxes[0])) > 0
-		s := sight{ok: up && answer.Code == http.StatusOK, seen: []Sighting{
-			{What: "container", Is: "not created yet", OK: up},
+		s := sight{seen: []Sighting{
+			{What: "container", Is: "not created yet"},
 			{What: "/readyz", Is: sayAPI(answer), OK: answer.Code == http.StatusOK},
 		}}
-		if len(boxes) > 0 {
-			s.seen[0].Is = sayContainers(boxes[0].Containers)
-			if n := begun.look(r.since(a.Pod, boxes[0].Containers)); !up && n >= 4 {
-				return s, r.crashed(a.Pod, boxes[0])
-			}
-			patience.see(ctx, &boxes[0], sayAPI(answer), &s)
-		}
-		return s, nil
+		up, err := api.look(ctx, sayAPI(answer), &s)
+		s.ok = up && answer.Code == http.StatusOK
+		return s, err
 	}, func(s sight) error {
-		return r.notReady(a.Pod, "kube-apiserver is not ready")
+		return api.late("kube-apiserver is not ready")
 	})
 	if err == nil {
 		r.apiIsBack()

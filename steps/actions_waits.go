@@ -473,7 +473,7 @@ func (*WaitStarted) limit(p pace) time.Duration { return p.started }
 
 func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 	if a.Fresh {
-		if _, err := r.tryAnew(ctx, a.Pod, a.File); err != nil {
+		if _, err := r.tryPodAnew(ctx, a.Pod, a.File); err != nil {
 			return Failed, err
 		}
 	}

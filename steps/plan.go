@@ -75,6 +75,14 @@ type Planned struct {
 	Action
 }
 
+func planned(actions []Action) []Planned {
+	var all []Planned
+	for _, a := range actions {
+		all = append(all, Planned{Action: a})
+	}
+	return all
+}
+
 type plannedJSON struct {
 	ID       string          `json:"id"`
 	Kind     string          `json:"kind"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"etcd-rewind/manifest"
@@ -181,146 +182,223 @@ type builder struct {
 	facts []Fact // for the summary, besides those of every plan
 }
 
-func (b *builder) pod(file *manifest.File) string { return b.f.Kubelet.PodName(file.Pod.Name) }
-
 func (b *builder) path(sub string, file *manifest.File) string {
 	return filepath.Join(b.dir, sub, file.Name())
 }
 
-func (b *builder) build(p *Plan) error {
-	f := b.f
-	etcd, api := f.Etcd.pod().File, f.API.File
-	etcdPod, apiPod := b.pod(etcd), b.pod(api)
-	cri := f.Kubelet.CRIEndpoint
+// parts are the processes of the control plane on this node; nil for what it
+// doesn't run.
+type parts struct {
+	etcd, api   process
+	controllers []process
+}
 
-	newEtcd, err := f.Etcd.Source.repoint(b.lay.volumes)
-	if err == nil {
-		newEtcd, err = b.freshen(newEtcd)
+func (b *builder) parts(p *Plan) (all parts, err error) {
+	f := b.f
+	if f.Etcd != nil {
+		if all.etcd, err = b.etcd(p); err != nil {
+			return all, err
+		}
 	}
+	if f.API != nil {
+		api, err := b.staticPod(p, f.API.File, f.API.File.Data)
+		if err != nil {
+			return all, err
+		}
+		api.out.API, api.in.API = true, true
+		api.url, api.grace, api.wait = f.Reach.API.ReadyURL, f.API.GracePeriod, f.API.StartupBudget
+		// A node that goes back to how it was isn't ready when it wasn't before.
+		if f.APIReady {
+			api.out.Ready = &Expect{API: true, URL: api.url, Budget: api.wait}
+		}
+		all.api = api
+	}
+	if !b.c.KeepControllers {
+		for _, file := range f.Controllers {
+			c, err := b.staticPod(p, file, file.Data)
+			if err != nil {
+				return all, err
+			}
+			all.controllers = append(all.controllers, c)
+		}
+	}
+	return all, nil
+}
+
+func (b *builder) etcd(p *Plan) (process, error) {
+	f := b.f
+	pod := f.Etcd.pod()
+	data, err := f.Etcd.Source.repoint(b.lay.volumes)
+	if err != nil {
+		return nil, err
+	}
+	etcd, err := b.staticPod(p, pod.File, data)
+	if err != nil {
+		return nil, err
+	}
+	etcd.out.Etcd, etcd.in.Etcd = true, true
+	etcd.wait = pod.StartupBudget
+	if f.APIReady || f.Live != nil {
+		ready := &Expect{Etcd: true, URL: readyURL(f.Etcd), Budget: etcd.wait, ClusterID: p.Restore.Old.ClusterID}
+		if f.Live != nil && ready.ClusterID == 0 {
+			ready.ClusterID = f.Live.ClusterID
+		}
+		etcd.out.Ready = ready
+	}
+	return etcd, nil
+}
+
+// staticPod plans with a manifest, and the one that takes its place.
+func (b *builder) staticPod(p *Plan, file *manifest.File, data []byte) (*staticPod, error) {
+	data, err := b.freshen(data)
+	if err != nil {
+		return nil, err
+	}
+	p.Diffs = append(p.Diffs, Diff{Path: file.Path, Text: manifest.Diff(file.Path, file.Path, file.Data, data)})
+	pod := b.f.Kubelet.PodName(file.Pod.Name)
+	return &staticPod{
+		file: Prepared{Manifest: file.Path, Kept: b.path("kept", file), New: b.path("new", file), Old: file.Data, Data: data},
+		out:  &TakeOut{Pod: pod, File: file.Path, To: b.path("aside", file), SHA256: sum(file.Data), Link: isLink(file.Path)},
+		in: &PutIn{
+			Pod: pod, From: b.path("new", file), File: file.Path, SHA256: sum(data), Original: sum(file.Data),
+			Undone: b.path("undone", file),
+		},
+		cri: b.f.Kubelet.CRIEndpoint,
+	}, nil
+}
+
+// build composes the plan of what etcd and the API server each need. A node
+// that runs one of them has the steps of that one, and waits for the others all
+// the same.
+func (b *builder) build(p *Plan) error {
+	parts, err := b.parts(p)
 	if err != nil {
 		return err
 	}
-	prepare := &Prepare{RunDir: b.dir}
-	prep := func(file *manifest.File, data []byte) {
-		prepare.Files = append(prepare.Files, Prepared{
-			Manifest: file.Path, Kept: b.path("kept", file), New: b.path("new", file), Old: file.Data, Data: data,
-		})
-	}
-	prep(etcd, newEtcd)
-	p.Diffs = append(p.Diffs, Diff{Path: etcd.Path, Text: manifest.Diff(etcd.Path, etcd.Path, etcd.Data, newEtcd)})
-	fresh := map[string][]byte{}
-	restart := []*manifest.File{api}
-	if !b.c.KeepControllers {
-		restart = append(restart, f.Controllers...)
-	}
-	for _, file := range restart {
-		data, err := b.freshen(file.Data)
-		if err != nil {
+	b.prepare(p, parts)
+	if parts.etcd != nil {
+		if err := b.staging(p); err != nil {
 			return err
 		}
-		fresh[file.Path] = data
-		prep(file, data)
-		p.Diffs = append(p.Diffs, Diff{Path: file.Path, Text: manifest.Diff(file.Path, file.Path, file.Data, data)})
 	}
+	b.wait(p, PhaseStaged)
+	if parts.api != nil {
+		b.add(p, "stop-kube-apiserver", parts.api.stop(b.c.Stop)...)
+	}
+	b.wait(p, PhaseAPIGone)
+	if parts.etcd != nil {
+		b.add(p, "stop-etcd", slices.Concat(parts.etcd.stop(b.c.Stop), parts.etcd.rest())...)
+	}
+	b.wait(p, PhaseEtcdOut)
+	b.start(p, parts)
+	if len(parts.controllers) > 0 {
+		b.add(p, controllersStep, b.restart(parts.controllers)...)
+	}
+	if parts.api != nil {
+		if a := b.kubeadm(p); a != nil {
+			b.add(p, kubeadmStep, a)
+		}
+		b.add(p, "verify", b.verify())
+	}
+	b.wait(p, PhaseVerified)
+	b.letGo(p)
+	return nil
+}
 
-	takeOut := func(file *manifest.File) *TakeOut {
-		return &TakeOut{Pod: b.pod(file), File: file.Path, To: b.path("aside", file), SHA256: sum(file.Data), Link: isLink(file.Path)}
-	}
-	putIn := func(file *manifest.File, data []byte) *PutIn {
-		return &PutIn{
-			Pod: b.pod(file), From: b.path("new", file), File: file.Path, SHA256: sum(data), Original: sum(file.Data),
-			Undone: b.path("undone", file),
+func (b *builder) prepare(p *Plan, parts parts) {
+	prepare := &Prepare{RunDir: b.dir}
+	for _, one := range append([]process{parts.etcd, parts.api}, parts.controllers...) {
+		if one != nil {
+			prepare.Files = append(prepare.Files, one.prepared()...)
 		}
 	}
+	before := []Action{prepare}
+	if b.f.Live != nil && parts.etcd != nil {
+		before = append(before, saveBefore(b.f, b.run))
+	}
+	b.add(p, "prepare", before...)
+}
 
-	outAPI := takeOut(api)
-	outEtcd := takeOut(etcd)
-	outAPI.API, outEtcd.Etcd = true, true
-	// A node that goes back to how it was isn't ready when it wasn't before.
-	if f.APIReady {
-		outAPI.Ready = &Expect{API: true, URL: f.Reach.API.ReadyURL, Budget: f.API.StartupBudget}
-	}
-	if f.APIReady || f.Live != nil {
-		outEtcd.Ready = &Expect{Etcd: true, URL: readyURL(f.Etcd), Budget: f.Etcd.pod().StartupBudget}
-	}
-	if old := p.Restore.Old; outEtcd.Ready != nil {
-		if outEtcd.Ready.ClusterID = old.ClusterID; f.Live != nil && old.ClusterID == 0 {
-			outEtcd.Ready.ClusterID = f.Live.ClusterID
-		}
-	}
-	inAPI, inEtcd := putIn(api, fresh[api.Path]), putIn(etcd, newEtcd)
-	inAPI.API, inEtcd.Etcd = true, true
-
-	gone := &WaitGone{Pod: apiPod, File: api.Path}
-	stop := []Action{outAPI, &WaitStopping{Pod: apiPod, File: api.Path, URL: f.Reach.API.ReadyURL}}
-	if b.c.Stop == StopGraceful {
-		gone.Grace = f.API.GracePeriod
-	} else {
-		stop = append(stop, &EndPods{Pods: []string{apiPod}, CRI: cri})
-	}
-	stop = append(stop, gone)
-	start := []Action{}
-	for _, v := range b.lay.moved() {
-		if b.c.InPlace {
-			break
-		}
-		start = append(start, &Rename{What: "the restored data", From: v.staging, To: v.new})
-	}
-	start = append(start, b.barrier(PhasePlaced)...)
-	start = append(start, inEtcd, &WaitStarted{Pod: etcdPod, File: etcd.Path, Fresh: true})
-	ready := &WaitEtcd{Pod: etcdPod, URL: readyURL(f.Etcd), Restored: true, File: etcd.Path, Budget: f.Etcd.pod().StartupBudget}
-	startAPI := []Action{
-		&WaitForgotten{Pods: []string{apiPod}, Files: []string{api.Path}, Fresh: true}, inAPI,
-		&WaitStarted{Pod: apiPod, File: api.Path, Fresh: true},
-	}
-	if b.c.Fleet == nil {
-		start = append(start, &WaitData{Pod: etcdPod, Peer: f.Reach.Peer, File: etcd.Path, Budget: f.Etcd.pod().StartupBudget})
-		startAPI = append(startAPI, ready)
-	} else { // ready takes a quorum
-		start = append(append(start, ready), b.barrier(PhaseEtcdReady)...)
-	}
-	startAPI = append(startAPI, &WaitAPI{Pod: apiPod, URL: f.Reach.API.ReadyURL, File: api.Path, Budget: f.API.StartupBudget})
-
-	staging := []Action{&Adopt{DataDir: f.Etcd.DataDir.Under(p.Restore.DataDir)}}
-	stageStep := "adopt"
+func (b *builder) staging(p *Plan) error {
+	f := b.f
+	staging, step := []Action{&Adopt{DataDir: f.Etcd.DataDir.Under(p.Restore.DataDir)}}, "adopt"
 	if !b.c.InPlace {
 		stage, err := b.stage(p.Restore)
 		if err != nil {
 			return err
 		}
-		staging[0], stageStep = stage, "stage"
+		staging[0], step = stage, "stage"
 	}
 	if f.APIReady && b.c.Stop == StopNow && b.c.Fleet == nil && f.Reach.Metrics.URL != "" {
 		staging = append(staging, &WaitRelist{Metrics: f.Reach.Metrics})
 	}
-	before := []Action{prepare}
-	if f.Live != nil {
-		before = append(before, saveBefore(f, b.run))
-	}
-	stop = append(stop, b.barrier(PhaseAPIGone)...)
-	b.add(p, "prepare", before...)
-	b.add(p, stageStep, append(staging, b.barrier(PhaseStaged)...)...)
-	b.add(p, "stop-kube-apiserver", stop...)
-	b.add(p, letGoStep)
-	b.add(p, "stop-etcd", append([]Action{outEtcd, &WaitForgotten{Pods: []string{etcdPod}, Files: []string{etcd.Path}, Fresh: true}}, b.barrier(PhaseEtcdOut)...)...)
-	b.add(p, "start-etcd", start...)
-	b.add(p, "start-kube-apiserver", append(startAPI, b.barrier(PhaseAPIReady)...)...)
-	if !b.c.KeepControllers && len(f.Controllers) > 0 {
-		b.add(p, controllersStep, b.restartControllers(takeOut, putIn, fresh)...)
-	}
-	if a := b.kubeadm(p); a != nil {
-		b.add(p, kubeadmStep, a)
-	}
-	verify := newVerify(f, b.info)
-	later := joinedLater(f, b.info)
-	for _, name := range later[:min(len(later), maxLater)] {
-		verify.Later = append(verify.Later, trust.Clip(name, 253))
-	}
-	b.add(p, "verify", append([]Action{verify}, b.barrier(PhaseVerified)...)...)
-
-	letGo := letGoFor(p.Steps, b.c.KubeletRestart, cri)
-	*p.step(letGoStep) = *letGo
+	b.add(p, step, staging...)
 	return nil
+}
+
+// start has etcd run on the restored data, and then the API server. Alone, the
+// API server is started when etcd has opened its data; etcd is compared in
+// whole while that is on its way. In a fleet etcd is ready only with a quorum.
+func (b *builder) start(p *Plan, parts parts) {
+	f, alone := b.f, b.c.Fleet == nil
+	var compare []Action
+	if parts.etcd != nil {
+		var place []Action
+		for _, v := range b.lay.moved() {
+			if !b.c.InPlace {
+				place = append(place, &Rename{What: "the restored data", From: v.staging, To: v.new})
+			}
+		}
+		ref := parts.etcd.ref()
+		compare = []Action{&WaitEtcd{Pod: ref.pod, URL: readyURL(f.Etcd), Restored: true, File: ref.file, Budget: ref.budget}}
+		b.add(p, "start-etcd", place...)
+		b.wait(p, PhasePlaced)
+		b.add(p, "start-etcd", parts.etcd.start()...)
+		if alone {
+			b.add(p, "start-etcd", &WaitData{Pod: ref.pod, Peer: f.Reach.Peer, File: ref.file, Budget: ref.budget})
+		} else {
+			b.add(p, "start-etcd", compare...)
+			compare = nil
+		}
+	} else {
+		b.wait(p, PhasePlaced)
+	}
+	b.wait(p, PhaseEtcdReady)
+	if parts.api != nil {
+		ref := parts.api.ref()
+		ready := &WaitAPI{Pod: ref.pod, URL: f.Reach.API.ReadyURL, File: ref.file, Budget: ref.budget}
+		b.add(p, "start-kube-apiserver", slices.Concat(parts.api.rest(), parts.api.start(), compare, []Action{ready})...)
+	}
+	b.wait(p, PhaseAPIReady)
+}
+
+// restart takes all processes out first, and then starts one after the other: a
+// pod that kubelet begins with is known to be that one.
+func (b *builder) restart(all []process) []Action {
+	acts := parted(all, b.c.Stop)
+	for _, p := range all {
+		acts = append(acts, p.start()...)
+	}
+	return acts
+}
+
+func (b *builder) verify() *Verify {
+	v := newVerify(b.f, b.info)
+	later := joinedLater(b.f, b.info)
+	for _, name := range later[:min(len(later), maxLater)] {
+		v.Later = append(v.Later, trust.Clip(name, 253))
+	}
+	return v
+}
+
+// letGo adds the conditional step for what the plan takes out, before etcd is.
+func (b *builder) letGo(p *Plan) {
+	step := letGoFor(p.Steps, b.c.KubeletRestart, p.Reach.Kubelet.CRIEndpoint)
+	if step == nil {
+		return
+	}
+	i := slices.IndexFunc(p.Steps, func(s Step) bool { return s.ID == "stop-etcd" || s.ID == "start-kube-apiserver" })
+	p.Steps = slices.Insert(p.Steps, i, *step)
 }
 
 // freshen makes a new pod of a manifest. etcd's is one anyway, by its hostPath;
@@ -329,26 +407,14 @@ func (b *builder) freshen(data []byte) ([]byte, error) {
 	return manifest.Annotate(data, restartedAt, b.f.Time.UTC().Format("2006-01-02T15:04:05Z"))
 }
 
-// barrier is nothing on a single node.
-func (b *builder) barrier(phase Phase) []Action {
+// wait lets the others come as far as this node is; nothing on a single one. It
+// belongs to the step before, or to the next one when this node has just done
+// nothing.
+func (b *builder) wait(p *Plan, phase Phase) {
 	if b.c.Fleet == nil {
-		return nil
+		return
 	}
-	return []Action{&WaitNodes{Phase: phase, Others: b.c.Fleet.others()}}
-}
-
-func (b *builder) restartControllers(takeOut func(*manifest.File) *TakeOut, putIn func(*manifest.File, []byte) *PutIn, fresh map[string][]byte) []Action {
-	var acts, back []Action
-	var pods, files []string
-	for _, file := range b.f.Controllers {
-		files = append(files, file.Path)
-		pods = append(pods, b.pod(file))
-		acts = append(acts, takeOut(file))
-		// One after the other: a pod that kubelet begins with is known to be this one.
-		back = append(back, putIn(file, fresh[file.Path]), &WaitStarted{Pod: b.pod(file), File: file.Path, Fresh: true})
-	}
-	acts = append(acts, &WaitForgotten{Pods: pods, Files: files, Fresh: true})
-	return append(acts, back...)
+	p.Steps[len(p.Steps)-1].Actions = append(p.Steps[len(p.Steps)-1].Actions, Planned{Action: &WaitNodes{Phase: phase, Others: b.c.Fleet.others()}})
 }
 
 func readyURL(e *Etcd) string {
@@ -387,13 +453,14 @@ func (b *builder) stage(r *RestoreFacts) (*Stage, error) {
 	return st, nil
 }
 
+// add adds actions to a step, which is the last one or new.
 func (b *builder) add(p *Plan, id string, actions ...Action) {
-	t := restoreTexts[id]
-	s := Step{ID: id, Title: t.title, Why: t.why, More: t.more, Outage: t.outage}
-	for _, a := range actions {
-		s.Actions = append(s.Actions, Planned{Action: a})
+	if n := len(p.Steps); n == 0 || p.Steps[n-1].ID != id {
+		t := restoreTexts[id]
+		p.Steps = append(p.Steps, Step{ID: id, Title: t.title, Why: t.why, More: t.more, Outage: t.outage})
 	}
-	p.Steps = append(p.Steps, s)
+	s := &p.Steps[len(p.Steps)-1]
+	s.Actions = append(s.Actions, planned(actions)...)
 }
 
 func (b *builder) summary(p *Plan) []Fact {

@@ -14,6 +14,88 @@ import (
 	"etcd-rewind/problem"
 )
 
+// staticPod is a process that kubelet runs, by a manifest in its directory.
+type staticPod struct {
+	file  Prepared
+	out   *TakeOut
+	in    *PutIn
+	url   string // readiness of an API server
+	cri   string
+	grace time.Duration // kubelet's
+	wait  time.Duration // the budget of its startup probe
+}
+
+func (p *staticPod) prepared() []Prepared { return []Prepared{p.file} }
+
+func (p *staticPod) ref() processRef { return processRef{p.out.Pod, p.out.File, p.wait} }
+
+// stop waits for the API server alone, whose clients are told: of the others
+// nothing runs when they have rested.
+func (p *staticPod) stop(how StopHow) []Action {
+	pod, file := p.out.Pod, p.out.File
+	if !p.out.API {
+		return []Action{p.out}
+	}
+	acts := []Action{p.out, &WaitStopping{Pod: pod, File: file, URL: p.url}}
+	if how == StopGraceful {
+		return append(acts, &WaitGone{Pod: pod, File: file, Grace: p.grace})
+	}
+	return append(acts, &EndPods{Pods: []string{pod}, CRI: p.cri}, &WaitGone{Pod: pod, File: file})
+}
+
+func (p *staticPod) rest() []Action {
+	return []Action{&WaitForgotten{Pods: []string{p.out.Pod}, Files: []string{p.out.File}, Fresh: true}}
+}
+
+func (p *staticPod) start() []Action {
+	return []Action{p.in, &WaitStarted{Pod: p.out.Pod, File: p.out.File, Fresh: true}}
+}
+
+// podWatch is a static pod while a wait looks at it.
+type podWatch struct {
+	*run
+	pod, file string
+	tolerated int
+	begun     starts
+	patience  *patience
+}
+
+func (w *podWatch) tryAnew(ctx context.Context) error {
+	tried, err := w.tryPodAnew(ctx, w.pod, w.file)
+	if tried && err == nil {
+		_, err = (&WaitStarted{Pod: w.pod, File: w.file, Fresh: true}).do(ctx, w.run)
+	}
+	return err
+}
+
+func (w *podWatch) look(ctx context.Context, failing string, s *sight) (up bool, err error) {
+	boxes, err := w.boxes(ctx, w.pod)
+	if err != nil || len(boxes) == 0 {
+		return false, err
+	}
+	newest := w.program(w.pod, boxes[0])
+	times := w.begun.look(w.since(w.pod, newest.Containers))
+	up = len(running(newest)) > 0
+	s.seen[0] = Sighting{What: "container", Is: sayContainers(newest.Containers), OK: up}
+	if !up && times >= w.tolerated {
+		return false, w.crashed(w.pod, newest)
+	}
+	w.patience.see(ctx, &newest, failing, s)
+	return up, nil
+}
+
+func (w *podWatch) late(cause string) error {
+	boxes, err := w.world.Pod(context.Background(), w.pod)
+	if err != nil || len(boxes) == 0 {
+		return problem.New("there is no container of "+w.pod+"; "+lookAtKubelet, "%s", cause)
+	}
+	t := w.withLog(w.pod, boxes[0], cause)
+	if t.slow = w.slow(w.pod, &boxes[0], t); t.slow {
+		t.Cause, t.Hint = cause+" yet", slowHint
+	}
+	return t
+}
+
 // boxes lists a pod's sandboxes, and notes what that costs.
 func (r *run) boxes(ctx context.Context, pod string) ([]node.Sandbox, error) {
 	begun := time.Now()
@@ -112,10 +194,10 @@ func (r *run) since(pod string, all []node.Container) []node.Container {
 	return slices.DeleteFunc(slices.Clone(all), func(c node.Container) bool { return slices.Contains(r.mem.Judged[pod], c.ID) })
 }
 
-// tryAnew gives a pod that a wait has failed for a fresh UID: kubelet would
+// tryPodAnew gives a pod that a wait has failed for a fresh UID: kubelet would
 // let it wait in its crash back-off, for minutes. Its manifest is "" where it
 // has to stay byte for byte.
-func (r *run) tryAnew(ctx context.Context, pod, file string) (bool, error) {
+func (r *run) tryPodAnew(ctx context.Context, pod, file string) (bool, error) {
 	if file == "" {
 		return false, nil
 	}
@@ -129,28 +211,6 @@ func (r *run) tryAnew(ctx context.Context, pod, file string) (bool, error) {
 	r.say("kubelet lets %s wait after it has ended again and again: a fresh annotation makes it try at once", pod)
 	r.rememberPods(pod, boxes)
 	return true, freshUID(file, r.now())
-}
-
-// startAnew is for waits that follow the start.
-func (r *run) startAnew(ctx context.Context, pod, file string) error {
-	tried, err := r.tryAnew(ctx, pod, file)
-	if tried && err == nil {
-		_, err = (&WaitStarted{Pod: pod, File: file, Fresh: true}).do(ctx, r)
-	}
-	return err
-}
-
-// notReady is a wait that ran into its limit.
-func (r *run) notReady(pod, cause string) error {
-	boxes, err := r.world.Pod(context.Background(), pod)
-	if err != nil || len(boxes) == 0 {
-		return problem.New("there is no container of "+pod+"; "+lookAtKubelet, "%s", cause)
-	}
-	t := r.withLog(pod, boxes[0], cause)
-	if t.slow = r.slow(pod, &boxes[0], t); t.slow {
-		t.Cause, t.Hint = cause+" yet", slowHint
-	}
-	return t
 }
 
 // program is a sandbox with the container alone that the pod is there for.

@@ -164,16 +164,17 @@ func sinceThen(ctx context.Context, p *Plan, ask func(context.Context, node.Etcd
 // outlive it.
 func undoActions(h *history) []Step {
 	var steps []Step
-	var controllers, kubeadm []Planned
+	var controllers, kubeadm []Action
 	handled := map[string]bool{}
 	for i := len(h.restore.Steps) - 1; i >= 0; i-- {
 		s := h.restore.Steps[i]
 		back := Step{ID: "undo-" + s.ID, Title: s.Title, Outage: s.Outage}
+		var acts []Action
 		for j := len(s.Actions) - 1; j >= 0; j-- {
 			if !h.began[s.Actions[j].ID] {
 				continue
 			}
-			into := &back.Actions
+			into := &acts
 			if t, ok := s.Actions[j].Action.(*TakeOut); ok {
 				if handled[t.File] {
 					continue // the conditional step takes out what another step takes out too
@@ -186,14 +187,12 @@ func undoActions(h *history) []Step {
 			if _, ok := s.Actions[j].Action.(*SetKubeadmConfig); ok {
 				into = &kubeadm
 			}
-			for _, a := range s.Actions[j].undo() {
-				*into = append(*into, Planned{Action: a})
-			}
+			*into = append(*into, s.Actions[j].undo()...)
 		}
 		if s.ID == controllersStep {
-			back.Actions = together(back.Actions)
+			acts = together(acts)
 		}
-		if len(back.Actions) > 0 {
+		if back.Actions = planned(acts); len(acts) > 0 {
 			if t, ok := undoTexts[s.ID]; ok {
 				back.Title, back.Why, back.More = t.title, t.why, t.more
 			}
@@ -202,30 +201,13 @@ func undoActions(h *history) []Step {
 	}
 	if len(controllers) > 0 {
 		t := undoTexts[controllersBack]
-		steps = append(steps, Step{ID: "undo-" + controllersBack, Title: t.title, Why: t.why, More: t.more, Actions: controllers})
+		steps = append(steps, Step{ID: "undo-" + controllersBack, Title: t.title, Why: t.why, More: t.more, Actions: planned(controllers)})
 	}
 	if len(kubeadm) > 0 { // it asks the API
 		t := undoTexts[kubeadmStep]
-		steps = append(steps, Step{ID: "undo-" + kubeadmStep, Title: t.title, Why: t.why, More: t.more, Actions: kubeadm})
+		steps = append(steps, Step{ID: "undo-" + kubeadmStep, Title: t.title, Why: t.why, More: t.more, Actions: planned(kubeadm)})
 	}
 	return steps
-}
-
-// together takes all of the pods out first, and then waits for them at once.
-func together(actions []Planned) []Planned {
-	var out []Planned
-	wait := &WaitForgotten{}
-	for _, p := range actions {
-		if w, ok := p.Action.(*WaitForgotten); ok {
-			wait.Pods, wait.Files = append(wait.Pods, w.Pods...), append(wait.Files, w.Files...)
-		} else {
-			out = append(out, p)
-		}
-	}
-	if len(wait.Pods) > 0 {
-		out = append(out, Planned{Action: wait})
-	}
-	return out
 }
 
 // undoPlan is the way back from a run. What blocks it is in its Checks.

@@ -1,0 +1,78 @@
+package steps
+
+import (
+	"context"
+	"time"
+)
+
+// process is a program of the control plane in a plan. A kind of process knows
+// how that is stopped and started, by which actions.
+type process interface {
+	// prepared are the files that it is started with, ready before the outage.
+	prepared() []Prepared
+	// stop ends it.
+	stop(how StopHow) []Action
+	// rest is what has to pass before it may be started again. Those of several
+	// processes are waited for together.
+	rest() []Action
+	// start has it run.
+	start() []Action
+	// ref names it for the waits that follow.
+	ref() processRef
+}
+
+// processRef names a process in an action: what it runs as, how long it may
+// take. It is plain data.
+type processRef struct {
+	pod, file string // its manifest, "" where that has to stay byte for byte
+	budget    time.Duration
+}
+
+// watched is a process while a wait looks at it.
+type watched interface {
+	// tryAnew starts it once more when an earlier wait gave it up.
+	tryAnew(ctx context.Context) error
+	// look shows in what state it is as the first thing seen, and what shows that
+	// it gets on. failing is what its readiness waits for. The error is for one
+	// that ends again and again, which ends a wait.
+	look(ctx context.Context, failing string, s *sight) (up bool, err error)
+	// late is the error of a wait that ran into its limit, with the process's
+	// last words.
+	late(cause string) error
+}
+
+// watch begins to look at a process. tolerated is how often it may end before it
+// counts as failed, least how long it gets in any case.
+func (r *run) watch(p processRef, tolerated int, least time.Duration) watched {
+	return &podWatch{run: r, pod: p.pod, file: p.file, tolerated: tolerated, patience: r.patient(p.pod, least)}
+}
+
+// parted puts what stops processes first, and then waits for all of them at
+// once.
+func parted(all []process, how StopHow) []Action {
+	var stop, rest []Action
+	for _, p := range all {
+		stop = append(stop, p.stop(how)...)
+		rest = append(rest, p.rest()...)
+	}
+	return append(stop, together(rest)...)
+}
+
+// together makes one wait of all that wait until kubelet has finished with a
+// pod, after everything else.
+func together(actions []Action) []Action {
+	var out []Action
+	wait := &WaitForgotten{}
+	for _, a := range actions {
+		if w, ok := a.(*WaitForgotten); ok {
+			wait.Pods, wait.Files = append(wait.Pods, w.Pods...), append(wait.Files, w.Files...)
+			wait.Fresh = w.Fresh
+		} else {
+			out = append(out, a)
+		}
+	}
+	if len(wait.Pods) > 0 {
+		out = append(out, wait)
+	}
+	return out
+}
