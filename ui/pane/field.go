@@ -1,10 +1,13 @@
 package pane
 
 import (
+	"strings"
+
 	"github.com/charmbracelet/bubbles/cursor"
 	"github.com/charmbracelet/bubbles/textinput"
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/trust"
 	"etcd-rewind/ui/text"
 )
 
@@ -42,8 +45,16 @@ func (f *Field) Set(v string) {
 	f.input.CursorEnd()
 }
 
-// View is the line in w cells.
+// View is the line in w cells. A character that doesn't show is a question mark.
 func (f *Field) View(w int) string {
 	f.input.Width = max(4, w-4) // prompt, cursor, and one to spare
-	return f.input.View()
+	shown := f.input
+	shown.SetValue(strings.Map(func(r rune) rune {
+		if trust.Text(string(r)) != string(r) {
+			return '?'
+		}
+		return r
+	}, f.Value()))
+	shown.SetCursor(f.input.Position())
+	return shown.View()
 }

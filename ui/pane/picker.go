@@ -297,7 +297,7 @@ func (p *Picker) View(l text.Look, now time.Time, w, h int) ([]string, string, [
 	room := h - 5 // title, blank, column heads, blank, and the rule above the details
 	tall := max(3, min(len(details), room*3/5))
 	rows := max(1, min(len(p.entries), room-tall))
-	details = details[:min(len(details), h-4-rows)]
+	details = details[:max(0, min(len(details), h-4-rows))]
 	p.scroll.Show(max(0, p.at), max(0, p.at), rows)
 
 	c := columnsFor(w, p.longestName())
