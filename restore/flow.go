@@ -93,6 +93,9 @@ func (f *Flow) Find(ctx context.Context) (err error) {
 	return err
 }
 
+// Found is what was found about the nodes as a whole.
+func (f *Flow) Found() []steps.Verdict { return f.found }
+
 // Sent says whether every node has the snapshot.
 func (f *Flow) Sent() bool { return f.sent }
 

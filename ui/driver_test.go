@@ -42,7 +42,7 @@ type driver struct {
 
 func drive(t testing.TB, f *fake, o Options) *driver {
 	t.Helper()
-	o.standing = f.stand
+	o.standing, o.skipDiff = f.stand, true
 	// The tests of one node are played by a wizard that could lead several.
 	o.Nodes = func(rsh []string) restore.Nodes { return f.fleet.conductor(rsh) }
 	o.Record = func(dir string) (*restore.Record, error) {
@@ -58,11 +58,11 @@ func drive(t testing.TB, f *fake, o Options) *driver {
 	d := &driver{t: t, m: m, f: f}
 	d.size(80, 24)
 	t.Cleanup(func() {
-		m.engine.leave(io.Discard)
-		m.engine.stop()
-		m.engine.wait()
-		m.dropLead()
-		m.leads.Wait()
+		m.runner.leave(io.Discard)
+		m.runner.stop()
+		m.runner.wait()
+		m.nodes.close()
+		m.nodes.closing.Wait()
 		m.box.close()
 	})
 	return d
@@ -186,10 +186,10 @@ func (d *driver) to(s screen) {
 	if s >= chooseScreen {
 		d.key("enter")
 	}
-	if s >= membersScreen && d.m.together() || s >= checkScreen && !d.m.together() {
+	if s >= membersScreen && d.m.several() || s >= checkScreen && !d.m.several() {
 		d.key("enter")
 	}
-	if s >= checkScreen && d.m.together() {
+	if s >= checkScreen && d.m.several() {
 		d.key("enter")
 	}
 	if s >= planScreen {
@@ -220,7 +220,7 @@ func (d *driver) during(events []steps.Event, fits func(steps.Event) bool) {
 	d.m.info = someInfo("/var/backups/before.db")
 	d.m.facts = d.f.facts
 	d.m.plan.plan = events[0].Plan
-	d.m.stepper = newStepper(events[0].Plan, nil)
+	d.m.run = newRunView(events[0].Plan, nil, nil, nil)
 	d.m.screen = runScreen
 	for _, ev := range events {
 		d.do(d.m.handle(eventMsg{restore.NodeEvent{Event: ev}}))

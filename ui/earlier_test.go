@@ -31,7 +31,7 @@ func TestARunThatBrokeOffIsGoneOnWith(t *testing.T) {
 	d.see("Nothing was started")
 	d.key("ctrl+u", "cp1", "enter")
 	d.until("Restored: the API server answers")
-	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 || !slices.Equal(d.f.runs, []string{steps.KindRestore}) {
+	if r := d.m.runner.wait(); r.ExitCode() != 0 || !slices.Equal(d.f.runs, []string{steps.KindRestore}) {
 		t.Errorf("ends with %d, ran %v", r.ExitCode(), d.f.runs)
 	}
 }
@@ -40,7 +40,7 @@ func TestARunThatBrokeOffIsUndone(t *testing.T) {
 	d := brokeOff(t)
 	d.key("u", "enter", "cp1", "enter")
 	d.until("Undone: the node is as before")
-	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 || !slices.Equal(d.f.runs, []string{steps.KindUndo}) {
+	if r := d.m.runner.wait(); r.ExitCode() != 0 || !slices.Equal(d.f.runs, []string{steps.KindUndo}) {
 		t.Errorf("ends with %d, ran %v", r.ExitCode(), d.f.runs)
 	}
 }
@@ -61,7 +61,7 @@ func TestARunThatBrokeOffCanBeLeftAlone(t *testing.T) {
 	for _, key := range []string{"q", "esc", "ctrl+c"} {
 		d := brokeOff(t)
 		d.key(key)
-		if r, _ := d.m.engine.wait(); !d.quit || r != nil || len(d.f.runs) > 0 {
+		if r := d.m.runner.wait(); !d.quit || r != nil || len(d.f.runs) > 0 {
 			t.Errorf("%s: quit %v, result %v, ran %v", key, d.quit, r, d.f.runs)
 		}
 	}
@@ -142,7 +142,7 @@ func TestAStoppedRunIsGoneOnWith(t *testing.T) {
 	d.see("you stopped the run")
 	d.key("g", "enter", "cp1", "enter")
 	d.until("Restored:")
-	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 || r.PutBack {
+	if r := d.m.runner.wait(); r.ExitCode() != 0 || r.PutBack {
 		t.Errorf("ends as %+v", r)
 	}
 }
@@ -157,7 +157,7 @@ func TestAnUndoThatFailedAtFirstIsNotAFailedRestore(t *testing.T) {
 	d.dontSee("go on")
 	d.key("u", "enter", "cp1", "enter")
 	d.until("Undone: the node is as before")
-	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 || !r.OK {
+	if r := d.m.runner.wait(); r.ExitCode() != 0 || !r.OK {
 		t.Errorf("ends as %+v", r)
 	}
 }
@@ -197,7 +197,7 @@ func TestAnotherProcessesRunIsShownLiveAndNotTouched(t *testing.T) {
 	d.key("esc", "l")
 	d.see("etcd says hello")
 	d.key("esc", "q")
-	if r, _ := d.m.engine.wait(); !d.quit || r != nil || len(f.runs) > 0 {
+	if r := d.m.runner.wait(); !d.quit || r != nil || len(f.runs) > 0 {
 		t.Errorf("quit %v, result %v, ran %v", d.quit, r, f.runs)
 	}
 }
@@ -225,12 +225,12 @@ func TestAnotherProcessesRunComesToItsEnd(t *testing.T) {
 	d := live(t, f)
 	d.until("Restored: the API server answers")
 	d.see("run by another etcd-rewind; finished", "API was down")
-	if r, _ := d.m.engine.wait(); r != nil {
+	if r := d.m.runner.wait(); r != nil {
 		t.Errorf("it counts as ours: %+v", r)
 	}
 	d.key("u", "enter", "cp1", "enter") // from here on it is anybody's
 	d.until("Undone: the node is as before")
-	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 || !slices.Equal(f.runs, []string{steps.KindUndo}) {
+	if r := d.m.runner.wait(); r.ExitCode() != 0 || !slices.Equal(f.runs, []string{steps.KindUndo}) {
 		t.Errorf("ends as %+v, ran %v", r, f.runs)
 	}
 	d.dontSee("another etcd-rewind")
@@ -304,7 +304,7 @@ func TestAnotherProcessGoesOnWithARun(t *testing.T) {
 	if strings.Contains(d.view(), "✓ Stop kube-apiserver") {
 		t.Errorf("what the first one did is shown as done by the second:\n%s", d.view())
 	}
-	if away := d.m.stepper.away; away > 60 {
+	if _, away, _ := d.m.run.outage(d.m.now()); away > 60 {
 		t.Errorf("the hour that nobody saw counts as outage: %v s", away)
 	}
 }

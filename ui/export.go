@@ -26,7 +26,7 @@ type exportedMsg struct {
 // before that in the working directory.
 func (m *model) export(what string, lines []string) tea.Cmd {
 	runDir, name := "", "etcd-rewind-"+what+"-"+m.now().UTC().Format("20060102-150405")
-	if p := m.step().plan; p != nil {
+	if p := m.run.current().plan; p != nil {
 		runDir = p.RunDir
 	}
 	return func() tea.Msg {

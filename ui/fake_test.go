@@ -289,6 +289,15 @@ func (f *fake) PlanResume(context.Context, string) (*steps.Plan, error) {
 	return resumePlan(), f.planErr
 }
 
+func (f *fake) PlanRedo(context.Context, string) (*steps.Plan, error) {
+	return nil, errors.New("the wizard doesn't redo")
+}
+
+// Compare is not asked: these tests go from the snapshot to the checks.
+func (f *fake) Compare(context.Context, *steps.Facts, *snapshot.Info, snapshot.CompareOptions, func(snapshot.Progress)) (*snapshot.Comparison, error) {
+	return nil, errors.New("not compared")
+}
+
 func resumePlan() *steps.Plan {
 	p := restorePlan()
 	p.Title = "Go on: " + p.Title

@@ -283,13 +283,15 @@ func (l *fakeLead) Open(_ context.Context, r restore.Record) (map[string]steps.R
 }
 
 func (l *fakeLead) PlanAgain(_ context.Context, v restore.Verb) ([]*steps.Plan, error) {
-	if l.verb = v; v == restore.Resume {
-		return nil, nil
-	}
+	l.verb = v
 	var out []*steps.Plan
 	for _, n := range l.crew {
-		if l.states[n] != restore.RunUnreachable {
+		switch {
+		case l.states[n] == restore.RunUnreachable:
+		case v == restore.Undo:
 			out = append(out, nodeUndo(n))
+		case l.states[n] != steps.RunRestored:
+			out = append(out, nodePlan(n, l.crew, steps.Choices{}))
 		}
 	}
 	return out, nil
@@ -583,8 +585,7 @@ func (d *driver) duringAll(names []string, fits func(restore.NodeEvent) bool) {
 	events, _ := recordAll(f, restore.Unattended)
 	f.ran, f.chosen = nil, nil
 	d.m.screen = runScreen
-	d.m.crew = newCrew(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
-	d.m.stepper = newStepper(d.m.plan.plan, nil)
+	d.m.run = newRunView(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
 	for _, ev := range events {
 		d.do(d.m.handle(eventMsg{ev}))
 		d.m.now = func() time.Time { return ev.Time }
@@ -609,16 +610,14 @@ func (d *driver) endedAll(choose restore.Asker) {
 	events, res := recordAll(f, choose)
 	f.ran, f.chosen = nil, nil
 	d.m.screen = runScreen
-	d.m.crew = newCrew(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
-	d.m.stepper = newStepper(d.m.plan.plan, nil)
+	d.m.run = newRunView(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
 	for _, ev := range events {
 		d.do(d.m.handle(eventMsg{ev}))
 	}
-	r := steps.Result{OK: res.OK, PutBack: res.PutBack, Error: res.Error, OutageSeconds: res.OutageSeconds}
-	if !r.PutBack {
-		r.Undo = steps.Command("undo --fleet", res.Run, nil)
+	if !res.PutBack {
+		res.Undo = steps.Command("undo --fleet", res.Run, nil)
 	}
-	d.update(finishedMsg{Result: r, all: res})
+	d.update(finishedMsg{res})
 }
 
 // someInfoOf is the snapshot of a cluster with these members.

@@ -32,15 +32,15 @@ func TestSeveralMembersAreRestoredAsOne(t *testing.T) {
 	d.key("ctrl+u", "cp1", "enter")
 	d.until("Restored: all 3 nodes serve the snapshot's data")
 	d.see("cp2     restored: etcd runs from /var/lib/etcd-20261120-120000", "etcd-rewind undo --fleet 20261120-120000")
-	if r, _ := d.m.engine.wait(); r == nil || r.ExitCode() != 0 || r.OutageSeconds == 0 {
+	if r := d.m.runner.wait(); r == nil || r.ExitCode() != 0 || r.OutageSeconds == 0 {
 		t.Errorf("result %+v", r)
 	}
 	if !slices.Equal(all.ran, []string{"run"}) || all.sends != 1 || len(d.f.runs) > 0 {
 		t.Errorf("the conductor ran %v and sent %d times; this node alone ran %v", all.ran, all.sends, d.f.runs)
 	}
 	d.key("q")
-	d.m.dropLead()
-	d.m.leads.Wait()
+	d.m.nodes.close()
+	d.m.nodes.closing.Wait()
 	if all.made != 1 || all.closed != 1 {
 		t.Errorf("%d conductors, %d closed", all.made, all.closed)
 	}
@@ -263,7 +263,7 @@ func TestWhatIsDoneAboutANodeThatFails(t *testing.T) {
 			if !slices.Equal(all.chosen, []steps.Choice{tc.choice}) {
 				t.Errorf("chosen %v", all.chosen)
 			}
-			if r, _ := d.m.engine.wait(); r.ExitCode() != tc.status {
+			if r := d.m.runner.wait(); r.ExitCode() != tc.status {
 				t.Errorf("ends with %d", r.ExitCode())
 			}
 		})
@@ -333,12 +333,12 @@ func TestCtrlCAgainLeavesTheNodesThatDoNotStop(t *testing.T) {
 		t.Errorf("the wizard ended: %t; conductors that wait for nobody: %d", d.quit, all.left)
 	}
 	start := time.Now()
-	d.m.abandon(100 * time.Millisecond) // cp2 hangs still
+	d.m.nodes.abandon(100 * time.Millisecond) // cp2 hangs still
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("leaving took %v", took)
 	}
 	close(all.hold)
-	d.m.leads.Wait()
+	d.m.nodes.closing.Wait()
 	if all.closed == 0 {
 		t.Error("the connections are open still")
 	}
@@ -351,7 +351,7 @@ func TestANodeThatDropsOffIsShownUntilItIsBack(t *testing.T) {
 	gone := d.m.now()
 	d.m.now = func() time.Time { return gone.Add(7 * time.Second) }
 	d.see("cp2  ! reconnecting…", "7.0 s", "Broken pipe")
-	d.m.crew.apply(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: restore.TypeLink, State: steps.Done, Time: gone}})
+	d.m.run.apply(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: restore.TypeLink, State: steps.Done, Time: gone}})
 	d.dontSee("reconnecting")
 }
 
@@ -412,7 +412,7 @@ func TestUndoAfterARunPutsAllNodesBack(t *testing.T) {
 	if !slices.Equal(all.ran, []string{"run", "undo"}) || !slices.Equal(all.opened, []string{"20261120-120000"}) {
 		t.Errorf("ran %v, opened %v", all.ran, all.opened)
 	}
-	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 {
+	if r := d.m.runner.wait(); r.ExitCode() != 0 {
 		t.Errorf("ends with %d", r.ExitCode())
 	}
 }
@@ -446,8 +446,8 @@ func TestWhatWasReachedBeforeARunBrokeOffIsShown(t *testing.T) {
 	d.f.fleet.states = map[string]steps.RunState{"cp1": steps.RunRestored}
 	d.do(d.m.discover())
 	d.key("g", "enter")
-	d.m.screen, d.m.crew = runScreen, newCrew(d.m.plan.plan, threeNames, nil, nil)
-	d.m.crew.goesOn(d.m.plan.states)
+	d.m.screen, d.m.run = runScreen, newRunView(d.m.plan.plan, threeNames, nil, nil)
+	d.m.run.resumes(d.m.plan.states)
 	d.see("cp1  ✓ restored")
 	for i, name := range []string{"cp2", "cp3"} {
 		plan := nodePlan(name, threeNames, steps.Choices{})

@@ -37,7 +37,7 @@ func TestFromStartToSummary(t *testing.T) {
 	if !d.quit {
 		t.Error("q didn't quit")
 	}
-	if r, _ := d.m.engine.wait(); r == nil || !r.OK || r.ExitCode() != 0 {
+	if r := d.m.runner.wait(); r == nil || !r.OK || r.ExitCode() != 0 {
 		t.Errorf("result %+v", r)
 	}
 	if want := []string{steps.KindRestore}; !slices.Equal(d.f.runs, want) {
@@ -303,7 +303,7 @@ func TestCtrlCAgainLeavesARunThatDoesNotStop(t *testing.T) {
 	if !d.quit || !d.m.left {
 		t.Fatal("the wizard stays")
 	}
-	res := d.m.engine.leftAlone()
+	res := d.m.runner.left()
 	if res.ExitCode() != 3 || !strings.Contains(res.Error.Hint, "etcd-rewind resume 20261120-120000") || !strings.Contains(res.Error.Hint, "etcd-rewind undo 20261120-120000") {
 		t.Errorf("status %d, %+v", res.ExitCode(), res.Error)
 	}
@@ -339,7 +339,7 @@ func TestUndoDuringARunStopsItAndPutsTheNodeBack(t *testing.T) {
 	if want := []string{steps.KindRestore, steps.KindUndo}; !slices.Equal(f.runs, want) {
 		t.Errorf("ran %v, want %v", f.runs, want)
 	}
-	if r, _ := d.m.engine.wait(); r.OK || !r.PutBack || r.ExitCode() != 1 {
+	if r := d.m.runner.wait(); r.OK || !r.PutBack || r.ExitCode() != 1 {
 		t.Errorf("a restore that was put back ends as %+v", r)
 	}
 }
@@ -389,7 +389,7 @@ func TestUndoAfterSuccess(t *testing.T) {
 	d.key("u", "enter", "cp1", "enter")
 	d.until("Undone: the node is as before")
 	d.dontSee("u undo")
-	if r, _ := d.m.engine.wait(); r.ExitCode() != 0 {
+	if r := d.m.runner.wait(); r.ExitCode() != 0 {
 		t.Errorf("ends with %d", r.ExitCode())
 	}
 }
@@ -402,7 +402,7 @@ func TestARunThatCanNotBeginSaysWhy(t *testing.T) {
 	d.until("another run is under way: pid 42")
 	d.see("! Not started. Nothing was changed.", "wait for it")
 	d.dontSee("Not restored")
-	if r, _ := d.m.engine.wait(); r.ExitCode() != 4 {
+	if r := d.m.runner.wait(); r.ExitCode() != 4 {
 		t.Errorf("ends with %d", r.ExitCode())
 	}
 }
@@ -414,31 +414,32 @@ func TestADefectInTheEngineEndsInAResult(t *testing.T) {
 	d.key("cp1", "enter")
 	d.until("a defect in etcd-rewind ended the run")
 	d.see("etcd-rewind undo 20261120-120000")
-	if r, _ := d.m.engine.wait(); r.ExitCode() != 3 {
+	if r := d.m.runner.wait(); r.ExitCode() != 3 {
 		t.Errorf("ends with %d", r.ExitCode())
 	}
 }
 
 func TestTheOutageCounterRunsWhileTheAPIIsAway(t *testing.T) {
-	s := newStepper(restorePlan(), nil)
+	v := newRunView(restorePlan(), nil, nil, nil)
 	l := text.NewLook(env("LANG=C.UTF-8"))
 	away := func(v float64) *float64 { return &v }
 	shown := func(after time.Duration) string {
-		return strings.TrimSpace(ansi.Strip(s.awayText(l, noon.Add(after))))
+		return strings.TrimSpace(ansi.Strip(v.outageText(l, noon.Add(after))))
 	}
-	s.apply(steps.Event{Type: steps.TypeStep, Step: "prepare", State: steps.Started, Time: noon})
+	apply := func(ev steps.Event) { v.apply(restore.NodeEvent{Event: ev}) }
+	apply(steps.Event{Type: steps.TypeStep, Step: "prepare", State: steps.Started, Time: noon})
 	if got := shown(time.Second); got != "" {
 		t.Errorf("before the outage: %q", got)
 	}
-	s.apply(steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.1", State: steps.Started, Time: noon, Away: away(1)})
+	apply(steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.1", State: steps.Started, Time: noon, Away: away(1)})
 	if got := shown(2500 * time.Millisecond); got != "API down 3.5 s" {
 		t.Errorf("during it: %q", got)
 	}
-	s.apply(steps.Event{Type: steps.TypeStep, Step: "verify", State: steps.Started, Time: noon.Add(4 * time.Second)})
+	apply(steps.Event{Type: steps.TypeStep, Step: "verify", State: steps.Started, Time: noon.Add(4 * time.Second)})
 	if got := shown(time.Hour); got != "API was down 5.0 s" {
 		t.Errorf("after it: %q", got)
 	}
-	s.end(&steps.Result{OutageSeconds: 4.9})
+	v.end(&restore.Result{OK: true, OutageSeconds: 4.9})
 	if got := shown(time.Hour); got != "API was down 4.9 s" {
 		t.Errorf("at the end: %q", got)
 	}

@@ -49,7 +49,7 @@ func play(pace string) int {
 	}
 	f.since, f.trace = os.Getenv("UI_SINCE"), os.Getenv("UI_RAN")
 	f.pace = pause
-	o := Options{Version: "v0.1.0", standing: f.stand}
+	o := Options{Version: "v0.1.0", standing: f.stand, skipDiff: true}
 	left := map[string]any{}
 	if names := os.Getenv("UI_FLEET"); names != "" {
 		all := several(f, strings.Split(names, ",")...)

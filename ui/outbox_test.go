@@ -167,14 +167,20 @@ func TestAQuestionBehindAFullPipeIsAnsweredOnTheInput(t *testing.T) {
 func TestTheScreenThatBrokeTellsTheRestWithoutHoldingUpTheRun(t *testing.T) {
 	_, w := fullPipe(t)
 	f := newFake()
-	e := newEngine(t.Context(), f, newMailbox())
+	e := newRunner(t.Context(), newMailbox())
 	f.hold, f.holdAt = make(chan struct{}), "stop-etcd.1"
-	e.start(restorePlan())
+	var nodes sessions
+	nodes.open(t.Context(), func() (restore.Nodes, error) { return &restore.Local{Engine: f}, nil })
+	_ = nodes.do(func(ctx context.Context, n restore.Nodes) error {
+		_, err := n.PlanAgain(ctx, restore.Resume)
+		return err
+	})
+	e.start(restorePlan(), nil, nodes.session)
 	e.leave(w)
 	close(f.hold)
 	passes(t, func() <-chan *steps.Result {
 		ended := make(chan *steps.Result, 1)
-		go func() { e.running.Wait(); ended <- e.last }()
+		go func() { e.running.Wait(); ended <- e.last.Nodes[0].Result }()
 		return ended
 	}())
 	_ = e.instead.out.Close(50 * time.Millisecond)

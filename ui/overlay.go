@@ -5,7 +5,6 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
-	"etcd-rewind/trust"
 	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
@@ -38,7 +37,7 @@ func newOverlay(k overlayKind) *overlay { return &overlay{kind: k} }
 
 func (m *model) openLogs() tea.Cmd {
 	at := 0
-	if strings.Contains(m.step().current, components[1]) {
+	if strings.Contains(m.run.current().current, components[1]) {
 		at = 1
 	}
 	m.over = &overlay{kind: logsOverlay, Log: pane.NewLog(components, at)}
@@ -89,7 +88,7 @@ func (m *model) overlayView(w, h int) ([]string, string, []pane.Hint) {
 	case logsOverlay:
 		return o.View(m.look, w, h)
 	case commandsOverlay:
-		body := m.step().commandLog()
+		body := m.run.current().commandLog()
 		if len(body) == 0 {
 			body = []string{"No action has run yet."}
 		}
@@ -111,24 +110,7 @@ func (m *model) helpText(w int) (title string, body []string) {
 	var paragraphs []string
 	switch m.screen {
 	case runScreen:
-		if m.crew != nil && !m.crew.inside && m.failure() == nil {
-			title = "All nodes, in step"
-			paragraphs = crewHelp(m.crew.kind)
-			break
-		}
-		s := m.step().looked()
-		if s == nil {
-			return "Help", nil
-		}
-		title = trust.Text(s.Title)
-		paragraphs = []string{trust.Text(s.Why)}
-		for _, p := range strings.Split(s.More, "\n") {
-			paragraphs = append(paragraphs, trust.Text(p))
-		}
-		if f := m.step().failure; f != nil {
-			body = append(text.Narrow(text.Failure(f, m.step().plan, w), w), "", title+":")
-			title = "What failed"
-		}
+		title, body, paragraphs = m.run.help(w)
 	case earlierScreen:
 		title = "An interrupted run"
 		paragraphs = []string{

@@ -346,7 +346,7 @@ func verdictLines(verdicts []steps.Verdict, brief bool, w int) []string {
 			c.given = append(c.given, v.Check)
 		}
 	}
-	c.adopt(onThisNode(verdicts))
+	c.adopt(judgedOf([]restore.Checked{{Verdicts: verdicts}}))
 	lines := make([]string, 0, 2*len(verdicts)+2)
 	for _, v := range c.verdicts {
 		if brief && v.Level == steps.Pass {

@@ -1,13 +1,10 @@
 package ui
 
 import (
-	"time"
-
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/steps"
 	"etcd-rewind/ui/pane"
-	"etcd-rewind/ui/text"
 )
 
 // question is one of the wizard's. All of them are made of it, but for the one
@@ -22,21 +19,13 @@ func reply(key, says string, do func(*model) tea.Cmd) answer {
 	return answer{Key: key, Says: says, Do: do}
 }
 
-// nodeWord is what a run is made on, in a sentence.
-func (m *model) nodeWord() string {
-	if m.crew != nil {
-		return "all nodes"
-	}
-	return "the node"
-}
-
 // ask shows a question.
 func (m *model) ask(q question) { m.over = &overlay{kind: questionOverlay, question: &q} }
 
 // asking is the question on the screen, as something to compare; nil for none.
 // It is an overlay, or a failure that waits for an answer.
 func (m *model) asking() any {
-	switch f := m.failure(); {
+	switch f := m.run.failure(); {
 	case m.over != nil && m.over.kind == questionOverlay:
 		return m.over.question
 	case m.over == nil && m.screen == runScreen && f != nil && !m.watches():
@@ -72,19 +61,14 @@ func (m *model) questionKey(name string) tea.Cmd {
 }
 
 // doing says what the run does now.
-func (m *model) doing() string {
-	if m.crew != nil {
-		return m.crew.oneLine(m.now())
-	}
-	return "Now: " + m.stepper.brief(m.now())
-}
+func (m *model) doing() string { return "Now: " + m.run.doing(m.now()) }
 
 // stopRun ends the run before its next action; undo reverts it then.
 func stopRun(undo bool) func(m *model) tea.Cmd {
 	return func(m *model) tea.Cmd {
-		m.goBack = undo
-		m.stepper.stopping = true
-		return func() tea.Msg { m.engine.stop(); return nil }
+		m.undoNext = undo
+		m.run.stopping = true
+		return func() tea.Msg { m.runner.stop(); return nil }
 	}
 }
 
@@ -102,23 +86,23 @@ func (m *model) askToLeave() {
 // for any longer.
 func leaveRun(m *model) tea.Cmd {
 	m.left = true
-	if m.lead != nil {
-		m.lead.nodes.Leave()
+	if s := m.nodes.session; s != nil {
+		s.leave()
 	}
 	return m.quit()
 }
 
 // askToStop is ctrl-c during a run.
 func (m *model) askToStop() {
-	if m.stepper.stopping {
+	if m.run.stopping {
 		m.askToLeave()
 		return
 	}
 	q := question{Title: "Stop the run?", Now: m.doing}
-	q.Text = []string{"The run continues while you read this. It stops before its next action: an action under way is finished, a wait ends at once. Then " + m.nodeWord() + " may be half restored, until the run is resumed or undone."}
+	q.Text = []string{"The run continues while you read this. It stops before its next action: an action under way is finished, a wait ends at once. Then " + m.run.onNodes() + " may be half restored, until the run is resumed or undone."}
 	q.Answers = append(q.Answers, reply("s", "stop before the next action", stopRun(false)))
-	if m.step().kind() != steps.KindUndo {
-		q.Answers = append(q.Answers, reply("u", "stop, and undo the run on "+m.nodeWord(), stopRun(true)))
+	if m.run.kind != steps.KindUndo {
+		q.Answers = append(q.Answers, reply("u", "stop, and undo the run on "+m.run.onNodes(), stopRun(true)))
 	}
 	q.Answers = append(q.Answers, reply("n", "don't stop", nil))
 	m.ask(q)
@@ -129,7 +113,7 @@ func (m *model) askToUndo() {
 	m.ask(question{
 		Title:   "Stop the run and undo it?",
 		Now:     m.doing,
-		Text:    []string{"The run continues while you read this. It stops before its next action, and everything it did on " + m.nodeWord() + " is undone in reverse order."},
+		Text:    []string{"The run continues while you read this. It stops before its next action, and everything it did on " + m.run.onNodes() + " is undone in reverse order."},
 		Answers: []answer{reply("y", "stop and undo", stopRun(true)), reply("n", "don't stop", nil)},
 	})
 }
@@ -137,7 +121,7 @@ func (m *model) askToUndo() {
 // askOnceMore is what an answer to a failure has to pass that changes a node or
 // ends the run.
 func (m *model) askOnceMore(c steps.Choice, f *steps.Failure) {
-	o := m.step().offers(c)
+	o := choiceOf(c, m.run.several)
 	q := question{Title: o.sure, Answers: []answer{
 		reply("y", "yes, "+o.word, func(m *model) tea.Cmd { return m.answer(c) }),
 		reply("n", "back to the failure", nil),
@@ -152,45 +136,25 @@ func (m *model) askOnceMore(c steps.Choice, f *steps.Failure) {
 		q.Text = []string{"Everything the run did is undone in reverse order, and the manifests become what they were, byte for byte."}
 	case steps.Leave:
 		q.Text = []string{"The run ends here. The API may stay down until the run is resumed or undone."}
-		q.Facts = m.waysOut()
+		q.Facts = m.run.waysOut()
 	default:
 		q.Text = []string{"The others continue. It needs to be resumed or undone there later."}
 	}
 	m.ask(q)
 }
 
-// waysOut are the commands that resume and undo the run on the screen.
-func (m *model) waysOut() []steps.Fact {
-	p, fleet := m.stepper.plan, ""
-	if p == nil || p.Run == "" {
-		return nil
-	}
-	if m.crew != nil {
-		fleet = " --fleet"
-	}
-	var list []steps.Fact
-	if p.Kind == steps.KindRestore {
-		list = append(list, steps.Fact{Name: "Resume", Value: p.Command("resume" + fleet)})
-	}
-	return append(list, steps.Fact{Name: "Undo", Value: p.Command("undo" + fleet)})
-}
-
 // leave quits, unless that leaves the API down: then it asks first.
 func (m *model) leave() tea.Cmd {
-	if m.result == nil || m.watches() || m.result.DownSince == nil {
+	down := m.run.downSince()
+	if down == nil || m.watches() {
 		return m.quit()
 	}
 	m.ask(question{
 		Title:   "Quit while the API is down?",
-		Now:     func() string { return downText(*m.result.DownSince, m.now()) },
+		Now:     func() string { return downText(*down, m.now()) },
 		Text:    []string{"It stays down until you resume the run or undo it. Both work later too, with these commands:"},
-		Facts:   m.waysOut(),
+		Facts:   m.run.waysOut(),
 		Answers: []answer{reply("y", "quit", (*model).quit), reply("n", "stay here", nil)},
 	})
 	return nil
-}
-
-// downText says since when the API is down, and for how long that is.
-func downText(since, now time.Time) string {
-	return "API down since " + steps.Clock(since) + ", " + text.Seconds(now.Sub(since).Seconds())
 }

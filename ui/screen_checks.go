@@ -2,12 +2,15 @@ package ui
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui/pane"
@@ -39,18 +42,75 @@ type judged struct {
 
 func (v judged) key() string { return v.on + "\x00" + v.Check }
 
-func onThisNode(verdicts []steps.Verdict) []judged {
-	list := make([]judged, 0, len(verdicts))
-	for _, v := range verdicts {
-		list = append(list, judged{Verdict: v})
+// theCluster and allNodes are whom verdicts can be about besides nodes.
+const (
+	theCluster = "the cluster"
+	allNodes   = "all nodes"
+)
+
+// judgedOf puts together what is said of the cluster and of its nodes. What
+// several nodes say in the same words is said once.
+func judgedOf(checked []restore.Checked) []judged {
+	if len(checked) == 0 {
+		return nil
 	}
-	return list
+	shared, nodes, of := checked[0].Verdicts, checked[1:], ""
+	if len(nodes) > 0 {
+		of = theCluster
+	}
+	list := make([]judged, 0, len(shared))
+	for _, v := range shared {
+		list = append(list, judged{v, of})
+	}
+	type same struct {
+		check, title, cause, hint string
+		level                     steps.Level
+		overridable               bool
+	}
+	at := map[same]int{}
+	var folded []steps.Verdict
+	var by [][]string
+	for _, c := range nodes {
+		for _, v := range c.Verdicts {
+			k := same{v.Check, v.Title, v.Cause, v.Hint, v.Level, v.Overridable}
+			i, ok := at[k]
+			if !ok {
+				i = len(folded)
+				at[k] = i
+				folded, by = append(folded, v), append(by, nil)
+			}
+			by[i] = append(by[i], c.Node)
+		}
+	}
+	var rest []judged
+	for i, v := range folded {
+		on := text.Listed(by[i])
+		if n := len(nodes); len(by[i]) == n && n > 1 {
+			on = allNodes
+		}
+		rest = append(rest, judged{v, on})
+	}
+	// All nodes first, then by the nodes' names.
+	slices.SortStableFunc(rest, func(a, b judged) int {
+		if (a.on == allNodes) != (b.on == allNodes) {
+			return cmp.Compare(b2i(b.on == allNodes), b2i(a.on == allNodes))
+		}
+		return cmp.Compare(a.on, b.on)
+	})
+	return append(list, rest...)
 }
 
-type verdictsMsg struct {
-	turn     int
-	verdicts []judged
-	err      error
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+type checkedMsg struct {
+	turn int
+	flow restore.Flow
+	err  error
 }
 
 func newChecklist(given []string) checklist {
@@ -66,20 +126,47 @@ func (c *checklist) plain() []steps.Verdict {
 	return list
 }
 
-// check runs the checks with the choices made so far.
+// toChecks shows the checks, and makes them.
+func (m *model) toChecks() tea.Cmd {
+	m.screen = checkScreen
+	return m.check()
+}
+
+// check runs the checks with the choices made so far. Several nodes get the
+// snapshot before; a node alone is found here, as nothing is to be decided of it.
 func (m *model) check() tea.Cmd {
-	if m.together() {
-		return m.checkAll()
+	if m.nodes.session == nil {
+		return m.toMembers() // nobody is there to be checked
 	}
 	c := &m.checks
-	c.sending, c.err = nil, nil
-	c.turn++
-	c.busy = true
-	c.typing = nil
-	turn, facts, info, choices, diff := c.turn, m.facts, m.info, m.settled(), m.diff
+	c.begin(m.members.names, m.localMember(), m.flow.Sent())
+	turn, s, f := c.turn, m.nodes.session, m.flowNow()
 	return func() tea.Msg {
-		return verdictsMsg{turn: turn, verdicts: onThisNode(diff.verdict(m.backend.Check(m.ctx, facts, info, choices)))}
+		err := s.do(func(ctx context.Context, n restore.Nodes) error {
+			f.Nodes = n
+			if f.Members == nil {
+				if err := f.Find(ctx); err != nil {
+					return err
+				}
+			}
+			if err := f.Send(ctx, func(node string, done, total int64) {
+				m.box.put(sendProgressMsg{turn, node, done, total})
+			}); err != nil {
+				return err
+			}
+			m.box.put(sentMsg{turn})
+			return f.Check(ctx, nil)
+		})
+		return checkedMsg{turn, f, err}
 	}
+}
+
+func (m *model) checked(msg checkedMsg) {
+	if msg.turn != m.checks.turn {
+		return
+	}
+	m.flow = msg.flow
+	m.checks.set(msg.flow.Checked, msg.err)
 }
 
 // settled are the choices with the checks accepted so far.
@@ -100,12 +187,34 @@ func (c *checklist) names() []string {
 	return list
 }
 
-func (c *checklist) set(msg verdictsMsg) {
-	if msg.turn != c.turn {
-		return
+// begin waits for the checks of these nodes, or of a node alone.
+func (c *checklist) begin(nodes []string, here string, sent bool) {
+	c.turn++
+	c.busy, c.err, c.typing, c.sending = true, nil, nil, nil
+	if len(nodes) > 0 {
+		c.sending = &sending{nodes: nodes, here: here, done: map[string][2]int64{}, all: sent}
 	}
-	c.busy, c.err = false, msg.err
-	c.adopt(msg.verdicts)
+}
+
+func (c *checklist) progress(msg sendProgressMsg) {
+	if msg.turn == c.turn && c.sending != nil {
+		c.sending.done[msg.node] = [2]int64{msg.done, msg.total}
+	}
+}
+
+func (c *checklist) sent(msg sentMsg) {
+	if msg.turn == c.turn && c.sending != nil {
+		c.sending.all = true
+	}
+}
+
+// set takes what the checks say.
+func (c *checklist) set(checked []restore.Checked, err error) {
+	c.busy, c.err = false, err
+	if err != nil {
+		checked = nil
+	}
+	c.adopt(judgedOf(checked))
 	c.cur = 0
 	c.scroll.Top = 0
 	for i, v := range c.verdicts {
@@ -173,9 +282,9 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 		m.over = newOverlay(helpOverlay)
 	case "esc", "left":
 		c.turn++ // an answer on its way is for nobody
-		if m.together() {
+		if m.several() {
 			if c.busy {
-				m.dropLead() // what is on its way there stops
+				m.nodes.close() // what is on its way there stops
 			}
 			c.busy = false
 			return m.toMembers()
@@ -259,10 +368,30 @@ func (m *model) overrideKey(k tea.KeyMsg) {
 	}
 }
 
+// heading is what stands above a verdict when it is the first about somebody.
+func (c *checklist) heading(i int) string {
+	v := c.verdicts[i]
+	if v.on == "" {
+		return ""
+	}
+	fine := v.Level == steps.Pass
+	if i > 0 {
+		before := c.verdicts[i-1]
+		if before.on == v.on && (before.Level == steps.Pass) == fine {
+			return ""
+		}
+	}
+	name := strings.ToUpper(v.on[:1]) + v.on[1:]
+	if v.on != theCluster && v.on != allNodes {
+		name = v.on
+	}
+	return name
+}
+
 func (c *checklist) view(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
 	help := []pane.Hint{{"enter", "plan"}, {"space", "accept"}, {"r", "check again"}, {"d n s c", "change"}, {"/", "search"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	if c.sending != nil && (c.busy || c.err != nil) {
-		return c.sendingView(l, now, w, help)
+		return c.sending.view(l, now, w, c.err, help)
 	}
 	if c.busy {
 		return []string{" " + text.Spin(now) + " " + l.Bold.Render("Checking the node and the snapshot"), "", "   Nothing is changed by this."}, "", help[2:]

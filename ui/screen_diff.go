@@ -5,17 +5,12 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
-
-// Comparer is a Backend that can tell what a restore would change. With one
-// that can't, the wizard goes from the snapshot to the checks.
-type Comparer interface {
-	Compare(ctx context.Context, f *steps.Facts, info *snapshot.Info, o snapshot.CompareOptions, progress func(snapshot.Progress)) (*snapshot.Comparison, error)
-}
 
 // diffPane shows what restoring the chosen snapshot would change. It goes on
 // with that while the user goes on to the checks.
@@ -41,8 +36,7 @@ type (
 // compare shows the screen and starts the comparison, unless it was made
 // already.
 func (m *model) compare() tea.Cmd {
-	backend, ok := m.backend.(Comparer)
-	if !ok {
+	if m.options.skipDiff {
 		return m.afterDiff()
 	}
 	m.screen = diffScreen
@@ -53,11 +47,10 @@ func (m *model) compare() tea.Cmd {
 	d.stop()
 	ctx, cancel := context.WithCancel(m.ctx)
 	*d = diffPane{Diff: pane.Diff{Busy: true}, name: m.info.Name, turn: d.turn + 1, cancel: cancel}
-	turn, facts, info := d.turn, m.facts, m.info
+	f := restore.Flow{Engine: m.backend, Want: restore.Want{Here: m.facts, Info: m.info}}
+	turn := d.turn
 	return func() tea.Msg {
-		c, err := backend.Compare(ctx, facts, info, snapshot.CompareOptions{ExpectSHA256: info.SHA256}, func(p snapshot.Progress) {
-			m.box.put(compareProgressMsg{turn, p})
-		})
+		c, err := f.Comparison(ctx, func(p snapshot.Progress) { m.box.put(compareProgressMsg{turn, p}) })
 		return comparedMsg{turn, c, err}
 	}
 }
@@ -65,10 +58,10 @@ func (m *model) compare() tea.Cmd {
 // afterDiff goes on to the checks, or to the members when there are several.
 func (m *model) afterDiff() tea.Cmd {
 	m.screen = checkScreen
-	if m.together() {
+	if m.several() {
 		return m.toMembers()
 	}
-	return m.check()
+	return m.thisNode()
 }
 
 // stop breaks off what is under way.
@@ -92,14 +85,6 @@ func (d *diffPane) compared(msg comparedMsg) {
 	}
 	d.stop()
 	d.Result, d.Err = msg.result, msg.err
-}
-
-// verdict adds what the comparison says about the cluster to the checks.
-func (d *diffPane) verdict(list []steps.Verdict) []steps.Verdict {
-	if d.Result == nil {
-		return list
-	}
-	return append(list, steps.LineageVerdict(d.Result))
 }
 
 // tell adds the summary to a plan, and so to the run's report.

@@ -29,7 +29,7 @@ func driveComparing(t testing.TB, c *comparing) *driver {
 	t.Helper()
 	c.fake = newFake()
 	d := drive(t, c.fake, Options{})
-	d.m.backend = c
+	d.m.backend, d.m.options.skipDiff = c, false
 	d.to(chooseScreen)
 	d.key("enter")
 	return d

@@ -24,12 +24,13 @@ type earlierPane struct {
 	alone bool            // but this node is settled without the others
 }
 
-// ofEarlier is what to do about the run, with all its nodes unless the user wants this
-// one alone.
-func (m *model) ofEarlier(resume bool) again {
-	a := again{run: m.facts.Unfinished.Run, resume: resume, from: earlierScreen}
+// ofEarlier is what to do about the run, with all its nodes unless the user
+// wants this one alone.
+func (m *model) ofEarlier(verb restore.Verb) again {
+	u := m.facts.Unfinished
+	a := again{run: u.Run, verb: verb, from: earlierScreen}
 	if e := m.earlier; e.all != nil && !e.alone {
-		a.all, a.dir = e.all, m.facts.Unfinished.Dir
+		a.dir = u.Dir
 	}
 	return a
 }
@@ -164,9 +165,9 @@ func (m *model) earlierView(w, h int) ([]string, string, []pane.Hint) {
 func (m *model) earlierKey(name string) tea.Cmd {
 	switch name {
 	case "g":
-		return m.planAgain(m.ofEarlier(true))
+		return m.planAgain(m.ofEarlier(restore.Resume))
 	case "u":
-		return m.planAgain(m.ofEarlier(false))
+		return m.planAgain(m.ofEarlier(restore.Undo))
 	case "a":
 		m.earlier.alone = !m.earlier.alone
 	case "n":

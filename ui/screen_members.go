@@ -3,7 +3,6 @@ package ui
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,15 +18,13 @@ import (
 
 // membersPane shows who the members are, and what is to be decided of them.
 type membersPane struct {
-	busy     bool
-	since    time.Time
-	turn     int    // older answers don't count
-	snapshot string // its name, when they were looked for last
+	busy  bool
+	since time.Time
+	turn  int // older answers don't count
 
-	members  []restore.Member
-	verdicts []steps.Verdict // of the cluster as a whole
-	names    []string        // of the nodes that take part
-	err      error
+	members []restore.Member
+	names   []string // of the nodes that take part; none for a node alone
+	err     error
 
 	cur    int
 	scroll pane.Scroller
@@ -36,22 +33,20 @@ type membersPane struct {
 	hosts   map[string]string // by the user, over those of the command line
 	without []string
 	kept    map[string]bool // that not all sources name, and that take part
-	sent    bool            // every node has the snapshot
 }
 
 type membersMsg struct {
-	turn     int
-	members  []restore.Member
-	verdicts []steps.Verdict
-	names    []string
-	err      error
+	turn  int
+	flow  restore.Flow
+	names []string
+	err   error
 }
 
 // toMembers shows the members of the cluster, as it is known with the chosen
 // snapshot.
 func (m *model) toMembers() tea.Cmd {
 	m.screen = membersScreen
-	if m.lead != nil && m.members.snapshot == m.info.Name && m.members.err == nil {
+	if m.nodes.session != nil && m.flow.Want.Info == m.info && len(m.members.names) > 0 && m.members.err == nil {
 		return nil
 	}
 	return m.findMembers()
@@ -61,17 +56,19 @@ func (m *model) toMembers() tea.Cmd {
 func (m *model) findMembers() tea.Cmd {
 	p := &m.members
 	p.turn++
-	p.busy, p.since, p.err, p.typing, p.sent, p.snapshot = true, m.now(), nil, nil, false, m.info.Name
-	m.checks.turn++ // of a conductor that is gone
-	l := m.newLead(nil)
-	want := m.options.Want
-	want.Info, want.Hosts, want.Without = m.info, maps.Clone(p.hosts), slices.Clone(p.without)
-	turn := p.turn
-	return func() (msg tea.Msg) {
-		l.do(func(ctx context.Context, n restore.Nodes) {
-			members, verdicts, err := n.Discover(ctx, want)
-			msg = membersMsg{turn, members, verdicts, n.Names(), err}
+	p.busy, p.since, p.err, p.typing = true, m.now(), nil, nil
+	m.checks.turn++ // of nodes that are let go
+	m.begin(func() (restore.Nodes, error) { return m.options.Nodes(nil), nil })
+	turn, s, f := p.turn, m.nodes.session, m.flowNow()
+	return func() tea.Msg {
+		msg := membersMsg{turn: turn}
+		msg.err = s.do(func(ctx context.Context, n restore.Nodes) (err error) {
+			f.Nodes = n
+			err = f.Find(ctx)
+			msg.names = slices.Sorted(slices.Values(n.Names()))
+			return err
 		})
+		msg.flow = f
 		return msg
 	}
 }
@@ -81,31 +78,30 @@ func (m *model) foundMembers(msg membersMsg) {
 	if msg.turn != p.turn {
 		return
 	}
-	p.busy, p.err = false, msg.err
-	if msg.err != nil {
-		p.members = nil
-		return
+	m.flow = msg.flow
+	p.set(msg.flow.Members, msg.names, msg.err)
+	// What was decided here isn't asked again among the checks.
+	for _, v := range m.flow.Found() {
+		if v.Check == "fleet-members" && v.Level == steps.Warn && len(p.kept) > 0 {
+			m.checks.accepted[judged{v, theCluster}.key()] = v
+		}
 	}
+}
+
+// set takes the members as they were found.
+func (p *membersPane) set(members []restore.Member, names []string, err error) {
 	at := ""
 	if c := p.current(); c != nil {
 		at = c.Name
 	}
-	p.members, p.verdicts, p.names = msg.members, msg.verdicts, msg.names
-	slices.Sort(p.names)
+	p.busy, p.err, p.members, p.names = false, err, members, names
+	if err != nil {
+		p.members = nil
+		return
+	}
 	p.cur = max(0, slices.IndexFunc(p.members, func(o restore.Member) bool { return o.Name == at }))
 	if at == "" {
-		for i := range p.members {
-			if p.open(&p.members[i]) {
-				p.cur = i
-				break
-			}
-		}
-	}
-	// What was decided here isn't asked again among the checks.
-	for _, v := range p.verdicts {
-		if v.Check == "fleet-members" && v.Level == steps.Warn && len(p.kept) > 0 {
-			m.checks.accepted[judged{v, theCluster}.key()] = v
-		}
+		p.next()
 	}
 }
 
@@ -142,7 +138,7 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 		p.turn++
 		if p.busy {
 			p.busy = false
-			m.dropLead()
+			m.nodes.close()
 		}
 		m.screen = chooseScreen
 		return m.lookInside()
@@ -154,11 +150,7 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 			return nil
 		}
 		m.settleAlone(true)
-		m.dropLead()
-		p.turn++
-		p.busy = false
-		m.screen = checkScreen
-		return m.check()
+		return m.thisNode()
 	}
 	if p.busy {
 		return nil
@@ -181,7 +173,7 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 			}
 			p.kept[c.Name] = true
 			p.next()
-			m.foundMembers(membersMsg{p.turn, p.members, p.verdicts, p.names, nil})
+			m.foundMembers(membersMsg{p.turn, m.flow, p.names, nil})
 		}
 	case "o":
 		switch {
@@ -246,8 +238,7 @@ func (m *model) membersDone() tea.Cmd {
 		}
 		return nil
 	}
-	m.screen = checkScreen
-	return m.check()
+	return m.toChecks()
 }
 
 // hostKey types a host.

@@ -106,7 +106,7 @@ func (m *model) nodeHead(w int) []string {
 	}
 	title, sentence := "One of "+text.Number(int64(len(names)))+" control planes with an etcd member: "+text.Listed(names),
 		"All are restored as one: the same snapshot everywhere, in step. The others are reached through "+m.rsh()+"."
-	if !m.together() {
+	if !m.several() {
 		sentence = "This one is restored alone, and becomes a cluster with one member."
 	}
 	lines := []string{" " + m.look.Symbol(text.SymDone) + " " + m.look.Bold.Render(text.Cut(title, w-4))}

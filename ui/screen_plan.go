@@ -2,6 +2,7 @@ package ui
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -12,17 +13,18 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/restore"
+	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
 
-// planPane shows the plan and the choices that shape it.
+// planPane shows the plans of the nodes, and the choices that shape them.
 type planPane struct {
 	busy   bool
 	turn   int
-	plan   *steps.Plan
+	plan   *steps.Plan // this node's, or what stands for it
 	err    error
 	scroll pane.Scroller
 	lines  []string // as they were drawn
@@ -30,128 +32,182 @@ type planPane struct {
 	typing *pane.Field
 	what   string // what is being typed: "directory" or "bump"
 
-	all    []*steps.Plan             // of all nodes of a cluster with several members
+	all    []*steps.Plan             // of every node
+	names  []string                  // of several nodes; none for a node alone
 	at     int                       // the node whose plan is shown, counted from 1; 0 for what they have in common
-	states map[string]steps.RunState // of the earlier run, by node
+	states map[string]steps.RunState // of the earlier run, on several nodes
 }
 
-type (
-	planMsg struct {
-		turn     int
-		plan     *steps.Plan
-		err      error
-		checked  bool // a choice was changed, so the checks ran again
-		verdicts []judged
-		all      []*steps.Plan // of all nodes
-	}
-	againPlanMsg struct {
-		turn int
-		plan *steps.Plan
-		err  error
+// planMsg brings the plans, and what the checks say where they ran again.
+type planMsg struct {
+	turn    int
+	flow    restore.Flow
+	checked bool // a choice was changed
+	plan    *steps.Plan
+	all     []*steps.Plan
+	names   []string
+	states  map[string]steps.RunState
+	err     error
+}
 
-		all    []*steps.Plan // of all nodes that there is something to put back on
-		states map[string]steps.RunState
-	}
-)
-
-// again is what the user wants of a run that is in the journal: to go back from
-// it, or on with it.
+// again is what the user wants of a run that is in the journal.
 type again struct {
-	run    string
-	resume bool
-	from   screen // where that began, and esc leads
-
-	all *restore.Record // with these nodes; nil for this node alone
-	dir string          // of the run on this node, to read that from
+	run  string
+	verb restore.Verb
+	dir  string // of the run on this node, to do it on all its nodes; "" for this node alone
+	from screen // where that began, and esc leads
 }
 
 func (m *model) planTitle() string {
 	switch p := m.plan.plan; {
 	case p != nil:
 		return trust.Text(p.Title)
-	case m.again.resume:
+	case m.again.verb == restore.Resume:
 		return "Resume run " + trust.Text(m.again.run)
-	case m.again.all != nil:
+	case m.again.dir != "":
 		return "Undo on all nodes"
 	default:
 		return "Undo on this node"
 	}
 }
 
+// begin waits for the plans.
+func (p *planPane) begin() {
+	p.turn++
+	p.busy, p.err, p.typing = true, nil, nil
+}
+
+// set takes the plans.
+func (p *planPane) set(msg planMsg) {
+	p.busy, p.plan, p.err = false, msg.plan, msg.err
+	p.all, p.names, p.states = msg.all, msg.names, msg.states
+	p.at = min(p.at, len(msg.all))
+	p.scroll.Top = 0
+}
+
+// several says whether the plans are those of several nodes.
+func (p *planPane) several() bool { return len(p.names) > 0 }
+
 // makePlan plans anew; after a change of a choice the checks run again too,
 // since a data directory may not do.
 func (m *model) makePlan(changed bool) tea.Cmd {
-	p := &m.plan
-	p.turn++
-	p.busy, p.err, p.typing = true, nil, nil
-	if m.together() {
-		return m.planAll(changed)
+	if m.nodes.session == nil {
+		return m.toMembers()
 	}
-	p.all, p.states = nil, nil
-	turn, facts, info, choices, diff := p.turn, m.facts, m.info, m.settled(), m.diff
+	m.plan.begin()
+	turn, s, f, names := m.plan.turn, m.nodes.session, m.flowNow(), m.members.names
 	return func() tea.Msg {
-		msg := planMsg{turn: turn, checked: changed}
-		if changed {
-			msg.verdicts = onThisNode(diff.verdict(m.backend.Check(m.ctx, facts, info, choices)))
-		}
-		msg.plan, msg.err = m.backend.Plan(facts, info, choices)
+		msg := planMsg{turn: turn, names: names}
+		msg.err = s.do(func(ctx context.Context, n restore.Nodes) (err error) {
+			f.Nodes = n
+			if changed {
+				if err = f.Check(ctx, nil); err != nil {
+					return err
+				}
+			}
+			msg.checked = changed
+			if msg.all, err = f.Plan(ctx); err == nil {
+				msg.plan = planOf(msg.all, n.Here())
+			}
+			return err
+		})
+		msg.flow = f
 		return msg
 	}
 }
 
-func (m *model) planned(msg planMsg) {
-	p := &m.plan
-	if msg.turn != p.turn {
-		return
+// planOf is the plan of a node.
+func planOf(all []*steps.Plan, node string) *steps.Plan {
+	for _, p := range all {
+		if p.Node == node {
+			return p
+		}
 	}
-	p.busy, p.plan, p.err = false, msg.plan, msg.err
-	p.all, p.at = msg.all, min(p.at, len(msg.all))
-	m.diff.tell(p.plan)
-	p.scroll.Top = 0
+	if len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
+func (m *model) planned(msg planMsg) tea.Cmd {
+	if msg.turn != m.plan.turn {
+		return nil
+	}
+	m.plan.set(msg)
+	if m.again != nil {
+		start := m.undoNext && msg.err == nil
+		m.undoNext = false
+		if start {
+			return m.startRun()
+		}
+		return nil
+	}
+	m.flow = msg.flow
+	m.diff.tell(m.plan.plan)
 	if msg.checked {
-		m.checks.adopt(msg.verdicts)
+		m.checks.adopt(judgedOf(msg.flow.Checked))
 		m.note = text.Blocked(m.checks.plain())
 	}
+	return nil
 }
 
 // planAgain plans from the journal of an earlier run.
 func (m *model) planAgain(a again) tea.Cmd {
 	m.again, m.screen = &a, planScreen
 	m.plan = planPane{busy: true, turn: m.plan.turn + 1}
-	if a.all != nil || a.dir != "" {
-		return m.planAllAgain(a)
-	}
-	turn := m.plan.turn
-	makePlan := m.backend.PlanUndo
-	if a.resume {
-		makePlan = m.backend.PlanResume
-	}
-	return func() tea.Msg {
-		plan, err := makePlan(m.ctx, a.run)
-		if err == nil {
-			err = plan.Allowed(m.ctx)
+	rec, turn := restore.Record{Run: a.run}, m.plan.turn
+	m.nodes.open(m.ctx, func() (restore.Nodes, error) {
+		if a.dir == "" {
+			return m.local()
 		}
-		return againPlanMsg{turn: turn, plan: plan, err: err}
+		r := m.readRecord(a.dir)
+		if r == nil {
+			return nil, &steps.Failure{Cause: "the record of the nodes isn't in " + a.dir, Hint: "do it on each node, without --fleet"}
+		}
+		rec = *r
+		return m.options.Nodes(rec.Rsh), nil
+	})
+	s := m.nodes.session
+	return func() tea.Msg {
+		msg := planMsg{turn: turn}
+		msg.err = s.do(func(ctx context.Context, n restore.Nodes) (err error) {
+			if msg.states, err = n.Open(ctx, rec); err != nil {
+				return err
+			}
+			if msg.all, err = n.PlanAgain(ctx, a.verb); err != nil {
+				return err
+			}
+			msg.names = hostNames(&rec)
+			msg.plan = a.plan(msg.all, n.Here(), msg.names)
+			return steps.Blocked(ctx, msg.all)
+		})
+		return msg
 	}
+}
+
+// plan is this node's part of what is done with the run; it stands for all of
+// several nodes, and there is one where nothing is to be done here.
+func (a again) plan(all []*steps.Plan, here string, names []string) *steps.Plan {
+	own := planOf(all, here)
+	if len(names) == 0 {
+		return own
+	}
+	p := steps.Plan{Run: a.run, Kind: steps.KindRestore}
+	if own != nil {
+		p = *own
+	}
+	p.RunDir, p.Node = a.dir, here
+	p.Title = "Resume the restore on " + text.Listed(names)
+	if a.verb == restore.Undo {
+		p.Kind = steps.KindUndo
+		p.Title = "Undo on " + text.Listed(names) + ": revert them to the state before run " + a.run
+	}
+	return &p
 }
 
 // planUndo plans to go back to before the last run.
 func (m *model) planUndo() tea.Cmd {
-	return m.planAgain(again{run: m.stepper.run, from: summaryScreen, dir: m.crewDir()})
-}
-
-func (m *model) plannedAgain(msg againPlanMsg) tea.Cmd {
-	if msg.turn != m.plan.turn {
-		return nil
-	}
-	m.plan.busy, m.plan.plan, m.plan.err = false, msg.plan, msg.err
-	m.plan.all, m.plan.states = msg.all, msg.states
-	if m.goBack && msg.err == nil {
-		m.goBack = false
-		return m.startRun()
-	}
-	m.goBack = false
-	return nil
+	return m.planAgain(again{run: m.run.run(), verb: restore.Undo, from: summaryScreen, dir: m.run.dir()})
 }
 
 func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
@@ -188,7 +244,7 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	case "enter", "right":
 		return m.toConfirm()
 	case "tab":
-		if len(p.all) > 0 {
+		if p.several() && len(p.all) > 0 {
 			p.at = (p.at + 1) % (len(p.all) + 1)
 			p.scroll.Top = 0
 		}
@@ -358,7 +414,7 @@ func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	if m.again != nil {
 		help = []pane.Hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"/", "search"}, {"e", "export"}, {"esc", "back"}, {"q", "quit"}}
 	}
-	if len(p.all) > 0 {
+	if p.several() && len(p.all) > 0 {
 		help = slices.Insert(help, 1, pane.Hint{"tab", "each node"})
 	}
 	var lines []string
@@ -376,24 +432,116 @@ func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	case p.plan == nil:
 		return lines, "", help[1:]
 	}
-	title, sentence := trust.Text(p.plan.Title), []string(nil)
+	title, tail, sentence := trust.Text(p.plan.Title), "  the commands do the same by hand", []string(nil)
 	switch {
+	case !p.several():
+		sentence = text.Plan(p.plan, w-1)
 	case p.at > 0:
 		title, sentence = trust.Text(p.all[p.at-1].Title), text.Plan(p.all[p.at-1], w-1)
-	case m.manyNodes():
-		title, sentence = m.planAllTitle(), m.planAllText(w-1)
+	case m.again != nil:
+		tail, sentence = "", p.againText(m.again.verb, w-1)
 	default:
-		sentence = text.Plan(p.plan, w-1)
-	}
-	tail := "  the commands do the same by hand"
-	if m.manyNodes() && p.at == 0 {
-		tail = ""
+		tail, sentence = "", p.commonText(m.members.without, m.diff.Result, w-1)
+		if r := p.plan.Restore; r != nil {
+			title = "Restore " + trust.Text(filepath.Base(r.Snapshot)) + " on " + text.Listed(p.names)
+		}
 	}
 	lines = append(lines, text.Cut(" "+m.look.Bold.Render(title)+m.look.Faint.Render(tail), w))
 	h -= len(lines)
 	p.lines = text.Narrow(sentence, w-1)
 	seen, where := p.scroll.Window(m.paint(p.lines), h)
 	return append(lines, seen...), where, help
+}
+
+// againText says what is done with an earlier run on several nodes.
+func (p *planPane) againText(verb restore.Verb, w int) []string {
+	var list []steps.Fact
+	for _, name := range p.names {
+		list = append(list, steps.Fact{Name: name, Value: stateWords(p.states[name])})
+	}
+	out := append(text.Indent(1, text.Facts(list, w-1)), "")
+	say := "All nodes are undone at the same time; tab shows what is done on each. Each etcd runs on the data it had before."
+	if verb == restore.Resume {
+		say = "Each node resumes where its journal ends, and waits for the others at the end of each phase; tab shows what is done on each. What is done is not done again."
+	}
+	out = append(out, text.Hang(" ", say, w)...)
+	for _, name := range p.names {
+		if p.states[name] == restore.RunUnreachable {
+			out = append(out, "")
+			out = append(out, text.Hang(" "+text.SymWarn+" ", name+" can't be reached now. It is tried again for a while, and the same can be done there later: etcd-rewind.", w)...)
+		}
+	}
+	return out
+}
+
+// commonText is what the plans of several nodes have in common, and where they
+// differ.
+func (p *planPane) commonText(without []string, changes *snapshot.Comparison, w int) []string {
+	var list []steps.Fact
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, steps.Fact{Name: name, Value: value})
+		}
+	}
+	if r := p.plan.Restore; r != nil {
+		add("snapshot", r.Snapshot+", revision "+text.Number(r.SnapshotRevision))
+		add("members", membersOf(r))
+		add("token", r.Token)
+		say := text.Number(r.SnapshotRevision) + " + " + text.Number(int64(r.Bump)) + ", beyond what any client has seen"
+		if r.Bump == 0 {
+			say = "not raised"
+		}
+		add("revision", say)
+		if len(without) > 0 {
+			add("excluded", text.Listed(without)+": rejoin later")
+		}
+		if changes != nil {
+			add("the restore", text.ComparisonSummary(changes))
+		}
+	}
+	for i, o := range p.all {
+		name := o.Node
+		if i < len(p.names) {
+			name = p.names[i]
+		}
+		if o.Restore != nil {
+			add(name, o.Restore.OldDataDir+" → "+o.Restore.DataDir)
+		}
+	}
+	out := append(text.Indent(1, text.Facts(list, w-1)), "")
+	out = append(out, text.Hang(" ", "Every node runs its own plan (tab), and starts the next phase when all have finished the one before:", w)...)
+	for i, ph := range steps.Phases {
+		out = append(out, text.Hang("  "+text.Number(int64(i+1))+" "+text.Fit(ph.Name(), 11)+" ", phaseMeans[ph], w)...)
+	}
+	return out
+}
+
+// membersOf names the restored cluster's members, and where they are.
+func membersOf(r *steps.RestoreFacts) string {
+	var all []string
+	for _, m := range r.Members {
+		for _, u := range m.PeerURLs {
+			all = append(all, m.Name+"="+u)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// stateWords say in which state an earlier run is on a node.
+func stateWords(s steps.RunState) string {
+	switch s {
+	case "":
+		return "has no such run: nothing was changed there"
+	case restore.RunUnreachable:
+		return "can't be reached"
+	case steps.RunUnfinished:
+		return "half restored: the run was interrupted"
+	case steps.RunFailed:
+		return "half restored: the run stopped or failed there"
+	case steps.RunUndone:
+		return "undone"
+	}
+	return string(s)
 }
 
 // paint makes steps bold, and colours what a diff adds and takes away.
@@ -481,8 +629,8 @@ func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
 		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
 	default:
 		lines = append(lines, " "+m.look.Bold.Render("From here on the cluster is changed"), "")
-		if m.together() {
-			lines[0] = " " + m.look.Bold.Render(text.Cut("From here on the cluster is changed, on "+text.Listed(m.members.names), w-2))
+		if m.plan.several() {
+			lines[0] = " " + m.look.Bold.Render(text.Cut("From here on the cluster is changed, on "+text.Listed(m.plan.names), w-2))
 		}
 		when, from := m.info.Taken(), " (the newest write in the snapshot)"
 		if m.info.LastWrite.IsZero() {
@@ -505,7 +653,7 @@ func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
 		}
 	}
 	ask := "   Type the node's name, %s, to start:"
-	if m.manyNodes() {
+	if m.plan.several() {
 		ask = "   Type this node's name, %s, to start on all of them:"
 	}
 	lines = append(lines, "", fmt.Sprintf(ask, m.look.Bold.Render(node)), "   "+m.confirm.name.View(w-4))
@@ -532,96 +680,58 @@ func (m *model) confirmKey(k tea.KeyMsg) tea.Cmd {
 	return nil
 }
 
-// startRun hands the plan to the engine.
+// startRun runs what was planned.
 func (m *model) startRun() tea.Cmd {
-	plan := m.plan.plan
-	m.screen, m.result, m.over, m.note, m.watched = runScreen, nil, nil, "", nil
-	if m.manyNodes() {
-		return m.startAll()
+	p := &m.plan
+	m.screen, m.over, m.note = runScreen, nil, ""
+	m.run = newRunView(p.plan, p.names, p.all, m.run)
+	if m.again != nil && m.again.verb == restore.Resume {
+		m.run.resumes(p.states)
 	}
-	m.crew = nil
-	m.stepper = newStepper(plan, m.stepper.commands)
-	return func() tea.Msg {
-		m.engine.start(plan)
-		return nil
-	}
+	plan, names, s := p.plan, p.names, m.nodes.session
+	return func() tea.Msg { m.runner.start(plan, names, s); return nil }
 }
 
 // finished takes the result of a run.
 func (m *model) finished(msg finishedMsg) tea.Cmd {
-	r := msg.Result
-	m.result = &r
-	if m.crew != nil {
-		m.crew.end(msg.all)
-		if c := m.crew; r.DownSince == nil && !c.gone.IsZero() && c.back.IsZero() && !r.OK && !r.PutBack {
-			m.result.DownSince = &c.gone // a node that can't be reached told no end
-		}
-	}
 	m.over, m.note = nil, ""
-	m.stepper.end(&r)
+	m.run.end(msg.Result)
 	m.screen = summaryScreen
 	if m.endAfter {
 		return tea.Quit
 	}
-	if m.goBack && !r.PutBack && m.stepper.run != "" {
+	if m.undoNext && m.run.canUndo() {
 		return m.planUndo()
 	}
-	m.goBack = false
+	m.undoNext = false
 	return nil
 }
 
 func (m *model) summaryView(w, h int) ([]string, string, []pane.Hint) {
-	lines := append([]string{""}, text.Indent(1, m.ended().Summary(w-2))...)
+	lines := append([]string{""}, text.Indent(1, m.run.ended(m.leftOut()).Summary(w-2))...)
 	for i, l := range lines {
 		if i > 0 && l == "" {
 			break
 		}
 		lines[i] = m.look.Bold.Render(l)
 	}
-	return m.summaryPage(lines, h)
-}
-
-// summaryPage is as much of a summary as fits.
-func (m *model) summaryPage(lines []string, h int) ([]string, string, []pane.Hint) {
 	if len(lines)+2 <= h {
 		lines = append(lines, "", m.look.Faint.Render("   This summary stays in the terminal when you quit."))
 	}
 	seen, where := m.summaryScroll.Window(lines, h)
-	help := m.summaryHelp()
+	help := m.run.summaryHelp()
 	if where != "" {
 		help = slices.Insert(help, len(help)-1, pane.Hint{"↑↓", "scroll"})
 	}
 	return seen, where, help
 }
 
-func (m *model) summaryHelp() []pane.Hint {
-	var help []pane.Hint
-	if m.canUndo() {
-		help = append(help, pane.Hint{"u", "undo"})
+// leftOut are the members that the run on the screen has left out for good.
+func (m *model) leftOut() []string {
+	if m.again != nil && m.again.from == earlierScreen || !m.run.several {
+		return nil
 	}
-	if m.canGoOn() {
-		help = append(help, pane.Hint{"g", "resume"})
-	}
-	if m.canBeginAnew() {
-		help = append(help, pane.Hint{"n", "new restore"})
-	}
-	return append(help, pane.Hint{"esc", "steps"}, pane.Hint{"c", "commands"}, pane.Hint{"l", "logs"}, pane.Hint{"q", "quit"})
-}
-
-// canUndo says whether there is something to put back.
-func (m *model) canUndo() bool {
-	return m.result != nil && !m.result.PutBack && m.stepper.run != "" && !(m.stepper.kind() == steps.KindUndo && m.result.OK)
-}
-
-// canBeginAnew says whether the node is as a new restore needs it.
-func (m *model) canBeginAnew() bool {
-	return m.result != nil && m.result.DownSince == nil && (m.result.OK || m.result.PutBack)
-}
-
-// canGoOn says whether the run stopped on the way, so that the rest of it can
-// still be done.
-func (m *model) canGoOn() bool {
-	return m.canUndo() && !m.result.OK && m.stepper.kind() == steps.KindRestore
+	return m.members.without
 }
 
 func (m *model) summaryKey(name string) tea.Cmd {
@@ -635,15 +745,15 @@ func (m *model) summaryKey(name string) tea.Cmd {
 	case "esc", "left", "s":
 		m.screen = runScreen
 	case "u":
-		if m.canUndo() {
+		if m.run.canUndo() {
 			return m.planUndo()
 		}
 	case "g":
-		if m.canGoOn() {
-			return m.planAgain(again{run: m.stepper.run, resume: true, from: summaryScreen, dir: m.crewDir()})
+		if m.run.canResume() {
+			return m.planAgain(again{run: m.run.run(), verb: restore.Resume, from: summaryScreen, dir: m.run.dir()})
 		}
 	case "n":
-		if m.canBeginAnew() {
+		if m.run.canBeginAnew() {
 			return m.beginAnew()
 		}
 	case "c":
@@ -661,7 +771,7 @@ func (m *model) summaryKey(name string) tea.Cmd {
 // beginAnew goes to the first screen, with nothing chosen yet.
 func (m *model) beginAnew() tea.Cmd {
 	o := m.options
-	m.result, m.info, m.choices = nil, nil, o.Choices
+	m.info, m.choices = nil, o.Choices
 	m.diff.stop()
 	m.diff = diffPane{turn: m.diff.turn + 1}
 	m.picker.pause()
@@ -669,7 +779,7 @@ func (m *model) beginAnew() tea.Cmd {
 	m.checks = checklist{turn: m.checks.turn + 1, given: slices.Clone(o.Choices.Accept), accepted: map[string]steps.Verdict{}}
 	m.plan = planPane{turn: m.plan.turn + 1}
 	m.members = membersPane{turn: m.members.turn + 1, hosts: maps.Clone(o.Want.Hosts), without: slices.Clone(o.Want.Without)}
-	m.stepper, m.alone = stepper{begun: map[string]*progress{}}, false
+	m.run, m.alone = newRunView(nil, nil, nil, nil), false
 	m.summaryScroll, m.nodeScroll = pane.Scroller{}, pane.Scroller{}
 	return m.discover()
 }

@@ -5,7 +5,6 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
-	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
@@ -84,18 +83,14 @@ func (m *model) exportKey() (cmd tea.Cmd, ok bool) {
 	case m.over != nil && m.over.kind == logsOverlay:
 		return m.export(m.over.Name()+"-log", m.over.Lines), true
 	case m.over != nil && m.over.kind == commandsOverlay:
-		return m.export("commands", append([]string{m.commandsTitle(), ""}, m.step().commandLog()...)), true
+		return m.export("commands", append([]string{m.commandsTitle(), ""}, m.run.current().commandLog()...)), true
 	case m.over != nil || m.typingSomething():
 		return nil, false
 	case m.screen == diffScreen && m.diff.Result != nil:
 		return m.export("diff", text.Comparison(m.diff.Result, text.DiffOptions{Fields: true, List: true}, m.now(), exportWidth)), true
 	case m.screen == planScreen && m.plan.plan != nil:
-		plans := m.plan.all
-		if len(plans) == 0 {
-			plans = []*steps.Plan{m.plan.plan}
-		}
 		var lines []string
-		for _, p := range plans {
+		for _, p := range m.plan.all {
 			lines = append(lines, printedPlan(p, exportWidth)...)
 			lines = append(lines, "")
 		}

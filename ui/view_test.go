@@ -229,30 +229,30 @@ var screens = []struct {
 	{"summary", func(d *driver) {
 		events := record(d.f, restorePlan(), steps.Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
-		d.update(finishedMsg{Result: *events[len(events)-1].Result})
+		d.update(finishedMsg{restore.NodeEvent{Event: events[len(events)-1]}.Ended()})
 	}},
 	{"summary-put-back", func(d *driver) {
 		d.f.failAt = "start-etcd.4"
 		events := record(d.f, restorePlan(), steps.Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
-		d.update(finishedMsg{Result: *events[len(events)-1].Result})
+		d.update(finishedMsg{restore.NodeEvent{Event: events[len(events)-1]}.Ended()})
 	}},
 	{"summary-left", func(d *driver) {
 		d.f.failAt = "start-etcd.4"
 		events := record(d.f, restorePlan(), func(steps.Failure) steps.Choice { return steps.Leave })
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
-		d.update(finishedMsg{Result: *events[len(events)-1].Result})
+		d.update(finishedMsg{restore.NodeEvent{Event: events[len(events)-1]}.Ended()})
 	}},
 	{"undo-plan", func(d *driver) {
 		events := record(d.f, restorePlan(), steps.Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
-		d.update(finishedMsg{Result: *events[len(events)-1].Result})
+		d.update(finishedMsg{restore.NodeEvent{Event: events[len(events)-1]}.Ended()})
 		d.key("u")
 	}},
 	{"undo-confirm", func(d *driver) {
 		events := record(d.f, restorePlan(), steps.Unattended)
 		d.during(events, func(ev steps.Event) bool { return ev.Type == steps.TypeResult })
-		d.update(finishedMsg{Result: *events[len(events)-1].Result})
+		d.update(finishedMsg{restore.NodeEvent{Event: events[len(events)-1]}.Ended()})
 		d.key("u", "enter")
 	}},
 	{"fleet-node", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(nodeScreen) }},
@@ -356,7 +356,7 @@ var screens = []struct {
 		f := d.f.fleet
 		d.to(confirmScreen)
 		events, _ := recordAll(f, func(restore.Trouble) steps.Choice { return restore.ContinueWithout })
-		d.m.screen, d.m.crew = runScreen, newCrew(d.m.plan.plan, threeNames, d.m.plan.all, nil)
+		d.m.screen, d.m.run = runScreen, newRunView(d.m.plan.plan, threeNames, d.m.plan.all, nil)
 		done := on("cp3", "start-kube-apiserver.1", steps.Done, 0)
 		for _, ev := range events {
 			d.do(d.m.handle(eventMsg{ev}))
@@ -395,12 +395,12 @@ var screens = []struct {
 		all := d.f.fleet
 		all.names = []string{"cp1", "cp2"}
 		events, res := recordAll(all, restore.Unattended)
-		d.m.screen, d.m.crew = runScreen, newCrew(d.m.plan.plan, all.names, d.m.plan.all, nil)
-		d.m.stepper = newStepper(d.m.plan.plan, nil)
+		d.m.screen, d.m.run = runScreen, newRunView(d.m.plan.plan, all.names, d.m.plan.all, nil)
 		for _, ev := range events {
 			d.do(d.m.handle(eventMsg{ev}))
 		}
-		d.update(finishedMsg{Result: steps.Result{OK: true, OutageSeconds: res.OutageSeconds, Undo: steps.Command("undo --fleet", res.Run, nil)}, all: res})
+		res.Undo = steps.Command("undo --fleet", res.Run, nil)
+		d.update(finishedMsg{res})
 	}},
 	{"fleet-undo-plan", func(d *driver) {
 		several(d.f, threeNames...).states = map[string]steps.RunState{"cp1": steps.RunRestored, "cp2": steps.RunRestored, "cp3": steps.RunRestored}
@@ -463,7 +463,7 @@ func failedAll(d *driver, failAt, dropAt string) {
 		}
 		return f != nil
 	})
-	d.update(askMsg{*f, "cp2", dropAt != ""})
+	d.update(askMsg{restore.Trouble{Node: "cp2", Away: dropAt != "", Failure: *f}})
 }
 
 // brokeOffAll is a run on several nodes that did not come to its end.
@@ -497,7 +497,7 @@ func failed(d *driver, f *steps.Failure) {
 	d.f.failAt = "start-etcd.4"
 	f.Step, f.Action, f.Title = "start-etcd", "start-etcd.4", "Wait until etcd is ready with the restored data"
 	d.during(record(d.f, restorePlan(), steps.Unattended), func(ev steps.Event) bool { return ev.Type == steps.TypeAsk })
-	d.update(askMsg{Failure: *f})
+	d.update(askMsg{restore.Trouble{Failure: *f}})
 }
 
 var sizes = [][2]int{{80, 24}, {120, 40}, {60, 20}, {40, 12}}

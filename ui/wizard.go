@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -29,26 +28,11 @@ import (
 	"etcd-rewind/ui/text"
 )
 
-// Backend is what the wizard asks of the engine. Its methods are called from
+// Backend is what the wizard asks of this node. Its methods are called from
 // goroutines of their own and may take their time.
 type Backend interface {
-	// Discover reads the node. Facts may come with the error, as far as they
-	// were read.
-	Discover(ctx context.Context) (*steps.Facts, error)
+	restore.Engine
 	Candidates(ctx context.Context, f *steps.Facts) []snapshot.Candidate
-	// Inspect looks inside a snapshot; progress counts bytes.
-	Inspect(ctx context.Context, path string, progress func(done, total int64)) (*snapshot.Info, error)
-	// Check is asked without a snapshot first: what the node says by itself.
-	Check(ctx context.Context, f *steps.Facts, s *snapshot.Info, c steps.Choices) []steps.Verdict
-	Plan(f *steps.Facts, s *snapshot.Info, c steps.Choices) (*steps.Plan, error)
-	// PlanUndo plans to go back to before a run, PlanResume to go on with one
-	// that broke off.
-	PlanUndo(ctx context.Context, run string) (*steps.Plan, error)
-	PlanResume(ctx context.Context, run string) (*steps.Plan, error)
-	// Run runs a plan. Cancelling ctx stops it before its next action; a wait
-	// ends at once, nothing else is broken off in the middle. The error is for
-	// a run that could not begin; nothing was done then.
-	Run(ctx context.Context, p *steps.Plan, sink func(steps.Event), ask steps.Asker) (*steps.Result, error)
 	// Live is the run that another process has under way, nil when there is
 	// none. Follow tells its events, those so far too, until it ends or its
 	// process is gone; ended says which.
@@ -68,7 +52,7 @@ type Options struct {
 
 	// Nodes leads the nodes of a cluster with several members;
 	// nil for a wizard that only restores the node it runs on. rsh is the
-	// remote shell of the run that is gone on with, nil for a new one.
+	// remote shell of the run that is resumed or undone, nil for a new one.
 	Nodes func(rsh []string) restore.Nodes
 	// Record reads with which nodes an earlier run was made; set with Nodes.
 	Record func(runDir string) (*restore.Record, error)
@@ -76,6 +60,7 @@ type Options struct {
 	Rsh    string       // the remote shell as it is shown; "" for ssh
 
 	standing func(steps.RunInfo, time.Time) []steps.Fact // nil means steps.Standing
+	skipDiff bool                                        // of tests without a comparison
 }
 
 // RunWizard shows the wizard on the terminal until the user leaves it, and
@@ -85,7 +70,7 @@ type Options struct {
 // A run goes on when the terminal goes away: RunWizard returns when it has
 // ended, and answers a failure as Unattended does. A run of another process
 // that was looked at is no result.
-func RunWizard(ctx context.Context, b Backend, o Options) (*steps.Result, error) {
+func RunWizard(ctx context.Context, b Backend, o Options) (*restore.Result, error) {
 	if was, err := term.GetState(int(os.Stdin.Fd())); err == nil {
 		defer defect.Terminal(func() {
 			// Out of the alternate screen, with a cursor, without mouse and paste.
@@ -96,7 +81,7 @@ func RunWizard(ctx context.Context, b Backend, o Options) (*steps.Result, error)
 	return runWizard(ctx, b, o, os.Stdin, os.Stdout)
 }
 
-func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.Writer) (*steps.Result, error) {
+func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.Writer) (*restore.Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	m := newModel(ctx, b, o)
@@ -120,7 +105,7 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 		for {
 			select {
 			case <-hup:
-				m.engine.leave(io.Discard)
+				m.runner.leave(io.Discard)
 				p.Kill()
 			case s := <-stop:
 				m.box.put(signalMsg{end: s != os.Interrupt})
@@ -138,8 +123,8 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 				// Its terminal takes nothing, so the screen stands still: the
 				// run is stopped all the same.
 				late = nil
-				m.engine.leave(io.Discard)
-				m.engine.stop()
+				m.runner.leave(io.Discard)
+				m.runner.stop()
 				close(deaf)
 			case <-ended:
 				return
@@ -156,7 +141,7 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 	select {
 	case err = <-shown:
 	case <-deaf:
-		result, _ := m.engine.wait()
+		result := m.runner.wait()
 		close(ended)
 		<-watched
 		return result, nil
@@ -164,32 +149,32 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 	if m.left {
 		close(ended)
 		<-watched
-		if m.crew != nil {
-			m.abandon(leaveAfter)
+		if m.run.several {
+			m.nodes.abandon(leaveAfter)
 		}
-		result := m.engine.leftAlone()
-		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, m.farewell(result, m.stepper.plan)...), "\n"))
+		result := m.runner.left()
+		m.farewell(out, result)
 		return result, nil
 	}
-	if err != nil && !m.engine.isGone() {
+	if err != nil && !m.runner.isGone() {
 		// The screen broke. The run, if there is one, goes on and tells the
 		// rest as text.
-		m.engine.leave(out)
+		m.runner.leave(out)
 	} else {
-		m.engine.leave(io.Discard)
+		m.runner.leave(io.Discard)
 		err = nil
 	}
-	result, plan := m.engine.wait()
-	m.dropLead()
-	m.leads.Wait()
+	result := m.runner.wait()
+	m.nodes.close()
+	m.nodes.closing.Wait()
 	close(ended)
 	<-watched
 	if result != nil {
-		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, m.farewell(result, plan)...), "\n"))
+		m.farewell(out, result)
 		return result, nil // what was done on the node counts for more than the screen
 	}
-	if m.watches() && m.result != nil {
-		_, _ = fmt.Fprintln(out, strings.Join(append([]string{""}, m.farewell(m.result, m.stepper.plan)...), "\n"))
+	if m.watches() && !m.run.running() {
+		m.farewell(out, m.run.result)
 	}
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {
 		err = nil
@@ -197,21 +182,20 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 	return nil, err
 }
 
-// farewell is what stays in the scrollback.
-func (m *model) farewell(r *steps.Result, p *steps.Plan) []string {
-	l, w := m.look, m.w
-	out := make([]string, 0, 16)
-	if p != nil {
-		out = append(out, fmt.Sprintf("etcd-rewind   %s   run %s", trust.Text(p.Node), trust.Text(p.Run)), "")
-	}
+// farewell prints what stays in the scrollback.
+func (m *model) farewell(out io.Writer, r *restore.Result) {
+	w := m.w
 	if w < minWidth {
 		w = plainWidth
 	}
-	text := m.endedAs(r, p).SummaryWhole(w)
-	for _, line := range text {
-		out = append(out, l.Finish(line))
+	lines := []string{""}
+	if p := m.run.plan; p != nil {
+		lines = append(lines, fmt.Sprintf("etcd-rewind   %s   run %s", trust.Text(p.Node), trust.Text(p.Run)), "")
 	}
-	return append(out, "")
+	lines = append(append(lines, m.run.endedAs(r, m.leftOut()).SummaryWhole(w)...), "")
+	for _, line := range lines {
+		_, _ = fmt.Fprintln(out, m.look.Finish(line))
+	}
 }
 
 // signalMsg asks the wizard to stop, as ctrl-c does; end also closes it.
@@ -237,6 +221,16 @@ const (
 	summaryScreen
 )
 
+// stages are the screens in the order of a restore, as the user sees it; those
+// of a run come after it.
+var stages = []screen{discovering, earlierScreen, nodeScreen, chooseScreen, diffScreen, membersScreen, checkScreen, planScreen, confirmScreen, runScreen, summaryScreen}
+
+// after says whether a screen comes behind another one.
+func (s screen) after(o screen) bool { return slices.Index(stages, s) > slices.Index(stages, o) }
+
+// ofRun says whether a screen shows a run, or its end.
+func (s screen) ofRun() bool { return s == runScreen || s == summaryScreen }
+
 // The smallest size that holds every screen.
 const (
 	minWidth  = 60
@@ -248,7 +242,7 @@ const (
 type model struct {
 	ctx     context.Context
 	backend Backend
-	engine  *engine
+	runner  *runner
 	box     *mailbox
 	now     func() time.Time
 	look    text.Look
@@ -273,26 +267,23 @@ type model struct {
 	choices       steps.Choices
 	plan          planPane
 	confirm       confirmPane
-	stepper       stepper
+	run           *runView
 	over          *overlay
 	search        pane.Search
 	asked         any       // the question on the screen, as asking has it
 	askedAt       time.Time // when it was drawn first
 
-	again   *again // the plan, confirm and run screens are about an earlier run
-	watched *watch // the run and summary screens are about another process's run
+	again *again // the plan, confirm and run screens are about an earlier run
 
 	alone        bool            // one of several members is restored without the others
 	nodeVerdicts []steps.Verdict // of the node itself
-	lead         *lead
-	leads        sync.WaitGroup // those that are being closed
 	members      membersPane
-	crew         *crew        // the run and summary screens are about several nodes
-	goBack       bool         // when the run has ended: undo it at once
+	nodes        sessions     // what the flow goes through
+	flow         restore.Flow // to the plan, as far as it has come
+	undoNext     bool         // when the run has ended: undo it at once
 	endAfter     bool         // when the run has ended: close
 	left         bool         // the run is left in the middle
 	frames       atomic.Int64 // how many were drawn
-	result       *steps.Result
 }
 
 func newModel(ctx context.Context, b Backend, o Options) *model {
@@ -301,7 +292,7 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 		o.standing = steps.Standing
 	}
 	m := &model{
-		ctx: ctx, backend: b, box: box, engine: newEngine(ctx, b, box),
+		ctx: ctx, backend: b, box: box, runner: newRunner(ctx, box), run: newRunView(nil, nil, nil, nil),
 		w: assumedWidth, h: assumedHeight, now: time.Now, look: text.NewLook(os.Getenv), options: o, choices: o.Choices,
 	}
 	m.members.hosts, m.members.without = maps.Clone(o.Want.Hosts), slices.Clone(o.Want.Without)
@@ -327,24 +318,31 @@ func (m *model) Init() tea.Cmd {
 
 func (m *model) discover() tea.Cmd {
 	m.screen, m.facts, m.refusal, m.early = discovering, nil, nil, nil
-	m.earlier, m.again, m.crew = earlierPane{}, nil, nil
-	m.dropLead()
+	m.earlier, m.again = earlierPane{}, nil
 	if m.watches() {
-		m.watched, m.stepper = nil, stepper{begun: map[string]*progress{}}
+		m.run = newRunView(nil, nil, nil, nil)
 	}
-	choices := m.settled()
+	m.nodes.open(m.ctx, m.local)
+	s, f := m.nodes.session, restore.Flow{Engine: m.backend, Want: m.options.Want, Choices: m.settled()}
 	return func() tea.Msg {
 		// What can't be told here, the check of the lock tells again.
 		if live, err := m.backend.Live(m.ctx); err == nil && live != nil {
 			return liveMsg{*live}
 		}
-		f, err := m.backend.Discover(m.ctx)
-		msg := discoveredMsg{facts: f, err: err}
-		if err == nil {
-			msg.verdicts = m.backend.Check(m.ctx, f, nil, choices)
-			if u := f.Unfinished; u != nil {
-				msg.record = m.readRecord(u.Dir)
+		var msg discoveredMsg
+		msg.err = s.do(func(ctx context.Context, n restore.Nodes) error {
+			f.Nodes = n
+			if err := f.Discover(ctx); err != nil {
+				return err
 			}
+			return errors.Join(f.Find(ctx), f.Check(ctx, nil)) // what the node says by itself
+		})
+		msg.facts = f.Want.Here
+		for _, c := range f.Checked {
+			msg.verdicts = append(msg.verdicts, c.Verdicts...)
+		}
+		if msg.err == nil && msg.facts.Unfinished != nil {
+			msg.record = m.readRecord(msg.facts.Unfinished.Dir)
 		}
 		return msg
 	}
@@ -360,8 +358,8 @@ func (m *model) tick() tea.Cmd {
 }
 
 func (m *model) moves() bool {
-	down := m.result != nil && m.result.DownSince != nil && (m.screen == summaryScreen || m.screen == runScreen)
-	return down || m.screen == discovering || m.screen == earlierScreen || m.screen == runScreen && m.result == nil ||
+	run := m.screen == runScreen && m.run.running() || m.screen.ofRun() && m.run.downSince() != nil
+	return run || m.screen == discovering || m.screen == earlierScreen ||
 		m.screen == chooseScreen && m.picker.busy() || m.screen == checkScreen && m.checks.busy || m.screen == diffScreen && m.diff.Busy ||
 		m.screen == membersScreen && m.members.busy || m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
 }
@@ -427,36 +425,19 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 	case sendProgressMsg:
 		m.checks.progress(msg)
 	case sentMsg:
-		m.sent(msg)
-	case verdictsMsg:
-		m.checks.set(msg)
+		m.checks.sent(msg)
+	case checkedMsg:
+		m.checked(msg)
 	case planMsg:
-		m.planned(msg)
-	case againPlanMsg:
-		return m.plannedAgain(msg)
-	case openedMsg:
-		return m.opened(msg)
+		return m.planned(msg)
 
 	case eventMsg:
-		if m.crew != nil {
-			m.crew.apply(msg.NodeEvent)
-			break
+		if m.run.watched != nil && msg.Type == steps.TypeAsk {
+			m.over = nil
 		}
-		m.stepper.apply(msg.Event)
-		if m.watches() {
-			m.told(msg.Event)
-		}
+		m.run.apply(msg.NodeEvent)
 	case askMsg:
-		m.over, m.note = nil, ""
-		m.screen = runScreen
-		f := msg.Failure
-		if m.crew != nil {
-			m.crew.asked(msg.node, msg.away)
-		}
-		m.step().asked(&f)
-		if m.endAfter {
-			return m.answer(steps.Unattended(f))
-		}
+		return m.askAbout(msg)
 	case finishedMsg:
 		return m.finished(msg)
 	case exportedMsg:
@@ -484,7 +465,7 @@ func (m *model) resize(w, h int) {
 }
 
 // runs says whether the engine is at work, so that leaving isn't possible.
-func (m *model) runs() bool { return m.screen == runScreen && m.result == nil && !m.watches() }
+func (m *model) runs() bool { return m.screen == runScreen && m.run.running() && !m.watches() }
 
 func (m *model) signal(msg signalMsg) tea.Cmd {
 	if !m.runs() {
@@ -495,9 +476,9 @@ func (m *model) signal(msg signalMsg) tea.Cmd {
 		return nil
 	}
 	m.endAfter = true
-	m.stepper.stopping = true
-	m.engine.stop()
-	if f := m.step().failure; f != nil {
+	m.run.stopping = true
+	m.runner.stop()
+	if f := m.run.failure(); f != nil {
 		return m.answer(steps.Unattended(*f))
 	}
 	return nil
@@ -510,7 +491,7 @@ func (m *model) quit() tea.Cmd {
 
 // interrupt is ctrl-c during a run: it asks first.
 func (m *model) interrupt() {
-	if m.failure() != nil {
+	if m.run.failure() != nil {
 		m.note = "Paused for your answer: choose one of the keys above."
 		return
 	}
@@ -587,9 +568,6 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 	case confirmScreen:
 		return m.confirmKey(k)
 	case runScreen:
-		if m.crew != nil && m.crew.takes(m, name) {
-			return nil
-		}
 		return m.runKey(name)
 	case summaryScreen:
 		return m.summaryKey(name)
@@ -659,10 +637,7 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	case confirmScreen:
 		return m.confirmView(w)
 	case runScreen:
-		if m.crew != nil {
-			return m.crewView(w, h)
-		}
-		return m.stepper.view(m.look, m.now(), w, h)
+		return m.run.view(m.look, m.now(), w, h)
 	default:
 		return m.summaryView(w, h)
 	}
@@ -680,13 +655,13 @@ func (m *model) header() string {
 		}
 		left += "   " + strings.Join(parts, " · ")
 	}
-	if p := m.stepper.plan; m.facts == nil && p != nil {
+	if p := m.run.plan; m.facts == nil && p != nil {
 		left += "   " + trust.Text(p.Node)
 	}
 	right := "nothing changed yet "
 	switch {
-	case m.screen >= runScreen, m.watches(), m.again != nil && m.again.from == summaryScreen:
-		right = m.awayText() + " "
+	case m.screen.ofRun(), m.watches(), m.again != nil && m.again.from == summaryScreen:
+		right = m.run.outageText(m.look, m.now()) + " "
 	case m.facts != nil && m.facts.Unfinished != nil:
 		right = "a run is unfinished "
 	}
@@ -698,8 +673,8 @@ func (m *model) subHeader() string {
 	case m.again != nil:
 		return text.Cut(" "+m.planTitle(), m.w)
 	case m.watches():
-		return m.watchedText()
-	case m.info != nil && m.screen > chooseScreen:
+		return m.run.watchedText(m.w)
+	case m.info != nil && m.screen.after(chooseScreen):
 		i := m.info
 		hash := "sha256 ok"
 		if i.Hash != snapshot.HashOK {
@@ -725,19 +700,24 @@ func (m *model) subHeader() string {
 
 // topRule says how far the user is.
 func (m *model) topRule() string {
-	if m.again != nil || m.watches() || m.screen >= runScreen || m.screen == earlierScreen {
+	if m.again != nil || m.watches() || m.screen.ofRun() || m.screen == earlierScreen {
 		return strings.Repeat("─", m.w)
 	}
-	names := []string{"node", "snapshot", "members", "checks", "plan", "confirm", "run"}
-	at := max(0, int(m.screen)-int(nodeScreen))
-	if m.screen > chooseScreen {
-		at-- // the comparison is part of choosing
+	type stage struct {
+		name   string
+		screen screen // the first that comes behind it
 	}
-	together := m.together()
-	if !together {
-		names = slices.Delete(names, 2, 3)
-		if m.screen > membersScreen {
-			at--
+	stages := []stage{{"node", chooseScreen}, {"snapshot", membersScreen}, {"members", checkScreen}, {"checks", planScreen}, {"plan", confirmScreen}, {"confirm", runScreen}, {"run", summaryScreen}}
+	several := m.several()
+	if !several {
+		stages[1].screen = checkScreen
+		stages = slices.Delete(stages, 2, 3)
+	}
+	names, at := make([]string, 0, len(stages)), 0
+	for i, s := range stages {
+		names = append(names, s.name)
+		if m.screen == s.screen || m.screen.after(s.screen) {
+			at = i + 1
 		}
 	}
 	parts := make([]string, 0, len(names))
@@ -756,12 +736,12 @@ func (m *model) topRule() string {
 	switch {
 	case m.w < 80:
 		gap = "  "
-	case m.w < 88 && together:
+	case m.w < 88 && several:
 		gap = " ─ "
 	}
 	line := "── " + strings.Join(parts, gap) + " "
 	switch {
-	case m.w < 76 && together:
+	case m.w < 76 && several:
 		line = strings.Join(parts, " ") + " "
 	case m.w < 64:
 		line = " " + strings.Join(parts, gap) + " "
@@ -795,29 +775,25 @@ func (m *model) smallView() []string {
 		return q
 	}
 	lines := []string{fmt.Sprintf("needs %d×%d, is %d×%d", minWidth, minHeight, m.w, m.h)}
-	if m.screen < runScreen {
+	if !m.screen.ofRun() {
 		state := "nothing changed yet"
 		if m.facts != nil && m.facts.Unfinished != nil {
 			state = "a run is unfinished"
 		}
 		return append(lines, state, "ctrl-c quits")
 	}
-	if m.result != nil {
-		symbol, sentence := m.ended().Ending()
+	if !m.run.running() {
+		symbol, sentence := m.run.ended(nil).Ending()
 		return append(append(lines, ""), text.Hang(m.look.Symbol(symbol)+" ", sentence, m.w)...)
 	}
-	if m.crew != nil {
-		lines = append(append(lines, ""), m.crew.brief(m.now(), m.w)...)
-	} else {
-		lines = append(append(lines, ""), text.Wrap(m.stepper.brief(m.now()), m.w)...)
-	}
-	if away := m.awayText(); away != "" {
+	lines = append(append(lines, ""), m.run.brief(m.now(), m.w)...)
+	if away := m.run.outageText(m.look, m.now()); away != "" {
 		lines = append(lines, away)
 	}
 	switch {
 	case m.watches():
 		lines = append(lines, text.Hang("", "run by another etcd-rewind", m.w)...)
-	case m.failure() != nil:
+	case m.run.failure() != nil:
 		lines = append(lines, text.Hang("", "Paused for your answer: make the window larger.", m.w)...)
 	}
 	return lines

@@ -1,0 +1,124 @@
+package ui
+
+import (
+	"slices"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/defect"
+	"etcd-rewind/node"
+	"etcd-rewind/restore"
+	"etcd-rewind/steps"
+)
+
+func (m *model) runKey(name string) tea.Cmd {
+	v := m.run
+	f := v.failure()
+	if f != nil && v.watched == nil {
+		for _, c := range f.Choices {
+			o := choiceOf(c, v.several)
+			switch {
+			case o.key != name:
+				continue
+			case o.sure == "":
+				return m.answer(c)
+			}
+			m.askOnceMore(c, f)
+			return nil
+		}
+	}
+	if name != "l" && v.move(name) {
+		return nil
+	}
+	switch name {
+	case "?":
+		m.over = newOverlay(helpOverlay)
+	case "l":
+		if v.several && f == nil && v.current().name != m.localMember() {
+			m.note = "Logs are read on this node only. Those of " + v.current().name + " are there, in " + node.Kubeadm.PodLogs + "."
+			return nil
+		}
+		return m.openLogs()
+	case "c":
+		m.over = newOverlay(commandsOverlay)
+	case "u":
+		if v.running() && v.kind != steps.KindUndo && f == nil && v.watched == nil {
+			m.askToUndo()
+		}
+	case "esc", "enter":
+		if !v.running() {
+			m.screen = summaryScreen
+		}
+	case "q":
+		if !v.running() || v.watched != nil {
+			return m.leave()
+		}
+		m.note = "A run is under way; ctrl-c asks whether to stop it."
+	}
+	return nil
+}
+
+// askAbout shows a failure that waits for an answer.
+func (m *model) askAbout(msg askMsg) tea.Cmd {
+	m.over, m.note, m.screen = nil, "", runScreen
+	f := msg.Failure
+	f.Choices = slices.Clone(f.Choices)
+	m.run.ask(msg.Node, &f)
+	if m.endAfter {
+		return m.answer(restore.Unattended(msg.Trouble))
+	}
+	return nil
+}
+
+// answer answers the failure on the screen.
+func (m *model) answer(c steps.Choice) tea.Cmd {
+	for _, n := range m.run.nodes {
+		n.failure = nil
+	}
+	m.over = nil
+	return func() tea.Msg { m.runner.answer(c); return nil }
+}
+
+type (
+	liveMsg struct{ steps.RunInfo }
+	// followedMsg comes through the mailbox, behind the last event.
+	followedMsg struct {
+		ended bool
+		err   error
+	}
+)
+
+// follow shows another process's run.
+func (m *model) follow(info steps.RunInfo) tea.Cmd {
+	m.run = newRunView(nil, nil, nil, nil)
+	m.run.watched = &info
+	m.screen, m.again = runScreen, nil
+	return func() tea.Msg {
+		go defect.Do(func() {
+			ended, err := m.backend.Follow(m.ctx, info, func(ev steps.Event) { m.box.put(eventMsg{restore.NodeEvent{Event: ev}}) })
+			m.box.put(followedMsg{ended, err})
+		})()
+		return nil
+	}
+}
+
+// followed is the end: of the run, or of the process that ran it.
+func (m *model) followed(msg followedMsg) tea.Cmd {
+	v := m.run
+	m.over = nil
+	switch {
+	case msg.err != nil:
+		m.refusal, m.screen = msg.err, nodeScreen
+	case msg.ended && v.told != nil:
+		v.end(restore.Alone(v.run(), "", v.told))
+		m.screen = summaryScreen
+	default:
+		cmd := m.discover()
+		m.note = "The etcd-rewind that ran this is gone, and the run was interrupted."
+		return cmd
+	}
+	return nil
+}
+
+// watches says whether the run on the screen is another process's.
+func (m *model) watches() bool { return m.run.watched != nil }
