@@ -136,7 +136,7 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
-	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.redo(), a.resume(), a.runs(), a.versionCommand(), a.ticket(), a.agent())
+	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.redo(), a.resume(), a.runs(), a.report(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
 	// None of cobra's Set…Template: they reach text/template, for which the
 	// linker keeps every method there is, 7 MB of them.
@@ -343,13 +343,7 @@ func (a *app) runs() *cobra.Command {
 				return err
 			}
 			if a.output == "json" {
-				enc := trust.JSON(a.out)
-				for _, r := range runs {
-					if err := enc.Encode(listedRun{"run", r}); err != nil {
-						return err
-					}
-				}
-				return nil
+				return writeRuns(a.out, runs)
 			}
 			return ui.PrintRuns(a.out, runs, time.Now())
 		},
@@ -362,6 +356,16 @@ func (a *app) runs() *cobra.Command {
 type listedRun struct {
 	Type string `json:"type"` // run
 	steps.RunInfo
+}
+
+func writeRuns(w io.Writer, runs []steps.RunInfo) error {
+	enc := trust.JSON(w)
+	for _, r := range runs {
+		if err := enc.Encode(listedRun{"run", r}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) versionCommand() *cobra.Command {

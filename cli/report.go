@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	etcd "go.etcd.io/etcd/api/v3/version"
+
+	"etcd-rewind/restore"
+	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui"
+)
+
+// mostReported is how many runs a bundle holds when none is named.
+const mostReported = 5
+
+const aboutTheBundle = `What etcd-rewind report has put together, to be sent to whoever helps.
+
+version.txt   the program, and the machine's kind
+checks.jsonl  what etcd-rewind check says of the node now
+runs.jsonl    the runs of this node
+RUN/          of each run: the journal, what the screen showed, the reports
+
+It has names of nodes, namespaces and paths, and addresses. Not in it: manifests,
+certificates, keys, snapshots, values of objects. What looks like a key, a token
+or a password is replaced by [removed]. Look through it before you send it.
+`
+
+// report puts together what somebody needs who wasn't there.
+func (a *app) report() *cobra.Command {
+	var to string
+	c := &cobra.Command{
+		Use:   "report [RUN]",
+		Short: "Put versions, checks and the runs' journals into one file, without secrets",
+		Long: `Put versions, checks and the runs' journals into one file, without secrets.
+
+For a report of a fault, or a colleague who wasn't there. Without RUN it has the
+last five runs. Nothing on the node is changed, and nothing is sent anywhere.
+Names of nodes, namespaces and paths are in it: look through it before you send it.`,
+		Example: `  etcd-rewind report
+  etcd-rewind report 20261120-120000 --to /tmp/run.tar.gz`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeRuns,
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			now := time.Now().UTC()
+			files := []steps.BundleFile{
+				{Name: "README.txt", Data: []byte(aboutTheBundle)},
+				{Name: "version.txt", Data: fmt.Appendf(nil, "etcd-rewind %s\netcdutl v%s\n%s\n%s/%s\n", a.buildVersion(), etcd.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)},
+			}
+			name := "node"
+			facts, err := a.discover(ctx)
+			if err != nil {
+				files = append(files, notHad("checks", err))
+			} else {
+				name = facts.Node
+				var out bytes.Buffer
+				checked := []restore.Checked{{Verdicts: a.session.Check(ctx, facts, nil, steps.Choices{})}}
+				if err := ui.JSONChecked(&out, checked, true, now); err != nil {
+					return err
+				}
+				files = append(files, steps.BundleFile{Name: "checks.jsonl", Data: out.Bytes()})
+			}
+			runs, err := a.session.Runs(ctx)
+			switch {
+			case err != nil && len(args) > 0:
+				return err
+			case err != nil:
+				files = append(files, notHad("runs", err))
+			default:
+				var out bytes.Buffer
+				if err := writeRuns(&out, runs); err != nil {
+					return err
+				}
+				files = append(files, steps.BundleFile{Name: "runs.jsonl", Data: out.Bytes()})
+				chosen, err := steps.ChooseRuns(runs, strings.Join(args, ""), mostReported)
+				if err != nil {
+					return err
+				}
+				for _, r := range chosen {
+					files = append(files, steps.RunFiles(r)...)
+				}
+			}
+			dir := "etcd-rewind-report-" + fileName(name) + "-" + now.Format("20060102-150405")
+			if to == "" {
+				to = dir + ".tar.gz"
+			}
+			if err := steps.WriteNew(to, func(w io.Writer) error { return steps.WriteBundle(w, dir, files, now) }); err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return trust.JSON(a.out).Encode(struct {
+					Type string    `json:"type"` // report
+					Time time.Time `json:"time"`
+					Path string    `json:"path"`
+				}{"report", now, to})
+			}
+			size := int64(0)
+			if st, err := os.Stat(to); err == nil {
+				size = st.Size()
+			}
+			_, err = fmt.Fprintf(a.out, "Wrote %s (%s). It has names and addresses, and no manifests, keys or values of objects.\nLook through it before you send it: tar -tzf lists what is in it.\n", trust.Text(to), steps.Bytes(size))
+			return err
+		},
+	}
+	c.Flags().StringVar(&to, "to", "", "the `file` to write, a tar.gz (etcd-rewind-report-NODE-TIME.tar.gz here)")
+	a.outputFlag(c)
+	return c
+}
+
+// notHad says why something isn't in the bundle.
+func notHad(what string, err error) steps.BundleFile {
+	return steps.BundleFile{Name: what + ".unreadable.txt", Data: []byte(err.Error() + "\n")}
+}
+
+// fileName is a node's name as a part of a file's.
+func fileName(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '.':
+			return r
+		}
+		return '_'
+	}, trust.Clip(s, 60))
+}
