@@ -40,6 +40,26 @@ func New[T any](write func(T), add func(waiting []T, one T) []T) *Outbox[T] {
 	return o
 }
 
+// News may take the place of older news that nobody has taken yet.
+type News interface {
+	// Replaces says whether it takes the place of older, and if not whether it
+	// may take that of what is before older.
+	Replaces(older any) (yes, further bool)
+}
+
+// Post adds one, or puts it in the place of what it replaces.
+func Post[T any](waiting []T, one T) []T {
+	news, more := any(one).(News)
+	for i := len(waiting) - 1; more && i >= 0; i-- {
+		var yes bool
+		if yes, more = news.Replaces(waiting[i]); yes {
+			waiting[i] = one
+			return waiting
+		}
+	}
+	return append(waiting, one)
+}
+
 // Put never waits. After Close what is put in may be lost.
 func (o *Outbox[T]) Put(one T) {
 	o.mu.Lock()

@@ -26,6 +26,13 @@ type NodeEvent struct {
 	Nodes []NodeResult `json:"nodes,omitempty"`
 }
 
+// Replaces says whether the event is newer news of the wait that older told of,
+// and goes on past the events of other nodes (outbox.News).
+func (ev NodeEvent) Replaces(older any) (yes, further bool) {
+	last, ok := older.(NodeEvent)
+	return ok && ev.Node == last.Node && ev.Supersedes(last.Event), ok && last.Node != "" && last.Node != ev.Node
+}
+
 // NodeState says how a node ended.
 type NodeState string
 

@@ -223,7 +223,7 @@ func (d *driver) during(events []steps.Event, fits func(steps.Event) bool) {
 	d.m.run = newRunView(events[0].Plan, nil, nil, nil)
 	d.m.screen = runScreen
 	for _, ev := range events {
-		d.do(d.m.handle(eventMsg{restore.NodeEvent{Event: ev}}))
+		d.do(d.m.handle(restore.NodeEvent{Event: ev}))
 		at := ev.Time
 		d.m.now = func() time.Time { return at }
 		if fits(ev) {

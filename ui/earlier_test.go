@@ -273,7 +273,7 @@ func TestAFailureOfAnotherProcessIsShownWithoutItsChoices(t *testing.T) {
 	d.key("u", "w", "r", "x")
 	d.see("The other session is waiting for an answer")
 	for _, ev := range all[len(f.told):] {
-		d.m.box.put(eventMsg{restore.NodeEvent{Event: ev}})
+		d.m.box.put(restore.NodeEvent{Event: ev})
 	}
 	d.until("Start etcd on the o")
 	d.m.box.put(followedMsg{ended: true})

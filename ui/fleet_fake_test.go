@@ -587,7 +587,7 @@ func (d *driver) duringAll(names []string, fits func(restore.NodeEvent) bool) {
 	d.m.screen = runScreen
 	d.m.run = newRunView(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
 	for _, ev := range events {
-		d.do(d.m.handle(eventMsg{ev}))
+		d.do(d.m.handle(ev))
 		d.m.now = func() time.Time { return ev.Time }
 		if fits(ev) {
 			return
@@ -612,7 +612,7 @@ func (d *driver) endedAll(choose restore.Asker) {
 	d.m.screen = runScreen
 	d.m.run = newRunView(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
 	for _, ev := range events {
-		d.do(d.m.handle(eventMsg{ev}))
+		d.do(d.m.handle(ev))
 	}
 	if !res.PutBack {
 		res.Undo = steps.Command("undo --fleet", res.Run, nil)

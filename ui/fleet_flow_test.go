@@ -451,14 +451,14 @@ func TestWhatWasReachedBeforeARunBrokeOffIsShown(t *testing.T) {
 	d.see("cp1  ✓ restored")
 	for i, name := range []string{"cp2", "cp3"} {
 		plan := nodePlan(name, threeNames, steps.Choices{})
-		d.update(eventMsg{restore.NodeEvent{Node: name, Event: steps.Event{Type: steps.TypePlan, Plan: plan, Time: noon}}})
+		d.update(restore.NodeEvent{Node: name, Event: steps.Event{Type: steps.TypePlan, Plan: plan, Time: noon}})
 		ev := steps.Event{Type: steps.TypeAction, Step: "start-etcd", Action: "start-etcd.6", State: steps.Started, Time: noon}
-		d.update(eventMsg{restore.NodeEvent{Node: name, Event: ev}})
+		d.update(restore.NodeEvent{Node: name, Event: ev})
 		if i == 0 {
 			d.see("cp2  ○ waiting for cp3")
 		}
 	}
-	d.update(eventMsg{restore.NodeEvent{Event: steps.Event{Type: restore.TypePhase, Time: noon}, Phase: steps.PhaseEtcdReady}})
+	d.update(restore.NodeEvent{Event: steps.Event{Type: restore.TypePhase, Time: noon}, Phase: steps.PhaseEtcdReady})
 	for _, row := range strings.Split(d.view(), "\n") {
 		if strings.HasPrefix(row, " staged") || strings.HasPrefix(row, " etcd ready") {
 			if strings.Count(row, "✓") != 3 {
@@ -506,19 +506,19 @@ func TestNamesAreShortenedToWhatTheyDifferIn(t *testing.T) {
 }
 
 func TestNewsOfANodeTakesThePlaceOfItsOlderNewsOnly(t *testing.T) {
-	waits := func(node string, s float64) eventMsg {
-		return eventMsg{restore.NodeEvent{Node: node, Event: steps.Event{Type: steps.TypeAction, Action: "a.1", State: steps.Waiting, Waited: s, Seen: []steps.Sighting{{What: "pod"}}}}}
+	waits := func(node string, s float64) restore.NodeEvent {
+		return restore.NodeEvent{Node: node, Event: steps.Event{Type: steps.TypeAction, Action: "a.1", State: steps.Waiting, Waited: s, Seen: []steps.Sighting{{What: "pod"}}}}
 	}
 	b := newMailbox()
 	for i := range 50 {
 		b.put(waits("cp1", float64(i)))
 		b.put(waits("cp2", float64(i)))
 	}
-	b.put(eventMsg{restore.NodeEvent{Event: steps.Event{Type: restore.TypePhase}}})
+	b.put(restore.NodeEvent{Event: steps.Event{Type: restore.TypePhase}})
 	b.put(waits("cp1", 60))
 	var got []float64
 	for _, m := range b.mail {
-		got = append(got, m.(eventMsg).Waited)
+		got = append(got, m.(restore.NodeEvent).Waited)
 	}
 	if want := []float64{49, 49, 0, 60}; !slices.Equal(got, want) {
 		t.Errorf("the mailbox holds %v, want %v", got, want)

@@ -478,8 +478,8 @@ func TestATerminatingSignalStopsTheRunAndCloses(t *testing.T) {
 
 func TestMailIsNeverWaitedForAndNewsOfAWaitReplacesOlderNews(t *testing.T) {
 	b := newMailbox()
-	wait := func(action string, n int, note string) eventMsg {
-		return eventMsg{restore.NodeEvent{Event: steps.Event{Type: steps.TypeAction, Action: action, State: steps.Waiting, Waited: float64(n), Message: note, Seen: []steps.Sighting{{What: "x"}}}}}
+	wait := func(action string, n int, note string) restore.NodeEvent {
+		return restore.NodeEvent{Event: steps.Event{Type: steps.TypeAction, Action: action, State: steps.Waiting, Waited: float64(n), Message: note, Seen: []steps.Sighting{{What: "x"}}}}
 	}
 	done := make(chan struct{})
 	go func() { // nobody collects
@@ -487,7 +487,7 @@ func TestMailIsNeverWaitedForAndNewsOfAWaitReplacesOlderNews(t *testing.T) {
 		for i := range 10_000 {
 			b.put(wait("a.1", i, ""))
 		}
-		b.put(eventMsg{restore.NodeEvent{Event: steps.Event{Type: steps.TypeAction, Action: "a.1", State: steps.Done}}})
+		b.put(restore.NodeEvent{Event: steps.Event{Type: steps.TypeAction, Action: "a.1", State: steps.Done}})
 		b.put(wait("a.2", 1, "a note that must not be lost"))
 		b.put(wait("a.2", 2, ""))
 		b.put(wait("a.2", 3, ""))
@@ -501,10 +501,10 @@ func TestMailIsNeverWaitedForAndNewsOfAWaitReplacesOlderNews(t *testing.T) {
 	if len(mail) != 4 {
 		t.Fatalf("%d messages, want the last wait of a.1, its end, the note, the last wait of a.2", len(mail))
 	}
-	if w := mail[0].(eventMsg).Waited; w != 9999 {
+	if w := mail[0].(restore.NodeEvent).Waited; w != 9999 {
 		t.Errorf("the wait kept is number %v", w)
 	}
-	if n := mail[2].(eventMsg).Message; n == "" {
+	if n := mail[2].(restore.NodeEvent).Message; n == "" {
 		t.Error("the note is lost")
 	}
 	b.close()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"etcd-rewind/outbox"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -15,11 +16,11 @@ import (
 // several nodes each with its node.
 func NewJSON(w io.Writer) *Printer {
 	enc := newEncoder(w)
-	return &Printer{out: newOutbox(func(what any) {
-		if ev, ok := what.(eventMsg); ok {
-			_ = enc.Encode(ev.NodeEvent)
+	return &Printer{out: outbox.New(func(what any) {
+		if ev, ok := what.(restore.NodeEvent); ok {
+			_ = enc.Encode(ev)
 		}
-	})}
+	}, outbox.Post)}
 }
 
 func newEncoder(w io.Writer) *json.Encoder { return trust.JSON(w) }

@@ -6,7 +6,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
-	"etcd-rewind/restore"
+	"etcd-rewind/outbox"
 )
 
 // frameTime is how long the screen waits before it looks at news again: 12
@@ -27,69 +27,20 @@ type mailbox struct {
 // mailMsg is what listen brings: messages in the order they were put.
 type mailMsg []tea.Msg
 
-// eventMsg is an event of a node, or of all nodes.
-type eventMsg struct{ restore.NodeEvent }
-
 func newMailbox() *mailbox {
 	return &mailbox{filled: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
-// put adds a message.
+// put adds a message. News of a wait takes the place of older news of the same
+// wait that nobody has collected, so that the mail doesn't pile up.
 func (b *mailbox) put(m tea.Msg) {
 	b.mu.Lock()
-	b.mail = post(b.mail, m)
+	b.mail = outbox.Post(b.mail, m)
 	b.mu.Unlock()
 	select {
 	case b.filled <- struct{}{}:
 	default:
 	}
-}
-
-// post adds a message. News of a wait takes the place of older news of the same
-// wait that nobody has collected, so that the mail doesn't pile up.
-func post(mail []tea.Msg, m tea.Msg) []tea.Msg {
-	if n := last(mail, m); n >= 0 && supersedes(m, mail[n]) {
-		mail[n] = m
-		return mail
-	}
-	return append(mail, m)
-}
-
-// last is the message that m may take the place of: the last one, and with
-// several nodes the last one of m's node, unless one about all nodes came since.
-func last(mail []tea.Msg, m tea.Msg) int {
-	ev, ok := m.(eventMsg)
-	if !ok {
-		return len(mail) - 1
-	}
-	for i := len(mail) - 1; i >= 0; i-- {
-		before, ok := mail[i].(eventMsg)
-		if !ok || before.Node == "" || before.Node == ev.Node {
-			return i
-		}
-	}
-	return -1
-}
-
-func supersedes(m, last tea.Msg) bool {
-	switch m := m.(type) {
-	case eventMsg:
-		l, ok := last.(eventMsg)
-		return ok && m.Node == l.Node && m.Supersedes(l.Event)
-	case sendProgressMsg:
-		l, ok := last.(sendProgressMsg)
-		return ok && m.turn == l.turn && m.node == l.node
-	case compareProgressMsg:
-		l, ok := last.(compareProgressMsg)
-		return ok && m.turn == l.turn
-	case lookProgressMsg:
-		l, ok := last.(lookProgressMsg)
-		return ok && m.path == l.path
-	case statusMsg: // of a terminal that takes nothing
-		l, ok := last.(statusMsg)
-		return ok && l.shown == nil
-	}
-	return false
 }
 
 // listen is a tea.Cmd: it waits for mail, gathers what comes within one frame,

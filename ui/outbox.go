@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	tea "github.com/charmbracelet/bubbletea"
-
 	"etcd-rewind/outbox"
 	"etcd-rewind/restore"
 )
@@ -15,17 +13,11 @@ import (
 // drainFor is how long the end of a run waits for a reader that takes nothing.
 const drainFor = 5 * time.Second
 
-// newOutbox carries what is to be printed. While nobody reads, news of a wait
-// takes the place of older news.
-func newOutbox(print func(any)) *outbox.Outbox[tea.Msg] {
-	return outbox.New(func(m tea.Msg) { print(m) }, post)
-}
-
 // Printer prints a run on one or more nodes, as text or as JSON. None of its
 // methods but Close waits for the writer, and errors of the writer are ignored:
 // the run matters more than its words.
 type Printer struct {
-	out  *outbox.Outbox[tea.Msg]
+	out  *outbox.Outbox[any]
 	one  bool // node
 	once sync.Once
 	err  error
@@ -35,7 +27,7 @@ type Printer struct {
 type textMsg string
 
 // Event prints an event of a run.
-func (p *Printer) Event(ev restore.NodeEvent) { p.out.Put(eventMsg{ev}) }
+func (p *Printer) Event(ev restore.NodeEvent) { p.out.Put(ev) }
 
 // Close prints what is left. It waits as long as somebody reads; the error
 // says that nobody does any more.
@@ -48,7 +40,7 @@ func (p *Printer) Close() error {
 // with the next. A terminal that takes nothing holds up nobody. Its methods may
 // be called from several goroutines.
 type Status struct {
-	out   *outbox.Outbox[tea.Msg]
+	out   *outbox.Outbox[statusMsg]
 	stuck atomic.Bool // it took nothing for statusFor
 }
 
@@ -61,15 +53,19 @@ type statusMsg struct {
 	shown chan struct{}
 }
 
+// Replaces is for a terminal that takes nothing.
+func (m statusMsg) Replaces(older any) (yes, further bool) {
+	return older.(statusMsg).shown == nil, false
+}
+
 // NewStatus makes a Status on a terminal.
 func NewStatus(w io.Writer) *Status {
-	return &Status{out: newOutbox(func(what any) {
-		m := what.(statusMsg)
+	return &Status{out: outbox.New(func(m statusMsg) {
 		_, _ = io.WriteString(w, "\r\x1b[K"+m.text)
 		if m.shown != nil {
 			close(m.shown)
 		}
-	})}
+	}, outbox.Post)}
 }
 
 // Say shows a text in place of the last one. "" leaves none, so that something

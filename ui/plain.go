@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"etcd-rewind/outbox"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -33,14 +34,14 @@ const plainWidth = 80
 // tells what all have reached. It prints the summary at the end.
 func NewPlain(w io.Writer, o PlainOptions) *Printer {
 	p := newPlain(w, o, textWidth(w))
-	return &Printer{one: len(o.Nodes) == 0, out: newOutbox(func(what any) {
+	return &Printer{one: len(o.Nodes) == 0, out: outbox.New(func(what any) {
 		switch what := what.(type) {
-		case eventMsg:
-			p.event(what.NodeEvent)
+		case restore.NodeEvent:
+			p.event(what)
 		case textMsg:
 			_, _ = io.WriteString(w, p.look.Finish(string(what)))
 		}
-	})}
+	}, outbox.Post)}
 }
 
 func newPlain(w io.Writer, o PlainOptions, wide int) *plain {

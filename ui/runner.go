@@ -107,7 +107,7 @@ func (e *runner) show(ev restore.NodeEvent) {
 		instead.Event(ev)
 		return
 	}
-	e.box.put(eventMsg{ev})
+	e.box.put(ev)
 }
 
 // ask waits for the user's answer to a trouble. With nobody there it answers as

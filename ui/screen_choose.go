@@ -36,6 +36,11 @@ type (
 	}
 )
 
+func (msg lookProgressMsg) Replaces(older any) (yes, further bool) {
+	last, ok := older.(lookProgressMsg)
+	return ok && msg.path == last.path, false
+}
+
 func newPicker(preselected string) picker {
 	if preselected != "" {
 		preselected = absolute(preselected)

@@ -33,6 +33,11 @@ type (
 	}
 )
 
+func (msg compareProgressMsg) Replaces(older any) (yes, further bool) {
+	last, ok := older.(compareProgressMsg)
+	return ok && msg.turn == last.turn, false
+}
+
 // compare shows the screen and starts the comparison, unless it was made
 // already.
 func (m *model) compare() tea.Cmd {

@@ -95,7 +95,7 @@ func (m *model) follow(info steps.RunInfo) tea.Cmd {
 	m.screen, m.again = runScreen, nil
 	return func() tea.Msg {
 		go defect.Do(func() {
-			ended, err := m.backend.Follow(m.ctx, info, func(ev steps.Event) { m.box.put(eventMsg{restore.NodeEvent{Event: ev}}) })
+			ended, err := m.backend.Follow(m.ctx, info, func(ev steps.Event) { m.box.put(restore.NodeEvent{Event: ev}) })
 			m.box.put(followedMsg{ended, err})
 		})()
 		return nil

@@ -26,6 +26,11 @@ type (
 	sentMsg struct{ turn int }
 )
 
+func (msg sendProgressMsg) Replaces(older any) (yes, further bool) {
+	last, ok := older.(sendProgressMsg)
+	return ok && msg.turn == last.turn && msg.node == last.node, false
+}
+
 // view shows it; err is why it went no further.
 func (s *sending) view(l text.Look, now time.Time, w int, err error, help []pane.Hint) ([]string, string, []pane.Hint) {
 	mark := text.Spin(now)

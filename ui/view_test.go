@@ -359,7 +359,7 @@ var screens = []struct {
 		d.m.screen, d.m.run = runScreen, newRunView(d.m.plan.plan, threeNames, d.m.plan.all, nil)
 		done := on("cp3", "start-kube-apiserver.1", steps.Done, 0)
 		for _, ev := range events {
-			d.do(d.m.handle(eventMsg{ev}))
+			d.do(d.m.handle(ev))
 			d.m.now = func() time.Time { return ev.Time }
 			if done(ev) {
 				break
@@ -397,7 +397,7 @@ var screens = []struct {
 		events, res := recordAll(all, restore.Unattended)
 		d.m.screen, d.m.run = runScreen, newRunView(d.m.plan.plan, all.names, d.m.plan.all, nil)
 		for _, ev := range events {
-			d.do(d.m.handle(eventMsg{ev}))
+			d.do(d.m.handle(ev))
 		}
 		res.Undo = steps.Command("undo --fleet", res.Run, nil)
 		d.update(finishedMsg{res})
@@ -488,7 +488,7 @@ func until(events []steps.Event, fits func(steps.Event) bool) []steps.Event {
 func watched(d *driver, events []steps.Event) {
 	d.m.follow(steps.RunInfo{Run: "20261120-120000"})
 	for _, ev := range events {
-		d.do(d.m.handle(eventMsg{restore.NodeEvent{Event: ev}}))
+		d.do(d.m.handle(restore.NodeEvent{Event: ev}))
 		d.m.now = func() time.Time { return ev.Time }
 	}
 }

@@ -431,11 +431,11 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 	case planMsg:
 		return m.planned(msg)
 
-	case eventMsg:
+	case restore.NodeEvent:
 		if m.run.watched != nil && msg.Type == steps.TypeAsk {
 			m.over = nil
 		}
-		m.run.apply(msg.NodeEvent)
+		m.run.apply(msg)
 	case askMsg:
 		return m.askAbout(msg)
 	case finishedMsg:
