@@ -329,22 +329,22 @@ func (a *agent) planAgain(ctx context.Context, v restore.Verb, run string) (*ste
 	if i := slices.IndexFunc(runs, func(r steps.RunInfo) bool { return r.Run == run }); i >= 0 {
 		is = runs[i]
 	}
-	other := func(verb, how string) error {
-		return problem.New(a.paths.Command(verb+" --fleet", run)+" does the same on all nodes", "run %s %s here", run, how)
+	instead := func(verb restore.Verb, format string) error {
+		return problem.Coded(string(verb), a.paths.Command(string(verb)+" --fleet", run)+" does it on all nodes", format, run)
 	}
 	switch done := is.State == steps.RunRestored; {
 	case v == restore.Undo && (is.State == "" || is.State == steps.RunUndone || is.State == steps.RunUntouched), v != restore.Undo && done:
 		return nil, nil
 	case is.State == "":
 		return nil, problem.New("", "the node has no run %s", run)
-	case v == restore.Resume && is.State == steps.RunUndone:
-		return nil, other("undo", "was undone")
+	case v == restore.Resume && is.Undoing:
+		return nil, instead(restore.Undo, "an undo of run %s has begun here")
+	case v == restore.Resume && is.Redoing:
+		return nil, instead(restore.Redo, "a redo of run %s has begun here")
+	case v == restore.Redo && !is.Undoing && !is.Redoing:
+		return nil, instead(restore.Resume, "run %s was not undone here")
 	}
-	p, err := a.node.PlanAgain(ctx, v, run)
-	if err == nil && v == restore.Resume && p.Kind != steps.KindRestore {
-		return nil, other(p.Kind, "is in the middle of its "+p.Kind)
-	}
-	return p, err
+	return a.node.PlanAgain(ctx, v, run)
 }
 
 // run runs a plan and tells its events. The record goes into the run's

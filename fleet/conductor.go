@@ -664,17 +664,12 @@ func (c *Conductor) Run(ctx context.Context, sink func(restore.NodeEvent), ask r
 func (c *Conductor) machine() *machine {
 	m := &machine{
 		verb: c.verb, members: len(c.rec.Members), before: c.rec.Before, command: c.command, pace: c.pace(),
-		opened: map[steps.Phase]time.Time{}, touched: c.verb == restore.Undo || c.verb == restore.Redo,
+		opened: map[steps.Phase]time.Time{}, touched: c.verb != "",
 	}
 	for _, n := range c.nodes {
 		of := &nodeRun{name: n.name, linked: n.link != nil, leader: n.facts != nil && n.facts.Live != nil && n.facts.Live.Leads}
-		if c.verb == restore.Resume {
-			switch c.states[n.name] {
-			case steps.RunRestored:
-				of.verb, of.reached, of.res, m.touched = restore.Resume, len(steps.Phases), &steps.Result{OK: true}, true
-			case steps.RunUnfinished, steps.RunFailed:
-				m.touched = true
-			}
+		if c.verb == restore.Resume && c.states[n.name] == steps.RunRestored {
+			of.verb, of.reached, of.res = restore.Resume, len(steps.Phases), &steps.Result{OK: true}
 		}
 		m.nodes = append(m.nodes, of)
 	}
@@ -757,13 +752,9 @@ func (c *Conductor) PlanAgain(ctx context.Context, v restore.Verb) ([]*steps.Pla
 
 // applies says why a verb doesn't apply to the run, nil when it does.
 func (c *Conductor) applies(v restore.Verb) error {
-	reached, restored := 0, 0
+	restored := 0
 	for _, n := range c.nodes {
-		state := c.states[n.name]
-		if state != restore.RunUnreachable {
-			reached++
-		}
-		switch {
+		switch state := c.states[n.name]; {
 		case v == restore.Undo:
 		case state == "":
 			return problem.New("undo it on the others: "+c.command("undo --fleet"), "%s has no run %s", n.name, c.rec.Run)
@@ -773,13 +764,12 @@ func (c *Conductor) applies(v restore.Verb) error {
 			return problem.New("undo it on the others too: "+c.command("undo --fleet"), "run %s was undone on %s", c.rec.Run, n.name)
 		case state == steps.RunUntouched && v == restore.Redo:
 			return problem.New("restore the snapshot again: etcd-rewind restore --fleet", "run %s has restored nothing on %s", c.rec.Run, n.name)
+		case state == restore.RunUnreachable && v == restore.Redo:
+			return problem.New("the run may not have been undone there: make it reachable first", "%s can't be reached", n.name)
 		}
 	}
-	switch {
-	case restored == len(c.nodes):
+	if restored == len(c.nodes) {
 		return problem.New(c.command("undo --fleet")+" reverts it", "run %s has finished on all nodes", c.rec.Run)
-	case v == restore.Redo && reached < quorum(len(c.rec.Members)):
-		return problem.New("reach more of them first", "%d of %d nodes can be reached: the restored cluster would have no quorum", reached, len(c.rec.Members))
 	}
 	return nil
 }

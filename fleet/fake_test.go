@@ -53,8 +53,9 @@ type fakeNode struct {
 	// By w.mu.
 	api, etcd string // "old", "none", "new"
 	state     steps.RunState
-	done      int // phases whose work is done
-	past      int // phases that were met
+	done      int    // phases whose work is done
+	past      int    // phases that were met
+	last      string // kind of the plan that ran last
 	locked    bool
 	ran       []string // plans that were run: "run", "resume", "undo"
 	fleet     *steps.Fleet
@@ -197,7 +198,18 @@ func (n *fakeNode) Runs(context.Context) ([]steps.RunInfo, error) {
 	if n.state == "" {
 		return nil, nil
 	}
-	return []steps.RunInfo{{Run: theRun, State: n.state, Dir: filepath.Join(n.dir, theRun)}}, nil
+	return []steps.RunInfo{{
+		Run: theRun, State: n.stands(), Dir: filepath.Join(n.dir, theRun),
+		Undoing: n.last == steps.KindUndo, Redoing: n.last == steps.KindRedo,
+	}}, nil
+}
+
+// stands is the state of the run as its journal tells it.
+func (n *fakeNode) stands() steps.RunState {
+	if n.state == steps.RunUnfinished && n.last == steps.KindRestore && !n.touched() {
+		return steps.RunUntouched // it was interrupted before it changed anything
+	}
+	return n.state
 }
 
 func (n *fakeNode) Busy(context.Context) error {
@@ -216,7 +228,7 @@ func (n *fakeNode) Run(ctx context.Context, p *steps.Plan, barrier steps.Barrier
 	if n.refuses {
 		return nil, &problem.Problem{Cause: "another run is under way", Code: codeLocked}
 	}
-	n.change(func() { n.locked = true })
+	n.change(func() { n.locked, n.last = true, p.Kind })
 	defer n.change(func() { n.locked = false })
 	if err := os.MkdirAll(p.RunDir, 0o700); err != nil {
 		return nil, err

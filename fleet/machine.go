@@ -59,11 +59,13 @@ type nodeRun struct {
 	asks     int
 	excluded bool  // the others continue without it
 	lost     error // it can't be reached
+	drops    int   // of its connection, since it came to a barrier
 
 	reached int         // barriers come to: 0 none, 1 staged
 	waiting steps.Phase // at the barrier of; "" for none
 	res     *steps.Result
 	err     error
+	instead restore.Verb // what applies to the run there, and not what was asked for
 
 	etcdStopped, etcdServes bool // its old etcd, its restored etcd
 	etcdStarts              bool // it was let past placed
@@ -254,6 +256,9 @@ func (m *machine) reach(n *nodeRun, v restore.Verb, within time.Duration) {
 // apart says whether a node waits for no other.
 func (n *nodeRun) apart() bool { return n.verb == restore.Undo || n.verb == restore.Redo }
 
+// mostDrops is how often a node is reached again without coming any further.
+const mostDrops = 3
+
 // seen is where a node was when it was last heard of.
 func (n *nodeRun) seen() string {
 	at := "before the phase " + steps.Phases[0].Name()
@@ -280,7 +285,9 @@ func (m *machine) came(n *nodeRun, msg message) {
 			m.do(say{m.index(n), request{Do: doGo, Phase: msg.Barrier}})
 			return
 		}
-		n.reached = max(n.reached, index(msg.Barrier)+1)
+		if at := index(msg.Barrier) + 1; at > n.reached {
+			n.reached, n.drops = at, 0
+		}
 		if m.stopping.IsZero() {
 			n.waiting = msg.Barrier
 		}
@@ -433,6 +440,7 @@ func (m *machine) ended(n *nodeRun, res *steps.Result, err error) {
 		n.err = err
 		p := problem.From(err)
 		m.refused = m.refused || p.Code == codeLocked && n.verb == ""
+		n.instead = restore.Verb(p.Code)
 		m.broken(n, steps.Failure{Title: "Begin", Cause: p.Cause, Hint: p.Hint})
 	default:
 		n.res = res
@@ -463,6 +471,10 @@ func (m *machine) dropped(n *nodeRun, why error) {
 		n.lost = why
 		return
 	}
+	if n.drops++; n.drops > mostDrops {
+		m.unreachable(n, fmt.Errorf("%d times in a row: %w", n.drops, why))
+		return
+	}
 	next := n.verb
 	if next == "" {
 		next = restore.Resume
@@ -481,19 +493,20 @@ func (m *machine) linked(n *nodeRun, err error) {
 		return
 	}
 	m.unreachable(n, err)
+}
+
+// unreachable gives a node up, and asks what the others are to do.
+func (m *machine) unreachable(n *nodeRun, why error) {
+	n.reaching, n.lost = false, why
+	m.tellLink(n, steps.Failed, "%s", why)
 	if n.apart() || n.excluded || !m.stopping.IsZero() {
 		return
 	}
 	m.trouble(n, restore.Trouble{Node: n.name, Away: true, Failure: steps.Failure{
-		Title: "Reach " + n.name, Cause: "it can't be reached any more: " + err.Error(),
+		Title: "Reach " + n.name, Cause: "it can't be reached any more: " + why.Error(),
 		Hint: "its run stops at its next wait; its journal is there",
 	}})
 	m.look()
-}
-
-func (m *machine) unreachable(n *nodeRun, why error) {
-	n.reaching, n.lost = false, why
-	m.tellLink(n, steps.Failed, "%s", why)
 }
 
 // watch ends the connection to a node whose run tells nothing any more, though
@@ -501,6 +514,9 @@ func (m *machine) unreachable(n *nodeRun, why error) {
 func (m *machine) watch() {
 	suspended := m.now.Sub(m.looked) > 5*m.pace.Ping // it was this process that didn't listen
 	m.looked = m.now
+	if suspended && !m.stopping.IsZero() {
+		m.stopping = m.now
+	}
 	for i, n := range m.nodes {
 		if !n.running {
 			continue
@@ -657,6 +673,7 @@ func (m *machine) answered(t *trouble, c steps.Choice) {
 		m.reply(n, c)
 	case c == steps.WaitOn || c == steps.LetGo || c == steps.Retry:
 		if t.Away {
+			n.drops = 0
 			m.reach(n, restore.Resume, m.pace.Reconnect)
 			return
 		}

@@ -100,9 +100,11 @@ func (m *machine) of(n *nodeRun) restore.NodeResult {
 // advise says which commands bring each node to where the others are: alone
 // when those have come to an end, with all of them when not.
 func (m *machine) advise(all []restore.NodeResult) {
-	restored, reverted, undoing := 0, 0, false
+	restored, reverted := 0, 0
+	begun := map[restore.Verb]bool{m.verb: true} // on any node
 	for i, nr := range all {
-		undoing = undoing || m.nodes[i].verb == restore.Undo
+		n := m.nodes[i]
+		begun[n.verb], begun[n.instead] = true, true
 		switch nr.State {
 		case restore.Restored:
 			restored++
@@ -110,26 +112,27 @@ func (m *machine) advise(all []restore.NodeResult) {
 			reverted++
 		}
 	}
-	onward := "resume"
-	if m.verb == restore.Redo {
-		onward = "redo"
-	}
 	for i := range all {
 		nr := &all[i]
+		there := nr.State == restore.Reverted || nr.State == restore.Untouched
 		var verbs []string
 		switch {
-		case nr.State == restore.Restored || restored == 0 && (nr.State == restore.Reverted || nr.State == restore.Untouched):
+		case nr.State == restore.Restored || there && restored == 0:
 			continue
-		case undoing && reverted > 0:
+		case begun[restore.Undo] && reverted > 0 && restored == 0:
 			verbs = []string{"undo"}
-		case undoing:
+		case begun[restore.Undo]:
 			verbs = []string{"undo --fleet"}
-		case restored > 0 && reverted == 0, restored > 0 && m.verb == restore.Redo:
-			verbs = []string{onward}
+		case begun[restore.Redo] && restored > 0:
+			verbs = []string{"redo --fleet"}
+		case begun[restore.Redo] && restored == 0:
+			verbs = []string{"redo --fleet", "undo --fleet"}
+		case restored > 0 && reverted == 0:
+			verbs = []string{"resume"}
 		case restored == 0 && reverted > 0:
 			verbs = []string{"undo"}
 		default:
-			verbs = []string{onward + " --fleet", "undo --fleet"}
+			verbs = []string{"resume --fleet", "undo --fleet"}
 		}
 		for _, v := range verbs {
 			nr.Do = append(nr.Do, m.command(v))

@@ -82,9 +82,9 @@ type hello struct {
 	Version  string `json:"version"`
 }
 
-// codeLocked is the code of a problem that the conductor acts on: another run is
-// under way, perhaps one that is just ending.
-const codeLocked = "locked"
+// Codes of problems that the conductor acts on, besides a restore.Verb: that one
+// applies to the run, and not the one that was asked for.
+const codeLocked = "locked" // another run is under way, perhaps one that is just ending
 
 // clipped is a problem of another node, short enough to be shown.
 func clipped(p *problem.Problem) *problem.Problem {

@@ -40,6 +40,7 @@ type RunInfo struct {
 	Err      string    `json:"error,omitempty"`
 	Fleet    bool      `json:"fleet,omitempty"`   // it was one of several nodes
 	Undoing  bool      `json:"undoing,omitempty"` // what ran last of it is an undo, to its end or not
+	Redoing  bool      `json:"redoing,omitempty"` // or a redo
 
 	hint  string   // for Err
 	file  string   // that the snapshot is read from
@@ -99,7 +100,7 @@ func readRun(dir string) RunInfo {
 	}
 	info.Fleet = h.restore.fleet()
 	info.flags = h.last.Flags
-	info.Undoing = h.last.Kind == KindUndo
+	info.Undoing, info.Redoing = h.last.Kind == KindUndo, h.last.Kind == KindRedo
 	switch {
 	case h.end == nil && h.last.Kind == KindRestore && len(undoActions(h)) == 0:
 		info.State = RunUntouched // it was interrupted, but before the node knew of it
