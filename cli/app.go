@@ -319,9 +319,7 @@ func (a *app) ofARun(v restore.Verb, short string) *cobra.Command {
 			return a.again(c.Context(), v, run, &several, as)
 		},
 	}
-	if v != restore.Redo {
-		several.add(c, "on all control planes that the run was made on, reached through ssh", false)
-	}
+	several.add(c, "on all control planes that the run was made on, reached through ssh", false)
 	named := overrides(c, &a.session.Options.Accept)
 	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(named(), several.check(c))) }
 	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")

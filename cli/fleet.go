@@ -149,10 +149,11 @@ func stopped(ctx context.Context, err error) error {
 // record is the record of a run on this node that was made with others; "" is
 // the newest one that the verb applies to.
 func (a *app) record(ctx context.Context, run string, v restore.Verb) (*restore.Record, error) {
-	states := []steps.RunState{steps.RunUnfinished, steps.RunFailed, steps.RunUntouched}
-	if v == restore.Undo {
-		states = []steps.RunState{steps.RunUnfinished, steps.RunFailed, steps.RunRestored}
-	}
+	applies := map[restore.Verb][]steps.RunState{
+		restore.Resume: {steps.RunUnfinished, steps.RunFailed, steps.RunUntouched},
+		restore.Undo:   {steps.RunUnfinished, steps.RunFailed, steps.RunRestored},
+		restore.Redo:   {steps.RunUnfinished, steps.RunFailed, steps.RunUndone},
+	}[v]
 	runs, err := a.session.Runs(ctx)
 	if err != nil {
 		return nil, err
@@ -161,7 +162,7 @@ func (a *app) record(ctx context.Context, run string, v restore.Verb) (*restore.
 		if err := r.Unreadable(run, a.session.Options.Accept); err != nil {
 			return nil, err
 		}
-		if run != "" && r.Run != run || run == "" && !slices.Contains(states, r.State) {
+		if run != "" && r.Run != run || run == "" && !slices.Contains(applies, r.State) {
 			continue
 		}
 		rec, err := fleet.ReadRecord(r.Dir)

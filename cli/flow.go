@@ -272,9 +272,6 @@ func (a *app) printer(nodes []string) *ui.Printer {
 func (a *app) again(ctx context.Context, v restore.Verb, run string, o *fleetFlags, as consent) error {
 	rec := restore.Record{Run: run}
 	if o.on {
-		if v == restore.Resume && as.dry {
-			return a.usage(errors.New("--dry-run of resume is for one node: omit --fleet"))
-		}
 		found, err := a.record(ctx, run, v)
 		if err != nil {
 			return err

@@ -255,7 +255,10 @@ func (n *fakeNode) touched() bool { return n.api != "old" || n.etcd != "old" }
 
 func (n *fakeNode) restore(ctx context.Context, p *steps.Plan, barrier steps.Barrier, tell func(steps.Event), ask steps.Asker) (*steps.Result, error) {
 	what := "run"
-	if p.Title == "Go on" {
+	switch {
+	case p.Kind == steps.KindRedo:
+		what = "redo"
+	case p.Title == "Go on":
 		what = "resume"
 	}
 	from, met := 0, 0

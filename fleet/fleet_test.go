@@ -349,6 +349,115 @@ func TestAConductorThatIsKilled(t *testing.T) {
 	}
 }
 
+// An undo of all nodes is redone on all of them, none of which waits for another.
+func TestAnUndoOfSeveralNodesIsRedone(t *testing.T) {
+	for _, tt := range []struct {
+		story string
+		bad   func(w *fakeWorld, d *pipes)
+		plans int    // -1 for none
+		err   string // of the plan
+		exit  int
+		want  []string
+	}{
+		{story: "all is well", plans: 3, want: restored},
+		{story: "a node fails, and all are undone", bad: func(w *fakeWorld, _ *pipes) { w.node("cp2").fails[steps.PhaseEtcdReady] = 1 }, plans: 3, exit: 1, want: asBefore},
+		{story: "a node is restored already", bad: func(w *fakeWorld, _ *pipes) {
+			n := w.node("cp1")
+			n.change(func() { n.api, n.etcd, n.state, n.last = "new", "new", steps.RunRestored, steps.KindRedo })
+		}, plans: 2, want: restored},
+		{story: "a node can't be reached", bad: func(_ *fakeWorld, d *pipes) { d.lose("cp3") }, err: "cp3 can't be reached", want: asBefore},
+		{story: "a node has no such run", bad: func(w *fakeWorld, _ *pipes) { w.node("cp3").state = "" }, err: "cp3 has no run", want: asBefore},
+		{story: "a node was not touched by it", bad: func(w *fakeWorld, _ *pipes) { w.node("cp3").state = steps.RunUntouched }, err: "has restored nothing on cp3", want: asBefore},
+		{story: "a node was not undone", bad: func(w *fakeWorld, _ *pipes) {
+			w.node("cp3").state, w.node("cp3").last = steps.RunFailed, steps.KindRestore
+		}, err: "cp3: run " + theRun + " was not undone here", want: asBefore},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			w := newFakeWorld(t, "cp1", "cp2", "cp3")
+			d := w.pipes(t, "cp1")
+			first := conductor(t, d)
+			prepare(t, first, restore.Want{Info: theSnapshot(t)})
+			if res, err := first.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended); err != nil || !res.OK {
+				t.Fatalf("%+v %v", res, err)
+			}
+			rec, err := ReadRecord(filepath.Join(w.node("cp1").dir, theRun))
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := func(v restore.Verb) (*restore.Result, []*steps.Plan, error) {
+				c := conductor(t, d)
+				if _, err := c.Open(t.Context(), *rec); err != nil {
+					t.Fatal(err)
+				}
+				plans, err := c.PlanAgain(t.Context(), v)
+				if err != nil {
+					return nil, nil, err
+				}
+				res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended)
+				return res, plans, err
+			}
+			if res, _, err := again(restore.Undo); err != nil || !res.OK {
+				t.Fatalf("%+v %v", res, err)
+			}
+			if tt.bad != nil {
+				tt.bad(w, d)
+			}
+			res, plans, err := again(restore.Redo)
+			same(t, "nodes", w.all(), tt.want)
+			w.check(t)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("%v, want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil || len(plans) != tt.plans || plans[0].Kind != steps.KindRedo || res.ExitCode() != tt.exit {
+				t.Errorf("%d plans, %+v, %v", len(plans), res, err)
+			}
+		})
+	}
+}
+
+// A resume of several nodes shows what each will do; what is only shown changes
+// nothing.
+func TestAResumeOfSeveralNodesIsShownBeforeItRuns(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	d := w.pipes(t, "cp1")
+	first := conductor(t, d)
+	w.node("cp2").fails[steps.PhaseEtcdOut] = 1
+	prepare(t, first, restore.Want{Info: theSnapshot(t)})
+	if res, err := first.Run(t.Context(), func(restore.NodeEvent) {}, func(restore.Trouble) steps.Choice { return steps.Leave }); err != nil || res.OK {
+		t.Fatalf("%+v %v", res, err)
+	}
+	before := w.all()
+	rec, err := ReadRecord(filepath.Join(w.node("cp1").dir, theRun))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := conductor(t, d)
+	if _, err := c.Open(t.Context(), *rec); err != nil {
+		t.Fatal(err)
+	}
+	plans, err := c.PlanAgain(t.Context(), restore.Resume)
+	if err != nil || len(plans) != 3 || plans[1].Node != "cp2" || plans[1].Run != theRun {
+		t.Fatalf("%+v %v", plans, err)
+	}
+	same(t, "nodes", w.all(), before)
+	if res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended); err != nil || !res.OK {
+		t.Fatalf("%+v %v", res, err)
+	}
+	same(t, "nodes", w.all(), restored)
+
+	// It has finished: there is nothing to resume.
+	late := conductor(t, d)
+	if _, err := late.Open(t.Context(), *rec); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.PlanAgain(t.Context(), restore.Resume); err == nil || !strings.Contains(err.Error(), "has finished on all nodes") {
+		t.Error(err)
+	}
+}
+
 func TestAUserWhoStopsLeavesEveryNodeWithItsJournal(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	c := conductor(t, w.pipes(t, "cp1"))

@@ -373,10 +373,10 @@ func (a *actor) work() {
 			a.api = "none"
 		case steps.PhaseEtcdOut:
 			a.etcd = "none"
-			ev.Step, ev.Seen = "stop-etcd", []steps.Sighting{{OK: true}}
+			ev.Etcd = steps.EtcdStopped
 		case steps.PhaseEtcdReady:
 			a.etcd = "new"
-			ev.Step, ev.Seen = "start-etcd", []steps.Sighting{{What: "/readyz", OK: true}}
+			ev.Etcd = steps.EtcdServes
 		case steps.PhaseAPIReady:
 			a.api = "new"
 		}

@@ -155,7 +155,7 @@ func (o *Order) same(info *snapshot.Info) error {
 }
 
 func (n *ThisNode) PlanAgain(ctx context.Context, v restore.Verb, run string) (*steps.Plan, error) {
-	return restore.PlanAgain(ctx, n.Session, v, run)
+	return restore.PlanAgain(ctx, &steps.Session{Options: n.Session.Options, Led: true}, v, run)
 }
 
 func (n *ThisNode) Run(ctx context.Context, p *steps.Plan, barrier steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {

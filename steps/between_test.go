@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -96,9 +97,10 @@ func TestAnOlderCopyOfTheOldDataIsOverriddenByName(t *testing.T) {
 	})
 }
 
-// A node that goes to the restored data alone would split the cluster: a run
-// of several nodes is restored again instead, and nothing advises a redo of it.
-func TestARedoOfARunOfSeveralNodesIsRefused(t *testing.T) {
+// A node that goes to the restored data alone has no quorum there: a run of
+// several nodes is redone on all of them, and that is what is advised. Led by a
+// conductor, a node does what it does alone, also when a redo was interrupted.
+func TestARedoOfARunOfSeveralNodesIsLed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNode(t)
 		p := n.plan(Choices{Fleet: &Fleet{Run: "20261120-212605", Token: "t", Members: []manifest.Member{{Name: "cp1", PeerURLs: []string{"https://10.77.0.11:2380"}}}}})
@@ -107,16 +109,38 @@ func TestARedoOfARunOfSeveralNodesIsRefused(t *testing.T) {
 			t.Fatal(res.Error)
 		}
 		undo := n.undo()
-		if undo.redoable {
-			t.Error("a redo is advised")
+		if undo.redo != "redo --fleet" {
+			t.Errorf("%q is advised", undo.redo)
 		}
 		if res := e.Run(t.Context(), undo); !res.OK {
 			t.Fatal(res.Error)
 		}
 		_, err := NewRedo(n.stateDir(), "", Terms{})
 		cause, hint := problem.Explain(err)
-		if !strings.Contains(cause, "was made on several nodes") || !strings.Contains(hint, "etcd-rewind restore --fleet "+p.Restore.Snapshot) {
+		if !strings.Contains(cause, "was made on several nodes") || !strings.Contains(hint, "redo --fleet "+p.Run) {
 			t.Errorf("%q, hint %q", cause, hint)
+		}
+		stop, cancel := context.WithCancel(t.Context())
+		e.Barrier = func(_ context.Context, at Phase, _ func([]Sighting)) error {
+			if at == PhaseEtcdOut {
+				cancel()
+			}
+			return nil
+		}
+		for _, ctx := range []context.Context{stop, t.Context()} {
+			redo, err := NewRedo(n.stateDir(), "", Terms{Led: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res := e.Run(ctx, redo); res.OK != (ctx != stop) {
+				t.Fatalf("%+v", res)
+			}
+		}
+		if !n.runsRestored() {
+			t.Error("the node isn't on the restored data")
+		}
+		if _, err := NewRedo(n.stateDir(), p.Run, Terms{Led: true}); err == nil || !strings.Contains(err.Error(), "was not undone: it is restored") {
+			t.Error(err)
 		}
 	})
 }

@@ -441,8 +441,8 @@ func (r *run) wayBack() string {
 	ways := r.command("resume") + " continues, " + r.command("undo") + " reverts the node to how it was"
 	if r.plan.Kind == KindUndo {
 		ways = r.command("undo") + " continues"
-		if r.plan.redoable {
-			ways += ", " + r.plan.Command("redo") + " goes to the restored data again"
+		if r.plan.redo != "" {
+			ways += ", " + r.plan.Command(r.plan.redo) + " goes to the restored data again"
 		}
 	}
 	if r.away {
@@ -479,8 +479,8 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 			f.Hint = strings.TrimPrefix(f.Hint+"; undo is blocked: "+err.Error(), "; ")
 		}
 	}
-	if r.plan.Kind == KindUndo && r.plan.redoable {
-		f.Hint = strings.TrimPrefix(f.Hint+"; instead of undoing, "+r.plan.Command("redo")+" goes to the restored data again", "; ")
+	if r.plan.Kind == KindUndo && r.plan.redo != "" {
+		f.Hint = strings.TrimPrefix(f.Hint+"; instead of undoing, "+r.plan.Command(r.plan.redo)+" goes to the restored data again", "; ")
 	}
 	// Once the API is back on the restored data, going back is a decision to
 	// take with open eyes and not the default.

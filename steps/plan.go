@@ -43,8 +43,8 @@ type Plan struct {
 	done   map[string]bool // actions that a run that is resumed has done already
 	target *target         // what etcd starts on; nil when the plan doesn't start it on other data
 	accept []string
-	// redoable says of an undo that redo goes to the restored data again.
-	redoable bool
+	// redo is of an undo the verb that goes to the restored data again, if any.
+	redo string
 }
 
 // Diff is a change of one manifest as a unified diff.

@@ -16,9 +16,9 @@ import (
 
 // NewRedo plans to have the restored data again after an undo, also after one
 // that failed or was interrupted: from the journal of the same run, and a look
-// at the node. run may be "" for the newest one that was undone.
+// at the node. A run of several nodes is redone on all of them. run may be "" for the newest one that was undone.
 func NewRedo(stateDir, run string, t Terms) (*Plan, error) {
-	undone := func(r RunInfo) bool { return r.Undoing }
+	undone := func(r RunInfo) bool { return r.Undoing || r.Redoing && r.State != RunRestored }
 	h, err := find(stateDir, run, t, takenUp{
 		left: undone, none: "no run was undone",
 		fits: func(r RunInfo) error {
@@ -31,14 +31,24 @@ func NewRedo(stateDir, run string, t Terms) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.restore.fleet() {
-		return nil, problem.New("restore the snapshot again on all of them: "+trust.Shell("etcd-rewind restore --fleet %s", h.restore.Restore.Snapshot), "run %s was made on several nodes, and redo knows one: a node that goes to the restored data alone splits the cluster", h.restore.Run)
+	if h.restore.fleet() && !t.Led {
+		return nil, problem.New(t.command("redo --fleet", h.restore.Run)+" does it on all of them",
+			"run %s was made on several nodes: one that goes to the restored data alone has no quorum there", h.restore.Run)
 	}
 	return redoPlan(h, t)
 }
 
-// redoable says whether the restored data can be had again by redo.
-func (h *history) redoable() bool { return h.staged() != nil && !h.restore.fleet() }
+// redo is the command that goes to the restored data again, as it is called on
+// this plan; "" when that data can't be had.
+func (h *history) redo() string {
+	switch {
+	case h.staged() == nil:
+		return ""
+	case h.restore.fleet():
+		return "redo --fleet"
+	}
+	return "redo"
+}
 
 // redoPlan restarts etcd and kube-apiserver on what the run had restored. What
 // is so already is left as it is.

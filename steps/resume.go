@@ -32,8 +32,8 @@ func NewResume(stateDir, run string, t Terms) (*Plan, error) {
 	switch h.last.Kind {
 	case KindUndo:
 		p, err := undoPlan(h, t)
-		if err == nil && h.redoable() {
-			p.Summary = append(p.Summary, Fact{"instead", p.Command("redo") + " goes to the restored data again"})
+		if err == nil && p.redo != "" {
+			p.Summary = append(p.Summary, Fact{"instead", p.Command(p.redo) + " goes to the restored data again"})
 		}
 		return p, err
 	case KindRedo:
@@ -119,8 +119,8 @@ func Standing(info RunInfo, now time.Time) []Fact {
 	default:
 		facts = append(facts, Fact{"API", "not touched by this run"})
 	}
-	if h.last.Kind == KindUndo && h.redoable() {
-		facts = append(facts, Fact{"to redo", Command("redo", info.Run, h.last.Flags) + " goes to the restored data again"})
+	if redo := h.redo(); h.last.Kind == KindUndo && redo != "" {
+		facts = append(facts, Fact{"to redo", Command(redo, info.Run, h.last.Flags) + " goes to the restored data again"})
 	}
 	return facts
 }

@@ -33,6 +33,7 @@ type Terms struct {
 	KubeletErr error
 	CRI        string // the runtime's endpoint, "" for the run's
 	Flags      []string
+	Led        bool // by a conductor, with the run's other nodes
 }
 
 // The checks of plans that are made from a journal.
@@ -216,7 +217,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 	p := h.plan(KindUndo, t)
 	p.Title = "Undo run " + r.Run + " on " + r.Node
 	p.Steps = undoActions(h)
-	p.redoable = h.redoable()
+	p.redo = h.redo()
 	p.memory.renew()
 	if h.reached(func(a Action) bool { in, ok := a.(*PutIn); return ok && in.Etcd }) {
 		if p.ran = h.memory.Revision; p.ran == 0 && h.staged() != nil {
