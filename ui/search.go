@@ -39,12 +39,12 @@ func (m *model) searched() (s searched, ok bool) {
 	case chooseScreen:
 		s.rows = m.picker.Rows()
 		s.at, s.to = m.picker.At(), func(i int) tea.Cmd {
-			m.picker.Go(i)
+			m.picker.Select(i)
 			return m.lookInside()
 		}
 	case diffScreen:
 		s.rows = m.diff.Rows()
-		s.at, s.to = m.diff.At(), func(i int) tea.Cmd { m.diff.Go(i); return nil }
+		s.at, s.to = m.diff.At(), func(i int) tea.Cmd { m.diff.Select(i); return nil }
 	case checkScreen:
 		for _, v := range m.checks.verdicts {
 			s.rows = append(s.rows, strings.Join([]string{v.on, v.Check, v.Title, v.Cause, v.Hint}, " "))

@@ -122,7 +122,7 @@ var screens = []struct {
 		d.m.picker.Found([]snapshot.Candidate{huge})
 		d.m.picker.Look(huge.Path)
 		d.m.picker.Progress(huge.Path, 1_100_000_000, huge.Size)
-		d.m.picker.Go(len(d.m.picker.Rows()) - 1)
+		d.m.picker.Select(len(d.m.picker.Rows()) - 1)
 	}},
 	{"choose-packed", func(d *driver) { somePacked(d); d.key("j") }},
 	{"choose-packed-looking", func(d *driver) {

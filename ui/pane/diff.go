@@ -67,8 +67,8 @@ func (d *Diff) Rows() []string {
 // At is the change that is marked.
 func (d *Diff) At() int { return d.at }
 
-// Go marks another change.
-func (d *Diff) Go(i int) { d.at = i }
+// Select marks another change.
+func (d *Diff) Select(i int) { d.at = i }
 
 // View shows the comparison in w cells and h lines.
 func (d *Diff) View(l text.Look, now time.Time, w, h int) ([]string, string, []Hint) {

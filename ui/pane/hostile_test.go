@@ -75,13 +75,13 @@ var hostilePanes = map[string]func(t *testing.T, name string, w, h int) []string
 	},
 	"a snapshot that was read": func(_ *testing.T, name string, w, h int) []string {
 		p := hostilePicker(name)
-		p.Go(1)
+		p.Select(1)
 		lines, _, _ := p.View(look, noon, w, h)
 		return lines
 	},
 	"a bad snapshot": func(_ *testing.T, name string, w, h int) []string {
 		p := hostilePicker(name)
-		p.Go(2)
+		p.Select(2)
 		lines, _, _ := p.View(look, noon, w, h)
 		return lines
 	},

@@ -230,8 +230,8 @@ func (p *Picker) Rows() []string {
 // At is the snapshot that is highlighted.
 func (p *Picker) At() int { return p.at }
 
-// Go highlights another snapshot.
-func (p *Picker) Go(i int) { p.at, p.forward = i, false }
+// Select highlights another snapshot.
+func (p *Picker) Select(i int) { p.at, p.forward = i, false }
 
 // Type asks for a path.
 func (p *Picker) Type(l text.Look) { p.typing, p.matches = NewField(l, ""), nil }
