@@ -97,26 +97,28 @@ func (a *app) leads(ctx context.Context, n restore.Nodes) (context.Context, func
 }
 
 // interruptible makes the context of a command that changes nodes: a dropped
-// terminal ends nothing, Ctrl-C stops before the next action and is told by
-// stopping. A second one calls leave, and ends the process soon after.
+// terminal ends nothing, Ctrl-C stops before the next action and prints
+// stopping. A second one, or Ctrl-\, calls leave, and ends the process soon after.
 func (a *app) interruptible(ctx context.Context, stopping string, leave func()) (context.Context, func()) {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, cancel := context.WithCancel(ctx)
 	signals, over := make(chan os.Signal, 4), make(chan struct{})
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	go defect.Do(func() {
 		var late <-chan time.Time
-		for n := 1; ; n++ {
+		for {
+			var s os.Signal
 			select {
 			case <-over:
 				return
 			case <-late:
 				endProcess(exitLeft)
 				return
-			case <-signals:
+			case s = <-signals:
 			}
-			if n == 1 {
-				cancel()
+			first := ctx.Err() == nil
+			cancel()
+			if first && s != syscall.SIGQUIT {
 				// The terminal may take nothing.
 				go defect.Do(func() { _, _ = fmt.Fprintln(a.err, stopping) })()
 				continue
@@ -240,7 +242,7 @@ func (a *app) agent() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			// It ends when its conductor is gone, and not before the node may
 			// be left: a terminal's signals are none of its business.
-			signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, os.Interrupt)
+			signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, os.Interrupt, syscall.SIGQUIT)
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM)
 			defer stop()
 			_ = fleet.Serve(ctx, a.in, a.out, &fleet.ThisNode{Session: &a.session}, a.buildVersion())

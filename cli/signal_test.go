@@ -34,21 +34,8 @@ func (s *said) has(text string) bool {
 // A run that doesn't even stop: its journal's disk hangs. The first Ctrl-C asks
 // it to, the second one leaves, with status 3 and the ways to go on from there.
 func TestASecondCtrlCLeavesARunThatHangs(t *testing.T) {
-	out := &said{}
-	a := &app{err: out}
-	ended := make(chan int, 1)
-	endProcess = func(status int) { ended <- status }
-	defer func() { endProcess = os.Exit }()
-	plan := &steps.Plan{Run: "20260101-000000", Kind: steps.KindRestore, Flags: []string{"--state-dir", "/elsewhere"}}
-	ctx, stop := a.interruptible(context.Background(), "Stopping.", func() { a.left(plan) })
-	defer stop()
-
-	interrupt := func() {
-		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
-			t.Fatal(err)
-		}
-	}
-	interrupt()
+	ctx, out, ended := hanging(t)
+	signalMe(t, syscall.SIGINT)
 	<-ctx.Done()
 	for end := time.Now().Add(20 * time.Second); !out.has("Stopping."); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -60,14 +47,47 @@ func TestASecondCtrlCLeavesARunThatHangs(t *testing.T) {
 		t.Fatalf("the first one ended the process with %d", status)
 	default:
 	}
-	interrupt()
+	signalMe(t, syscall.SIGINT)
+	leftInOrder(t, out, ended)
+}
+
+// Go would end the process with status 2 and the stacks of all goroutines.
+func TestCtrlBackslashLeavesARunAtOnce(t *testing.T) {
+	ctx, out, ended := hanging(t)
+	signalMe(t, syscall.SIGQUIT)
+	leftInOrder(t, out, ended)
+	if ctx.Err() == nil {
+		t.Error("the run isn't asked to stop")
+	}
+}
+
+// hanging is a command whose run doesn't stop.
+func hanging(t *testing.T) (ctx context.Context, out *said, ended chan int) {
+	out, ended = &said{}, make(chan int, 1)
+	a := &app{err: out}
+	endProcess = func(status int) { ended <- status }
+	plan := &steps.Plan{Run: "20260101-000000", Kind: steps.KindRestore, Flags: []string{"--state-dir", "/elsewhere"}}
+	ctx, stop := a.interruptible(context.Background(), "Stopping.", func() { a.left(plan) })
+	t.Cleanup(func() { stop(); endProcess = os.Exit })
+	return ctx, out, ended
+}
+
+func signalMe(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(os.Getpid(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func leftInOrder(t *testing.T, out *said, ended chan int) {
+	t.Helper()
 	select {
 	case status := <-ended:
 		if status != 3 {
 			t.Errorf("status %d", status)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("the second one ended nothing")
+		t.Fatal("nothing ended the process")
 	}
 	for _, way := range []string{"etcd-rewind resume 20260101-000000 --state-dir /elsewhere", "etcd-rewind undo 20260101-000000 --state-dir /elsewhere"} {
 		if !out.has(way) {

@@ -92,7 +92,7 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	defer signal.Stop(stop)
 	ended := make(chan struct{})
 	watched := make(chan struct{})
