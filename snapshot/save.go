@@ -169,7 +169,7 @@ const stallLimit = 20 * time.Second
 
 // download writes what etcd sends: the database and the hash of it.
 func (l *live) download(ctx context.Context, f *os.File, stall time.Duration, tell func(Progress)) error {
-	var done, total int64
+	var done, total, most int64
 	stalled := errors.New("stalled")
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -181,9 +181,10 @@ func (l *live) download(ctx context.Context, f *os.File, stall time.Duration, te
 		return fmt.Errorf("asking %s for a snapshot: %w", l.endpoint, grpcError(err))
 	}
 	for {
-		watch.Reset(stall)
 		resp, err := stream.Recv()
-		watch.Stop() // what follows is this disk's time
+		if len(resp.GetBlob()) > 0 {
+			watch.Stop() // what follows is this disk's time
+		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -194,15 +195,23 @@ func (l *live) download(ctx context.Context, f *os.File, stall time.Duration, te
 		if err != nil {
 			return fmt.Errorf("the snapshot from %s was interrupted after %d bytes: %w", l.endpoint, done, grpcError(err))
 		}
+		// The first answer says how much there is, without the hash at the end.
+		if most == 0 {
+			total = int64(len(resp.Blob)) + int64(min(resp.RemainingBytes, maxDatabase))
+			most = total + sha256.Size
+		}
+		if done+int64(len(resp.Blob)) > most {
+			return problem.Coded(CodeTruncated, "is it an etcd that answers at that address?", "etcd at %s sends more than the %d bytes that it said the snapshot has", l.endpoint, most)
+		}
 		n, err := f.Write(resp.Blob)
 		if err != nil {
 			return targetProblem(err)
 		}
 		done += int64(n)
-		if total == 0 {
-			total = done + int64(resp.RemainingBytes)
-		}
 		tell(Progress{Phase: "save", Done: done, Total: max(total, done)})
+		if n > 0 {
+			watch.Reset(stall)
+		}
 	}
 	if done <= sha256.Size {
 		return problem.Coded(CodeTruncated, "try again", "etcd sent %d bytes", done)
