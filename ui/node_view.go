@@ -39,7 +39,12 @@ func (n *nodeRun) list(l text.Look, now time.Time, w, h int) []string {
 		if !p.from.IsZero() {
 			took = short(p.took(now))
 		}
-		title := text.Fit(trust.Text(st.Title), w-10)
+		room := w - 3
+		if took != "" {
+			room = w - 10
+			took = " " + text.FitRight(took, 6)
+		}
+		title := text.Fit(trust.Text(st.Title), room)
 		sym := text.StateSymbol(p.state)
 		if p.state == "" && st.When != "" {
 			sym = text.SymMaybe
@@ -53,7 +58,7 @@ func (n *nodeRun) list(l text.Look, now time.Time, w, h int) []string {
 				title = l.Bold.Render(title)
 			}
 		}
-		all = append(all, " "+l.Symbol(sym)+" "+title+" "+text.FitRight(took, 6))
+		all = append(all, " "+l.Symbol(sym)+" "+title+took)
 	}
 	var sc pane.Scroller
 	sc.Top = max(0, at-h+2)

@@ -171,7 +171,7 @@ func (m *model) checked(msg checkedMsg) {
 
 // settled are the choices with the checks accepted so far.
 func (m *model) settled() steps.Choices {
-	c := m.choices
+	c := m.choices.Choices
 	c.Accept = m.checks.names()
 	return c
 }
@@ -268,8 +268,9 @@ func (c *checklist) accept(v *judged, yes bool) {
 
 func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 	c := &m.checks
-	if m.plan.typing != nil {
-		return m.choiceKey(k)
+	if m.choices.typing != nil {
+		cmd, _ := m.choiceKey(k)
+		return cmd
 	}
 	if c.typing != nil {
 		m.overrideKey(k)
@@ -300,7 +301,7 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 		c.cur = cur
 		return nil
 	}
-	if cmd, ok := m.change(k.String()); ok {
+	if cmd, ok := m.choiceKey(k); ok {
 		return cmd
 	}
 	switch k.String() {

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -28,9 +27,6 @@ type planPane struct {
 	err    error
 	scroll pane.Scroller
 	lines  []string // as they were drawn
-
-	typing *pane.Field
-	what   string // what is being typed: "directory" or "bump"
 
 	all    []*steps.Plan             // of every node
 	names  []string                  // of several nodes; none for a node alone
@@ -71,10 +67,18 @@ func (m *model) planTitle() string {
 	}
 }
 
+// shown is what the plan on the screen restores, nil when there is none.
+func (p *planPane) shown(onScreen bool) *steps.RestoreFacts {
+	if !onScreen || p.plan == nil {
+		return nil
+	}
+	return p.plan.Restore
+}
+
 // begin waits for the plans.
 func (p *planPane) begin() {
 	p.turn++
-	p.busy, p.err, p.typing = true, nil, nil
+	p.busy, p.err = true, nil
 }
 
 // set takes the plans.
@@ -212,8 +216,8 @@ func (m *model) planUndo() tea.Cmd {
 
 func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	p := &m.plan
-	if p.typing != nil {
-		return m.choiceKey(k)
+	if cmd, ok := m.choiceKey(k); ok {
+		return cmd
 	}
 	name := k.String()
 	switch name {
@@ -235,11 +239,6 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	if p.busy {
 		return nil
 	}
-	if m.again == nil {
-		if cmd, ok := m.change(name); ok {
-			return cmd
-		}
-	}
 	switch name {
 	case "enter", "right":
 		return m.toConfirm()
@@ -255,62 +254,41 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 		}
 		return m.makePlan(true)
 	}
-	p.scroll.Key(name, m.bodyHeight()-m.choiceLines())
+	above := 2 // lines
+	if m.again == nil {
+		above = 6
+	}
+	p.scroll.Key(name, m.bodyHeight()-above)
 	return nil
 }
 
-// change changes a choice by its key, on the screen of the plan or of the
-// checks; it says whether the key was one of those.
-func (m *model) change(name string) (tea.Cmd, bool) {
-	c, p := &m.choices, &m.plan
-	r := m.restoreFacts()
-	switch name {
-	case "d":
-		value := c.DataDir
-		if r != nil && m.screen == planScreen {
-			value = r.DataDir
-		}
-		p.typing, p.what = pane.NewField(m.look, value), "directory"
-		return nil, true
-	case "n":
-		value := ""
-		if c.Bump != nil {
-			value = strconv.FormatUint(*c.Bump, 10)
-		} else if r != nil && m.screen == planScreen {
-			value = strconv.FormatUint(r.Bump, 10)
-		}
-		p.typing, p.what = pane.NewField(m.look, value), "bump"
-		return nil, true
-	case "s":
-		if c.Stop == steps.StopGraceful {
-			c.Stop = steps.StopNow
-		} else {
-			c.Stop = steps.StopGraceful
-		}
-		m.note = "kube-apiserver is stopped at once, over CRI."
-		if c.Stop == steps.StopGraceful {
-			m.note = "kube-apiserver is stopped gracefully: up to 30 s more."
-		}
-		return m.changed(), true
-	case "c":
-		c.KeepControllers = !c.KeepControllers
-		m.note = "Controllers are restarted after the restore."
-		if c.KeepControllers {
-			m.note = "Controllers are left running."
-		}
-		return m.changed(), true
-	}
-	return nil, false
-}
-
 // changed checks anew, and plans anew where the plan is on the screen.
-func (m *model) changed() tea.Cmd {
-	m.plan.typing = nil
+func (m *model) changed(note string) tea.Cmd {
 	if m.screen == checkScreen {
+		m.note = note
 		return m.check()
 	}
-	m.note = "" // the rows above the plan say it
-	return m.makePlan(true)
+	return m.makePlan(true) // the rows above the plan say it
+}
+
+// choiceKey takes a key that is about a choice, where there are some.
+func (m *model) choiceKey(k tea.KeyMsg) (cmd tea.Cmd, ok bool) {
+	c := &m.choices
+	var changed bool
+	var note string
+	if c.typing != nil {
+		changed, note = c.Type(k)
+		ok = true
+	} else if shown := m.plan.shown(m.screen == planScreen); m.again == nil && !m.checks.busy && !m.plan.busy {
+		changed, note, ok = c.Key(m.look, k.String(), shown)
+	}
+	if changed {
+		return m.changed(note), true
+	}
+	if note != "" {
+		m.note = note
+	}
+	return nil, ok
 }
 
 func (m *model) toConfirm() tea.Cmd {
@@ -329,86 +307,10 @@ func (m *model) toConfirm() tea.Cmd {
 	return nil
 }
 
-func (m *model) restoreFacts() *steps.RestoreFacts {
-	if m.plan.plan == nil {
-		return nil
-	}
-	return m.plan.plan.Restore
-}
-
-// choiceKey types a data directory or a revision bump; empty means the default.
-func (m *model) choiceKey(k tea.KeyMsg) tea.Cmd {
-	p := &m.plan
-	switch k.String() {
-	case "esc":
-		p.typing = nil
-		return nil
-	case "enter":
-		value := strings.TrimSpace(p.typing.Value())
-		if p.what == "directory" {
-			if value != "" && !filepath.IsAbs(value) {
-				m.note = "The data directory has to be an absolute path."
-				return nil
-			}
-			m.choices.DataDir = value
-			return m.changed()
-		}
-		m.choices.Bump = nil
-		if value != "" {
-			n, err := strconv.ParseUint(value, 10, 62)
-			if err != nil {
-				m.note = "The revision bump has to be a whole number; 0 turns it off, nothing means the default."
-				return nil
-			}
-			m.choices.Bump = &n
-		}
-		return m.changed()
-	}
-	p.typing.Key(k)
-	return nil
-}
-
-// choiceRows are the choices with the key that changes each.
-func (m *model) choiceRows(w int) []string {
-	c := m.choices
-	dir, bump := "beside the old one", "beyond the live revision"
-	if r := m.restoreFacts(); r != nil {
-		dir = trust.Text(r.DataDir)
-		bump = "+" + strconv.FormatUint(r.Bump, 10) + ", and everything before is marked as compacted"
-		if r.Bump == 0 {
-			bump = "not raised: clients may trust stale caches"
-		}
-	}
-	stop := "at once, over CRI; it keeps no state"
-	if c.Stop == steps.StopGraceful {
-		stop = "gracefully: kubelet's grace period, up to 30 s more"
-	}
-	controllers := "restarted after the restore"
-	if c.KeepControllers {
-		controllers = "left running"
-	}
-	row := func(key, name, value string) string {
-		return text.Cut(" "+m.look.Bold.Render(key)+"  "+text.Fit(name, 15)+"  "+value, w)
-	}
-	return []string{
-		row("d", "data directory", text.CutLeft(dir, w-21)),
-		row("n", "revision", bump),
-		row("s", "stop API server", stop),
-		row("c", "controllers", controllers),
-	}
-}
-
-func (m *model) choiceLines() int {
-	if m.again != nil {
-		return 2
-	}
-	return 6
-}
-
 func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	p := &m.plan
-	if p.typing != nil {
-		return m.choiceView(w)
+	if m.choices.typing != nil {
+		return m.choices.View(m.look, w)
 	}
 	help := []pane.Hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"d n s c", "change"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	if m.again != nil {
@@ -419,7 +321,7 @@ func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	}
 	var lines []string
 	if m.again == nil {
-		lines = append(m.choiceRows(w), "")
+		lines = append(m.choices.Rows(m.look, p.shown(true), w), "")
 	}
 	switch {
 	case p.busy:
@@ -567,20 +469,6 @@ func (m *model) paint(lines []string) []string {
 		out = append(out, l)
 	}
 	return out
-}
-
-func (m *model) choiceView(w int) ([]string, string, []pane.Hint) {
-	p := &m.plan
-	var lines []string
-	if p.what == "directory" {
-		lines = append(lines, " "+m.look.Bold.Render("Data directory for the restored data, on the node:"), "")
-		lines = append(lines, text.Hang("   ", "It must not exist yet, and lie on the same disk as the old one, since it is moved into place by a rename. Empty means the default.", w-2)...)
-	} else {
-		lines = append(lines, " "+m.look.Bold.Render("How much to add to the snapshot's revision:"), "")
-		lines = append(lines, text.Hang("   ", "Clients remember revisions they have seen. When the restored cluster begins beyond all of them, watches list again instead of trusting stale caches. Empty means the default, 0 turns it off.", w-2)...)
-	}
-	lines = append(lines, "", "   "+p.typing.View(w-4))
-	return lines, "", []pane.Hint{{"enter", "take it"}, {"esc", "back"}}
 }
 
 // confirmPane is the point of no return: the node's name has to be typed.
@@ -771,7 +659,7 @@ func (m *model) summaryKey(name string) tea.Cmd {
 // beginAnew goes to the first screen, with nothing chosen yet.
 func (m *model) beginAnew() tea.Cmd {
 	o := m.options
-	m.info, m.choices = nil, o.Choices
+	m.info, m.choices = nil, choices{Choices: o.Choices}
 	m.diff.stop()
 	m.diff = diffPane{turn: m.diff.turn + 1}
 	m.picker.pause()

@@ -21,7 +21,7 @@ type searched struct {
 // typingSomething says whether keys go into a line of text.
 func (m *model) typingSomething() bool {
 	_, typesPath := m.picker.Typed()
-	return typesPath || m.checks.typing != nil || m.plan.typing != nil || m.members.typing != nil || m.screen == confirmScreen
+	return typesPath || m.checks.typing != nil || m.choices.typing != nil || m.members.typing != nil || m.screen == confirmScreen
 }
 
 // searched is what can be searched on this screen; false for nothing.

@@ -264,7 +264,7 @@ type model struct {
 	info          *snapshot.Info
 	diff          diffPane
 	checks        checklist
-	choices       steps.Choices
+	choices       choices
 	plan          planPane
 	confirm       confirmPane
 	run           *runView
@@ -293,7 +293,7 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 	}
 	m := &model{
 		ctx: ctx, backend: b, box: box, runner: newRunner(ctx, box), run: newRunView(nil, nil, nil, nil),
-		w: assumedWidth, h: assumedHeight, now: time.Now, look: text.NewLook(os.Getenv), options: o, choices: o.Choices,
+		w: assumedWidth, h: assumedHeight, now: time.Now, look: text.NewLook(os.Getenv), options: o, choices: choices{Choices: o.Choices},
 	}
 	m.members.hosts, m.members.without = maps.Clone(o.Want.Hosts), slices.Clone(o.Want.Without)
 	m.picker = newPicker(o.Snapshot)
@@ -628,8 +628,8 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	case membersScreen:
 		return m.membersView(w, h)
 	case checkScreen:
-		if m.plan.typing != nil {
-			return m.choiceView(w)
+		if m.choices.typing != nil {
+			return m.choices.View(m.look, w)
 		}
 		return m.checks.view(m.look, m.now(), w, h)
 	case planScreen:

@@ -1,0 +1,132 @@
+package ui
+
+import (
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
+)
+
+// choices are what the user decides of a restore besides the snapshot, and the
+// line into which one of them is typed.
+type choices struct {
+	steps.Choices
+	typing *pane.Field
+	bump   bool // it is the revision's; else the data directory
+}
+
+// Key takes the key of a choice. shown is what the plan on the screen makes of
+// them, nil where there is none. changed says that the checks and the plan are
+// of before, and note what changed.
+func (c *choices) Key(l text.Look, name string, shown *steps.RestoreFacts) (changed bool, note string, ok bool) {
+	switch name {
+	case "d":
+		value := c.DataDir
+		if shown != nil {
+			value = shown.DataDir
+		}
+		c.typing, c.bump = pane.NewField(l, value), false
+	case "n":
+		value := ""
+		if c.Bump != nil {
+			value = strconv.FormatUint(*c.Bump, 10)
+		} else if shown != nil {
+			value = strconv.FormatUint(shown.Bump, 10)
+		}
+		c.typing, c.bump = pane.NewField(l, value), true
+	case "s":
+		if c.Stop == steps.StopGraceful {
+			c.Stop = steps.StopNow
+			return true, "kube-apiserver is stopped at once, over CRI.", true
+		}
+		c.Stop = steps.StopGraceful
+		return true, "kube-apiserver is stopped gracefully: up to 30 s more.", true
+	case "c":
+		c.KeepControllers = !c.KeepControllers
+		if c.KeepControllers {
+			return true, "Controllers are left running.", true
+		}
+		return true, "Controllers are restarted after the restore.", true
+	default:
+		return false, "", false
+	}
+	return false, "", true
+}
+
+// Type takes a key of the line; nothing in it means the default.
+func (c *choices) Type(k tea.KeyMsg) (changed bool, note string) {
+	switch k.String() {
+	case "esc":
+		c.typing = nil
+		return false, ""
+	case "enter":
+	default:
+		c.typing.Key(k)
+		return false, ""
+	}
+	value := strings.TrimSpace(c.typing.Value())
+	switch {
+	case !c.bump && value != "" && !filepath.IsAbs(value):
+		return false, "The data directory has to be an absolute path."
+	case !c.bump:
+		c.DataDir = value
+	case value == "":
+		c.Bump = nil
+	default:
+		n, err := strconv.ParseUint(value, 10, 62)
+		if err != nil {
+			return false, "The revision bump has to be a whole number; 0 turns it off, nothing means the default."
+		}
+		c.Bump = &n
+	}
+	c.typing = nil
+	return true, ""
+}
+
+// Rows are the choices with the key that changes each.
+func (c *choices) Rows(l text.Look, shown *steps.RestoreFacts, w int) []string {
+	dir, bump := "beside the old one", "beyond the live revision"
+	if shown != nil {
+		dir = trust.Text(shown.DataDir)
+		bump = "+" + strconv.FormatUint(shown.Bump, 10) + ", and everything before is marked as compacted"
+		if shown.Bump == 0 {
+			bump = "not raised: clients may trust stale caches"
+		}
+	}
+	stop := "at once, over CRI; it keeps no state"
+	if c.Stop == steps.StopGraceful {
+		stop = "gracefully: kubelet's grace period, up to 30 s more"
+	}
+	controllers := "restarted after the restore"
+	if c.KeepControllers {
+		controllers = "left running"
+	}
+	row := func(key, name, value string) string {
+		return text.Cut(" "+l.Bold.Render(key)+"  "+text.Fit(name, 15)+"  "+value, w)
+	}
+	return []string{
+		row("d", "data directory", text.CutLeft(dir, w-21)),
+		row("n", "revision", bump),
+		row("s", "stop API server", stop),
+		row("c", "controllers", controllers),
+	}
+}
+
+// View asks for what is typed.
+func (c *choices) View(l text.Look, w int) ([]string, string, []pane.Hint) {
+	title := "Data directory for the restored data, on the node:"
+	about := "It must not exist yet, and lie on the same disk as the old one, since it is moved into place by a rename. Empty means the default."
+	if c.bump {
+		title = "How much to add to the snapshot's revision:"
+		about = "Clients remember revisions they have seen. When the restored cluster begins beyond all of them, watches list again instead of trusting stale caches. Empty means the default, 0 turns it off."
+	}
+	lines := append([]string{" " + l.Bold.Render(title), ""}, text.Hang("   ", about, w-2)...)
+	lines = append(lines, "", "   "+c.typing.View(w-4))
+	return lines, "", []pane.Hint{{"enter", "take it"}, {"esc", "back"}}
+}
