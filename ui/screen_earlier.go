@@ -113,16 +113,15 @@ func nowFacts(f *steps.Facts) []steps.Fact {
 	return list
 }
 
-func (m *model) earlierView(w, h int) ([]string, string, []pane.Hint) {
-	f := m.facts
-	told := text.InterruptedFacts(*f.Unfinished, m.earlier.standing)
+// view shows the run and the node as it is now, and what can be done.
+func (e *earlierPane) view(l text.Look, f *steps.Facts, w, h int) ([]string, string, []pane.Hint) {
+	told := text.InterruptedFacts(*f.Unfinished, e.standing)
 	for i := range told {
 		if told[i].Value == f.Unfinished.Snapshot {
 			told[i].Value = text.ShortPath(trust.Text(told[i].Value), w-24)
 		}
 	}
-	lines := []string{" " + m.look.Symbol(text.SymWarn) + " " + m.look.Bold.Render(text.Interrupted), ""}
-	e := &m.earlier
+	lines := []string{" " + l.Symbol(text.SymWarn) + " " + l.Bold.Render(text.Interrupted), ""}
 	if e.all != nil {
 		told = append(told, steps.Fact{Name: "made with", Value: text.Listed(hostNames(e.all)) + ", restored as one"})
 	}
@@ -151,10 +150,10 @@ func (m *model) earlierView(w, h int) ([]string, string, []pane.Hint) {
 		help = slices.Insert(help, 2, pane.Hint{"a", "this node alone"})
 	}
 	for _, c := range offered {
-		choices = append(choices, "   "+m.look.Bold.Render(c[0])+"  "+c[1])
+		choices = append(choices, "   "+l.Bold.Render(c[0])+"  "+c[1])
 	}
 	if room := h - len(choices); len(lines) > room {
-		lines = slices.DeleteFunc(lines, func(l string) bool { return l == "" })
+		lines = slices.DeleteFunc(lines, func(line string) bool { return line == "" })
 		if len(lines) > room {
 			lines = append(lines[:room-1], "   …")
 		}

@@ -296,23 +296,24 @@ func (p *membersPane) survivors() []string {
 	return names
 }
 
-func (m *model) membersView(w, h int) ([]string, string, []pane.Hint) {
-	p := &m.members
+// view shows the members; rsh is what reaches them, and alone says that this node
+// may be restored without them.
+func (p *membersPane) view(l text.Look, now time.Time, rsh string, alone bool, w, h int) ([]string, string, []pane.Hint) {
 	help := []pane.Hint{{"enter", "send the snapshot"}, {"r", "read again"}}
 	tail := []pane.Hint{{"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	switch {
 	case p.busy:
 		took := ""
-		if s := m.now().Sub(p.since); s >= time.Second {
+		if s := now.Sub(p.since); s >= time.Second {
 			took = "   " + text.Seconds(s.Seconds())
 		}
-		lines := []string{" " + text.Spin(m.now()) + " " + m.look.Bold.Render("Reaching the nodes of the other members") + took, ""}
-		lines = append(lines, text.Hang("   ", "Through "+m.rsh()+", which has to work without a question. This program starts itself there as etcd-rewind agent; where it is missing, it is copied to a temporary directory and removed afterwards.", w-2)...)
+		lines := []string{" " + text.Spin(now) + " " + l.Bold.Render("Reaching the nodes of the other members") + took, ""}
+		lines = append(lines, text.Hang("   ", "Through "+rsh+", which has to work without a question. This program starts itself there as etcd-rewind agent; where it is missing, it is copied to a temporary directory and removed afterwards.", w-2)...)
 		lines = append(lines, "")
 		return append(lines, text.Hang("   ", "This only reads. Nothing is changed on any node before you have seen the plan and typed this node's name.", w-2)...), "", tail
 	case p.err != nil:
 		cause, advice := text.Explain(p.err)
-		lines := []string{" " + m.look.Symbol(text.SymBad) + " " + m.look.Bold.Render("The members can't be found"), ""}
+		lines := []string{" " + l.Symbol(text.SymBad) + " " + l.Bold.Render("The members can't be found"), ""}
 		return append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...), "", append(help[1:], tail...)
 	}
 	taken, away := 0, 0
@@ -331,7 +332,7 @@ func (m *model) membersView(w, h int) ([]string, string, []pane.Hint) {
 	case slices.ContainsFunc(p.members, func(o restore.Member) bool { return p.odd(&o) }):
 		head = text.Plural(taken, "control plane", "control planes") + "; not all are named everywhere"
 	}
-	lines := []string{" " + m.look.Bold.Render(head), ""}
+	lines := []string{" " + l.Bold.Render(head), ""}
 	names := 0
 	for _, o := range p.members {
 		names = max(names, text.Width(trust.Text(o.Name)))
@@ -339,12 +340,12 @@ func (m *model) membersView(w, h int) ([]string, string, []pane.Hint) {
 	names = min(names, w/3)
 	var rows []string
 	for i := range p.members {
-		rows = append(rows, p.row(m.look, i, names, w))
+		rows = append(rows, p.row(l, i, names, w))
 	}
 	c := p.current()
 	var detail []string
 	if p.typing != nil {
-		detail = text.Hang("   ", "Where "+m.look.Bold.Render(trust.Text(c.Name))+" is reached, as "+m.rsh()+" knows it: a name of its configuration, a host, an address, USER@HOST.", w-2)
+		detail = text.Hang("   ", "Where "+l.Bold.Render(trust.Text(c.Name))+" is reached, as "+rsh+" knows it: a name of its configuration, a host, an address, USER@HOST.", w-2)
 		detail = append(detail, "   "+p.typing.View(w-4))
 		help, tail = []pane.Hint{{"enter", "take it"}}, []pane.Hint{{"esc", "back"}}
 	} else if c != nil {
@@ -358,7 +359,7 @@ func (m *model) membersView(w, h int) ([]string, string, []pane.Hint) {
 			help = append([]pane.Hint{{"t", "include it"}}, help...)
 		}
 	}
-	if m.canBeAlone() && p.typing == nil {
+	if alone && p.typing == nil {
 		help = append(help, pane.Hint{"a", "this node alone"})
 	}
 	room := h - len(lines) - 1

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 
@@ -13,20 +14,21 @@ import (
 	"etcd-rewind/ui/text"
 )
 
-func (m *model) discoveringView(w int) ([]string, string, []pane.Hint) {
+// discoveringView says what is read.
+func discoveringView(l text.Look, now time.Time, w int) ([]string, string, []pane.Hint) {
 	lines := []string{
 		"",
-		" " + text.Spin(m.now()) + " " + m.look.Bold.Render("Reading this node"),
+		" " + text.Spin(now) + " " + l.Bold.Render("Reading this node"),
 		"",
 	}
-	for _, l := range []string{
+	for _, line := range []string{
 		"kubelet's configuration and its manifest directory",
 		"the manifests in it, as kubelet reads them",
 		"the containers, over CRI",
 		"etcd: version, revision, members",
 		"kube-apiserver: is it ready",
 	} {
-		lines = append(lines, text.Hang("   "+text.SymLater+" ", l, w-1)...)
+		lines = append(lines, text.Hang("   "+text.SymLater+" ", line, w-1)...)
 	}
 	lines = append(lines, "")
 	lines = append(lines, text.Hang("   ", "This only reads. Nothing on the node is changed before you have seen the plan and typed the node's name.", w-1)...)

@@ -611,9 +611,9 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	}
 	switch m.screen {
 	case discovering:
-		return m.discoveringView(w)
+		return discoveringView(m.look, m.now(), w)
 	case earlierScreen:
-		return m.earlierView(w, h)
+		return m.earlier.view(m.look, m.facts, w, h)
 	case nodeScreen:
 		lines, help := m.nodeView(w)
 		seen, where := m.nodeScroll.Window(lines, h)
@@ -626,7 +626,7 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	case diffScreen:
 		return m.diff.View(m.look, m.now(), w, h)
 	case membersScreen:
-		return m.membersView(w, h)
+		return m.members.view(m.look, m.now(), m.rsh(), m.canBeAlone(), w, h)
 	case checkScreen:
 		if m.choices.typing != nil {
 			return m.choices.View(m.look, w)
