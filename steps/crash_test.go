@@ -45,18 +45,30 @@ func TestCrashMatrix(t *testing.T) {
 			return waits
 		})
 	})
+	// Each of the two parts without the other.
+	changes := func(a Planned) bool {
+		switch a.Action.(type) {
+		case *TakeOut, *PutIn, *Rename:
+			return true
+		}
+		return false
+	}
+	t.Run("of a node without etcd", func(t *testing.T) { crashMatrix(t, Choices{Fleet: fleetOfTheTests}, changes, "etcd") })
+	t.Run("of a node without an API server", func(t *testing.T) {
+		crashMatrix(t, Choices{Fleet: fleetOfTheTests}, changes, "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+	})
 }
 
-func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
-	ahead := node.RemoteState{APIReady: true, ClusterID: 0xbbbb}
+func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool, without ...string) {
+	ahead := node.RemoteState{API: node.PortRefuses, APIReady: true, Peer: node.PortRefuses, ClusterID: 0xbbbb}
 	fresh := func(t *testing.T) *fakeNode {
-		n := newFakeNode(t)
+		n := newFakeNode(t, without...)
 		n.see("cp2", ahead)
 		n.see("cp3", ahead)
 		return n
 	}
 	var points []crashed
-	for _, s := range newFakeNode(t).plan(c).Steps {
+	for _, s := range newFakeNode(t, without...).plan(c).Steps {
 		for _, a := range s.Actions {
 			if s.When != "" || !wanted(a) {
 				continue
@@ -79,7 +91,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 			}
 			stateDir := filepath.Join(n.root, "etcd-rewind")
 			p, err := NewResume(stateDir, "", Terms{})
-			if open, _ := unfinished(stateDir); open == nil && n.apiReady() && err != nil {
+			if open, _ := unfinished(stateDir); open == nil && n.works(0xaaaa) == nil && err != nil {
 				p, err = n.plan(c), nil // it broke off before anything was touched: a new run may start
 			}
 			if err != nil {
@@ -88,8 +100,8 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 			if res := e.Run(t.Context(), p); !res.OK {
 				t.Fatal(res.Error)
 			}
-			if s, err := n.Etcd(t.Context(), true); err != nil || s.ClusterID != 0xbbbb || !n.apiReady() {
-				t.Errorf("not restored: %+v %v", s, err)
+			if err := n.works(0xbbbb); err != nil {
+				t.Errorf("not restored: %v", err)
 			}
 			// And still back from there.
 			undo, err := NewUndo(stateDir, "", Terms{})
@@ -121,10 +133,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 			if diff := cmp.Diff(before, n.picture()); diff != "" {
 				t.Error(diff)
 			}
-			n.until("the API is ready", n.apiReady)
-			if s, err := n.Etcd(t.Context(), true); err != nil || s.ClusterID != 0xaaaa {
-				t.Errorf("etcd: %+v %v", s, err)
-			}
+			n.until("the node works as before", func() bool { return n.works(0xaaaa) == nil })
 		}))
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/url"
 	"path/filepath"
@@ -193,10 +192,10 @@ func (f *Facts) readManifests(ctx context.Context) {
 	if file, _ := f.Manifests.Component(f.Layout.API); file != nil {
 		f.API, f.APIErr = manifest.ReadAPIServer(file)
 	} else {
-		f.APIErr = fmt.Errorf("there is no manifest of %s in %s", f.Layout.API, f.Manifests.Path)
+		f.APIErr = &absent{f.Layout.API, f.Manifests.Path}
 	}
 	if f.chooseEtcd(ctx); f.Etcd == nil && f.EtcdErr == nil {
-		f.EtcdErr = fmt.Errorf("there is no manifest of %s in %s", f.Layout.Etcd, f.Manifests.Path)
+		f.EtcdErr = &absent{f.Layout.Etcd, f.Manifests.Path}
 	}
 	for _, name := range f.Layout.Controllers {
 		if file, _ := f.Manifests.Component(name); file != nil {

@@ -70,6 +70,8 @@ type fakeNode struct {
 	told       int                         // how often it has listed, as told first
 	listed     time.Time                   // when another number was told
 	metrics    error                       // its metrics can't be read
+	elsewhere  bool                           // etcd runs on other nodes
+	apiless    bool                           // the API server does
 	more       []node.Object               // namespaces that were made since the restore
 	stop       chan struct{}
 	done       sync.WaitGroup
@@ -117,7 +119,8 @@ func inFakeTime(test func(*testing.T)) func(*testing.T) {
 	}
 }
 
-func newFakeNode(t *testing.T) *fakeNode {
+// newFakeNode is a node that runs all but the components without.
+func newFakeNode(t *testing.T, without ...string) *fakeNode {
 	t.Helper()
 	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]bool{}, had: map[string]bool{}, decoded: map[string]*manifest.File{}, uids: map[*corev1.Pod]string{}, begun: time.Now(), stop: make(chan struct{}), grace: 4 * time.Second}
 	for _, dir := range []string{"manifests", "lib/etcd/member/snap", "lib/etcd/member/wal", "pki"} {
@@ -135,13 +138,32 @@ func newFakeNode(t *testing.T) *fakeNode {
 				t.Fatal(err)
 			}
 		}
+		if slices.Contains(without, name) {
+			continue
+		}
 		n.write("manifests/"+name+".yaml", data)
 	}
+	n.elsewhere = slices.Contains(without, "etcd")
 	n.writeData(filepath.Join(n.root, "lib/etcd"), snapshot.Restored{ClusterID: 0xaaaa, Revision: 900, Keys: 50, Members: []snapshot.Member{{ID: 1, Name: "cp1"}}})
 	n.done.Go(n.kubelet)
 	t.Cleanup(func() { close(n.stop); n.done.Wait() })
-	n.until("the control plane runs", func() bool { return n.apiReady() })
+	n.apiless = slices.Contains(without, "kube-apiserver")
+	n.until("the control plane runs", func() bool { return n.works(0xaaaa) == nil })
 	return n
+}
+
+// works says what is wrong with what the node runs: etcd with the data of a
+// cluster, the API server.
+func (n *fakeNode) works(cluster uint64) error {
+	if !n.elsewhere {
+		if s, err := n.Etcd(context.Background(), true); err != nil || s.ClusterID != cluster {
+			return fmt.Errorf("etcd: %+v %w", s, err)
+		}
+	}
+	if !n.apiless && !n.apiReady() {
+		return errors.New("the API isn't ready")
+	}
+	return nil
 }
 
 func (n *fakeNode) write(name string, data []byte) {
@@ -256,8 +278,11 @@ func (n *fakeNode) facts() *Facts {
 		Manifests: dir,
 	}
 	f.readManifests(context.Background())
-	if f.EtcdErr != nil || f.APIErr != nil {
-		n.t.Fatal(f.EtcdErr, f.APIErr)
+	for _, err := range []error{f.EtcdErr, f.APIErr} {
+		var no *absent
+		if err != nil && !errors.As(err, &no) {
+			n.t.Fatal(err)
+		}
 	}
 	f.Reach = f.reach()
 	f.Live, f.LiveErr = n.Etcd(context.Background(), true)
@@ -377,7 +402,7 @@ func (n *fakeNode) read() (*manifest.Dir, error) {
 }
 
 func (n *fakeNode) sync(dir *manifest.Dir) {
-	if n.unseen && n.running("kube-apiserver-cp1") != nil && n.running("etcd-cp1") != nil {
+	if n.unseen && n.running("kube-apiserver-cp1") != nil && n.etcdRuns() {
 		n.ignoring = false
 	}
 	type pod struct {
@@ -497,8 +522,11 @@ func (n *fakeNode) running(pod string) *fakePod {
 func (n *fakeNode) apiReady() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.running("kube-apiserver-cp1") != nil && n.running("etcd-cp1") != nil
+	return n.running("kube-apiserver-cp1") != nil && n.etcdRuns()
 }
+
+// etcdRuns says whether the API server has an etcd.
+func (n *fakeNode) etcdRuns() bool { return n.elsewhere || n.running("etcd-cp1") != nil }
 
 var errAway = errors.New("no such file or directory: containerd.sock")
 
@@ -618,9 +646,9 @@ func (n *fakeNode) API(context.Context, time.Duration) node.APIAnswer {
 	switch {
 	case n.running("kube-apiserver-cp1") == nil:
 		return node.APIAnswer{Err: errors.New("connection refused")}
-	case n.running("etcd-cp1") == nil:
+	case !n.etcdRuns():
 		return node.APIAnswer{Code: 500}
-	case n.starting != nil && n.running("etcd-cp1").hostPath != filepath.Join(n.root, "lib/etcd"):
+	case n.starting != nil && !n.elsewhere && n.running("etcd-cp1").hostPath != filepath.Join(n.root, "lib/etcd"):
 		return n.starting()
 	}
 	return node.APIAnswer{Code: 200}

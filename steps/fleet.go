@@ -151,7 +151,7 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 		s := sight{ok: true}
 		for _, o := range a.Others {
 			is := r.world.Remote(ctx, o.RemoteConfig)
-			ok := a.reached(is, staged)
+			ok := a.reached(o, is, staged)
 			s.ok = s.ok && ok
 			s.seen = append(s.seen, Sighting{What: o.Name, Is: is.String(), OK: ok})
 		}
@@ -170,17 +170,20 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 // reached reads a phase from a node's ports. A node that is ahead of this one
 // counts too: its etcd is in the restored cluster already, and it could only
 // get there after it saw this node out of the old one.
-func (a *WaitNodes) reached(n node.RemoteState, staged uint64) bool {
+// One that has no API server, or no etcd, has no URL of it, and isn't waited for.
+func (a *WaitNodes) reached(o RemoteNode, n node.RemoteState, staged uint64) bool {
 	ahead := staged != 0 && n.ClusterID == staged
 	switch a.Phase {
 	case PhaseAPIGone:
-		return n.API == node.PortRefuses || ahead
+		return o.ReadyURL == "" || n.API == node.PortRefuses || ahead
 	case PhaseEtcdOut:
-		return n.Peer == node.PortRefuses || ahead
+		return o.PeerURL == "" || n.Peer == node.PortRefuses || ahead
 	case PhaseEtcdReady:
-		return ahead
+		// Without etcd nothing was staged here; that the old one is out, the phases
+		// before have seen.
+		return o.PeerURL == "" || ahead || staged == 0 && n.ClusterID != 0
 	case PhaseAPIReady:
-		return n.APIReady
+		return o.ReadyURL == "" || n.APIReady
 	}
 	return true
 }

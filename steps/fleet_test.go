@@ -147,10 +147,41 @@ func TestANodeAloneReadsFromThePortsOfTheOthersHowFarTheyAre(t *testing.T) {
 		{"its API server is ready", PhaseAPIReady, node.RemoteState{API: node.PortAnswers, APIReady: true, Peer: node.PortAnswers, ClusterID: staged}, true},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
-			if got := (&WaitNodes{Phase: tt.phase}).reached(tt.sees, staged); got != tt.want {
+			if got := (&WaitNodes{Phase: tt.phase}).reached(fleetOfTheTests.Others[0], tt.sees, staged); got != tt.want {
 				t.Errorf("%s with %s: %v", tt.phase, tt.sees, got)
 			}
 		})
+	}
+}
+
+// A node that runs no API server, or no etcd, holds nobody up by that.
+func TestANodeIsNotWaitedForWithWhatItDoesNotRun(t *testing.T) {
+	etcdOnly := RemoteNode{Name: "e1", RemoteConfig: node.RemoteConfig{PeerURL: "https://10.0.0.9:2380"}}
+	apiOnly := RemoteNode{Name: "a1", RemoteConfig: node.RemoteConfig{ReadyURL: "https://10.0.0.8:6443/readyz"}}
+	silent := node.RemoteState{API: node.PortSilent, Peer: node.PortSilent}
+	const staged = 7
+	for _, tt := range []struct {
+		of    RemoteNode
+		phase Phase
+		want  bool
+	}{
+		{etcdOnly, PhaseAPIGone, true},
+		{etcdOnly, PhaseAPIReady, true},
+		{etcdOnly, PhaseEtcdOut, false},
+		{etcdOnly, PhaseEtcdReady, false},
+		{apiOnly, PhaseEtcdOut, true},
+		{apiOnly, PhaseEtcdReady, true},
+		{apiOnly, PhaseAPIGone, false},
+		{apiOnly, PhaseAPIReady, false},
+	} {
+		if got := (&WaitNodes{Phase: tt.phase}).reached(tt.of, silent, staged); got != tt.want {
+			t.Errorf("%s of %s, which is silent: %v", tt.phase, tt.of.Name, got)
+		}
+	}
+	// A node without etcd has staged nothing that it could compare.
+	ready := node.RemoteState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: staged}
+	if !(&WaitNodes{Phase: PhaseEtcdReady}).reached(etcdOnly, ready, 0) {
+		t.Error("a node without etcd waits in vain for one that is ready")
 	}
 }
 

@@ -113,55 +113,41 @@ func (k *checks) revision() Verdict {
 // NewRestore plans the restore of a snapshot on this node. The facts have to
 // be fresh; what blocks is Check's to say.
 func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
-	if f.Etcd == nil {
-		return nil, f.EtcdErr
-	}
-	if f.API == nil {
-		return nil, f.APIErr
+	if err := f.usable(c.Fleet == nil); err != nil {
+		return nil, err
 	}
 	run := f.runName(c)
 	token := "etcd-rewind-" + run
 	if c.Fleet != nil {
 		token = c.Fleet.Token
-		if c.Fleet.member(f.Etcd.Name) == nil {
+		if f.Etcd != nil && c.Fleet.member(f.Etcd.Name) == nil {
 			return nil, problem.New("", "the member %s of this node is not among those that are restored: %s", f.Etcd.Name, c.Fleet.initialCluster())
 		}
 	}
 	c = f.Settle(info, c)
-	dataDir, err := filepath.Abs(c.DataDir)
+	snap, err := filepath.Abs(info.Path)
 	if err != nil {
 		return nil, err
 	}
-	name := snapshot.FullName(info.Name)
-	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run), lay: layOut(&f.Etcd.EtcdSettings, dataDir, run)}
-	if cause, hint := b.lay.collides(f, run); cause != "" && !c.InPlace {
-		return nil, problem.New(hint, "%s", cause)
-	}
+	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run)}
 	p := &Plan{
 		Run: run, Kind: KindRestore, Node: f.Node, RunDir: b.dir, Reach: f.Reach,
-		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(name), f.Node), Flags: f.Flags,
+		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(snap), f.Node), Flags: f.Flags,
 		Restore: &RestoreFacts{
-			Snapshot: name, SnapshotSHA256: info.SHA256, SnapshotRevision: info.Revision, Bump: *c.Bump,
-			Token:      token,
-			OldDataDir: f.Etcd.DataDir.HostPath, DataDir: dataDir, Staging: b.lay.volumes[0].staging,
-			Stop: c.Stop, KubeletRestart: c.KubeletRestart,
+			Snapshot: snap, SnapshotSHA256: info.SHA256, SnapshotRevision: info.Revision, Bump: *c.Bump,
+			Token: token, Stop: c.Stop, KubeletRestart: c.KubeletRestart,
 		},
 	}
 	if c.Fleet != nil {
 		p.Restore.Members = c.Fleet.Members
 	}
-	if c.InPlace {
-		p.Title = fmt.Sprintf("Point etcd at %s on %s", dataDir, f.Node)
-		p.Restore.InPlace = true
-		if f.Etcd.WALDir != nil {
-			return nil, problem.New("change both volumes of "+f.Etcd.Source.Name()+" by hand", "etcd has a --wal-dir of its own, and where the WAL of that data lies isn't known")
-		}
-	}
-	if p.Restore.Old, err = dataOf(context.Background(), &f.Etcd.EtcdSettings); err != nil {
-		return nil, err
-	}
 	if f.Live != nil {
 		p.Restore.OldRevision = f.Live.Revision
+	}
+	if f.Etcd != nil {
+		if err := b.place(p); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.build(p); err != nil {
 		return nil, err
@@ -169,6 +155,29 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 	p.Summary = b.summary(p)
 	p.number()
 	return p, nil
+}
+
+// place decides where the restored data lies.
+func (b *builder) place(p *Plan) error {
+	f, r := b.f, p.Restore
+	dataDir, err := filepath.Abs(b.c.DataDir)
+	if err != nil {
+		return err
+	}
+	b.lay = layOut(&f.Etcd.EtcdSettings, dataDir, b.run)
+	if cause, hint := b.lay.collides(f, b.run); cause != "" && !b.c.InPlace {
+		return problem.New(hint, "%s", cause)
+	}
+	r.OldDataDir, r.DataDir, r.Staging = f.Etcd.DataDir.HostPath, dataDir, b.lay.volumes[0].staging
+	if b.c.InPlace {
+		p.Title = fmt.Sprintf("Point etcd at %s on %s", dataDir, f.Node)
+		r.InPlace = true
+		if f.Etcd.WALDir != nil {
+			return problem.New("change both volumes of "+f.Etcd.Source.Name()+" by hand", "etcd has a --wal-dir of its own, and where the WAL of that data lies isn't known")
+		}
+	}
+	r.Old, err = dataOf(context.Background(), &f.Etcd.EtcdSettings)
+	return err
 }
 
 type builder struct {
@@ -179,7 +188,8 @@ type builder struct {
 	dir  string
 	lay  layout
 
-	facts []Fact // for the summary, besides those of every plan
+	facts []Fact   // for the summary, besides those of every plan
+	links []string // manifests that are links
 }
 
 func (b *builder) path(sub string, file *manifest.File) string {
@@ -255,6 +265,9 @@ func (b *builder) staticPod(p *Plan, file *manifest.File, data []byte) (*staticP
 		return nil, err
 	}
 	p.Diffs = append(p.Diffs, Diff{Path: file.Path, Text: manifest.Diff(file.Path, file.Path, file.Data, data)})
+	if isLink(file.Path) {
+		b.links = append(b.links, file.Path)
+	}
 	pod := b.f.Kubelet.PodName(file.Pod.Name)
 	return &staticPod{
 		file: Prepared{Manifest: file.Path, Kept: b.path("kept", file), New: b.path("new", file), Old: file.Data, Data: data},
@@ -465,10 +478,11 @@ func (b *builder) add(p *Plan, id string, actions ...Action) {
 
 func (b *builder) summary(p *Plan) []Fact {
 	r := p.Restore
-	facts := []Fact{
-		{"snapshot", fmt.Sprintf("%s, revision %d, %d keys", r.Snapshot, b.info.Revision, b.info.Keys)},
-		{"data directory", r.OldDataDir + " → " + r.DataDir},
-		{"old data", b.old(r.Old)},
+	facts := []Fact{{"snapshot", fmt.Sprintf("%s, revision %d, %d keys", r.Snapshot, b.info.Revision, b.info.Keys)}}
+	if b.f.Etcd != nil {
+		facts = append(facts, Fact{"data directory", r.OldDataDir + " → " + r.DataDir}, Fact{"old data", b.old(r.Old)})
+	} else {
+		facts = append(facts, Fact{"etcd", "runs on other nodes"})
 	}
 	switch {
 	case r.InPlace:
@@ -484,6 +498,9 @@ func (b *builder) summary(p *Plan) []Fact {
 	if r.Stop == StopGraceful {
 		how = "by kubelet, with its grace period"
 	}
+	if b.f.API == nil {
+		how = "it runs on other nodes"
+	}
 	facts = append(facts, Fact{"kube-apiserver stops", how})
 	if fleet := b.c.Fleet; fleet != nil {
 		facts = append(facts, Fact{"members", fleet.initialCluster()})
@@ -495,10 +512,8 @@ func (b *builder) summary(p *Plan) []Fact {
 	if apart := b.f.apart(); len(apart) > 0 {
 		facts = append(facts, Fact{"not restored", strings.Join(apart, ", ") + ": kube-apiserver keeps them in another etcd, which is left alone"})
 	}
-	for _, file := range append([]*manifest.File{b.f.Etcd.pod().File, b.f.API.File}, b.f.Controllers...) {
-		if isLink(file.Path) {
-			facts = append(facts, Fact{"a link", file.Path + ": the link is moved, what it leads to stays as it is"})
-		}
+	for _, path := range b.links {
+		facts = append(facts, Fact{"a link", path + ": the link is moved, what it leads to stays as it is"})
 	}
 	facts = append(append(facts, Fact{"controllers", ctl}), b.facts...)
 	return append(facts, Fact{"this run", p.RunDir})

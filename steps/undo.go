@@ -242,7 +242,9 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 		p.Summary = append(p.Summary, Fact{"etcd will run on", goes})
 		p.expect(is.ClusterID)
 	}
-	p.Summary = append(p.Summary, Fact{"restored data", "kept at " + r.Restore.keptAt()})
+	if r.Restore.DataDir != "" {
+		p.Summary = append(p.Summary, Fact{"restored data", "kept at " + r.Restore.keptAt()})
+	}
 	edited := h.edited()
 	for _, d := range edited {
 		p.Diffs = append(p.Diffs, d.Diff)

@@ -152,6 +152,8 @@ func (p *Plan) vet(runDir string) error {
 	}
 	if r := p.Restore; r == nil {
 		v.refuse("no", "restore")
+	} else if r.DataDir == "" && r.Staging == "" {
+		// This node has no etcd.
 	} else if !clean(r.DataDir) || r.Staging != stagingFor(r.DataDir, v.run) {
 		v.refuse("the data directory", r.DataDir)
 	}
