@@ -298,7 +298,7 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 		m.Out, m.Err = slices.Contains(w.Without, m.Name), away[m.Name]
 		for _, n := range c.nodes {
 			if n.name == m.Name {
-				m.Facts, m.Host, m.Local = n.facts, n.link.host, n.local
+				m.Facts, m.Roles, m.Host, m.Local = n.facts, n.facts.Roles, n.link.host, n.local
 				m.PeerURLs = n.facts.PeerURLs // the node knows best
 			}
 		}

@@ -133,6 +133,11 @@ func validFacts(f *restore.NodeFacts) error {
 			return err
 		}
 	}
+	for _, role := range f.Roles {
+		if !slices.Contains(steps.Roles, role) {
+			return fmt.Errorf("a role %q", clip([]byte(role)))
+		}
+	}
 	if f.Member == "" && f.EtcdErr == "" {
 		f.EtcdErr = "this node has no etcd"
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,11 @@ func FuzzAgentMessages(f *testing.F) {
 					if strings.HasPrefix(h, "-") || trust.Text(h) != h {
 						t.Errorf("the host %q", h)
 					}
+				}
+			}
+			for _, role := range facts.Roles {
+				if !slices.Contains(steps.Roles, role) {
+					t.Errorf("the role %q", role)
 				}
 			}
 			_ = remote(facts)

@@ -45,7 +45,7 @@ func (n *ThisNode) Facts(ctx context.Context) (*restore.NodeFacts, error) {
 		return nil, err
 	}
 	f := &restore.NodeFacts{
-		Node: s.Node, StateDir: s.StateDir, OS: runtime.GOOS, Arch: runtime.GOARCH,
+		Node: s.Node, Roles: s.Roles(), StateDir: s.StateDir, OS: runtime.GOOS, Arch: runtime.GOARCH,
 		ReadyURL: s.Reach.API.ReadyURL, APIReady: s.APIReady, APIState: s.APIState,
 		KubernetesVersion: s.KubernetesVersion, EtcdVersion: s.EtcdVersion, Unfinished: s.Unfinished,
 		LatestRun: steps.NewestRunName(s.StateDir),

@@ -21,7 +21,7 @@ type Local struct {
 // Discover takes the facts that were read already: there is only this node.
 func (l *Local) Discover(_ context.Context, w Want) ([]Member, []steps.Verdict, error) {
 	l.want = w
-	m := Member{Local: true}
+	m := Member{Local: true, Roles: w.Here.Roles()}
 	if e := w.Here.Etcd; e != nil {
 		m.Name, m.PeerURLs, m.KnownBy = e.Name, e.AdvertisePeerURLs, []Source{InManifest}
 	} else if w.Here.EtcdErr != nil {

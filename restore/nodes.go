@@ -127,11 +127,13 @@ type Member struct {
 	// Elsewhere are its peer URLs in the snapshot, where they differ.
 	Elsewhere []string `json:"elsewhere,omitempty"`
 
-	Local bool       `json:"local,omitempty"` // of the node that this process runs on
-	Out   bool       `json:"out,omitempty"`   // left out for good
-	Host  string     `json:"host,omitempty"`  // by which it was reached
-	Facts *NodeFacts `json:"facts,omitempty"` // nil when it wasn't reached
-	Err   string     `json:"error,omitempty"` // why not
+	// Roles are what its node runs, as far as anybody has looked.
+	Roles []steps.Role `json:"roles,omitempty"`
+	Local bool         `json:"local,omitempty"` // of the node that this process runs on
+	Out   bool         `json:"out,omitempty"`   // left out for good
+	Host  string       `json:"host,omitempty"`  // by which it was reached
+	Facts *NodeFacts   `json:"facts,omitempty"` // nil when it wasn't reached
+	Err   string       `json:"error,omitempty"` // why not
 }
 
 // Taken says whether it takes part.
@@ -143,11 +145,12 @@ func (m *Member) OnlySnapshot() bool { return len(m.KnownBy) == 1 && m.KnownBy[0
 
 // NodeFacts are what has to be known of a node to restore it with others.
 type NodeFacts struct {
-	Node     string `json:"node"`   // kubelet's name for it
-	Member   string `json:"member"` // etcd's; "" when etcd.yaml can't be used
-	StateDir string `json:"state_dir"`
-	OS       string `json:"os"`
-	Arch     string `json:"arch"`
+	Node     string       `json:"node"`   // kubelet's name for it
+	Member   string       `json:"member"` // etcd's; "" when etcd.yaml can't be used
+	Roles    []steps.Role `json:"roles,omitempty"`
+	StateDir string       `json:"state_dir"`
+	OS       string       `json:"os"`
+	Arch     string       `json:"arch"`
 
 	PeerURLs       []string          `json:"peer_urls,omitempty"` // the node's own
 	InitialCluster []manifest.Member `json:"initial_cluster,omitempty"`

@@ -70,8 +70,8 @@ type fakeNode struct {
 	told       int                         // how often it has listed, as told first
 	listed     time.Time                   // when another number was told
 	metrics    error                       // its metrics can't be read
-	elsewhere  bool                           // etcd runs on other nodes
-	apiless    bool                           // the API server does
+	elsewhere  bool                        // etcd runs on other nodes
+	apiless    bool                        // the API server does
 	more       []node.Object               // namespaces that were made since the restore
 	stop       chan struct{}
 	done       sync.WaitGroup
@@ -268,6 +268,27 @@ func (n *fakeNode) until(what string, ok func() bool) {
 // facts of the fake node, as discovery would read them.
 func (n *fakeNode) facts() *Facts {
 	n.t.Helper()
+	f := n.discovered()
+	for _, err := range []error{f.EtcdErr, f.APIErr} {
+		var no *absent
+		if err != nil && !errors.As(err, &no) {
+			n.t.Fatal(err)
+		}
+	}
+	return f
+}
+
+func (n *fakeNode) mustReplace(name, old, with string) {
+	n.t.Helper()
+	data, err := os.ReadFile(filepath.Join(n.root, name))
+	if err != nil || !strings.Contains(string(data), old) {
+		n.t.Fatalf("%s doesn't hold %q (%v)", name, old, err)
+	}
+	n.write(name, []byte(strings.Replace(string(data), old, with, 1)))
+}
+
+func (n *fakeNode) discovered() *Facts {
+	n.t.Helper()
 	dir, err := manifest.ReadDir(filepath.Join(n.root, "manifests"))
 	if err != nil {
 		n.t.Fatal(err)
@@ -278,12 +299,6 @@ func (n *fakeNode) facts() *Facts {
 		Manifests: dir,
 	}
 	f.readManifests(context.Background())
-	for _, err := range []error{f.EtcdErr, f.APIErr} {
-		var no *absent
-		if err != nil && !errors.As(err, &no) {
-			n.t.Fatal(err)
-		}
-	}
 	f.Reach = f.reach()
 	f.Live, f.LiveErr = n.Etcd(context.Background(), true)
 	f.APIReady = n.apiReady()

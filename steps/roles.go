@@ -24,7 +24,9 @@ var Roles = []Role{RoleEtcd, RoleAPI, RoleControllers}
 // files say. What is there and can't be used is another error.
 type absent struct{ what, where string }
 
-func (e *absent) Error() string { return fmt.Sprintf("there is no manifest of %s in %s", e.what, e.where) }
+func (e *absent) Error() string {
+	return fmt.Sprintf("there is no manifest of %s in %s", e.what, e.where)
+}
 
 // Roles are what this node runs, or has that can't be read.
 func (f *Facts) Roles() (all []Role) {
