@@ -203,6 +203,7 @@ type fake struct {
 	trace     string   // a file that lists them too
 	hold      chan struct{}
 	holdAt    string
+	deaf      bool // to being stopped, while it is held
 }
 
 func newFake() *fake {
@@ -461,6 +462,16 @@ func (f *fake) play(ctx context.Context, t *teller, p *steps.Plan, ask steps.Ask
 	return nil
 }
 
+func heldUntil(ctx context.Context, hold <-chan struct{}, deaf bool) {
+	if deaf {
+		ctx = context.WithoutCancel(ctx)
+	}
+	select {
+	case <-hold:
+	case <-ctx.Done():
+	}
+}
+
 func (f *fake) one(ctx context.Context, t *teller, s steps.Step, a steps.Planned) error {
 	ev := steps.Event{Type: steps.TypeAction, Step: s.ID, Action: a.ID, State: steps.Started, Message: a.Title(), Commands: a.Commands()}
 	waits := strings.HasPrefix(a.Title(), "Wait ")
@@ -469,10 +480,7 @@ func (f *fake) one(ctx context.Context, t *teller, s steps.Step, a steps.Planned
 	}
 	t.emit(ev)
 	if f.holdAt == a.ID {
-		select {
-		case <-f.hold:
-		case <-ctx.Done():
-		}
+		heldUntil(ctx, f.hold, f.deaf)
 	}
 	f.mu.Lock()
 	fails := f.failAt == a.ID && len(f.chosen) == 0

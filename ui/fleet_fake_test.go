@@ -39,6 +39,7 @@ type fakeFleet struct {
 	lost   bool   // and never again
 	holdAt string
 	hold   chan struct{}
+	deaf   bool // to being stopped
 
 	mu     sync.Mutex
 	made   int // conductors
@@ -515,14 +516,11 @@ func (p *player) inTurn(ctx context.Context, names []string, lists [][]told, ask
 			}
 			more = true
 			t := lists[k][i]
-			if ctx.Err() != nil {
+			if ctx.Err() != nil && !p.deaf {
 				return &steps.Failure{Title: "Run", Cause: "you stopped the run"}
 			}
 			if t.hold {
-				select {
-				case <-p.hold:
-				case <-ctx.Done():
-				}
+				heldUntil(ctx, p.hold, p.deaf)
 			}
 			if t.drop && !p.dropIt {
 				p.dropIt = true

@@ -320,7 +320,7 @@ func TestCtrlCAsksWhatToDoWithAllNodes(t *testing.T) {
 // A node that was told to stop and doesn't holds nobody up: leaving ends the
 // connections to all of them.
 func TestCtrlCAgainLeavesTheNodesThatDoNotStop(t *testing.T) {
-	d, all := toRunAll(t, func(all *fakeFleet) { all.holdAt, all.hold = "cp2/stop-etcd.2", make(chan struct{}) })
+	d, all := toRunAll(t, func(all *fakeFleet) { all.holdAt, all.hold, all.deaf = "cp2/stop-etcd.2", make(chan struct{}), true })
 	d.until("cp2  ▸ Wait for the cleanup of etcd-cp2")
 	d.key("ctrl+c", "s")
 	d.key("ctrl+c")

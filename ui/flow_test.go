@@ -290,7 +290,7 @@ func TestCtrlCDuringARunAsksAndStopsBeforeTheNextAction(t *testing.T) {
 // A run that was told to stop and doesn't: nobody has to kill the wizard.
 func TestCtrlCAgainLeavesARunThatDoesNotStop(t *testing.T) {
 	f := newFake()
-	f.hold, f.holdAt = make(chan struct{}), "stop-etcd.1"
+	f.hold, f.holdAt, f.deaf = make(chan struct{}), "stop-etcd.1", true
 	d := drive(t, f, Options{})
 	d.to(runScreen)
 	d.until("▸ Move etcd.yaml aside")
