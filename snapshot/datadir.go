@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
 	"etcd-rewind/defect"
@@ -82,46 +83,54 @@ func (c *contents) restored(dir, walDir string) (*Restored, error) {
 		return nil, err
 	}
 	r := &Restored{Revision: c.revision, Keys: c.keys, Members: c.members, StorageVersion: c.storageVersion, Bytes: info.Size}
-	r.ClusterID, r.MemberID, err = walIdentity(walPath(dir, walDir))
+	id, err := walIdentity(walPath(dir, walDir))
+	r.ClusterID, r.MemberID = id.ClusterID, id.MemberID
 	return r, err
 }
 
 // walIdentity reads cluster and member ID, which every WAL file begins with,
-// from the newest file that has them. etcd's ReadAll would decode the lot.
-func walIdentity(dir string) (clusterID, memberID uint64, err error) {
+// from the newest file that has them, and what was committed last from the rest
+// of it. etcd's ReadAll would decode the lot.
+func walIdentity(dir string) (id Identity, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, openProblem(dir, err)
+		return id, openProblem(dir, err)
 	}
 	err = nil
 	for _, e := range slices.Backward(entries) { // sorted by name, which is by age
 		if filepath.Ext(e.Name()) != ".wal" {
 			continue
 		}
-		if clusterID, memberID, err = identityIn(filepath.Join(dir, e.Name())); err == nil {
-			return clusterID, memberID, nil
+		if id, err = identityIn(filepath.Join(dir, e.Name())); err == nil {
+			return id, nil
 		}
 	}
 	if err == nil {
-		return 0, 0, problem.Coded(CodeNoData, "with --wal-dir the WAL lies elsewhere", "there is no WAL in %s", dir)
+		return id, problem.Coded(CodeNoData, "with --wal-dir the WAL lies elsewhere", "there is no WAL in %s", dir)
 	}
-	return 0, 0, problem.Coded(CodeStructure, "use a snapshot", "the WAL can't be read: %v", err)
+	return id, problem.Coded(CodeStructure, "use a snapshot", "the WAL can't be read: %v", err)
 }
 
-func identityIn(name string) (clusterID, memberID uint64, err error) {
+// mostWAL bounds how much of a WAL file is read, in bytes: etcd begins another
+// at 64 MB.
+const mostWAL = 256 << 20
+
+func identityIn(name string) (id Identity, err error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe isn't waited for
 	if err != nil {
-		return 0, 0, err
+		return id, err
 	}
 	defer f.Close()
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return 0, 0, errors.Join(err, fmt.Errorf("%s is not a regular file", filepath.Base(name)))
+		return id, errors.Join(err, fmt.Errorf("%s is not a regular file", filepath.Base(name)))
 	}
 	dec := wal.NewDecoder(fileutil.NewFileReader(f))
-	for {
+	for known := false; ; {
 		var rec walpb.Record
-		if err := dec.Decode(&rec); err != nil {
-			return 0, 0, err
+		if err := dec.Decode(&rec); known && (err != nil || dec.LastOffset() > mostWAL) {
+			return id, nil // the end, or what an etcd is writing
+		} else if err != nil {
+			return id, err
 		}
 		switch rec.GetType() {
 		case wal.CrcType: // carried over from the file before
@@ -129,11 +138,18 @@ func identityIn(name string) (clusterID, memberID uint64, err error) {
 		case wal.MetadataType:
 			var md etcdserverpb.Metadata
 			if err := proto.Unmarshal(rec.Data, &md); err != nil {
-				return 0, 0, err
+				return id, err
 			}
-			return md.GetClusterID(), md.GetNodeID(), nil
+			id.ClusterID, id.MemberID, known = md.GetClusterID(), md.GetNodeID(), true
+		case wal.StateType:
+			var state raftpb.HardState
+			if proto.Unmarshal(rec.Data, &state) == nil {
+				id.Committed = max(id.Committed, state.GetCommit())
+			}
 		default:
-			return 0, 0, errors.New("it doesn't begin with the cluster's ID")
+			if !known {
+				return id, errors.New("it doesn't begin with the cluster's ID")
+			}
 		}
 	}
 }
@@ -142,6 +158,9 @@ func identityIn(name string) (clusterID, memberID uint64, err error) {
 type Identity struct {
 	ClusterID uint64 `json:"cluster_id,omitempty"` // 0 when the WAL can't be read
 	MemberID  uint64 `json:"member_id,omitempty"`
+	// Committed is the raft index up to which the WAL has committed; it never
+	// becomes lower. 0 when it isn't known.
+	Committed uint64 `json:"committed,omitempty"`
 	// WALErr says why the IDs can't be read, "" when they were.
 	WALErr string `json:"wal_error,omitempty"`
 
@@ -155,9 +174,9 @@ type Identity struct {
 }
 
 // Identify reads whose data a directory holds: the IDs that every WAL file
-// begins with, and size and age of the database. It takes no lock, maps nothing
-// into memory and reads a few pages, so it may be asked while an etcd runs on
-// the directory, and of one that is damaged. walDir is "" when the WAL is
+// begins with, how far it goes, and size and age of the database. It takes no
+// lock, maps nothing into memory and reads a few pages and one WAL file, so it
+// may be asked while an etcd runs on the directory, and of one that is damaged. walDir is "" when the WAL is
 // inside.
 //
 // The error is ctx's: a disk that hangs is not waited for longer.
@@ -173,7 +192,7 @@ func Identify(ctx context.Context, dir, walDir string) (Identity, error) {
 }
 
 func identify(dir, walDir string) Identity {
-	var id Identity
+	id, walErr := walIdentity(walPath(dir, walDir))
 	db := dbPath(dir)
 	info, err := Quick(db)
 	if st, serr := os.Stat(db); serr == nil {
@@ -190,8 +209,8 @@ func identify(dir, walDir string) Identity {
 	default:
 		id.Database = true
 	}
-	if id.ClusterID, id.MemberID, err = walIdentity(walPath(dir, walDir)); err != nil {
-		id.ClusterID, id.MemberID, id.WALErr = 0, 0, err.Error()
+	if walErr != nil {
+		id.WALErr = walErr.Error()
 	} else if id.ClusterID == 0 {
 		id.WALErr = "the WAL names no cluster"
 	}

@@ -24,7 +24,7 @@ func TestIdentifyNamesTheCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, err := Identify(t.Context(), dir, "")
-	if err != nil || id.ClusterID != made.ClusterID || id.MemberID != made.MemberID || !id.Database || id.Size != made.Bytes || id.Inode == 0 {
+	if err != nil || id.ClusterID != made.ClusterID || id.MemberID != made.MemberID || !id.Database || id.Size != made.Bytes || id.Inode == 0 || id.Committed == 0 {
 		t.Errorf("%+v %v, made %+v", id, err, made)
 	}
 	if err := running.Close(); err != nil {

@@ -11,6 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
 	"etcd-rewind/manifest"
 	"etcd-rewind/problem"
 )
@@ -95,6 +100,57 @@ func TestAnOlderCopyOfTheOldDataIsOverriddenByName(t *testing.T) {
 			t.Errorf("the file itself: %v", err)
 		}
 	})
+}
+
+// Whatever its date is, and although its IDs are the same: what the WAL has
+// committed never becomes less.
+func TestACopyOfOlderDataIsToldByItsWAL(t *testing.T) {
+	n := newFakeNode(t)
+	copied := filepath.Join(n.root, "copied")
+	committed(t, filepath.Join(n.oldData(), "member/wal"), 300)
+	if err := os.CopyFS(copied, os.DirFS(n.oldData())); err != nil {
+		t.Fatal(err)
+	}
+	committed(t, filepath.Join(n.oldData(), "member/wal"), 500)
+	e, _ := n.engine(nil)
+	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+		t.Fatalf("%+v", res.Error)
+	}
+	if err := n.undo().Allowed(t.Context()); err != nil {
+		t.Fatalf("the data itself: %v", err)
+	}
+	if err := os.Rename(n.oldData(), n.oldData()+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(n.oldData(), os.DirFS(copied)); err != nil { // with the date of now
+		t.Fatal(err)
+	}
+	if err := n.undo().Allowed(t.Context()); err == nil || !strings.Contains(err.Error(), "WAL ends at index 300, and not at 500 or later") {
+		t.Errorf("a copy that was made before the run: %v", err)
+	}
+	p, err := NewUndo(n.stateDir(), "", Terms{Accept: []string{checkOldData}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Allowed(t.Context()); err != nil {
+		t.Errorf("overridden by name: %v", err)
+	}
+}
+
+// committed adds to a WAL that raft has committed so much.
+func committed(t *testing.T, dir string, index uint64) {
+	t.Helper()
+	w, err := wal.Open(zap.NewNop(), dir, &walpb.Snapshot{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := w.ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	term := uint64(2)
+	if err := errors.Join(w.Save(&raftpb.HardState{Term: &term, Commit: &index}, nil), w.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A node that goes to the restored data alone has no quorum there: a run of

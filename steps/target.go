@@ -108,6 +108,9 @@ func (t *target) compare(is snapshot.Identity) Verdict {
 		// Of the same cluster, but a copy that was made earlier.
 		return wrong("", "%s in %s is older than what the run left there: another file, written last on %s, not after %s",
 			t.what, dir, is.Modified.Local().Format(time.DateTime), was.Modified.Local().Format(time.DateTime))
+	case is.Committed < was.Committed:
+		// Whatever its date is.
+		return wrong("", "%s in %s is older than what the run left there: its WAL ends at index %d, and not at %d or later", t.what, dir, is.Committed, was.Committed)
 	case was.ClusterID == 0 && !sameFile:
 		return wrong("", "nothing tells whether %s is what the run left there: the run recorded no cluster ID; it is cluster %x's, written last on %s", dir, is.ClusterID, Moment(is.Modified))
 	}
