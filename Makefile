@@ -102,6 +102,7 @@ FUZZ = \
 	manifest:FuzzAnnotate \
 	manifest:FuzzFlags \
 	snapshot:FuzzEncryptionConfig \
+	snapshot:FuzzPages \
 	steps:FuzzJournal \
 	manifest:FuzzDiff \
 	manifest:FuzzLayout \

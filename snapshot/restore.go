@@ -130,7 +130,10 @@ func endedEarly(crash *crashError) error {
 			return targetProblem(full)
 		}
 	}
-	return fmt.Errorf("the restore ended early: %w", crash)
+	if crash.signal == "SIGKILL" {
+		return fmt.Errorf("the restore ended early: %w", crash)
+	}
+	return problem.Coded(CodeRestore, "inspect the snapshot, and look for errors of the disk and of memory in the kernel's log", "the restore ended early: %v", crash)
 }
 
 // settle fills in defaults and refuses what can't be right.

@@ -122,6 +122,7 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 	case workInspect:
 		var req inspectRequest
 		if err = json.Unmarshal(line, &req); err == nil {
+			boundMemory(req.Path)
 			var info *Info
 			if info, err = inspectFile(req.Path, nil, w.progress); err == nil {
 				result = inspected{Info: info, Stored: info.stored}
@@ -130,17 +131,20 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 	case workRestore:
 		var req RestoreRequest
 		if err = json.Unmarshal(line, &req); err == nil {
+			boundMemory(req.Snapshot)
 			giveWay()
 			result, err = restoreInto(req, w.progress)
 		}
 	case workDataDir:
 		var req dataDirRequest
 		if err = json.Unmarshal(line, &req); err == nil {
+			boundMemory(dbPath(req.DataDir))
 			result, err = readDataDir(req.DataDir, req.WALDir)
 		}
 	case workCompare:
 		var req compareRequest
 		if err = json.Unmarshal(line, &req); err == nil {
+			boundMemory(req.Snapshot, req.Other.Snapshot, dbPath(req.Other.DataDir))
 			result, err = compare(req, w.progress)
 		}
 	default:
@@ -150,15 +154,33 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 	return 0
 }
 
+// boundMemory ends this process before it takes more memory than reading the
+// files can be worth: pages that lie about their number make bbolt keep billions
+// of them. What is mapped doesn't count.
+func boundMemory(files ...string) {
+	most := int64(2*workMemory + 128<<20)
+	for _, f := range files {
+		if st, err := os.Stat(f); err == nil {
+			most += min(st.Size(), maxDatabase) / 8
+		}
+	}
+	limitData(uint64(most))
+}
+
 // crashError is a worker that ended without an answer.
 type crashError struct {
 	signal string // "SIGBUS", "panic", "SIGKILL", ...
 	detail string // first line that tells something
 }
 
+const outOfMemory = "no memory"
+
 func (e *crashError) Error() string {
 	if e.signal == "SIGKILL" {
 		return "the process that read it was killed, perhaps because memory ran out"
+	}
+	if e.signal == outOfMemory {
+		return "reading it takes more memory than a database of its size can need"
 	}
 	if e.detail == "" {
 		return "reading it crashed with " + e.signal
@@ -254,6 +276,10 @@ func crashOf(err error, stderr string) error {
 			c.signal = name
 			return c
 		}
+	}
+	if strings.Contains(stderr, "fatal error:") && (strings.Contains(stderr, "out of memory") || strings.Contains(stderr, "cannot allocate memory")) {
+		c.signal = outOfMemory
+		return c
 	}
 	for line := range strings.Lines(stderr) {
 		if line = strings.TrimSpace(line); line == "" {

@@ -21,6 +21,7 @@ func TestCrashOf(t *testing.T) {
 		{"SIGKILL", "kill -KILL $$", "", "the process that read it was killed, perhaps because memory ran out"},
 		{"a panic", "exit 2", "\npanic: page 7 already freed\n\ngoroutine 1", "reading it crashed with a panic: page 7 already freed"},
 		{"a stack without end", "exit 2", "runtime: goroutine stack exceeds 67108864-byte limit\n", "reading it crashed with exit status 2: runtime: goroutine stack exceeds 67108864-byte limit"},
+		{"the limit of its memory", "exit 2", "fatal error: out of memory allocating heap arena metadata\n", "reading it takes more memory than a database of its size can need"},
 		{"silence", "exit 0", "", "reading it crashed with an unknown error"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
