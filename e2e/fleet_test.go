@@ -74,8 +74,28 @@ func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
 				}
 			}
 			restoreThree(t)
+			if i == 0 {
+				redoThree(t)
+			}
 		})
 	}
+}
+
+// redoThree goes to the restored data again, and back.
+func redoThree(t *testing.T) {
+	c, _ := leader(t)
+	now := dataDir(t)
+	redone := call{args: []string{"redo", "--fleet", "--yes", "--output", "json"}}.run(t)
+	redone.succeeded(t)
+	t.Logf("the redo took %.1f s", redone.took.Seconds())
+	for _, n := range c.Nodes {
+		on(n, func() {
+			if is := dataDir(t); is == now {
+				t.Errorf("%s's etcd runs on %s still", n.Hostname, is)
+			}
+		})
+	}
+	call{args: []string{"undo", "--fleet", "--yes", "--output", "json"}}.run(t).succeeded(t)
 }
 
 func restoreThree(t *testing.T) {

@@ -167,9 +167,11 @@ func validFacts(f *restore.NodeFacts) error {
 		}
 	}
 	if u := f.Unfinished; u != nil {
-		return validRuns([]steps.RunInfo{*u})
+		if err := validRuns([]steps.RunInfo{*u}); err != nil {
+			return err
+		}
 	}
-	return validPathOrNone(f.StateDir)
+	return errors.Join(validPathOrNone(f.StateDir), validPathOrNone(f.KubeadmDataDir))
 }
 
 func validMembers(all []manifest.Member, nameless bool) error {

@@ -74,7 +74,7 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 	}
 	var away, odd, moved, left, alive, taken []string
 	var unknown []string
-	clusters, etcds, kubes := map[uint64][]string{}, map[string][]string{}, map[string][]string{}
+	clusters, etcds, kubes, dirs := map[uint64][]string{}, map[string][]string{}, map[string][]string{}, map[string][]string{}
 	for i := range all {
 		m := &all[i]
 		switch {
@@ -105,6 +105,9 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 		}
 		etcds[m.Facts.EtcdVersion] = append(etcds[m.Facts.EtcdVersion], m.Name)
 		kubes[m.Facts.KubernetesVersion] = append(kubes[m.Facts.KubernetesVersion], m.Name)
+		if d := m.Facts.KubeadmDataDir; d != "" {
+			dirs[d] = append(dirs[d], m.Name)
+		}
 	}
 	const reach = "fleet-hosts"
 	if len(away) > 0 {
@@ -130,17 +133,20 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 	case lost > 0:
 		add(steps.Pass, "left-out", "Left out", "", false, "%s: joins anew later (kubeadm reset, kubeadm join --control-plane)", strings.Join(left, ", "))
 	}
-	differ := func(check, title, what string, by map[string][]string) {
+	differ := func(check, title, what, hint string, by map[string][]string) {
 		if len(by) > 1 {
 			var parts []string
 			for _, v := range slices.Sorted(maps.Keys(by)) {
 				parts = append(parts, fmt.Sprintf("%s on %s", cmp.Or(v, "unknown"), strings.Join(by[v], ", ")))
 			}
-			add(steps.Warn, check, title, "fine in the middle of an upgrade", false, "%s: %s", what, strings.Join(parts, "; "))
+			add(steps.Warn, check, title, hint, false, "%s: %s", what, strings.Join(parts, "; "))
 		}
 	}
-	differ("fleet-etcd-version", "etcd's version", "the nodes run different versions", etcds)
-	differ("fleet-kubernetes-version", "Kubernetes' version", "the nodes run different versions", kubes)
+	const upgrade = "fine in the middle of an upgrade"
+	differ("fleet-etcd-version", "etcd's version", "the nodes run different versions", upgrade, etcds)
+	differ("fleet-kubernetes-version", "Kubernetes' version", "the nodes run different versions", upgrade, kubes)
+	differ("fleet-data-directory", "Data directories", "the nodes' etcds have their data in different directories",
+		"each node restores beside its own; kubeadm-config has one for all, so set etcd.local.dataDir to a node's own before kubeadm upgrade runs there", dirs)
 	if len(unknown) > 0 {
 		// What isn't known is no match.
 		add(steps.Warn, "fleet-cluster", "Cluster", "make sure that they are of this cluster: what they have is left as it is, and undo reverts to it", false,
@@ -200,5 +206,5 @@ func peerHost(urls []string) string {
 // CheckNames are the names of the checks of several nodes, sorted, beside those
 // of each node.
 func CheckNames() []string {
-	return []string{"fleet-cluster", "fleet-etcd-version", "fleet-hosts", "fleet-kubernetes-version", "fleet-members", "left-out"}
+	return []string{"fleet-addresses", "fleet-cluster", "fleet-data-directory", "fleet-etcd-version", "fleet-hosts", "fleet-kubernetes-version", "fleet-members", "left-out"}
 }

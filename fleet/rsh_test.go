@@ -271,6 +271,13 @@ func TestWhoTheMembersAre(t *testing.T) {
 		{"two versions", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
 			w.node("cp2").facts = func(f *restore.NodeFacts) { f.EtcdVersion = "3.5.21" }
 		}, map[string]steps.Level{"fleet-etcd-version": steps.Warn}, "3.5.21 on cp2", "cp1 cp2 cp3"},
+		{"a node's data lies elsewhere", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
+			for _, n := range w.nodes {
+				n.facts = func(f *restore.NodeFacts) { f.KubeadmDataDir = "/var/lib/etcd" }
+			}
+			w.node("cp2").facts = func(f *restore.NodeFacts) { f.KubeadmDataDir = "/data/etcd" }
+		}, map[string]steps.Level{"fleet-data-directory": steps.Warn}, "/data/etcd on cp2; /var/lib/etcd on cp1, cp3", "cp1 cp2 cp3"},
+		{"it lies elsewhere, and kubeadm renders nothing", func(w *fakeWorld, _ *pipes, _ *restore.Want) {}, nil, "", "cp1 cp2 cp3"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			w := newFakeWorld(t, "cp1", "cp2", "cp3")

@@ -52,6 +52,9 @@ func (n *ThisNode) Facts(ctx context.Context) (*restore.NodeFacts, error) {
 	}
 	if s.Etcd != nil {
 		f.Member, f.PeerURLs, f.InitialCluster = s.Etcd.Name, s.Etcd.AdvertisePeerURLs, s.Etcd.InitialCluster
+		if !s.Kubeadm.None {
+			f.KubeadmDataDir = s.Etcd.DataDir.Path
+		}
 		if d, err := node.DiskOf(s.BesideData()); err == nil {
 			f.FreeBytes = d.FreeBytes
 		}

@@ -155,6 +155,9 @@ type NodeFacts struct {
 	PeerURLs       []string          `json:"peer_urls,omitempty"` // the node's own
 	InitialCluster []manifest.Member `json:"initial_cluster,omitempty"`
 	EtcdErr        string            `json:"etcd_error,omitempty"`
+	// KubeadmDataDir is etcd's data directory where kubeadm may render etcd.yaml
+	// from its configuration, which has one for all nodes.
+	KubeadmDataDir string `json:"kubeadm_data_dir,omitempty"`
 
 	Live    *LiveEtcd `json:"live,omitempty"` // nil when etcd doesn't answer
 	LiveErr string    `json:"live_error,omitempty"`
