@@ -73,32 +73,25 @@ func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			restoreThree(t)
+			c, s := restoreThree(t)
 			if i == 0 {
-				redoThree(t)
+				redoThree(t, c, s)
 			}
 		})
 	}
 }
 
 // redoThree goes to the restored data again, and back.
-func redoThree(t *testing.T) {
-	c, _ := leader(t)
-	now := dataDir(t)
+func redoThree(t *testing.T, c *cluster.Cluster, s story) {
 	redone := call{args: []string{"redo", "--fleet", "--yes", "--output", "json"}}.run(t)
 	redone.succeeded(t)
 	t.Logf("the redo took %.1f s", redone.took.Seconds())
-	for _, n := range c.Nodes {
-		on(n, func() {
-			if is := dataDir(t); is == now {
-				t.Errorf("%s's etcd runs on %s still", n.Hostname, is)
-			}
-		})
-	}
+	allAre(t, c, func(t *testing.T) { s.isThen(t) })
 	call{args: []string{"undo", "--fleet", "--yes", "--output", "json"}}.run(t).succeeded(t)
+	allAre(t, c, func(t *testing.T) { s.isNow(t) })
 }
 
-func restoreThree(t *testing.T) {
+func restoreThree(t *testing.T) (*cluster.Cluster, story) {
 	c, s := leader(t)
 	o := call{args: fleetArgs(s)}.run(t)
 	result := o.succeeded(t)
@@ -127,6 +120,7 @@ func restoreThree(t *testing.T) {
 	undone.succeeded(t)
 	t.Logf("going back took %.1f s", undone.took.Seconds())
 	allAre(t, c, func(t *testing.T) { s.isNow(t) })
+	return c, s
 }
 
 // settles waits until the agents that a conductor has left behind have ended:

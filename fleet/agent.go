@@ -367,7 +367,7 @@ func (a *agent) run(ctx context.Context, p *steps.Plan, rec *restore.Record) (*s
 	sink := func(ev steps.Event) {
 		if rec != nil && ev.Type == steps.TypePlan {
 			if err := writeRecord(p.RunDir, *rec); err != nil {
-				// Nothing is touched yet, and without it nobody could lead all
+				// Nothing is touched yet, and without it nobody could resume all
 				// nodes again.
 				a.out.put(message{Event: &steps.Event{Type: steps.TypeAction, Time: ev.Time, Run: p.Run, State: steps.Waiting, Message: err.Error()}})
 				stop()

@@ -55,7 +55,7 @@ var RealPace = Pace{
 	Staging: 5 * time.Minute, Quiet: 90 * time.Second, Stop: 10 * time.Second,
 }
 
-// Conductor leads several nodes: restore.Nodes over a remote shell.
+// Conductor runs several nodes as one: restore.Nodes over a remote shell.
 type Conductor struct {
 	Dialer Dialer
 	Rsh    []string // for the record: how Dialer reaches the others; nil for ssh
@@ -667,7 +667,7 @@ func (c *Conductor) machine() *machine {
 		opened: map[steps.Phase]time.Time{}, touched: c.verb != "",
 	}
 	for _, n := range c.nodes {
-		of := &nodeRun{name: n.name, linked: n.link != nil, leader: n.facts != nil && n.facts.Live != nil && n.facts.Live.Leads}
+		of := &nodeRun{name: n.name, linked: n.link != nil, leader: n.facts != nil && n.facts.Live != nil && n.facts.Live.Leader}
 		if c.verb == restore.Resume && c.states[n.name] == steps.RunRestored {
 			of.verb, of.reached, of.res = restore.Resume, len(steps.Phases), &steps.Result{OK: true}
 		}
@@ -676,9 +676,9 @@ func (c *Conductor) machine() *machine {
 	return m
 }
 
-// Open leads the nodes of an earlier run again, by the record that this node
-// has of it. It tells in which state that
-// run is on each; a node that can't be reached is RunUnreachable.
+// Open finds the nodes of an earlier run, by the record that this node has of it.
+// It tells in which state that run is on each; a node that can't be reached is
+// RunUnreachable.
 func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]steps.RunState, error) {
 	c.rec, c.want.Paths = rec, rec.Paths
 	me := &fleetNode{local: true}

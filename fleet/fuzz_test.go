@@ -72,7 +72,7 @@ func FuzzAgentMessages(f *testing.F) {
 		}
 		one := &machine{nodes: []*nodeRun{{name: "cp1", linked: true}}, command: strings.ToUpper, pace: RealPace, opened: map[steps.Phase]time.Time{}}
 		one.step(time.Now(), begun{})
-		one.step(time.Now(), came{0, 1, m})
+		one.step(time.Now(), news{0, 1, m})
 		one.step(time.Now(), leaving{})
 		if one.res == nil {
 			t.Error("it doesn't end")

@@ -88,8 +88,8 @@ type input any
 // Inputs. Those with a try are about that try of a node.
 type (
 	begun struct{}
-	// came is what an agent says while a request is under way.
-	came struct {
+	// news is what an agent says while a request is under way.
+	news struct {
 		node, try int
 		message
 	}
@@ -155,9 +155,9 @@ func (m *machine) step(now time.Time, in input) []output {
 	case begun:
 		m.looked = now
 		m.startAll(m.verb)
-	case came:
+	case news:
 		if n := m.nodes[in.node]; n.running && n.try == in.try {
-			m.came(n, in.message)
+			m.news(n, in.message)
 		}
 	case ended:
 		if n := m.nodes[in.node]; n.running && n.try == in.try {
@@ -274,8 +274,8 @@ func (n *nodeRun) seen() string {
 	return at
 }
 
-// came takes what an agent says while it runs.
-func (m *machine) came(n *nodeRun, msg message) {
+// news takes what an agent says while it runs.
+func (m *machine) news(n *nodeRun, msg message) {
 	n.heard = m.now
 	switch {
 	case msg.Event != nil:

@@ -88,7 +88,7 @@ func (p *play) goesWrong(oneIn int) bool {
 func (p *play) conductor(v restore.Verb, away ...string) error {
 	c := &Conductor{rec: p.rec, verb: v, Pace: RealPace, states: map[string]steps.RunState{}}
 	for _, a := range p.actors {
-		n := &fleetNode{name: a.name, facts: &restore.NodeFacts{Live: &restore.LiveEtcd{Leads: a.at == 1}}}
+		n := &fleetNode{name: a.name, facts: &restore.NodeFacts{Live: &restore.LiveEtcd{Leader: a.at == 1}}}
 		c.states[a.name] = a.stands()
 		if slices.Contains(away, a.name) {
 			c.states[a.name] = restore.RunUnreachable
@@ -248,7 +248,7 @@ func (a *actor) send(in input) {
 	}
 }
 
-func (a *actor) says(m message) { a.send(came{a.at, a.try, m}) }
+func (a *actor) says(m message) { a.send(news{a.at, a.try, m}) }
 
 func (a *actor) end(ok bool, cause string) {
 	a.runs = false

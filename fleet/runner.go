@@ -103,7 +103,7 @@ func (r *runner) put(in input) bool {
 
 // note hands in what an agent says.
 func (r *runner) note(node, try int) func(message) {
-	return func(m message) { r.put(came{node, try, m}) }
+	return func(m message) { r.put(news{node, try, m}) }
 }
 
 func (r *runner) start(o startRun) {

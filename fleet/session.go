@@ -62,7 +62,7 @@ func (n *ThisNode) Facts(ctx context.Context) (*restore.NodeFacts, error) {
 		f.EtcdErr = problem.Line(s.EtcdErr)
 	}
 	if s.Live != nil {
-		f.Live = &restore.LiveEtcd{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision, Leads: s.Live.Leader != 0 && s.Live.Leader == s.Live.MemberID}
+		f.Live = &restore.LiveEtcd{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision, Leader: s.Live.Leader != 0 && s.Live.Leader == s.Live.MemberID}
 		for _, m := range s.Live.Members {
 			f.Live.Members = append(f.Live.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		}
@@ -158,7 +158,7 @@ func (o *Order) same(info *snapshot.Info) error {
 }
 
 func (n *ThisNode) PlanAgain(ctx context.Context, v restore.Verb, run string) (*steps.Plan, error) {
-	return restore.PlanAgain(ctx, &steps.Session{Options: n.Session.Options, Led: true}, v, run)
+	return restore.PlanAgain(ctx, &steps.Session{Options: n.Session.Options, Fleet: true}, v, run)
 }
 
 func (n *ThisNode) Run(ctx context.Context, p *steps.Plan, barrier steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {

@@ -190,7 +190,7 @@ func (f *NodeFacts) Cluster() uint64 {
 type LiveEtcd struct {
 	ClusterID uint64            `json:"cluster_id"`
 	Revision  int64             `json:"revision"`
-	Leads     bool              `json:"leads,omitempty"` // this node's member is the leader
+	Leader    bool              `json:"leader,omitempty"` // this node's member is the leader
 	Members   []manifest.Member `json:"members"`
 }
 

@@ -5,8 +5,8 @@ import (
 	"etcd-rewind/steps"
 )
 
-// Record says with which nodes a run is made, so that any of them can lead all
-// of them again.
+// Record says with which nodes a run is made, so that any of them can take all
+// of them up again.
 type Record struct {
 	Run     string            `json:"run"`
 	Me      string            `json:"me"`            // the node that the record is on: in the middle of a run no etcd.yaml tells

@@ -154,8 +154,8 @@ func committed(t *testing.T, dir string, index uint64) {
 }
 
 // A node that goes to the restored data alone has no quorum there: a run of
-// several nodes is redone on all of them, and that is what is advised. Led by a
-// conductor, a node does what it does alone, also when a redo was interrupted.
+// several nodes is redone on all of them, and that is what is advised. In a
+// conductor's hands a node does what it does alone, also when a redo was interrupted.
 func TestARedoOfARunOfSeveralNodesIsLed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNode(t)
@@ -184,7 +184,7 @@ func TestARedoOfARunOfSeveralNodesIsLed(t *testing.T) {
 			return nil
 		}
 		for _, ctx := range []context.Context{stop, t.Context()} {
-			redo, err := NewRedo(n.stateDir(), "", Terms{Led: true})
+			redo, err := NewRedo(n.stateDir(), "", Terms{Fleet: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +195,7 @@ func TestARedoOfARunOfSeveralNodesIsLed(t *testing.T) {
 		if !n.runsRestored() {
 			t.Error("the node isn't on the restored data")
 		}
-		if _, err := NewRedo(n.stateDir(), p.Run, Terms{Led: true}); err == nil || !strings.Contains(err.Error(), "was not undone: it is restored") {
+		if _, err := NewRedo(n.stateDir(), p.Run, Terms{Fleet: true}); err == nil || !strings.Contains(err.Error(), "was not undone: it is restored") {
 			t.Error(err)
 		}
 	})

@@ -190,7 +190,7 @@ func (a *WaitNodes) reached(o RemoteNode, n node.RemoteState, staged uint64) boo
 
 func (*WaitNodes) places(*vetter) {}
 
-// undo needs no meeting: each node's etcd goes back to the old members, and
+// undo needs no barrier: each node's etcd goes back to the old members, and
 // neither they nor the new ones can do anything without a quorum of them.
 func (*WaitNodes) undo() []Action { return nil }
 

@@ -31,7 +31,7 @@ func NewRedo(stateDir, run string, t Terms) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.restore.fleet() && !t.Led {
+	if h.restore.fleet() && !t.Fleet {
 		return nil, problem.New(t.command("redo --fleet", h.restore.Run)+" does it on all of them",
 			"run %s was made on several nodes: one that goes to the restored data alone has no quorum there", h.restore.Run)
 	}

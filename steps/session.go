@@ -15,7 +15,7 @@ type Session struct {
 	// Barrier waits for the other nodes of a fleet; nil means to look at their
 	// ports.
 	Barrier Barrier
-	Led     bool // by a conductor, with the run's other nodes
+	Fleet   bool // what is planned is done by a conductor, with the run's other nodes
 
 	facts   atomic.Pointer[Facts] // as discovered last
 	kubelet atomic.Pointer[node.Kubelet]
@@ -85,7 +85,7 @@ func (s *Session) takeUp(ctx context.Context, run string, plan func(stateDir, ru
 	if err != nil {
 		return nil, err
 	}
-	t := Terms{Accept: s.Options.Accept, KubeletRestart: s.Options.KubeletRestart, Flags: s.Options.Flags(), Led: s.Led}
+	t := Terms{Accept: s.Options.Accept, KubeletRestart: s.Options.KubeletRestart, Flags: s.Options.Flags(), Fleet: s.Fleet}
 	t.Kubelet, t.KubeletErr = findKubelet(ctx, s.Options.Options)
 	if t.Kubelet != nil && s.Options.CRI != "" {
 		t.CRI = t.Kubelet.CRIEndpoint

@@ -33,7 +33,7 @@ type Terms struct {
 	KubeletErr error
 	CRI        string // the runtime's endpoint, "" for the run's
 	Flags      []string
-	Led        bool // by a conductor, with the run's other nodes
+	Fleet      bool // what is planned is done by a conductor, with the run's other nodes
 }
 
 // The checks of plans that are made from a journal.
