@@ -58,6 +58,7 @@ type app struct {
 
 	version string // of a release
 	session steps.Session
+	intro   string     // of the exercise that the wizard is for
 	output  string     // text or json
 	began   bool       // the arguments were right
 	status  *ui.Status // nil where no terminal shows it
@@ -163,7 +164,7 @@ func (a *app) wizard(c *cobra.Command, several *fleetFlags) error {
 		return errors.New("the wizard needs a terminal; without one: etcd-rewind restore SNAPSHOT --yes")
 	}
 	res, err := ui.RunWizard(c.Context(), &a.session, a.leading(ui.Options{
-		Version: a.buildVersion(), Choices: steps.Choices{KubeletRestart: a.session.Options.KubeletRestart},
+		Version: a.buildVersion(), Choices: steps.Choices{KubeletRestart: a.session.Options.KubeletRestart}, Intro: a.intro,
 	}, several))
 	if err != nil || res == nil {
 		return err

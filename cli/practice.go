@@ -25,7 +25,7 @@ func practiceWorker() { practice.Worker() }
 // onPracticeNode makes commands in the by-hand shell of practice address its
 // node. Flags that are given count all the same.
 func (a *app) onPracticeNode() error {
-	here, err := practice.Here()
+	here, intro, err := practice.Here()
 	if here == nil {
 		return err
 	}
@@ -35,20 +35,19 @@ func (a *app) onPracticeNode() error {
 	here.CRI = cmp.Or(given.CRI, here.CRI)
 	here.KubeletRestart = cmp.Or(given.KubeletRestart, here.KubeletRestart)
 	here.StateDir, here.Accept = given.StateDir, given.Accept
-	a.session.Options = *here
+	a.session.Options, a.intro = *here, intro
 	return nil
 }
 
 // practiceCommands is left out of the binary for nodes, which it would make
 // half as large again: etcd's server, etcdctl and an API server are in it.
 func (a *app) practiceCommands() []*cobra.Command {
-	c := practice.Command(func(ctx context.Context, opts steps.Options, b practice.Brief) error {
-		opts.Snapshots, opts.KubeletRestart = []string{b.Snapshots}, b.KubeletRestart
+	c := practice.Command(func(ctx context.Context, opts steps.Options, intro string) error {
 		a.session.Options = opts
 		_, err := ui.RunWizard(ctx, &a.session, ui.Options{
 			Version: a.buildVersion(),
-			Choices: steps.Choices{KubeletRestart: b.KubeletRestart},
-			Intro:   b.Story + " " + b.Task,
+			Choices: steps.Choices{KubeletRestart: opts.KubeletRestart},
+			Intro:   intro,
 		})
 		return err
 	})

@@ -148,20 +148,20 @@ func TestTheShellOfAnExerciseIsAnOrdinaryOne(t *testing.T) {
 	}
 }
 
-// Where a mount namespace can be had, the shell has the paths of a real node,
-// and the manifest may use them. The machine itself doesn't change.
-func TestTheShellOfAnExerciseHasRealPaths(t *testing.T) {
-	mayMount := exec.Command("/bin/true")
-	mayMount.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+// Where namespaces can be had, the shell has the paths and ports of a real node:
+// what the guides say works as it is written. The machine itself doesn't change.
+func TestTheShellOfAnExerciseIsARealNodes(t *testing.T) {
+	may := exec.Command("/bin/true")
+	may.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}
 	if os.Geteuid() != 0 {
-		mayMount.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		may.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 	}
 	places := []string{"/", "/etc", "/opt", "/var/lib", "/var/log", "/etc/kubernetes", "/var/lib/etcd-exam", "/opt/backup", "/run/containerd"}
 	before := listed(places)
 	p := onTerminal(t, t.TempDir(), "exam", "--by-hand")
-	if mayMount.Run() != nil {
+	if may.Run() != nil {
 		p.see("In this shell / of the node is $R")
-		p.see("(no real paths: ")
+		p.see("can't be had here")
 		p.press("exit\r")
 		_ = p.ends()
 		return
@@ -173,20 +173,19 @@ func TestTheShellOfAnExerciseHasRealPaths(t *testing.T) {
 	p.see("etcd to /opt/backup/etcd-now.db.")
 	p.see("exit ends it all and grades")
 	p.press("stty -echo\r")
-	p.press("find $R/run/shell | wc -l; echo linked: $(cat /etc/hostname)\r") // rm -r $R must not reach the machine
+	p.press("find $ETCD_REWIND_PRACTICE_ROOT/run/inside | wc -l; echo linked: $(cat /etc/hostname)\r") // rm -r $R must not reach the machine
 	p.see("\n1\r")
 	p.see("linked: " + name)
 	p.press("etcd-rewind check; echo checked: $?\r")
 	p.see("/etc/kubernetes/manifests")
 	p.see("checked: 0")
-	p.press("P=/etc/kubernetes/pki/etcd; U=$(grep -o 'listen-client-urls=.*' /etc/kubernetes/manifests/etcd.yaml | cut -d= -f2)\r")
-	p.press("etcdctl --endpoints $U --cacert $P/ca.crt --cert $P/server.crt --key $P/server.key snapshot save /opt/backup/etcd-now.db\r")
+	p.press("P=/etc/kubernetes/pki/etcd\r")
+	p.press("etcdctl --endpoints=https://127.0.0.1:2379 --cacert $P/ca.crt --cert $P/server.crt --key $P/server.key snapshot save /opt/backup/etcd-now.db\r")
 	p.see("Snapshot saved at /opt/backup/etcd-now.db")
-	p.press("I=$(grep -o 'initial-cluster=.*' /etc/kubernetes/manifests/etcd.yaml | cut -d= -f2-)\r")
-	p.press("etcdutl snapshot restore /opt/backup/etcd-previous.db --data-dir /var/lib/etcd-exam --name cp1 --initial-cluster $I --initial-advertise-peer-urls ${I#*=} 2>/dev/null\r")
+	p.press("etcdutl snapshot restore /opt/backup/etcd-previous.db --data-dir /var/lib/etcd-exam --name cp1 --initial-cluster cp1=https://127.0.0.1:2380 --initial-advertise-peer-urls https://127.0.0.1:2380 2>/dev/null\r")
 	p.press("mkdir /var/lib/aside; mv /etc/kubernetes/manifests/{etcd,kube-apiserver}.yaml /var/lib/aside\r")
 	p.press("while crictl --runtime-endpoint unix:///run/containerd/containerd.sock ps | grep -q 'etcd\\|apiserver'; do sleep .2; done\r")
-	p.press("sed -i 's|path: /.*/var/lib/etcd$|path: /var/lib/etcd-exam|' /var/lib/aside/etcd.yaml; mv /var/lib/aside/*.yaml /etc/kubernetes/manifests\r")
+	p.press("sed -i 's|path: /var/lib/etcd$|path: /var/lib/etcd-exam|' /var/lib/aside/etcd.yaml; mv /var/lib/aside/*.yaml /etc/kubernetes/manifests\r")
 	p.press("until kubectl get ns shop 2>/dev/null; do sleep .2; done\r")
 	p.see("Active")
 	p.press("kubectl -n kube-system get configmap kubeadm-config -o yaml | sed 's|^\\( *dataDir: \\).*|\\1/var/lib/etcd-exam|' | kubectl replace -f -\r")

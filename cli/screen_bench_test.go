@@ -141,7 +141,7 @@ func benchNode(b *testing.B) *practiceNode {
 	n.big = filepath.Join(n.dir, "big.db")
 	bigSnapshot(b, n.big)
 	root := filepath.Join(n.dir, "node")
-	cmd := exec.Command(practiceBinary, "practice", "--by-hand", "--dir", root, "--home", n.dir)
+	cmd := exec.Command(practiceBinary, "practice", "--by-hand", "--no-namespaces", "--dir", root, "--home", n.dir)
 	cmd.Env = append(os.Environ(), "SHELL=/bin/sh")
 	in, err := cmd.StdinPipe() // the node ends with it
 	if err != nil {

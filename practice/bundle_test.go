@@ -25,7 +25,7 @@ import (
 // restore none of them is in what people send around.
 func TestTheBundleHasNoSecretOfTheNodeOrTheSnapshot(t *testing.T) {
 	t.Parallel()
-	s := attempt(t, "deleted-namespace")
+	s := attempt(t, "deleted-namespace", false)
 	s.wizard(t, "etcd-nightly.db")
 
 	w := &steps.Session{Options: s.options()}

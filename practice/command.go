@@ -11,11 +11,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -24,17 +23,9 @@ import (
 	"etcd-rewind/trust"
 )
 
-// Brief is what the wizard is told about the exercise it is for.
-type Brief struct {
-	Title, Story, Task string
-	Limit              time.Duration
-	Snapshots          string // directory of the exercise's snapshots
-	KubeletRestart     string // shell command that restarts the practice kubelet
-	Kubeconfig         string
-}
-
-// Wizard runs the wizard on a practice node, until the user leaves it.
-type Wizard func(ctx context.Context, opts steps.Options, b Brief) error
+// Wizard runs the wizard on a practice node, until the user leaves it. intro is
+// what has happened, and what is to be reached.
+type Wizard func(ctx context.Context, opts steps.Options, intro string) error
 
 // Command is "practice" with all its subcommands.
 func Command(wizard Wizard) *cobra.Command {
@@ -42,8 +33,11 @@ func Command(wizard Wizard) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "practice [EXERCISE]",
 		Short: "Practise on a control plane of your own, without root, network or cluster",
-		Long: "Starts a control plane on this machine with an incident on it, and the wizard to solve it; with --by-hand a shell with\n" +
-			"etcdctl, etcdutl, kubectl and crictl instead. Everything lies below one directory and ends with this command.\n\n" + catalogue(),
+		Long: `Starts a control plane on this machine with an incident on it, and the wizard to
+solve it; with --by-hand a shell with etcdctl, etcdutl, kubectl and crictl
+instead. Everything lies below one directory and ends with this command.
+
+` + catalogue(),
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE:         p.start,
@@ -51,9 +45,10 @@ func Command(wizard Wizard) *cobra.Command {
 			return names(), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
-	c.PersistentFlags().StringVar(&p.home, "home", "", "directory of practice nodes and results (default ~/.local/state/etcd-rewind/practice)")
-	c.PersistentFlags().StringVar(&p.dir, "dir", "", "directory of the practice node")
+	c.PersistentFlags().StringVar(&p.home, "home", "", "`directory` of nodes and results (below ~/.local/state)")
+	c.PersistentFlags().StringVar(&p.dir, "dir", "", "`directory` of the practice node")
 	c.Flags().BoolVar(&p.byHand, "by-hand", false, "solve it in a shell, without the wizard")
+	c.Flags().BoolVar(&p.outside, "no-namespaces", false, "keep to this machine's paths, ports and network")
 	c.Flags().BoolVar(&p.keep, "keep", false, "keep the node's directory afterwards")
 	c.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if p.home != "" {
@@ -96,6 +91,7 @@ type program struct {
 	wizard       Wizard
 	home, dir    string
 	byHand, keep bool
+	outside      bool          // of namespaces
 	linger       time.Duration // another in tests
 }
 
@@ -133,9 +129,18 @@ func (p *program) start(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	out := c.OutOrStdout()
+	in, out := c.InOrStdin(), c.OutOrStdout()
 	fmt.Fprintf(out, "starting a control plane in %s\n", root)
-	s, end, err := startSession(ctx, e, root, byHand, p.linger)
+	var outside error // why
+	switch {
+	case p.outside:
+		outside = errors.New("--no-namespaces")
+	case !byHand && !isTerminal(in):
+		outside = errors.New("no terminal")
+	default:
+		outside = mayEnter(ctx, root)
+	}
+	s, end, err := startSession(ctx, e, Config{Root: root, Linger: p.linger, Inside: outside == nil}, byHand)
 	if err != nil {
 		_ = os.RemoveAll(string(root))
 		return err
@@ -148,11 +153,15 @@ func (p *program) start(c *cobra.Command, args []string) error {
 			fmt.Fprintln(out, err)
 		}
 	}()
-	if byHand {
-		if err := shell(ctx, s, c.InOrStdin(), out, c.ErrOrStderr()); err != nil {
-			return err
-		}
-	} else if err := p.wizard(ctx, s.options(), s.brief()); err != nil {
+	switch {
+	case byHand:
+		err = shell(ctx, s, in, out, c.ErrOrStderr(), outside)
+	case s.Inside:
+		err = s.runWizard(ctx, in, out, c.ErrOrStderr())
+	default:
+		err = p.wizard(ctx, s.options(), s.intro())
+	}
+	if err != nil {
 		return err
 	}
 	if now, err := openSession(root); err == nil {
@@ -161,45 +170,85 @@ func (p *program) start(c *cobra.Command, args []string) error {
 	return p.grade(context.WithoutCancel(ctx), out, s)
 }
 
-func (s *session) brief() Brief {
-	e := s.exercise()
-	return Brief{
-		Title: e.Title, Story: e.text(e.Story, s.slash()), Task: e.text(e.Task, s.slash()), Limit: e.Limit,
-		Snapshots: s.Root.Backups(), KubeletRestart: s.Root.Path("bin/systemctl") + " restart kubelet", Kubeconfig: s.Root.Kubeconfig(),
-	}
+func isTerminal(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 func tell(out io.Writer, s *session) {
 	e := s.exercise()
-	fmt.Fprintf(out, "\n%s  (%s, %s)\n\n%s\n\n%s\n\n", e.Title, e.Name, e.Limit, fold(e.text(e.Story, s.slash())), fold("Task: "+e.text(e.Task, s.slash())))
+	fmt.Fprintf(out, "\n%s  (%s, %s)\n\n%s\n%s\n", e.Title, e.Name, e.Limit, fold("", s.text(e.Story)), fold("", "Task: "+s.text(e.Task)))
 }
 
-// fold breaks a paragraph at 78 columns, between words.
-func fold(text string) string {
+// fold breaks a text between words at 80 columns, after a prefix and below it.
+func fold(prefix, text string) string {
 	var b strings.Builder
-	width := 0
+	b.WriteString(prefix)
+	indent := utf8.RuneCountInString(prefix)
+	width := indent
 	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
 		switch {
 		case i == 0:
-		case width+1+len(word) > 78:
-			b.WriteByte('\n')
-			width = 0
+		case width+1+n > 80:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			width = indent
 		default:
 			b.WriteByte(' ')
 			width++
 		}
 		b.WriteString(word)
-		width += len(word)
+		width += n
 	}
+	b.WriteByte('\n')
 	return b.String()
 }
 
-// shell runs the user's shell, or the script on stdin, with the node's tools.
-func shell(ctx context.Context, s *session, in io.Reader, out, errOut io.Writer) error {
-	interactive := false
-	if f, ok := in.(*os.File); ok {
-		interactive = term.IsTerminal(int(f.Fd()))
+// runWizard runs the wizard inside the node, as a process of its own.
+func (s *session) runWizard(ctx context.Context, in io.Reader, out, errOut io.Writer) error {
+	cmd, err := trust.Self(ctx)
+	if err != nil {
+		return err
 	}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errOut
+	cmd.Env = append(s.environ(), introEnv+"=1")
+	var exit *exec.ExitError
+	if err := s.run(cmd); err != nil && !errors.As(err, &exit) {
+		return err
+	}
+	return nil // what went wrong was on the screen, and is graded
+}
+
+// environ is the person's own environment, with what the tools need: it is
+// their terminal.
+func (s *session) environ() []string {
+	return append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ETCD") }),
+		"PATH="+s.named().root.tools()+string(filepath.ListSeparator)+os.Getenv("PATH"),
+		"KUBECONFIG="+s.named().root.Kubeconfig(), rootEnv+"="+string(s.Root),
+	)
+}
+
+// run runs a program to its end, inside the node where that can be had.
+func (s *session) run(cmd *exec.Cmd) error {
+	if s.Inside {
+		leave, err := s.enter(cmd)
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
+	// Ctrl-C is for what runs there, which would inherit that it is ignored.
+	taken := make(chan os.Signal, 1)
+	signal.Notify(taken, os.Interrupt)
+	defer signal.Stop(taken)
+	return cmd.Run()
+}
+
+// shell runs the user's shell, or the script on stdin, with the node's tools.
+// outside is why it isn't inside the node.
+func shell(ctx context.Context, s *session, in io.Reader, out, errOut io.Writer, outside error) error {
 	cmd, err := trust.Command(ctx, "bash")
 	bash := err == nil
 	if !bash {
@@ -208,48 +257,33 @@ func shell(ctx context.Context, s *session, in io.Reader, out, errOut io.Writer)
 		}
 	}
 	prompt := fmt.Sprintf("[%s] \\w$ ", s.Exercise)
-	if interactive && bash {
-		rc := s.Root.Path("bin/.bashrc")
+	switch {
+	case !isTerminal(in):
+		cmd.SysProcAttr = childAttr()
+	case bash:
+		rc := filepath.Join(s.Root.tools(), ".bashrc")
 		if err := os.WriteFile(rc, []byte(trust.Shell("PS1=%s\n", prompt)), 0o600); err != nil {
 			return err
 		}
 		cmd.Args = append(cmd.Args, "--noprofile", "--rcfile", rc, "-i")
 	}
+	root := strings.TrimSuffix(string(s.named().root), "/")
 	cmd.Dir = string(s.Root)
-	// The person's own environment: it is their shell.
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "ETCD") || strings.HasPrefix(v, "PS1=")
-	}),
-		"PATH="+s.Root.Path("bin")+string(filepath.ListSeparator)+os.Getenv("PATH"),
-		"KUBECONFIG="+s.Root.Kubeconfig(), rootEnv+"="+string(s.Root), "R="+string(s.Root), "PS1="+prompt,
-	)
+	cmd.Env = append(s.environ(), "R="+root, "PS1="+prompt)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errOut
-	if !interactive {
-		cmd.SysProcAttr = childAttr()
-	} else {
-		// It is for what runs in the shell, which would inherit that it is ignored.
-		taken := make(chan os.Signal, 1)
-		signal.Notify(taken, os.Interrupt)
-		defer signal.Stop(taken)
-	}
-	place := "/etc/kubernetes, /var/lib, /var/log, /opt/backup and /run/containerd are the node's; etcd's port is " + strconv.Itoa(s.Ports.Etcd)
-	if why := s.realPaths(ctx, cmd); why != nil {
-		place = fmt.Sprintf("/ of the node is $R, %s (no real paths: %v)", s.Root, why)
-	} else {
-		s.RealPath = true
-		if err := s.save(); err != nil {
-			return err
-		}
-	}
 	tell(out, s)
-	fmt.Fprintf(out, "In this shell %s.\netcdctl, etcdutl, kubectl, crictl, systemctl and etcd-rewind are the node's.\n"+
-		"etcd-rewind practice hint, status, grade; exit ends it all and grades.\n\n", place)
-	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return nil // of its last command: not ours to judge
+	place := fmt.Sprintf("In this shell paths and ports are a real node's: /etc/kubernetes, /var/lib, /var/log, /opt/backup, %s, etcd at %s. "+
+		"It has no other network.", realView.socket, realView.ports.etcdURL())
+	if outside != nil {
+		place = fmt.Sprintf("In this shell / of the node is $R, %s, and etcd is at %s: a real node's paths and ports can't be had here (%v).", root, s.Ports.etcdURL(), outside)
 	}
-	return err
+	fmt.Fprint(out, fold("", place), "etcdctl, etcdutl, kubectl, crictl, systemctl and etcd-rewind are the node's.\n"+
+		"etcd-rewind practice hint, status, grade; exit ends it all and grades.\n\n")
+	var exit *exec.ExitError
+	if err := s.run(cmd); err != nil && !errors.As(err, &exit) {
+		return err
+	}
+	return nil // an exit status is that of its last command: not ours to judge
 }
 
 func (p *program) grade(ctx context.Context, out io.Writer, s *session) error {
@@ -297,22 +331,22 @@ func printGrade(out io.Writer, s *session, g Grade) {
 		case m.Idle:
 			sign = "–"
 		}
-		note := ""
+		text := m.Title
 		if m.Bonus {
-			note = " (extra)"
+			text += " (extra)"
 		}
-		fmt.Fprintf(out, " %s %3d  %s%s", sign, m.Points, m.Title, note)
 		switch {
-		case m.Missed != "" && m.Why != "":
-			fmt.Fprintf(out, ": %s\n        %s", m.Missed, m.Why)
 		case m.Missed != "":
-			fmt.Fprint(out, ": "+m.Missed)
+			text += ": " + m.Missed
 		case m.Idle:
-			fmt.Fprint(out, ": counts once something else is reached")
+			text += ": counts once something else is reached"
 		}
-		fmt.Fprintln(out)
+		fmt.Fprint(out, fold(fmt.Sprintf(" %s %3d  ", sign, m.Points), text))
+		if m.Why != "" {
+			fmt.Fprint(out, fold("        ", m.Why))
+		}
 	}
-	fmt.Fprintf(out, "\nWith the wizard: %s\n", e.Wizard)
+	fmt.Fprint(out, "\n", fold("", "With the wizard: "+s.text(e.Wizard)))
 }
 
 func (p *program) hint(out io.Writer) error {
@@ -328,7 +362,7 @@ func (p *program) hint(out io.Writer) error {
 		}
 	}
 	for i, h := range e.Hints[:s.Hints] {
-		fmt.Fprintf(out, "%d. %s\n", i+1, e.text(h, s.slash()))
+		fmt.Fprint(out, fold(fmt.Sprintf("%d. ", i+1), s.text(h)))
 	}
 	if s.Hints == len(e.Hints) {
 		fmt.Fprintln(out, "There are no more hints.")
@@ -370,14 +404,14 @@ func printStatus(ctx context.Context, out io.Writer, s *session, g Grade) {
 	}
 	fmt.Fprintf(out, "  %-24s %s\n", "/readyz", l.ready)
 	if l.dataDir != "" {
-		fmt.Fprintf(out, "  %-24s %s\n", "etcd's data", l.dataDir)
+		fmt.Fprintf(out, "  %-24s %s\n", "etcd's data", s.hereNamed(l.dataDir))
 	}
 	fmt.Fprintln(out)
 	for _, m := range g.Marks {
 		if m.Missed == "" {
-			fmt.Fprintf(out, "  ✓ %s\n", m.Title)
+			fmt.Fprint(out, fold("  ✓ ", m.Title))
 		} else {
-			fmt.Fprintf(out, "  · %s: %s\n", m.Title, m.Missed)
+			fmt.Fprint(out, fold("  · ", m.Title+": "+m.Missed))
 		}
 	}
 }
@@ -387,8 +421,8 @@ func (p *program) list(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "EXERCISE\t\tLIMIT\tPASSED\tBEST\tLAST")
+	const columns = "%-24s%-8s%-9s%-20s%s\n"
+	fmt.Fprintf(out, columns, "EXERCISE", "LIMIT", "PASSED", "BEST, OF 100", "LAST, OF 100")
 	for _, e := range exercises {
 		passed, tries := 0, 0
 		var best, last *result
@@ -406,10 +440,7 @@ func (p *program) list(out io.Writer) error {
 				}
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", e.Name, e.Title, e.Limit, passed, tries, took(best), took(last))
-	}
-	if err := w.Flush(); err != nil {
-		return err
+		fmt.Fprintf(out, columns+"  %s\n", e.Name, fmt.Sprintf("%d min", int(e.Limit.Minutes())), fmt.Sprintf("%d of %d", passed, tries), took(best), took(last), e.Title)
 	}
 	running, err := sessions(p.home)
 	for _, s := range running {
@@ -428,7 +459,7 @@ func took(r *result) string {
 	if r.ByHand {
 		how = "by hand"
 	}
-	return fmt.Sprintf("%s %s, %d points", time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), how, r.Points)
+	return fmt.Sprintf("%s %s, %d", time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), how, r.Points)
 }
 
 func (p *program) clean(out io.Writer) error {

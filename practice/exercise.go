@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"etcd-rewind/manifest"
@@ -17,7 +16,7 @@ import (
 // Exercise is an incident on a practice node, and what is to be reached.
 type Exercise struct {
 	Name, Title string
-	Story, Task string // {} stands for the node's root
+	Story, Task string // {} stands for the node's /, without the slash
 	Hints       []string
 	Limit       time.Duration
 	// ByHand says that the wizard can't do it.
@@ -30,9 +29,6 @@ type Exercise struct {
 	broken  func(ctx context.Context, n *Node) error // nil when the incident can be seen
 	demands []demand
 }
-
-// Text fills in the node's root.
-func (e *Exercise) text(s string, r Root) string { return strings.ReplaceAll(s, "{}", string(r)) }
 
 func find(name string) *Exercise {
 	for _, e := range exercises {
@@ -88,7 +84,7 @@ func (n *Node) repoint(dir string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return manifest.SetHostPath(raw, "etcd-data", n.Root.Path(dir))
+	return manifest.SetHostPath(raw, "etcd-data", n.named.root.Path(dir))
 }
 
 func (n *Node) writeEtcd(raw []byte) error {

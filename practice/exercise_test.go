@@ -17,12 +17,15 @@ import (
 // each other down.
 var atOnce = make(chan struct{}, 6)
 
-// attempt starts an exercise and leaves its broken node.
-func attempt(t *testing.T, name string) *session {
+// attempt starts an exercise and leaves its broken node: for a script where it
+// can be had from inside, for the engine in this process from outside.
+func attempt(t *testing.T, name string, script bool) *session {
 	t.Helper()
 	atOnce <- struct{}{}
 	t.Cleanup(func() { <-atOnce })
-	s, stop, err := startSession(t.Context(), find(name), Root(t.TempDir()), true, 300*time.Millisecond)
+	c := Config{Root: Root(t.TempDir()), Linger: 300 * time.Millisecond}
+	c.Inside = script && mayEnter(t.Context(), c.Root) == nil
+	s, stop, err := startSession(t.Context(), find(name), c, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,6 +35,7 @@ func attempt(t *testing.T, name string) *session {
 
 // prelude is what a practised engineer has in the fingers.
 const prelude = `set -eu
+T=$ETCD_REWIND_PRACTICE_ROOT/tmp
 M=$R/etc/kubernetes/manifests P=$R/etc/kubernetes/pki/etcd
 flag() { sed -n "s/^ *- --$1=//p" $M/etcd.yaml; }
 E="--endpoints $(flag advertise-client-urls) --cacert $P/ca.crt --cert $P/server.crt --key $P/server.key"
@@ -40,13 +44,13 @@ restore() { # snapshot, directory
 		--initial-cluster "$(flag initial-cluster)" --initial-advertise-peer-urls "$(flag initial-advertise-peer-urls)"
 }
 gone() { while crictl pods -q --state ready --name "^$1-cp1$" | grep -q .; do sleep 0.1; done; }
-take_out() { mv $M/kube-apiserver.yaml $M/etcd.yaml $R/tmp/; gone kube-apiserver; gone etcd; sleep 2.6; }
-repoint() { sed -i "s#path: $R/var/lib/$1\$#path: $2#" $R/tmp/etcd.yaml; }
+take_out() { mv $M/kube-apiserver.yaml $M/etcd.yaml $T/; gone kube-apiserver; gone etcd; sleep 2.6; }
+repoint() { sed -i "s#path: $R/var/lib/$1\$#path: $2#" $T/etcd.yaml; }
 agree() { kubectl -n kube-system get configmap kubeadm-config -o yaml | sed "s#dataDir: .*#dataDir: $1#" | kubectl replace -f -; }
 put_in() {
-	mv $R/tmp/etcd.yaml $M/
+	mv $T/etcd.yaml $M/
 	n=0; until etcdctl $E endpoint health >/dev/null 2>&1; do n=$((n+1)); test $n -lt 60; sleep 0.2; done
-	mv $R/tmp/kube-apiserver.yaml $M/
+	mv $T/kube-apiserver.yaml $M/
 }
 `
 
@@ -54,7 +58,7 @@ put_in() {
 func (s *session) by(t *testing.T, script string) {
 	t.Helper()
 	var out bytes.Buffer
-	err := shell(t.Context(), s, strings.NewReader(prelude+script+"\necho it went to its end\n"), &out, &out)
+	err := shell(t.Context(), s, strings.NewReader(prelude+script+"\necho it went to its end\n"), &out, &out, nil)
 	if err != nil || !strings.Contains(out.String(), "it went to its end") {
 		t.Fatalf("the script failed: %v\n%s", err, out.String())
 	}
@@ -99,8 +103,9 @@ func (s *session) misses(t *testing.T, want ...string) {
 	}
 	var out bytes.Buffer
 	printGrade(&out, s, g)
+	told := strings.Join(strings.Fields(out.String()), " ") // wherever its lines break
 	for _, w := range want {
-		if !strings.Contains(out.String(), w) {
+		if !strings.Contains(told, w) {
 			t.Errorf("the grade doesn't say %q:\n%s", w, out.String())
 		}
 	}
@@ -137,11 +142,14 @@ func (s *session) repoint(t *testing.T, dir string) {
 func (s *session) runs(t *testing.T, w *steps.Session, f *steps.Facts, path string, c steps.Choices) {
 	t.Helper()
 	ctx := t.Context()
+	if s.Inside {
+		t.Fatal("the manifests name the machine's own paths: not for this process")
+	}
 	info, err := w.Inspect(ctx, path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.KubeletRestart = s.brief().KubeletRestart
+	c.KubeletRestart = s.options().KubeletRestart
 	for _, v := range w.Check(ctx, f, info, c) {
 		if v.Level == steps.Error && c.InPlace {
 			t.Errorf("%+v", v)
@@ -194,11 +202,11 @@ until agree $R/var/lib/etcd-new; do sleep 0.2; done`)
 			s.passes(t, 100)
 		}},
 		{"deleted-namespace", "wrong: over the old data", func(t *testing.T, s *session) {
-			s.by(t, `restore $R/opt/backup/etcd-nightly.db $R/tmp/new; take_out; rm -r $R/var/lib/etcd; mv $R/tmp/new $R/var/lib/etcd; put_in`)
+			s.by(t, `restore $R/opt/backup/etcd-nightly.db $T/new; take_out; rm -r $R/var/lib/etcd; mv $T/new $R/var/lib/etcd; put_in`)
 			s.misses(t, "it runs from /var/lib/etcd", "other data lies there now")
 		}},
 		{"deleted-namespace", "by hand, the old directory moved aside", func(t *testing.T, s *session) {
-			s.by(t, `restore $R/opt/backup/etcd-nightly.db $R/tmp/new; take_out; mv $R/var/lib/etcd $R/var/lib/etcd.old; mv $R/tmp/new $R/var/lib/etcd; put_in`)
+			s.by(t, `restore $R/opt/backup/etcd-nightly.db $T/new; take_out; mv $R/var/lib/etcd $R/var/lib/etcd.old; mv $T/new $R/var/lib/etcd; put_in`)
 			s.passes(t, 100)
 		}},
 		{"deleted-namespace", "wrong: an empty directory", func(t *testing.T, s *session) {
@@ -223,7 +231,7 @@ until agree $R/var/lib/etcd-new; do sleep 0.2; done`)
 			s.passes(t, 100)
 		}},
 		{"blank-etcd", "wrong: the old directory removed for a restore", func(t *testing.T, s *session) {
-			s.by(t, `restore $R/opt/backup/etcd-nightly.db $R/tmp/new; take_out; rm -r $R/var/lib/etcd; mv $R/tmp/new $R/var/lib/etcd; repoint etdc $R/var/lib/etcd; put_in`)
+			s.by(t, `restore $R/opt/backup/etcd-nightly.db $T/new; take_out; rm -r $R/var/lib/etcd; mv $T/new $R/var/lib/etcd; repoint etdc $R/var/lib/etcd; put_in`)
 			s.misses(t, "other data lies there now")
 		}},
 		{"corrupt-data", "wizard", func(t *testing.T, s *session) {
@@ -240,7 +248,7 @@ restore $R/opt/backup/etcd-0200.db $R/var/lib/etcd-2; take_out; repoint etcd $R/
 		}},
 		{"corrupt-data", "wrong: the hash skipped", func(t *testing.T, s *session) {
 			s.by(t, `etcdutl snapshot restore $R/opt/backup/etcd-0300.db --skip-hash-check --data-dir $R/var/lib/etcd-3 --name cp1 --initial-cluster $(flag initial-cluster) --initial-advertise-peer-urls $(flag initial-advertise-peer-urls) || true
-take_out; repoint etcd $R/var/lib/etcd-3; mv $R/tmp/*.yaml $M/`)
+take_out; repoint etcd $R/var/lib/etcd-3; mv $T/*.yaml $M/`)
 			s.misses(t, "namespace shop is back: ")
 		}},
 		{"wrong-snapshot", "wizard", func(t *testing.T, s *session) {
@@ -264,7 +272,7 @@ take_out; repoint etcd $R/var/lib/etcd-3; mv $R/tmp/*.yaml $M/`)
 			s.passes(t, 95) // kubeadm-config is left as it was
 		}},
 		{"restored-not-repointed", "wrong: data-dir without the volume", func(t *testing.T, s *session) {
-			s.by(t, `take_out; sed -i 's#--data-dir=.*#--data-dir=/var/lib/etcd-restored#' $R/tmp/etcd.yaml; put_in`)
+			s.by(t, `take_out; sed -i 's#--data-dir=.*#--data-dir=/var/lib/etcd-restored#' $T/etcd.yaml; put_in`)
 			s.misses(t, "etcd runs from /var/lib/etcd-restored: it runs from the container's own files")
 		}},
 		{"restored-not-repointed", "wrong: another directory", func(t *testing.T, s *session) {
@@ -272,7 +280,7 @@ take_out; repoint etcd $R/var/lib/etcd-3; mv $R/tmp/*.yaml $M/`)
 			s.misses(t, "it runs from /var/lib/etcd-mine")
 		}},
 		{"stray-backup", "by hand", func(t *testing.T, s *session) {
-			s.by(t, `mv $M/etcd.yaml.bak $R/tmp/`)
+			s.by(t, `mv $M/etcd.yaml.bak $T/`)
 			s.passes(t, 95) // kubeadm-config is left as it was
 		}},
 		{"stray-backup", "wrong: the copy edited too", func(t *testing.T, s *session) {
@@ -297,7 +305,7 @@ etcdctl $E snapshot save $R/opt/backup/etcd-now.db`)
 		}},
 	} {
 		all.Go(func() {
-			t.Run(c.exercise+" "+c.how, func(t *testing.T) { c.run(t, attempt(t, c.exercise)) })
+			t.Run(c.exercise+" "+c.how, func(t *testing.T) { c.run(t, attempt(t, c.exercise, c.how != "wizard" && c.how != "repoint")) })
 		})
 	}
 }
@@ -316,7 +324,7 @@ func TestNobodyPassesByDoingNothing(t *testing.T) {
 				if points != 100 {
 					t.Errorf("the demands make %d points", points)
 				}
-				s := attempt(t, e.Name)
+				s := attempt(t, e.Name, false)
 				g := s.grade(t.Context())
 				if g.Passed || g.Points > 0 {
 					t.Errorf("passed %v, %d points: %+v", g.Passed, g.Points, g.Marks)

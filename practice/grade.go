@@ -49,14 +49,17 @@ type look struct {
 
 func (s *session) look(ctx context.Context) *look {
 	l := &look{s: s, running: map[string]string{}}
-	l.api, l.apiErr = newAPIClient(s.Root.Kubeconfig())
-	l.ready = node.AskAPI(ctx, node.APIConfig{ReadyURL: s.Ports.apiURL() + "/readyz"}, time.Second)
+	seen := s.seen()
+	if l.api, l.apiErr = newAPIClient(s.Root.Kubeconfig()); l.apiErr == nil {
+		l.api.server = seen.ports.apiURL()
+	}
+	l.ready = node.AskAPI(ctx, node.APIConfig{ReadyURL: seen.ports.apiURL() + "/readyz"}, time.Second)
 	l.dir, _ = manifest.ReadDir(s.Root.Manifests())
 	ask, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	pki := s.Root.Path("etc/kubernetes/pki")
 	l.etcd, l.etcdErr = node.AskEtcd(ask, node.EtcdConfig{
-		Endpoints: []string{s.Ports.etcdURL()}, CA: filepath.Join(pki, "etcd/ca.crt"),
+		Endpoints: []string{seen.ports.etcdURL()}, CA: filepath.Join(pki, "etcd/ca.crt"),
 		Cert: filepath.Join(pki, "apiserver-etcd-client.crt"), Key: filepath.Join(pki, "apiserver-etcd-client.key"),
 	}, false)
 	l.containers(ctx)
@@ -342,8 +345,8 @@ func memberAsInManifest(points int) demand {
 				return missed
 			}
 			m := l.etcd.Members[0]
-			if m.Name != nodeName || !slices.Contains(m.PeerURLs, l.s.Ports.peerURL()) {
-				return fmt.Sprintf("it is %q at %s, not %q at %s", m.Name, strings.Join(m.PeerURLs, ","), nodeName, l.s.Ports.peerURL())
+			if peer := l.s.named().ports.peerURL(); m.Name != nodeName || !slices.Contains(m.PeerURLs, peer) {
+				return fmt.Sprintf("it is %q at %s, not %q at %s", m.Name, strings.Join(m.PeerURLs, ","), nodeName, peer)
 			}
 			return ""
 		},

@@ -44,6 +44,12 @@ func (r Root) Kubeconfig() string { return r.Path("etc/kubernetes/admin.conf") }
 // Backups is where the exercises keep snapshots.
 func (r Root) Backups() string { return r.Path("opt/backup") }
 
+// toolsDir is the shell's tools' directory below the node's /opt.
+const toolsDir = "practice"
+
+// tools is where the shell's programs lie.
+func (r Root) tools() string { return r.Path("opt", toolsDir) }
+
 // ports of a node, all on the loopback address.
 type ports struct {
 	Etcd    int `json:"etcd"`
@@ -54,16 +60,35 @@ type ports struct {
 	Kubelet int `json:"kubelet_tls"`
 }
 
+// all are the ports in a fixed order.
+func (p ports) all() []int { return []int{p.Etcd, p.Peer, p.Metrics, p.API, p.Healthz, p.Kubelet} }
+
 func (p ports) etcdURL() string    { return fmt.Sprintf("https://127.0.0.1:%d", p.Etcd) }
 func (p ports) peerURL() string    { return fmt.Sprintf("https://127.0.0.1:%d", p.Peer) }
 func (p ports) metricsURL() string { return fmt.Sprintf("http://127.0.0.1:%d", p.Metrics) }
 func (p ports) apiURL() string     { return fmt.Sprintf("https://127.0.0.1:%d", p.API) }
 func (p ports) healthzURL() string { return fmt.Sprintf("http://127.0.0.1:%d/healthz", p.Healthz) }
 
+// view is the node as a process sees it, and as the node's own files name it.
+type view struct {
+	root   Root // its /
+	ports  ports
+	socket string // the container runtime's
+}
+
+// realView is that of a real node. On this machine it is had from inside the
+// practice node's namespaces.
+var realView = view{
+	root:   "/",
+	ports:  ports{Etcd: 2379, Peer: 2380, Metrics: 2381, API: 6443, Healthz: 10248, Kubelet: 10250},
+	socket: "/run/containerd/containerd.sock",
+}
+
 // writeManifests derives the control plane's manifests from kubeadm's: other
 // addresses, ports and hostPaths, and etcd's image names what really runs.
 // The paths in the containers stay kubeadm's.
-func (r Root) writeManifests(p ports) error {
+func (r Root) writeManifests(named view) error {
+	p := named.ports
 	if err := os.MkdirAll(r.Manifests(), 0o700); err != nil {
 		return err
 	}
@@ -85,7 +110,7 @@ func (r Root) writeManifests(p ports) error {
 		if err != nil {
 			return err
 		}
-		text := hostPath.ReplaceAllString(replace.Replace(string(raw)), "${1}"+string(r)+"/")
+		text := hostPath.ReplaceAllString(replace.Replace(string(raw)), "${1}"+strings.TrimSuffix(string(named.root), "/")+"/")
 		if name == "kube-apiserver" {
 			text = strings.Replace(text, "    - --client-ca-file=", "    - --bind-address=127.0.0.1\n    - --client-ca-file=", 1)
 		}
@@ -107,16 +132,16 @@ var (
 var components = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
 
 // writeKubelet leaves kubelet's configuration where kubeadm has it.
-func (r Root) writeKubelet(p ports, socket string) error {
+func (r Root) writeKubelet(named view) error {
 	raw, err := files.ReadFile("files/kubelet-config.yaml")
 	if err != nil {
 		return err
 	}
 	text := strings.NewReplacer(
-		"unix:///run/containerd/containerd.sock", "unix://"+socket,
-		"healthzPort: 10248", fmt.Sprintf("healthzPort: %d\naddress: 127.0.0.1\nport: %d", p.Healthz, p.Kubelet),
-		"staticPodPath: /etc/kubernetes/manifests", "staticPodPath: "+r.Manifests()+"\npodLogsDir: "+r.Path("var/log/pods"),
-		"/etc/kubernetes/pki/ca.crt", r.Path("etc/kubernetes/pki/ca.crt"),
+		"unix:///run/containerd/containerd.sock", "unix://"+named.socket,
+		"healthzPort: 10248", fmt.Sprintf("healthzPort: %d\naddress: 127.0.0.1\nport: %d", named.ports.Healthz, named.ports.Kubelet),
+		"staticPodPath: /etc/kubernetes/manifests", "staticPodPath: "+named.root.Manifests()+"\npodLogsDir: "+named.root.Path("var/log/pods"),
+		"/etc/kubernetes/pki/ca.crt", named.root.Path("etc/kubernetes/pki/ca.crt"),
 	).Replace(string(raw))
 	for _, dir := range []string{"var/lib/kubelet/pods", "var/log/pods", "sys/fs/cgroup/kubepods/burstable", "opt/backup", "run/containers", "tmp"} {
 		if err := os.MkdirAll(r.Path(dir), 0o755); err != nil {

@@ -25,7 +25,7 @@ func hold(home string) {
 	ctx := context.Background()
 	root, err := newRoot(home, "", "exam")
 	if err == nil {
-		_, _, err = startSession(ctx, find("exam"), root, true, time.Second)
+		_, _, err = startSession(ctx, find("exam"), Config{Root: root, Linger: time.Second}, true)
 	}
 	if err != nil {
 		fmt.Println(err)

@@ -35,6 +35,9 @@ type Config struct {
 	// Unseen starts a kubelet that hasn't seen the API server yet, as after a
 	// reboot with a broken etcd: it ignores removed manifests.
 	Unseen bool
+	// Inside has the node's files name paths and ports as on a real node. They
+	// fit who sees the node from inside its namespaces, as [Command]'s shell.
+	Inside bool
 
 	// prepare is called when all files are there and nothing runs.
 	prepare func(ctx context.Context, n *Node) error
@@ -48,6 +51,7 @@ type Node struct {
 	Root    Root
 	Ports   ports
 	Socket  string
+	named   view               // by the node's own files
 	Seeded  *snapshot.Restored // what /var/lib/etcd was made with; nil without a seed
 	rt      *runtimeService
 	log     *os.File
@@ -86,6 +90,9 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 		return n, err
 	}
 	n.Ports = p
+	if n.named = n.view(); c.Inside {
+		n.named = realView
+	}
 	n.serveHealth(guard)
 	if err := n.lay(ctx, c); err != nil {
 		return n, explain(err)
@@ -98,7 +105,7 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 		linger = defaultLinger
 	}
 	env := []string{"PATH=" + trust.Path, "HOME=/", "TMPDIR=" + n.Root.Path("tmp"), lingerEnv + "=" + linger.String()}
-	n.rt = newRuntime(n.Root, env)
+	n.rt = newRuntime(n.Root, env, n.ported)
 	if n.stopCRI, err = serveCRI(n.rt, n.Socket); err != nil {
 		return n, err
 	}
@@ -109,13 +116,13 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 // lay writes everything that is there before kubelet starts.
 func (n *Node) lay(ctx context.Context, c Config) error {
 	r := n.Root
-	if err := r.writeKubelet(n.Ports, n.Socket); err != nil {
+	if err := r.writeKubelet(n.named); err != nil {
 		return err
 	}
-	if err := writePKI(r.Path("etc/kubernetes"), n.Ports.apiURL()); err != nil {
+	if err := writePKI(r.Path("etc/kubernetes"), n.named.ports.apiURL()); err != nil {
 		return err
 	}
-	if err := r.writeManifests(n.Ports); err != nil {
+	if err := r.writeManifests(n.named); err != nil {
 		return err
 	}
 	if c.Seed != "" {
@@ -143,7 +150,7 @@ func (n *Node) restore(ctx context.Context, file, dir, token string) (*snapshot.
 		return nil, err
 	}
 	return snapshot.Restore(ctx, snapshot.RestoreRequest{
-		Snapshot: file, DataDir: dir, Name: nodeName, PeerURLs: []string{n.Ports.peerURL()}, Token: token, Mode: 0o700,
+		Snapshot: file, DataDir: dir, Name: nodeName, PeerURLs: []string{n.named.ports.peerURL()}, Token: token, Mode: 0o700,
 	}, nil)
 }
 
@@ -306,21 +313,49 @@ func (n *Node) RestartKubelet() {
 
 // KubeletRestart is the shell command that restarts kubelet.
 func (n *Node) KubeletRestart() string {
-	return n.Root.Path("bin/systemctl") + " restart kubelet"
+	return n.view().kubeletRestart()
+}
+
+// view is the node as the machine's processes see it.
+func (n *Node) view() view { return view{root: n.Root, ports: n.Ports, socket: n.Socket} }
+
+// ported is the port on this machine of one that the node's files name.
+func (n *Node) ported(port int) int {
+	from, to := n.named.ports.all(), n.Ports.all()
+	if i := slices.Index(from, port); i >= 0 {
+		return to[i]
+	}
+	return port
+}
+
+// serves says whether what listens on a port of this machine runs.
+func (n *Node) serves(port int) bool {
+	switch port {
+	case n.Ports.Etcd, n.Ports.Peer, n.Ports.Metrics:
+		return n.rt.runs("etcd")
+	case n.Ports.API:
+		return n.rt.runs("kube-apiserver")
+	}
+	return true
 }
 
 // Options lead the engine to this node.
-func (n *Node) Options() steps.Options { return optionsOf(n.Root, n.Ports, n.Socket) }
+func (n *Node) Options() steps.Options { return n.view().options() }
 
-func optionsOf(r Root, p ports, socket string) steps.Options {
+func (v view) kubeletRestart() string {
+	return filepath.Join(v.root.tools(), "systemctl") + " restart kubelet"
+}
+
+func (v view) options() steps.Options {
+	r := v.root
 	return steps.Options{Options: node.Options{
 		KubeletConfig:  r.Path("var/lib/kubelet/config.yaml"),
 		Manifests:      r.Manifests(),
-		CRI:            "unix://" + socket,
+		CRI:            "unix://" + v.socket,
 		KubeletRoot:    r.Path("var/lib/kubelet"),
 		PodLogs:        r.Path("var/log/pods"),
 		CgroupMount:    r.Path("sys/fs/cgroup"),
-		KubeletHealthz: p.healthzURL(),
+		KubeletHealthz: v.ports.healthzURL(),
 		NoProcess:      true,
 	}, Kubeconfig: r.Kubeconfig(), Own: true}
 }

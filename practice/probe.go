@@ -15,7 +15,7 @@ import (
 // once it has passed the liveness probe. It ends with the container.
 func (k *kubelet) probe(w *worker, c *container, spec *corev1.Container) {
 	for _, p := range []*corev1.Probe{spec.StartupProbe, spec.LivenessProbe} {
-		url := probeURL(spec, p)
+		url := k.probeURL(spec, p)
 		if url == "" {
 			continue
 		}
@@ -66,7 +66,7 @@ func (k *kubelet) pause(c *container, d time.Duration) bool {
 	return false
 }
 
-func probeURL(spec *corev1.Container, p *corev1.Probe) string {
+func (k *kubelet) probeURL(spec *corev1.Container, p *corev1.Probe) string {
 	if p == nil || p.HTTPGet == nil {
 		return ""
 	}
@@ -76,6 +76,7 @@ func probeURL(spec *corev1.Container, p *corev1.Probe) string {
 			port = int(named.ContainerPort)
 		}
 	}
+	port = k.rt.port(port)
 	scheme := "http"
 	if p.HTTPGet.Scheme == corev1.URISchemeHTTPS {
 		scheme = "https"

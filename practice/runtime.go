@@ -11,8 +11,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,6 +33,7 @@ type runtimeService struct {
 	dir  string   // a container's own files, which go with it
 	logs string   // /var/log/pods
 	env  []string // of every container
+	port func(named int) int
 
 	mu         sync.Mutex
 	sandboxes  map[string]*sandbox
@@ -83,8 +86,8 @@ type container struct {
 	ended                      chan struct{} // closed when it has exited
 }
 
-func newRuntime(root Root, env []string) *runtimeService {
-	return &runtimeService{root: root, dir: root.Path("run/containers"), logs: root.Path("var/log/pods"), env: env, sandboxes: map[string]*sandbox{}, containers: map[string]*container{}}
+func newRuntime(root Root, env []string, port func(named int) int) *runtimeService {
+	return &runtimeService{root: root, port: port, dir: root.Path("run/containers"), logs: root.Path("var/log/pods"), env: env, sandboxes: map[string]*sandbox{}, containers: map[string]*container{}}
 }
 
 func newID() string {
@@ -166,7 +169,7 @@ func (r *runtimeService) start(c *container, spec *corev1.Container) error {
 	if err != nil {
 		return err
 	}
-	cmd, err := trust.Self(context.Background(), c.hostArgs()...)
+	cmd, err := trust.Self(context.Background(), c.hostArgs(r.port)...)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
@@ -234,23 +237,37 @@ func exitOf(s *os.ProcessState) (int, string) {
 	return code, "Error"
 }
 
-// hostArgs are the arguments with the paths of the container replaced by what
-// they are on this machine: there is no mount namespace without root.
-func (c *container) hostArgs() []string {
+// hostArgs are the arguments with the paths and ports of the container replaced
+// by what they are on this machine: nothing here needs root. What etcd tells
+// others of its addresses stays as it is named.
+func (c *container) hostArgs(port func(named int) int) []string {
 	out := make([]string, 0, len(c.args)-1)
 	for _, a := range c.args[1:] {
 		flag, value, eq := strings.Cut(a, "=")
+		name := strings.TrimLeft(flag, "-")
 		switch {
 		case strings.HasPrefix(a, "/"):
-			out = append(out, c.hostPath(a))
-		case eq && strings.HasPrefix(flag, "-") && strings.HasPrefix(value, "/"):
-			out = append(out, flag+"="+c.hostPath(value))
-		default:
-			out = append(out, a)
+			a = c.hostPath(a)
+		case !eq || name == flag:
+		case strings.HasPrefix(value, "/"):
+			a = flag + "=" + c.hostPath(value)
+		case strings.HasPrefix(name, "listen-"), name == "etcd-servers", name == "secure-port":
+			a = flag + "=" + portNumber.ReplaceAllStringFunc(value, func(digits string) string {
+				named, err := strconv.Atoi(digits)
+				if err != nil {
+					return digits
+				}
+				return strconv.Itoa(port(named))
+			})
 		}
+		out = append(out, a)
 	}
 	return out
 }
+
+// portNumber finds ports in URLs and alone; no part of an address has so many
+// digits.
+var portNumber = regexp.MustCompile(`\b[0-9]{4,5}\b`)
 
 // hostPath is where a path in the container lies on this machine: below the
 // longest mount, else among the files of the container itself, which nothing
@@ -460,6 +477,18 @@ func (r *runtimeService) endState(c *container) (state containerState, finished 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return c.state, c.finished
+}
+
+// runs says whether a container of that name does.
+func (r *runtimeService) runs(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.containers {
+		if c.name == name && c.state == running {
+			return true
+		}
+	}
+	return false
 }
 
 // close kills everything and waits for it.

@@ -78,7 +78,7 @@ func (n *Node) WriteSnapshot(name, path string) (err error) {
 	if err := errors.Join(err, out.Close()); err != nil {
 		return err
 	}
-	if err := setSeedDataDir(path, n.Root.Path("var/lib/etcd")); err != nil {
+	if err := setSeedDataDir(path, n.named.root.Path("var/lib/etcd")); err != nil {
 		return fmt.Errorf("kubeadm-config in the snapshot %s: %w", name, err)
 	}
 	return appendHash(path)

@@ -26,10 +26,12 @@ type session struct {
 	Root     Root      `json:"root"`
 	Started  time.Time `json:"started"`
 	ByHand   bool      `json:"by_hand"`
-	RealPath bool      `json:"real_paths,omitempty"` // in its shell
-	Hints    int       `json:"hints"`                // shown so far
+	Inside   bool      `json:"inside,omitempty"` // see Config
+	Hints    int       `json:"hints"`            // shown so far
 	Ports    ports     `json:"ports"`
 	Socket   string    `json:"socket"`
+
+	node *Node // in the process that holds it
 
 	// What the grader compares with.
 	StartRevision int64  `json:"start_revision"`
@@ -57,14 +59,51 @@ func Home() (string, error) {
 	return filepath.Join(state, "etcd-rewind", "practice"), nil
 }
 
-func (s *session) options() steps.Options { return optionsOf(s.Root, s.Ports, s.Socket) }
-
-// slash is what the texts of the exercise call the node's /.
-func (s *session) slash() Root {
-	if s.RealPath {
-		return ""
+// named is the node as its own files name it.
+func (s *session) named() view {
+	if s.Inside {
+		return realView
 	}
-	return s.Root
+	return view{root: s.Root, ports: s.Ports, socket: s.Socket}
+}
+
+// seen is the node as this process sees it, from its namespaces or outside.
+func (s *session) seen() view {
+	if os.Getenv(insideEnv) == string(s.Root) {
+		return realView
+	}
+	return view{root: s.Root, ports: s.Ports, socket: s.Socket}
+}
+
+// options lead the engine to the node, in this process.
+func (s *session) options() steps.Options {
+	v := s.seen()
+	o := v.options()
+	o.Snapshots, o.KubeletRestart = []string{v.root.Backups()}, v.kubeletRestart()
+	if v == realView { // found by themselves
+		o.KubeletConfig, o.Manifests, o.CRI, o.Kubeconfig = "", "", "", ""
+		o.CgroupMount = s.Root.Path("sys/fs/cgroup")
+	}
+	return o
+}
+
+// intro is what the wizard tells before anything else.
+func (s *session) intro() string {
+	e := s.exercise()
+	return s.text(e.Story + " " + e.Task)
+}
+
+// text fills in the node's / in a text of the exercise.
+func (s *session) text(t string) string {
+	return strings.ReplaceAll(t, "{}", strings.TrimSuffix(string(s.named().root), "/"))
+}
+
+// hereNamed is a path of this machine as the node's files name it.
+func (s *session) hereNamed(path string) string {
+	if !s.Inside {
+		return path
+	}
+	return strings.TrimPrefix(path, string(s.Root))
 }
 
 func (s *session) exercise() *Exercise { return find(s.Exercise) }
@@ -156,25 +195,22 @@ func current(home, dir string) (*session, error) {
 	return nil, errors.New("no exercise is under way; etcd-rewind practice starts one, etcd-rewind practice list names them")
 }
 
-// Here is the practice node of the by-hand shell that this process was started
-// in, nil elsewhere: in that shell, commands are for that node and never for
-// the machine.
-func Here() (*steps.Options, error) {
+// Here is the practice node that this process was started for, nil elsewhere:
+// in its shell, commands are for that node and never for the machine. intro is
+// for the wizard that practice has started.
+func Here() (opts *steps.Options, intro string, err error) {
 	if os.Getenv(rootEnv) == "" {
-		return nil, nil
+		return nil, "", nil
 	}
 	s, err := here()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	o, b := s.options(), s.brief()
-	if s.RealPath && os.Getenv(realEnv) != "" {
-		o = optionsOf("/", s.Ports, realSocket)
-		o.CgroupMount = s.Root.Path("sys/fs/cgroup")
-		b.Snapshots = Root("/").Backups()
+	if os.Getenv(introEnv) != "" {
+		intro = s.intro()
 	}
-	o.Snapshots, o.KubeletRestart = []string{b.Snapshots}, b.KubeletRestart
-	return &o, nil
+	o := s.options()
+	return &o, intro, nil
 }
 
 // newRoot is a directory for a try. With dir it is that one, which must be
@@ -309,17 +345,18 @@ func results(home string) ([]result, error) {
 
 // startSession makes the node of an exercise, broken as it should be. stop
 // ends the node; the files stay.
-func startSession(ctx context.Context, e *Exercise, root Root, byHand bool, linger time.Duration) (s *session, stop func(), err error) {
+func startSession(ctx context.Context, e *Exercise, c Config, byHand bool) (s *session, stop func(), err error) {
+	root := c.Root
 	release, err := node.Lock(root.Path(lockFile))
 	if err != nil {
 		return nil, nil, err
 	}
-	s = &session{Format: 1, Exercise: e.Name, Root: root, ByHand: byHand, OldDir: "/var/lib/etcd", Started: time.Now().UTC()}
+	s = &session{Format: 1, Exercise: e.Name, Root: root, ByHand: byHand, Inside: c.Inside, OldDir: "/var/lib/etcd", Started: time.Now().UTC()}
 	s.ID = fmt.Sprintf("%s-%d", e.Name, s.Started.UnixNano())
 	if err := s.save(); err != nil { // clean finds it from now on
 		return nil, nil, errors.Join(explain(err), release())
 	}
-	n, err := Start(ctx, Config{Root: root, Seed: e.seed, Linger: linger, prepare: func(ctx context.Context, n *Node) error {
+	c.Seed, c.prepare = e.seed, func(ctx context.Context, n *Node) error {
 		s.Ports, s.Socket = n.Ports, n.Socket
 		if n.Seeded != nil {
 			s.StartRevision, s.ClusterID = n.Seeded.Revision, n.Seeded.ClusterID
@@ -332,10 +369,12 @@ func startSession(ctx context.Context, e *Exercise, root Root, byHand bool, ling
 			return err
 		}
 		return e.prepare(ctx, n, s)
-	}})
+	}
+	n, err := Start(ctx, c)
 	if err != nil {
 		return nil, nil, errors.Join(err, release())
 	}
+	s.node = n
 	stop = func() {
 		n.Close()
 		_ = release()

@@ -11,65 +11,109 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"etcd-rewind/trust"
 )
 
-// realPaths makes cmd see the practice node at the paths of a real one, in a
-// mount namespace of its own: nobody else sees these mounts, and they end with
-// the last process in it. The error says why this can't be had here; cmd is
-// unchanged then.
-func (s *session) realPaths(ctx context.Context, cmd *exec.Cmd) error {
-	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+// namespaces are those of the node's inside: who is in them sees its paths and
+// ports as on a real node, and nobody else does. They end with the last process
+// in them. Without root a user namespace is needed, too.
+func namespaces() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}
 	if os.Geteuid() != 0 {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
+	return attr
+}
+
+// mayEnter tries all that enter does, with nothing running yet. The error says
+// why this can't be had here.
+func mayEnter(ctx context.Context, r Root) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	try, err := trust.Self(ctx, string(s.Root), s.Socket)
+	try, err := trust.Self(ctx, string(r))
 	if err != nil {
 		return err
 	}
-	try.Args[0] = shellRole
-	try.Env = append(try.Env, roleEnv+"="+shellRole)
-	try.SysProcAttr = attr
-	if out, err := try.CombinedOutput(); err != nil {
-		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
-			return errors.New("this system allows you no mount namespace")
-		}
-		if text := strings.TrimSpace(string(out)); text != "" {
-			return errors.New(trust.Clip(text, 200))
-		}
-		return err
+	try.Args[0] = insideRole
+	try.Env = append(try.Env, roleEnv+"="+insideRole)
+	try.SysProcAttr = namespaces()
+	out, err := try.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
+		return errors.New("this system allows you no namespaces")
 	}
-	cmd.Args = append(append(try.Args[:3:3], cmd.Path), cmd.Args...)
-	cmd.Path = try.Path
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if text := strings.TrimSpace(string(out)); err != nil && text != "" {
+		return errors.New(trust.Clip(text, 200))
 	}
-	cmd.SysProcAttr.Cloneflags, cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = attr.Cloneflags, attr.UidMappings, attr.GidMappings
-	cmd.Env = append(cmd.Env, roleEnv+"="+shellRole, realEnv+"=1", "KUBECONFIG="+Root("/").Kubeconfig())
-	return nil
+	return err
 }
 
-// shellMain is the first process in the namespace: it mounts and becomes the
-// shell. args are the node's root, its CRI socket, and the program with its
-// arguments; without a program it only tries.
-func shellMain(args []string) int {
-	if len(args) < 2 {
+// enter has cmd run inside the node. leave must be called when it has ended, or
+// wasn't started.
+func (s *session) enter(cmd *exec.Cmd) (leave func(), err error) {
+	self, err := trust.SelfPath()
+	if err != nil {
+		return nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "ports"), os.NewFile(uintptr(pair[1]), "ports inside")
+	defer func() { _ = ours.Close() }()
+	f, err := forward(ours, s.Ports.all(), s.node.serves)
+	if err != nil {
+		_ = theirs.Close()
+		return nil, err
+	}
+	cmd.ExtraFiles = []*os.File{theirs} // portsFD there
+	cmd.Args = append([]string{insideRole, string(s.Root), s.Socket, cmd.Path}, cmd.Args...)
+	cmd.Path = self
+	attr := namespaces()
+	if was := cmd.SysProcAttr; was != nil {
+		attr.Setpgid, attr.Pdeathsig = was.Setpgid, was.Pdeathsig
+	}
+	cmd.SysProcAttr = attr
+	cmd.Env = append(cmd.Env, roleEnv+"="+insideRole, insideEnv+"="+string(s.Root), "KUBECONFIG="+realView.root.Kubeconfig())
+	return func() {
+		_ = theirs.Close()
+		f.close()
+	}, nil
+}
+
+// insideMain is the first process inside the node: it mounts, listens, and
+// becomes the program. args are the node's root, its CRI socket, and the program
+// with its arguments; with the root alone it only tries.
+func insideMain(args []string) int {
+	if len(args) == 0 {
 		return 2
 	}
-	if err := mountNode(Root(args[0]), args[1]); err != nil {
+	fail := func(err error) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
+	}
+	socket := ""
+	if len(args) > 1 {
+		socket = args[1]
+	}
+	if err := mountNode(Root(args[0]), socket); err != nil {
+		return fail(err)
+	}
+	fds, err := bindInside(realView.ports.all())
+	if err != nil {
+		return fail(err)
 	}
 	if len(args) < 4 {
 		return 0
 	}
-	err := syscall.Exec(args[2], args[3:], os.Environ())
-	fmt.Fprintln(os.Stderr, err)
-	return 1
+	if err := unix.Sendmsg(portsFD, []byte{1}, unix.UnixRights(fds...), nil, 0); err != nil {
+		return fail(fmt.Errorf("hand over the ports: %w", err))
+	}
+	_ = unix.Close(portsFD)
+	return fail(syscall.Exec(args[2], args[3:], os.Environ()))
 }
 
 func mountNode(r Root, socket string) error {
@@ -77,18 +121,18 @@ func mountNode(r Root, socket string) error {
 	if err != nil {
 		return err
 	}
-	real, err := filepath.EvalSymlinks(string(r))
-	if err != nil {
-		return err
-	}
 	// What is made in these on the node is the node's, whatever its name; so
 	// nothing of the machine may be needed there. And with the root below one
 	// that is linked, the links would lead from the root to the machine.
 	whole, linked := []string{"/var/lib", "/var/log"}, []string{"/etc", "/opt", "/run"}
-	for _, dir := range append(linked, whole...) {
-		for _, p := range []string{string(r), real, socket} {
-			if strings.HasPrefix(p, dir+"/") {
-				return fmt.Errorf("the practice node is below %s", dir)
+	for _, p := range []string{string(r), socket} {
+		real, err := filepath.EvalSymlinks(p)
+		if err != nil {
+			real = p
+		}
+		for _, dir := range append(linked, whole...) {
+			if strings.HasPrefix(p, dir+"/") || strings.HasPrefix(real, dir+"/") {
+				return fmt.Errorf("the practice node lies below %s", dir)
 			}
 		}
 	}
@@ -100,9 +144,11 @@ func mountNode(r Root, socket string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private mounts: %w", err)
 	}
-	scratch := r.Path("run/shell")
-	if err := os.MkdirAll(scratch, 0o755); err != nil {
-		return err
+	scratch := r.Path("run/inside")
+	for _, dir := range []string{scratch, r.Path("etc/kubernetes"), r.Backups(), r.tools(), r.Path("var/lib"), r.Path("var/log")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil { // a probe comes before the node
+			return err
+		}
 	}
 	if err := syscall.Mount("tmpfs", scratch, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=755"); err != nil {
 		return fmt.Errorf("tmpfs: %w", err)
@@ -111,16 +157,18 @@ func mountNode(r Root, socket string) error {
 	if err := os.Mkdir(socketDir, 0o755); err != nil {
 		return err
 	}
-	place := filepath.Join(socketDir, filepath.Base(realSocket))
+	place := filepath.Join(socketDir, filepath.Base(realView.socket))
 	if err := os.WriteFile(place, nil, 0o600); err != nil {
 		return err
 	}
-	if err := bind(socket, place); err != nil {
-		return err
+	if socket != "" {
+		if err := bind(socket, place); err != nil {
+			return err
+		}
 	}
 	for dir, own := range map[string]map[string]string{
 		"/etc": {"kubernetes": r.Path("etc/kubernetes")},
-		"/opt": {"backup": r.Backups()},
+		"/opt": {"backup": r.Backups(), toolsDir: r.tools()},
 		"/run": {"containerd": socketDir},
 	} {
 		if err := beside(scratch, dir, own); err != nil {

@@ -33,8 +33,11 @@ import (
 // for.
 const rootEnv = "ETCD_REWIND_PRACTICE_ROOT"
 
-// realEnv is set in a by-hand shell with real paths.
-const realEnv = "ETCD_REWIND_PRACTICE_REAL_PATHS"
+// insideEnv is the root of the node inside whose namespaces a process is.
+const insideEnv = "ETCD_REWIND_PRACTICE_INSIDE"
+
+// introEnv is set for the wizard that practice starts there.
+const introEnv = "ETCD_REWIND_PRACTICE_INTRO"
 
 // tools are the programs of the by-hand shell, by name. etcdctl and etcdutl
 // are upstream's; the others do the little that the exercises need.
@@ -67,17 +70,17 @@ func execute(c *cobra.Command, args []string) int {
 // writeTools puts the tools into a directory for PATH. They are this binary,
 // told by their environment which one they are.
 func (r Root) writeTools(exe string) error {
-	if err := os.MkdirAll(r.Path("bin"), 0o755); err != nil {
+	if err := os.MkdirAll(r.tools(), 0o755); err != nil {
 		return err
 	}
 	for name := range tools {
 		text := trust.Shell("#!/bin/sh\n%s=%s %s=%s exec %s \"$@\"\n", roleEnv, name, rootEnv, string(r), exe)
-		if err := os.WriteFile(r.Path("bin", name), []byte(text), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(r.tools(), name), []byte(text), 0o755); err != nil {
 			return err
 		}
 	}
 	text := trust.Shell("#!/bin/sh\nexec %s \"$@\"\n", exe)
-	return os.WriteFile(r.Path("bin/etcd-rewind"), []byte(text), 0o755)
+	return os.WriteFile(filepath.Join(r.tools(), "etcd-rewind"), []byte(text), 0o755)
 }
 
 // newEtcdutl is what etcdutl's main package builds of its own commands.
@@ -123,13 +126,13 @@ func newSystemctl() *cobra.Command {
 				return cmp.Or(err, kubelet(args))
 			}
 			state := "active (running)"
-			resp, err := http.Get(s.Ports.healthzURL())
+			resp, err := http.Get(s.seen().ports.healthzURL())
 			if err != nil {
 				state = "inactive (dead)"
 			} else {
 				_ = resp.Body.Close()
 			}
-			fmt.Fprintf(c.OutOrStdout(), "kubelet: %s, log in %s\n", state, s.Root.Path("var/log/kubelet.log"))
+			fmt.Fprintf(c.OutOrStdout(), "kubelet: %s, log in %s\n", state, s.seen().root.Path("var/log/kubelet.log"))
 			return nil
 		}},
 	)
@@ -137,7 +140,7 @@ func newSystemctl() *cobra.Command {
 }
 
 func (s *session) restartKubelet(ctx context.Context) error {
-	q, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(s.Ports.healthzURL(), "healthz")+"restart", nil)
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(s.seen().ports.healthzURL(), "healthz")+"restart", nil)
 	if err != nil {
 		return err
 	}

@@ -13,11 +13,8 @@ import (
 // roleEnv makes this binary be one of the programs of a control plane.
 const roleEnv = "ETCD_REWIND_PRACTICE"
 
-// shellRole is the first process of a by-hand shell with real paths.
-const shellRole = "shell"
-
-// realSocket is where that shell has the container runtime's socket.
-const realSocket = "/run/containerd/containerd.sock"
+// insideRole is the first process inside the node's namespaces.
+const insideRole = "inside"
 
 // programs are what a container's command may name.
 var programs = map[string]func(args []string) int{
@@ -39,8 +36,8 @@ func Worker() {
 		return
 	}
 	_ = os.Unsetenv(roleEnv)
-	if role == shellRole {
-		os.Exit(shellMain(os.Args[1:]))
+	if role == insideRole {
+		os.Exit(insideMain(os.Args[1:]))
 	}
 	if tool := tools[role]; tool != nil {
 		os.Exit(tool(os.Args[1:]))
