@@ -21,10 +21,21 @@ type choices struct {
 	bump   bool // it is the revision's; else the data directory
 }
 
+// changeKeys are the keys of the choices that there are.
+func changeKeys(there bool) string {
+	if there {
+		return "s c"
+	}
+	return "d n s c"
+}
+
 // Key takes the key of a choice. shown is what the plan on the screen makes of
-// them, nil where there is none. changed says that the checks and the plan are
-// of before, and note what changed.
-func (c *choices) Key(l text.Look, name string, shown *steps.RestoreFacts) (changed bool, note string, ok bool) {
+// them, nil where there is none; data that is there already is taken as it is.
+// changed says that the checks and the plan are of before, and note what changed.
+func (c *choices) Key(l text.Look, name string, shown *steps.RestoreFacts, there bool) (changed bool, note string, ok bool) {
+	if there && (name == "d" || name == "n") {
+		return false, "", false
+	}
 	switch name {
 	case "d":
 		value := c.DataDir
@@ -90,7 +101,7 @@ func (c *choices) Type(k tea.KeyMsg) (changed bool, note string) {
 }
 
 // Rows are the choices with the key that changes each.
-func (c *choices) Rows(l text.Look, shown *steps.RestoreFacts, w int) []string {
+func (c *choices) Rows(l text.Look, shown *steps.RestoreFacts, there bool, w int) []string {
 	dir, bump := "beside the old one", "beyond the live revision"
 	if shown != nil {
 		dir = trust.Text(shown.DataDir)
@@ -110,12 +121,11 @@ func (c *choices) Rows(l text.Look, shown *steps.RestoreFacts, w int) []string {
 	row := func(key, name, value string) string {
 		return text.Cut(" "+l.Bold.Render(key)+"  "+text.Fit(name, 15)+"  "+value, w)
 	}
-	return []string{
-		row("d", "data directory", text.CutLeft(dir, w-21)),
-		row("n", "revision", bump),
-		row("s", "stop API server", stop),
-		row("c", "controllers", controllers),
+	rows := []string{row("s", "stop API server", stop), row("c", "controllers", controllers)}
+	if there {
+		return rows
 	}
+	return append([]string{row("d", "data directory", text.CutLeft(dir, w-21)), row("n", "revision", bump)}, rows...)
 }
 
 // View asks for what is typed.

@@ -266,6 +266,9 @@ func (f *fake) Plan(_ *steps.Facts, _ *snapshot.Info, c steps.Choices) (*steps.P
 	if c.DataDir != "" {
 		p.Restore.DataDir = c.DataDir
 	}
+	if p.Restore.InPlace = c.InPlace; c.InPlace {
+		p.Title = "Point etcd at " + c.DataDir + " on cp1"
+	}
 	if c.Bump != nil {
 		p.Restore.Bump = *c.Bump
 	}

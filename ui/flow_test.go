@@ -577,3 +577,44 @@ func TestABadPackedSnapshotShowsAsBadWhenItIsChosen(t *testing.T) {
 		t.Error("it goes on with a bad file")
 	}
 }
+
+// The data beside a blank etcd is checked, planned and confirmed as a snapshot
+// is, and nothing is restored.
+func TestEtcdIsPointedAtTheDataBesideIt(t *testing.T) {
+	f := newFake()
+	blank(f)
+	d := drive(t, f, Options{})
+	d.to(nodeScreen)
+	d.key("p")
+	d.see("Point etcd at /var/lib/etcd, without restoring anything", "nothing blocks the restore", "✓ node ── ▸ checks")
+	if want := "/var/lib/etcd/member/snap/db"; f.inspected[len(f.inspected)-1] != want {
+		t.Errorf("inspected %v, want %s at last", f.inspected, want)
+	}
+	d.key("d", "enter")
+	d.see("Point etcd at /var/lib/etcd on cp1", "c  controllers")
+	d.dontSee("d  data directory")
+	d.key("s", "enter")
+	d.see("the data in /var/lib/etcd", "Type the node's name, cp1")
+	d.key("cp1", "enter")
+	d.until("Restored: the API server answers with the data in /var/lib/etcd.")
+	if c := f.planned[len(f.planned)-1]; !c.InPlace || c.DataDir != "/var/lib/etcd" || c.Stop != steps.StopGraceful {
+		t.Errorf("planned with %+v", c)
+	}
+	d.key("n", "enter", "enter", "enter") // and a snapshot after that is one again
+	if c := f.planned[len(f.planned)-1]; c.InPlace || c.DataDir != "" {
+		t.Errorf("planned with %+v", c)
+	}
+}
+
+func TestEscLeadsFromTheDataBesideEtcdBackToTheNode(t *testing.T) {
+	f := newFake()
+	blank(f)
+	d := drive(t, f, Options{})
+	d.to(nodeScreen)
+	d.key("p", "esc")
+	d.see("A restore may not be what this node needs")
+	d.key("enter", "enter", "enter")
+	if c := f.planned[len(f.planned)-1]; c.InPlace || c.DataDir != "" {
+		t.Errorf("planned with %+v", c)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
+	"etcd-rewind/ui/text"
 )
 
 // Which nodes are restored is decided here: this one alone, or those of all
@@ -48,7 +49,7 @@ func (m *model) thisNode() tea.Cmd {
 
 // several says whether all members are restored as one.
 func (m *model) several() bool {
-	return m.options.Nodes != nil && !m.alone && len(m.memberNames()) > 1
+	return m.options.Nodes != nil && !m.alone && m.inPlace == nil && len(m.memberNames()) > 1
 }
 
 // memberNames are all members that this node and the snapshot know of.
@@ -146,3 +147,25 @@ func (m *model) localMember() string {
 		return f.Node
 	}
 }
+
+// inPlace is data that lies on this node, and to which etcd is to be pointed
+// instead of restoring a snapshot.
+type inPlace struct{ dataDir, database string }
+
+// repoint goes on to the checks of pointing etcd at the older data beside its
+// own.
+func (m *model) repoint() tea.Cmd {
+	c, database, err := m.facts.InPlace(m.facts.Older[0].Dir, steps.Choices{})
+	if err != nil {
+		m.note, _ = text.Explain(err)
+		return nil
+	}
+	m.inPlace, m.info = &inPlace{c.DataDir, database}, nil
+	m.picker.pause()
+	m.diff.stop()
+	m.diff = diffPane{turn: m.diff.turn + 1}
+	return m.thisNode()
+}
+
+// canRepoint says whether there is data to point etcd at.
+func (m *model) canRepoint() bool { return !m.refused() && m.facts != nil && len(m.facts.Older) > 0 }

@@ -129,6 +129,9 @@ func (m *model) helpText(w int) (title string, body []string) {
 		if m.options.Nodes != nil {
 			paragraphs[1] = "The restore needs etcd as a static pod. With several members all of them are restored as one, from here: restored alone, one would become a cluster of one beside the others. An etcd that runs elsewhere is recognised and refused."
 		}
+		if m.canRepoint() {
+			paragraphs = append(paragraphs, "p points etcd at the intact data that lies beside its own, without restoring anything: checked, planned, confirmed and undone as a restore is. The command is etcd-rewind repoint.")
+		}
 	case membersScreen:
 		title = "The members"
 		paragraphs = []string{

@@ -140,10 +140,13 @@ func (m *model) check() tea.Cmd {
 	}
 	c := &m.checks
 	c.begin(m.members.names, m.localMember(), m.flow.Sent())
-	turn, s, f := c.turn, m.nodes.session, m.flowNow()
+	turn, s, f, there := c.turn, m.nodes.session, m.flowNow(), m.inPlace
 	return func() tea.Msg {
 		err := s.do(func(ctx context.Context, n restore.Nodes) error {
 			f.Nodes = n
+			if there != nil && f.Want.Info == nil {
+				f.Inspect(ctx, there.database, func(int64, int64) {})
+			}
 			if f.Members == nil {
 				if err := f.Find(ctx); err != nil {
 					return err
@@ -173,6 +176,9 @@ func (m *model) checked(msg checkedMsg) {
 func (m *model) settled() steps.Choices {
 	c := m.choices.Choices
 	c.Accept = m.checks.names()
+	if p := m.inPlace; p != nil {
+		c.InPlace, c.DataDir, c.Bump = true, p.dataDir, nil
+	}
 	return c
 }
 
@@ -292,6 +298,9 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 		}
 		c.busy = false
 		m.screen = chooseScreen
+		if m.inPlace != nil {
+			m.screen, m.inPlace = nodeScreen, nil
+		}
 		return m.lookInside()
 	}
 	if c.busy {
@@ -389,8 +398,8 @@ func (c *checklist) heading(i int) string {
 	return name
 }
 
-func (c *checklist) view(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
-	help := []pane.Hint{{"enter", "plan"}, {"space", "accept"}, {"r", "check again"}, {"d n s c", "change"}, {"/", "search"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+func (c *checklist) view(l text.Look, now time.Time, changes string, w, h int) ([]string, string, []pane.Hint) {
+	help := []pane.Hint{{"enter", "plan"}, {"space", "accept"}, {"r", "check again"}, {changes, "change"}, {"/", "search"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	if c.sending != nil && (c.busy || c.err != nil) {
 		return c.sending.view(l, now, w, c.err, help)
 	}

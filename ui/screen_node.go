@@ -69,6 +69,9 @@ func (m *model) nodeView(w int) ([]string, []pane.Hint) {
 		lines = append(lines, m.nodeHead(w)...)
 		lines = append(lines, m.olderData(w)...)
 		help = append([]pane.Hint{{"enter", "choose the snapshot"}}, help...)
+		if m.canRepoint() {
+			help = append([]pane.Hint{{"p", "point etcd at that data"}}, help...)
+		}
 		switch {
 		case m.options.Nodes == nil || len(m.memberNames()) < 2:
 		case m.alone:
@@ -208,6 +211,10 @@ func (m *model) nodeKey(name string) tea.Cmd {
 	case "a":
 		if m.options.Nodes != nil && len(m.memberNames()) > 1 && (m.alone || m.canBeAlone()) {
 			m.settleAlone(!m.alone)
+		}
+	case "p":
+		if m.canRepoint() {
+			return m.repoint()
 		}
 	case "enter", "right":
 		if !m.refused() {

@@ -256,7 +256,7 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	}
 	above := 2 // lines
 	if m.again == nil {
-		above = 6
+		above += len(m.choices.Rows(m.look, nil, m.inPlace != nil, m.w))
 	}
 	p.scroll.Key(name, m.bodyHeight()-above)
 	return nil
@@ -280,7 +280,7 @@ func (m *model) choiceKey(k tea.KeyMsg) (cmd tea.Cmd, ok bool) {
 		changed, note = c.Type(k)
 		ok = true
 	} else if shown := m.plan.shown(m.screen == planScreen); m.again == nil && !m.checks.busy && !m.plan.busy {
-		changed, note, ok = c.Key(m.look, k.String(), shown)
+		changed, note, ok = c.Key(m.look, k.String(), shown, m.inPlace != nil)
 	}
 	if changed {
 		return m.changed(note), true
@@ -312,7 +312,7 @@ func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	if m.choices.typing != nil {
 		return m.choices.View(m.look, w)
 	}
-	help := []pane.Hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"d n s c", "change"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	help := []pane.Hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {changeKeys(m.inPlace != nil), "change"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	if m.again != nil {
 		help = []pane.Hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"/", "search"}, {"e", "export"}, {"esc", "back"}, {"q", "quit"}}
 	}
@@ -321,7 +321,7 @@ func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	}
 	var lines []string
 	if m.again == nil {
-		lines = append(m.choices.Rows(m.look, p.shown(true), w), "")
+		lines = append(m.choices.Rows(m.look, p.shown(true), m.inPlace != nil, w), "")
 	}
 	switch {
 	case p.busy:
@@ -520,13 +520,20 @@ func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
 		if m.plan.several() {
 			lines[0] = " " + m.look.Bold.Render(text.Cut("From here on the cluster is changed, on "+text.Listed(m.plan.names), w-2))
 		}
-		when, from := m.info.Taken(), " (the newest write in the snapshot)"
-		if m.info.LastWrite.IsZero() {
-			from = " (the file's time: no time in the snapshot can be read)"
+		info := m.flow.Want.Info
+		when, what, changes := info.Taken(), "the snapshot", "is restored"
+		before := "The snapshot is restored beside the running etcd first. Then the API is down for some seconds; pods keep running."
+		if r := p.Restore; r != nil && r.InPlace {
+			what, changes = "the data in "+trust.Text(r.DataDir), "returns"
+			before = "Nothing is restored: etcd runs on that data from here on. The API is down for some seconds; pods keep running."
 		}
-		say("The cluster is restored to the state of " + steps.Moment(when) + ", " + steps.Ago(when, m.now()) + from + ". What was written since then is gone from the cluster.")
+		from := " (the newest write in " + what + ")"
+		if info.LastWrite.IsZero() {
+			from = " (the file's time: no time in " + what + " can be read)"
+		}
+		say("The cluster " + changes + " to the state of " + steps.Moment(when) + ", " + steps.Ago(when, m.now()) + from + ". What was written since then is gone from the cluster.")
 		lines = append(lines, "")
-		say("The snapshot is restored beside the running etcd first. Then the API is down for some seconds; pods keep running.")
+		say(before)
 		lines = append(lines, "")
 		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
 		var accepted []string
@@ -659,7 +666,7 @@ func (m *model) summaryKey(name string) tea.Cmd {
 // beginAnew goes to the first screen, with nothing chosen yet.
 func (m *model) beginAnew() tea.Cmd {
 	o := m.options
-	m.info, m.choices = nil, choices{Choices: o.Choices}
+	m.info, m.inPlace, m.choices = nil, nil, choices{Choices: o.Choices}
 	m.diff.stop()
 	m.diff = diffPane{turn: m.diff.turn + 1}
 	m.picker.pause()

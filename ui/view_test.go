@@ -13,6 +13,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
+	"etcd-rewind/manifest"
 	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
@@ -31,14 +32,12 @@ var screens = []struct {
 	{"discovering", func(*driver) {}},
 	{"node", func(d *driver) { d.to(nodeScreen) }},
 	{"node-blank", func(d *driver) {
-		d.f.early = []steps.Verdict{{
-			Check: "older-data", Title: "Older data", Level: steps.Warn, Overridable: true,
-			Cause: "etcd on /var/lib/etdc serves a blank cluster, made on 2026-11-20 11:40:12 UTC, at revision 1; older data of another cluster, 322 keys at revision 743, written until 2026-11-20 11:39:41 UTC, lies in /var/lib/etcd",
-			Hint:  "a restore loses more than needed; to point etcd there, with nothing lost: etcd-rewind repoint /var/lib/etcd",
-		}}
+		blank(d.f)
 		d.to(nodeScreen)
-		d.see("A restore may not be what this node needs", "etcd-rewind repoint /var/lib/etcd", "enter choose the snapshot")
+		d.see("A restore may not be what this node needs", "etcd-rewind repoint /var/lib/etcd", "p point etcd at that data", "enter choose the snapshot")
 	}},
+	{"repoint-plan", func(d *driver) { blank(d.f); d.to(nodeScreen); d.key("p", "enter") }},
+	{"repoint-confirm", func(d *driver) { blank(d.f); d.to(nodeScreen); d.key("p", "enter", "enter") }},
 	{"node-cannot-be-read", func(d *driver) {
 		d.f.discover = &steps.Failure{Cause: "no kubelet configuration: /var/lib/kubelet/config.yaml isn't there", Hint: "is this a control-plane node? Name the file with --kubelet-config"}
 		d.to(nodeScreen)
@@ -440,6 +439,17 @@ func somePacked(d *driver) {
 }
 
 var threeNames = []string{"cp1", "cp2", "cp3"}
+
+// blank is a node whose etcd serves a blank cluster, beside the intact data.
+func blank(f *fake) {
+	f.facts.Etcd.DataDir = manifest.Location{HostPath: "/var/lib/etdc", Path: "/var/lib/etdc"}
+	f.facts.Older = []steps.OlderData{{Dir: "/var/lib/etcd", Revision: 743, Keys: 322, Written: noon.Add(-20 * time.Minute)}}
+	f.early = []steps.Verdict{{
+		Check: "older-data", Title: "Older data", Level: steps.Warn, Overridable: true,
+		Cause: "etcd on /var/lib/etdc serves a blank cluster, made on 2026-11-20 11:40:12 UTC, at revision 1; older data of another cluster, 322 keys at revision 743, written until 2026-11-20 11:39:41 UTC, lies in /var/lib/etcd",
+		Hint:  "a restore loses more than needed; to point etcd there, with nothing lost: etcd-rewind repoint /var/lib/etcd",
+	}}
+}
 
 const noRoute = "cp3: ssh: connect to host cp3 port 22: No route to host; 10.0.0.13: ssh: connect to host 10.0.0.13 port 22: No route to host"
 

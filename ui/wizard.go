@@ -275,6 +275,7 @@ type model struct {
 
 	again *again // the plan, confirm and run screens are about an earlier run
 
+	inPlace      *inPlace        // instead of a snapshot; nil for one
 	alone        bool            // one of several members is restored without the others
 	nodeVerdicts []steps.Verdict // of the node itself
 	members      membersPane
@@ -318,7 +319,7 @@ func (m *model) Init() tea.Cmd {
 
 func (m *model) discover() tea.Cmd {
 	m.screen, m.facts, m.refusal, m.early = discovering, nil, nil, nil
-	m.earlier, m.again = earlierPane{}, nil
+	m.earlier, m.again, m.inPlace = earlierPane{}, nil, nil
 	if m.watches() {
 		m.run = newRunView(nil, nil, nil, nil)
 	}
@@ -631,7 +632,7 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 		if m.choices.typing != nil {
 			return m.choices.View(m.look, w)
 		}
-		return m.checks.view(m.look, m.now(), w, h)
+		return m.checks.view(m.look, m.now(), changeKeys(m.inPlace != nil), w, h)
 	case planScreen:
 		return m.planView(w, h)
 	case confirmScreen:
@@ -674,6 +675,8 @@ func (m *model) subHeader() string {
 		return text.Cut(" "+m.planTitle(), m.w)
 	case m.watches():
 		return m.run.watchedText(m.w)
+	case m.inPlace != nil:
+		return text.Cut(" Point etcd at "+trust.Text(m.inPlace.dataDir)+", without restoring anything", m.w)
 	case m.info != nil && m.screen.after(chooseScreen):
 		i := m.info
 		hash := "sha256 ok"
@@ -712,6 +715,10 @@ func (m *model) topRule() string {
 	if !several {
 		stages[1].screen = checkScreen
 		stages = slices.Delete(stages, 2, 3)
+	}
+	if m.inPlace != nil {
+		stages = slices.Delete(stages, 1, 2)
+		stages[0].screen = checkScreen
 	}
 	names, at := make([]string, 0, len(stages)), 0
 	for i, s := range stages {

@@ -45,6 +45,9 @@ func (e Ended) outage() string {
 // Ending says in one line how a run ended, with the symbol for it.
 func (e Ended) Ending() (symbol, sentence string) {
 	node, are, restored, half := "the node", "is", "the API server answers with the snapshot's data", "The node is half restored"
+	if e.Plan != nil && e.Plan.Restore != nil && e.Plan.Restore.InPlace {
+		restored = "the API server answers with the data in " + e.Plan.Restore.DataDir
+	}
 	if n := len(e.Nodes); n > 1 {
 		node = "all " + Plural(n, "node", "nodes")
 		are, restored, half = "are", node+" serve the snapshot's data, as one cluster", "Nodes are half restored; see below"
