@@ -86,7 +86,7 @@ func fieldsOf(types *runtime.Scheme, value []byte) (all map[string]any, kind str
 }
 
 // fieldDifferences compares two objects. ok is false when one of them can't be
-// decoded. What may be told is decided by tellable alone.
+// decoded. What is shown is decided by disclosed alone.
 func fieldDifferences(then, now []byte) (fields []Field, ok bool) {
 	types := knownTypes()
 	a, kind, okA := fieldsOf(types, then)
@@ -94,23 +94,23 @@ func fieldDifferences(then, now []byte) (fields []Field, ok bool) {
 	if !okA || !okB {
 		return nil, false
 	}
-	may := tellable()[kind]
+	may := disclosed()[kind]
 	if may == nil || kind != kindNow {
-		may = tellable()[""]
+		may = disclosed()[""]
 	}
 	var d differences
 	d.compare("", may, a, b)
 	return d.fields, true
 }
 
-// maxFields is how many fields of one object are told.
+// maxFields is how many fields of one object are shown.
 const maxFields = 50
 
 type differences struct{ fields []Field }
 
 // compare goes down as far as the paths are known. Where they end, it is said
 // that something differs, and nothing of what.
-func (d *differences) compare(path string, may *tell, then, now any) {
+func (d *differences) compare(path string, may *disclosure, then, now any) {
 	if len(d.fields) >= maxFields || reflect.DeepEqual(then, now) {
 		return
 	}
@@ -132,7 +132,7 @@ func (d *differences) compare(path string, may *tell, then, now any) {
 				d.hide(path)
 			}
 		}
-	case may.told(then) && may.told(now):
+	case may.allows(then) && may.allows(now):
 		d.fields = append(d.fields, Field{Path: path, Then: scalar(then), Now: scalar(now)})
 	default:
 		d.hide(path)
