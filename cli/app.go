@@ -104,7 +104,13 @@ func (a *app) failure(err error) {
 		return
 	}
 	_ = ui.PrintFailure(a.err, err)
-	if practises && steps.NoControlPlane(err) {
+	a.offerPractice(err)
+}
+
+// offerPractice tells on a machine that is no control plane that there is one to
+// be had.
+func (a *app) offerPractice(err error) {
+	if practises && a.output != "json" && steps.NoControlPlane(err) {
 		_, _ = fmt.Fprintln(a.err, "To practise on a control plane of your own: etcd-rewind practice")
 	}
 }

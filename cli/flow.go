@@ -41,8 +41,16 @@ func several(n restore.Nodes) bool { return len(n.Names()) > 0 }
 // told and ends the command; only says that nothing else follows. What a ticket
 // decides, which may be nil, is added to the choices.
 func (a *app) look(ctx context.Context, f *restore.Flow, name string, ticket *fleet.Ticket, only bool) error {
-	if err := a.discoverFor(ctx, f); err != nil {
+	nothing := a.discoverFor(ctx, f)
+	switch {
+	case nothing == nil:
+	case only && name == "" && steps.NoControlPlane(nothing) && !several(f.Nodes):
+		// The checks say what is missing.
+		err := a.checkAll(ctx, f, only)
+		a.offerPractice(nothing)
 		return err
+	default:
+		return nothing
 	}
 	if name != "" {
 		a.read(ctx, f, name)

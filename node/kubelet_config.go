@@ -168,7 +168,7 @@ func storedFlags(opts Options) []flagged {
 		usual := opts.Found()
 		files = usual.envFiles(cmp.Or(opts.KubeletRoot, usual.KubeletRoot))
 		if opts.NoProcess {
-			files = files[:1] // the others are this machine's
+			files = files[:min(len(files), 1)] // the others are this machine's
 		}
 	}
 	var out []flagged

@@ -33,6 +33,10 @@ type Layout struct {
 	Etcd, API   string
 	Controllers []string
 
+	// StateDir is where runs are kept on a node without kubelet, whose manifests
+	// they would lie beside.
+	StateDir string
+
 	// Files of the cluster's.
 	Config      string   // the directory of all of them
 	Kubeconfigs []string // administrators', best first
@@ -85,6 +89,7 @@ var Kubeadm = Layout{
 	API:         "kube-apiserver",
 	Controllers: []string{"kube-controller-manager", "kube-scheduler"},
 
+	StateDir:    "/var/lib/etcd-rewind",
 	Config:      "/etc/kubernetes",
 	Kubeconfigs: []string{"/etc/kubernetes/super-admin.conf", "/etc/kubernetes/admin.conf"}, // the first works even when RBAC doesn't
 

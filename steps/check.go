@@ -25,6 +25,7 @@ type need uint8
 
 const (
 	needEtcd     need = 1 << iota // etcd's manifest could be read
+	needKubelet                   // there is one
 	needAPI                       // kube-apiserver's manifest could be read
 	needSnapshot                  // one was chosen
 )
@@ -37,10 +38,10 @@ var (
 		{"lock", "Other runs", "", 0, (*checks).lock},
 		{"earlier-run", "Earlier run", "", 0, (*checks).earlierRun},
 		{"kubelet", "kubelet", "", 0, (*checks).kubelet},
-		{"kubelet-process", "kubelet's process", "", 0, (*checks).impostors},
-		{"container-runtime", "Container runtime", "", 0, (*checks).runtime},
-		{"manifest-directory", "Manifest directory", "7", 0, (*checks).manifestDir},
-		{"stray-manifests", "Stray manifests", "1, 2", 0, (*checks).strays},
+		{"kubelet-process", "kubelet's process", "", needKubelet, (*checks).impostors},
+		{"container-runtime", "Container runtime", "", needKubelet, (*checks).runtime},
+		{"manifest-directory", "Manifest directory", "7", needKubelet, (*checks).manifestDir},
+		{"stray-manifests", "Stray manifests", "1, 2", needKubelet, (*checks).strays},
 		{"etcd-manifest", "etcd's manifest", "8", 0, (*checks).etcdManifest},
 		{"api-manifest", "kube-apiserver's manifest", "37", 0, (*checks).apiManifest},
 		{"topology", "Members", "27", needEtcd, (*checks).topology},
@@ -115,7 +116,7 @@ func CheckSnapshot(ctx context.Context, f *Facts, info *snapshot.Info, c Choices
 func (f *Facts) check(ctx context.Context, all []check, info *snapshot.Info, c Choices) []Verdict {
 	k := &checks{ctx: ctx, f: f, info: info, c: f.Settle(info, c)}
 	var have need
-	for n, there := range map[need]bool{needEtcd: f.Etcd != nil, needAPI: f.API != nil, needSnapshot: info != nil} {
+	for n, there := range map[need]bool{needEtcd: f.Etcd != nil, needKubelet: f.Kubelet != nil, needAPI: f.API != nil, needSnapshot: info != nil} {
 		if there {
 			have |= n
 		}

@@ -73,6 +73,8 @@ func unreadable(r RunInfo) Verdict {
 
 func (k *checks) kubelet() Verdict {
 	switch {
+	case k.f.Kubelet == nil:
+		return bad("run it on a control-plane node, or name kubelet's configuration with --kubelet-config", "%s", k.f.KubeletErr)
 	case k.f.KubeletErr != nil:
 		return wrong("start it ("+k.f.Layout.StartKubelet()+"); without it no manifest has any effect", "kubelet's healthz doesn't answer: %s", k.f.KubeletErr)
 	default:
@@ -114,6 +116,9 @@ func (k *checks) runtime() Verdict {
 // Row 7.
 func (k *checks) manifestDir() Verdict {
 	d := k.f.Manifests
+	if err := k.f.ManifestsErr; err != nil {
+		return bad("run it on a control-plane node, or name its directory with --manifests", "%s", err)
+	}
 	return ok("%s, %d files (from %s)", d.Path, len(d.Files), k.f.Kubelet.Sources["staticPodPath"])
 }
 

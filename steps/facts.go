@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,9 +48,11 @@ type Facts struct {
 	Time     time.Time
 	StateDir string
 
-	Layout    *node.Layout
-	Kubelet   *node.Kubelet
-	Manifests *manifest.Dir
+	Layout  *node.Layout
+	Kubelet *node.Kubelet // nil on a node without one
+	// Manifests is empty when it can't be read, as ManifestsErr says.
+	Manifests    *manifest.Dir
+	ManifestsErr error
 	// Etcd and API are nil when their manifest isn't there or can't be used;
 	// EtcdErr and APIErr say why.
 	Etcd    *Etcd
@@ -82,7 +86,8 @@ type Facts struct {
 
 	Runtime    string // "containerd 1.6.20"; "" when CRI doesn't answer
 	RuntimeErr error
-	KubeletErr error // why kubelet's healthz doesn't answer
+	// KubeletErr says why kubelet's healthz doesn't answer, or why Kubelet is nil.
+	KubeletErr error
 	Reach      Reach
 	// Unfinished is the newest run that didn't come to an end; nil when there is none.
 	Unfinished *RunInfo
@@ -99,19 +104,21 @@ func StateDir(ctx context.Context, opts Options) (string, error) {
 		return filepath.Abs(opts.StateDir)
 	}
 	k, err := findKubelet(ctx, opts.Options)
-	if err != nil {
-		return "", withRoot(err)
+	var none *noKubelet
+	if err != nil && !errors.As(err, &none) {
+		return "", err
 	}
-	return besideManifests(k), nil
+	return stateDir(opts.Found(), k), nil
 }
 
 // discoverLimit is for all of a discovery, whose questions have shorter limits
 // of their own: what is left then is a disk, or a process, that hangs.
 const discoverLimit = 30 * time.Second
 
-// findKubelet is node.FindKubelet, and comes back.
+// findKubelet is node.FindKubelet, and comes back. The kubelet is nil where there
+// is none.
 func findKubelet(ctx context.Context, opts node.Options) (*node.Kubelet, error) {
-	return discovered(ctx, discoverLimit, func(ctx context.Context) (*node.Kubelet, error) { return node.FindKubelet(ctx, opts) })
+	return discovered(ctx, discoverLimit, func(ctx context.Context) (*node.Kubelet, error) { return kubeletHere(node.FindKubelet(ctx, opts)) })
 }
 
 func discovered[T any](ctx context.Context, limit time.Duration, find func(context.Context) (T, error)) (T, error) {
@@ -122,8 +129,18 @@ func discovered[T any](ctx context.Context, limit time.Duration, find func(conte
 	return v, err
 }
 
-func besideManifests(k *node.Kubelet) string {
-	return filepath.Join(filepath.Dir(k.StaticPodPath), "etcd-rewind")
+// stateDir is beside the manifests, or where the layout has it when there is no
+// kubelet, which is k.
+func stateDir(l *node.Layout, k *node.Kubelet) string {
+	manifests := l.Manifests
+	if k != nil {
+		manifests = k.StaticPodPath
+	}
+	beside := filepath.Join(filepath.Dir(manifests), "etcd-rewind")
+	if _, err := os.Stat(beside); k == nil && err != nil {
+		return l.StateDir // else kubelet's configuration is lost, and runs of before are there
+	}
+	return beside
 }
 
 // noControlPlane is the error of a machine without a manifest directory.
@@ -138,31 +155,33 @@ func NoControlPlane(err error) bool {
 	return errors.As(err, &no)
 }
 
-// Discover reads what this node is and does, and changes nothing. The error is
-// for what makes everything else pointless: no kubelet configuration, no
-// manifest directory.
+// Discover reads what this node is and does, and changes nothing. What isn't
+// there, or can't be read, is in the facts: see [Facts.ControlPlane]. The error is
+// for a machine that doesn't answer.
 func Discover(ctx context.Context, opts Options) (*Facts, error) {
 	return discovered(ctx, discoverLimit, func(ctx context.Context) (*Facts, error) { return discover(ctx, opts) })
 }
 
 func discover(ctx context.Context, opts Options) (*Facts, error) {
-	k, err := node.FindKubelet(ctx, opts.Options)
-	if err != nil {
-		return nil, withRoot(err)
+	f := &Facts{Time: time.Now(), Layout: opts.Found(), StateDir: opts.StateDir, Own: opts.Own, Flags: opts.Flags(), Manifests: &manifest.Dir{}}
+	var err error
+	f.Kubelet, f.KubeletErr = kubeletHere(node.FindKubelet(ctx, opts.Options))
+	if k := f.Kubelet; k == nil {
+		f.Node, err = node.Hostname()
+		f.Manifests.Path = cmp.Or(opts.Manifests, f.Layout.Manifests)
+	} else if dir, unread := manifest.ReadDir(k.StaticPodPath); unread != nil {
+		f.Node, f.Manifests.Path, f.ManifestsErr = k.NodeName, k.StaticPodPath, unread
+	} else {
+		f.Node, f.Manifests = k.NodeName, dir
 	}
-	f := &Facts{Node: k.NodeName, Time: time.Now(), Layout: opts.Found(), Kubelet: k, StateDir: opts.StateDir, Own: opts.Own, Flags: opts.Flags()}
+	if err != nil {
+		return nil, err
+	}
 	if f.StateDir == "" {
-		f.StateDir = besideManifests(k)
+		f.StateDir = stateDir(f.Layout, f.Kubelet)
 	}
 	if f.StateDir, err = filepath.Abs(f.StateDir); err != nil {
 		return nil, err
-	}
-	if f.Manifests, err = manifest.ReadDir(k.StaticPodPath); err != nil {
-		hint := "run it on a control-plane node, or name its directory with --manifests or --kubelet-config"
-		if len(k.Ignored) > 0 {
-			hint = k.Ignored[0] + ": it was ignored; " + hint
-		}
-		return nil, problem.New(hint, "this machine has no control plane that can be read: %w", noControlPlane{err})
 	}
 	f.readManifests(ctx)
 	f.Reach = f.reach()
@@ -178,6 +197,50 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 	f.askOlder(ctx)
 	f.Unfinished, f.Unreadable = unfinished(f.StateDir)
 	return f, ctx.Err()
+}
+
+// noKubelet is a machine of which nothing says that it has a kubelet.
+type noKubelet struct{ manifests string }
+
+func (e *noKubelet) Error() string {
+	return "no kubelet runs here, no configuration of one was found, and there is no " + e.manifests
+}
+
+// kubeletHere is a kubelet that was found; what was made of nothing but the
+// layout's defaults, which aren't there either, is none.
+func kubeletHere(k *node.Kubelet, err error) (*node.Kubelet, error) {
+	if err != nil {
+		return nil, withRoot(err)
+	}
+	if k.PID != 0 || k.ConfigPath != "" {
+		return k, nil
+	}
+	if _, err := os.Stat(k.StaticPodPath); errors.Is(err, fs.ErrNotExist) {
+		return nil, problem.New(strings.Join(k.Ignored, "; "), "%w", &noKubelet{k.StaticPodPath})
+	}
+	return k, nil
+}
+
+// ControlPlane is nil on a machine on which a part of a control plane can be
+// read; else it says what is missing.
+func (f *Facts) ControlPlane() error {
+	const hint = "run it on a control-plane node, or name its directory with --manifests or --kubelet-config"
+	var none *noKubelet
+	switch {
+	case f.Etcd != nil || f.API != nil:
+		return nil
+	case errors.As(f.KubeletErr, &none):
+		_, ignored := problem.Explain(f.KubeletErr)
+		if ignored != "" {
+			ignored += ": it was ignored; "
+		}
+		return problem.New(ignored+hint, "this machine has no control plane that can be read: %w", noControlPlane{none})
+	case f.Kubelet == nil:
+		return f.KubeletErr
+	case f.ManifestsErr != nil:
+		return problem.New(hint, "this machine has no control plane that can be read: %w", noControlPlane{f.ManifestsErr})
+	}
+	return nil
 }
 
 // withRoot names the reason of an error that somebody ran into who isn't root.
@@ -211,7 +274,10 @@ func (f *Facts) readManifests(ctx context.Context) {
 }
 
 func (f *Facts) reach() Reach {
-	r := Reach{Node: f.Node, Kubelet: *f.Kubelet, Containers: map[string]string{}}
+	r := Reach{Node: f.Node, Containers: map[string]string{}}
+	if f.Kubelet != nil {
+		r.Kubelet = *f.Kubelet
+	}
 	if e := f.Etcd.pod(); e != nil {
 		r.Containers[f.Kubelet.PodName(e.File.Pod.Name)] = e.Container
 	}
@@ -227,8 +293,8 @@ func (f *Facts) reach() Reach {
 	}
 	if a := f.API; a != nil {
 		r.Etcd.Prefix = a.EtcdPrefix
-		if a.KubeletCert != "" && a.KubeletKey != "" && f.Kubelet.MetricsURL != "" {
-			r.Metrics = node.MetricsConfig{URL: f.Kubelet.MetricsURL, Cert: a.KubeletCert, Key: a.KubeletKey}
+		if a.KubeletCert != "" && a.KubeletKey != "" && r.Kubelet.MetricsURL != "" {
+			r.Metrics = node.MetricsConfig{URL: r.Kubelet.MetricsURL, Cert: a.KubeletCert, Key: a.KubeletKey}
 		}
 		r.API.ReadyURL, r.API.CA = a.ReadyURL, caBeside(a.ServingCert, a.ClientCA)
 		// What the API server itself shows etcd is a client certificate for
@@ -260,6 +326,9 @@ func caBeside(serving, clientCA string) string {
 }
 
 func (f *Facts) askRuntime(ctx context.Context) {
+	if f.Kubelet == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	rt, err := node.Dial(ctx, f.Kubelet.CRIEndpoint)
@@ -277,7 +346,11 @@ func (f *Facts) askRuntime(ctx context.Context) {
 	f.askMounts(ctx, rt)
 }
 
-func (f *Facts) askKubelet(ctx context.Context) { f.KubeletErr = f.Kubelet.Healthy(ctx) }
+func (f *Facts) askKubelet(ctx context.Context) {
+	if f.Kubelet != nil {
+		f.KubeletErr = f.Kubelet.Healthy(ctx)
+	}
+}
 
 func (f *Facts) askAPI(ctx context.Context) {
 	if f.API == nil {

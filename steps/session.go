@@ -25,14 +25,16 @@ type Session struct {
 // Close removes what was unpacked. Safe to call twice.
 func (s *Session) Close() error { return s.files.close() }
 
-// Discover reads what this node is and does.
+// Discover reads what this node is and does. The facts are there also when the
+// error says that this machine has no control plane.
 func (s *Session) Discover(ctx context.Context) (*Facts, error) {
 	f, err := Discover(ctx, s.Options)
-	if err == nil {
-		s.facts.Store(f)
-		s.kubelet.Store(f.Kubelet)
+	if err != nil {
+		return f, err
 	}
-	return f, err
+	s.facts.Store(f)
+	s.kubelet.Store(f.Kubelet)
+	return f, f.ControlPlane()
 }
 
 // Candidates are the snapshots found in the usual places, the newest first

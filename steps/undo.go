@@ -300,7 +300,12 @@ func (p *Plan) takeUp(h *history, t Terms) (restart string) {
 // been copied, with all of /etc/kubernetes.
 func (t Terms) thisNode(r *Plan) Verdict {
 	v := none
-	switch k := t.Kubelet; {
+	var without *noKubelet
+	k := t.Kubelet
+	if name, err := node.Hostname(); err == nil && r.Reach.Kubelet.StaticPodPath == "" && errors.As(t.KubeletErr, &without) {
+		k = &node.Kubelet{NodeName: name}
+	}
+	switch {
 	case k == nil && t.KubeletErr != nil:
 		v = wrong("name its configuration with --kubelet-config, or override "+checkThisNode, "whether run %s is this node's can't be told: %s", r.Run, t.KubeletErr)
 	case k == nil:

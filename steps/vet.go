@@ -142,7 +142,7 @@ func (p *Plan) vet(runDir string) error {
 	if !clean(p.RunDir) || !sameDir(p.RunDir, runDir) {
 		v.refuse("the run directory", p.RunDir)
 	}
-	if !clean(v.manifests) {
+	if p.Reach.Kubelet.StaticPodPath != "" && !clean(v.manifests) {
 		v.refuse("the manifest directory", p.Reach.Kubelet.StaticPodPath)
 	}
 	switch p.Kind {
