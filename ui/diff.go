@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 	"etcd-rewind/ui/text"
 )
 
@@ -16,7 +17,7 @@ func PrintComparison(w io.Writer, c *snapshot.Comparison, o text.DiffOptions) er
 
 // JSONComparison prints the same as one object.
 func JSONComparison(w io.Writer, c *snapshot.Comparison, at time.Time) error {
-	return newEncoder(w).Encode(struct {
+	return trust.JSON(w).Encode(struct {
 		Type string    `json:"type"`
 		Time time.Time `json:"time"`
 		*snapshot.Comparison

@@ -25,7 +25,7 @@ func JSONInspected(w io.Writer, i text.Inspected, at time.Time) error {
 		Verdicts []steps.Verdict `json:"verdicts,omitempty"`
 		NoNode   string          `json:"no_verdict,omitempty"`
 	}{"snapshot", at, i.Info, i.Node, i.Verdicts, i.NoNode}
-	return newEncoder(w).Encode(out)
+	return trust.JSON(w).Encode(out)
 }
 
 // PrintSaved prints where a snapshot was saved.

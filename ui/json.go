@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"encoding/json"
 	"io"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 // NewJSON returns a printer of events as JSON, one object a line; those of
 // several nodes each with its node.
 func NewJSON(w io.Writer) *Printer {
-	enc := newEncoder(w)
+	enc := trust.JSON(w)
 	return &Printer{out: outbox.New(func(what any) {
 		if ev, ok := what.(restore.NodeEvent); ok {
 			_ = enc.Encode(ev)
@@ -23,13 +22,11 @@ func NewJSON(w io.Writer) *Printer {
 	}, outbox.Post)}
 }
 
-func newEncoder(w io.Writer) *json.Encoder { return trust.JSON(w) }
-
 // JSONChecked prints the checks as JSON, a line each, with their node where there
 // are several. last adds the result of checks that nothing follows: ok when
 // nothing blocks a restore.
 func JSONChecked(w io.Writer, all []restore.Checked, last bool, at time.Time) error {
-	enc := newEncoder(w)
+	enc := trust.JSON(w)
 	var verdicts []steps.Verdict
 	for _, c := range all {
 		verdicts = append(verdicts, c.Verdicts...)
@@ -62,5 +59,5 @@ func JSONChecked(w io.Writer, all []restore.Checked, last bool, at time.Time) er
 func JSONFailure(w io.Writer, err error, at time.Time) error {
 	cause, advice := text.Explain(err)
 	r := &steps.Result{PutBack: true, Error: &steps.Failure{Cause: cause, Hint: advice}}
-	return newEncoder(w).Encode(steps.Event{Type: steps.TypeResult, Time: at, State: steps.Failed, Result: r})
+	return trust.JSON(w).Encode(steps.Event{Type: steps.TypeResult, Time: at, State: steps.Failed, Result: r})
 }

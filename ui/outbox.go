@@ -31,8 +31,12 @@ func (p *Printer) Event(ev restore.NodeEvent) { p.out.Put(ev) }
 
 // Close prints what is left. It waits as long as somebody reads; the error
 // says that nobody does any more.
-func (p *Printer) Close() error {
-	p.once.Do(func() { p.err = p.out.Close(drainFor) })
+func (p *Printer) Close() error { return p.CloseWithin(drainFor) }
+
+// CloseWithin is Close for a reader that is given up when it takes nothing for
+// as long as patience. What is called first counts.
+func (p *Printer) CloseWithin(patience time.Duration) error {
+	p.once.Do(func() { p.err = p.out.Close(patience) })
 	return p.err
 }
 

@@ -124,7 +124,7 @@ func TestAReaderThatNeverReadsIsGivenUpAtTheEnd(t *testing.T) {
 			_, w := fullPipe(t)
 			p, sink := make(w)
 			passes(t, whole(sink, steps.Unattended))
-			if err := p.out.Close(50 * time.Millisecond); !errors.Is(err, outbox.ErrUnread) {
+			if err := p.CloseWithin(50 * time.Millisecond); !errors.Is(err, outbox.ErrUnread) {
 				t.Errorf("the end says %v", err)
 			}
 		})
@@ -183,7 +183,7 @@ func TestTheScreenThatBrokeTellsTheRestWithoutHoldingUpTheRun(t *testing.T) {
 		go func() { e.running.Wait(); ended <- e.last.Nodes[0].Result }()
 		return ended
 	}())
-	_ = e.instead.out.Close(50 * time.Millisecond)
+	_ = e.instead.CloseWithin(50 * time.Millisecond)
 }
 
 func TestALineOfStatusKeepsOnlyTheLatest(t *testing.T) {

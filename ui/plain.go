@@ -1,9 +1,11 @@
 package ui
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,19 +35,20 @@ const plainWidth = 80
 // wait sees. With several nodes the node's name goes before each, and one line
 // tells what all have reached. It prints the summary at the end.
 func NewPlain(w io.Writer, o PlainOptions) *Printer {
-	p := newPlain(w, o, textWidth(w))
+	p := NewLines(w, o)
 	return &Printer{one: len(o.Nodes) == 0, out: outbox.New(func(what any) {
 		switch what := what.(type) {
 		case restore.NodeEvent:
-			p.event(what)
+			p.Event(what)
 		case textMsg:
 			_, _ = io.WriteString(w, p.look.Finish(string(what)))
 		}
 	}, outbox.Post)}
 }
 
-func newPlain(w io.Writer, o PlainOptions, wide int) *plain {
-	p := &plain{w: w, o: o, wide: wide, look: text.NewLook(os.Getenv), nodes: map[string]*plainNode{}, waits: map[string]bool{}}
+// NewLines prints on w. With several nodes their names go before each line.
+func NewLines(w io.Writer, o PlainOptions) *Lines {
+	p := &Lines{w: w, o: o, wide: textWidth(w), look: text.NewLook(os.Getenv), nodes: map[string]*plainNode{}, waits: map[string]bool{}}
 	for _, name := range append(o.Nodes, everyNode) {
 		if len(o.Nodes) > 0 {
 			p.names = max(p.names, text.Width(trust.Text(name)))
@@ -70,7 +73,8 @@ func textWidth(w io.Writer) int {
 // minPlainWidth is what text needs to be read at all.
 const minPlainWidth = 40
 
-type plain struct {
+// Lines prints the events of a run as lines of text, each when it comes.
+type Lines struct {
 	w     io.Writer
 	wide  int
 	names int // cells for the nodes' names; 0 for a node alone
@@ -85,7 +89,7 @@ type plain struct {
 
 // plainNode is what a printer knows of a node.
 type plainNode struct {
-	p    *plain
+	p    *Lines
 	lead string // before each line
 	wide int    // of what follows
 	plan *steps.Plan
@@ -97,7 +101,7 @@ type plainNode struct {
 	work        map[string]string
 }
 
-func (p *plain) node(name string) *plainNode {
+func (p *Lines) node(name string) *plainNode {
 	n := p.nodes[name]
 	if n == nil {
 		n = &plainNode{p: p, wide: p.wide, titles: map[string]string{}, begun: map[string]time.Time{}, told: map[string]time.Time{}, work: map[string]string{}}
@@ -110,8 +114,8 @@ func (p *plain) node(name string) *plainNode {
 	return n
 }
 
-// event prints what is worth a line.
-func (p *plain) event(ev restore.NodeEvent) {
+// Event prints what is worth a line.
+func (p *Lines) Event(ev restore.NodeEvent) {
 	if p.start.IsZero() {
 		p.start = ev.Time
 	}
@@ -155,7 +159,7 @@ func (p *plain) event(ev restore.NodeEvent) {
 	}
 }
 
-func (p *plain) end(r *restore.Result, plan *steps.Plan) {
+func (p *Lines) end(r *restore.Result, plan *steps.Plan) {
 	if f := r.Error; f != nil && f.Hint == p.hint {
 		told := *f
 		told.Hint = ""
@@ -173,7 +177,7 @@ func (p *plain) end(r *restore.Result, plan *steps.Plan) {
 	}
 }
 
-func (p *plain) line(s string) { _, _ = fmt.Fprintln(p.w, p.look.Finish(strings.TrimRight(s, " "))) }
+func (p *Lines) line(s string) { _, _ = fmt.Fprintln(p.w, p.look.Finish(strings.TrimRight(s, " "))) }
 
 // begin tells the plan that a node runs from here on.
 func (n *plainNode) begin(p *steps.Plan) {
@@ -339,21 +343,20 @@ func PrintChecked(w io.Writer, all []restore.Checked, brief bool) error {
 
 // verdictLines are verdicts, errors and warnings first.
 func verdictLines(verdicts []steps.Verdict, brief bool, w int) []string {
-	c := newChecklist(nil)
 	titles := 0
 	for _, v := range verdicts {
 		titles = max(titles, text.Width(trust.Text(v.Title)))
-		if v.Accepted {
-			c.given = append(c.given, v.Check)
-		}
 	}
-	c.adopt(judgedOf([]restore.Checked{{Verdicts: verdicts}}))
+	order := []steps.Level{steps.Error, steps.Warn, steps.Pass}
+	sorted := slices.SortedStableFunc(slices.Values(verdicts), func(a, b steps.Verdict) int {
+		return cmp.Compare(slices.Index(order, a.Level), slices.Index(order, b.Level))
+	})
 	lines := make([]string, 0, 2*len(verdicts)+2)
-	for _, v := range c.verdicts {
+	for _, v := range sorted {
 		if brief && v.Level == steps.Pass {
 			continue
 		}
-		lines = append(lines, text.HangWhole(text.LevelSymbol(v.Verdict)+" "+text.Fit(trust.Text(v.Title), titles)+"  ", trust.Text(v.Cause), w)...)
+		lines = append(lines, text.HangWhole(text.LevelSymbol(v)+" "+text.Fit(trust.Text(v.Title), titles)+"  ", trust.Text(v.Cause), w)...)
 		if v.Level != steps.Pass {
 			if v.Hint != "" {
 				lines = append(lines, text.HangWhole("    → ", trust.Text(v.Hint), w)...)

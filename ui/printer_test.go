@@ -27,9 +27,9 @@ func TestPlainRun(t *testing.T) {
 			f := newFake()
 			f.failAt = tc.failAt
 			var b strings.Builder
-			show := newPlain(&b, tc.o, plainWidth)
+			show := NewLines(&b, tc.o)
 			for _, ev := range record(f, restorePlan(), steps.Unattended) {
-				show.event(restore.NodeEvent{Event: ev})
+				show.Event(restore.NodeEvent{Event: ev})
 			}
 			golden(t, tc.name, b.String())
 		})
@@ -39,9 +39,9 @@ func TestPlainRun(t *testing.T) {
 func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 	utf8Locale(t)
 	var b strings.Builder
-	show := newPlain(&b, PlainOptions{}, plainWidth)
+	show := NewLines(&b, PlainOptions{})
 	ev := steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.2", State: steps.Started, Time: noon, Message: "Wait for the cleanup of etcd", Limit: 60}
-	show.event(restore.NodeEvent{Event: ev})
+	show.Event(restore.NodeEvent{Event: ev})
 	for ms := 100; ms <= 12_000; ms += 100 {
 		ev.State, ev.Time = steps.Waiting, noon.Add(time.Duration(ms)*time.Millisecond)
 		ev.Waited, ev.Message = float64(ms)/1000, ""
@@ -49,7 +49,7 @@ func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 		if ms == 7000 {
 			ev.Message = "a fresh annotation makes it try at once"
 		}
-		show.event(restore.NodeEvent{Event: ev})
+		show.Event(restore.NodeEvent{Event: ev})
 	}
 	golden(t, "plain-long-wait", b.String())
 }
@@ -57,11 +57,11 @@ func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 func TestPlainWithoutUnicode(t *testing.T) {
 	t.Setenv("LC_ALL", "C")
 	var b strings.Builder
-	show := newPlain(&b, PlainOptions{}, plainWidth)
+	show := NewLines(&b, PlainOptions{})
 	f := newFake()
 	f.failAt = "start-etcd.4"
 	for _, ev := range record(f, restorePlan(), steps.Unattended) {
-		show.event(restore.NodeEvent{Event: ev})
+		show.Event(restore.NodeEvent{Event: ev})
 	}
 	for _, r := range b.String() {
 		if r > 0x7e || r < 0x20 && r != '\n' {
