@@ -1,7 +1,13 @@
 package main
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,8 +30,9 @@ func TestImportsPointDownwards(t *testing.T) {
 		"fleet":    {"cli", "ui", "practice"},
 		"practice": {"cli", "ui", "fleet"},
 		"ui":       {"cli", "practice", "fleet"},
-		"ui/pane":  {"cli", "practice", "fleet"},
-		"ui/text":  {"cli", "practice", "fleet", "ui/pane"},
+		"ui/pane":  {"cli", "practice", "fleet", "ui/print"},
+		"ui/print": {"cli", "practice", "fleet", "ui/pane"},
+		"ui/text":  {"cli", "practice", "fleet", "ui/pane", "ui/print"},
 	}
 	for pkg, not := range above {
 		out, err := exec.Command("go", "list", "-deps", "etcd-rewind/"+pkg).Output()
@@ -45,6 +52,48 @@ func TestImportsPointDownwards(t *testing.T) {
 			if colours := strings.HasPrefix(dep, "github.com/charmbracelet/lipgloss"); colours && !strings.HasPrefix(pkg, "ui") {
 				t.Errorf("%s imports %s", pkg, dep)
 			}
+		}
+	}
+}
+
+// Text and panes get values: they read no file, start nothing, and ask no node.
+func TestTextAndPanesGetValues(t *testing.T) {
+	pure := map[string]bool{"steps.Age": true, "steps.Ago": true, "steps.Moment": true, "steps.Clock": true, "steps.Blocking": true}
+	for _, dir := range []string{"ui/text", "ui/pane"} {
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatal(files, err)
+		}
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			fset := token.NewFileSet()
+			file, err := parser.ParseFile(fset, name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range file.Imports {
+				if path := strings.Trim(i.Path.Value, `"`); slices.Contains([]string{"os", "os/exec", "net", "net/http", "io/fs", "sync"}, path) {
+					t.Errorf("%s imports %s", name, path)
+				}
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.GoStmt:
+					t.Errorf("%s: a goroutine", fset.Position(n.Pos()))
+				case *ast.CallExpr:
+					called := types.ExprString(n.Fun)
+					if room, _, ok := strings.Cut(called, "."); ok && slices.Contains([]string{"steps", "restore", "snapshot", "node", "manifest"}, room) && !pure[called] {
+						t.Errorf("%s calls %s", fset.Position(n.Pos()), called)
+					}
+				case *ast.SelectorExpr:
+					if is := types.ExprString(n); slices.Contains([]string{"restore.Nodes", "restore.Flow", "restore.Engine", "restore.Local", "steps.Engine", "context.Context"}, is) {
+						t.Errorf("%s knows %s", fset.Position(n.Pos()), is)
+					}
+				}
+				return true
+			})
 		}
 	}
 }

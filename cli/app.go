@@ -25,6 +25,7 @@ import (
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui"
+	"etcd-rewind/ui/print"
 )
 
 // Exit statuses, besides those of a run (steps.Result.ExitCode).
@@ -41,7 +42,7 @@ func Main(version string) {
 	practiceWorker()
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, version: version}
 	if isTerminal(a.err) {
-		a.status = ui.NewStatus(a.err)
+		a.status = print.NewStatus(a.err)
 	}
 	defer defect.Recover()
 	os.Exit(a.run(os.Args[1:]))
@@ -58,10 +59,10 @@ type app struct {
 
 	version string // of a release
 	session steps.Session
-	intro   string     // of the exercise that the wizard is for
-	output  string     // text or json
-	began   bool       // the arguments were right
-	status  *ui.Status // nil where no terminal shows it
+	intro   string        // of the exercise that the wizard is for
+	output  string        // text or json
+	began   bool          // the arguments were right
+	status  *print.Status // nil where no terminal shows it
 }
 
 // exit is an exit status whose reason has been told already.
@@ -100,10 +101,10 @@ func (a *app) run(args []string) int {
 // failure tells an error that came before anything was touched.
 func (a *app) failure(err error) {
 	if a.output == "json" {
-		_ = ui.JSONFailure(a.out, err, time.Now().UTC())
+		_ = print.JSONFailure(a.out, err, time.Now().UTC())
 		return
 	}
-	_ = ui.PrintFailure(a.err, err)
+	_ = print.Failure(a.err, err)
 	a.offerPractice(err)
 }
 
@@ -350,7 +351,7 @@ func (a *app) runs() *cobra.Command {
 			if a.output == "json" {
 				return writeRuns(a.out, runs)
 			}
-			return ui.PrintRuns(a.out, runs, time.Now())
+			return print.Runs(a.out, runs, time.Now())
 		},
 	}
 	a.outputFlag(c)

@@ -13,7 +13,7 @@ import (
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
-	"etcd-rewind/ui"
+	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
 )
 
@@ -92,7 +92,7 @@ func (a *app) checkAll(ctx context.Context, f *restore.Flow, only bool) error {
 		return err
 	}
 	if several(f.Nodes) && a.output != "json" {
-		if err := ui.PrintMembers(a.out, f.Members); err != nil {
+		if err := print.Members(a.out, f.Members); err != nil {
 			return err
 		}
 	}
@@ -101,7 +101,7 @@ func (a *app) checkAll(ctx context.Context, f *restore.Flow, only bool) error {
 	}
 	err := a.judge(f.Checked, only)
 	if u := f.Want.Here.Unfinished; u != nil && a.output != "json" {
-		if err := ui.PrintStanding(a.out, *u, steps.Standing(*u, time.Now())); err != nil {
+		if err := print.Standing(a.out, *u, steps.Standing(*u, time.Now())); err != nil {
 			return err
 		}
 	}
@@ -117,9 +117,9 @@ func (a *app) judge(all []restore.Checked, only bool) error {
 	}
 	var err error
 	if a.output == "json" {
-		err = ui.JSONChecked(a.out, all, only || blocked, time.Now().UTC())
+		err = print.JSONChecked(a.out, all, only || blocked, time.Now().UTC())
 	} else {
-		err = ui.PrintChecked(a.out, all, !only)
+		err = print.Checked(a.out, all, !only)
 	}
 	if err == nil && blocked {
 		err = exit(exitBlocked)
@@ -181,7 +181,7 @@ func (a *app) execute(ctx context.Context, f *restore.Flow, plans []*steps.Plan,
 			}
 		}
 	}
-	var in *ui.Answers
+	var in *print.Answers
 	if !as.yes {
 		var err error
 		if in, err = a.confirm(n, plans); err != nil {
@@ -204,7 +204,7 @@ func (a *app) execute(ctx context.Context, f *restore.Flow, plans []*steps.Plan,
 		return err
 	}
 	if without := f.Want.Without; res.OK && len(without) > 0 && a.output != "json" && tell.Close() == nil {
-		if err := ui.PrintLeftOut(a.out, without); err != nil {
+		if err := print.Excluded(a.out, without); err != nil {
 			return err
 		}
 	}
@@ -213,7 +213,7 @@ func (a *app) execute(ctx context.Context, f *restore.Flow, plans []*steps.Plan,
 
 // confirm shows the plans and asks for this node's name, once for all. It
 // returns where to ask what else there is to ask.
-func (a *app) confirm(n restore.Nodes, plans []*steps.Plan) (*ui.Answers, error) {
+func (a *app) confirm(n restore.Nodes, plans []*steps.Plan) (*print.Answers, error) {
 	if a.output == "json" {
 		return nil, a.usage(errors.New("--output json can't ask: add --yes"))
 	}
@@ -227,7 +227,7 @@ func (a *app) confirm(n restore.Nodes, plans []*steps.Plan) (*ui.Answers, error)
 		}
 		_, _ = fmt.Fprintf(a.out, "%d nodes: %s\n", len(names), strings.Join(names, ", "))
 	}
-	in := ui.NewAnswers(a.in)
+	in := print.NewAnswers(a.in)
 	if !in.Confirm(a.out, n.Here()) {
 		_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes doesn't ask.)")
 		return nil, exit(exitUsage)
@@ -239,13 +239,13 @@ func (a *app) confirm(n restore.Nodes, plans []*steps.Plan) (*ui.Answers, error)
 func (a *app) showPlans(plans []*steps.Plan) error {
 	if a.output != "json" {
 		for _, p := range plans {
-			if err := ui.PrintPlan(a.out, p); err != nil {
+			if err := print.Plan(a.out, p); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	tell, now := ui.NewJSON(a.out), time.Now().UTC()
+	tell, now := print.NewJSON(a.out), time.Now().UTC()
 	run := ""
 	for _, p := range plans {
 		run = p.Run
@@ -264,15 +264,15 @@ func (a *app) left(p *steps.Plan) {
 	if p.Kind == steps.KindUndo {
 		ways = p.Command("undo") + " continues"
 	}
-	_ = ui.PrintFailure(a.err, &steps.Failure{Cause: "left in the middle of run " + p.Run, Hint: ways})
+	_ = print.Failure(a.err, &steps.Failure{Cause: "left in the middle of run " + p.Run, Hint: ways})
 }
 
 // printer prints a run as it was asked for. It never holds up the run.
-func (a *app) printer(nodes []string) *ui.Printer {
+func (a *app) printer(nodes []string) *print.Printer {
 	if a.output == "json" {
-		return ui.NewJSON(a.out)
+		return print.NewJSON(a.out)
 	}
-	return ui.NewPlain(a.out, ui.PlainOptions{Nodes: nodes})
+	return print.NewText(a.out, print.Options{Nodes: nodes})
 }
 
 // again does with an earlier run what the verb says; "" is the newest that it

@@ -15,7 +15,7 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
-	"etcd-rewind/ui"
+	"etcd-rewind/ui/print"
 )
 
 // mostReported is how many runs a bundle holds when none is named.
@@ -64,7 +64,7 @@ Names of nodes, namespaces and paths are in it: look through it before you send 
 				name = facts.Node
 				var out bytes.Buffer
 				checked := []restore.Checked{{Verdicts: a.session.Check(ctx, facts, nil, steps.Choices{})}}
-				if err := ui.JSONChecked(&out, checked, true, now); err != nil {
+				if err := print.JSONChecked(&out, checked, true, now); err != nil {
 					return err
 				}
 				files = append(files, steps.BundleFile{Name: "checks.jsonl", Data: out.Bytes()})

@@ -15,7 +15,7 @@ import (
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
-	"etcd-rewind/ui"
+	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
 )
 
@@ -44,9 +44,9 @@ is 4 for a file that isn't whole.`,
 				i.Node, i.Verdicts = facts.Node, steps.CheckSnapshot(ctx, facts, info, steps.Choices{})
 			}
 			if a.output == "json" {
-				return ui.JSONInspected(a.out, i, time.Now().UTC())
+				return print.JSONInspected(a.out, i, time.Now().UTC())
 			}
-			return ui.PrintInspected(a.out, i)
+			return print.Inspected(a.out, i)
 		},
 	}
 	a.outputFlag(c)
@@ -98,9 +98,9 @@ Secrets only names are shown.`,
 				result.Other.From = args[1]
 			}
 			if a.output == "json" {
-				return ui.JSONComparison(a.out, result, time.Now().UTC())
+				return print.JSONComparison(a.out, result, time.Now().UTC())
 			}
-			return ui.PrintComparison(a.out, result, opts)
+			return print.Comparison(a.out, result, opts)
 		},
 	}
 	c.Flags().BoolVar(&opts.Fields, "fields", false, "every field that differs; values that might be secret are not shown")
@@ -130,9 +130,9 @@ is then made of the node, the revision and the time. No file is ever overwritten
 				return err
 			}
 			if a.output == "json" {
-				return ui.JSONInspected(a.out, text.Inspected{Info: info, NoNode: "it was just saved here"}, time.Now().UTC())
+				return print.JSONInspected(a.out, text.Inspected{Info: info, NoNode: "it was just saved here"}, time.Now().UTC())
 			}
-			return ui.PrintSaved(a.out, info)
+			return print.Saved(a.out, info)
 		},
 	}
 	a.outputFlag(c)

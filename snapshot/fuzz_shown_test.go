@@ -25,7 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"etcd-rewind/snapshot"
-	"etcd-rewind/ui"
+	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
 )
 
@@ -147,9 +147,9 @@ func FuzzShown(f *testing.F) {
 			return // etcd's own readers may refuse what is in it
 		}
 		var plain, inJSON bytes.Buffer
-		err = errors.Join(ui.PrintInspected(&plain, text.Inspected{Info: info, Node: "cp1"}), ui.JSONInspected(&inJSON, text.Inspected{Info: info}, now))
+		err = errors.Join(print.Inspected(&plain, text.Inspected{Info: info, Node: "cp1"}), print.JSONInspected(&inJSON, text.Inspected{Info: info}, now))
 		if c, cerr := snapshot.CompareHere(a, b); cerr == nil {
-			err = errors.Join(err, ui.PrintComparison(&plain, c, text.DiffOptions{Fields: true, List: true}), ui.PrintComparison(&plain, c, text.DiffOptions{}), ui.JSONComparison(&inJSON, c, now))
+			err = errors.Join(err, print.Comparison(&plain, c, text.DiffOptions{Fields: true, List: true}), print.Comparison(&plain, c, text.DiffOptions{}), print.JSONComparison(&inJSON, c, now))
 		}
 		if err != nil {
 			t.Fatal(err)

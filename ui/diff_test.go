@@ -10,6 +10,7 @@ import (
 
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
 )
 
@@ -139,7 +140,7 @@ func TestInspectedAsText(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := JSONInspected(&b, i, noon); err != nil || !strings.Contains(b.String(), `"type":"snapshot"`) || strings.Count(b.String(), "\n") != 1 {
+	if err := print.JSONInspected(&b, i, noon); err != nil || !strings.Contains(b.String(), `"type":"snapshot"`) || strings.Count(b.String(), "\n") != 1 {
 		t.Errorf("%v %s", err, b.String())
 	}
 	if info.Kinds[0].Kind != "Endpoints" {

@@ -16,6 +16,7 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
 )
 
@@ -113,7 +114,7 @@ var keyTypes = map[string]tea.KeyType{
 // read looks at a question for long enough to answer it.
 func (d *driver) read() {
 	if d.view(); d.m.asking() != nil {
-		d.m.askedAt = d.m.now().Add(-questionPause)
+		d.m.askedAt = d.m.now().Add(-print.QuestionPause)
 	}
 }
 

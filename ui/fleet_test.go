@@ -8,11 +8,12 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 )
 
 func TestAFleetIsToldANodeALineAndWhatAllHaveComeToOnce(t *testing.T) {
 	var out bytes.Buffer
-	tell := NewPlain(&out, PlainOptions{Nodes: []string{"cp1", "control-plane-2"}})
+	tell := print.NewText(&out, print.Options{Nodes: []string{"cp1", "control-plane-2"}})
 	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
 	say := func(node string, after time.Duration, ev steps.Event) {
 		ev.Time = at.Add(after)

@@ -14,6 +14,7 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 )
 
 func TestBackupsComeFirstAndSafetyCopiesAreChosenByNobody(t *testing.T) {
@@ -241,12 +242,14 @@ func TestPrintedTextBreaksNoPath(t *testing.T) {
 	p.Summary = append(p.Summary, steps.Fact{Name: "data directory", Value: long})
 	fail := &steps.Failure{Cause: "can't write to " + long, Hint: "chown root " + long}
 	for name, print := range map[string]func(w *strings.Builder) error{
-		"a plan":    func(w *strings.Builder) error { return PrintPlan(w, p) },
-		"a failure": func(w *strings.Builder) error { return PrintFailure(w, fail) },
+		"a plan":    func(w *strings.Builder) error { return print.Plan(w, p) },
+		"a failure": func(w *strings.Builder) error { return print.Failure(w, fail) },
 		"a verdict": func(w *strings.Builder) error {
-			return PrintChecked(w, []restore.Checked{{Verdicts: []steps.Verdict{{Check: "x", Title: "X", Level: steps.Error, Cause: fail.Cause}}}}, false)
+			return print.Checked(w, []restore.Checked{{Verdicts: []steps.Verdict{{Check: "x", Title: "X", Level: steps.Error, Cause: fail.Cause}}}}, false)
 		},
-		"a standing": func(w *strings.Builder) error { return PrintStanding(w, steps.RunInfo{Run: "r", Err: fail.Cause}, nil) },
+		"a standing": func(w *strings.Builder) error {
+			return print.Standing(w, steps.RunInfo{Run: "r", Err: fail.Cause}, nil)
+		},
 	} {
 		var b strings.Builder
 		if err := print(&b); err != nil {
@@ -262,10 +265,10 @@ func TestPrintedTextBreaksNoPath(t *testing.T) {
 func TestTheQuestionFollowsItsFacts(t *testing.T) {
 	utf8Locale(t)
 	var b strings.Builder
-	if err := PrintPlan(&b, restorePlan()); err != nil {
+	if err := print.Plan(&b, restorePlan()); err != nil {
 		t.Fatal(err)
 	}
-	NewAnswers(strings.NewReader("cp1\n")).Confirm(&b, restorePlan().Node)
+	print.NewAnswers(strings.NewReader("cp1\n")).Confirm(&b, restorePlan().Node)
 	lines := strings.Split(b.String(), "\n")
 	tail := strings.Join(lines[max(0, len(lines)-10):], "\n")
 	for _, want := range []string{"snapshot", "data directory", "revision", "Type the node's name"} {

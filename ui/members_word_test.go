@@ -8,6 +8,7 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 )
 
 // A member that nothing but the snapshot names is asked about, and no host is
@@ -29,7 +30,7 @@ func TestTheHostOfAMemberThatOnlyTheSnapshotNamesIsAskedFor(t *testing.T) {
 
 func TestAHintIsPrintedOnceForSeveralNodes(t *testing.T) {
 	var out bytes.Buffer
-	p := NewPlain(&out, PlainOptions{Nodes: []string{"cp1", "cp2"}})
+	p := print.NewText(&out, print.Options{Nodes: []string{"cp1", "cp2"}})
 	f := steps.Failure{Title: "x", Cause: "it fails", Hint: "look at the disk", Choices: []steps.Choice{steps.PutBack}}
 	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
 	p.Event(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: steps.TypeAsk, Time: at, Failure: &f}})

@@ -13,6 +13,7 @@ import (
 	"etcd-rewind/outbox"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 )
 
 // fullPipe is a pipe that takes nothing more: Ctrl-S, a pager that waits.
@@ -46,26 +47,26 @@ func fullPipe(t *testing.T) (r, w *os.File) {
 }
 
 // alone tells the run of a node alone.
-func alone(p *Printer) func(steps.Event) {
+func alone(p *print.Printer) func(steps.Event) {
 	return func(ev steps.Event) { p.Event(restore.NodeEvent{Event: ev}) }
 }
 
 // Each way to tell a run, as a fake engine's sink.
-var printers = map[string]func(w io.Writer) (*Printer, func(steps.Event)){
-	"text": func(w io.Writer) (*Printer, func(steps.Event)) {
-		p := NewPlain(w, PlainOptions{Commands: true})
+var printers = map[string]func(w io.Writer) (*print.Printer, func(steps.Event)){
+	"text": func(w io.Writer) (*print.Printer, func(steps.Event)) {
+		p := print.NewText(w, print.Options{Commands: true})
 		return p, alone(p)
 	},
-	"JSON": func(w io.Writer) (*Printer, func(steps.Event)) {
-		p := NewJSON(w)
+	"JSON": func(w io.Writer) (*print.Printer, func(steps.Event)) {
+		p := print.NewJSON(w)
 		return p, alone(p)
 	},
-	"text of several nodes": func(w io.Writer) (*Printer, func(steps.Event)) {
-		p := NewPlain(w, PlainOptions{Nodes: []string{"cp1", "cp2"}})
+	"text of several nodes": func(w io.Writer) (*print.Printer, func(steps.Event)) {
+		p := print.NewText(w, print.Options{Nodes: []string{"cp1", "cp2"}})
 		return p, func(ev steps.Event) { p.Event(restore.NodeEvent{Node: "cp2", Event: ev}) }
 	},
-	"JSON of several nodes": func(w io.Writer) (*Printer, func(steps.Event)) {
-		p := NewJSON(w)
+	"JSON of several nodes": func(w io.Writer) (*print.Printer, func(steps.Event)) {
+		p := print.NewJSON(w)
 		return p, func(ev steps.Event) { p.Event(restore.NodeEvent{Node: "cp2", Event: ev}) }
 	},
 }
@@ -148,9 +149,9 @@ func TestAClosedOutputDoesNotEndTheRun(t *testing.T) {
 // With Ctrl-S the question waits on the screen too, but nothing else does.
 func TestAQuestionBehindAFullPipeIsAnsweredOnTheInput(t *testing.T) {
 	r, w := fullPipe(t)
-	p := NewPlain(w, PlainOptions{})
+	p := print.NewText(w, print.Options{})
 	in, keys := io.Pipe()
-	ask := p.Asker(NewAnswers(in))
+	ask := p.Asker(print.NewAnswers(in))
 	ended := whole(alone(p), func(f steps.Failure) steps.Choice { return ask(restore.Trouble{Failure: f}) })
 	if _, err := io.WriteString(keys, "w\n"); err != nil {
 		t.Fatal(err)
@@ -188,7 +189,7 @@ func TestTheScreenThatBrokeTellsTheRestWithoutHoldingUpTheRun(t *testing.T) {
 
 func TestALineOfStatusKeepsOnlyTheLatest(t *testing.T) {
 	r, w := fullPipe(t)
-	s := NewStatus(w)
+	s := print.NewStatus(w)
 	told := make(chan struct{})
 	go func() {
 		defer close(told)

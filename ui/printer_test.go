@@ -8,6 +8,7 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 )
 
 func utf8Locale(t *testing.T) {
@@ -19,15 +20,15 @@ func TestPlainRun(t *testing.T) {
 	utf8Locale(t)
 	for _, tc := range []struct {
 		name, failAt string
-		o            PlainOptions
+		o            print.Options
 	}{
-		{name: "plain"}, {name: "plain-commands", o: PlainOptions{Commands: true}}, {name: "plain-put-back", failAt: "start-etcd.4"},
+		{name: "plain"}, {name: "plain-commands", o: print.Options{Commands: true}}, {name: "plain-put-back", failAt: "start-etcd.4"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFake()
 			f.failAt = tc.failAt
 			var b strings.Builder
-			show := NewLines(&b, tc.o)
+			show := print.NewLines(&b, tc.o)
 			for _, ev := range record(f, restorePlan(), steps.Unattended) {
 				show.Event(restore.NodeEvent{Event: ev})
 			}
@@ -39,7 +40,7 @@ func TestPlainRun(t *testing.T) {
 func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 	utf8Locale(t)
 	var b strings.Builder
-	show := NewLines(&b, PlainOptions{})
+	show := print.NewLines(&b, print.Options{})
 	ev := steps.Event{Type: steps.TypeAction, Step: "stop-etcd", Action: "stop-etcd.2", State: steps.Started, Time: noon, Message: "Wait for the cleanup of etcd", Limit: 60}
 	show.Event(restore.NodeEvent{Event: ev})
 	for ms := 100; ms <= 12_000; ms += 100 {
@@ -57,7 +58,7 @@ func TestPlainTellsOfALongWaitEveryFiveSeconds(t *testing.T) {
 func TestPlainWithoutUnicode(t *testing.T) {
 	t.Setenv("LC_ALL", "C")
 	var b strings.Builder
-	show := NewLines(&b, PlainOptions{})
+	show := print.NewLines(&b, print.Options{})
 	f := newFake()
 	f.failAt = "start-etcd.4"
 	for _, ev := range record(f, restorePlan(), steps.Unattended) {
@@ -72,7 +73,7 @@ func TestPlainWithoutUnicode(t *testing.T) {
 
 func TestJSONIsOneObjectALineAndEndsWithTheResult(t *testing.T) {
 	var b strings.Builder
-	show := NewJSON(&b)
+	show := print.NewJSON(&b)
 	f := newFake()
 	f.failAt = "start-etcd.4"
 	for _, ev := range record(f, restorePlan(), steps.Unattended) {
@@ -99,13 +100,13 @@ func TestJSONIsOneObjectALineAndEndsWithTheResult(t *testing.T) {
 
 func TestJSONVerdicts(t *testing.T) {
 	var b strings.Builder
-	if err := JSONChecked(&b, []restore.Checked{{Verdicts: someVerdicts()}}, true, noon); err != nil {
+	if err := print.JSONChecked(&b, []restore.Checked{{Verdicts: someVerdicts()}}, true, noon); err != nil {
 		t.Fatal(err)
 	}
-	if err := JSONChecked(&b, []restore.Checked{{}, {Node: "cp2", Verdicts: goodVerdicts()}}, true, noon); err != nil {
+	if err := print.JSONChecked(&b, []restore.Checked{{}, {Node: "cp2", Verdicts: goodVerdicts()}}, true, noon); err != nil {
 		t.Fatal(err)
 	}
-	if err := JSONFailure(&b, &steps.Failure{Cause: "no kubelet here", Hint: "name its file"}, noon); err != nil {
+	if err := print.JSONFailure(&b, &steps.Failure{Cause: "no kubelet here", Hint: "name its file"}, noon); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "json-verdicts", b.String())
@@ -116,18 +117,18 @@ func TestPrints(t *testing.T) {
 	accepted := someVerdicts()
 	steps.Accept(accepted, []string{"hash", "room"})
 	for name, print := range map[string]func(b *strings.Builder) error{
-		"print-plan": func(b *strings.Builder) error { return PrintPlan(b, restorePlan()) },
+		"print-plan": func(b *strings.Builder) error { return print.Plan(b, restorePlan()) },
 		"print-verdicts": func(b *strings.Builder) error {
-			return PrintChecked(b, []restore.Checked{{Verdicts: someVerdicts()}}, false)
+			return print.Checked(b, []restore.Checked{{Verdicts: someVerdicts()}}, false)
 		},
-		"print-verdicts-accepted": func(b *strings.Builder) error { return PrintChecked(b, []restore.Checked{{Verdicts: accepted}}, true) },
+		"print-verdicts-accepted": func(b *strings.Builder) error { return print.Checked(b, []restore.Checked{{Verdicts: accepted}}, true) },
 		"print-standing": func(b *strings.Builder) error {
-			return PrintStanding(b, steps.RunInfo{Run: "20261120-120000", State: steps.RunFailed, Err: "etcd did not become ready within 60 s"}, someStanding())
+			return print.Standing(b, steps.RunInfo{Run: "20261120-120000", State: steps.RunFailed, Err: "etcd did not become ready within 60 s"}, someStanding())
 		},
-		"print-failure": func(b *strings.Builder) error { return PrintFailure(b, someFailure()) },
-		"print-no-runs": func(b *strings.Builder) error { return PrintRuns(b, nil, noon) },
+		"print-failure": func(b *strings.Builder) error { return print.Failure(b, someFailure()) },
+		"print-no-runs": func(b *strings.Builder) error { return print.Runs(b, nil, noon) },
 		"print-runs": func(b *strings.Builder) error {
-			return PrintRuns(b, []steps.RunInfo{
+			return print.Runs(b, []steps.RunInfo{
 				{Run: "20261120-120000-2", Started: noon.Add(-40 * time.Minute), State: steps.RunUnfinished, Snapshot: "/var/backups/before.db"},
 				{Run: "20261120-120000", Started: noon.Add(-17*time.Hour - 59*time.Minute), State: steps.RunRestored, Snapshot: "/var/backups/before.db", Outage: 5.87},
 				{Run: "20261119-080000", State: steps.RunUnreadable, Err: "journal: unexpected end"},
@@ -147,7 +148,7 @@ func TestPrints(t *testing.T) {
 func TestPrintedCommandsAreWhole(t *testing.T) {
 	utf8Locale(t)
 	var b strings.Builder
-	if err := PrintPlan(&b, restorePlan()); err != nil {
+	if err := print.Plan(&b, restorePlan()); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range restorePlan().Steps {
@@ -178,8 +179,8 @@ func TestPlainQuestions(t *testing.T) {
 		"an answer without a line's end": {"w", steps.WaitOn},
 	} {
 		var b strings.Builder
-		show := NewPlain(&b, PlainOptions{})
-		got := show.Asker(NewAnswers(strings.NewReader(tc.input)))(restore.Trouble{Failure: *someFailure()})
+		show := print.NewText(&b, print.Options{})
+		got := show.Asker(print.NewAnswers(strings.NewReader(tc.input)))(restore.Trouble{Failure: *someFailure()})
 		_ = show.Close()
 		if got != tc.want {
 			t.Errorf("%s: %s, want %s\n%s", name, got, tc.want, b.String())
@@ -187,7 +188,7 @@ func TestPlainQuestions(t *testing.T) {
 	}
 	for input, want := range map[string]bool{"cp1\n": true, " cp1 \n": true, "cp1": true, "": false, "\n": false, "y\n": false, "cp2\ncp1\n": false} {
 		var b strings.Builder
-		if got := NewAnswers(strings.NewReader(input)).Confirm(&b, restorePlan().Node); got != want {
+		if got := print.NewAnswers(strings.NewReader(input)).Confirm(&b, restorePlan().Node); got != want {
 			t.Errorf("%q confirms: %v", input, got)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/creack/pty"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 )
 
 // terminal is the wizard of TestMain on a terminal that never answers a query.
@@ -96,7 +97,7 @@ func (p *terminal) press(keys string) int {
 
 // answer answers a question that was read first.
 func (p *terminal) answer(key string) int {
-	time.Sleep(questionPause + 100*time.Millisecond)
+	time.Sleep(print.QuestionPause + 100*time.Millisecond)
 	return p.press(key)
 }
 

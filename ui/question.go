@@ -5,6 +5,8 @@ import (
 
 	"etcd-rewind/steps"
 	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/print"
+	"etcd-rewind/ui/text"
 )
 
 // question is one of the wizard's. All of them are made of it, but for the one
@@ -45,7 +47,7 @@ func (m *model) askedFor() {
 // is shown for less than questionPause.
 func (m *model) tooSoon() bool {
 	q := m.asking()
-	return q != nil && (q != m.asked || m.now().Sub(m.askedAt) < questionPause)
+	return q != nil && (q != m.asked || m.now().Sub(m.askedAt) < print.QuestionPause)
 }
 
 func (m *model) questionKey(name string) tea.Cmd {
@@ -121,9 +123,9 @@ func (m *model) askToUndo() {
 // askOnceMore is what an answer to a failure has to pass that changes a node or
 // ends the run.
 func (m *model) askOnceMore(c steps.Choice, f *steps.Failure) {
-	o := choiceOf(c, m.run.several)
-	q := question{Title: o.sure, Answers: []answer{
-		reply("y", "yes, "+o.word, func(m *model) tea.Cmd { return m.answer(c) }),
+	o := text.ChoiceOf(c, m.run.several)
+	q := question{Title: o.Sure, Answers: []answer{
+		reply("y", "yes, "+o.Word, func(m *model) tea.Cmd { return m.answer(c) }),
 		reply("n", "back to the failure", nil),
 	}}
 	switch c {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 )
 
 // clock lets the time of a driver go on.
@@ -63,7 +64,7 @@ func TestAQuestionTakesNoKeyBeforeItCouldBeRead(t *testing.T) {
 			d.to(runScreen)
 			q.comes(d)
 			d.see(q.shows)
-			goOn(questionPause - time.Millisecond)
+			goOn(print.QuestionPause - time.Millisecond)
 			for _, key := range []string{"u", "k", "r", "w", "s", "y", "n", "g", "x", "q", "esc", "enter"} {
 				d.press(key) // meant for what was there before
 			}

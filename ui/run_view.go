@@ -489,13 +489,13 @@ func (v *runView) failureView(l text.Look, now time.Time, w, h int) ([]string, s
 	if v.watched != nil {
 		offered = nil // they are the other session's
 	}
-	var choices []choice
+	var choices []text.Choice
 	for _, c := range offered {
-		choices = append(choices, choiceOf(c, v.several))
+		choices = append(choices, text.ChoiceOf(c, v.several))
 	}
 	help := make([]pane.Hint, 0, len(choices)+4)
 	for _, c := range choices {
-		help = append(help, pane.Hint{c.key, c.word})
+		help = append(help, pane.Hint{c.Key, c.Word})
 	}
 	help = append(help, pane.Hint{"?", "why"}, pane.Hint{"c", "commands"}, pane.Hint{"l", "logs"})
 	if v.watched != nil {
@@ -507,7 +507,7 @@ func (v *runView) failureView(l text.Look, now time.Time, w, h int) ([]string, s
 // failureView is what a failure shows: cause and hint first, then the choices,
 // then what was seen and logged, as far as there is room. Without choices
 // another session waits for the answer.
-func failureView(l text.Look, f *steps.Failure, p *steps.Plan, offered []choice, w, h int) []string {
+func failureView(l text.Look, f *steps.Failure, p *steps.Plan, offered []text.Choice, w, h int) []string {
 	lines := text.Hang(" "+l.Symbol(text.SymBad)+" ", text.FailureTitle(f, p), w-1)
 	lines[0] = l.Bold.Render(lines[0])
 	if f.Waited > 0 {
@@ -523,11 +523,11 @@ func failureView(l text.Look, f *steps.Failure, p *steps.Plan, offered []choice,
 		choices = text.Hang("   ", "The other session is waiting for an answer. This screen follows it.", w-4)
 	}
 	for i, c := range offered {
-		label := c.label
+		label := c.Label
 		if i == 0 {
 			label += l.Faint.Render("   (recommended)")
 		}
-		choices = append(choices, "   "+l.Bold.Render(c.key)+"  "+label)
+		choices = append(choices, "   "+l.Bold.Render(c.Key)+"  "+label)
 	}
 	room := h - len(lines) - len(choices) - 1
 	var more []string

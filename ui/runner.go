@@ -11,6 +11,7 @@ import (
 	"etcd-rewind/defect"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
 )
 
@@ -26,9 +27,9 @@ type runner struct {
 	first   *restore.Result    // of the first run
 	kind    string             // of the first run
 	last    *restore.Result
-	plan    *steps.Plan // of the last run
-	names   []string    // of its nodes, where there are several
-	instead *Printer    // shows the rest when the screen is gone
+	plan    *steps.Plan    // of the last run
+	names   []string       // of its nodes, where there are several
+	instead *print.Printer // shows the rest when the screen is gone
 
 	running sync.WaitGroup
 	gone    chan struct{} // closed when nobody is there to answer
@@ -149,7 +150,7 @@ func (e *runner) stop() {
 func (e *runner) leave(w io.Writer) {
 	e.mu.Lock()
 	if e.instead == nil {
-		e.instead = NewPlain(w, PlainOptions{Nodes: e.names})
+		e.instead = print.NewText(w, print.Options{Nodes: e.names})
 	}
 	e.mu.Unlock()
 	e.once.Do(func() { close(e.gone) })

@@ -42,12 +42,6 @@ type judged struct {
 
 func (v judged) key() string { return v.on + "\x00" + v.Check }
 
-// theCluster and allNodes are whom verdicts can be about besides nodes.
-const (
-	theCluster = "the cluster"
-	allNodes   = "all nodes"
-)
-
 // judgedOf puts together what is said of the cluster and of its nodes. What
 // several nodes say in the same words is said once.
 func judgedOf(checked []restore.Checked) []judged {
@@ -56,7 +50,7 @@ func judgedOf(checked []restore.Checked) []judged {
 	}
 	shared, nodes, of := checked[0].Verdicts, checked[1:], ""
 	if len(nodes) > 0 {
-		of = theCluster
+		of = text.TheCluster
 	}
 	list := make([]judged, 0, len(shared))
 	for _, v := range shared {
@@ -86,14 +80,14 @@ func judgedOf(checked []restore.Checked) []judged {
 	for i, v := range folded {
 		on := text.Listed(by[i])
 		if n := len(nodes); len(by[i]) == n && n > 1 {
-			on = allNodes
+			on = text.AllNodes
 		}
 		rest = append(rest, judged{v, on})
 	}
 	// All nodes first, then by the nodes' names.
 	slices.SortStableFunc(rest, func(a, b judged) int {
-		if (a.on == allNodes) != (b.on == allNodes) {
-			return cmp.Compare(b2i(b.on == allNodes), b2i(a.on == allNodes))
+		if (a.on == text.AllNodes) != (b.on == text.AllNodes) {
+			return cmp.Compare(b2i(b.on == text.AllNodes), b2i(a.on == text.AllNodes))
 		}
 		return cmp.Compare(a.on, b.on)
 	})
@@ -392,7 +386,7 @@ func (c *checklist) heading(i int) string {
 		}
 	}
 	name := strings.ToUpper(v.on[:1]) + v.on[1:]
-	if v.on != theCluster && v.on != allNodes {
+	if v.on != text.TheCluster && v.on != text.AllNodes {
 		name = v.on
 	}
 	return name

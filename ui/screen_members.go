@@ -83,7 +83,7 @@ func (m *model) foundMembers(msg membersMsg) {
 	// What was decided here isn't asked again among the checks.
 	for _, v := range m.flow.Found() {
 		if v.Check == "fleet-members" && v.Level == steps.Warn && len(p.kept) > 0 {
-			m.checks.accepted[judged{v, theCluster}.key()] = v
+			m.checks.accepted[judged{v, text.TheCluster}.key()] = v
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"etcd-rewind/node"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/text"
 )
 
 func (m *model) runKey(name string) tea.Cmd {
@@ -16,11 +17,11 @@ func (m *model) runKey(name string) tea.Cmd {
 	f := v.failure()
 	if f != nil && v.watched == nil {
 		for _, c := range f.Choices {
-			o := choiceOf(c, v.several)
+			o := text.ChoiceOf(c, v.several)
 			switch {
-			case o.key != name:
+			case o.Key != name:
 				continue
-			case o.sure == "":
+			case o.Sure == "":
 				return m.answer(c)
 			}
 			m.askOnceMore(c, f)

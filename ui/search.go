@@ -91,7 +91,7 @@ func (m *model) exportKey() (cmd tea.Cmd, ok bool) {
 	case m.screen == planScreen && m.plan.plan != nil:
 		var lines []string
 		for _, p := range m.plan.all {
-			lines = append(lines, printedPlan(p, exportWidth)...)
+			lines = append(lines, text.PlanWhole(p, exportWidth)...)
 			lines = append(lines, "")
 		}
 		return m.export("plan", lines), true

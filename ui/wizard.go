@@ -1,5 +1,6 @@
-// Package ui is what people see: the wizard, the plain printer and the JSON
-// printer. All three read the events of one engine and share their words.
+// Package ui is the wizard: its screens, the way through them, and the run that
+// they show. What it draws with is in package pane, what it says in package text,
+// and what commands print of the same events in package print.
 package ui
 
 import (
@@ -25,6 +26,7 @@ import (
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
 )
 
@@ -186,7 +188,7 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 func (m *model) farewell(out io.Writer, r *restore.Result) {
 	w := m.w
 	if w < minWidth {
-		w = plainWidth
+		w = print.Width
 	}
 	lines := []string{""}
 	if p := m.run.plan; p != nil {

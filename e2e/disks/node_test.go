@@ -19,7 +19,7 @@ import (
 	"etcd-rewind/practice"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
-	"etcd-rewind/ui"
+	"etcd-rewind/ui/print"
 )
 
 // ground is a practice node whose files lie on a file system of their own.
@@ -152,7 +152,7 @@ func (g *ground) run(t *testing.T, p *steps.Plan, ask steps.Asker, at string, ha
 	t.Helper()
 	var told strings.Builder
 	begun := time.Now()
-	show := ui.NewPlain(&told, ui.PlainOptions{})
+	show := print.NewText(&told, print.Options{})
 	var once sync.Once
 	e := &steps.Engine{Ask: ask, Sink: func(ev steps.Event) {
 		show.Event(restore.NodeEvent{Event: ev})

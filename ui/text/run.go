@@ -1,6 +1,7 @@
 package text
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -192,4 +193,54 @@ func Steps(p *steps.Plan, w int) []string {
 		out = append(out, Indent(4, Diff(d.Text))...)
 	}
 	return out
+}
+
+// PlanWhole is a plan to be read from its end: what it comes to is told last,
+// right before a question that may follow.
+func PlanWhole(p *steps.Plan, w int) []string {
+	lines := append([]string{trust.Text(p.Title) + "   run " + trust.Text(p.Run), ""}, Steps(p, w)...)
+	if len(p.Summary) > 0 {
+		lines = append(lines, "", trust.Text(p.Title))
+		lines = append(lines, Indent(1, FactsWhole(p.Summary, w-1))...)
+	}
+	return lines
+}
+
+// Verdicts are what checks say, for text that is printed: errors and warnings
+// first. With brief what is well is only counted.
+func Verdicts(verdicts []steps.Verdict, brief bool, w int) []string {
+	titles := 0
+	for _, v := range verdicts {
+		titles = max(titles, Width(trust.Text(v.Title)))
+	}
+	order := []steps.Level{steps.Error, steps.Warn, steps.Pass}
+	sorted := slices.SortedStableFunc(slices.Values(verdicts), func(a, b steps.Verdict) int {
+		return cmp.Compare(slices.Index(order, a.Level), slices.Index(order, b.Level))
+	})
+	lines := make([]string, 0, 2*len(verdicts)+2)
+	for _, v := range sorted {
+		if brief && v.Level == steps.Pass {
+			continue
+		}
+		lines = append(lines, HangWhole(LevelSymbol(v)+" "+Fit(trust.Text(v.Title), titles)+"  ", trust.Text(v.Cause), w)...)
+		if v.Level != steps.Pass {
+			if v.Hint != "" {
+				lines = append(lines, HangWhole("    → ", trust.Text(v.Hint), w)...)
+			}
+			switch {
+			case v.Accepted:
+				lines = append(lines, "    accepted")
+			case v.Acceptable():
+				lines = append(lines, "    "+trust.Shell("--override %s", v.Check)+" overrides it")
+			}
+		}
+	}
+	if len(lines) > 0 {
+		lines = append(lines, "")
+	}
+	lines = append(lines, "Checks: "+Tally(verdicts))
+	if s := Blocked(verdicts); s != "" {
+		lines = append(lines, s)
+	}
+	return lines
 }

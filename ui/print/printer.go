@@ -1,4 +1,4 @@
-package ui
+package print
 
 import (
 	"io"
@@ -21,6 +21,22 @@ type Printer struct {
 	one  bool // node
 	once sync.Once
 	err  error
+}
+
+// NewText returns a printer of events as lines of text: a line when a step
+// starts, one for each action when it ends, and every five seconds what a long
+// wait sees. With several nodes the node's name goes before each, and one line
+// tells what all have reached. It prints the summary at the end.
+func NewText(w io.Writer, o Options) *Printer {
+	p := NewLines(w, o)
+	return &Printer{one: len(o.Nodes) == 0, out: outbox.New(func(what any) {
+		switch what := what.(type) {
+		case restore.NodeEvent:
+			p.Event(what)
+		case textMsg:
+			_, _ = io.WriteString(w, p.look.Finish(string(what)))
+		}
+	}, outbox.Post)}
 }
 
 // textMsg is printed as it is.

@@ -1,4 +1,4 @@
-package ui
+package print
 
 import (
 	"io"
@@ -6,10 +6,33 @@ import (
 
 	"etcd-rewind/outbox"
 	"etcd-rewind/restore"
+	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui/text"
 )
+
+// JSONComparison prints what Comparison does as one object.
+func JSONComparison(w io.Writer, c *snapshot.Comparison, at time.Time) error {
+	return trust.JSON(w).Encode(struct {
+		Type string    `json:"type"`
+		Time time.Time `json:"time"`
+		*snapshot.Comparison
+	}{"comparison", at, c})
+}
+
+// JSONInspected prints what Inspected does as one object.
+func JSONInspected(w io.Writer, i text.Inspected, at time.Time) error {
+	out := struct {
+		Type string    `json:"type"`
+		Time time.Time `json:"time"`
+		*snapshot.Info
+		Node     string          `json:"node,omitempty"`
+		Verdicts []steps.Verdict `json:"verdicts,omitempty"`
+		NoNode   string          `json:"no_verdict,omitempty"`
+	}{"snapshot", at, i.Info, i.Node, i.Verdicts, i.NoNode}
+	return trust.JSON(w).Encode(out)
+}
 
 // NewJSON returns a printer of events as JSON, one object a line; those of
 // several nodes each with its node.

@@ -1,4 +1,4 @@
-package ui
+package print
 
 import (
 	"bufio"
@@ -13,11 +13,12 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
+	"etcd-rewind/ui/text"
 )
 
-// questionPause is for how long a question takes no answer once it is shown:
+// QuestionPause is for how long a question takes no answer once it is shown:
 // what is typed by then was meant for what was there before.
-const questionPause = 700 * time.Millisecond
+const QuestionPause = 700 * time.Millisecond
 
 // Answers reads what is typed in answer to the questions of a command.
 type Answers struct {
@@ -39,7 +40,7 @@ func (a *Answers) fresh() {
 	if a.file == nil {
 		return
 	}
-	time.Sleep(questionPause)
+	time.Sleep(QuestionPause)
 	_, _ = a.in.Discard(a.in.Buffered())
 	forgetTyped(a.file)
 }
@@ -79,24 +80,24 @@ func (p *Printer) ask(in *Answers, f steps.Failure) steps.Choice {
 			if i == 0 {
 				tail = "   (recommended)"
 			}
-			o := choiceOf(c, !p.one)
-			say("  %s  %s%s\n", o.key, o.label, tail)
+			o := text.ChoiceOf(c, !p.one)
+			say("  %s  %s%s\n", o.Key, o.Label, tail)
 		}
 		say("Your choice: ")
 		in.fresh()
 		line, err := in.line()
 		for _, c := range f.Choices {
-			o := choiceOf(c, !p.one)
-			if o.key != line {
+			o := text.ChoiceOf(c, !p.one)
+			if o.Key != line {
 				continue
 			}
-			if o.sure == "" {
+			if o.Sure == "" {
 				return c
 			}
 			if err != nil {
 				break
 			}
-			say("%s Type yes: ", o.sure)
+			say("%s Type yes: ", o.Sure)
 			in.fresh()
 			var yes string
 			if yes, err = in.line(); yes == "yes" {

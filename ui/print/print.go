@@ -1,0 +1,165 @@
+package print
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"etcd-rewind/restore"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/text"
+)
+
+// Comparison prints what restoring a snapshot would re-create, delete and revert.
+func Comparison(w io.Writer, c *snapshot.Comparison, o text.DiffOptions) error {
+	return printLines(w, text.Comparison(c, o, time.Now(), widthOf(w)))
+}
+
+// Inspected prints what is in a snapshot.
+func Inspected(w io.Writer, i text.Inspected) error {
+	return printLines(w, text.Inspection(i, time.Now(), widthOf(w)))
+}
+
+// Saved prints where a snapshot was saved.
+func Saved(w io.Writer, info *snapshot.Info) error {
+	return printLines(w, append(
+		[]string{text.SymDone + " " + trust.Text(info.Name)},
+		text.FactsWhole([]steps.Fact{
+			{Name: "revision", Value: text.Number(info.Revision)},
+			{Name: "keys", Value: text.Number(int64(info.Keys))},
+			{Name: "size", Value: text.Size(info.Size)},
+			{Name: "sha256", Value: info.SHA256},
+		}, widthOf(w))...,
+	))
+}
+
+func printLines(w io.Writer, lines []string) error {
+	l := text.NewLook(os.Getenv)
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(w, l.Finish(strings.TrimRight(line, " "))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Plan prints all that a plan would do, for a dry run: every action with
+// its shell commands, and the changes of the manifests.
+func Plan(w io.Writer, p *steps.Plan) error {
+	return printLines(w, text.PlanWhole(p, widthOf(w)))
+}
+
+// Checked prints what the checks say of one or more nodes. With brief what
+// is well is only counted.
+func Checked(w io.Writer, all []restore.Checked, brief bool) error {
+	wide := widthOf(w)
+	if len(all) == 1 {
+		return printLines(w, text.Verdicts(all[0].Verdicts, brief, wide))
+	}
+	var lines []string
+	for _, c := range all {
+		if len(c.Verdicts) == 0 {
+			continue
+		}
+		name := trust.Text(c.Node)
+		if name == "" {
+			name = text.TheCluster
+		}
+		lines = append(lines, name)
+		for _, l := range text.Verdicts(c.Verdicts, brief, max(wide-2, minWidth)) {
+			if l != "" {
+				lines = append(lines, "  "+l)
+			}
+		}
+	}
+	return printLines(w, append(lines, ""))
+}
+
+// Standing prints where a run that did not come to its end has left the
+// node, as steps.Standing tells, and the two ways out.
+func Standing(w io.Writer, run steps.RunInfo, standing []steps.Fact) error {
+	lines := []string{"", text.SymWarn + " " + text.Interrupted}
+	list := append(
+		text.InterruptedFacts(run, standing),
+		steps.Fact{Name: "to resume", Value: run.Command("resume")},
+		steps.Fact{Name: "to undo", Value: run.Command("undo")},
+	)
+	return printLines(w, append(lines, text.Indent(4, text.FactsWhole(list, widthOf(w)-4))...))
+}
+
+// Failure prints an error with its cause and what to do about it.
+func Failure(w io.Writer, err error) error {
+	cause, advice := text.Explain(err)
+	lines := text.HangWhole(text.SymBad+" ", cause, widthOf(w))
+	if advice != "" {
+		lines = append(lines, text.HangWhole("  → ", advice, widthOf(w))...)
+	}
+	return printLines(w, lines)
+}
+
+// Runs prints a table of this node's runs. Their names are times in UTC.
+func Runs(w io.Writer, runs []steps.RunInfo, now time.Time) error {
+	if len(runs) == 0 {
+		return printLines(w, []string{"No runs on this node."})
+	}
+	wide := len("run (UTC)")
+	for _, r := range runs {
+		wide = max(wide, text.Width(trust.Text(r.Run)))
+	}
+	lines := []string{text.Fit("run (UTC)", wide+2) + text.Fit("begun", 14) + text.Fit("state", 12) + text.Fit("API down", 12) + "snapshot"}
+	for _, r := range runs {
+		away := ""
+		if r.Outage > 0 {
+			away = text.Seconds(r.Outage)
+		}
+		begun := ""
+		if !r.Started.IsZero() {
+			begun = steps.Ago(r.Started, now)
+		}
+		about := r.Snapshot
+		if r.Err != "" {
+			about = r.Err
+		}
+		lines = append(lines, text.Fit(trust.Text(r.Run), wide+2)+text.Fit(begun, 14)+text.Fit(string(r.State), 12)+text.Fit(away, 12)+trust.Text(about))
+	}
+	return printLines(w, lines)
+}
+
+// Members prints who the members are, from where they are known, and how
+// their nodes are reached.
+func Members(w io.Writer, members []restore.Member) error {
+	var list []steps.Fact
+	for _, m := range members {
+		say := strings.Join(m.PeerURLs, ", ")
+		switch {
+		case m.Out:
+			say += ", excluded"
+		case m.Local:
+			say += ", this node"
+		case m.Facts != nil:
+			say += ", reached as " + m.Host
+		default:
+			say += ", not reached"
+		}
+		if f := m.Facts; f != nil && !m.Out {
+			say += "; API " + f.APIState
+			switch {
+			case f.Live != nil:
+				say += fmt.Sprintf("; etcd at revision %d", f.Live.Revision)
+			default:
+				say += "; etcd doesn't answer"
+			}
+		}
+		list = append(list, steps.Fact{Name: trust.Text(m.Name), Value: trust.Text(say)})
+	}
+	return printLines(w, append(text.FactsWhole(list, widthOf(w)), ""))
+}
+
+// Excluded prints how members that a restore has left out rejoin.
+func Excluded(w io.Writer, names []string) error {
+	return printLines(w, append([]string{""}, text.Excluded(names, widthOf(w))...))
+}
