@@ -375,6 +375,11 @@ func (a *agent) run(ctx context.Context, p *steps.Plan, rec *restore.Record) (*s
 			rec = nil
 		}
 		a.out.put(message{Event: &ev})
+		if ev.Type == steps.TypeAction && ev.State == steps.Already {
+			if at := p.Barrier(ev.Action); at != "" {
+				a.out.put(message{Barrier: at, Past: true})
+			}
+		}
 	}
 	res, err := a.node.Run(ctx, p, a.barrier, sink, func(f steps.Failure) steps.Choice { return a.ask(ctx, f) })
 	if err == nil && res.ExitCode() == 4 {

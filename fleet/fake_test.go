@@ -112,6 +112,23 @@ func (n *fakeNode) change(what func()) {
 	}
 }
 
+// ready says whether the restored etcds have a quorum.
+func (w *fakeWorld) ready() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.quorum()
+}
+
+func (w *fakeWorld) quorum() bool {
+	new := 0
+	for _, n := range w.nodes {
+		if n.etcd == "new" {
+			new++
+		}
+	}
+	return new >= quorum(len(w.nodes))
+}
+
 func (w *fakeWorld) check(t *testing.T) {
 	t.Helper()
 	w.mu.Lock()
@@ -175,7 +192,11 @@ func (n *fakeNode) Check(_ context.Context, o Order, _ func()) ([]steps.Verdict,
 }
 
 func (n *fakeNode) plan(run, kind string) *steps.Plan {
-	return &steps.Plan{Run: run, Kind: kind, Node: n.name, RunDir: filepath.Join(n.dir, run)}
+	p := &steps.Plan{Run: run, Kind: kind, Node: n.name, RunDir: filepath.Join(n.dir, run)}
+	for _, phase := range steps.Phases {
+		p.Steps = append(p.Steps, steps.Step{ID: string(phase), Actions: []steps.Planned{{ID: string(phase), Action: &steps.WaitNodes{Phase: phase}}}})
+	}
+	return p
 }
 
 func (n *fakeNode) Plan(_ context.Context, o Order) (*steps.Plan, error) {
@@ -319,12 +340,22 @@ func (n *fakeNode) restore(ctx context.Context, p *steps.Plan, barrier steps.Bar
 				}
 				n.done = i + 1
 			})
+			for phase == steps.PhaseEtcdReady && !n.w.ready() { // no quorum yet
+				select {
+				case <-ctx.Done():
+					n.change(func() { n.done = i })
+					return end("you stopped the run"), nil
+				case <-time.After(time.Millisecond):
+				}
+			}
 			tell(steps.Event{Type: steps.TypeAction, State: steps.Done, Message: string(phase)})
 			if n.hook != nil {
 				n.hook(phase)
 			}
 		}
-		if i >= met {
+		if i < met {
+			tell(steps.Event{Type: steps.TypeAction, State: steps.Already, Action: string(phase)})
+		} else {
 			if err := barrier(ctx, phase, func([]steps.Sighting) {}); err != nil {
 				return end("you stopped the run"), nil
 			}

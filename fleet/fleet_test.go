@@ -458,6 +458,63 @@ func TestAResumeOfSeveralNodesIsShownBeforeItRuns(t *testing.T) {
 	}
 }
 
+// The conductor dies while one node was let past a barrier and the others were
+// not yet: the node comes to it no more, and the others must not wait for that.
+func TestAResumeKnowsTheBarriersThatWereOpen(t *testing.T) {
+	for _, phase := range steps.Phases {
+		t.Run(string(phase), func(t *testing.T) {
+			w := newFakeWorld(t, "cp1", "cp2", "cp3")
+			d := w.pipes(t, "cp1")
+			c := conductor(t, d)
+			prepare(t, c, restore.Want{Info: theSnapshot(t)})
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			for _, n := range w.nodes {
+				n.hook = func(p steps.Phase) {
+					if p == phase {
+						stop()
+					}
+				}
+			}
+			if res, err := c.Run(ctx, func(restore.NodeEvent) {}, restore.Unattended); err != nil || res.OK {
+				t.Fatalf("%+v %v", res, err)
+			}
+			for _, n := range w.nodes { // all have done the work of this phase, and cp2 is past it
+				n.hook = nil
+				n.done, n.past = index(phase)+1, index(phase)
+				if n.name == "cp2" {
+					n.past++
+				}
+				n.api = map[bool]string{true: "new", false: "none"}[n.done > index(steps.PhaseAPIReady)]
+				n.etcd = map[bool]string{true: "new", false: "none"}[n.done > index(steps.PhaseEtcdReady)]
+				if n.done == 1 {
+					n.api, n.etcd = "old", "old"
+				} else if n.done == 2 {
+					n.etcd = "old"
+				}
+			}
+			rec, err := ReadRecord(filepath.Join(w.node("cp1").dir, theRun))
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := conductor(t, d)
+			if _, err := again.Open(t.Context(), *rec); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := again.PlanAgain(t.Context(), restore.Resume); err != nil {
+				t.Fatal(err)
+			}
+			late, giveUp := context.WithTimeout(t.Context(), 20*time.Second)
+			defer giveUp()
+			if res, err := again.Run(late, func(restore.NodeEvent) {}, restore.Unattended); err != nil || !res.OK {
+				t.Fatalf("%+v %v", res, err)
+			}
+			w.check(t)
+			same(t, "nodes", w.all(), restored)
+		})
+	}
+}
+
 func TestAUserWhoStopsLeavesEveryNodeWithItsJournal(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	c := conductor(t, w.pipes(t, "cp1"))

@@ -288,7 +288,10 @@ func (m *machine) news(n *nodeRun, msg message) {
 		if at := index(msg.Barrier) + 1; at > n.reached {
 			n.reached, n.drops = at, 0
 		}
-		if m.stopping.IsZero() {
+		switch {
+		case msg.Past:
+			n.etcdStarts = n.etcdStarts || msg.Barrier == steps.PhasePlaced
+		case m.stopping.IsZero():
 			n.waiting = msg.Barrier
 		}
 		m.look()

@@ -54,6 +54,7 @@ type actor struct {
 	asking   bool
 	answer   steps.Choice
 	excluded bool
+	waited   int // for a quorum
 }
 
 func newPlay(t *testing.T, seed uint64, names ...string) *play {
@@ -146,7 +147,7 @@ func (p *play) step(in input) {
 				c := steps.Choice("nonsense")
 				if n := len(o.Failure.Choices); n > 0 && !p.goesWrong(5) {
 					c = o.Failure.Choices[0]
-					if !p.calm && c != steps.WaitOn {
+					if !p.calm {
 						c = o.Failure.Choices[p.rnd.IntN(n)]
 					}
 					if c == steps.WaitOn {
@@ -238,7 +239,7 @@ func (a *actor) begin(v restore.Verb) {
 		}
 	})
 	for a.phase = 0; a.phase < a.past; a.phase++ {
-		continue
+		a.says(message{Barrier: steps.Phases[a.phase], Past: true})
 	}
 }
 
@@ -331,7 +332,6 @@ func (a *actor) act() bool {
 		return true
 	}
 	if a.p.goesWrong(8) {
-		a.asking = true
 		choices := []steps.Choice{steps.PutBack, steps.Retry, steps.Leave}
 		switch {
 		case a.verb == restore.Undo:
@@ -341,11 +341,16 @@ func (a *actor) act() bool {
 		case a.p.rnd.IntN(3) == 0:
 			choices = []steps.Choice{steps.WaitOn, steps.Leave, steps.Retry, steps.PutBack}
 		}
-		a.says(message{Ask: &steps.Failure{Cause: "it fails", Choices: choices}})
+		a.asks(choices...)
 		return true
 	}
 	a.work()
 	return true
+}
+
+func (a *actor) asks(choices ...steps.Choice) {
+	a.asking = true
+	a.says(message{Ask: &steps.Failure{Cause: "it fails", Choices: choices}})
 }
 
 // work is that of a phase, or of an undo.
@@ -367,6 +372,15 @@ func (a *actor) work() {
 		return
 	}
 	p := steps.Phases[a.phase]
+	if p == steps.PhaseEtcdReady && a.etcd == "new" && !a.w.ready() {
+		if a.waited++; a.waited%40 == 0 {
+			a.asks(steps.WaitOn, steps.Leave, steps.Retry, steps.PutBack)
+			return
+		}
+		a.says(message{Event: &steps.Event{Type: steps.TypeAction, State: steps.Waiting, Action: "x.1"}})
+		a.p.tick() // it waits for a quorum
+		return
+	}
 	a.change(func() {
 		switch p {
 		case steps.PhaseAPIGone:
@@ -376,13 +390,20 @@ func (a *actor) work() {
 			ev.Etcd = steps.EtcdStopped
 		case steps.PhaseEtcdReady:
 			a.etcd = "new"
-			ev.Etcd = steps.EtcdServes
 		case steps.PhaseAPIReady:
 			a.api = "new"
 		}
-		a.done = max(a.done, a.phase+1)
+		if p != steps.PhaseEtcdReady || a.w.quorum() {
+			a.done = max(a.done, a.phase+1)
+		}
 	})
+	if p == steps.PhaseEtcdReady {
+		ev.Etcd = steps.EtcdServes
+	}
 	a.says(message{Event: &ev})
+	if a.done <= a.phase {
+		return
+	}
 	if a.verb == restore.Redo && p == steps.PhaseStaged {
 		a.phase++ // it was staged by the run
 		return

@@ -64,7 +64,9 @@ type message struct {
 	W  json.RawMessage  `json:"with,omitempty"`
 	No *problem.Problem `json:"no,omitempty"`
 
-	Event   *steps.Event   `json:"event,omitempty"`
+	Event *steps.Event `json:"event,omitempty"`
+	// Past says that the node was let past the barrier by an earlier conductor.
+	Past    bool           `json:"past,omitempty"`
 	Barrier steps.Phase    `json:"barrier,omitempty"` // the node waits at the end of this phase
 	Ask     *steps.Failure `json:"ask,omitempty"`
 	Put     int64          `json:"put,omitempty"` // bytes of the snapshot that have arrived

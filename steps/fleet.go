@@ -199,6 +199,16 @@ func (f *Fleet) others() []RemoteNode {
 	return slices.SortedFunc(slices.Values(f.Others), func(a, b RemoteNode) int { return cmp.Compare(a.Name, b.Name) })
 }
 
+// Barrier is the phase whose end an action waits at; "" for another action.
+func (p *Plan) Barrier(action string) Phase {
+	if a := p.action(action); a != nil {
+		if w, ok := a.Action.(*WaitNodes); ok {
+			return w.Phase
+		}
+	}
+	return ""
+}
+
 // fleet says whether a plan is that of one of several nodes.
 func (p *Plan) fleet() bool {
 	for _, s := range p.Steps {
