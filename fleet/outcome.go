@@ -52,8 +52,12 @@ func (m *machine) result() *restore.Result {
 		res.OutageSeconds = last.Sub(first).Seconds()
 	}
 	for _, nr := range res.Nodes {
-		if !res.OK && res.Error == nil && nr.Cause != "" {
-			res.Error = &steps.Failure{Title: "Run", Cause: nr.Node + ": " + nr.Cause}
+		cause := nr.Cause
+		if r := nr.Result; cause == "" && r != nil && r.Error != nil {
+			cause = r.Error.Cause
+		}
+		if !res.OK && res.Error == nil && cause != "" {
+			res.Error = &steps.Failure{Title: "Run", Cause: nr.Node + ": " + cause}
 		}
 	}
 	res.NotBegun = m.refused && res.PutBack && !m.touched

@@ -1,0 +1,259 @@
+package fleet
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"etcd-rewind/restore"
+	"etcd-rewind/steps"
+)
+
+// tale is a machine whose inputs are told one by one.
+type tale struct {
+	*machine
+	t   *testing.T
+	now time.Time
+}
+
+func newTale(t *testing.T, v restore.Verb, names ...string) *tale {
+	s := &tale{t: t, now: time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC), machine: &machine{
+		verb: v, members: len(names), before: len(names), pace: RealPace, opened: map[steps.Phase]time.Time{}, touched: v != "",
+		command: func(verb string) string { return "etcd-rewind " + verb + " " + theRun },
+	}}
+	for _, name := range names {
+		s.nodes = append(s.nodes, &nodeRun{name: name, linked: true})
+	}
+	s.then(begun{})
+	return s
+}
+
+// then is what comes of an input.
+func (s *tale) then(in input) []output { return s.step(s.now, in) }
+
+// after lets time pass, in ticks as the runner has them.
+func (s *tale) after(d time.Duration) []output {
+	var out []output
+	for end := s.now.Add(d); s.now.Before(end); {
+		s.now = s.now.Add(min(s.pace.Ping/4, end.Sub(s.now)))
+		out = append(out, s.then(ticked{})...)
+	}
+	return out
+}
+
+// says is a message of a node's agent.
+func (s *tale) says(node int, m message) []output {
+	return s.then(news{node, s.nodes[node].try, m})
+}
+
+func (s *tale) all(p steps.Phase) []output {
+	var out []output
+	for i := range s.nodes {
+		out = append(out, s.says(i, message{Barrier: p})...)
+	}
+	return out
+}
+
+func (s *tale) asks(out []output) *askUser {
+	for _, o := range out {
+		if a, ok := o.(askUser); ok {
+			return &a
+		}
+	}
+	return nil
+}
+
+// gone are the nodes that are let past a barrier.
+func (s *tale) gone(out []output) string {
+	var names []string
+	for _, o := range out {
+		if w, ok := o.(say); ok && w.Do == doGo {
+			names = append(names, s.nodes[w.node].name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+func (s *tale) is(what, have, want string) {
+	s.t.Helper()
+	if have != want {
+		s.t.Errorf("%s: %q, want %q", what, have, want)
+	}
+}
+
+// The leader's etcd stops last, and restored etcds start one after the other,
+// for as long as that saves time.
+func TestEtcdsStopAndStartInTheirOrder(t *testing.T) {
+	s := newTale(t, "", "cp1", "cp2", "cp3")
+	s.nodes[0].leader = true
+	s.is("staged", s.gone(s.all(steps.PhaseStaged)), "cp1 cp2 cp3")
+	s.is("API down", s.gone(s.all(steps.PhaseAPIGone)), "cp2 cp3")
+	s.is("one has stopped", s.gone(s.says(1, message{Event: &steps.Event{Etcd: steps.EtcdStopped}})), "")
+	s.is("both have", s.gone(s.says(2, message{Barrier: steps.PhaseEtcdOut})), "cp1")
+	s.is("etcd down", s.gone(append(s.says(0, message{Barrier: steps.PhaseEtcdOut}), s.says(1, message{Barrier: steps.PhaseEtcdOut})...)), "cp1 cp2 cp3")
+	s.is("placed", s.gone(s.all(steps.PhasePlaced)), "cp1")
+	s.is("cp1 serves", s.gone(s.says(0, message{Event: &steps.Event{Etcd: steps.EtcdServes}})), "cp2")
+	s.is("cp2 doesn't", s.gone(s.after(3*s.pace.Stagger-time.Second)), "")
+	s.is("for too long", s.gone(s.after(2*time.Second)), "cp3")
+}
+
+// An agent that starts and tells nothing is not tried for ever.
+func TestAnAgentThatStartsAndTellsNothingIsAskedAbout(t *testing.T) {
+	s := newTale(t, "", "cp1", "cp2", "cp3")
+	s.all(steps.PhaseStaged)
+	s.says(0, message{Barrier: steps.PhaseAPIGone})
+	s.says(2, message{Barrier: steps.PhaseAPIGone})
+	begun := s.now
+	for tries := 0; ; tries++ {
+		if tries > 10 {
+			t.Fatal("it is tried again and again")
+		}
+		out := s.after(s.pace.Quiet + time.Second)
+		if a := s.asks(out); a != nil {
+			if !a.Away || a.Node != "cp2" || a.Failure.Choices[0] != steps.PutBack {
+				t.Errorf("%+v", a)
+			}
+			break
+		}
+		s.then(linked{1, s.nodes[1].try, nil})
+	}
+	if took := s.now.Sub(begun); took > 10*time.Minute {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// A machine that was asleep gives nobody up for what it didn't hear.
+func TestAConductorThatSleptGivesNobodyUp(t *testing.T) {
+	for _, stopping := range []bool{false, true} {
+		s := newTale(t, "", "cp1", "cp2")
+		if stopping {
+			s.then(stopped{})
+		}
+		s.after(time.Second)
+		s.now = s.now.Add(time.Hour)
+		for _, o := range s.then(ticked{}) {
+			t.Errorf("stopping %v: %T %+v", stopping, o, o)
+		}
+		if s.after(10*time.Minute) == nil || s.res == nil && !s.nodes[0].reaching {
+			t.Error("nor for what it could have heard")
+		}
+	}
+}
+
+// An answer is for the question that was asked. What has changed since the
+// question is asked about again.
+func TestAnAnswerIsForItsQuestion(t *testing.T) {
+	s := newTale(t, "", "cp1", "cp2", "cp3")
+	for _, p := range steps.Phases[:4] {
+		s.all(p)
+	}
+	s.after(time.Minute)
+	fails := message{Ask: &steps.Failure{Cause: "it fails", Choices: []steps.Choice{steps.PutBack, steps.Retry, steps.Leave}}}
+	first := s.asks(s.says(1, fails))
+	if first == nil || !slices.Contains(first.Failure.Choices, restore.ContinueWithout) {
+		t.Fatalf("%+v", first)
+	}
+	// Its connection is cut, and it fails again: to try again was meant for then.
+	s.then(ended{1, s.nodes[1].try, nil, &errGone{}})
+	s.then(linked{1, s.nodes[1].try, nil})
+	s.says(1, fails)
+	second := s.asks(s.then(answered{first.question, steps.Retry}))
+	if second == nil || s.nodes[1].asked == 0 {
+		t.Fatal("the first answer is taken for the second question")
+	}
+	if out := s.then(answered{first.question, steps.PutBack}); len(out) > 0 {
+		t.Errorf("an answer that nobody waits for: %+v", out)
+	}
+	// Another node is lost before the answer: the others have no quorum without both.
+	s.then(ended{2, s.nodes[2].try, nil, &errGone{}})
+	s.then(linked{2, s.nodes[2].try, errors.New("no route to host")})
+	third := s.asks(s.then(answered{second.question, restore.ContinueWithout}))
+	if third == nil || third.Node != "cp2" || slices.Contains(third.Failure.Choices, restore.ContinueWithout) {
+		t.Fatalf("%+v", third)
+	}
+	s.then(answered{third.question, "nonsense"})
+	s.is("what isn't offered leaves all as they are", string(map[bool]steps.Choice{true: steps.Leave}[!s.stopping.IsZero() && !s.undo]), string(steps.Leave))
+}
+
+// Wherever a run ends, each node is told how it comes to where the others are.
+func TestEveryNodeIsToldHowItComesToWhereTheOthersAre(t *testing.T) {
+	ok, back, failed := &steps.Result{OK: true}, &steps.Result{OK: true, PutBack: true}, &steps.Result{Error: &steps.Failure{Cause: "it fails"}}
+	none := &steps.Result{PutBack: true, Error: &steps.Failure{Cause: "it fails"}}
+	const lost = "lost"
+	node := func(v restore.Verb, end any) *nodeRun {
+		n := &nodeRun{verb: v}
+		switch end := end.(type) {
+		case *steps.Result:
+			n.res = end
+		case restore.Verb:
+			n.err, n.instead = errors.New("an undo has begun here"), end
+		case error:
+			n.err = end
+		default:
+			n.lost = errors.New("no route to host")
+		}
+		return n
+	}
+	undo, redo := restore.Undo, restore.Redo
+	for _, tt := range []struct {
+		story   string
+		verb    restore.Verb // of the whole run
+		touched bool
+		nodes   []*nodeRun
+		states  string
+		do      string // by node, | between
+		exit    int
+	}{
+		{"restored", "", true, []*nodeRun{node("", ok), node("", ok)}, "restored restored", "|", 0},
+		{"nothing was touched", "", false, []*nodeRun{node("", none), node("", lost)}, "untouched untouched", "|", 1},
+		{"nothing was touched, and one could not begin", "", false, []*nodeRun{node("", errors.New("no")), node("", none)}, "untouched untouched", "|", 1},
+		{"left where it was", "", true, []*nodeRun{node("", failed), node("", failed)}, "unfinished unfinished", "resume --fleet, undo --fleet|resume --fleet, undo --fleet", 3},
+		{"left, and one is lost", "", true, []*nodeRun{node("", failed), node("", lost)}, "unfinished unreachable", "resume --fleet, undo --fleet|resume --fleet, undo --fleet", 3},
+		{"the others continued without one", "", true, []*nodeRun{node("", ok), node("", ok), node("", failed)}, "restored restored unfinished", "||resume", 3},
+		{"one is lost at the end", "", true, []*nodeRun{node("", ok), node("", lost)}, "restored unreachable", "|resume", 3},
+		{"left before one was touched", "", true, []*nodeRun{node("", none), node("", failed)}, "untouched unfinished", "|undo", 3},
+		{"undone after a failure", "", true, []*nodeRun{node(undo, back), node(undo, back)}, "reverted reverted", "|", 1},
+		{"one is not undone", "", true, []*nodeRun{node(undo, back), node(undo, failed)}, "reverted unfinished", "|undo", 3},
+		{"one isn't there to be undone", "", true, []*nodeRun{node(undo, back), node(undo, lost)}, "reverted unreachable", "|undo", 3},
+		{"none is undone", "", true, []*nodeRun{node(undo, failed), node(undo, lost)}, "unfinished unreachable", "undo --fleet|undo --fleet", 3},
+		{"undo --fleet", undo, true, []*nodeRun{node(undo, back), node(undo, back)}, "reverted reverted", "|", 0},
+		{"undo --fleet, one is lost", undo, true, []*nodeRun{node(undo, back), node(undo, lost)}, "reverted unreachable", "|undo", 3},
+		{"undo --fleet, interrupted on all", undo, true, []*nodeRun{node(undo, failed), node(undo, failed)}, "unfinished unfinished", "undo --fleet|undo --fleet", 3},
+		{"redo --fleet", redo, true, []*nodeRun{node(redo, ok), node(redo, ok)}, "restored restored", "|", 0},
+		{"redo --fleet, one fails", redo, true, []*nodeRun{node(redo, ok), node(redo, failed)}, "restored unfinished", "|redo --fleet", 3},
+		{"redo --fleet, one is lost", redo, true, []*nodeRun{node(redo, ok), node(redo, lost)}, "restored unreachable", "|redo --fleet", 3},
+		{"redo --fleet, interrupted on all", redo, true, []*nodeRun{node(redo, failed), node(redo, failed)}, "unfinished unfinished", "redo --fleet, undo --fleet|redo --fleet, undo --fleet", 3},
+		{"redo --fleet fails, and is undone", redo, true, []*nodeRun{node(undo, back), node(undo, back)}, "reverted reverted", "|", 1},
+		{"redo --fleet fails, and one is not undone", redo, true, []*nodeRun{node(undo, back), node(undo, failed)}, "reverted unfinished", "|undo", 3},
+		{"resume --fleet, one was undone meanwhile", restore.Resume, true, []*nodeRun{node(restore.Resume, failed), node(restore.Resume, undo)}, "unfinished unfinished", "undo --fleet|undo --fleet", 3},
+		{"resume --fleet, one was undone and one is restored", restore.Resume, true, []*nodeRun{node(restore.Resume, ok), node(restore.Resume, undo)}, "restored unfinished", "|undo --fleet", 3},
+		{"resume --fleet, one is being redone", restore.Resume, true, []*nodeRun{node(restore.Resume, failed), node(restore.Resume, redo)}, "unfinished unfinished", "redo --fleet, undo --fleet|redo --fleet, undo --fleet", 3},
+		{"resume --fleet, one fails before it is touched", restore.Resume, true, []*nodeRun{node(restore.Resume, ok), node(restore.Resume, none)}, "restored untouched", "|resume --fleet, undo --fleet", 3},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			m := &machine{verb: tt.verb, touched: tt.touched, nodes: tt.nodes, command: func(verb string) string { return verb }}
+			if tt.nodes[0].verb != tt.verb {
+				m.fail = failed.Error // which is why they were undone
+			}
+			res := m.result()
+			var states, do []string
+			for _, nr := range res.Nodes {
+				states, do = append(states, string(nr.State)), append(do, strings.Join(nr.Do, ", "))
+			}
+			if got := strings.Join(states, " "); got != tt.states {
+				t.Errorf("the nodes are %s, want %s", got, tt.states)
+			}
+			if got := strings.Join(do, "|"); got != tt.do {
+				t.Errorf("to do: %q, want %q", got, tt.do)
+			}
+			if got := res.ExitCode(); got != tt.exit {
+				t.Errorf("exit status %d, want %d", got, tt.exit)
+			}
+			if tt.exit != 0 && res.Error == nil {
+				t.Error("nothing says why")
+			}
+		})
+	}
+}
