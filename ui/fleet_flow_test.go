@@ -168,7 +168,7 @@ func TestAMemberThatNotAllNameIsDecidedOnOnce(t *testing.T) {
 	d.key("t")
 	d.see("3 control planes restored as one")
 	d.key("enter")
-	d.see("nothing blocks the restore", "[x] accepted")
+	d.see("nothing blocks the restore", "[x] overridden")
 	d.key("enter")
 	d.see("token")
 }
@@ -180,9 +180,9 @@ func TestWhatIsAcceptedOnOneNodeIsNotAcceptedOnAnother(t *testing.T) {
 	}
 	all.checked = map[string][]steps.Verdict{"cp1": {room("1.3 GB free")}, "cp2": {room("0.2 GB free")}, "cp3": {room("1.3 GB free")}}
 	d.to(checkScreen)
-	d.see(" cp1 and cp3 ", "2 to be accepted or fixed")
+	d.see(" cp1 and cp3 ", "2 to fix or override")
 	d.key("space")
-	d.see("1 to be accepted or fixed")
+	d.see("1 to fix or override")
 	d.key("enter")
 	d.see("blocked by 1 check: room")
 	d.key("space", "enter")

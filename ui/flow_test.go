@@ -69,21 +69,21 @@ func TestWarningsAreAcceptedOneByOneAndErrorsByTheirName(t *testing.T) {
 	f.verdicts = [][]steps.Verdict{someVerdicts()}
 	d := drive(t, f, Options{})
 	d.to(checkScreen)
-	d.see("3 to be accepted or fixed")
+	d.see("3 to fix or override")
 	d.key("enter")
 	d.see("blocked by 3 checks: room, snapshot-age, hash")
 	d.key("space", "hash", "enter")
 	d.see("That isn't room")
 	d.key("ctrl+u", "room", "enter")
-	d.see("[x] overridden", "2 to be accepted or fixed")
+	d.see("[x] overridden", "2 to fix or override")
 	d.key("space")
-	d.see("1 to be accepted or fixed")
+	d.see("1 to fix or override")
 	d.key("a")
 	d.see("nothing blocks the restore")
 	d.key("a")
-	d.see("1 to be accepted or fixed") // taken back
+	d.see("1 to fix or override") // taken back
 	d.key("a", "enter", "enter")
-	d.see("accepted: room, snapshot-age, hash")
+	d.see("overridden: room, snapshot-age, hash")
 	if got := d.f.planned[len(d.f.planned)-1].Accept; !slices.Equal(got, []string{"hash", "room", "snapshot-age"}) {
 		t.Errorf("planned with %v accepted", got)
 	}
@@ -100,10 +100,10 @@ func TestWhatWasAcceptedHoldsOnlyForWhatWasShown(t *testing.T) {
 		second steps.Verdict
 		want   string
 	}{
-		"the same verdict stays accepted":                   {second: warn("26 h old"), want: "nothing blocks the restore"},
-		"another cause has to be accepted anew":             {second: warn("30 h old"), want: "1 to be accepted or fixed"},
-		"a warning that became an error has to be accepted": {second: worse, want: "1 to be accepted or fixed"},
-		"the command line accepts whatever it says":         {given: []string{"snapshot-age"}, second: worse, want: "nothing blocks the restore"},
+		"the same verdict stays accepted":                     {second: warn("26 h old"), want: "nothing blocks the restore"},
+		"another cause has to be overridden anew":             {second: warn("30 h old"), want: "1 to fix or override"},
+		"a warning that became an error has to be overridden": {second: worse, want: "1 to fix or override"},
+		"the command line accepts whatever it says":           {given: []string{"snapshot-age"}, second: worse, want: "nothing blocks the restore"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake()

@@ -162,7 +162,7 @@ func (m *model) helpText(w int) (title string, body []string) {
 		title = "The checks"
 		paragraphs = []string{
 			"d, n, s and c change what a check may object to: the data directory, the revision, how kube-apiserver is stopped, the controllers. The checks run again then.",
-			"An error blocks the restore. A warning is accepted with space once you have read it. Some errors can be overridden: space, then the name of the check.",
+			"An error blocks the restore. So does a warning, until you have read it and override it with space. Some errors can be overridden: space, then the name of the check.",
 			"r runs all checks again, for example after you have moved a file away. What was overridden stays so as long as the check says the same.",
 		}
 	case planScreen:

@@ -393,7 +393,7 @@ func (c *checklist) heading(i int) string {
 }
 
 func (c *checklist) view(l text.Look, now time.Time, changes string, w, h int) ([]string, string, []pane.Hint) {
-	help := []pane.Hint{{"enter", "plan"}, {"space", "accept"}, {"r", "check again"}, {changes, "change"}, {"/", "search"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	help := []pane.Hint{{"enter", "plan"}, {"space", "override"}, {"r", "check again"}, {changes, "change"}, {"/", "search"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	if c.sending != nil && (c.busy || c.err != nil) {
 		return c.sending.view(l, now, w, c.err, help)
 	}
@@ -402,7 +402,7 @@ func (c *checklist) view(l text.Look, now time.Time, changes string, w, h int) (
 	}
 	head := text.Tally(c.plain())
 	if s := len(steps.Blocking(c.plain())); s > 0 {
-		head += fmt.Sprintf("; %d to be accepted or fixed", s)
+		head += fmt.Sprintf("; %d to fix or override", s)
 	} else {
 		head += "; nothing blocks the restore"
 	}
@@ -468,12 +468,10 @@ func (c *checklist) verdict(l text.Look, v judged, current bool, titles, w int) 
 	}
 	state := ""
 	switch {
-	case v.Accepted && v.Level == steps.Warn:
-		state = "[x] accepted"
 	case v.Accepted:
 		state = "[x] overridden"
 	case v.Level == steps.Warn:
-		state = "[ ] accept it with space"
+		state = "[ ] space overrides it"
 	case v.Overridable:
 		state = "[ ] space overrides it, by its name"
 	default:

@@ -79,7 +79,7 @@ func TestAnotherClustersSnapshotIsAnErrorAmongTheChecks(t *testing.T) {
 	d := driveComparing(t, c)
 	d.see("✗ another cluster")
 	d.key("enter")
-	d.see("another cluster: kube-system", "1 to be accepted or fixed")
+	d.see("another cluster: kube-system", "1 to fix or override")
 }
 
 func TestComparisonOnAllSizes(t *testing.T) {

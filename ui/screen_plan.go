@@ -544,7 +544,7 @@ func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
 		}
 		if len(accepted) > 0 {
 			lines = append(lines, "")
-			lines = append(lines, text.Hang("   "+m.look.Symbol(text.SymWarn)+" ", "accepted: "+strings.Join(accepted, ", "), w-3)...)
+			lines = append(lines, text.Hang("   "+m.look.Symbol(text.SymWarn)+" ", "overridden: "+strings.Join(accepted, ", "), w-3)...)
 		}
 	}
 	ask := "   Type the node's name, %s, to start:"

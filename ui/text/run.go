@@ -229,7 +229,7 @@ func Verdicts(verdicts []steps.Verdict, brief bool, w int) []string {
 			}
 			switch {
 			case v.Accepted:
-				lines = append(lines, "    accepted")
+				lines = append(lines, "    overridden")
 			case v.Acceptable():
 				lines = append(lines, "    "+trust.Shell("--override %s", v.Check)+" overrides it")
 			}
