@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -375,15 +376,30 @@ func writeRuns(w io.Writer, runs []steps.RunInfo) error {
 }
 
 func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(a.out, "etcd-rewind %s\netcdutl v%s\n", a.buildVersion(), etcd.Version)
+			v := builtFrom{"version", a.buildVersion(), "v" + etcd.Version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			if a.output == "json" {
+				return trust.JSON(a.out).Encode(v)
+			}
+			_, err := fmt.Fprintf(a.out, "etcd-rewind %s\netcdutl %s\n", v.Version, v.Etcd)
 			return err
 		},
 	}
+	a.outputFlag(c)
+	return c
+}
+
+// builtFrom is the object of version --output json.
+type builtFrom struct {
+	Type     string `json:"type"` // version
+	Version  string `json:"version"`
+	Etcd     string `json:"etcd"` // whose libraries restore and read snapshots
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
 }
 
 func (a *app) buildVersion() string {

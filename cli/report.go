@@ -97,11 +97,7 @@ Names of nodes, namespaces and paths are in it: look through it before you send 
 				return err
 			}
 			if a.output == "json" {
-				return trust.JSON(a.out).Encode(struct {
-					Type string    `json:"type"` // report
-					Time time.Time `json:"time"`
-					Path string    `json:"path"`
-				}{"report", now, to})
+				return trust.JSON(a.out).Encode(writtenTo{"report", now, to})
 			}
 			size := int64(0)
 			if st, err := os.Stat(to); err == nil {
@@ -114,6 +110,13 @@ Names of nodes, namespaces and paths are in it: look through it before you send 
 	c.Flags().StringVar(&to, "to", "", "the `file` to write, a tar.gz (etcd-rewind-report-NODE-TIME.tar.gz here)")
 	a.outputFlag(c)
 	return c
+}
+
+// writtenTo is the object of report --output json.
+type writtenTo struct {
+	Type string    `json:"type"` // report
+	Time time.Time `json:"time"`
+	Path string    `json:"path"`
 }
 
 // notHad says why something isn't in the bundle.

@@ -102,7 +102,7 @@ func TestAnAPIServerThatSaysFarTooMuch(t *testing.T) {
 // A runtime's list costs as much as it is long, and what it says of a failure
 // is told in a few words.
 func TestARuntimeThatSaysFarTooMuch(t *testing.T) {
-	const few = 30_000 // containers, 3.5 MB
+	const few = 15_000 // containers, 1.7 MB
 	list := func(n int) (r *Runtime, f *fakeRuntime, spent time.Duration) {
 		f = &fakeRuntime{}
 		for i := range n {
