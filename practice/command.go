@@ -1,26 +1,20 @@
 package practice
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"etcd-rewind/steps"
-	"etcd-rewind/trust"
 )
 
 // Wizard runs the wizard on a practice node, until the user leaves it. intro is
@@ -175,117 +169,6 @@ func isTerminal(in io.Reader) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-func tell(out io.Writer, s *session) {
-	e := s.exercise()
-	fmt.Fprintf(out, "\n%s  (%s, %s)\n\n%s\n%s\n", e.Title, e.Name, e.Limit, fold("", s.text(e.Story)), fold("", "Task: "+s.text(e.Task)))
-}
-
-// fold breaks a text between words at 80 columns, after a prefix and below it.
-func fold(prefix, text string) string {
-	var b strings.Builder
-	b.WriteString(prefix)
-	indent := utf8.RuneCountInString(prefix)
-	width := indent
-	for i, word := range strings.Fields(text) {
-		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case width+1+n > 80:
-			b.WriteString("\n" + strings.Repeat(" ", indent))
-			width = indent
-		default:
-			b.WriteByte(' ')
-			width++
-		}
-		b.WriteString(word)
-		width += n
-	}
-	b.WriteByte('\n')
-	return b.String()
-}
-
-// runWizard runs the wizard inside the node, as a process of its own.
-func (s *session) runWizard(ctx context.Context, in io.Reader, out, errOut io.Writer) error {
-	cmd, err := trust.Self(ctx)
-	if err != nil {
-		return err
-	}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errOut
-	cmd.Env = append(s.environ(), introEnv+"=1")
-	var exit *exec.ExitError
-	if err := s.run(cmd); err != nil && !errors.As(err, &exit) {
-		return err
-	}
-	return nil // what went wrong was on the screen, and is graded
-}
-
-// environ is the person's own environment, with what the tools need: it is
-// their terminal.
-func (s *session) environ() []string {
-	return append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ETCD") }),
-		"PATH="+s.named().root.tools()+string(filepath.ListSeparator)+os.Getenv("PATH"),
-		"KUBECONFIG="+s.named().root.Kubeconfig(), rootEnv+"="+string(s.Root),
-	)
-}
-
-// run runs a program to its end, inside the node where that can be had.
-func (s *session) run(cmd *exec.Cmd) error {
-	if s.Inside {
-		leave, err := s.enter(cmd)
-		if err != nil {
-			return err
-		}
-		defer leave()
-	}
-	// Ctrl-C is for what runs there, which would inherit that it is ignored.
-	taken := make(chan os.Signal, 1)
-	signal.Notify(taken, os.Interrupt)
-	defer signal.Stop(taken)
-	return cmd.Run()
-}
-
-// shell runs the user's shell, or the script on stdin, with the node's tools.
-// outside is why it isn't inside the node.
-func shell(ctx context.Context, s *session, in io.Reader, out, errOut io.Writer, outside error) error {
-	cmd, err := trust.Command(ctx, "bash")
-	bash := err == nil
-	if !bash {
-		if cmd, err = trust.Command(ctx, "/bin/sh"); err != nil {
-			return err
-		}
-	}
-	prompt := fmt.Sprintf("[%s] \\w$ ", s.Exercise)
-	switch {
-	case !isTerminal(in):
-		cmd.SysProcAttr = childAttr()
-	case bash:
-		rc := filepath.Join(s.Root.tools(), ".bashrc")
-		if err := os.WriteFile(rc, []byte(trust.Shell("PS1=%s\n", prompt)), 0o600); err != nil {
-			return err
-		}
-		cmd.Args = append(cmd.Args, "--noprofile", "--rcfile", rc, "-i")
-	}
-	root := strings.TrimSuffix(string(s.named().root), "/")
-	cmd.Dir = string(s.Root)
-	cmd.Env = append(s.environ(), "R="+root, "PS1="+prompt)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errOut
-	tell(out, s)
-	place := fmt.Sprintf("In this shell paths and ports are a real node's: /etc/kubernetes, /var/lib, /var/log, /opt/backup, %s, etcd at %s. "+
-		"It has no other network.", realView.socket, realView.ports.etcdURL())
-	if outside != nil {
-		place = fmt.Sprintf("In this shell / of the node is $R, %s, and etcd is at %s: a real node's paths and ports can't be had here (%v).", root, s.Ports.etcdURL(), outside)
-	}
-	fmt.Fprint(out, fold("", place), "etcdctl, etcdutl, kubectl, crictl, systemctl and etcd-rewind are the node's.\n"+
-		"etcd-rewind practice hint, status, grade; exit ends it all and grades.\n\n")
-	var exit *exec.ExitError
-	if err := s.run(cmd); err != nil && !errors.As(err, &exit) {
-		return err
-	}
-	return nil // an exit status is that of its last command: not ours to judge
-}
-
 func (p *program) grade(ctx context.Context, out io.Writer, s *session) error {
 	g := s.grade(ctx)
 	if err := keep(p.home, s.result(g)); err != nil {
@@ -307,46 +190,6 @@ type NotPassedError struct {
 
 func (e *NotPassedError) Error() string {
 	return fmt.Sprintf("%s: not passed, %d of 100 points", e.Exercise, e.Points)
-}
-
-func printGrade(out io.Writer, s *session, g Grade) {
-	e := s.exercise()
-	verdict := "passed"
-	switch {
-	case !g.Passed:
-		verdict = "not passed"
-	case g.Late:
-		verdict = "passed, but late"
-	}
-	fmt.Fprintf(out, "\n%s: %s, %d of 100 points, %s of %s", e.Name, verdict, g.Points, g.Took.Round(time.Second), e.Limit)
-	if g.Hints > 0 {
-		fmt.Fprintf(out, ", %d hints", g.Hints)
-	}
-	fmt.Fprint(out, "\n\n")
-	for _, m := range g.Marks {
-		sign := "✓"
-		switch {
-		case m.Missed != "":
-			sign = "✗"
-		case m.Idle:
-			sign = "–"
-		}
-		text := m.Title
-		if m.Bonus {
-			text += " (extra)"
-		}
-		switch {
-		case m.Missed != "":
-			text += ": " + m.Missed
-		case m.Idle:
-			text += ": counts once something else is reached"
-		}
-		fmt.Fprint(out, fold(fmt.Sprintf(" %s %3d  ", sign, m.Points), text))
-		if m.Why != "" {
-			fmt.Fprint(out, fold("        ", m.Why))
-		}
-	}
-	fmt.Fprint(out, "\n", fold("", "With the wizard: "+s.text(e.Wizard)))
 }
 
 func (p *program) hint(out io.Writer) error {
@@ -392,30 +235,6 @@ func (p *program) status(ctx context.Context, out io.Writer, watch bool) error {
 	}
 }
 
-func printStatus(ctx context.Context, out io.Writer, s *session, g Grade) {
-	l := s.look(ctx)
-	fmt.Fprintf(out, "%s  %s of %s", s.Exercise, g.Took.Round(time.Second), s.exercise().Limit)
-	if !s.running() {
-		fmt.Fprint(out, "  (the node doesn't run any more)")
-	}
-	fmt.Fprintln(out)
-	for _, c := range components {
-		fmt.Fprintf(out, "  %-24s %s\n", c, cmp.Or(l.running[c], "no container"))
-	}
-	fmt.Fprintf(out, "  %-24s %s\n", "/readyz", l.ready)
-	if l.dataDir != "" {
-		fmt.Fprintf(out, "  %-24s %s\n", "etcd's data", s.hereNamed(l.dataDir))
-	}
-	fmt.Fprintln(out)
-	for _, m := range g.Marks {
-		if m.Missed == "" {
-			fmt.Fprint(out, fold("  ✓ ", m.Title))
-		} else {
-			fmt.Fprint(out, fold("  · ", m.Title+": "+m.Missed))
-		}
-	}
-}
-
 func (p *program) list(out io.Writer) error {
 	all, err := results(p.home)
 	if err != nil {
@@ -449,17 +268,6 @@ func (p *program) list(out io.Writer) error {
 		}
 	}
 	return err
-}
-
-func took(r *result) string {
-	if r == nil {
-		return "-"
-	}
-	how := "wizard"
-	if r.ByHand {
-		how = "by hand"
-	}
-	return fmt.Sprintf("%s %s, %d", time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), how, r.Points)
 }
 
 func (p *program) clean(out io.Writer) error {

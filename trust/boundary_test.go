@@ -29,7 +29,7 @@ var gates = []gate{
 		},
 		map[string]string{
 			"trust/command.go":        "the one place",
-			"practice/shell_linux.go": "a worker becomes the shell that Command has found",
+			"practice/inside_linux.go": "a worker becomes the program that Command or Self has found",
 		},
 	},
 	{
@@ -89,7 +89,7 @@ func TestTheBoundaryIsCrossedInNamedPlacesOnly(t *testing.T) {
 // place only: of the person's, or of root's journal.
 func TestProgramsAreNamedByThisProgramsText(t *testing.T) {
 	byThePerson := []string{"fleet/rsh.go"}
-	shells := []string{"steps/world.go", "practice/command.go"}
+	shells := []string{"steps/world.go", "practice/shell.go"}
 	calls := 0
 	eachFile(t, func(path string, file *ast.File, uses func(node ast.Node) string) {
 		ast.Inspect(file, func(n ast.Node) bool {
