@@ -134,41 +134,41 @@ func runAPIServer(flags map[string]string, term <-chan os.Signal) error {
 }
 
 func servingTLS(flags map[string]string) (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(flags["tls-cert-file"], flags["tls-private-key-file"])
+	conf, pool, err := loadTLS(flags["tls-cert-file"], flags["tls-private-key-file"], flags["client-ca-file"])
 	if err != nil {
 		return nil, fmt.Errorf("serving certificate: %w", err)
 	}
-	pool, err := poolOf(flags["client-ca-file"])
-	if err != nil {
-		return nil, fmt.Errorf("client CA: %w", err)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven}, nil
+	conf.ClientCAs, conf.ClientAuth = pool, tls.VerifyClientCertIfGiven
+	return conf, nil
 }
 
-func poolOf(path string) (*x509.CertPool, error) {
-	raw, err := os.ReadFile(path)
+// loadTLS reads a certificate with its key, and the authorities of the other
+// side.
+func loadTLS(cert, key, ca string) (*tls.Config, *x509.CertPool, error) {
+	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	raw, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, nil, err
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(raw) {
-		return nil, fmt.Errorf("%s holds no certificate", path)
+		return nil, nil, fmt.Errorf("%s holds no certificate", ca)
 	}
-	return pool, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, pool, nil
 }
 
 func etcdClient(flags map[string]string) (*clientv3.Client, error) {
 	var conf *tls.Config
 	if flags["etcd-certfile"] != "" {
-		pair, err := tls.LoadX509KeyPair(flags["etcd-certfile"], flags["etcd-keyfile"])
-		if err != nil {
+		var pool *x509.CertPool
+		var err error
+		if conf, pool, err = loadTLS(flags["etcd-certfile"], flags["etcd-keyfile"], flags["etcd-cafile"]); err != nil {
 			return nil, fmt.Errorf("etcd client certificate: %w", err)
 		}
-		pool, err := poolOf(flags["etcd-cafile"])
-		if err != nil {
-			return nil, fmt.Errorf("etcd CA: %w", err)
-		}
-		conf = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: pool}
+		conf.RootCAs = pool
 	}
 	if flags["etcd-servers"] == "" {
 		return nil, errors.New("--etcd-servers must be specified")

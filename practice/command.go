@@ -53,10 +53,10 @@ instead. Everything lies below one directory and ends with this command.
 		return err
 	}
 	watch := false
-	status := &cobra.Command{Use: "status", Short: "Time, states, and what the grader still misses", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+	status := &cobra.Command{Use: "status", Short: "Time, states, and what is still missing", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		return p.status(c.Context(), c.OutOrStdout(), watch)
 	}}
-	status.Flags().BoolVarP(&watch, "watch", "w", false, "go on until it is solved")
+	status.Flags().BoolVarP(&watch, "watch", "w", false, "repeat until it is solved")
 	c.AddCommand(
 		status,
 		&cobra.Command{Use: "list", Short: "The exercises and your results", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return p.list(c.OutOrStdout()) }},
@@ -172,7 +172,7 @@ func isTerminal(in io.Reader) bool {
 func (p *program) grade(ctx context.Context, out io.Writer, s *session) error {
 	g := s.grade(ctx)
 	if err := keep(p.home, s.result(g)); err != nil {
-		fmt.Fprintln(out, "the result could not be kept:", err)
+		fmt.Fprintln(out, "the result was not saved:", err)
 	}
 	printGrade(out, s, g)
 	if !g.Passed {
@@ -264,7 +264,7 @@ func (p *program) list(out io.Writer) error {
 	running, err := sessions(p.home)
 	for _, s := range running {
 		if s.running() {
-			fmt.Fprintf(out, "\nunder way: %s in %s\n", s.Exercise, s.Root)
+			fmt.Fprintf(out, "\nrunning: %s in %s\n", s.Exercise, s.Root)
 		}
 	}
 	return err
@@ -276,10 +276,10 @@ func (p *program) clean(out io.Writer) error {
 		fmt.Fprintln(out, "removed", r)
 	}
 	for _, k := range kept {
-		fmt.Fprintln(out, "left alone, it is under way:", k)
+		fmt.Fprintln(out, "still running, kept:", k)
 	}
 	if err == nil && len(removed)+len(kept) == 0 {
-		fmt.Fprintln(out, "nothing is left to remove")
+		fmt.Fprintln(out, "nothing to remove")
 	}
 	return err
 }

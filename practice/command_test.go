@@ -11,21 +11,19 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"etcd-rewind/steps"
 )
 
-func dialCRI(t *testing.T, socket string) cri.RuntimeServiceClient {
+func runtimeAt(t *testing.T, socket string) cri.RuntimeServiceClient {
 	t.Helper()
-	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	rt, hangUp, err := dialCRI(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return cri.NewRuntimeServiceClient(conn)
+	t.Cleanup(hangUp)
+	return rt
 }
 
 // practise runs the command with a home of its own.
@@ -56,14 +54,14 @@ func TestTheCommandsOfATry(t *testing.T) {
 		}
 		for _, args := range [][]string{{"status"}, {"hint"}, {"task"}, {"list"}} {
 			out, err := practise(t, home, nil, "", args...)
-			if err != nil || !strings.Contains(out, map[string]string{"status": "namespace shop is back", "hint": "1. ", "task": "three in the morning", "list": "under way"}[args[0]]) {
+			if err != nil || !strings.Contains(out, map[string]string{"status": "namespace shop is back", "hint": "1. ", "task": "three in the morning", "list": "running: "}[args[0]]) {
 				t.Errorf("%v: %v %s", args, err, out)
 			}
 		}
 		return nil
 	}, "")
 	var not *NotPassedError
-	if !errors.As(err, &not) || !strings.Contains(out, "deleted-namespace: not passed") || !strings.Contains(out, "1 hints") {
+	if !errors.As(err, &not) || !strings.Contains(out, "deleted-namespace: not passed") || !strings.Contains(out, "hints: 1") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if _, err := os.Stat(root); err == nil {
@@ -95,7 +93,7 @@ func TestBadInput(t *testing.T) {
 		{"a directory that isn't empty", "exam --dir " + full, "is not empty, and not a practice node"},
 		{"a file for a directory", "exam --dir " + file + "/x", "not a directory"},
 		{"clean of what isn't a practice node", "clean --dir " + full, "is not a practice node"},
-		{"status without an exercise", "status", "no exercise is under way"},
+		{"status without an exercise", "status", "no exercise is running"},
 		{"grade of what isn't a practice node", "grade --dir " + full, "is not a practice node"},
 	} {
 		out, err := practise(t, home, nil, "", strings.Fields(c.args)...)

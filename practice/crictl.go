@@ -34,12 +34,12 @@ func newCrictl() *cobra.Command {
 				}
 				socket = s.Socket
 			}
-			conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+			rt, hangUp, err := dialCRI(socket)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = conn.Close() }()
-			return do(c.Context(), cri.NewRuntimeServiceClient(conn), c.OutOrStdout(), args)
+			defer hangUp()
+			return do(c.Context(), rt, c.OutOrStdout(), args)
 		}
 	}
 	var quiet, all bool
@@ -151,6 +151,15 @@ func newCrictl() *cobra.Command {
 		}, containerID),
 	)
 	return c
+}
+
+// dialCRI is a client of the practice runtime, or another at a socket.
+func dialCRI(socket string) (rt cri.RuntimeServiceClient, hangUp func(), err error) {
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	if err != nil {
+		return nil, nil, err
+	}
+	return cri.NewRuntimeServiceClient(conn), func() { _ = conn.Close() }, nil
 }
 
 func fits(pattern, name string) bool {

@@ -5,12 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
 	"etcd-rewind/manifest"
-	"etcd-rewind/node"
 )
 
 // Exercise is an incident on a practice node, and what is to be reached.
@@ -46,14 +44,7 @@ const (
 )
 
 // healthy is the start state of an incident that is about objects.
-func healthy(ctx context.Context, n *Node) error { return n.answering(ctx) }
-
-func (n *Node) answering(ctx context.Context) error {
-	if a := node.AskAPI(ctx, node.APIConfig{ReadyURL: n.Ports.apiURL() + "/readyz"}, time.Second); !a.Ready() {
-		return fmt.Errorf("the API server of the practice node: %s", a)
-	}
-	return nil
-}
+func healthy(ctx context.Context, n *Node) error { return n.Ports.ready(ctx) }
 
 // crashing is the start state of an etcd that can't live.
 func crashing(_ context.Context, n *Node) error {
@@ -93,10 +84,8 @@ func (n *Node) writeEtcd(raw []byte) error {
 
 // restoredAside restores a built-in snapshot beside the data that runs.
 func restoredAside(ctx context.Context, n *Node, name, dir string) error {
-	if _, err := n.restore(ctx, n.Root.Path("opt/backup", name), n.Root.Path(dir), "by-a-colleague"); err != nil {
-		return err
-	}
-	return nil
+	_, err := n.restore(ctx, n.Root.Path("opt/backup", name), n.Root.Path(dir), "by-a-colleague")
+	return err
 }
 
 func fileSum(path string) (string, error) {

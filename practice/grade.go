@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	corev1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -53,7 +51,7 @@ func (s *session) look(ctx context.Context) *look {
 	if l.api, l.apiErr = newAPIClient(s.Root.Kubeconfig()); l.apiErr == nil {
 		l.api.server = seen.ports.apiURL()
 	}
-	l.ready = node.AskAPI(ctx, node.APIConfig{ReadyURL: seen.ports.apiURL() + "/readyz"}, time.Second)
+	l.ready = seen.ports.askAPI(ctx)
 	l.dir, _ = manifest.ReadDir(s.Root.Manifests())
 	ask, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -68,12 +66,11 @@ func (s *session) look(ctx context.Context) *look {
 }
 
 func (l *look) containers(ctx context.Context) {
-	conn, err := grpc.NewClient("unix://"+l.s.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	rt, hangUp, err := dialCRI(l.s.Socket)
 	if err != nil {
 		return
 	}
-	defer func() { _ = conn.Close() }()
-	rt := cri.NewRuntimeServiceClient(conn)
+	defer hangUp()
 	resp, err := rt.ListContainers(ctx, &cri.ListContainersRequest{})
 	if err != nil {
 		return
@@ -92,7 +89,7 @@ func (l *look) containers(ctx context.Context) {
 		_ = json.Unmarshal([]byte(st.Info["info"]), &info)
 		k := container{rootfs: "the container's own files"}
 		for _, m := range st.Status.Mounts {
-			k.mounts = append(k.mounts, mount{container: m.ContainerPath, host: l.s.Root.within(m.HostPath)})
+			k.mounts = append(k.mounts, mount{container: m.ContainerPath, host: l.s.Root.locate(m.HostPath)})
 		}
 		if args := info.RuntimeSpec.Process.Args; len(args) > 0 {
 			l.dataDir = k.hostPath(cmp.Or(parseFlags(args[1:])["data-dir"], "/default.etcd"))
@@ -115,7 +112,7 @@ func (l *look) wantObject(ctx context.Context, path string) string {
 	case err != nil:
 		return "the API server can't be asked"
 	case seedUIDs()[path] != "" && o.Metadata.UID != seedUIDs()[path]:
-		return fmt.Sprintf("it has another UID (%s): it was made anew, not restored, and whatever refers to the old one has lost it", o.Metadata.UID)
+		return fmt.Sprintf("it has another UID (%s): it was created anew, not restored, and references to the old object are broken", o.Metadata.UID)
 	}
 	return ""
 }
@@ -322,7 +319,7 @@ func kubeadmAgrees(points int) demand {
 			switch {
 			case err != nil:
 				return err.Error()
-			case l.s.Root.within(have.DataDir) != l.dataDir:
+			case l.s.Root.locate(have.DataDir) != l.dataDir:
 				return "it names " + strings.TrimPrefix(have.DataDir, string(l.s.Root))
 			}
 			return ""

@@ -145,21 +145,21 @@ func every(ctx context.Context, d time.Duration, do func()) {
 }
 
 func (k *kubelet) watchAPI(ctx context.Context) {
-	t := time.NewTicker(500 * time.Millisecond)
-	defer t.Stop()
-	for !k.sourcesReady() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		if k.apiAnswers(ctx) {
-			k.mu.Lock()
-			k.seen = true
-			k.mu.Unlock()
-			k.log.Print("the API server has answered: all sources are ready")
-		}
+	if k.sourcesReady() {
+		return
 	}
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
+	every(ctx, 500*time.Millisecond, func() {
+		if !k.apiAnswers(ctx) {
+			return
+		}
+		k.mu.Lock()
+		k.seen = true
+		k.mu.Unlock()
+		k.log.Print("the API server has answered: all sources are ready")
+		enough()
+	})
 }
 
 func (k *kubelet) sourcesReady() bool {

@@ -25,9 +25,9 @@ type Root string
 // Path is where an absolute path of the node lies on this machine.
 func (r Root) Path(p ...string) string { return filepath.Join(append([]string{string(r)}, p...)...) }
 
-// within is where a hostPath lies on this machine: below the root, also when it
+// locate is where a hostPath lies on this machine: below the root, also when it
 // is written as on a real node.
-func (r Root) within(p string) string {
+func (r Root) locate(p string) string {
 	p = filepath.Clean(p)
 	if p == string(r) || strings.HasPrefix(p, string(r)+"/") {
 		return p

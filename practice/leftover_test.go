@@ -147,7 +147,7 @@ func childrenOf(t *testing.T, s *session) []int {
 	if err := c.Execute(); err != nil {
 		t.Fatal(err)
 	}
-	rt := dialCRI(t, s.Socket)
+	rt := runtimeAt(t, s.Socket)
 	var pids []int
 	for id := range strings.FieldsSeq(out.String()) {
 		st, err := rt.ContainerStatus(t.Context(), &cri.ContainerStatusRequest{ContainerId: id, Verbose: true})

@@ -294,7 +294,7 @@ func (n *Node) startKubelet(seen bool) {
 }
 
 func (n *Node) apiAnswers(ctx context.Context) bool {
-	return node.AskAPI(ctx, node.APIConfig{ReadyURL: n.Ports.apiURL() + "/readyz"}, time.Second).Ready()
+	return n.Ports.ready(ctx) == nil
 }
 
 // RestartKubelet does what systemctl restart kubelet does: containers run on,
@@ -362,13 +362,19 @@ func (v view) options() steps.Options {
 
 // Ready waits until the API server is ready.
 func (n *Node) Ready(ctx context.Context) error {
-	return until(ctx, func() error {
-		a := node.AskAPI(ctx, node.APIConfig{ReadyURL: n.Ports.apiURL() + "/readyz"}, time.Second)
-		if a.Ready() {
-			return nil
-		}
+	return until(ctx, func() error { return n.Ports.ready(ctx) })
+}
+
+// askAPI asks whether the API server is ready.
+func (p ports) askAPI(ctx context.Context) node.APIAnswer {
+	return node.AskAPI(ctx, node.APIConfig{ReadyURL: p.apiURL() + "/readyz"}, time.Second)
+}
+
+func (p ports) ready(ctx context.Context) error {
+	if a := p.askAPI(ctx); !a.Ready() {
 		return fmt.Errorf("the API server of the practice node: %s", a)
-	})
+	}
+	return nil
 }
 
 // until looks until there is no error or ctx ends; then that error is told.
@@ -414,7 +420,7 @@ func (n *Node) Close() {
 		_ = n.log.Close()
 		n.log = nil
 	}
-	if n.Socket != "" && !slices.Contains([]string{n.Root.Path("run")}, filepath.Dir(n.Socket)) {
+	if n.Socket != "" && filepath.Dir(n.Socket) != n.Root.Path("run") {
 		_ = os.RemoveAll(filepath.Dir(n.Socket))
 	}
 }

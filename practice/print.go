@@ -50,7 +50,7 @@ func printGrade(out io.Writer, s *session, g Grade) {
 	}
 	fmt.Fprintf(out, "\n%s: %s, %d of 100 points, %s of %s", e.Name, verdict, g.Points, g.Took.Round(time.Second), e.Limit)
 	if g.Hints > 0 {
-		fmt.Fprintf(out, ", %d hints", g.Hints)
+		fmt.Fprintf(out, ", hints: %d", g.Hints)
 	}
 	fmt.Fprint(out, "\n\n")
 	for _, m := range g.Marks {
@@ -83,7 +83,7 @@ func printStatus(ctx context.Context, out io.Writer, s *session, g Grade) {
 	l := s.look(ctx)
 	fmt.Fprintf(out, "%s  %s of %s", s.Exercise, g.Took.Round(time.Second), s.exercise().Limit)
 	if !s.running() {
-		fmt.Fprint(out, "  (the node doesn't run any more)")
+		fmt.Fprint(out, "  (the node is no longer running)")
 	}
 	fmt.Fprintln(out)
 	for _, c := range components {

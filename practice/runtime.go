@@ -297,7 +297,7 @@ func makeMounts(root Root, pod *corev1.Pod, spec *corev1.Container) ([]mount, er
 			return nil, fmt.Errorf("volume %q: the practice kubelet knows only hostPath", m.Name)
 		}
 		named := filepath.Join(h.Path, m.SubPath)
-		h.Path = root.within(h.Path)
+		h.Path = root.locate(h.Path)
 		if err := makeHostPath(h); err != nil {
 			return nil, err
 		}

@@ -64,15 +64,18 @@ func (s *session) named() view {
 	if s.Inside {
 		return realView
 	}
-	return view{root: s.Root, ports: s.Ports, socket: s.Socket}
+	return s.machines()
 }
+
+// machines is the node as the machine's processes see it.
+func (s *session) machines() view { return view{root: s.Root, ports: s.Ports, socket: s.Socket} }
 
 // seen is the node as this process sees it, from its namespaces or outside.
 func (s *session) seen() view {
 	if os.Getenv(insideEnv) == string(s.Root) {
 		return realView
 	}
-	return view{root: s.Root, ports: s.Ports, socket: s.Socket}
+	return s.machines()
 }
 
 // options lead the engine to the node, in this process.
@@ -192,7 +195,7 @@ func current(home, dir string) (*session, error) {
 			return s, nil
 		}
 	}
-	return nil, errors.New("no exercise is under way; etcd-rewind practice starts one, etcd-rewind practice list names them")
+	return nil, errors.New("no exercise is running; start one with etcd-rewind practice, list them with etcd-rewind practice list")
 }
 
 // Here is the practice node that this process was started for, nil elsewhere:
@@ -231,7 +234,7 @@ func newRoot(home, dir, exercise string) (Root, error) {
 			return Root(abs), nil
 		}
 		if s, err := openSession(Root(abs)); err == nil {
-			return "", fmt.Errorf("%s holds the practice node of %s already; etcd-rewind practice clean --dir removes it", abs, s.Exercise)
+			return "", fmt.Errorf("%s already holds the practice node of %s; remove it with etcd-rewind practice clean --dir", abs, s.Exercise)
 		}
 		return "", fmt.Errorf("%s is not empty, and not a practice node; name another directory", abs)
 	}
