@@ -28,7 +28,7 @@ var gates = []gate{
 			"syscall.StartProcess", "golang.org/x/sys/unix.Exec", "plugin.Open",
 		},
 		map[string]string{
-			"trust/command.go":        "the one place",
+			"trust/command.go":         "the one place",
 			"practice/inside_linux.go": "a worker becomes the program that Command or Self has found",
 		},
 	},
