@@ -144,6 +144,7 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	f.StringVar(&o.KubeletConfig, "kubelet-config", "", "kubelet's configuration `file` (found by itself)")
 	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
+	f.StringVar(&o.Identity, "identity", "", "`file` of age identities, for a snapshot that is encrypted")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
 	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.redo(), a.resume(), a.runs(), a.report(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)

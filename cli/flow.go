@@ -82,7 +82,11 @@ func (a *app) read(ctx context.Context, f *restore.Flow, name string) {
 	f.Inspect(ctx, name, func(done, total int64) { tell(snapshot.Progress{Phase: what, Done: done, Total: total}) })
 	a.saying("")
 	if info := f.Want.Info; info != nil && info.Packed != nil && a.output != "json" {
-		_, _ = fmt.Fprintf(a.err, "%s is compressed; unpacked to %s, deleted on exit\n", trust.Text(name), trust.Text(info.Path))
+		how := "compressed; unpacked"
+		if info.Packed.Age {
+			how = "encrypted; decrypted"
+		}
+		_, _ = fmt.Fprintf(a.err, "%s is %s to %s, deleted on exit\n", trust.Text(name), how, trust.Text(info.Path))
 	}
 }
 

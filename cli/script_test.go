@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"testing"
 
+	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"etcd-rewind/snapshot"
@@ -63,6 +64,19 @@ func TestCommandLine(t *testing.T) {
 				ts.Check(err)
 				ts.Check(z.Close())
 				ts.Check(os.WriteFile(ts.MkAbs(args[1]), packed.Bytes(), 0o600))
+			},
+			"encrypt": func(ts *testscript.TestScript, _ bool, args []string) { // from, to, a new identity
+				data, err := os.ReadFile(ts.MkAbs(args[0]))
+				ts.Check(err)
+				id, err := age.GenerateX25519Identity()
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(id.String()+"\n"), 0o600))
+				var out bytes.Buffer
+				w, err := age.Encrypt(&out, id.Recipient())
+				ts.Check(err)
+				_, err = w.Write(data)
+				ts.Check(errors.Join(err, w.Close()))
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), out.Bytes(), 0o600))
 			},
 			"empty": func(ts *testscript.TestScript, _ bool, args []string) {
 				left, err := filepath.Glob(ts.MkAbs(args[0]))

@@ -26,7 +26,8 @@ func (a *app) inspect() *cobra.Command {
 		Long: `Verify a snapshot, tell what is in it, and whether this node can use it.
 
 FILE may be compressed (.gz, .zst, .tar.gz): it is unpacked beside the data
-directory and deleted on exit. Of Secrets only names are read. The exit status
+directory and deleted on exit. So may one be that is encrypted with age, for
+which --identity names the file of an identity. Of Secrets only names are read. The exit status
 is 4 for a file that isn't whole.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

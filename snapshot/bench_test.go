@@ -99,7 +99,7 @@ func sealed(b *testing.B, db *bolt.DB, path string) string {
 	if err := errors.Join(err, werr, w.Flush(), f.Close(), db.Close(), os.Remove(path)); err != nil {
 		b.Fatal(err)
 	}
-	age(b, out)
+	makeOld(b, out)
 	return out
 }
 

@@ -248,7 +248,7 @@ func TestThingsThatAreNotSnapshotFiles(t *testing.T) {
 	write := func(name, data string) {
 		t.Helper()
 		must(os.WriteFile(in(name), []byte(data), 0o600))
-		age(t, in(name))
+		makeOld(t, in(name))
 	}
 	var z bytes.Buffer
 	w := gzip.NewWriter(&z)

@@ -288,7 +288,7 @@ func TestCompareBlamesTheDamagedDataDirectory(t *testing.T) {
 			if err := os.WriteFile(dbPath(dir), data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			age(t, dbPath(dir))
+			makeOld(t, dbPath(dir))
 		}
 		_, err := Compare(t.Context(), good, Other{DataDir: dir}, CompareOptions{}, nil)
 		p := wantProblem(t, err, CodeOther)

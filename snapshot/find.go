@@ -246,7 +246,7 @@ func (p *searched) in(ctx context.Context) {
 // named says whether a file's name is one that people give to snapshots.
 func named(name string) bool {
 	name = strings.ToLower(name)
-	for _, ext := range []string{".gz", ".zst", ".tgz", ".tar", ".xz", ".bz2"} {
+	for _, ext := range []string{".age", ".gz", ".zst", ".tgz", ".tar", ".xz", ".bz2"} {
 		name = strings.TrimSuffix(name, ext)
 	}
 	for _, end := range []string{".db", ".snap", ".snapshot"} {

@@ -169,7 +169,7 @@ func TestABombIsNotExpanded(t *testing.T) {
 		"tar in zstd":    bomb(t, zstdWriter, hugeMember(t), size),
 		"many in a gzip": bytes.Repeat(bomb(t, gzipWriter, nil, 8<<20), 16),
 	} {
-		p, err := unwrap(bufio.NewReader(bytes.NewReader(data)), maxInside, 1)
+		p, err := unwrap(bufio.NewReader(bytes.NewReader(data)), maxInside, 1, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

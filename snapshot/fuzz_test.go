@@ -39,7 +39,7 @@ func FuzzPacked(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if p, err := unwrap(bufio.NewReader(bytes.NewReader(data)), maxInside, 1); err == nil {
+		if p, err := unwrap(bufio.NewReader(bytes.NewReader(data)), maxInside, 1, nil); err == nil {
 			if p.tar != nil {
 				firstSnapshot(p.tar)
 			}

@@ -311,7 +311,7 @@ func TestInspectOfAFileThatAnEtcdHasOpen(t *testing.T) {
 	if err := os.WriteFile(path, withoutTrailer(fixture(t, "before")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	age(t, path)
+	makeOld(t, path)
 	lockExclusive(t, path)
 	_, err := Inspect(context.Background(), path, nil)
 	wantProblem(t, err, CodeInUse)

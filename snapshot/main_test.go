@@ -76,11 +76,11 @@ func file(t testing.TB, name string, data []byte) string {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	age(t, path)
+	makeOld(t, path)
 	return path
 }
 
-func age(t testing.TB, path string) {
+func makeOld(t testing.TB, path string) {
 	t.Helper()
 	old := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(path, old, old); err != nil {

@@ -124,7 +124,7 @@ func hostile(t *testing.T, seed uint64, data []byte, good string) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	age(t, path)
+	makeOld(t, path)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	told := func(what string, err error) {

@@ -20,6 +20,8 @@ const (
 	CodeNotRegular  = "not-regular" // pipe, socket, device
 	CodeEmpty       = "empty"
 	CodeCompressed  = "compressed" // gzip, zstd, tar and the like
+	CodeEncrypted   = "encrypted"  // with age: an identity is missing, or another one's
+	CodeIdentity    = "identity"   // what should hold an identity doesn't
 	CodeNotBolt     = "not-bolt"
 	CodeNotEtcd     = "not-etcd" // a bolt database of another program
 	CodeTruncated   = "truncated"

@@ -152,6 +152,8 @@ func foreignProblem(r io.ReaderAt) *problem.Problem {
 		}
 	}
 	switch {
+	case isAge(head):
+		return problem.Coded(CodeEncrypted, "decrypt it first, with age -d -o FILE, or name the identity: --identity FILE", "encrypted with age")
 	case len(head) > 262 && string(head[257:262]) == "ustar":
 		return problem.Coded(CodeCompressed, "unpack it first: tar -xf FILE", "a tar archive, whatever its name says")
 	case len(head) >= metaOffset+4 && binary.NativeEndian.Uint32(head[metaOffset:]) == boltMagic:

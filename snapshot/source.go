@@ -13,6 +13,7 @@ import (
 	"etcd-rewind/defect"
 	"etcd-rewind/problem"
 
+	"filippo.io/age"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,6 +26,8 @@ type Source struct {
 	// Open begins to read it. Stage gives it a deadline. An error for a bad
 	// source is a *problem.Problem.
 	Open func(context.Context) (*Stored, error)
+	// Identities open it, when it is encrypted.
+	Identities []age.Identity
 }
 
 // Stored is what a source has, opened.

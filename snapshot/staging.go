@@ -25,11 +25,12 @@ import (
 // Staged is a snapshot as it can be read and restored: in a file on this node,
 // and not packed.
 type Staged struct {
-	Path   string `json:"path"`             // of the file to read: the source's own, or a staging file
-	Name   string `json:"from"`             // of the source
-	Format Format `json:"format"`           // of what the source has
-	Inside string `json:"inside,omitempty"` // the snapshot's name in a tar
-	Size   int64  `json:"size"`             // of the file to read, bytes
+	Path   string `json:"path"`                // of the file to read: the source's own, or a staging file
+	Name   string `json:"from"`                // of the source
+	Format Format `json:"format"`              // of what the source has
+	Age    bool   `json:"encrypted,omitempty"` // what the source has is encrypted
+	Inside string `json:"inside,omitempty"`    // the snapshot's name in a tar
+	Size   int64  `json:"size"`                // of the file to read, bytes
 
 	modTime time.Time // of what the source has
 	most    int64     // bytes that it can have in it
@@ -155,8 +156,8 @@ const (
 // headSize is enough for both meta pages of every page size but the largest.
 const headSize = 128 << 10
 
-// Stage makes a file of a snapshot that isn't one yet: it decompresses what is
-// packed into a new file in dir, mode 0600, which the caller removes with
+// Stage makes a file of a snapshot that isn't one yet: it decrypts and
+// decompresses, in one pass, what is packed into a new file in dir, mode 0600, which the caller removes with
 // Remove. A file that isn't packed is left where it is. Nothing is written
 // before its first pages are a snapshot's, and never so much that the file
 // system fills up. progress may be nil; it is told bytes of what is stored. A
@@ -175,18 +176,18 @@ func stage(ctx context.Context, src Source, dir string, progress func(done, tota
 	defer in.close()
 	whole := &counter{r: in, total: st.Size, tell: progress}
 	limit := maxRatio*min(st.Size, math.MaxInt64/maxRatio/2) + aheadOnly
-	p, err := unwrap(bufio.NewReaderSize(whole, 1<<20), limit, 2)
+	p, err := unwrap(bufio.NewReaderSize(whole, 1<<20), limit, 2, src.Identities)
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
 		return nil, err
 	}
-	if p.format == Raw && st.Path != "" {
+	if p.format == Raw && !p.age && st.Path != "" {
 		return &Staged{Path: st.Path, Name: src.Name, Format: Raw, Size: st.Size, modTime: st.ModTime}, nil
 	}
 	defer p.close()
-	s := &Staged{Name: src.Name, Format: p.format, modTime: st.ModTime, most: limit}
+	s := &Staged{Name: src.Name, Format: p.format, Age: p.age, modTime: st.ModTime, most: limit}
 	if p.tar == nil {
 		err = s.write(dir, p.r)
 	} else {

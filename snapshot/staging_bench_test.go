@@ -192,7 +192,7 @@ func mount(b *testing.B, fs string, size int64) string {
 func copyFile(b *testing.B, from, to string) {
 	b.Helper()
 	run(b, "cp", from, to)
-	age(b, to)
+	makeOld(b, to)
 }
 
 const probeEnv = "SNAPSHOT_TEST_PROBE"

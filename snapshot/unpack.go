@@ -13,6 +13,7 @@ import (
 
 	"etcd-rewind/problem"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -27,6 +28,7 @@ const (
 	Tar     Format = "tar"
 	TarGzip Format = "tar.gz"
 	TarZstd Format = "tar.zst"
+	Age     Format = "age" // encrypted; what is inside isn't known without the identity
 )
 
 // maxRatio is how far a file may expand: gzip can't do more than 1032 to 1, and
@@ -35,7 +37,8 @@ const maxRatio = 2000
 
 // packed is an opened file.
 type packed struct {
-	format Format
+	format Format      // inside the encryption, if there is any
+	age    bool        // it is encrypted
 	r      io.Reader   // what is inside the compression
 	tar    *tar.Reader // the same, when that is an archive
 	close  func()
@@ -61,11 +64,25 @@ func (b *bounded) Read(p []byte) (int, error) {
 // maxWindow is what zstd --ultra and --long=27 ask for at most.
 const maxWindow = 128 << 20
 
-// unwrap opens a file that may be compressed. No more than limit bytes come out
-// of it; workers is for zstd.
-func unwrap(r *bufio.Reader, limit int64, workers int) (*packed, error) {
+// unwrap opens a file that may be encrypted and compressed. No more than limit
+// bytes come out of it; workers is for zstd.
+func unwrap(r *bufio.Reader, limit int64, workers int, ids []age.Identity) (*packed, error) {
 	p := &packed{format: Raw, r: r, close: func() {}}
-	magic, err := r.Peek(4)
+	magic, err := r.Peek(len(armorMagic))
+	if isAge(magic) {
+		plain, err := decrypt(r, ids)
+		if err != nil {
+			return nil, err
+		}
+		in := bufio.NewReaderSize(plain, 64<<10)
+		if head, _ := in.Peek(len(armorMagic)); isAge(head) {
+			return nil, problem.Coded(CodeEncrypted, "decrypt it first, with age -d -o FILE", "encrypted twice")
+		}
+		if p, err = unwrap(in, limit, workers, nil); err == nil {
+			p.age = true
+		}
+		return p, err
+	}
 	switch {
 	case err == nil, errors.Is(err, io.EOF):
 	case problem.Of(err) != nil:
@@ -129,10 +146,11 @@ func unpackProblem(format Format, err error) error {
 }
 
 // QuickPacked is Quick for a file that may be packed: it decompresses the first
-// pages only. Size is that of the file, TotalSize what the pages inside say.
+// pages only. Size is that of the file, TotalSize what the pages inside say; 0
+// for one that is encrypted, of which nothing is read.
 func QuickPacked(path string) (*Info, Format, error) {
 	info, err := Quick(path)
-	if p := problem.Of(err); p == nil || p.Code != CodeCompressed {
+	if p := problem.Of(err); p == nil || p.Code != CodeCompressed && p.Code != CodeEncrypted {
 		return info, Raw, err
 	}
 	f, st, oerr := openRegular(path)
@@ -140,7 +158,10 @@ func QuickPacked(path string) (*Info, Format, error) {
 		return nil, Raw, oerr
 	}
 	defer f.Close()
-	p, uerr := unwrap(bufio.NewReaderSize(io.LimitReader(f, maxPeek), 64<<10), maxInside, 1)
+	if problem.HasCode(err, CodeEncrypted) {
+		return &Info{Name: path, Path: path, Size: st.Size(), ModTime: st.ModTime(), Hash: HashUnchecked}, Age, nil
+	}
+	p, uerr := unwrap(bufio.NewReaderSize(io.LimitReader(f, maxPeek), 64<<10), maxInside, 1, nil)
 	if uerr != nil {
 		return nil, Gzip, uerr // or zstd: packed, whatever it is
 	}

@@ -37,6 +37,9 @@ type Options struct {
 	// command that restarts kubelet, where an earlier run is taken up again.
 	Accept         []string
 	KubeletRestart string
+	// Identity is a file of age's identities, for snapshots that are encrypted;
+	// it is read when the first of them is.
+	Identity string
 	// Snapshots are directories in which snapshots are looked for; nil means
 	// the usual places and the working directory.
 	Snapshots []string

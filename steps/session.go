@@ -2,8 +2,11 @@ package steps
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"filippo.io/age"
 
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
@@ -20,6 +23,10 @@ type Session struct {
 	facts   atomic.Pointer[Facts] // as discovered last
 	kubelet atomic.Pointer[node.Kubelet]
 	files   stagings
+	ids     struct {
+		sync.Mutex
+		read []age.Identity
+	}
 }
 
 // Close removes what was unpacked. Safe to call twice.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"filippo.io/age"
+
 	"etcd-rewind/snapshot"
 )
 
@@ -55,7 +57,28 @@ func (s *Session) Save(ctx context.Context, f *Facts, path string, progress func
 // beside the data directory, when the node was discovered, for as long as the
 // session lasts. What was staged before is taken again.
 func (s *Session) Stage(ctx context.Context, name string, progress func(done, total int64)) (*snapshot.Staged, error) {
-	return s.files.stage(ctx, s.facts.Load(), snapshot.File(name), progress)
+	src := snapshot.File(name)
+	if s.Options.Identity != "" {
+		var err error
+		if src.Identities, err = s.identities(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.files.stage(ctx, s.facts.Load(), src, progress)
+}
+
+// identities reads the file of identities, once: it may be a pipe.
+func (s *Session) identities(ctx context.Context) ([]age.Identity, error) {
+	s.ids.Lock()
+	defer s.ids.Unlock()
+	if s.ids.read == nil {
+		ids, err := snapshot.ReadIdentities(ctx, s.Options.Identity)
+		if err != nil {
+			return nil, err
+		}
+		s.ids.read = ids
+	}
+	return s.ids.read, nil
 }
 
 // stagings are the snapshots that were staged, each once, until they are removed.
@@ -66,7 +89,7 @@ type stagings struct {
 }
 
 // stage returns a file that can be read and restored. f may be nil: then it is
-// staged beside the source.
+// staged beside the source, or with identities where temporary files are.
 func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, progress func(done, total int64)) (*snapshot.Staged, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -113,6 +136,9 @@ func stageDir(f *Facts, src snapshot.Source) string {
 		if st, err := os.Stat(dir); err == nil && st.IsDir() {
 			return dir
 		}
+	}
+	if len(src.Identities) > 0 {
+		return os.TempDir() // what was encrypted stays encrypted on the disk it lies on
 	}
 	return filepath.Dir(src.Name)
 }

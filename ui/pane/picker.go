@@ -191,6 +191,9 @@ func (p *Picker) Choose() (info *snapshot.Info, note string) {
 		note = "Reading it first; it is chosen once it was read."
 		if e.packed != "" {
 			note = "Unpacking it first; it is chosen once it was read."
+			if e.packed == snapshot.Age {
+				note = "Decrypting it first; it is chosen once it was read."
+			}
 		}
 	default:
 		return e.info, ""
@@ -383,6 +386,9 @@ func (p *Picker) row(e entry, c columns, now time.Time) string {
 		state := ""
 		if e.packed != "" {
 			state = "compressed, " + string(e.packed)
+			if e.packed == snapshot.Age {
+				state = "encrypted with age"
+			}
 		}
 		if e.inWork {
 			state = "looking inside"
@@ -424,6 +430,9 @@ func (p *Picker) details(l text.Look, now time.Time, w int) []string {
 		return append(about, text.Facts(text.Advice(cause, advice), w)...)
 	}
 	if e.info == nil {
+		if !e.inWork && e.packed == snapshot.Age {
+			return append(about, text.Wrap("encrypted with age. Enter decrypts it on the disk of etcd's data with the identity that --identity names, and looks inside. The decrypted file is deleted when you leave.", w)...)
+		}
 		if !e.inWork && e.packed != "" {
 			return append(about, text.Wrap("compressed: "+string(e.packed)+". Enter unpacks it on the disk of etcd's data, about "+text.Size(e.inside)+
 				", and looks inside. The unpacked file is deleted when you leave.", w)...)

@@ -39,7 +39,11 @@ func Inspection(i Inspected, now time.Time, w int) []string {
 		if p.Inside != "" {
 			what += ", " + trust.Text(p.Inside) + " in it"
 		}
-		add("compressed", "%s; unpacked to %s to read it, deleted on exit", what, p.Path)
+		if p.Age {
+			add("encrypted file", "with age, %s inside; decrypted to %s to read it, deleted on exit", what, p.Path)
+		} else {
+			add("compressed", "%s; unpacked to %s to read it, deleted on exit", what, p.Path)
+		}
 	}
 	add("sha256", "%s", info.SHA256)
 	add("revision", "%d", info.Revision)
