@@ -33,7 +33,9 @@ type Engine struct {
 	// crash is called at every point where the process may die, in tests.
 	crash func(point, action string)
 	// fail makes the journal fail for an action, in tests.
-	fail   func(action string) error
+	fail func(action string) error
+	// watch looks at another kind of process, in tests.
+	watch  func(processRef) watched
 	world  world   // nil means the node of the plan's Reach
 	limits *limits // nil means realLimits
 	pace   *pace   // nil means realPace

@@ -15,24 +15,32 @@ type EtcdSource interface {
 	Name() string
 	// Path is where the directory of the data is named.
 	Path() string
-	// repoint is that file with the data in other directories.
-	repoint(moves []repoint) ([]byte, error)
+	// process plans with what etcd runs as, started on the data of the plan's
+	// layout.
+	process(b *builder, p *Plan) (process, error)
 }
 
 // podEtcd is an etcd whose settings are a static pod's manifest.
 type podEtcd struct{ *manifest.Etcd }
 
-func (p podEtcd) Name() string { return p.File.Name() }
-func (p podEtcd) Path() string { return p.File.Path }
+func (e podEtcd) Name() string { return e.File.Name() }
+func (e podEtcd) Path() string { return e.File.Path }
 
-func (p podEtcd) repoint(moves []repoint) (data []byte, err error) {
-	data = p.File.Data
-	for _, m := range moves {
+func (e podEtcd) process(b *builder, p *Plan) (process, error) {
+	data := e.File.Data
+	var err error
+	for _, m := range b.lay.volumes {
 		if data, err = manifest.SetHostPath(data, m.volume, m.new); err != nil {
 			return nil, err
 		}
 	}
-	return data, nil
+	pod, err := b.staticPod(p, e.File, data)
+	if err != nil {
+		return nil, err
+	}
+	pod.out.Etcd, pod.in.Etcd = true, true
+	pod.wait, pod.out.Ready = e.StartupBudget, b.etcdBefore(p, e.StartupBudget)
+	return pod, nil
 }
 
 // pod is the static pod that etcd runs as; nil when it doesn't.

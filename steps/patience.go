@@ -15,7 +15,7 @@ import (
 // cluster's API server, or a slow disk, takes minutes.
 type patience struct {
 	run   *run
-	pod   string
+	who   life
 	base  time.Duration
 	begun time.Time
 	asked time.Time // the last time that log and CPU were looked at
@@ -23,14 +23,20 @@ type patience struct {
 	sign  string    // what it was
 	known map[string]bool
 	cpu   time.Duration
-	id    string // of the container whose CPU time that is
+	id    string // of the instance whose CPU time that is
 }
 
-// patient begins to wait for a pod; base is what is waited in any case.
-func (r *run) patient(pod string, base time.Duration) *patience {
+// life is what shows that a process gets on, whatever it runs as.
+type life struct {
+	log func() []string
+	cpu func(ctx context.Context, instance string) (time.Duration, error)
+}
+
+// patient begins to wait for a process; base is what is waited in any case.
+func (r *run) patient(who life, base time.Duration) *patience {
 	now := r.now()
 	return &patience{
-		run: r, pod: pod, base: base,
+		run: r, who: who, base: base,
 		begun: now, asked: now, moved: now, known: map[string]bool{},
 	}
 }
@@ -41,12 +47,12 @@ const maxKnown = 5000
 // busy is the share of a core from which a process counts as working.
 const busy = 0.2
 
-// see takes a look at what shows that the process gets on. failing are the hooks
-// that its readiness waits for. It adds what it has seen, once that matters, and
-// sets the limit.
-func (p *patience) see(ctx context.Context, b *node.Sandbox, failing string, s *sight) {
+// see takes a look at what shows that the process gets on. instance is the one
+// that runs, "" when none does; failing are the hooks that its readiness waits
+// for. It adds what it has seen, once that matters, and sets the limit.
+func (p *patience) see(ctx context.Context, instance, failing string, s *sight) {
 	now := p.run.now()
-	if b == nil || len(running(*b)) == 0 {
+	if instance == "" {
 		s.limit = p.limit()
 		return
 	}
@@ -55,21 +61,19 @@ func (p *patience) see(ctx context.Context, b *node.Sandbox, failing string, s *
 	}
 	if over := now.Sub(p.asked); over >= p.run.pace.evidence {
 		p.asked = now
-		c := running(*b)[0]
-		lines, _ := p.run.world.LogTail(p.pod, b.UID, c.Name, 100)
-		for _, line := range lines {
+		for _, line := range p.who.log() {
 			// The same message again, with other numbers, is no progress.
 			if p.new("log " + shape(line)) {
 				p.moves(now, "log")
 			}
 		}
 		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
-		cpu, err := p.run.world.CPU(ask, c.ID)
+		cpu, err := p.who.cpu(ask, instance)
 		cancel()
 		switch {
 		case err != nil:
-		case p.id != c.ID:
-			p.id, p.cpu = c.ID, cpu
+		case p.id != instance:
+			p.id, p.cpu = instance, cpu
 		default:
 			if used := cpu - p.cpu; used.Seconds() >= busy*over.Seconds() {
 				p.moves(now, "CPU time")

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
@@ -206,7 +207,7 @@ type parts struct {
 func (b *builder) parts(p *Plan) (all parts, err error) {
 	f := b.f
 	if f.Etcd != nil {
-		if all.etcd, err = b.etcd(p); err != nil {
+		if all.etcd, err = f.Etcd.Source.process(b, p); err != nil {
 			return all, err
 		}
 	}
@@ -235,27 +236,18 @@ func (b *builder) parts(p *Plan) (all parts, err error) {
 	return all, nil
 }
 
-func (b *builder) etcd(p *Plan) (process, error) {
+// etcdBefore is what etcd has to be again when the run is undone; nil when it
+// wasn't ready before, and won't be then.
+func (b *builder) etcdBefore(p *Plan, budget time.Duration) *Expect {
 	f := b.f
-	pod := f.Etcd.pod()
-	data, err := f.Etcd.Source.repoint(b.lay.volumes)
-	if err != nil {
-		return nil, err
+	if !f.APIReady && f.Live == nil {
+		return nil
 	}
-	etcd, err := b.staticPod(p, pod.File, data)
-	if err != nil {
-		return nil, err
+	ready := &Expect{Etcd: true, URL: readyURL(f.Etcd), Budget: budget, ClusterID: p.Restore.Old.ClusterID}
+	if f.Live != nil && ready.ClusterID == 0 {
+		ready.ClusterID = f.Live.ClusterID
 	}
-	etcd.out.Etcd, etcd.in.Etcd = true, true
-	etcd.wait = pod.StartupBudget
-	if f.APIReady || f.Live != nil {
-		ready := &Expect{Etcd: true, URL: readyURL(f.Etcd), Budget: etcd.wait, ClusterID: p.Restore.Old.ClusterID}
-		if f.Live != nil && ready.ClusterID == 0 {
-			ready.ClusterID = f.Live.ClusterID
-		}
-		etcd.out.Ready = ready
-	}
-	return etcd, nil
+	return ready
 }
 
 // staticPod plans with a manifest, and the one that takes its place.

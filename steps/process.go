@@ -44,7 +44,12 @@ type watched interface {
 // watch begins to look at a process. tolerated is how often it may end before it
 // counts as failed, least how long it gets in any case.
 func (r *run) watch(p processRef, tolerated int, least time.Duration) watched {
-	return &podWatch{run: r, pod: p.pod, file: p.file, tolerated: tolerated, patience: r.patient(p.pod, least)}
+	if r.engine.watch != nil {
+		return r.engine.watch(p)
+	}
+	w := &podWatch{run: r, pod: p.pod, file: p.file, tolerated: tolerated}
+	w.patience = r.patient(life{log: w.lastLog, cpu: r.world.CPU}, least)
+	return w
 }
 
 // parted puts what stops processes first, and then waits for all of them at

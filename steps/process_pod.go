@@ -57,7 +57,13 @@ type podWatch struct {
 	pod, file string
 	tolerated int
 	begun     starts
+	newest    node.Sandbox // as it was looked at last
 	patience  *patience
+}
+
+func (w *podWatch) lastLog() []string {
+	lines, _ := w.world.LogTail(w.pod, w.newest.UID, running(w.newest)[0].Name, 100)
+	return lines
 }
 
 func (w *podWatch) tryAnew(ctx context.Context) error {
@@ -76,11 +82,16 @@ func (w *podWatch) look(ctx context.Context, failing string, s *sight) (up bool,
 	newest := w.program(w.pod, boxes[0])
 	times := w.begun.look(w.since(w.pod, newest.Containers))
 	up = len(running(newest)) > 0
+	w.newest = newest
 	s.seen[0] = Sighting{What: "container", Is: sayContainers(newest.Containers), OK: up}
 	if !up && times >= w.tolerated {
 		return false, w.crashed(w.pod, newest)
 	}
-	w.patience.see(ctx, &newest, failing, s)
+	instance := ""
+	if up {
+		instance = running(newest)[0].ID
+	}
+	w.patience.see(ctx, instance, failing, s)
 	return up, nil
 }
 
