@@ -126,16 +126,13 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 		}
 	}
 	c = f.Settle(info, c)
-	snap, err := filepath.Abs(info.Path)
-	if err != nil {
-		return nil, err
-	}
+	name := snapshot.FullName(info.Name)
 	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run)}
 	p := &Plan{
 		Run: run, Kind: KindRestore, Node: f.Node, RunDir: b.dir, Reach: f.Reach,
-		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(snap), f.Node), Flags: f.Flags,
+		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(name), f.Node), Flags: f.Flags,
 		Restore: &RestoreFacts{
-			Snapshot: snap, SnapshotSHA256: info.SHA256, SnapshotRevision: info.Revision, Bump: *c.Bump,
+			Snapshot: name, SnapshotSHA256: info.SHA256, SnapshotRevision: info.Revision, Bump: *c.Bump,
 			Token: token, Stop: c.Stop, KubeletRestart: c.KubeletRestart,
 		},
 	}
