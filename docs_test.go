@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"etcd-rewind/fleet"
+	"etcd-rewind/steps"
 )
 
 // Every failure in docs/failures.md names the tests that hold it, and they
@@ -56,6 +59,61 @@ func TestEveryFailureNamesATestThatExists(t *testing.T) {
 	}
 	if next != 43 {
 		t.Errorf("the catalogue has 42 rows, the table %d", next-1)
+	}
+}
+
+// docs/checks.md has every check that --override takes, and no other, and says
+// of those of one node what the table in steps says.
+func TestEveryCheckIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("docs/checks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if name, rest, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "` | "); ok && strings.HasPrefix(line, "| `") {
+			told[name] = strings.TrimSpace(rest)
+		}
+	}
+	for _, c := range steps.Checks() {
+		if want := c.Title + " | " + c.Rows + " |"; told[c.Name] != want {
+			t.Errorf("%s: %q, want %q", c.Name, told[c.Name], want)
+		}
+		delete(told, c.Name)
+	}
+	for _, name := range fleet.CheckNames() {
+		if told[name] == "" {
+			t.Errorf("%s isn't there", name)
+		}
+		delete(told, name)
+	}
+	for name := range told {
+		t.Errorf("there is no check %s", name)
+	}
+}
+
+// Every package says what is in it, where go doc looks.
+func TestEveryPackageSaysWhatIsInIt(t *testing.T) {
+	documented := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(path) != ".go" || strings.Contains(path, "testdata") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments|parser.PackageClauseOnly)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Dir(path)
+		documented[dir] = documented[dir] || file.Doc != nil && len(file.Doc.Text()) > 60
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir, is := range documented {
+		if !is {
+			t.Errorf("package %s has no comment that says what is in it", dir)
+		}
 	}
 }
 

@@ -47,7 +47,10 @@ func overrides(c *cobra.Command, to *[]string) (check func() error) {
 }
 
 func checkNames() []string {
-	all := slices.Concat(steps.CheckNames(), steps.RunCheckNames(), fleet.CheckNames())
+	all := fleet.CheckNames()
+	for _, c := range steps.Checks() {
+		all = append(all, c.Name)
+	}
 	slices.Sort(all)
 	return slices.Compact(all)
 }

@@ -85,15 +85,23 @@ const (
 	lineage  = "snapshot-cluster"
 )
 
-// CheckNames are the names of all checks of one node, sorted: what --override
-// takes. Not each can be overridden.
-func CheckNames() []string {
-	names := []string{unusable, lineage}
+// CheckInfo is what documentation and completion tell of a check: the name that
+// --override takes, what is looked at, and its rows of docs/failures.md. Not
+// each can be overridden.
+type CheckInfo struct{ Name, Title, Rows string }
+
+// Checks are all checks of one node, in the order in which they are made: first
+// of the node, then of a snapshot on it, then of a run that is taken up again.
+func Checks() []CheckInfo {
+	var all []CheckInfo
 	for _, c := range slices.Concat(ofNode, ofSnapshot) {
-		names = append(names, c.name)
+		all = append(all, CheckInfo{c.name, c.title, c.rows})
 	}
-	slices.Sort(names)
-	return names
+	return append(
+		all, CheckInfo{unusable, "Snapshot", "17, 18"}, CheckInfo{lineage, "Cluster", "23"},
+		CheckInfo{checkThisNode, "This node", ""}, CheckInfo{checkRestart, "kubelet's restart", ""}, CheckInfo{checkUnreadable, "Earlier run", ""},
+		CheckInfo{checkEdited, "Manifests since the run", ""}, CheckInfo{checkRestoredData, "The restored data", ""},
+	)
 }
 
 // Check looks at everything that can be known to go wrong before anything is

@@ -10,12 +10,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"math"
 	"math/big"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -446,14 +448,56 @@ func (n *fakeNode) fixture(name string) *snapshot.Info {
 
 // What --override takes is what verdicts are called.
 func TestEveryCheckHasANameOfItsOwn(t *testing.T) {
-	names := CheckNames()
-	if !slices.IsSorted(names) || len(slices.Compact(slices.Clone(names))) != len(names) {
-		t.Errorf("not sorted, or one twice: %s", names)
+	titles := map[string]string{}
+	for _, c := range Checks() {
+		if titles[c.Name] != "" || c.Title == "" {
+			t.Errorf("%q is there twice, or has no title", c.Name)
+		}
+		titles[c.Name] = c.Title
 	}
 	n := newFakeNode(t)
 	for _, v := range Check(t.Context(), n.facts(), snapshotOfTheTests, Choices{}) {
-		if !slices.Contains(names, v.Check) || v.Title == "" {
-			t.Errorf("%+v is none of %s", v, names)
+		if titles[v.Check] == "" || v.Title == "" {
+			t.Errorf("%+v is none of %s", v, titles)
 		}
+	}
+}
+
+// A function that checks and isn't in the table checks nothing.
+func TestEveryCheckIsInTheTable(t *testing.T) {
+	files, err := filepath.Glob("check*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defined, used := map[string]bool{}, map[string]bool{}
+	for _, f := range append(files, "etcds.go", "older.go") {
+		if strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), f, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				if r := n.Type.Results; n.Recv != nil && r != nil && len(r.List) == 1 && len(n.Type.Params.List) == 0 {
+					if is, ok := r.List[0].Type.(*ast.Ident); ok && is.Name == "Verdict" {
+						defined[n.Name.Name] = true
+					}
+				}
+			case *ast.SelectorExpr:
+				used[n.Sel.Name] = true
+			}
+			return true
+		})
+	}
+	for name := range defined {
+		if !used[name] {
+			t.Errorf("%s is in no table", name)
+		}
+	}
+	if len(defined) < 30 {
+		t.Errorf("%d are found: the test sees too little", len(defined))
 	}
 }

@@ -44,11 +44,6 @@ const (
 	checkRestart    = "kubelet-restart-command"
 )
 
-// RunCheckNames are the names of the checks of undo, redo and resume, sorted.
-func RunCheckNames() []string {
-	return []string{checkEdited, checkRestart, checkOldData, checkRestoredData, checkThisNode, checkUnreadable}
-}
-
 // Unreadable is the error of a run whose journal can't be read, before the run
 // that is asked for is found: it may stand on top of that one. It is nil for one
 // that can be read, and for one that was named.

@@ -1,6 +1,7 @@
 //go:build unix
 
-// Package memory is for benchmarks on a virtual machine.
+// Package memory gets a virtual machine the memory that a benchmark is about to
+// use, so that what its host needs to hand it out is not measured.
 package memory
 
 import (
