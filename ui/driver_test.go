@@ -219,7 +219,7 @@ func record(f *fake, p *steps.Plan, ask steps.Asker) []steps.Event {
 func (d *driver) during(events []steps.Event, fits func(steps.Event) bool) {
 	d.t.Helper()
 	d.m.info = someInfo("/var/backups/before.db")
-	d.m.facts = d.f.facts
+	d.m.here.facts = d.f.facts
 	d.m.plan.plan = events[0].Plan
 	d.m.run = newRunView(events[0].Plan, nil, nil, nil)
 	d.m.screen = runScreen

@@ -55,7 +55,7 @@ func TestOneOfSeveralCanNotBeRestoredAlone(t *testing.T) {
 
 func TestWithoutAConductorSeveralMembersAreRefused(t *testing.T) {
 	d, _ := driveSeveral(t, threeNames...)
-	d.m.options.Nodes = nil
+	d.m.options.Nodes, d.m.here.led = nil, false
 	d.do(d.m.discover())
 	d.see("This node can't be restored as it is", "the running etcd has 3 members")
 }

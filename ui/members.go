@@ -7,6 +7,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/restore"
+	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui/text"
@@ -19,7 +20,7 @@ import (
 func (m *model) begin(nodes func() (restore.Nodes, error)) {
 	want := m.options.Want
 	want.Hosts, want.Without = maps.Clone(m.members.hosts), slices.Clone(m.members.without)
-	want.Here, want.Info = m.facts, m.info
+	want.Here, want.Info = m.here.facts, m.info
 	m.flow = restore.Flow{Engine: m.backend, Want: want}
 	m.nodes.open(m.ctx, nodes)
 }
@@ -48,71 +49,20 @@ func (m *model) thisNode() tea.Cmd {
 }
 
 // several says whether all members are restored as one.
-func (m *model) several() bool {
-	return m.options.Nodes != nil && !m.alone && m.inPlace == nil && len(m.memberNames()) > 1
-}
+func (m *model) several() bool { return m.here.several(m.chosen()) }
 
-// memberNames are all members that this node and the snapshot know of.
-func (m *model) memberNames() []string {
-	var names []string
-	add := func(name string) {
-		if name != "" && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
+// chosen is the snapshot, once it is chosen for good.
+func (m *model) chosen() *snapshot.Info {
+	if m.screen.after(chooseScreen) {
+		return m.info
 	}
-	if f := m.facts; f != nil {
-		if f.Etcd != nil {
-			add(f.Etcd.Name)
-			for _, e := range f.Etcd.InitialCluster {
-				add(e.Name)
-			}
-		}
-		if f.Live != nil {
-			for _, e := range f.Live.Members {
-				add(e.Name)
-			}
-		}
-	}
-	if m.info != nil && m.screen.after(chooseScreen) {
-		for _, e := range m.info.Members {
-			add(e.Name)
-		}
-	}
-	slices.Sort(names)
-	return names
+	return nil
 }
 
-// topology is the check that refuses to restore one of several members alone.
-const topology = "topology"
-
-// canBeAlone says whether this node may be restored without the others.
-func (m *model) canBeAlone() bool {
-	return !slices.ContainsFunc(m.nodeVerdicts, func(v steps.Verdict) bool {
-		return v.Check == topology && v.Level == steps.Error && !v.Overridable
-	})
-}
-
-// settleAlone takes the user's word on whether this node is restored without
-// the others.
-func (m *model) settleAlone(alone bool) {
-	m.alone = alone
-	m.judgeNode()
-}
-
-// judgeNode finds what the node itself is refused for.
-func (m *model) judgeNode() {
-	m.early = nil
-	for _, v := range m.nodeVerdicts {
-		if v.Level == steps.Error && !v.Overridable && (v.Check != topology || !m.several()) {
-			m.early = append(m.early, v)
-		}
-	}
-}
-
-// rsh is how the others are reached, for people.
-func (m *model) rsh() string {
-	if m.options.Rsh != "" {
-		return trust.Text(m.options.Rsh)
+// reachedBy is how the others are reached, for people.
+func (o *Options) reachedBy() string {
+	if o.Rsh != "" {
+		return trust.Text(o.Rsh)
 	}
 	return "ssh"
 }
@@ -138,34 +88,20 @@ func (m *model) localMember() string {
 			return o.Name
 		}
 	}
-	switch f := m.facts; {
-	case f == nil:
-		return ""
-	case f.Etcd != nil:
-		return f.Etcd.Name
-	default:
-		return f.Node
-	}
+	return m.here.member()
 }
-
-// inPlace is data that lies on this node, and to which etcd is to be pointed
-// instead of restoring a snapshot.
-type inPlace struct{ dataDir, database string }
 
 // repoint goes on to the checks of pointing etcd at the older data beside its
 // own.
 func (m *model) repoint() tea.Cmd {
-	c, database, err := m.facts.InPlace(m.facts.Older[0].Dir, steps.Choices{})
+	c, database, err := m.here.facts.InPlace(m.here.facts.Older[0].Dir, steps.Choices{})
 	if err != nil {
 		m.note, _ = text.Explain(err)
 		return nil
 	}
-	m.inPlace, m.info = &inPlace{c.DataDir, database}, nil
+	m.here.inPlace, m.info = &inPlace{c.DataDir, database}, nil
 	m.picker.pause()
 	m.diff.stop()
 	m.diff = diffPane{turn: m.diff.turn + 1}
 	return m.thisNode()
 }
-
-// canRepoint says whether there is data to point etcd at.
-func (m *model) canRepoint() bool { return !m.refused() && m.facts != nil && len(m.facts.Older) > 0 }

@@ -129,14 +129,14 @@ func (m *model) helpText(w int) (title string, body []string) {
 		if m.options.Nodes != nil {
 			paragraphs[1] = "The restore needs etcd as a static pod. With several members all of them are restored as one, from here: restored alone, one would become a cluster of one beside the others. An etcd that runs elsewhere is recognised and refused."
 		}
-		if m.canRepoint() {
+		if m.here.canRepoint() {
 			paragraphs = append(paragraphs, "p points etcd at the intact data that lies beside its own, without restoring anything: checked, planned, confirmed and undone as a restore is. The command is etcd-rewind repoint.")
 		}
 	case membersScreen:
 		title = "The members"
 		paragraphs = []string{
 			"Members are known from etcd.yaml's --initial-cluster, from the running etcd and from the snapshot. kubeadm doesn't rewrite etcd.yaml when members join later, and the snapshot lists the members at the time it was taken; so you decide on those that are in one and not in the others.",
-			"The others are reached through " + m.rsh() + ", with the hosts, users and keys of its own configuration; --rsh COMMAND names another one, --host NAME=HOST another host, and h does the same here. There it has to be root, or to become it by sudo without a password.",
+			"The others are reached through " + m.options.reachedBy() + ", with the hosts, users and keys of its own configuration; --rsh COMMAND names another one, --host NAME=HOST another host, and h does the same here. There it has to be root, or to become it by sudo without a password.",
 			"o excludes a member: the restored cluster has only the others, and the node is rejoined later. Its etcd must not run again on the data it has.",
 			"enter sends the snapshot to all of them, compares its sha256 there, and checks every node. Nothing else is changed by that.",
 		}

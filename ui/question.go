@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"time"
+
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/steps"
@@ -62,8 +64,13 @@ func (m *model) questionKey(name string) tea.Cmd {
 	return do(m)
 }
 
-// doing says what the run does now.
-func (m *model) doing() string { return "Now: " + m.run.doing(m.now()) }
+// clock tells the time.
+type clock = func() time.Time
+
+// nowDoing says what the run does at the moment.
+func (v *runView) nowDoing(now clock) func() string {
+	return func() string { return "Now: " + v.doing(now()) }
+}
 
 // stopRun ends the run before its next action; undo reverts it then.
 func stopRun(undo bool) func(m *model) tea.Cmd {
@@ -76,12 +83,12 @@ func stopRun(undo bool) func(m *model) tea.Cmd {
 
 // askToLeave is ctrl-c during a run that was told to stop and hasn't: what it
 // waits for may never end.
-func (m *model) askToLeave() {
-	m.ask(question{
-		Title: "Leave at once?", Now: m.doing,
+func (v *runView) askToLeave(now clock) question {
+	return question{
+		Title: "Leave at once?", Now: v.nowDoing(now),
 		Text:    []string{"The run was told to stop, and hasn't yet. Its journal is in order at any moment: left now, it can be resumed or undone, as after a power cut."},
 		Answers: []answer{reply("l", "leave it in the middle", leaveRun), reply("n", "wait until it has stopped", nil)},
-	})
+	}
 }
 
 // leaveRun ends the wizard in the middle of a run. Several nodes aren't waited
@@ -95,35 +102,34 @@ func leaveRun(m *model) tea.Cmd {
 }
 
 // askToStop is ctrl-c during a run.
-func (m *model) askToStop() {
-	if m.run.stopping {
-		m.askToLeave()
-		return
+func (v *runView) askToStop(now clock) question {
+	if v.stopping {
+		return v.askToLeave(now)
 	}
-	q := question{Title: "Stop the run?", Now: m.doing}
-	q.Text = []string{"The run continues while you read this. It stops before its next action: an action under way is finished, a wait ends at once. Then " + m.run.onNodes() + " may be half restored, until the run is resumed or undone."}
+	q := question{Title: "Stop the run?", Now: v.nowDoing(now)}
+	q.Text = []string{"The run continues while you read this. It stops before its next action: an action under way is finished, a wait ends at once. Then " + v.onNodes() + " may be half restored, until the run is resumed or undone."}
 	q.Answers = append(q.Answers, reply("s", "stop before the next action", stopRun(false)))
-	if m.run.kind != steps.KindUndo {
-		q.Answers = append(q.Answers, reply("u", "stop, and undo the run on "+m.run.onNodes(), stopRun(true)))
+	if v.kind != steps.KindUndo {
+		q.Answers = append(q.Answers, reply("u", "stop, and undo the run on "+v.onNodes(), stopRun(true)))
 	}
 	q.Answers = append(q.Answers, reply("n", "don't stop", nil))
-	m.ask(q)
+	return q
 }
 
 // askToUndo is u during a run.
-func (m *model) askToUndo() {
-	m.ask(question{
+func (v *runView) askToUndo(now clock) question {
+	return question{
 		Title:   "Stop the run and undo it?",
-		Now:     m.doing,
-		Text:    []string{"The run continues while you read this. It stops before its next action, and everything it did on " + m.run.onNodes() + " is undone in reverse order."},
+		Now:     v.nowDoing(now),
+		Text:    []string{"The run continues while you read this. It stops before its next action, and everything it did on " + v.onNodes() + " is undone in reverse order."},
 		Answers: []answer{reply("y", "stop and undo", stopRun(true)), reply("n", "don't stop", nil)},
-	})
+	}
 }
 
 // askOnceMore is what an answer to a failure has to pass that changes a node or
 // ends the run.
-func (m *model) askOnceMore(c steps.Choice, f *steps.Failure) {
-	o := text.ChoiceOf(c, m.run.several)
+func (v *runView) askOnceMore(c steps.Choice, f *steps.Failure) question {
+	o := text.ChoiceOf(c, v.several)
 	q := question{Title: o.Sure, Answers: []answer{
 		reply("y", "yes, "+o.Word, func(m *model) tea.Cmd { return m.answer(c) }),
 		reply("n", "back to the failure", nil),
@@ -138,11 +144,11 @@ func (m *model) askOnceMore(c steps.Choice, f *steps.Failure) {
 		q.Text = []string{"Everything the run did is undone in reverse order, and the manifests become what they were, byte for byte."}
 	case steps.Leave:
 		q.Text = []string{"The run ends here. The API may stay down until the run is resumed or undone."}
-		q.Facts = m.run.waysOut()
+		q.Facts = v.waysOut()
 	default:
 		q.Text = []string{"The others continue. It needs to be resumed or undone there later."}
 	}
-	m.ask(q)
+	return q
 }
 
 // leave quits, unless that leaves the API down: then it asks first.

@@ -134,7 +134,7 @@ func (m *model) check() tea.Cmd {
 	}
 	c := &m.checks
 	c.begin(m.members.names, m.localMember(), m.flow.Sent())
-	turn, s, f, there := c.turn, m.nodes.session, m.flowNow(), m.inPlace
+	turn, s, f, there := c.turn, m.nodes.session, m.flowNow(), m.here.inPlace
 	return func() tea.Msg {
 		err := s.do(func(ctx context.Context, n restore.Nodes) error {
 			f.Nodes = n
@@ -170,7 +170,7 @@ func (m *model) checked(msg checkedMsg) {
 func (m *model) settled() steps.Choices {
 	c := m.choices.Choices
 	c.Accept = m.checks.names()
-	if p := m.inPlace; p != nil {
+	if p := m.here.inPlace; p != nil {
 		c.InPlace, c.DataDir, c.Bump = true, p.dataDir, nil
 	}
 	return c
@@ -273,7 +273,7 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 		return cmd
 	}
 	if c.typing != nil {
-		m.overrideKey(k)
+		m.note = c.typeName(k)
 		return nil
 	}
 	switch name := k.String(); name {
@@ -292,8 +292,8 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 		}
 		c.busy = false
 		m.screen = chooseScreen
-		if m.inPlace != nil {
-			m.screen, m.inPlace = nodeScreen, nil
+		if m.here.inPlace != nil {
+			m.screen, m.here.inPlace = nodeScreen, nil
 		}
 		return m.lookInside()
 	}
@@ -351,18 +351,16 @@ func nextBlocking(list []judged, at int) int {
 	return at
 }
 
-// overrideKey reads the name of the error that somebody who knows better wants
-// to override.
-func (m *model) overrideKey(k tea.KeyMsg) {
-	c := &m.checks
+// typeName takes a key of the name of the error that somebody who knows better
+// wants to override; it returns what is wrong with it.
+func (c *checklist) typeName(k tea.KeyMsg) (note string) {
 	v := c.current()
 	switch k.String() {
 	case "esc":
 		c.typing = nil
 	case "enter":
 		if c.typing.Value() != v.Check {
-			m.note = fmt.Sprintf("That isn't %s; type the name of the check, or esc.", v.Check)
-			return
+			return fmt.Sprintf("That isn't %s; type the name of the check, or esc.", v.Check)
 		}
 		c.typing = nil
 		c.accept(v, true)
@@ -370,6 +368,7 @@ func (m *model) overrideKey(k tea.KeyMsg) {
 	default:
 		c.typing.Key(k)
 	}
+	return ""
 }
 
 // heading is what stands above a verdict when it is the first about somebody.

@@ -27,7 +27,7 @@ type earlierPane struct {
 // ofEarlier is what to do about the run, with all its nodes unless the user
 // wants this one alone.
 func (m *model) ofEarlier(verb restore.Verb) again {
-	u := m.facts.Unfinished
+	u := m.here.facts.Unfinished
 	a := again{run: u.Run, verb: verb, from: earlierScreen}
 	if e := m.earlier; e.all != nil && !e.alone {
 		a.dir = u.Dir
@@ -53,17 +53,17 @@ type standingMsg struct {
 // readStanding asks anew, so that the times in it go on.
 func (m *model) readStanding() tea.Cmd {
 	e := &m.earlier
-	if e.reading || m.facts == nil || m.facts.Unfinished == nil || m.now().Sub(e.read) < time.Second {
+	if e.reading || m.here.facts == nil || m.here.facts.Unfinished == nil || m.now().Sub(e.read) < time.Second {
 		return nil
 	}
 	e.reading = true
-	run, now, standing := *m.facts.Unfinished, m.now(), m.options.standing
+	run, now, standing := *m.here.facts.Unfinished, m.now(), m.options.standing
 	return func() tea.Msg { return standingMsg{run.Run, standing(run, now), now} }
 }
 
 func (m *model) stood(msg standingMsg) {
 	m.earlier.reading = false
-	if u := m.facts; u != nil && u.Unfinished != nil && u.Unfinished.Run == msg.run {
+	if u := m.here.facts; u != nil && u.Unfinished != nil && u.Unfinished.Run == msg.run {
 		m.earlier.standing, m.earlier.read = msg.facts, msg.at
 	}
 }

@@ -125,7 +125,11 @@ func (p *membersPane) open(m *restore.Member) bool {
 func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 	p := &m.members
 	if p.typing != nil {
-		return m.hostKey(k)
+		named, note := p.typeHost(k, m.options.reachedBy())
+		if m.note = note; named {
+			return m.findMembers()
+		}
+		return nil
 	}
 	name := k.String()
 	switch name {
@@ -145,11 +149,12 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 	case "r":
 		return m.findMembers()
 	case "a":
-		if !m.canBeAlone() {
+		if !m.here.canBeAlone() {
 			m.note = "This node can't be restored alone: it is one of several members, and would become a cluster of one."
 			return nil
 		}
-		m.settleAlone(true)
+		m.here.alone = true
+		m.here.judge(m.info)
 		return m.thisNode()
 	}
 	if p.busy {
@@ -183,7 +188,7 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 		case c.Out:
 			m.note = c.Name + " is excluded already; t includes it again."
 		default:
-			m.askToExclude(c.Name)
+			m.ask(p.askToExclude())
 		}
 	case "h":
 		switch {
@@ -224,65 +229,62 @@ func (p *membersPane) next() {
 }
 
 func (m *model) membersDone() tea.Cmd {
-	p := &m.members
-	if p.err != nil || len(p.members) == 0 {
-		m.note = "Members unknown; r retries."
-		return nil
-	}
-	p.next()
-	if c := p.current(); p.open(c) {
-		if c.Facts == nil {
-			m.note = c.Name + " isn't reached: fix it and r, name another host with h, or exclude it with o."
-		} else {
-			m.note = c.Name + " isn't named everywhere: t includes it, o excludes it."
-		}
+	if m.note = m.members.undecided(); m.note != "" {
 		return nil
 	}
 	return m.toChecks()
 }
 
-// hostKey types a host.
-func (m *model) hostKey(k tea.KeyMsg) tea.Cmd {
-	p := &m.members
+// undecided goes to a member that is to be decided on, and says so; "" when
+// there is none.
+func (p *membersPane) undecided() string {
+	if p.err != nil || len(p.members) == 0 {
+		return "Members unknown; r retries."
+	}
+	p.next()
+	switch c := p.current(); {
+	case !p.open(c):
+		return ""
+	case c.Facts == nil:
+		return c.Name + " isn't reached: fix it and r, name another host with h, or exclude it with o."
+	default:
+		return c.Name + " isn't named everywhere: t includes it, o excludes it."
+	}
+}
+
+// typeHost takes a key of the host; named says that it is complete.
+func (p *membersPane) typeHost(k tea.KeyMsg, reachedBy string) (named bool, note string) {
 	switch k.String() {
 	case "esc":
 		p.typing = nil
 	case "enter":
 		host := strings.TrimSpace(p.typing.Value())
-		c := p.current()
 		if host == "" {
-			m.note = "Type a host, as " + m.rsh() + " knows it, or esc."
-			return nil
+			return false, "Type a host, as " + reachedBy + " knows it, or esc."
 		}
 		if p.hosts == nil {
 			p.hosts = map[string]string{}
 		}
-		p.hosts[c.Name] = host
-		return m.findMembers()
+		p.hosts[p.current().Name] = host
+		return true, ""
 	default:
 		p.typing.Key(k)
 	}
-	return nil
+	return false, ""
 }
 
-// askToExclude asks before a member is left out.
-func (m *model) askToExclude(name string) {
-	name = trust.Text(name)
-	m.ask(question{
-		Title:   "Exclude " + name + " from the restored cluster?",
-		Text:    []string{"The restored cluster then has only " + text.Listed(m.members.survivors()) + ". " + name + " is no longer a member, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off. To rejoin it, once the others are restored:"},
-		Facts:   text.Rejoin(),
-		Answers: []answer{reply("y", "exclude it", (*model).leaveOut), reply("n", "keep it", nil)},
-	})
-}
-
-// leaveOut leaves the current member out for good.
-func (m *model) leaveOut() tea.Cmd {
-	p := &m.members
-	if c := p.current(); c != nil {
-		p.without = append(p.without, c.Name)
+// askToExclude asks before the current member is left out.
+func (p *membersPane) askToExclude() question {
+	name := trust.Text(p.current().Name)
+	return question{
+		Title: "Exclude " + name + " from the restored cluster?",
+		Text:  []string{"The restored cluster then has only " + text.Listed(p.survivors()) + ". " + name + " is no longer a member, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off. To rejoin it, once the others are restored:"},
+		Facts: text.Rejoin(),
+		Answers: []answer{reply("y", "exclude it", func(m *model) tea.Cmd {
+			p.without = append(p.without, p.current().Name)
+			return m.findMembers()
+		}), reply("n", "keep it", nil)},
 	}
-	return m.findMembers()
 }
 
 // survivors are those that are left when the current member is left out.

@@ -1,10 +1,7 @@
 package ui
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -54,13 +51,14 @@ type again struct {
 	from screen // where that began, and esc leads
 }
 
-func (m *model) planTitle() string {
-	switch p := m.plan.plan; {
+// title says what is done with a run, before there is a plan for it too.
+func (a again) title(p *steps.Plan) string {
+	switch {
 	case p != nil:
 		return trust.Text(p.Title)
-	case m.again.verb == restore.Resume:
-		return "Resume run " + trust.Text(m.again.run)
-	case m.again.dir != "":
+	case a.verb == restore.Resume:
+		return "Resume run " + trust.Text(a.run)
+	case a.dir != "":
 		return "Undo on all nodes"
 	default:
 		return "Undo on this node"
@@ -256,7 +254,7 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	}
 	above := 2 // lines
 	if m.again == nil {
-		above += len(m.choices.Rows(m.look, nil, m.inPlace != nil, m.w))
+		above += len(m.choices.Rows(m.look, nil, m.here.inPlace != nil, m.w))
 	}
 	p.scroll.Key(name, m.bodyHeight()-above)
 	return nil
@@ -280,7 +278,7 @@ func (m *model) choiceKey(k tea.KeyMsg) (cmd tea.Cmd, ok bool) {
 		changed, note = c.Type(k)
 		ok = true
 	} else if shown := m.plan.shown(m.screen == planScreen); m.again == nil && !m.checks.busy && !m.plan.busy {
-		changed, note, ok = c.Key(m.look, k.String(), shown, m.inPlace != nil)
+		changed, note, ok = c.Key(m.look, k.String(), shown, m.here.inPlace != nil)
 	}
 	if changed {
 		return m.changed(note), true
@@ -312,7 +310,7 @@ func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	if m.choices.typing != nil {
 		return m.choices.View(m.look, w)
 	}
-	help := []pane.Hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {changeKeys(m.inPlace != nil), "change"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	help := []pane.Hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {changeKeys(m.here.inPlace != nil), "change"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	if m.again != nil {
 		help = []pane.Hint{{"enter", "confirm"}, {"↑↓", "scroll"}, {"/", "search"}, {"e", "export"}, {"esc", "back"}, {"q", "quit"}}
 	}
@@ -321,7 +319,7 @@ func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	}
 	var lines []string
 	if m.again == nil {
-		lines = append(m.choices.Rows(m.look, p.shown(true), m.inPlace != nil, w), "")
+		lines = append(m.choices.Rows(m.look, p.shown(true), m.here.inPlace != nil, w), "")
 	}
 	switch {
 	case p.busy:
@@ -351,7 +349,7 @@ func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	lines = append(lines, text.Cut(" "+m.look.Bold.Render(title)+m.look.Faint.Render(tail), w))
 	h -= len(lines)
 	p.lines = text.Narrow(sentence, w-1)
-	seen, where := p.scroll.Window(m.paint(p.lines), h)
+	seen, where := p.scroll.Window(paint(m.look, p.lines), h)
 	return append(lines, seen...), where, help
 }
 
@@ -447,7 +445,7 @@ func stateWords(s steps.RunState) string {
 }
 
 // paint makes steps bold, and colours what a diff adds and takes away.
-func (m *model) paint(lines []string) []string {
+func paint(look text.Look, lines []string) []string {
 	out := make([]string, 0, len(lines))
 	diff := false
 	for _, l := range lines {
@@ -455,226 +453,18 @@ func (m *model) paint(lines []string) []string {
 		switch {
 		case strings.HasPrefix(l, "Changes in "):
 			diff = true
-			l = m.look.Bold.Render(l)
+			l = look.Bold.Render(l)
 		case diff && strings.HasPrefix(text, "+"):
-			l = m.look.Good.Render(l)
+			l = look.Good.Render(l)
 		case diff && strings.HasPrefix(text, "-"):
-			l = m.look.Bad.Render(l)
+			l = look.Bad.Render(l)
 		case diff:
 		case strings.HasPrefix(text, "$ "):
-			l = m.look.Faint.Render(l)
+			l = look.Faint.Render(l)
 		case len(l) > 3 && l[0] == ' ' && l[1] >= '0' && l[1] <= '9' || len(l) > 3 && l[0] >= '0' && l[0] <= '9':
-			l = m.look.Bold.Render(l)
+			l = look.Bold.Render(l)
 		}
 		out = append(out, l)
 	}
 	return out
-}
-
-// confirmPane is the point of no return: the node's name has to be typed.
-type confirmPane struct{ name *pane.Field }
-
-func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
-	p := m.plan.plan
-	node := trust.Text(p.Node)
-	var lines []string
-	say := func(sentence string) { lines = append(lines, text.Hang("   ", sentence, w-3)...) }
-	switch {
-	case p.Kind == steps.KindUndo:
-		lines = append(lines, " "+m.look.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
-		since := trust.Text(p.Lost)
-		for _, o := range m.plan.all {
-			since = cmp.Or(since, trust.Text(o.Lost))
-		}
-		if since != "" {
-			warning := text.Hang("", "Written since the restore: "+since, w-6)
-			for i, l := range warning {
-				lead := "     "
-				if i == 0 {
-					lead = "   " + m.look.Symbol(text.SymWarn) + " "
-				}
-				lines = append(lines, lead+m.look.Bold.Render(l))
-			}
-			lines = append(lines, "")
-		}
-		say("The API is down until etcd runs on the data directory it had before. The manifests are restored byte for byte.")
-		if since == "" {
-			lines = append(lines, "")
-			if m.again.from == earlierScreen {
-				say("If the API is up again, what was written to it since stays in the restored data directory and is gone from the cluster.")
-			} else {
-				say("What was written to the cluster since the restore stays in the restored data directory and is gone from the cluster.")
-			}
-		}
-	case m.again != nil:
-		lines = append(lines, " "+m.look.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
-		say("The run resumes where it was interrupted; what is done is not done again. The API is down until kube-apiserver is started.")
-		lines = append(lines, "")
-		if r := p.Restore; r != nil {
-			say("The cluster is restored to the state of " + trust.Text(r.Snapshot) + ". What was written since then is gone from the cluster.")
-			lines = append(lines, "")
-		}
-		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
-	default:
-		lines = append(lines, " "+m.look.Bold.Render("From here on the cluster is changed"), "")
-		if m.plan.several() {
-			lines[0] = " " + m.look.Bold.Render(text.Cut("From here on the cluster is changed, on "+text.Listed(m.plan.names), w-2))
-		}
-		info := m.flow.Want.Info
-		when, what, changes := info.Taken(), "the snapshot", "is restored"
-		before := "The snapshot is restored beside the running etcd first. Then the API is down for some seconds; pods keep running."
-		if r := p.Restore; r != nil && r.InPlace {
-			what, changes = "the data in "+trust.Text(r.DataDir), "returns"
-			before = "Nothing is restored: etcd runs on that data from here on. The API is down for some seconds; pods keep running."
-		}
-		from := " (the newest write in " + what + ")"
-		if info.LastWrite.IsZero() {
-			from = " (the file's time: no time in " + what + " can be read)"
-		}
-		say("The cluster " + changes + " to the state of " + steps.Moment(when) + ", " + steps.Ago(when, m.now()) + from + ". What was written since then is gone from the cluster.")
-		lines = append(lines, "")
-		say(before)
-		lines = append(lines, "")
-		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
-		var accepted []string
-		for _, v := range m.checks.verdicts {
-			if v.Accepted && !slices.Contains(accepted, v.Check) {
-				accepted = append(accepted, v.Check)
-			}
-		}
-		if len(accepted) > 0 {
-			lines = append(lines, "")
-			lines = append(lines, text.Hang("   "+m.look.Symbol(text.SymWarn)+" ", "overridden: "+strings.Join(accepted, ", "), w-3)...)
-		}
-	}
-	ask := "   Type the node's name, %s, to start:"
-	if m.plan.several() {
-		ask = "   Type this node's name, %s, to start on all of them:"
-	}
-	lines = append(lines, "", fmt.Sprintf(ask, m.look.Bold.Render(node)), "   "+m.confirm.name.View(w-4))
-	return lines, "", []pane.Hint{{"enter", "start"}, {"esc", "back"}}
-}
-
-func (m *model) confirmKey(k tea.KeyMsg) tea.Cmd {
-	switch k.String() {
-	case "esc":
-		m.screen = planScreen
-	case "enter":
-		typed := strings.TrimSpace(m.confirm.name.Value())
-		switch {
-		case typed == m.plan.plan.Node:
-			return m.startRun()
-		case typed == "":
-			m.note = "Nothing was started. Type the node's name, or esc for the plan."
-		default:
-			m.note = fmt.Sprintf("%q is not this node's name. Nothing was started.", trust.Text(typed))
-		}
-	default:
-		m.confirm.name.Key(k)
-	}
-	return nil
-}
-
-// startRun runs what was planned.
-func (m *model) startRun() tea.Cmd {
-	p := &m.plan
-	m.screen, m.over, m.note = runScreen, nil, ""
-	m.run = newRunView(p.plan, p.names, p.all, m.run)
-	if m.again != nil && m.again.verb == restore.Resume {
-		m.run.resumes(p.states)
-	}
-	plan, names, s := p.plan, p.names, m.nodes.session
-	return func() tea.Msg { m.runner.start(plan, names, s); return nil }
-}
-
-// finished takes the result of a run.
-func (m *model) finished(msg finishedMsg) tea.Cmd {
-	m.over, m.note = nil, ""
-	m.run.end(msg.Result)
-	m.screen = summaryScreen
-	if m.endAfter {
-		return tea.Quit
-	}
-	if m.undoNext && m.run.canUndo() {
-		return m.planUndo()
-	}
-	m.undoNext = false
-	return nil
-}
-
-func (m *model) summaryView(w, h int) ([]string, string, []pane.Hint) {
-	lines := append([]string{""}, text.Indent(1, m.run.ended(m.leftOut()).Summary(w-2))...)
-	for i, l := range lines {
-		if i > 0 && l == "" {
-			break
-		}
-		lines[i] = m.look.Bold.Render(l)
-	}
-	if len(lines)+2 <= h {
-		lines = append(lines, "", m.look.Faint.Render("   This summary stays in the terminal when you quit."))
-	}
-	seen, where := m.summaryScroll.Window(lines, h)
-	help := m.run.summaryHelp()
-	if where != "" {
-		help = slices.Insert(help, len(help)-1, pane.Hint{"↑↓", "scroll"})
-	}
-	return seen, where, help
-}
-
-// leftOut are the members that the run on the screen has left out for good.
-func (m *model) leftOut() []string {
-	if m.again != nil && m.again.from == earlierScreen || !m.run.several {
-		return nil
-	}
-	return m.members.without
-}
-
-func (m *model) summaryKey(name string) tea.Cmd {
-	switch name {
-	case "q", "enter":
-		if name == "enter" {
-			m.note = "q quits; the summary stays in the terminal."
-			return nil
-		}
-		return m.leave()
-	case "esc", "left", "s":
-		m.screen = runScreen
-	case "u":
-		if m.run.canUndo() {
-			return m.planUndo()
-		}
-	case "g":
-		if m.run.canResume() {
-			return m.planAgain(again{run: m.run.run(), verb: restore.Resume, from: summaryScreen, dir: m.run.dir()})
-		}
-	case "n":
-		if m.run.canBeginAnew() {
-			return m.beginAnew()
-		}
-	case "c":
-		m.over = newOverlay(commandsOverlay)
-	case "l":
-		return m.openLogs()
-	case "?":
-		m.over = newOverlay(helpOverlay)
-	default:
-		m.summaryScroll.Key(name, m.bodyHeight())
-	}
-	return nil
-}
-
-// beginAnew goes to the first screen, with nothing chosen yet.
-func (m *model) beginAnew() tea.Cmd {
-	o := m.options
-	m.info, m.inPlace, m.choices = nil, nil, choices{Choices: o.Choices}
-	m.diff.stop()
-	m.diff = diffPane{turn: m.diff.turn + 1}
-	m.picker.pause()
-	m.picker = newPicker("")
-	m.checks = checklist{turn: m.checks.turn + 1, given: slices.Clone(o.Choices.Accept), accepted: map[string]steps.Verdict{}}
-	m.plan = planPane{turn: m.plan.turn + 1}
-	m.members = membersPane{turn: m.members.turn + 1, hosts: maps.Clone(o.Want.Hosts), without: slices.Clone(o.Want.Without)}
-	m.run, m.alone = newRunView(nil, nil, nil, nil), false
-	m.summaryScroll, m.nodeScroll = pane.Scroller{}, pane.Scroller{}
-	return m.discover()
 }

@@ -12,6 +12,33 @@ import (
 	"etcd-rewind/ui/text"
 )
 
+// startRun runs what was planned.
+func (m *model) startRun() tea.Cmd {
+	p := &m.plan
+	m.screen, m.over, m.note = runScreen, nil, ""
+	m.run = newRunView(p.plan, p.names, p.all, m.run)
+	if m.again != nil && m.again.verb == restore.Resume {
+		m.run.resumes(p.states)
+	}
+	plan, names, s := p.plan, p.names, m.nodes.session
+	return func() tea.Msg { m.runner.start(plan, names, s); return nil }
+}
+
+// finished takes the result of a run.
+func (m *model) finished(msg finishedMsg) tea.Cmd {
+	m.over, m.note = nil, ""
+	m.run.end(msg.Result)
+	m.screen = summaryScreen
+	if m.endAfter {
+		return tea.Quit
+	}
+	if m.undoNext && m.run.canUndo() {
+		return m.planUndo()
+	}
+	m.undoNext = false
+	return nil
+}
+
 func (m *model) runKey(name string) tea.Cmd {
 	v := m.run
 	f := v.failure()
@@ -24,7 +51,7 @@ func (m *model) runKey(name string) tea.Cmd {
 			case o.Sure == "":
 				return m.answer(c)
 			}
-			m.askOnceMore(c, f)
+			m.ask(v.askOnceMore(c, f))
 			return nil
 		}
 	}
@@ -44,7 +71,7 @@ func (m *model) runKey(name string) tea.Cmd {
 		m.over = newOverlay(commandsOverlay)
 	case "u":
 		if v.running() && v.kind != steps.KindUndo && f == nil && v.watched == nil {
-			m.askToUndo()
+			m.ask(v.askToUndo(m.now))
 		}
 	case "esc", "enter":
 		if !v.running() {
@@ -109,7 +136,7 @@ func (m *model) followed(msg followedMsg) tea.Cmd {
 	m.over = nil
 	switch {
 	case msg.err != nil:
-		m.refusal, m.screen = msg.err, nodeScreen
+		m.here.refusal, m.screen = msg.err, nodeScreen
 	case msg.ended && v.told != nil:
 		v.end(restore.Alone(v.run(), "", v.told))
 		m.screen = summaryScreen

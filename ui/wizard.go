@@ -256,11 +256,8 @@ type model struct {
 	note    string // something to tell, at the bottom, until the next key
 	ticking bool
 
-	facts         *steps.Facts
-	nodeScroll    pane.Scroller
+	here          nodePane
 	summaryScroll pane.Scroller
-	refusal       error           // discovery failed
-	early         []steps.Verdict // errors of the node itself that nobody can accept
 	earlier       earlierPane
 	picker        picker
 	info          *snapshot.Info
@@ -277,16 +274,13 @@ type model struct {
 
 	again *again // the plan, confirm and run screens are about an earlier run
 
-	inPlace      *inPlace        // instead of a snapshot; nil for one
-	alone        bool            // one of several members is restored without the others
-	nodeVerdicts []steps.Verdict // of the node itself
-	members      membersPane
-	nodes        sessions     // what the flow goes through
-	flow         restore.Flow // to the plan, as far as it has come
-	undoNext     bool         // when the run has ended: undo it at once
-	endAfter     bool         // when the run has ended: close
-	left         bool         // the run is left in the middle
-	frames       atomic.Int64 // how many were drawn
+	members  membersPane
+	nodes    sessions     // what the flow goes through
+	flow     restore.Flow // to the plan, as far as it has come
+	undoNext bool         // when the run has ended: undo it at once
+	endAfter bool         // when the run has ended: close
+	left     bool         // the run is left in the middle
+	frames   atomic.Int64 // how many were drawn
 }
 
 func newModel(ctx context.Context, b Backend, o Options) *model {
@@ -298,6 +292,7 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 		ctx: ctx, backend: b, box: box, runner: newRunner(ctx, box), run: newRunView(nil, nil, nil, nil),
 		w: assumedWidth, h: assumedHeight, now: time.Now, look: text.NewLook(os.Getenv), options: o, choices: choices{Choices: o.Choices},
 	}
+	m.here.led = o.Nodes != nil
 	m.members.hosts, m.members.without = maps.Clone(o.Want.Hosts), slices.Clone(o.Want.Without)
 	m.picker = newPicker(o.Snapshot)
 	m.checks = newChecklist(o.Choices.Accept)
@@ -320,8 +315,8 @@ func (m *model) Init() tea.Cmd {
 }
 
 func (m *model) discover() tea.Cmd {
-	m.screen, m.facts, m.refusal, m.early = discovering, nil, nil, nil
-	m.earlier, m.again, m.inPlace = earlierPane{}, nil, nil
+	m.screen, m.here.facts, m.here.refusal, m.here.early = discovering, nil, nil, nil
+	m.earlier, m.again, m.here.inPlace = earlierPane{}, nil, nil
 	if m.watches() {
 		m.run = newRunView(nil, nil, nil, nil)
 	}
@@ -498,7 +493,7 @@ func (m *model) interrupt() {
 		m.note = "Paused for your answer: choose one of the keys above."
 		return
 	}
-	m.askToStop()
+	m.ask(m.run.askToStop(m.now))
 }
 
 func (m *model) small() bool { return m.w < minWidth || m.h < minHeight }
@@ -616,25 +611,20 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	case discovering:
 		return discoveringView(m.look, m.now(), w)
 	case earlierScreen:
-		return m.earlier.view(m.look, m.facts, w, h)
+		return m.earlier.view(m.look, m.here.facts, w, h)
 	case nodeScreen:
-		lines, help := m.nodeView(w)
-		seen, where := m.nodeScroll.Window(lines, h)
-		if where != "" {
-			help = slices.Insert(help, len(help)-1, pane.Hint{"↑↓", "scroll"})
-		}
-		return seen, where, help
+		return m.here.view(m.look, &m.options, m.watches(), w, h)
 	case chooseScreen:
 		return m.picker.View(m.look, m.now(), w, h)
 	case diffScreen:
 		return m.diff.View(m.look, m.now(), w, h)
 	case membersScreen:
-		return m.members.view(m.look, m.now(), m.rsh(), m.canBeAlone(), w, h)
+		return m.members.view(m.look, m.now(), m.options.reachedBy(), m.here.canBeAlone(), w, h)
 	case checkScreen:
 		if m.choices.typing != nil {
 			return m.choices.View(m.look, w)
 		}
-		return m.checks.view(m.look, m.now(), changeKeys(m.inPlace != nil), w, h)
+		return m.checks.view(m.look, m.now(), changeKeys(m.here.inPlace != nil), w, h)
 	case planScreen:
 		return m.planView(w, h)
 	case confirmScreen:
@@ -648,7 +638,7 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 
 func (m *model) header() string {
 	left := " " + m.look.Bold.Render("etcd-rewind")
-	if f := m.facts; f != nil {
+	if f := m.here.facts; f != nil {
 		parts := []string{trust.Text(f.Node)}
 		if f.KubernetesVersion != "" {
 			parts = append(parts, "Kubernetes "+trust.Text(strings.TrimPrefix(f.KubernetesVersion, "v")))
@@ -658,14 +648,14 @@ func (m *model) header() string {
 		}
 		left += "   " + strings.Join(parts, " · ")
 	}
-	if p := m.run.plan; m.facts == nil && p != nil {
+	if p := m.run.plan; m.here.facts == nil && p != nil {
 		left += "   " + trust.Text(p.Node)
 	}
 	right := "nothing changed yet "
 	switch {
 	case m.screen.ofRun(), m.watches(), m.again != nil && m.again.from == summaryScreen:
 		right = m.run.outageText(m.look, m.now()) + " "
-	case m.facts != nil && m.facts.Unfinished != nil:
+	case m.here.facts != nil && m.here.facts.Unfinished != nil:
 		right = "a run is unfinished "
 	}
 	return text.Apart(left, right, m.w)
@@ -674,11 +664,11 @@ func (m *model) header() string {
 func (m *model) subHeader() string {
 	switch {
 	case m.again != nil:
-		return text.Cut(" "+m.planTitle(), m.w)
+		return text.Cut(" "+m.again.title(m.plan.plan), m.w)
 	case m.watches():
 		return m.run.watchedText(m.w)
-	case m.inPlace != nil:
-		return text.Cut(" Point etcd at "+trust.Text(m.inPlace.dataDir)+", without restoring anything", m.w)
+	case m.here.inPlace != nil:
+		return text.Cut(" Point etcd at "+trust.Text(m.here.inPlace.dataDir)+", without restoring anything", m.w)
 	case m.info != nil && m.screen.after(chooseScreen):
 		i := m.info
 		hash := "sha256 ok"
@@ -692,8 +682,8 @@ func (m *model) subHeader() string {
 		facts += text.Old(i.Taken(), m.now()) + " · " + hash
 		n := max(12, m.w-len([]rune(facts))-5)
 		return text.Cut(" "+text.ShortPath(trust.Text(m.info.Name), n)+"   "+facts, m.w)
-	case m.facts != nil && m.facts.Kubelet != nil:
-		k := m.facts.Kubelet
+	case m.here.facts != nil && m.here.facts.Kubelet != nil:
+		k := m.here.facts.Kubelet
 		version := ""
 		if k.Version != "" {
 			version = trust.Text(strings.TrimPrefix(k.Version, "v")) + " · "
@@ -718,7 +708,7 @@ func (m *model) topRule() string {
 		stages[1].screen = checkScreen
 		stages = slices.Delete(stages, 2, 3)
 	}
-	if m.inPlace != nil {
+	if m.here.inPlace != nil {
 		stages = slices.Delete(stages, 1, 2)
 		stages[0].screen = checkScreen
 	}
@@ -786,7 +776,7 @@ func (m *model) smallView() []string {
 	lines := []string{fmt.Sprintf("needs %d×%d, is %d×%d", minWidth, minHeight, m.w, m.h)}
 	if !m.screen.ofRun() {
 		state := "nothing changed yet"
-		if m.facts != nil && m.facts.Unfinished != nil {
+		if m.here.facts != nil && m.here.facts.Unfinished != nil {
 			state = "a run is unfinished"
 		}
 		return append(lines, state, "ctrl-c quits")

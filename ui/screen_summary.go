@@ -1,0 +1,90 @@
+package ui
+
+import (
+	"maps"
+	"slices"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/restore"
+	"etcd-rewind/steps"
+	"etcd-rewind/ui/pane"
+	"etcd-rewind/ui/text"
+)
+
+func (m *model) summaryView(w, h int) ([]string, string, []pane.Hint) {
+	lines := append([]string{""}, text.Indent(1, m.run.ended(m.leftOut()).Summary(w-2))...)
+	for i, l := range lines {
+		if i > 0 && l == "" {
+			break
+		}
+		lines[i] = m.look.Bold.Render(l)
+	}
+	if len(lines)+2 <= h {
+		lines = append(lines, "", m.look.Faint.Render("   This summary stays in the terminal when you quit."))
+	}
+	seen, where := m.summaryScroll.Window(lines, h)
+	help := m.run.summaryHelp()
+	if where != "" {
+		help = slices.Insert(help, len(help)-1, pane.Hint{"↑↓", "scroll"})
+	}
+	return seen, where, help
+}
+
+// leftOut are the members that the run on the screen has left out for good.
+func (m *model) leftOut() []string {
+	if m.again != nil && m.again.from == earlierScreen || !m.run.several {
+		return nil
+	}
+	return m.members.without
+}
+
+func (m *model) summaryKey(name string) tea.Cmd {
+	switch name {
+	case "q", "enter":
+		if name == "enter" {
+			m.note = "q quits; the summary stays in the terminal."
+			return nil
+		}
+		return m.leave()
+	case "esc", "left", "s":
+		m.screen = runScreen
+	case "u":
+		if m.run.canUndo() {
+			return m.planUndo()
+		}
+	case "g":
+		if m.run.canResume() {
+			return m.planAgain(again{run: m.run.run(), verb: restore.Resume, from: summaryScreen, dir: m.run.dir()})
+		}
+	case "n":
+		if m.run.canBeginAnew() {
+			return m.beginAnew()
+		}
+	case "c":
+		m.over = newOverlay(commandsOverlay)
+	case "l":
+		return m.openLogs()
+	case "?":
+		m.over = newOverlay(helpOverlay)
+	default:
+		m.summaryScroll.Key(name, m.bodyHeight())
+	}
+	return nil
+}
+
+// beginAnew goes to the first screen, with nothing chosen yet.
+func (m *model) beginAnew() tea.Cmd {
+	o := m.options
+	m.info, m.here.inPlace, m.choices = nil, nil, choices{Choices: o.Choices}
+	m.diff.stop()
+	m.diff = diffPane{turn: m.diff.turn + 1}
+	m.picker.pause()
+	m.picker = newPicker("")
+	m.checks = checklist{turn: m.checks.turn + 1, given: slices.Clone(o.Choices.Accept), accepted: map[string]steps.Verdict{}}
+	m.plan = planPane{turn: m.plan.turn + 1}
+	m.members = membersPane{turn: m.members.turn + 1, hosts: maps.Clone(o.Want.Hosts), without: slices.Clone(o.Want.Without)}
+	m.run, m.here.alone = newRunView(nil, nil, nil, nil), false
+	m.summaryScroll, m.here.scroll = pane.Scroller{}, pane.Scroller{}
+	return m.discover()
+}
