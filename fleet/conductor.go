@@ -270,7 +270,11 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 	// Each node that is reached may name more.
 	for w.Nodes == nil {
 		var more []*fleetNode
-		for _, m := range c.union() {
+		all := c.union()
+		if len(all) > mostMembers {
+			return nil, nil, problem.New("--nodes names those that take part", "etcd and the nodes name more than %d members", mostMembers)
+		}
+		for _, m := range all {
 			if !asked[m.Name] {
 				asked[m.Name] = true
 				try := c.hosts(m)
@@ -624,7 +628,7 @@ func (c *Conductor) Plan(ctx context.Context, ch steps.Choices) ([]*steps.Plan, 
 		if err != nil {
 			return nil, err
 		}
-		if r := p.Restore; p.Run != c.rec.Run || p.Kind != steps.KindRestore || r == nil || r.SnapshotSHA256 != o.SHA256 || r.Token != o.Choices.Fleet.Token {
+		if r := p.Restore; p.Kind != steps.KindRestore || r == nil || r.SnapshotSHA256 != o.SHA256 || r.Token != o.Choices.Fleet.Token {
 			return nil, problem.New("use the same version on all nodes", "its plan isn't of this run and this snapshot")
 		}
 		return p, nil
@@ -633,8 +637,12 @@ func (c *Conductor) Plan(ctx context.Context, ch steps.Choices) ([]*steps.Plan, 
 
 func (c *Conductor) plans(ask func(n *fleetNode) (*steps.Plan, error)) ([]*steps.Plan, error) {
 	out := make([]*steps.Plan, len(c.nodes))
-	err := c.each(func(n *fleetNode) (err error) {
-		out[slices.Index(c.nodes, n)], err = ask(n)
+	err := c.each(func(n *fleetNode) error {
+		p, err := ask(n)
+		if err == nil && p != nil && (p.Run != c.rec.Run || p.Node != n.facts.Node) {
+			err = problem.New("use the same version on all nodes", "its plan is of %s and run %s", p.Node, p.Run)
+		}
+		out[slices.Index(c.nodes, n)] = p
 		return err
 	})
 	return slices.DeleteFunc(out, func(p *steps.Plan) bool { return p == nil }), err
@@ -739,9 +747,6 @@ func (c *Conductor) PlanAgain(ctx context.Context, v restore.Verb) ([]*steps.Pla
 			return nil, nil
 		}
 		r, err := call[planReply](ctx, n.link, doPlanAgain+string(v), RunOf{c.rec.Run})
-		if err == nil && r.Plan != nil && r.Plan.Run != c.rec.Run {
-			err = problem.New("use the same version on all nodes", "its plan isn't of run %s", c.rec.Run)
-		}
 		return r.Plan, err
 	})
 	if err == nil && len(plans) == 0 && v != restore.Resume {

@@ -17,12 +17,13 @@ import (
 
 // Bounds of what one end of a connection takes from the other.
 const (
-	longestLine = 16 << 20 // bytes; a plan has the manifests and their diffs in it
-	deepest     = 32       // objects and lists in one another
-	mostValues  = 500_000  // in one message
-	mostMembers = 64
-	mostURLs    = 16 // of a member
-	longestPath = 4096
+	longestLine  = 16 << 20 // bytes; a plan has the manifests and their diffs in it
+	deepest      = 32       // objects and lists in one another
+	mostValues   = 500_000  // in one message
+	mostMembers  = 64
+	mostURLs     = 16 // of a member
+	mostVerdicts = 1000
+	longestPath  = 4096
 )
 
 var errNull = errors.New("null where a value is due")
@@ -81,6 +82,9 @@ func valid(v any) error {
 	case *restore.NodeFacts:
 		return validFacts(v)
 	case []steps.Verdict:
+		if len(v) > mostVerdicts {
+			return fmt.Errorf("%d verdicts", len(v))
+		}
 		for _, x := range v {
 			if x.Check == "" || x.Level != steps.Pass && x.Level != steps.Warn && x.Level != steps.Error {
 				return fmt.Errorf("a verdict %q of level %q", clip([]byte(x.Check)), clip([]byte(x.Level)))

@@ -41,7 +41,8 @@ type fakeWorld struct {
 	mu    sync.Mutex
 	nodes []*fakeNode
 	wrong []string
-	undo  bool // a way back has begun: nodes are on both sides for a while
+	next  func(*restore.NodeFacts) // changes what all nodes say
+	undo  bool                     // a way back has begun: nodes are on both sides for a while
 }
 
 // fakeNode is what a node's disk and processes are: it outlives its agents.
@@ -169,6 +170,9 @@ func (n *fakeNode) Facts(context.Context) (*restore.NodeFacts, error) {
 	}
 	if n.facts != nil {
 		n.facts(f)
+	}
+	if n.w.next != nil {
+		n.w.next(f)
 	}
 	return f, nil
 }

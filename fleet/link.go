@@ -50,11 +50,15 @@ type link struct {
 
 	second time.Time // in which so many lines have come
 	lines  int
+	bytes  int
 }
 
-// mostLines is how many messages an agent may send within a second: each byte
-// of a snapshot's progress is told in megabytes, each look of a wait once.
-const mostLines = 5000
+// What an agent may send within a second. A snapshot's progress is told in
+// megabytes, each look of a wait once; the longest message is a plan.
+const (
+	mostLines = 5000
+	mostBytes = 4 * longestLine
+)
 
 // errGone is a connection that has ended.
 type errGone struct {
@@ -162,11 +166,12 @@ func (l *link) listen(in *bufio.Reader) error {
 		l.mu.Lock()
 		l.heard = time.Now()
 		if l.heard.Sub(l.second) >= time.Second {
-			l.second, l.lines = l.heard, 0
+			l.second, l.lines, l.bytes = l.heard, 0, 0
 		}
-		if l.lines++; l.lines > mostLines {
+		l.lines, l.bytes = l.lines+1, l.bytes+len(line)
+		if l.lines > mostLines || l.bytes > mostBytes {
 			l.mu.Unlock()
-			return fmt.Errorf("more than %d messages within a second", mostLines)
+			return fmt.Errorf("more than %d messages or %d MB within a second", mostLines, mostBytes>>20)
 		}
 		if m.Busy || m.Put > l.there || m.Put < 0 {
 			l.stirred, l.there = l.heard, max(m.Put, 0)
@@ -356,7 +361,10 @@ func (l *link) put(ctx context.Context, file io.ReaderAt, o putOrder, progress f
 	l.note = func(m message) {
 		switch {
 		case m.Put < 0:
-			begin <- struct{}{}
+			select {
+			case begin <- struct{}{}:
+			default: // once is enough
+			}
 		case m.Put > 0 && progress != nil:
 			progress(m.Put, o.Size)
 		}
