@@ -87,7 +87,8 @@ type fakeNode struct {
 
 type fakePod struct {
 	name, file, uid string
-	box             int // index in boxes
+	container       string // its first
+	box             int    // index in boxes
 	hostPath        string
 	state           string // running, ending, ended
 	since           time.Time
@@ -480,7 +481,7 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 			continue
 		}
 		if p == nil {
-			p = &fakePod{name: name, file: f.Path, uid: f.uid, state: "running", annotations: f.Pod.Annotations}
+			p = &fakePod{name: name, file: f.Path, uid: f.uid, container: f.Pod.Spec.Containers[0].Name, state: "running", annotations: f.Pod.Annotations}
 			if e, err := manifest.ReadEtcd(&f.File); err == nil {
 				p.hostPath = e.DataDir.HostPath
 			}
@@ -509,7 +510,7 @@ func (n *fakeNode) newBox(p *fakePod) {
 		count = 5
 	}
 	for i := range count {
-		box.Containers = append(box.Containers, node.Container{ID: fmt.Sprint("c", n.next, ".", i), Name: p.name[:len(p.name)-4], State: state, Created: time.Now()})
+		box.Containers = append(box.Containers, node.Container{ID: fmt.Sprint("c", n.next, ".", i), Name: p.container, State: state, Created: time.Now()})
 	}
 	if n.sidecar {
 		proxy := node.Container{ID: fmt.Sprint("proxy", n.next), Name: "proxy", State: node.Running, Created: time.Now()}

@@ -1,0 +1,27 @@
+package steps
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"etcd-rewind/node"
+	"etcd-rewind/practice/conformance"
+)
+
+// What the crash matrix proves is worth as much as its node is like a real one.
+func TestTheFakeNodeKeepsKubeletsRules(t *testing.T) {
+	t.Parallel()
+	n := newFakeNode(t)
+	conformance.Run(t, conformance.Kubelet{
+		Manifests: filepath.Join(n.root, "manifests"), NodeName: "cp1", Runtime: anyNamespace{n}, Image: "fake", Fake: true,
+		Remains: n.Remains, Begun: n.PodsBegun,
+	})
+}
+
+// anyNamespace is the fake node's runtime, whose pods are of one namespace.
+type anyNamespace struct{ *fakeNode }
+
+func (n anyNamespace) Pod(ctx context.Context, _, name string) ([]node.Sandbox, error) {
+	return n.fakeNode.Pod(ctx, name)
+}
