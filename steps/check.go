@@ -160,8 +160,8 @@ func (k *checks) comesBack(c check, limit time.Duration) Verdict {
 		v Verdict
 		k checks
 	}
+	its := *k // copied before it begins: one that was given up may begin later
 	out, err := bounded(k.ctx, bound{who: "this check", limit: limit}, func(context.Context, func(func())) (outcome, error) {
-		its := *k
 		v := c.run(&its)
 		return outcome{v, its}, nil
 	})
