@@ -143,6 +143,35 @@ func TestSlashSearches(t *testing.T) {
 	d.see("watches list again")
 }
 
+func TestSlashSearchesARunAndItsSummary(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.during(record(d.f, restorePlan(), steps.Unattended), action("stop-etcd.2", steps.Waiting, 2))
+	d.key("/", "controllers", "enter")
+	d.see("│ Restart controllers")
+	d.key("/", "nowhere", "enter")
+	d.see("Not found: nowhere", "│ Restart controllers")
+	d.key("/", "etcd.yaml in", "enter")
+	d.see("│ Start etcd on the restored")
+
+	d = drive(t, newFake(), Options{})
+	d.to(confirmScreen)
+	d.key("cp1", "enter")
+	d.until("Restored:")
+	d.key("/", "report", "enter")
+	d.dontSee("Not found")
+	d.key("/", "nowhere", "enter")
+	d.see("Not found: nowhere")
+}
+
+func TestSlashSearchesTheNodesOfARun(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5))
+	d.key("/", "cp3", "enter")
+	if n := d.m.run.current(); n.name != "cp3" {
+		t.Errorf("%s is current:\n%s", n.name, d.view())
+	}
+}
+
 func TestSlashSearchesTheMembers(t *testing.T) {
 	f := newFake()
 	several(f, threeNames...)

@@ -273,7 +273,7 @@ func (v *runView) listView(l text.Look, now time.Time, w, h int) ([]string, stri
 	}
 	v.scroll.Show(first, last, room)
 	seen, more := v.scroll.Window(all, room)
-	help := []pane.Hint{{"enter", "its steps"}, {"↑↓", "node"}, {"?", "why"}, {"l", "logs"}, {"c", "commands"}}
+	help := []pane.Hint{{"enter", "its steps"}, {"↑↓", "node"}, {"?", "why"}, {"l", "logs"}, {"c", "commands"}, {"/", "search"}}
 	if v.running() {
 		if v.kind != steps.KindUndo {
 			help = slices.Insert(help, 3, pane.Hint{"u", "undo"})

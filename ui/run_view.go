@@ -329,7 +329,7 @@ func (v *runView) summaryHelp() []pane.Hint {
 	if v.canBeginAnew() {
 		help = append(help, pane.Hint{"n", "new restore"})
 	}
-	return append(help, pane.Hint{"esc", "steps"}, pane.Hint{"c", "commands"}, pane.Hint{"l", "logs"}, pane.Hint{"q", "quit"})
+	return append(help, pane.Hint{"esc", "steps"}, pane.Hint{"c", "commands"}, pane.Hint{"l", "logs"}, pane.Hint{"/", "search"}, pane.Hint{"q", "quit"})
 }
 
 // move looks at another node or step; it says whether the key was one that does.
@@ -440,7 +440,7 @@ func (v *runView) insideHelp(n *nodeRun) []pane.Hint {
 	if v.kind != steps.KindUndo && v.watched == nil && v.running() {
 		help = append(help, pane.Hint{"u", "undo"})
 	}
-	help = append(help, pane.Hint{"↑↓", "look at a step"})
+	help = append(help, pane.Hint{"↑↓", "look at a step"}, pane.Hint{"/", "search"})
 	if !v.several && n.picked != "" {
 		help = append(help, follow)
 	}

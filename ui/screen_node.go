@@ -46,7 +46,7 @@ type nodePane struct {
 	led      bool            // the nodes of other members can be led from here
 	alone    bool            // one of several members is restored without the others
 	inPlace  *inPlace        // instead of a snapshot; nil for one
-	scroll   pane.Scroller
+	page     pane.Page
 }
 
 // inPlace is data that lies on this node, and to which etcd is to be pointed
@@ -184,7 +184,7 @@ func (n *nodePane) view(l text.Look, o *Options, watched bool, w, h int) ([]stri
 	if v := o.Version; v != "" {
 		lines = append(lines, "", l.Faint.Render("   etcd-rewind "+trust.Text(v)))
 	}
-	seen, where := n.scroll.Window(lines, h)
+	seen, where := n.page.Show(lines, h)
 	if where != "" {
 		help = slices.Insert(help, len(help)-1, pane.Hint{"↑↓", "scroll"})
 	}
@@ -317,7 +317,7 @@ func (m *model) nodeKey(name string) tea.Cmd {
 			return m.lookInside()
 		}
 	default:
-		m.here.scroll.Key(name, m.bodyHeight())
+		m.here.page.Key(name, m.bodyHeight())
 	}
 	return nil
 }

@@ -18,12 +18,11 @@ import (
 
 // planPane shows the plans of the nodes, and the choices that shape them.
 type planPane struct {
-	busy   bool
-	turn   int
-	plan   *steps.Plan // this node's, or what stands for it
-	err    error
-	scroll pane.Scroller
-	lines  []string // as they were drawn
+	busy bool
+	turn int
+	plan *steps.Plan // this node's, or what stands for it
+	err  error
+	page pane.Page
 
 	all    []*steps.Plan             // of every node
 	names  []string                  // of several nodes; none for a node alone
@@ -84,7 +83,7 @@ func (p *planPane) set(msg planMsg) {
 	p.busy, p.plan, p.err = false, msg.plan, msg.err
 	p.all, p.names, p.states = msg.all, msg.names, msg.states
 	p.at = min(p.at, len(msg.all))
-	p.scroll.Top = 0
+	p.page.Top = 0
 }
 
 // several says whether the plans are those of several nodes.
@@ -243,7 +242,7 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	case "tab":
 		if p.several() && len(p.all) > 0 {
 			p.at = (p.at + 1) % (len(p.all) + 1)
-			p.scroll.Top = 0
+			p.page.Top = 0
 		}
 		return nil
 	case "r":
@@ -256,7 +255,7 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 	if m.again == nil {
 		above += len(m.choices.Rows(m.look, nil, m.here.inPlace != nil, m.w))
 	}
-	p.scroll.Key(name, m.bodyHeight()-above)
+	p.page.Key(name, m.bodyHeight()-above)
 	return nil
 }
 
@@ -348,8 +347,7 @@ func (m *model) planView(w, h int) ([]string, string, []pane.Hint) {
 	}
 	lines = append(lines, text.Cut(" "+m.look.Bold.Render(title)+m.look.Faint.Render(tail), w))
 	h -= len(lines)
-	p.lines = text.Narrow(sentence, w-1)
-	seen, where := p.scroll.Window(paint(m.look, p.lines), h)
+	seen, where := p.page.Show(paint(m.look, text.Narrow(sentence, w-1)), h)
 	return append(lines, seen...), where, help
 }
 

@@ -23,7 +23,7 @@ func (m *model) summaryView(w, h int) ([]string, string, []pane.Hint) {
 	if len(lines)+2 <= h {
 		lines = append(lines, "", m.look.Faint.Render("   This summary stays in the terminal when you quit."))
 	}
-	seen, where := m.summaryScroll.Window(lines, h)
+	seen, where := m.summaryPage.Show(lines, h)
 	help := m.run.summaryHelp()
 	if where != "" {
 		help = slices.Insert(help, len(help)-1, pane.Hint{"↑↓", "scroll"})
@@ -68,7 +68,7 @@ func (m *model) summaryKey(name string) tea.Cmd {
 	case "?":
 		m.over = newOverlay(helpOverlay)
 	default:
-		m.summaryScroll.Key(name, m.bodyHeight())
+		m.summaryPage.Key(name, m.bodyHeight())
 	}
 	return nil
 }
@@ -85,6 +85,6 @@ func (m *model) beginAnew() tea.Cmd {
 	m.plan = planPane{turn: m.plan.turn + 1}
 	m.members = membersPane{turn: m.members.turn + 1, hosts: maps.Clone(o.Want.Hosts), without: slices.Clone(o.Want.Without)}
 	m.run, m.here.alone = newRunView(nil, nil, nil, nil), false
-	m.summaryScroll, m.here.scroll = pane.Scroller{}, pane.Scroller{}
+	m.summaryPage, m.here.page = pane.Page{}, pane.Page{}
 	return m.discover()
 }

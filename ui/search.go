@@ -26,12 +26,12 @@ func (m *model) typingSomething() bool {
 
 // searched is what can be searched on this screen; false for nothing.
 func (m *model) searched() (s searched, ok bool) {
-	scroll := func(lines []string, sc *pane.Scroller) searched {
-		return searched{lines, sc.Top, func(i int) tea.Cmd { sc.Top = i; return nil }}
+	page := func(p *pane.Page) searched {
+		return searched{p.Rows, p.Top, func(i int) tea.Cmd { p.Top = i; return nil }}
 	}
 	switch {
 	case m.over != nil:
-		return scroll(m.over.Rows, &m.over.Scroller), m.over.kind != questionOverlay
+		return page(&m.over.Page), m.over.kind != questionOverlay
 	case m.typingSomething():
 		return s, false
 	}
@@ -56,11 +56,46 @@ func (m *model) searched() (s searched, ok bool) {
 		}
 		s.at, s.to = m.members.cur, func(i int) tea.Cmd { m.members.cur = i; return nil }
 	case planScreen:
-		return scroll(m.plan.lines, &m.plan.scroll), true
+		return page(&m.plan.page), true
+	case nodeScreen:
+		return page(&m.here.page), true
+	case summaryScreen:
+		return page(&m.summaryPage), true
+	case runScreen:
+		return m.run.searched()
 	default:
 		return s, false
 	}
 	return s, true
+}
+
+// searched are the steps of the node that is looked into, or the nodes. While a
+// failure waits for an answer there is nothing to search.
+func (v *runView) searched() (s searched, ok bool) {
+	n := v.current()
+	switch {
+	case v.failure() != nil:
+		return s, false
+	case !v.inside:
+		for _, o := range v.nodes {
+			say, _ := o.doing()
+			s.rows = append(s.rows, o.name+" "+say)
+		}
+		s.at, s.to = v.cur, func(i int) tea.Cmd { v.cur = i; return nil }
+	case n.plan != nil:
+		for i, st := range n.plan.Steps {
+			row := []string{st.Title}
+			for _, a := range st.Actions {
+				row = append(row, n.title(a.ID))
+			}
+			s.rows = append(s.rows, strings.Join(row, " "))
+			if looked := n.looked(); looked != nil && looked.ID == st.ID {
+				s.at = i
+			}
+		}
+		s.to = func(i int) tea.Cmd { n.picked = n.plan.Steps[i].ID; return nil }
+	}
+	return s, len(s.rows) > 0
 }
 
 // searchKey types what is looked for.

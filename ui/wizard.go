@@ -256,21 +256,21 @@ type model struct {
 	note    string // something to tell, at the bottom, until the next key
 	ticking bool
 
-	here          nodePane
-	summaryScroll pane.Scroller
-	earlier       earlierPane
-	picker        picker
-	info          *snapshot.Info
-	diff          diffPane
-	checks        checklist
-	choices       choices
-	plan          planPane
-	confirm       confirmPane
-	run           *runView
-	over          *overlay
-	search        pane.Search
-	asked         any       // the question on the screen, as asking has it
-	askedAt       time.Time // when it was drawn first
+	here        nodePane
+	summaryPage pane.Page
+	earlier     earlierPane
+	picker      picker
+	info        *snapshot.Info
+	diff        diffPane
+	checks      checklist
+	choices     choices
+	plan        planPane
+	confirm     confirmPane
+	run         *runView
+	over        *overlay
+	search      pane.Search
+	asked       any       // the question on the screen, as asking has it
+	askedAt     time.Time // when it was drawn first
 
 	again *again // the plan, confirm and run screens are about an earlier run
 

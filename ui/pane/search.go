@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
 
 	"etcd-rewind/ui/text"
 )
@@ -46,7 +47,7 @@ func (s *Search) Key(k tea.KeyMsg) string {
 func Find(rows []string, at int, want string) int {
 	want = strings.ToLower(want)
 	for n := range rows {
-		if i := (at + 1 + n) % len(rows); strings.Contains(strings.ToLower(rows[i]), want) {
+		if i := (at + 1 + n) % len(rows); strings.Contains(strings.ToLower(ansi.Strip(rows[i])), want) {
 			return i
 		}
 	}
