@@ -30,7 +30,7 @@ NOT_RACED = TestCrashMatrix|TestWhateverFails|TestARedoComesBackFrom|TestAnUndoT
 check: lint test # what has to pass before a change is sent; no root
 
 race: # the packages with goroutines, under the race detector
-	go test -race -timeout 30m -skip '$(NOT_RACED)' ./defect ./outbox ./trust ./node ./steps ./restore ./fleet ./ui/...
+	go test -race -timeout 30m -skip '$(NOT_RACED)' ./defect ./outbox ./trust ./node ./steps ./restore ./fleet ./practice ./ui/...
 
 # Tests of several nodes. They mostly wait, as those of one node do, so both go
 # on at the same time, each on nodes of its own.

@@ -308,12 +308,12 @@ func kubeadmAgrees(points int) demand {
 		points: points, bonus: true, kept: true, title: "kubeadm-config names the directory that etcd runs from",
 		why: "kubeadm upgrade renders etcd.yaml from this ConfigMap: it would start etcd on the old data again",
 		check: func(ctx context.Context, l *look) string {
-			if l.apiErr != nil {
-				return l.apiErr.Error()
+			if missed := l.wantObject(ctx, pathKubeadm); missed != "" {
+				return missed
 			}
 			var m corev1.ConfigMap
 			if err := l.api.get(ctx, pathKubeadm, "", &m); err != nil {
-				return "it can't be read"
+				return err.Error()
 			}
 			have, err := manifest.ReadKubeadmEtcd([]byte(m.Data["ClusterConfiguration"]))
 			switch {

@@ -82,7 +82,7 @@ func shell(ctx context.Context, s *session, in io.Reader, out, errOut io.Writer,
 	}
 	root := strings.TrimSuffix(string(s.named().root), "/")
 	cmd.Dir = string(s.Root)
-	cmd.Env = append(s.environ(), "R="+root, "PS1="+prompt)
+	cmd.Env = append(s.environ(), "R="+root, "PS1="+prompt, "PROMPT_DIRTRIM=2")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errOut
 	tell(out, s)
 	place := fmt.Sprintf("In this shell paths and ports are a real node's: /etc/kubernetes, /var/lib, /var/log, /opt/backup, %s, etcd at %s. "+
