@@ -80,6 +80,26 @@ func TestTheCommandsOfATry(t *testing.T) {
 	}
 }
 
+// Where the real paths and ports can't be had, the shell says so and why, and
+// everything is below $R.
+func TestTheShellWithoutNamespacesSaysSo(t *testing.T) {
+	t.Parallel()
+	script := `test -s $R/etc/kubernetes/manifests/etcd.yaml && grep -q "path: $R/var/lib/etcd$" $R/etc/kubernetes/manifests/etcd.yaml && echo the path is long
+kubectl get ns payments
+`
+	out, err := practise(t, t.TempDir(), nil, script, "exam", "--by-hand", "--no-namespaces")
+	var not *NotPassedError
+	if !errors.As(err, &not) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	told := strings.Join(strings.Fields(out), " ")
+	for _, want := range []string{"In this shell / of the node is $R, /", "ports can't be had here (--no-namespaces).", "the path is long", "payments Active"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("%q isn't told by\n%s", want, out)
+		}
+	}
+}
+
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()

@@ -112,7 +112,8 @@ func replaced(old *corev1.ConfigMap, body []byte) (*corev1.ConfigMap, error) {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if m.UID != "" && m.UID != old.UID {
-		return nil, apierrors.NewConflict(configMaps, old.Name, fmt.Errorf("Precondition failed: UID in precondition: %s, UID in object meta: %s", m.UID, old.UID)) //nolint:staticcheck // the API server's words
+		//lint:ignore ST1005 the API server's words
+		return nil, apierrors.NewConflict(configMaps, old.Name, fmt.Errorf("Precondition failed: UID in precondition: %s, UID in object meta: %s", m.UID, old.UID))
 	}
 	if m.Namespace == "" {
 		m.Namespace = old.Namespace
