@@ -1,0 +1,330 @@
+package backup
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"etcd-rewind/defect"
+	"etcd-rewind/problem"
+)
+
+// Directory is a store in a directory of this node, also one that is mounted
+// there. Files are mode 0600, directories that it makes 0700. No symbolic link
+// in it leads it elsewhere.
+type Directory struct {
+	Path string
+	// Mounted says that it has to be a mount: without it backups would fill up
+	// the disk below.
+	Mounted bool
+}
+
+// Location is its file:// URL.
+func (d *Directory) Location() string {
+	if d.Mounted {
+		return "file://" + d.Path + "?mounted=true"
+	}
+	return "file://" + d.Path
+}
+
+// answered calls f, and leaves it behind when ctx ends: on a mount whose server
+// is gone it hangs in the kernel.
+func answered[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type answer struct {
+		v   T
+		err error
+	}
+	c := make(chan answer, 1)
+	go defect.Do(func() {
+		v, err := f()
+		c <- answer{v, err}
+	})()
+	select {
+	case a := <-c:
+		return a.v, a.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// open opens the directory; the caller closes it.
+func (d *Directory) open() (*os.Root, error) {
+	root, err := os.OpenRoot(d.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, problem.New("make it first, or check the path", "there is no such directory")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.Mounted {
+		here, err := root.Stat(".")
+		if err == nil {
+			var up os.FileInfo
+			if up, err = os.Stat(filepath.Dir(d.Path)); err == nil && device(here) == device(up) {
+				err = problem.New("mount it, or leave out mounted=true", "nothing is mounted there")
+			}
+		}
+		if err != nil {
+			_ = root.Close()
+			return nil, err
+		}
+	}
+	return root, nil
+}
+
+func device(st os.FileInfo) uint64 {
+	if s, ok := st.Sys().(*syscall.Stat_t); ok {
+		return uint64(s.Dev)
+	}
+	return 0
+}
+
+// inside does something in the directory.
+func inside[T any](ctx context.Context, d *Directory, name string, f func(root *os.Root) (T, error)) (T, error) {
+	var none T
+	if err := CheckName(name); err != nil {
+		return none, err
+	}
+	return answered(ctx, func() (T, error) {
+		root, err := d.open()
+		if err != nil {
+			return none, err
+		}
+		defer root.Close()
+		return f(root)
+	})
+}
+
+// An unfinished file is hidden, and what is left of one after a day is nobody's.
+var unfinished = regexp.MustCompile(`^\.etcd-rewind-[A-Z0-9]+\.part$`)
+
+const unfinishedFor = 24 * time.Hour
+
+// Put writes beside the name, brings it to the disk, and gives it the name then.
+func (d *Directory) Put(ctx context.Context, name string, content io.Reader, size int64) error {
+	_, err := inside(ctx, d, name, func(root *os.Root) (none struct{}, err error) {
+		if _, err := root.Lstat(name); err == nil {
+			return none, &fs.PathError{Op: "put", Path: name, Err: fs.ErrExist}
+		}
+		var free unix.Statfs_t
+		if err := unix.Statfs(d.Path, &free); err == nil && uint64(size) > free.Bavail*uint64(free.Bsize) {
+			return none, problem.New("free some space there, or keep fewer backups",
+				"there is no room for it: %d MB are needed, %d MB are free", size/1e6, free.Bavail*uint64(free.Bsize)/1e6)
+		}
+		dir := path.Dir(name)
+		if err := root.MkdirAll(dir, 0o700); err != nil {
+			return none, err
+		}
+		removeUnfinished(root, dir)
+		aside := path.Join(dir, ".etcd-rewind-"+rand.Text()+".part")
+		f, err := root.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return none, err
+		}
+		defer func() { _ = root.Remove(aside) }() // renamed, or not worth keeping
+		err = fill(ctx, f, content, size)
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err == nil && ctx.Err() != nil { // nobody waits for it any more
+			err = context.Cause(ctx)
+		}
+		if err == nil {
+			err = giveName(root, aside, name)
+		}
+		if err != nil {
+			return none, err
+		}
+		return none, syncUp(root, dir)
+	})
+	return err
+}
+
+// fill writes exactly size bytes, and brings them to the disk.
+func fill(ctx context.Context, f *os.File, content io.Reader, size int64) error {
+	n, err := io.Copy(f, &bounded{ctx, io.LimitReader(content, size+1)})
+	switch {
+	case err != nil:
+		return err
+	case n != size:
+		return fmt.Errorf("%d bytes were announced, and %d came", size, n)
+	}
+	return f.Sync()
+}
+
+// bounded reads until its context ends.
+type bounded struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.ctx.Err() != nil {
+		return 0, context.Cause(b.ctx)
+	}
+	return b.r.Read(p)
+}
+
+// giveName never replaces a file that came to have the name meanwhile. Where
+// there are no hard links it looks, which is nearly as good.
+func giveName(root *os.Root, aside, name string) error {
+	err := root.Link(aside, name)
+	for _, no := range []error{syscall.EPERM, syscall.ENOTSUP, syscall.ENOSYS, syscall.EMLINK} {
+		if errors.Is(err, no) {
+			if _, err := root.Lstat(name); err == nil {
+				return &fs.PathError{Op: "put", Path: name, Err: fs.ErrExist}
+			}
+			return root.Rename(aside, name)
+		}
+	}
+	return err
+}
+
+// syncUp brings a directory's entries to the disk, and those above it, which may
+// be new.
+func syncUp(root *os.Root, dir string) error {
+	for {
+		f, err := root.Open(dir)
+		if err != nil {
+			return err
+		}
+		err = f.Sync()
+		_ = f.Close()
+		if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) { // not every mount can
+			return err
+		}
+		if dir == "." {
+			return nil
+		}
+		dir = path.Dir(dir)
+	}
+}
+
+// removeUnfinished removes what killed processes have left long ago. That it
+// can't is no reason not to go on.
+func removeUnfinished(root *os.Root, dir string) {
+	entries, err := fs.ReadDir(root.FS(), dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if st, err := e.Info(); err == nil && st.Mode().IsRegular() && unfinished.MatchString(e.Name()) && time.Since(st.ModTime()) > unfinishedFor {
+			_ = root.Remove(path.Join(dir, e.Name()))
+		}
+	}
+}
+
+// Get opens a file. A read that hangs is left behind when ctx ends.
+func (d *Directory) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	f, err := inside(ctx, d, name, func(root *os.Root) (*os.File, error) {
+		f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return nil, err
+		}
+		if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+			_ = f.Close()
+			return nil, errors.Join(err, notAFile(name))
+		}
+		return f, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &opened{ctx, f}, nil
+}
+
+func notAFile(name string) error { return fmt.Errorf("%s isn't a regular file", name) }
+
+type opened struct {
+	ctx context.Context
+	f   *os.File
+}
+
+func (o *opened) Close() error { return o.f.Close() }
+
+func (o *opened) Read(p []byte) (int, error) {
+	buf := make([]byte, min(len(p), 1<<20)) // p is the caller's again when this returns
+	n, err := answered(o.ctx, func() (int, error) { return o.f.Read(buf) })
+	return copy(p, buf[:n]), err
+}
+
+// Stat tells of a file.
+func (d *Directory) Stat(ctx context.Context, name string) (*Object, error) {
+	return inside(ctx, d, name, func(root *os.Root) (*Object, error) {
+		st, err := root.Lstat(name)
+		if err != nil {
+			return nil, err
+		}
+		if !st.Mode().IsRegular() {
+			return nil, notAFile(name)
+		}
+		return &Object{name, st.Size(), st.ModTime()}, nil
+	})
+}
+
+// List has the files below the directory; links, hidden files and those of other
+// programs, by their names, are none.
+func (d *Directory) List(ctx context.Context, prefix string) ([]Object, error) {
+	return answered(ctx, func() (all []Object, err error) {
+		root, err := d.open()
+		if err != nil {
+			return nil, err
+		}
+		defer root.Close()
+		err = fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+			switch {
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case err != nil:
+				return err
+			case e.IsDir() && name != "." && !strings.HasPrefix(name, prefix) && !strings.HasPrefix(prefix, name+"/"):
+				return fs.SkipDir
+			case !e.Type().IsRegular() || !strings.HasPrefix(name, prefix) || CheckName(name) != nil:
+				return nil
+			}
+			st, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			all = append(all, Object{name, st.Size(), st.ModTime()})
+			return nil
+		})
+		return all, err
+	})
+}
+
+// Delete deletes a file, and nothing that isn't one.
+func (d *Directory) Delete(ctx context.Context, name string) error {
+	_, err := inside(ctx, d, name, func(root *os.Root) (none struct{}, err error) {
+		st, err := root.Lstat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return none, nil
+		case err != nil:
+			return none, err
+		case !st.Mode().IsRegular():
+			return none, notAFile(name)
+		}
+		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return none, err
+		}
+		return none, syncUp(root, path.Dir(name))
+	})
+	return err
+}

@@ -1,0 +1,179 @@
+// Package backup is for backups of etcd that are kept elsewhere. It has the
+// lowest floor of that: the stores where files lie, and the way a file gets into
+// one and is proven to be there. It knows nothing of what is in the files, and no
+// command uses it yet.
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"etcd-rewind/defect"
+	"etcd-rewind/problem"
+)
+
+// Object is a file in a store.
+type Object struct {
+	Name string
+	Size int64 // bytes
+	Time time.Time
+}
+
+// Store is a place where backups lie. Its methods are safe for use by several
+// goroutines and end with their context, whatever the place does; what they were
+// in the middle of counts as not done. Names are checked by CheckName.
+type Store interface {
+	// Location is the URL of the place, without secrets.
+	Location() string
+	// Put stores size bytes of content. Before it has returned without an error
+	// the name isn't there, and one that is there is never replaced
+	// (fs.ErrExist).
+	Put(ctx context.Context, name string, content io.Reader, size int64) error
+	// Get opens an object; fs.ErrNotExist when it isn't there. ctx holds for
+	// reading too.
+	Get(ctx context.Context, name string) (io.ReadCloser, error)
+	// Stat tells of an object; fs.ErrNotExist when it isn't there.
+	Stat(ctx context.Context, name string) (*Object, error)
+	// List has all complete objects whose names begin with prefix, sorted by
+	// name.
+	List(ctx context.Context, prefix string) ([]Object, error)
+	// Delete deletes an object. That it isn't there is no error.
+	Delete(ctx context.Context, name string) error
+}
+
+// Open makes a store of a location: file:///srv/backup, with ?mounted=true for a
+// directory that has to be a mount. Nothing is read or written. The error is a
+// *problem.Problem.
+func Open(location string) (Store, error) {
+	const hint = "a location is a URL: file:///srv/backup"
+	u, err := url.Parse(location)
+	if err != nil { // its text may hold a password
+		return nil, problem.New(hint, "a location that is no URL")
+	}
+	switch u.Scheme {
+	case "file":
+		q := u.Query()
+		mounted := q.Get("mounted")
+		q.Del("mounted")
+		switch {
+		case u.Host != "" || u.User != nil || u.Fragment != "" || len(q) > 0 || mounted != "" && mounted != "true" && mounted != "false":
+			return nil, problem.New("what file:// takes is a path, and ?mounted=true", "not the location of a directory: %s", u.Redacted())
+		case !filepath.IsAbs(u.Path) || filepath.Clean(u.Path) == "/":
+			return nil, problem.New(hint, "not the path of a directory for backups: %q", u.Path)
+		}
+		return &Directory{Path: filepath.Clean(u.Path), Mounted: mounted == "true"}, nil
+	case "":
+		return nil, problem.New(hint, "a location without its kind: %s", u.Redacted())
+	}
+	return nil, problem.New(hint, "locations of the kind %s:// aren't known", u.Scheme)
+}
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9][A-Za-z0-9._-]{0,199})*$`)
+
+// CheckName says what is wrong with the name of an object: it has a few parts
+// with a slash in between, of letters, digits and ._-, and none of them is
+// hidden or leads upwards.
+func CheckName(name string) error {
+	if len(name) > 500 || strings.Count(name, "/") > 7 || !validName.MatchString(name) {
+		return fmt.Errorf("%.100q is no name for a backup", name)
+	}
+	return nil
+}
+
+// Content is a file that is to be stored. Open is called once for each store.
+type Content struct {
+	Open   func() (io.ReadCloser, error)
+	Size   int64  // bytes
+	SHA256 string // hex
+}
+
+// Keep stores a file, reads it back and compares: a store that says that it has
+// something is not believed. A store that takes or gives nothing for idle is
+// given up. What was stored and isn't the same is deleted again, as far as the
+// store lets that happen. The error is a *problem.Problem.
+func Keep(ctx context.Context, s Store, name string, c Content, idle time.Duration) error {
+	if err := keep(ctx, s, name, c, idle); err != nil {
+		if p := problem.Of(err); p != nil {
+			return p.About(s.Location())
+		}
+		return problem.From(fmt.Errorf("%s: %w", s.Location(), err))
+	}
+	return nil
+}
+
+func keep(ctx context.Context, s Store, name string, c Content, idle time.Duration) error {
+	in, err := c.Open()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	err = patient(ctx, idle, func(ctx context.Context, alive func()) error {
+		return s.Put(ctx, name, &told{in, alive}, c.Size)
+	})
+	if err != nil {
+		return err
+	}
+	sum, n := sha256.New(), int64(0)
+	err = patient(ctx, idle, func(ctx context.Context, alive func()) error {
+		out, err := s.Get(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer out.Close()
+		// A byte more than there should be is enough to know.
+		n, err = io.Copy(sum, io.LimitReader(&told{out, alive}, c.Size+1))
+		return err
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading back what was stored: %w", err)
+	case n == c.Size && hex.EncodeToString(sum.Sum(nil)) == c.SHA256:
+		return nil
+	}
+	what := "its sha256 is another"
+	switch {
+	case n < c.Size:
+		what = fmt.Sprintf("%d bytes were sent, %d came back", c.Size, n)
+	case n > c.Size:
+		what = fmt.Sprintf("%d bytes were sent, more came back", c.Size)
+	}
+	if derr := patient(ctx, idle, func(ctx context.Context, _ func()) error { return s.Delete(ctx, name) }); derr != nil {
+		what += fmt.Sprintf("; it couldn't be deleted either: %v", derr)
+	}
+	return problem.New("look for errors of the disk or the store", "%s isn't what was stored: %s", name, what)
+}
+
+// patient ends f when it shows no sign of life for idle.
+func patient(ctx context.Context, idle time.Duration, f func(ctx context.Context, alive func()) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(idle, defect.Do(func() {
+		cancel(problem.New("look at the disk, the mount or the server", "it took or gave nothing for %s", idle))
+	}))
+	defer late.Stop()
+	err := f(ctx, func() { late.Reset(idle) })
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// told is read, and tells that.
+type told struct {
+	io.Reader
+	alive func()
+}
+
+func (t *told) Read(p []byte) (int, error) {
+	n, err := t.Reader.Read(p)
+	t.alive()
+	return n, err
+}
