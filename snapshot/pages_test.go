@@ -74,9 +74,8 @@ func mutated(seed uint64, db []byte) []byte {
 		case 7: // and the page that it leads to
 			order.PutUint64(element(that(page.isBranch))[8:], number())
 		case 8: // a bucket's root and sequence are a record's value
-			p := that(page.isLeaf)
 			for range 200 {
-				p = that(page.isLeaf)
+				p := that(page.isLeaf)
 				if e := element(p); order.Uint32(e) == 1 {
 					at := uint64(order.Uint32(e[4:])) + uint64(order.Uint32(e[8:]))
 					if v := at + uint64(cap(p)-cap(e)); v+16 < uint64(cap(p)) {
