@@ -170,10 +170,6 @@ func (a *Stage) parents() []string {
 	return dirs
 }
 
-func within(dir, path string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
-}
-
 func (a *Stage) do(ctx context.Context, r *run) (State, error) {
 	if r.mem.Staged != nil {
 		return Already, nil

@@ -131,3 +131,26 @@ func (k *checks) owner() Verdict {
 	}
 	return ok("user %d, mode %04o%s; the new directory gets the same", uid, mode.Perm(), label)
 }
+
+// otherEtcds names what a restore doesn't touch. Events can be lost; what else
+// is kept apart no longer fits what is restored.
+func (k *checks) otherEtcds() Verdict {
+	if len(k.f.OtherEtcds) == 0 && (k.f.API == nil || len(k.f.API.EtcdServersOverrides) == 0) {
+		return none
+	}
+	var say []string
+	for _, o := range k.f.OtherEtcds {
+		holds := "not kube-apiserver's"
+		if len(o.Holds) > 0 {
+			holds = "it holds " + strings.Join(o.Holds, ", ")
+		}
+		say = append(say, o.File.Name()+" is another etcd ("+o.DataDir.HostPath+"; "+holds+") and is left alone")
+	}
+	if apart := k.f.apart(); len(apart) > 0 {
+		say = append(say, "not restored: "+strings.Join(apart, ", ")+", which kube-apiserver keeps in another etcd (--etcd-servers-overrides)")
+		if slices.ContainsFunc(apart, func(r string) bool { return r != "events" && !strings.HasSuffix(r, "/events") }) {
+			return warn("restore that etcd too, from a snapshot of the same time", "%s", strings.Join(say, "; "))
+		}
+	}
+	return ok("%s", strings.Join(say, "; "))
+}

@@ -3,6 +3,7 @@ package steps
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"path/filepath"
 	"slices"
@@ -226,4 +227,22 @@ func LineageVerdict(c *snapshot.Comparison) Verdict {
 		v.Hint = "expected after a restore of an older snapshot"
 	}
 	return v
+}
+
+// roomForRevisions is how many revisions a restored cluster has to be able to
+// write before etcd's int64 is at its end: 1000 a second for 30 years.
+const roomForRevisions = 1 << 40
+
+// revision holds the sum of the snapshot's revision and the bump against what
+// an int64 holds: beyond its end etcd's revisions would begin again below zero.
+func (k *checks) revision() Verdict {
+	have, bump := k.info.Revision, *k.c.Bump
+	switch {
+	case have < 0:
+		return bad("use another snapshot", "its revision is %d: no etcd wrote that", have)
+	case have > math.MaxInt64-roomForRevisions || bump > uint64(math.MaxInt64-roomForRevisions-have):
+		return bad("choose a smaller --bump-revision; without one, use another snapshot: only damage makes such a revision",
+			"revision %d + %d exceeds what etcd can count to", have, bump)
+	}
+	return ok("%d + %d", have, bump)
 }

@@ -1,10 +1,23 @@
 package steps
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/problem"
+	"etcd-rewind/trust"
+)
+
+// The kinds of plans.
+const (
+	KindRestore = "restore"
+	KindUndo    = "undo"
+	KindRedo    = "redo" // from an undo, to what was restored
 )
 
 // Plan is what a run does, made from facts that were read, shown whole and
@@ -173,4 +186,49 @@ func (p *Plan) number() {
 			s.Actions[j].ID = fmt.Sprintf("%s.%d", s.ID, j+1)
 		}
 	}
+}
+
+// RestoreFacts are what a restore is about, for the report, the list of runs,
+// and the way back.
+type RestoreFacts struct {
+	Snapshot         string `json:"snapshot"` // the name of its source
+	SnapshotSHA256   string `json:"snapshot_sha256,omitempty"`
+	SnapshotRevision int64  `json:"snapshot_revision"`
+	Bump             uint64 `json:"bump"`
+	Token            string `json:"token"`
+	OldDataDir       string `json:"old_data_dir"` // hostPath before
+	DataDir          string `json:"data_dir"`     // hostPath after
+	Staging          string `json:"staging"`      // where the restored data is until it is put in place
+	OldRevision      int64  `json:"old_revision,omitempty"`
+	// InPlace says that DataDir held the data before: etcd is only pointed there.
+	InPlace bool `json:"in_place,omitempty"`
+	// Members are those of the restored cluster, when several nodes are restored.
+	Members []manifest.Member `json:"members,omitempty"`
+	// Old is whose data etcd had, by its files: undo goes back to that and to
+	// nothing else. Nil in a run of an older version.
+	Old            *Data   `json:"old,omitempty"`
+	Stop           StopHow `json:"stop"`
+	KubeletRestart string  `json:"kubelet_restart"`
+}
+
+// Allowed is nil when nothing blocks a plan. What may have changed since it was
+// shown is read again.
+func (p *Plan) Allowed(ctx context.Context) error {
+	if err := allowed(p.Checks); err != nil {
+		return err
+	}
+	return p.proven(ctx)
+}
+
+func allowed(checks []Verdict) error {
+	blocking := Blocking(checks)
+	if len(blocking) == 0 {
+		return nil
+	}
+	v := blocking[0]
+	hint := v.Hint
+	if v.Acceptable() && !strings.Contains(hint, "override") {
+		hint = strings.TrimPrefix(hint+"; to override it: "+trust.Shell("--override %s", v.Check), "; ")
+	}
+	return problem.New(hint, "%s", v.Cause)
 }

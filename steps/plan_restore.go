@@ -16,36 +16,6 @@ import (
 	"etcd-rewind/trust"
 )
 
-// The kinds of plans.
-const (
-	KindRestore = "restore"
-	KindUndo    = "undo"
-	KindRedo    = "redo" // from an undo, to what was restored
-)
-
-// RestoreFacts are what a restore is about, for the report, the list of runs,
-// and the way back.
-type RestoreFacts struct {
-	Snapshot         string `json:"snapshot"` // the name of its source
-	SnapshotSHA256   string `json:"snapshot_sha256,omitempty"`
-	SnapshotRevision int64  `json:"snapshot_revision"`
-	Bump             uint64 `json:"bump"`
-	Token            string `json:"token"`
-	OldDataDir       string `json:"old_data_dir"` // hostPath before
-	DataDir          string `json:"data_dir"`     // hostPath after
-	Staging          string `json:"staging"`      // where the restored data is until it is put in place
-	OldRevision      int64  `json:"old_revision,omitempty"`
-	// InPlace says that DataDir held the data before: etcd is only pointed there.
-	InPlace bool `json:"in_place,omitempty"`
-	// Members are those of the restored cluster, when several nodes are restored.
-	Members []manifest.Member `json:"members,omitempty"`
-	// Old is whose data etcd had, by its files: undo goes back to that and to
-	// nothing else. Nil in a run of an older version.
-	Old            *Data   `json:"old,omitempty"`
-	Stop           StopHow `json:"stop"`
-	KubeletRestart string  `json:"kubelet_restart"`
-}
-
 const defaultBump = 1_000_000_000
 
 // defaultKubeletRestart works where systemd runs kubelet, which is kubeadm's
@@ -91,24 +61,6 @@ func bumpBeyond(revision int64, live *node.EtcdStatus) uint64 {
 	}
 	target := live.Revision + min(max(live.Revision/5, 1_000_000), math.MaxInt64-live.Revision)
 	return uint64(max(target-max(revision, 0), 1))
-}
-
-// roomForRevisions is how many revisions a restored cluster has to be able to
-// write before etcd's int64 is at its end: 1000 a second for 30 years.
-const roomForRevisions = 1 << 40
-
-// revision holds the sum of the snapshot's revision and the bump against what
-// an int64 holds: beyond its end etcd's revisions would begin again below zero.
-func (k *checks) revision() Verdict {
-	have, bump := k.info.Revision, *k.c.Bump
-	switch {
-	case have < 0:
-		return bad("use another snapshot", "its revision is %d: no etcd wrote that", have)
-	case have > math.MaxInt64-roomForRevisions || bump > uint64(math.MaxInt64-roomForRevisions-have):
-		return bad("choose a smaller --bump-revision; without one, use another snapshot: only damage makes such a revision",
-			"revision %d + %d exceeds what etcd can count to", have, bump)
-	}
-	return ok("%d + %d", have, bump)
 }
 
 // NewRestore plans the restore of a snapshot on this node. The facts have to

@@ -275,3 +275,35 @@ func freshUID(file string, now time.Time) error {
 
 // restartedAt is the ecosystem's name for an annotation that makes a new pod.
 const restartedAt = "kubectl.kubernetes.io/restartedAt"
+
+// letGoFor is the conditional step for a kubelet that ignores removed
+// manifests: what the plan takes out of the API server and etcd is taken out
+// at once, kubelet restarted, and the containers ended. So are those of a
+// manifest that is out already, which an undo only puts in.
+func letGoFor(steps []Step, restart, cri string) *Step {
+	s := letGoTemplate()
+	var pods, files []string
+	for _, step := range steps {
+		for _, a := range step.Actions {
+			switch t := a.Action.(type) {
+			case *TakeOut:
+				if t.API || t.Etcd {
+					s.Actions = append(s.Actions, Planned{Action: t})
+					pods, files = append(pods, t.Pod), append(files, t.File)
+				}
+			case *PutIn:
+				if (t.API || t.Etcd) && !slices.Contains(pods, t.Pod) {
+					pods, files = append(pods, t.Pod), append(files, t.File)
+				}
+			}
+		}
+	}
+	if len(pods) == 0 {
+		return nil
+	}
+	s.Actions = append(s.Actions, Planned{Action: &RestartKubelet{Command: restart}}, Planned{Action: &EndPods{Pods: pods, CRI: cri}})
+	for i, pod := range pods {
+		s.Actions = append(s.Actions, Planned{Action: &WaitGone{Pod: pod, File: files[i]}})
+	}
+	return &s
+}

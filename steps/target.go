@@ -261,3 +261,26 @@ func (f *RestoreFacts) place() string {
 	}
 	return f.Staging
 }
+
+// proven is nil when the data that etcd will start on is the one that was
+// meant, as far as it goes now.
+func (p *Plan) proven(ctx context.Context) error {
+	if p.target == nil {
+		return nil
+	}
+	t := *p.target
+	for _, s := range p.Steps {
+		for _, a := range s.Actions {
+			// What the plan itself has moved by now.
+			if r, ok := a.Action.(*Rename); ok {
+				if _, err := os.Lstat(r.From); errors.Is(err, fs.ErrNotExist) {
+					t.data.Dir, t.data.WAL = moved(t.data.Dir, r.From, r.To), moved(t.data.WAL, r.From, r.To)
+				}
+			}
+		}
+	}
+	v, _ := t.verdict(ctx)
+	checks := []Verdict{v}
+	Accept(checks, p.accept)
+	return allowed(checks)
+}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -342,51 +341,6 @@ func (p *Plan) expect(clusterID uint64) {
 	}
 }
 
-// Allowed is nil when nothing blocks a plan. What may have changed since it was
-// shown is read again.
-func (p *Plan) Allowed(ctx context.Context) error {
-	if err := allowed(p.Checks); err != nil {
-		return err
-	}
-	return p.proven(ctx)
-}
-
-// proven is nil when the data that etcd will start on is the one that was
-// meant, as far as it goes now.
-func (p *Plan) proven(ctx context.Context) error {
-	if p.target == nil {
-		return nil
-	}
-	t := *p.target
-	for _, s := range p.Steps {
-		for _, a := range s.Actions {
-			// What the plan itself has moved by now.
-			if r, ok := a.Action.(*Rename); ok {
-				if _, err := os.Lstat(r.From); errors.Is(err, fs.ErrNotExist) {
-					t.data.Dir, t.data.WAL = moved(t.data.Dir, r.From, r.To), moved(t.data.WAL, r.From, r.To)
-				}
-			}
-		}
-	}
-	v, _ := t.verdict(ctx)
-	checks := []Verdict{v}
-	Accept(checks, p.accept)
-	return allowed(checks)
-}
-
-func allowed(checks []Verdict) error {
-	blocking := Blocking(checks)
-	if len(blocking) == 0 {
-		return nil
-	}
-	v := blocking[0]
-	hint := v.Hint
-	if v.Acceptable() && !strings.Contains(hint, "override") {
-		hint = strings.TrimPrefix(hint+"; to override it: "+trust.Shell("--override %s", v.Check), "; ")
-	}
-	return problem.New(hint, "%s", v.Cause)
-}
-
 // Blocked says which of several nodes' plans is blocked, and by what; nil when
 // none is: all nodes are taken up again, or none.
 func Blocked(ctx context.Context, plans []*Plan) error {
@@ -481,36 +435,4 @@ func (h *history) reached(is func(Action) bool) bool {
 		}
 	}
 	return false
-}
-
-// letGoFor is the conditional step for a kubelet that ignores removed
-// manifests: what the plan takes out of the API server and etcd is taken out
-// at once, kubelet restarted, and the containers ended. So are those of a
-// manifest that is out already, which an undo only puts in.
-func letGoFor(steps []Step, restart, cri string) *Step {
-	s := letGoTemplate()
-	var pods, files []string
-	for _, step := range steps {
-		for _, a := range step.Actions {
-			switch t := a.Action.(type) {
-			case *TakeOut:
-				if t.API || t.Etcd {
-					s.Actions = append(s.Actions, Planned{Action: t})
-					pods, files = append(pods, t.Pod), append(files, t.File)
-				}
-			case *PutIn:
-				if (t.API || t.Etcd) && !slices.Contains(pods, t.Pod) {
-					pods, files = append(pods, t.Pod), append(files, t.File)
-				}
-			}
-		}
-	}
-	if len(pods) == 0 {
-		return nil
-	}
-	s.Actions = append(s.Actions, Planned{Action: &RestartKubelet{Command: restart}}, Planned{Action: &EndPods{Pods: pods, CRI: cri}})
-	for i, pod := range pods {
-		s.Actions = append(s.Actions, Planned{Action: &WaitGone{Pod: pod, File: files[i]}})
-	}
-	return &s
 }

@@ -1,0 +1,73 @@
+package steps
+
+import "time"
+
+// pace is how long kubelet and the processes may take, and how often is looked.
+type pace struct {
+	stopping  time.Duration // kubelet begins to stop the API server
+	gone      time.Duration // containers are gone once they were told to end
+	end       time.Duration // a container ends by itself, after its manifest is out
+	forgotten time.Duration // cgroup and pod directory are gone too
+	settle    time.Duration // since the last container ended
+	refused   time.Duration // a pod that kubelet has not begun with after that long was refused
+	unseen    time.Duration // the same, by its sandbox, where it can't be seen what kubelet begins
+	started   time.Duration
+	etcd      time.Duration
+	api       time.Duration
+	kubelet   time.Duration
+	runtime   time.Duration // for a container runtime that is being restarted
+	verify    time.Duration
+	nodes     time.Duration // for the other nodes of a fleet
+	relist    time.Duration // of kubelet's containers, in its metrics
+	begin     time.Duration // after a list, so that etcd ends just before the next
+
+	readyz  time.Duration // for one answer of the API server
+	lookCRI time.Duration
+	lookAPI time.Duration
+	// between two looks at an object, after the outage
+	lookConfig time.Duration
+	metrics    time.Duration // between two looks: one takes kubelet 10 ms
+
+	// For a process that runs and isn't ready, see patience.
+	budget   float64       // the part of its startup probe's budget that is waited for: all of it
+	evidence time.Duration // between two looks at its log and its CPU time
+	still    time.Duration // without a sign of life, beyond the budget
+	most     time.Duration // beyond the budget, in any case
+}
+
+// start is how long a process may take that shows no sign of life.
+func (p pace) start(least, budget time.Duration) time.Duration {
+	return max(least, time.Duration(float64(budget)*p.budget))
+}
+
+// realPace is what was measured on kubeadm 1.34.4, with room for slower nodes.
+var realPace = pace{
+	stopping:  10 * time.Second,        // at once, at worst after 2 s
+	gone:      45 * time.Second,        // a sandbox that was started again: 20 to 33 s
+	end:       15 * time.Second,        // etcd: 0.1 s after SIGTERM
+	forgotten: 60 * time.Second,        // usually within 2 s
+	settle:    2200 * time.Millisecond, // PLEG lists once a second, two lists are needed
+	refused:   150 * time.Millisecond,  // one that isn't refused has its directories after 10 ms
+	unseen:    1800 * time.Millisecond, // and a sandbox after 0.5 s
+	started:   60 * time.Second,
+	etcd:      120 * time.Second,
+	api:       120 * time.Second,
+	kubelet:   30 * time.Second,
+	runtime:   20 * time.Second,
+	verify:    30 * time.Second,
+	nodes:     15 * time.Minute, // somebody may have to walk to them
+	relist:    3 * time.Second,  // one a second
+	begin:     450 * time.Millisecond,
+
+	readyz:  300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing
+	lookCRI: 20 * time.Millisecond,
+	lookAPI: 20 * time.Millisecond,
+
+	lookConfig: 250 * time.Millisecond,
+	metrics:    40 * time.Millisecond,
+
+	budget:   1,
+	evidence: 2 * time.Second,
+	still:    time.Minute,
+	most:     30 * time.Minute,
+}
