@@ -3,6 +3,7 @@ package fleet
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -201,80 +202,80 @@ func (a *agent) begin(ctx context.Context, r request) {
 func (a *agent) do(ctx context.Context, r request) (any, error) {
 	switch r.Do {
 	case doUse:
-		p, err := with[restore.Paths](r)
-		if err == nil {
+		return given(r, func(p restore.Paths) (any, error) {
 			a.paths = p
 			a.node.Use(p)
-		}
-		return nil, err
+			return nil, nil
+		})
 	case doFacts:
 		return a.node.Facts(ctx)
 	case doPut:
-		o, err := with[putOrder](r)
-		if err != nil {
-			return nil, err
-		}
-		return a.receive(ctx, o)
+		return given(r, func(o putOrder) (any, error) { return a.receive(ctx, o) })
 	case doCheck:
-		o, err := with[Order](r)
-		if err != nil {
-			return nil, err
-		}
-		return a.node.Check(ctx, o, a.busyEvery(time.Second))
+		return given(r, func(o Order) (any, error) { return a.node.Check(ctx, o, a.busyEvery(time.Second)) })
 	case doPlan:
-		o, err := with[Order](r)
-		if err != nil {
-			return nil, err
-		}
-		p, err := a.node.Plan(ctx, o)
-		a.plan = p
-		return p, err
+		return given(r, func(o Order) (_ any, err error) {
+			a.plan, err = a.node.Plan(ctx, o)
+			return a.plan, err
+		})
 	case doRun:
-		rec, err := with[restore.Record](r)
-		if err != nil {
-			return nil, err
-		}
-		p := a.plan
-		if p == nil || p.Run != rec.Run {
-			return nil, problem.New("", "the agent has no plan of run %s", rec.Run)
-		}
-		if err := a.isNew(ctx, rec.Run); err != nil {
-			return nil, err
-		}
-		a.plan = nil
-		return a.run(ctx, p, &rec)
+		return given(r, func(rec restore.Record) (any, error) { return a.begun(ctx, rec) })
 	case doUndo, doRedo, doResume:
-		o, err := with[RunOf](r)
-		if err != nil {
-			return nil, err
-		}
-		p, err := a.planAgain(ctx, restore.Verb(r.Do), o.Run)
-		if p == nil && err == nil {
-			return &steps.Result{OK: true, PutBack: r.Do == doUndo}, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		return a.run(ctx, p, nil)
+		return given(r, func(o RunOf) (any, error) {
+			p, err := a.planAgain(ctx, restore.Verb(r.Do), o.Run)
+			switch {
+			case err != nil:
+				return nil, err
+			case p == nil:
+				return &steps.Result{OK: true, PutBack: r.Do == doUndo}, nil
+			}
+			return a.run(ctx, p, nil)
+		})
 	case doPlanAgain + doUndo, doPlanAgain + doRedo, doPlanAgain + doResume:
-		o, err := with[RunOf](r)
-		if err != nil {
-			return nil, err
-		}
-		p, err := a.planAgain(ctx, restore.Verb(strings.TrimPrefix(r.Do, doPlanAgain)), o.Run)
-		return planReply{p}, err
+		return given(r, func(o RunOf) (any, error) {
+			p, err := a.planAgain(ctx, restore.Verb(strings.TrimPrefix(r.Do, doPlanAgain)), o.Run)
+			return planReply{p}, err
+		})
 	case doFree:
 		return nil, a.free(ctx)
 	case doRuns:
 		return a.node.Runs(ctx)
 	case doDrop:
-		o, err := with[putOrder](r)
-		if err != nil {
-			return nil, err
-		}
-		return nil, a.drop(ctx, o)
+		return given(r, func(o putOrder) (any, error) { return nil, a.drop(ctx, o) })
 	}
 	return nil, problem.New("the versions differ", "unknown request %q", clip([]byte(r.Do)))
+}
+
+// given does something with what came with a request.
+func given[T any](r request, do func(T) (any, error)) (any, error) {
+	v, err := with[T](r)
+	if err != nil {
+		return nil, err
+	}
+	return do(v)
+}
+
+// begun runs what was planned. A run of its name must not be there yet: it would
+// be appended to that one.
+func (a *agent) begun(ctx context.Context, rec restore.Record) (any, error) {
+	p := a.plan
+	if p == nil || p.Run != rec.Run {
+		return nil, problem.New("", "the agent has no plan of run %s", rec.Run)
+	}
+	if r, err := a.of(ctx, rec.Run); err != nil || r.Run != "" {
+		return nil, cmp.Or(err, error(problem.New("try again", "this node has a run %s already", rec.Run)))
+	}
+	a.plan = nil
+	return a.run(ctx, p, &rec)
+}
+
+// of is an earlier run; the zero value is of one that the node doesn't know.
+func (a *agent) of(ctx context.Context, run string) (steps.RunInfo, error) {
+	runs, err := a.node.Runs(ctx)
+	if i := slices.IndexFunc(runs, func(r steps.RunInfo) bool { return r.Run == run }); i >= 0 {
+		return runs[i], err
+	}
+	return steps.RunInfo{}, err
 }
 
 // busyEvery returns a function that says, now and then, that a request makes
@@ -292,20 +293,6 @@ func (a *agent) busyEvery(d time.Duration) func() {
 	}
 }
 
-// isNew makes sure that a run of this name can't be appended to another one.
-func (a *agent) isNew(ctx context.Context, run string) error {
-	runs, err := a.node.Runs(ctx)
-	if err != nil {
-		return err
-	}
-	for _, r := range runs {
-		if r.Run == run {
-			return problem.New("try again", "this node has a run %s already", run)
-		}
-	}
-	return nil
-}
-
 func (a *agent) free(ctx context.Context) error {
 	if err := a.node.Busy(ctx); err != nil {
 		p := problem.From(err)
@@ -321,13 +308,9 @@ func (a *agent) planAgain(ctx context.Context, v restore.Verb, run string) (*ste
 	if err := a.free(ctx); err != nil {
 		return nil, err
 	}
-	runs, err := a.node.Runs(ctx)
+	is, err := a.of(ctx, run)
 	if err != nil {
 		return nil, err
-	}
-	var is steps.RunInfo
-	if i := slices.IndexFunc(runs, func(r steps.RunInfo) bool { return r.Run == run }); i >= 0 {
-		is = runs[i]
 	}
 	instead := func(verb restore.Verb, format string) error {
 		return problem.Coded(string(verb), a.paths.Command(string(verb)+" --fleet", run)+" does it on all nodes", format, run)

@@ -176,7 +176,6 @@ func (c *Conductor) Here() string {
 
 // connect starts the agent of a node.
 func (c *Conductor) connect(ctx context.Context, n *fleetNode, note func(message)) (*link, error) {
-	var failed []*problem.Problem
 	dial := func(host string) (*link, error) {
 		ctx, cancel := context.WithTimeout(ctx, c.pace().Hello)
 		defer cancel()
@@ -208,6 +207,7 @@ func (c *Conductor) connect(ctx context.Context, n *fleetNode, note func(message
 	if n.local {
 		hosts = []string{""}
 	}
+	var failed *problem.Problem
 	for _, host := range hosts {
 		l, err := dial(host)
 		if err == nil {
@@ -218,28 +218,22 @@ func (c *Conductor) connect(ctx context.Context, n *fleetNode, note func(message
 		if host != "" {
 			p = p.About(host)
 		}
-		failed = append(failed, p)
-		if ctx.Err() != nil {
+		if failed != nil {
+			p.Cause, p.Hint = failed.Cause+"; "+p.Cause, cmp.Or(failed.Hint, p.Hint)
+		}
+		if failed = p; ctx.Err() != nil {
 			break
 		}
 	}
-	if len(failed) == 0 {
+	if failed == nil {
 		return nil, problem.New("", "no host is known for it")
 	}
-	if len(failed) == 1 {
-		return nil, failed[0]
-	}
-	p := &problem.Problem{}
-	for _, one := range failed {
-		p.Cause, p.Hint = p.Cause+"; "+one.Cause, cmp.Or(p.Hint, one.Hint)
-	}
-	p.Cause = strings.TrimPrefix(p.Cause, "; ")
-	return nil, p
+	return nil, failed
 }
 
 // Discover finds the members, reaches their nodes and reads what they are.
 // Nothing is changed on them, but for this program's own copy in a temporary
-// directory of its own. What stands in the way is in the verdicts; the error is
+// directory of its own. What blocks a restore is in the verdicts; the error is
 // for what makes everything else pointless.
 func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Member, []steps.Verdict, error) {
 	c.want = w

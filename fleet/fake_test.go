@@ -62,9 +62,9 @@ type fakeNode struct {
 	fleet     *steps.Fleet
 
 	// How it misbehaves.
-	blocks    string              // a check that stands in the way
+	blocks    string              // a check that blocks
 	fails     map[steps.Phase]int // how often the work of a phase fails
-	hook      func(steps.Phase)   // called when the work of a phase is done, before its meeting
+	hook      func(steps.Phase)   // called when the work of a phase is done, before its barrier
 	undoFails int
 	refuses   bool // another session holds its lock
 	facts     func(*restore.NodeFacts)

@@ -115,10 +115,6 @@ func (p *play) conductor(v restore.Verb, away ...string) error {
 	return nil
 }
 
-func (a *actor) unfinished() bool {
-	return a.state == steps.RunUnfinished || a.state == steps.RunFailed
-}
-
 // step gives the machine an input, and does what it says.
 func (p *play) step(in input) {
 	p.note("%s %T %+v", p.now.Format("15:04:05.000"), in, in)

@@ -116,7 +116,7 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 		add(steps.Pass, reach, "Nodes", "", false, "reached: %s", strings.Join(taken, ", "))
 	}
 	if len(odd) > 0 {
-		add(steps.Warn, "fleet-members", "Members", "right when it joined later, or was removed: it becomes a member of the restored cluster; --without NAME leaves it out", false, "%s", strings.Join(odd, "; "))
+		add(steps.Warn, "fleet-members", "Members", "right when it joined later, or was removed: it becomes a member of the restored cluster; --without NAME excludes it", false, "%s", strings.Join(odd, "; "))
 	} else {
 		add(steps.Pass, "fleet-members", "Members", "", false, "all sources name the same: %s", strings.Join(taken, ", "))
 	}
@@ -125,13 +125,13 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 	}
 	switch lost := len(left); {
 	case len(alive) > 0:
-		add(steps.Error, "left-out", "Left out", "stop kubelet and etcd there first: an excluded member must not run on as a cluster of its own", true,
+		add(steps.Error, "left-out", "Excluded members", "stop kubelet and etcd there first: an excluded member must not run on as a cluster of its own", true,
 			"%s is excluded, but its etcd's port answers", strings.Join(alive, ", "))
 	case lost > 0 && len(taken) < quorum(len(taken)+lost):
-		add(steps.Warn, "left-out", "Left out", "make sure that they are down and stay down: together they could run on as the old cluster", false,
+		add(steps.Warn, "left-out", "Excluded members", "make sure that they are down and stay down: together they could run on as the old cluster", false,
 			"%s: most of the members are excluded, and can't be seen from here", strings.Join(left, ", "))
 	case lost > 0:
-		add(steps.Pass, "left-out", "Left out", "", false, "%s: joins anew later (kubeadm reset, kubeadm join --control-plane)", strings.Join(left, ", "))
+		add(steps.Pass, "left-out", "Excluded members", "", false, "%s: rejoin later (kubeadm reset, kubeadm join --control-plane)", strings.Join(left, ", "))
 	}
 	differ := func(check, title, what, hint string, by map[string][]string) {
 		if len(by) > 1 {
@@ -150,7 +150,7 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 	if len(unknown) > 0 {
 		// What isn't known is no match.
 		add(steps.Warn, "fleet-cluster", "Cluster", "make sure that they are of this cluster: what they have is left as it is, and undo reverts to it", false,
-			"of which cluster the nodes' etcds are isn't known everywhere: %s", strings.Join(unknown, "; "))
+			"cluster ID not known on every node: %s", strings.Join(unknown, "; "))
 	}
 	if len(clusters) > 1 {
 		var parts []string
