@@ -332,6 +332,12 @@ func TestCtrlCAgainLeavesTheNodesThatDoNotStop(t *testing.T) {
 	if !d.quit || !d.m.left || all.left != 1 {
 		t.Errorf("the wizard ended: %t; conductors that wait for nobody: %d", d.quit, all.left)
 	}
+	said := strings.Join(d.m.run.endedAs(d.m.runner.left(), nil).SummaryWhole(80), "\n")
+	for _, want := range []string{"Nodes are half restored", "etcd-rewind resume --fleet 20261120-120000", "etcd-rewind undo --fleet 20261120-120000"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the farewell lacks %q:\n%s", want, said)
+		}
+	}
 	start := time.Now()
 	d.m.nodes.abandon(100 * time.Millisecond) // cp2 hangs still
 	if took := time.Since(start); took > 5*time.Second {

@@ -42,7 +42,7 @@ func (m *model) flowNow() restore.Flow {
 // thisNode goes on to the checks of this node alone.
 func (m *model) thisNode() tea.Cmd {
 	p := &m.members
-	p.turn++
+	p.asked++
 	p.busy, p.members, p.names = false, nil, nil
 	m.begin(m.local)
 	return m.toChecks()
@@ -102,6 +102,6 @@ func (m *model) repoint() tea.Cmd {
 	m.here.inPlace, m.info = &inPlace{c.DataDir, database}, nil
 	m.picker.pause()
 	m.diff.stop()
-	m.diff = diffPane{turn: m.diff.turn + 1}
+	m.diff = diffPane{asked: m.diff.asked + 1}
 	return m.thisNode()
 }

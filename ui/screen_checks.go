@@ -20,7 +20,7 @@ import (
 // checklist shows the verdicts, what needs attention first.
 type checklist struct {
 	busy     bool
-	turn     int // of the checks asked for last; older answers don't count
+	asked    int // of the checks asked for last; older answers don't count
 	verdicts []judged
 	sending  *sending // of a cluster with several members
 	err      error    // the snapshot didn't arrive, or a node can't be asked
@@ -102,9 +102,9 @@ func b2i(b bool) int {
 }
 
 type checkedMsg struct {
-	turn int
-	flow restore.Flow
-	err  error
+	asked int
+	flow  restore.Flow
+	err   error
 }
 
 func newChecklist(given []string) checklist {
@@ -134,7 +134,7 @@ func (m *model) check() tea.Cmd {
 	}
 	c := &m.checks
 	c.begin(m.members.names, m.localMember(), m.flow.Sent())
-	turn, s, f, there := c.turn, m.nodes.session, m.flowNow(), m.here.inPlace
+	asked, s, f, there := c.asked, m.nodes.session, m.flowNow(), m.here.inPlace
 	return func() tea.Msg {
 		err := s.do(func(ctx context.Context, n restore.Nodes) error {
 			f.Nodes = n
@@ -147,19 +147,19 @@ func (m *model) check() tea.Cmd {
 				}
 			}
 			if err := f.Send(ctx, func(node string, done, total int64) {
-				m.box.put(sendProgressMsg{turn, node, done, total})
+				m.box.put(sendProgressMsg{asked, node, done, total})
 			}); err != nil {
 				return err
 			}
-			m.box.put(sentMsg{turn})
+			m.box.put(sentMsg{asked})
 			return f.Check(ctx, nil)
 		})
-		return checkedMsg{turn, f, err}
+		return checkedMsg{asked, f, err}
 	}
 }
 
 func (m *model) checked(msg checkedMsg) {
-	if msg.turn != m.checks.turn {
+	if msg.asked != m.checks.asked {
 		return
 	}
 	m.flow = msg.flow
@@ -189,7 +189,7 @@ func (c *checklist) names() []string {
 
 // begin waits for the checks of these nodes, or of a node alone.
 func (c *checklist) begin(nodes []string, here string, sent bool) {
-	c.turn++
+	c.asked++
 	c.busy, c.err, c.typing, c.sending = true, nil, nil, nil
 	if len(nodes) > 0 {
 		c.sending = &sending{nodes: nodes, here: here, done: map[string][2]int64{}, all: sent}
@@ -197,13 +197,13 @@ func (c *checklist) begin(nodes []string, here string, sent bool) {
 }
 
 func (c *checklist) progress(msg sendProgressMsg) {
-	if msg.turn == c.turn && c.sending != nil {
+	if msg.asked == c.asked && c.sending != nil {
 		c.sending.done[msg.node] = [2]int64{msg.done, msg.total}
 	}
 }
 
 func (c *checklist) sent(msg sentMsg) {
-	if msg.turn == c.turn && c.sending != nil {
+	if msg.asked == c.asked && c.sending != nil {
 		c.sending.all = true
 	}
 }
@@ -282,7 +282,7 @@ func (m *model) checkKey(k tea.KeyMsg) tea.Cmd {
 	case "?":
 		m.over = newOverlay(helpOverlay)
 	case "esc", "left":
-		c.turn++ // an answer on its way is for nobody
+		c.asked++ // an answer on its way is for nobody
 		if m.several() {
 			if c.busy {
 				m.nodes.close() // what is on its way there stops

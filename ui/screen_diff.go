@@ -17,17 +17,17 @@ import (
 type diffPane struct {
 	pane.Diff
 	name   string // of the snapshot compared last
-	turn   int    // older answers don't count
+	asked  int    // older answers don't count
 	cancel context.CancelFunc
 }
 
 type (
 	compareProgressMsg struct {
-		turn int
+		asked int
 		snapshot.Progress
 	}
 	comparedMsg struct {
-		turn   int
+		asked  int
 		result *snapshot.Comparison
 		err    error
 	}
@@ -35,7 +35,7 @@ type (
 
 func (msg compareProgressMsg) Replaces(older any) (yes, further bool) {
 	last, ok := older.(compareProgressMsg)
-	return ok && msg.turn == last.turn, false
+	return ok && msg.asked == last.asked, false
 }
 
 // compare shows the screen and starts the comparison, unless it was made
@@ -51,12 +51,12 @@ func (m *model) compare() tea.Cmd {
 	}
 	d.stop()
 	ctx, cancel := context.WithCancel(m.ctx)
-	*d = diffPane{Diff: pane.Diff{Busy: true}, name: m.info.Name, turn: d.turn + 1, cancel: cancel}
+	*d = diffPane{Diff: pane.Diff{Busy: true}, name: m.info.Name, asked: d.asked + 1, cancel: cancel}
 	f := restore.Flow{Engine: m.backend, Want: restore.Want{Here: m.here.facts, Info: m.info}}
-	turn := d.turn
+	asked := d.asked
 	return func() tea.Msg {
-		c, err := f.Comparison(ctx, func(p snapshot.Progress) { m.box.put(compareProgressMsg{turn, p}) })
-		return comparedMsg{turn, c, err}
+		c, err := f.Comparison(ctx, func(p snapshot.Progress) { m.box.put(compareProgressMsg{asked, p}) })
+		return comparedMsg{asked, c, err}
 	}
 }
 
@@ -79,13 +79,13 @@ func (d *diffPane) stop() {
 }
 
 func (d *diffPane) progress(msg compareProgressMsg) {
-	if msg.turn == d.turn && d.Busy {
+	if msg.asked == d.asked && d.Busy {
 		d.Phase = msg.Progress
 	}
 }
 
 func (d *diffPane) compared(msg comparedMsg) {
-	if msg.turn != d.turn || !d.Busy {
+	if msg.asked != d.asked || !d.Busy {
 		return
 	}
 	d.stop()

@@ -20,7 +20,7 @@ import (
 type membersPane struct {
 	busy  bool
 	since time.Time
-	turn  int // older answers don't count
+	asked int // older answers don't count
 
 	members []restore.Member
 	names   []string // of the nodes that take part; none for a node alone
@@ -36,7 +36,7 @@ type membersPane struct {
 }
 
 type membersMsg struct {
-	turn  int
+	asked int
 	flow  restore.Flow
 	names []string
 	err   error
@@ -55,13 +55,13 @@ func (m *model) toMembers() tea.Cmd {
 // findMembers reaches for all nodes anew.
 func (m *model) findMembers() tea.Cmd {
 	p := &m.members
-	p.turn++
+	p.asked++
 	p.busy, p.since, p.err, p.typing = true, m.now(), nil, nil
-	m.checks.turn++ // of nodes that are let go
+	m.checks.asked++ // of nodes that are let go
 	m.begin(func() (restore.Nodes, error) { return m.options.Nodes(nil), nil })
-	turn, s, f := p.turn, m.nodes.session, m.flowNow()
+	asked, s, f := p.asked, m.nodes.session, m.flowNow()
 	return func() tea.Msg {
-		msg := membersMsg{turn: turn}
+		msg := membersMsg{asked: asked}
 		msg.err = s.do(func(ctx context.Context, n restore.Nodes) (err error) {
 			f.Nodes = n
 			err = f.Find(ctx)
@@ -75,7 +75,7 @@ func (m *model) findMembers() tea.Cmd {
 
 func (m *model) foundMembers(msg membersMsg) {
 	p := &m.members
-	if msg.turn != p.turn {
+	if msg.asked != p.asked {
 		return
 	}
 	m.flow = msg.flow
@@ -139,7 +139,7 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 		m.over = newOverlay(helpOverlay)
 		return nil
 	case "esc", "left":
-		p.turn++
+		p.asked++
 		if p.busy {
 			p.busy = false
 			m.nodes.close()
@@ -178,7 +178,7 @@ func (m *model) membersKey(k tea.KeyMsg) tea.Cmd {
 			}
 			p.kept[c.Name] = true
 			p.next()
-			m.foundMembers(membersMsg{p.turn, m.flow, p.names, nil})
+			m.foundMembers(membersMsg{p.asked, m.flow, p.names, nil})
 		}
 	case "o":
 		switch {

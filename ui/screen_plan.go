@@ -18,11 +18,11 @@ import (
 
 // planPane shows the plans of the nodes, and the choices that shape them.
 type planPane struct {
-	busy bool
-	turn int
-	plan *steps.Plan // this node's, or what stands for it
-	err  error
-	page pane.Page
+	busy  bool
+	asked int
+	plan  *steps.Plan // this node's, or what stands for it
+	err   error
+	page  pane.Page
 
 	all    []*steps.Plan             // of every node
 	names  []string                  // of several nodes; none for a node alone
@@ -32,7 +32,7 @@ type planPane struct {
 
 // planMsg brings the plans, and what the checks say where they ran again.
 type planMsg struct {
-	turn    int
+	asked   int
 	flow    restore.Flow
 	checked bool // a choice was changed
 	plan    *steps.Plan
@@ -74,7 +74,7 @@ func (p *planPane) shown(onScreen bool) *steps.RestoreFacts {
 
 // begin waits for the plans.
 func (p *planPane) begin() {
-	p.turn++
+	p.asked++
 	p.busy, p.err = true, nil
 }
 
@@ -96,9 +96,9 @@ func (m *model) makePlan(changed bool) tea.Cmd {
 		return m.toMembers()
 	}
 	m.plan.begin()
-	turn, s, f, names := m.plan.turn, m.nodes.session, m.flowNow(), m.members.names
+	asked, s, f, names := m.plan.asked, m.nodes.session, m.flowNow(), m.members.names
 	return func() tea.Msg {
-		msg := planMsg{turn: turn, names: names}
+		msg := planMsg{asked: asked, names: names}
 		msg.err = s.do(func(ctx context.Context, n restore.Nodes) (err error) {
 			f.Nodes = n
 			if changed {
@@ -131,7 +131,7 @@ func planOf(all []*steps.Plan, node string) *steps.Plan {
 }
 
 func (m *model) planned(msg planMsg) tea.Cmd {
-	if msg.turn != m.plan.turn {
+	if msg.asked != m.plan.asked {
 		return nil
 	}
 	m.plan.set(msg)
@@ -155,8 +155,8 @@ func (m *model) planned(msg planMsg) tea.Cmd {
 // planAgain plans from the journal of an earlier run.
 func (m *model) planAgain(a again) tea.Cmd {
 	m.again, m.screen = &a, planScreen
-	m.plan = planPane{busy: true, turn: m.plan.turn + 1}
-	rec, turn := restore.Record{Run: a.run}, m.plan.turn
+	m.plan = planPane{busy: true, asked: m.plan.asked + 1}
+	rec, asked := restore.Record{Run: a.run}, m.plan.asked
 	m.nodes.open(m.ctx, func() (restore.Nodes, error) {
 		if a.dir == "" {
 			return m.local()
@@ -170,7 +170,7 @@ func (m *model) planAgain(a again) tea.Cmd {
 	})
 	s := m.nodes.session
 	return func() tea.Msg {
-		msg := planMsg{turn: turn}
+		msg := planMsg{asked: asked}
 		msg.err = s.do(func(ctx context.Context, n restore.Nodes) (err error) {
 			if msg.states, err = n.Open(ctx, rec); err != nil {
 				return err
@@ -224,7 +224,7 @@ func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
 		m.over = newOverlay(helpOverlay)
 		return nil
 	case "esc", "left":
-		p.turn++
+		p.asked++
 		p.busy = false
 		if m.again != nil {
 			m.screen, m.again = m.again.from, nil

@@ -78,12 +78,12 @@ func (m *model) beginAnew() tea.Cmd {
 	o := m.options
 	m.info, m.here.inPlace, m.choices = nil, nil, choices{Choices: o.Choices}
 	m.diff.stop()
-	m.diff = diffPane{turn: m.diff.turn + 1}
+	m.diff = diffPane{asked: m.diff.asked + 1}
 	m.picker.pause()
 	m.picker = newPicker("")
-	m.checks = checklist{turn: m.checks.turn + 1, given: slices.Clone(o.Choices.Accept), accepted: map[string]steps.Verdict{}}
-	m.plan = planPane{turn: m.plan.turn + 1}
-	m.members = membersPane{turn: m.members.turn + 1, hosts: maps.Clone(o.Want.Hosts), without: slices.Clone(o.Want.Without)}
+	m.checks = checklist{asked: m.checks.asked + 1, given: slices.Clone(o.Choices.Accept), accepted: map[string]steps.Verdict{}}
+	m.plan = planPane{asked: m.plan.asked + 1}
+	m.members = membersPane{asked: m.members.asked + 1, hosts: maps.Clone(o.Want.Hosts), without: slices.Clone(o.Want.Without)}
 	m.run, m.here.alone = newRunView(nil, nil, nil, nil), false
 	m.summaryPage, m.here.page = pane.Page{}, pane.Page{}
 	return m.discover()

@@ -18,17 +18,17 @@ type sending struct {
 
 type (
 	sendProgressMsg struct {
-		turn        int
+		asked       int
 		node        string
 		done, total int64
 	}
 	// sentMsg says that every node has the snapshot, with the same sha256.
-	sentMsg struct{ turn int }
+	sentMsg struct{ asked int }
 )
 
 func (msg sendProgressMsg) Replaces(older any) (yes, further bool) {
 	last, ok := older.(sendProgressMsg)
-	return ok && msg.turn == last.turn && msg.node == last.node, false
+	return ok && msg.asked == last.asked && msg.node == last.node, false
 }
 
 // view shows it; err is why it went no further.

@@ -301,8 +301,8 @@ var screens = []struct {
 		d.to(checkScreen)
 		c := &d.m.checks
 		c.busy, c.sending.all = true, false
-		d.update(sendProgressMsg{c.turn, "cp2", 1_100_000_000, 2_460_000_000})
-		d.update(sendProgressMsg{c.turn, "cp3", 2_460_000_000, 2_460_000_000})
+		d.update(sendProgressMsg{c.asked, "cp2", 1_100_000_000, 2_460_000_000})
+		d.update(sendProgressMsg{c.asked, "cp3", 2_460_000_000, 2_460_000_000})
 	}},
 	{"fleet-sending-fails", func(d *driver) {
 		several(d.f, "cp1", "cp2", "cp3").sendErr = &steps.Failure{Cause: "cp2: the snapshot has 2.5 GB, /var/lib has 1.1 GB left", Hint: "free space there"}

@@ -46,11 +46,17 @@ func (e Ended) outage() string {
 func (e Ended) Ending() (symbol, sentence string) {
 	node, are, restored, half := "the node", "is", "the API server answers with the snapshot's data", "The node is half restored"
 	if e.Plan != nil && e.Plan.Restore != nil && e.Plan.Restore.InPlace {
-		restored = "the API server answers with the data in " + e.Plan.Restore.DataDir
+		restored = "the API server answers with the data in " + trust.Text(e.Plan.Restore.DataDir)
 	}
-	if n := len(e.Nodes); n > 1 {
-		node = "all " + Plural(n, "node", "nodes")
-		are, restored, half = "are", node+" serve the snapshot's data, as one cluster", "Nodes are half restored; see below"
+	if n := len(e.Nodes); n > 1 || n == 0 && e.Several {
+		node = "all nodes" // how each ended isn't known
+		if n > 0 {
+			node = "all " + Plural(n, "node", "nodes")
+		}
+		are, restored, half = "are", node+" serve the snapshot's data, as one cluster", "Nodes are half restored"
+		if n > 0 {
+			half += "; see below"
+		}
 	}
 	switch {
 	case e.ExitCode() == 4:
@@ -123,8 +129,8 @@ func (e Ended) facts() []steps.Fact {
 		if e.Several {
 			add("kept", "the old data and manifests on every node, untouched")
 		}
-		if !e.Several && !e.OK && e.Plan != nil && e.Kind == steps.KindRestore {
-			add("resume", e.Plan.Command("resume"))
+		if each := e.Several && len(e.Nodes) > 0; !each && !e.OK && e.Plan != nil && e.Kind == steps.KindRestore {
+			add("resume", Command(e.Plan, "resume", e.Several))
 		}
 		add("undo", e.Undo)
 	}
