@@ -440,21 +440,22 @@ func (v *runView) insideHelp(n *nodeRun) []pane.Hint {
 	if v.kind != steps.KindUndo && v.watched == nil && v.running() {
 		help = append(help, pane.Hint{"u", "undo"})
 	}
-	help = append(help, pane.Hint{"↑↓", "look at a step"}, pane.Hint{"/", "search"})
+	help = append(help, pane.Hint{"↑↓", "look at a step"})
 	if !v.several && n.picked != "" {
 		help = append(help, follow)
 	}
+	search := pane.Hint{"/", "search"}
 	switch {
 	case v.watched != nil && v.running():
-		return append(help, pane.Hint{"q", "leave"})
+		return append(help, search, pane.Hint{"q", "leave"})
 	case v.running():
-		return append(help, pane.Hint{"ctrl-c", "stop"})
+		return append(help, search, pane.Hint{"ctrl-c", "stop"})
 	case v.several:
-		return help
+		return append(help, search)
 	case n.picked == "":
 		help = append(help, pane.Hint{"esc", "summary"})
 	}
-	return append(help, pane.Hint{"q", "quit"})
+	return append(help, search, pane.Hint{"q", "quit"})
 }
 
 // failureView is the failure of a node, and where the others are.
