@@ -8,7 +8,7 @@ GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test test-busy race check e2e e2e-one e2e-three e2e-kills e2e-fleet lint vuln platforms fuzz bench bench-outage bench-staging bench-screen release release-try
+.PHONY: build test test-busy race check e2e e2e-one e2e-three e2e-kills e2e-fleet lint vuln platforms fuzz bench bench-outage bench-staging bench-screen release release-try site
 
 # The binary for nodes has no practice in it: 29 MB instead of 46.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -76,6 +76,9 @@ platforms: # that it builds for them, too
 
 release: # packages, man pages, completions, licences and checksums in dist/release
 	release/build
+
+site: # the documentation as HTML in dist/site: no server, no script
+	go run ./release site dist/site
 
 release-try: # root on Debian: that they are the same when built again, and work in a clean tree
 	release/install.sh

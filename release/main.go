@@ -17,6 +17,7 @@ import (
 const usage = `usage:
   release man DIR          man pages of all commands
   release completions DIR  completions for bash, zsh and fish
+  release site DIR         the documentation as HTML, from the working directory
   release notices          reads lines of make modules, writes all licences
   release sbom BINARY VERSION
                            reads lines of make modules, writes CycloneDX`
@@ -35,6 +36,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return manPages(cli.Commands(), args[1])
 	case what == "completions" && len(args) == 2:
 		return completions(args[1])
+	case what == "site" && len(args) == 2:
+		return site(".", args[1])
 	case what == "notices" && len(args) == 1:
 		all, err := readModules(in)
 		if err != nil {
