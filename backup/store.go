@@ -1,15 +1,18 @@
 // Package backup is for backups of etcd that are kept elsewhere. It has the
-// lowest floor of that: the stores where files lie, and the way a file gets into
-// one and is proven to be there. It knows nothing of what is in the files, and no
-// command uses it yet.
+// lowest floor of that: how a file is compressed and encrypted (Seal), the stores
+// where files lie (Store), the way one gets there and is proven to be there
+// (Keep), and back (Snapshot). When a backup is taken, and what is kept, is not
+// in it; no command uses it yet.
 package backup
 
 import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -18,6 +21,7 @@ import (
 
 	"etcd-rewind/defect"
 	"etcd-rewind/problem"
+	"etcd-rewind/snapshot"
 )
 
 // Object is a file in a store.
@@ -176,4 +180,30 @@ func (t *told) Read(p []byte) (int, error) {
 	n, err := t.Reader.Read(p)
 	t.alive()
 	return n, err
+}
+
+// Snapshot is a file in a store as a source of snapshots.
+func Snapshot(s Store, name string) snapshot.Source {
+	at, query, _ := strings.Cut(s.Location(), "?")
+	at += "/" + name
+	if query != "" {
+		at += "?" + query
+	}
+	return snapshot.Source{Name: at, Open: func(ctx context.Context) (*snapshot.Stored, error) {
+		about := func(err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return problem.Coded(snapshot.CodeMissing, "look at what is there", "there is no such backup")
+			}
+			return problem.From(err)
+		}
+		o, err := s.Stat(ctx, name)
+		if err != nil {
+			return nil, about(err)
+		}
+		r, err := s.Get(ctx, name)
+		if err != nil {
+			return nil, about(err)
+		}
+		return &snapshot.Stored{ReadCloser: r, Size: o.Size, ModTime: o.Time}, nil
+	}}
 }

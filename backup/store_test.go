@@ -15,12 +15,10 @@ import (
 	"testing/iotest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"etcd-rewind/problem"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+const idleInTests = time.Minute
 
 func content(data string) Content {
 	sum := sha256.Sum256([]byte(data))

@@ -386,7 +386,7 @@ func (a *app) versionCommand() *cobra.Command {
 			if a.output == "json" {
 				return trust.JSON(a.out).Encode(v)
 			}
-			_, err := fmt.Fprintf(a.out, "etcd-rewind %s\netcdutl %s\n", v.Version, v.Etcd)
+			_, err := fmt.Fprintln(a.out, "etcd-rewind", v.Version+"\netcdutl", v.Etcd)
 			return err
 		},
 	}

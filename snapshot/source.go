@@ -23,8 +23,8 @@ type Source struct {
 	// Name is the one the user gave. It is what screens, reports, journals and
 	// errors say, whatever file the snapshot is read from in the end.
 	Name string
-	// Open begins to read it. Stage gives it a deadline. An error for a bad
-	// source is a *problem.Problem.
+	// Open begins to read it. Stage gives it a deadline; the context holds for
+	// reading too. An error for a bad source is a *problem.Problem.
 	Open func(context.Context) (*Stored, error)
 	// Identities open it, when it is encrypted.
 	Identities []age.Identity
@@ -77,13 +77,13 @@ func (s Source) open(ctx context.Context, limit time.Duration) (*Stored, error) 
 		err error
 	}
 	answered := make(chan answer) // unbuffered: who is too late closes it
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	gone := make(chan struct{})
+	defer close(gone)
 	go defect.Do(func() {
 		st, err := s.Open(ctx)
 		select {
 		case answered <- answer{st, err}:
-		case <-ctx.Done():
+		case <-gone:
 			if err == nil {
 				_ = st.Close()
 			}

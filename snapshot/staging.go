@@ -168,7 +168,9 @@ func Stage(ctx context.Context, src Source, dir string, progress func(done, tota
 }
 
 func stage(ctx context.Context, src Source, dir string, progress func(done, total int64), idle time.Duration) (*Staged, error) {
-	st, err := src.open(ctx, openLimit)
+	with, cancel := context.WithCancel(ctx)
+	defer cancel()
+	st, err := src.open(with, openLimit)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,73 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"filippo.io/age"
+	"github.com/klauspost/compress/zstd"
+
+	"etcd-rewind/problem"
+)
+
+// Sealed tells what a sealed file is, and what is in it.
+type Sealed struct {
+	PlainSize   int64  `json:"plain_size"` // bytes
+	PlainSHA256 string `json:"plain_sha256"`
+	Size        int64  `json:"size"` // bytes, of the file
+	SHA256      string `json:"sha256"`
+}
+
+// Seal compresses a file with zstd and encrypts it with age for all of the
+// recipients, each of whom can open it alone: what `zstd | age` makes, and
+// `age -d | zstd -d` opens. It is one pass, of which nothing is kept in memory
+// but a few buffers; ctx ends it. Nothing is ever written that isn't encrypted:
+// without recipients it is refused.
+func Seal(ctx context.Context, to io.Writer, from io.Reader, recipients ...age.Recipient) (*Sealed, error) {
+	if len(recipients) == 0 {
+		return nil, problem.New("name whoever is to open it: age1…, as age-keygen prints it", "a backup without recipients wouldn't be encrypted")
+	}
+	out := &digest{Writer: to, hash: sha256.New()}
+	in := sha256.New()
+	enc, err := age.Encrypt(out, recipients...)
+	if err != nil {
+		return nil, fmt.Errorf("encrypt: %w", err)
+	}
+	// Two of the node's processors at most: etcd needs them too.
+	z, err := zstd.NewWriter(enc, zstd.WithEncoderConcurrency(2), zstd.WithEncoderCRC(true))
+	if err != nil {
+		return nil, err
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{z}, io.TeeReader(&bounded{ctx, from}, in), make([]byte, 1<<20))
+	// Closed they have to be in any case; a stream that ends too early doesn't
+	// open, and after an error of its own neither writes its end.
+	if err != nil {
+		_ = z.Close()
+		return nil, err
+	}
+	if err := errors.Join(z.Close(), enc.Close()); err != nil {
+		return nil, err
+	}
+	return &Sealed{PlainSize: n, PlainSHA256: hex.EncodeToString(in.Sum(nil)), Size: out.n, SHA256: hex.EncodeToString(out.hash.Sum(nil))}, nil
+}
+
+// digest counts and hashes what is written.
+type digest struct {
+	io.Writer
+	hash interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+	n int64
+}
+
+func (d *digest) Write(p []byte) (int, error) {
+	n, err := d.Writer.Write(p)
+	_, _ = d.hash.Write(p[:n])
+	d.n += int64(n)
+	return n, err
+}
