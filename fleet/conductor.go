@@ -314,7 +314,7 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 	verdicts := judge(c.found, answers)
 	if odd := strange(w.Info); len(odd) > 0 {
 		verdicts = append(verdicts, steps.Verdict{
-			Check: "fleet-members", Title: "Members", Level: steps.Warn,
+			Check: steps.CheckMembers, Title: "Members", Level: steps.Warn,
 			Cause: "the snapshot names members that can't be: " + strings.Join(odd, "; "), Hint: "is it this cluster's snapshot?",
 		})
 	}

@@ -116,9 +116,9 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 		add(steps.Pass, reach, "Nodes", "", false, "reached: %s", strings.Join(taken, ", "))
 	}
 	if len(odd) > 0 {
-		add(steps.Warn, "fleet-members", "Members", "right when it joined later, or was removed: it becomes a member of the restored cluster; --without NAME excludes it", false, "%s", strings.Join(odd, "; "))
+		add(steps.Warn, steps.CheckMembers, "Members", "right when it joined later, or was removed: it becomes a member of the restored cluster; --without NAME excludes it", false, "%s", strings.Join(odd, "; "))
 	} else {
-		add(steps.Pass, "fleet-members", "Members", "", false, "all sources name the same: %s", strings.Join(taken, ", "))
+		add(steps.Pass, steps.CheckMembers, "Members", "", false, "all sources name the same: %s", strings.Join(taken, ", "))
 	}
 	if len(moved) > 0 {
 		add(steps.Warn, "fleet-addresses", "Addresses", "fine when the nodes got other addresses since the snapshot was taken; else it is another cluster's", false, "%s", strings.Join(moved, "; "))
@@ -206,5 +206,5 @@ func peerHost(urls []string) string {
 // CheckNames are the names of the checks of several nodes, sorted, beside those
 // of each node.
 func CheckNames() []string {
-	return []string{"fleet-addresses", "fleet-cluster", "fleet-data-directory", "fleet-etcd-version", "fleet-hosts", "fleet-kubernetes-version", "fleet-members", "left-out"}
+	return []string{"fleet-addresses", "fleet-cluster", "fleet-data-directory", "fleet-etcd-version", "fleet-hosts", "fleet-kubernetes-version", steps.CheckMembers, "left-out"}
 }

@@ -42,9 +42,19 @@ func (c *Comparison) Same() bool {
 	return c.BringsBack.Objects+c.TakesAway.Objects+c.TurnsBack.Objects == 0
 }
 
+// SideKind is what a side of a comparison is.
+type SideKind string
+
+// The kinds of sides.
+const (
+	SideSnapshot SideKind = "snapshot"
+	SideCluster  SideKind = "cluster"
+	SideDataDir  SideKind = "data directory"
+)
+
 // Side is one side of a comparison.
 type Side struct {
-	What          string    `json:"what"` // "snapshot", "cluster", "data directory"
+	What          SideKind  `json:"what"`
 	From          string    `json:"from"` // path or endpoint
 	Revision      int64     `json:"revision"`
 	Keys          int       `json:"keys"`

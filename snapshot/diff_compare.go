@@ -56,7 +56,7 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 	}
 	c := &comparer{
 		index: x, met: make([]meeting, x.n), prefix: info.Prefix, options: req.Options,
-		kinds: map[string]string{}, a: info.side("snapshot", req.Snapshot),
+		kinds: map[string]string{}, a: info.side(SideSnapshot, req.Snapshot),
 	}
 	if c.options.Limit == 0 {
 		c.options.Limit = defaultLimit
@@ -87,7 +87,7 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 	return c.result(), nil
 }
 
-func (i *Info) side(what, from string) Side {
+func (i *Info) side(what SideKind, from string) Side {
 	return Side{What: what, From: from, Revision: i.Revision, Keys: i.Keys, KubeSystemUID: i.KubeSystemUID, LastWrite: i.LastWrite, SHA256: i.SHA256}
 }
 
@@ -210,7 +210,7 @@ func (c *comparer) readOther(ctx context.Context, o Other, hash *hashing, progre
 		if err != nil {
 			return nil, nameProblem(o.Snapshot, true, err)
 		}
-		c.b = info.side("snapshot", o.Snapshot)
+		c.b = info.side(SideSnapshot, o.Snapshot)
 		c.learn(info.Kinds)
 		if c.newValues, err = openValues(o.Snapshot); err != nil {
 			return nil, err
@@ -226,7 +226,7 @@ func (c *comparer) readOther(ctx context.Context, o Other, hash *hashing, progre
 		}
 		var info Info
 		found.fill(&info)
-		c.b = info.side("data directory", o.DataDir)
+		c.b = info.side(SideDataDir, o.DataDir)
 		c.learn(info.Kinds)
 		if c.newValues, err = openValues(db); err != nil {
 			return nil, err
@@ -243,7 +243,7 @@ func (c *comparer) readLive(ctx context.Context, etcd Etcd, progress func(Progre
 		return nil, err
 	}
 	c.live = true
-	c.b = Side{What: "cluster", From: l.endpoint}
+	c.b = Side{What: SideCluster, From: l.endpoint}
 	c.b.Revision, err = l.eachKey(ctx, c.seeKey, func(done, total int64) { progress(Progress{Done: done, Total: total}) })
 	if err != nil {
 		l.close()

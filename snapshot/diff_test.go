@@ -156,7 +156,7 @@ func TestCompareWithADataDirectory(t *testing.T) {
 }
 
 func TestLineage(t *testing.T) {
-	one, two := func(rev int64) Side { return Side{What: "snapshot", Revision: rev, KubeSystemUID: "1"} }, Side{What: "cluster", Revision: 9, KubeSystemUID: "2"}
+	one, two := func(rev int64) Side { return Side{What: "snapshot", Revision: rev, KubeSystemUID: "1"} }, Side{What: SideCluster, Revision: 9, KubeSystemUID: "2"}
 	for _, c := range []struct {
 		name            string
 		a, b            Side

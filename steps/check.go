@@ -36,19 +36,19 @@ var (
 	ofNode = []check{
 		{"root", "Root", "", 0, (*checks).root},
 		{"lock", "Other runs", "", 0, (*checks).lock},
-		{"earlier-run", "Earlier run", "", 0, (*checks).earlierRun},
+		{CheckEarlierRun, "Earlier run", "", 0, (*checks).earlierRun},
 		{"kubelet", "kubelet", "", 0, (*checks).kubelet},
 		{"kubelet-process", "kubelet's process", "", needKubelet, (*checks).impostors},
 		{"container-runtime", "Container runtime", "", needKubelet, (*checks).runtime},
 		{"manifest-directory", "Manifest directory", "7", needKubelet, (*checks).manifestDir},
 		{"stray-manifests", "Stray manifests", "1, 2", needKubelet, (*checks).strays},
-		{"etcd-manifest", "etcd's manifest", "8", 0, (*checks).etcdManifest},
-		{"api-manifest", "kube-apiserver's manifest", "37", 0, (*checks).apiManifest},
-		{"topology", "Members", "27", needEtcd, (*checks).topology},
+		{CheckEtcdManifest, "etcd's manifest", "8", 0, (*checks).etcdManifest},
+		{CheckAPIManifest, "kube-apiserver's manifest", "37", 0, (*checks).apiManifest},
+		{CheckTopology, "Members", "27", needEtcd, (*checks).topology},
 		{"member-name", "Member", "26", needEtcd, (*checks).member},
 		{"old-data", "Old data", "9", needEtcd, (*checks).data},
 		{"data-directory", "Data directory", "39", needEtcd, (*checks).dataDirectory},
-		{"older-data", "Older data", "9", needEtcd, (*checks).older},
+		{CheckOlderData, "Older data", "9", needEtcd, (*checks).older},
 		{"data-volume", "Data volume", "", needEtcd, (*checks).onDataVolume},
 		{"wal-dir", "WAL directory", "14", needEtcd, (*checks).wal},
 		{"owner", "Owner of the data", "11", needEtcd, (*checks).owner},
@@ -76,6 +76,16 @@ var (
 		{"snapshot-services", "Service addresses", "23", needAPI | needSnapshot, (*checks).sameServices},
 		{"snapshot-encryption", "Encryption at rest", "24", needSnapshot, (*checks).encryption},
 	}
+)
+
+// The checks that others look for among verdicts, by name.
+const (
+	CheckEarlierRun   = "earlier-run"
+	CheckEtcdManifest = "etcd-manifest"
+	CheckAPIManifest  = "api-manifest"
+	CheckTopology     = "topology" // refuses to restore one of several members alone
+	CheckOlderData    = "older-data"
+	CheckMembers      = "fleet-members" // of several nodes: fleet's, which screens know nothing of
 )
 
 // The verdicts that come from elsewhere: on a file that can't be used at all,

@@ -195,7 +195,7 @@ func explained(f *steps.Facts, verdicts []steps.Verdict) []steps.Verdict {
 		Hint:  "resume that run or undo it: esc",
 	}}
 	for _, v := range verdicts {
-		if v.Check != "earlier-run" && v.Check != "etcd-manifest" && v.Check != "api-manifest" {
+		if v.Check != steps.CheckEarlierRun && v.Check != steps.CheckEtcdManifest && v.Check != steps.CheckAPIManifest {
 			out = append(out, v)
 		}
 	}

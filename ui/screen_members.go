@@ -82,7 +82,7 @@ func (m *model) foundMembers(msg membersMsg) {
 	p.set(msg.flow.Members, msg.names, msg.err)
 	// What was decided here isn't asked again among the checks.
 	for _, v := range m.flow.Found() {
-		if v.Check == "fleet-members" && v.Level == steps.Warn && len(p.kept) > 0 {
+		if v.Check == steps.CheckMembers && v.Level == steps.Warn && len(p.kept) > 0 {
 			m.checks.accepted[judged{v, text.TheCluster}.key()] = v
 		}
 	}

@@ -88,13 +88,10 @@ func (n *nodePane) names(info *snapshot.Info) []string {
 	return names
 }
 
-// topology is the check that refuses to restore one of several members alone.
-const topology = "topology"
-
 // canBeAlone says whether this node may be restored without the others.
 func (n *nodePane) canBeAlone() bool {
 	return !slices.ContainsFunc(n.verdicts, func(v steps.Verdict) bool {
-		return v.Check == topology && v.Level == steps.Error && !v.Overridable
+		return v.Check == steps.CheckTopology && v.Level == steps.Error && !v.Overridable
 	})
 }
 
@@ -102,7 +99,7 @@ func (n *nodePane) canBeAlone() bool {
 func (n *nodePane) judge(info *snapshot.Info) {
 	n.early = nil
 	for _, v := range n.verdicts {
-		if v.Level == steps.Error && !v.Overridable && (v.Check != topology || !n.several(info)) {
+		if v.Level == steps.Error && !v.Overridable && (v.Check != steps.CheckTopology || !n.several(info)) {
 			n.early = append(n.early, v)
 		}
 	}
@@ -196,7 +193,7 @@ func (n *nodePane) view(l text.Look, o *Options, watched bool, w, h int) ([]stri
 func (n *nodePane) olderText(l text.Look, w int) []string {
 	var lines []string
 	for _, v := range n.verdicts {
-		if v.Check == "older-data" && v.Level == steps.Warn {
+		if v.Check == steps.CheckOlderData && v.Level == steps.Warn {
 			lines = append(lines, " "+l.Symbol(text.SymWarn)+" "+l.Bold.Render("A restore may not be what this node needs"), "")
 			lines = append(lines, text.Indent(3, text.Facts(text.Advice(trust.Text(v.Cause), trust.Text(v.Hint)), w-4))...)
 			lines = append(lines, "")

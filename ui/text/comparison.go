@@ -79,10 +79,10 @@ func ComparisonSummary(c *snapshot.Comparison) string {
 // Sides are what was compared, and how the two belong together.
 func Sides(c *snapshot.Comparison, now time.Time, w int) []string {
 	name := func(s snapshot.Side) string {
-		if s.What == "snapshot" {
+		if s.What == snapshot.SideSnapshot {
 			return trust.Text(filepath.Base(s.From))
 		}
-		return s.What
+		return string(s.What)
 	}
 	a, b := name(c.Snapshot), name(c.Other)
 	wide := max(Width(a), Width(b))
@@ -108,7 +108,7 @@ func Sides(c *snapshot.Comparison, now time.Time, w int) []string {
 	if c.Unread > 0 && (c.Lineage.Relation == snapshot.Forked || !c.Lineage.OneCluster()) {
 		lines = append(lines, HangWhole("  ", "not compared: the values of "+Plural(c.Unread, "key", "keys")+" that both wrote last at the same revision; they may differ", w)...)
 	}
-	if c.Other.What == "data directory" {
+	if c.Other.What == snapshot.SideDataDir {
 		lines = append(lines, HangWhole("  ", "etcd doesn't answer: compared with what it wrote to disk, which may be a few moments behind", w)...)
 	}
 	return lines
