@@ -13,13 +13,10 @@ type Adopt struct {
 	DataDir string `json:"data_dir"` // on the node: what has member in it
 }
 
-// Kind implements Action.
 func (*Adopt) Kind() string { return "adopt" }
 
-// Title implements Action.
 func (a *Adopt) Title() string { return "Read whose data is in " + a.DataDir }
 
-// Commands implements Action.
 func (a *Adopt) Commands() []string {
 	return []string{trust.Shell("etcdutl snapshot status %s -w table", filepath.Join(a.DataDir, dbFile))}
 }

@@ -36,13 +36,10 @@ type Prepared struct {
 	Data     []byte `json:"data"`
 }
 
-// Kind implements Action.
 func (*Prepare) Kind() string { return "prepare" }
 
-// Title implements Action.
 func (a *Prepare) Title() string { return "Keep copies of the manifests, prepare the new ones" }
 
-// Commands implements Action.
 func (a *Prepare) Commands() []string {
 	cmds := []string{trust.Shell("mkdir -p -m 700 %s/{kept,new,aside,undone}", a.RunDir)}
 	for _, f := range a.Files {
@@ -125,13 +122,10 @@ type Root struct {
 	Old     string `json:"old"` // gives owner, mode and SELinux label
 }
 
-// Kind implements Action.
 func (*Stage) Kind() string { return "stage" }
 
-// Title implements Action.
 func (a *Stage) Title() string { return "Restore the snapshot into " + a.Request.DataDir }
 
-// Commands implements Action.
 func (a *Stage) Commands() []string {
 	q := a.Request
 	cmd := trust.Shell("etcdutl snapshot restore %s --data-dir %s --name %s --initial-advertise-peer-urls %s --initial-cluster %s --initial-cluster-token %s",
@@ -264,13 +258,10 @@ type TakeOut struct {
 	Ready *Expect `json:"ready,omitempty"`
 }
 
-// Kind implements Action.
 func (*TakeOut) Kind() string { return "take-out" }
 
-// Title implements Action.
 func (a *TakeOut) Title() string { return "Move " + filepath.Base(a.File) + " aside" }
 
-// Commands implements Action.
 func (a *TakeOut) Commands() []string { return []string{mv(a.File, a.To)} }
 
 func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
@@ -346,13 +337,10 @@ type PutIn struct {
 	Link   bool   `json:"link,omitempty"` // a symbolic link goes back as it was
 }
 
-// Kind implements Action.
 func (*PutIn) Kind() string { return "put-in" }
 
-// Title implements Action.
 func (a *PutIn) Title() string { return "Move " + filepath.Base(a.File) + " in" }
 
-// Commands implements Action.
 func (a *PutIn) Commands() []string { return []string{mv(a.From, a.File)} }
 
 func (a *PutIn) do(ctx context.Context, r *run) (State, error) {
@@ -428,13 +416,10 @@ type Rename struct {
 	To   string `json:"to"`
 }
 
-// Kind implements Action.
 func (*Rename) Kind() string { return "rename" }
 
-// Title implements Action.
 func (a *Rename) Title() string { return fmt.Sprintf("Rename %s to %s", a.What, a.To) }
 
-// Commands implements Action.
 func (a *Rename) Commands() []string { return []string{mv(a.From, a.To)} }
 
 func (a *Rename) do(_ context.Context, _ *run) (State, error) {

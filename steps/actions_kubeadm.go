@@ -35,15 +35,12 @@ type SetKubeadmConfig struct {
 	OldDir    string `json:"old_dir"` // where the data was
 }
 
-// Kind implements Action.
 func (*SetKubeadmConfig) Kind() string { return "kubeadm-config" }
 
-// Title implements Action.
 func (a *SetKubeadmConfig) Title() string {
 	return "Set etcd.local.dataDir in kubeadm-config to " + a.DataDir
 }
 
-// Commands implements Action.
 func (a *SetKubeadmConfig) Commands() []string { return []string{setDataDir(a.DataDir)} }
 
 // setDataDir changes kubeadm-config by hand. What kubectl gets has the
@@ -137,13 +134,10 @@ type SeeKubeadmConfig struct {
 	DataDir string `json:"data_dir"`
 }
 
-// Kind implements Action.
 func (*SeeKubeadmConfig) Kind() string { return "see-kubeadm-config" }
 
-// Title implements Action.
 func (a *SeeKubeadmConfig) Title() string { return "Compare kubeadm-config with " + a.DataDir }
 
-// Commands implements Action.
 func (a *SeeKubeadmConfig) Commands() []string {
 	return []string{trust.Shell("kubectl -n %s get configmap %s -o yaml | grep dataDir:   %s", namespace, kubeadmConfigMap, trust.Raw(trust.Comment(a.DataDir+"?")))}
 }

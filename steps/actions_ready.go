@@ -52,13 +52,10 @@ type WaitData struct {
 	Budget time.Duration `json:"budget,omitempty"`
 }
 
-// Kind implements Action.
 func (*WaitData) Kind() string { return "wait-data" }
 
-// Title implements Action.
 func (*WaitData) Title() string { return "Wait until etcd has opened the restored data" }
 
-// Commands implements Action.
 func (a *WaitData) Commands() []string {
 	if len(a.Peer.Endpoints) == 0 {
 		return nil
@@ -131,10 +128,8 @@ type WaitEtcd struct {
 	Budget time.Duration `json:"budget,omitempty"` // as in [WaitData]
 }
 
-// Kind implements Action.
 func (*WaitEtcd) Kind() string { return "wait-etcd" }
 
-// Title implements Action.
 func (a *WaitEtcd) Title() string {
 	if a.Restored {
 		return "Wait until etcd is ready with the restored data"
@@ -142,7 +137,6 @@ func (a *WaitEtcd) Title() string {
 	return "Wait until etcd is ready"
 }
 
-// Commands implements Action.
 func (a *WaitEtcd) Commands() []string {
 	cmds := []string{trust.Shell("until curl -sf -o /dev/null %s; do sleep 0.1; done", a.URL)}
 	if a.Restored {
@@ -285,13 +279,10 @@ type WaitAPI struct {
 	Budget time.Duration `json:"budget,omitempty"` // as in [WaitData]
 }
 
-// Kind implements Action.
 func (*WaitAPI) Kind() string { return "wait-api" }
 
-// Title implements Action.
 func (*WaitAPI) Title() string { return "Wait until kube-apiserver is ready" }
 
-// Commands implements Action.
 func (a *WaitAPI) Commands() []string {
 	return []string{trust.Shell("until curl -skf -m 1 -o /dev/null %s; do sleep 0.1; done", a.URL)}
 }
@@ -368,13 +359,10 @@ func firstOf(all []snapshot.Object, more int) ([]snapshot.Object, int) {
 	return all[:min(len(all), maxCompared)], len(all) + more
 }
 
-// Kind implements Action.
 func (*Verify) Kind() string { return "verify" }
 
-// Title implements Action.
 func (*Verify) Title() string { return "Compare the API's namespaces and nodes with the snapshot" }
 
-// Commands implements Action.
 func (a *Verify) Commands() []string {
 	return []string{"kubectl get namespaces,nodes -o custom-columns=KIND:.kind,NAME:.metadata.name,UID:.metadata.uid"}
 }

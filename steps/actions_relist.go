@@ -27,13 +27,10 @@ type WaitRelist struct {
 	Metrics node.MetricsConfig `json:"metrics"`
 }
 
-// Kind implements Action.
 func (*WaitRelist) Kind() string { return "wait-relist" }
 
-// Title implements Action.
 func (*WaitRelist) Title() string { return "Wait for kubelet's list" }
 
-// Commands implements Action.
 func (a *WaitRelist) Commands() []string {
 	return []string{
 		trust.Shell("lists() { curl -sk --cert %s --key %s %s | grep %s; }", a.Metrics.Cert, a.Metrics.Key, a.Metrics.URL, "^"+node.RelistsMetric),

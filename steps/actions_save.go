@@ -22,13 +22,10 @@ func saveBefore(f *Facts, run string) *Save {
 	return &Save{To: filepath.Join(f.BesideData(), snapshot.SafetyCopy(run)), Etcd: f.SnapshotEtcd()}
 }
 
-// Kind implements Action.
 func (*Save) Kind() string { return "save" }
 
-// Title implements Action.
 func (a *Save) Title() string { return "Save a snapshot of the cluster as it is to " + a.To }
 
-// Commands implements Action.
 func (a *Save) Commands() []string {
 	// As variables, not flags: etcdctl refuses a flag where the caller's
 	// environment has the variable too. And one endpoint: a snapshot is of one

@@ -49,13 +49,10 @@ type WaitStopping struct {
 	URL  string `json:"url,omitempty"`
 }
 
-// Kind implements Action.
 func (*WaitStopping) Kind() string { return "wait-stopping" }
 
-// Title implements Action.
 func (a *WaitStopping) Title() string { return "Wait until kubelet stops " + a.Pod }
 
-// Commands implements Action.
 func (a *WaitStopping) Commands() []string {
 	if a.URL == "" {
 		return nil
@@ -113,13 +110,10 @@ type EndPods struct {
 	CRI  string   `json:"cri,omitempty"`
 }
 
-// Kind implements Action.
 func (*EndPods) Kind() string { return "end-pods" }
 
-// Title implements Action.
 func (a *EndPods) Title() string { return "Stop " + strings.Join(a.Pods, ", ") + " over CRI" }
 
-// Commands implements Action.
 func (a *EndPods) Commands() []string { return crictl(a.CRI, "stopp", a.Pods) }
 
 func crictl(endpoint, verb string, pods []string) []string {
@@ -171,13 +165,10 @@ type WaitGone struct {
 	Grace time.Duration `json:"grace,omitempty"` // kubelet's, when it isn't ended over CRI
 }
 
-// Kind implements Action.
 func (*WaitGone) Kind() string { return "wait-gone" }
 
-// Title implements Action.
 func (a *WaitGone) Title() string { return "Wait until the containers of " + a.Pod + " are gone" }
 
-// Commands implements Action.
 func (a *WaitGone) Commands() []string {
 	return []string{whileReady(a.Pod)}
 }
@@ -269,15 +260,12 @@ type WaitForgotten struct {
 	Fresh bool `json:"fresh,omitempty"`
 }
 
-// Kind implements Action.
 func (*WaitForgotten) Kind() string { return "wait-forgotten" }
 
-// Title implements Action.
 func (a *WaitForgotten) Title() string {
 	return "Wait for the cleanup of " + strings.Join(a.Pods, ", ")
 }
 
-// Commands implements Action.
 func (a *WaitForgotten) Commands() []string {
 	var cmds []string
 	for _, p := range a.Pods {
@@ -388,13 +376,10 @@ type WaitStarted struct {
 	Fresh bool `json:"fresh,omitempty"`
 }
 
-// Kind implements Action.
 func (*WaitStarted) Kind() string { return "wait-started" }
 
-// Title implements Action.
 func (a *WaitStarted) Title() string { return "Wait until kubelet starts " + a.Pod }
 
-// Commands implements Action.
 func (a *WaitStarted) Commands() []string {
 	return []string{trust.Shell("until crictl ps -q --state running --label io.kubernetes.pod.name=%s | grep -q .; do sleep 0.1; done", a.Pod)}
 }
@@ -551,15 +536,12 @@ type ForgetPods struct {
 	CRI  string   `json:"cri,omitempty"`
 }
 
-// Kind implements Action.
 func (*ForgetPods) Kind() string { return "forget-pods" }
 
-// Title implements Action.
 func (a *ForgetPods) Title() string {
 	return "Remove the ended containers of " + strings.Join(a.Pods, ", ")
 }
 
-// Commands implements Action.
 func (a *ForgetPods) Commands() []string { return crictl(a.CRI, "rmp", a.Pods) }
 
 func (a *ForgetPods) do(ctx context.Context, r *run) (State, error) {
@@ -594,13 +576,10 @@ type RestartKubelet struct {
 	Command string `json:"command"`
 }
 
-// Kind implements Action.
 func (*RestartKubelet) Kind() string { return "restart-kubelet" }
 
-// Title implements Action.
 func (*RestartKubelet) Title() string { return "Restart kubelet" }
 
-// Commands implements Action.
 func (a *RestartKubelet) Commands() []string { return []string{a.Command} }
 
 func (a *RestartKubelet) do(ctx context.Context, r *run) (State, error) {

@@ -296,13 +296,10 @@ type Readied struct {
 	Data   []byte `json:"data"`
 }
 
-// Kind implements Action.
 func (*Ready) Kind() string { return "ready" }
 
-// Title implements Action.
 func (*Ready) Title() string { return "Write the manifests of the restored cluster again" }
 
-// Commands implements Action.
 func (a *Ready) Commands() []string {
 	var cmds []string
 	for _, f := range a.Files {
