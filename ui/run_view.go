@@ -450,9 +450,7 @@ func (v *runView) insideHelp(n *nodeRun) []pane.Hint {
 		return append(help, search, pane.Hint{"q", "leave"})
 	case v.running():
 		return append(help, search, pane.Hint{"ctrl-c", "stop"})
-	case v.several:
-		return append(help, search)
-	case n.picked == "":
+	case n.picked == "" && !v.several:
 		help = append(help, pane.Hint{"esc", "summary"})
 	}
 	return append(help, search, pane.Hint{"q", "quit"})
