@@ -69,15 +69,15 @@ func several(f *fake, names ...string) *fakeFleet {
 	return f.fleet
 }
 
-// fakeLead is one conductor of it.
-type fakeLead struct {
+// fakeConductor is one conductor of it.
+type fakeConductor struct {
 	*fakeFleet
-	want restore.Want
-	rec  *restore.Record
-	crew []string
-	verb restore.Verb
-	isUp bool // sent
-	over bool // closed
+	want  restore.Want
+	rec   *restore.Record
+	taken []string
+	verb  restore.Verb
+	isUp  bool // sent
+	over  bool // closed
 }
 
 func (f *fakeFleet) conductor(rsh []string) restore.Nodes {
@@ -85,16 +85,16 @@ func (f *fakeFleet) conductor(rsh []string) restore.Nodes {
 	defer f.mu.Unlock()
 	f.made++
 	f.rsh = append(f.rsh, rsh)
-	return &fakeLead{fakeFleet: f}
+	return &fakeConductor{fakeFleet: f}
 }
 
-func (l *fakeLead) Leave() {
+func (l *fakeConductor) Leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.left++
 }
 
-func (l *fakeLead) Close() error {
+func (l *fakeConductor) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.over {
@@ -104,9 +104,9 @@ func (l *fakeLead) Close() error {
 	return nil
 }
 
-func (l *fakeLead) Names() []string { return l.crew }
+func (l *fakeConductor) Names() []string { return l.taken }
 
-func (l *fakeLead) Discover(ctx context.Context, w restore.Want) ([]restore.Member, []steps.Verdict, error) {
+func (l *fakeConductor) Discover(ctx context.Context, w restore.Want) ([]restore.Member, []steps.Verdict, error) {
 	l.wait()
 	l.mu.Lock()
 	l.wants = append(l.wants, w)
@@ -136,25 +136,25 @@ func (l *fakeLead) Discover(ctx context.Context, w restore.Want) ([]restore.Memb
 				Node: n, Member: n, KubernetesVersion: "1.34.4", EtcdVersion: "3.6.10", FreeBytes: 12_100_000_000 - uint64(i)*1_700_000_000,
 				APIReady: true, APIState: "ready", Live: &restore.LiveEtcd{ClusterID: 1, Revision: 1000000802 - int64(i), Members: make([]manifest.Member, len(l.names))},
 			}
-			l.crew = append(l.crew, n)
+			l.taken = append(l.taken, n)
 		}
 		all = append(all, m)
 	}
 	return all, l.verdicts, ctx.Err()
 }
 
-func (l *fakeLead) wait() {
+func (l *fakeConductor) wait() {
 	if l.pace > 0 {
 		time.Sleep(8 * l.pace)
 	}
 }
 
-func (l *fakeLead) Send(_ context.Context, progress func(string, int64, int64)) error {
+func (l *fakeConductor) Send(_ context.Context, progress func(string, int64, int64)) error {
 	l.mu.Lock()
 	l.sends++
 	l.mu.Unlock()
 	for i := range 5 {
-		for _, n := range l.crew[1:] {
+		for _, n := range l.taken[1:] {
 			progress(n, int64(i)*132_104, 528_416)
 		}
 		l.wait()
@@ -166,7 +166,7 @@ func (l *fakeLead) Send(_ context.Context, progress func(string, int64, int64)) 
 	return nil
 }
 
-func (l *fakeLead) Check(_ context.Context, c steps.Choices) ([]restore.Checked, error) {
+func (l *fakeConductor) Check(_ context.Context, c steps.Choices) ([]restore.Checked, error) {
 	if !l.isUp {
 		return nil, errors.New("nothing was sent")
 	}
@@ -175,7 +175,7 @@ func (l *fakeLead) Check(_ context.Context, c steps.Choices) ([]restore.Checked,
 	defer l.mu.Unlock()
 	l.asked = append(l.asked, c)
 	var out []restore.Checked
-	for _, n := range l.crew {
+	for _, n := range l.taken {
 		v := append(goodVerdicts(), steps.Verdict{Check: "disk-speed", Title: "Disk", Level: steps.Pass, Cause: "/dev/" + n})
 		if l.objects != nil {
 			v = append(v, l.objects(c)...)
@@ -185,10 +185,10 @@ func (l *fakeLead) Check(_ context.Context, c steps.Choices) ([]restore.Checked,
 	return out, nil
 }
 
-func (l *fakeLead) Plan(_ context.Context, c steps.Choices) ([]*steps.Plan, error) {
+func (l *fakeConductor) Plan(_ context.Context, c steps.Choices) ([]*steps.Plan, error) {
 	var out []*steps.Plan
-	for _, n := range l.crew {
-		out = append(out, nodePlan(n, l.crew, c))
+	for _, n := range l.taken {
+		out = append(out, nodePlan(n, l.taken, c))
 	}
 	return out, nil
 }
@@ -255,16 +255,16 @@ func nodeUndo(name string) *steps.Plan {
 	return p
 }
 
-func (l *fakeLead) Run(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
+func (l *fakeConductor) Run(ctx context.Context, sink func(restore.NodeEvent), ask restore.Asker) (*restore.Result, error) {
 	if l.refuse != nil {
 		return nil, l.refuse
 	}
-	return l.play(ctx, cmp.Or(string(l.verb), "run"), l.crew, sink, ask), nil
+	return l.play(ctx, cmp.Or(string(l.verb), "run"), l.taken, sink, ask), nil
 }
 
-func (l *fakeLead) Here() string { return l.names[0] }
+func (l *fakeConductor) Here() string { return l.names[0] }
 
-func (l *fakeLead) Open(_ context.Context, r restore.Record) (map[string]steps.RunState, error) {
+func (l *fakeConductor) Open(_ context.Context, r restore.Record) (map[string]steps.RunState, error) {
 	l.wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -275,7 +275,7 @@ func (l *fakeLead) Open(_ context.Context, r restore.Record) (map[string]steps.R
 		states = map[string]steps.RunState{}
 	}
 	for _, n := range r.Nodes {
-		l.crew = append(l.crew, n.Name)
+		l.taken = append(l.taken, n.Name)
 		if states[n.Name] == "" {
 			states[n.Name] = steps.RunUnfinished
 		}
@@ -283,16 +283,16 @@ func (l *fakeLead) Open(_ context.Context, r restore.Record) (map[string]steps.R
 	return states, nil
 }
 
-func (l *fakeLead) PlanAgain(_ context.Context, v restore.Verb) ([]*steps.Plan, error) {
+func (l *fakeConductor) PlanAgain(_ context.Context, v restore.Verb) ([]*steps.Plan, error) {
 	l.verb = v
 	var out []*steps.Plan
-	for _, n := range l.crew {
+	for _, n := range l.taken {
 		switch {
 		case l.states[n] == restore.RunUnreachable:
 		case v == restore.Undo:
 			out = append(out, nodeUndo(n))
 		case l.states[n] != steps.RunRestored:
-			out = append(out, nodePlan(n, l.crew, steps.Choices{}))
+			out = append(out, nodePlan(n, l.taken, steps.Choices{}))
 		}
 	}
 	return out, nil
@@ -349,7 +349,7 @@ type told struct {
 	hold bool
 }
 
-func (p *player) toMeeting(plan *steps.Plan, name string, slow int, from *[2]int) (list []told, meet *steps.WaitNodes, id string) {
+func (p *player) toBarrier(plan *steps.Plan, name string, slow int, from *[2]int) (list []told, meet *steps.WaitNodes, id string) {
 	for ; from[0] < len(plan.Steps); from[0], from[1] = from[0]+1, 0 {
 		s := plan.Steps[from[0]]
 		if s.When != "" {
@@ -445,7 +445,7 @@ func (p *player) goBack(names []string) {
 	ways := make([][2]int, len(names))
 	lists := make([][]told, len(names))
 	for i, n := range names {
-		lists[i], _, _ = p.toMeeting(nodeUndo(n), n, i, &ways[i])
+		lists[i], _, _ = p.toBarrier(nodeUndo(n), n, i, &ways[i])
 	}
 	p.inTurn(context.Background(), names, lists, nil)
 	for _, n := range names {
@@ -474,7 +474,7 @@ func (p *player) restore(ctx context.Context, names []string, ask restore.Asker)
 				slow = 4
 			}
 			var m *steps.WaitNodes
-			lists[i], m, ids[i] = p.toMeeting(plans[n], n, slow, ways[n])
+			lists[i], m, ids[i] = p.toBarrier(plans[n], n, slow, ways[n])
 			if m != nil {
 				met = m
 			}
