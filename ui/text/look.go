@@ -72,7 +72,7 @@ func (l Look) Symbol(s string) string {
 // Finish turns a finished text into what this terminal can show.
 func (l Look) Finish(s string) string {
 	if l.ascii {
-		return ToASCII(s)
+		return toASCII(s)
 	}
 	return s
 }
@@ -83,8 +83,8 @@ var asciiOnly = map[rune]byte{
 	'⠋': '|', '⠙': '/', '⠹': '-', '⠸': '\\', '⠼': '|', '⠴': '/', '⠦': '-', '⠧': '\\', '⠇': '|', '⠏': '/',
 }
 
-// ToASCII replaces what isn't ASCII by something of the same width.
-func ToASCII(s string) string {
+// toASCII replaces what isn't ASCII by something of the same width.
+func toASCII(s string) string {
 	var b strings.Builder
 	for _, r := range s {
 		switch stand, known := asciiOnly[r]; {
