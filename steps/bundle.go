@@ -109,6 +109,11 @@ func WriteBundle(w io.Writer, dir string, files []BundleFile, at time.Time) erro
 // removed stands where a secret was. It needs no quoting in JSON.
 const removed = "[removed]"
 
+const (
+	secretName = `(?:password|passwd|passphrase|pwd|secret|token|credential|(?:api|access|private|session|auth)[_-]?key)s?`
+	plainValue = `[^\s"'\\,;&}\])]{4,}`
+)
+
 // What looks like a secret: what is kept of it, and what goes.
 var secretLike = []struct {
 	what *regexp.Regexp
@@ -116,16 +121,22 @@ var secretLike = []struct {
 }{
 	// Keys in PEM, also with the line breaks of a JSON string.
 	{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)`), removed},
+	// PEM in base64, as kubeconfigs have it: "-----BEGIN".
+	{regexp.MustCompile(`LS0tLS1CRUdJTi[\w+/-]*={0,2}`), removed},
+	{regexp.MustCompile(`(?i)\bAGE-SECRET-KEY-[A-Z0-9-]+`), removed},
 	// JSON web tokens, as service accounts have them.
 	{regexp.MustCompile(`\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*`), removed},
 	// kubeadm's bootstrap tokens.
 	{regexp.MustCompile(`\b[a-z0-9]{6}\.[a-z0-9]{16}\b`), removed},
-	// Passwords in URLs.
-	{regexp.MustCompile(`(://)[^/\s:@"]+:[^/\s@"]+@`), "${1}" + removed + "@"},
+	// Passwords in URLs, and tokens instead of a user.
+	{regexp.MustCompile(`(://)(?:[^/\s:@"]*:[^/\s@"]+|[^/\s:@"]{16,})@`), "${1}" + removed + "@"},
 	// Headers.
 	{regexp.MustCompile(`(?i)\b(bearer|basic) +[\w.~+/=-]{8,}`), "${1} " + removed},
-	// Named ones: password=..., "token":"...", secret: ....
-	{regexp.MustCompile(`(?i)((?:password|passwd|passphrase|secret|token|api_?-?key|access_?-?key|private_?-?key|credential)s?(?:\\?["'])?(?:=|: ?) ?(?:\\?["'])?)[^\s"'\\,;&}\])]{4,}`), "${1}" + removed},
+	// Named ones: "token":"...", whose quotes may have been quoted in turn;
+	// password=..., secret: ...; --password ....
+	{regexp.MustCompile(`(?i)(` + secretName + `(?:\\*["'])? *[=:] *\\*["'])[^"'\\,}\]:\s][^"'\\\n]{3,}`), "${1}" + removed},
+	{regexp.MustCompile(`(?i)(` + secretName + ` *[=:] *)` + plainValue), "${1}" + removed},
+	{regexp.MustCompile(`(?i)(--[\w-]*` + secretName + ` +)` + plainValue), "${1}" + removed},
 	// Padded base64 of 16 bytes and more: keys of an EncryptionConfiguration.
 	{regexp.MustCompile(`[A-Za-z0-9+/_-]{20,}={1,2}`), removed},
 }

@@ -164,3 +164,32 @@ func TestABundleOverwritesNothingAndLeavesNoHalf(t *testing.T) {
 		t.Error(st, err)
 	}
 }
+
+func TestTheNetForSecretsHasNoHoleOfThisSize(t *testing.T) {
+	for _, text := range []string{
+		`dial redis://:THESECRET@10.0.0.1:6379`,
+		`clone https://THESECRET0123456789abcdef@git.example/repository`,
+		`--password THESECRET`, `--aws-secret-access-key=THESECRET`, `--token  THESECRET`,
+		`passwd = THESECRET`, `secret:   THESECRET`, `pwd=THESECRET;`, `session_key: THESECRET`,
+		`{"error":"{\"password\": \"several words of THESECRET\"}"}`,
+		`{"error":"\\\"password\\\":\\\"THESECRET\\\""}`,
+		`AGE-SECRET-KEY-1THESECRETQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ`,
+		// A private key in base64 without padding, as kubeconfigs have it.
+		`client-key-data: LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQpNTHESECRET`,
+		`LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tTHESECRET`,
+	} {
+		if got := string(withoutSecrets([]byte(text))); strings.Contains(got, "THESECRET") {
+			t.Errorf("%s became %s", text, got)
+		}
+	}
+	for _, text := range []string{
+		`{"error":"no such token:"},{"cause":"it is gone"}`,
+		`secrets "registry" not found in namespace kube-system`,
+		`https://10.0.0.1:2379, https://10.0.0.2:2379 and admin@example.com`,
+		`{"credentials":null,"tokens":true}`,
+	} {
+		if got := string(withoutSecrets([]byte(text))); got != text {
+			t.Errorf("%s became %s", text, got)
+		}
+	}
+}
