@@ -148,6 +148,7 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
 	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.save(), a.undo(), a.redo(), a.resume(), a.runs(), a.report(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
+	wrapUsage(c, a.out)
 	// None of cobra's Set…Template: they reach text/template, for which the
 	// linker keeps every method there is, 7 MB of them.
 	return c
@@ -317,7 +318,7 @@ func (a *app) ofARun(v restore.Verb, short string) *cobra.Command {
 	c := &cobra.Command{
 		Use:               verb + " [RUN]",
 		Short:             short,
-		Long:              short + ".\n\nWithout RUN it is the newest run that it applies to; etcd-rewind runs lists them." + exitStatuses,
+		Long:              short + ".\n\nWithout RUN it is the newest run that it applies to; etcd-rewind runs lists\nthem." + exitStatuses,
 		Example:           "  etcd-rewind " + verb + " --dry-run\n  etcd-rewind " + verb + "\n  etcd-rewind " + verb + " 20261120-120000 --yes",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeRuns,
@@ -334,7 +335,7 @@ func (a *app) ofARun(v restore.Verb, short string) *cobra.Command {
 	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(named(), several.check(c))) }
 	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
 	c.Flags().BoolVarP(&as.yes, "yes", "y", false, "don't ask")
-	c.Flags().StringVar(&as.name, "confirm", "", "the node's `name`: confirms the undo of an old run, where --yes is not enough")
+	c.Flags().StringVar(&as.name, "confirm", "", "the node's `name`: confirms what is done to an old run, where --yes is not enough")
 	c.Flags().BoolVar(&as.dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
 	return c

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -9,6 +11,8 @@ import (
 
 	"etcd-rewind/fleet"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
+	"etcd-rewind/ui/text"
 )
 
 // exitStatuses end the help of what runs something.
@@ -20,6 +24,34 @@ Exit status:
   2  wrong usage, or not confirmed
   3  failed or interrupted; the node needs undo or resume
   4  blocked by a check; nothing was changed`
+
+// described is a line of help that says what a flag or a command is.
+var described = regexp.MustCompile(`^( +\S.*?\s{3,})(\S.*)$`)
+
+// wrapUsage wraps the usage of root and its commands at the width of out.
+func wrapUsage(root *cobra.Command, out io.Writer) {
+	plain := root.UsageFunc()
+	root.SetUsageFunc(func(c *cobra.Command) error {
+		to := c.OutOrStderr()
+		var usage strings.Builder
+		c.SetOut(&usage)
+		err := plain(c)
+		c.SetOut(to)
+		var lines []string
+		for l := range strings.Lines(usage.String()) {
+			l, lead := strings.TrimRight(l, "\n"), ""
+			if m := described.FindStringSubmatch(l); m != nil {
+				lead, l = m[1], m[2]
+			}
+			if l == "" {
+				lines = append(lines, "")
+			}
+			lines = append(lines, text.HangWhole(lead, l, print.WidthOf(out))...)
+		}
+		_, _ = fmt.Fprintln(to, strings.Join(lines, "\n"))
+		return err
+	})
+}
 
 // overrides adds --override, and --accept as it was called before.
 func overrides(c *cobra.Command, to *[]string) (check func() error) {

@@ -52,7 +52,8 @@ func (o *fleetFlags) shell(c *cobra.Command) {
 // reach adds the flags that say how the other nodes are reached.
 func (o *fleetFlags) reach(c *cobra.Command) {
 	o.shell(c)
-	c.Flags().StringToStringVar(&o.hosts, "host", nil, "`NAME=HOST`: where the member NAME is reached (its name, then its peer URL's address)")
+	c.Flags().StringToStringVar(&o.hosts, "host", nil, "where a member is reached, as `NAME=HOST` (its name, then its peer URL's address)")
+	c.Flags().Lookup("host").DefValue = "" // not: (default [])
 }
 
 // leading lets the wizard lead the nodes of all members.

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cmp"
+
 	"github.com/spf13/cobra"
 
 	"etcd-rewind/node"
@@ -19,17 +21,21 @@ func (a *app) repoint() *cobra.Command {
 
 For an etcd that serves a blank cluster because its hostPath leads to an empty
 directory, while the intact data lies elsewhere: etcd-rewind check names it.
-DATADIR has member in it. etcd goes on writing there.`,
+DATADIR has member in it. etcd goes on writing there.` + exitStatuses,
 		Example: "  etcd-rewind repoint /var/lib/etcd",
 		Args:    cobra.ExactArgs(1),
 	}
 	f := c.Flags()
-	f.StringSliceVar(&choices.Accept, "accept", nil, "override a `CHECK` by its name; may be given several times")
+	named := overrides(c, &choices.Accept)
 	f.BoolVar(&choices.KeepControllers, "keep-controllers", false, "leave kube-controller-manager and kube-scheduler running")
 	f.StringVar(&choices.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
-	f.BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails the node is reverted")
+	f.BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails, revert the node")
 	f.BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
+	c.PreRunE = func(*cobra.Command, []string) error {
+		choices.KubeletRestart = cmp.Or(choices.KubeletRestart, a.session.Options.KubeletRestart)
+		return a.usage(named())
+	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		f, ctx, done := a.flow(c.Context(), &fleetFlags{}, nil, choices)
 		defer done()

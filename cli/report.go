@@ -43,7 +43,8 @@ func (a *app) report() *cobra.Command {
 
 For a report of a fault, or a colleague who wasn't there. Without RUN it has the
 last five runs. Nothing on the node is changed, and nothing is sent anywhere.
-Names of nodes, namespaces and paths are in it: look through it before you send it.`,
+Names of nodes, namespaces and paths are in it: look through it before you send
+it.`,
 		Example: `  etcd-rewind report
   etcd-rewind report 20261120-120000 --to /tmp/run.tar.gz`,
 		Args:              cobra.MaximumNArgs(1),

@@ -26,9 +26,9 @@ func (a *app) inspect() *cobra.Command {
 		Long: `Verify a snapshot, tell what is in it, and whether this node can use it.
 
 FILE may be compressed (.gz, .zst, .tar.gz): it is unpacked beside the data
-directory and deleted on exit. So may one be that is encrypted with age, for
-which --identity names the file of an identity. Of Secrets only names are read. The exit status
-is 4 for a file that isn't whole.`,
+directory and deleted on exit. It may be encrypted with age: --identity opens
+it. Of Secrets only names are read. The exit status is 4 for a file that isn't
+whole.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := interruptible(c.Context())
@@ -62,9 +62,9 @@ func (a *app) diff() *cobra.Command {
 		Short: "Show what restoring a snapshot would re-create, delete and revert",
 		Long: `Show what restoring a snapshot would re-create, delete and revert.
 
-It is compared with another snapshot, or with this node's etcd as it is now: over
-its API when it answers, else with its data directory, which is only read. Of
-Secrets only names are shown.`,
+It is compared with another snapshot, or with this node's etcd as it is now:
+over its API when it answers, else with its data directory, which is only read.
+Of Secrets only names are shown.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := interruptible(c.Context())
@@ -116,8 +116,9 @@ func (a *app) save() *cobra.Command {
 		Short: "Take a snapshot of this node's etcd and verify it",
 		Long: `Take a snapshot of this node's etcd and verify it.
 
-FILE may be a directory, and is the working directory when it isn't given: the name
-is then made of the node, the revision and the time. No file is ever overwritten.`,
+FILE may be a directory, and is the working directory when it isn't given: the
+file is then named after the node, the revision and the time. No file is ever
+overwritten.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := interruptible(c.Context())

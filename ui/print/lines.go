@@ -29,7 +29,7 @@ const Width = 80
 
 // NewLines prints on w. With several nodes their names go before each line.
 func NewLines(w io.Writer, o Options) *Lines {
-	p := &Lines{w: w, o: o, wide: widthOf(w), look: text.NewLook(os.Getenv), nodes: map[string]*nodeLines{}, waits: map[string]bool{}}
+	p := &Lines{w: w, o: o, wide: WidthOf(w), look: text.NewLook(os.Getenv), nodes: map[string]*nodeLines{}, waits: map[string]bool{}}
 	for _, name := range append(o.Nodes, everyNode) {
 		if len(o.Nodes) > 0 {
 			p.names = max(p.names, text.Width(trust.Text(name)))
@@ -41,8 +41,8 @@ func NewLines(w io.Writer, o Options) *Lines {
 // everyNode stands for all nodes where a node's name does.
 const everyNode = "all"
 
-// widthOf is how wide text for w may be.
-func widthOf(w io.Writer) int {
+// WidthOf is how wide text for w may be: its terminal, or Width.
+func WidthOf(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
 			return max(n, minWidth)

@@ -16,12 +16,12 @@ import (
 
 // Comparison prints what restoring a snapshot would re-create, delete and revert.
 func Comparison(w io.Writer, c *snapshot.Comparison, o text.DiffOptions) error {
-	return printLines(w, text.Comparison(c, o, time.Now(), widthOf(w)))
+	return printLines(w, text.Comparison(c, o, time.Now(), WidthOf(w)))
 }
 
 // Inspected prints what is in a snapshot.
 func Inspected(w io.Writer, i text.Inspected) error {
-	return printLines(w, text.Inspection(i, time.Now(), widthOf(w)))
+	return printLines(w, text.Inspection(i, time.Now(), WidthOf(w)))
 }
 
 // Saved prints where a snapshot was saved.
@@ -33,7 +33,7 @@ func Saved(w io.Writer, info *snapshot.Info) error {
 			{Name: "keys", Value: text.Number(int64(info.Keys))},
 			{Name: "size", Value: text.Size(info.Size)},
 			{Name: "sha256", Value: info.SHA256},
-		}, widthOf(w))...,
+		}, WidthOf(w))...,
 	))
 }
 
@@ -50,13 +50,13 @@ func printLines(w io.Writer, lines []string) error {
 // Plan prints all that a plan would do, for a dry run: every action with
 // its shell commands, and the changes of the manifests.
 func Plan(w io.Writer, p *steps.Plan) error {
-	return printLines(w, text.PlanWhole(p, widthOf(w)))
+	return printLines(w, text.PlanWhole(p, WidthOf(w)))
 }
 
 // Checked prints what the checks say of one or more nodes. With brief what
 // is well is only counted.
 func Checked(w io.Writer, all []restore.Checked, brief bool) error {
-	wide := widthOf(w)
+	wide := WidthOf(w)
 	if len(all) == 1 {
 		return printLines(w, text.Verdicts(all[0].Verdicts, brief, wide))
 	}
@@ -88,15 +88,15 @@ func Standing(w io.Writer, run steps.RunInfo, standing []steps.Fact) error {
 		steps.Fact{Name: "to resume", Value: run.Command("resume")},
 		steps.Fact{Name: "to undo", Value: run.Command("undo")},
 	)
-	return printLines(w, append(lines, text.Indent(4, text.FactsWhole(list, widthOf(w)-4))...))
+	return printLines(w, append(lines, text.Indent(4, text.FactsWhole(list, WidthOf(w)-4))...))
 }
 
 // Failure prints an error with its cause and what to do about it.
 func Failure(w io.Writer, err error) error {
 	cause, advice := text.Explain(err)
-	lines := text.HangWhole(text.SymBad+" ", cause, widthOf(w))
+	lines := text.HangWhole(text.SymBad+" ", cause, WidthOf(w))
 	if advice != "" {
-		lines = append(lines, text.HangWhole("  → ", advice, widthOf(w))...)
+		lines = append(lines, text.HangWhole("  → ", advice, WidthOf(w))...)
 	}
 	return printLines(w, lines)
 }
@@ -156,10 +156,10 @@ func Members(w io.Writer, members []restore.Member) error {
 		}
 		list = append(list, steps.Fact{Name: trust.Text(m.Name), Value: trust.Text(say)})
 	}
-	return printLines(w, append(text.FactsWhole(list, widthOf(w)), ""))
+	return printLines(w, append(text.FactsWhole(list, WidthOf(w)), ""))
 }
 
 // Excluded prints how members that a restore has left out rejoin.
 func Excluded(w io.Writer, names []string) error {
-	return printLines(w, append([]string{""}, text.Excluded(names, widthOf(w))...))
+	return printLines(w, append([]string{""}, text.Excluded(names, WidthOf(w))...))
 }
