@@ -2,6 +2,7 @@ package pane
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,6 +142,7 @@ func (d *Diff) lines(l text.Look, now time.Time, w int) (lines []string, first, 
 		lines = append(lines, "", l.Bold.Render(dir.Title)+" "+text.Plural(dir.Changes.Objects, "object", "objects"))
 		rows := d.rows(told, n, w, dir.Sign, dir.Changes)
 		told++
+		lines = slices.Grow(lines, 3*len(rows))
 		for _, row := range rows {
 			if n == d.at {
 				first, last = len(lines), len(lines)+len(row)-1

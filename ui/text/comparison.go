@@ -119,6 +119,7 @@ func Sides(c *snapshot.Comparison, now time.Time, w int) []string {
 type Folded struct {
 	head    string
 	changes []snapshot.Change
+	object  bool // it is one object; head is its text
 }
 
 // foldFrom is how many objects of one kind in one namespace are told by their
@@ -156,8 +157,8 @@ func Fold(c snapshot.Changes) []Folded {
 		}
 		k, ns := run[0].Kind, trust.Text(run[0].Namespace)
 		if len(run) < foldFrom {
-			for _, ch := range run {
-				out = append(out, Folded{head: objectText(ch), changes: []snapshot.Change{ch}})
+			for i, ch := range run {
+				out = append(out, Folded{head: objectText(ch), changes: run[i : i+1 : i+1], object: true})
 			}
 		} else {
 			head := counted(len(run), k)
@@ -188,15 +189,15 @@ func Fold(c snapshot.Changes) []Folded {
 // Lines are the text of one fold; sign is its direction's.
 func (f Folded) Lines(sign string, o DiffOptions, w int) []string {
 	lead := "  " + sign + " "
-	if len(f.changes) == 1 && f.head == objectText(f.changes[0]) {
-		return changeText(lead, f.changes[0], o, w)
+	if f.object {
+		return changeText(lead, f.head, f.changes[0], o, w)
 	}
 	lines := HangWhole(lead, f.head, w)
 	told := o.List
 	for _, ch := range f.changes {
 		// What a fold of changed objects hides is which, not how.
 		if told {
-			lines = append(lines, changeText("      "+sign+" ", ch, o, w)...)
+			lines = append(lines, changeText("      "+sign+" ", objectText(ch), ch, o, w)...)
 		}
 	}
 	return lines
@@ -212,8 +213,8 @@ func objectText(ch snapshot.Change) string {
 // fewFields is how many fields are told on an object's own line.
 const fewFields = 3
 
-func changeText(lead string, ch snapshot.Change, o DiffOptions, w int) []string {
-	text := objectText(ch)
+// changeText is an object, whose text is given, with what has changed of it.
+func changeText(lead, text string, ch snapshot.Change, o DiffOptions, w int) []string {
 	if ch.Replaced {
 		text += " (another object of the same name)"
 	}
@@ -227,8 +228,7 @@ func changeText(lead string, ch snapshot.Change, o DiffOptions, w int) []string 
 		}
 		return lines
 	}
-	var few []string
-	rest := 0
+	few, rest := make([]string, 0, fewFields+1), 0
 	for _, f := range ch.Fields {
 		if strings.HasPrefix(f.Path, "metadata.annotations") {
 			continue

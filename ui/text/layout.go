@@ -105,33 +105,35 @@ func wrapWords(s string, w int, breaks bool) []string {
 		return []string{strings.TrimRight(s, " ")}
 	}
 	var lines []string
-	line, full := "", 0 // and its width
-	for i, word := range strings.Split(s, " ") {
-		n := Width(word)
-		switch {
-		case i > 0 && full+1+n <= w:
-			line += " " + word
+	from, full := 0, 0 // where the line begins in s, and its width
+	for at, more := 0, true; more; {
+		var word string
+		word, _, more = strings.Cut(s[at:], " ")
+		n, end := Width(word), at+len(word)
+		if at > 0 && full+1+n <= w {
 			full += 1 + n
-			continue
-		case i > 0:
-			lines = append(lines, strings.TrimRight(line, " "))
+		} else {
+			if at > 0 {
+				lines = append(lines, strings.TrimRight(s[from:at-1], " "))
+			}
+			from, full = at, n
+			if n > w && breaks {
+				pieces := broken(word, w)
+				last := pieces[len(pieces)-1]
+				lines = append(lines, pieces[:len(pieces)-1]...)
+				from, full = end-len(last), Width(last)
+			}
 		}
-		line, full = word, n
-		if n > w && breaks {
-			pieces := broken(word, w)
-			lines = append(lines, pieces[:len(pieces)-1]...)
-			line = pieces[len(pieces)-1]
-			full = Width(line)
-		}
+		at = end + 1
 	}
-	return append(lines, strings.TrimRight(line, " "))
+	return append(lines, strings.TrimRight(s[from:], " "))
 }
 
 // broken breaks a word that is wider than a line, a path after one of its
-// slashes.
+// slashes. The pieces together are the word.
 func broken(word string, w int) []string {
 	if strings.Contains(word, "\x1b") {
-		return strings.Split(ansi.Hardwrap(word, w, false), "\n")
+		return strings.Split(ansi.Hardwrap(word, w, true), "\n")
 	}
 	var out []string
 	for Width(word) > w {
@@ -157,10 +159,9 @@ func hangWords(lead, s string, w int, breaks bool) []string {
 	n := Width(lead)
 	lines := wrapWords(s, max(w-n, 8), breaks)
 	for i, l := range lines {
-		if i == 0 {
-			lines[i] = lead + l
-		} else {
-			lines[i] = strings.Repeat(" ", n) + l
+		lines[i] = lead + l
+		if i == 0 && len(lines) > 1 {
+			lead = strings.Repeat(" ", n)
 		}
 	}
 	return lines
