@@ -99,7 +99,7 @@ func (a *app) run(args []string) int {
 	return exitBlocked
 }
 
-// failure tells an error that came before anything was touched.
+// failure prints an error that came before anything was touched.
 func (a *app) failure(err error) {
 	if a.output == "json" {
 		_ = print.JSONFailure(a.out, err, time.Now().UTC())
@@ -109,8 +109,8 @@ func (a *app) failure(err error) {
 	a.offerPractice(err)
 }
 
-// offerPractice tells on a machine that is no control plane that there is one to
-// be had.
+// offerPractice points to the practice node on a machine that is no control
+// plane.
 func (a *app) offerPractice(err error) {
 	if practises && a.output != "json" && steps.NoControlPlane(err) {
 		_, _ = fmt.Fprintln(a.err, "To practise on a control plane of your own: etcd-rewind practice")

@@ -56,7 +56,7 @@ func wrapUsage(root *cobra.Command, out io.Writer) {
 // overrides adds --override, and --accept as it was called before.
 func overrides(c *cobra.Command, to *[]string) (check func() error) {
 	f := c.Flags()
-	f.StringSliceVar(to, "override", nil, "override a failed `CHECK` by its name; may be repeated")
+	f.StringSliceVar(to, "override", nil, "override a failed `CHECK` by name; may be repeated")
 	f.StringSliceVar(to, "accept", nil, "--override, as it was called before")
 	_ = f.MarkHidden("accept")
 	complete := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

@@ -112,7 +112,7 @@ func (a *app) checkAll(ctx context.Context, f *restore.Flow, only bool) error {
 	return err
 }
 
-// judge tells verdicts, and is the error for those that block. only says that
+// judge prints verdicts, and is the error for those that block. only says that
 // nothing follows but the exit status.
 func (a *app) judge(all []restore.Checked, only bool) error {
 	blocked := false
@@ -261,7 +261,7 @@ func (a *app) showPlans(plans []*steps.Plan) error {
 	return tell.Close()
 }
 
-// left tells what to do about a run that was left in the middle. Its journal is
+// left prints what to do about a run that was left in the middle. Its journal is
 // in order at any moment: a run that is left is one that was killed.
 func (a *app) left(p *steps.Plan) {
 	ways := p.Command("resume") + " continues, " + p.Command("undo") + " reverts the node to how it was"

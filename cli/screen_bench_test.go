@@ -281,7 +281,7 @@ func (s *onScreen) kill() {
 }
 
 // until waits for a text after the one waited for last, "" for anything at
-// all, and tells when it was there.
+// all, and reports when it was there.
 func (s *onScreen) until(b *testing.B, text string) time.Time {
 	b.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -388,7 +388,7 @@ func (n *practiceNode) waiting(b *testing.B) []shareOf {
 	s.kill()
 	s = n.start(b, n.flags...)
 	s.until(b, "was interrupted")
-	all = append(all, shareOf{"a run that broke off", s.share(b)})
+	all = append(all, shareOf{"an interrupted run", s.share(b)})
 	s.kill()
 	return all
 }

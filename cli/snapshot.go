@@ -22,8 +22,8 @@ import (
 func (a *app) inspect() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect FILE",
-		Short: "Verify a snapshot, tell what is in it, and whether this node can use it",
-		Long: `Verify a snapshot, tell what is in it, and whether this node can use it.
+		Short: "Verify a snapshot, show what is in it and whether this node can use it",
+		Long: `Verify a snapshot, show what is in it and whether this node can use it.
 
 FILE may be compressed (.gz, .zst, .tar.gz): it is unpacked beside the data
 directory and deleted on exit. It may be encrypted with age: --identity opens

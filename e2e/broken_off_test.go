@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A restore that broke off in the middle is put back by undo, wherever that
+// A restore that was interrupted in the middle is reverted by undo, wherever that
 // was, and however it ended: by Ctrl-C, or by a kill that left it no moment to
 // write anything down.
 func TestUndoFromTheMiddle(t *testing.T) {
@@ -87,7 +87,7 @@ func (s story) breakOff(t *testing.T, action string, end func(*os.Process) error
 	return o
 }
 
-// nothingInItsPlace fails when a run that was put back has left a data directory
+// nothingInItsPlace fails when a reverted run has left a data directory
 // behind where it had put the restored data: kubelet makes an empty one for a
 // container that it still starts.
 func nothingInItsPlace(t *testing.T, run string) {

@@ -62,7 +62,7 @@ func TestARestoreThatFailsPutsTheNodeBack(t *testing.T) {
 			}
 			last := o.last(t)
 			if o.code != 1 || last.OK || !last.PutBack {
-				t.Errorf("exit status %d, want 1 and a node put back: %+v", o.code, last)
+				t.Errorf("exit status %d, want 1 and a reverted node: %+v", o.code, last)
 			}
 			if last.Error == nil || !strings.Contains(last.Error.Cause, c.says) {
 				t.Errorf("the cause says nothing of %q: %+v", c.says, last.Error)
@@ -70,7 +70,7 @@ func TestARestoreThatFailsPutsTheNodeBack(t *testing.T) {
 				t.Logf("after %.1f s: %s / %s", o.took.Seconds(), last.Error.Cause, last.Error.Hint)
 			}
 			s.isNow(t)
-			same(t, "the node is not put back byte for byte", before, pictureOf(t, manifests))
+			same(t, "the node is not reverted byte for byte", before, pictureOf(t, manifests))
 			if now := dataDir(t); now != old {
 				t.Errorf("etcd's data is at %s, was at %s", now, old)
 			}

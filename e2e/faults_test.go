@@ -52,7 +52,7 @@ func TestARestoreOutlivesItsSurroundings(t *testing.T) {
 				t.Fatalf("the restore never came to %s", c.at)
 			}
 			last := o.succeeded(t)
-			t.Logf("API away %.1f s", last.Outage)
+			t.Logf("API down %.1f s", last.Outage)
 			s.isThen(t)
 			undo(t)
 			s.isNow(t)

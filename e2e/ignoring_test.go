@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Kubelet that was started while the API is away ignores that manifests are
+// Kubelet that was started while the API is down ignores that manifests are
 // removed: a node that was rebooted with a broken etcd. The restore makes it
 // let go.
 func TestTheKubeletThatIgnoresRemovedManifests(t *testing.T) {

@@ -40,7 +40,7 @@ func begin(t *testing.T) {
 	before := readManifests(t)
 	t.Cleanup(func() {
 		if t.Failed() && !apiReady() {
-			t.Log("the API is not ready: the manifests are put back for the next test")
+			t.Log("the API is not ready: the manifests are moved back for the next test")
 			repair(t, before)
 		}
 	})

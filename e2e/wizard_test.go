@@ -42,7 +42,7 @@ func TestTheWizard(t *testing.T) {
 	}
 }
 
-// Who stops the run by Ctrl-C can have the node put back in the wizard itself.
+// Who stops the run by Ctrl-C can have the node reverted in the wizard itself.
 func TestTheWizardPutsTheNodeBack(t *testing.T) {
 	begin(t)
 	s := aStory(t)
@@ -57,7 +57,7 @@ func TestTheWizardPutsTheNodeBack(t *testing.T) {
 	w.press("q")
 	w.sees("exit status 1")
 	s.isNow(t)
-	same(t, "the node is not put back byte for byte", before, pictureOf(t, manifests))
+	same(t, "the node is not reverted byte for byte", before, pictureOf(t, manifests))
 }
 
 // A connection that drops in the middle of a run takes the terminal with it and
@@ -100,7 +100,7 @@ func TestTheWizardShowsARunThatBrokeOff(t *testing.T) {
 		w.sees(c.status)
 		if c.key == "u" {
 			s.isNow(t)
-			same(t, "the node is not put back byte for byte", before, pictureOf(t, manifests))
+			same(t, "the node is not reverted byte for byte", before, pictureOf(t, manifests))
 		}
 	}
 	s.isThen(t)

@@ -39,8 +39,8 @@ type Node interface {
 	Busy(ctx context.Context) error
 }
 
-// silence is how long an agent goes on without a word from its conductor, which
-// sends one every two seconds: an ssh whose network is gone says nothing.
+// silence is how long an agent continues without a message from its conductor,
+// which sends one every two seconds: an ssh whose network is gone says nothing.
 const silence = 20 * time.Second
 
 // Serve is an agent: it does on its node what the conductor at the other end of
@@ -330,7 +330,7 @@ func (a *agent) planAgain(ctx context.Context, v restore.Verb, run string) (*ste
 	return a.node.PlanAgain(ctx, v, run)
 }
 
-// run runs a plan and tells its events. The record goes into the run's
+// run runs a plan and sends its events. The record goes into the run's
 // directory once the engine has made it.
 func (a *agent) run(ctx context.Context, p *steps.Plan, rec *restore.Record) (*steps.Result, error) {
 	ctx, stop := context.WithCancel(ctx)
@@ -393,8 +393,8 @@ func (a *agent) openGate(p steps.Phase) {
 	}
 }
 
-// barrier tells the conductor that this node has come so far, and waits for its
-// word.
+// barrier tells the conductor that this node has reached a phase, and waits for
+// its answer.
 func (a *agent) barrier(ctx context.Context, p steps.Phase, tell func([]steps.Sighting)) error {
 	a.out.put(message{Barrier: p})
 	seen := make(chan []steps.Sighting, 1)
@@ -448,8 +448,8 @@ func (a *agent) ask(ctx context.Context, f steps.Failure) steps.Choice {
 }
 
 // outbox writes lines in their order, from a goroutine of its own: a connection
-// that hangs must not hold up the engine while the API is away, or the
-// conductor while another node waits for its word.
+// that hangs must not hold up the engine while the API is down, or the
+// conductor while another node waits for its answer.
 type outbox[T any] struct {
 	mu     sync.Mutex
 	some   *sync.Cond

@@ -42,9 +42,9 @@ type Pace struct {
 	Answer  time.Duration // for an answer to a question
 	Still   time.Duration // without progress while a snapshot is sent or read there
 	Most    time.Duration // for an answer in all; a snapshot that is being sent has none
-	Staging time.Duration // that a run may tell nothing until it has staged the restore
-	Quiet   time.Duration // that a run may tell nothing after that: a wait tells every second what it sees
-	Stop    time.Duration // that a node may tell nothing after it was told to stop; in all it has six times as long
+	Staging time.Duration // without an event, until a run has staged the restore
+	Quiet   time.Duration // without an event after that: a wait sends one a second
+	Stop    time.Duration // without an event from a node after it was told to stop; in all it has six times as long
 }
 
 // RealPace is for networks and machines as they are.
@@ -679,7 +679,7 @@ func (c *Conductor) machine() *machine {
 }
 
 // Open finds the nodes of an earlier run, by the record that this node has of it.
-// It tells in which state that run is on each; a node that can't be reached is
+// It reports in which state that run is on each; a node that can't be reached is
 // RunUnreachable.
 func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]steps.RunState, error) {
 	c.rec, c.want.Paths = rec, rec.Paths

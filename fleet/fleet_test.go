@@ -71,19 +71,19 @@ func TestANodeThatFails(t *testing.T) {
 		asked  bool
 	}{
 		{"while staging stops all untouched", steps.PhaseStaged, "", asBefore, 1, false},
-		{"to stop its API server has all put back", steps.PhaseAPIGone, "", asBefore, 1, true},
-		{"to stop its etcd has all put back", steps.PhaseEtcdOut, "", asBefore, 1, true},
-		{"to place the data has all put back", steps.PhasePlaced, "", asBefore, 1, true},
-		{"to start etcd has all put back", steps.PhaseEtcdReady, "", asBefore, 1, true},
-		{"to start its API server has all put back", steps.PhaseAPIReady, "", asBefore, 1, true},
-		{"only to verify is left, and nothing is put back", steps.PhaseVerified, "", restored, 3, true},
+		{"to stop its API server has all reverted", steps.PhaseAPIGone, "", asBefore, 1, true},
+		{"to stop its etcd has all reverted", steps.PhaseEtcdOut, "", asBefore, 1, true},
+		{"to place the data has all reverted", steps.PhasePlaced, "", asBefore, 1, true},
+		{"to start etcd has all reverted", steps.PhaseEtcdReady, "", asBefore, 1, true},
+		{"to start its API server has all reverted", steps.PhaseAPIReady, "", asBefore, 1, true},
+		{"only to verify is left, and nothing is reverted", steps.PhaseVerified, "", restored, 3, true},
 		{"is tried again", steps.PhaseAPIGone, steps.Retry, restored, 0, true},
 		{"is tried again at the end", steps.PhaseVerified, steps.Retry, restored, 0, true},
 		{"is left behind without its etcd", steps.PhasePlaced, restore.ContinueWithout, []string{"new/new", "none/none", "new/new"}, 3, true},
 		{"is left behind without its API server", steps.PhaseAPIReady, restore.ContinueWithout, []string{"new/new", "none/new", "new/new"}, 3, true},
 		{"can't be left behind while it may serve the old data", steps.PhaseAPIGone, restore.ContinueWithout, []string{"none/old", "old/old", "none/old"}, 3, true},
 		{"has all left as they are", steps.PhaseEtcdOut, steps.Leave, []string{"none/none", "none/old", "none/none"}, 3, true},
-		{"at the end is put back with all others", steps.PhaseVerified, steps.PutBack, asBefore, 1, true},
+		{"at the end is reverted with all others", steps.PhaseVerified, steps.PutBack, asBefore, 1, true},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			w := newFakeWorld(t, "cp1", "cp2", "cp3")

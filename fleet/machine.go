@@ -325,7 +325,7 @@ func (m *machine) event(n *nodeRun, ev steps.Event) {
 	}
 }
 
-// look opens the barriers that every node has come to, and tells those who wait
+// look opens the barriers that every node has come to, and informs those that wait
 // for whom they do.
 func (m *machine) look() {
 	if !m.stopping.IsZero() || m.nodes[0].apart() {
@@ -512,7 +512,7 @@ func (m *machine) unreachable(n *nodeRun, why error) {
 	m.look()
 }
 
-// watch ends the connection to a node whose run tells nothing any more, though
+// watch ends the connection to a node whose run reports nothing any more, though
 // its agent answers. It counts as down then, as one that can't be reached.
 func (m *machine) watch() {
 	suspended := m.now.Sub(m.looked) > 5*m.pace.Ping // it was this process that didn't listen
@@ -545,7 +545,7 @@ func (m *machine) watch() {
 		if !m.stopping.IsZero() {
 			m.tellLink(n, steps.Failed, "did not stop within %s; last seen %s", quiet.Round(time.Second), n.seen())
 		}
-		gone := &errGone{why: fmt.Errorf("its agent answers, but the run told nothing for %s; last seen %s", quiet.Round(time.Second), n.seen())}
+		gone := &errGone{why: fmt.Errorf("its agent answers, but the run reported nothing for %s; last seen %s", quiet.Round(time.Second), n.seen())}
 		m.do(abandon{i, gone.why})
 		m.ended(n, nil, gone)
 	}

@@ -81,7 +81,7 @@ func ownBinary() (binary, error) {
 	return b, nil
 }
 
-// Local implements Dialer.
+// Local starts an agent on this node.
 func (r *Rsh) Local(ctx context.Context) (*Conn, error) {
 	cmd, err := trust.Self(context.WithoutCancel(ctx), "agent")
 	if err != nil {
@@ -92,9 +92,9 @@ func (r *Rsh) Local(ctx context.Context) (*Conn, error) {
 
 const shellMark = "etcd-rewind-shell|"
 
-// shell runs on the other node, in whatever shell its user has. It tells what
-// machine it is on and whether this program is there, takes a copy when it is
-// told to, and starts the agent. read takes no more than a line of its input,
+// shell runs on the other node, in whatever shell its user has. It prints what
+// machine it is on and whether this program is there, takes a copy on request,
+// and starts the agent. read takes no more than a line of its input,
 // so that what follows reaches the agent. There is no single quote in it.
 const shell = `s=; u=$(id -u); [ "$u" = 0 ] || s="sudo -n"; p=$(command -v etcd-rewind) || p=; h=; ` +
 	`[ -z "$p" ] || h=$(sha256sum <"$p" | cut -c1-64); echo; echo "` + shellMark + `$(uname -sm)|$u|$h|$p"; ` +
@@ -105,7 +105,8 @@ const shell = `s=; u=$(id -u); [ "$u" = 0 ] || s="sudo -n"; p=$(command -v etcd-
 	`g=$(sha256sum <"$d/etcd-rewind" | cut -c1-64); [ "$g" = "$w" ] || { echo "the copy of etcd-rewind was altered on its way: $g" >&2; exit 42; }; ` +
 	`chmod 700 "$d/etcd-rewind"; $s "$d/etcd-rewind" agent; r=$?; exit $r;; esac`
 
-// Dial implements Dialer.
+// Dial starts an agent on another node, with a copy of this program where it
+// has none.
 func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 	if err := validHost(host); err != nil {
 		return nil, problem.New("name the host with --host NAME=HOST", "%s", err)

@@ -93,7 +93,7 @@ func cluster(ctx context.Context, s *steps.Facts) (id uint64, why string) {
 	case err != nil:
 		return 0, err.Error()
 	case is.ClusterID == 0 && is.Size > 0:
-		return 0, cmp.Or(is.WALErr, "its data doesn't tell")
+		return 0, cmp.Or(is.WALErr, "no cluster ID in its data")
 	}
 	return is.ClusterID, ""
 }
@@ -104,7 +104,7 @@ func (n *ThisNode) Place(sha256 string) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.facts == nil || n.facts.Etcd == nil {
-		return "", problem.New("", "this node's etcd.yaml doesn't tell where its data is")
+		return "", problem.New("", "this node's etcd.yaml doesn't say where its data is")
 	}
 	dir := n.facts.BesideData()
 	return filepath.Join(dir, "etcd-rewind-snapshot-"+sha256[:16]+".db"), nil
@@ -132,7 +132,7 @@ func (n *ThisNode) Check(ctx context.Context, o Order, busy func()) ([]steps.Ver
 	return n.Session.Check(ctx, f, info, o.Choices), nil
 }
 
-// Plan implements Node; Check has to have seen the snapshot.
+// Plan needs a Check before it, which has seen the snapshot.
 func (n *ThisNode) Plan(_ context.Context, o Order) (*steps.Plan, error) {
 	n.mu.Lock()
 	f, info := n.facts, n.infos[o.Snapshot]

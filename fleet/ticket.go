@@ -29,7 +29,7 @@ type Ticket struct {
 	Run      string             `json:"run"`
 	Token    string             `json:"token"`
 	Bump     uint64             `json:"bump"`
-	Snapshot string             `json:"snapshot_sha256"` // of the content, as inspect tells it
+	Snapshot string             `json:"snapshot_sha256"` // of the content, as inspect shows it
 	Members  []manifest.Member  `json:"members"`
 	Nodes    []steps.RemoteNode `json:"nodes"` // where each is seen over the network
 }

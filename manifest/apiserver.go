@@ -36,7 +36,7 @@ type APIServer struct {
 	ServiceCIDRs                  []string
 
 	Image   string
-	Version string // from the image's tag, "" when it doesn't tell
+	Version string // from the image's tag, "" without one
 
 	ReadyURL      string // https://host:port/readyz, from the readiness probe, else from the flags
 	StartupBudget time.Duration

@@ -54,7 +54,7 @@ type EtcdSettings struct {
 	QuotaBytes                       int64 // 0 means etcd's default, 2 GiB; less than 0 none
 
 	Image   string
-	Version string // from the image's tag, "" when it doesn't tell
+	Version string // from the image's tag, "" without one
 
 	RunAsUser, RunAsGroup *int64
 }
@@ -71,7 +71,7 @@ type Etcd struct {
 	ProbeURLs     ProbeURLs
 }
 
-// ReadEtcd reads etcd's settings from its manifest. It fails with a *problem.Problem when the manifest doesn't tell where the data
+// ReadEtcd reads etcd's settings from its manifest. It fails with a *problem.Problem when the manifest doesn't say where the data
 // is: etcd started with a configuration file or through a shell, or with a data directory that is on no hostPath volume.
 func ReadEtcd(f *File) (*Etcd, error) {
 	c, flags, err := ReadFlags(f, etcdBinary)

@@ -95,7 +95,7 @@ func FuzzSetHostPath(f *testing.F) {
 				if !strings.HasPrefix(v.HostPath.Path, "/") || !printable(v.HostPath.Path) || strings.Contains(v.HostPath.Path, "..") {
 					continue
 				}
-				t.Fatalf("can't be put back: %v\n%s", err, out)
+				t.Fatalf("can't be reverted: %v\n%s", err, out)
 			}
 			again, err := decodePod(back)
 			if err != nil || !reflect.DeepEqual(pod, again) {

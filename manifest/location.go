@@ -31,7 +31,7 @@ func (l Location) Under(hostPath string) string { return path.Join(hostPath, l.I
 func Resolve(pod *corev1.Pod, c *corev1.Container, p string) (Location, error) {
 	if !path.IsAbs(p) {
 		return Location{}, problem.Coded(CodeNotHostPath, "give the absolute path in the manifest",
-			"%q is relative to the working directory of the image, which the manifest doesn't tell", p)
+			"%q is relative to the working directory of the image, which the manifest doesn't name", p)
 	}
 	clean := path.Clean(p)
 	var mount *corev1.VolumeMount

@@ -27,7 +27,7 @@ type APIConfig struct {
 type APIAnswer struct {
 	Code int    // HTTP status, 0 without an answer
 	Body string // of /readyz?verbose
-	Err  error  // no answer: refused, hanging, broken off
+	Err  error  // no answer: refused, timed out, interrupted
 	Took time.Duration
 	// ShuttingDown is true when the answer says so: the server has its signal
 	// and lets its clients finish.
@@ -169,7 +169,7 @@ func (q *APIAsker) open(pair *tls.Certificate) error {
 	return nil
 }
 
-// trusting makes a TLS configuration that completes every handshake and tells
+// trusting makes a TLS configuration that completes every handshake and reports
 // what is wrong with the other side's certificate, or nil. A readiness URL
 // often has 127.0.0.1 in it, which isn't in kubeadm's certificates, so names
 // don't count.

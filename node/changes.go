@@ -8,11 +8,11 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Changes tells, without being asked, that something happened to this node's
+// Changes reports, without polling, that something happened to this node's
 // pods: a manifest came or went, kubelet made or removed a pod's directory or
 // its cgroup. Kernels report what is made and removed in a cgroup hierarchy as
 // in any other directory (inotify; seen on Linux 6.18, both cgroup versions). What
-// it was, the one who is told looks up.
+// it was, the receiver looks up.
 type Changes struct {
 	// C gets a value once something has happened since the last one was taken.
 	C <-chan struct{}

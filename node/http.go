@@ -17,7 +17,7 @@ import (
 )
 
 // newTransport makes a transport for one question: no proxy, and connections
-// that end with ctx at the latest. By itself a transport goes on with a
+// that end with ctx at the latest. By itself a transport continues a
 // handshake after its request was given up, and a server that hangs would
 // gather a connection with every poll.
 func newTransport(ctx context.Context, conf *tls.Config) *http.Transport {
@@ -35,7 +35,7 @@ func newTransport(ctx context.Context, conf *tls.Config) *http.Transport {
 
 // newKeepingTransport makes a transport for many questions to one server, whose
 // connections end with ctx. A handshake has a limit of its own: by itself a
-// transport goes on with it after its question was given up.
+// transport continues it after its question was given up.
 func newKeepingTransport(ctx context.Context, conf *tls.Config) *http.Transport {
 	return &http.Transport{
 		DialTLSContext: func(_ context.Context, network, addr string) (net.Conn, error) {

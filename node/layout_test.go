@@ -15,7 +15,7 @@ func TestALayoutIsFoundByItsMarks(t *testing.T) {
 
 	root := t.TempDir()
 	if l := FindLayout(root); l.Name != "kubeadm" {
-		t.Errorf("a node that tells nothing is %s's", l.Name)
+		t.Errorf("a node without marks is %s's", l.Name)
 	}
 	if err := os.Mkdir(filepath.Join(root, "etc"), 0o700); err != nil {
 		t.Fatal(err)

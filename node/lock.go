@@ -37,7 +37,7 @@ func Lock(path string) (release func() error, err error) {
 			continue
 		}
 		// The kernel holds the lock; the words are for others. A full disk must
-		// not stand in the way of going back.
+		// not block an undo.
 		if err := describe(f); err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 			f.Close()
 			return nil, fmt.Errorf("cannot write lock %s: %w", path, err)

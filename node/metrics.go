@@ -24,10 +24,10 @@ type MetricsConfig struct {
 const RelistsMetric = "kubelet_pleg_relist_duration_seconds_count"
 
 // AskRelists reads RelistsMetric: once a second kubelet lists its containers,
-// and this tells when. An answer takes 10 ms, and never longer than a second.
+// and this counts them. An answer takes 10 ms, and never longer than a second.
 //
 // Kubelet asks the API server whether the certificate's owner may read its
-// metrics, so there is no answer while the API is away. Its serving certificate
+// metrics, so there is no answer while the API is down. Its serving certificate
 // is its own, signed by nobody, and isn't checked, as kubeadm's API server
 // doesn't: nothing is sent but a question.
 func AskRelists(ctx context.Context, cfg MetricsConfig) (int, error) {

@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// Object is an object of the API by its name and identity.
+// Object is an object of the API by name and identity.
 type Object struct {
 	Name, UID string
 	Created   time.Time

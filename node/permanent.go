@@ -15,7 +15,7 @@ import (
 // Permanent says whether asking etcd or the API server again can't help:
 // certificates that don't fit or can't be read, a user without permission, a
 // question that isn't understood, corrupt data. A wait ends with such an error
-// at once, and tells it. What comes and goes while a server starts is none:
+// at once, and shows it. What comes and goes while a server starts is none:
 // refused and broken connections, no leader, no answer in time.
 //
 // The API server's 401 and 403 are none either: it answers so until its

@@ -175,7 +175,7 @@ func mainPID(ctx context.Context, unit string) int {
 	return n
 }
 
-// kubeletArgs tells whether a command line is a kubelet's, and gives its flags.
+// kubeletArgs reports whether a command line is a kubelet's, with its flags.
 func kubeletArgs(cmdline []byte) ([]string, bool) {
 	cmdline = bytes.TrimRight(cmdline, "\x00")
 	if len(cmdline) == 0 {

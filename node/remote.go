@@ -60,7 +60,7 @@ func AskRemote(ctx context.Context, n RemoteConfig, peer EtcdConfig) RemoteState
 }
 
 // EtcdCluster asks an etcd at its peer URLs, the endpoints of cfg, for the ID of
-// its cluster; 0 when none of them tells it. It answers as soon as it has opened
+// its cluster; 0 when none of them answers. It answers as soon as it has opened
 // its data and read its WAL, before there is a leader: embed.StartEtcd serves
 // peers at once and clients when it is ready (3.4 to 3.7). It takes no longer
 // than half a second for each URL.

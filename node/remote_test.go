@@ -32,7 +32,7 @@ func TestAnEtcdWithoutALeaderTellsItsCluster(t *testing.T) {
 		defer e.Server.HardStop() // else Close waits for it to serve clients
 		id := EtcdCluster(t.Context(), EtcdConfig{Endpoints: []string{"http://" + freePort(t), peer.String()}})
 		if want := uint64(e.Server.Cluster().ID()); id != want || id == 0 {
-			t.Errorf("it tells cluster %x, is in %x", id, want)
+			t.Errorf("it answers with cluster %x, is in %x", id, want)
 		}
 		select {
 		case <-e.Server.ReadyNotify():
@@ -50,7 +50,7 @@ func TestAnEtcdWithoutALeaderTellsItsCluster(t *testing.T) {
 		t.Errorf("a blank directory is cluster %x, too", blank)
 	}
 	if id := EtcdCluster(t.Context(), EtcdConfig{Endpoints: []string{"http://" + freePort(t)}}); id != 0 {
-		t.Errorf("nobody tells cluster %x", id)
+		t.Errorf("nobody answered with cluster %x", id)
 	}
 }
 

@@ -114,7 +114,7 @@ func newKubelet(manifests, root, cgroups string, rt *runtimeService, out io.Writ
 }
 
 // run starts kubelet. seen says that it has talked to the API server before;
-// one that was started while the API is away hasn't, and ignores removed
+// one that was started while the API is down hasn't, and ignores removed
 // manifests until it has.
 func (k *kubelet) run(seen bool) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -332,7 +332,7 @@ func results(home string) ([]result, error) {
 	for line := range strings.Lines(string(raw)) {
 		var r result
 		if json.Unmarshal([]byte(line), &r) != nil {
-			continue // a line that broke off
+			continue // a line that was cut off
 		}
 		if old, ok := byID[r.ID]; !ok || !old.Passed {
 			byID[r.ID] = r

@@ -15,7 +15,7 @@ const (
 	TypeLeft  = "left"  // the others continue without a node
 )
 
-// NodeEvent is one line of what a run tells: an event of a node's engine, by
+// NodeEvent is one line of what a run reports: an event of a node's engine, by
 // this process's clock, or one of all nodes together, with Node empty. A node
 // that is restored alone has no name either.
 type NodeEvent struct {
@@ -54,7 +54,7 @@ type NodeResult struct {
 	// Do are the commands that bring it to where the others are, to be run on
 	// that node.
 	Do     []string      `json:"do,omitempty"`
-	Result *steps.Result `json:"result,omitempty"` // nil when it told none
+	Result *steps.Result `json:"result,omitempty"` // nil without one
 }
 
 // Result ends a run, on one node or on several.
@@ -88,7 +88,7 @@ func Alone(run, node string, r *steps.Result) *Result {
 	}
 }
 
-// Ended is the result that an event tells, of one node or of several; nil for
+// Ended is the result in an event, of one node or of several; nil for
 // any other event, and for the end of one of several.
 func (e NodeEvent) Ended() *Result {
 	r := e.Result

@@ -159,7 +159,7 @@ func TestTheWayToThePlanIsOne(t *testing.T) {
 	}
 }
 
-// A node alone ends as the engine says, and tells what the engine tells.
+// A single node ends as the engine says, with the engine's events.
 func TestANodeAloneRunsWithTheEnginesExitStatus(t *testing.T) {
 	for want, res := range map[int]*steps.Result{
 		0: {OK: true},

@@ -30,7 +30,7 @@ type Nodes interface {
 	// Plan plans the restore on every node.
 	Plan(ctx context.Context, c steps.Choices) ([]*steps.Plan, error)
 
-	// Open finds the nodes of an earlier run. It tells in which state that run is
+	// Open finds the nodes of an earlier run. It reports in which state that run is
 	// on each of several; a node that can't be reached is RunUnreachable.
 	Open(ctx context.Context, r Record) (map[string]steps.RunState, error)
 	// PlanAgain plans what is done with that run, on every node where there is

@@ -9,7 +9,7 @@ import (
 // of them up again.
 type Record struct {
 	Run     string            `json:"run"`
-	Me      string            `json:"me"`            // the node that the record is on: in the middle of a run no etcd.yaml tells
+	Me      string            `json:"me"`            // the node that the record is on: in the middle of a run no etcd.yaml names it
 	Rsh     []string          `json:"rsh,omitempty"` // nil for ssh
 	Paths   Paths             `json:"paths"`
 	Members []manifest.Member `json:"members"` // of the restored cluster

@@ -13,7 +13,7 @@ import (
 // keeps.
 //
 // Every action may be run again: what is already so is left as it is. That is
-// what makes a run that broke off safe to go on with and to go back from.
+// what makes an interrupted run safe to resume and to undo.
 type Action interface {
 	// Kind names the action in the journal.
 	Kind() string

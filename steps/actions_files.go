@@ -53,7 +53,7 @@ func (a *Prepare) Commands() []string {
 }
 
 func (a *Prepare) do(_ context.Context, r *run) (State, error) {
-	// All of them now: a disk that fills up must not stand in the way back.
+	// All of them now: a disk that fills up must not block the way back.
 	for _, dir := range ownDirs {
 		if err := ownSubdir(filepath.Join(a.RunDir, dir)); err != nil {
 			return Failed, err
@@ -253,7 +253,7 @@ type TakeOut struct {
 	// Link says that it was a symbolic link when the run was planned. Then the
 	// link is moved; what it leads to stays where it is.
 	Link bool `json:"link,omitempty"`
-	// Ready is what to wait for when the manifest is put back; nil for an API
+	// Ready is what to wait for when the manifest is moved back; nil for an API
 	// server or an etcd that wasn't ready before and won't be then.
 	Ready *Expect `json:"ready,omitempty"`
 }

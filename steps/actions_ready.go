@@ -222,7 +222,7 @@ func wrongCluster(want, have uint64) error {
 func rightCluster(want *snapshot.Restored, have uint64) error {
 	switch {
 	case want == nil:
-		return stuck("undo the run", "the journal doesn't tell what was staged")
+		return stuck("undo the run", "the journal doesn't record what was staged")
 	case have != want.ClusterID:
 		return wrongCluster(want.ClusterID, have)
 	}

@@ -83,7 +83,7 @@ func TestAListIsNotWaitedForWhereNothingIsWon(t *testing.T) {
 		choices Choices
 	}{
 		"kubelet stops the API server, with its grace": {choices: Choices{Stop: StopGraceful}},
-		"the API is away already":                      {facts: func(f *Facts) { f.APIReady = false }},
+		"the API is down already":                      {facts: func(f *Facts) { f.APIReady = false }},
 		"kubelet's metrics are not to be had":          {facts: func(f *Facts) { f.Reach.Metrics = node.MetricsConfig{} }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -28,7 +28,7 @@ type BundleFile struct {
 	Data []byte
 }
 
-// RunFiles are what a run left that tells its story: journal, events and
+// RunFiles are what a run left that shows what happened: journal, events and
 // reports. Copies of manifests are not among them. What can't be read is said
 // in place of the file.
 func RunFiles(r RunInfo) []BundleFile {

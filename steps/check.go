@@ -95,7 +95,7 @@ const (
 	lineage  = "snapshot-cluster"
 )
 
-// CheckInfo is what documentation and completion tell of a check: the name that
+// CheckInfo is what documentation and completion show of a check: the name that
 // --override takes, what is looked at, and its rows of docs/failures.md. Not
 // each can be overridden.
 type CheckInfo struct{ Name, Title, Rows string }
@@ -206,7 +206,7 @@ func warn(hint, format string, args ...any) Verdict {
 	return Verdict{Level: Warn, Cause: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// bad is an error that nobody can know better about; wrong is one that an
+// bad is an error that can't be overridden; wrong is one that an
 // engineer may override by name.
 func bad(hint, format string, args ...any) Verdict {
 	return Verdict{Level: Error, Cause: fmt.Sprintf(format, args...), Hint: hint}

@@ -61,7 +61,7 @@ func (k *checks) earlierRun() Verdict {
 }
 
 // unreadable is the verdict on a run whose journal can't be read: it may have
-// been interrupted, and it is left out of account only by its name.
+// been interrupted, and only its name overrides it.
 func unreadable(r RunInfo) Verdict {
 	v := wrong(r.hint, "run %s can't be read, so it isn't known what it left: %s", r.Run, r.Err)
 	if r.Run == "" {

@@ -81,7 +81,7 @@ func (k *checks) renames() Verdict {
 		return bad("name a directory on the same file system with --state-dir", "%s and %s are on different file systems: a manifest can't be moved by a rename", k.f.Manifests.Path, k.f.StateDir)
 	}
 	if man.ReadOnly || state.ReadOnly {
-		return bad("remount it read-write; dmesg tells why the kernel made it read-only", "%s is on a read-only file system", k.f.Manifests.Path)
+		return bad("remount it read-write; dmesg shows why the kernel made it read-only", "%s is on a read-only file system", k.f.Manifests.Path)
 	}
 	return ok("each is on one file system")
 }

@@ -40,7 +40,7 @@ func (k *checks) version() Verdict {
 	snap, server := minor(k.info.StorageVersion), minor(k.f.EtcdVersion)
 	switch {
 	case snap == "" && server == "":
-		return warn("", "neither the snapshot nor the image tells its version")
+		return warn("", "neither the snapshot nor the image names its version")
 	case server == "":
 		return warn("an older etcd refuses a newer snapshot", "the snapshot is from etcd %s, the version of %s isn't known", snap, k.f.Etcd.Image)
 	case snap != "" && newer(snap, server):

@@ -92,7 +92,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool, without ...
 			stateDir := filepath.Join(n.root, "etcd-rewind")
 			p, err := NewResume(stateDir, "", Terms{})
 			if open, _ := unfinished(stateDir); open == nil && n.works(0xaaaa) == nil && err != nil {
-				p, err = n.plan(c), nil // it broke off before anything was touched: a new run may start
+				p, err = n.plan(c), nil // it was interrupted before anything was touched: a new run may start
 			}
 			if err != nil {
 				t.Fatal(err)

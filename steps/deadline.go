@@ -309,7 +309,7 @@ func (d *deadlined) Shell(ctx context.Context, command string) error {
 		limit = time.Until(end)
 	}
 	b := d.bound("the command", max(limit, 0))
-	b.grace *= 3 // a restart isn't broken off half-way
+	b.grace *= 3 // a restart isn't interrupted half-way
 	return does(ctx, d, b, func(ctx context.Context) error { return d.world.Shell(ctx, command) })
 }
 
@@ -343,7 +343,7 @@ func (d *deadlined) Save(ctx context.Context, req snapshot.SaveRequest) (*snapsh
 	})
 }
 
-// ReadData goes through a whole database, and tells nothing meanwhile.
+// ReadData goes through a whole database, and reports no progress.
 func (d *deadlined) ReadData(ctx context.Context, dir string) (*snapshot.Restored, error) {
 	b := d.bound("the process that reads the data", d.limits.stage)
 	b.grace = 0

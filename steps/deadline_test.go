@@ -369,7 +369,7 @@ func TestDiscoveryComesBackFromADiskThatHangs(t *testing.T) {
 	}
 }
 
-// A check that hangs is a failed check, which can be overridden by its name; the
+// A check that hangs is a failed check, which can be overridden by name; the
 // others are made all the same.
 func TestACheckThatHangsHoldsUpNoOther(t *testing.T) {
 	n := newFakeNode(t)

@@ -8,7 +8,7 @@ import (
 
 // sickDisk names a disk that explains why a wait was in vain: full or
 // read-only, and something that is waited for has to write there. A full disk
-// takes a container's log with it, so nobody else can say so.
+// takes a container's log with it, so nobody else can report it.
 func (r *run) sickDisk() (cause, hint string) {
 	paths := []string{r.plan.RunDir, r.plan.Reach.Kubelet.RootDir, r.plan.Reach.Kubelet.PodLogs}
 	if f := r.plan.Restore; f != nil {

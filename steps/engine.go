@@ -176,12 +176,12 @@ func (r *run) emit(ev Event) {
 	r.engine.Sink(ev)
 }
 
-// say tells something about the action that runs.
+// say reports something about the action that runs.
 func (r *run) say(format string, args ...any) {
 	r.emit(Event{Type: TypeAction, State: Waiting, Message: fmt.Sprintf(format, args...)})
 }
 
-// silent tells who doesn't answer, so that nobody has to guess what is waited
+// silent reports who doesn't answer, so that nobody has to guess what is waited
 // for.
 func (r *run) silent(who string, waited time.Duration) {
 	ev := Event{Type: TypeAction, State: Waiting, Seen: []Sighting{{What: who, Is: "has not answered for " + seconds(waited)}}}
@@ -523,7 +523,7 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 	}
 	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace, log: r.log}
 	// A kubelet that was restarted for the way there knows the pods that were put
-	// in since, and may have to let go of them too.
+	// in since, and may have to stop them too.
 	b.mem.renew()
 	// What stopped the run doesn't stop the way back.
 	if d, ok := r.world.(*deadlined); ok {

@@ -652,7 +652,7 @@ func refusedPodIsHelped(t *testing.T, blind bool) {
 	if err != nil || !strings.Contains(string(data), restartedAt) || !helped {
 		t.Errorf("helped: %v, manifest (%v):\n%s", helped, err, data)
 	}
-	// The annotation must not stand in the way of going back.
+	// The annotation must not block an undo.
 	undo := n.undo()
 	if res := e.Run(t.Context(), undo); !res.OK {
 		t.Fatal(res.Error)

@@ -34,7 +34,7 @@ const (
 	TypeResult = "result" // last of a run: Event.Result is set
 )
 
-// Event is one line of what the engine tells. The wizard, the plain printer
+// Event is one line of what the engine reports. The wizard, the plain printer
 // and the JSON printer show the same events; JSON prints them as they are.
 type Event struct {
 	Type    string    `json:"type"`
@@ -159,7 +159,7 @@ type Fact struct {
 }
 
 // ExitCode is the process's exit status for this result: 0 done, 1 failed and
-// put back, 3 failed and the node needs undo or a look, 4 not begun.
+// reverted, 3 failed and the node needs undo or a look, 4 not begun.
 func (r *Result) ExitCode() int {
 	switch {
 	case r.OK:

@@ -19,7 +19,7 @@ func ExampleNextRunName() {
 	// 20261120-120001
 }
 
-// A check that failed can be overridden by its name, if it can be at all.
+// A check that failed can be overridden by name, if it can be at all.
 func ExampleAccept() {
 	verdicts := []steps.Verdict{
 		{Check: "snapshot-hash", Level: steps.Error, Overridable: true, Cause: "no checksum to verify the content"},

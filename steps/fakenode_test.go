@@ -329,7 +329,7 @@ func (n *fakeNode) plan(c Choices) *Plan {
 	return p
 }
 
-// undo is the plan that puts back the newest run.
+// undo is the plan that undoes the newest run.
 func (n *fakeNode) undo() *Plan {
 	n.t.Helper()
 	p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "", Terms{})

@@ -20,7 +20,7 @@ type Fleet struct {
 	Run   string `json:"run"`   // the same on every node
 	Token string `json:"token"` // of the initial cluster: it makes the cluster ID
 	// Members are all that the restored cluster has, in one order on every
-	// node; this node's is found by its name.
+	// node; this node's is found by name.
 	Members []manifest.Member `json:"members"`
 	Others  []RemoteNode      `json:"others"` // the nodes that take part, without this one
 }
@@ -91,7 +91,7 @@ var phaseTitles = map[Phase]string{
 }
 
 // Barrier waits for the other nodes at the end of a phase. It returns nil when
-// this node may go on, and tells on the way what it sees. It is called from the
+// this node may continue, and reports on the way what it sees. It is called from the
 // engine's goroutine.
 type Barrier func(ctx context.Context, phase Phase, tell func([]Sighting)) error
 

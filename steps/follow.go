@@ -112,7 +112,7 @@ func Live(stateDir string) (*RunInfo, error) {
 	return nil, problem.New("", "another etcd-rewind is at work: %s", held.Holder)
 }
 
-// Follow tells the events of a run, those so far and those to come, until it
+// Follow passes on the events of a run, those so far and those to come, until it
 // ends, its process is gone, or ctx is done. It changes nothing. ended says
 // that the run came to its end.
 func Follow(ctx context.Context, info RunInfo, sink func(Event)) (ended bool, err error) {

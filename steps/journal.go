@@ -129,7 +129,7 @@ const (
 
 // reserve takes the disk space that the journal will need before anything is
 // touched: a disk that fills up in the middle then stops neither the run nor
-// the way back. A run that is gone on with has its space already, or does
+// the way back. A resumed run has its space already, or does
 // without.
 func (j *journal) reserve(room int64) error {
 	info, err := j.f.Stat()
@@ -202,7 +202,7 @@ type history struct {
 }
 
 // readHistory reads the journal of a run, if it may be believed. A torn last
-// line is what a crash leaves: the action it tells of had not begun.
+// line is what a crash leaves: the action in it had not begun.
 func readHistory(runDir string) (*history, error) {
 	if err := trusted(runDir); err != nil {
 		return nil, err
@@ -323,7 +323,7 @@ func (h *history) add(rec record, runDir string) error {
 			h.began[rec.Action] = true
 		}
 		// A crash in the middle of the first move leaves no result that says
-		// since when the API is away.
+		// since when the API is down.
 		if a := h.last.action(rec.Action); h.memory.AwaySince.IsZero() && h.memory.Outage == 0 && a != nil {
 			if out, ok := a.Action.(*TakeOut); ok && out.API {
 				h.memory.AwaySince = rec.Time

@@ -60,7 +60,7 @@ type repoint struct {
 	inside bool
 }
 
-// layout is where the restored files come to lie.
+// layout is where the restored files are placed.
 type layout struct {
 	volumes           []repoint // the first is etcd's data
 	stageData, walDir string    // where etcdutl writes
@@ -167,7 +167,7 @@ func led(path, real string) string {
 	return " (which is " + real + ")"
 }
 
-// elsewhere says which of etcd's files would come to lie on another disk than
+// elsewhere says which of etcd's files would be placed on another disk than
 // now: member or its WAL may be mounts of their own.
 func (l layout) elsewhere() string {
 	e := l.etcd

@@ -104,7 +104,7 @@ func (f *Facts) findOlder(ctx context.Context, uid string, since time.Time) []Ol
 
 // besideData are the directories in which etcd's data may lie as well: what
 // --data-dir usually is on the node, what kubeadm knows, what earlier runs made,
-// and the neighbours of the hostPath, outside and inside.
+// and the siblings of the hostPath, outside and inside.
 func (f *Facts) besideData() []string {
 	own := filepath.Clean(f.Etcd.DataDir.HostPath)
 	var dirs []string
@@ -166,7 +166,7 @@ func (f *Facts) ownedLikeData(dir string) bool {
 	return uid == 0 || uid == os.Geteuid() || err == nil && uid == mine
 }
 
-// older tells of a blank etcd. (Row 9.)
+// older is the check for a blank etcd. (Row 9.)
 func (k *checks) older() Verdict {
 	f := k.f
 	if k.c.InPlace {

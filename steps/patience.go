@@ -122,8 +122,8 @@ func shape(line string) string {
 }
 
 // slow says of a wait that ran out whether nothing has failed: the restored etcd
-// is proven, and the process runs since its first start without a word of an
-// error that is known. An undo is no remedy then.
+// is proven, and the process runs since its first start without any
+// known error. An undo is no remedy then.
 func (r *run) slow(pod string, b *node.Sandbox, t *trouble) bool {
 	return r.mem.Proven && t.known == "" && len(running(*b)) > 0 && len(r.since(pod, b.Containers)) == 1 && b.Containers[0].RestartCount == 0
 }

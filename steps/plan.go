@@ -73,7 +73,7 @@ type Step struct {
 	Title string `json:"title"`
 	Why   string `json:"why"`  // one or two sentences, shown while it runs
 	More  string `json:"more"` // a paragraph or two, shown with "?"
-	// Outage says that the API is away while this step runs.
+	// Outage says that the API is down while this step runs.
 	Outage bool `json:"outage,omitempty"`
 	// If is what has to come true for the step to run, When the same in words;
 	// empty for a step that always runs.

@@ -158,7 +158,7 @@ func (r *run) freshKubelet() bool {
 
 // rememberPods notes, while a pod's manifest is out, what is there of it and
 // what kubelet has begun with: what comes after is new. The journal has it
-// before the manifest is in again, so a run that is gone on with knows it too.
+// before the manifest is in again, so a resumed run knows it too.
 func (r *run) rememberPods(pod string, boxes []node.Sandbox) {
 	var uids []string
 	for _, b := range boxes {

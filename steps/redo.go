@@ -172,7 +172,7 @@ func (b *again) look() error {
 		}
 	}
 	if b.etcd == nil || b.api == nil || b.etcd.wait == nil {
-		return problem.New("", "the journal of run %s doesn't tell how etcd and kube-apiserver are started", b.h.restore.Run)
+		return problem.New("", "the journal of run %s doesn't record how etcd and kube-apiserver are started", b.h.restore.Run)
 	}
 	return nil
 }

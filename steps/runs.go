@@ -28,7 +28,7 @@ const (
 	RunUnreadable RunState = "unreadable" // its journal can't be read
 )
 
-// RunInfo is one run of this node, as its journal tells.
+// RunInfo is one run of this node, as its journal records it.
 type RunInfo struct {
 	Run      string    `json:"run"`
 	Dir      string    `json:"dir"`
@@ -180,7 +180,7 @@ func NewestRunName(stateDir string) string {
 	return newest
 }
 
-// NextRunName is the time in UTC. Names tell which run came last, which undo
+// NextRunName is the time in UTC. Names show which run came last, which undo
 // relies on: after a clock that was set back, and in the same second, a run is
 // named a second after the newest that is taken, on whichever node.
 func NextRunName(now time.Time, taken ...string) string {

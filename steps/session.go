@@ -136,7 +136,7 @@ func (s *Session) Live(ctx context.Context) (*RunInfo, error) {
 	return Live(dir)
 }
 
-// Follow tells the events of a run of another process until it ends.
+// Follow passes on the events of a run of another process until it ends.
 func (s *Session) Follow(ctx context.Context, info RunInfo, sink func(Event)) (ended bool, err error) {
 	return Follow(ctx, info, sink)
 }

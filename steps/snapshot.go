@@ -103,7 +103,7 @@ func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, pro
 	if f != nil && f.Unfinished != nil {
 		keep = append(keep, f.Unfinished.file) // resume needs it
 	}
-	// What can't be removed only takes space: if that is missing, Stage tells.
+	// What can't be removed only takes space: if that is missing, Stage fails.
 	_ = snapshot.RemoveStale(dir, keep...)
 	got, err := snapshot.Stage(ctx, src, dir, progress)
 	if err != nil {

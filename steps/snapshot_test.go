@@ -29,7 +29,7 @@ func TestAnUnpackedSnapshotStaysAsLongAsARunMayNeedIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(needed); err != nil {
-		t.Errorf("what a run that broke off restores from: %v", err)
+		t.Errorf("what an interrupted run restores from: %v", err)
 	}
 	if _, err := os.Stat(left); err == nil {
 		t.Error("what nobody needs is still there")

@@ -99,7 +99,7 @@ func (t *target) compare(is snapshot.Identity) Verdict {
 	case !is.Database && !sameFile:
 		return bad("it is not what the run left there", "%s can't be used: the database in %s: %s", t.what, dir, is.DatabaseErr)
 	case was.ClusterID != 0 && is.ClusterID == 0 && !sameFile, was.ClusterID != 0 && is.ClusterID == 0 && was.WALErr == "":
-		return bad("it is not what the run left there", "%s in %s can't be told to be cluster %x's: %s", t.what, dir, was.ClusterID, is.WALErr)
+		return bad("it is not what the run left there", "cannot tell whether %s in %s is cluster %x's: %s", t.what, dir, was.ClusterID, is.WALErr)
 	case was.ClusterID != 0 && is.ClusterID != 0 && is.ClusterID != was.ClusterID:
 		return bad("it is not what the run left there", "%s in %s is another cluster's: %x, not %x", t.what, dir, is.ClusterID, was.ClusterID)
 	case was.MemberID != 0 && is.MemberID != 0 && is.MemberID != was.MemberID:
@@ -112,7 +112,7 @@ func (t *target) compare(is snapshot.Identity) Verdict {
 		// Whatever its date is.
 		return wrong("", "%s in %s is older than what the run left there: its WAL ends at index %d, and not at %d or later", t.what, dir, is.Committed, was.Committed)
 	case was.ClusterID == 0 && !sameFile:
-		return wrong("", "nothing tells whether %s is what the run left there: the run recorded no cluster ID; it is cluster %x's, written last on %s", dir, is.ClusterID, Moment(is.Modified))
+		return wrong("", "cannot tell whether %s is what the run left there: the run recorded no cluster ID; it is cluster %x's, written last on %s", dir, is.ClusterID, Moment(is.Modified))
 	}
 	return ok("%s", t.say(is))
 }
@@ -135,7 +135,7 @@ func (h *history) oldTarget() (*target, error) {
 	if h.restore.Restore.Old != nil {
 		t.data, t.recorded = *h.restore.Restore.Old, true
 	} else {
-		// A run of a version that recorded nothing: its manifest tells where.
+		// A run of a version that recorded nothing: its manifest says where.
 		old, err := h.oldEtcd()
 		if err != nil {
 			return nil, err
@@ -176,7 +176,7 @@ func (h *history) oldEtcd() (*manifest.Etcd, error) {
 			}
 		}
 	}
-	return nil, problem.New("", "the journal of run %s doesn't tell where the old data lies", h.restore.Run)
+	return nil, problem.New("", "the journal of run %s doesn't record where the old data is", h.restore.Run)
 }
 
 // restoredTarget is the data that a run restored, to which a redo goes.

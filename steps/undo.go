@@ -67,8 +67,8 @@ type takenUp struct {
 }
 
 // find is the run that is taken up: the named one, or the newest. Runs that
-// came later and still stand are in the way, and so are those that can't be
-// read, until they are named: what they did isn't known.
+// came later and are not undone block it, and so do those that can't be read,
+// until they are named: what they did isn't known.
 func find(stateDir, run string, t Terms, how takenUp) (*history, error) {
 	runs, err := Runs(stateDir)
 	if err != nil {
@@ -301,7 +301,7 @@ func (t Terms) thisNode(r *Plan) Verdict {
 	}
 	switch {
 	case k == nil && t.KubeletErr != nil:
-		v = wrong("name its configuration with --kubelet-config, or override "+checkThisNode, "whether run %s is this node's can't be told: %s", r.Run, t.KubeletErr)
+		v = wrong("name its configuration with --kubelet-config, or override "+checkThisNode, "cannot tell whether run %s is this node's: %s", r.Run, t.KubeletErr)
 	case k == nil:
 		return none
 	case k.NodeName != r.Node:

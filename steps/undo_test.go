@@ -17,7 +17,7 @@ import (
 )
 
 // restored runs a restore on a new node. etcd may be dead before it: then
-// nothing but its files tells whose data it had.
+// nothing but its files shows whose data it had.
 func restored(t *testing.T, etcdDead bool) *fakeNode {
 	t.Helper()
 	n := newFakeNode(t)
@@ -82,7 +82,7 @@ func TestAnUndoIsRefusedWhenItsTargetIsNotThere(t *testing.T) {
 			}
 		}},
 		{"member is a mount that is gone", "isn't in", without("member")},
-		{"without its WAL", "can't be told", without("member/wal")},
+		{"without its WAL", "cannot tell whether", without("member/wal")},
 		{"another cluster's", "another cluster's", other},
 		{"the restored cluster's own", "another cluster's", func(n *fakeNode) { putEtcdFiles(n.t, n.oldData(), 0xbbbb, 0) }},
 		{"cut off", "can't be used", func(n *fakeNode) {
@@ -187,7 +187,7 @@ func TestDataOfAnUnknownClusterIsNoMatch(t *testing.T) {
 	if err := os.Rename(db+".new", db); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.undo().Allowed(t.Context()); err == nil || !strings.Contains(err.Error(), "nothing tells whether") {
+	if err := n.undo().Allowed(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot tell whether") {
 		t.Errorf("other files: %v", err)
 	}
 }
@@ -408,7 +408,7 @@ func (n *fakeNode) replace(name string, data []byte) {
 }
 
 // A manifest that somebody has changed since the run, as an upgrade does, is
-// shown as a diff, and reverted only when that is overridden by its name.
+// shown as a diff, and reverted only when that is overridden by name.
 func TestAnEditSinceTheRunIsShownAndNamed(t *testing.T) {
 	n := restored(t, false)
 	api := filepath.Join(n.root, "manifests/kube-apiserver.yaml")

@@ -18,8 +18,8 @@ type Verdict struct {
 	Level Level  `json:"level"`
 	Cause string `json:"cause"` // one line, for a pass too: what was seen
 	Hint  string `json:"hint,omitempty"`
-	// Overridable says that an error may be accepted by name by somebody who
-	// knows better; warnings always may.
+	// Overridable says that an error may be overridden by name; warnings always
+	// may.
 	Overridable bool `json:"overridable,omitempty"`
 	Accepted    bool `json:"accepted,omitempty"`
 }
@@ -55,7 +55,7 @@ func Accept(verdicts []Verdict, names []string) (refused []string) {
 	return refused
 }
 
-// Blocking returns the verdicts that stand in the way.
+// Blocking returns the verdicts that block a run.
 func Blocking(verdicts []Verdict) []Verdict {
 	var b []Verdict
 	for _, v := range verdicts {

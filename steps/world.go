@@ -172,7 +172,7 @@ func (n *thisNode) Shell(ctx context.Context, command string) error {
 		return err
 	}
 	// A process group of its own: Ctrl-C and a hangup are for this program and
-	// must not break off a restart half-way.
+	// must not interrupt a restart half-way.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// A kubelet started in the background keeps the pipe open; the command has
 	// ended all the same.

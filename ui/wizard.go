@@ -309,7 +309,6 @@ type (
 	}
 )
 
-// Init implements tea.Model.
 func (m *model) Init() tea.Cmd {
 	return tea.Batch(m.box.listen, m.discover(), m.tick())
 }
@@ -362,7 +361,6 @@ func (m *model) moves() bool {
 		m.screen == membersScreen && m.members.busy || m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
 }
 
-// Update implements tea.Model.
 func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	var cmd tea.Cmd
 	if mail, ok := msg.(mailMsg); ok {
@@ -576,7 +574,7 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 // bodyHeight is the number of lines between header and footer.
 func (m *model) bodyHeight() int { return m.h - 5 }
 
-// View implements tea.Model. It is always h lines of w cells.
+// View is always h lines of w cells.
 func (m *model) View() string {
 	m.frames.Add(1)
 	m.askedFor()

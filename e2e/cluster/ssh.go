@@ -15,7 +15,7 @@ import (
 )
 
 // sshdConfig is sshd's configuration, but for the PATH: what is usual, without
-// the machine's PAM. A client that went away without a word is not noticed:
+// the machine's PAM. A client that went away silently is not noticed:
 // ClientAliveInterval is 0 unless an administrator has set it.
 const sshdConfig = `HostKey /etc/ssh/ssh_host_ed25519_key
 AuthorizedKeysFile /etc/ssh/authorized_keys

@@ -56,7 +56,7 @@ func onEachAction(t *testing.T, tests map[string]func(t *testing.T, g *ground, i
 }
 
 // The disk of the whole node fills up to its last byte as soon as an action has
-// begun. The run says so if that is in its way, no manifest is lost, and once
+// begun. The run fails with that cause if it needs the space, no manifest is lost, and once
 // there is space again both ways are open.
 func TestADiskThatFillsUpIsNamedAndCostsNothing(t *testing.T) {
 	onEachAction(t, map[string]func(*testing.T, *ground, string){
@@ -99,7 +99,7 @@ func (g *ground) survives(t *testing.T, id string, f fault) {
 // hint what to do.
 func (g *ground) told(t *testing.T, res *steps.Result, f fault) {
 	t.Helper()
-	t.Logf("ok %t, put back %t, %+v", res.OK, res.PutBack, res.Error)
+	t.Logf("ok %t, reverted %t, %+v", res.OK, res.PutBack, res.Error)
 	if res.OK {
 		return // nothing had to be written
 	}
@@ -108,8 +108,8 @@ func (g *ground) told(t *testing.T, res *steps.Result, f fault) {
 	}
 }
 
-// goOn goes on with a run that has failed, if it came so far that there is
-// something to go on with, and fails unless the node is restored then.
+// goOn resumes a run that has failed, if it came so far that there is
+// something to resume, and fails unless the node is restored then.
 func (g *ground) goOn(t *testing.T, res *steps.Result) {
 	t.Helper()
 	if res.PutBack {

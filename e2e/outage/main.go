@@ -1,6 +1,6 @@
 //go:build linux
 
-// Outage measures how long the API is away while etcd is restored, as a client
+// Outage measures how long the API is down while etcd is restored, as a client
 // sees it, on a real control plane: by hand in the order of the documents, in
 // OpenShift's order, and by etcd-rewind; alternating, in one run.
 //
@@ -147,7 +147,7 @@ const (
 	large         = "2 GB"
 	atRandom      = "small, at random moments"
 	inARow        = "small, four in a row"
-	afterAFailure = "small, after one that broke off"
+	afterAFailure = "small, after an interrupted one"
 )
 
 // calm is for kubelet and the controllers, which the restore before keeps busy
