@@ -104,7 +104,7 @@ it.`,
 			if st, err := os.Stat(to); err == nil {
 				size = st.Size()
 			}
-			_, err = fmt.Fprintf(a.out, "Wrote %s (%s). It has names and addresses, and no manifests, keys or values of objects.\nLook through it before you send it: tar -tzf lists what is in it.\n", trust.Text(to), steps.Bytes(size))
+			_, err = fmt.Fprintf(a.out, "Wrote %s (%s).\nIt has names and addresses, and no manifests, keys or values of objects.\nLook through it before you send it: tar -tzf lists what is in it.\n", trust.Text(to), steps.Bytes(size))
 			return err
 		},
 	}

@@ -129,6 +129,9 @@ func (k *checks) owner() Verdict {
 		return wrong(fmt.Sprintf("chown -R %d %s, or correct runAsUser", *e.RunAsUser, e.DataDir.Path),
 			"etcd runs as user %d, but %s belongs to user %d: the restored data would too", *e.RunAsUser, e.DataDir.Path, uid)
 	}
+	if k.c.InPlace {
+		return ok("user %d, mode %04o%s; the data that is there keeps its own", uid, mode.Perm(), label)
+	}
 	return ok("user %d, mode %04o%s; the new directory gets the same", uid, mode.Perm(), label)
 }
 

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -137,15 +138,22 @@ func TestPointingEtcdAtDataThatIsThere(t *testing.T) {
 		}
 	}
 	e, _ := n.engine(nil)
-	if res := e.Run(t.Context(), p); !res.OK {
+	res := e.Run(t.Context(), p)
+	if !res.OK {
 		t.Fatal(res.Error)
 	}
 	if s, err := n.Etcd(t.Context(), false); err != nil || s.ClusterID != 0xcccc {
 		t.Errorf("etcd runs on %+v, %v", s, err)
 	}
+	if told := fmt.Sprint(res.Summary); strings.Contains(told, "snapshot 700") {
+		t.Errorf("no snapshot was restored: %s", told)
+	}
 	undo := n.undo()
-	if res := e.Run(t.Context(), undo); !res.OK {
+	if res = e.Run(t.Context(), undo); !res.OK {
 		t.Fatal(res.Error)
+	}
+	if told := fmt.Sprint(res.Summary); !strings.Contains(told, "kept at "+dir+"}") || strings.Contains(told, "rm -rf") {
+		t.Errorf("the data is where it was, and not to be removed: %s", told)
 	}
 	if diff := cmp.Diff(before, n.picture()); diff != "" {
 		t.Errorf("the node differs from before (-before +now):\n%s", diff)

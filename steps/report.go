@@ -32,7 +32,11 @@ func (r *run) summary(res *Result) []Fact {
 	switch {
 	case res.OK && r.plan.Kind != KindUndo:
 		add("etcd runs from", "%s", f.DataDir)
-		add("revision", "%d (snapshot %d, raised by %d)", res.Revision, f.SnapshotRevision, f.Bump)
+		if f.InPlace {
+			add("revision", "%d", res.Revision)
+		} else {
+			add("revision", "%d (snapshot %d, raised by %d)", res.Revision, f.SnapshotRevision, f.Bump)
+		}
 		add("old data", "%s, untouched", f.OldDataDir)
 		if save := r.plan.saved(); save != "" {
 			add("state left behind", "%s", save)
@@ -41,12 +45,16 @@ func (r *run) summary(res *Result) []Fact {
 		s = append(s, r.mem.Notes...)
 	case r.plan.Kind == KindUndo && res.PutBack:
 		add("etcd runs from", "%s, as before", f.OldDataDir)
-		add("restored data", "kept at %s", f.Staging)
-		add("free it with", "%s", trust.Shell("rm -rf %s", f.Staging))
+		if f.InPlace {
+			add("repointed data", "kept at %s", f.DataDir)
+		} else {
+			add("restored data", "kept at %s", f.Staging)
+			add("free it with", "%s", trust.Shell("rm -rf %s", f.Staging))
+		}
 		s = append(s, r.mem.Notes...)
 	case res.PutBack:
 		add("node", "nothing was changed: no manifest was moved")
-		if r.mem.Staged != nil {
+		if r.mem.Staged != nil && !f.InPlace {
 			add("restored data", "kept at %s", f.Staging)
 		}
 	default:

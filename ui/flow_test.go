@@ -596,7 +596,7 @@ func TestEtcdIsPointedAtTheDataBesideIt(t *testing.T) {
 	d.key("s", "enter")
 	d.see("the data in /var/lib/etcd", "Type the node's name, cp1")
 	d.key("cp1", "enter")
-	d.until("Restored: the API server answers with the data in /var/lib/etcd.")
+	d.until("Repointed: the API server answers with the data in /var/lib/etcd.")
 	if c := f.planned[len(f.planned)-1]; !c.InPlace || c.DataDir != "/var/lib/etcd" || c.Stop != steps.StopGraceful {
 		t.Errorf("planned with %+v", c)
 	}

@@ -44,9 +44,9 @@ func (e Ended) outage() string {
 
 // Ending says in one line how a run ended, with the symbol for it.
 func (e Ended) Ending() (symbol, sentence string) {
-	node, are, restored, half := "the node", "is", "the API server answers with the snapshot's data", "The node is half restored"
+	verb, node, are, restored, half := "Restored: ", "the node", "is", "the API server answers with the snapshot's data", "The node is half restored"
 	if e.Plan != nil && e.Plan.Restore != nil && e.Plan.Restore.InPlace {
-		restored = "the API server answers with the data in " + trust.Text(e.Plan.Restore.DataDir)
+		verb, restored = "Repointed: ", "the API server answers with the data in "+trust.Text(e.Plan.Restore.DataDir)
 	}
 	if n := len(e.Nodes); n > 1 || n == 0 && e.Several {
 		node = "all nodes" // how each ended isn't known
@@ -64,7 +64,7 @@ func (e Ended) Ending() (symbol, sentence string) {
 	case e.OK && e.Kind == steps.KindUndo:
 		return SymDone, "Undone: " + node + " " + are + " as before the restore." + e.outage()
 	case e.OK:
-		return SymDone, "Restored: " + restored + "." + e.outage()
+		return SymDone, verb + restored + "." + e.outage()
 	case e.PutBack && e.OutageSeconds == 0:
 		return SymBad, "Not restored. Nothing was changed on the cluster."
 	case e.PutBack:
