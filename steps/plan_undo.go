@@ -1,0 +1,282 @@
+package steps
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+)
+
+// undoActions are the actions that take back what has begun, last first, by
+// the step of the restore they belong to. But the controllers start last: what
+// they have seen of the restored data, and the leases they hold in it, must not
+// outlive it.
+func undoActions(h *history) []Step {
+	var steps []Step
+	var controllers, kubeadm []Action
+	handled := map[string]bool{}
+	for i := len(h.restore.Steps) - 1; i >= 0; i-- {
+		s := h.restore.Steps[i]
+		back := Step{ID: "undo-" + s.ID, Title: s.Title, Outage: s.Outage}
+		var acts []Action
+		for j := len(s.Actions) - 1; j >= 0; j-- {
+			if !h.began[s.Actions[j].ID] {
+				continue
+			}
+			into := &acts
+			if t, ok := s.Actions[j].Action.(*TakeOut); ok {
+				if handled[t.File] {
+					continue // the conditional step takes out what another step takes out too
+				}
+				handled[t.File] = true
+				if !t.API && !t.Etcd {
+					into = &controllers
+				}
+			}
+			if _, ok := s.Actions[j].Action.(*SetKubeadmConfig); ok {
+				into = &kubeadm
+			}
+			*into = append(*into, s.Actions[j].undo()...)
+		}
+		if s.ID == controllersStep {
+			acts = together(acts)
+		}
+		if back.Actions = planned(acts); len(acts) > 0 {
+			if t, ok := undoTexts[s.ID]; ok {
+				back.Title, back.Why, back.More = t.title, t.why, t.more
+			}
+			steps = append(steps, back)
+		}
+	}
+	if len(controllers) > 0 {
+		t := undoTexts[controllersBack]
+		steps = append(steps, Step{ID: "undo-" + controllersBack, Title: t.title, Why: t.why, More: t.more, Actions: planned(controllers)})
+	}
+	if len(kubeadm) > 0 { // it asks the API
+		t := undoTexts[kubeadmStep]
+		steps = append(steps, Step{ID: "undo-" + kubeadmStep, Title: t.title, Why: t.why, More: t.more, Actions: planned(kubeadm)})
+	}
+	return steps
+}
+
+// undoPlan is the way back from a run. What blocks it is in its Checks.
+func undoPlan(h *history, t Terms) (*Plan, error) {
+	r := h.restore
+	p := h.plan(KindUndo, t)
+	p.Title = "Undo run " + r.Run + " on " + r.Node
+	p.Steps = undoActions(h)
+	p.redo = h.redo()
+	p.memory.renew()
+	if h.reached(func(a Action) bool { in, ok := a.(*PutIn); return ok && in.Etcd }) {
+		if p.ran = h.memory.Revision; p.ran == 0 && h.staged() != nil {
+			p.ran = h.staged().Revision
+		}
+	}
+	p.Summary = []Fact{{"run", fmt.Sprintf("%s, of %s", r.Run, Moment(h.started))}}
+	restart := p.takeUp(h, t)
+	if p.puts(func(in *PutIn) bool { return in.Etcd }) {
+		old, err := h.oldTarget()
+		if err != nil {
+			return nil, err
+		}
+		// What etcd.yaml lets etcd start on is what has to be there.
+		p.target = old
+		v, is := old.verdict(context.Background())
+		p.Checks = append(p.Checks, v)
+		goes := old.say(is)
+		if v.Level != Pass {
+			goes = v.Cause
+		}
+		p.Summary = append(p.Summary, Fact{"etcd will run on", goes})
+		p.expect(is.ClusterID)
+	}
+	if r.Restore.DataDir != "" {
+		p.Summary = append(p.Summary, Fact{"restored data", "kept at " + r.Restore.keptAt()})
+	}
+	edited := h.edited()
+	for _, d := range edited {
+		p.Diffs = append(p.Diffs, d.Diff)
+		p.Summary = append(p.Summary, Fact{"edited since", fmt.Sprintf("%s: the edit is kept at %s, and not used", d.Path, d.kept)})
+	}
+	p.Summary = append(p.Summary, Fact{"manifests", "byte for byte as they were"})
+	p.Checks = append(p.Checks, editedVerdict(edited))
+	if step := letGoFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
+		p.Steps = append(p.Steps, *step)
+	}
+	p.number()
+	Accept(p.Checks, t.Accept)
+	return p, nil
+}
+
+// plan is the frame of a plan that takes the run up again.
+func (h *history) plan(kind string, t Terms) *Plan {
+	r := h.restore
+	return &Plan{
+		Run: r.Run, Kind: kind, Node: r.Node, RunDir: r.RunDir, Reach: r.Reach,
+		Restore: r.Restore, Flags: t.Flags,
+		memory: h.memory, ended: h.latest, accept: t.Accept,
+	}
+}
+
+// takeUp adds to a plan what is the same whenever a run is taken up again: the
+// runtime and the command that restarts kubelet as they are given now, and
+// whether this is the run's node.
+func (p *Plan) takeUp(h *history, t Terms) (restart string) {
+	if t.CRI != "" {
+		p.Reach.Kubelet.CRIEndpoint = t.CRI
+	}
+	if v := t.thisNode(h.restore); v.Level != "" {
+		p.Checks = append(p.Checks, v)
+	}
+	restart = h.restore.Restore.KubeletRestart
+	v := ok("%s", cmp.Or(t.KubeletRestart, defaultKubeletRestart))
+	switch {
+	case t.KubeletRestart != "":
+		restart = t.KubeletRestart
+	case restart == "":
+		restart = defaultKubeletRestart
+	case restart != defaultKubeletRestart:
+		v = wrong("if it is the right one, give it with --kubelet-restart-command, or override "+checkRestart,
+			"the run names a command of its own to restart kubelet: %s", restart)
+	}
+	v.Check, v.Title = checkRestart, "kubelet's restart"
+	p.Checks = append(p.Checks, v)
+	return restart
+}
+
+// thisNode says whether the run was made on this node: its directory may have
+// been copied, with all of /etc/kubernetes.
+func (t Terms) thisNode(r *Plan) Verdict {
+	v := none
+	var without *noKubelet
+	k := t.Kubelet
+	if name, err := node.Hostname(); err == nil && r.Reach.Kubelet.StaticPodPath == "" && errors.As(t.KubeletErr, &without) {
+		k = &node.Kubelet{NodeName: name}
+	}
+	switch {
+	case k == nil && t.KubeletErr != nil:
+		v = wrong("name its configuration with --kubelet-config, or override "+checkThisNode, "cannot tell whether run %s is this node's: %s", r.Run, t.KubeletErr)
+	case k == nil:
+		return none
+	case k.NodeName != r.Node:
+		v = wrong("if the node was renamed, override "+checkThisNode, "run %s was made on the node %s, and this is %s", r.Run, r.Node, k.NodeName)
+	case filepath.Clean(k.StaticPodPath) != filepath.Clean(r.Reach.Kubelet.StaticPodPath) && !sameDir(k.StaticPodPath, r.Reach.Kubelet.StaticPodPath):
+		v = wrong("name the directory with --manifests, or override "+checkThisNode,
+			"run %s was made with the manifests in %s, and kubelet reads %s", r.Run, r.Reach.Kubelet.StaticPodPath, k.StaticPodPath)
+	default:
+		v = ok("%s, as in the run", k.NodeName)
+	}
+	v.Check, v.Title = checkThisNode, "This node"
+	return v
+}
+
+// puts says whether a plan puts in a manifest that fits.
+func (p *Plan) puts(fits func(*PutIn) bool) bool {
+	for _, s := range p.Steps {
+		for _, a := range s.Actions {
+			if in, ok := a.Action.(*PutIn); ok && fits(in) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// expect makes the waits for etcd compare with the cluster that its files name.
+func (p *Plan) expect(clusterID uint64) {
+	for i := range p.Steps {
+		for j, a := range p.Steps[i].Actions {
+			if w, ok := a.Action.(*WaitEtcd); ok && !w.Restored && clusterID != 0 {
+				c := *w
+				c.ClusterID = clusterID
+				p.Steps[i].Actions[j].Action = &c
+			}
+		}
+	}
+}
+
+// edit is a manifest that somebody has changed since a run put it in.
+type edit struct {
+	Diff
+	kept string // where an undo moves it
+}
+
+// edited are the manifests that somebody has changed since the run put them
+// in: an upgrade in between, for example. The annotation that makes a new pod
+// may be the run's own.
+func (h *history) edited() []edit {
+	var all []edit
+	for _, s := range h.restore.Steps {
+		for _, a := range s.Actions {
+			in, ok := a.Action.(*PutIn)
+			if !ok || !h.began[a.ID] {
+				continue
+			}
+			now, err := os.ReadFile(in.File)
+			if err != nil || sum(now) == in.Original || sum(now) == in.SHA256 {
+				continue
+			}
+			put := h.prepared(in.File)
+			if put == nil || sameButFresh(put.Data, now) {
+				continue
+			}
+			all = append(all, edit{Diff{Path: in.File, Text: manifest.Diff(in.File, in.File, put.Data, now)}, in.Undone})
+		}
+	}
+	return all
+}
+
+func sameButFresh(a, b []byte) bool {
+	x, errX := manifest.Annotate(a, restartedAt, "same")
+	y, errY := manifest.Annotate(b, restartedAt, "same")
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+func editedVerdict(edited []edit) Verdict {
+	v := ok("as the run put them in")
+	if len(edited) > 0 {
+		var names []string
+		for _, e := range edited {
+			names = append(names, e.Path)
+		}
+		v = wrong("look at the diff (--dry-run); to revert the edits all the same, override "+checkEdited,
+			"edited by somebody since the run, and undo would revert that: %s", strings.Join(names, ", "))
+	}
+	v.Check, v.Title = checkEdited, "Manifests since the run"
+	return v
+}
+
+// prepared is what a run made of a manifest.
+func (h *history) prepared(file string) *Prepared {
+	for _, s := range h.restore.Steps {
+		for _, a := range s.Actions {
+			if p, ok := a.Action.(*Prepare); ok {
+				for i := range p.Files {
+					if p.Files[i].Manifest == file {
+						return &p.Files[i]
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// reached says whether an action of the run has begun.
+func (h *history) reached(is func(Action) bool) bool {
+	for _, s := range h.restore.Steps {
+		for _, a := range s.Actions {
+			if h.began[a.ID] && is(a.Action) {
+				return true
+			}
+		}
+	}
+	return false
+}
