@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"etcd-rewind/trust"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -67,8 +69,7 @@ func findMount(mountinfo, path, id string) (point, fsType string) {
 		if id != "" && f[0] == id {
 			return at, f[sep+1]
 		}
-		above := at == "/" || path == at || strings.HasPrefix(path, at+"/")
-		if above && len(at) >= len(point) {
+		if trust.Within(at, path) && len(at) >= len(point) {
 			point, fsType = at, f[sep+1]
 		}
 	}

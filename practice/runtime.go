@@ -276,7 +276,7 @@ func (c *container) hostPath(p string) string {
 	p = filepath.Clean(p)
 	best := mount{container: "/", host: c.rootfs}
 	for _, m := range c.mounts {
-		if (p == m.container || strings.HasPrefix(p, m.container+"/")) && len(m.container) > len(best.container) {
+		if trust.Within(m.container, p) && len(m.container) > len(best.container) {
 			best = m
 		}
 	}

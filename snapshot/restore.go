@@ -19,6 +19,7 @@ import (
 
 	"etcd-rewind/defect"
 	"etcd-rewind/problem"
+	"etcd-rewind/trust"
 )
 
 // RestoreRequest says what to restore, and where.
@@ -190,7 +191,7 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 				return nil, targetProblem(err)
 			}
 		}
-		if !within(walDir, dataDir) {
+		if !trust.Within(dataDir, walDir) {
 			if st, err := os.Stat(filepath.Dir(walDir)); err != nil || !st.IsDir() {
 				return nil, problem.Coded(CodeTarget, "make it first, or check the path", "%s, in which the WAL directory should be, doesn't exist", filepath.Dir(walDir))
 			}
@@ -228,8 +229,6 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 		return errors.Join(errs...)
 	}, nil
 }
-
-func within(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
 
 func emptyDir(dir string) *problem.Problem {
 	entries, err := os.ReadDir(dir)
@@ -417,7 +416,7 @@ func runEtcdutl(req RestoreRequest) (err error) {
 // finish gives owner, mode and label, and brings everything to the disk.
 func finish(req RestoreRequest, progress func(Progress)) error {
 	roots := []string{req.DataDir}
-	if req.WALDir != "" && !within(req.WALDir, req.DataDir) {
+	if req.WALDir != "" && !trust.Within(req.DataDir, req.WALDir) {
 		roots = append(roots, req.WALDir)
 	}
 	var paths []string

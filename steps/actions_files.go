@@ -156,7 +156,7 @@ func (a *Stage) parents() []string {
 	var dirs []string
 	for _, target := range []string{a.Request.DataDir, a.Request.WALDir} {
 		for _, root := range a.Roots {
-			if up := filepath.Dir(target); target != "" && target != root.Staging && within(root.Staging, up) && !slices.Contains(dirs, up) {
+			if up := filepath.Dir(target); target != "" && target != root.Staging && trust.Within(root.Staging, up) && !slices.Contains(dirs, up) {
 				dirs = append(dirs, up)
 			}
 		}
@@ -197,7 +197,7 @@ func (a *Stage) do(ctx context.Context, r *run) (State, error) {
 
 func (a *Stage) makeParents(root Root) error {
 	for _, dir := range a.parents() {
-		if !within(root.Staging, dir) {
+		if !trust.Within(root.Staging, dir) {
 			continue
 		}
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -206,7 +206,7 @@ func (a *Stage) makeParents(root Root) error {
 		if err := realDir(root.Staging); err != nil {
 			return err
 		}
-		for d := dir; within(root.Staging, d); d = filepath.Dir(d) {
+		for d := dir; trust.Within(root.Staging, d); d = filepath.Dir(d) {
 			if err := likeOld(d, root.Old); err != nil {
 				return err
 			}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"etcd-rewind/trust"
+
 	"golang.org/x/tools/txtar"
 )
 
@@ -426,7 +428,7 @@ func FuzzJournal(f *testing.F) {
 					t.Errorf("not clean: %q", path)
 				}
 				renamed := strings.Contains(filepath.Base(path), ".staging")
-				if !slices.ContainsFunc(allowed, func(dir string) bool { return filepath.Dir(path) == dir || within(dir, path) }) && !renamed {
+				if !slices.ContainsFunc(allowed, func(dir string) bool { return filepath.Dir(path) == dir || trust.Within(dir, path) }) && !renamed {
 					t.Errorf("outside: %q", path)
 				}
 			}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/trust"
 )
 
 // OtherEtcd is an etcd on this node that isn't kube-apiserver's: one for events
@@ -86,7 +87,7 @@ func (f *Facts) keptIn(ctx context.Context, e *manifest.Etcd) []string {
 // clash says whether two etcds can't both run on this node as they are
 // written.
 func clash(a, b *manifest.Etcd) bool {
-	if within(a.DataDir.Path, b.DataDir.Path) || within(b.DataDir.Path, a.DataDir.Path) {
+	if trust.Within(a.DataDir.Path, b.DataDir.Path) || trust.Within(b.DataDir.Path, a.DataDir.Path) {
 		return true
 	}
 	if !a.File.Pod.Spec.HostNetwork || !b.File.Pod.Spec.HostNetwork {

@@ -10,6 +10,7 @@ import (
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 )
 
 // All that decides where a restore writes, with links resolved: the new data is
@@ -115,7 +116,7 @@ func stagingFor(dir, run string) string {
 func below(dir, path string) (rest string, ok bool) {
 	d, errD := node.Resolve(dir)
 	p, errP := node.Resolve(path)
-	if errD != nil || errP != nil || !within(d, p) {
+	if errD != nil || errP != nil || !trust.Within(d, p) {
 		return "", false
 	}
 	rest, err := filepath.Rel(d, p)

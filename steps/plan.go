@@ -131,15 +131,6 @@ func (p *Planned) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-func (p *Plan) step(id string) *Step {
-	for i := range p.Steps {
-		if p.Steps[i].ID == id {
-			return &p.Steps[i]
-		}
-	}
-	return nil
-}
-
 func (p *Plan) action(id string) *Planned {
 	for i := range p.Steps {
 		for j := range p.Steps[i].Actions {

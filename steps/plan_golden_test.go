@@ -116,3 +116,12 @@ func (n *fakeNode) golden(name string, p *Plan) {
 		n.t.Errorf("the plan %s has changed (-golden +now):\n%s", name, diff)
 	}
 }
+
+func (p *Plan) step(id string) *Step {
+	for i := range p.Steps {
+		if p.Steps[i].ID == id {
+			return &p.Steps[i]
+		}
+	}
+	return nil
+}

@@ -13,6 +13,7 @@ import (
 	"etcd-rewind/manifest"
 	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 )
 
 // A way is planned only where it leads to: before an undo or a redo moves
@@ -214,7 +215,7 @@ func (h *history) restoredTarget() (*target, error) {
 
 // moved is where a path below from lies when that is renamed to to.
 func moved(path, from, to string) string {
-	if path != "" && within(from, path) {
+	if path != "" && trust.Within(from, path) {
 		return filepath.Join(to, strings.TrimPrefix(path, from))
 	}
 	return path

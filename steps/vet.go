@@ -117,7 +117,7 @@ func (v *vetter) renamed(from, to string) {
 // staged is a directory that is below one that is renamed.
 func (v *vetter) staged(paths ...string) {
 	for _, path := range paths {
-		if !clean(path) || !slices.ContainsFunc(v.staging, func(dir string) bool { return within(dir, path) }) {
+		if !clean(path) || !slices.ContainsFunc(v.staging, func(dir string) bool { return trust.Within(dir, path) }) {
 			v.refuse("the staging directory", path)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"etcd-rewind/problem"
@@ -113,4 +114,10 @@ func ours(path string, info os.FileInfo) error {
 		return &problem.Problem{Cause: fmt.Sprintf("%s belongs to user %d", path, s.Uid)}
 	}
 	return nil
+}
+
+// Within says whether path is dir or below it. Both are clean; links aren't
+// looked at.
+func Within(dir, path string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }

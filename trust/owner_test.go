@@ -40,3 +40,21 @@ func TestADirectoryIsObeyedOnlyWhereNobodyElseCanReplaceIt(t *testing.T) {
 		}
 	}
 }
+
+// A name that only begins alike is another directory.
+func TestWithinIsTheDirectoryAndWhatIsBelow(t *testing.T) {
+	for _, c := range []struct {
+		dir, path string
+		want      bool
+	}{
+		{"/var/lib/etcd", "/var/lib/etcd", true},
+		{"/var/lib/etcd", "/var/lib/etcd/member", true},
+		{"/var/lib/etcd", "/var/lib/etcd-old", false},
+		{"/var/lib/etcd", "/var/lib", false},
+		{"/", "/var", true},
+	} {
+		if got := Within(c.dir, c.path); got != c.want {
+			t.Errorf("Within(%q, %q) = %t", c.dir, c.path, got)
+		}
+	}
+}

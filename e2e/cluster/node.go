@@ -16,6 +16,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"etcd-rewind/trust"
 )
 
 // Config says which node Up brings up. Only Name is needed.
@@ -150,7 +152,7 @@ func prepare(ctx context.Context, config *Config, names ...string) (kubernetes, 
 	}
 	for _, path := range []string{config.Dir, kubernetes, etcd} {
 		for _, hidden := range own {
-			if path == hidden || strings.HasPrefix(path, hidden+"/") {
+			if trust.Within(hidden, path) {
 				return "", "", fmt.Errorf("%s would be hidden by the node's own %s: set TMPDIR or ETCD_REWIND_E2E_CACHE", path, hidden)
 			}
 		}
@@ -383,7 +385,7 @@ func (n *Node) removeFiles() error {
 // the node's own are changed; the machine's other files are the same in both.
 func (n *Node) HostPath(path string) string {
 	for _, o := range own {
-		if path == o || strings.HasPrefix(path, o+"/") {
+		if trust.Within(o, path) {
 			return filepath.Join(n.Dir, "fs", path)
 		}
 	}
