@@ -14,6 +14,31 @@ import (
 	"etcd-rewind/node"
 )
 
+// The checks of plans that are made from a journal.
+const (
+	checkUnreadable = "unreadable-run" // with ":" and the run
+	checkEdited     = "edited-manifests"
+	checkThisNode   = "this-node"
+	checkRestart    = "kubelet-restart-command"
+)
+
+// Terms are what a person, and the node as it is found now, say when an earlier
+// run is taken up again: a journal alone decides neither which node this is nor
+// which command is run on it.
+type Terms struct {
+	Accept []string // checks overridden by name
+	// KubeletRestart is the shell command that restarts kubelet; "" means the
+	// default.
+	KubeletRestart string
+	// Kubelet is this node's as found now; nil where nobody looked for it.
+	// KubeletErr says why it can't be found.
+	Kubelet    *node.Kubelet
+	KubeletErr error
+	CRI        string // the runtime's endpoint, "" for the run's
+	Flags      []string
+	Fleet      bool // what is planned is done by a conductor, with the run's other nodes
+}
+
 // undoActions are the actions that take back what has begun, last first, by
 // the step of the restore they belong to. But the controllers start last: what
 // they have seen of the restored data, and the leases they hold in it, must not

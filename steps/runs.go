@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"etcd-rewind/problem"
@@ -45,6 +46,22 @@ type RunInfo struct {
 	hint  string   // for Err
 	file  string   // that the snapshot is read from
 	flags []string // that reach the node, as the run had them
+}
+
+// Unreadable is the error of a run whose journal can't be read, before the run
+// that is asked for is found: it may stand on top of that one. It is nil for one
+// that can be read, and for one that was named.
+func (r RunInfo) Unreadable(asked string, accept []string) error {
+	name := checkUnreadable + ":" + r.Run
+	switch {
+	case r.State != RunUnreadable:
+		return nil
+	case r.Run == asked:
+		return problem.New(r.hint, "run %s can't be read: %s", r.Run, r.Err)
+	case slices.Contains(accept, name):
+		return nil
+	}
+	return problem.New(strings.TrimPrefix(r.hint+"; ", "; ")+"to leave it out of account: "+trust.Shell("--override %s", name), "run %s, which came later, can't be read: %s", r.Run, r.Err)
 }
 
 // stands says whether a run has left something on the node to undo.

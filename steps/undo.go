@@ -3,55 +3,11 @@ package steps
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
-	"etcd-rewind/trust"
 )
-
-// Terms are what a person, and the node as it is found now, say when an earlier
-// run is taken up again: a journal alone decides neither which node this is nor
-// which command is run on it.
-type Terms struct {
-	Accept []string // checks overridden by name
-	// KubeletRestart is the shell command that restarts kubelet; "" means the
-	// default.
-	KubeletRestart string
-	// Kubelet is this node's as found now; nil where nobody looked for it.
-	// KubeletErr says why it can't be found.
-	Kubelet    *node.Kubelet
-	KubeletErr error
-	CRI        string // the runtime's endpoint, "" for the run's
-	Flags      []string
-	Fleet      bool // what is planned is done by a conductor, with the run's other nodes
-}
-
-// The checks of plans that are made from a journal.
-const (
-	checkUnreadable = "unreadable-run" // with ":" and the run
-	checkEdited     = "edited-manifests"
-	checkThisNode   = "this-node"
-	checkRestart    = "kubelet-restart-command"
-)
-
-// Unreadable is the error of a run whose journal can't be read, before the run
-// that is asked for is found: it may stand on top of that one. It is nil for one
-// that can be read, and for one that was named.
-func (r RunInfo) Unreadable(asked string, accept []string) error {
-	name := checkUnreadable + ":" + r.Run
-	switch {
-	case r.State != RunUnreadable:
-		return nil
-	case r.Run == asked:
-		return problem.New(r.hint, "run %s can't be read: %s", r.Run, r.Err)
-	case slices.Contains(accept, name):
-		return nil
-	}
-	return problem.New(strings.TrimPrefix(r.hint+"; ", "; ")+"to leave it out of account: "+trust.Shell("--override %s", name), "run %s, which came later, can't be read: %s", r.Run, r.Err)
-}
 
 // takenUp is how a run may be taken up again.
 type takenUp struct {
