@@ -391,7 +391,7 @@ func (n *fakeNode) goBack(tell func(steps.Event), ask steps.Asker) (*steps.Resul
 		n.api, n.done, n.past, n.state = "old", 0, 0, steps.RunUndone
 	})
 	tell(steps.Event{Type: steps.TypeAction, State: steps.Done, Message: "back"})
-	return &steps.Result{OK: true, PutBack: true}, nil
+	return &steps.Result{OK: true, PutBack: true, Redo: steps.Command("redo --fleet", theRun, nil)}, nil
 }
 
 // pipes is a Dialer whose agents run in this process.

@@ -125,6 +125,9 @@ func TestANodeThatFails(t *testing.T) {
 				if (n.State == restore.HalfWay) != (len(n.Do) > 0) {
 					t.Errorf("%s is %s, and is to do %q", n.Node, n.State, n.Do)
 				}
+				if told := n.Cause != "" && res.Error.Cause == n.Node+": "+n.Cause; n.Told != told {
+					t.Errorf("%s: %q of %q is told: %t", n.Node, n.Cause, res.Error.Cause, n.Told)
+				}
 			}
 		})
 	}
@@ -396,7 +399,7 @@ func TestAnUndoOfSeveralNodesIsRedone(t *testing.T) {
 				res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended)
 				return res, plans, err
 			}
-			if res, _, err := again(restore.Undo); err != nil || !res.OK {
+			if res, _, err := again(restore.Undo); err != nil || !res.OK || !strings.HasPrefix(res.Redo, "etcd-rewind redo --fleet "+theRun) {
 				t.Fatalf("%+v %v", res, err)
 			}
 			if tt.bad != nil {

@@ -31,12 +31,14 @@ type machine struct {
 	touched bool                      // a node may have changed something
 	looked  time.Time                 // at the nodes' silence, last
 
-	stopping time.Time // since when every node is to stop
-	byUser   bool      // stopped by the user
-	left     bool      // the user left at once
-	refused  bool      // a node didn't begin: another run is under way there
-	undo     bool      // all nodes are reverted once they have stopped
-	fail     *steps.Failure
+	stopping  time.Time // since when every node is to stop
+	byUser    bool      // stopped by the user
+	left      bool      // the user left at once
+	refused   bool      // a node didn't begin: another run is under way there
+	undo      bool      // all nodes are reverted once they have stopped
+	fail      *steps.Failure
+	blamed    *nodeRun // whose trouble that is
+	blamedFor string   // its cause
 
 	troubles []*trouble // to be asked about, in this order
 	asking   *trouble
@@ -558,17 +560,22 @@ func (m *machine) trouble(n *nodeRun, t restore.Trouble) {
 		m.reply(n, steps.Leave)
 	case !n.apart() && !m.touched:
 		// Nothing is touched on any node, and stays so.
-		m.fail = blame(n.name, t.Failure)
+		m.blame(n, t)
 		m.stop()
 	default:
 		m.troubles = append(m.troubles, &trouble{n, n.asked, t})
 	}
 }
 
-func blame(node string, f steps.Failure) *steps.Failure {
-	f.Cause = node + ": " + f.Cause
-	f.Choices = nil
-	return &f
+// blame says which node's trouble the run ends with.
+func (m *machine) blame(n *nodeRun, t restore.Trouble) {
+	f := t.Failure
+	m.blamed, m.blamedFor = n, f.Cause
+	if t.Away && n.lost != nil {
+		m.blamedFor = n.lost.Error()
+	}
+	f.Cause, f.Choices = n.name+": "+f.Cause, nil
+	m.fail = &f
 }
 
 // reply answers a node's engine, when it waits for that.
@@ -602,7 +609,7 @@ func (m *machine) choices(t *trouble) []steps.Choice {
 			out = append(out, c)
 		}
 	}
-	if t.Away {
+	if t.Away && n.lost != nil {
 		restored := m.restoredWithout(n)
 		add(restore.ContinueWithout, restored && m.without(n))
 		add(steps.PutBack, !restored && m.canUndo())
@@ -675,7 +682,7 @@ func (m *machine) answered(t *trouble, c steps.Choice) {
 	case n.apart() && (n.verb == restore.Undo || c != steps.PutBack):
 		m.reply(n, c)
 	case c == steps.WaitOn || c == steps.LetGo || c == steps.Retry:
-		if t.Away {
+		if t.Away && n.lost != nil {
 			n.drops = 0
 			m.reach(n, restore.Resume, m.pace.Reconnect)
 			return
@@ -685,12 +692,12 @@ func (m *machine) answered(t *trouble, c steps.Choice) {
 		m.troubles = append([]*trouble{t}, m.troubles...) // another node was lost since
 	case c == restore.ContinueWithout:
 		n.excluded = true
-		m.fail = blame(n.name, t.Failure)
+		m.blame(n, t.Trouble)
 		m.reply(n, steps.Leave)
 		m.tell(n, steps.Event{Type: restore.TypeLeft, State: steps.Stopped, Message: "the others continue without it"})
 		m.look()
 	default:
-		m.fail = blame(n.name, t.Failure)
+		m.blame(n, t.Trouble)
 		m.undo = c == steps.PutBack
 		m.stop()
 	}

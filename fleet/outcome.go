@@ -15,7 +15,7 @@ func (m *machine) end() {
 	if !res.OK {
 		state = steps.Failed
 	}
-	of := &steps.Result{OK: res.OK, OutageSeconds: res.OutageSeconds, PutBack: res.PutBack, Error: res.Error}
+	of := &steps.Result{OK: res.OK, OutageSeconds: res.OutageSeconds, PutBack: res.PutBack, Redo: res.Redo, Error: res.Error}
 	if !res.PutBack {
 		of.Undo = m.command("undo --fleet")
 	}
@@ -30,6 +30,7 @@ func (m *machine) result() *restore.Result {
 		goal = restore.Reverted
 	}
 	var first, last time.Time
+	reverted, again := 0, false // the nodes, and whether one has the restored data
 	for _, n := range m.nodes {
 		if !n.apiDown.IsZero() {
 			back := n.apiBack
@@ -46,18 +47,27 @@ func (m *machine) result() *restore.Result {
 		nr := m.of(n)
 		res.OK = res.OK && nr.State == goal
 		res.PutBack = res.PutBack && (nr.State == restore.Reverted || nr.State == restore.Untouched)
+		nr.Told = n == m.blamed && nr.Cause == m.blamedFor
 		res.Nodes = append(res.Nodes, nr)
+		if nr.State == restore.Reverted {
+			reverted++
+			again = again || nr.Result != nil && nr.Result.Redo != ""
+		}
+	}
+	if again && m.verb == restore.Undo && reverted == len(m.nodes) { // a redo needs every node
+		res.Redo = m.command("redo --fleet")
 	}
 	if !first.IsZero() {
 		res.OutageSeconds = last.Sub(first).Seconds()
 	}
-	for _, nr := range res.Nodes {
+	for i := range res.Nodes {
+		nr := &res.Nodes[i]
 		cause := nr.Cause
 		if r := nr.Result; cause == "" && r != nil && r.Error != nil {
 			cause = r.Error.Cause
 		}
 		if !res.OK && res.Error == nil && cause != "" {
-			res.Error = &steps.Failure{Title: "Run", Cause: nr.Node + ": " + cause}
+			res.Error, nr.Told = &steps.Failure{Title: "Run", Cause: nr.Node + ": " + cause}, true
 		}
 	}
 	res.NotBegun = m.refused && res.PutBack && !m.touched

@@ -51,6 +51,8 @@ type NodeResult struct {
 	State NodeState   `json:"state"`
 	Phase steps.Phase `json:"phase,omitempty"` // the last it came to
 	Cause string      `json:"cause,omitempty"`
+	// Told says that Cause is what the Error of the result is about.
+	Told bool `json:"-"`
 	// Do are the commands that bring it to where the others are, to be run on
 	// that node.
 	Do     []string      `json:"do,omitempty"`
@@ -64,6 +66,7 @@ type Result struct {
 	OutageSeconds float64        `json:"outage_seconds"` // first manifest moved on any node until all API servers are ready
 	PutBack       bool           `json:"put_back,omitempty"`
 	Undo          string         `json:"undo,omitempty"` // the command that reverts it
+	Redo          string         `json:"redo,omitempty"` // after an undo, the command that goes to the restored data again
 	Error         *steps.Failure `json:"error,omitempty"`
 	Nodes         []NodeResult   `json:"nodes"`
 
@@ -83,7 +86,7 @@ func Alone(run, node string, r *steps.Result) *Result {
 		n.State = Restored
 	}
 	return &Result{
-		Run: run, OK: r.OK, OutageSeconds: r.OutageSeconds, PutBack: r.PutBack, Undo: r.Undo, Error: r.Error,
+		Run: run, OK: r.OK, OutageSeconds: r.OutageSeconds, PutBack: r.PutBack, Undo: r.Undo, Redo: r.Redo, Error: r.Error,
 		Nodes: []NodeResult{n}, NotBegun: r.Refused(),
 	}
 }
@@ -98,7 +101,7 @@ func (e NodeEvent) Ended() *Result {
 	case len(e.Nodes) == 0:
 		return Alone(e.Run, "", r)
 	}
-	return &Result{Run: e.Run, OK: r.OK, OutageSeconds: r.OutageSeconds, PutBack: r.PutBack, Undo: r.Undo, Error: r.Error, Nodes: e.Nodes}
+	return &Result{Run: e.Run, OK: r.OK, OutageSeconds: r.OutageSeconds, PutBack: r.PutBack, Undo: r.Undo, Redo: r.Redo, Error: r.Error, Nodes: e.Nodes}
 }
 
 // DownSince is since when the API is down on any node at the end, nil when it

@@ -249,6 +249,9 @@ func (r *run) result() *Result {
 // finish writes the end of the plan, the report, and the last event.
 func (r *run) finish(res *Result) {
 	r.step = nil
+	if res.OK && res.PutBack && r.plan.redo != "" { // what a failed run restored isn't worth going to
+		res.Redo = r.plan.Command(r.plan.redo)
+	}
 	res.Summary = r.summary(res)
 	if path, err := writeReport(r, res); err == nil {
 		res.Report = path

@@ -133,6 +133,9 @@ func reportText(r *run, res *Result) string {
 	if res.Undo != "" {
 		p("\n## The way back\n\n    %s", trust.Text(res.Undo))
 	}
+	if res.Redo != "" {
+		p("\n## To the restored data again\n\n    %s", trust.Text(res.Redo))
+	}
 	for _, d := range r.plan.Diffs {
 		p("\n## %s\n\n%s", markdown(filepath.Base(d.Path)), block("diff", strings.Split(strings.TrimSuffix(d.Text, "\n"), "\n")))
 	}

@@ -17,7 +17,7 @@ func TestTheReportHoldsNamesAsText(t *testing.T) {
 		Steps: []Step{{Title: evil, Actions: []Planned{{ID: "verify.1", Action: &Verify{Node: evil}}}}},
 	}}
 	text := reportText(r, &Result{
-		Summary: []Fact{{"old data", evil}}, Undo: "etcd-rewind undo 20261120-120000",
+		Summary: []Fact{{"old data", evil}}, Undo: "etcd-rewind undo 20261120-120000", Redo: "etcd-rewind redo 20261120-120000",
 		Error: &Failure{Title: evil, Cause: evil, Hint: evil, Log: []string{evil, "````"}},
 	})
 	for _, c := range text {
@@ -43,7 +43,7 @@ func TestTheReportHoldsNamesAsText(t *testing.T) {
 	if fence != "" {
 		t.Error("a block has no end")
 	}
-	if len(headings) != 5 || slices.Contains(headings, "# heading") {
+	if len(headings) != 6 || slices.Contains(headings, "# heading") {
 		t.Errorf("headings: %q", headings)
 	}
 }

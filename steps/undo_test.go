@@ -375,6 +375,8 @@ func TestARedoIsRefusedWithoutTheRestoredData(t *testing.T) {
 	p := n.undo()
 	if res := e.Run(t.Context(), p); !res.OK {
 		t.Fatal(res.Error)
+	} else if report, err := os.ReadFile(res.Report); err != nil || res.Redo != "etcd-rewind redo "+p.Run || !strings.Contains(string(report), res.Redo) {
+		t.Errorf("the redo isn't named: %q, %v\n%s", res.Redo, err, report)
 	}
 	if err := os.RemoveAll(p.Restore.Staging); err != nil {
 		t.Fatal(err)

@@ -405,6 +405,9 @@ func (f *fake) Run(ctx context.Context, p *steps.Plan, sink func(steps.Event), a
 	if p.Kind == steps.KindUndo {
 		res.PutBack, res.Undo = res.OK, ""
 	}
+	if res.OK && res.PutBack {
+		res.Redo = steps.Command("redo", p.Run, nil)
+	}
 	if res.OK && p.Kind == steps.KindRestore {
 		res.Summary = []steps.Fact{
 			{Name: "etcd runs from", Value: res.DataDir},

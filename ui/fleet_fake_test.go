@@ -401,11 +401,14 @@ func (f *fakeFleet) play(ctx context.Context, what string, names []string, sink 
 		}
 	}
 	res.Error, res.OK, res.PutBack = fail, what == "undo" || fail == nil && p.out == "", state == restore.Reverted
+	if res.OK && res.PutBack {
+		res.Redo = steps.Command("redo --fleet", res.Run, nil)
+	}
 	for _, n := range names {
 		nr := restore.NodeResult{Node: n, State: state, Phase: steps.PhaseVerified}
 		switch {
 		case n == p.out:
-			nr.State, nr.Phase, nr.Cause = restore.HalfWay, steps.PhaseEtcdOut, someFailure().Cause
+			nr.State, nr.Phase, nr.Cause, nr.Told = restore.HalfWay, steps.PhaseEtcdOut, someFailure().Cause, true
 			nr.Do = []string{"etcd-rewind resume " + res.Run}
 			res.Error = &steps.Failure{Cause: n + ": " + someFailure().Cause, Hint: someFailure().Hint}
 		case state == restore.Restored:

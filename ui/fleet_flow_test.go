@@ -415,6 +415,7 @@ func TestUndoAfterARunPutsAllNodesBack(t *testing.T) {
 	d.see("Put cp2 back as it was before run")
 	d.key("enter", "cp1", "enter")
 	d.until("Undone: all 3 nodes are as before")
+	d.see("redo  etcd-rewind redo --fleet 20261120-120000")
 	if !slices.Equal(all.ran, []string{"run", "undo"}) || !slices.Equal(all.opened, []string{"20261120-120000"}) {
 		t.Errorf("ran %v, opened %v", all.ran, all.opened)
 	}

@@ -388,6 +388,7 @@ func TestUndoAfterSuccess(t *testing.T) {
 	d.see("Restored:")
 	d.key("u", "enter", "cp1", "enter")
 	d.until("Undone: the node is as before")
+	d.see("redo    etcd-rewind redo 20261120-120000")
 	d.dontSee("u undo")
 	if r := d.m.runner.wait(); r.ExitCode() != 0 {
 		t.Errorf("ends with %d", r.ExitCode())

@@ -51,7 +51,7 @@ var hostileScreens = map[string]func(d *driver, name string){
 	"summary": func(d *driver, name string) {
 		d.during(record(d.f, hostilePlan(name), steps.Unattended), action("stop-etcd.2", steps.Waiting, 2))
 		d.m.finished(finishedMsg{Result: restore.Alone("r", "", &steps.Result{
-			Undo: name, Report: name, Summary: []steps.Fact{{Name: name, Value: name}}, Error: &steps.Failure{Cause: name, Hint: name},
+			Undo: name, Redo: name, Report: name, Summary: []steps.Fact{{Name: name, Value: name}}, Error: &steps.Failure{Cause: name, Hint: name},
 		})})
 	},
 }

@@ -1,7 +1,6 @@
 package text
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -103,18 +102,18 @@ func (e Ended) summary(w int, hang func(lead, s string, w int) []string) []strin
 }
 
 // facts are what a summary lists: how each node ended, or what the engine says
-// of the only one, and the ways on where they aren't among that.
+// of the only one, and the ways on.
 func (e Ended) facts() []steps.Fact {
 	var list []steps.Fact
 	add := func(name, value string) {
-		if value != "" && (e.Several || !slices.ContainsFunc(list, func(f steps.Fact) bool { return strings.Contains(f.Value, value) })) {
+		if value != "" {
 			list = append(list, steps.Fact{Name: name, Value: value})
 		}
 	}
-	report := ""
+	report := "" // the summary of a node names neither it nor the ways on
 	for _, n := range e.Nodes {
 		if e.Several {
-			list = append(list, nodeEnding(n, e.Error)...)
+			list = append(list, nodeEnding(n)...)
 		}
 		if r := n.Result; r != nil {
 			if report == "" {
@@ -134,6 +133,7 @@ func (e Ended) facts() []steps.Fact {
 		}
 		add("undo", e.Undo)
 	}
+	add("redo", e.Redo)
 	if e.Several && report != "" {
 		report += ", on each node"
 	}
@@ -143,7 +143,7 @@ func (e Ended) facts() []steps.Fact {
 
 // nodeEnding says how a node ended, and what brings it to where the others are.
 // What failed has been told before.
-func nodeEnding(n restore.NodeResult, failed *steps.Failure) []steps.Fact {
+func nodeEnding(n restore.NodeResult) []steps.Fact {
 	say := string(n.State)
 	if r := n.Result; n.State == restore.Restored && r != nil && r.DataDir != "" {
 		say += ": etcd runs from " + r.DataDir
@@ -151,7 +151,7 @@ func nodeEnding(n restore.NodeResult, failed *steps.Failure) []steps.Fact {
 	if n.Phase != "" && (n.State == restore.HalfWay || n.State == restore.Unreachable) {
 		say += ", reached: " + n.Phase.Name()
 	}
-	if n.Cause != "" && (failed == nil || !strings.Contains(failed.Cause, n.Cause)) {
+	if n.Cause != "" && !n.Told {
 		say += "; " + trust.Text(n.Cause)
 	}
 	list := []steps.Fact{{Name: trust.Text(n.Node), Value: say}}
