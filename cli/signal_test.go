@@ -1,15 +1,22 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
 
@@ -60,6 +67,66 @@ func TestCtrlBackslashLeavesARunAtOnce(t *testing.T) {
 		t.Error("the run isn't asked to stop")
 	}
 }
+
+// Ended by Go, such a command would leave what it has decrypted on the disk.
+func TestACommandThatReadsEndsInOrderWhateverEndsIt(t *testing.T) {
+	staged := func() []string {
+		found, err := filepath.Glob(filepath.Join(os.Getenv(readsEnv), ".etcd-rewind-unpacked-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	if dir := os.Getenv(readsEnv); dir != "" {
+		ctx, stop := interruptible(t.Context())
+		defer stop()
+		made, err := snapshot.Stage(ctx, snapshot.File(filepath.Join(dir, "packed.db.gz")), dir, nil)
+		if err != nil || len(staged()) != 1 {
+			t.Fatal(err, staged())
+		}
+		defer func() { _ = made.Remove() }()
+		fmt.Println("staged")
+		<-ctx.Done()
+		return
+	}
+	packed, err := os.ReadFile("../snapshot/testdata/before.db.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The commands of other tests have it ignored, and that would be inherited.
+	taken := make(chan os.Signal, 1)
+	signal.Notify(taken, syscall.SIGHUP)
+	defer signal.Stop(taken)
+	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+		dir := t.TempDir()
+		t.Setenv(readsEnv, dir)
+		if err := os.WriteFile(filepath.Join(dir, "packed.db.gz"), packed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$")
+		out, err := cmd.StdoutPipe()
+		if err := errors.Join(err, cmd.Start()); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for lines.Scan() && lines.Text() != "staged" {
+		}
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		for lines.Scan() {
+		}
+		_ = cmd.Wait()
+		if left := staged(); len(left) > 0 {
+			t.Errorf("%s leaves %s", s, left)
+		}
+	}
+}
+
+// readsEnv makes the test above the command, in the directory that it names.
+const readsEnv = "ETCD_REWIND_TEST_READS"
 
 // hanging is a command whose run doesn't stop.
 func hanging(t *testing.T) (ctx context.Context, out *said, ended chan int) {
