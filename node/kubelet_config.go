@@ -11,6 +11,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -34,7 +35,7 @@ var configFields = []string{
 func (f facts) merge(path, base string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("cannot read kubelet's configuration: %w", err)
+		return problem.New("run it as root, or name the file with --kubelet-config", "cannot read kubelet's configuration: %w", err)
 	}
 	// A map and not a struct: kubelet's decoder is strict about upper and lower
 	// case, and a null differs from an absent field.
