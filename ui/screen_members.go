@@ -393,6 +393,9 @@ func (p *membersPane) row(l text.Look, i, names, w int) string {
 		if c.Local {
 			how = "this node"
 		}
+		if roles := text.Roles(c.Roles); roles != "" {
+			say = append(say, roles)
+		}
 		if f.KubernetesVersion != "" {
 			say = append(say, "Kubernetes "+strings.TrimPrefix(f.KubernetesVersion, "v"))
 		}

@@ -146,6 +146,9 @@ func Members(w io.Writer, members []restore.Member) error {
 			say += ", not reached"
 		}
 		if f := m.Facts; f != nil && !m.Out {
+			if roles := text.Roles(m.Roles); roles != "" {
+				say += ", " + roles
+			}
 			say += "; API " + f.APIState
 			switch {
 			case f.Live != nil:

@@ -2,6 +2,7 @@ package text
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,6 +71,21 @@ func Size(n int64) string {
 	default:
 		return fmt.Sprintf("%.2f GB", f/1e9)
 	}
+}
+
+// Roles says what a node runs where that isn't etcd and an API server; "" where
+// it is, or isn't known.
+func Roles(roles []steps.Role) string {
+	etcd, api := slices.Contains(roles, steps.RoleEtcd), slices.Contains(roles, steps.RoleAPI)
+	switch {
+	case len(roles) == 0 || etcd && api:
+		return ""
+	case etcd:
+		return "etcd only"
+	case api:
+		return "no etcd"
+	}
+	return "neither etcd nor API server"
 }
 
 // Plural is a number with the word that fits it.
