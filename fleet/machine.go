@@ -600,8 +600,11 @@ func (m *machine) askNext() {
 // choices that make sense, the recommended one first.
 func (m *machine) choices(t *trouble) []steps.Choice {
 	n, own := t.node, t.Failure.Choices
-	if n.apart() {
-		return own // each node decides for itself
+	if n.apart() { // each node decides for itself
+		if len(own) == 0 {
+			return []steps.Choice{steps.Leave}
+		}
+		return own
 	}
 	var out []steps.Choice
 	add := func(c steps.Choice, ok bool) {

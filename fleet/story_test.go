@@ -257,3 +257,12 @@ func TestEveryNodeIsToldHowItComesToWhereTheOthersAre(t *testing.T) {
 		})
 	}
 }
+
+// Nobody could answer what offers nothing.
+func TestANodeThatOffersNoChoiceCanBeLeft(t *testing.T) {
+	s := newTale(t, restore.Undo, "cp1", "cp2")
+	asked := s.asks(s.says(1, message{Ask: &steps.Failure{Cause: "it says"}}))
+	if asked == nil || !slices.Equal(asked.Failure.Choices, []steps.Choice{steps.Leave}) {
+		t.Errorf("it asks %+v", asked)
+	}
+}
