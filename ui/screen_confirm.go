@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui/pane"
@@ -17,40 +19,42 @@ import (
 // confirmPane is the point of no return: the node's name has to be typed.
 type confirmPane struct{ name *pane.Field }
 
-func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
-	p := m.plan.plan
+// view says what starting the plans does; a is the earlier run that they are of,
+// nil for a new one, info the snapshot, and verdicts what the checks say.
+func (c *confirmPane) view(l text.Look, now time.Time, plans *planPane, a *again, info *snapshot.Info, verdicts []judged, w int) ([]string, string, []pane.Hint) {
+	p := plans.plan
 	node := trust.Text(p.Node)
 	var lines []string
 	say := func(sentence string) { lines = append(lines, text.Hang("   ", sentence, w-3)...) }
 	switch {
 	case p.Kind == steps.KindUndo:
-		lines = append(lines, " "+m.look.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
+		lines = append(lines, " "+l.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
 		since := trust.Text(p.Lost)
-		for _, o := range m.plan.all {
+		for _, o := range plans.all {
 			since = cmp.Or(since, trust.Text(o.Lost))
 		}
 		if since != "" {
 			warning := text.Hang("", "Written since the restore: "+since, w-6)
-			for i, l := range warning {
+			for i, line := range warning {
 				lead := "     "
 				if i == 0 {
-					lead = "   " + m.look.Symbol(text.SymWarn) + " "
+					lead = "   " + l.Symbol(text.SymWarn) + " "
 				}
-				lines = append(lines, lead+m.look.Bold.Render(l))
+				lines = append(lines, lead+l.Bold.Render(line))
 			}
 			lines = append(lines, "")
 		}
 		say("The API is down until etcd runs on the data directory it had before. The manifests are restored byte for byte.")
 		if since == "" {
 			lines = append(lines, "")
-			if m.again.from == earlierScreen {
+			if a.from == earlierScreen {
 				say("If the API is up again, what was written to it since stays in the restored data directory and is gone from the cluster.")
 			} else {
 				say("What was written to the cluster since the restore stays in the restored data directory and is gone from the cluster.")
 			}
 		}
-	case m.again != nil:
-		lines = append(lines, " "+m.look.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
+	case a != nil:
+		lines = append(lines, " "+l.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
 		say("The run resumes where it was interrupted; what is done is not done again. The API is down until kube-apiserver is started.")
 		lines = append(lines, "")
 		if r := p.Restore; r != nil {
@@ -59,11 +63,10 @@ func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
 		}
 		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
 	default:
-		lines = append(lines, " "+m.look.Bold.Render("From here on the cluster is changed"), "")
-		if m.plan.several() {
-			lines[0] = " " + m.look.Bold.Render(text.Cut("From here on the cluster is changed, on "+text.Listed(m.plan.names), w-2))
+		lines = append(lines, " "+l.Bold.Render("From here on the cluster is changed"), "")
+		if plans.several() {
+			lines[0] = " " + l.Bold.Render(text.Cut("From here on the cluster is changed, on "+text.Listed(plans.names), w-2))
 		}
-		info := m.flow.Want.Info
 		when, what, changes := info.Taken(), "the snapshot", "is restored"
 		before := "The snapshot is restored beside the running etcd first. Then the API is down for some seconds; pods keep running."
 		if r := p.Restore; r != nil && r.InPlace {
@@ -74,27 +77,27 @@ func (m *model) confirmView(w int) ([]string, string, []pane.Hint) {
 		if info.LastWrite.IsZero() {
 			from = " (the file's time: no time in " + what + " can be read)"
 		}
-		say("The cluster " + changes + " to the state of " + steps.Moment(when) + ", " + steps.Ago(when, m.now()) + from + ". What was written since then is gone from the cluster.")
+		say("The cluster " + changes + " to the state of " + steps.Moment(when) + ", " + steps.Ago(when, now) + from + ". What was written since then is gone from the cluster.")
 		lines = append(lines, "")
 		say(before)
 		lines = append(lines, "")
 		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
 		var accepted []string
-		for _, v := range m.checks.verdicts {
+		for _, v := range verdicts {
 			if v.Accepted && !slices.Contains(accepted, v.Check) {
 				accepted = append(accepted, v.Check)
 			}
 		}
 		if len(accepted) > 0 {
 			lines = append(lines, "")
-			lines = append(lines, text.Hang("   "+m.look.Symbol(text.SymWarn)+" ", "overridden: "+strings.Join(accepted, ", "), w-3)...)
+			lines = append(lines, text.Hang("   "+l.Symbol(text.SymWarn)+" ", "overridden: "+strings.Join(accepted, ", "), w-3)...)
 		}
 	}
 	ask := "   Type the node's name, %s, to start:"
-	if m.plan.several() {
+	if plans.several() {
 		ask = "   Type this node's name, %s, to start on all of them:"
 	}
-	lines = append(lines, "", fmt.Sprintf(ask, m.look.Bold.Render(node)), "   "+m.confirm.name.View(w-4))
+	lines = append(lines, "", fmt.Sprintf(ask, l.Bold.Render(node)), "   "+c.name.View(w-4))
 	return lines, "", []pane.Hint{{"enter", "start"}, {"esc", "back"}}
 }
 

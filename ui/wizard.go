@@ -626,7 +626,7 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	case planScreen:
 		return m.planView(w, h)
 	case confirmScreen:
-		return m.confirmView(w)
+		return m.confirm.view(m.look, m.now(), &m.plan, m.again, m.flow.Want.Info, m.checks.verdicts, w)
 	case runScreen:
 		return m.run.view(m.look, m.now(), w, h)
 	default:
