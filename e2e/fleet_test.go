@@ -232,6 +232,9 @@ func TestANodeThatIsLostForGoodIsLeftOut(t *testing.T) {
 	if err := cp3.LinkUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := cp3.Ready(t.Context()); err != nil { // cut off, its API server failed time and again
+		t.Fatal(err)
+	}
 	allAre(t, c, s.isNow)
 }
 

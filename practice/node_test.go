@@ -59,6 +59,9 @@ func TestDiscoveryFindsThePracticeNode(t *testing.T) {
 	ctx := within(t, time.Minute)
 	s := &steps.Session{Options: n.Options()}
 	f, err := s.Discover(ctx)
+	for err == nil && f.KubeletErr != nil && ctx.Err() == nil { // on a busy machine it may answer late
+		f, err = s.Discover(ctx)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

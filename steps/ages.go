@@ -38,8 +38,11 @@ func Ago(t, now time.Time) string {
 	}
 }
 
+// here is this machine's zone; another in a test.
+var here = func() *time.Location { return time.Local }
+
 // Moment writes a time for people: this machine's time, with its zone.
-func Moment(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
+func Moment(t time.Time) string { return t.In(here()).Format("2006-01-02 15:04:05 MST") }
 
 // Clock is Moment without the day, for what happens now.
-func Clock(t time.Time) string { return t.Local().Format("15:04:05 MST") }
+func Clock(t time.Time) string { return t.In(here()).Format("15:04:05 MST") }

@@ -29,9 +29,9 @@ func TestAgesSayTheUnitThatMatters(t *testing.T) {
 }
 
 func TestTimesNameTheirZone(t *testing.T) {
-	was := time.Local
-	t.Cleanup(func() { time.Local = was })
-	time.Local = time.FixedZone("CET", 3600)
+	was := here
+	t.Cleanup(func() { here = was })
+	here = func() *time.Location { return time.FixedZone("CET", 3600) }
 	at := time.Date(2026, 11, 25, 23, 30, 5, 0, time.UTC)
 	if got := Moment(at); got != "2026-11-26 00:30:05 CET" {
 		t.Error(got)
