@@ -236,17 +236,16 @@ func writtenTo(ctx context.Context, path string, before os.FileInfo, info *Info,
 }
 
 func changedSince(path string, before os.FileInfo) *problem.Problem {
-	const wait = "wait until it stands still, then try again"
 	now, err := os.Stat(path)
 	switch {
 	case err != nil:
 		return openProblem(path, err)
 	case !os.SameFile(before, now):
-		return problem.Coded(CodeGrowing, wait, "another file took its place while it was read")
+		return problem.Coded(CodeGrowing, waitForIt, "another file took its place while it was read")
 	case now.Size() != before.Size():
-		return problem.Coded(CodeGrowing, wait, "still being written: it had %d bytes and now has %d", before.Size(), now.Size())
+		return problem.Coded(CodeGrowing, waitForIt, "still being written: it had %d bytes and now has %d", before.Size(), now.Size())
 	case !now.ModTime().Equal(before.ModTime()):
-		return problem.Coded(CodeGrowing, wait, "still being written: it changed while it was read")
+		return problem.Coded(CodeGrowing, waitForIt, "still being written: it changed while it was read")
 	}
 	return nil
 }

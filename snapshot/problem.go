@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -44,6 +45,9 @@ const (
 	CodeVerify  = "verify"  // what was written isn't what was read
 )
 
+// waitForIt is the hint for a file that others still change.
+const waitForIt = "wait until it stands still, then try again"
+
 // openProblem turns an error of stat, open or read into a Problem.
 func openProblem(path string, err error) *problem.Problem {
 	why := err
@@ -61,6 +65,8 @@ func openProblem(path string, err error) *problem.Problem {
 		return problem.Coded(CodeMissing, "check the path; a relative one starts at the working directory", "there is no such file")
 	case errors.Is(err, fs.ErrPermission):
 		return problem.Coded(CodeUnreadable, "run as root, or make it readable", "it can't be read: %v", why)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF): // it was longer when its size was asked
+		return problem.Coded(CodeGrowing, waitForIt, "it was cut off while it was read")
 	default:
 		return problem.Coded(CodeUnreadable, "look at the disk or the mount it lies on", "it can't be read: %v", why)
 	}
