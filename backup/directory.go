@@ -39,27 +39,6 @@ func (d *Directory) Location() string {
 	return "file://" + d.Path
 }
 
-// answered calls f, and leaves it behind when ctx ends: on a mount whose server
-// is gone it hangs in the kernel.
-func answered[T any](ctx context.Context, f func() (T, error)) (T, error) {
-	type answer struct {
-		v   T
-		err error
-	}
-	c := make(chan answer, 1)
-	go defect.Do(func() {
-		v, err := f()
-		c <- answer{v, err}
-	})()
-	select {
-	case a := <-c:
-		return a.v, a.err
-	case <-ctx.Done():
-		var none T
-		return none, context.Cause(ctx)
-	}
-}
-
 // open opens the directory; the caller closes it.
 func (d *Directory) open() (*os.Root, error) {
 	root, err := os.OpenRoot(d.Path)
@@ -98,7 +77,7 @@ func inside[T any](ctx context.Context, d *Directory, name string, f func(root *
 	if err := CheckName(name); err != nil {
 		return none, err
 	}
-	return answered(ctx, func() (T, error) {
+	return defect.Await(ctx, func() (T, error) {
 		root, err := d.open()
 		if err != nil {
 			return none, err
@@ -257,11 +236,11 @@ func (o *opened) Close() error { return o.f.Close() }
 
 func (o *opened) Read(p []byte) (int, error) {
 	buf := make([]byte, min(len(p), 1<<20)) // p is the caller's again when this returns
-	n, err := answered(o.ctx, func() (int, error) { return o.f.Read(buf) })
+	n, err := defect.Await(o.ctx, func() (int, error) { return o.f.Read(buf) })
 	return copy(p, buf[:n]), err
 }
 
-// Stat tells of a file.
+// Stat describes a file.
 func (d *Directory) Stat(ctx context.Context, name string) (*Object, error) {
 	return inside(ctx, d, name, func(root *os.Root) (*Object, error) {
 		st, err := root.Lstat(name)
@@ -278,7 +257,7 @@ func (d *Directory) Stat(ctx context.Context, name string) (*Object, error) {
 // List has the files below the directory; links, hidden files and those of other
 // programs, by their names, are none.
 func (d *Directory) List(ctx context.Context, prefix string) ([]Object, error) {
-	return answered(ctx, func() (all []Object, err error) {
+	return defect.Await(ctx, func() (all []Object, err error) {
 		root, err := d.open()
 		if err != nil {
 			return nil, err

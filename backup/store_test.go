@@ -15,6 +15,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/problem"
 )
 
@@ -222,7 +223,7 @@ type stuck struct {
 }
 
 func (s stuck) Put(ctx context.Context, _ string, content io.Reader, _ int64) error {
-	_, err := answered(ctx, func() (int, error) {
+	_, err := defect.Await(ctx, func() (int, error) {
 		_, _ = content.Read(make([]byte, 10))
 		<-s.until
 		return 0, nil

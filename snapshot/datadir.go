@@ -181,14 +181,11 @@ type Identity struct {
 //
 // The error is ctx's: a disk that hangs is not waited for longer.
 func Identify(ctx context.Context, dir, walDir string) (Identity, error) {
-	got := make(chan Identity, 1)
-	go defect.Do(func() { got <- identify(dir, walDir) })()
-	select {
-	case id := <-got:
-		return id, nil
-	case <-ctx.Done():
-		return Identity{}, fmt.Errorf("read %s: %w", dir, ctx.Err())
+	id, err := defect.Await(ctx, func() (Identity, error) { return identify(dir, walDir), nil })
+	if err != nil {
+		return id, fmt.Errorf("read %s: %w", dir, ctx.Err())
 	}
+	return id, nil
 }
 
 func identify(dir, walDir string) Identity {

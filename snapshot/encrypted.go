@@ -81,38 +81,28 @@ const maxIdentities = 64 << 10
 // writes them into; ctx ends the wait for that. It is read once, to its end. The
 // error for a bad one is a *problem.Problem, and holds nothing of the content.
 func ReadIdentities(ctx context.Context, path string) ([]age.Identity, error) {
-	type answer struct {
-		text []byte
-		err  error
-	}
-	answered := make(chan answer, 1)
-	go defect.Do(func() {
+	text, err := defect.Await(ctx, func() ([]byte, error) {
 		f, err := os.Open(path)
 		if err != nil {
-			answered <- answer{nil, err}
-			return
+			return nil, err
 		}
 		defer f.Close()
-		text, err := io.ReadAll(io.LimitReader(f, maxIdentities+1))
-		answered <- answer{text, err}
-	})()
-	var a answer
-	select {
-	case a = <-answered:
-	case <-ctx.Done():
+		return io.ReadAll(io.LimitReader(f, maxIdentities+1))
+	})
+	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	const hint = "an identity is what age-keygen writes; name that file with --identity"
 	switch {
-	case a.err != nil:
-		p := openProblem(path, a.err)
+	case err != nil:
+		p := openProblem(path, err)
 		return nil, problem.Coded(CodeIdentity, p.Hint, "the identity in %s: %s", path, p.Cause)
-	case len(a.text) > maxIdentities:
+	case len(text) > maxIdentities:
 		return nil, problem.Coded(CodeIdentity, hint, "%s holds no identity: it has more than %d kB", path, maxIdentities>>10)
-	case isAge(a.text):
+	case isAge(text):
 		return nil, problem.Coded(CodeIdentity, "decrypt it first: age -d", "the identity in %s is encrypted itself", path)
 	}
-	ids, err := age.ParseIdentities(bytes.NewReader(a.text))
+	ids, err := age.ParseIdentities(bytes.NewReader(text))
 	if err != nil { // age's error may quote the line
 		return nil, problem.Coded(CodeIdentity, hint, "%s holds no identity of age", path)
 	}
