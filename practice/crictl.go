@@ -183,12 +183,7 @@ func sandboxID(ctx context.Context, rt cri.RuntimeServiceClient, prefix string) 
 	if err != nil {
 		return "", err
 	}
-	for _, p := range resp.Items {
-		if strings.HasPrefix(p.Id, prefix) {
-			return p.Id, nil
-		}
-	}
-	return "", fmt.Errorf("no pod sandbox %q", prefix)
+	return theID("pod sandbox", resp.Items, prefix)
 }
 
 func containerID(ctx context.Context, rt cri.RuntimeServiceClient, prefix string) (string, error) {
@@ -196,12 +191,17 @@ func containerID(ctx context.Context, rt cri.RuntimeServiceClient, prefix string
 	if err != nil {
 		return "", err
 	}
-	for _, c := range resp.Containers {
-		if strings.HasPrefix(c.Id, prefix) {
-			return c.Id, nil
+	return theID("container", resp.Containers, prefix)
+}
+
+// theID is the first ID that begins so.
+func theID[T interface{ GetId() string }](what string, items []T, prefix string) (string, error) {
+	for _, i := range items {
+		if strings.HasPrefix(i.GetId(), prefix) {
+			return i.GetId(), nil
 		}
 	}
-	return "", fmt.Errorf("no container %q", prefix)
+	return "", fmt.Errorf("no %s %q", what, prefix)
 }
 
 func printLog(out io.Writer, path string, tail int) error {
