@@ -14,7 +14,7 @@ import (
 	"etcd-rewind/problem"
 )
 
-// Sealed tells what a sealed file is, and what is in it.
+// Sealed is what a sealed file is, and what is in it.
 type Sealed struct {
 	PlainSize   int64  `json:"plain_size"` // bytes
 	PlainSHA256 string `json:"plain_sha256"`

@@ -44,7 +44,7 @@ type Store interface {
 	// Get opens an object; fs.ErrNotExist when it isn't there. ctx holds for
 	// reading too.
 	Get(ctx context.Context, name string) (io.ReadCloser, error)
-	// Stat tells of an object; fs.ErrNotExist when it isn't there.
+	// Stat describes an object; fs.ErrNotExist when it isn't there.
 	Stat(ctx context.Context, name string) (*Object, error)
 	// List has all complete objects whose names begin with prefix, sorted by
 	// name.
@@ -170,7 +170,7 @@ func patient(ctx context.Context, idle time.Duration, f func(ctx context.Context
 	return err
 }
 
-// told is read, and tells that.
+// told is a reader whose reads are signs of life.
 type told struct {
 	io.Reader
 	alive func()
