@@ -124,7 +124,7 @@ func (p *program) start(c *cobra.Command, args []string) error {
 		return err
 	}
 	in, out := c.InOrStdin(), c.OutOrStdout()
-	fmt.Fprintf(out, "starting a control plane in %s\n", root)
+	fmt.Fprint(out, fold("", "starting a control plane in "+string(root)))
 	var outside error // why
 	switch {
 	case p.outside:
@@ -142,7 +142,7 @@ func (p *program) start(c *cobra.Command, args []string) error {
 	defer func() {
 		end()
 		if p.keep {
-			fmt.Fprintf(out, "\nthe node's files are in %s\n", root)
+			fmt.Fprint(out, "\n"+fold("", "the node's files are in "+string(root)))
 		} else if err := s.remove(); err != nil {
 			fmt.Fprintln(out, err)
 		}
@@ -264,7 +264,7 @@ func (p *program) list(out io.Writer) error {
 	running, err := sessions(p.home)
 	for _, s := range running {
 		if s.running() {
-			fmt.Fprintf(out, "\nrunning: %s in %s\n", s.Exercise, s.Root)
+			fmt.Fprint(out, "\n"+fold("", "running: "+s.Exercise+" in "+string(s.Root)))
 		}
 	}
 	return err

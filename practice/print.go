@@ -91,7 +91,7 @@ func printStatus(ctx context.Context, out io.Writer, s *session, g Grade) {
 	}
 	fmt.Fprintf(out, "  %-24s %s\n", "/readyz", l.ready)
 	if l.dataDir != "" {
-		fmt.Fprintf(out, "  %-24s %s\n", "etcd's data", s.hereNamed(l.dataDir))
+		fmt.Fprint(out, fold(fmt.Sprintf("  %-24s ", "etcd's data"), s.hereNamed(l.dataDir)))
 	}
 	fmt.Fprintln(out)
 	for _, m := range g.Marks {

@@ -92,7 +92,7 @@ func (a *SetKubeadmConfig) do(ctx context.Context, r *run) (State, error) {
 		r.say("not written: %s; the restore itself is done", cause)
 		return Warned, nil
 	}
-	r.note(kubeadmConfigMap, "etcd.local.dataDir is %s, so kubeadm upgrade keeps the restored data", a.DataDir)
+	r.note(kubeadmConfigMap, "etcd.local.dataDir is %s, so kubeadm upgrade keeps etcd on it", a.DataDir)
 	return state, nil
 }
 
@@ -239,7 +239,7 @@ func (b *builder) kubeadm(p *Plan) *SetKubeadmConfig {
 	case bytes.Equal(text, edited):
 		fact("etcd.local.dataDir is %s already", a.DataDir)
 	default:
-		fact("etcd.local.dataDir %s → %s, so that kubeadm upgrade keeps the restored data", have.DataDir, a.DataDir)
+		fact("etcd.local.dataDir %s → %s, so that kubeadm upgrade keeps etcd on it", have.DataDir, a.DataDir)
 		name := "ConfigMap " + namespace + "/" + kubeadmConfigMap
 		p.Diffs = append(p.Diffs, Diff{Path: name, Text: manifest.Diff(name, name, text, edited)})
 	}

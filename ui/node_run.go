@@ -28,7 +28,7 @@ type nodeRun struct {
 	down       bool
 	since, now time.Time // while it is down, and the end of it afterwards
 
-	of       *steps.Plan            // that barriers are of
+	barred   *steps.Plan            // whose barriers they are
 	barriers map[string]steps.Phase // by action
 	reached  int                    // barriers
 	at       [7]time.Time           // when, by the index of the phase
@@ -51,9 +51,9 @@ type progress struct {
 	work          *steps.Progress
 }
 
-func (p *progress) over() bool { return p.state != steps.Started && p.state != steps.Waiting }
+func (p progress) over() bool { return p.state != steps.Started && p.state != steps.Waiting }
 
-func (p *progress) took(now time.Time) float64 {
+func (p progress) took(now time.Time) float64 {
 	if p.from.IsZero() {
 		return 0
 	}
@@ -84,6 +84,14 @@ func (n *nodeRun) get(id string) *progress {
 		n.begun[id] = p
 	}
 	return p
+}
+
+// of is the progress of a step or an action to look at, also when none was made.
+func (n *nodeRun) of(id string) progress {
+	if p := n.begun[id]; p != nil {
+		return *p
+	}
+	return progress{}
 }
 
 // apply takes in an event of this node.
@@ -187,9 +195,9 @@ func (n *nodeRun) barrier(ev steps.Event) {
 	if n.plan == nil {
 		return
 	}
-	if n.of != n.plan {
-		n.of, n.barriers = n.plan, map[string]steps.Phase{}
-		for _, s := range n.of.Steps {
+	if n.barred != n.plan {
+		n.barred, n.barriers = n.plan, map[string]steps.Phase{}
+		for _, s := range n.barred.Steps {
 			for _, a := range s.Actions {
 				if m, ok := a.Action.(*steps.WaitNodes); ok {
 					n.barriers[a.ID] = m.Phase

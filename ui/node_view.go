@@ -31,10 +31,7 @@ func (n *nodeRun) list(l text.Look, now time.Time, w, h int) []string {
 	at := 0
 	looked := n.looked()
 	for i, st := range n.plan.Steps {
-		p := n.begun[st.ID]
-		if p == nil {
-			p = &progress{}
-		}
+		p := n.of(st.ID)
 		took := ""
 		if !p.from.IsZero() {
 			took = short(p.took(now))
@@ -129,10 +126,7 @@ func (n *nodeRun) actions(l text.Look, now time.Time, st *steps.Step, w int) (do
 		if a.Action == nil {
 			continue
 		}
-		p := n.begun[a.ID]
-		if p == nil {
-			p = &progress{}
-		}
+		p := n.of(a.ID)
 		took := ""
 		if !p.from.IsZero() {
 			took = short(p.took(now))
@@ -162,7 +156,7 @@ func (n *nodeRun) actions(l text.Look, now time.Time, st *steps.Step, w int) (do
 }
 
 // sees is what is known about the running action.
-func (n *nodeRun) sees(l text.Look, p *progress, w int) []string {
+func (n *nodeRun) sees(l text.Look, p progress, w int) []string {
 	lines := text.Sightings(p.seen, w, l.Symbol)
 	if p.message != "" {
 		lines = append(lines, text.Wrap(p.message, w)...)

@@ -132,6 +132,7 @@ func TestPrints(t *testing.T) {
 				{Run: "20261120-120000-2", Started: noon.Add(-40 * time.Minute), State: steps.RunUnfinished, Snapshot: "/var/backups/before.db"},
 				{Run: "20261120-120000", Started: noon.Add(-17*time.Hour - 59*time.Minute), State: steps.RunRestored, Snapshot: "/var/backups/before.db", Outage: 5.87},
 				{Run: "20261119-080000", State: steps.RunUnreadable, Err: "journal: unexpected end"},
+				{Run: "20261118-080000", Started: noon.Add(-52 * time.Hour), State: steps.RunUndone, Outage: 4.1, Snapshot: "/mnt/backups/production/etcd/cp1/etcd-nightly-20261118.db.gz"},
 			}, noon)
 		},
 	} {

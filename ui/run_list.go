@@ -229,7 +229,7 @@ func (v *runView) nodeLines(l text.Look, i int, name string, n, w int, now time.
 			}
 		}
 		if p := o.begun[o.action]; p != nil {
-			more = append(more, o.sees(l, p, w-in-1)...)
+			more = append(more, o.sees(l, *p, w-in-1)...)
 		}
 		if n > 5 {
 			if st := o.find(o.current); st != nil {

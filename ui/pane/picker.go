@@ -30,6 +30,7 @@ type Picker struct {
 	at      int // -1 for none
 	scroll  Scroller
 	forward bool // the highlighted one is chosen as soon as it is known to be good
+	moved   bool // the user has highlighted it
 
 	typing  *Field
 	matches []string // with what was typed
@@ -111,6 +112,39 @@ func (p *Picker) Found(list []snapshot.Candidate) {
 	default:
 		p.at = 0
 	}
+	p.preselect()
+}
+
+// preselect highlights the newest backup that can be restored, until the user
+// has highlighted one.
+func (p *Picker) preselect() {
+	if e := p.current(); e == nil || e.bad == nil || e.typed || p.moved || p.forward {
+		return
+	}
+	if i := slices.IndexFunc(p.entries, func(e entry) bool { return e.bad == nil && !e.safety }); i >= 0 {
+		p.at = i
+	}
+}
+
+// passedOver says why a newer one isn't highlighted, "" when none is passed over.
+func (p *Picker) passedOver() string {
+	if p.moved || p.at < 1 {
+		return ""
+	}
+	var newer []entry
+	for _, e := range p.entries[:p.at] {
+		if e.bad != nil && !e.typed {
+			newer = append(newer, e)
+		}
+	}
+	switch len(newer) {
+	case 0:
+		return ""
+	case 1:
+		cause, _ := text.Explain(newer[0].bad)
+		return "selected because the newer " + filepath.Base(trust.Text(newer[0].path)) + " can't be restored: " + cause
+	}
+	return "selected because the " + text.Number(int64(len(newer))) + " newer ones can't be restored"
 }
 
 func (p *Picker) index(path string) int {
@@ -170,6 +204,7 @@ func (p *Picker) Looked(path string, info *snapshot.Info, err error) bool {
 	default:
 		e.info, e.size, e.mod = info, info.Size, info.ModTime
 	}
+	p.preselect()
 	return p.forward && i == p.at
 }
 
@@ -177,7 +212,7 @@ func (p *Picker) Looked(path string, info *snapshot.Info, err error) bool {
 // why.
 func (p *Picker) Choose() (info *snapshot.Info, note string) {
 	e := p.current()
-	p.forward = false
+	p.forward, p.moved = false, e != nil
 	switch {
 	case e == nil && len(p.entries) > 0:
 		note = "Only safety copies of earlier runs were found: the states that those runs replaced. ↓ chooses one, p takes the path of a backup."
@@ -210,14 +245,14 @@ func (p *Picker) Forget() {
 	for i, e := range p.entries {
 		p.entries[i] = entry{path: e.path, typed: true}
 	}
-	p.at, p.forward = 0, false
+	p.at, p.forward, p.moved = 0, false, false
 }
 
 // Key takes a key that highlights another snapshot.
 func (p *Picker) Key(name string) {
 	was := p.at
 	if p.at, _ = Move(p.at, len(p.entries), name, 5); p.at != was {
-		p.forward = false
+		p.forward, p.moved = false, true
 	}
 }
 
@@ -234,7 +269,7 @@ func (p *Picker) Rows() []string {
 func (p *Picker) At() int { return p.at }
 
 // Select highlights another snapshot.
-func (p *Picker) Select(i int) { p.at, p.forward = i, false }
+func (p *Picker) Select(i int) { p.at, p.forward, p.moved = i, false, true }
 
 // Type asks for a path.
 func (p *Picker) Type(l text.Look) { p.typing, p.matches = NewField(l, ""), nil }
@@ -419,6 +454,9 @@ func (p *Picker) details(l text.Look, now time.Time, w int) []string {
 	}
 	path := text.CutMiddle(trust.Text(e.path), w)
 	about := []string{l.Bold.Render(path)}
+	if why := p.passedOver(); why != "" {
+		about = append(about, text.Hang(text.SymWarn+" ", why, w)...)
+	}
 	if e.safety {
 		about = append(about, text.Wrap(text.SymWarn+" a safety copy: the state that an earlier run replaced", w)...)
 	}

@@ -124,7 +124,12 @@ func Runs(w io.Writer, runs []steps.RunInfo, now time.Time) error {
 		if r.Err != "" {
 			about = r.Err
 		}
-		lines = append(lines, text.Fit(trust.Text(r.Run), wide+2)+text.Fit(begun, 14)+text.Fit(string(r.State), 12)+text.Fit(away, 12)+trust.Text(about))
+		row := text.Fit(trust.Text(r.Run), wide+2) + text.Fit(begun, 14) + text.Fit(string(r.State), 12) + text.Fit(away, 12)
+		if about = trust.Text(about); text.Width(row+about) <= WidthOf(w) {
+			lines = append(lines, row+about)
+			continue
+		}
+		lines = append(append(lines, row), text.HangWhole(strings.Repeat(" ", wide+2), about, WidthOf(w))...)
 	}
 	return printLines(w, lines)
 }
