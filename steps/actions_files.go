@@ -291,6 +291,12 @@ func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
 	return Done, nil
 }
 
+func (a *TakeOut) stops() program { return program{podRole(a.Etcd, a.API), a.File} }
+
+func (a *TakeOut) before() *Expect { return a.Ready }
+
+func (a *TakeOut) podOf() (pod, file string) { return a.Pod, a.File }
+
 func (a *TakeOut) places(v *vetter) {
 	v.pod(a.Pod)
 	v.manifest(a.File)
@@ -385,6 +391,12 @@ func (a *PutIn) fits() error {
 	return realFile(a.From)
 }
 
+func (a *PutIn) starts() program { return program{podRole(a.Etcd, a.API), a.File} }
+
+func (a *PutIn) podOf() (pod, file string) { return a.Pod, a.File }
+
+func (a *PutIn) placed() placed { return placed{a.File, a.Original, a.SHA256, a.Undone} }
+
 func (a *PutIn) places(v *vetter) {
 	v.pod(a.Pod)
 	v.manifest(a.File)
@@ -436,6 +448,13 @@ func (a *Rename) do(_ context.Context, _ *run) (State, error) {
 	}
 	return Done, nil
 }
+
+func (a *Rename) moved() bool {
+	_, err := os.Lstat(a.From)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func (a *Rename) where(path string) string { return moved(path, a.From, a.To) }
 
 func (a *Rename) places(v *vetter) { v.renamed(a.From, a.To) }
 

@@ -299,7 +299,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			s.ok = s.ok && gone
 			last[pod] = boxes
 			s.seen = append(s.seen, Sighting{What: pod, Is: sayPod(boxes), OK: gone})
-			if gone && pod == r.plan.etcdPod() {
+			if gone && r.plan.etcdIs(pod) {
 				s.etcd = EtcdStopped
 			}
 			if !gone {

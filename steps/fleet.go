@@ -211,12 +211,5 @@ func (p *Plan) Barrier(action string) Phase {
 
 // fleet says whether a plan is that of one of several nodes.
 func (p *Plan) fleet() bool {
-	for _, s := range p.Steps {
-		for _, a := range s.Actions {
-			if _, ok := a.Action.(*WaitNodes); ok {
-				return true
-			}
-		}
-	}
-	return false
+	return p.has(func(a Action) bool { _, waits := a.(*WaitNodes); return waits })
 }

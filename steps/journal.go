@@ -325,7 +325,7 @@ func (h *history) add(rec record, runDir string) error {
 		// A crash in the middle of the first move leaves no result that says
 		// since when the API is down.
 		if a := h.last.action(rec.Action); h.memory.AwaySince.IsZero() && h.memory.Outage == 0 && a != nil {
-			if out, ok := a.Action.(*TakeOut); ok && out.API {
+			if RoleAPI.stops(a.Action) {
 				h.memory.AwaySince = rec.Time
 			}
 		}

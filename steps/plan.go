@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"os"
 	"strings"
 	"time"
@@ -131,38 +132,45 @@ func (p *Planned) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-func (p *Plan) action(id string) *Planned {
-	for i := range p.Steps {
-		for j := range p.Steps[i].Actions {
-			if a := &p.Steps[i].Actions[j]; a.ID == id {
-				return a
+// actions are all actions of the plan, in order.
+func (p *Plan) actions() iter.Seq[*Planned] {
+	return func(yield func(*Planned) bool) {
+		for i := range p.Steps {
+			for j := range p.Steps[i].Actions {
+				if !yield(&p.Steps[i].Actions[j]) {
+					return
+				}
 			}
+		}
+	}
+}
+
+func (p *Plan) action(id string) *Planned {
+	for a := range p.actions() {
+		if a.ID == id {
+			return a
 		}
 	}
 	return nil
 }
 
-// etcdPod is the pod of the etcd that the plan stops, "" when it stops none.
-func (p *Plan) etcdPod() string {
-	for _, s := range p.Steps {
-		for _, a := range s.Actions {
-			if out, ok := a.Action.(*TakeOut); ok && out.Etcd {
-				return out.Pod
-			}
+// has says whether one of the plan's actions is such a one.
+func (p *Plan) has(such func(Action) bool) bool {
+	for a := range p.actions() {
+		if such(a.Action) {
+			return true
 		}
 	}
-	return ""
+	return false
 }
 
 // saved is the snapshot that was taken of the state that the run left, "" when
 // none was.
 func (p *Plan) saved() string {
-	for _, s := range p.Steps {
-		for _, a := range s.Actions {
-			if save, ok := a.Action.(*Save); ok {
-				if _, err := os.Stat(save.To); err == nil {
-					return save.To
-				}
+	for a := range p.actions() {
+		if save, ok := a.Action.(*Save); ok {
+			if _, err := os.Stat(save.To); err == nil {
+				return save.To
 			}
 		}
 	}

@@ -56,12 +56,13 @@ func undoActions(h *history) []Step {
 				continue
 			}
 			into := &acts
-			if t, ok := s.Actions[j].Action.(*TakeOut); ok {
-				if handled[t.File] {
-					continue // the conditional step takes out what another step takes out too
+			if t, ok := s.Actions[j].Action.(stopping); ok {
+				p := t.stops()
+				if handled[p.name] {
+					continue // the conditional step stops what another step stops too
 				}
-				handled[t.File] = true
-				if !t.API && !t.Etcd {
+				handled[p.name] = true
+				if p.role == RoleControllers {
 					into = &controllers
 				}
 			}
@@ -99,14 +100,14 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 	p.Steps = undoActions(h)
 	p.redo = h.redo()
 	p.memory.renew()
-	if h.reached(func(a Action) bool { in, ok := a.(*PutIn); return ok && in.Etcd }) {
+	if h.reached(RoleEtcd.starts) {
 		if p.ran = h.memory.Revision; p.ran == 0 && h.staged() != nil {
 			p.ran = h.staged().Revision
 		}
 	}
 	p.Summary = []Fact{{"run", fmt.Sprintf("%s, of %s", r.Run, Moment(h.started))}}
 	restart := p.takeUp(h, t)
-	if p.puts(func(in *PutIn) bool { return in.Etcd }) {
+	if p.has(RoleEtcd.starts) {
 		old, err := h.oldTarget()
 		if err != nil {
 			return nil, err
@@ -202,30 +203,26 @@ func (t Terms) thisNode(r *Plan) Verdict {
 	return v
 }
 
-// puts says whether a plan puts in a manifest that fits.
-func (p *Plan) puts(fits func(*PutIn) bool) bool {
-	for _, s := range p.Steps {
-		for _, a := range s.Actions {
-			if in, ok := a.Action.(*PutIn); ok && fits(in) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // expect makes the waits for etcd compare with the cluster that its files name.
 func (p *Plan) expect(clusterID uint64) {
-	for i := range p.Steps {
-		for j, a := range p.Steps[i].Actions {
-			if w, ok := a.Action.(*WaitEtcd); ok && !w.Restored && clusterID != 0 {
-				c := *w
-				c.ClusterID = clusterID
-				p.Steps[i].Actions[j].Action = &c
-			}
+	for a := range p.actions() {
+		if w, ok := a.Action.(*WaitEtcd); ok && !w.Restored && clusterID != 0 {
+			c := *w
+			c.ClusterID = clusterID
+			a.Action = &c
 		}
 	}
 }
+
+// placing is an action that puts a file of the run's own where another was.
+type placing interface {
+	Action
+	placed() placed
+}
+
+// placed is such a file: the SHA256 of the one that was there before, and of the
+// one that was put there; where undo moves it.
+type placed struct{ file, original, sha256, undone string }
 
 // edit is a manifest that somebody has changed since a run put it in.
 type edit struct {
@@ -238,22 +235,21 @@ type edit struct {
 // may be the run's own.
 func (h *history) edited() []edit {
 	var all []edit
-	for _, s := range h.restore.Steps {
-		for _, a := range s.Actions {
-			in, ok := a.Action.(*PutIn)
-			if !ok || !h.began[a.ID] {
-				continue
-			}
-			now, err := os.ReadFile(in.File)
-			if err != nil || sum(now) == in.Original || sum(now) == in.SHA256 {
-				continue
-			}
-			put := h.prepared(in.File)
-			if put == nil || sameButFresh(put.Data, now) {
-				continue
-			}
-			all = append(all, edit{Diff{Path: in.File, Text: manifest.Diff(in.File, in.File, put.Data, now)}, in.Undone})
+	for a := range h.restore.actions() {
+		in, ok := a.Action.(placing)
+		if !ok || !h.began[a.ID] {
+			continue
 		}
+		is := in.placed()
+		now, err := os.ReadFile(is.file)
+		if err != nil || sum(now) == is.original || sum(now) == is.sha256 {
+			continue
+		}
+		put := h.prepared(is.file)
+		if put == nil || sameButFresh(put.Data, now) {
+			continue
+		}
+		all = append(all, edit{Diff{Path: is.file, Text: manifest.Diff(is.file, is.file, put.Data, now)}, is.undone})
 	}
 	return all
 }
@@ -280,13 +276,11 @@ func editedVerdict(edited []edit) Verdict {
 
 // prepared is what a run made of a manifest.
 func (h *history) prepared(file string) *Prepared {
-	for _, s := range h.restore.Steps {
-		for _, a := range s.Actions {
-			if p, ok := a.Action.(*Prepare); ok {
-				for i := range p.Files {
-					if p.Files[i].Manifest == file {
-						return &p.Files[i]
-					}
+	for a := range h.restore.actions() {
+		if p, ok := a.Action.(*Prepare); ok {
+			for i := range p.Files {
+				if p.Files[i].Manifest == file {
+					return &p.Files[i]
 				}
 			}
 		}
@@ -295,12 +289,10 @@ func (h *history) prepared(file string) *Prepared {
 }
 
 // reached says whether an action of the run has begun.
-func (h *history) reached(is func(Action) bool) bool {
-	for _, s := range h.restore.Steps {
-		for _, a := range s.Actions {
-			if h.began[a.ID] && is(a.Action) {
-				return true
-			}
+func (h *history) reached(such func(Action) bool) bool {
+	for a := range h.restore.actions() {
+		if h.began[a.ID] && such(a.Action) {
+			return true
 		}
 	}
 	return false

@@ -28,6 +28,43 @@ type processRef struct {
 	budget    time.Duration
 }
 
+// program is what an action stops or starts: its role, and what names it apart
+// from all others, its manifest or unit.
+type program struct {
+	role Role
+	name string
+}
+
+// stopping is an action by which a program ends, starting one by which it runs.
+// What takes a run up again finds them so, whatever kind of process it is.
+type (
+	stopping interface {
+		Action
+		stops() program
+		// before is what was ready, and has to be again when the run is undone; nil
+		// when nothing was.
+		before() *Expect
+	}
+	starting interface {
+		Action
+		starts() program
+		// again is the program in a redo, after a look at what is there now.
+		again(b *again) (returning, error)
+	}
+)
+
+// starts says of an action whether it starts a program of a role.
+func (role Role) starts(a Action) bool {
+	s, ok := a.(starting)
+	return ok && s.starts().role == role
+}
+
+// stops says of an action whether it stops a program of a role.
+func (role Role) stops(a Action) bool {
+	s, ok := a.(stopping)
+	return ok && s.stops().role == role
+}
+
 // watched is a process while a wait looks at it.
 type watched interface {
 	// tryAnew starts it once more when an earlier wait gave it up.

@@ -276,6 +276,35 @@ func freshUID(file string, now time.Time) error {
 // restartedAt is the ecosystem's name for an annotation that makes a new pod.
 const restartedAt = "kubectl.kubernetes.io/restartedAt"
 
+// ofKubelet is an action on the manifest of a pod that kubelet runs.
+type ofKubelet interface {
+	Action
+	podOf() (pod, file string)
+}
+
+// etcdIs says whether a pod is the etcd that the plan stops.
+func (p *Plan) etcdIs(pod string) bool {
+	return p.has(func(a Action) bool {
+		k, ok := a.(ofKubelet)
+		if !ok || !RoleEtcd.stops(a) {
+			return false
+		}
+		name, _ := k.podOf()
+		return name == pod
+	})
+}
+
+// podRole is the role of a manifest, as its actions record it.
+func podRole(etcd, api bool) Role {
+	switch {
+	case etcd:
+		return RoleEtcd
+	case api:
+		return RoleAPI
+	}
+	return RoleControllers
+}
+
 // letGoFor is the conditional step for a kubelet that ignores removed
 // manifests: what the plan takes out of the API server and etcd is taken out
 // at once, kubelet restarted, and the containers ended. So are those of a
@@ -285,16 +314,15 @@ func letGoFor(steps []Step, restart, cri string) *Step {
 	var pods, files []string
 	for _, step := range steps {
 		for _, a := range step.Actions {
-			switch t := a.Action.(type) {
-			case *TakeOut:
-				if t.API || t.Etcd {
-					s.Actions = append(s.Actions, Planned{Action: t})
-					pods, files = append(pods, t.Pod), append(files, t.File)
-				}
-			case *PutIn:
-				if (t.API || t.Etcd) && !slices.Contains(pods, t.Pod) {
-					pods, files = append(pods, t.Pod), append(files, t.File)
-				}
+			p, ok := a.Action.(ofKubelet)
+			if !ok || !RoleEtcd.stops(p) && !RoleEtcd.starts(p) && !RoleAPI.stops(p) && !RoleAPI.starts(p) {
+				continue
+			}
+			if _, out := a.Action.(stopping); out {
+				s.Actions = append(s.Actions, Planned{Action: p})
+			}
+			if pod, file := p.podOf(); !slices.Contains(pods, pod) {
+				pods, files = append(pods, pod), append(files, file)
 			}
 		}
 	}

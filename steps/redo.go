@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"etcd-rewind/manifest"
@@ -42,7 +43,7 @@ func NewRedo(stateDir, run string, t Terms) (*Plan, error) {
 // this plan; "" when that data can't be had.
 func (h *history) redo() string {
 	switch {
-	case h.staged() == nil:
+	case h.staged() == nil && h.restore.has(RoleEtcd.starts):
 		return ""
 	case h.restore.fleet():
 		return "redo --fleet"
@@ -53,10 +54,6 @@ func (h *history) redo() string {
 // redoPlan restarts etcd and kube-apiserver on what the run had restored. What
 // is so already is left as it is.
 func redoPlan(h *history, t Terms) (*Plan, error) {
-	restored, err := h.restoredTarget()
-	if err != nil {
-		return nil, err
-	}
 	r := h.restore
 	p := h.plan(KindRedo, t)
 	p.Title = "Redo run " + r.Run + " on " + r.Node + ": to the restored data again"
@@ -65,17 +62,21 @@ func redoPlan(h *history, t Terms) (*Plan, error) {
 		p.memory.Outage = 0
 	}
 	restart := p.takeUp(h, t)
-	p.target = restored
-	v, is := restored.verdict(context.Background())
-	say := restored.say(is)
-	if v.Level != Pass {
-		say = v.Cause
-	}
-	p.Checks = append(p.Checks, v)
-	p.Summary = []Fact{
-		{"run", fmt.Sprintf("%s, of %s", r.Run, Moment(h.started))},
-		{"etcd starts on", say},
-		{"old data", "stays at " + r.Restore.OldDataDir + ", with what was written to it since the undo"},
+	p.Summary = []Fact{{"run", fmt.Sprintf("%s, of %s", r.Run, Moment(h.started))}}
+	if r.has(RoleEtcd.starts) {
+		restored, err := h.restoredTarget()
+		if err != nil {
+			return nil, err
+		}
+		p.target = restored
+		v, is := restored.verdict(context.Background())
+		say := restored.say(is)
+		if v.Level != Pass {
+			say = v.Cause
+		}
+		p.Checks = append(p.Checks, v)
+		p.Summary = append(p.Summary, Fact{"etcd starts on", say},
+			Fact{"old data", "stays at " + r.Restore.OldDataDir + ", with what was written to it since the undo"})
 	}
 
 	b := &again{h: h, ready: &Ready{}, now: time.Now()}
@@ -109,177 +110,201 @@ type again struct {
 	ready  *Ready
 	edited []edit
 
-	etcd, api   *back
-	controllers []*back
-	renames     []Action
+	etcd, api   returning // nil for what the node doesn't run
+	controllers []returning
+	etcdReady   *WaitEtcd
+	url         string // readiness of the API server
+	moves       []Action
 	verify      []Action
 	kubeadm     []Action
 	barriers    map[Phase]Action
-	placed      bool
+	placed      bool // the restored data is where etcd looks for it
 }
 
-// back is a manifest of the restored cluster.
-type back struct {
-	out  *TakeOut // what is there now; nil when nothing is, or the right one
-	in   *PutIn
-	wait *WaitEtcd
-	url  string // readiness of the API server
-	is   bool   // the right one is in place
+// returning is a program of the restored cluster, that was stopped since and is
+// started once more.
+type returning interface {
+	// right says whether what runs now is set up as the run had it.
+	right() bool
+	// stop ends what is there; rest is what has to pass before the start. As in
+	// [process].
+	stop() []Action
+	rest() []Action
+	start() []Action
+	ref() processRef
 }
 
 // look reads the run's actions, and what is where now.
 func (b *again) look() error {
 	b.placed, b.barriers = true, map[Phase]Action{}
-	aside := map[string]string{} // by manifest
-	for _, s := range b.h.restore.Steps {
-		for _, a := range s.Actions {
-			switch t := a.Action.(type) {
-			case *TakeOut:
-				aside[t.File] = t.To
-			case *Rename:
-				b.renames = append(b.renames, t)
-				if _, err := os.Lstat(t.From); err == nil {
-					b.placed = false
-				}
-			case *WaitEtcd:
-				if b.etcd != nil && t.Restored {
-					b.etcd.wait = t
-				}
-			case *WaitAPI:
-				if b.api != nil {
-					b.api.url = t.URL
-				}
-			case *SetKubeadmConfig:
-				b.kubeadm = append(b.kubeadm, t)
-			case *Verify:
-				b.verify = append(b.verify, t)
-			case *WaitNodes:
-				b.barriers[t.Phase] = t
-			case *PutIn:
-				m, err := b.manifest(t, aside[t.File])
-				if err != nil {
-					return err
-				}
-				switch {
-				case t.Etcd:
-					b.etcd = m
-				case t.API:
-					b.api = m
-				default:
-					b.controllers = append(b.controllers, m)
-				}
+	for a := range b.h.restore.actions() {
+		switch t := a.Action.(type) {
+		case moving:
+			b.moves = append(b.moves, t)
+			b.placed = b.placed && t.moved()
+		case *WaitEtcd:
+			if t.Restored {
+				b.etcdReady = t
+			}
+		case *WaitAPI:
+			b.url = t.URL
+		case *SetKubeadmConfig:
+			b.kubeadm = append(b.kubeadm, t)
+		case *Verify:
+			b.verify = append(b.verify, t)
+		case *WaitNodes:
+			b.barriers[t.Phase] = t
+		case starting:
+			m, err := t.again(b)
+			if err != nil {
+				return err
+			}
+			switch t.starts().role {
+			case RoleEtcd:
+				b.etcd = m
+			case RoleAPI:
+				b.api = m
+			default:
+				b.controllers = append(b.controllers, m)
 			}
 		}
 	}
-	if b.etcd == nil || b.api == nil || b.etcd.wait == nil {
+	if b.etcd == nil && b.api == nil || b.etcd != nil && b.etcdReady == nil {
 		return problem.New("", "the journal of run %s doesn't record how etcd and kube-apiserver are started", b.h.restore.Run)
 	}
 	return nil
 }
 
-// manifest readies a manifest once more, with an annotation that makes a pod of
-// its own: kubelet would let one that it knows wait.
-func (b *again) manifest(in *PutIn, aside string) (*back, error) {
-	m := &back{}
-	put := b.h.prepared(in.File)
-	if put == nil {
-		return nil, problem.New("", "the journal of run %s doesn't have what was put at %s", b.h.restore.Run, in.File)
+func (b *again) steps() []Step {
+	var out []Step
+	add := func(id string, actions ...Action) {
+		if len(out) == 0 || out[len(out)-1].ID != id {
+			out = append(out, Step{ID: id})
+		}
+		s := &out[len(out)-1]
+		for _, a := range actions {
+			if a != nil {
+				s.Actions = append(s.Actions, Planned{Action: a})
+			}
+		}
 	}
-	now, err := os.ReadFile(in.File)
+	add("prepare", b.ready)
+	etcd, api := b.etcd, b.api
+	whole := etcd != nil && etcd.right() && b.placed
+	restarted := api != nil && (!whole || !api.right())
+	if restarted {
+		add("stop-kube-apiserver", slices.Concat(api.stop(), api.rest())...)
+	}
+	if restarted || !whole {
+		add("stop-kube-apiserver", b.barriers[PhaseAPIGone])
+	}
+	switch {
+	case etcd == nil:
+		add("start-etcd", b.barriers[PhaseEtcdOut], b.barriers[PhasePlaced], b.barriers[PhaseEtcdReady])
+	case whole:
+		add("start-etcd", b.etcdReady)
+	default:
+		add("stop-etcd", slices.Concat(etcd.stop(), etcd.rest())...)
+		add("stop-etcd", b.barriers[PhaseEtcdOut])
+		add("start-etcd", slices.Concat(b.moves, []Action{b.barriers[PhasePlaced]}, etcd.start(), []Action{b.etcdReady, b.barriers[PhaseEtcdReady]})...)
+	}
+	if restarted {
+		add("start-kube-apiserver", api.start()...)
+	}
+	if api != nil {
+		ref := api.ref()
+		add("start-kube-apiserver", &WaitAPI{Pod: ref.pod, URL: b.url, File: ref.file})
+	}
+	add("start-kube-apiserver", b.barriers[PhaseAPIReady])
+
+	// All of them are stopped first, and then waited for at once.
+	controllers := slices.DeleteFunc(b.controllers, returning.right)
+	var stop, rest []Action
+	for _, c := range controllers {
+		stop, rest = append(stop, c.stop()...), append(rest, c.rest()...)
+	}
+	add(controllersStep, append(stop, together(rest)...)...)
+	for _, c := range controllers {
+		add(controllersStep, c.start()...)
+	}
+	add(kubeadmStep, b.kubeadm...)
+	add("verify", append(b.verify, b.barriers[PhaseVerified])...)
+	return out
+}
+
+// podAgain is a static pod of the restored cluster.
+type podAgain struct {
+	out *TakeOut // what is there now; nil when nothing is, or the right one
+	in  *PutIn
+	is  bool // the right one is in place
+}
+
+// again readies a manifest once more, with an annotation that makes a pod of
+// its own: kubelet would let one that it knows wait.
+func (a *PutIn) again(b *again) (returning, error) {
+	m := &podAgain{}
+	put := b.h.prepared(a.File)
+	if put == nil {
+		return nil, problem.New("", "the journal of run %s doesn't have what was put at %s", b.h.restore.Run, a.File)
+	}
+	now, err := os.ReadFile(a.File)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, err
-	case sum(now) != in.Original && sameButFresh(now, put.Data):
+	case sum(now) != a.Original && sameButFresh(now, put.Data):
 		m.is = true
 	default:
-		m.out = &TakeOut{Pod: in.Pod, File: in.File, To: aside, SHA256: sum(now), API: in.API, Etcd: in.Etcd, Link: isLink(in.File)}
-		if sum(now) != in.Original {
-			m.out.To = in.Undone
-			b.edited = append(b.edited, edit{Diff{Path: in.File, Text: manifest.Diff(in.File, in.File, put.Old, now)}, in.Undone})
+		m.out = &TakeOut{Pod: a.Pod, File: a.File, To: b.h.aside(a.File), SHA256: sum(now), API: a.API, Etcd: a.Etcd, Link: isLink(a.File)}
+		if sum(now) != a.Original {
+			m.out.To = a.Undone
+			b.edited = append(b.edited, edit{Diff{Path: a.File, Text: manifest.Diff(a.File, a.File, put.Old, now)}, a.Undone})
 		}
 	}
 	data, err := manifest.Annotate(put.Data, restartedAt, b.now.UTC().Format(time.RFC3339Nano))
 	if err != nil {
 		return nil, err
 	}
-	b.ready.Files = append(b.ready.Files, Readied{New: in.From, Undone: in.Undone, Like: put.Kept, Data: data})
-	c := *in
+	b.ready.Files = append(b.ready.Files, Readied{New: a.From, Undone: a.Undone, Like: put.Kept, Data: data})
+	c := *a
 	c.SHA256 = sum(data)
 	m.in = &c
 	return m, nil
 }
 
-// stop takes out what is there of a manifest and waits until its pod is gone.
-func (m *back) stop(undone string) []Action {
-	var acts []Action
-	switch {
-	case m.out != nil:
-		acts = append(acts, m.out)
-	case m.is: // it runs, but on data that is not in place
-		acts = append(acts, &TakeOut{Pod: m.in.Pod, File: m.in.File, To: undone, API: m.in.API, Etcd: m.in.Etcd})
+// aside is where the run moved a manifest.
+func (h *history) aside(file string) string {
+	for a := range h.restore.actions() {
+		if out, ok := a.Action.(*TakeOut); ok && out.File == file {
+			return out.To
+		}
 	}
-	return append(acts, goneActions(m.in.Pod, m.in.File, m.in.API)...)
+	return ""
 }
 
-func (b *again) steps() []Step {
-	step := func(id string, actions ...Action) Step {
-		s := Step{ID: id}
-		for _, a := range actions {
-			if a != nil {
-				s.Actions = append(s.Actions, Planned{Action: a})
-			}
-		}
-		return s
-	}
-	met := func(acts []Action, phase Phase) []Action {
-		if m := b.barriers[phase]; m != nil {
-			acts = append(acts, m)
-		}
-		return acts
-	}
-	out := []Step{step("prepare", b.ready)}
-	etcd, api := b.etcd, b.api
-	file := func(m *back) string { return m.in.File }
-	whole := etcd.is && b.placed
-	if !whole || !api.is {
-		out = append(out, step("stop-kube-apiserver", met(api.stop(api.in.Undone), PhaseAPIGone)...))
-	}
-	if !whole {
-		out = append(out, step("stop-etcd", met(etcd.stop(etcd.in.Undone), PhaseEtcdOut)...))
-		start := append(b.renames, b.barriers[PhasePlaced])
-		start = append(start, etcd.in, &WaitStarted{Pod: etcd.in.Pod, File: file(etcd), Fresh: true}, etcd.wait)
-		out = append(out, step("start-etcd", met(start, PhaseEtcdReady)...))
-	} else {
-		out = append(out, step("start-etcd", etcd.wait))
-	}
-	var start []Action
-	if !whole || !api.is {
-		start = append(start, api.in, &WaitStarted{Pod: api.in.Pod, File: file(api), Fresh: true})
-	}
-	start = append(start, &WaitAPI{Pod: api.in.Pod, URL: api.url, File: file(api)})
-	out = append(out, step("start-kube-apiserver", met(start, PhaseAPIReady)...))
+func (m *podAgain) right() bool { return m.is }
 
-	// All of them are taken out first, and then waited for at once.
-	var stop, in []Action
-	gone := &WaitForgotten{Fresh: true}
-	for _, c := range b.controllers {
-		if c.is {
-			continue
-		}
-		if c.out != nil {
-			stop = append(stop, c.out)
-		}
-		gone.Pods, gone.Files = append(gone.Pods, c.in.Pod), append(gone.Files, file(c))
-		in = append(in, c.in, &WaitStarted{Pod: c.in.Pod, File: file(c), Fresh: true})
+func (m *podAgain) ref() processRef { return processRef{pod: m.in.Pod, file: m.in.File} }
+
+func (m *podAgain) stop() []Action {
+	switch {
+	case m.out != nil:
+		return []Action{m.out}
+	case m.is: // it runs, but on data that is not in place
+		return []Action{&TakeOut{Pod: m.in.Pod, File: m.in.File, To: m.in.Undone, API: m.in.API, Etcd: m.in.Etcd}}
 	}
-	if len(in) > 0 {
-		out = append(out, step(controllersStep, append(append(stop, gone), in...)...))
+	return nil
+}
+
+func (m *podAgain) rest() []Action {
+	if m.in.starts().role == RoleControllers {
+		return []Action{&WaitForgotten{Pods: []string{m.in.Pod}, Files: []string{m.in.File}, Fresh: true}}
 	}
-	if len(b.kubeadm) > 0 {
-		out = append(out, step(kubeadmStep, b.kubeadm...))
-	}
-	return append(out, step("verify", met(b.verify, PhaseVerified)...))
+	return goneActions(m.in.Pod, m.in.File, m.in.API)
+}
+
+func (m *podAgain) start() []Action {
+	return []Action{m.in, &WaitStarted{Pod: m.in.Pod, File: m.in.File, Fresh: true}}
 }
 
 // Ready writes the manifests of the restored cluster once more, while the

@@ -52,11 +52,9 @@ func (p *Plan) restartWith(command string) {
 	facts := *p.Restore
 	facts.KubeletRestart = command
 	p.Restore = &facts
-	for i := range p.Steps {
-		for j, a := range p.Steps[i].Actions {
-			if _, ok := a.Action.(*RestartKubelet); ok {
-				p.Steps[i].Actions[j].Action = &RestartKubelet{Command: command}
-			}
+	for a := range p.actions() {
+		if _, ok := a.Action.(*RestartKubelet); ok {
+			a.Action = &RestartKubelet{Command: command}
 		}
 	}
 }
@@ -66,14 +64,7 @@ func ofFleet(runDir string) bool {
 	if err != nil {
 		return false
 	}
-	for _, s := range h.restore.Steps {
-		for _, a := range s.Actions {
-			if _, waits := a.Action.(*WaitNodes); waits {
-				return true
-			}
-		}
-	}
-	return false
+	return h.restore.fleet()
 }
 
 // Standing says in words where a run that was interrupted has left the node.

@@ -2,9 +2,7 @@ package steps
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,10 +145,10 @@ func (h *history) oldTarget() (*target, error) {
 		}
 	}
 	if t.data.ClusterID == 0 {
-		for _, s := range h.restore.Steps {
-			for _, a := range s.Actions {
-				if out, ok := a.Action.(*TakeOut); ok && out.Etcd && out.Ready != nil {
-					t.data.ClusterID = out.Ready.ClusterID
+		for a := range h.restore.actions() {
+			if s, ok := a.Action.(stopping); ok && s.stops().role == RoleEtcd {
+				if was := s.before(); was != nil {
+					t.data.ClusterID = was.ClusterID
 				}
 			}
 		}
@@ -160,20 +158,18 @@ func (h *history) oldTarget() (*target, error) {
 
 // oldEtcd reads the manifest of etcd that the run took out, from the journal.
 func (h *history) oldEtcd() (*manifest.Etcd, error) {
-	for _, s := range h.restore.Steps {
-		for _, a := range s.Actions {
-			prepare, ok := a.Action.(*Prepare)
-			if !ok {
+	for a := range h.restore.actions() {
+		prepare, ok := a.Action.(*Prepare)
+		if !ok {
+			continue
+		}
+		for _, f := range prepare.Files {
+			file, err := manifest.Parse(f.Manifest, f.Old)
+			if err != nil {
 				continue
 			}
-			for _, f := range prepare.Files {
-				file, err := manifest.Parse(f.Manifest, f.Old)
-				if err != nil {
-					continue
-				}
-				if e, err := manifest.ReadEtcd(file); err == nil {
-					return e, nil
-				}
+			if e, err := manifest.ReadEtcd(file); err == nil {
+				return e, nil
 			}
 		}
 	}
@@ -193,16 +189,10 @@ func (h *history) restoredTarget() (*target, error) {
 		return nil, problem.New("start a new restore", "run %s restored nothing that could be had again", h.restore.Run)
 	}
 	dir, wal := stage.Request.DataDir, stage.Request.WALDir
-	for _, s := range h.restore.Steps {
-		for _, a := range s.Actions {
-			r, ok := a.Action.(*Rename)
-			if !ok {
-				continue
-			}
-			if _, err := os.Lstat(r.From); errors.Is(err, fs.ErrNotExist) {
-				placed = true
-				dir, wal = moved(dir, r.From, r.To), moved(wal, r.From, r.To)
-			}
+	for a := range h.restore.actions() {
+		if m, ok := a.Action.(moving); ok && m.moved() {
+			placed = true
+			dir, wal = m.where(dir), m.where(wal)
 		}
 	}
 	t := &target{check: checkRestoredData, what: "the restored data", recorded: true, data: Data{Dir: dir, WAL: wal}}
@@ -211,6 +201,15 @@ func (h *history) restoredTarget() (*target, error) {
 		t.instead = "etcd-rewind restore stages it anew"
 	}
 	return t, nil
+}
+
+// moving is an action that moves a directory of data to where it belongs.
+type moving interface {
+	Action
+	// moved says whether that is done.
+	moved() bool
+	// where is the place, after that, of what lay at path before.
+	where(path string) string
 }
 
 // moved is where a path below from lies when that is renamed to to.
@@ -224,22 +223,18 @@ func moved(path, from, to string) string {
 func (h *history) staged() *snapshot.Restored { return h.memory.Staged }
 
 func (h *history) adopted() *Adopt {
-	for _, s := range h.restore.Steps {
-		for _, a := range s.Actions {
-			if adopt, ok := a.Action.(*Adopt); ok {
-				return adopt
-			}
+	for a := range h.restore.actions() {
+		if adopt, ok := a.Action.(*Adopt); ok {
+			return adopt
 		}
 	}
 	return nil
 }
 
 func (h *history) stage() *Stage {
-	for _, s := range h.restore.Steps {
-		for _, a := range s.Actions {
-			if st, ok := a.Action.(*Stage); ok {
-				return st
-			}
+	for a := range h.restore.actions() {
+		if st, ok := a.Action.(*Stage); ok {
+			return st
 		}
 	}
 	return nil
@@ -270,14 +265,10 @@ func (p *Plan) proven(ctx context.Context) error {
 		return nil
 	}
 	t := *p.target
-	for _, s := range p.Steps {
-		for _, a := range s.Actions {
-			// What the plan itself has moved by now.
-			if r, ok := a.Action.(*Rename); ok {
-				if _, err := os.Lstat(r.From); errors.Is(err, fs.ErrNotExist) {
-					t.data.Dir, t.data.WAL = moved(t.data.Dir, r.From, r.To), moved(t.data.WAL, r.From, r.To)
-				}
-			}
+	for a := range p.actions() {
+		// What the plan itself has moved by now.
+		if m, ok := a.Action.(moving); ok && m.moved() {
+			t.data.Dir, t.data.WAL = m.where(t.data.Dir), m.where(t.data.WAL)
 		}
 	}
 	v, _ := t.verdict(ctx)
