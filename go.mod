@@ -44,7 +44,10 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require filippo.io/hpke v0.4.0 // indirect
+require (
+	filippo.io/edwards25519 v1.2.0 // indirect
+	filippo.io/hpke v0.4.0 // indirect
+)
 
 require (
 	github.com/VividCortex/ewma v1.2.0 // indirect

@@ -1,8 +1,7 @@
-// Package backup is for backups of etcd that are kept elsewhere. It has the
-// lowest floor of that: how a file is compressed and encrypted (Seal), the stores
-// where files lie (Store), the way one gets there and is proven to be there
-// (Keep), and back (Snapshot). When a backup is taken, and what is kept, is not
-// in it; no command uses it yet.
+// Package backup is for backups of etcd that are kept elsewhere: how they are to be
+// made (Config), how a file is compressed and encrypted (Seal), the stores where
+// files lie (Store), the way one gets there and is proven to be there (Keep), and
+// back (Snapshot), and what is there (Records).
 package backup
 
 import (
@@ -49,9 +48,14 @@ type Store interface {
 	// List has all complete objects whose names begin with prefix, sorted by
 	// name.
 	List(ctx context.Context, prefix string) ([]Object, error)
-	// Delete deletes an object. That it isn't there is no error.
+	// Delete deletes an object. That it isn't there is no error; ErrLocked is below
+	// the error when the store keeps it for some time yet.
 	Delete(ctx context.Context, name string) error
 }
+
+// ErrLocked is that of an object which mustn't be deleted yet: an object lock, or
+// a retention of the store's own.
+var ErrLocked = errors.New("locked against deletion")
 
 // Open makes a store of a location: file:///srv/backup, with ?mounted=true for a
 // directory that has to be a mount. Nothing is read or written. The error is a

@@ -1,0 +1,523 @@
+package backup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"filippo.io/age/agessh"
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
+
+	"etcd-rewind/problem"
+	"etcd-rewind/trust"
+)
+
+// Where a node's configuration lies, and what the timer's runs leave.
+const (
+	ConfigPath = "/etc/etcd-rewind/backup.yaml"
+	StateDir   = "/var/lib/etcd-rewind"
+)
+
+// Config is how the backups of a cluster are made: the same file on each of its
+// nodes, /etc/etcd-rewind/backup.yaml.
+type Config struct {
+	// Locations are URLs, as Open takes them; each gets every backup.
+	Locations []string `yaml:"locations"`
+	// Recipients can open the backups, each of them alone: age1…, ssh-ed25519 …,
+	// ssh-rsa ….
+	Recipients []string `yaml:"recipients,omitempty"`
+	// PassphraseFile is instead of recipients.
+	PassphraseFile string `yaml:"passphraseFile,omitempty"`
+	// Every is the time from one round to the next, and At when the first of a
+	// day begins, both in UTC; zero when there is no schedule.
+	Schedule Schedule `yaml:"schedule,omitempty"`
+	Keep     Policy   `yaml:"keep,omitempty"`
+	// Include are the parts of what a snapshot alone can't bring back: pki,
+	// manifests, encryption-config. They go into a file of their own, for
+	// SecretsRecipients, or for Recipients where there are none.
+	Include           []string `yaml:"include,omitempty"`
+	SecretsRecipients []string `yaml:"includeRecipients,omitempty"`
+	// MetricsFile is written after each backup, for node_exporter's textfile
+	// collector; "" writes none.
+	MetricsFile string `yaml:"metricsFile,omitempty"`
+
+	Path string `yaml:"-"` // that it was read from
+	Key  Key    `yaml:"-"` // of the file beside, that records are authenticated with
+}
+
+// Schedule is when rounds begin: each Every, counted from At in the day, UTC.
+type Schedule struct {
+	Every Duration `yaml:"every,omitempty"`
+	At    Clock    `yaml:"at,omitempty"`
+}
+
+// Policy is how much is kept, counted in rounds; nothing is removed when all of it
+// is zero.
+type Policy struct {
+	Last    int `yaml:"last,omitempty"`
+	Hourly  int `yaml:"hourly,omitempty"`
+	Daily   int `yaml:"daily,omitempty"`
+	Weekly  int `yaml:"weekly,omitempty"`
+	Monthly int `yaml:"monthly,omitempty"`
+	// Within keeps all that are younger.
+	Within Duration `yaml:"within,omitempty"`
+}
+
+// The parts of Include.
+const (
+	IncludePKI        = "pki"
+	IncludeManifests  = "manifests"
+	IncludeEncryption = "encryption-config"
+)
+
+var includes = []string{IncludePKI, IncludeManifests, IncludeEncryption}
+
+// Duration is written 30m, 6h or 14d.
+type Duration time.Duration
+
+func (d Duration) String() string {
+	t := time.Duration(d)
+	if t > 0 && t%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%dd", t/(24*time.Hour))
+	}
+	s := t.String()
+	if t%time.Minute == 0 {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if t%time.Hour == 0 {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// ParseDuration reads a duration as a configuration has it.
+func ParseDuration(s string) (Duration, error) {
+	hours := s
+	if days, ok := strings.CutSuffix(s, "d"); ok && !strings.ContainsAny(days, ".hms") {
+		d, err := time.ParseDuration(days + "h")
+		if err != nil || d < 0 || d > 100*365*time.Hour {
+			return 0, fmt.Errorf("%.40q is no duration: 30m, 6h, 14d", s)
+		}
+		return Duration(24 * d), nil
+	}
+	d, err := time.ParseDuration(hours)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%.40q is no duration: 30m, 6h, 14d", s)
+	}
+	return Duration(d), nil
+}
+
+func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
+
+func (d *Duration) UnmarshalYAML(n *yaml.Node) (err error) {
+	*d, err = ParseDuration(n.Value)
+	return at(n, err)
+}
+
+// Clock is a time of the day, UTC, from its midnight; written "02:30".
+type Clock time.Duration
+
+func (c Clock) String() string {
+	return fmt.Sprintf("%02d:%02d", time.Duration(c)/time.Hour, time.Duration(c)%time.Hour/time.Minute)
+}
+
+// ParseClock reads a time of the day.
+func ParseClock(s string) (Clock, error) {
+	t, err := time.Parse("15:04", s)
+	if err != nil {
+		return 0, fmt.Errorf("%.40q is no time of the day: 02:30", s)
+	}
+	return Clock(time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute), nil
+}
+
+func (c Clock) MarshalYAML() (any, error) { return c.String(), nil }
+
+func (c *Clock) UnmarshalYAML(n *yaml.Node) (err error) {
+	*c, err = ParseClock(n.Value)
+	return at(n, err)
+}
+
+// at says in which line an error is.
+func at(n *yaml.Node, err error) error {
+	if err != nil {
+		return &lineError{n.Line, err.Error(), ""}
+	}
+	return nil
+}
+
+type lineError struct {
+	line       int
+	what, hint string
+}
+
+func (e *lineError) Error() string { return fmt.Sprintf("line %d: %s", e.line, e.what) }
+
+// KeyPath is where the key of a configuration lies: beside it.
+func KeyPath(config string) string {
+	return strings.TrimSuffix(config, filepath.Ext(config)) + ".key"
+}
+
+const maxConfig = 64 << 10
+
+// Load reads a configuration, and the key beside it; the error is a
+// *problem.Problem. A configuration that isn't there is fs.ErrNotExist below it.
+// No location is asked: see Stores.
+func Load(path string) (*Config, error) {
+	data, err := readPrivate(path, maxConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, problem.New("make it with etcd-rewind backup init, or name another with --config", "no backups are set up on this node: %w", err)
+	}
+	if err != nil {
+		return nil, problem.From(err)
+	}
+	c, err := parse(data)
+	if err != nil {
+		p := problem.From(err)
+		if l, ok := errors.AsType[*lineError](err); ok && l.hint != "" {
+			p.Hint = l.hint
+		}
+		if p.Hint == "" {
+			p.Hint = "docs/backup.md has all keys, with examples"
+		}
+		return nil, p.About(path)
+	}
+	c.Path = path
+	if c.Key, err = ReadKey(KeyPath(path)); errors.Is(err, fs.ErrNotExist) {
+		return nil, problem.New("copy it from another node of the cluster, together with the configuration", "the key of the backups isn't there: %w", err)
+	} else if err != nil {
+		return nil, problem.From(err)
+	}
+	return c, nil
+}
+
+// parse reads a configuration's text, strictly.
+func parse(data []byte) (*Config, error) {
+	if err := trust.YAML(data); err != nil {
+		return nil, err
+	}
+	var doc yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+		return nil, clearer(err)
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is more than one document in it")
+	}
+	if len(doc.Content) == 0 {
+		return nil, errors.New("it is empty")
+	}
+	if err := known(doc.Content[0], configKeys); err != nil {
+		return nil, err
+	}
+	var c Config
+	if err := doc.Decode(&c); err != nil {
+		return nil, clearer(err)
+	}
+	return &c, c.check(doc.Content[0])
+}
+
+// clearer is an error of the YAML library in a user's words.
+func clearer(err error) error {
+	var lines []string
+	if t, ok := errors.AsType[*yaml.TypeError](err); ok {
+		lines = t.Errors
+	} else {
+		lines = []string{strings.TrimPrefix(err.Error(), "yaml: ")}
+	}
+	what := lines[0]
+	for from, to := range map[string]string{
+		"cannot unmarshal !!str ": "a number or a list is due, not ", "cannot unmarshal !!seq into": "a single value is due, not a list:",
+		"cannot unmarshal !!map into": "no keys are due here:", "cannot unmarshal !!int ": "a text or a list is due, not ",
+	} {
+		what = strings.Replace(what, from, to, 1)
+	}
+	if before, _, ok := strings.Cut(what, " into "); ok {
+		what = before
+	}
+	for _, of := range []string{": []string", ": string", ": int", " []string", " int", " string", " backup."} {
+		if before, _, ok := strings.Cut(what, of); ok {
+			what = before
+		}
+	}
+	return errors.New(trust.Text(what))
+}
+
+// keys are those of a mapping, with what is below each.
+type keys map[string]keys
+
+var configKeys = keys{
+	"locations": nil, "recipients": nil, "passphraseFile": nil, "include": nil, "includeRecipients": nil, "metricsFile": nil,
+	"schedule": {"every": nil, "at": nil},
+	"keep":     {"last": nil, "hourly": nil, "daily": nil, "weekly": nil, "monthly": nil, "within": nil},
+}
+
+// known is an error for a key that nobody reads: it would be a wish that is
+// silently ignored.
+func known(n *yaml.Node, all keys) error {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n.Kind != yaml.MappingNode {
+		return &lineError{n.Line, "keys are due here, as in locations:", ""}
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k := n.Content[i]
+		below, ok := all[k.Value]
+		if !ok {
+			return &lineError{k.Line, fmt.Sprintf("unknown key %.60q", trust.Text(k.Value)), nearest(k.Value, all)}
+		}
+		if below != nil && n.Content[i+1].Tag != "!!null" {
+			if err := known(n.Content[i+1], below); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// nearest suggests a key for one that isn't known.
+func nearest(key string, all keys) string {
+	plain := func(s string) string {
+		return strings.TrimRight(strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(s)), "s")
+	}
+	var names []string
+	for k := range all {
+		if plain(k) == plain(key) {
+			return "did you mean " + k + "?"
+		}
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	return "known here: " + strings.Join(names, ", ")
+}
+
+// check holds the values against each other; n is the document.
+func (c *Config) check(n *yaml.Node) error {
+	fail := func(key, hint, format string, args ...any) error {
+		return &lineError{line(n, key), fmt.Sprintf(format, args...), hint}
+	}
+	if len(c.Locations) == 0 {
+		return fail("locations", "a location is a URL: file:///srv/backup", "no location: nowhere to send backups to")
+	}
+	seen := map[string]bool{}
+	for i, l := range c.Locations {
+		s, err := Open(l)
+		if err != nil {
+			cause, hint := problem.Explain(err)
+			return &lineError{element(n, "locations", i), cause, hint}
+		}
+		if seen[s.Location()] {
+			return &lineError{element(n, "locations", i), "this location is named twice", "name each once"}
+		}
+		seen[s.Location()] = true
+	}
+	if len(c.Recipients) == 0 && c.PassphraseFile == "" {
+		return fail("recipients", "name whoever is to open the backups: age1…, as age-keygen prints it, or ssh-ed25519 …", "no recipients: backups hold every Secret of the cluster, and are never stored unencrypted")
+	}
+	if len(c.Recipients) > 0 && c.PassphraseFile != "" {
+		return fail("passphraseFile", "take one of the two", "a file is encrypted for recipients or with a passphrase, never both")
+	}
+	if p := c.PassphraseFile; p != "" && !filepath.IsAbs(p) {
+		return fail("passphraseFile", "name the file with its whole path", "%q is no absolute path", p)
+	}
+	for key, list := range map[string][]string{"recipients": c.Recipients, "includeRecipients": c.SecretsRecipients} {
+		for i, r := range list {
+			if _, err := ParseRecipient(r); err != nil {
+				cause, hint := problem.Explain(err)
+				return &lineError{element(n, key, i), cause, hint}
+			}
+		}
+		if all, err := recipients(list); err == nil && len(all) > 0 {
+			if _, err := age.Encrypt(io.Discard, all...); err != nil {
+				return fail(key, "those of one kind only", "age doesn't encrypt for these recipients together: %s", trust.Text(err.Error()))
+			}
+		}
+	}
+	for i, part := range c.Include {
+		if !slices.Contains(includes, part) {
+			return &lineError{element(n, "include", i), fmt.Sprintf("include has no %.40q", trust.Text(part)), "it takes " + strings.Join(includes, ", ")}
+		}
+	}
+	if len(c.SecretsRecipients) > 0 && len(c.Include) == 0 {
+		return fail("includeRecipients", "add include: [pki, manifests, encryption-config], or remove it", "includeRecipients without include: there is no file for them")
+	}
+	if p := c.MetricsFile; p != "" && (!filepath.IsAbs(p) || filepath.Ext(p) != ".prom") {
+		return fail("metricsFile", "name it as node_exporter wants it: /var/lib/node_exporter/textfile_collector/etcd-rewind.prom", "%q is no absolute path of a .prom file", p)
+	}
+	for _, k := range []int{c.Keep.Last, c.Keep.Hourly, c.Keep.Daily, c.Keep.Weekly, c.Keep.Monthly} {
+		if k < 0 || k > 10000 {
+			return fail("keep", "numbers of rounds, 0 to 10000", "keep has the number %d", k)
+		}
+	}
+	if err := c.Schedule.check(); err != nil {
+		return fail("schedule", "a day is divided evenly: 10m, 15m, 30m, 1h, 2h, 3h, 4h, 6h, 8h, 12h or 1d", "%s", err)
+	}
+	return nil
+}
+
+func (s Schedule) check() error {
+	switch every := time.Duration(s.Every); {
+	case every == 0 && s.At != 0:
+		return errors.New("at needs every")
+	case every == 0:
+	case every < 5*time.Minute || every > 24*time.Hour || (24*time.Hour)%every != 0 || every%time.Minute != 0:
+		return fmt.Errorf("every %s doesn't divide a day", s.Every)
+	case time.Duration(s.At) >= every:
+		return fmt.Errorf("the first round of a day is at %s, later than the %s between two", s.At, s.Every)
+	}
+	return nil
+}
+
+// line is where a key is, 1 when it isn't.
+func line(n *yaml.Node, key string) int {
+	if v := value(n, key); v != nil {
+		return v.Line
+	}
+	return 1
+}
+
+func value(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func element(n *yaml.Node, key string, i int) int {
+	if v := value(n, key); v != nil && i < len(v.Content) {
+		return v.Content[i].Line
+	}
+	return line(n, key)
+}
+
+// ParseRecipient reads one recipient: of age (X25519, hybrid) or an SSH public key. The error is
+// a *problem.Problem.
+func ParseRecipient(s string) (age.Recipient, error) {
+	const hint = "a recipient is age1…, as age-keygen -y prints it, or an SSH public key: ssh-ed25519 …, ssh-rsa …"
+	s = strings.TrimSpace(s)
+	switch {
+	case strings.HasPrefix(s, "AGE-SECRET-KEY-"):
+		return nil, problem.New("name its recipient: age-keygen -y FILE; and make a new identity, this one lay on a disk", "an identity is no recipient: it opens the backups, and has no place on the node")
+	case strings.HasPrefix(s, "age1pq1"):
+		r, err := age.ParseHybridRecipient(s)
+		if err != nil {
+			return nil, problem.New(hint, "%.30q… is no recipient of age", s)
+		}
+		return r, nil
+	case strings.HasPrefix(s, "age1"):
+		r, err := age.ParseX25519Recipient(s)
+		if err != nil {
+			return nil, problem.New(hint, "%.30q… is no recipient of age", s)
+		}
+		return r, nil
+	case strings.HasPrefix(s, "ssh-"):
+		r, err := agessh.ParseRecipient(s)
+		if err != nil {
+			return nil, problem.New(hint, "%.30q… is no SSH public key that age takes: %s", s, trust.Text(err.Error()))
+		}
+		return r, nil
+	}
+	return nil, problem.New(hint, "%.30q is no recipient", trust.Text(s))
+}
+
+// AgeRecipients are who can open the snapshots. A passphrase file is read for
+// it. The error is a *problem.Problem.
+func (c *Config) AgeRecipients() ([]age.Recipient, error) {
+	if c.PassphraseFile == "" {
+		return recipients(c.Recipients)
+	}
+	pass, err := c.passphrase()
+	if err != nil {
+		return nil, err
+	}
+	r, err := age.NewScryptRecipient(pass)
+	if err != nil {
+		return nil, problem.From(err)
+	}
+	return []age.Recipient{r}, nil
+}
+
+// AgeSecretsRecipients are who can open the second file. The error is a
+// *problem.Problem.
+func (c *Config) AgeSecretsRecipients() ([]age.Recipient, error) {
+	if len(c.SecretsRecipients) == 0 {
+		return c.AgeRecipients()
+	}
+	return recipients(c.SecretsRecipients)
+}
+
+func recipients(list []string) ([]age.Recipient, error) {
+	var all []age.Recipient
+	for _, s := range list {
+		r, err := ParseRecipient(s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+func (c *Config) passphrase() (string, error) {
+	data, err := readPrivate(c.PassphraseFile, 4096)
+	if err != nil {
+		return "", problem.From(err)
+	}
+	pass := strings.TrimRight(string(data), "\r\n")
+	if len(pass) < 12 || strings.ContainsAny(pass, "\r\n") {
+		return "", problem.New("one line of 12 characters at least; age -p proposes ten words", "%s holds no passphrase", c.PassphraseFile)
+	}
+	return pass, nil
+}
+
+// Stores are the locations, in their order. Nothing is asked. The error is a
+// *problem.Problem.
+func (c *Config) Stores() ([]Store, error) {
+	var all []Store
+	for _, l := range c.Locations {
+		s, err := Open(l)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// readPrivate reads a file of root's, or of this user's, that nobody else may
+// read or change. The error is a *problem.Problem or fs.ErrNotExist.
+func readPrivate(path string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := trust.File(path); err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular():
+		return nil, notAFile(path)
+	case st.Mode().Perm()&0o077 != 0:
+		return nil, problem.New(trust.Shell("chmod 600 %s", path), "others may read %s: its mode is %03o", path, st.Mode().Perm())
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s is longer than %d kB", path, limit>>10)
+	}
+	return data, err
+}
