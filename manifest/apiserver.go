@@ -12,12 +12,9 @@ import (
 
 const apiServerBinary = "kube-apiserver"
 
-// APIServer is what a static pod's manifest says about its kube-apiserver.
-type APIServer struct {
-	File      *File
-	Container string
-	Flags     Flags
-
+// APISettings are what a kube-apiserver is set to, whatever holds that. Where a setting is absent, kube-apiserver's own default
+// stands.
+type APISettings struct {
 	EtcdServers          []string
 	EtcdServersOverrides []string // resources kept in another etcd, as given: group/resource#server;server
 	EtcdPrefix           string   // below which everything is kept in etcd, "/registry" when not given
@@ -38,7 +35,16 @@ type APIServer struct {
 	Image   string
 	Version string // from the image's tag, "" without one
 
-	ReadyURL      string // https://host:port/readyz, from the readiness probe, else from the flags
+	ReadyURL string // https://host:port/readyz, from the readiness probe, else from the flags
+}
+
+// APIServer is what a static pod's manifest says about its kube-apiserver.
+type APIServer struct {
+	APISettings
+	File      *File
+	Container string
+	Flags     Flags
+
 	StartupBudget time.Duration
 	GracePeriod   time.Duration
 	ProbeURLs     ProbeURLs
@@ -70,6 +76,9 @@ func ReadAPIServer(f *File) (*APIServer, error) {
 	}
 	a := &APIServer{
 		File: f, Container: c.Name, Flags: flags,
+		StartupBudget: startupBudget(c), GracePeriod: gracePeriod(pod),
+	}
+	a.APISettings = APISettings{
 		EtcdServers:          flags.List("etcd-servers"),
 		EtcdServersOverrides: flags.List("etcd-servers-overrides"),
 		EtcdPrefix:           path.Join("/", get("etcd-prefix", "/registry")), // as its store does (storage/etcd3)
@@ -78,7 +87,6 @@ func ReadAPIServer(f *File) (*APIServer, error) {
 		AnonymousAuth:        true,
 		ServiceCIDRs:         flags.List("service-cluster-ip-range"),
 		Image:                c.Image, Version: imageVersion(c.Image),
-		StartupBudget: startupBudget(c), GracePeriod: gracePeriod(pod),
 	}
 	if a.SecurePort, err = parsePort("secure-port", get("secure-port", "6443")); err != nil {
 		return nil, err
@@ -133,7 +141,7 @@ func (a *APIServer) readyURL(c *corev1.Container) string {
 }
 
 // host is an address of this node on which the API server listens.
-func (a *APIServer) host() string {
+func (a *APISettings) host() string {
 	if ip := net.ParseIP(a.BindAddress); ip != nil && !ip.IsUnspecified() {
 		return a.BindAddress
 	}

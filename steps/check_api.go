@@ -40,6 +40,6 @@ func (k *checks) etcdServers() Verdict {
 			}
 		}
 	}
-	return wrong("correct --etcd-servers in "+k.f.API.File.Name(), "--etcd-servers %s leads to none of this etcd's client URLs: %s",
+	return wrong("correct --etcd-servers in "+k.f.API.Source.Name(), "--etcd-servers %s leads to none of this etcd's client URLs: %s",
 		strings.Join(servers, ","), strings.Join(k.f.Etcd.ListenClientURLs, ","))
 }

@@ -78,7 +78,7 @@ func (k *checks) plugin(p snapshot.KMSPlugin) (node.KMS, error) {
 	kms := node.KMS{APIVersion: p.APIVersion, Socket: p.Socket, Timeout: p.Timeout}
 	var err error
 	if !strings.HasPrefix(p.Socket, "@") {
-		kms.Socket, err = k.f.API.OnNode(p.Socket)
+		kms.Socket, err = k.f.API.onNode(p.Socket)
 	}
 	return kms, err
 }

@@ -116,7 +116,7 @@ func (k *checks) prefix() Verdict {
 	case len(k.info.Namespaces) == 0:
 		return none // snapshot-node says so
 	case !slices.Contains(all, strings.TrimSuffix(reads, "/")):
-		return bad("set --etcd-prefix="+trust.Text(all[0])+" in "+k.f.API.File.Name()+" if that is what the cluster had, or use another snapshot",
+		return bad("set --etcd-prefix="+trust.Text(all[0])+" in "+k.f.API.Source.Name()+" if that is what the cluster had, or use another snapshot",
 			"the snapshot's keys are below %s, kube-apiserver reads those below %s (--etcd-prefix): it would start a blank cluster",
 			someNames(all), reads)
 	case len(all) > 1:
@@ -179,7 +179,7 @@ func (k *checks) sameServices() Verdict {
 	}
 	theirs := networks(k.info.ServiceCIDRs)
 	if slices.ContainsFunc(theirs, same) {
-		return ok("%s, as in %s", strings.Join(trust.Lines(k.info.ServiceCIDRs), ", "), k.f.API.File.Name())
+		return ok("%s, as in %s", strings.Join(trust.Lines(k.info.ServiceCIDRs), ", "), k.f.API.Source.Name())
 	}
 	hint, where := "is it this cluster's snapshot?", strings.Join(k.f.API.ServiceCIDRs, ", ")
 	if len(theirs) > 0 {

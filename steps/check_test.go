@@ -161,7 +161,7 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		}, "etcd-servers", Pass, "is this etcd"},
 		{"row 36: a name in the pod's hostAliases is this etcd", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.API.EtcdServers = []string{"https://etcd.example.internal:2379"}
-			f.API.File.Pod.Spec.HostAliases = []corev1.HostAlias{{IP: "10.77.0.11", Hostnames: []string{"etcd.example.internal"}}}
+			f.API.pod().File.Pod.Spec.HostAliases = []corev1.HostAlias{{IP: "10.77.0.11", Hostnames: []string{"etcd.example.internal"}}}
 		}, "etcd-servers", Pass, "is this etcd"},
 		{"row 36: a name that leads nowhere", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.API.EtcdServers = []string{"https://etcd.invalid:2379"}

@@ -152,8 +152,8 @@ func (f *Facts) lookUp(ctx context.Context, host string) []netip.Addr {
 	if a := address(host); a.IsValid() {
 		return []netip.Addr{a}
 	}
-	if f.API != nil {
-		for _, alias := range f.API.File.Pod.Spec.HostAliases {
+	if a := f.API.pod(); a != nil {
+		for _, alias := range a.File.Pod.Spec.HostAliases {
 			if slices.Contains(alias.Hostnames, host) {
 				return []netip.Addr{address(alias.IP)}
 			}

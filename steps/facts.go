@@ -63,11 +63,11 @@ type Facts struct {
 	// OtherEtcds are those of this node that are not kube-apiserver's.
 	OtherEtcds []OtherEtcd
 	clashing   []*manifest.File // etcds that can't run beside kube-apiserver's
-	API        *manifest.APIServer
+	API        *API
 	APIErr     error
-	// Controllers are the manifests of kube-controller-manager and
-	// kube-scheduler, those that are there.
-	Controllers []*manifest.File
+	// Controllers are kube-controller-manager and kube-scheduler, those that are
+	// there.
+	Controllers []ProgramSource
 
 	KubernetesVersion string // of the API server's image
 	EtcdVersion       string // of the running etcd, else of its image
@@ -255,17 +255,19 @@ func withRoot(err error) error {
 }
 
 func (f *Facts) readManifests(ctx context.Context) {
-	if file, _ := f.Manifests.Component(f.Layout.API); file != nil {
-		f.API, f.APIErr = manifest.ReadAPIServer(file)
-	} else {
+	if file, _ := f.Manifests.Component(f.Layout.API); file == nil {
 		f.APIErr = &absent{f.Layout.API, f.Manifests.Path}
+	} else if a, err := manifest.ReadAPIServer(file); err != nil {
+		f.APIErr = err
+	} else {
+		f.API = APIOfPod(a)
 	}
 	if f.chooseEtcd(ctx); f.Etcd == nil && f.EtcdErr == nil {
 		f.EtcdErr = &absent{f.Layout.Etcd, f.Manifests.Path}
 	}
 	for _, name := range f.Layout.Controllers {
 		if file, _ := f.Manifests.Component(name); file != nil {
-			f.Controllers = append(f.Controllers, file)
+			f.Controllers = append(f.Controllers, podOther{file})
 		}
 	}
 	if f.API != nil {
@@ -284,8 +286,8 @@ func (f *Facts) reach() Reach {
 	if e := f.Etcd.pod(); e != nil {
 		r.Containers[f.Kubelet.PodName(e.File.Pod.Name)] = e.Container
 	}
-	if f.API != nil {
-		r.Containers[f.Kubelet.PodName(f.API.File.Pod.Name)] = f.API.Container
+	if a := f.API.pod(); a != nil {
+		r.Containers[f.Kubelet.PodName(a.File.Pod.Name)] = a.Container
 	}
 	if kubeconfigs := f.Layout.UsualKubeconfigs(); len(kubeconfigs) > 0 {
 		r.API.Kubeconfig = kubeconfigs[0]

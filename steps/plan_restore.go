@@ -161,21 +161,13 @@ func (b *builder) parts(p *Plan) (all parts, err error) {
 		}
 	}
 	if f.API != nil {
-		api, err := b.staticPod(p, f.API.File, f.API.File.Data)
-		if err != nil {
+		if all.api, err = f.API.Source.process(b, p); err != nil {
 			return all, err
 		}
-		api.out.API, api.in.API = true, true
-		api.url, api.grace, api.wait = f.Reach.API.ReadyURL, f.API.GracePeriod, f.API.StartupBudget
-		// A node that goes back to how it was isn't ready when it wasn't before.
-		if f.APIReady {
-			api.out.Ready = &Expect{API: true, URL: api.url, Budget: api.wait}
-		}
-		all.api = api
 	}
 	if !b.c.KeepControllers {
-		for _, file := range f.Controllers {
-			c, err := b.staticPod(p, file, file.Data)
+		for _, source := range f.Controllers {
+			c, err := source.process(b, p)
 			if err != nil {
 				return all, err
 			}
@@ -183,6 +175,15 @@ func (b *builder) parts(p *Plan) (all parts, err error) {
 		}
 	}
 	return all, nil
+}
+
+// apiBefore is what the API server has to be again when the run is undone; nil
+// when it wasn't ready before.
+func (b *builder) apiBefore(budget time.Duration) *Expect {
+	if !b.f.APIReady {
+		return nil
+	}
+	return &Expect{API: true, URL: b.f.Reach.API.ReadyURL, Budget: budget}
 }
 
 // etcdBefore is what etcd has to be again when the run is undone; nil when it

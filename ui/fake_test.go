@@ -116,7 +116,7 @@ func someFacts() *steps.Facts {
 			EtcdSettings: manifest.EtcdSettings{Name: "cp1", DataDir: manifest.Location{HostPath: "/var/lib/etcd", Path: "/var/lib/etcd"}},
 			File:         &manifest.File{Path: manifests + "/etcd.yaml"},
 		}),
-		API:               &manifest.APIServer{File: &manifest.File{Path: manifests + "/kube-apiserver.yaml"}},
+		API:               steps.APIOfPod(&manifest.APIServer{File: &manifest.File{Path: manifests + "/kube-apiserver.yaml"}}),
 		KubernetesVersion: "1.34.4", EtcdVersion: "3.6.10", Runtime: "containerd 1.6.20",
 		APIReady: true, APIState: "ready",
 		Live: &node.EtcdStatus{Revision: 1000000802, Version: "3.6.10", DBSize: 525_312, Keys: 331, Members: make([]node.EtcdMember, 1)},
