@@ -38,7 +38,7 @@ THREE = ThreeControlPlanes|AConductor|ANodeThatIs|AlteredOnOneNode|ATicket
 
 e2e: # root on Debian: real control planes, brought up by the tests
 	e2e/install.sh
-	e2e/parts/build.sh
+	e2e/parts/build.sh kubernetes etcd-3.6
 	$(MAKE) -j 2 --output-sync=target e2e-one e2e-three
 
 e2e-one:
@@ -89,7 +89,7 @@ bench: # inspect and diff beside etcdutl, and of a million namespaces, with thei
 
 bench-outage: # root on Debian: how long the API is away, by hand and by etcd-rewind (an hour)
 	e2e/install.sh
-	e2e/parts/build.sh
+	e2e/parts/build.sh kubernetes etcd-3.6
 	go run ./e2e/outage -big 7 -docs docs
 
 bench-staging: # root on Debian: a restore of 2.4 GB beside etcdutl's, on ext4 and XFS (10 minutes, 20 GB in /tmp)

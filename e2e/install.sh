@@ -11,6 +11,7 @@ packages=(
 	tmux            # tests that look at the wizard's screen
 	curl procps     # the restore by hand, in the outage benchmark
 	openssh-server openssh-client # between the nodes of a cluster
+	systemd-container debootstrap # hosts with systemd
 	e2fsprogs xfsprogs # file systems in loop devices, in the staging benchmark
 )
 

@@ -11,6 +11,10 @@
 // bridge, so the machine reaches them, and they each other. There is no CNI:
 // nodes stay NotReady, and only pods on the host's network run.
 //
+// A systemd host (Config.Systemd) is a whole Debian instead, in a container of
+// systemd-nspawn on the same bridge: with units, a journal and reboots. UpExternal
+// has etcd on such hosts.
+//
 // Nodes of one cluster (UpCluster) share their certificate authorities, have one
 // member of etcd each, know each other by name, and are reached by ssh.
 //

@@ -25,12 +25,6 @@ import (
 // with "can't get final child's PID from pipe: EOF" [measured]. The CNI
 // directories are empty ones, so a machine's own network plugins are not used.
 func (n *Node) containerdConfig(images []string) string {
-	var pause string
-	for _, image := range images {
-		if imageName(image) == "pause" {
-			pause = image
-		}
-	}
 	return fmt.Sprintf(`version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -49,28 +43,29 @@ state = "/run/containerd"
 
 [plugins."io.containerd.internal.v1.opt"]
   path = "/var/lib/containerd/opt"
-`, pause, filepath.Join(n.Dir, "cni"))
+`, pauseImage(images), filepath.Join(n.Dir, "cni"))
 }
 
-// startContainerd starts containerd with the images in it.
-func (n *Node) startContainerd(ctx context.Context, images []string, kubernetes, etcd string) error {
-	store, err := storePath(ctx, images, kubernetes, etcd)
-	if err != nil {
-		return err
+func pauseImage(images []string) string {
+	for _, image := range images {
+		if imageName(image) == "pause" {
+			return image
+		}
 	}
-	dir := n.HostPath("/var/lib/containerd")
-	found, err := useStore(store, dir)
-	if err != nil {
-		return err
-	}
+	return ""
+}
+
+// startContainerd starts containerd with the images in it, which it has when they
+// were found in the store.
+func (n *Node) startContainerd(ctx context.Context, images []string, p parts, store string, found bool) error {
 	if !found {
-		if err := n.importImages(ctx, images, kubernetes, etcd); err != nil {
+		if err := n.importImages(ctx, images, p); err != nil {
 			return err
 		}
 		if err := n.service(ctx, "containerd", "stop"); err != nil {
 			return err
 		}
-		if err := keepStore(dir, store); err != nil {
+		if err := keepStore(n.HostPath("/var/lib/containerd"), store); err != nil {
 			return err
 		}
 	}
@@ -83,7 +78,7 @@ func (n *Node) waitForContainerd(ctx context.Context) error {
 		return err
 	}
 	return poll(ctx, "containerd", time.Minute, 50*time.Millisecond, func(ctx context.Context) error {
-		if n.pid("containerd") == 0 {
+		if !n.runs(ctx, "containerd") {
 			return final{errors.New("containerd has ended")}
 		}
 		_, err := run(n.Command(ctx, "ctr", "version"))
@@ -92,12 +87,12 @@ func (n *Node) waitForContainerd(ctx context.Context) error {
 }
 
 // importImages starts containerd and gives it the images.
-func (n *Node) importImages(ctx context.Context, images []string, kubernetes, etcd string) error {
+func (n *Node) importImages(ctx context.Context, images []string, p parts) error {
 	if err := n.waitForContainerd(ctx); err != nil {
 		return err
 	}
 	archive, written := io.Pipe()
-	go func() { written.CloseWithError(writeImages(written, images, kubernetes, etcd)) }()
+	go func() { written.CloseWithError(writeImages(written, images, p)) }()
 	cmd := n.Command(ctx, "ctr", "--namespace", "k8s.io", "images", "import", "-")
 	cmd.Stdin = archive
 	_, err := run(cmd)
@@ -108,7 +103,7 @@ func (n *Node) importImages(ctx context.Context, images []string, kubernetes, et
 // writeImages writes those of the images that a control plane needs as one
 // docker-archive: what `docker save` writes. Each is busybox and one layer of
 // programs.
-func writeImages(w io.Writer, images []string, kubernetes, etcd string) error {
+func writeImages(w io.Writer, images []string, p parts) error {
 	busybox, err := busyboxLayer()
 	if err != nil {
 		return err
@@ -127,10 +122,10 @@ func writeImages(w io.Writer, images []string, kubernetes, etcd string) error {
 		switch name := imageName(image); name {
 		case "pause":
 		case "etcd":
-			layers = append(layers, programs(etcd, "etcd", "etcdctl", "etcdutl"))
+			layers = append(layers, programs(p.etcd, "etcd", "etcdctl", "etcdutl"))
 			command = []string{"etcd"}
 		case "kube-apiserver", "kube-controller-manager", "kube-scheduler":
-			layers = append(layers, programs(kubernetes, name))
+			layers = append(layers, programs(p.kubernetes, name))
 			command = []string{name}
 		default:
 			continue // a pod that nothing here starts

@@ -15,13 +15,13 @@ import (
 // kubeadmConfig returns the text of kubeadm's configuration and the images that
 // the manifests made from it ask for. Versions are asked of the programs
 // themselves, so that they are pinned in the parts' go.mod only.
-func (n *Node) kubeadmConfig(ctx context.Context, kubernetes, etcd string) (string, []string, error) {
-	kubeadm := filepath.Join(kubernetes, "kubeadm")
+func (n *Node) kubeadmConfig(ctx context.Context, f *founding, p parts) (string, []string, error) {
+	kubeadm := filepath.Join(p.kubernetes, "kubeadm")
 	version, err := run(exec.CommandContext(ctx, kubeadm, "version", "-o", "short"))
 	if err != nil {
 		return "", nil, err
 	}
-	etcdVersion, err := run(exec.CommandContext(ctx, filepath.Join(etcd, "etcd"), "--version"))
+	etcdVersion, err := run(exec.CommandContext(ctx, filepath.Join(p.etcd, "etcd"), "--version"))
 	if err != nil {
 		return "", nil, err
 	}
@@ -32,8 +32,25 @@ func (n *Node) kubeadmConfig(ctx context.Context, kubernetes, etcd string) (stri
 	if n.record.Cluster != "" {
 		endpoint = "controlPlaneEndpoint: " + controlPlaneName + ":6443\n"
 	}
-	text := fmt.Sprintf(kubeadmYAML, n.Address, n.Hostname, n.Address, n.Hostname,
-		strings.TrimSpace(version), endpoint, etcdVersion, n.CgroupRoot)
+	etcd := "  local:\n    imageTag: " + etcdVersion + "-0\n"
+	if f != nil && len(f.etcd) > 0 {
+		etcd = externalYAML(f.etcd)
+	}
+	// A bare node isn't named after its host, and shares the machine's cgroups.
+	extraArgs, kubelet := fmt.Sprintf(`  kubeletExtraArgs:
+  - name: node-ip
+    value: %s
+  - name: hostname-override
+    value: %s
+`, n.Address, n.Hostname), fmt.Sprintf(`cgroupDriver: cgroupfs
+cgroupRoot: %s
+enforceNodeAllocatable: []
+localStorageCapacityIsolation: false
+`, n.CgroupRoot)
+	if n.Systemd {
+		extraArgs, kubelet = "", "cgroupDriver: systemd\n"
+	}
+	text := fmt.Sprintf(kubeadmYAML, n.Address, n.Hostname, extraArgs, strings.TrimSpace(version), endpoint, etcd, kubelet)
 	file, err := os.CreateTemp("", "kubeadm-*.yaml")
 	if err != nil {
 		return "", nil, err
@@ -61,55 +78,61 @@ nodeRegistration:
   name: %s
   criSocket: unix:///run/containerd/containerd.sock
   imagePullPolicy: IfNotPresent
-  kubeletExtraArgs:
-  - name: node-ip
-    value: %s
-  - name: hostname-override
-    value: %s
----
+%s---
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
 kubernetesVersion: %s
 %setcd:
-  local:
-    imageTag: %s-0
----
+%s---
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-cgroupDriver: cgroupfs
-cgroupRoot: %s
-enforceNodeAllocatable: []
-evictionHard:
+%sevictionHard:
   imagefs.available: 0%%
   nodefs.available: 0%%
   nodefs.inodesFree: 0%%
 failCgroupV1: false
 failSwapOn: false
 imageGCHighThresholdPercent: 100
-localStorageCapacityIsolation: false
 makeIPTablesUtilChains: false
 resolvConf: ""
 `
 
-// kubeadmInit runs the phases of kubeadm init that need no running cluster. It
-// keeps the authorities that it finds. Only a cluster's first node gets a
-// super-admin.conf, as with kubeadm join.
-func (n *Node) kubeadmInit(ctx context.Context) error {
-	phases := []string{"certs all", "kubeconfig all", "kubelet-start", "etcd local", "control-plane all"}
+// kubeadmInit runs the phases of kubeadm init that need no running cluster; the
+// last starts kubelet on a systemd host. It keeps the authorities that it finds.
+// Only a cluster's first node gets a super-admin.conf, as with kubeadm join.
+func (n *Node) kubeadmInit(ctx context.Context, f *founding) error {
+	phases := []string{"certs all", "kubeconfig all", "etcd local", "control-plane all"}
 	if n.record.Joined {
 		phases = slices.Replace(phases, 1, 2, "kubeconfig admin", "kubeconfig kubelet",
 			"kubeconfig controller-manager", "kubeconfig scheduler")
+	}
+	external := f != nil && len(f.etcd) > 0
+	if external {
+		phases = slices.DeleteFunc(phases, func(phase string) bool { return phase == "etcd local" })
 	}
 	for _, phase := range phases {
 		if err := n.kubeadmPhase(ctx, phase); err != nil {
 			return err
 		}
 	}
-	return nil
+	if f != nil && !external {
+		if err := n.foundMember(f); err != nil {
+			return err
+		}
+	}
+	return n.kubeadmPhase(ctx, "kubelet-start")
+}
+
+// kubeadmFile is kubeadm's configuration, inside the node.
+func (n *Node) kubeadmFile() string {
+	if n.Systemd {
+		return "/root/kubeadm.yaml"
+	}
+	return filepath.Join(n.Dir, "kubeadm.yaml")
 }
 
 func (n *Node) kubeadmPhase(ctx context.Context, phase string) error {
 	args := append([]string{"init", "phase"}, strings.Fields(phase)...)
-	_, err := run(n.Command(ctx, "kubeadm", append(args, "--config", filepath.Join(n.Dir, "kubeadm.yaml"))...))
+	_, err := run(n.Command(ctx, "kubeadm", append(args, "--config", n.kubeadmFile())...))
 	return err
 }

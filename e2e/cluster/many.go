@@ -17,11 +17,12 @@ import (
 	"time"
 )
 
-// Cluster is several control planes with stacked etcd: a member on each, and
-// each API server asks the member on its own node.
+// Cluster is control planes, with stacked etcd (a member on each, and each API
+// server asks the member on its own node) or with etcd on hosts of its own.
 type Cluster struct {
 	Name  string
-	Nodes []*Node // the first is the one that kubeadm init would have made
+	Nodes []*Node // the control planes; the first is the one that kubeadm init would have made
+	Etcd  []*Node // the hosts of an external etcd; none when it is stacked
 }
 
 // controlPlaneName is the cluster's controlPlaneEndpoint, for which others have a
@@ -31,10 +32,14 @@ const controlPlaneName = "control-plane.test"
 // founding is what the nodes of a new cluster have to know before they start.
 type founding struct {
 	name      string
-	hostnames []string
-	nodes     []*Node
-	pki       string // a directory that holds the authorities, as /etc/kubernetes/pki does
-	ssh       string // a directory for /etc/ssh, and a directory for each node in it
+	hostnames []string // of control planes; those of etcd hosts are not among them
+	nodes     []*Node  // all of them
+	etcd      []*Node  // the hosts of an external etcd
+	form      Form     // how that is set up
+	// What each node gets of the certificates of an external etcd.
+	certificates map[string]map[string][]byte
+	pki          string // a directory that holds the authorities, as /etc/kubernetes/pki does
+	ssh          string // a directory for /etc/ssh, and a directory for each node in it
 }
 
 // UpCluster brings up a cluster of a control plane for each hostname, and
@@ -51,16 +56,21 @@ type founding struct {
 // Every node runs OpenSSH's server, and `ssh HOSTNAME` in any of them is root on
 // the other, without questions. See SSH.
 func UpCluster(ctx context.Context, config Config, hostnames ...string) (*Cluster, error) {
-	if len(hostnames) == 0 || config.Hostname != "" || config.Address != "" {
+	return upCluster(ctx, config, &founding{name: config.Name, hostnames: hostnames}, nil)
+}
+
+func upCluster(ctx context.Context, config Config, f *founding, etcdHosts []string) (*Cluster, error) {
+	if len(f.hostnames) == 0 || config.Hostname != "" || config.Address != "" {
 		return nil, errors.New("a cluster has hostnames, and no Hostname or Address of its own")
 	}
-	f := &founding{name: config.Name, hostnames: hostnames}
 	config.founding = f
+	hostnames := slices.Concat(f.hostnames, etcdHosts)
 	names := slices.Clone(hostnames)
 	for _, hostname := range hostnames {
 		names = append(names, config.Name+"-"+hostname)
 	}
-	kubernetes, etcd, err := prepare(ctx, &config, names...)
+	config.etcdHosts = len(etcdHosts) > 0
+	p, err := prepare(ctx, &config, names...)
 	if err != nil {
 		return nil, err
 	}
@@ -70,26 +80,34 @@ func UpCluster(ctx context.Context, config Config, hostnames ...string) (*Cluste
 	}
 	defer os.RemoveAll(dir)
 	f.pki, f.ssh = filepath.Join(dir, "pki"), filepath.Join(dir, "ssh")
-	if err := makeAuthorities(ctx, filepath.Join(kubernetes, "kubeadm"), f.pki); err != nil {
+	if err := f.makeAuthorities(ctx, filepath.Join(p.kubernetes, "kubeadm")); err != nil {
 		return nil, err
 	}
 
 	c := &Cluster{Name: config.Name}
-	configs := make([]Config, len(hostnames))
-	for i, hostname := range hostnames {
-		configs[i] = config
-		configs[i].Name, configs[i].Hostname = config.Name+"-"+hostname, hostname
-		configs[i].Dir = filepath.Join(config.Dir, hostname)
-		r, err := claim(configs[i])
+	configs := map[*Node]Config{}
+	for _, hostname := range hostnames {
+		own := config
+		own.Name, own.Hostname = config.Name+"-"+hostname, hostname
+		own.Dir = filepath.Join(config.Dir, hostname)
+		if slices.Contains(etcdHosts, hostname) {
+			own.form, own.Systemd = f.form, true
+		}
+		r, err := claim(own)
 		if err != nil {
 			return nil, errors.Join(err, afterwards(ctx, c.Down))
 		}
-		c.Nodes = append(c.Nodes, r.node())
+		n := r.node()
+		c.add(n)
+		configs[n] = own
 	}
-	f.nodes = c.Nodes
+	f.nodes, f.etcd = c.All(), c.Etcd
 	err = f.makeSSH(ctx)
+	if err == nil && len(f.etcd) > 0 {
+		err = f.makeEtcdCertificates()
+	}
 	if err == nil {
-		err = c.up(ctx, configs, kubernetes, etcd)
+		err = c.up(ctx, configs, p)
 	}
 	if err != nil {
 		return nil, errors.Join(err, afterwards(ctx, c.Down))
@@ -97,11 +115,26 @@ func UpCluster(ctx context.Context, config Config, hostnames ...string) (*Cluste
 	return c, nil
 }
 
-func (c *Cluster) up(ctx context.Context, configs []Config, kubernetes, etcd string) error {
+// add puts a node where it belongs in the cluster.
+func (c *Cluster) add(n *Node) {
+	switch {
+	case n.record.Form != "":
+		c.Etcd = append(c.Etcd, n)
+	case n.record.Joined:
+		c.Nodes = append(c.Nodes, n)
+	default:
+		c.Nodes = slices.Insert(c.Nodes, 0, n)
+	}
+}
+
+// All lists the control planes and the hosts of etcd.
+func (c *Cluster) All() []*Node { return slices.Concat(c.Nodes, c.Etcd) }
+
+func (c *Cluster) up(ctx context.Context, configs map[*Node]Config, p parts) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	err := c.each(func(n *Node) error {
-		err := n.up(ctx, configs[slices.Index(c.Nodes, n)], kubernetes, etcd)
+		err := n.up(ctx, configs[n], p)
 		if err != nil && ctx.Err() == nil {
 			err = n.explain(err)
 			cancel(err) // only the first counts
@@ -119,9 +152,14 @@ func (c *Cluster) up(ctx context.Context, configs []Config, kubernetes, etcd str
 
 // each does something on all nodes at once.
 func (c *Cluster) each(do func(*Node) error) error {
-	errs := make([]error, len(c.Nodes))
+	return together(c.All(), do)
+}
+
+// together does something on nodes at once.
+func together(nodes []*Node, do func(*Node) error) error {
+	errs := make([]error, len(nodes))
 	var all sync.WaitGroup
-	for i, n := range c.Nodes {
+	for i, n := range nodes {
 		all.Go(func() { errs[i] = do(n) })
 	}
 	all.Wait()
@@ -142,15 +180,11 @@ func OpenCluster(name string) (*Cluster, error) {
 	}
 	c := &Cluster{Name: name}
 	for _, r := range all { // by name
-		switch {
-		case r.Cluster != name || name == "":
-		case r.Joined:
-			c.Nodes = append(c.Nodes, r.node())
-		default:
-			c.Nodes = slices.Insert(c.Nodes, 0, r.node())
+		if r.Cluster == name && name != "" {
+			c.add(r.node())
 		}
 	}
-	if len(c.Nodes) == 0 {
+	if len(c.All()) == 0 {
 		return nil, fmt.Errorf("cluster %s: %w", name, fs.ErrNotExist)
 	}
 	return c, nil
@@ -158,7 +192,7 @@ func OpenCluster(name string) (*Cluster, error) {
 
 // Ready waits until every API server is ready and knows its node, and Healthy.
 func (c *Cluster) Ready(ctx context.Context) error {
-	if err := c.each(func(n *Node) error { return n.Ready(ctx) }); err != nil {
+	if err := together(c.Nodes, func(n *Node) error { return n.Ready(ctx) }); err != nil {
 		return err
 	}
 	return c.Healthy(ctx)
@@ -168,12 +202,16 @@ func (c *Cluster) Ready(ctx context.Context) error {
 // cluster's members are these nodes, all of them started, and answers a
 // linearizable read itself.
 func (c *Cluster) Healthy(ctx context.Context) error {
+	members := c.Etcd
+	if len(members) == 0 {
+		members = c.Nodes
+	}
 	var want []string
-	for _, n := range c.Nodes {
+	for _, n := range members {
 		want = append(want, n.Hostname)
 	}
 	slices.Sort(want)
-	return c.each(func(n *Node) error {
+	return together(members, func(n *Node) error {
 		err := poll(ctx, "all members of etcd", time.Minute, 200*time.Millisecond, func(ctx context.Context) error {
 			members, err := n.Members(ctx)
 			if err != nil {
@@ -226,13 +264,16 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 
 // makeAuthorities makes what kubeadm join --control-plane has to be given of the
 // first node: the certificate authorities, and the service accounts' keys.
-func makeAuthorities(ctx context.Context, kubeadm, dir string) error {
+func (f *founding) makeAuthorities(ctx context.Context, kubeadm string) error {
 	version, err := run(exec.CommandContext(ctx, kubeadm, "version", "-o", "short"))
 	if err != nil {
 		return err
 	}
 	for _, phase := range []string{"ca", "front-proxy-ca", "etcd-ca", "sa"} {
-		args := []string{"init", "phase", "certs", phase, "--cert-dir", dir}
+		if phase == "etcd-ca" && f.form != "" {
+			continue // it is not kubeadm's
+		}
+		args := []string{"init", "phase", "certs", phase, "--cert-dir", f.pki}
 		if phase != "sa" {
 			args = append(args, "--kubernetes-version", strings.TrimSpace(version)) // or it asks the internet
 		}
@@ -256,15 +297,19 @@ func (n *Node) writeFounding(f *founding) error {
 	if err := os.WriteFile(n.HostPath("/etc/hosts"), []byte(hosts), 0o644); err != nil {
 		return err
 	}
-	for _, copied := range [][2]string{
-		{f.pki, "/etc/kubernetes/pki"},
-		{filepath.Join(f.ssh, n.Hostname), "/etc/ssh"},
-	} {
+	copies := [][2]string{{filepath.Join(f.ssh, n.Hostname), "/etc/ssh"}}
+	if n.record.Form == "" {
+		copies = append(copies, [2]string{f.pki, "/etc/kubernetes/pki"})
+	}
+	for _, copied := range copies {
+		if err := os.MkdirAll(n.HostPath(copied[1]), 0o755); err != nil {
+			return err
+		}
 		if _, err := run(exec.Command("cp", "-a", copied[0]+"/.", n.HostPath(copied[1]))); err != nil {
 			return err
 		}
 	}
-	return nil
+	return n.writeEtcdCertificates(f)
 }
 
 // initialCluster is the value of etcd's --initial-cluster.

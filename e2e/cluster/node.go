@@ -34,8 +34,18 @@ type Config struct {
 	// Address is the node's address, in 10.77.0.0/24 but not .0, .1 or .255. A
 	// free one when empty.
 	Address string
+	// Kubernetes is the folder in e2e/parts that Kubernetes is built from.
+	// kubernetes when empty.
+	Kubernetes string
 	// Etcd is the folder in e2e/parts that etcd is built from. etcd-3.6 when empty.
 	Etcd string
+	// Systemd makes the node a host as people have it: a Debian with systemd as its
+	// PID 1, kubelet and containerd as its units, systemd as the cgroup driver. It
+	// is up in about 15 s.
+	Systemd bool
+	// Containerd is the folder in e2e/parts that a systemd host's containerd is
+	// built from. Debian's when empty.
+	Containerd string
 	// KubeletVerbosity is kubelet's -v. From 4 on its log says why it does not
 	// start a pod yet.
 	KubeletVerbosity int
@@ -45,7 +55,9 @@ type Config struct {
 	// Progress gets a line for what takes long. May be nil.
 	Progress io.Writer
 
-	founding *founding // nil when the node is alone
+	founding  *founding // nil when the node is alone
+	form      Form      // of an etcd host
+	etcdHosts bool      // the cluster has such
 }
 
 // Node is a control-plane node. Its paths are the machine's; a path inside the
@@ -56,11 +68,12 @@ type Node struct {
 	Address       string
 	Dir           string // the node's files: fs, bin, logs, run
 	CgroupRoot    string // kubelet's cgroupRoot; pods are below kubepods in it
-	KubeletLog    string
-	ContainerdLog string
-	// KubeletRestartCommand is for `sh -c`, inside the node or outside. It
-	// returns when the old kubelet has ended and the new one was started, as
-	// systemctl restart does. The new kubelet outlives whoever ran it.
+	KubeletLog    string // not of a systemd host: see Journal
+	ContainerdLog string // the same
+	Systemd       bool   // a host with systemd
+	// KubeletRestartCommand is for `sh -c` inside the node. It returns when the old
+	// kubelet has ended and the new one was started, as systemctl restart does; on a
+	// systemd host that is what it is. The new kubelet outlives whoever ran it.
 	KubeletRestartCommand string
 	// Kubeconfig is the path, inside the node, of the kubeconfig that Kubectl uses:
 	// SuperAdmin, or Admin on a node that has no SuperAdmin. It leads to the
@@ -84,7 +97,7 @@ const Admin = "/etc/kubernetes/admin.conf"
 // a root whom the machine has locked.
 var own = []string{"/etc/kubernetes", "/etc/hosts", "/etc/shadow", "/etc/ssh", "/run", "/usr/libexec/kubernetes", "/var/lib", "/var/log"}
 
-//go:embed node
+//go:embed node host
 var scripts embed.FS
 
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
@@ -98,7 +111,7 @@ func Up(ctx context.Context, config Config) (*Node, error) {
 	if config.Hostname == "" {
 		config.Hostname = config.Name
 	}
-	kubernetes, etcd, err := prepare(ctx, &config, config.Name, config.Hostname)
+	p, err := prepare(ctx, &config, config.Name, config.Hostname)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +120,7 @@ func Up(ctx context.Context, config Config) (*Node, error) {
 		return nil, err
 	}
 	n := r.node()
-	if err := n.up(ctx, config, kubernetes, etcd); err != nil {
+	if err := n.up(ctx, config, p); err != nil {
 		return nil, errors.Join(n.explain(err), afterwards(ctx, n.Down))
 	}
 	return n, nil
@@ -122,10 +135,10 @@ func afterwards(ctx context.Context, down func(context.Context) error) error {
 
 // prepare checks what is asked for, fills in what is not said, builds the
 // programs and sweeps. It returns the directories of the programs.
-func prepare(ctx context.Context, config *Config, names ...string) (kubernetes, etcd string, err error) {
+func prepare(ctx context.Context, config *Config, names ...string) (p parts, err error) {
 	for _, name := range names {
 		if !validName.MatchString(name) {
-			return "", "", fmt.Errorf("node name %q is not a DNS label of at most 40 characters", name)
+			return parts{}, fmt.Errorf("node name %q is not a DNS label of at most 40 characters", name)
 		}
 	}
 	if config.Dir == "" {
@@ -133,43 +146,52 @@ func prepare(ctx context.Context, config *Config, names ...string) (kubernetes, 
 	}
 	dir, err := filepath.Abs(config.Dir)
 	if err != nil {
-		return "", "", err
+		return parts{}, err
 	}
 	config.Dir = dir
+	if config.Kubernetes == "" {
+		config.Kubernetes = "kubernetes"
+	}
 	if config.Etcd == "" {
 		config.Etcd = "etcd-3.6"
 	}
 	if config.Progress == nil {
 		config.Progress = io.Discard
 	}
-	if err := prerequisites(config.founding != nil); err != nil {
-		return "", "", err
+	if err := prerequisites(*config); err != nil {
+		return parts{}, err
 	}
 
-	kubernetes, etcd, err = build(ctx, config.Etcd, config.Progress)
+	p, err = build(ctx, *config)
 	if err != nil {
-		return "", "", err
+		return parts{}, err
 	}
-	for _, path := range []string{config.Dir, kubernetes, etcd} {
+	for _, path := range []string{config.Dir, p.kubernetes, p.etcd} {
 		for _, hidden := range own {
-			if trust.Within(hidden, path) {
-				return "", "", fmt.Errorf("%s would be hidden by the node's own %s: set TMPDIR or ETCD_REWIND_E2E_CACHE", path, hidden)
+			if !config.Systemd && trust.Within(hidden, path) {
+				return parts{}, fmt.Errorf("%s would be hidden by the node's own %s: set TMPDIR or ETCD_REWIND_E2E_CACHE", path, hidden)
 			}
 		}
 	}
 
 	if err := Sweep(ctx); err != nil {
-		return "", "", fmt.Errorf("sweep away what was left over: %w", err)
+		return parts{}, fmt.Errorf("sweep away what was left over: %w", err)
 	}
-	return kubernetes, etcd, nil
+	return p, nil
 }
 
-func prerequisites(ssh bool) error {
+func prerequisites(config Config) error {
 	if os.Geteuid() != 0 {
 		return errors.New("a node needs root: namespaces, mounts, cgroups")
 	}
-	needed := []string{"bash", "busybox", "containerd", "ctr", "flock", "ip", "nsenter", "runc", "setsid", "unshare"}
-	if ssh {
+	needed := []string{"bash", "busybox", "flock", "ip", "nsenter", "setsid", "unshare"}
+	if config.Systemd || config.etcdHosts {
+		needed = append(needed, "debootstrap", "systemd-nspawn")
+	}
+	if !config.Systemd {
+		needed = append(needed, "containerd", "ctr", "runc")
+	}
+	if config.founding != nil {
 		needed = append(needed, "ssh", "ssh-keygen", "/usr/sbin/sshd")
 	}
 	for _, name := range needed {
@@ -180,34 +202,52 @@ func prerequisites(ssh bool) error {
 	return nil
 }
 
-func (n *Node) up(ctx context.Context, config Config, kubernetes, etcd string) error {
+func (n *Node) up(ctx context.Context, config Config, p parts) error {
 	started := time.Now()
 	say := func(what string) {
 		fmt.Fprintf(config.Progress, "%5.1f s  %s: %s\n", time.Since(started).Seconds(), n.Name, what)
 	}
 
-	images, err := n.writeFiles(ctx, config, kubernetes, etcd)
+	images, err := n.writeFiles(ctx, config, p)
 	if err != nil {
 		return err
 	}
-	if err := createCgroup(n.systemCgroup()); err != nil {
-		return err
+	if n.record.Form != "" {
+		return n.upEtcd(ctx)
 	}
 	if err := n.createNetwork(ctx); err != nil {
 		return err
 	}
-	if _, err := run(exec.CommandContext(ctx, "nsenter", "--net="+n.netns(), "unshare", "--mount", "--uts",
-		filepath.Join(n.Dir, "bin", "setup"))); err != nil {
+	store, err := n.storePath(ctx, images, p)
+	if err != nil {
 		return err
 	}
-	say("namespaces are there")
+	found, err := useStore(store, n.HostPath("/var/lib/containerd"))
+	if err != nil {
+		return err
+	}
+	if n.Systemd {
+		if err := n.boot(ctx); err != nil {
+			return err
+		}
+		say("systemd has booted")
+	} else {
+		if err := createCgroup(n.systemCgroup()); err != nil {
+			return err
+		}
+		if _, err := run(exec.CommandContext(ctx, "nsenter", "--net="+n.netns(), "unshare", "--mount", "--uts",
+			filepath.Join(n.Dir, "bin", "setup"))); err != nil {
+			return err
+		}
+		say("namespaces are there")
+	}
 
 	// Making keys and unpacking images take about a second each.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan error, 2)
-	go func() { done <- n.startContainerd(ctx, images, kubernetes, etcd) }()
-	go func() { done <- n.kubeadmInit(ctx) }()
+	go func() { done <- n.startContainerd(ctx, images, p, store, found) }()
+	go func() { done <- n.kubeadmInit(ctx, config.founding) }()
 	for range cap(done) {
 		if err := <-done; err != nil {
 			cancel(err) // only the first counts
@@ -219,9 +259,6 @@ func (n *Node) up(ctx context.Context, config Config, kubernetes, etcd string) e
 	say("containerd runs, kubeadm has written certificates and manifests")
 
 	if config.founding != nil {
-		if err := n.foundMember(config.founding); err != nil {
-			return err
-		}
 		if err := n.startSSH(ctx); err != nil {
 			return err
 		}
@@ -235,13 +272,18 @@ func (n *Node) up(ctx context.Context, config Config, kubernetes, etcd string) e
 	}
 	say("the API server is ready and knows the node")
 
-	// The rest of what kubeadm init leaves in the cluster, but for its addons
-	// and bootstrap tokens: its ConfigMaps, and the node's label and taint. By the
+	// The rest of what kubeadm init leaves in the cluster, but for its addons: its
+	// ConfigMaps, the node's label and taint, the bootstrap tokens' RBAC. By the
 	// way the first phase gives admin.conf its rights, which nodes without a
 	// super-admin.conf have waited for until now.
 	phases := []string{"upload-config all", "mark-control-plane"}
 	if n.record.Joined {
 		phases = phases[1:]
+	} else if n.Systemd {
+		phases = append(phases, "bootstrap-token")
+	}
+	if n.Systemd {
+		phases = append(phases, "kubelet-finalize all")
 	}
 	for _, phase := range phases {
 		if err := n.kubeadmPhase(ctx, phase); err != nil {
@@ -254,14 +296,20 @@ func (n *Node) up(ctx context.Context, config Config, kubernetes, etcd string) e
 
 // writeFiles makes all that lies in Dir, and returns the images that the node's
 // manifests will ask for.
-func (n *Node) writeFiles(ctx context.Context, config Config, kubernetes, etcd string) ([]string, error) {
+func (n *Node) writeFiles(ctx context.Context, config Config, p parts) ([]string, error) {
 	if err := n.removeFiles(); err != nil {
 		return nil, err
 	}
-	for _, sub := range []string{"bin", "cni", "fs/etc", "logs", "run"} {
+	for _, sub := range []string{"bin", "fs/etc", "logs", "run"} {
 		if err := os.MkdirAll(filepath.Join(n.Dir, sub), 0o755); err != nil {
 			return nil, err
 		}
+	}
+	if n.Systemd {
+		return n.writeHost(ctx, config, p)
+	}
+	if err := os.Mkdir(filepath.Join(n.Dir, "cni"), 0o755); err != nil {
+		return nil, err
 	}
 	for _, log := range []string{n.KubeletLog, n.ContainerdLog} {
 		if err := os.WriteFile(log, nil, 0o644); err != nil {
@@ -282,7 +330,7 @@ func (n *Node) writeFiles(ctx context.Context, config Config, kubernetes, etcd s
 
 	// The directories of programs go into PATH as they are, the busybox and the
 	// runtime are the machine's.
-	path := strings.Join([]string{kubernetes, etcd, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, ":")
+	path := strings.Join([]string{p.kubernetes, p.etcd, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, ":")
 	procs, err := cgroupRoots()
 	if err != nil {
 		return nil, err
@@ -299,24 +347,19 @@ func (n *Node) writeFiles(ctx context.Context, config Config, kubernetes, etcd s
 		"NODE_CGROUP_PROCS=" + strings.Join(procs, " "),
 		fmt.Sprintf("NODE_KUBELET_FLAGS=--v=%d", config.KubeletVerbosity),
 	}
-	for i, line := range env {
-		name, value, _ := strings.Cut(line, "=")
-		env[i] = name + "='" + strings.ReplaceAll(value, "'", `'\''`) + "'\n"
-	}
-
-	kubeadm, images, err := n.kubeadmConfig(ctx, kubernetes, etcd)
+	kubeadm, images, err := n.kubeadmConfig(ctx, config.founding, p)
 	if err != nil {
 		return nil, err
 	}
 	files := map[string]string{
-		"node.env":        strings.Join(env, ""),
+		"node.env":        shellVariables(env),
 		"kubeadm.yaml":    kubeadm,
 		"containerd.toml": n.containerdConfig(images),
 		"fs/etc/hosts":    "127.0.0.1 localhost\n" + n.Address + " " + n.Hostname + "\n",
 		"fs/etc/shadow":   "root:*:::::::\n", // no password, but not locked
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(n.Dir, name), []byte(text), 0o644); err != nil {
+		if err := writeText(filepath.Join(n.Dir, name), text); err != nil {
 			return nil, err
 		}
 	}
@@ -325,21 +368,41 @@ func (n *Node) writeFiles(ctx context.Context, config Config, kubernetes, etcd s
 			return nil, err
 		}
 	}
-	entries, err := scripts.ReadDir("node")
-	if err != nil {
+	if err := n.writeScripts("node"); err != nil {
 		return nil, err
-	}
-	for _, entry := range entries {
-		text, err := scripts.ReadFile("node/" + entry.Name())
-		if err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(filepath.Join(n.Dir, "bin", entry.Name()), text, 0o755); err != nil {
-			return nil, err
-		}
 	}
 	n.record.Path = path
 	return images, n.record.write()
+}
+
+// writeScripts writes the scripts of a kind of node into its bin.
+func (n *Node) writeScripts(kind string) error {
+	entries, err := scripts.ReadDir(kind)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		text, err := scripts.ReadFile(kind + "/" + entry.Name())
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(n.Dir, "bin", entry.Name()), text, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeText(path, text string) error { return os.WriteFile(path, []byte(text), 0o644) }
+
+// shellVariables makes a file for a shell of lines NAME=VALUE.
+func shellVariables(lines []string) string {
+	var b strings.Builder
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, "=")
+		fmt.Fprintf(&b, "%s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+	}
+	return b.String()
 }
 
 // Down takes the node down and removes all of it but its logs: kubelet first,
@@ -353,9 +416,11 @@ func (n *Node) Down(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("node %s: %s: %w", n.Name, what, err))
 		}
 	}
-	try("stop kubelet", n.end(ctx, "kubelet"))
-	try("end the containers", killAll(ctx, filepath.Join(n.CgroupRoot, "kubepods")))
-	try("stop containerd", n.end(ctx, "containerd"))
+	if !n.Systemd { // or its PID 1 ends with all others
+		try("stop kubelet", n.end(ctx, "kubelet"))
+		try("end the containers", killAll(ctx, filepath.Join(n.CgroupRoot, "kubepods")))
+		try("stop containerd", n.end(ctx, "containerd"))
+	}
 	try("end the rest", killAll(ctx, n.CgroupRoot))
 	if len(errs) > 0 {
 		// While something runs, the node's record must stay.
@@ -373,7 +438,7 @@ func (n *Node) Down(ctx context.Context) error {
 
 // removeFiles removes what Up has written to Dir, except the logs.
 func (n *Node) removeFiles() error {
-	for _, name := range []string{"bin", "cni", "containerd.toml", "fs", "kubeadm.yaml", "node.env", "run"} {
+	for _, name := range []string{"bin", "cni", "containerd.toml", "fs", "kubeadm.yaml", "lib", "node.env", "programs", "root", "run", "work"} {
 		if err := os.RemoveAll(filepath.Join(n.Dir, name)); err != nil {
 			return err
 		}
@@ -382,8 +447,12 @@ func (n *Node) removeFiles() error {
 }
 
 // HostPath translates a path inside the node to the machine's. Only paths of
-// the node's own are changed; the machine's other files are the same in both.
+// the node's own are changed; the machine's other files are the same in both. All
+// of a systemd host's are its own, and the translation is good until it reboots.
 func (n *Node) HostPath(path string) string {
+	if n.Systemd {
+		return n.hostPath(path)
+	}
 	for _, o := range own {
 		if trust.Within(o, path) {
 			return filepath.Join(n.Dir, "fs", path)
@@ -393,7 +462,7 @@ func (n *Node) HostPath(path string) string {
 }
 
 // Command returns a command that runs inside the node, in the directory it is
-// started in. kubectl, etcdctl, etcdutl, kubeadm and ctr are in its PATH.
+// started in, on a systemd host in /root. kubectl, etcdctl, etcdutl, kubeadm and ctr are in its PATH.
 // Whatever it leaves running ends with the node.
 func (n *Node) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(n.Dir, "bin", "enter"), append([]string{name}, args...)...)
@@ -425,14 +494,16 @@ func (n *Node) Kubectl(ctx context.Context, args ...string) (string, error) {
 }
 
 // Etcdctl runs etcdctl inside the node, against the node's own etcd and with the
-// certificate kubeadm makes for health checks, and returns its standard output.
+// certificate kubeadm makes for health checks, and returns its standard output. On
+// a control plane without etcd it asks all members, as the API server does.
 func (n *Node) Etcdctl(ctx context.Context, args ...string) (string, error) {
-	const pki = "/etc/kubernetes/pki/etcd/"
+	endpoint, err := n.etcdEndpoint()
+	if err != nil {
+		return "", err
+	}
+	c := n.etcdCertificates()
 	return run(n.Command(ctx, "etcdctl", append([]string{
-		"--endpoints=https://127.0.0.1:2379",
-		"--cacert=" + pki + "ca.crt",
-		"--cert=" + pki + "healthcheck-client.crt",
-		"--key=" + pki + "healthcheck-client.key",
+		"--endpoints=" + endpoint, "--cacert=" + c.ca, "--cert=" + c.adminCert, "--key=" + c.adminKey,
 	}, args...)...))
 }
 
@@ -469,7 +540,7 @@ func (n *Node) kubelet(ctx context.Context, action string) error {
 	client := n.insecureClient()
 	defer client.CloseIdleConnections()
 	return poll(ctx, "kubelet's /healthz", time.Minute, 100*time.Millisecond, func(ctx context.Context) error {
-		if n.pid("kubelet") == 0 {
+		if !n.runs(ctx, "kubelet") {
 			return final{errors.New("kubelet has ended")}
 		}
 		return get(ctx, client, "http://127.0.0.1:10248/healthz")
@@ -481,6 +552,14 @@ func (n *Node) service(ctx context.Context, service, action string) error {
 	cmd.Env = n.environ()
 	_, err := run(cmd)
 	return err
+}
+
+// runs says whether kubelet, containerd or sshd runs.
+func (n *Node) runs(ctx context.Context, service string) bool {
+	if n.Systemd {
+		return n.Command(ctx, "systemctl", "--quiet", "is-active", service).Run() == nil
+	}
+	return n.pid(service) != 0
 }
 
 // Ready waits until the API server's /readyz says yes and the API knows the
@@ -511,13 +590,22 @@ func (n *Node) explain(err error) error {
 		return nil
 	}
 	var b strings.Builder
-	logs := []string{n.ContainerdLog, n.KubeletLog}
+	var logs []string
+	if !n.Systemd {
+		logs = append(logs, n.ContainerdLog, n.KubeletLog)
+	}
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		// By pod and restart, so the last one is the newest of the only pod.
 		found, _ := filepath.Glob(n.HostPath("/var/log/pods/kube-system_" + name + "-*/*/*.log"))
 		if len(found) > 0 {
 			logs = append(logs, found[len(found)-1])
 		}
+	}
+	for _, unit := range n.units() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		text, _ := n.Journal(ctx, unit, 8)
+		cancel()
+		fmt.Fprintf(&b, "\n--- journal of %s\n%s", unit, text)
 	}
 	for _, log := range logs {
 		if text := tail(log, 8); text != "" {

@@ -13,21 +13,34 @@ import (
 	"strings"
 )
 
-// build has e2e/parts/build.sh build what is missing, and returns the
-// directories of Kubernetes' and of etcd's programs. The first time takes about
-// five minutes of two cores, later it takes milliseconds.
-func build(ctx context.Context, etcd string, progress io.Writer) (kubernetesDir, etcdDir string, err error) {
+// parts are the directories of what nodes are made of.
+type parts struct {
+	kubernetes, etcd string
+	containerd       string // of systemd hosts; empty when it is Debian's
+	host             string // the Debian of systemd hosts
+}
+
+// build has e2e/parts/build.sh build what is missing. The first time takes about
+// five minutes of two cores for each Kubernetes, later it takes milliseconds.
+func build(ctx context.Context, config Config) (parts, error) {
 	script, err := findUp("e2e/parts/build.sh")
 	if err != nil {
-		return "", "", err
+		return parts{}, err
+	}
+	args := []string{config.Kubernetes, config.Etcd}
+	if config.Systemd || config.etcdHosts {
+		args = append(args, "host")
+	}
+	if config.Systemd && config.Containerd != "" {
+		args = append(args, config.Containerd)
 	}
 	var out strings.Builder
-	cmd := exec.CommandContext(ctx, script, "kubernetes", etcd)
+	cmd := exec.CommandContext(ctx, script, args...)
 	cmd.Stdout = &out
 	errOut := &lastBytes{}
-	cmd.Stderr = io.MultiWriter(progress, errOut)
+	cmd.Stderr = io.MultiWriter(config.Progress, errOut)
 	if err := cmd.Run(); err != nil {
-		return "", "", fmt.Errorf("e2e/parts/build.sh: %w\n%s", err, errOut)
+		return parts{}, fmt.Errorf("e2e/parts/build.sh: %w\n%s", err, errOut)
 	}
 	dirs := map[string]string{}
 	for line := range strings.Lines(out.String()) {
@@ -35,10 +48,15 @@ func build(ctx context.Context, etcd string, progress io.Writer) (kubernetesDir,
 			dirs[part] = dir
 		}
 	}
-	if dirs["kubernetes"] == "" || dirs[etcd] == "" {
-		return "", "", fmt.Errorf("e2e/parts/build.sh did not say where kubernetes and %s are: %q", etcd, out.String())
+	for _, part := range args {
+		if dirs[part] == "" {
+			return parts{}, fmt.Errorf("e2e/parts/build.sh did not say where %s is: %q", part, out.String())
+		}
 	}
-	return dirs["kubernetes"], dirs[etcd], nil
+	return parts{
+		kubernetes: dirs[config.Kubernetes], etcd: dirs[config.Etcd],
+		containerd: dirs[config.Containerd], host: dirs["host"],
+	}, nil
 }
 
 // findUp looks for a file of the repository in the working directory and above.

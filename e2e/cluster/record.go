@@ -26,6 +26,9 @@ type record struct {
 	Path                         string // PATH inside the node
 	Cluster                      string // empty when the node is alone
 	Joined                       bool   // not the cluster's first node
+	Systemd                      bool   // a host with systemd
+	External                     bool   // of a cluster whose etcd is on hosts of its own
+	Form                         Form   // how etcd is set up on a host of its own; empty on control planes
 	Detached                     bool
 	Owner                        int    // the process that brought it up
 	OwnerStarted                 string // see stat
@@ -66,6 +69,10 @@ func (r record) node() *Node {
 	if r.Joined {
 		kubeconfig = Admin
 	}
+	restart := "'" + strings.ReplaceAll(filepath.Join(r.Dir, "bin", "service"), "'", `'\''`) + "' kubelet restart"
+	if r.Systemd {
+		restart = "systemctl restart kubelet"
+	}
 	return &Node{
 		Name:                  r.Name,
 		Hostname:              r.Hostname,
@@ -74,7 +81,8 @@ func (r record) node() *Node {
 		CgroupRoot:            cgroupPrefix + r.Name,
 		KubeletLog:            filepath.Join(r.Dir, "logs", "kubelet.log"),
 		ContainerdLog:         filepath.Join(r.Dir, "logs", "containerd.log"),
-		KubeletRestartCommand: "'" + strings.ReplaceAll(filepath.Join(r.Dir, "bin", "service"), "'", `'\''`) + "' kubelet restart",
+		KubeletRestartCommand: restart,
+		Systemd:               r.Systemd,
 		Kubeconfig:            kubeconfig,
 		record:                r,
 	}
@@ -125,11 +133,12 @@ func withLock(do func() error) error {
 func claim(config Config) (record, error) {
 	r := record{
 		Name: config.Name, Hostname: config.Hostname, Dir: config.Dir, Address: config.Address,
-		Detached: config.Detached, Owner: os.Getpid(),
+		Systemd: config.Systemd, Detached: config.Detached, Owner: os.Getpid(),
 	}
 	_, r.OwnerStarted = stat(r.Owner)
 	if f := config.founding; f != nil {
-		r.Cluster, r.Joined = f.name, config.Hostname != f.hostnames[0]
+		r.Cluster, r.Joined, r.Form = f.name, config.Hostname != f.hostnames[0], config.form
+		r.External = f.form != ""
 	}
 	err := withLock(func() error {
 		all, err := records()

@@ -110,7 +110,11 @@ func (n *Node) startSSH(ctx context.Context) error {
 	if err := os.WriteFile(n.HostPath("/etc/ssh/sshd_config"), []byte(config), 0o600); err != nil {
 		return err
 	}
-	if err := n.service(ctx, "sshd", "start"); err != nil {
+	action, service := "start", "sshd"
+	if n.Systemd { // it runs, by Debian's configuration
+		action, service = "restart", "ssh"
+	}
+	if err := n.service(ctx, service, action); err != nil {
 		return err
 	}
 	return poll(ctx, "sshd", 20*time.Second, 20*time.Millisecond, func(ctx context.Context) error {
@@ -118,7 +122,7 @@ func (n *Node) startSSH(ctx context.Context) error {
 		if err == nil {
 			return conn.Close()
 		}
-		if n.pid("sshd") == 0 {
+		if !n.Systemd && n.pid("sshd") == 0 {
 			return final{errors.New("sshd has ended: " + tail(filepath.Join(n.Dir, "logs", "sshd.log"), 4))}
 		}
 		return err

@@ -20,8 +20,15 @@ import (
 // and the next node begins with hard links to it.
 
 // storePath names the kept copy after all that it was made from.
-func storePath(ctx context.Context, images []string, kubernetes, etcd string) (string, error) {
-	version, err := run(exec.CommandContext(ctx, "containerd", "--version"))
+func (n *Node) storePath(ctx context.Context, images []string, p parts) (string, error) {
+	containerd := "containerd"
+	switch { // the directories' names have hashes
+	case n.Systemd && p.containerd != "":
+		containerd = filepath.Join(p.containerd, containerd)
+	case n.Systemd:
+		containerd = filepath.Join(p.host, "usr/bin", containerd)
+	}
+	version, err := run(exec.CommandContext(ctx, containerd, "--version"))
 	if err != nil {
 		return "", err
 	}
@@ -34,9 +41,9 @@ func storePath(ctx context.Context, images []string, kubernetes, etcd string) (s
 		return "", err
 	}
 	sum := sha256.Sum256([]byte(strings.Join(append([]string{
-		"1", version, info.ModTime().String(), kubernetes, etcd, // the directories' names have hashes
+		"1", version, info.ModTime().String(), p.kubernetes, p.etcd,
 	}, images...), "\n")))
-	return filepath.Join(filepath.Dir(kubernetes), fmt.Sprintf("containerd-%x", sum[:6])), nil
+	return filepath.Join(filepath.Dir(p.kubernetes), fmt.Sprintf("containerd-%x", sum[:6])), nil
 }
 
 // useStore fills containerd's directory from the kept copy. It says false when

@@ -2,7 +2,9 @@
 # Builds the programs the end-to-end tests run, unless they are there already.
 #
 #   build.sh [PART...]     a part is a folder beside this script that holds a
-#                          go.mod and a tools.go; without one, every part
+#                          go.mod and a tools.go, or a list of Debian packages
+#                          that debootstrap makes a tree of; without one, every
+#                          part
 #
 # Prints one line a part: its name, a tab, and the directory of its programs.
 # All else goes to stderr. The programs lie outside the repository, in a
@@ -19,20 +21,77 @@ export CGO_ENABLED=0 GOWORK=off GOFLAGS=-mod=readonly
 # linker_flags PART prints what -ldflags gets. Kubernetes' programs refuse or
 # misjudge each other's versions unless they are told their own.
 linker_flags() {
+	local version major minor p
 	printf -- '-s -w'
-	if [[ $1 == kubernetes ]]; then
-		local version major minor p=k8s.io/component-base/version
+	case $1 in
+	kubernetes*)
+		p=k8s.io/component-base/version
 		version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
 		IFS=. read -r major minor _ <<<"${version#v}"
 		printf -- ' -X %s.gitVersion=%s -X %s.gitMajor=%s -X %s.gitMinor=%s -X %s.gitTreeState=clean' \
 			"$p" "$version" "$p" "$major" "$p" "$minor" "$p"
-	fi
+		;;
+	containerd*)
+		p=github.com/containerd/containerd/v2
+		version=$(go list -m -f '{{.Version}}' "$p")
+		printf -- ' -X %s/version.Version=%s' "$p" "$version"
+		;;
+	esac
+}
+
+# tags PART prints build tags: what needs a C compiler and headers is left out.
+tags() {
+	if [[ $1 == containerd* ]]; then echo no_btrfs; fi
+}
+
+# programs PART DIR builds the programs of a part into a directory.
+programs() {
+	local packages
+	# -e: go list frowns on imports of package main, which is what these are.
+	packages=$(go list -e -tags "tools,$(tags "$1")" -f '{{join .Imports "\n"}}' .)
+	# shellcheck disable=SC2086 # one package a word
+	nice go build -trimpath -tags "$(tags "$1")" -ldflags "$(linker_flags "$1")" -o "$2/" $packages >&2
+	# etcd's package is called server; its program is not.
+	if [[ -f $2/server ]]; then mv "$2/server" "$2/etcd"; fi
+}
+
+# release prints the name of this machine's Debian.
+release() {
+	# shellcheck source=/dev/null
+	(. /etc/os-release && echo "$VERSION_CODENAME")
+}
+
+# mirror prints the first address that this machine gets packages from.
+mirror() {
+	cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
+		sed -nE 's,^(URIs:|deb( \[[^]]*\])?) *(https?://[^ ]*debian/?)( .*)?$,\3,p' | head -n 1
+}
+
+# tree DIR makes a Debian of the listed packages in a directory, as every host
+# starts from it: without keys and without an id.
+tree() {
+	local include
+	include=$(grep -v '^#' packages | paste -sd ,)
+	nice debootstrap --variant=minbase --include="$include" "$(release)" "$1" "$(mirror)" >"$1.log" 2>&1 ||
+		{ tail -n 20 "$1.log" "$1/debootstrap/debootstrap.log" >&2; return 1; }
+	rm -rf "$1.log" "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/etc/ssh/ssh_host_* "$1"/usr/share/{doc,man,locale}/*
+	: >"$1/etc/machine-id"
+	mkdir -p "$1/var/log/journal" # kept over a reboot
+	# Hosts that have one say so themselves, and none has a console.
+	systemctl --root="$1" -q disable containerd.service
+	systemctl --root="$1" -q mask getty@tty1.service console-getty.service
+	# No package is added later; its timers would only start at odd times.
+	systemctl --root="$1" -q disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
 }
 
 build() {
-	local part=$1 key out building packages
+	local part=$1 key out building
 	cd "$here/$part"
-	key=$(cat go.mod tools.go | sha256sum)
+	if [[ -f packages ]]; then
+		key=$({ release && cat packages && declare -f tree; } | sha256sum)
+	else
+		key=$(cat go.mod tools.go | sha256sum)
+	fi
 	out=$cache/$part-${key:0:12}
 
 	if [[ ! -d $out ]]; then
@@ -41,15 +100,10 @@ build() {
 		flock 9
 		if [[ ! -d $out ]]; then
 			echo "building $part into $out" >&2
-			# -e: go list frowns on imports of package main, which is what these are.
-			packages=$(go list -e -tags tools -f '{{join .Imports "\n"}}' .)
 			building=$(mktemp -d "$cache/.building-$part.XXXXXX")
 			# shellcheck disable=SC2064 # the name as it is now
 			trap "rm -rf '$building'" EXIT
-			# shellcheck disable=SC2086 # one package a word
-			nice go build -trimpath -ldflags "$(linker_flags "$part")" -o "$building/" $packages >&2
-			# etcd's package is called server; its program is not.
-			if [[ -f $building/server ]]; then mv "$building/server" "$building/etcd"; fi
+			if [[ -f packages ]]; then tree "$building"; else programs "$part" "$building"; fi
 			chmod 755 "$building"
 			mv "$building" "$out"
 		fi
@@ -61,7 +115,7 @@ build() {
 mkdir -p "$cache"
 parts=("$@")
 if ((${#parts[@]} == 0)); then
-	for mod in "$here"/*/go.mod; do parts+=("$(basename "$(dirname "$mod")")"); done
+	for file in "$here"/*/{go.mod,packages}; do parts+=("$(basename "$(dirname "$file")")"); done
 fi
 for part in "${parts[@]}"; do
 	(build "$part")

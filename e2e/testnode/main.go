@@ -6,6 +6,7 @@
 //	go run ./e2e/testnode exec          a shell inside it
 //	go run ./e2e/testnode exec -- ls    a command inside it
 //	go run ./e2e/testnode env           where it is, as shell variables
+//	go run ./e2e/testnode path FILE     where a path inside it is on this machine
 //	go run ./e2e/testnode list          the nodes of this machine
 //	go run ./e2e/testnode down          take it down
 //
@@ -18,6 +19,14 @@
 //	go run ./e2e/testnode cut --name ha-cp3     pull its cable
 //	go run ./e2e/testnode mend --name ha-cp3    plug it in again
 //	go run ./e2e/testnode down --name ha
+//
+// With --systemd it is a host as people have it: kubelet and containerd as
+// systemd's units. With --etcd-hosts etcd is on systemd hosts of its own, etcd1 and
+// so on, and kubeadm's etcd.external is in front.
+//
+//	go run ./e2e/testnode up --name sys --systemd --kubernetes kubernetes-1.37 --containerd containerd-2.4
+//	go run ./e2e/testnode up --name ext --etcd-hosts 1 --form kubespray
+//	go run ./e2e/testnode exec --name ext-etcd1
 //
 // It needs root, and Debian's packages that e2e/install.sh installs.
 package main
@@ -40,7 +49,7 @@ import (
 	"etcd-rewind/e2e/cluster"
 )
 
-const usage = `usage: testnode up|down|exec|env|list|cut|mend [--name NAME] [flags] [-- COMMAND [ARGUMENTS]]`
+const usage = `usage: testnode up|down|exec|env|path|list|cut|mend [--name NAME] [flags] [-- COMMAND [ARGUMENTS]]`
 
 func main() {
 	// A node that stays would keep whatever the caller has open, the lock of
@@ -69,9 +78,14 @@ func run(ctx context.Context, args []string) error {
 	config := cluster.Config{Detached: true, Progress: os.Stderr}
 	flags := flag.NewFlagSet("testnode "+args[0], flag.ContinueOnError)
 	flags.StringVar(&config.Name, "name", "cp1", "the node's name, or the cluster's")
-	nodes := 1
+	nodes, etcdHosts, form := 1, 0, string(cluster.Kubespray)
 	if args[0] == "up" {
 		flags.IntVar(&nodes, "nodes", nodes, "how many control planes, of one cluster")
+		flags.IntVar(&etcdHosts, "etcd-hosts", 0, "how many hosts of an external etcd")
+		flags.StringVar(&form, "form", form, "how an external etcd is set up: kubespray or by-hand")
+		flags.BoolVar(&config.Systemd, "systemd", false, "hosts with systemd")
+		flags.StringVar(&config.Kubernetes, "kubernetes", "", "the folder in e2e/parts that Kubernetes is built from")
+		flags.StringVar(&config.Containerd, "containerd", "", "the folder in e2e/parts that a systemd host's containerd is built from (default: Debian's)")
 		flags.StringVar(&config.Hostname, "hostname", "", "its name in Kubernetes, if another")
 		flags.StringVar(&config.Dir, "dir", "", "where its files and logs lie (default: below the temporary directory)")
 		flags.StringVar(&config.Address, "address", "", "its address (default: a free one)")
@@ -86,16 +100,18 @@ func run(ctx context.Context, args []string) error {
 
 	switch args[0] {
 	case "up":
-		if nodes > 1 {
-			var hostnames []string
-			for i := range nodes {
-				hostnames = append(hostnames, fmt.Sprintf("cp%d", i+1))
+		if nodes > 1 || etcdHosts > 0 {
+			var c *cluster.Cluster
+			var err error
+			if etcdHosts > 0 {
+				c, err = cluster.UpExternal(ctx, config, cluster.Form(form), numbered("etcd", etcdHosts), numbered("cp", nodes)...)
+			} else {
+				c, err = cluster.UpCluster(ctx, config, numbered("cp", nodes)...)
 			}
-			c, err := cluster.UpCluster(ctx, config, hostnames...)
 			if err != nil {
 				return err
 			}
-			list(c.Nodes)
+			list(c.All())
 			return nil
 		}
 		node, err := cluster.Up(ctx, config)
@@ -140,6 +156,16 @@ func run(ctx context.Context, args []string) error {
 			return node.LinkDown(ctx)
 		}
 		return node.LinkUp(ctx)
+	case "path":
+		node, err := cluster.Open(config.Name)
+		if err == nil && flags.NArg() != 1 {
+			err = errors.New(usage)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Println(node.HostPath(flags.Arg(0)))
+		return nil
 	case "exec":
 		node, err := cluster.Open(config.Name)
 		if err != nil {
@@ -156,6 +182,14 @@ func run(ctx context.Context, args []string) error {
 		return cmd.Run()
 	}
 	return errors.New(usage)
+}
+
+func numbered(name string, count int) []string {
+	var all []string
+	for i := range count {
+		all = append(all, fmt.Sprintf("%s%d", name, i+1))
+	}
+	return all
 }
 
 func list(nodes []*cluster.Node) {
