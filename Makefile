@@ -4,8 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 PLATFORMS = darwin/arm64 # besides Linux, which release builds for: inspect, diff and practice run there
 
-GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
-STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+LINT        = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
 .PHONY: build test test-busy race check e2e e2e-one e2e-three e2e-kills e2e-fleet lint vuln platforms fuzz bench bench-outage bench-staging bench-screen release release-try site
@@ -55,12 +54,9 @@ e2e-fleet: # root on Debian: five restores of three nodes, and a fault in each p
 	ETCD_REWIND_FLEET=all go test -tags e2e -count 1 -timeout 60m -run '$(THREE)' -v ./e2e
 
 lint:
-	@unformatted=$$($(GOFUMPT) -l .); if [ -n "$$unformatted" ]; then echo "gofumpt: $$unformatted"; exit 1; fi
-	go vet ./...
-	go vet -tags e2e ./e2e/...
+	$(LINT) run
+	$(LINT) run --build-tags e2e ./e2e/...
 	GOOS=darwin go vet ./...
-	$(STATICCHECK) ./...
-	$(STATICCHECK) -tags e2e ./e2e/...
 	go mod verify
 	go mod tidy -diff
 

@@ -243,7 +243,7 @@ func resolveFlag(pod *corev1.Pod, c *corev1.Container, flag, value string) (Loca
 		value = path.Join(c.WorkingDir, value)
 	}
 	l, err := Resolve(pod, c, value)
-	if p, ok := err.(*problem.Problem); ok {
+	if p := problem.Of(err); p != nil {
 		return l, p.About("--" + flag)
 	}
 	return l, err

@@ -222,7 +222,7 @@ func TestReadEtcdRefusesWhatItCantKnow(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := ReadEtcd(manifestFile(t, replaced(t, base, tt.edit...)))
 			wantProblem(t, err, tt.code, tt.cause)
-			if err.(*problem.Problem).Hint == "" {
+			if problem.Of(err).Hint == "" {
 				t.Error("no hint")
 			}
 		})

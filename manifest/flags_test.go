@@ -146,7 +146,7 @@ func TestTheContainerThatRunsTheBinary(t *testing.T) {
 			c, _, err := ReadFlags(file(tt.containers...), "etcd")
 			if tt.code != "" {
 				wantProblem(t, err, tt.code, tt.cause)
-				if p := err.(*problem.Problem); p.Hint == "" {
+				if p := problem.Of(err); p.Hint == "" {
 					t.Error("no hint")
 				}
 				return

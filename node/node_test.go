@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 		klog.Error("noise")
 		klog.ErrorS(nil, "noise")
 		klog.Background().Error(nil, "noise")
-		utilruntime.HandleError(fmt.Errorf("noise")) //nolint:staticcheck // what client-go calls
+		utilruntime.HandleError(fmt.Errorf("noise"))
 		klog.Flush()
 		os.Exit(0)
 	}

@@ -116,8 +116,11 @@ func newSystemctl() *cobra.Command {
 				return cmp.Or(err, kubelet(args))
 			}
 			state := "active (running)"
-			resp, err := http.Get(s.seen().ports.healthzURL())
+			q, err := http.NewRequestWithContext(c.Context(), http.MethodGet, s.seen().ports.healthzURL(), nil)
 			if err != nil {
+				return err
+			}
+			if resp, err := kubeletClient.Do(q); err != nil {
 				state = "inactive (dead)"
 			} else {
 				_ = resp.Body.Close()
@@ -129,12 +132,16 @@ func newSystemctl() *cobra.Command {
 	return c
 }
 
+// kubeletClient asks the node's kubelet, which may have been stopped (SIGSTOP) as
+// a process of its own.
+var kubeletClient = &http.Client{Timeout: 30 * time.Second}
+
 func (s *session) restartKubelet(ctx context.Context) error {
 	q, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(s.seen().ports.healthzURL(), "healthz")+"restart", nil)
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(q)
+	resp, err := kubeletClient.Do(q)
 	if err != nil {
 		return fmt.Errorf("kubelet can't be restarted, is the practice node still there?: %w", err)
 	}

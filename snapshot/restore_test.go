@@ -130,7 +130,7 @@ func TestRestoredDataBoots(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			id := uint64(cluster.MemberByName("cp1").ID) //nolint:staticcheck // as etcdutl finds it
+			id := uint64(cluster.MemberByName("cp1").ID)
 			want := &Restored{
 				ClusterID: uint64(cluster.ID()), MemberID: id,
 				Revision: c.revision, Keys: c.keys,

@@ -31,7 +31,7 @@ func bundled(t *testing.T, files []BundleFile) map[string]string {
 	all := map[string]string{}
 	for in := tar.NewReader(gz); ; {
 		h, err := in.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return all
 		}
 		if err != nil {

@@ -77,7 +77,8 @@ func (d *disk) mended(t *testing.T) {
 	t.Helper()
 	d.unmount(t)
 	// It says 1 for an error that it has put right.
-	if out, err := exec.Command("fsck.ext4", "-p", d.image).CombinedOutput(); err != nil && err.(*exec.ExitError).ExitCode() != 1 {
+	fsck := exec.Command("fsck.ext4", "-p", d.image)
+	if out, err := fsck.CombinedOutput(); err != nil && fsck.ProcessState.ExitCode() != 1 {
 		t.Fatalf("fsck: %v\n%s", err, out)
 	}
 	d.mount(t)

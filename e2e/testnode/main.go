@@ -61,8 +61,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, os.Args[1:])
 	stop()
-	// Not errors.As: what wraps it, as a node that doesn't come up, has to be told.
-	if exit, ok := err.(*exec.ExitError); ok && exit.ExitCode() > 0 {
+	// Not errors.As: an error that wraps it is of the node, and is printed.
+	if exit, ok := err.(*exec.ExitError); ok && exit.ExitCode() > 0 { //nolint:errorlint // see above
 		os.Exit(exit.ExitCode()) // the command has said why itself
 	}
 	if err != nil {
