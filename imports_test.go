@@ -13,18 +13,19 @@ import (
 )
 
 // The house has an order: main → cli → ui, practice, fleet; ui → restore, and
-// fleet → restore → steps → snapshot, manifest, node → trust. The engine knows
+// fleet → restore → steps → snapshot, unit, manifest, node → trust; unit → manifest. The engine knows
 // nothing of screens, and screens nothing of how other nodes are reached. Below
 // the wizard are its panes and below them the text.
 func TestImportsPointDownwards(t *testing.T) {
 	above := map[string][]string{ // of each package: what it must not know
-		"problem":  {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "trust", "defect", "outbox"},
-		"defect":   {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "trust"},
-		"outbox":   {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "trust"},
-		"trust":    {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "node", "defect"},
-		"manifest": {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "node"},
-		"snapshot": {"cli", "ui", "practice", "fleet", "restore", "steps", "manifest", "node"},
-		"node":     {"cli", "ui", "practice", "fleet", "restore", "steps", "manifest", "snapshot"},
+		"problem":  {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "unit", "node", "trust", "defect", "outbox"},
+		"defect":   {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "unit", "node", "trust"},
+		"outbox":   {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "unit", "node", "trust"},
+		"trust":    {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "manifest", "unit", "node", "defect"},
+		"manifest": {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "unit", "node"},
+		"unit":     {"cli", "ui", "practice", "fleet", "restore", "steps", "snapshot", "node"},
+		"snapshot": {"cli", "ui", "practice", "fleet", "restore", "steps", "manifest", "unit", "node"},
+		"node":     {"cli", "ui", "practice", "fleet", "restore", "steps", "manifest", "unit", "snapshot"},
 		"backup":   {"cli", "ui", "practice", "fleet", "restore"},
 		"steps":    {"cli", "ui", "practice", "fleet", "restore", "backup"},
 		"restore":  {"cli", "ui", "practice", "fleet", "backup"},

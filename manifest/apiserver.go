@@ -86,7 +86,7 @@ func ReadAPIServer(f *File) (*APIServer, error) {
 		AdvertiseAddress:     address("advertise-address"),
 		AnonymousAuth:        true,
 		ServiceCIDRs:         flags.List("service-cluster-ip-range"),
-		Image:                c.Image, Version: imageVersion(c.Image),
+		Image:                c.Image, Version: ImageVersion(c.Image),
 	}
 	if a.SecurePort, err = parsePort("secure-port", get("secure-port", "6443")); err != nil {
 		return nil, err

@@ -2,14 +2,11 @@ package manifest
 
 import (
 	"path"
-	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"etcd-rewind/problem"
-	"etcd-rewind/trust"
 )
 
 const etcdBinary = "etcd"
@@ -82,117 +79,29 @@ func ReadEtcd(f *File) (*Etcd, error) {
 	if err := noConfigFile(flags); err != nil {
 		return nil, err
 	}
-	if err := flags.known("name", "data-dir", "wal-dir", "initial-advertise-peer-urls", "listen-peer-urls",
-		"advertise-client-urls", "listen-client-urls", "listen-metrics-urls", "initial-cluster", "initial-cluster-token",
-		"cert-file", "key-file", "trusted-ca-file", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file"); err != nil {
+	if err := flags.known(SettingsRead...); err != nil {
 		return nil, err
 	}
-	get := func(name, otherwise string) string {
-		if v, ok := flags.Get(name); ok {
-			return v
-		}
-		return otherwise
-	}
-	list := func(name string, otherwise ...string) []string {
-		if l := flags.List(name); len(l) > 0 {
-			return l
-		}
-		return otherwise
-	}
-
 	e := &Etcd{
 		File: f, Container: c.Name, Flags: flags,
 		StartupBudget: startupBudget(c), GracePeriod: gracePeriod(pod),
 	}
-	e.EtcdSettings = EtcdSettings{
-		Name:                get("name", "default"),
-		AdvertisePeerURLs:   list("initial-advertise-peer-urls", "http://localhost:2380"),
-		ListenPeerURLs:      list("listen-peer-urls", "http://localhost:2380"),
-		AdvertiseClientURLs: list("advertise-client-urls", "http://localhost:2379"),
-		ListenClientURLs:    list("listen-client-urls", "http://localhost:2379"),
-		MetricsURLs:         dialable(list("listen-metrics-urls")),
-		InitialClusterState: get("initial-cluster-state", "new"),
-		InitialClusterToken: get("initial-cluster-token", "etcd-cluster"),
-		Image:               c.Image, Version: imageVersion(c.Image),
-	}
-	e.RunAsUser, e.RunAsGroup = runAs(pod, c)
-	e.Endpoints = dialable(e.ListenClientURLs)
-	e.PeerURLs = dialable(e.ListenPeerURLs)
-	ready := e.MetricsURLs
-	if len(ready) == 0 {
-		ready = e.Endpoints
-	}
-	for _, u := range ready {
-		e.ReadyURLs = append(e.ReadyURLs, strings.TrimSuffix(u, "/")+"/readyz")
-	}
-	e.ProbeURLs = probeURLs(c, "127.0.0.1")
-
-	if v, ok := flags.Get("initial-cluster"); ok {
-		if e.InitialCluster, err = parseMembers(v); err != nil {
-			return nil, err
-		}
-	} else if !discovered(flags) {
-		e.InitialCluster = []Member{{Name: e.Name, PeerURLs: e.AdvertisePeerURLs}}
-	}
-	if v, ok := flags.Get("client-cert-auth"); ok {
-		if e.ClientCertAuth, err = parseBool("client-cert-auth", v); err != nil {
-			return nil, err
-		}
-	}
-	if v, ok := flags.Get("quota-backend-bytes"); ok {
-		if e.QuotaBytes, err = strconv.ParseInt(v, 0, 64); err != nil {
-			return nil, problem.Coded(CodeArgument, "correct it in the manifest", "--quota-backend-bytes=%s is not a number of bytes", v)
-		}
-	}
-
-	if err := e.checkNames(); err != nil {
+	settings, err := ReadSettings(flags.Get, "the manifest")
+	if err != nil {
 		return nil, err
 	}
-	if err := e.readPaths(pod, c, get("data-dir", e.Name+".etcd")); err != nil {
+	e.EtcdSettings = settings
+	e.Image, e.Version = c.Image, ImageVersion(c.Image)
+	e.RunAsUser, e.RunAsGroup = runAs(pod, c)
+	e.ProbeURLs = probeURLs(c, "127.0.0.1")
+	dataDir, ok := flags.Get("data-dir")
+	if !ok {
+		dataDir = e.Name + ".etcd"
+	}
+	if err := e.readPaths(pod, c, dataDir); err != nil {
 		return nil, err
 	}
 	return e, nil
-}
-
-// checkNames holds names and addresses against what they may be: they are shown, put into commands and dialled. It isn't
-// stricter than etcd, but for a name (which etcd takes as it is) and for passwords (which it ignores).
-func (e *Etcd) checkNames() error {
-	const hint = "correct it in the manifest"
-	if err := trust.Name(e.Name); err != nil {
-		return problem.Coded(CodeArgument, hint, "--name: %w", err)
-	}
-	for _, m := range e.InitialCluster {
-		if err := trust.Name(m.Name); err != nil {
-			return problem.Coded(CodeArgument, hint, "--initial-cluster: %w", err)
-		}
-		if err := checkURLs("initial-cluster", m.PeerURLs); err != nil {
-			return err
-		}
-	}
-	for _, of := range []struct {
-		flag string
-		urls []string
-	}{
-		{"initial-advertise-peer-urls", e.AdvertisePeerURLs},
-		{"listen-peer-urls", e.ListenPeerURLs},
-		{"advertise-client-urls", e.AdvertiseClientURLs},
-		{"listen-client-urls", e.ListenClientURLs},
-		{"listen-metrics-urls", e.Flags.List("listen-metrics-urls")},
-	} {
-		if err := checkURLs(of.flag, of.urls); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func checkURLs(flag string, urls []string) error {
-	for _, s := range dialable(urls) {
-		if _, err := trust.URL(s); err != nil {
-			return problem.Coded(CodeArgument, "correct it in the manifest", "--%s: %w", flag, err)
-		}
-	}
-	return nil
 }
 
 func (e *Etcd) readPaths(pod *corev1.Pod, c *corev1.Container, dataDir string) error {
@@ -265,41 +174,6 @@ func noConfigFile(flags Flags) error {
 		"a manifest without --config-file, with the settings as flags, can be restored; for RKE2 and k3s use their own "+
 			"'server --cluster-reset --cluster-reset-restore-path'",
 		"etcd reads its settings from the file %s and ignores every flag and variable in the manifest", v)
-}
-
-func discovered(flags Flags) bool {
-	for _, name := range []string{"discovery", "discovery-srv", "discovery-endpoints"} {
-		if v, _ := flags.Get(name); v != "" {
-			return true
-		}
-	}
-	return false
-}
-
-// parseMembers reads name=url,name=url. A member with several peer URLs is named once for each.
-func parseMembers(s string) ([]Member, error) {
-	var members []Member
-	for _, pair := range strings.Split(s, ",") {
-		if pair = strings.TrimSpace(pair); pair == "" {
-			continue
-		}
-		name, peerURL, ok := strings.Cut(pair, "=")
-		if !ok || name == "" || peerURL == "" {
-			return nil, problem.Coded(CodeArgument, "write it as name=https://address:2380, separated by commas",
-				"--initial-cluster has the element %q, which is not name=URL", pair)
-		}
-		known := false
-		for i := range members {
-			if members[i].Name == name {
-				members[i].PeerURLs = append(members[i].PeerURLs, peerURL)
-				known = true
-			}
-		}
-		if !known {
-			members = append(members, Member{Name: name, PeerURLs: []string{peerURL}})
-		}
-	}
-	return members, nil
 }
 
 func runAs(pod *corev1.Pod, c *corev1.Container) (user, group *int64) {

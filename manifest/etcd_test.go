@@ -280,7 +280,7 @@ func TestImageVersion(t *testing.T) {
 		"etcd:3.6.10x":                                             "",
 		"":                                                         "",
 	} {
-		if got := imageVersion(image); got != want {
+		if got := ImageVersion(image); got != want {
 			t.Errorf("%s: got %q, want %q", image, got, want)
 		}
 	}

@@ -8,9 +8,9 @@ import (
 
 var versionTag = regexp.MustCompile(`^v?([0-9]+\.[0-9]+\.[0-9]+)(?:[-_+.].*)?$`)
 
-// imageVersion reads the version from an image's tag: 3.6.10 from registry.k8s.io/etcd:3.6.10-0, 1.34.4 from
+// ImageVersion reads the version from an image's tag: 3.6.10 from registry.k8s.io/etcd:3.6.10-0, 1.34.4 from
 // kube-apiserver:v1.34.4. "" when the tag has none, or there is only a digest.
-func imageVersion(image string) string {
+func ImageVersion(image string) string {
 	_, tag := splitImage(image)
 	if m := versionTag.FindStringSubmatch(tag); m != nil {
 		return m[1]

@@ -1,0 +1,228 @@
+package unit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+	"unicode/utf8"
+
+	"etcd-rewind/problem"
+	"etcd-rewind/trust"
+)
+
+// Place is where something is written.
+type Place struct {
+	File string `json:"file"`
+	Line int    `json:"line"` // from 1
+}
+
+func (p Place) String() string {
+	if p.File == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", p.File, p.Line)
+}
+
+// File is a file that a unit's settings were read from.
+type File struct {
+	Path string
+	Data []byte
+
+	lines []int // where each begins
+}
+
+func newFile(path string, data []byte) *File {
+	f := &File{Path: path, Data: data, lines: []int{0}}
+	for i, b := range data {
+		if b == '\n' {
+			f.lines = append(f.lines, i+1)
+		}
+	}
+	return f
+}
+
+func (f *File) place(offset int) Place {
+	return Place{f.Path, sort.SearchInts(f.lines, offset+1)}
+}
+
+// largest is more than any file that people write has.
+const largest = 256 << 10
+
+// Host is the machine that a unit is read on. The zero value is this one.
+type Host struct {
+	// Read reads a file; nil reads the disk, and believes only what nobody but
+	// root, or this user, can write.
+	Read func(path string) ([]byte, error)
+	// Head reads the first bytes of a program; nil asks the disk.
+	Head func(path string) ([]byte, error)
+	// Glob lists the files that a pattern stands for; nil asks the disk.
+	Glob func(pattern string) ([]string, error)
+	// Specifier gives what "%H" and the others that don't depend on the unit stand
+	// for, by their letter; nil asks this machine.
+	Specifier func(letter byte) (string, bool)
+	// Environment is the manager's own: systemctl show-environment.
+	Environment []string
+}
+
+func (h Host) file(path string) (*File, error) {
+	read := h.Read
+	if read == nil {
+		read = readDisk
+	}
+	data, err := read(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > largest:
+		return nil, problem.Coded(CodeUnreadable, "", "%s has more than %d KiB", path, largest>>10)
+	case bytes.IndexByte(data, 0) >= 0:
+		return nil, problem.Coded(CodeSyntax, "", "%s has a byte that is zero: it isn't text", path)
+	}
+	return newFile(path, data), nil
+}
+
+func readDisk(name string) ([]byte, error) {
+	if err := trust.File(name); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, problem.Coded(CodeUnreadable, "", "%s is not a regular file", name))
+	}
+	return io.ReadAll(io.LimitReader(f, largest+1))
+}
+
+// readHead reads what tells a script from a program. Nobody but root may be able to
+// change either.
+func readHead(name string) ([]byte, error) {
+	if err := trust.File(name); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	head := make([]byte, 2)
+	n, err := io.ReadFull(f, head)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return head[:n], err
+}
+
+func (h Host) glob(pattern string) ([]string, error) {
+	if h.Glob != nil {
+		return h.Glob(pattern)
+	}
+	return filepath.Glob(pattern)
+}
+
+// unreadable is the error of a file that a unit names.
+func unreadable(what, name string, err error) error {
+	if p := problem.Of(err); p != nil {
+		return p.About(what + " " + name)
+	}
+	return problem.Coded(CodeUnreadable, "", "%s %s: %w", what, name, err)
+}
+
+const (
+	blanks   = " \t\n\r"
+	newlines = "\n\r"
+	comments = "#;"
+)
+
+// assignment is a "Key=value" of a unit's file.
+type assignment struct {
+	section, key string
+	value        text
+}
+
+// assignments reads a unit's file as config_parse in systemd's
+// src/shared/conf-parser.c does.
+func (f *File) assignments() ([]assignment, error) {
+	if !utf8.Valid(f.Data) {
+		return nil, problem.Coded(CodeSyntax, "save it as UTF-8", "%s is not UTF-8, and systemd ignores lines that aren't", f.Path)
+	}
+	var all []assignment
+	section := ""
+	begin := 0
+	if bytes.HasPrefix(f.Data, []byte("\xef\xbb\xbf")) {
+		begin = 3
+	}
+	var line text // the line so far, when it goes on
+	for begin < len(f.Data) {
+		end := begin
+		for end < len(f.Data) && strings.IndexByte(newlines, f.Data[end]) < 0 {
+			end++
+		}
+		next := end
+		// One line end is a "\n", a "\r", or both.
+		if next < len(f.Data) {
+			next++
+			if next < len(f.Data) && f.Data[next] != f.Data[next-1] && strings.IndexByte(newlines, f.Data[next]) >= 0 {
+				next++
+			}
+		}
+		here := f.text(begin, end)
+		from := begin
+		begin = next
+		if t := here.trim(" \t"); len(t) > 0 && strings.IndexByte(comments, t[0].b) >= 0 {
+			continue // also between lines that belong together
+		}
+		escaped := false
+		for _, c := range here {
+			escaped = c.b == '\\' && !escaped
+		}
+		if escaped {
+			last := &here[len(here)-1]
+			last.b, last.to = ' ', next
+			line = append(line, here...)
+			if begin < len(f.Data) {
+				continue
+			}
+			here = nil
+		}
+		line = append(line, here...)
+		whole := line.trim(blanks)
+		line = nil
+		if len(whole) == 0 {
+			continue
+		}
+		if whole[0].b == '[' {
+			if whole[len(whole)-1].b != ']' {
+				return nil, problem.Coded(CodeSyntax, "correct it: systemd doesn't load the unit", "%s: the section %q has no end", f.place(from), trust.Clip(whole.String(), 80))
+			}
+			section = whole[1 : len(whole)-1].String()
+			continue
+		}
+		key, value, ok := whole.cut('=')
+		if !ok || section == "" {
+			continue // systemd warns, and ignores it
+		}
+		all = append(all, assignment{section, key.trim(blanks).String(), value.trim(blanks)})
+	}
+	return all, nil
+}
+
+// clean is an absolute path that can be used and shown.
+func clean(s string) (string, bool) {
+	if !path.IsAbs(s) || !utf8.ValidString(s) || trust.Text(s) != s {
+		return "", false
+	}
+	return path.Clean(s), true
+}
+
+func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
