@@ -296,16 +296,15 @@ func (a *app) again(ctx context.Context, v restore.Verb, run string, o *fleetFla
 	}
 	f, ctx, done := a.flow(ctx, o, rec.Rsh, steps.Choices{})
 	defer done()
-	states, err := f.Nodes.Open(ctx, rec)
-	if err != nil {
+	if err := f.Open(ctx, rec); err != nil {
 		return stopped(ctx, err)
 	}
 	for _, n := range rec.Nodes {
 		if a.output != "json" {
-			_, _ = fmt.Fprintf(a.out, "%s: run %s is %s\n", trust.Text(n.Name), trust.Text(rec.Run), trust.Text(orNone(states[n.Name])))
+			_, _ = fmt.Fprintf(a.out, "%s: run %s is %s\n", trust.Text(n.Name), trust.Text(rec.Run), trust.Text(orNone(f.States[n.Name])))
 		}
 	}
-	plans, err := f.Nodes.PlanAgain(ctx, v)
+	plans, err := f.PlanAgain(ctx, v)
 	if err != nil {
 		return stopped(ctx, err)
 	}

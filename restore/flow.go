@@ -24,6 +24,10 @@ type Flow struct {
 	Changes *snapshot.Comparison // nil when the snapshot wasn't compared
 	Checked []Checked            // what is said of all nodes, and then of each
 
+	// Of an earlier run: its nodes, and in which state it is on each.
+	Record Record
+	States map[string]steps.RunState
+
 	name string // of the snapshot
 	sent bool   // every node has the snapshot
 	// What was found about the nodes as a whole, about the snapshot, and about

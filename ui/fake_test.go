@@ -184,6 +184,9 @@ type fake struct {
 	fleet      *fakeFleet    // the other members
 	members    []string      // of the snapshots
 
+	list    []steps.RunInfo // of this node
+	listErr error
+
 	standing []steps.Fact // of the run in facts.Unfinished
 	since    string       // written since the restore, in the undo's plan
 	resumes  *steps.Plan  // what PlanResume gives; nil is the rest of a restore
@@ -294,7 +297,32 @@ func (f *fake) PlanResume(context.Context, string) (*steps.Plan, error) {
 }
 
 func (f *fake) PlanRedo(context.Context, string) (*steps.Plan, error) {
-	return nil, errors.New("the wizard doesn't redo")
+	f.wait()
+	return redoPlan(), f.planErr
+}
+
+func (f *fake) Runs(context.Context) ([]steps.RunInfo, error) {
+	f.wait()
+	return f.list, f.listErr
+}
+
+// redoPlan is a way to the restored data again.
+func redoPlan() *steps.Plan {
+	p := restorePlan()
+	p.Kind, p.Title = steps.KindRedo, "Redo run "+p.Run+" on cp1: to the restored data again"
+	p.Summary = []steps.Fact{{Name: "run", Value: p.Run + ", of 2026-11-20 12:00:00 UTC"}, {Name: "old data", Value: "stays at /var/lib/etcd, with what was written to it since the undo"}}
+	p.Steps, p.Diffs = p.Steps[2:7], nil
+	return p
+}
+
+// someRuns are runs of all kinds, the newest first.
+func someRuns() []steps.RunInfo {
+	return []steps.RunInfo{
+		{Run: "20261120-110000", Started: noon.Add(-time.Hour), State: steps.RunUndone, Undoing: true, Outage: 4.2, Snapshot: "/var/backups/before.db", DataDir: "/var/lib/etcd-20261120-110000"},
+		{Run: "20261119-080000", Started: noon.Add(-28 * time.Hour), State: steps.RunRestored, Outage: 5.9, Snapshot: "/mnt/backups/production/etcd/cp1/etcd-nightly-20261118.db.gz", DataDir: "/var/lib/etcd-20261119-080000"},
+		{Run: "20261118-080000", State: steps.RunUntouched},
+		{Run: "20261117-080000", State: steps.RunUnreadable, Err: "journal: unexpected end"},
+	}
 }
 
 // Compare is not asked: these tests go from the snapshot to the checks.

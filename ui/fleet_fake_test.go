@@ -292,7 +292,11 @@ func (l *fakeConductor) PlanAgain(_ context.Context, v restore.Verb) ([]*steps.P
 		case v == restore.Undo:
 			out = append(out, nodeUndo(n))
 		case l.states[n] != steps.RunRestored:
-			out = append(out, nodePlan(n, l.taken, steps.Choices{}))
+			p := nodePlan(n, l.taken, steps.Choices{})
+			if v == restore.Redo {
+				p.Kind, p.Title = steps.KindRedo, "Redo run "+p.Run+" on "+n+": to the restored data again"
+			}
+			out = append(out, p)
 		}
 	}
 	return out, nil

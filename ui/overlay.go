@@ -117,8 +117,17 @@ func (m *model) helpText(w int) (title string, body []string) {
 			"etcd-rewind was killed, the machine was restarted, or a step failed and the run was not undone. The journal in the run's directory says what was done and what was under way.",
 			"g resumes: what is done is not done again, and what was under way is done once more; every action is safe to do twice. An interrupted undo is resumed as an undo.",
 			"u undoes: everything the run did is undone in reverse order, and the manifests are restored byte for byte.",
-			"Both show their plan first and ask for the node's name, and both can be interrupted again. The commands are etcd-rewind resume and etcd-rewind undo.",
+			"d redoes: after an undo that was interrupted, etcd runs on the restored data again.",
+			"All show their plan first and ask for the node's name, and can be interrupted again. The commands are etcd-rewind resume, undo and redo.",
 			"A new restore on top of an interrupted one is hardly ever what you want: n shows the node, and the check earlier-run blocks it.",
+		}
+	case runsScreen:
+		title = "The runs of this node"
+		paragraphs = []string{
+			"Each restore is a run with a name, a journal and the manifests it kept, in a directory of its own. Undo and redo belong to the run that they are of.",
+			"u undoes: the node is reverted to the state before the run, byte for byte. d redoes what was undone: etcd runs on the restored data again. g resumes a run that was interrupted.",
+			"A run on several nodes is undone and redone on all of them. All show their plan first and ask for the node's name.",
+			"untouched: the run ended before it changed anything. unreadable: its journal can't be read; etcd-rewind runs says why.",
 		}
 	case nodeScreen:
 		title = "The node"

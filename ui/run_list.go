@@ -27,7 +27,13 @@ var phaseMeans = map[steps.Phase]string{
 
 // barrierHelp explains how several nodes keep in step.
 func barrierHelp(kind string) []string {
-	if kind == steps.KindUndo {
+	switch kind {
+	case steps.KindRedo:
+		return []string{
+			"All nodes go to the restored data again at the same time, each by its own journal.",
+			"enter shows the steps of a node; ↑↓ choose one.",
+		}
+	case steps.KindUndo:
 		return []string{
 			"All nodes are undone at the same time, each by its own journal: the manifests are restored byte for byte, and etcd runs on the data it had before. A quorum of the old members is needed until the first one is ready.",
 			"enter shows the steps of a node; ↑↓ choose one.",
@@ -55,7 +61,7 @@ func (v *runView) behind(i int) []string {
 // waits says at which phase a node waits for others, -1 for none.
 func (v *runView) waits(o *nodeRun) int {
 	i := o.reached - 1
-	if v.kind == steps.KindUndo || i < v.open || o.left || o.result != nil {
+	if v.apart() || i < v.open || o.left || o.result != nil {
 		return -1
 	}
 	return i
@@ -221,7 +227,7 @@ func (v *runView) nodeLines(l text.Look, i int, name string, n, w int, now time.
 		more = text.Wrap(o.linkText, w-in-1)
 	case o.result != nil || v.waits(o) >= 0:
 	default:
-		if v.kind == steps.KindUndo && o.plan != nil {
+		if v.apart() && o.plan != nil {
 			for k, st := range o.plan.Steps {
 				if st.ID == o.current {
 					more = append(more, fmt.Sprintf("step %d of %d: %s", k+1, len(o.plan.Steps), trust.Text(st.Title)))
@@ -242,10 +248,13 @@ func (v *runView) nodeLines(l text.Look, i int, name string, n, w int, now time.
 
 func (v *runView) listView(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
 	var lines []string
-	if v.kind != steps.KindUndo {
-		lines = append(v.phaseRows(l, now, w), "")
-	} else {
+	switch v.kind {
+	case steps.KindUndo:
 		lines = append(lines, " "+l.Bold.Render("All nodes are undone, at the same time"), "")
+	case steps.KindRedo:
+		lines = append(lines, " "+l.Bold.Render("All nodes go to the restored data again, at the same time"), "")
+	default:
+		lines = append(v.phaseRows(l, now, w), "")
 	}
 	short, names := shortNames(v.names(), w/4), 0
 	for _, n := range short {

@@ -312,6 +312,16 @@ func (v *runView) canResume() bool {
 	return v.canUndo() && !v.result.OK && v.kind == steps.KindRestore
 }
 
+// canRedo says whether the restored data can be had again.
+func (v *runView) canRedo() bool {
+	r := v.result
+	return r != nil && !r.NotBegun && v.run() != "" && (r.Redo != "" || v.kind == steps.KindRedo && !r.OK)
+}
+
+// apart says whether nodes wait for no other: undone or redone, each has a way
+// of its own.
+func (v *runView) apart() bool { return v.kind == steps.KindUndo || v.kind == steps.KindRedo }
+
 // canBeginAnew says whether the nodes are as a new restore needs them.
 func (v *runView) canBeginAnew() bool {
 	return v.result != nil && v.downSince() == nil && (v.result.OK || v.result.PutBack)
@@ -325,6 +335,9 @@ func (v *runView) summaryHelp() []pane.Hint {
 	}
 	if v.canResume() {
 		help = append(help, pane.Hint{"g", "resume"})
+	}
+	if v.canRedo() {
+		help = append(help, pane.Hint{"d", "redo"})
 	}
 	if v.canBeginAnew() {
 		help = append(help, pane.Hint{"n", "new restore"})
@@ -464,8 +477,8 @@ func (v *runView) failureView(l text.Look, now time.Time, w, h int) ([]string, s
 	if v.several {
 		at := "in the end"
 		switch {
-		case v.kind == steps.KindUndo:
-			at = "in the undo"
+		case v.apart():
+			at = "in the " + v.kind
 		case n.reached < len(steps.Phases):
 			at = "before " + steps.Phases[n.reached].Name()
 		}

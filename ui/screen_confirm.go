@@ -9,6 +9,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -47,12 +48,19 @@ func (c *confirmPane) view(l text.Look, now time.Time, plans *planPane, a *again
 		say("The API is down until etcd runs on the data directory it had before. The manifests are restored byte for byte.")
 		if since == "" {
 			lines = append(lines, "")
-			if a.from == earlierScreen {
+			if a.from != summaryScreen {
 				say("If the API is up again, what was written to it since stays in the restored data directory and is gone from the cluster.")
 			} else {
 				say("What was written to the cluster since the restore stays in the restored data directory and is gone from the cluster.")
 			}
 		}
+	case a != nil && a.verb == restore.Redo:
+		lines = append(lines, " "+l.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
+		say("The API is down until etcd runs on the restored data again.")
+		lines = append(lines, "")
+		say("What was written to the cluster since the undo stays in the old data directory and is gone from the cluster.")
+		lines = append(lines, "")
+		say("Nothing is deleted, and undo reverts it.")
 	case a != nil:
 		lines = append(lines, " "+l.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
 		say("The run resumes where it was interrupted; what is done is not done again. The API is down until kube-apiserver is started.")

@@ -29,19 +29,18 @@ type earlierPane struct {
 func (m *model) ofEarlier(verb restore.Verb) again {
 	u := m.here.facts.Unfinished
 	a := again{run: u.Run, verb: verb, from: earlierScreen}
-	if e := m.earlier; e.all != nil && !e.alone {
+	if m.earlier.together() {
 		a.dir = u.Dir
 	}
 	return a
 }
 
-// hostNames are the nodes of a record.
-func hostNames(r *restore.Record) []string {
-	var names []string
-	for _, h := range r.Nodes {
-		names = append(names, h.Name)
-	}
-	return names
+// together says whether the run is settled on all its nodes.
+func (e *earlierPane) together() bool { return e.all != nil && !e.alone }
+
+// ways are what can be done with the run.
+func (e *earlierPane) ways(f *steps.Facts) []restore.Verb {
+	return restore.Ways(*f.Unfinished, e.together())
 }
 
 type standingMsg struct {
@@ -123,35 +122,29 @@ func (e *earlierPane) view(l text.Look, f *steps.Facts, w, h int) ([]string, str
 	}
 	lines := []string{" " + l.Symbol(text.SymWarn) + " " + l.Bold.Render(text.Interrupted), ""}
 	if e.all != nil {
-		told = append(told, steps.Fact{Name: "made with", Value: text.Listed(hostNames(e.all)) + ", restored as one"})
+		told = append(told, steps.Fact{Name: "made with", Value: text.Listed(e.all.Names()) + ", restored as one"})
 	}
 	lines = append(lines, text.Indent(3, text.Facts(told, w-4))...)
 	lines = append(lines, "", "   The node as it is now:")
 	lines = append(lines, text.Indent(3, text.Facts(nowFacts(f), w-4))...)
 	lines = append(lines, "")
-	var choices []string
-	offered := []pane.Hint{
-		{"g", "resume: do the rest of it"},
-		{"u", "undo: revert the node to the state before it"},
-		{"q", "leave it like this; both work later too"},
-	}
-	help := []pane.Hint{{"g", "resume"}, {"u", "undo"}, {"n", "the node"}, {"r", "read again"}, {"?", "help"}, {"q", "leave"}}
-	switch {
-	case e.all == nil:
-	case e.alone:
-		offered[0][1] = "resume on this node alone; it waits there for the others"
-		offered[1][1] = "undo on this node alone: for when the others were undone"
-		offered = slices.Insert(offered, 2, pane.Hint{"a", "all nodes together instead"})
-		help = slices.Insert(help, 2, pane.Hint{"a", "all nodes"})
-	default:
-		offered[0][1] = "resume: do the rest of it, on all nodes"
-		offered[1][1] = "undo: revert all nodes to the state before it"
-		offered = slices.Insert(offered, 2, pane.Hint{"a", "this node alone instead"})
-		help = slices.Insert(help, 2, pane.Hint{"a", "this node alone"})
-	}
-	for _, c := range offered {
+	choices, help := []string(nil), []pane.Hint(nil)
+	offer := func(c, hint pane.Hint) {
 		choices = append(choices, "   "+l.Bold.Render(c[0])+"  "+c[1])
+		help = append(help, hint)
 	}
+	for _, v := range e.ways(f) {
+		c := pane.Way(v, e.together(), e.alone)
+		offer(c, pane.Hint{c[0], string(v)})
+	}
+	switch {
+	case e.alone:
+		offer(pane.Hint{"a", "all nodes together instead"}, pane.Hint{"a", "all nodes"})
+	case e.all != nil:
+		offer(pane.Hint{"a", "this node alone instead"}, pane.Hint{"a", "this node alone"})
+	}
+	choices = append(choices, "   "+l.Bold.Render("q")+"  leave it like this; all of it works later too")
+	help = append(help, pane.Hint{"n", "the node"}, pane.Hint{"r", "read again"}, pane.Hint{"?", "help"}, pane.Hint{"q", "leave"})
 	if room := h - len(choices); len(lines) > room {
 		lines = slices.DeleteFunc(lines, func(line string) bool { return line == "" })
 		if len(lines) > room {
@@ -162,13 +155,12 @@ func (e *earlierPane) view(l text.Look, f *steps.Facts, w, h int) ([]string, str
 }
 
 func (m *model) earlierKey(name string) tea.Cmd {
+	if v := pane.VerbOf(name, m.earlier.ways(m.here.facts)); v != "" {
+		return m.planAgain(m.ofEarlier(v))
+	}
 	switch name {
-	case "g":
-		return m.planAgain(m.ofEarlier(restore.Resume))
-	case "u":
-		return m.planAgain(m.ofEarlier(restore.Undo))
 	case "a":
-		m.earlier.alone = !m.earlier.alone
+		m.earlier.alone = m.earlier.all != nil && !m.earlier.alone
 	case "n":
 		m.screen = nodeScreen
 	case "r":

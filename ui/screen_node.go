@@ -132,9 +132,9 @@ func (n *nodePane) member() string {
 // it is about the run of another process, which can't be shown.
 func (n *nodePane) view(l text.Look, o *Options, watched bool, w, h int) ([]string, string, []pane.Hint) {
 	lines := []string{""}
-	help := []pane.Hint{{"r", "read again"}, {"?", "help"}, {"q", "quit"}}
+	help := []pane.Hint{{"r", "read again"}, {"u", "earlier runs"}, {"?", "help"}, {"q", "quit"}}
 	if n.unfinished() {
-		help = []pane.Hint{{"esc", "the earlier run"}, {"r", "read again"}, {"?", "help"}, {"q", "quit"}}
+		help = append([]pane.Hint{{"esc", "the earlier run"}}, help...)
 	}
 	switch {
 	case n.refusal != nil:
@@ -304,6 +304,8 @@ func (m *model) nodeKey(name string) tea.Cmd {
 			n.alone = !n.alone
 			n.judge(nil)
 		}
+	case "u":
+		return m.toRuns()
 	case "p":
 		if m.here.canRepoint() {
 			return m.repoint()

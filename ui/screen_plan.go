@@ -57,6 +57,8 @@ func (a again) title(p *steps.Plan) string {
 		return trust.Text(p.Title)
 	case a.verb == restore.Resume:
 		return "Resume run " + trust.Text(a.run)
+	case a.verb == restore.Redo:
+		return "Redo run " + trust.Text(a.run)
 	case a.dir != "":
 		return "Undo on all nodes"
 	default:
@@ -108,26 +110,13 @@ func (m *model) makePlan(changed bool) tea.Cmd {
 			}
 			msg.checked = changed
 			if msg.all, err = f.Plan(ctx); err == nil {
-				msg.plan = planOf(msg.all, n.Here())
+				msg.plan = restore.PlanOf(msg.all, n.Here())
 			}
 			return err
 		})
 		msg.flow = f
 		return msg
 	}
-}
-
-// planOf is the plan of a node.
-func planOf(all []*steps.Plan, node string) *steps.Plan {
-	for _, p := range all {
-		if p.Node == node {
-			return p
-		}
-	}
-	if len(all) > 0 {
-		return all[0]
-	}
-	return nil
 }
 
 func (m *model) planned(msg planMsg) tea.Cmd {
@@ -172,43 +161,26 @@ func (m *model) planAgain(a again) tea.Cmd {
 	return func() tea.Msg {
 		msg := planMsg{asked: asked}
 		msg.err = s.do(func(ctx context.Context, n restore.Nodes) (err error) {
-			if msg.states, err = n.Open(ctx, rec); err != nil {
+			f := restore.Flow{Nodes: n}
+			if err = f.Open(ctx, rec); err != nil {
 				return err
 			}
-			if msg.all, err = n.PlanAgain(ctx, a.verb); err != nil {
+			msg.states, msg.names = f.States, rec.Names()
+			if msg.all, err = f.PlanAgain(ctx, a.verb); err != nil {
 				return err
 			}
-			msg.names = hostNames(&rec)
-			msg.plan = a.plan(msg.all, n.Here(), msg.names)
+			if msg.plan = f.Whole(a.verb, msg.all); a.dir != "" {
+				msg.plan.RunDir = a.dir
+			}
 			return steps.Blocked(ctx, msg.all)
 		})
 		return msg
 	}
 }
 
-// plan is this node's part of what is done with the run; it stands for all of
-// several nodes, and there is one where nothing is to be done here.
-func (a again) plan(all []*steps.Plan, here string, names []string) *steps.Plan {
-	own := planOf(all, here)
-	if len(names) == 0 {
-		return own
-	}
-	p := steps.Plan{Run: a.run, Kind: steps.KindRestore}
-	if own != nil {
-		p = *own
-	}
-	p.RunDir, p.Node = a.dir, here
-	p.Title = "Resume the restore on " + text.Listed(names)
-	if a.verb == restore.Undo {
-		p.Kind = steps.KindUndo
-		p.Title = "Undo on " + text.Listed(names) + ": revert them to the state before run " + a.run
-	}
-	return &p
-}
-
-// planUndo plans to go back to before the last run.
-func (m *model) planUndo() tea.Cmd {
-	return m.planAgain(again{run: m.run.run(), verb: restore.Undo, from: summaryScreen, dir: m.run.dir()})
+// planLast plans what is done with the run that has just ended.
+func (m *model) planLast(v restore.Verb) tea.Cmd {
+	return m.planAgain(again{run: m.run.run(), verb: v, from: summaryScreen, dir: m.run.dir()})
 }
 
 func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
@@ -359,7 +331,10 @@ func (p *planPane) againText(verb restore.Verb, w int) []string {
 	}
 	out := append(text.Indent(1, text.Facts(list, w-1)), "")
 	say := "All nodes are undone at the same time; tab shows what is done on each. Each etcd runs on the data it had before."
-	if verb == restore.Resume {
+	switch verb {
+	case restore.Redo:
+		say = "All nodes go to the restored data again at the same time; tab shows what is done on each."
+	case restore.Resume:
 		say = "Each node resumes where its journal ends, and waits for the others at the end of each phase; tab shows what is done on each. What is done is not done again."
 	}
 	out = append(out, text.Hang(" ", say, w)...)

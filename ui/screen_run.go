@@ -33,7 +33,7 @@ func (m *model) finished(msg finishedMsg) tea.Cmd {
 		return tea.Quit
 	}
 	if m.undoNext && m.run.canUndo() {
-		return m.planUndo()
+		return m.planLast(restore.Undo)
 	}
 	m.undoNext = false
 	return nil

@@ -33,7 +33,7 @@ func (m *model) summaryView(w, h int) ([]string, string, []pane.Hint) {
 
 // leftOut are the members that the run on the screen has left out for good.
 func (m *model) leftOut() []string {
-	if m.again != nil && m.again.from == earlierScreen || !m.run.several {
+	if m.again != nil && m.again.from != summaryScreen || !m.run.several {
 		return nil
 	}
 	return m.members.without
@@ -51,11 +51,15 @@ func (m *model) summaryKey(name string) tea.Cmd {
 		m.screen = runScreen
 	case "u":
 		if m.run.canUndo() {
-			return m.planUndo()
+			return m.planLast(restore.Undo)
 		}
 	case "g":
 		if m.run.canResume() {
-			return m.planAgain(again{run: m.run.run(), verb: restore.Resume, from: summaryScreen, dir: m.run.dir()})
+			return m.planLast(restore.Resume)
+		}
+	case "d":
+		if m.run.canRedo() {
+			return m.planLast(restore.Redo)
 		}
 	case "n":
 		if m.run.canBeginAnew() {

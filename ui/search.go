@@ -36,6 +36,9 @@ func (m *model) searched() (s searched, ok bool) {
 		return s, false
 	}
 	switch m.screen {
+	case runsScreen:
+		s.rows = m.runs.Rows()
+		s.at, s.to = m.runs.At(), func(i int) tea.Cmd { m.runs.Select(i); return nil }
 	case chooseScreen:
 		s.rows = m.picker.Rows()
 		s.at, s.to = m.picker.At(), func(i int) tea.Cmd {

@@ -77,6 +77,12 @@ var screens = []struct {
 		d.do(d.m.discover())
 	}},
 	{"earlier-help", func(d *driver) { d.f.brokeOff(); d.do(d.m.discover()); d.key("?") }},
+	{"earlier-undo", func(d *driver) { d.f.brokeOff(); d.f.facts.Unfinished.Undoing = true; d.do(d.m.discover()) }},
+	{"runs", func(d *driver) { d.f.list = someRuns(); d.to(nodeScreen); d.key("u", "j") }},
+	{"runs-none", func(d *driver) { d.to(nodeScreen); d.key("u") }},
+	{"runs-help", func(d *driver) { d.to(nodeScreen); d.key("u", "?") }},
+	{"redo-plan", func(d *driver) { d.f.list = someRuns(); d.to(nodeScreen); d.key("u", "d") }},
+	{"redo-confirm", func(d *driver) { d.f.list = someRuns(); d.to(nodeScreen); d.key("u", "d", "enter") }},
 	{"resume-plan", func(d *driver) { d.f.brokeOff(); d.do(d.m.discover()); d.key("g") }},
 	{"resume-fails", func(d *driver) {
 		d.f.brokeOff()

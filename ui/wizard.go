@@ -40,6 +40,8 @@ type Backend interface {
 	// process is gone; ended says which.
 	Live(ctx context.Context) (*steps.RunInfo, error)
 	Follow(ctx context.Context, info steps.RunInfo, sink func(steps.Event)) (ended bool, err error)
+	// Runs lists the runs of this node, the newest first.
+	Runs(ctx context.Context) ([]steps.RunInfo, error)
 	// Logs returns the last lines of a component's log, the oldest first:
 	// "etcd", "kube-apiserver".
 	Logs(ctx context.Context, component string) []string
@@ -212,6 +214,7 @@ type screen int
 const (
 	discovering   screen = iota
 	earlierScreen        // a run that broke off; the node comes after it
+	runsScreen           // all of them; the node leads there
 	nodeScreen
 	chooseScreen
 	diffScreen
@@ -225,7 +228,7 @@ const (
 
 // stages are the screens in the order of a restore, as the user sees it; those
 // of a run come after it.
-var stages = []screen{discovering, earlierScreen, nodeScreen, chooseScreen, diffScreen, membersScreen, checkScreen, planScreen, confirmScreen, runScreen, summaryScreen}
+var stages = []screen{discovering, earlierScreen, runsScreen, nodeScreen, chooseScreen, diffScreen, membersScreen, checkScreen, planScreen, confirmScreen, runScreen, summaryScreen}
 
 // after says whether a screen comes behind another one.
 func (s screen) after(o screen) bool { return slices.Index(stages, s) > slices.Index(stages, o) }
@@ -259,6 +262,7 @@ type model struct {
 	here        nodePane
 	summaryPage pane.Page
 	earlier     earlierPane
+	runs        pane.Runs
 	picker      picker
 	info        *snapshot.Info
 	diff        diffPane
@@ -357,7 +361,7 @@ func (m *model) tick() tea.Cmd {
 func (m *model) moves() bool {
 	run := m.screen == runScreen && m.run.running() || m.screen.ofRun() && m.run.downSince() != nil
 	return run || m.screen == discovering || m.screen == earlierScreen ||
-		m.screen == chooseScreen && m.picker.busy() || m.screen == checkScreen && m.checks.busy || m.screen == diffScreen && m.diff.Busy ||
+		m.screen == chooseScreen && m.picker.busy() || m.screen == runsScreen && m.runs.Busy || m.screen == checkScreen && m.checks.busy || m.screen == diffScreen && m.diff.Busy ||
 		m.screen == membersScreen && m.members.busy || m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
 }
 
@@ -403,6 +407,8 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		return m.follow(msg.RunInfo)
 	case followedMsg:
 		return m.followed(msg)
+	case runsMsg:
+		m.listed(msg)
 	case candidatesMsg:
 		m.picker.Found(msg)
 		return m.lookInside()
@@ -460,11 +466,11 @@ func (m *model) resize(w, h int) {
 	}
 }
 
-// runs says whether the engine is at work, so that leaving isn't possible.
-func (m *model) runs() bool { return m.screen == runScreen && m.run.running() && !m.watches() }
+// atWork says whether the engine is at work, so that leaving isn't possible.
+func (m *model) atWork() bool { return m.screen == runScreen && m.run.running() && !m.watches() }
 
 func (m *model) signal(msg signalMsg) tea.Cmd {
-	if !m.runs() {
+	if !m.atWork() {
 		return m.quit()
 	}
 	if !msg.end {
@@ -500,14 +506,14 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 	m.note = ""
 	name := k.String()
 	if name == "ctrl+z" {
-		if m.runs() {
+		if m.atWork() {
 			m.note = "A run is under way: ctrl-z works before and after it."
 			return nil
 		}
 		return tea.Suspend
 	}
 	if name == "ctrl+c" {
-		if m.runs() {
+		if m.atWork() {
 			m.interrupt()
 			return nil
 		}
@@ -549,6 +555,8 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 		}
 	case earlierScreen:
 		return m.earlierKey(name)
+	case runsScreen:
+		return m.runsKey(name)
 	case nodeScreen:
 		return m.nodeKey(name)
 	case chooseScreen:
@@ -610,6 +618,8 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 		return discoveringView(m.look, m.now(), w)
 	case earlierScreen:
 		return m.earlier.view(m.look, m.here.facts, w, h)
+	case runsScreen:
+		return m.runs.View(m.look, m.now(), w, h)
 	case nodeScreen:
 		return m.here.view(m.look, &m.options, m.watches(), w, h)
 	case chooseScreen:
@@ -693,7 +703,7 @@ func (m *model) subHeader() string {
 
 // topRule says how far the user is.
 func (m *model) topRule() string {
-	if m.again != nil || m.watches() || m.screen.ofRun() || m.screen == earlierScreen {
+	if m.again != nil || m.watches() || m.screen.ofRun() || m.screen == earlierScreen || m.screen == runsScreen {
 		return strings.Repeat("─", m.w)
 	}
 	type stage struct {

@@ -68,6 +68,11 @@ var hostilePanes = map[string]func(t *testing.T, name string, w, h int) []string
 		s.Key(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(name)})
 		return []string{s.View(w)}
 	},
+	"runs": func(_ *testing.T, name string, w, h int) []string {
+		r := Runs{List: []steps.RunInfo{{Run: name, State: steps.RunState(name), Snapshot: name, DataDir: name, Err: name}, {Run: "20261120-120000", Snapshot: name}}, With: [][]string{{name, "cp2"}, nil}}
+		lines, _, _ := r.View(look, noon, w, h)
+		return lines
+	},
 	"snapshots": func(_ *testing.T, name string, w, h int) []string {
 		p := hostilePicker(name)
 		lines, _, _ := p.View(look, noon, w, h)

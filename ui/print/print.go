@@ -1,6 +1,7 @@
 package print
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -106,30 +107,16 @@ func Runs(w io.Writer, runs []steps.RunInfo, now time.Time) error {
 	if len(runs) == 0 {
 		return printLines(w, []string{"No runs on this node."})
 	}
-	wide := len("run (UTC)")
-	for _, r := range runs {
-		wide = max(wide, text.Width(trust.Text(r.Run)))
-	}
-	lines := []string{text.Fit("run (UTC)", wide+2) + text.Fit("begun", 14) + text.Fit("state", 12) + text.Fit("API down", 12) + "snapshot"}
-	for _, r := range runs {
-		away := ""
-		if r.Outage > 0 {
-			away = text.Seconds(r.Outage)
-		}
-		begun := ""
-		if !r.Started.IsZero() {
-			begun = steps.Ago(r.Started, now)
-		}
-		about := r.Snapshot
-		if r.Err != "" {
-			about = r.Err
-		}
-		row := text.Fit(trust.Text(r.Run), wide+2) + text.Fit(begun, 14) + text.Fit(string(r.State), 12) + text.Fit(away, 12)
-		if about = trust.Text(about); text.Width(row+about) <= WidthOf(w) {
-			lines = append(lines, row+about)
+	head, rows := text.Runs(runs, now)
+	lines := []string{head + "snapshot"}
+	for i, r := range runs {
+		about := trust.Text(cmp.Or(r.Err, r.Snapshot))
+		if text.Width(rows[i]+about) <= WidthOf(w) {
+			lines = append(lines, rows[i]+about)
 			continue
 		}
-		lines = append(append(lines, row), text.HangWhole(strings.Repeat(" ", wide+2), about, WidthOf(w))...)
+		under := strings.Repeat(" ", text.Width(rows[i])-38) // below the time it was begun
+		lines = append(append(lines, rows[i]), text.HangWhole(under, about, WidthOf(w))...)
 	}
 	return printLines(w, lines)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -243,4 +244,27 @@ func Verdicts(verdicts []steps.Verdict, brief bool, w int) []string {
 		lines = append(lines, s)
 	}
 	return lines
+}
+
+// Runs are the head and the rows of a table of runs, up to the snapshot. Their
+// names are times in UTC.
+func Runs(runs []steps.RunInfo, now time.Time) (head string, rows []string) {
+	wide := len("run (UTC)")
+	for _, r := range runs {
+		wide = max(wide, Width(trust.Text(r.Run)))
+	}
+	row := func(run, begun, state, away string) string {
+		return Fit(run, wide+2) + Fit(begun, 14) + Fit(state, 12) + Fit(away, 12)
+	}
+	for _, r := range runs {
+		away, begun := "", ""
+		if r.Outage > 0 {
+			away = Seconds(r.Outage)
+		}
+		if !r.Started.IsZero() {
+			begun = steps.Ago(r.Started, now)
+		}
+		rows = append(rows, row(trust.Text(r.Run), begun, trust.Text(string(r.State)), away))
+	}
+	return row("run (UTC)", "begun", "state", "API down"), rows
 }
