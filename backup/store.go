@@ -15,12 +15,14 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"etcd-rewind/defect"
 	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
 )
 
 // Object is a file in a store.
@@ -57,11 +59,108 @@ type Store interface {
 // a retention of the store's own.
 var ErrLocked = errors.New("locked against deletion")
 
+// Locked is ErrLocked with what the store says of it: nothing went wrong, and
+// trying again before Until is no use.
+type Locked struct {
+	Name  string
+	Until time.Time // zero when the store doesn't say
+}
+
+// Is says that it is an ErrLocked.
+func (l *Locked) Is(target error) bool { return target == ErrLocked }
+
+// Error says what is kept and until when.
+func (l *Locked) Error() string {
+	if l.Until.IsZero() {
+		return l.Name + " is kept by a lock of the store"
+	}
+	return l.Name + " is kept by a lock of the store until " + l.Until.UTC().Format(time.RFC3339)
+}
+
+// maxListed bounds what List keeps in memory.
+const maxListed = 200_000
+
+// Each calls f for all complete objects whose names begin with prefix, in no
+// order that can be relied on, and keeps none of them in memory where the store
+// has them in pages. It ends with f's error.
+func Each(ctx context.Context, s Store, prefix string, f func(Object) error) error {
+	if s, ok := s.(interface {
+		each(ctx context.Context, prefix string, f func(Object) error) error
+	}); ok {
+		return s.each(ctx, prefix, f)
+	}
+	all, err := s.List(ctx, prefix)
+	for _, o := range all {
+		if err := f(o); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// collect is List by Each.
+func collect(ctx context.Context, s Store, prefix string) ([]Object, error) {
+	var all []Object
+	err := Each(ctx, s, prefix, func(o Object) error {
+		if len(all) == maxListed {
+			return problem.New("give backups a prefix of their own, and keep fewer of them", "there are more than %d files", maxListed)
+		}
+		all = append(all, o)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b Object) int { return strings.Compare(a.Name, b.Name) })
+	return slices.CompactFunc(all, func(a, b Object) bool { return a.Name == b.Name }), nil
+}
+
+// query has the parameters of a location, each once, and none but the known. The
+// error quotes no value.
+func query(u *url.URL, known []string) (map[string]string, error) {
+	q, err := url.ParseQuery(u.RawQuery)
+	switch {
+	case err != nil:
+		return nil, errors.New("what follows its ? can't be read")
+	case u.User != nil:
+		return nil, errors.New("it has a user or a password in it")
+	case u.Fragment != "" || strings.HasSuffix(u.Host, ":") || u.Port() != "" && u.Scheme == "s3":
+		return nil, errors.New("it has a port or a # in it")
+	}
+	values := map[string]string{}
+	for name, all := range q {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("%q is no parameter of it", trust.Clip(trust.Text(name), 40))
+		}
+		if len(all) != 1 || trust.Text(all[0]) != all[0] || len(all[0]) > 1000 {
+			return nil, fmt.Errorf("%s= is there twice, or not one line", name)
+		}
+		values[name] = all[0]
+	}
+	return values, nil
+}
+
+// encode is query's reverse, as a person would write it: "" for none.
+func encode(values map[string]string, order []string) string {
+	var all []string
+	for _, name := range order {
+		if v := values[name]; v != "" {
+			v = url.QueryEscape(v)
+			v = strings.NewReplacer("%3A", ":", "%2F", "/").Replace(v)
+			all = append(all, name+"="+v)
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return "?" + strings.Join(all, "&")
+}
+
 // Open makes a store of a location: file:///srv/backup, with ?mounted=true for a
-// directory that has to be a mount. Nothing is read or written. The error is a
-// *problem.Problem.
+// directory that has to be a mount, or s3://bucket/prefix?endpoint=…. Nothing is
+// read or written. The error is a *problem.Problem.
 func Open(location string) (Store, error) {
-	const hint = "a location is a URL: file:///srv/backup"
+	const hint = "a location is a URL: file:///srv/backup, s3://bucket/prefix"
 	u, err := url.Parse(location)
 	if err != nil { // its text may hold a password
 		return nil, problem.New(hint, "a location that is no URL")
@@ -78,6 +177,12 @@ func Open(location string) (Store, error) {
 			return nil, problem.New(hint, "not the path of a directory for backups: %q", u.Path)
 		}
 		return &Directory{Path: filepath.Clean(u.Path), Mounted: mounted == "true"}, nil
+	case "s3":
+		s, err := openS3(u)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
 	case "":
 		return nil, problem.New(hint, "a location without its kind: %s", u.Redacted())
 	}
@@ -167,7 +272,8 @@ func patient(ctx context.Context, idle time.Duration, f func(ctx context.Context
 		cancel(problem.New("look at the disk, the mount or the server", "it took or gave nothing for %s", idle))
 	}))
 	defer late.Stop()
-	err := f(ctx, func() { late.Reset(idle) })
+	alive := func() { late.Reset(idle) }
+	err := f(context.WithValue(ctx, lifeKey{}, alive), alive)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
