@@ -106,6 +106,7 @@ FUZZ = \
 	steps:FuzzJournal \
 	manifest:FuzzDiff \
 	manifest:FuzzLayout \
+	unit:FuzzUnit \
 	node:FuzzProcess \
 	node:FuzzKubeletSetup \
 	trust:FuzzText \

@@ -163,6 +163,25 @@ func (f *File) assignments() ([]assignment, error) {
 		begin = 3
 	}
 	var line text // the line so far, when it goes on
+	take := func() error {
+		whole := line.trim(blanks)
+		line = nil
+		if len(whole) == 0 {
+			return nil
+		}
+		if whole[0].b == '[' {
+			if whole[len(whole)-1].b != ']' {
+				return problem.Coded(CodeSyntax, "correct it: systemd doesn't load the unit", "%s: the section %q has no end", whole.place(), trust.Clip(whole.String(), 80))
+			}
+			section = whole[1 : len(whole)-1].String()
+			return nil
+		}
+		// Else systemd warns, and ignores it.
+		if key, value, ok := whole.cut('='); ok && section != "" {
+			all = append(all, assignment{section, key.trim(blanks).String(), value.trim(blanks)})
+		}
+		return nil
+	}
 	for begin < len(f.Data) {
 		end := begin
 		for end < len(f.Data) && strings.IndexByte(newlines, f.Data[end]) < 0 {
@@ -177,7 +196,6 @@ func (f *File) assignments() ([]assignment, error) {
 			}
 		}
 		here := f.text(begin, end)
-		from := begin
 		begin = next
 		if t := here.trim(" \t"); len(t) > 0 && strings.IndexByte(comments, t[0].b) >= 0 {
 			continue // also between lines that belong together
@@ -186,33 +204,17 @@ func (f *File) assignments() ([]assignment, error) {
 		for _, c := range here {
 			escaped = c.b == '\\' && !escaped
 		}
-		if escaped {
-			last := &here[len(here)-1]
+		if line = append(line, here...); escaped {
+			last := &line[len(line)-1]
 			last.b, last.to = ' ', next
-			line = append(line, here...)
-			if begin < len(f.Data) {
-				continue
-			}
-			here = nil
-		}
-		line = append(line, here...)
-		whole := line.trim(blanks)
-		line = nil
-		if len(whole) == 0 {
 			continue
 		}
-		if whole[0].b == '[' {
-			if whole[len(whole)-1].b != ']' {
-				return nil, problem.Coded(CodeSyntax, "correct it: systemd doesn't load the unit", "%s: the section %q has no end", f.place(from), trust.Clip(whole.String(), 80))
-			}
-			section = whole[1 : len(whole)-1].String()
-			continue
+		if err := take(); err != nil {
+			return nil, err
 		}
-		key, value, ok := whole.cut('=')
-		if !ok || section == "" {
-			continue // systemd warns, and ignores it
-		}
-		all = append(all, assignment{section, key.trim(blanks).String(), value.trim(blanks)})
+	}
+	if err := take(); err != nil {
+		return nil, err
 	}
 	return all, nil
 }

@@ -332,7 +332,7 @@ func (s *Service) Argv() []string {
 func (s *Service) specifiers(t text) (text, error) {
 	out := text{}
 	for i := 0; i < len(t); i++ {
-		if t[i].b != '%' || i+1 == len(t) {
+		if t[i].b != '%' || i+1 == len(t) || t[i+1].b != '%' && !letters(t[i+1].b) {
 			out = append(out, t[i])
 			continue
 		}
@@ -345,6 +345,8 @@ func (s *Service) specifiers(t text) (text, error) {
 	}
 	return out, nil
 }
+
+func letters(b byte) bool { return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' }
 
 func (s *Service) specifier(letter byte) (string, bool) {
 	name := strings.TrimSuffix(s.Name, ".service")

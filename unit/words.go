@@ -157,8 +157,12 @@ func (v variables) argument(w text) []text {
 			i++
 		case w.at(i+1) == '{':
 			end := i + 2
-			for end < len(w) && w[end].b != '}' {
+			for end < len(w) && w[end].b != '}' && w[end].b != ':' {
 				end++
+			}
+			if end < len(w) && w[end].b == ':' { // a shell's syntax, which stays
+				out = append(out, w[i])
+				continue
 			}
 			if end == len(w) {
 				return []text{append(out, w[i:]...)}
