@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/practice"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -63,6 +64,10 @@ var printed = map[string]reflect.Type{
 	steps.TypePlan: event, steps.TypeStep: event, steps.TypeAction: event, steps.TypeAsk: event, steps.TypeAnswer: event,
 	restore.TypePhase: event, restore.TypeLink: event, restore.TypeLeft: event,
 	steps.TypeResult: reflect.TypeFor[resultLine](),
+	// Of practice.
+	"task": reflect.TypeFor[practice.TaskLine](), "exercise": reflect.TypeFor[practice.ExerciseLine](),
+	"grade": reflect.TypeFor[practice.GradeLine](), "status": reflect.TypeFor[practice.StatusLine](),
+	"hint": reflect.TypeFor[practice.HintLine](), "clean": reflect.TypeFor[practice.CleanLine](),
 }
 
 var event = reflect.TypeFor[restore.NodeEvent]()
@@ -236,7 +241,10 @@ func TestEveryLineOfJSONIsInTheSchema(t *testing.T) {
 			t.Errorf("%s in %.300s", wrong, line)
 		}
 	}
-	for _, kind := range []string{"check", "plan", "step", "action", "result", "snapshot", "comparison", "run", "report", "version"} {
+	for _, kind := range []string{
+		"check", "plan", "step", "action", "result", "snapshot", "comparison", "run", "report", "version",
+		"task", "exercise", "grade", "status", "hint", "clean",
+	} {
 		if !seen[kind] {
 			t.Errorf("no %s was printed", kind)
 		}
@@ -249,9 +257,11 @@ func everyCommand(t *testing.T) string {
 	home := t.TempDir()
 	script := `S=$(echo "$R"/opt/backup/*.db)
 for command in version runs check "check $S" "inspect $S" "diff $S" "save $OUT/saved.db" "restore $S --dry-run" \
-	"restore $S --yes" runs "undo --dry-run" "undo --yes" "redo --yes" "report --to $OUT/report.tar.gz"; do
+	"restore $S --yes" runs "undo --dry-run" "undo --yes" "redo --yes" "practice task" "practice hint" "practice status" \
+	"practice list" "practice clean" "report --to $OUT/report.tar.gz"; do
 	etcd-rewind $command --output json >>"$OUT/lines" 2>>"$OUT/errors" || echo "$command: $?" >>"$OUT/errors"
 done
+etcd-rewind practice grade -o json >>"$OUT/lines" 2>>"$OUT/errors" # with status 1: nothing was solved
 etcd-rewind restore "$S.gone" --yes --output json >>"$OUT/lines" 2>>"$OUT/errors" && echo "a file that is gone" >>"$OUT/errors"
 exit
 `

@@ -45,6 +45,9 @@ instead. Everything lies below one directory and ends with this command.
 	c.Flags().BoolVar(&p.outside, "no-namespaces", false, "keep to this machine's paths, ports and network")
 	c.Flags().BoolVar(&p.keep, "keep", false, "keep the node's directory afterwards")
 	c.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if p.output != "" && p.output != "text" && p.output != "json" {
+			return fmt.Errorf("--output takes text or json, not %q", p.output)
+		}
 		if p.home != "" {
 			return nil
 		}
@@ -72,12 +75,15 @@ instead. Everything lies below one directory and ends with this command.
 			if err != nil {
 				return err
 			}
-			tell(c.OutOrStdout(), s)
-			return nil
+			return p.task(c.OutOrStdout(), s)
 		}},
 		&cobra.Command{Use: "hint", Short: "The next hint", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return p.hint(c.OutOrStdout()) }},
 		&cobra.Command{Use: "clean", Short: "Remove what a crash has left", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return p.clean(c.OutOrStdout()) }},
 	)
+	for _, sub := range c.Commands() {
+		sub.Flags().StringVarP(&p.output, "output", "o", "text", "text or json: one object a line")
+		_ = sub.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	}
 	return c
 }
 
@@ -87,6 +93,7 @@ type program struct {
 	byHand, keep bool
 	outside      bool          // of namespaces
 	linger       time.Duration // another in tests
+	output       string        // text or json
 }
 
 func names() []string {
@@ -164,6 +171,16 @@ func (p *program) start(c *cobra.Command, args []string) error {
 	return p.grade(context.WithoutCancel(ctx), out, s)
 }
 
+func (p *program) task(out io.Writer, s *session) error {
+	e := s.exercise()
+	line := TaskLine{"task", e.Name, e.Title, seconds(e.Limit), s.text(e.Story), s.text(e.Task)}
+	printed, err := p.print(out, line)
+	if !printed {
+		tell(out, s)
+	}
+	return err
+}
+
 func isTerminal(in io.Reader) bool {
 	f, ok := in.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
@@ -172,9 +189,13 @@ func isTerminal(in io.Reader) bool {
 func (p *program) grade(ctx context.Context, out io.Writer, s *session) error {
 	g := s.grade(ctx)
 	if err := keep(p.home, s.result(g)); err != nil {
-		fmt.Fprintln(out, "the result was not saved:", err)
+		fmt.Fprintln(os.Stderr, "the result was not saved:", err)
 	}
-	printGrade(out, s, g)
+	if printed, err := p.print(out, GradeLine{"grade", g}); err != nil {
+		return err
+	} else if !printed {
+		printGrade(out, s, g)
+	}
 	if !g.Passed {
 		return &NotPassedError{Exercise: s.Exercise, Points: g.Points}
 	}
@@ -204,10 +225,17 @@ func (p *program) hint(out io.Writer) error {
 			return err
 		}
 	}
-	for i, h := range e.Hints[:s.Hints] {
-		fmt.Fprint(out, fold(fmt.Sprintf("%d. ", i+1), s.text(h)))
+	line := HintLine{Type: "hint", Exercise: e.Name, Hints: []string{}, More: s.Hints < len(e.Hints)}
+	for _, h := range e.Hints[:s.Hints] {
+		line.Hints = append(line.Hints, s.text(h))
 	}
-	if s.Hints == len(e.Hints) {
+	if printed, err := p.print(out, line); printed {
+		return err
+	}
+	for i, h := range line.Hints {
+		fmt.Fprint(out, fold(fmt.Sprintf("%d. ", i+1), h))
+	}
+	if !line.More {
 		fmt.Fprintln(out, "There are no more hints.")
 	}
 	return nil
@@ -219,11 +247,26 @@ func (p *program) status(ctx context.Context, out io.Writer, watch bool) error {
 		if err != nil {
 			return err
 		}
-		g := s.grade(ctx)
-		if watch {
-			fmt.Fprint(out, "\x1b[H\x1b[2J")
+		l := s.look(ctx)
+		line := StatusLine{
+			Type: "status", Running: s.running(), NodeRoot: string(s.Root), Components: map[string]string{},
+			Readyz: l.ready.String(), Grade: s.grade(ctx),
 		}
-		printStatus(ctx, out, s, g)
+		for _, c := range components {
+			line.Components[c] = l.running[c]
+		}
+		if l.dataDir != "" {
+			line.DataDir = s.hereNamed(l.dataDir)
+		}
+		g := line.Grade
+		if printed, err := p.print(out, line); err != nil {
+			return err
+		} else if !printed {
+			if watch {
+				fmt.Fprint(out, "\x1b[H\x1b[2J")
+			}
+			printStatus(out, s, line)
+		}
 		if !watch || g.Passed || !s.running() {
 			return nil
 		}
@@ -240,30 +283,40 @@ func (p *program) list(out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	running, err := sessions(p.home)
 	const columns = "%-24s%-8s%-9s%-20s%s\n"
-	fmt.Fprintf(out, columns, "EXERCISE", "LIMIT", "PASSED", "BEST, OF 100", "LAST, OF 100")
+	if p.output != "json" {
+		fmt.Fprintf(out, columns, "EXERCISE", "LIMIT", "PASSED", "BEST, OF 100", "LAST, OF 100")
+	}
 	for _, e := range exercises {
-		passed, tries := 0, 0
-		var best, last *result
+		l := ExerciseLine{Type: "exercise", Name: e.Name, Title: e.Title, LimitSeconds: seconds(e.Limit)}
 		for i := range all {
 			r := &all[i]
 			if r.Exercise != e.Name {
 				continue
 			}
-			tries++
-			last = r
+			l.Tries++
+			l.Last = r
 			if r.Passed {
-				passed++
-				if best == nil || r.Seconds < best.Seconds {
-					best = r
+				l.Passed++
+				if l.Best == nil || r.Seconds < l.Best.Seconds {
+					l.Best = r
 				}
 			}
 		}
-		fmt.Fprintf(out, columns+"  %s\n", e.Name, fmt.Sprintf("%d min", int(e.Limit.Minutes())), fmt.Sprintf("%d of %d", passed, tries), took(best), took(last), e.Title)
+		for _, s := range running {
+			if s.Exercise == e.Name && s.running() {
+				l.Running = append(l.Running, string(s.Root))
+			}
+		}
+		if printed, err := p.print(out, l); err != nil {
+			return err
+		} else if !printed {
+			fmt.Fprintf(out, columns+"  %s\n", e.Name, fmt.Sprintf("%d min", int(e.Limit.Minutes())), fmt.Sprintf("%d of %d", l.Passed, l.Tries), took(l.Best), took(l.Last), e.Title)
+		}
 	}
-	running, err := sessions(p.home)
 	for _, s := range running {
-		if s.running() {
+		if s.running() && p.output != "json" {
 			fmt.Fprint(out, "\n"+fold("", "running: "+s.Exercise+" in "+string(s.Root)))
 		}
 	}
@@ -272,6 +325,9 @@ func (p *program) list(out io.Writer) error {
 
 func (p *program) clean(out io.Writer) error {
 	removed, kept, err := clean(p.home, p.dir)
+	if printed, failed := p.print(out, CleanLine{"clean", removed, kept}); printed {
+		return errors.Join(err, failed)
+	}
 	for _, r := range removed {
 		fmt.Fprintln(out, "removed", r)
 	}

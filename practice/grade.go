@@ -389,7 +389,8 @@ type Grade struct {
 	Marks    []Mark        `json:"marks"`
 	Points   int           `json:"points"` // of 100
 	Passed   bool          `json:"passed"`
-	Took     time.Duration `json:"took"`
+	Took     time.Duration `json:"-"` // see Seconds
+	Seconds  float64       `json:"seconds"`
 	Late     bool          `json:"late"`
 	Hints    int           `json:"hints"`
 }
@@ -398,7 +399,7 @@ type Grade struct {
 func (s *session) grade(ctx context.Context) Grade {
 	e := s.exercise()
 	g := Grade{Exercise: e.Name, Passed: true, Took: time.Since(s.Started), Hints: s.Hints}
-	g.Late = g.Took > e.Limit
+	g.Late, g.Seconds = g.Took > e.Limit, g.Took.Seconds()
 	l := s.look(ctx)
 	done := false
 	for _, d := range e.demands {
@@ -421,8 +422,8 @@ func (s *session) grade(ctx context.Context) Grade {
 	return g
 }
 
-func (s *session) result(g Grade) result {
-	return result{
+func (s *session) result(g Grade) Result {
+	return Result{
 		ID: s.ID, Exercise: s.Exercise, Started: s.Started, Seconds: g.Took.Seconds(), Points: g.Points,
 		Passed: g.Passed, Late: g.Late, ByHand: s.ByHand, Hints: s.Hints,
 	}

@@ -2,7 +2,6 @@ package practice
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -79,22 +78,21 @@ func printGrade(out io.Writer, s *session, g Grade) {
 	fmt.Fprint(out, "\n", fold("", "With the wizard: "+s.text(e.Wizard)))
 }
 
-func printStatus(ctx context.Context, out io.Writer, s *session, g Grade) {
-	l := s.look(ctx)
-	fmt.Fprintf(out, "%s  %s of %s", s.Exercise, g.Took.Round(time.Second), s.exercise().Limit)
-	if !s.running() {
+func printStatus(out io.Writer, s *session, l StatusLine) {
+	fmt.Fprintf(out, "%s  %s of %s", s.Exercise, l.Grade.Took.Round(time.Second), s.exercise().Limit)
+	if !l.Running {
 		fmt.Fprint(out, "  (the node is no longer running)")
 	}
 	fmt.Fprintln(out)
 	for _, c := range components {
-		fmt.Fprintf(out, "  %-24s %s\n", c, cmp.Or(l.running[c], "no container"))
+		fmt.Fprintf(out, "  %-24s %s\n", c, cmp.Or(l.Components[c], "no container"))
 	}
-	fmt.Fprintf(out, "  %-24s %s\n", "/readyz", l.ready)
-	if l.dataDir != "" {
-		fmt.Fprint(out, fold(fmt.Sprintf("  %-24s ", "etcd's data"), s.hereNamed(l.dataDir)))
+	fmt.Fprintf(out, "  %-24s %s\n", "/readyz", l.Readyz)
+	if l.DataDir != "" {
+		fmt.Fprint(out, fold(fmt.Sprintf("  %-24s ", "etcd's data"), l.DataDir))
 	}
 	fmt.Fprintln(out)
-	for _, m := range g.Marks {
+	for _, m := range l.Grade.Marks {
 		if m.Missed == "" {
 			fmt.Fprint(out, fold("  ✓ ", m.Title))
 		} else {
@@ -103,7 +101,7 @@ func printStatus(ctx context.Context, out io.Writer, s *session, g Grade) {
 	}
 }
 
-func took(r *result) string {
+func took(r *Result) string {
 	if r == nil {
 		return "-"
 	}

@@ -289,8 +289,8 @@ func (s *session) remove() error {
 	return os.RemoveAll(string(s.Root))
 }
 
-// result is one graded try.
-type result struct {
+// Result is one graded try, as it is kept.
+type Result struct {
 	ID       string    `json:"id"`
 	Exercise string    `json:"exercise"`
 	Started  time.Time `json:"started"`
@@ -304,7 +304,7 @@ type result struct {
 
 const resultsFile = "results.jsonl"
 
-func keep(home string, r result) error {
+func keep(home string, r Result) error {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return err
 	}
@@ -320,7 +320,7 @@ func keep(home string, r result) error {
 }
 
 // results are the tries, one each: the first that passed, else the last.
-func results(home string) ([]result, error) {
+func results(home string) ([]Result, error) {
 	raw, err := os.ReadFile(filepath.Join(home, resultsFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -328,9 +328,9 @@ func results(home string) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	byID := map[string]result{}
+	byID := map[string]Result{}
 	for line := range strings.Lines(string(raw)) {
-		var r result
+		var r Result
 		if json.Unmarshal([]byte(line), &r) != nil {
 			continue // a line that was cut off
 		}
@@ -338,11 +338,11 @@ func results(home string) ([]result, error) {
 			byID[r.ID] = r
 		}
 	}
-	out := make([]result, 0, len(byID))
+	out := make([]Result, 0, len(byID))
 	for _, r := range byID {
 		out = append(out, r)
 	}
-	slices.SortFunc(out, func(a, b result) int { return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(out, func(a, b Result) int { return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID)) })
 	return out, nil
 }
 
