@@ -23,8 +23,20 @@ import (
 	"etcd-rewind/e2e/cluster"
 )
 
-// nodeVariable names the node that the tests share, in their environment.
-const nodeVariable = "ETCD_REWIND_E2E_NODE"
+const (
+	// baseVariable is, in the tests' environment, what the names of nodes begin with.
+	// The node that the tests share has it for a name.
+	baseVariable = "ETCD_REWIND_E2E_NODE"
+	// logsVariable is the directory for the nodes' files and logs.
+	logsVariable = "ETCD_REWIND_E2E_LOGS"
+	// sharedVariable is "no" where every test that is run brings up its own nodes.
+	sharedVariable = "ETCD_REWIND_E2E_SHARED"
+)
+
+var (
+	base = os.Getenv(baseVariable)
+	logs = os.Getenv(logsVariable)
+)
 
 // node is the control plane that the tests share, or the one that use has put
 // in its place.
@@ -34,17 +46,18 @@ var node *cluster.Node
 // takes it down; the tests are in a child of it. So the node goes away also when
 // a test panics, runs out of time, or is interrupted.
 func TestMain(m *testing.M) {
-	name := os.Getenv(nodeVariable)
-	if name == "" {
+	if base == "" {
 		os.Exit(supervise())
 	}
-	var err error
-	if node, err = cluster.Open(name); err == nil {
-		err = buildTool()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	if os.Getenv(sharedVariable) != "no" {
+		var err error
+		if node, err = cluster.Open(base); err == nil {
+			err = buildTool()
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	code := m.Run()
 	if err := threeDown(); err != nil {
@@ -76,20 +89,25 @@ func supervise() (code int) {
 		}
 	}()
 
-	up, err := cluster.Up(ctx, cluster.Config{
-		Name:             fmt.Sprintf("e2e-%d", os.Getpid()),
-		Hostname:         "cp1",
-		Dir:              dir,
-		KubeletVerbosity: 4,
-		Progress:         os.Stderr,
-	})
-	if err != nil {
-		return fail(err)
+	name := fmt.Sprintf("e2e-%d", os.Getpid())
+	down := cluster.Sweep
+	if os.Getenv(sharedVariable) != "no" {
+		up, err := cluster.Up(ctx, cluster.Config{
+			Name:             name,
+			Hostname:         "cp1",
+			Dir:              dir,
+			KubeletVerbosity: 4,
+			Progress:         os.Stderr,
+		})
+		if err != nil {
+			return fail(err)
+		}
+		down = func(ctx context.Context) error { return errors.Join(up.Down(ctx), cluster.Sweep(ctx)) }
 	}
 
 	tests := exec.Command("/proc/self/exe", os.Args[1:]...)
 	tests.Args[0] = os.Args[0]
-	tests.Env = append(os.Environ(), nodeVariable+"="+up.Name)
+	tests.Env = append(os.Environ(), baseVariable+"="+name, logsVariable+"="+dir)
 	tests.Stdin, tests.Stdout, tests.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// When this process is killed they must not go on. The signal is sent when the
 	// thread that started them ends, so it must be kept: prctl(2).
@@ -110,7 +128,7 @@ func supervise() (code int) {
 
 	downCtx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	downErr := errors.Join(up.Down(downCtx), cluster.Sweep(downCtx))
+	downErr := down(downCtx)
 	if exit := (*exec.ExitError)(nil); downErr == nil && errors.As(testErr, &exit) && exit.ExitCode() > 0 {
 		return exit.ExitCode() // the tests have said why themselves
 	}

@@ -198,6 +198,8 @@ func dataDir(t *testing.T) string {
 type header struct {
 	ClusterID uint64 `json:"cluster_id"`
 	Revision  int64
+
+	Version string `json:"-"` // of the server
 }
 
 func etcdNow(t *testing.T) header {
@@ -206,11 +208,18 @@ func etcdNow(t *testing.T) header {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var status []struct{ Status struct{ Header header } }
+	var status []struct {
+		Status struct {
+			Header  header
+			Version string
+		}
+	}
 	if err := json.Unmarshal([]byte(out), &status); err != nil || len(status) != 1 {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return status[0].Status.Header
+	h := status[0].Status.Header
+	h.Version = status[0].Status.Version
+	return h
 }
 
 // apiReady asks once whether the API server is ready.
@@ -248,6 +257,9 @@ func aStory(t *testing.T) story {
 	t.Helper()
 	stories++
 	s := story{label: fmt.Sprintf("story=n%d", stories), snapshot: filepath.Join(t.TempDir(), "snapshot.db")}
+	if node.Systemd { // it doesn't see the machine's files
+		s.snapshot = fmt.Sprintf("/root/story-%d.db", stories)
+	}
 	name := func(format string) string { return strings.ReplaceAll(format, "#", strconv.Itoa(stories)) }
 	const meta = `metadata: {name: %s, namespace: %s, labels: {story: n%d}}`
 	create := func(kind, name, namespace, rest string) string {

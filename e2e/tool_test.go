@@ -166,7 +166,11 @@ func restore(t *testing.T, snapshot string, more ...string) event {
 // enough.
 func undo(t *testing.T) event {
 	t.Helper()
-	o := run(t, "undo", "--yes", "--output", "json", "--kubelet-restart-command", node.KubeletRestartCommand)
+	args := []string{"undo", "--yes", "--output", "json"}
+	if !node.Systemd {
+		args = append(args, "--kubelet-restart-command", node.KubeletRestartCommand)
+	}
+	o := run(t, args...)
 	t.Logf("undo took %.1f s, %s", o.took.Seconds(), o.slowest())
 	return o.succeeded(t)
 }
@@ -289,6 +293,11 @@ func kubeletLog(t *testing.T) {
 			return
 		}
 		// What it says of volumes says nothing about pods that don't start.
+		if node.Systemd {
+			journal, err := node.Journal(context.WithoutCancel(t.Context()), "kubelet", 40)
+			t.Logf("kubelet's journal ends with (%v):\n%s", err, journal)
+			return
+		}
 		out, err := exec.Command("sh", "-c", `grep -v -e volume -e desired_state "$1" | tail -n 25`, "sh", node.KubeletLog).CombinedOutput()
 		t.Logf("kubelet's log ends with (%v):\n%s", err, out)
 	})

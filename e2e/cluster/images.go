@@ -118,9 +118,12 @@ func writeImages(w io.Writer, images []string, p parts) error {
 	written := map[string]bool{}
 	for _, image := range images {
 		layers := []layer{busybox}
-		command := []string{"/bin/sleep", "2147483647"}
+		var command []string
 		switch name := imageName(image); name {
 		case "pause":
+			// As the first process of its namespace sleep would ignore SIGTERM, and
+			// systemd wait 90 s for it when the host is shut down.
+			command = []string{"/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 2147483647 & wait; done"}
 		case "etcd":
 			layers = append(layers, programs(p.etcd, "etcd", "etcdctl", "etcdutl"))
 			command = []string{"etcd"}

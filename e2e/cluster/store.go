@@ -41,7 +41,7 @@ func (n *Node) storePath(ctx context.Context, images []string, p parts) (string,
 		return "", err
 	}
 	sum := sha256.Sum256([]byte(strings.Join(append([]string{
-		"1", version, info.ModTime().String(), p.kubernetes, p.etcd,
+		"2", version, info.ModTime().String(), p.kubernetes, p.etcd,
 	}, images...), "\n")))
 	return filepath.Join(filepath.Dir(p.kubernetes), fmt.Sprintf("containerd-%x", sum[:6])), nil
 }

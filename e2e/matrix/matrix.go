@@ -1,0 +1,70 @@
+// Package matrix is the table of what the end-to-end tests run on. What the
+// documentation says of versions comes from it (docs/supported.md).
+package matrix
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Entry is a control plane that tests are run on.
+type Entry struct {
+	Name string // for ETCD_REWIND_E2E_ENTRIES, and in the names of tests
+
+	// Versions, as the programs say them.
+	Kubernetes, Containerd, Etcd string
+	// Folders in e2e/parts; no ContainerdPart is Debian's package.
+	KubernetesPart, ContainerdPart, EtcdPart string
+
+	// Node says in the documentation what the nodes are.
+	Node string
+	// Ran says in the documentation what is run on it, and Target is the make
+	// target that does. CI runs those of make e2e and of OfCI.
+	Ran, Target string
+	// Systemd: TestOnSystemd brings it up, and runs its tests on it.
+	Systemd bool
+}
+
+const (
+	bareNode    = "kubelet and containerd started by hand, cgroupfs"
+	systemdNode = "kubelet and containerd as systemd units, systemd's cgroup driver, kubeadm's drop-in"
+	systemdRuns = "a restore, an undo, and a kubelet that lets nothing go after a reboot with broken etcd, restarted by `systemctl restart kubelet`"
+)
+
+// Entries is the table.
+var Entries = []Entry{
+	{
+		Name: "bare-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
+		Node: bareNode, Ran: "all tests of one node and of three nodes", Target: "e2e",
+	},
+	{
+		Name: "systemd-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6", Systemd: true,
+		Node: systemdNode, Ran: systemdRuns, Target: "e2e-systemd",
+	},
+}
+
+// Named returns the entries of those names, and an error for one that isn't there.
+func Named(names ...string) ([]Entry, error) {
+	var all []Entry
+	for _, name := range names {
+		i := slices.IndexFunc(Entries, func(e Entry) bool { return e.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("the matrix has no entry %q", name)
+		}
+		all = append(all, Entries[i])
+	}
+	return all, nil
+}
+
+// Table is the table in Markdown.
+func Table() string {
+	var b strings.Builder
+	b.WriteString("| Kubernetes | containerd | etcd | nodes | what is run on it | by |\n|---|---|---|---|---|---|\n")
+	for _, e := range Entries {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | `make %s` |\n", e.Kubernetes, e.Containerd, e.Etcd, e.Node, e.Ran, e.Target)
+	}
+	return b.String()
+}

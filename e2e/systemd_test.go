@@ -1,0 +1,164 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"etcd-rewind/e2e/cluster"
+	"etcd-rewind/e2e/matrix"
+)
+
+// entriesVariable names the entries of the matrix that TestOnSystemd runs on,
+// separated by blanks.
+const entriesVariable = "ETCD_REWIND_E2E_ENTRIES"
+
+// Kubelet and containerd are units here, and nothing is said about how kubelet is
+// restarted. The bare node of the other tests can show neither.
+func TestOnSystemd(t *testing.T) {
+	names := strings.Fields(os.Getenv(entriesVariable))
+	if len(names) == 0 {
+		names = []string{"systemd-1.34"}
+	}
+	entries, err := matrix.Named(names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		t.Run(e.Name, func(t *testing.T) {
+			began := time.Now()
+			n, err := cluster.Up(t.Context(), cluster.Config{
+				Name: base + "-" + strings.ReplaceAll(e.Name, ".", "-"), Hostname: "cp1",
+				Dir:        filepath.Join(logs, e.Name),
+				Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, Systemd: e.Systemd,
+				KubeletVerbosity: 4, Progress: os.Stderr,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := n.Down(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+			t.Logf("the node came up in %.1f s", time.Since(began).Seconds())
+			use(t, n)
+			if err := buildTool(); err != nil {
+				t.Fatal(err)
+			}
+			t.Run("the node is what the table says", func(t *testing.T) { isTheEntry(t, e) })
+			t.Run("a restore, and its undo", restoreAndUndoOnSystemd)
+			t.Run("a kubelet that ignores removed manifests", stuckKubeletOnSystemd)
+		})
+	}
+}
+
+// said is what a command line in the node prints.
+func said(t *testing.T, command string) string {
+	t.Helper()
+	out, err := node.Command(t.Context(), "sh", "-c", command).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return string(out)
+}
+
+func isTheEntry(t *testing.T, e matrix.Entry) {
+	for _, version := range []struct{ of, command, want string }{
+		{"kubelet", "kubelet --version", "Kubernetes v" + e.Kubernetes},
+		{"the API server", "kubectl --kubeconfig /etc/kubernetes/admin.conf version", "Server Version: v" + e.Kubernetes},
+		{"containerd", "ctr version | grep -A1 Server", " v" + e.Containerd},
+		{"containerd, by kubelet", "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o wide", "containerd://" + e.Containerd},
+	} {
+		out := said(t, version.command)
+		if version.of == "containerd" { // Debian's has no v, and its own suffix
+			out, version.want = strings.ReplaceAll(out, " v", " "), " "+e.Containerd
+		}
+		if !strings.Contains(out, version.want) {
+			t.Errorf("%s: %q has no %q", version.of, out, version.want)
+		}
+	}
+	if now := etcdNow(t).Version; now != e.Etcd {
+		t.Errorf("etcd is %s, want %s", now, e.Etcd)
+	}
+	// As kubeadm and the packages leave it.
+	out := said(t, "systemctl show -p DropInPaths -p EnvironmentFiles -p MainPID kubelet; cat /var/lib/kubelet/config.yaml")
+	for _, want := range []string{"10-kubeadm.conf", "/var/lib/kubelet/kubeadm-flags.env", "cgroupDriver: systemd"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("kubelet has no %s:\n%s", want, out)
+		}
+	}
+	if out := said(t, "ls -d /sys/fs/cgroup/*/kubepods.slice/*/*.slice/cri-containerd-*.scope"); out == "" {
+		t.Error("no container is a scope of systemd's")
+	}
+}
+
+func restoreAndUndoOnSystemd(t *testing.T) {
+	begin(t)
+	s := aStory(t)
+	before, old := pictureOf(t, manifests), dataDir(t)
+
+	result := restore(t, s.snapshot)
+	s.isThen(t)
+	t.Logf("the API was away for %.1f s", result.Outage)
+	if result.Outage <= 0 || result.Outage >= grace.Seconds() {
+		t.Errorf("the API was away for %.1f s, want less than kubelet's grace period of %s", result.Outage, grace)
+	}
+	if now := dataDir(t); now != result.DataDir || now == old {
+		t.Errorf("etcd's data is at %s, the result says %s, it was at %s", now, result.DataDir, old)
+	}
+	if now := kubeadmDataDir(t); now != result.DataDir {
+		t.Errorf("kubeadm would start etcd on %s, not on %s", now, result.DataDir)
+	}
+
+	back := undo(t)
+	t.Logf("undone: the API was away for %.1f s", back.Outage)
+	s.isNow(t)
+	same(t, "undo is not byte for byte", before, pictureOf(t, manifests))
+}
+
+// The host is rebooted with a broken etcd, so kubelet has never seen the API.
+func stuckKubeletOnSystemd(t *testing.T) {
+	begin(t)
+	s := aStory(t)
+	db := dataDir(t) + "/member/snap/db"
+	if err := node.PowerOff(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(node.HostPath(db), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := node.PowerOn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := buildTool(); err != nil {
+		t.Fatal(err)
+	}
+	// Four sandboxes and a container at least: kubelet has taken up its work.
+	eventually(t, "kubelet to start the pods", 60*time.Second, func() bool { return len(tasks(t)) > 4 })
+	if apiReady() {
+		t.Fatal("the API is ready")
+	}
+	restarts := strings.Count(said(t, "journalctl --boot -u kubelet --output=cat"), "Started kubelet.service")
+
+	o := run(t, "restore", s.snapshot, "--yes", "--output", "json")
+	result := o.succeeded(t)
+	s.isThen(t)
+	t.Logf("all took %.1f s, the API server was ready %.1f s after its manifest was moved", o.took.Seconds(), result.Outage)
+	let := false
+	for _, e := range o.events {
+		let = let || e.Step == "let-go" && e.State == "done"
+	}
+	journal := said(t, "journalctl --boot -u kubelet --output=cat")
+	if !let || !strings.Contains(journal, "sources aren't ready yet") {
+		t.Error("it wasn't a kubelet that ignores removed manifests, or the step let-go has not run")
+	}
+	if now := strings.Count(journal, "Started kubelet.service"); now != restarts+1 {
+		t.Errorf("systemd has started kubelet %d times more, want once", now-restarts)
+	}
+}
