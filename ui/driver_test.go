@@ -16,6 +16,7 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
 )
@@ -221,7 +222,7 @@ func (d *driver) during(events []steps.Event, fits func(steps.Event) bool) {
 	d.m.info = someInfo("/var/backups/before.db")
 	d.m.here.facts = d.f.facts
 	d.m.plan.plan = events[0].Plan
-	d.m.run = newRunView(events[0].Plan, nil, nil, nil)
+	d.m.run = pane.NewRun(events[0].Plan, nil, nil, nil)
 	d.m.screen = runScreen
 	for _, ev := range events {
 		d.do(d.m.handle(restore.NodeEvent{Event: ev}))

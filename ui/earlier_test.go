@@ -304,7 +304,7 @@ func TestAnotherProcessGoesOnWithARun(t *testing.T) {
 	if strings.Contains(d.view(), "✓ Stop kube-apiserver") {
 		t.Errorf("what the first one did is shown as done by the second:\n%s", d.view())
 	}
-	if _, away, _ := d.m.run.outage(d.m.now()); away > 60 {
+	if _, away, _ := d.m.run.Outage(d.m.now()); away > 60 {
 		t.Errorf("the hour that nobody saw counts as outage: %v s", away)
 	}
 }

@@ -25,10 +25,7 @@ type exportedMsg struct {
 // export writes lines to a new file: in the run's directory once there is one,
 // before that in the working directory.
 func (m *model) export(what string, lines []string) tea.Cmd {
-	runDir, name := "", "etcd-rewind-"+what+"-"+m.now().UTC().Format("20060102-150405")
-	if p := m.run.current().plan; p != nil {
-		runDir = p.RunDir
-	}
+	runDir, name := m.run.RunDir(), "etcd-rewind-"+what+"-"+m.now().UTC().Format("20060102-150405")
 	return func() tea.Msg {
 		dir := runDir
 		if st, err := os.Lstat(dir); dir == "" || err != nil || !st.IsDir() {

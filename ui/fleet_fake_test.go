@@ -17,6 +17,7 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/pane"
 )
 
 // fakeFleet is a cluster with several members, whose runs are played.
@@ -590,7 +591,7 @@ func (d *driver) duringAll(names []string, fits func(restore.NodeEvent) bool) {
 	events, _ := recordAll(f, restore.Unattended)
 	f.ran, f.chosen = nil, nil
 	d.m.screen = runScreen
-	d.m.run = newRunView(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
+	d.m.run = pane.NewRun(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
 	for _, ev := range events {
 		d.do(d.m.handle(ev))
 		d.m.now = func() time.Time { return ev.Time }
@@ -615,7 +616,7 @@ func (d *driver) endedAll(choose restore.Asker) {
 	events, res := recordAll(f, choose)
 	f.ran, f.chosen = nil, nil
 	d.m.screen = runScreen
-	d.m.run = newRunView(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
+	d.m.run = pane.NewRun(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
 	for _, ev := range events {
 		d.do(d.m.handle(ev))
 	}

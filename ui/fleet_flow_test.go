@@ -10,6 +10,7 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
 
@@ -332,7 +333,7 @@ func TestCtrlCAgainLeavesTheNodesThatDoNotStop(t *testing.T) {
 	if !d.quit || !d.m.left || all.left != 1 {
 		t.Errorf("the wizard ended: %t; conductors that wait for nobody: %d", d.quit, all.left)
 	}
-	said := strings.Join(d.m.run.endedAs(d.m.runner.left(), nil).SummaryWhole(80), "\n")
+	said := strings.Join(d.m.run.EndedAs(d.m.runner.left(), nil).SummaryWhole(80), "\n")
 	for _, want := range []string{"Nodes are half restored", "etcd-rewind resume --fleet 20261120-120000", "etcd-rewind undo --fleet 20261120-120000"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the farewell lacks %q:\n%s", want, said)
@@ -357,7 +358,7 @@ func TestANodeThatDropsOffIsShownUntilItIsBack(t *testing.T) {
 	gone := d.m.now()
 	d.m.now = func() time.Time { return gone.Add(7 * time.Second) }
 	d.see("cp2  ! reconnecting…", "7.0 s", "Broken pipe")
-	d.m.run.apply(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: restore.TypeLink, State: steps.Done, Time: gone}})
+	d.m.run.Apply(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: restore.TypeLink, State: steps.Done, Time: gone}})
 	d.dontSee("reconnecting")
 }
 
@@ -453,8 +454,8 @@ func TestWhatWasReachedBeforeARunBrokeOffIsShown(t *testing.T) {
 	d.f.fleet.states = map[string]steps.RunState{"cp1": steps.RunRestored}
 	d.do(d.m.discover())
 	d.key("g", "enter")
-	d.m.screen, d.m.run = runScreen, newRunView(d.m.plan.plan, threeNames, nil, nil)
-	d.m.run.resumes(d.m.plan.states)
+	d.m.screen, d.m.run = runScreen, pane.NewRun(d.m.plan.plan, threeNames, nil, nil)
+	d.m.run.Resumes(d.m.plan.states)
 	d.see("cp1  ✓ restored")
 	for i, name := range []string{"cp2", "cp3"} {
 		plan := nodePlan(name, threeNames, steps.Choices{})
@@ -495,21 +496,6 @@ func TestARunThatCanNotBeginOnSeveralNodesChangesNothing(t *testing.T) {
 	d.key("cp1", "enter")
 	d.until("Not started. Nothing was changed")
 	d.see("there is no plan")
-}
-
-func TestNamesAreShortenedToWhatTheyDifferIn(t *testing.T) {
-	for _, tc := range []struct{ names, want []string }{
-		{[]string{"cp1", "cp2"}, []string{"cp1", "cp2"}},
-		{[]string{"master-1.eu.example.com", "master-2.eu.example.com"}, []string{"master-1", "master-2"}},
-		{[]string{"a-very-long-name-1", "a-very-long-name-2"}, []string{"…long-name-1", "…long-name-2"}},
-		{[]string{"ip-10-0-0-1.internal.example.com", "ip-10-0-0-2.external.example.com"}, []string{"….0-1.internal", "….0-2.external"}},
-	} {
-		if got := shortNames(tc.names, 12); !slices.Equal(got, tc.want) && tc.want[0][0] != '\xe2' {
-			t.Errorf("%v becomes %v, not %v", tc.names, got, tc.want)
-		} else if got[0] == got[1] || text.Width(got[0]) > 12 {
-			t.Errorf("%v becomes %v", tc.names, got)
-		}
-	}
 }
 
 func TestNewsOfANodeTakesThePlaceOfItsOlderNewsOnly(t *testing.T) {

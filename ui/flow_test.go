@@ -14,6 +14,7 @@ import (
 	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
 
@@ -421,13 +422,13 @@ func TestADefectInTheEngineEndsInAResult(t *testing.T) {
 }
 
 func TestTheOutageCounterRunsWhileTheAPIIsAway(t *testing.T) {
-	v := newRunView(restorePlan(), nil, nil, nil)
+	v := pane.NewRun(restorePlan(), nil, nil, nil)
 	l := text.NewLook(env("LANG=C.UTF-8"))
 	away := func(v float64) *float64 { return &v }
 	shown := func(after time.Duration) string {
-		return strings.TrimSpace(ansi.Strip(v.outageText(l, noon.Add(after))))
+		return strings.TrimSpace(ansi.Strip(v.OutageText(l, noon.Add(after))))
 	}
-	apply := func(ev steps.Event) { v.apply(restore.NodeEvent{Event: ev}) }
+	apply := func(ev steps.Event) { v.Apply(restore.NodeEvent{Event: ev}) }
 	apply(steps.Event{Type: steps.TypeStep, Step: "prepare", State: steps.Started, Time: noon})
 	if got := shown(time.Second); got != "" {
 		t.Errorf("before the outage: %q", got)
@@ -440,7 +441,7 @@ func TestTheOutageCounterRunsWhileTheAPIIsAway(t *testing.T) {
 	if got := shown(time.Hour); got != "API was down 5.0 s" {
 		t.Errorf("after it: %q", got)
 	}
-	v.end(&restore.Result{OK: true, OutageSeconds: 4.9})
+	v.End(&restore.Result{OK: true, OutageSeconds: 4.9})
 	if got := shown(time.Hour); got != "API was down 4.9 s" {
 		t.Errorf("at the end: %q", got)
 	}

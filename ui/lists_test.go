@@ -167,8 +167,8 @@ func TestSlashSearchesTheNodesOfARun(t *testing.T) {
 	d := drive(t, newFake(), Options{})
 	d.duringAll(threeNames, on("cp2", "stop-etcd.2", steps.Waiting, 5))
 	d.key("/", "cp3", "enter")
-	if n := d.m.run.current(); n.name != "cp3" {
-		t.Errorf("%s is current:\n%s", n.name, d.view())
+	if n, _ := d.m.run.Current(); n != "cp3" {
+		t.Errorf("%s is current:\n%s", n, d.view())
 	}
 }
 
@@ -187,7 +187,7 @@ func TestHelpIsOnEveryScreen(t *testing.T) {
 	d := drive(t, newFake(), Options{})
 	for s := nodeScreen; s <= summaryScreen; s++ {
 		d.m.screen = s
-		d.m.run.end(restore.Alone("", "", &steps.Result{OK: true}))
+		d.m.run.End(restore.Alone("", "", &steps.Result{OK: true}))
 		if title, body := d.m.helpText(70); s != runScreen && (title == "" || len(body) == 0) {
 			t.Errorf("? shows nothing on screen %d", s)
 		}

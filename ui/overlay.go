@@ -37,7 +37,8 @@ func newOverlay(k overlayKind) *overlay { return &overlay{kind: k} }
 
 func (m *model) openLogs() tea.Cmd {
 	at := 0
-	if strings.Contains(m.run.current().current, components[1]) {
+	_, step := m.run.Current()
+	if strings.Contains(step, components[1]) {
 		at = 1
 	}
 	m.over = &overlay{kind: logsOverlay, Log: pane.NewLog(components, at)}
@@ -88,7 +89,7 @@ func (m *model) overlayView(w, h int) ([]string, string, []pane.Hint) {
 	case logsOverlay:
 		return o.View(m.look, w, h)
 	case commandsOverlay:
-		body := m.run.current().commandLog()
+		body := m.run.CommandLog()
 		if len(body) == 0 {
 			body = []string{"No action has run yet."}
 		}
@@ -110,7 +111,7 @@ func (m *model) helpText(w int) (title string, body []string) {
 	var paragraphs []string
 	switch m.screen {
 	case runScreen:
-		title, body, paragraphs = m.run.help(w)
+		title, body, paragraphs = m.run.Help(w)
 	case earlierScreen:
 		title = "An interrupted run"
 		paragraphs = []string{

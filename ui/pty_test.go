@@ -112,7 +112,7 @@ func (p *terminal) toRun() {
 	p.press("cp1\r")
 }
 
-// ended waiting for the process and reads what it has left.
+// Ended waiting for the process and reads what it has left.
 func (p *terminal) ended() (left struct {
 	Result *steps.Result
 	Ran    []string

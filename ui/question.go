@@ -29,7 +29,7 @@ func (m *model) ask(q question) { m.over = &overlay{kind: questionOverlay, quest
 // asking is the question on the screen, as something to compare; nil for none.
 // It is an overlay, or a failure that waits for an answer.
 func (m *model) asking() any {
-	switch f := m.run.failure(); {
+	switch f := m.run.Failure(); {
 	case m.over != nil && m.over.kind == questionOverlay:
 		return m.over.question
 	case m.over == nil && m.screen == runScreen && f != nil && !m.watches():
@@ -68,24 +68,24 @@ func (m *model) questionKey(name string) tea.Cmd {
 type clock = func() time.Time
 
 // nowDoing says what the run does at the moment.
-func (v *runView) nowDoing(now clock) func() string {
-	return func() string { return "Now: " + v.doing(now()) }
+func nowDoing(v *pane.Run, now clock) func() string {
+	return func() string { return "Now: " + v.Doing(now()) }
 }
 
 // stopRun ends the run before its next action; undo reverts it then.
 func stopRun(undo bool) func(m *model) tea.Cmd {
 	return func(m *model) tea.Cmd {
 		m.undoNext = undo
-		m.run.stopping = true
+		m.run.Stopping = true
 		return func() tea.Msg { m.runner.stop(); return nil }
 	}
 }
 
 // askToLeave is ctrl-c during a run that was told to stop and hasn't: what it
 // waits for may never end.
-func (v *runView) askToLeave(now clock) question {
+func askToLeave(v *pane.Run, now clock) question {
 	return question{
-		Title: "Leave at once?", Now: v.nowDoing(now),
+		Title: "Leave at once?", Now: nowDoing(v, now),
 		Text:    []string{"The run was told to stop, and hasn't yet. Its journal is in order at any moment: left now, it can be resumed or undone, as after a power cut."},
 		Answers: []answer{reply("l", "leave it in the middle", leaveRun), reply("n", "wait until it has stopped", nil)},
 	}
@@ -102,34 +102,34 @@ func leaveRun(m *model) tea.Cmd {
 }
 
 // askToStop is ctrl-c during a run.
-func (v *runView) askToStop(now clock) question {
-	if v.stopping {
-		return v.askToLeave(now)
+func askToStop(v *pane.Run, now clock) question {
+	if v.Stopping {
+		return askToLeave(v, now)
 	}
-	q := question{Title: "Stop the run?", Now: v.nowDoing(now)}
-	q.Text = []string{"The run continues while you read this. It stops before its next action: an action under way is finished, a wait ends at once. Then " + v.onNodes() + " may be half restored, until the run is resumed or undone."}
+	q := question{Title: "Stop the run?", Now: nowDoing(v, now)}
+	q.Text = []string{"The run continues while you read this. It stops before its next action: an action under way is finished, a wait ends at once. Then " + v.OnNodes() + " may be half restored, until the run is resumed or undone."}
 	q.Answers = append(q.Answers, reply("s", "stop before the next action", stopRun(false)))
-	if v.kind != steps.KindUndo {
-		q.Answers = append(q.Answers, reply("u", "stop, and undo the run on "+v.onNodes(), stopRun(true)))
+	if v.Kind != steps.KindUndo {
+		q.Answers = append(q.Answers, reply("u", "stop, and undo the run on "+v.OnNodes(), stopRun(true)))
 	}
 	q.Answers = append(q.Answers, reply("n", "don't stop", nil))
 	return q
 }
 
 // askToUndo is u during a run.
-func (v *runView) askToUndo(now clock) question {
+func askToUndo(v *pane.Run, now clock) question {
 	return question{
 		Title:   "Stop the run and undo it?",
-		Now:     v.nowDoing(now),
-		Text:    []string{"The run continues while you read this. It stops before its next action, and everything it did on " + v.onNodes() + " is undone in reverse order."},
+		Now:     nowDoing(v, now),
+		Text:    []string{"The run continues while you read this. It stops before its next action, and everything it did on " + v.OnNodes() + " is undone in reverse order."},
 		Answers: []answer{reply("y", "stop and undo", stopRun(true)), reply("n", "don't stop", nil)},
 	}
 }
 
 // askOnceMore is what an answer to a failure has to pass that changes a node or
 // ends the run.
-func (v *runView) askOnceMore(c steps.Choice, f *steps.Failure) question {
-	o := text.ChoiceOf(c, v.several)
+func askOnceMore(v *pane.Run, c steps.Choice, f *steps.Failure) question {
+	o := text.ChoiceOf(c, v.Several)
 	q := question{Title: o.Sure, Answers: []answer{
 		reply("y", "yes, "+o.Word, func(m *model) tea.Cmd { return m.answer(c) }),
 		reply("n", "back to the failure", nil),
@@ -144,7 +144,7 @@ func (v *runView) askOnceMore(c steps.Choice, f *steps.Failure) question {
 		q.Text = []string{"Everything the run did is undone in reverse order, and the manifests become what they were, byte for byte."}
 	case steps.Leave:
 		q.Text = []string{"The run ends here. The API may stay down until the run is resumed or undone."}
-		q.Facts = v.waysOut()
+		q.Facts = v.WaysOut()
 	default:
 		q.Text = []string{"The others continue. It needs to be resumed or undone there later."}
 	}
@@ -153,15 +153,15 @@ func (v *runView) askOnceMore(c steps.Choice, f *steps.Failure) question {
 
 // leave quits, unless that leaves the API down: then it asks first.
 func (m *model) leave() tea.Cmd {
-	down := m.run.downSince()
+	down := m.run.DownSince()
 	if down == nil || m.watches() {
 		return m.quit()
 	}
 	m.ask(question{
 		Title:   "Quit while the API is down?",
-		Now:     func() string { return downText(*down, m.now()) },
+		Now:     func() string { return pane.DownText(*down, m.now()) },
 		Text:    []string{"It stays down until you resume the run or undo it. Both work later too, with these commands:"},
-		Facts:   m.run.waysOut(),
+		Facts:   m.run.WaysOut(),
 		Answers: []answer{reply("y", "quit", (*model).quit), reply("n", "stay here", nil)},
 	})
 	return nil

@@ -86,7 +86,7 @@ func TestNoKeyOfAFailureChangesTheNodeByItself(t *testing.T) {
 	d := drive(t, f, Options{})
 	d.to(runScreen)
 	d.until("permission denied")
-	d.m.run.failure().Choices = []steps.Choice{steps.LetGo, steps.PutBack, steps.Retry, steps.Leave}
+	d.m.run.Failure().Choices = []steps.Choice{steps.LetGo, steps.PutBack, steps.Retry, steps.Leave}
 	for key, asks := range map[string]string{"k": "Restart kubelet on this node?", "u": "Revert the node", "r": "Do this action again?", "x": "leave the node as it is?"} {
 		d.key(key)
 		d.see(asks)
@@ -109,9 +109,9 @@ func TestTheOutageCountsOnAfterARunThatWasStopped(t *testing.T) {
 	d.until("▸ Move etcd.yaml aside")
 	d.key("ctrl+c", "s")
 	d.until("you stopped the run")
-	since := d.m.run.downSince()
+	since := d.m.run.DownSince()
 	if since == nil {
-		t.Fatalf("the result says %+v", d.m.run.result)
+		t.Fatalf("the result says %+v", d.m.run.Result)
 	}
 	goOn(since.Sub(d.m.now()) + 63*time.Second)
 	d.see("API down since "+steps.Clock(*since)+", 63.0 s", "etcd-rewind resume 20261120-120000", "etcd-rewind undo 20261120-120000")

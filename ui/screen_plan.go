@@ -180,7 +180,7 @@ func (m *model) planAgain(a again) tea.Cmd {
 
 // planLast plans what is done with the run that has just ended.
 func (m *model) planLast(v restore.Verb) tea.Cmd {
-	return m.planAgain(again{run: m.run.run(), verb: v, from: summaryScreen, dir: m.run.dir()})
+	return m.planAgain(again{run: m.run.Name(), verb: v, from: summaryScreen, dir: m.run.Dir()})
 }
 
 func (m *model) planKey(k tea.KeyMsg) tea.Cmd {
@@ -384,7 +384,7 @@ func (p *planPane) commonText(without []string, changes *snapshot.Comparison, w 
 	out := append(text.Indent(1, text.Facts(list, w-1)), "")
 	out = append(out, text.Hang(" ", "Every node runs its own plan (tab), and starts the next phase when all have finished the one before:", w)...)
 	for i, ph := range steps.Phases {
-		out = append(out, text.Hang("  "+text.Number(int64(i+1))+" "+text.Fit(ph.Name(), 11)+" ", phaseMeans[ph], w)...)
+		out = append(out, text.Hang("  "+text.Number(int64(i+1))+" "+text.Fit(ph.Name(), 11)+" ", pane.PhaseMeans[ph], w)...)
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"etcd-rewind/node"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
 
@@ -16,9 +17,9 @@ import (
 func (m *model) startRun() tea.Cmd {
 	p := &m.plan
 	m.screen, m.over, m.note = runScreen, nil, ""
-	m.run = newRunView(p.plan, p.names, p.all, m.run)
+	m.run = pane.NewRun(p.plan, p.names, p.all, m.run)
 	if m.again != nil && m.again.verb == restore.Resume {
-		m.run.resumes(p.states)
+		m.run.Resumes(p.states)
 	}
 	plan, names, s := p.plan, p.names, m.nodes.session
 	return func() tea.Msg { m.runner.start(plan, names, s); return nil }
@@ -27,12 +28,12 @@ func (m *model) startRun() tea.Cmd {
 // finished takes the result of a run.
 func (m *model) finished(msg finishedMsg) tea.Cmd {
 	m.over, m.note = nil, ""
-	m.run.end(msg.Result)
+	m.run.End(msg.Result)
 	m.screen = summaryScreen
 	if m.endAfter {
 		return tea.Quit
 	}
-	if m.undoNext && m.run.canUndo() {
+	if m.undoNext && m.run.CanUndo() {
 		return m.planLast(restore.Undo)
 	}
 	m.undoNext = false
@@ -41,44 +42,44 @@ func (m *model) finished(msg finishedMsg) tea.Cmd {
 
 func (m *model) runKey(name string) tea.Cmd {
 	v := m.run
-	f := v.failure()
-	if f != nil && v.watched == nil {
+	f := v.Failure()
+	if f != nil && v.Watched == nil {
 		for _, c := range f.Choices {
-			o := text.ChoiceOf(c, v.several)
+			o := text.ChoiceOf(c, v.Several)
 			switch {
 			case o.Key != name:
 				continue
 			case o.Sure == "":
 				return m.answer(c)
 			}
-			m.ask(v.askOnceMore(c, f))
+			m.ask(askOnceMore(v, c, f))
 			return nil
 		}
 	}
-	if name != "l" && v.move(name) {
+	if name != "l" && v.Move(name) {
 		return nil
 	}
 	switch name {
 	case "?":
 		m.over = newOverlay(helpOverlay)
 	case "l":
-		if v.several && f == nil && v.current().name != m.localMember() {
-			m.note = "Logs are read on this node only. Those of " + v.current().name + " are there, in " + node.Kubeadm.PodLogs + "."
+		if on, _ := v.Current(); v.Several && f == nil && on != m.localMember() {
+			m.note = "Logs are read on this node only. Those of " + on + " are there, in " + node.Kubeadm.PodLogs + "."
 			return nil
 		}
 		return m.openLogs()
 	case "c":
 		m.over = newOverlay(commandsOverlay)
 	case "u":
-		if v.running() && v.kind != steps.KindUndo && f == nil && v.watched == nil {
-			m.ask(v.askToUndo(m.now))
+		if v.Running() && v.Kind != steps.KindUndo && f == nil && v.Watched == nil {
+			m.ask(askToUndo(v, m.now))
 		}
 	case "esc", "enter":
-		if !v.running() {
+		if !v.Running() {
 			m.screen = summaryScreen
 		}
 	case "q":
-		if !v.running() || v.watched != nil {
+		if !v.Running() || v.Watched != nil {
 			return m.leave()
 		}
 		m.note = "A run is under way; ctrl-c asks whether to stop it."
@@ -91,7 +92,7 @@ func (m *model) askAbout(msg askMsg) tea.Cmd {
 	m.over, m.note, m.screen = nil, "", runScreen
 	f := msg.Failure
 	f.Choices = slices.Clone(f.Choices)
-	m.run.ask(msg.Node, &f)
+	m.run.Ask(msg.Node, &f)
 	if m.endAfter {
 		return m.answer(restore.Unattended(msg.Trouble))
 	}
@@ -100,9 +101,7 @@ func (m *model) askAbout(msg askMsg) tea.Cmd {
 
 // answer answers the failure on the screen.
 func (m *model) answer(c steps.Choice) tea.Cmd {
-	for _, n := range m.run.nodes {
-		n.failure = nil
-	}
+	m.run.Answered()
 	m.over = nil
 	return func() tea.Msg { m.runner.answer(c); return nil }
 }
@@ -118,8 +117,8 @@ type (
 
 // follow shows another process's run.
 func (m *model) follow(info steps.RunInfo) tea.Cmd {
-	m.run = newRunView(nil, nil, nil, nil)
-	m.run.watched = &info
+	m.run = pane.NewRun(nil, nil, nil, nil)
+	m.run.Watched = &info
 	m.screen, m.again = runScreen, nil
 	return func() tea.Msg {
 		go defect.Do(func() {
@@ -137,8 +136,8 @@ func (m *model) followed(msg followedMsg) tea.Cmd {
 	switch {
 	case msg.err != nil:
 		m.here.refusal, m.screen = msg.err, nodeScreen
-	case msg.ended && v.told != nil:
-		v.end(restore.Alone(v.run(), "", v.told))
+	case msg.ended && v.Told != nil:
+		v.End(restore.Alone(v.Name(), "", v.Told))
 		m.screen = summaryScreen
 	default:
 		cmd := m.discover()
@@ -149,4 +148,4 @@ func (m *model) followed(msg followedMsg) tea.Cmd {
 }
 
 // watches says whether the run on the screen is another process's.
-func (m *model) watches() bool { return m.run.watched != nil }
+func (m *model) watches() bool { return m.run.Watched != nil }

@@ -13,7 +13,7 @@ import (
 )
 
 func (m *model) summaryView(w, h int) ([]string, string, []pane.Hint) {
-	lines := append([]string{""}, text.Indent(1, m.run.ended(m.leftOut()).Summary(w-2))...)
+	lines := append([]string{""}, text.Indent(1, m.run.Ended(m.leftOut()).Summary(w-2))...)
 	for i, l := range lines {
 		if i > 0 && l == "" {
 			break
@@ -24,7 +24,7 @@ func (m *model) summaryView(w, h int) ([]string, string, []pane.Hint) {
 		lines = append(lines, "", m.look.Faint.Render("   This summary stays in the terminal when you quit."))
 	}
 	seen, where := m.summaryPage.Show(lines, h)
-	help := m.run.summaryHelp()
+	help := m.run.SummaryHelp()
 	if where != "" {
 		help = slices.Insert(help, len(help)-1, pane.Hint{"↑↓", "scroll"})
 	}
@@ -33,7 +33,7 @@ func (m *model) summaryView(w, h int) ([]string, string, []pane.Hint) {
 
 // leftOut are the members that the run on the screen has left out for good.
 func (m *model) leftOut() []string {
-	if m.again != nil && m.again.from != summaryScreen || !m.run.several {
+	if m.again != nil && m.again.from != summaryScreen || !m.run.Several {
 		return nil
 	}
 	return m.members.without
@@ -50,19 +50,19 @@ func (m *model) summaryKey(name string) tea.Cmd {
 	case "esc", "left", "s":
 		m.screen = runScreen
 	case "u":
-		if m.run.canUndo() {
+		if m.run.CanUndo() {
 			return m.planLast(restore.Undo)
 		}
 	case "g":
-		if m.run.canResume() {
+		if m.run.CanResume() {
 			return m.planLast(restore.Resume)
 		}
 	case "d":
-		if m.run.canRedo() {
+		if m.run.CanRedo() {
 			return m.planLast(restore.Redo)
 		}
 	case "n":
-		if m.run.canBeginAnew() {
+		if m.run.CanBeginAnew() {
 			return m.beginAnew()
 		}
 	case "c":
@@ -88,7 +88,7 @@ func (m *model) beginAnew() tea.Cmd {
 	m.checks = checklist{asked: m.checks.asked + 1, given: slices.Clone(o.Choices.Accept), accepted: map[string]steps.Verdict{}}
 	m.plan = planPane{asked: m.plan.asked + 1}
 	m.members = membersPane{asked: m.members.asked + 1, hosts: maps.Clone(o.Want.Hosts), without: slices.Clone(o.Want.Without)}
-	m.run, m.here.alone = newRunView(nil, nil, nil, nil), false
+	m.run, m.here.alone = pane.NewRun(nil, nil, nil, nil), false
 	m.summaryPage, m.here.page = pane.Page{}, pane.Page{}
 	return m.discover()
 }

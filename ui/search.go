@@ -65,40 +65,13 @@ func (m *model) searched() (s searched, ok bool) {
 	case summaryScreen:
 		return page(&m.summaryPage), true
 	case runScreen:
-		return m.run.searched()
+		s.rows, s.at = m.run.Rows()
+		s.to = func(i int) tea.Cmd { m.run.Select(i); return nil }
+		return s, len(s.rows) > 0
 	default:
 		return s, false
 	}
 	return s, true
-}
-
-// searched are the steps of the node that is looked into, or the nodes. While a
-// failure waits for an answer there is nothing to search.
-func (v *runView) searched() (s searched, ok bool) {
-	n := v.current()
-	switch {
-	case v.failure() != nil:
-		return s, false
-	case !v.inside:
-		for _, o := range v.nodes {
-			say, _ := o.doing()
-			s.rows = append(s.rows, o.name+" "+say)
-		}
-		s.at, s.to = v.cur, func(i int) tea.Cmd { v.cur = i; return nil }
-	case n.plan != nil:
-		for i, st := range n.plan.Steps {
-			row := []string{st.Title}
-			for _, a := range st.Actions {
-				row = append(row, n.title(a.ID))
-			}
-			s.rows = append(s.rows, strings.Join(row, " "))
-			if looked := n.looked(); looked != nil && looked.ID == st.ID {
-				s.at = i
-			}
-		}
-		s.to = func(i int) tea.Cmd { n.picked = n.plan.Steps[i].ID; return nil }
-	}
-	return s, len(s.rows) > 0
 }
 
 // searchKey types what is looked for.
@@ -121,7 +94,7 @@ func (m *model) exportKey() (cmd tea.Cmd, ok bool) {
 	case m.over != nil && m.over.kind == logsOverlay:
 		return m.export(m.over.Name()+"-log", m.over.Lines), true
 	case m.over != nil && m.over.kind == commandsOverlay:
-		return m.export("commands", append([]string{m.commandsTitle(), ""}, m.run.current().commandLog()...)), true
+		return m.export("commands", append([]string{m.commandsTitle(), ""}, m.run.CommandLog()...)), true
 	case m.over != nil || m.typingSomething():
 		return nil, false
 	case m.screen == diffScreen && m.diff.Result != nil:

@@ -19,6 +19,7 @@ import (
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
 
@@ -361,7 +362,7 @@ var screens = []struct {
 		f := d.f.fleet
 		d.to(confirmScreen)
 		events, _ := recordAll(f, func(restore.Trouble) steps.Choice { return restore.ContinueWithout })
-		d.m.screen, d.m.run = runScreen, newRunView(d.m.plan.plan, threeNames, d.m.plan.all, nil)
+		d.m.screen, d.m.run = runScreen, pane.NewRun(d.m.plan.plan, threeNames, d.m.plan.all, nil)
 		done := on("cp3", "start-kube-apiserver.1", steps.Done, 0)
 		for _, ev := range events {
 			d.do(d.m.handle(ev))
@@ -400,7 +401,7 @@ var screens = []struct {
 		all := d.f.fleet
 		all.names = []string{"cp1", "cp2"}
 		events, res := recordAll(all, restore.Unattended)
-		d.m.screen, d.m.run = runScreen, newRunView(d.m.plan.plan, all.names, d.m.plan.all, nil)
+		d.m.screen, d.m.run = runScreen, pane.NewRun(d.m.plan.plan, all.names, d.m.plan.all, nil)
 		for _, ev := range events {
 			d.do(d.m.handle(ev))
 		}

@@ -153,7 +153,7 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 	if m.left {
 		close(ended)
 		<-watched
-		if m.run.several {
+		if m.run.Several {
 			m.nodes.abandon(leaveAfter)
 		}
 		result := m.runner.left()
@@ -177,8 +177,8 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 		m.farewell(out, result)
 		return result, nil // what was done on the node counts for more than the screen
 	}
-	if m.watches() && !m.run.running() {
-		m.farewell(out, m.run.result)
+	if m.watches() && !m.run.Running() {
+		m.farewell(out, m.run.Result)
 	}
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {
 		err = nil
@@ -193,10 +193,10 @@ func (m *model) farewell(out io.Writer, r *restore.Result) {
 		w = print.Width
 	}
 	lines := []string{""}
-	if p := m.run.plan; p != nil {
+	if p := m.run.Plan; p != nil {
 		lines = append(lines, fmt.Sprintf("etcd-rewind   %s   run %s", trust.Text(p.Node), trust.Text(p.Run)), "")
 	}
-	lines = append(append(lines, m.run.endedAs(r, m.leftOut()).SummaryWhole(w)...), "")
+	lines = append(append(lines, m.run.EndedAs(r, m.leftOut()).SummaryWhole(w)...), "")
 	for _, line := range lines {
 		_, _ = fmt.Fprintln(out, m.look.Finish(line))
 	}
@@ -270,7 +270,7 @@ type model struct {
 	choices     choices
 	plan        planPane
 	confirm     confirmPane
-	run         *runView
+	run         *pane.Run
 	over        *overlay
 	search      pane.Search
 	asked       any       // the question on the screen, as asking has it
@@ -293,7 +293,7 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 		o.standing = steps.Standing
 	}
 	m := &model{
-		ctx: ctx, backend: b, box: box, runner: newRunner(ctx, box), run: newRunView(nil, nil, nil, nil),
+		ctx: ctx, backend: b, box: box, runner: newRunner(ctx, box), run: pane.NewRun(nil, nil, nil, nil),
 		w: assumedWidth, h: assumedHeight, now: time.Now, look: text.NewLook(os.Getenv), options: o, choices: choices{Choices: o.Choices},
 	}
 	m.here.led = o.Nodes != nil
@@ -321,7 +321,7 @@ func (m *model) discover() tea.Cmd {
 	m.screen, m.here.facts, m.here.refusal, m.here.early = discovering, nil, nil, nil
 	m.earlier, m.again, m.here.inPlace = earlierPane{}, nil, nil
 	if m.watches() {
-		m.run = newRunView(nil, nil, nil, nil)
+		m.run = pane.NewRun(nil, nil, nil, nil)
 	}
 	m.nodes.open(m.ctx, m.local)
 	s, f := m.nodes.session, restore.Flow{Engine: m.backend, Want: m.options.Want, Choices: m.settled()}
@@ -359,7 +359,7 @@ func (m *model) tick() tea.Cmd {
 }
 
 func (m *model) moves() bool {
-	run := m.screen == runScreen && m.run.running() || m.screen.ofRun() && m.run.downSince() != nil
+	run := m.screen == runScreen && m.run.Running() || m.screen.ofRun() && m.run.DownSince() != nil
 	return run || m.screen == discovering || m.screen == earlierScreen ||
 		m.screen == chooseScreen && m.picker.busy() || m.screen == runsScreen && m.runs.Busy || m.screen == checkScreen && m.checks.busy || m.screen == diffScreen && m.diff.Busy ||
 		m.screen == membersScreen && m.members.busy || m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
@@ -434,10 +434,10 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		return m.planned(msg)
 
 	case restore.NodeEvent:
-		if m.run.watched != nil && msg.Type == steps.TypeAsk {
+		if m.run.Watched != nil && msg.Type == steps.TypeAsk {
 			m.over = nil
 		}
-		m.run.apply(msg)
+		m.run.Apply(msg)
 	case askMsg:
 		return m.askAbout(msg)
 	case finishedMsg:
@@ -467,7 +467,7 @@ func (m *model) resize(w, h int) {
 }
 
 // atWork says whether the engine is at work, so that leaving isn't possible.
-func (m *model) atWork() bool { return m.screen == runScreen && m.run.running() && !m.watches() }
+func (m *model) atWork() bool { return m.screen == runScreen && m.run.Running() && !m.watches() }
 
 func (m *model) signal(msg signalMsg) tea.Cmd {
 	if !m.atWork() {
@@ -478,9 +478,9 @@ func (m *model) signal(msg signalMsg) tea.Cmd {
 		return nil
 	}
 	m.endAfter = true
-	m.run.stopping = true
+	m.run.Stopping = true
 	m.runner.stop()
-	if f := m.run.failure(); f != nil {
+	if f := m.run.Failure(); f != nil {
 		return m.answer(steps.Unattended(*f))
 	}
 	return nil
@@ -493,11 +493,11 @@ func (m *model) quit() tea.Cmd {
 
 // interrupt is ctrl-c during a run: it asks first.
 func (m *model) interrupt() {
-	if m.run.failure() != nil {
+	if m.run.Failure() != nil {
 		m.note = "Paused for your answer: choose one of the keys above."
 		return
 	}
-	m.ask(m.run.askToStop(m.now))
+	m.ask(askToStop(m.run, m.now))
 }
 
 func (m *model) small() bool { return m.w < minWidth || m.h < minHeight }
@@ -638,7 +638,7 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	case confirmScreen:
 		return m.confirm.view(m.look, m.now(), &m.plan, m.again, m.flow.Want.Info, m.checks.verdicts, w)
 	case runScreen:
-		return m.run.view(m.look, m.now(), w, h)
+		return m.run.View(m.look, m.now(), w, h)
 	default:
 		return m.summaryView(w, h)
 	}
@@ -656,13 +656,13 @@ func (m *model) header() string {
 		}
 		left += "   " + strings.Join(parts, " · ")
 	}
-	if p := m.run.plan; m.here.facts == nil && p != nil {
+	if p := m.run.Plan; m.here.facts == nil && p != nil {
 		left += "   " + trust.Text(p.Node)
 	}
 	right := "nothing changed yet "
 	switch {
 	case m.screen.ofRun(), m.watches(), m.again != nil && m.again.from == summaryScreen:
-		right = m.run.outageText(m.look, m.now()) + " "
+		right = m.run.OutageText(m.look, m.now()) + " "
 	case m.here.facts != nil && m.here.facts.Unfinished != nil:
 		right = "a run is unfinished "
 	}
@@ -674,7 +674,7 @@ func (m *model) subHeader() string {
 	case m.again != nil:
 		return text.Cut(" "+m.again.title(m.plan.plan), m.w)
 	case m.watches():
-		return m.run.watchedText(m.w)
+		return m.run.WatchedText(m.w)
 	case m.here.inPlace != nil:
 		return text.Cut(" Point etcd at "+trust.Text(m.here.inPlace.dataDir)+", without restoring anything", m.w)
 	case m.info != nil && m.screen.after(chooseScreen):
@@ -789,18 +789,18 @@ func (m *model) smallView() []string {
 		}
 		return append(lines, state, "ctrl-c quits")
 	}
-	if !m.run.running() {
-		symbol, sentence := m.run.ended(nil).Ending()
+	if !m.run.Running() {
+		symbol, sentence := m.run.Ended(nil).Ending()
 		return append(append(lines, ""), text.Hang(m.look.Symbol(symbol)+" ", sentence, m.w)...)
 	}
-	lines = append(append(lines, ""), m.run.brief(m.now(), m.w)...)
-	if away := m.run.outageText(m.look, m.now()); away != "" {
+	lines = append(append(lines, ""), m.run.Brief(m.now(), m.w)...)
+	if away := m.run.OutageText(m.look, m.now()); away != "" {
 		lines = append(lines, away)
 	}
 	switch {
 	case m.watches():
 		lines = append(lines, text.Hang("", "run by another etcd-rewind", m.w)...)
-	case m.run.failure() != nil:
+	case m.run.Failure() != nil:
 		lines = append(lines, text.Hang("", "Paused for your answer: make the window larger.", m.w)...)
 	}
 	return lines

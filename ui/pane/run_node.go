@@ -1,4 +1,4 @@
-package ui
+package pane
 
 import (
 	"slices"
@@ -94,7 +94,7 @@ func (n *nodeRun) of(id string) progress {
 	return progress{}
 }
 
-// apply takes in an event of this node.
+// Apply takes in an event of this node.
 func (n *nodeRun) apply(ev restore.NodeEvent) {
 	switch ev.Type {
 	case restore.TypeLink:

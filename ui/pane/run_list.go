@@ -1,4 +1,4 @@
-package ui
+package pane
 
 import (
 	"fmt"
@@ -8,14 +8,14 @@ import (
 
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
-	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
 
 // What the view of a run lists of several nodes: the barriers that each has
 // reached, and what it does now.
 
-var phaseMeans = map[steps.Phase]string{
+// PhaseMeans is what a phase comes to.
+var PhaseMeans = map[steps.Phase]string{
 	steps.PhaseStaged:    "restored data beside the old; the cluster still runs",
 	steps.PhaseAPIGone:   "no kube-apiserver runs: nothing writes any more",
 	steps.PhaseEtcdOut:   "no etcd runs on the old data",
@@ -42,13 +42,13 @@ func barrierHelp(kind string) []string {
 	out := make([]string, 0, len(steps.Phases)+2)
 	out = append(out, "Every node runs its own steps, and waits at the end of each phase until all have reached it. So no old API server and no old etcd is left when the first restored etcd starts. enter shows the steps of a node; ↑↓ choose one.")
 	for _, p := range steps.Phases {
-		out = append(out, p.Name()+": "+phaseMeans[p]+".")
+		out = append(out, p.Name()+": "+PhaseMeans[p]+".")
 	}
 	return append(out, "A node that can't be reached stops at its next wait. It is retried for a minute; then you are asked.")
 }
 
 // behind are the nodes that the others wait for at a phase.
-func (v *runView) behind(i int) []string {
+func (v *Run) behind(i int) []string {
 	var names []string
 	for _, o := range v.nodes {
 		if !o.left && o.reached <= i {
@@ -59,7 +59,7 @@ func (v *runView) behind(i int) []string {
 }
 
 // waits says at which phase a node waits for others, -1 for none.
-func (v *runView) waits(o *nodeRun) int {
+func (v *Run) waits(o *nodeRun) int {
 	i := o.reached - 1
 	if v.apart() || i < v.open || o.left || o.result != nil {
 		return -1
@@ -68,7 +68,7 @@ func (v *runView) waits(o *nodeRun) int {
 }
 
 // now says what a node does at this moment, and since when.
-func (v *runView) now(o *nodeRun, now time.Time) (symbol, sentence, took string) {
+func (v *Run) now(o *nodeRun, now time.Time) (symbol, sentence, took string) {
 	since := func(t time.Time) string { return text.Seconds(now.Sub(t).Seconds()) }
 	switch f := o.failure; {
 	case f != nil:
@@ -82,7 +82,7 @@ func (v *runView) now(o *nodeRun, now time.Time) (symbol, sentence, took string)
 	}
 	if r := o.result; r != nil {
 		switch {
-		case r.OK && v.kind == steps.KindUndo:
+		case r.OK && v.Kind == steps.KindUndo:
 			return text.SymDone, "undone", ""
 		case r.OK:
 			return text.SymDone, "restored", ""
@@ -149,7 +149,7 @@ func cutRune(s string) (rune, int) {
 
 // phaseRows are the phases of all nodes: a row for a phase, a column for a
 // node, so that a phase that not all have come to is seen as one.
-func (v *runView) phaseRows(l text.Look, now time.Time, w int) []string {
+func (v *Run) phaseRows(l text.Look, now time.Time, w int) []string {
 	const label = 12
 	col := min(18, (w-label-1)/len(v.nodes))
 	head := strings.Repeat(" ", label)
@@ -168,7 +168,7 @@ func (v *runView) phaseRows(l text.Look, now time.Time, w int) []string {
 			row += text.Fit(l.Symbol(sym)+text.FitRight(took, min(8, col-3)), col)
 		}
 		if rest := w - label - col*len(v.nodes) - 2; rest >= 40 {
-			row += l.Faint.Render(text.Cut(phaseMeans[p], rest))
+			row += l.Faint.Render(text.Cut(PhaseMeans[p], rest))
 		}
 		rows = append(rows, row)
 	}
@@ -176,7 +176,7 @@ func (v *runView) phaseRows(l text.Look, now time.Time, w int) []string {
 }
 
 // cell is a node at a phase.
-func (v *runView) cell(o *nodeRun, i int, now time.Time) (symbol, took string) {
+func (v *Run) cell(o *nodeRun, i int, now time.Time) (symbol, took string) {
 	from := v.begun
 	if i > 0 {
 		from = v.passed[steps.Phases[i-1]]
@@ -202,14 +202,14 @@ func (v *runView) cell(o *nodeRun, i int, now time.Time) (symbol, took string) {
 		return text.SymWarn, ""
 	case o.current == "":
 		return text.SymLater, ""
-	case v.result != nil:
+	case v.Result != nil:
 		return text.SymLater, ""
 	}
 	return text.SymNow, span(now)
 }
 
 // nodeLines are what a node does now, in at most n lines.
-func (v *runView) nodeLines(l text.Look, i int, name string, n, w int, now time.Time) []string {
+func (v *Run) nodeLines(l text.Look, i int, name string, n, w int, now time.Time) []string {
 	o, in := v.nodes[i], text.Width(name)+7
 	sym, sentence, took := v.now(o, now)
 	mark := "  "
@@ -246,9 +246,9 @@ func (v *runView) nodeLines(l text.Look, i int, name string, n, w int, now time.
 	return append(lines, text.Indent(in, more[:min(len(more), n-1)])...)
 }
 
-func (v *runView) listView(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
+func (v *Run) listView(l text.Look, now time.Time, w, h int) ([]string, string, []Hint) {
 	var lines []string
-	switch v.kind {
+	switch v.Kind {
 	case steps.KindUndo:
 		lines = append(lines, " "+l.Bold.Render("All nodes are undone, at the same time"), "")
 	case steps.KindRedo:
@@ -282,14 +282,14 @@ func (v *runView) listView(l text.Look, now time.Time, w, h int) ([]string, stri
 	}
 	v.scroll.Show(first, last, room)
 	seen, more := v.scroll.Window(all, room)
-	help := []pane.Hint{{"enter", "its steps"}, {"↑↓", "node"}, {"?", "why"}, {"l", "logs"}, {"c", "commands"}, {"/", "search"}}
-	if v.running() {
-		if v.kind != steps.KindUndo {
-			help = slices.Insert(help, 3, pane.Hint{"u", "undo"})
+	help := []Hint{{"enter", "its steps"}, {"↑↓", "node"}, {"?", "why"}, {"l", "logs"}, {"c", "commands"}, {"/", "search"}}
+	if v.Running() {
+		if v.Kind != steps.KindUndo {
+			help = slices.Insert(help, 3, Hint{"u", "undo"})
 		}
-		help = append(help, pane.Hint{"ctrl-c", "stop"})
+		help = append(help, Hint{"ctrl-c", "stop"})
 	} else {
-		help = append(help, pane.Hint{"esc", "summary"}, pane.Hint{"q", "quit"})
+		help = append(help, Hint{"esc", "summary"}, Hint{"q", "quit"})
 	}
 	return append(lines, seen...), more, help
 }

@@ -1,4 +1,4 @@
-package ui
+package pane
 
 import (
 	"cmp"
@@ -11,41 +11,40 @@ import (
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
-	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
 
-// runView shows a run on one or more nodes. A node alone is looked into from
+// Run shows a run on one or more nodes. A node alone is looked into from
 // the start; of several, a list says what each does, and one can be looked
 // into. It is fed with events alone.
-type runView struct {
-	plan    *steps.Plan // this node's part of it, nil until it is known
-	kind    string      // steps.KindUndo also when the run is undone within itself
-	several bool        // nodes have names, and barriers
+type Run struct {
+	Plan    *steps.Plan // this node's part of it, nil until it is known
+	Kind    string      // steps.KindUndo also when the run is undone within itself
+	Several bool        // nodes have names, and barriers
 	nodes   []*nodeRun
 	cur     int
 	inside  bool // the steps of the current node are shown
-	scroll  pane.Scroller
+	scroll  Scroller
 
-	watched  *steps.RunInfo // another process runs it; it is only looked at
-	told     *steps.Result  // the last one that process told
-	stopping bool
-	result   *restore.Result // nil until it has ended
+	Watched  *steps.RunInfo // another process runs it; it is only looked at
+	Told     *steps.Result  // the last one that process told
+	Stopping bool
+	Result   *restore.Result // nil until it has ended
 
 	begun  time.Time
 	passed map[steps.Phase]time.Time // barriers that all nodes have reached, in this run
 	open   int                       // how many of them
 }
 
-// newRunView shows a run before its first event. names are those of several
+// NewRun shows a run before its first event. names are those of several
 // nodes, and plans theirs, where they are known; nil for a node alone. The log
 // of commands goes on from the view before.
-func newRunView(p *steps.Plan, names []string, plans []*steps.Plan, before *runView) *runView {
-	v := &runView{plan: p, several: len(names) > 0, inside: len(names) == 0, passed: map[steps.Phase]time.Time{}}
+func NewRun(p *steps.Plan, names []string, plans []*steps.Plan, before *Run) *Run {
+	v := &Run{Plan: p, Several: len(names) > 0, inside: len(names) == 0, passed: map[steps.Phase]time.Time{}}
 	if p != nil {
-		v.kind = p.Kind
+		v.Kind = p.Kind
 	}
-	if !v.several {
+	if !v.Several {
 		names, plans = []string{""}, []*steps.Plan{p}
 	}
 	for i, name := range names {
@@ -64,9 +63,9 @@ func newRunView(p *steps.Plan, names []string, plans []*steps.Plan, before *runV
 	return v
 }
 
-// resumes takes in how far a run has come that is resumed: a node that is
+// Resumes takes in how far a run has come that is resumed: a node that is
 // through has nothing more to tell.
-func (v *runView) resumes(states map[string]steps.RunState) {
+func (v *Run) Resumes(states map[string]steps.RunState) {
 	for _, n := range v.nodes {
 		if states[n.name] == steps.RunRestored {
 			n.reached, n.result = len(steps.Phases), &steps.Result{OK: true}
@@ -74,9 +73,9 @@ func (v *runView) resumes(states map[string]steps.RunState) {
 	}
 }
 
-func (v *runView) current() *nodeRun { return v.nodes[v.cur] }
+func (v *Run) current() *nodeRun { return v.nodes[v.cur] }
 
-func (v *runView) node(name string) *nodeRun {
+func (v *Run) node(name string) *nodeRun {
 	for _, n := range v.nodes {
 		if n.name == name {
 			return n
@@ -85,7 +84,7 @@ func (v *runView) node(name string) *nodeRun {
 	return nil
 }
 
-func (v *runView) names() []string {
+func (v *Run) names() []string {
 	var names []string
 	for _, n := range v.nodes {
 		names = append(names, n.name)
@@ -94,27 +93,27 @@ func (v *runView) names() []string {
 }
 
 // run is the name of the run, "" until it is known.
-func (v *runView) run() string {
+func (v *Run) Name() string {
 	switch {
-	case v.plan != nil:
-		return v.plan.Run
-	case v.watched != nil:
-		return v.watched.Run
+	case v.Plan != nil:
+		return v.Plan.Run
+	case v.Watched != nil:
+		return v.Watched.Run
 	}
 	return ""
 }
 
 // dir is where a run on several nodes is kept on this node, "" for one on this
 // node alone.
-func (v *runView) dir() string {
-	if !v.several || v.plan == nil {
+func (v *Run) Dir() string {
+	if !v.Several || v.Plan == nil {
 		return ""
 	}
-	return v.plan.RunDir
+	return v.Plan.RunDir
 }
 
-// apply takes in an event.
-func (v *runView) apply(ev restore.NodeEvent) {
+// Apply takes in an event.
+func (v *Run) Apply(ev restore.NodeEvent) {
 	if v.begun.IsZero() {
 		v.begun = ev.Time
 	}
@@ -136,20 +135,20 @@ func (v *runView) apply(ev restore.NodeEvent) {
 		v.planned(n, ev.Plan)
 	}
 	n.apply(ev)
-	if v.watched != nil {
+	if v.Watched != nil {
 		v.watch(n, ev.Event)
 	}
 }
 
 // planned takes the plan that a node runs from here on: what was shown before
 // may be less than what it is.
-func (v *runView) planned(n *nodeRun, p *steps.Plan) {
+func (v *Run) planned(n *nodeRun, p *steps.Plan) {
 	switch {
-	case v.watched != nil || v.plan == nil:
-		v.plan, v.kind = p, p.Kind // that process's run may have been interrupted, and resumed
+	case v.Watched != nil || v.Plan == nil:
+		v.Plan, v.Kind = p, p.Kind // that process's run may have been interrupted, and resumed
 		n.restart()
-	case p.Kind == steps.KindUndo && v.kind != steps.KindUndo:
-		v.kind = p.Kind
+	case p.Kind == steps.KindUndo && v.Kind != steps.KindUndo:
+		v.Kind = p.Kind
 		for _, o := range v.nodes {
 			o.restart()
 		}
@@ -158,31 +157,31 @@ func (v *runView) planned(n *nodeRun, p *steps.Plan) {
 }
 
 // watch takes in what an event of another process means for this one.
-func (v *runView) watch(n *nodeRun, ev steps.Event) {
+func (v *Run) watch(n *nodeRun, ev steps.Event) {
 	switch ev.Type {
 	case steps.TypePlan:
-		v.told = nil
+		v.Told = nil
 	case steps.TypeAsk:
 		if ev.Failure != nil {
-			v.ask(n.name, ev.Failure)
+			v.Ask(n.name, ev.Failure)
 		}
 	case steps.TypeResult:
-		v.told = ev.Result
+		v.Told = ev.Result
 	}
 }
 
 // ask makes the node that asks the current one.
-func (v *runView) ask(node string, f *steps.Failure) {
+func (v *Run) Ask(node string, f *steps.Failure) {
 	for i, n := range v.nodes {
-		if n.name == node || !v.several {
-			v.cur, v.inside = i, !v.several
+		if n.name == node || !v.Several {
+			v.cur, v.inside = i, !v.Several
 			n.failure, n.picked = f, ""
 		}
 	}
 }
 
-// failure waits for an answer, on any node.
-func (v *runView) failure() *steps.Failure {
+// Failure waits for an answer, on any node.
+func (v *Run) Failure() *steps.Failure {
 	for _, n := range v.nodes {
 		if n.failure != nil {
 			return n.failure
@@ -192,25 +191,23 @@ func (v *runView) failure() *steps.Failure {
 }
 
 // end takes in how the run ended.
-func (v *runView) end(r *restore.Result) {
-	v.result, v.stopping = r, false
-	for _, n := range v.nodes {
-		n.failure = nil
-	}
+func (v *Run) End(r *restore.Result) {
+	v.Result, v.Stopping = r, false
+	v.Answered()
 	for _, e := range r.Nodes {
 		// A node with nothing to do has told nothing.
 		if n := v.node(e.Node); n != nil && n.result == nil && (e.State == restore.Restored || e.State == restore.Reverted || e.State == restore.Untouched) {
-			n.result = &steps.Result{OK: e.State == restore.Restored || v.kind == steps.KindUndo, PutBack: e.State != restore.Restored}
+			n.result = &steps.Result{OK: e.State == restore.Restored || v.Kind == steps.KindUndo, PutBack: e.State != restore.Restored}
 		}
 	}
 }
 
-// running says whether there is no end yet.
-func (v *runView) running() bool { return v.result == nil }
+// Running says whether there is no end yet.
+func (v *Run) Running() bool { return v.Result == nil }
 
-// outage is how long the API was down, from the first manifest moved on any node
+// Outage is how long the API was down, from the first manifest moved on any node
 // until it is back on all of them, or until now; still says that it isn't back.
-func (v *runView) outage(now time.Time) (since time.Time, seconds float64, still bool) {
+func (v *Run) Outage(now time.Time) (since time.Time, seconds float64, still bool) {
 	var back time.Time
 	for _, n := range v.nodes {
 		if n.since.IsZero() {
@@ -233,27 +230,27 @@ func (v *runView) outage(now time.Time) (since time.Time, seconds float64, still
 	return since, max(0, back.Sub(since).Seconds()), still
 }
 
-// downSince is since when the API is down at the end of the run, nil when it
+// DownSince is since when the API is down at the end of the run, nil when it
 // isn't. A node that can't be reached told no end.
-func (v *runView) downSince() *time.Time {
-	r := v.result
+func (v *Run) DownSince() *time.Time {
+	r := v.Result
 	if r == nil {
 		return nil
 	}
 	down := r.DownSince()
-	if since, _, still := v.outage(time.Time{}); down == nil && still && !r.OK && !r.PutBack {
+	if since, _, still := v.Outage(time.Time{}); down == nil && still && !r.OK && !r.PutBack {
 		down = &since
 	}
 	return down
 }
 
-// outageText is the outage for the header.
-func (v *runView) outageText(l text.Look, now time.Time) string {
-	if down := v.downSince(); down != nil {
-		return l.Reverse.Bold(true).Render(" " + downText(*down, now) + " ")
+// OutageText is the outage for the header.
+func (v *Run) OutageText(l text.Look, now time.Time) string {
+	if down := v.DownSince(); down != nil {
+		return l.Reverse.Bold(true).Render(" " + DownText(*down, now) + " ")
 	}
-	_, s, still := v.outage(now)
-	if r := v.result; r != nil {
+	_, s, still := v.Outage(now)
+	if r := v.Result; r != nil {
 		still, s = false, cmp.Or(r.OutageSeconds, s)
 	}
 	switch {
@@ -265,89 +262,89 @@ func (v *runView) outageText(l text.Look, now time.Time) string {
 	return ""
 }
 
-// ended is what there is to tell of the end; leftOut are the members that have
+// Ended is what there is to tell of the end; leftOut are the members that have
 // no part in the restored cluster.
-func (v *runView) ended(leftOut []string) text.Ended { return v.endedAs(v.result, leftOut) }
+func (v *Run) Ended(leftOut []string) text.Ended { return v.EndedAs(v.Result, leftOut) }
 
-// endedAs is ended with a result that the screen may not have seen.
-func (v *runView) endedAs(r *restore.Result, leftOut []string) text.Ended {
-	e := text.Ended{Result: r, Plan: v.plan, Kind: v.kind, Several: v.several, Down: r.DownSince(), Excluded: leftOut}
+// EndedAs is ended with a result that the screen may not have seen.
+func (v *Run) EndedAs(r *restore.Result, leftOut []string) text.Ended {
+	e := text.Ended{Result: r, Plan: v.Plan, Kind: v.Kind, Several: v.Several, Down: r.DownSince(), Excluded: leftOut}
 	if e.Down == nil {
-		e.Down = v.downSince()
+		e.Down = v.DownSince()
 	}
 	return e
 }
 
-// onNodes is what the run is on, in a sentence.
-func (v *runView) onNodes() string {
-	if v.several {
+// OnNodes is what the run is on, in a sentence.
+func (v *Run) OnNodes() string {
+	if v.Several {
 		return "all nodes"
 	}
 	return "the node"
 }
 
 // command is the command that does something with this run.
-func (v *runView) command(verb string) string { return text.Command(v.plan, verb, v.several) }
+func (v *Run) Command(verb string) string { return text.Command(v.Plan, verb, v.Several) }
 
-// waysOut are the commands that resume and undo the run.
-func (v *runView) waysOut() []steps.Fact {
-	if v.plan == nil || v.plan.Run == "" {
+// WaysOut are the commands that resume and undo the run.
+func (v *Run) WaysOut() []steps.Fact {
+	if v.Plan == nil || v.Plan.Run == "" {
 		return nil
 	}
 	var list []steps.Fact
-	if v.kind == steps.KindRestore {
-		list = append(list, steps.Fact{Name: "Resume", Value: v.command("resume")})
+	if v.Kind == steps.KindRestore {
+		list = append(list, steps.Fact{Name: "Resume", Value: v.Command("resume")})
 	}
-	return append(list, steps.Fact{Name: "Undo", Value: v.command("undo")})
+	return append(list, steps.Fact{Name: "Undo", Value: v.Command("undo")})
 }
 
-// canUndo says whether there is something to revert.
-func (v *runView) canUndo() bool {
-	return v.result != nil && !v.result.PutBack && v.run() != "" && !(v.kind == steps.KindUndo && v.result.OK)
+// CanUndo says whether there is something to revert.
+func (v *Run) CanUndo() bool {
+	return v.Result != nil && !v.Result.PutBack && v.Name() != "" && !(v.Kind == steps.KindUndo && v.Result.OK)
 }
 
-// canResume says whether the run stopped on the way, so that the rest of it can
+// CanResume says whether the run stopped on the way, so that the rest of it can
 // still be done.
-func (v *runView) canResume() bool {
-	return v.canUndo() && !v.result.OK && v.kind == steps.KindRestore
+func (v *Run) CanResume() bool {
+	return v.CanUndo() && !v.Result.OK && v.Kind == steps.KindRestore
 }
 
-// canRedo says whether the restored data can be had again.
-func (v *runView) canRedo() bool {
-	r := v.result
-	return r != nil && !r.NotBegun && v.run() != "" && (r.Redo != "" || v.kind == steps.KindRedo && !r.OK)
+// CanRedo says whether the restored data can be had again.
+func (v *Run) CanRedo() bool {
+	r := v.Result
+	return r != nil && !r.NotBegun && v.Name() != "" && (r.Redo != "" || v.Kind == steps.KindRedo && !r.OK)
 }
 
 // apart says whether nodes wait for no other: undone or redone, each has a way
 // of its own.
-func (v *runView) apart() bool { return v.kind == steps.KindUndo || v.kind == steps.KindRedo }
+func (v *Run) apart() bool { return v.Kind == steps.KindUndo || v.Kind == steps.KindRedo }
 
-// canBeginAnew says whether the nodes are as a new restore needs them.
-func (v *runView) canBeginAnew() bool {
-	return v.result != nil && v.downSince() == nil && (v.result.OK || v.result.PutBack)
+// CanBeginAnew says whether the nodes are as a new restore needs them.
+func (v *Run) CanBeginAnew() bool {
+	return v.Result != nil && v.DownSince() == nil && (v.Result.OK || v.Result.PutBack)
 }
 
-// summaryHelp are the keys of the summary.
-func (v *runView) summaryHelp() []pane.Hint {
-	var help []pane.Hint
-	if v.canUndo() {
-		help = append(help, pane.Hint{"u", "undo"})
+// SummaryHelp are the keys of the summary.
+func (v *Run) SummaryHelp() []Hint {
+	var help []Hint
+	if v.CanUndo() {
+		help = append(help, Hint{"u", "undo"})
 	}
-	if v.canResume() {
-		help = append(help, pane.Hint{"g", "resume"})
+	if v.CanResume() {
+		help = append(help, Hint{"g", "resume"})
 	}
-	if v.canRedo() {
-		help = append(help, pane.Hint{"d", "redo"})
+	if v.CanRedo() {
+		help = append(help, Hint{"d", "redo"})
 	}
-	if v.canBeginAnew() {
-		help = append(help, pane.Hint{"n", "new restore"})
+	if v.CanBeginAnew() {
+		help = append(help, Hint{"n", "new restore"})
 	}
-	return append(help, pane.Hint{"esc", "steps"}, pane.Hint{"c", "commands"}, pane.Hint{"l", "logs"}, pane.Hint{"/", "search"}, pane.Hint{"q", "quit"})
+	return append(help, Hint{"esc", "steps"}, Hint{"c", "commands"}, Hint{"l", "logs"}, Hint{"/", "search"}, Hint{"q", "quit"})
 }
 
 // move looks at another node or step; it says whether the key was one that does.
-func (v *runView) move(name string) bool {
-	if f := v.failure(); f != nil && v.several {
+func (v *Run) Move(name string) bool {
+	if f := v.Failure(); f != nil && v.Several {
 		return name == "u" && !slices.Contains(f.Choices, steps.PutBack)
 	}
 	n := v.current()
@@ -373,8 +370,8 @@ func (v *runView) move(name string) bool {
 		switch {
 		case n.picked != "":
 			n.picked = ""
-			return v.running() // with an end to return to, that as well
-		case v.several:
+			return v.Running() // with an end to return to, that as well
+		case v.Several:
 			v.inside = false
 		default:
 			return false
@@ -385,14 +382,14 @@ func (v *runView) move(name string) bool {
 	return true
 }
 
-func (v *runView) moveInList(name string) bool {
+func (v *Run) moveInList(name string) bool {
 	switch name {
 	case "left":
 		name = "up"
 	case "right":
 		name = "down"
 	}
-	if cur, ok := pane.Move(v.cur, len(v.nodes), name, 5); ok {
+	if cur, ok := Move(v.cur, len(v.nodes), name, 5); ok {
 		v.cur = cur
 		return true
 	}
@@ -412,73 +409,73 @@ func (v *runView) moveInList(name string) bool {
 }
 
 // view shows the run: a failure, the list of the nodes, or one node's steps.
-func (v *runView) view(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
+func (v *Run) View(l text.Look, now time.Time, w, h int) ([]string, string, []Hint) {
 	where := ""
 	switch {
-	case !v.stopping || !v.running():
-	case v.several:
+	case !v.Stopping || !v.Running():
+	case v.Several:
 		where = "every node stops before its next action"
 	default:
 		where = "stopping before the next action"
 	}
 	n := v.current()
 	switch {
-	case v.failure() != nil:
+	case v.Failure() != nil:
 		return v.failureView(l, now, w, h)
 	case !v.inside:
 		lines, more, help := v.listView(l, now, w, h)
 		return lines, cmp.Or(where, more), help
-	case !v.several && n.plan == nil:
-		return []string{"", "   Reading what it has done so far"}, "", []pane.Hint{{"q", "leave"}}
-	case !v.several:
+	case !v.Several && n.plan == nil:
+		return []string{"", "   Reading what it has done so far"}, "", []Hint{{"q", "leave"}}
+	case !v.Several:
 		return n.view(l, now, w, h), where, v.insideHelp(n)
 	}
 	head := []string{text.Cut(" "+l.Bold.Render(trust.Text(n.name))+l.Faint.Render("  one of "+text.Listed(v.names())), w), ""}
 	if n.plan == nil || len(n.plan.Steps) == 0 {
-		return append(head, "   Nothing is known of its steps yet."), where, []pane.Hint{{"esc", "all nodes"}, {"ctrl-c", "stop"}}
+		return append(head, "   Nothing is known of its steps yet."), where, []Hint{{"esc", "all nodes"}, {"ctrl-c", "stop"}}
 	}
 	return append(head, n.view(l, now, w, h-len(head))...), where, v.insideHelp(n)
 }
 
 // insideHelp are the keys where a node's steps are shown.
-func (v *runView) insideHelp(n *nodeRun) []pane.Hint {
-	follow, help := pane.Hint{"esc", "follow"}, []pane.Hint(nil)
-	if v.several {
+func (v *Run) insideHelp(n *nodeRun) []Hint {
+	follow, help := Hint{"esc", "follow"}, []Hint(nil)
+	if v.Several {
 		if n.picked == "" {
-			follow = pane.Hint{"esc", "all nodes"}
+			follow = Hint{"esc", "all nodes"}
 		}
-		help = append(help, follow, pane.Hint{"tab", "next node"})
+		help = append(help, follow, Hint{"tab", "next node"})
 	}
-	help = append(help, pane.Hint{"?", "why"}, pane.Hint{"l", "logs"}, pane.Hint{"c", "commands so far"})
-	if v.kind != steps.KindUndo && v.watched == nil && v.running() {
-		help = append(help, pane.Hint{"u", "undo"})
+	help = append(help, Hint{"?", "why"}, Hint{"l", "logs"}, Hint{"c", "commands so far"})
+	if v.Kind != steps.KindUndo && v.Watched == nil && v.Running() {
+		help = append(help, Hint{"u", "undo"})
 	}
-	help = append(help, pane.Hint{"↑↓", "look at a step"})
-	if !v.several && n.picked != "" {
+	help = append(help, Hint{"↑↓", "look at a step"})
+	if !v.Several && n.picked != "" {
 		help = append(help, follow)
 	}
-	search := pane.Hint{"/", "search"}
+	search := Hint{"/", "search"}
 	switch {
-	case v.watched != nil && v.running():
-		return append(help, search, pane.Hint{"q", "leave"})
-	case v.running():
-		return append(help, search, pane.Hint{"ctrl-c", "stop"})
-	case n.picked == "" && !v.several:
-		help = append(help, pane.Hint{"esc", "summary"})
+	case v.Watched != nil && v.Running():
+		return append(help, search, Hint{"q", "leave"})
+	case v.Running():
+		return append(help, search, Hint{"ctrl-c", "stop"})
+	case n.picked == "" && !v.Several:
+		help = append(help, Hint{"esc", "summary"})
 	}
-	return append(help, search, pane.Hint{"q", "quit"})
+	return append(help, search, Hint{"q", "quit"})
 }
 
 // failureView is the failure of a node, and where the others are.
-func (v *runView) failureView(l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
+func (v *Run) failureView(l text.Look, now time.Time, w, h int) ([]string, string, []Hint) {
 	var head []string
 	i := slices.IndexFunc(v.nodes, func(o *nodeRun) bool { return o.failure != nil })
 	n := v.nodes[i]
-	if v.several {
+	if v.Several {
 		at := "in the end"
 		switch {
 		case v.apart():
-			at = "in the " + v.kind
+			at = "in the " + v.Kind
 		case n.reached < len(steps.Phases):
 			at = "before " + steps.Phases[n.reached].Name()
 		}
@@ -498,20 +495,20 @@ func (v *runView) failureView(l text.Look, now time.Time, w, h int) ([]string, s
 		head = append(append(head, about[:min(2, len(about))]...), "")
 	}
 	offered := n.failure.Choices
-	if v.watched != nil {
+	if v.Watched != nil {
 		offered = nil // they are the other session's
 	}
 	var choices []text.Choice
 	for _, c := range offered {
-		choices = append(choices, text.ChoiceOf(c, v.several))
+		choices = append(choices, text.ChoiceOf(c, v.Several))
 	}
-	help := make([]pane.Hint, 0, len(choices)+4)
+	help := make([]Hint, 0, len(choices)+4)
 	for _, c := range choices {
-		help = append(help, pane.Hint{c.Key, c.Word})
+		help = append(help, Hint{c.Key, c.Word})
 	}
-	help = append(help, pane.Hint{"?", "why"}, pane.Hint{"c", "commands"}, pane.Hint{"l", "logs"})
-	if v.watched != nil {
-		help = append(help, pane.Hint{"q", "leave"})
+	help = append(help, Hint{"?", "why"}, Hint{"c", "commands"}, Hint{"l", "logs"})
+	if v.Watched != nil {
+		help = append(help, Hint{"q", "leave"})
 	}
 	return append(head, failureView(l, n.failure, n.plan, choices, w, h-len(head))...), "", help
 }
@@ -566,10 +563,10 @@ func failureView(l text.Look, f *steps.Failure, p *steps.Plan, offered []text.Ch
 	return append(lines, choices...)
 }
 
-// brief is what a very small terminal shows.
-func (v *runView) brief(now time.Time, w int) []string {
-	if !v.several {
-		return text.Wrap(v.doing(now), w)
+// Brief is what a very small terminal shows.
+func (v *Run) Brief(now time.Time, w int) []string {
+	if !v.Several {
+		return text.Wrap(v.Doing(now), w)
 	}
 	var lines []string
 	for _, n := range v.nodes {
@@ -580,12 +577,12 @@ func (v *runView) brief(now time.Time, w int) []string {
 }
 
 // doing says in a line what the run does now.
-func (v *runView) doing(now time.Time) string {
+func (v *Run) Doing(now time.Time) string {
 	var parts []string
 	for _, n := range v.nodes {
 		sentence, p := n.doing()
 		switch {
-		case v.several:
+		case v.Several:
 			_, sentence, _ = v.now(n, now)
 			sentence = trust.Text(n.name) + ": " + sentence
 		case sentence == "":
@@ -599,11 +596,11 @@ func (v *runView) doing(now time.Time) string {
 }
 
 // help explains what is on the screen.
-func (v *runView) help(w int) (title string, body, paragraphs []string) {
+func (v *Run) Help(w int) (title string, body, paragraphs []string) {
 	n := v.current()
-	f := v.failure()
+	f := v.Failure()
 	if !v.inside && f == nil {
-		return "All nodes, in step", nil, barrierHelp(v.kind)
+		return "All nodes, in step", nil, barrierHelp(v.Kind)
 	}
 	s := n.looked()
 	if s == nil {
@@ -621,28 +618,89 @@ func (v *runView) help(w int) (title string, body, paragraphs []string) {
 	return title, body, paragraphs
 }
 
-// commandLog is every action that ran so far on a node, with its commands.
-func (n *nodeRun) commandLog() []string {
+// Rows are the steps of the node that is looked into, or the nodes, to be
+// searched, and which of them is marked. While a failure waits for an answer
+// there is nothing to search.
+func (v *Run) Rows() (rows []string, at int) {
+	n := v.current()
+	switch {
+	case v.Failure() != nil:
+		return nil, 0
+	case !v.inside:
+		for _, o := range v.nodes {
+			say, _ := o.doing()
+			rows = append(rows, o.name+" "+say)
+		}
+		return rows, v.cur
+	case n.plan != nil:
+		for i, st := range n.plan.Steps {
+			row := []string{st.Title}
+			for _, a := range st.Actions {
+				row = append(row, n.title(a.ID))
+			}
+			rows = append(rows, strings.Join(row, " "))
+			if looked := n.looked(); looked != nil && looked.ID == st.ID {
+				at = i
+			}
+		}
+	}
+	return rows, at
+}
+
+// Select marks another row.
+func (v *Run) Select(i int) {
+	if n := v.current(); v.inside {
+		n.picked = n.plan.Steps[i].ID
+		return
+	}
+	v.cur = i
+}
+
+// Answered says that no failure waits for an answer any more.
+func (v *Run) Answered() {
+	for _, n := range v.nodes {
+		n.failure = nil
+	}
+}
+
+// Current is the node that is looked at, with the step that runs there or ran
+// last; no name for a node alone.
+func (v *Run) Current() (name, step string) {
+	n := v.current()
+	return n.name, n.current
+}
+
+// RunDir is where the run that is looked at is kept, "" when that isn't known.
+func (v *Run) RunDir() string {
+	if p := v.current().plan; p != nil {
+		return p.RunDir
+	}
+	return ""
+}
+
+// CommandLog is every action that ran so far on the node that is looked at, with
+// its commands.
+func (v *Run) CommandLog() []string {
 	var out []string
-	for _, c := range n.commands {
+	for _, c := range v.current().commands {
 		out = append(out, c.at.Local().Format("15:04:05.0")+"  "+c.title)
 		out = append(out, text.Indent(2, text.Commands(c.lines))...)
 	}
 	return out
 }
 
-// downText says since when the API is down, and for how long that is.
-func downText(since, now time.Time) string {
+// DownText says since when the API is down, and for how long that is.
+func DownText(since, now time.Time) string {
 	return fmt.Sprintf("API down since %s, %s", steps.Clock(since), text.Seconds(now.Sub(since).Seconds()))
 }
 
-// watchedText is what the second line tells of another process's run.
-func (v *runView) watchedText(w int) string {
+// WatchedText is what the second line tells of another process's run.
+func (v *Run) WatchedText(w int) string {
 	sentence := " run by another etcd-rewind; this screen is read-only"
-	if !v.running() {
+	if !v.Running() {
 		sentence = " run by another etcd-rewind; finished"
 	}
-	if name := trust.Text(v.watched.Run); text.Width(sentence)+text.Width(name)+3 <= w {
+	if name := trust.Text(v.Watched.Run); text.Width(sentence)+text.Width(name)+3 <= w {
 		return text.Apart(sentence, name+" ", w)
 	}
 	return text.Cut(sentence, w)

@@ -1,4 +1,4 @@
-package ui
+package pane
 
 import (
 	"fmt"
@@ -8,7 +8,6 @@ import (
 
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
-	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
 
@@ -57,7 +56,7 @@ func (n *nodeRun) list(l text.Look, now time.Time, w, h int) []string {
 		}
 		all = append(all, " "+l.Symbol(sym)+" "+title+took)
 	}
-	var sc pane.Scroller
+	var sc Scroller
 	sc.Top = max(0, at-h+2)
 	seen, _ := sc.Window(all, h)
 	return text.Box(seen, w, h)
