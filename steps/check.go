@@ -28,6 +28,7 @@ const (
 	needKubelet                   // there is one
 	needAPI                       // kube-apiserver's manifest could be read
 	needSnapshot                  // one was chosen
+	needPods                      // a part of the control plane here is a static pod
 )
 
 // ofNode are the checks of a node, ofSnapshot those of a snapshot on it, in the
@@ -39,11 +40,13 @@ var (
 		{CheckEarlierRun, "Earlier run", "", 0, (*checks).earlierRun},
 		{"kubelet", "kubelet", "", 0, (*checks).kubelet},
 		{"kubelet-process", "kubelet's process", "", needKubelet, (*checks).impostors},
-		{"container-runtime", "Container runtime", "", needKubelet, (*checks).runtime},
+		{"container-runtime", "Container runtime", "", needKubelet | needPods, (*checks).runtime},
 		{"manifest-directory", "Manifest directory", "7", needKubelet, (*checks).manifestDir},
 		{"stray-manifests", "Stray manifests", "1, 2", needKubelet, (*checks).strays},
 		{CheckEtcdManifest, "etcd's manifest", "8", 0, (*checks).etcdManifest},
 		{CheckAPIManifest, "kube-apiserver's manifest", "37", 0, (*checks).apiManifest},
+		{CheckAPIServers, "API servers", "29", needEtcd, (*checks).apiServers},
+		{CheckEtcdHosts, "etcd's nodes", "", needAPI, (*checks).etcdHosts},
 		{CheckTopology, "Members", "27", needEtcd, (*checks).topology},
 		{"member-name", "Member", "26", needEtcd, (*checks).member},
 		{"old-data", "Old data", "9", needEtcd, (*checks).data},
@@ -53,7 +56,7 @@ var (
 		{"wal-dir", "WAL directory", "14", needEtcd, (*checks).wal},
 		{"owner", "Owner of the data", "11", needEtcd, (*checks).owner},
 		{"target", "New data directory", "13", needEtcd, (*checks).target},
-		{"same-file-system", "Renames", "15", needEtcd, (*checks).renames},
+		{"same-file-system", "Renames", "15", needPods, (*checks).renames},
 		{"journal-disk", "Journal's disk", "", 0, (*checks).journalDisk},
 		{"etcd-access", "Access to etcd", "", needEtcd, (*checks).etcdAccess},
 		{"other-etcds", "Other etcds", "", 0, (*checks).otherEtcds},
@@ -83,6 +86,8 @@ const (
 	CheckEarlierRun   = "earlier-run"
 	CheckEtcdManifest = "etcd-manifest"
 	CheckAPIManifest  = "api-manifest"
+	CheckAPIServers   = "api-servers"
+	CheckEtcdHosts    = "etcd-hosts"
 	CheckTopology     = "topology" // refuses to restore one of several members alone
 	CheckOlderData    = "older-data"
 	CheckMembers      = "fleet-members" // of several nodes: fleet's, which screens know nothing of
@@ -119,7 +124,7 @@ func Checks() []CheckInfo {
 // left out.
 func Check(ctx context.Context, f *Facts, info *snapshot.Info, c Choices) []Verdict {
 	all := ofNode
-	if f.Etcd != nil {
+	if f.Etcd != nil || f.lacks(RoleEtcd) {
 		all = slices.Concat(ofNode, ofSnapshot)
 	}
 	return f.check(ctx, all, info, c)
@@ -134,7 +139,7 @@ func CheckSnapshot(ctx context.Context, f *Facts, info *snapshot.Info, c Choices
 func (f *Facts) check(ctx context.Context, all []check, info *snapshot.Info, c Choices) []Verdict {
 	k := &checks{ctx: ctx, f: f, info: info, c: f.Settle(info, c)}
 	var have need
-	for n, there := range map[need]bool{needEtcd: f.Etcd != nil, needKubelet: f.Kubelet != nil, needAPI: f.API != nil, needSnapshot: info != nil} {
+	for n, there := range map[need]bool{needEtcd: f.Etcd != nil, needKubelet: f.Kubelet != nil, needAPI: f.API != nil, needSnapshot: info != nil, needPods: f.onPods()} {
 		if there {
 			have |= n
 		}

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"slices"
@@ -11,18 +12,38 @@ import (
 
 // Row 8.
 func (k *checks) etcdManifest() Verdict {
+	if k.f.lacks(RoleEtcd) {
+		return ok("none: etcd runs on other nodes")
+	}
 	if k.f.EtcdErr != nil {
 		v := failed(k.f.EtcdErr)
-		if k.f.Etcd == nil && v.Hint == "" {
-			v.Hint = "an etcd outside the cluster's pods, or on other nodes, can't be restored by this version"
-			if k.f.API != nil {
-				v.Hint += "; this API server uses " + strings.Join(k.f.API.EtcdServers, ", ")
-			}
-		}
+		v.Hint = cmp.Or(v.Hint, "run it on a node with etcd, or name the directory of its manifests with --manifests")
 		return v
 	}
 	d := k.f.Etcd.DataDir
 	return ok("--data-dir %s → volume %s → %s", d.Flag, d.Volume, d.HostPath)
+}
+
+// etcdHosts: a control plane without etcd takes part in a restore of those that
+// have it.
+func (k *checks) etcdHosts() Verdict {
+	switch {
+	case !k.f.lacks(RoleEtcd):
+		return none
+	case k.c.Fleet == nil:
+		return failed(k.f.etcdElsewhere())
+	}
+	return ok("%s", k.c.Fleet.initialCluster())
+}
+
+// apiServers: etcd's data is replaced while no API server runs that uses it.
+// (Row 29.)
+func (k *checks) apiServers() Verdict {
+	if !k.f.lacks(RoleAPI) || k.c.Fleet != nil {
+		return none
+	}
+	return wrong("restore them together: etcd-rewind restore --fleet, with --nodes and all of their hosts; or stop kube-apiserver on each of them, override "+CheckAPIServers+", and start it again afterwards",
+		"kube-apiserver runs on other nodes, and must not run while this etcd's data is replaced")
 }
 
 // Row 27, this node's part.

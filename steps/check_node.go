@@ -73,6 +73,8 @@ func unreadable(r RunInfo) Verdict {
 
 func (k *checks) kubelet() Verdict {
 	switch {
+	case !k.f.onPods():
+		return none // what a restore stops and starts here isn't kubelet's
 	case k.f.Kubelet == nil:
 		return bad("run it on a control-plane node, or name kubelet's configuration with --kubelet-config", "%s", k.f.KubeletErr)
 	case k.f.KubeletErr != nil:

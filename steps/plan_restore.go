@@ -309,7 +309,7 @@ func (b *builder) start(p *Plan, parts parts) {
 		b.add(p, "start-etcd", place...)
 		b.wait(p, PhasePlaced)
 		b.add(p, "start-etcd", parts.etcd.start()...)
-		if alone {
+		if alone && parts.api != nil {
 			b.add(p, "start-etcd", &WaitData{Pod: ref.pod, Peer: f.Reach.Peer, File: ref.file, Budget: ref.budget})
 		} else {
 			b.add(p, "start-etcd", compare...)

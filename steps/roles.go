@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+
+	"etcd-rewind/problem"
+	"etcd-rewind/trust"
 )
 
 // Role is a part of the control plane that a node runs. A node may have each
@@ -47,16 +51,41 @@ func (f *Facts) Roles() (all []Role) {
 // Runs says whether this node has a role.
 func (f *Facts) Runs(role Role) bool { return slices.Contains(f.Roles(), role) }
 
+// lacks says that a role is on other nodes: this one runs another part of the
+// control plane, and what would show the role here was read. An earlier run
+// that was interrupted may have moved its manifest aside.
+func (f *Facts) lacks(role Role) bool {
+	return !f.Runs(role) && f.ManifestsErr == nil && f.Unfinished == nil && (f.Etcd != nil || f.API != nil)
+}
+
 // usable is the error of a node whose part of a restore can't be planned. Alone
-// it runs both etcd and the API server; among several it may lack one.
+// it runs etcd; among several it may run the API server alone.
 func (f *Facts) usable(alone bool) error {
 	switch {
+	case f.Etcd == nil && alone && f.lacks(RoleEtcd):
+		return f.etcdElsewhere()
 	case f.Etcd == nil && (alone || f.Runs(RoleEtcd)):
 		return f.EtcdErr
-	case f.API == nil && (alone || f.Runs(RoleAPI)):
+	case f.API == nil && f.Runs(RoleAPI):
 		return f.APIErr
 	case f.Etcd == nil && f.API == nil:
 		return f.EtcdErr
 	}
 	return nil
+}
+
+// etcdElsewhere is the error of a restore of this node alone, whose etcd is on
+// others.
+func (f *Facts) etcdElsewhere() error {
+	return problem.New("restore etcd's nodes and this one together: etcd-rewind restore --fleet, with --nodes and all of their hosts",
+		"etcd runs on other nodes: kube-apiserver here uses %s", trust.Text(strings.Join(f.API.EtcdServers, ", ")))
+}
+
+// onPods says whether a part of the control plane here is a static pod, or may
+// be, as nothing else is known.
+func (f *Facts) onPods() bool {
+	if f.Etcd.pod() != nil || f.API.pod() != nil || f.Etcd == nil && f.API == nil {
+		return true
+	}
+	return slices.ContainsFunc(f.Controllers, func(s ProgramSource) bool { _, ok := s.(podOther); return ok })
 }

@@ -82,3 +82,55 @@ func TestANodeWithOneRoleIsRedone(t *testing.T) {
 		}))
 	}
 }
+
+// What a node doesn't run blocks nothing there; what can't be read does, and so
+// does what an interrupted run may have moved away.
+func TestRolesDecideWhichManifestsMustBeThere(t *testing.T) {
+	controlPlane := []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+	for _, tt := range []struct {
+		story   string
+		without []string
+		spoil   func(*fakeNode)
+		fleet   *Fleet
+		says    map[string]Level // "" for a check that isn't made
+	}{
+		{"stacked", nil, nil, nil, map[string]Level{CheckEtcdManifest: Pass, CheckAPIManifest: Pass, CheckEtcdHosts: "", CheckAPIServers: "", "kubelet": Pass}},
+		{"a control plane without etcd, alone", []string{"etcd"}, nil, nil, map[string]Level{CheckEtcdManifest: Pass, CheckAPIManifest: Pass, CheckEtcdHosts: Error}},
+		{"a control plane without etcd, with etcd's nodes", []string{"etcd"}, nil, fleetOfTheTests, map[string]Level{CheckEtcdManifest: Pass, CheckAPIManifest: Pass, CheckEtcdHosts: Pass}},
+		{"etcd alone", controlPlane, nil, nil, map[string]Level{CheckEtcdManifest: Pass, CheckAPIManifest: Pass, CheckAPIServers: Error}},
+		{"etcd, with the API servers' nodes", controlPlane, nil, fleetOfTheTests, map[string]Level{CheckEtcdManifest: Pass, CheckAPIManifest: Pass, CheckAPIServers: ""}},
+		{
+			"an etcd.yaml that can't be used", nil,
+			func(n *fakeNode) {
+				n.mustReplace("manifests/etcd.yaml", "    - --name=cp1", "    - --config-file=/etc/etcd.conf")
+			},
+			fleetOfTheTests,
+			map[string]Level{CheckEtcdManifest: Error, CheckAPIManifest: Pass},
+		},
+		{
+			"an etcd.yaml that an interrupted run moved aside", nil, func(n *fakeNode) {
+				e, _ := n.engine(func(Failure) Choice { return Leave })
+				n.crashAt(e, n.plan(Choices{}), crashed{"before the result", "stop-etcd.1"})
+			},
+			fleetOfTheTests,
+			map[string]Level{CheckEtcdManifest: Error, CheckAPIManifest: Error},
+		},
+		{"neither", append(controlPlane, "etcd"), nil, nil, map[string]Level{CheckEtcdManifest: Error, CheckAPIManifest: Error, "kubelet": Pass}},
+	} {
+		t.Run(tt.story, inFakeTime(func(t *testing.T) {
+			n := newFakeNode(t, tt.without...)
+			if tt.spoil != nil {
+				tt.spoil(n)
+			}
+			got := map[string]Level{}
+			for _, v := range Check(t.Context(), n.discovered(), nil, Choices{Fleet: tt.fleet}) {
+				got[v.Check] = v.Level
+			}
+			for check, want := range tt.says {
+				if got[check] != want {
+					t.Errorf("%s: %q, want %q", check, got[check], want)
+				}
+			}
+		}))
+	}
+}
