@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/drill"
 	"etcd-rewind/practice"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
@@ -51,12 +52,18 @@ type (
 		Time time.Time `json:"time"`
 		snapshot.Comparison
 	}
+	drillLine struct {
+		Type string    `json:"type"`
+		Time time.Time `json:"time"`
+		drill.Report
+	}
 )
 
 var printed = map[string]reflect.Type{
 	"check":      reflect.TypeFor[checkLine](),
 	"snapshot":   reflect.TypeFor[snapshotLine](),
 	"comparison": reflect.TypeFor[comparisonLine](),
+	"drill":      reflect.TypeFor[drillLine](),
 	"run":        reflect.TypeFor[listedRun](),
 	"version":    reflect.TypeFor[builtFrom](),
 	"report":     reflect.TypeFor[writtenTo](),
@@ -242,7 +249,7 @@ func TestEveryLineOfJSONIsInTheSchema(t *testing.T) {
 		}
 	}
 	for _, kind := range []string{
-		"check", "plan", "step", "action", "result", "snapshot", "comparison", "run", "report", "version",
+		"check", "plan", "step", "action", "result", "snapshot", "comparison", "drill", "run", "report", "version",
 		"task", "exercise", "grade", "status", "hint", "clean",
 	} {
 		if !seen[kind] {
@@ -256,7 +263,7 @@ func everyCommand(t *testing.T) string {
 	t.Helper()
 	home := t.TempDir()
 	script := `S=$(echo "$R"/opt/backup/*.db)
-for command in version runs check "check $S" "inspect $S" "diff $S" "save $OUT/saved.db" "restore $S --dry-run" \
+for command in version runs check "check $S" "inspect $S" "diff $S" "drill $S" "save $OUT/saved.db" "restore $S --dry-run" \
 	"restore $S --yes" runs "undo --dry-run" "undo --yes" "redo --yes" "practice task" "practice hint" "practice status" \
 	"practice list" "practice clean" "report --to $OUT/report.tar.gz"; do
 	etcd-rewind $command --output json >>"$OUT/lines" 2>>"$OUT/errors" || echo "$command: $?" >>"$OUT/errors"

@@ -22,6 +22,9 @@ const practises = true
 // started again.
 func practiceWorker() { practice.Worker() }
 
+// builtInEtcd is the environment in which this binary is etcd.
+func builtInEtcd() []string { return practice.EtcdEnv() }
+
 // onPracticeNode makes commands in the by-hand shell of practice address its
 // node. Flags that are given count all the same.
 func (a *app) onPracticeNode() error {

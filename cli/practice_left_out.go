@@ -8,6 +8,8 @@ const practises = false
 
 func practiceWorker() {}
 
+func builtInEtcd() []string { return nil }
+
 func (a *app) onPracticeNode() error { return nil }
 
 func (a *app) practiceCommands() []*cobra.Command { return nil }

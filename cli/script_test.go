@@ -14,11 +14,13 @@ import (
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"etcd-rewind/drill"
 	"etcd-rewind/snapshot"
 )
 
 func TestMain(m *testing.M) {
 	snapshot.Worker()
+	drill.Worker()
 	practiceWorker()
 	if os.Getenv("ETCD_REWIND_PRACTICE_ROOT") != "" {
 		Main("") // called by the tools of a practice node, which are this program

@@ -90,6 +90,7 @@ type Runtime struct {
 	endpoint string
 	conn     *grpc.ClientConn
 	client   cri.RuntimeServiceClient
+	images   cri.ImageServiceClient
 }
 
 // RuntimeVersion is what the runtime says of itself.
@@ -123,7 +124,7 @@ func Dial(ctx context.Context, endpoint string) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("container runtime at %s: %w", endpoint, err)
 	}
-	r := &Runtime{endpoint: path, conn: conn, client: cri.NewRuntimeServiceClient(conn)}
+	r := &Runtime{endpoint: path, conn: conn, client: cri.NewRuntimeServiceClient(conn), images: cri.NewImageServiceClient(conn)}
 	if _, err := r.Version(ctx); err != nil {
 		conn.Close()
 		return nil, err

@@ -26,6 +26,10 @@ var programs = map[string]func(args []string) int{
 	"pause":                   idleMain,
 }
 
+// EtcdEnv is the environment in which a process of this binary is etcd, and takes
+// etcd's flags. It ends with its standard input.
+func EtcdEnv() []string { return []string{roleEnv + "=etcd"} }
+
 // Worker must be the first thing that main, and TestMain of a package whose
 // tests start a practice node, calls. In a process that was started as one of
 // the programs of a control plane it is that program and doesn't return;

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"etcd-rewind/defect"
 )
@@ -26,6 +27,9 @@ type Kind struct {
 	// those with the most objects, and one called Others for the rest.
 	Namespaces []Namespace `json:"namespaces,omitempty"`
 }
+
+// GroupResource is the kind's resource in the API: "apps", "deployments".
+func (k Kind) GroupResource() schema.GroupResource { return groupResource(k.Resource, k.APIVersion) }
 
 // Namespace counts the objects of one kind in one namespace.
 type Namespace struct {

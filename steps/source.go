@@ -28,6 +28,13 @@ type API struct {
 	Source ProgramSource
 }
 
+// EtcdPod is the static pod that etcd runs as on this node; nil when it doesn't.
+func (f *Facts) EtcdPod() *manifest.Etcd { return f.Etcd.pod() }
+
+// APIPod is the static pod that the API server runs as on this node; nil when it
+// doesn't.
+func (f *Facts) APIPod() *manifest.APIServer { return f.API.pod() }
+
 // EtcdOfPod is an etcd that runs as a static pod.
 func EtcdOfPod(e *manifest.Etcd) *Etcd { return &Etcd{e.EtcdSettings, podEtcd{e}} }
 

@@ -38,7 +38,7 @@ var gates = []gate{
 			"net.Dial", "net.DialTimeout", "net.DialTCP", "net.DialUDP", "net.DialUnix", "net.Dialer{}", "crypto/tls.Dial", "crypto/tls.DialWithDialer", "crypto/tls.Dialer{}",
 			"net/http.Get", "net/http.Post", "net/http.PostForm", "net/http.Head", "net/http.Client{}", "net/http.DefaultClient", "net/http.Transport{}", "net/http.DefaultTransport",
 			"google.golang.org/grpc.Dial", "google.golang.org/grpc.DialContext", "google.golang.org/grpc.NewClient", "go.etcd.io/etcd/client/v3.New",
-			"k8s.io/client-go/metadata.NewForConfig", "k8s.io/client-go/kubernetes.NewForConfig", "k8s.io/client-go/rest.HTTPClientFor",
+			"k8s.io/client-go/metadata.NewForConfig", "k8s.io/client-go/kubernetes.NewForConfig", "k8s.io/client-go/metadata.NewForConfigAndClient", "k8s.io/client-go/rest.HTTPClientFor",
 			"github.com/minio/minio-go/v7.New", "github.com/minio/minio-go/v7.NewCore",
 		},
 		map[string]string{
@@ -47,6 +47,7 @@ var gates = []gate{
 			"node/etcd.go":            "etcd of the manifest",
 			"node/kms.go":             "the plugin's socket, as a file of root's names it; it gets a key that is encrypted, and its answer is thrown away",
 			"node/objects.go":         "the API server of the kubeconfig",
+			"drill/read.go":           "the API server that the drill has started, in a network namespace that is nothing but a loopback",
 			"fleet/conductor.go":      "whether a port takes a connection; nothing is sent",
 			"snapshot/live.go":        "the etcd that the person or a manifest names",
 			"backup/store_s3.go":      "the store that the person or root's configuration names",
