@@ -23,11 +23,12 @@ func (a *app) drill() *cobra.Command {
 		Short: "Prove a snapshot: start etcd and kube-apiserver on it, beside the cluster",
 		Long: `Prove a snapshot: start etcd and kube-apiserver on it, beside the cluster.
 
-The snapshot is verified and restored into a directory of its own. The cluster's
-own etcd and kube-apiserver are started on that, in a network that is nothing but
-a loopback, and every object is listed through the API, encrypted ones too. Then
-all of it is removed. The cluster isn't touched, and nothing is sent anywhere.
-Without SNAPSHOT, or with latest, it is the newest one found on this node.
+The snapshot is verified and restored into a directory of its own. The
+cluster's own etcd and kube-apiserver are started on that, in a network that is
+nothing but a loopback, and every object is listed through the API, encrypted
+ones too. Then all of it is removed. The cluster isn't touched, and nothing is
+sent anywhere. Without SNAPSHOT, or with latest, it is the newest one found on
+this node.
 
 Exit status:
   0  proven

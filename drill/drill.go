@@ -364,7 +364,7 @@ func (d *drill) boot(ctx context.Context, etcd, api *Program, restored *snapshot
 // for.
 func (d *drill) orderAPI(o *order) error {
 	var err error
-	var facts = d.Facts
+	facts := d.Facts
 	if facts == nil {
 		facts = &steps.Facts{}
 	}

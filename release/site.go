@@ -23,6 +23,7 @@ var sitePages = []struct{ from, to, title string }{
 	{"docs/incident.md", "incident", "In an incident"},
 	{"docs/cheatsheet.md", "cheatsheet", "Cheat sheet"},
 	{"docs/preparing.md", "preparing", "Preparing"},
+	{"docs/drill.md", "drill", "Drill"},
 	{"docs/fleet.md", "fleet", "Several control planes"},
 	{"docs/failures.md", "failures", "What can go wrong"},
 	{"docs/checks.md", "checks", "Checks"},
