@@ -113,6 +113,7 @@ func (a *app) interruptible(ctx context.Context, stopping string, leave func()) 
 			case <-over:
 				return
 			case <-late:
+				a.removeStaged()
 				endProcess(exitLeft)
 				return
 			case s = <-signals:
@@ -135,8 +136,16 @@ func (a *app) interruptible(ctx context.Context, stopping string, leave func()) 
 	}
 }
 
-// leaveAfter is how long the end of a run that was left may take to be told.
+// leaveAfter is how long reporting the end of a run that was left may take, and
+// then how long removing what was decrypted for it may.
 const leaveAfter = 2 * time.Second
+
+// removeStaged removes what was unpacked, as the end of run does. Its disk may hang.
+func (a *app) removeStaged() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveAfter)
+	defer cancel()
+	_, _ = defect.Await(ctx, func() (struct{}, error) { return struct{}{}, a.session.Close() })
+}
 
 // endProcess is another in tests.
 var endProcess = os.Exit

@@ -68,6 +68,31 @@ func TestCtrlBackslashLeavesARunAtOnce(t *testing.T) {
 	}
 }
 
+// The process ends without its deferred functions, and what it has decrypted
+// holds every Secret.
+func TestARunThatIsLeftLeavesNoStagingFile(t *testing.T) {
+	a := &app{}
+	ctx, out, ended := hangs(t, a)
+	packed, err := os.ReadFile("../snapshot/testdata/before.db.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	name := filepath.Join(dir, "packed.db.gz")
+	if err := os.WriteFile(name, packed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	staged, err := a.session.Stage(ctx, name, nil)
+	if err != nil || filepath.Dir(staged.Path) != dir || !staged.Copied() {
+		t.Fatalf("%+v, %v", staged, err)
+	}
+	signalMe(t, syscall.SIGQUIT)
+	leftInOrder(t, out, ended)
+	if _, err := os.Stat(staged.Path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the staging file is left: %v", err)
+	}
+}
+
 // Ended by Go, such a command would leave what it has decrypted on the disk.
 func TestACommandThatReadsEndsInOrderWhateverEndsIt(t *testing.T) {
 	staged := func() []string {
@@ -130,8 +155,12 @@ const readsEnv = "ETCD_REWIND_TEST_READS"
 
 // hanging is a command whose run doesn't stop.
 func hanging(t *testing.T) (ctx context.Context, out *said, ended chan int) {
+	return hangs(t, &app{})
+}
+
+func hangs(t *testing.T, a *app) (ctx context.Context, out *said, ended chan int) {
 	out, ended = &said{}, make(chan int, 1)
-	a := &app{err: out}
+	a.err = out
 	endProcess = func(status int) { ended <- status }
 	plan := &steps.Plan{Run: "20260101-000000", Kind: steps.KindRestore, Flags: []string{"--state-dir", "/elsewhere"}}
 	ctx, stop := a.interruptible(context.Background(), "Stopping.", func() { a.left(plan) })
