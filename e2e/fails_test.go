@@ -61,7 +61,7 @@ func TestARestoreThatFailsPutsTheNodeBack(t *testing.T) {
 				c.mend(t)
 			}
 			last := o.last(t)
-			if o.code != 1 || last.OK || !last.PutBack {
+			if o.code != 1 || last.OK || !last.Reverted {
 				t.Errorf("exit status %d, want 1 and a reverted node: %+v", o.code, last)
 			}
 			if last.Error == nil || !strings.Contains(last.Error.Cause, c.says) {

@@ -262,7 +262,7 @@ func TestASnapshotThatIsAlteredOnOneNodeStopsAllUntouched(t *testing.T) {
 			}
 		}
 	}}.run(t)
-	if result := o.last(t); o.code != 1 || !result.PutBack || result.Outage != 0 || result.Error == nil || !strings.HasPrefix(result.Error.Cause, "cp2: ") {
+	if result := o.last(t); o.code != 1 || !result.Reverted || result.Outage != 0 || result.Error == nil || !strings.HasPrefix(result.Error.Cause, "cp2: ") {
 		t.Errorf("exit status %d, %+v", o.code, result)
 	}
 	allAre(t, c, s.isNow)

@@ -67,14 +67,14 @@ type event struct {
 	} `json:"nodes"`
 
 	// Of a result.
-	OK      bool    `json:"ok"`
-	Outage  float64 `json:"outage_seconds"`
-	DataDir string  `json:"data_dir"`
-	Rev     int64   `json:"revision"`
-	PutBack bool    `json:"put_back"`
-	Undo    string  `json:"undo"`
-	Report  string  `json:"report"`
-	Error   *struct {
+	OK       bool    `json:"ok"`
+	Outage   float64 `json:"outage_seconds"`
+	DataDir  string  `json:"data_dir"`
+	Rev      int64   `json:"revision"`
+	Reverted bool    `json:"put_back"`
+	Undo     string  `json:"undo"`
+	Report   string  `json:"report"`
+	Error    *struct {
 		Cause string   `json:"cause"`
 		Hint  string   `json:"hint"`
 		Log   []string `json:"log"`
@@ -106,7 +106,7 @@ func (e event) brief() string {
 	case e.Type == "check":
 		s += e.Check + ": " + e.Cause + " / " + e.Hint
 	case e.Type == "result":
-		s += fmt.Sprintf("ok=%t outage=%.1f put_back=%t data_dir=%s", e.OK, e.Outage, e.PutBack, e.DataDir)
+		s += fmt.Sprintf("ok=%t outage=%.1f put_back=%t data_dir=%s", e.OK, e.Outage, e.Reverted, e.DataDir)
 		for _, n := range e.Nodes {
 			s += fmt.Sprintf("\n    %s: %s %s %s %q", n.Node, n.State, n.Phase, n.Cause, n.Do)
 		}

@@ -227,7 +227,7 @@ func (a *agent) do(ctx context.Context, r request) (any, error) {
 			case err != nil:
 				return nil, err
 			case p == nil:
-				return &steps.Result{OK: true, PutBack: r.Do == doUndo}, nil
+				return &steps.Result{OK: true, Reverted: r.Do == doUndo}, nil
 			}
 			return a.run(ctx, p, nil)
 		})

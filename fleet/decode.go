@@ -292,8 +292,23 @@ func validMessage(m message) error {
 	if m.Barrier != "" && index(m.Barrier) < 0 {
 		return fmt.Errorf("a phase %q", clip([]byte(m.Barrier)))
 	}
+	if m.Ask != nil {
+		if err := validChoices(m.Ask.Choices); err != nil {
+			return err
+		}
+	}
 	if m.Event != nil {
 		return validEvent(*m.Event)
+	}
+	return nil
+}
+
+// validChoices is for what a node's engine offers after a failure: each once.
+func validChoices(offered []steps.Choice) error {
+	for i, c := range offered {
+		if !slices.Contains(steps.AllChoices, c) || slices.Contains(offered[:i], c) {
+			return fmt.Errorf("a choice %q", clip([]byte(c)))
+		}
 	}
 	return nil
 }
@@ -323,6 +338,11 @@ func validEvent(ev steps.Event) error {
 	if missing {
 		return errNull
 	}
+	if ev.Failure != nil {
+		if err := validChoices(ev.Failure.Choices); err != nil {
+			return err
+		}
+	}
 	if ev.Plan != nil {
 		return validPlan(ev.Plan)
 	}
@@ -336,7 +356,7 @@ func validRequest(r request) error {
 	if len(r.Seen) > mostMembers {
 		return fmt.Errorf("%d nodes are seen", len(r.Seen))
 	}
-	if r.Choice != "" && !slices.Contains([]steps.Choice{steps.WaitOn, steps.Retry, steps.LetGo, steps.PutBack, steps.Leave}, r.Choice) {
+	if r.Choice != "" && !slices.Contains(steps.AllChoices, r.Choice) {
 		return fmt.Errorf("an answer %q", clip([]byte(r.Choice)))
 	}
 	return nil

@@ -296,7 +296,7 @@ func (n *fakeNode) restore(ctx context.Context, p *steps.Plan, barrier steps.Bar
 		res := &steps.Result{Error: &steps.Failure{Cause: cause}}
 		n.change(func() {
 			n.state = steps.RunFailed
-			if res.PutBack = !n.touched(); res.PutBack {
+			if res.Reverted = !n.touched(); res.Reverted {
 				n.state = steps.RunUntouched
 			}
 		})
@@ -317,12 +317,12 @@ func (n *fakeNode) restore(ctx context.Context, p *steps.Plan, barrier steps.Bar
 				if !fails {
 					break
 				}
-				choices := []steps.Choice{steps.PutBack, steps.Retry, steps.Leave}
+				choices := []steps.Choice{steps.Revert, steps.Retry, steps.Leave}
 				switch {
 				case phase == steps.PhaseStaged:
 					choices = []steps.Choice{steps.Leave, steps.Retry}
 				case phase == steps.PhaseVerified:
-					choices = []steps.Choice{steps.Leave, steps.Retry, steps.PutBack}
+					choices = []steps.Choice{steps.Leave, steps.Retry, steps.Revert}
 				}
 				f := steps.Failure{Cause: "the work of " + string(phase) + " fails", Choices: choices}
 				tell(steps.Event{Type: steps.TypeAsk, Failure: &f})
@@ -391,7 +391,7 @@ func (n *fakeNode) goBack(tell func(steps.Event), ask steps.Asker) (*steps.Resul
 		n.api, n.done, n.past, n.state = "old", 0, 0, steps.RunUndone
 	})
 	tell(steps.Event{Type: steps.TypeAction, State: steps.Done, Message: "back"})
-	return &steps.Result{OK: true, PutBack: true, Redo: steps.Command("redo --fleet", theRun, nil)}, nil
+	return &steps.Result{OK: true, Reverted: true, Redo: steps.Command("redo --fleet", theRun, nil)}, nil
 }
 
 // pipes is a Dialer whose agents run in this process.

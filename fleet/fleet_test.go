@@ -83,7 +83,7 @@ func TestANodeThatFails(t *testing.T) {
 		{"is left behind without its API server", steps.PhaseAPIReady, restore.ContinueWithout, []string{"new/new", "none/new", "new/new"}, 3, true},
 		{"can't be left behind while it may serve the old data", steps.PhaseAPIGone, restore.ContinueWithout, []string{"none/old", "old/old", "none/old"}, 3, true},
 		{"has all left as they are", steps.PhaseEtcdOut, steps.Leave, []string{"none/none", "none/old", "none/none"}, 3, true},
-		{"at the end is reverted with all others", steps.PhaseVerified, steps.PutBack, asBefore, 1, true},
+		{"at the end is reverted with all others", steps.PhaseVerified, steps.Revert, asBefore, 1, true},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			w := newFakeWorld(t, "cp1", "cp2", "cp3")

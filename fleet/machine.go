@@ -615,22 +615,22 @@ func (m *machine) choices(t *trouble) []steps.Choice {
 	if t.Away && n.lost != nil {
 		restored := m.restoredWithout(n)
 		add(restore.ContinueWithout, restored && m.without(n))
-		add(steps.PutBack, !restored && m.canUndo())
+		add(steps.Revert, !restored && m.canUndo())
 		add(steps.Leave, restored || !m.canUndo())
 		add(steps.Retry, true)
 	} else {
-		add(steps.LetGo, slices.Contains(own, steps.LetGo))
+		add(steps.RestartStuck, slices.Contains(own, steps.RestartStuck))
 		leave := len(own) > 0 && own[0] == steps.Leave
 		slow := len(own) > 0 && own[0] == steps.WaitOn // nothing has failed
 		add(steps.WaitOn, slow)
 		add(restore.ContinueWithout, leave && m.without(n))
 		add(steps.Leave, slow)
-		add(steps.PutBack, !leave && !slow)
+		add(steps.Revert, !leave && !slow)
 		add(steps.WaitOn, slices.Contains(own, steps.WaitOn))
 		add(steps.Retry, slices.Contains(own, steps.Retry))
 	}
 	add(restore.ContinueWithout, m.without(n))
-	add(steps.PutBack, true)
+	add(steps.Revert, true)
 	add(steps.Leave, true)
 	return out
 }
@@ -678,13 +678,13 @@ func (m *machine) answered(t *trouble, c steps.Choice) {
 		c = steps.Leave
 	}
 	m.tell(n, steps.Event{Type: steps.TypeAnswer, Message: string(c)})
-	if t.ask != n.asked && !t.Away && (n.apart() || c == steps.WaitOn || c == steps.LetGo || c == steps.Retry) {
+	if t.ask != n.asked && !t.Away && (n.apart() || c == steps.WaitOn || c == steps.RestartStuck || c == steps.Retry) {
 		return // its engine has ended meanwhile, or asks something else
 	}
 	switch {
-	case n.apart() && (n.verb == restore.Undo || c != steps.PutBack):
+	case n.apart() && (n.verb == restore.Undo || c != steps.Revert):
 		m.reply(n, c)
-	case c == steps.WaitOn || c == steps.LetGo || c == steps.Retry:
+	case c == steps.WaitOn || c == steps.RestartStuck || c == steps.Retry:
 		if t.Away && n.lost != nil {
 			n.drops = 0
 			m.reach(n, restore.Resume, m.pace.Reconnect)
@@ -701,7 +701,7 @@ func (m *machine) answered(t *trouble, c steps.Choice) {
 		m.look()
 	default:
 		m.blame(n, t.Trouble)
-		m.undo = c == steps.PutBack
+		m.undo = c == steps.Revert
 		m.stop()
 	}
 }

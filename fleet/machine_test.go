@@ -216,7 +216,7 @@ func (a *actor) begin(v restore.Verb) {
 	a.verb, a.halt, a.asking, a.answer, a.waits, a.gates = v, false, false, "", false, map[steps.Phase]bool{}
 	switch {
 	case v == restore.Undo && slices.Contains([]steps.RunState{"", steps.RunUndone, steps.RunUntouched}, a.stands()), v != restore.Undo && a.state == steps.RunRestored:
-		a.send(ended{a.at, a.try, &steps.Result{OK: true, PutBack: v == restore.Undo}, nil})
+		a.send(ended{a.at, a.try, &steps.Result{OK: true, Reverted: v == restore.Undo}, nil})
 		return
 	case a.refuses(v) != nil:
 		a.send(ended{a.at, a.try, nil, a.refuses(v)})
@@ -256,13 +256,13 @@ func (a *actor) end(ok bool, cause string) {
 	a.change(func() {
 		switch {
 		case ok && a.verb == restore.Undo:
-			res.PutBack, a.state, a.done, a.past = true, steps.RunUndone, 0, 0
+			res.Reverted, a.state, a.done, a.past = true, steps.RunUndone, 0, 0
 		case ok:
 			a.state = steps.RunRestored
 		default:
 			a.state = steps.RunFailed
 			if a.verb == "" || a.verb == restore.Resume {
-				if res.PutBack = !a.touched(); res.PutBack {
+				if res.Reverted = !a.touched(); res.Reverted {
 					a.state = steps.RunUntouched
 				}
 			}
@@ -328,14 +328,14 @@ func (a *actor) act() bool {
 		return true
 	}
 	if a.p.goesWrong(8) {
-		choices := []steps.Choice{steps.PutBack, steps.Retry, steps.Leave}
+		choices := []steps.Choice{steps.Revert, steps.Retry, steps.Leave}
 		switch {
 		case a.verb == restore.Undo:
 			choices = []steps.Choice{steps.Retry, steps.Leave}
 		case a.phase == len(steps.Phases)-1:
-			choices = []steps.Choice{steps.Leave, steps.Retry, steps.PutBack}
+			choices = []steps.Choice{steps.Leave, steps.Retry, steps.Revert}
 		case a.p.rnd.IntN(3) == 0:
-			choices = []steps.Choice{steps.WaitOn, steps.Leave, steps.Retry, steps.PutBack}
+			choices = []steps.Choice{steps.WaitOn, steps.Leave, steps.Retry, steps.Revert}
 		}
 		a.asks(choices...)
 		return true
@@ -370,7 +370,7 @@ func (a *actor) work() {
 	p := steps.Phases[a.phase]
 	if p == steps.PhaseEtcdReady && a.etcd == "new" && !a.w.ready() {
 		if a.waited++; a.waited%40 == 0 {
-			a.asks(steps.WaitOn, steps.Leave, steps.Retry, steps.PutBack)
+			a.asks(steps.WaitOn, steps.Leave, steps.Retry, steps.Revert)
 			return
 		}
 		a.says(message{Event: &steps.Event{Type: steps.TypeAction, State: steps.Waiting, Action: "x.1"}})

@@ -15,8 +15,8 @@ func (m *machine) end() {
 	if !res.OK {
 		state = steps.Failed
 	}
-	of := &steps.Result{OK: res.OK, OutageSeconds: res.OutageSeconds, PutBack: res.PutBack, Redo: res.Redo, Error: res.Error}
-	if !res.PutBack {
+	of := &steps.Result{OK: res.OK, OutageSeconds: res.OutageSeconds, Reverted: res.Reverted, Redo: res.Redo, Error: res.Error}
+	if !res.Reverted {
 		of.Undo = m.command("undo --fleet")
 	}
 	m.do(tell{restore.NodeEvent{Event: steps.Event{Type: steps.TypeResult, Time: m.now.UTC(), State: state, Result: of}, Nodes: res.Nodes}})
@@ -24,7 +24,7 @@ func (m *machine) end() {
 
 // result says where each node is.
 func (m *machine) result() *restore.Result {
-	res := &restore.Result{OK: true, PutBack: true, Error: m.fail, Left: m.left}
+	res := &restore.Result{OK: true, Reverted: true, Error: m.fail, Left: m.left}
 	goal := restore.Restored
 	if m.verb == restore.Undo {
 		goal = restore.Reverted
@@ -46,7 +46,7 @@ func (m *machine) result() *restore.Result {
 		}
 		nr := m.of(n)
 		res.OK = res.OK && nr.State == goal
-		res.PutBack = res.PutBack && (nr.State == restore.Reverted || nr.State == restore.Untouched)
+		res.Reverted = res.Reverted && (nr.State == restore.Reverted || nr.State == restore.Untouched)
 		nr.Told = n == m.blamed && nr.Cause == m.blamedFor
 		res.Nodes = append(res.Nodes, nr)
 		if nr.State == restore.Reverted {
@@ -70,7 +70,7 @@ func (m *machine) result() *restore.Result {
 			res.Error, nr.Told = &steps.Failure{Title: "Run", Cause: nr.Node + ": " + cause}, true
 		}
 	}
-	res.NotBegun = m.refused && res.PutBack && !m.touched
+	res.NotBegun = m.refused && res.Reverted && !m.touched
 	m.advise(res.Nodes)
 	return res
 }
@@ -98,9 +98,9 @@ func (m *machine) of(n *nodeRun) restore.NodeResult {
 		}
 	case n.res.OK && n.verb != restore.Undo:
 		nr.State = restore.Restored
-	case n.res.PutBack && n.apart():
+	case n.res.Reverted && n.apart():
 		nr.State = restore.Reverted
-	case n.res.PutBack:
+	case n.res.Reverted:
 		nr.State = restore.Untouched
 	default:
 		nr.State = restore.HalfWay

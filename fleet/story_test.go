@@ -112,7 +112,7 @@ func TestAnAgentThatStartsAndTellsNothingIsAskedAbout(t *testing.T) {
 		}
 		out := s.after(s.pace.Quiet + time.Second)
 		if a := s.asks(out); a != nil {
-			if !a.Away || a.Node != "cp2" || a.Failure.Choices[0] != steps.PutBack {
+			if !a.Away || a.Node != "cp2" || a.Failure.Choices[0] != steps.Revert {
 				t.Errorf("%+v", a)
 			}
 			break
@@ -150,7 +150,7 @@ func TestAnAnswerIsForItsQuestion(t *testing.T) {
 		s.all(p)
 	}
 	s.after(time.Minute)
-	fails := message{Ask: &steps.Failure{Cause: "it fails", Choices: []steps.Choice{steps.PutBack, steps.Retry, steps.Leave}}}
+	fails := message{Ask: &steps.Failure{Cause: "it fails", Choices: []steps.Choice{steps.Revert, steps.Retry, steps.Leave}}}
 	first := s.asks(s.says(1, fails))
 	if first == nil || !slices.Contains(first.Failure.Choices, restore.ContinueWithout) {
 		t.Fatalf("%+v", first)
@@ -163,7 +163,7 @@ func TestAnAnswerIsForItsQuestion(t *testing.T) {
 	if second == nil || s.nodes[1].asked == 0 {
 		t.Fatal("the first answer is taken for the second question")
 	}
-	if out := s.then(answered{first.question, steps.PutBack}); len(out) > 0 {
+	if out := s.then(answered{first.question, steps.Revert}); len(out) > 0 {
 		t.Errorf("an answer that nobody waits for: %+v", out)
 	}
 	// Another node is lost before the answer: the others have no quorum without both.
@@ -179,8 +179,8 @@ func TestAnAnswerIsForItsQuestion(t *testing.T) {
 
 // Wherever a run ends, each node is told how it comes to where the others are.
 func TestEveryNodeIsToldHowItComesToWhereTheOthersAre(t *testing.T) {
-	ok, back, failed := &steps.Result{OK: true}, &steps.Result{OK: true, PutBack: true}, &steps.Result{Error: &steps.Failure{Cause: "it fails"}}
-	none := &steps.Result{PutBack: true, Error: &steps.Failure{Cause: "it fails"}}
+	ok, back, failed := &steps.Result{OK: true}, &steps.Result{OK: true, Reverted: true}, &steps.Result{Error: &steps.Failure{Cause: "it fails"}}
+	none := &steps.Result{Reverted: true, Error: &steps.Failure{Cause: "it fails"}}
 	const lost = "lost"
 	node := func(v restore.Verb, end any) *nodeRun {
 		n := &nodeRun{verb: v}
@@ -256,6 +256,40 @@ func TestEveryNodeIsToldHowItComesToWhereTheOthersAre(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What an earlier connection or request still brings is void: an agent that is
+// gone opens no barrier, asks nothing and ends nothing.
+func TestWhatAnEarlierTryStillBringsIsVoid(t *testing.T) {
+	s := newTale(t, "", "cp1", "cp2")
+	s.all(steps.PhaseStaged)
+	s.says(0, message{Barrier: steps.PhaseAPIGone})
+	old := s.nodes[1].try
+	late := func(when string) {
+		t.Helper()
+		fails := &steps.Failure{Cause: "it fails", Choices: []steps.Choice{steps.Revert, steps.Leave}}
+		for _, in := range []input{
+			news{1, old, message{Barrier: steps.PhaseAPIGone}},
+			news{1, old, message{Ask: fails}},
+			news{1, old, message{Event: &steps.Event{Etcd: steps.EtcdStopped}}},
+			ended{1, old, &steps.Result{OK: true}, nil},
+			ended{1, old, nil, &errGone{}},
+			linked{1, old, nil},
+			linked{1, old, errors.New("no route to host")},
+		} {
+			if out := s.then(in); len(out) > 0 {
+				t.Errorf("%s, %T %+v is taken: %+v", when, in, in, out)
+			}
+		}
+		if n := s.nodes[1]; n.reached != 1 || n.asked != 0 || n.etcdStopped || n.res != nil || n.lost != nil {
+			t.Errorf("%s: %+v", when, n)
+		}
+	}
+	s.then(ended{1, old, nil, &errGone{}})
+	late("while it is reached again")
+	s.then(linked{1, s.nodes[1].try, nil})
+	late("when it runs again")
+	s.is("its own message counts", s.gone(s.says(1, message{Barrier: steps.PhaseAPIGone})), "cp1 cp2")
 }
 
 // Nobody could answer what offers nothing.

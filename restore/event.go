@@ -64,7 +64,7 @@ type Result struct {
 	Run           string         `json:"run"`
 	OK            bool           `json:"ok"`
 	OutageSeconds float64        `json:"outage_seconds"` // first manifest moved on any node until all API servers are ready
-	PutBack       bool           `json:"put_back,omitempty"`
+	Reverted      bool           `json:"put_back,omitempty"`
 	Undo          string         `json:"undo,omitempty"` // the command that reverts it
 	Redo          string         `json:"redo,omitempty"` // after an undo, the command that goes to the restored data again
 	Error         *steps.Failure `json:"error,omitempty"`
@@ -80,13 +80,13 @@ func Alone(run, node string, r *steps.Result) *Result {
 	switch {
 	case r.Refused():
 		n.State = Untouched
-	case r.PutBack:
+	case r.Reverted:
 		n.State = Reverted
 	case r.OK:
 		n.State = Restored
 	}
 	return &Result{
-		Run: run, OK: r.OK, OutageSeconds: r.OutageSeconds, PutBack: r.PutBack, Undo: r.Undo, Redo: r.Redo, Error: r.Error,
+		Run: run, OK: r.OK, OutageSeconds: r.OutageSeconds, Reverted: r.Reverted, Undo: r.Undo, Redo: r.Redo, Error: r.Error,
 		Nodes: []NodeResult{n}, NotBegun: r.Refused(),
 	}
 }
@@ -101,7 +101,7 @@ func (e NodeEvent) Ended() *Result {
 	case len(e.Nodes) == 0:
 		return Alone(e.Run, "", r)
 	}
-	return &Result{Run: e.Run, OK: r.OK, OutageSeconds: r.OutageSeconds, PutBack: r.PutBack, Undo: r.Undo, Redo: r.Redo, Error: r.Error, Nodes: e.Nodes}
+	return &Result{Run: e.Run, OK: r.OK, OutageSeconds: r.OutageSeconds, Reverted: r.Reverted, Undo: r.Undo, Redo: r.Redo, Error: r.Error, Nodes: e.Nodes}
 }
 
 // DownSince is since when the API is down on any node at the end, nil when it
@@ -131,7 +131,7 @@ func (r *Result) ExitCode() int {
 		return 3
 	case r.NotBegun:
 		return 4
-	case r.PutBack:
+	case r.Reverted:
 		return 1
 	}
 	return 3

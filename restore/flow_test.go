@@ -56,7 +56,7 @@ func (e *engine) PlanResume(_ context.Context, run string) (*steps.Plan, error) 
 
 func (e *engine) Run(_ context.Context, p *steps.Plan, sink func(steps.Event), ask steps.Asker) (*steps.Result, error) {
 	sink(steps.Event{Type: steps.TypeAsk, Run: p.Run})
-	ask(steps.Failure{Choices: []steps.Choice{steps.PutBack}})
+	ask(steps.Failure{Choices: []steps.Choice{steps.Revert}})
 	return e.result, nil
 }
 
@@ -163,7 +163,7 @@ func TestTheWayToThePlanIsOne(t *testing.T) {
 func TestANodeAloneRunsWithTheEnginesExitStatus(t *testing.T) {
 	for want, res := range map[int]*steps.Result{
 		0: {OK: true},
-		1: {PutBack: true, Error: &steps.Failure{Cause: "it fails"}},
+		1: {Reverted: true, Error: &steps.Failure{Cause: "it fails"}},
 		3: {Error: &steps.Failure{Cause: "it fails"}},
 		4: steps.NotBegun("another run is under way", ""),
 	} {

@@ -75,7 +75,7 @@ func (a *WaitData) ref() processRef { return processRef{a.Pod, a.File, a.Budget}
 
 func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 	etcd := r.watch(a.ref(), 2, a.limit(r.pace))
-	if err := etcd.tryAnew(ctx); err != nil {
+	if err := etcd.retry(ctx); err != nil {
 		return Failed, err
 	}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
@@ -151,7 +151,7 @@ func (a *WaitEtcd) ref() processRef { return processRef{a.Pod, a.File, a.Budget}
 
 func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 	etcd := r.watch(a.ref(), 2, a.limit(r.pace))
-	if err := etcd.tryAnew(ctx); err != nil {
+	if err := etcd.retry(ctx); err != nil {
 		return Failed, err
 	}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
@@ -293,7 +293,7 @@ func (a *WaitAPI) ref() processRef { return processRef{a.Pod, a.File, a.Budget} 
 
 func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
 	api := r.watch(a.ref(), 4, a.limit(r.pace))
-	if err := api.tryAnew(ctx); err != nil {
+	if err := api.retry(ctx); err != nil {
 		return Failed, err
 	}
 	state, err := r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {

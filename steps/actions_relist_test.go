@@ -67,7 +67,7 @@ func TestTheWaitForAListCanBeStopped(t *testing.T) {
 		}
 	}
 	res := e.Run(ctx, n.plan(Choices{}))
-	if res.OK || !res.PutBack || res.Error == nil || res.Error.Action != "stage.2" {
+	if res.OK || !res.Reverted || res.Error == nil || res.Error.Action != "stage.2" {
 		t.Errorf("%+v %+v", res, res.Error)
 	}
 	for path, was := range before {

@@ -29,9 +29,9 @@ func goneActions(pod, file string, api bool) []Action {
 	return []Action{forgotten}
 }
 
-// putBackBySomebody is an error when a manifest that this run has taken out is
+// movedBack is an error when a manifest that this run has taken out is
 // in kubelet's directory again: the pod will not end, or come back.
-func putBackBySomebody(files ...string) error {
+func movedBack(files ...string) error {
 	for _, f := range files {
 		if _, err := os.Lstat(f); f != "" && err == nil {
 			return stuck("find out who did (another person, a configuration manager), move it out of the directory, then retry", "somebody else put %s back while this run needs it out", f)
@@ -64,7 +64,7 @@ func (*WaitStopping) limit(p pace) time.Duration { return p.stopping }
 
 func (a *WaitStopping) do(ctx context.Context, r *run) (State, error) {
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
-		if err := putBackBySomebody(a.File); err != nil {
+		if err := movedBack(a.File); err != nil {
 			return sight{}, err
 		}
 		boxes, err := r.boxes(ctx, a.Pod)
@@ -182,7 +182,7 @@ func (a *WaitGone) limit(p pace) time.Duration { return max(p.gone, a.Grace+p.en
 func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 	back := comeback{}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
-		if err := putBackBySomebody(a.File); err != nil {
+		if err := movedBack(a.File); err != nil {
 			return sight{}, err
 		}
 		boxes, err := r.boxes(ctx, a.Pod)
@@ -283,7 +283,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 	seesPods := err == nil && !r.freshKubelet()
 	last := map[string][]node.Sandbox{}
 	state, err := r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
-		if err := putBackBySomebody(a.Files...); err != nil {
+		if err := movedBack(a.Files...); err != nil {
 			return sight{}, err
 		}
 		var ended time.Time
@@ -388,7 +388,7 @@ func (*WaitStarted) limit(p pace) time.Duration { return p.started }
 
 func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 	if a.Fresh {
-		if _, err := r.tryPodAnew(ctx, a.Pod, a.File); err != nil {
+		if _, err := r.retryPod(ctx, a.Pod, a.File); err != nil {
 			return Failed, err
 		}
 	}

@@ -78,7 +78,7 @@ func TestAnUnknownFailureClaimsNothing(t *testing.T) {
 			n.mu.Unlock()
 		}
 	}
-	if res := e.Run(t.Context(), n.plan(Choices{})); res.OK || !res.PutBack {
+	if res := e.Run(t.Context(), n.plan(Choices{})); res.OK || !res.Reverted {
 		t.Errorf("%+v %v", res, res.Error)
 	}
 	if got.Cause != "etcd-cp1 starts and ends again" || got.Hint != "" || !slices.Equal(got.Log, log) {

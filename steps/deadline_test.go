@@ -285,7 +285,7 @@ func TestARunThatHangsCanBeStopped(t *testing.T) {
 			case <-time.After(30 * time.Second):
 				t.Fatal("it goes on hanging")
 			}
-			if res.PutBack {
+			if res.Reverted {
 				return // before anything was touched
 			}
 			resume, err := NewResume(filepath.Dir(plan.RunDir), plan.Run, Terms{})

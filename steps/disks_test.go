@@ -10,7 +10,7 @@ import (
 
 // A pod that ended again and again is not judged by that once more: tried
 // again, or gone on with, it gets a fresh UID, which kubelet starts at once.
-func TestAPodThatCrashedIsTriedAnewOnceItsTroubleIsOver(t *testing.T) {
+func TestAPodThatCrashedIsTriedAgainOnceItsTroubleIsOver(t *testing.T) {
 	for _, pod := range []string{"etcd-cp1", "kube-apiserver-cp1"} {
 		for _, resumed := range []bool{false, true} {
 			name := pod + ", retried"

@@ -68,7 +68,7 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 		if hint != "" {
 			hint += "; "
 		}
-		res := &Result{PutBack: plan.Kind == KindRestore && plan.done == nil, refused: true, Error: &Failure{Title: plan.Title, Cause: cause, Hint: hint + "nothing was changed"}}
+		res := &Result{Reverted: plan.Kind == KindRestore && plan.done == nil, refused: true, Error: &Failure{Title: plan.Title, Cause: cause, Hint: hint + "nothing was changed"}}
 		r.emit(Event{Type: TypeResult, State: Failed, Result: res})
 		return res
 	}
@@ -202,15 +202,15 @@ func (r *run) run(ctx context.Context) *Result {
 	switch {
 	case fail == nil:
 		res = r.result()
-		res.OK, res.PutBack = true, r.plan.Kind == KindUndo
-	case fail.putBack != nil:
-		res = fail.putBack
+		res.OK, res.Reverted = true, r.plan.Kind == KindUndo
+	case fail.reverted != nil:
+		res = fail.reverted
 	default:
 		res = r.result()
 		res.Error = &fail.Failure
-		res.PutBack = !r.touched()
+		res.Reverted = !r.touched()
 	}
-	if fail == nil || fail.putBack == nil {
+	if fail == nil || fail.reverted == nil {
 		r.finish(res)
 	}
 	return res
@@ -249,7 +249,7 @@ func (r *run) result() *Result {
 // finish writes the end of the plan, the report, and the last event.
 func (r *run) finish(res *Result) {
 	r.step = nil
-	if res.OK && res.PutBack && r.plan.redo != "" { // what a failed run restored isn't worth going to
+	if res.OK && res.Reverted && r.plan.redo != "" { // what a failed run restored isn't worth going to
 		res.Redo = r.plan.Command(r.plan.redo)
 	}
 	res.Summary = r.summary(res)
@@ -261,7 +261,7 @@ func (r *run) finish(res *Result) {
 	if err := r.record(record{Type: recEnd, Result: res}); err != nil {
 		r.emit(Event{Type: TypeAction, State: Waiting, Message: err.Error()})
 	}
-	if res.OK || res.PutBack {
+	if res.OK || res.Reverted {
 		r.journal.release() // else the way back may need it yet
 	}
 	state := Done
@@ -274,8 +274,8 @@ func (r *run) finish(res *Result) {
 // failure is a Failure with what was decided about it.
 type failure struct {
 	Failure
-	remedy  *Step // what LetGo runs
-	putBack *Result
+	remedy   *Step // what RestartStuck runs
+	reverted *Result
 }
 
 func (r *run) steps(ctx context.Context) *failure {
@@ -300,7 +300,7 @@ func (r *run) runStep(ctx context.Context, step *Step) *failure {
 	for _, a := range step.Actions {
 		r.step = step
 		if fail := r.runAction(ctx, a); fail != nil {
-			if fail.putBack == nil { // else told already: nothing comes after the result
+			if fail.reverted == nil { // else told already: nothing comes after the result
 				r.step, r.action = step, Planned{}
 				r.emit(Event{Type: TypeStep, State: Failed})
 			}
@@ -350,14 +350,14 @@ func (r *run) runAction(ctx context.Context, a Planned) *failure {
 					r.say("%s", err)
 				}
 			}
-		case LetGo:
+		case RestartStuck:
 			if f := r.runStep(ctx, fail.remedy); f != nil {
 				return f
 			}
 			r.step, r.action = step, a
-		case PutBack:
+		case Revert:
 			r.emit(Event{Type: TypeStep, State: Failed})
-			fail.putBack = r.putBack(context.WithoutCancel(ctx), fail.Failure)
+			fail.reverted = r.revert(context.WithoutCancel(ctx), fail.Failure)
 			return fail
 		default:
 			return fail
@@ -475,7 +475,7 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 		}
 	}
 	if f.remedy = r.remedy(t); f.remedy != nil {
-		f.Choices = append(f.Choices, LetGo)
+		f.Choices = append(f.Choices, RestartStuck)
 	}
 	back := touched && r.plan.Kind != KindUndo
 	if back {
@@ -492,7 +492,7 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 	if t != nil && t.slow {
 		f.Choices = append(f.Choices, WaitOn, Leave)
 	} else if back && !r.backAndRestored() {
-		f.Choices = append(f.Choices, PutBack)
+		f.Choices = append(f.Choices, Revert)
 	}
 	if slow := t != nil && t.slow; !slow && (!back || r.backAndRestored()) {
 		f.Choices = append(f.Choices, Leave)
@@ -501,8 +501,8 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 		f.Choices = append(f.Choices, WaitOn)
 	}
 	f.Choices = append(f.Choices, Retry)
-	for _, c := range []Choice{PutBack, Leave} {
-		if (c != PutBack || back) && !slices.Contains(f.Choices, c) {
+	for _, c := range []Choice{Revert, Leave} {
+		if (c != Revert || back) && !slices.Contains(f.Choices, c) {
 			f.Choices = append(f.Choices, c)
 		}
 	}
@@ -511,8 +511,8 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 
 func (r *run) backAndRestored() bool { return r.mem.Outage > 0 && !r.away }
 
-// putBack runs the plan that undoes this run, in the same journal.
-func (r *run) putBack(ctx context.Context, why Failure) *Result {
+// revert runs the plan that undoes this run, in the same journal.
+func (r *run) revert(ctx context.Context, why Failure) *Result {
 	undo, err := r.undoOfThis(ctx)
 	if err == nil {
 		err = r.record(record{Type: recPlan, Plan: undo})
@@ -537,7 +537,7 @@ func (r *run) putBack(ctx context.Context, why Failure) *Result {
 	res := b.result()
 	res.Error = &why
 	if fail == nil {
-		res.PutBack = true
+		res.Reverted = true
 	} else {
 		why.Hint = "undo failed too: " + goAgain(problem.New(fail.Hint, "%s", fail.Cause), r.command("undo"))
 		res.Undo = r.command("undo")

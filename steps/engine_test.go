@@ -66,7 +66,7 @@ func TestUndoAfterSuccessBringsTheNodeBackByteForByte(t *testing.T) {
 		t.Fatal(res.Error)
 	}
 	undo := n.undo()
-	if res := e.Run(t.Context(), undo); !res.OK || !res.PutBack {
+	if res := e.Run(t.Context(), undo); !res.OK || !res.Reverted {
 		t.Fatalf("undo: %+v %v", res, res.Error)
 	}
 	if diff := cmp.Diff(before, n.picture()); diff != "" {
@@ -120,7 +120,7 @@ func TestUndoStopsTheControllersFirstAndStartsThemLast(t *testing.T) {
 
 // Every action of the plan fails in turn, before it did anything and after it
 // did all. A new action is in this test by itself.
-func TestWhateverFailsTheNodeCanBePutBack(t *testing.T) {
+func TestWhateverFailsTheNodeCanBeReverted(t *testing.T) {
 	var ids []string
 	for _, s := range newFakeNode(t).plan(Choices{}).Steps {
 		for _, a := range s.Actions {
@@ -145,8 +145,8 @@ func TestWhateverFailsTheNodeCanBePutBack(t *testing.T) {
 					if f.Cause != errBroken.Error() {
 						t.Errorf("cause: %s", f.Cause)
 					}
-					if slices.Contains(f.Choices, PutBack) {
-						return PutBack
+					if slices.Contains(f.Choices, Revert) {
+						return Revert
 					}
 					return Leave
 				})
@@ -154,7 +154,7 @@ func TestWhateverFailsTheNodeCanBePutBack(t *testing.T) {
 				if !broken.failed {
 					t.Fatal("the action did not fail")
 				}
-				if res.OK || !res.PutBack || res.ExitCode() != 1 {
+				if res.OK || !res.Reverted || res.ExitCode() != 1 {
 					t.Errorf("result %+v %v", res, res.Error)
 				}
 				if diff := cmp.Diff(before, n.picture()); diff != "" {
@@ -219,7 +219,7 @@ func TestAKubeletThatIgnoresRemovedManifestsIsRestarted(t *testing.T) {
 		if !res.OK {
 			t.Fatalf("%+v %v", res, res.Error)
 		}
-		if !slices.Equal(asked, []Choice{LetGo}) {
+		if !slices.Equal(asked, []Choice{RestartStuck}) {
 			t.Errorf("asked: %v", asked)
 		}
 		if n.restarts != 1 {
@@ -290,7 +290,7 @@ func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
 			var cause string
 			e, events := n.engine(func(f Failure) Choice { cause = f.Cause; return f.Choices[0] })
 			res := e.Run(t.Context(), p)
-			if res.OK || !res.PutBack {
+			if res.OK || !res.Reverted {
 				t.Errorf("%+v", res)
 			}
 			if !strings.Contains(cause, "not on the right data") {
@@ -306,7 +306,7 @@ func TestAnEtcdOnOtherDataNeverPasses(t *testing.T) {
 	}
 }
 
-func TestAnEtcdThatOpensItsDataAndNeverGetsReadyIsPutBack(t *testing.T) {
+func TestAnEtcdThatOpensItsDataAndNeverGetsReadyIsReverted(t *testing.T) {
 	inFakeTime(func(t *testing.T) {
 		n := newFakeNode(t)
 		n.leaderless = true
@@ -314,7 +314,7 @@ func TestAnEtcdThatOpensItsDataAndNeverGetsReadyIsPutBack(t *testing.T) {
 		var cause string
 		e, _ := n.engine(func(f Failure) Choice { cause = f.Cause; return f.Choices[0] })
 		res := e.Run(t.Context(), n.plan(Choices{}))
-		if res.OK || !res.PutBack || !strings.Contains(cause, "etcd is not ready") {
+		if res.OK || !res.Reverted || !strings.Contains(cause, "etcd is not ready") {
 			t.Errorf("%+v, cause: %q", res, cause)
 		}
 		if diff := cmp.Diff(before, n.picture()); diff != "" {
@@ -342,7 +342,7 @@ func TestAPermanentErrorEndsAWaitAtOnce(t *testing.T) {
 			var failed Failure
 			e, _ := n.engine(func(f Failure) Choice { failed = f; return f.Choices[0] })
 			e.pace.etcd = time.Hour
-			if res := e.Run(t.Context(), n.plan(Choices{})); res.OK || !res.PutBack {
+			if res := e.Run(t.Context(), n.plan(Choices{})); res.OK || !res.Reverted {
 				t.Errorf("%+v", res)
 			}
 			if !strings.Contains(failed.Cause, c.says) || failed.Hint == "" {
@@ -389,7 +389,7 @@ func TestStoppingTheRunEndsAWaitAndNothingElse(t *testing.T) {
 			}
 		}}
 		res := e.Run(ctx, p)
-		if res.OK || res.PutBack || res.ExitCode() != 3 {
+		if res.OK || res.Reverted || res.ExitCode() != 3 {
 			t.Fatalf("%+v", res)
 		}
 		if !strings.Contains(res.Error.Hint, "etcd-rewind undo "+p.Run) {
@@ -424,7 +424,7 @@ func TestAStopBeforeAnythingWasMovedLeavesTheNodeUntouched(t *testing.T) {
 		}
 	}
 	res := e.Run(ctx, n.plan(Choices{}))
-	if res.OK || !res.PutBack || res.ExitCode() != 1 || !n.apiReady() {
+	if res.OK || !res.Reverted || res.ExitCode() != 1 || !n.apiReady() {
 		t.Fatalf("%+v %v", res, res.Error)
 	}
 }
@@ -442,7 +442,7 @@ func TestASecondRunOnTheSameNodeIsRefused(t *testing.T) {
 	defer func() { _ = release() }()
 	e, events := n.engine(nil)
 	res := e.Run(t.Context(), p)
-	if res.OK || !res.PutBack || len(*events) != 1 || !n.apiReady() {
+	if res.OK || !res.Reverted || len(*events) != 1 || !n.apiReady() {
 		t.Errorf("%+v, %d events", res, len(*events))
 	}
 }
@@ -457,7 +457,7 @@ func TestSomebodyElsesEditIsNoticedAndNotOverwritten(t *testing.T) {
 	var cause string
 	e, _ := n.engine(func(f Failure) Choice { cause = f.Cause; return Leave })
 	res := e.Run(t.Context(), p)
-	if res.OK || !res.PutBack || !strings.Contains(cause, "not what it was") {
+	if res.OK || !res.Reverted || !strings.Contains(cause, "not what it was") {
 		t.Errorf("%+v, cause %q", res, cause)
 	}
 	if now, _ := os.ReadFile(path); string(now) != string(edited) {
@@ -498,10 +498,10 @@ func etcdThatDoesNotStart(t *testing.T, sidecar bool) {
 		}
 	}
 	res := e.Run(t.Context(), p)
-	if res.OK || !res.PutBack {
+	if res.OK || !res.Reverted {
 		t.Errorf("%+v %v", res, res.Error)
 	}
-	if !strings.Contains(got.Cause, "starts and ends again: etcd may not read its data directory") || len(got.Log) == 0 || got.Choices[0] != PutBack {
+	if !strings.Contains(got.Cause, "starts and ends again: etcd may not read its data directory") || len(got.Log) == 0 || got.Choices[0] != Revert {
 		t.Errorf("%+v", got)
 	}
 	if diff := cmp.Diff(before, n.picture()); diff != "" {
@@ -544,7 +544,7 @@ func TestAnEtcdThatEndsAgainAndAgainIsNoticedByItsAttempts(t *testing.T) {
 				n.on, n.leaderless = true, true
 			}
 		}
-		if res := e.Run(t.Context(), p); res.OK || !res.PutBack {
+		if res := e.Run(t.Context(), p); res.OK || !res.Reverted {
 			t.Errorf("%+v %v", res, res.Error)
 		}
 		if got.Action != "start-etcd.4" || !strings.Contains(got.Cause, "starts and ends again") {
@@ -735,7 +735,7 @@ func TestAJournalThatCannotBeWrittenStopsTheRunBeforeAnythingIsTouched(t *testin
 	}
 	e, _ := n.engine(nil)
 	res := e.Run(t.Context(), p)
-	if res.OK || !res.PutBack || !strings.Contains(res.Error.Cause, "journal") {
+	if res.OK || !res.Reverted || !strings.Contains(res.Error.Cause, "journal") {
 		t.Errorf("%+v %v", res, res.Error)
 	}
 	if diff := cmp.Diff(before, n.picture()); diff != "" {
@@ -904,7 +904,7 @@ func TestAKubeletThatStartsNoUIDTwice(t *testing.T) {
 // The kubelet that was restarted to let go has not seen the API either. When the
 // restored etcd doesn't start then, and the run goes back, that etcd too has to
 // be let go.
-func TestAKubeletCanBeMadeToLetGoOnceMoreOnTheWayBack(t *testing.T) {
+func TestAStuckKubeletIsRestartedOnceMoreDuringARevert(t *testing.T) {
 	inFakeTime(func(t *testing.T) {
 		n := newFakeNode(t)
 		before := n.picture()
@@ -924,17 +924,17 @@ func TestAKubeletCanBeMadeToLetGoOnceMoreOnTheWayBack(t *testing.T) {
 			switch {
 			case ev.Type == TypeAction && ev.Action == "stop-kube-apiserver.1" && ev.State == Started:
 				n.unseen, n.ignoring = false, true
-			case ev.Step == letGoStep && ev.Type == TypeStep && ev.State == Started:
+			case ev.Step == stuckKubeletStep && ev.Type == TypeStep && ev.State == Started:
 				n.unseen = true
 			case ev.Step == "start-etcd" && ev.Type == TypeStep && ev.State == Started:
 				n.broken["etcd-cp1"] = true
 			}
 		}
 		res := e.Run(t.Context(), n.plan(Choices{}))
-		if res.OK || !res.PutBack {
+		if res.OK || !res.Reverted {
 			t.Errorf("%+v, %v", res, res.Error)
 		}
-		if !slices.Equal(asked, []Choice{LetGo, PutBack, LetGo}) || n.restarts != 2 {
+		if !slices.Equal(asked, []Choice{RestartStuck, Revert, RestartStuck}) || n.restarts != 2 {
 			t.Errorf("asked %v, kubelet was restarted %d times", asked, n.restarts)
 		}
 		if diff := cmp.Diff(before, n.picture()); diff != "" {

@@ -122,14 +122,17 @@ func (f *Failure) Unwrap() error { return problem.New(f.Hint, "%s", f.Cause) }
 // Choice is an answer to a Failure.
 type Choice string
 
-// The choices.
+// The choices of a node's engine; their values are what journals and events hold.
 const (
-	WaitOn  Choice = "wait"            // the same limit once more
-	Retry   Choice = "retry"           // the action again; a pod that was refused gets a fresh UID
-	LetGo   Choice = "restart-kubelet" // run the plan's conditional step for a kubelet that ignores removed manifests
-	PutBack Choice = "undo"            // put the node back as it was
-	Leave   Choice = "leave"           // stop here; etcd-rewind undo works later
+	WaitOn       Choice = "wait"            // the same limit once more
+	Retry        Choice = "retry"           // the action again; a pod that was refused gets a fresh UID
+	RestartStuck Choice = "restart-kubelet" // run the plan's conditional step for a kubelet that ignores removed manifests
+	Revert       Choice = "undo"            // revert the node to the state before the run
+	Leave        Choice = "leave"           // stop here; etcd-rewind undo works later
 )
+
+// AllChoices are those that a node's engine can offer.
+var AllChoices = []Choice{WaitOn, Retry, RestartStuck, Revert, Leave}
 
 // Result ends a run.
 type Result struct {
@@ -143,7 +146,7 @@ type Result struct {
 	DownSince     *time.Time `json:"down_since,omitempty"`  // the API is down at the end of the run
 	DataDir       string     `json:"data_dir,omitempty"`
 	Revision      int64      `json:"revision,omitempty"`
-	PutBack       bool       `json:"put_back,omitempty"` // the node is as it was before the run
+	Reverted      bool       `json:"put_back,omitempty"` // the node is as it was before the run
 	Undo          string     `json:"undo,omitempty"`     // the command that goes back
 	Redo          string     `json:"redo,omitempty"`     // after an undo, the command that goes to the restored data again
 	Report        string     `json:"report,omitempty"`   // path of the Markdown report
@@ -167,7 +170,7 @@ func (r *Result) ExitCode() int {
 		return 0
 	case r.refused:
 		return 4
-	case r.PutBack:
+	case r.Reverted:
 		return 1
 	default:
 		return 3
@@ -180,7 +183,7 @@ func (r *Result) Refused() bool { return r.refused }
 // NotBegun is the result of a run that did not begin, for example because
 // another one is under way: nothing was changed, and the node is no worse.
 func NotBegun(cause, hint string) *Result {
-	return &Result{PutBack: true, refused: true, Error: &Failure{Cause: cause, Hint: hint}}
+	return &Result{Reverted: true, refused: true, Error: &Failure{Cause: cause, Hint: hint}}
 }
 
 // Asker decides what to do about a failure. It is called from the engine's

@@ -191,10 +191,10 @@ func TestANodeThatStaysBehindIsNamed(t *testing.T) {
 		n.see("cp2", node.RemoteState{API: node.PortRefuses, Peer: node.PortRefuses})
 		n.see("cp3", node.RemoteState{API: node.PortAnswers, APIReady: true, Peer: node.PortAnswers, ClusterID: 1})
 		var asked []Failure
-		e, _ := n.engine(func(f Failure) Choice { asked = append(asked, f); return PutBack })
+		e, _ := n.engine(func(f Failure) Choice { asked = append(asked, f); return Revert })
 		before := n.picture()
 		res := e.Run(t.Context(), n.plan(Choices{Fleet: fleetOfTheTests}))
-		if res.OK || !res.PutBack || len(asked) != 1 {
+		if res.OK || !res.Reverted || len(asked) != 1 {
 			t.Fatalf("%+v, asked %d times", res, len(asked))
 		}
 		if f := asked[0]; f.Cause != "still behind: cp3" || f.Hint == "" {
@@ -287,7 +287,7 @@ func TestARunOfAFleetThatEndedUntouchedIsGoneOnWithByItsName(t *testing.T) {
 	e, _ := n.engine(nil)
 	e.Barrier = func(ctx context.Context, _ Phase, _ func([]Sighting)) error { stop(); return ctx.Err() }
 	p := n.plan(Choices{Fleet: fleetOfTheTests})
-	if res := e.Run(ctx, p); res.OK || !res.PutBack {
+	if res := e.Run(ctx, p); res.OK || !res.Reverted {
 		t.Fatalf("%+v", res)
 	}
 	dir := filepath.Dir(p.RunDir)

@@ -49,7 +49,7 @@ func TestARecordThatIsCutOffAndWrittenAgainIsRead(t *testing.T) {
 	for _, rec := range []record{
 		{Type: recPlan, Plan: &undo},
 		{Type: recIntent, Action: "undo-start-etcd.1"},
-		{Type: recEnd, Result: &Result{OK: true, PutBack: true}},
+		{Type: recEnd, Result: &Result{OK: true, Reverted: true}},
 	} {
 		info, err := os.Stat(path)
 		if err != nil {
@@ -68,7 +68,7 @@ func TestARecordThatIsCutOffAndWrittenAgainIsRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if h, err = readHistory(dir); err != nil || h.last.Kind != KindUndo || h.end == nil || !h.end.Result.PutBack {
+	if h, err = readHistory(dir); err != nil || h.last.Kind != KindUndo || h.end == nil || !h.end.Result.Reverted {
 		t.Errorf("%+v %v", h, err)
 	}
 }

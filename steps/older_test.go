@@ -191,7 +191,7 @@ func TestEtcdThatIsPointedAtABlankDirectoryNeverPasses(t *testing.T) {
 	}
 	cause := ""
 	e, _ := n.engine(func(f Failure) Choice { cause = f.Cause; return f.Choices[0] })
-	if res := e.Run(t.Context(), p); res.OK || !res.PutBack || !strings.Contains(cause, "not on the right data") {
+	if res := e.Run(t.Context(), p); res.OK || !res.Reverted || !strings.Contains(cause, "not on the right data") {
 		t.Errorf("%+v: %s", res, cause)
 	}
 	if diff := cmp.Diff(before, n.picture()); diff != "" {

@@ -113,10 +113,10 @@ func TestAnAPIServerThatFailsIsFailed(t *testing.T) {
 	e.Now = clock.now
 	e.realPatience()
 	res := e.Run(t.Context(), n.plan(Choices{}))
-	if res.OK || !res.PutBack || len(asked) != 1 {
+	if res.OK || !res.Reverted || len(asked) != 1 {
 		t.Fatalf("%+v, asked %d times", res, len(asked))
 	}
-	if f := asked[0]; f.Waited < 240 || f.Waited > 300 || !strings.Contains(f.Cause, "encryption key") || f.Choices[0] != PutBack {
+	if f := asked[0]; f.Waited < 240 || f.Waited > 300 || !strings.Contains(f.Cause, "encryption key") || f.Choices[0] != Revert {
 		t.Errorf("after %.0f s: %s, %v", f.Waited, f.Cause, f.Choices)
 	}
 	if diff := cmp.Diff(before, n.picture()); diff != "" {
@@ -137,10 +137,10 @@ func TestSlownessIsNoReasonToGoBack(t *testing.T) {
 	e.realPatience()
 	p := n.plan(Choices{})
 	res := e.Run(t.Context(), p)
-	if res.OK || res.PutBack || len(asked) != 1 {
+	if res.OK || res.Reverted || len(asked) != 1 {
 		t.Fatalf("%+v, asked %d times", res, len(asked))
 	}
-	if f := asked[0]; f.Choices[0] != WaitOn || !strings.Contains(f.Cause, "not ready yet") || !strings.Contains(f.Hint, "resume later") || !slices.Contains(f.Choices, PutBack) {
+	if f := asked[0]; f.Choices[0] != WaitOn || !strings.Contains(f.Cause, "not ready yet") || !strings.Contains(f.Hint, "resume later") || !slices.Contains(f.Choices, Revert) {
 		t.Errorf("%s / %s, %v", f.Cause, f.Hint, f.Choices)
 	}
 	n.mu.Lock()

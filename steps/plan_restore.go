@@ -256,7 +256,7 @@ func (b *builder) build(p *Plan) error {
 		b.add(p, "verify", b.verify())
 	}
 	b.wait(p, PhaseVerified)
-	b.letGo(p)
+	b.stuckKubelet(p)
 	return nil
 }
 
@@ -330,7 +330,7 @@ func (b *builder) start(p *Plan, parts parts) {
 // restart takes all processes out first, and then starts one after the other: a
 // pod that kubelet begins with is known to be that one.
 func (b *builder) restart(all []process) []Action {
-	acts := parted(all, b.c.Stop)
+	acts := stopThenWait(all, b.c.Stop)
 	for _, p := range all {
 		acts = append(acts, p.start()...)
 	}
@@ -346,9 +346,9 @@ func (b *builder) verify() *Verify {
 	return v
 }
 
-// letGo adds the conditional step for what the plan takes out, before etcd is.
-func (b *builder) letGo(p *Plan) {
-	step := letGoFor(p.Steps, b.c.KubeletRestart, p.Reach.Kubelet.CRIEndpoint)
+// stuckKubelet adds the conditional step for what the plan takes out, before etcd is.
+func (b *builder) stuckKubelet(p *Plan) {
+	step := stuckKubeletFor(p.Steps, b.c.KubeletRestart, p.Reach.Kubelet.CRIEndpoint)
 	if step == nil {
 		return
 	}

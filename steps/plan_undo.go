@@ -133,7 +133,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 	}
 	p.Summary = append(p.Summary, Fact{"manifests", "byte for byte as they were"})
 	p.Checks = append(p.Checks, editedVerdict(edited))
-	if step := letGoFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
+	if step := stuckKubeletFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
 		p.Steps = append(p.Steps, *step)
 	}
 	p.number()

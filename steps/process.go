@@ -67,8 +67,8 @@ func (role Role) stops(a Action) bool {
 
 // watched is a process while a wait looks at it.
 type watched interface {
-	// tryAnew starts it once more when an earlier wait gave it up.
-	tryAnew(ctx context.Context) error
+	// retry starts it once more when an earlier wait gave it up.
+	retry(ctx context.Context) error
 	// look shows in what state it is as the first thing seen, and what shows that
 	// it gets on. failing is what its readiness waits for. The error is for one
 	// that ends again and again, which ends a wait.
@@ -89,9 +89,9 @@ func (r *run) watch(p processRef, tolerated int, least time.Duration) watched {
 	return w
 }
 
-// parted puts what stops processes first, and then waits for all of them at
+// stopThenWait puts what stops processes first, and then waits for all of them at
 // once.
-func parted(all []process, how StopHow) []Action {
+func stopThenWait(all []process, how StopHow) []Action {
 	var stop, rest []Action
 	for _, p := range all {
 		stop = append(stop, p.stop(how)...)

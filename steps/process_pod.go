@@ -66,8 +66,8 @@ func (w *podWatch) lastLog() []string {
 	return lines
 }
 
-func (w *podWatch) tryAnew(ctx context.Context) error {
-	tried, err := w.tryPodAnew(ctx, w.pod, w.file)
+func (w *podWatch) retry(ctx context.Context) error {
+	tried, err := w.retryPod(ctx, w.pod, w.file)
 	if tried && err == nil {
 		_, err = (&WaitStarted{Pod: w.pod, File: w.file, Fresh: true}).do(ctx, w.run)
 	}
@@ -205,10 +205,10 @@ func (r *run) since(pod string, all []node.Container) []node.Container {
 	return slices.DeleteFunc(slices.Clone(all), func(c node.Container) bool { return slices.Contains(r.mem.Judged[pod], c.ID) })
 }
 
-// tryPodAnew gives a pod that a wait has failed for a fresh UID: kubelet would
+// retryPod gives a pod that a wait has failed for a fresh UID: kubelet would
 // let it wait in its crash back-off, for minutes. Its manifest is "" where it
 // has to stay byte for byte.
-func (r *run) tryPodAnew(ctx context.Context, pod, file string) (bool, error) {
+func (r *run) retryPod(ctx context.Context, pod, file string) (bool, error) {
 	if file == "" {
 		return false, nil
 	}
@@ -305,12 +305,12 @@ func podRole(etcd, api bool) Role {
 	return RoleControllers
 }
 
-// letGoFor is the conditional step for a kubelet that ignores removed
+// stuckKubeletFor is the conditional step for a kubelet that ignores removed
 // manifests: what the plan takes out of the API server and etcd is taken out
 // at once, kubelet restarted, and the containers ended. So are those of a
 // manifest that is out already, which an undo only puts in.
-func letGoFor(steps []Step, restart, cri string) *Step {
-	s := letGoTemplate()
+func stuckKubeletFor(steps []Step, restart, cri string) *Step {
+	s := stuckKubeletTemplate()
 	var pods, files []string
 	for _, step := range steps {
 		for _, a := range step.Actions {

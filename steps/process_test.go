@@ -50,7 +50,7 @@ func TestAKindOfProcessEntersThePlanByItsSource(t *testing.T) {
 		"start-etcd":           {"rename", "start etcd", "wait-data"},
 		"start-kube-apiserver": {"wait-forgotten", "put-in", "wait-started", "wait-etcd", "wait-api"},
 		// What a stuck kubelet has to let go of is its own pods.
-		letGoStep: {"take-out", "restart kubelet", "end-pods", "wait-gone"},
+		stuckKubeletStep: {"take-out", "restart kubelet", "end-pods", "wait-gone"},
 	} {
 		got := kinds(step)
 		for i := range got {
@@ -74,7 +74,7 @@ type unitStates struct {
 	words  []string
 }
 
-func (u *unitStates) tryAnew(context.Context) error { return nil }
+func (u *unitStates) retry(context.Context) error { return nil }
 
 func (u *unitStates) look(_ context.Context, _ string, s *sight) (bool, error) {
 	is := u.states[0]
@@ -114,14 +114,14 @@ func TestAWaitShowsTheStatesOfAnyKindOfProcess(t *testing.T) {
 		n := newFakeNode(t)
 		before := n.picture()
 		var failed Failure
-		e, _ := n.engine(func(f Failure) Choice { failed = f; return PutBack })
+		e, _ := n.engine(func(f Failure) Choice { failed = f; return Revert })
 		e.watch = func(p processRef) watched {
 			if p.file == "" { // what undo starts again
 				return &unitStates{states: []string{"active"}}
 			}
 			return &unitStates{states: []string{"activating", "failed"}, words: []string{"listen tcp: address already in use"}}
 		}
-		if res := e.Run(t.Context(), n.plan(Choices{})); !res.PutBack {
+		if res := e.Run(t.Context(), n.plan(Choices{})); !res.Reverted {
 			t.Errorf("not reverted: %v", res.Error)
 		}
 		if failed.Cause != "the unit has failed" || !slices.Equal(failed.Log, []string{"listen tcp: address already in use"}) {

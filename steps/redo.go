@@ -95,7 +95,7 @@ func redoPlan(h *history, t Terms) (*Plan, error) {
 			p.Steps = append(p.Steps, s)
 		}
 	}
-	if step := letGoFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
+	if step := stuckKubeletFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
 		p.Steps = append(p.Steps, *step)
 	}
 	p.number()

@@ -43,7 +43,7 @@ func (r *run) summary(res *Result) []Fact {
 		}
 		add("old manifests", "%s", aside)
 		s = append(s, r.mem.Notes...)
-	case r.plan.Kind == KindUndo && res.PutBack:
+	case r.plan.Kind == KindUndo && res.Reverted:
 		add("etcd runs from", "%s, as before", f.OldDataDir)
 		if f.InPlace {
 			add("repointed data", "kept at %s", f.DataDir)
@@ -52,7 +52,7 @@ func (r *run) summary(res *Result) []Fact {
 			add("free it with", "%s", trust.Shell("rm -rf %s", f.Staging))
 		}
 		s = append(s, r.mem.Notes...)
-	case res.PutBack:
+	case res.Reverted:
 		add("node", "nothing was changed: no manifest was moved")
 		if r.mem.Staged != nil && !f.InPlace {
 			add("restored data", "kept at %s", f.Staging)
@@ -108,7 +108,7 @@ func reportText(r *run, res *Result) string {
 	switch {
 	case res.OK:
 		p("Done on %s.", Moment(r.now()))
-	case res.PutBack:
+	case res.Reverted:
 		p("Failed on %s; the node is as it was before.", Moment(r.now()))
 	default:
 		p("Failed on %s. **The node needs a look.**", Moment(r.now()))

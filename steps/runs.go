@@ -123,11 +123,11 @@ func readRun(dir string) RunInfo {
 		info.State = RunUntouched // it was interrupted, but before the node knew of it
 	case h.end == nil:
 		info.State = RunUnfinished
-	case h.last.Kind == KindUndo && h.end.Result != nil && h.end.Result.PutBack:
+	case h.last.Kind == KindUndo && h.end.Result != nil && h.end.Result.Reverted:
 		info.State = RunUndone
 	case h.end.Result != nil && h.end.Result.OK:
 		info.State = RunRestored
-	case h.end.Result != nil && h.end.Result.PutBack:
+	case h.end.Result != nil && h.end.Result.Reverted:
 		info.State = RunUntouched
 	default:
 		info.State = RunFailed

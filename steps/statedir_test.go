@@ -29,7 +29,7 @@ func TestAStateDirectoryThatOthersCanWriteToIsNotUsed(t *testing.T) {
 			}
 			e, events := n.engine(nil)
 			res := e.Run(t.Context(), p)
-			if res.OK || !res.PutBack || res.Error == nil || len(*events) != 1 {
+			if res.OK || !res.Reverted || res.Error == nil || len(*events) != 1 {
 				t.Fatalf("%+v, %d events", res, len(*events))
 			}
 			if !strings.Contains(res.Error.Cause, c.cause) {

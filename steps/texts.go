@@ -8,10 +8,10 @@ type text struct {
 }
 
 const (
-	letGoStep       = "let-go"
-	controllersStep = "restart-controllers"
-	kubeadmStep     = "update-kubeadm-config"
-	controllersBack = "stop-controllers" // a step of undo only, whose other half is controllersStep's
+	stuckKubeletStep = "let-go"
+	controllersStep  = "restart-controllers"
+	kubeadmStep      = "update-kubeadm-config"
+	controllersBack  = "stop-controllers" // a step of undo only, whose other half is controllersStep's
 )
 
 var restoreTexts = map[string]text{
@@ -44,7 +44,7 @@ var restoreTexts = map[string]text{
 			"The API server keeps no state, so its sandbox is stopped over CRI. But only after kubelet has begun: before that, kubelet would see a dead container and start it once more. " +
 			"The sign is that /readyz no longer answers 200.",
 	},
-	letGoStep: {
+	stuckKubeletStep: {
 		title: "Restart the stuck kubelet", outage: true,
 		why: "kubelet ignores that the manifests are gone. With the manifests out, a restarted kubelet no longer knows these pods.",
 		more: "A kubelet that was started while the API was down has not yet seen all its sources of pods, and until then it deletes none " +
@@ -134,13 +134,13 @@ var undoTexts = map[string]text{
 		why:   "Its manifest is restored byte for byte. What is left of its exited containers is removed first, so that kubelet doesn't back off.",
 		more:  "Kubelet counts its crash back-off from the pod's last exited container. The manifest must not change, so neither can the UID; the exited container is removed instead.",
 	},
-	letGoStep: {
+	stuckKubeletStep: {
 		title: "Move manifests back",
 		why:   "They are restored byte for byte.",
 	},
 }
 
-func letGoTemplate() Step {
-	t := restoreTexts[letGoStep]
-	return Step{ID: letGoStep, Title: t.title, Why: t.why, More: t.more, Outage: t.outage}.only(kubeletIgnores)
+func stuckKubeletTemplate() Step {
+	t := restoreTexts[stuckKubeletStep]
+	return Step{ID: stuckKubeletStep, Title: t.title, Why: t.why, More: t.more, Outage: t.outage}.only(kubeletIgnores)
 }

@@ -250,7 +250,7 @@ func TestAFailedRunDoesNotOfferAnUndoThatLeadsNowhere(t *testing.T) {
 		t.Fatalf("asked %+v", asked)
 	}
 	for _, c := range asked[0].Choices {
-		if c == PutBack {
+		if c == Revert {
 			t.Error("undo is offered")
 		}
 	}
@@ -562,7 +562,7 @@ func TestAJournalOfAnotherNodeOrWithItsOwnCommandIsNamed(t *testing.T) {
 			if c.t.KubeletRestart != "" {
 				want = c.t.KubeletRestart
 			}
-			for _, a := range p.step(letGoStep).Actions {
+			for _, a := range p.step(stuckKubeletStep).Actions {
 				if r, ok := a.Action.(*RestartKubelet); ok && r.Command != want {
 					t.Errorf("%q would be run", r.Command)
 				}

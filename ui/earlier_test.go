@@ -84,7 +84,7 @@ func TestEscLeadsBackToTheRunThatBrokeOff(t *testing.T) {
 	d.see("A run on this node was interrupted")
 }
 
-func TestAnewOnlyPastTheCheckOfTheEarlierRun(t *testing.T) {
+func TestAgainOnlyPastTheCheckOfTheEarlierRun(t *testing.T) {
 	f := newFake()
 	f.facts.Unfinished = &steps.RunInfo{Run: "20261119-080000", State: steps.RunFailed}
 	f.verdicts = [][]steps.Verdict{{{Check: "earlier-run", Title: "Earlier run", Level: steps.Error, Overridable: true, Cause: "run 20261119-080000 did not come to its end"}}}
@@ -142,7 +142,7 @@ func TestAStoppedRunIsGoneOnWith(t *testing.T) {
 	d.see("you stopped the run")
 	d.key("g", "enter", "cp1", "enter")
 	d.until("Restored:")
-	if r := d.m.runner.wait(); r.ExitCode() != 0 || r.PutBack {
+	if r := d.m.runner.wait(); r.ExitCode() != 0 || r.Reverted {
 		t.Errorf("ends as %+v", r)
 	}
 }

@@ -47,9 +47,9 @@ const manifests = "/etc/kubernetes/manifests"
 
 func restorePlan() *steps.Plan {
 	runDir := "/etc/kubernetes/etcd-rewind/20261120-120000"
-	letGo := step("let-go", "Restart the stuck kubelet", "kubelet ignores that the manifests are gone. With the manifests out, a restarted kubelet no longer knows these pods.", true,
+	stuck := step("let-go", "Restart the stuck kubelet", "kubelet ignores that the manifests are gone. With the manifests out, a restarted kubelet no longer knows these pods.", true,
 		act{title: "Restart kubelet", commands: []string{"systemctl restart kubelet"}})
-	letGo.When = "only if kubelet ignores that a manifest is gone"
+	stuck.When = "only if kubelet ignores that a manifest is gone"
 	return &steps.Plan{
 		Run: "20261120-120000", Kind: steps.KindRestore, Node: "cp1", Title: "Restore before.db on cp1", RunDir: runDir,
 		Summary: []steps.Fact{
@@ -69,7 +69,7 @@ func restorePlan() *steps.Plan {
 				act{title: "Wait until kubelet stops kube-apiserver-cp1", commands: []string{"while curl -skf -m 0.3 -o /dev/null https://10.0.0.11:6443/readyz; do sleep 0.05; done"}},
 				act{title: "Stop kube-apiserver-cp1 over CRI", commands: []string{"crictl stopp $(crictl pods -q --name '^kube-apiserver-cp1$')"}},
 				act{title: "Wait until the containers of kube-apiserver-cp1 are gone"}),
-			letGo,
+			stuck,
 			step("stop-etcd", "Stop etcd", "etcd ends 0.1 s after kubelet's signal. A new pod of the same name starts at once only when kubelet has finished with the old one.", true,
 				act{title: "Move etcd.yaml aside", commands: []string{"mv -n " + manifests + "/etcd.yaml " + runDir + "/aside/"}},
 				act{title: "Wait for the cleanup of etcd-cp1", commands: []string{"sleep 2.2"}}),
@@ -419,11 +419,11 @@ func (f *fake) Run(ctx context.Context, p *steps.Plan, sink func(steps.Event), a
 	fail := f.play(ctx, t, p, ask)
 	if fail != nil {
 		res.OK, res.Error = false, fail
-		if f.lastChoice() == steps.PutBack {
+		if f.lastChoice() == steps.Revert {
 			u := undoPlan()
 			t.emit(steps.Event{Type: steps.TypePlan, Plan: u, State: steps.Started})
 			_ = f.play(context.Background(), t, u, ask)
-			res.PutBack, t.away = true, false
+			res.Reverted, t.away = true, false
 		}
 	}
 	res.OutageSeconds = t.outage
@@ -431,9 +431,9 @@ func (f *fake) Run(ctx context.Context, p *steps.Plan, sink func(steps.Event), a
 		res.DownSince = &t.since
 	}
 	if p.Kind == steps.KindUndo {
-		res.PutBack, res.Undo = res.OK, ""
+		res.Reverted, res.Undo = res.OK, ""
 	}
-	if res.OK && res.PutBack {
+	if res.OK && res.Reverted {
 		res.Redo = steps.Command("redo", p.Run, nil)
 	}
 	if res.OK && p.Kind == steps.KindRestore {
@@ -485,7 +485,7 @@ func (f *fake) play(ctx context.Context, t *teller, p *steps.Plan, ask steps.Ask
 				f.chosen = append(f.chosen, c)
 				f.mu.Unlock()
 				t.emit(steps.Event{Type: steps.TypeAnswer, Step: s.ID, Message: string(c)})
-				if c == steps.PutBack || c == steps.Leave {
+				if c == steps.Revert || c == steps.Leave {
 					t.emit(steps.Event{Type: steps.TypeStep, Step: s.ID, State: steps.Failed})
 					return fail
 				}
@@ -556,7 +556,7 @@ func someFailure() *steps.Failure {
 			"\x1b[31m{\"level\":\"fatal\",\"ts\":\"2026-11-20T11:59:59Z\",\"msg\":\"failed to open database\",\"error\":\"open /var/lib/etcd/member/snap/db: permission denied\"}\x1b[0m",
 		},
 		LogPath: "/var/log/pods/kube-system_etcd-cp1_91ab7d0e5c2f4a6b8d9e0f1a2b3c4d5e/etcd/4.log",
-		Choices: []steps.Choice{steps.PutBack, steps.WaitOn, steps.Retry, steps.Leave},
+		Choices: []steps.Choice{steps.Revert, steps.WaitOn, steps.Retry, steps.Leave},
 	}
 }
 

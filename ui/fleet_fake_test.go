@@ -400,13 +400,13 @@ func (f *fakeFleet) play(ctx context.Context, what string, names []string, sink 
 		p.goBack(names)
 	} else if fail = p.restore(ctx, names, ask); fail != nil {
 		state = restore.HalfWay
-		if f.lastChoice() == steps.PutBack {
+		if f.lastChoice() == steps.Revert {
 			state = restore.Reverted
 			p.goBack(names)
 		}
 	}
-	res.Error, res.OK, res.PutBack = fail, what == "undo" || fail == nil && p.out == "", state == restore.Reverted
-	if res.OK && res.PutBack {
+	res.Error, res.OK, res.Reverted = fail, what == "undo" || fail == nil && p.out == "", state == restore.Reverted
+	if res.OK && res.Reverted {
 		res.Redo = steps.Command("redo --fleet", res.Run, nil)
 	}
 	for _, n := range names {
@@ -457,7 +457,7 @@ func (p *player) goBack(names []string) {
 	}
 	p.inTurn(context.Background(), names, lists, nil)
 	for _, n := range names {
-		p.emit(n, false, steps.Event{Type: steps.TypeResult, State: steps.Done, Result: &steps.Result{OK: true, PutBack: true}})
+		p.emit(n, false, steps.Event{Type: steps.TypeResult, State: steps.Done, Result: &steps.Result{OK: true, Reverted: true}})
 	}
 }
 
@@ -542,9 +542,9 @@ func (p *player) inTurn(ctx context.Context, names []string, lists [][]told, ask
 			if t.fail && ask != nil && len(p.chosen) == 0 || t.drop && p.lost {
 				f := someFailure()
 				f.Step, f.Action, f.Title = t.ev.Step, t.ev.Action, t.ev.Message
-				f.Choices = []steps.Choice{steps.PutBack, steps.WaitOn, steps.Retry, restore.ContinueWithout, steps.Leave}
+				f.Choices = []steps.Choice{steps.Revert, steps.WaitOn, steps.Retry, restore.ContinueWithout, steps.Leave}
 				if t.drop {
-					f = &steps.Failure{Title: "Reach " + n, Cause: "it can't be reached any more: " + n + ": ssh: connect to host " + n + " port 22: No route to host", Hint: "its run stops at its next wait; its journal is there", Choices: []steps.Choice{steps.PutBack, steps.Retry, restore.ContinueWithout, steps.Leave}}
+					f = &steps.Failure{Title: "Reach " + n, Cause: "it can't be reached any more: " + n + ": ssh: connect to host " + n + " port 22: No route to host", Hint: "its run stops at its next wait; its journal is there", Choices: []steps.Choice{steps.Revert, steps.Retry, restore.ContinueWithout, steps.Leave}}
 				}
 				p.emit(n, t.away, steps.Event{Type: steps.TypeAction, Step: t.ev.Step, Action: t.ev.Action, State: steps.Failed, Message: f.Cause})
 				told := *f
@@ -559,7 +559,7 @@ func (p *player) inTurn(ctx context.Context, names []string, lists [][]told, ask
 					p.out = n
 					p.emit(n, false, steps.Event{Type: restore.TypeLeft, State: steps.Stopped, Message: "the others continue without it"})
 					continue
-				case steps.PutBack, steps.Leave:
+				case steps.Revert, steps.Leave:
 					f.Cause, f.Choices = n+": "+f.Cause, nil
 					return f
 				}
@@ -620,7 +620,7 @@ func (d *driver) endedAll(choose restore.Asker) {
 	for _, ev := range events {
 		d.do(d.m.handle(ev))
 	}
-	if !res.PutBack {
+	if !res.Reverted {
 		res.Undo = steps.Command("undo --fleet", res.Run, nil)
 	}
 	d.update(finishedMsg{res})

@@ -245,7 +245,7 @@ func TestWhatIsDoneAboutANodeThatFails(t *testing.T) {
 		says   []string
 		status int
 	}{
-		{"u", steps.PutBack, []string{"Not restored. The run was undone: all 3 nodes are as before", "cp3  reverted"}, 1},
+		{"u", steps.Revert, []string{"Not restored. The run was undone: all 3 nodes are as before", "cp3  reverted"}, 1},
 		{"r", steps.Retry, []string{"Restored: all 3 nodes"}, 0},
 		{"w", steps.WaitOn, []string{"Restored: all 3 nodes"}, 0},
 		{"g", restore.ContinueWithout, []string{"Not restored. Nodes are half restored", "cp2          unfinished", "run there  etcd-rewind resume"}, 3},

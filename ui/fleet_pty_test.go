@@ -49,7 +49,7 @@ func TestARunOnSeveralNodesGoesOnWhenTheTerminalIsGone(t *testing.T) {
 		chosen     []steps.Choice
 	}{
 		{name: "to its end", code: 0},
-		{name: "and all go back when one fails", fail: "cp2/start-etcd.4", code: 1, chosen: []steps.Choice{steps.PutBack}},
+		{name: "and all go back when one fails", fail: "cp2/start-etcd.4", code: 1, chosen: []steps.Choice{steps.Revert}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := startOnPTY(t, "UI_PLAY=5ms", "UI_FLEET=cp1,cp2,cp3", "UI_FAIL="+tc.fail)

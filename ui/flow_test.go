@@ -229,7 +229,7 @@ func TestTheSnapshotNamedOnTheCommandLineIsHighlighted(t *testing.T) {
 	}
 }
 
-func TestAChangedChoiceIsCheckedAndPlannedAnew(t *testing.T) {
+func TestAChangedChoiceIsCheckedAndPlannedAgain(t *testing.T) {
 	f := newFake()
 	f.verdicts = [][]steps.Verdict{goodVerdicts(), goodVerdicts(), {{Check: "target", Title: "Target", Level: steps.Error, Cause: "/data is not empty"}}}
 	d := drive(t, f, Options{})
@@ -340,7 +340,7 @@ func TestUndoDuringARunStopsItAndPutsTheNodeBack(t *testing.T) {
 	if want := []string{steps.KindRestore, steps.KindUndo}; !slices.Equal(f.runs, want) {
 		t.Errorf("ran %v, want %v", f.runs, want)
 	}
-	if r := d.m.runner.wait(); r.OK || !r.PutBack || r.ExitCode() != 1 {
+	if r := d.m.runner.wait(); r.OK || !r.Reverted || r.ExitCode() != 1 {
 		t.Errorf("a restore that was put back ends as %+v", r)
 	}
 }
@@ -352,7 +352,7 @@ func TestAFailureOffersItsChoices(t *testing.T) {
 		want steps.Choice
 		ends string
 	}{
-		{"undo reverts the node", []string{"u", "n", "u", "y"}, steps.PutBack, "Not restored. The run was undone"},
+		{"undo reverts the node", []string{"u", "n", "u", "y"}, steps.Revert, "Not restored. The run was undone"},
 		{"waiting changes nothing, and is not asked once more", []string{"w"}, steps.WaitOn, "Restored:"},
 		{"retry", []string{"r", "n", "r", "y"}, steps.Retry, "Restored:"},
 		{"leaving", []string{"x", "esc", "x", "y"}, steps.Leave, "The node is half restored"},

@@ -45,7 +45,7 @@ var hostileScreens = map[string]func(d *driver, name string){
 		d.during(record(d.f, hostilePlan(name), steps.Unattended), action("stop-etcd.2", steps.Waiting, 2))
 		d.m.run.Ask("", &steps.Failure{
 			Title: name, Cause: name, Hint: name, Log: []string{name, name}, LogPath: name, Seen: []steps.Sighting{{What: name, Is: name}},
-			Choices: []steps.Choice{steps.PutBack, steps.Retry},
+			Choices: []steps.Choice{steps.Revert, steps.Retry},
 		})
 	},
 	"summary": func(d *driver, name string) {

@@ -31,7 +31,7 @@ func TestTheHostOfAMemberThatOnlyTheSnapshotNamesIsAskedFor(t *testing.T) {
 func TestAHintIsPrintedOnceForSeveralNodes(t *testing.T) {
 	var out bytes.Buffer
 	p := print.NewText(&out, print.Options{Nodes: []string{"cp1", "cp2"}})
-	f := steps.Failure{Title: "x", Cause: "it fails", Hint: "look at the disk", Choices: []steps.Choice{steps.PutBack}}
+	f := steps.Failure{Title: "x", Cause: "it fails", Hint: "look at the disk", Choices: []steps.Choice{steps.Revert}}
 	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
 	p.Event(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: steps.TypeAsk, Time: at, Failure: &f}})
 	p.Event(restore.NodeEvent{Event: steps.Event{Type: steps.TypeResult, Time: at, Result: &steps.Result{Error: &steps.Failure{Cause: "cp2: it fails", Hint: "look at the disk"}}}})

@@ -174,9 +174,9 @@ func TestPlainQuestions(t *testing.T) {
 		"a choice that isn't offered":    {"k\nw\n", steps.WaitOn},
 		"what acts is asked once more":   {"r\nyes\n", steps.Retry},
 		"and isn't done by a second key": {"r\nr\nx\ny\nw\n", steps.WaitOn},
-		"nor by the end of the input":    {"r\n", steps.PutBack},
-		"the end of the input":           {"", steps.PutBack},
-		"the end after a wrong answer":   {"what\n", steps.PutBack},
+		"nor by the end of the input":    {"r\n", steps.Revert},
+		"the end of the input":           {"", steps.Revert},
+		"the end after a wrong answer":   {"what\n", steps.Revert},
 		"an answer without a line's end": {"w", steps.WaitOn},
 	} {
 		var b strings.Builder
@@ -197,9 +197,9 @@ func TestPlainQuestions(t *testing.T) {
 		offered []steps.Choice
 		want    steps.Choice
 	}{
-		{[]steps.Choice{steps.Leave, steps.WaitOn, steps.PutBack}, steps.Leave},
-		{[]steps.Choice{steps.LetGo, steps.PutBack}, steps.LetGo},
-		{[]steps.Choice{steps.WaitOn, steps.Leave, steps.PutBack}, steps.Leave}, // slow: not to wait for ever, and no undo
+		{[]steps.Choice{steps.Leave, steps.WaitOn, steps.Revert}, steps.Leave},
+		{[]steps.Choice{steps.RestartStuck, steps.Revert}, steps.RestartStuck},
+		{[]steps.Choice{steps.WaitOn, steps.Leave, steps.Revert}, steps.Leave}, // slow: not to wait for ever, and no undo
 		{nil, steps.Leave},
 	} {
 		if got := steps.Unattended(steps.Failure{Choices: tc.offered}); got != tc.want {

@@ -188,7 +188,7 @@ func TestTheRunGoesOnWhenTheTerminalIsGone(t *testing.T) {
 		chosen     []steps.Choice
 	}{
 		{name: "to its end", code: 0},
-		{name: "and goes back when it fails", fail: "start-etcd.4", code: 1, chosen: []steps.Choice{steps.PutBack}},
+		{name: "and goes back when it fails", fail: "start-etcd.4", code: 1, chosen: []steps.Choice{steps.Revert}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := startOnPTY(t, "UI_PLAY=5ms", "UI_FAIL="+tc.fail)

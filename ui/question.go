@@ -138,9 +138,9 @@ func askOnceMore(v *pane.Run, c steps.Choice, f *steps.Failure) question {
 	case steps.Retry:
 		q.Facts = []steps.Fact{{Name: "Action", Value: f.Title}}
 		q.Text = []string{"It is safe to do twice."}
-	case steps.LetGo:
+	case steps.RestartStuck:
 		q.Text = []string{"Containers keep running meanwhile. kubelet reads its manifests anew, and no longer knows the pods whose manifests are gone."}
-	case steps.PutBack:
+	case steps.Revert:
 		q.Text = []string{"Everything the run did is undone in reverse order, and the manifests become what they were, byte for byte."}
 	case steps.Leave:
 		q.Text = []string{"The run ends here. The API may stay down until the run is resumed or undone."}

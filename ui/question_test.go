@@ -86,7 +86,7 @@ func TestNoKeyOfAFailureChangesTheNodeByItself(t *testing.T) {
 	d := drive(t, f, Options{})
 	d.to(runScreen)
 	d.until("permission denied")
-	d.m.run.Failure().Choices = []steps.Choice{steps.LetGo, steps.PutBack, steps.Retry, steps.Leave}
+	d.m.run.Failure().Choices = []steps.Choice{steps.RestartStuck, steps.Revert, steps.Retry, steps.Leave}
 	for key, asks := range map[string]string{"k": "Restart kubelet on this node?", "u": "Revert the node", "r": "Do this action again?", "x": "leave the node as it is?"} {
 		d.key(key)
 		d.see(asks)

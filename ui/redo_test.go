@@ -28,7 +28,7 @@ func TestAnUndoIsRedone(t *testing.T) {
 	d.see("Undone: the node is as before")
 	d.key("d", "enter", "cp1", "enter")
 	d.until("Restored: the API server answers")
-	if r := d.m.runner.wait(); r.ExitCode() != 0 || r.PutBack || !slices.Equal(d.f.runs, []string{steps.KindRestore, steps.KindUndo, steps.KindRedo}) {
+	if r := d.m.runner.wait(); r.ExitCode() != 0 || r.Reverted || !slices.Equal(d.f.runs, []string{steps.KindRestore, steps.KindUndo, steps.KindRedo}) {
 		t.Errorf("ends as %+v, ran %v", r, d.f.runs)
 	}
 	d.key("u")

@@ -92,9 +92,9 @@ func (e *runner) run(ctx context.Context, nodes *session) (r *restore.Result) {
 		return err
 	}); err != nil {
 		cause, hint := text.Explain(err)
-		return &restore.Result{Run: e.plan.Run, PutBack: true, NotBegun: true, Error: &steps.Failure{Cause: cause, Hint: hint}}
+		return &restore.Result{Run: e.plan.Run, Reverted: true, NotBegun: true, Error: &steps.Failure{Cause: cause, Hint: hint}}
 	}
-	if r.Undo == "" && !r.PutBack {
+	if r.Undo == "" && !r.Reverted {
 		r.Undo = undo
 	}
 	return r
@@ -191,7 +191,7 @@ func (e *runner) wait() *restore.Result {
 	defer e.mu.Unlock()
 	if e.first != nil && e.last != e.first && !e.first.OK && e.last.OK && e.kind == steps.KindRestore && e.plan.Kind == steps.KindUndo {
 		r := *e.last
-		r.OK, r.PutBack, r.Error = false, true, e.first.Error
+		r.OK, r.Reverted, r.Error = false, true, e.first.Error
 		return &r
 	}
 	return e.last

@@ -63,7 +63,7 @@ func (m *model) summaryKey(name string) tea.Cmd {
 		}
 	case "n":
 		if m.run.CanBeginAnew() {
-			return m.beginAnew()
+			return m.beginAgain()
 		}
 	case "c":
 		m.over = newOverlay(commandsOverlay)
@@ -77,8 +77,8 @@ func (m *model) summaryKey(name string) tea.Cmd {
 	return nil
 }
 
-// beginAnew goes to the first screen, with nothing chosen yet.
-func (m *model) beginAnew() tea.Cmd {
+// beginAgain goes to the first screen, with nothing chosen yet.
+func (m *model) beginAgain() tea.Cmd {
 	o := m.options
 	m.info, m.here.inPlace, m.choices = nil, nil, choices{Choices: o.Choices}
 	m.diff.stop()

@@ -223,7 +223,7 @@ var screens = []struct {
 		for i := range 20 {
 			f.Log = append(f.Log, fmt.Sprintf("line %d %s", i, strings.Repeat("x", 200)))
 		}
-		f.Choices = []steps.Choice{steps.LetGo, steps.PutBack, steps.WaitOn, steps.Retry, steps.Leave}
+		f.Choices = []steps.Choice{steps.RestartStuck, steps.Revert, steps.WaitOn, steps.Retry, steps.Leave}
 		failed(d, f)
 	}},
 	{"failure-all", func(d *driver) { failed(d, someFailure()); d.key("?") }},

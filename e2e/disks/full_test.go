@@ -89,7 +89,7 @@ func (g *ground) survives(t *testing.T, id string, f fault) {
 	if goOn {
 		g.goOn(t, res)
 	}
-	if !res.PutBack {
+	if !res.Reverted {
 		g.undo(t)
 	}
 	g.asBefore(t)
@@ -99,7 +99,7 @@ func (g *ground) survives(t *testing.T, id string, f fault) {
 // hint what to do.
 func (g *ground) told(t *testing.T, res *steps.Result, f fault) {
 	t.Helper()
-	t.Logf("ok %t, reverted %t, %+v", res.OK, res.PutBack, res.Error)
+	t.Logf("ok %t, reverted %t, %+v", res.OK, res.Reverted, res.Error)
 	if res.OK {
 		return // nothing had to be written
 	}
@@ -112,7 +112,7 @@ func (g *ground) told(t *testing.T, res *steps.Result, f fault) {
 // something to resume, and fails unless the node is restored then.
 func (g *ground) goOn(t *testing.T, res *steps.Result) {
 	t.Helper()
-	if res.PutBack {
+	if res.Reverted {
 		return // nothing was touched
 	}
 	if !res.OK {

@@ -44,7 +44,7 @@ func comparisonOf(names ...string) *snapshot.Comparison {
 
 // What a screen of thousands of rows keeps from one frame to the next must not
 // outlive a change.
-func TestAKeptRowIsDrawnAnewWhenItChanges(t *testing.T) {
+func TestAKeptRowIsDrawnAgainWhenItChanges(t *testing.T) {
 	d := &Diff{Result: comparisonOf("shop", "bank", "farm")}
 	w, h := 80, 70
 	draw := func() string {

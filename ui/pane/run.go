@@ -197,7 +197,7 @@ func (v *Run) End(r *restore.Result) {
 	for _, e := range r.Nodes {
 		// A node with nothing to do has told nothing.
 		if n := v.node(e.Node); n != nil && n.result == nil && (e.State == restore.Restored || e.State == restore.Reverted || e.State == restore.Untouched) {
-			n.result = &steps.Result{OK: e.State == restore.Restored || v.Kind == steps.KindUndo, PutBack: e.State != restore.Restored}
+			n.result = &steps.Result{OK: e.State == restore.Restored || v.Kind == steps.KindUndo, Reverted: e.State != restore.Restored}
 		}
 	}
 }
@@ -238,7 +238,7 @@ func (v *Run) DownSince() *time.Time {
 		return nil
 	}
 	down := r.DownSince()
-	if since, _, still := v.Outage(time.Time{}); down == nil && still && !r.OK && !r.PutBack {
+	if since, _, still := v.Outage(time.Time{}); down == nil && still && !r.OK && !r.Reverted {
 		down = &since
 	}
 	return down
@@ -300,7 +300,7 @@ func (v *Run) WaysOut() []steps.Fact {
 
 // CanUndo says whether there is something to revert.
 func (v *Run) CanUndo() bool {
-	return v.Result != nil && !v.Result.PutBack && v.Name() != "" && !(v.Kind == steps.KindUndo && v.Result.OK)
+	return v.Result != nil && !v.Result.Reverted && v.Name() != "" && !(v.Kind == steps.KindUndo && v.Result.OK)
 }
 
 // CanResume says whether the run stopped on the way, so that the rest of it can
@@ -321,7 +321,7 @@ func (v *Run) apart() bool { return v.Kind == steps.KindUndo || v.Kind == steps.
 
 // CanBeginAnew says whether the nodes are as a new restore needs them.
 func (v *Run) CanBeginAnew() bool {
-	return v.Result != nil && v.DownSince() == nil && (v.Result.OK || v.Result.PutBack)
+	return v.Result != nil && v.DownSince() == nil && (v.Result.OK || v.Result.Reverted)
 }
 
 // SummaryHelp are the keys of the summary.
@@ -345,7 +345,7 @@ func (v *Run) SummaryHelp() []Hint {
 // move looks at another node or step; it says whether the key was one that does.
 func (v *Run) Move(name string) bool {
 	if f := v.Failure(); f != nil && v.Several {
-		return name == "u" && !slices.Contains(f.Choices, steps.PutBack)
+		return name == "u" && !slices.Contains(f.Choices, steps.Revert)
 	}
 	n := v.current()
 	if !v.inside {

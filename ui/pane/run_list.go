@@ -86,7 +86,7 @@ func (v *Run) now(o *nodeRun, now time.Time) (symbol, sentence, took string) {
 			return text.SymDone, "undone", ""
 		case r.OK:
 			return text.SymDone, "restored", ""
-		case r.PutBack:
+		case r.Reverted:
 			return text.SymWarn, "stopped; nothing changed", ""
 		case r.Error != nil:
 			return text.SymBad, "stopped: " + trust.Text(r.Error.Cause), ""

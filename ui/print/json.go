@@ -81,6 +81,6 @@ func JSONChecked(w io.Writer, all []restore.Checked, last bool, at time.Time) er
 // JSONFailure prints the result of something that failed before it could run.
 func JSONFailure(w io.Writer, err error, at time.Time) error {
 	cause, advice := text.Explain(err)
-	r := &steps.Result{PutBack: true, Error: &steps.Failure{Cause: cause, Hint: advice}}
+	r := &steps.Result{Reverted: true, Error: &steps.Failure{Cause: cause, Hint: advice}}
 	return trust.JSON(w).Encode(steps.Event{Type: steps.TypeResult, Time: at, State: steps.Failed, Result: r})
 }

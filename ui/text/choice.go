@@ -21,9 +21,9 @@ func ChoiceOf(c steps.Choice, several bool) Choice {
 		return Choice{"w", "keep waiting, as long again", "keep waiting", ""}
 	case steps.Retry:
 		return Choice{"r", "try it again", "retry", "Do this action again?"}
-	case steps.LetGo:
+	case steps.RestartStuck:
 		return Choice{"k", "restart kubelet: it ignores the removed manifests", "restart kubelet", "Restart kubelet on this node?"}
-	case steps.PutBack:
+	case steps.Revert:
 		return Choice{"u", "undo: revert " + node + " to the state before the run", "undo", "Revert " + node + " to the state before the run?"}
 	case restore.ContinueWithout:
 		return Choice{"g", "continue without this node; it stays as it is", "continue without it", "Continue without this node?"}

@@ -64,9 +64,9 @@ func (e Ended) Ending() (symbol, sentence string) {
 		return SymDone, "Undone: " + node + " " + are + " as before the restore." + e.outage()
 	case e.OK:
 		return SymDone, verb + restored + "." + e.outage()
-	case e.PutBack && e.OutageSeconds == 0:
+	case e.Reverted && e.OutageSeconds == 0:
 		return SymBad, "Not restored. Nothing was changed on the cluster."
-	case e.PutBack:
+	case e.Reverted:
 		return SymBad, "Not restored. The run was undone: " + node + " " + are + " as before." + e.outage()
 	case e.Kind == steps.KindUndo:
 		return SymBad, "The undo was not finished: undo again, or inspect " + node + "." + e.outage()
@@ -95,7 +95,7 @@ func (e Ended) summary(w int, hang func(lead, s string, w int) []string) []strin
 		out = append(out, "")
 		out = append(out, Indent(2, layFacts(list, w-2, hang))...)
 	}
-	if len(e.Excluded) > 0 && !e.PutBack {
+	if len(e.Excluded) > 0 && !e.Reverted {
 		out = append(append(out, ""), Indent(2, Excluded(e.Excluded, w-2))...)
 	}
 	return out
@@ -124,7 +124,7 @@ func (e Ended) facts() []steps.Fact {
 			}
 		}
 	}
-	if !e.PutBack {
+	if !e.Reverted {
 		if e.Several {
 			add("kept", "the old data and manifests on every node, untouched")
 		}
