@@ -171,8 +171,7 @@ func noConfigFile(flags Flags) error {
 		return nil
 	}
 	return problem.Coded(CodeConfigFile,
-		"a manifest without --config-file, with the settings as flags, can be restored; for RKE2 and k3s use their own "+
-			"'server --cluster-reset --cluster-reset-restore-path'",
+		"a manifest without --config-file, with the settings as flags, can be restored",
 		"etcd reads its settings from the file %s and ignores every flag and variable in the manifest", v)
 }
 

@@ -53,6 +53,7 @@ type Facts struct {
 
 	Layout  *node.Layout
 	Kubelet *node.Kubelet // nil on a node without one
+	Vendor  *node.Vendor  // that another program restores; nil on all others
 	// Manifests is empty when it can't be read, as ManifestsErr says.
 	Manifests    *manifest.Dir
 	ManifestsErr error
@@ -169,6 +170,7 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 	f := &Facts{Time: time.Now(), Layout: opts.Found(), StateDir: opts.StateDir, Own: opts.Own, Flags: opts.Flags(), Manifests: &manifest.Dir{}}
 	var err error
 	f.Kubelet, f.KubeletErr = kubeletHere(node.FindKubelet(ctx, opts.Options))
+	f.Vendor = node.FindVendor(opts.Options, f.Kubelet)
 	if k := f.Kubelet; k == nil {
 		f.Node, err = node.Hostname()
 		f.Manifests.Path = cmp.Or(opts.Manifests, f.Layout.Manifests)
@@ -202,6 +204,9 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 	return f, ctx.Err()
 }
 
+// CodeVendor is the code of a node that another program restores.
+const CodeVendor = "vendor"
+
 // noKubelet is a machine of which nothing says that it has a kubelet.
 type noKubelet struct{ manifests string }
 
@@ -229,7 +234,10 @@ func kubeletHere(k *node.Kubelet, err error) (*node.Kubelet, error) {
 func (f *Facts) ControlPlane() error {
 	const hint = "run it on a control-plane node, or name its directory with --manifests or --kubelet-config"
 	var none *noKubelet
-	switch {
+	switch v := f.Vendor; {
+	case v != nil:
+		return problem.Coded(CodeVendor, v.Restore+" ("+v.Docs+")",
+			"this is a node of %s, whose etcd is restored by its own program; nothing was touched", v.Name)
 	case f.Etcd != nil || f.API != nil:
 		return nil
 	case errors.As(f.KubeletErr, &none):

@@ -80,3 +80,17 @@ func TestAKubeletWithoutManifestsIsAnAnswer(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 }
+
+// What another program restores is left to it, with that program's command.
+func TestAVendorsNodeIsRefusedWithItsOwnCommand(t *testing.T) {
+	for _, v := range node.Vendors {
+		err := (&Facts{Vendor: v, Etcd: &Etcd{}}).ControlPlane()
+		cause, hint := problem.Explain(err)
+		if !problem.HasCode(err, CodeVendor) || !strings.Contains(cause, v.Name) || !strings.Contains(cause, "nothing was touched") || !strings.HasPrefix(hint, v.Restore) {
+			t.Errorf("%s: %q → %q", v.Name, cause, hint)
+		}
+		if NoControlPlane(err) {
+			t.Errorf("%s: it is told to run on another machine", v.Name)
+		}
+	}
+}
