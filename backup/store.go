@@ -157,10 +157,10 @@ func encode(values map[string]string, order []string) string {
 }
 
 // Open makes a store of a location: file:///srv/backup, with ?mounted=true for a
-// directory that has to be a mount, or s3://bucket/prefix?endpoint=…. Nothing is
-// read or written. The error is a *problem.Problem.
+// directory that has to be a mount, s3://bucket/prefix?endpoint=…, or
+// sftp://host/path. Nothing is read or written. The error is a *problem.Problem.
 func Open(location string) (Store, error) {
-	const hint = "a location is a URL: file:///srv/backup, s3://bucket/prefix"
+	const hint = "a location is a URL: file:///srv/backup, s3://bucket/prefix, sftp://host/path"
 	u, err := url.Parse(location)
 	if err != nil { // its text may hold a password
 		return nil, problem.New(hint, "a location that is no URL")
@@ -179,6 +179,12 @@ func Open(location string) (Store, error) {
 		return &Directory{Path: filepath.Clean(u.Path), Mounted: mounted == "true"}, nil
 	case "s3":
 		s, err := openS3(u)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	case "sftp":
+		s, err := openSFTP(u)
 		if err != nil {
 			return nil, err
 		}

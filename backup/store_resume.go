@@ -164,3 +164,27 @@ func signOfLife(ctx context.Context) {
 		live()
 	}
 }
+
+// Limits of what is tidied up after a failure.
+const (
+	tidyLimit = 20 * time.Second
+	tidyWait  = 2 * time.Second // when nobody waits any more
+)
+
+// tidy throws away what a failure has left elsewhere. It goes on by itself when
+// ctx has ended and it takes its time: what it doesn't get done is thrown away by
+// a later backup.
+func tidy(ctx context.Context, f func(ctx context.Context)) {
+	with, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyLimit)
+	wait, enough := context.WithCancel(context.Background())
+	defer enough()
+	if ctx.Err() != nil {
+		wait, enough = context.WithTimeout(wait, tidyWait)
+		defer enough()
+	}
+	_, _ = defect.Await(wait, func() (none struct{}, err error) {
+		defer cancel()
+		f(with)
+		return none, nil
+	})
+}

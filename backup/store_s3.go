@@ -232,9 +232,6 @@ func unknownHeader(err error) bool {
 	return e.Code == minio.NotImplemented || e.StatusCode == 501
 }
 
-// abortLimit is how long parts may take to be thrown away after a failure.
-const abortLimit = 20 * time.Second
-
 func (s *S3) putParts(ctx context.Context, c *minio.Core, name string, content io.Reader, size int64, buf []byte) (err error) {
 	key := s.key(name)
 	s.abortOld(ctx, c, path.Dir(key)+"/")
@@ -247,9 +244,7 @@ func (s *S3) putParts(ctx context.Context, c *minio.Core, name string, content i
 	}
 	defer func() {
 		if err != nil {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortLimit)
-			defer cancel()
-			_ = c.AbortMultipartUpload(ctx, s.bucket, key, id)
+			tidy(ctx, func(ctx context.Context) { _ = c.AbortMultipartUpload(ctx, s.bucket, key, id) })
 		}
 	}()
 	var parts []minio.CompletePart
@@ -437,6 +432,9 @@ func (s *S3) Delete(ctx context.Context, name string) error {
 		remove := func(version string) error {
 			err := c.RemoveObject(ctx, s.bucket, s.key(name), minio.RemoveObjectOptions{VersionID: version})
 			if lockedBy(err) {
+				if _, until, rerr := c.GetObjectRetention(ctx, s.bucket, s.key(name), version); rerr == nil && until != nil {
+					locked.Until = *until
+				}
 				return locked
 			}
 			return err

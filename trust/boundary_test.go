@@ -110,6 +110,7 @@ func TestProgramsAreNamedByThisProgramsText(t *testing.T) {
 			switch {
 			case !ok && !slices.Contains(byThePerson, path):
 				t.Errorf("%s starts a program whose name isn't written there", path)
+			case ok && name.Value == `"ssh"`: // it gets no command line: the subsystem sftp
 			case ok && strings.HasSuffix(strings.Trim(name.Value, `"`), "sh") && !slices.Contains(shells, path):
 				t.Errorf("%s starts a shell", path)
 			}

@@ -1,0 +1,235 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pkg/sftp"
+
+	"etcd-rewind/problem"
+)
+
+// newFakeSFTP is a directory behind an SFTP server in this process. A fault, when
+// there is one, is on the way of what it sends.
+func newFakeSFTP(t *testing.T, fault func(n int, p []byte) error) (string, *SFTP) {
+	t.Helper()
+	dir := t.TempDir()
+	st, err := Open("sftp://backup@host" + dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := st.(*SFTP)
+	s.pace = pace{idle: 10 * time.Second, tries: 3, pause: time.Millisecond}
+	s.links.pace = s.pace
+	var dials atomic.Int64
+	s.links.dial = func(context.Context) (*carrier, error) {
+		if dials.Add(1) > 200 {
+			return nil, errors.New("too many connections")
+		}
+		inR, inW := io.Pipe()
+		outR, outW := io.Pipe()
+		server, err := sftp.NewServer(struct {
+			io.Reader
+			io.WriteCloser
+		}{inR, &faulty{WriteCloser: outW, fault: fault}})
+		if err != nil {
+			return nil, err
+		}
+		go func() {
+			_ = server.Serve()
+			_ = outW.Close()
+		}()
+		return &carrier{in: inW, out: outR, kill: func() { _, _, _ = inR.Close(), outR.Close(), outW.Close() }, said: func() string { return "" }}, nil
+	}
+	t.Cleanup(s.links.close)
+	return dir, s
+}
+
+type faulty struct {
+	io.WriteCloser
+	fault func(n int, p []byte) error
+	sent  int
+}
+
+func (f *faulty) Write(p []byte) (int, error) {
+	if f.fault != nil {
+		if err := f.fault(f.sent, p); err != nil {
+			_ = f.Close()
+			return 0, err
+		}
+	}
+	f.sent += len(p)
+	return f.WriteCloser.Write(p)
+}
+
+func TestAnotherHostKeepsItsPromises(t *testing.T) {
+	dir, s := newFakeSFTP(t, nil)
+	storeKeepsItsPromises(t, s)
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		st, err := e.Info()
+		if err == nil && (st.Mode().Perm()&0o077 != 0 || strings.HasPrefix(e.Name(), ".")) {
+			t.Errorf("%s has mode %v", path, st.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if len(s.links.idle) == 0 || len(s.links.idle) > maxLinks || s.links.held != 0 {
+		t.Errorf("%d connections are unused, %d are held", len(s.links.idle), s.links.held)
+	}
+}
+
+// A connection that ends in the middle is made again, and the file gone on with.
+func TestAFileOfAnotherHostIsGoneOnWithWhenItIsCut(t *testing.T) {
+	data := bytes.Repeat([]byte("0123456789abcdef"), 200_000)
+	var cuts atomic.Int64
+	dir, s := newFakeSFTP(t, func(sent int, _ []byte) error {
+		if sent > 1_500_000 {
+			cuts.Add(1)
+			return errors.New("cut")
+		}
+		return nil
+	})
+	if err := os.WriteFile(filepath.Join(dir, "a"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, s, "a"); got != string(data) || cuts.Load() == 0 {
+		t.Errorf("%d bytes after %d cuts", len(got), cuts.Load())
+	}
+}
+
+func TestAFileOfAnotherHostThatIsSwappedIsNotPatched(t *testing.T) {
+	path := ""
+	dir, s := newFakeSFTP(t, func(sent int, _ []byte) error {
+		if sent > 1_500_000 {
+			return errors.Join(errors.New("cut"), os.WriteFile(path, bytes.Repeat([]byte("b"), 3_000_001), 0o600))
+		}
+		return nil
+	})
+	path = filepath.Join(dir, "a")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("a"), 3_000_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Get(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got, err := io.ReadAll(r)
+	if p := problem.Of(err); p == nil || !strings.Contains(p.Cause, "another file") || bytes.Contains(got, []byte("b")) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// An upload that is cut leaves nothing: what there is of it is removed over another
+// connection.
+func TestAnUploadToAnotherHostThatIsCutIsNone(t *testing.T) {
+	dir, s := newFakeSFTP(t, func(sent int, _ []byte) error {
+		if sent > 3000 {
+			return errors.New("cut")
+		}
+		return nil
+	})
+	if err := s.Put(t.Context(), "c1/a", io.LimitReader(zeros{}, 20<<20), 20<<20); err == nil {
+		t.Error("it is stored")
+	}
+	left, err := os.ReadDir(filepath.Join(dir, "c1"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("%v %v", left, err)
+	}
+}
+
+// A host that says nothing more is given up, and its connection ended.
+func TestAnotherHostThatHangsIsGivenUp(t *testing.T) {
+	until := make(chan struct{})
+	var hangs atomic.Bool
+	_, s := newFakeSFTP(t, func(int, []byte) error {
+		if hangs.Load() {
+			<-until
+		}
+		return nil
+	})
+	defer close(until)
+	if got := names(t, s, ""); got != "" {
+		t.Fatal(got)
+	}
+	hangs.Store(true)
+	s.links.pace.idle = 30 * time.Millisecond
+	_, err := s.Stat(t.Context(), "a")
+	if p := problem.Of(err); p == nil || !strings.Contains(p.Cause, "nothing for 30ms") || p.Hint == "" {
+		t.Errorf("%v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	time.AfterFunc(10*time.Millisecond, func() { cancel(enough) })
+	if _, err := s.List(ctx, ""); !errors.Is(err, enough) {
+		t.Errorf("%v", err)
+	}
+	if len(s.links.idle) > 0 {
+		t.Error("a connection that hangs is used again")
+	}
+}
+
+func TestALinkOnAnotherHostIsNoBackup(t *testing.T) {
+	dir, s := newFakeSFTP(t, nil)
+	if err := errors.Join(os.Symlink("/etc/passwd", filepath.Join(dir, "a")), os.Symlink(t.TempDir(), filepath.Join(dir, "c1"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), "a"); err == nil {
+		t.Error("it is read")
+	}
+	if err := s.Put(t.Context(), "c1/new", strings.NewReader("x"), 1); err == nil {
+		t.Error("it is written behind a link")
+	}
+	if s.Delete(t.Context(), "a") == nil || names(t, s, "") != "" {
+		t.Error("it is a file")
+	}
+}
+
+func TestWhyAnotherHostIsNotReached(t *testing.T) {
+	for said, says := range map[string]string{
+		"Host key verification failed.": "key isn't known", "root@h: Permission denied (publickey).": "lets nobody in",
+		"subsystem request failed on channel 0": "has no SFTP", "ssh: connect to host h port 22: Connection refused": "Connection refused", "": "said nothing",
+	} {
+		p := problem.Of(refusal(said))
+		if !strings.Contains(p.Cause, says) || p.Hint == "" {
+			t.Errorf("%s: %s; %s", said, p.Cause, p.Hint)
+		}
+	}
+}
+
+func TestLocationsOfOtherHosts(t *testing.T) {
+	for location, want := range map[string]string{
+		"sftp://host/srv/backup/":                    "sftp://host/srv/backup",
+		"sftp://backup@host:2222/srv":                "sftp://backup@host:2222/srv",
+		"sftp://host/~/backups?config=/etc/ssh/mine": "sftp://host/~/backups?config=/etc/ssh/mine",
+		"sftp://[::1]:22/srv":                        "sftp://[::1]:22/srv",
+	} {
+		s, err := Open(location)
+		if err != nil || s.Location() != want {
+			t.Errorf("%s: %v %v", location, s, err)
+		}
+	}
+	for _, location := range []string{
+		"sftp://", "sftp://host", "sftp://host/", "sftp://host/~", "sftp://host/~/..", "sftp://user:hunter2@host/srv", "sftp://-oProxyCommand=hunter2/srv",
+		"sftp://host:0/srv", "sftp://host:/srv", "sftp://host/srv?key=hunter2", "sftp://host/srv?config=mine", "sftp://-l@host/srv", "sftp://host/srv#x", "sftp://host/a%0ab",
+	} {
+		_, err := Open(location)
+		if p := problem.Of(err); p == nil || p.Hint == "" || strings.Contains(p.Cause+p.Hint, "hunter2/") {
+			t.Errorf("%s: %v", location, err)
+		}
+	}
+}
