@@ -232,7 +232,7 @@ func TestReadEtcdRefusesWhatItCantKnow(t *testing.T) {
 func TestRKE2IsRefusedWithAHint(t *testing.T) {
 	_, err := ReadEtcd(manifestFile(t, fixture(t, "rke2-etcd.yaml")))
 	wantProblem(t, err, CodeConfigFile, "/var/lib/rancher/rke2/server/db/etcd/config")
-	wantProblem(t, err, CodeConfigFile, "--cluster-reset")
+	wantProblem(t, err, CodeConfigFile, "with the settings as flags")
 }
 
 func TestReadEtcdEditedByHand(t *testing.T) {
