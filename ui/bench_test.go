@@ -73,7 +73,7 @@ var crowded = []struct {
 	{"plan-with-long-manifests", func(b *testing.B) *driver {
 		d := drive(b, newFake(), Options{})
 		d.to(planScreen)
-		d.m.plan.plan.Diffs[0].Text += strings.Repeat(" - --flag=of-kube-apiserver-that-is-"+strings.Repeat("very-", 30)+"long\n", 400)
+		d.m.plan.Plan.Diffs[0].Text += strings.Repeat(" - --flag=of-kube-apiserver-that-is-"+strings.Repeat("very-", 30)+"long\n", 400)
 		return d
 	}},
 }

@@ -220,8 +220,8 @@ func record(f *fake, p *steps.Plan, ask steps.Asker) []steps.Event {
 func (d *driver) during(events []steps.Event, fits func(steps.Event) bool) {
 	d.t.Helper()
 	d.m.info = someInfo("/var/backups/before.db")
-	d.m.here.facts = d.f.facts
-	d.m.plan.plan = events[0].Plan
+	d.m.here.Facts = d.f.facts
+	d.m.plan.Plan = events[0].Plan
 	d.m.run = pane.NewRun(events[0].Plan, nil, nil, nil)
 	d.m.screen = runScreen
 	for _, ev := range events {

@@ -9,6 +9,7 @@ import (
 
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/pane"
 )
 
 func brokeOff(t *testing.T) *driver {
@@ -103,11 +104,11 @@ func TestAManifestThatIsThereButUnusableIsStillRefused(t *testing.T) {
 	facts := someFacts()
 	facts.Unfinished = &steps.RunInfo{Run: "20261119-080000"}
 	bad := []steps.Verdict{{Check: "etcd-manifest", Level: steps.Error, Cause: "etcd runs in a shell"}}
-	if got := explained(facts, bad); len(got) != 1 || got[0].Check != "etcd-manifest" {
+	if got := pane.Explained(facts, bad); len(got) != 1 || got[0].Check != "etcd-manifest" {
 		t.Errorf("with both manifests there: %+v", got)
 	}
 	facts.Etcd, facts.Unfinished = nil, nil
-	if got := explained(facts, bad); len(got) != 1 || got[0].Check != "etcd-manifest" {
+	if got := pane.Explained(facts, bad); len(got) != 1 || got[0].Check != "etcd-manifest" {
 		t.Errorf("without an earlier run: %+v", got)
 	}
 }

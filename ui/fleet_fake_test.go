@@ -591,7 +591,7 @@ func (d *driver) duringAll(names []string, fits func(restore.NodeEvent) bool) {
 	events, _ := recordAll(f, restore.Unattended)
 	f.ran, f.chosen = nil, nil
 	d.m.screen = runScreen
-	d.m.run = pane.NewRun(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
+	d.m.run = pane.NewRun(d.m.plan.Plan, d.m.members.Names, d.m.plan.All, nil)
 	for _, ev := range events {
 		d.do(d.m.handle(ev))
 		d.m.now = func() time.Time { return ev.Time }
@@ -616,7 +616,7 @@ func (d *driver) endedAll(choose restore.Asker) {
 	events, res := recordAll(f, choose)
 	f.ran, f.chosen = nil, nil
 	d.m.screen = runScreen
-	d.m.run = pane.NewRun(d.m.plan.plan, d.m.members.names, d.m.plan.all, nil)
+	d.m.run = pane.NewRun(d.m.plan.Plan, d.m.members.Names, d.m.plan.All, nil)
 	for _, ev := range events {
 		d.do(d.m.handle(ev))
 	}

@@ -56,7 +56,7 @@ func TestOneOfSeveralCanNotBeRestoredAlone(t *testing.T) {
 
 func TestWithoutAConductorSeveralMembersAreRefused(t *testing.T) {
 	d, _ := driveSeveral(t, threeNames...)
-	d.m.options.Nodes, d.m.here.led = nil, false
+	d.m.options.Nodes, d.m.here.Led = nil, false
 	d.do(d.m.discover())
 	d.see("This node can't be restored as it is", "the running etcd has 3 members")
 }
@@ -454,8 +454,8 @@ func TestWhatWasReachedBeforeARunBrokeOffIsShown(t *testing.T) {
 	d.f.fleet.states = map[string]steps.RunState{"cp1": steps.RunRestored}
 	d.do(d.m.discover())
 	d.key("g", "enter")
-	d.m.screen, d.m.run = runScreen, pane.NewRun(d.m.plan.plan, threeNames, nil, nil)
-	d.m.run.Resumes(d.m.plan.states)
+	d.m.screen, d.m.run = runScreen, pane.NewRun(d.m.plan.Plan, threeNames, nil, nil)
+	d.m.run.Resumes(d.m.plan.States)
 	d.see("cp1  ✓ restored")
 	for i, name := range []string{"cp2", "cp3"} {
 		plan := nodePlan(name, threeNames, steps.Choices{})

@@ -412,7 +412,7 @@ func TestARunThatCanNotBeginSaysWhy(t *testing.T) {
 func TestADefectInTheEngineEndsInAResult(t *testing.T) {
 	d := drive(t, newFake(), Options{})
 	d.to(confirmScreen)
-	d.m.plan.plan.Steps[2].Actions[0].Action = nil // the fake engine falls over it
+	d.m.plan.Plan.Steps[2].Actions[0].Action = nil // the fake engine falls over it
 	d.key("cp1", "enter")
 	d.until("a defect in etcd-rewind ended the run")
 	d.see("etcd-rewind undo 20261120-120000")

@@ -32,7 +32,7 @@ var hostileScreens = map[string]func(d *driver, name string){
 	},
 	"plan": func(d *driver, name string) {
 		d.to(planScreen)
-		d.m.plan.plan = hostilePlan(name)
+		d.m.plan.Plan = hostilePlan(name)
 	},
 	"run": func(d *driver, name string) {
 		d.during(record(d.f, hostilePlan(name), steps.Unattended), action("stop-etcd.2", steps.Waiting, 2))

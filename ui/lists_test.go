@@ -178,7 +178,7 @@ func TestSlashSearchesTheMembers(t *testing.T) {
 	d := drive(t, f, Options{})
 	d.to(membersScreen)
 	d.key("/", "cp3", "enter")
-	if c := d.m.members.current(); c == nil || c.Name != "cp3" {
+	if c := d.m.members.Current(); c == nil || c.Name != "cp3" {
 		t.Errorf("cp3 isn't current:\n%s", d.view())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
+	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
 
@@ -19,8 +20,8 @@ import (
 // begin begins the way to a plan on these nodes, with the chosen snapshot.
 func (m *model) begin(nodes func() (restore.Nodes, error)) {
 	want := m.options.Want
-	want.Hosts, want.Without = maps.Clone(m.members.hosts), slices.Clone(m.members.without)
-	want.Here, want.Info = m.here.facts, m.info
+	want.Hosts, want.Without = maps.Clone(m.members.Hosts), slices.Clone(m.members.Without)
+	want.Here, want.Info = m.here.Facts, m.info
 	m.flow = restore.Flow{Engine: m.backend, Want: want}
 	m.nodes.open(m.ctx, nodes)
 }
@@ -42,14 +43,14 @@ func (m *model) flowNow() restore.Flow {
 // thisNode goes on to the checks of this node alone.
 func (m *model) thisNode() tea.Cmd {
 	p := &m.members
-	p.asked++
-	p.busy, p.members, p.names = false, nil, nil
+	p.Asked++
+	p.Busy, p.Members, p.Names = false, nil, nil
 	m.begin(m.local)
 	return m.toChecks()
 }
 
 // several says whether all members are restored as one.
-func (m *model) several() bool { return m.here.several(m.chosen()) }
+func (m *model) several() bool { return m.here.Several(m.chosen()) }
 
 // chosen is the snapshot, once it is chosen for good.
 func (m *model) chosen() *snapshot.Info {
@@ -83,23 +84,23 @@ func (m *model) readRecord(runDir string) *restore.Record {
 
 // localMember is this node's name among the members.
 func (m *model) localMember() string {
-	for _, o := range m.members.members {
+	for _, o := range m.members.Members {
 		if o.Local {
 			return o.Name
 		}
 	}
-	return m.here.member()
+	return m.here.Member()
 }
 
 // repoint goes on to the checks of pointing etcd at the older data beside its
 // own.
 func (m *model) repoint() tea.Cmd {
-	c, database, err := m.here.facts.InPlace(m.here.facts.Older[0].Dir, steps.Choices{})
+	c, database, err := m.here.Facts.InPlace(m.here.Facts.Older[0].Dir, steps.Choices{})
 	if err != nil {
 		m.note, _ = text.Explain(err)
 		return nil
 	}
-	m.here.inPlace, m.info = &inPlace{c.DataDir, database}, nil
+	m.here.InPlace, m.info = &pane.InPlace{DataDir: c.DataDir, Database: database}, nil
 	m.picker.pause()
 	m.diff.stop()
 	m.diff = diffPane{asked: m.diff.asked + 1}

@@ -25,9 +25,6 @@ type overlay struct {
 	pane.Log // of the other kinds only the page
 }
 
-// components are those whose logs can be shown.
-var components = []string{"etcd", "kube-apiserver"}
-
 type logsMsg struct {
 	component string
 	lines     []string
@@ -38,10 +35,10 @@ func newOverlay(k overlayKind) *overlay { return &overlay{kind: k} }
 func (m *model) openLogs() tea.Cmd {
 	at := 0
 	_, step := m.run.Current()
-	if strings.Contains(step, components[1]) {
+	if strings.Contains(step, pane.Components[1]) {
 		at = 1
 	}
-	m.over = &overlay{kind: logsOverlay, Log: pane.NewLog(components, at)}
+	m.over = &overlay{kind: logsOverlay, Log: pane.NewLog(pane.Components, at)}
 	return m.readLogs()
 }
 
@@ -139,7 +136,7 @@ func (m *model) helpText(w int) (title string, body []string) {
 		if m.options.Nodes != nil {
 			paragraphs[1] = "The restore needs etcd as a static pod. With several members all of them are restored as one, from here: restored alone, one would become a cluster of one beside the others. An etcd that runs elsewhere is recognised and refused."
 		}
-		if m.here.canRepoint() {
+		if m.here.CanRepoint() {
 			paragraphs = append(paragraphs, "p points etcd at the intact data that lies beside its own, without restoring anything: checked, planned, confirmed and undone as a restore is. The command is etcd-rewind repoint.")
 		}
 	case membersScreen:

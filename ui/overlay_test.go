@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/pane"
 )
 
 func TestALogIsFollowedUntilTheUserScrollsUp(t *testing.T) {
@@ -14,7 +15,7 @@ func TestALogIsFollowedUntilTheUserScrollsUp(t *testing.T) {
 	d.during(record(d.f, restorePlan(), steps.Unattended), action("start-etcd.4", steps.Waiting, 5))
 	d.key("l")
 	lines := func(n int) logsMsg {
-		msg := logsMsg{component: components[0]}
+		msg := logsMsg{component: pane.Components[0]}
 		for i := range n {
 			msg.lines = append(msg.lines, fmt.Sprintf("line %d.", i))
 		}

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -205,5 +206,20 @@ func TestPlainQuestions(t *testing.T) {
 		if got := steps.Unattended(steps.Failure{Choices: tc.offered}); got != tc.want {
 			t.Errorf("of %v, nobody there answers %q, want %q", tc.offered, got, tc.want)
 		}
+	}
+}
+
+func TestAHintIsPrintedOnceForSeveralNodes(t *testing.T) {
+	var out bytes.Buffer
+	p := print.NewText(&out, print.Options{Nodes: []string{"cp1", "cp2"}})
+	f := steps.Failure{Title: "x", Cause: "it fails", Hint: "look at the disk", Choices: []steps.Choice{steps.Revert}}
+	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
+	p.Event(restore.NodeEvent{Node: "cp2", Event: steps.Event{Type: steps.TypeAsk, Time: at, Failure: &f}})
+	p.Event(restore.NodeEvent{Event: steps.Event{Type: steps.TypeResult, Time: at, Result: &steps.Result{Error: &steps.Failure{Cause: "cp2: it fails", Hint: "look at the disk"}}}})
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "look at the disk"); n != 1 {
+		t.Errorf("%d times:\n%s", n, out.String())
 	}
 }

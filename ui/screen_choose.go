@@ -60,7 +60,7 @@ func (p *picker) pause() {
 
 func (m *model) findSnapshots() tea.Cmd {
 	m.picker.Searching = true
-	facts := m.here.facts
+	facts := m.here.Facts
 	return func() tea.Msg { return candidatesMsg(m.backend.Candidates(m.ctx, facts)) }
 }
 

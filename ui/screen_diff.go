@@ -52,7 +52,7 @@ func (m *model) compare() tea.Cmd {
 	d.stop()
 	ctx, cancel := context.WithCancel(m.ctx)
 	*d = diffPane{Diff: pane.Diff{Busy: true}, name: m.info.Name, asked: d.asked + 1, cancel: cancel}
-	f := restore.Flow{Engine: m.backend, Want: restore.Want{Here: m.here.facts, Info: m.info}}
+	f := restore.Flow{Engine: m.backend, Want: restore.Want{Here: m.here.Facts, Info: m.info}}
 	asked := d.asked
 	return func() tea.Msg {
 		c, err := f.Comparison(ctx, func(p snapshot.Progress) { m.box.put(compareProgressMsg{asked, p}) })

@@ -53,11 +53,11 @@ func TestTheComparisonComesBetweenChoosingAndChecking(t *testing.T) {
 	}
 	d.key("enter")
 	found := false
-	for _, f := range d.m.plan.plan.Summary {
+	for _, f := range d.m.plan.Plan.Summary {
 		found = found || f.Value == "re-creates 5, deletes 5, reverts 3 objects"
 	}
 	if !found {
-		t.Errorf("the plan lacks the summary: %+v", d.m.plan.plan.Summary)
+		t.Errorf("the plan lacks the summary: %+v", d.m.plan.Plan.Summary)
 	}
 	if c.compared != 1 {
 		t.Errorf("compared %d times", c.compared)

@@ -17,11 +17,11 @@ import (
 func (m *model) startRun() tea.Cmd {
 	p := &m.plan
 	m.screen, m.over, m.note = runScreen, nil, ""
-	m.run = pane.NewRun(p.plan, p.names, p.all, m.run)
+	m.run = pane.NewRun(p.Plan, p.Names, p.All, m.run)
 	if m.again != nil && m.again.verb == restore.Resume {
-		m.run.Resumes(p.states)
+		m.run.Resumes(p.States)
 	}
-	plan, names, s := p.plan, p.names, m.nodes.session
+	plan, names, s := p.Plan, p.Names, m.nodes.session
 	return func() tea.Msg { m.runner.start(plan, names, s); return nil }
 }
 
@@ -135,7 +135,7 @@ func (m *model) followed(msg followedMsg) tea.Cmd {
 	m.over = nil
 	switch {
 	case msg.err != nil:
-		m.here.refusal, m.screen = msg.err, nodeScreen
+		m.here.Refusal, m.screen = msg.err, nodeScreen
 	case msg.ended && v.Told != nil:
 		v.End(restore.Alone(v.Name(), "", v.Told))
 		m.screen = summaryScreen

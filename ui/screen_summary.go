@@ -7,7 +7,6 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/restore"
-	"etcd-rewind/steps"
 	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
@@ -36,7 +35,7 @@ func (m *model) leftOut() []string {
 	if m.again != nil && m.again.from != summaryScreen || !m.run.Several {
 		return nil
 	}
-	return m.members.without
+	return m.members.Without
 }
 
 func (m *model) summaryKey(name string) tea.Cmd {
@@ -80,15 +79,17 @@ func (m *model) summaryKey(name string) tea.Cmd {
 // beginAgain goes to the first screen, with nothing chosen yet.
 func (m *model) beginAgain() tea.Cmd {
 	o := m.options
-	m.info, m.here.inPlace, m.choices = nil, nil, choices{Choices: o.Choices}
+	m.info, m.here.InPlace, m.choices = nil, nil, pane.Choices{Choices: o.Choices}
 	m.diff.stop()
 	m.diff = diffPane{asked: m.diff.asked + 1}
 	m.picker.pause()
 	m.picker = newPicker("")
-	m.checks = checklist{asked: m.checks.asked + 1, given: slices.Clone(o.Choices.Accept), accepted: map[string]steps.Verdict{}}
-	m.plan = planPane{asked: m.plan.asked + 1}
-	m.members = membersPane{asked: m.members.asked + 1, hosts: maps.Clone(o.Want.Hosts), without: slices.Clone(o.Want.Without)}
-	m.run, m.here.alone = pane.NewRun(nil, nil, nil, nil), false
-	m.summaryPage, m.here.page = pane.Page{}, pane.Page{}
+	asked := m.checks.Asked + 1
+	m.checks = pane.NewChecks(o.Choices.Accept)
+	m.checks.Asked = asked
+	m.plan = pane.Plans{Asked: m.plan.Asked + 1}
+	m.members = pane.Members{Asked: m.members.Asked + 1, Hosts: maps.Clone(o.Want.Hosts), Without: slices.Clone(o.Want.Without)}
+	m.run, m.here.Alone = pane.NewRun(nil, nil, nil, nil), false
+	m.summaryPage, m.here.Page = pane.Page{}, pane.Page{}
 	return m.discover()
 }

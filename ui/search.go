@@ -21,7 +21,7 @@ type searched struct {
 // typingSomething says whether keys go into a line of text.
 func (m *model) typingSomething() bool {
 	_, typesPath := m.picker.Typed()
-	return typesPath || m.checks.typing != nil || m.choices.typing != nil || m.members.typing != nil || m.screen == confirmScreen
+	return typesPath || m.checks.Asks() || m.choices.Asks() || m.members.Asks() || m.screen == confirmScreen
 }
 
 // searched is what can be searched on this screen; false for nothing.
@@ -49,19 +49,19 @@ func (m *model) searched() (s searched, ok bool) {
 		s.rows = m.diff.Rows()
 		s.at, s.to = m.diff.At(), func(i int) tea.Cmd { m.diff.Select(i); return nil }
 	case checkScreen:
-		for _, v := range m.checks.verdicts {
-			s.rows = append(s.rows, strings.Join([]string{v.on, v.Check, v.Title, v.Cause, v.Hint}, " "))
+		for _, v := range m.checks.Verdicts {
+			s.rows = append(s.rows, strings.Join([]string{v.On, v.Check, v.Title, v.Cause, v.Hint}, " "))
 		}
-		s.at, s.to = m.checks.cur, func(i int) tea.Cmd { m.checks.cur = i; return nil }
+		s.at, s.to = m.checks.Cur, func(i int) tea.Cmd { m.checks.Cur = i; return nil }
 	case membersScreen:
-		for _, o := range m.members.members {
+		for _, o := range m.members.Members {
 			s.rows = append(s.rows, o.Name+" "+o.Host)
 		}
-		s.at, s.to = m.members.cur, func(i int) tea.Cmd { m.members.cur = i; return nil }
+		s.at, s.to = m.members.Cur, func(i int) tea.Cmd { m.members.Cur = i; return nil }
 	case planScreen:
-		return page(&m.plan.page), true
+		return page(&m.plan.Page), true
 	case nodeScreen:
-		return page(&m.here.page), true
+		return page(&m.here.Page), true
 	case summaryScreen:
 		return page(&m.summaryPage), true
 	case runScreen:
@@ -99,9 +99,9 @@ func (m *model) exportKey() (cmd tea.Cmd, ok bool) {
 		return nil, false
 	case m.screen == diffScreen && m.diff.Result != nil:
 		return m.export("diff", text.Comparison(m.diff.Result, text.DiffOptions{Fields: true, List: true}, m.now(), exportWidth)), true
-	case m.screen == planScreen && m.plan.plan != nil:
+	case m.screen == planScreen && m.plan.Plan != nil:
 		var lines []string
-		for _, p := range m.plan.all {
+		for _, p := range m.plan.All {
 			lines = append(lines, text.PlanWhole(p, exportWidth)...)
 			lines = append(lines, "")
 		}

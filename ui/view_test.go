@@ -271,7 +271,7 @@ var screens = []struct {
 	{"fleet-members-reaching", func(d *driver) {
 		several(d.f, "cp1", "cp2", "cp3")
 		d.to(membersScreen)
-		d.m.members.busy, d.m.members.since = true, noon.Add(-3200*time.Millisecond)
+		d.m.members.Busy, d.m.members.Since = true, noon.Add(-3200*time.Millisecond)
 	}},
 	{"fleet-members", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(membersScreen) }},
 	{"fleet-members-away", func(d *driver) {
@@ -307,9 +307,9 @@ var screens = []struct {
 		several(d.f, "cp1", "cp2", "cp3")
 		d.to(checkScreen)
 		c := &d.m.checks
-		c.busy, c.sending.all = true, false
-		d.update(sendProgressMsg{c.asked, "cp2", 1_100_000_000, 2_460_000_000})
-		d.update(sendProgressMsg{c.asked, "cp3", 2_460_000_000, 2_460_000_000})
+		c.Begin(threeNames, "cp1", false)
+		d.update(sendProgressMsg{c.Asked, "cp2", 1_100_000_000, 2_460_000_000})
+		d.update(sendProgressMsg{c.Asked, "cp3", 2_460_000_000, 2_460_000_000})
 	}},
 	{"fleet-sending-fails", func(d *driver) {
 		several(d.f, "cp1", "cp2", "cp3").sendErr = &steps.Failure{Cause: "cp2: the snapshot has 2.5 GB, /var/lib has 1.1 GB left", Hint: "free space there"}
@@ -318,7 +318,7 @@ var screens = []struct {
 	{"fleet-checking", func(d *driver) {
 		several(d.f, "cp1", "cp2", "cp3")
 		d.to(checkScreen)
-		d.m.checks.busy = true
+		d.m.checks.Busy = true
 	}},
 	{"fleet-checks", func(d *driver) { troubled(d); d.to(checkScreen) }},
 	{"fleet-checks-fine", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(checkScreen) }},
@@ -362,7 +362,7 @@ var screens = []struct {
 		f := d.f.fleet
 		d.to(confirmScreen)
 		events, _ := recordAll(f, func(restore.Trouble) steps.Choice { return restore.ContinueWithout })
-		d.m.screen, d.m.run = runScreen, pane.NewRun(d.m.plan.plan, threeNames, d.m.plan.all, nil)
+		d.m.screen, d.m.run = runScreen, pane.NewRun(d.m.plan.Plan, threeNames, d.m.plan.All, nil)
 		done := on("cp3", "start-kube-apiserver.1", steps.Done, 0)
 		for _, ev := range events {
 			d.do(d.m.handle(ev))
@@ -401,7 +401,7 @@ var screens = []struct {
 		all := d.f.fleet
 		all.names = []string{"cp1", "cp2"}
 		events, res := recordAll(all, restore.Unattended)
-		d.m.screen, d.m.run = runScreen, pane.NewRun(d.m.plan.plan, all.names, d.m.plan.all, nil)
+		d.m.screen, d.m.run = runScreen, pane.NewRun(d.m.plan.Plan, all.names, d.m.plan.All, nil)
 		for _, ev := range events {
 			d.do(d.m.handle(ev))
 		}

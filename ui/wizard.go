@@ -259,17 +259,17 @@ type model struct {
 	note    string // something to tell, at the bottom, until the next key
 	ticking bool
 
-	here        nodePane
+	here        pane.Node
 	summaryPage pane.Page
-	earlier     earlierPane
+	earlier     pane.Earlier
 	runs        pane.Runs
 	picker      picker
 	info        *snapshot.Info
 	diff        diffPane
-	checks      checklist
-	choices     choices
-	plan        planPane
-	confirm     confirmPane
+	checks      pane.Checks
+	choices     pane.Choices
+	plan        pane.Plans
+	confirm     pane.Confirm
 	run         *pane.Run
 	over        *overlay
 	search      pane.Search
@@ -278,7 +278,7 @@ type model struct {
 
 	again *again // the plan, confirm and run screens are about an earlier run
 
-	members  membersPane
+	members  pane.Members
 	nodes    sessions     // what the flow goes through
 	flow     restore.Flow // to the plan, as far as it has come
 	undoNext bool         // when the run has ended: undo it at once
@@ -294,12 +294,12 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 	}
 	m := &model{
 		ctx: ctx, backend: b, box: box, runner: newRunner(ctx, box), run: pane.NewRun(nil, nil, nil, nil),
-		w: assumedWidth, h: assumedHeight, now: time.Now, look: text.NewLook(os.Getenv), options: o, choices: choices{Choices: o.Choices},
+		w: assumedWidth, h: assumedHeight, now: time.Now, look: text.NewLook(os.Getenv), options: o, choices: pane.Choices{Choices: o.Choices},
 	}
-	m.here.led = o.Nodes != nil
-	m.members.hosts, m.members.without = maps.Clone(o.Want.Hosts), slices.Clone(o.Want.Without)
+	m.here.Led = o.Nodes != nil
+	m.members.Hosts, m.members.Without = maps.Clone(o.Want.Hosts), slices.Clone(o.Want.Without)
 	m.picker = newPicker(o.Snapshot)
-	m.checks = newChecklist(o.Choices.Accept)
+	m.checks = pane.NewChecks(o.Choices.Accept)
 	return m
 }
 
@@ -318,8 +318,8 @@ func (m *model) Init() tea.Cmd {
 }
 
 func (m *model) discover() tea.Cmd {
-	m.screen, m.here.facts, m.here.refusal, m.here.early = discovering, nil, nil, nil
-	m.earlier, m.again, m.here.inPlace = earlierPane{}, nil, nil
+	m.screen, m.here.Facts, m.here.Refusal, m.here.Early = discovering, nil, nil, nil
+	m.earlier, m.again, m.here.InPlace = pane.Earlier{}, nil, nil
 	if m.watches() {
 		m.run = pane.NewRun(nil, nil, nil, nil)
 	}
@@ -361,8 +361,8 @@ func (m *model) tick() tea.Cmd {
 func (m *model) moves() bool {
 	run := m.screen == runScreen && m.run.Running() || m.screen.ofRun() && m.run.DownSince() != nil
 	return run || m.screen == discovering || m.screen == earlierScreen ||
-		m.screen == chooseScreen && m.picker.busy() || m.screen == runsScreen && m.runs.Busy || m.screen == checkScreen && m.checks.busy || m.screen == diffScreen && m.diff.Busy ||
-		m.screen == membersScreen && m.members.busy || m.screen == planScreen && m.plan.busy || m.over != nil && m.over.kind == logsOverlay
+		m.screen == chooseScreen && m.picker.busy() || m.screen == runsScreen && m.runs.Busy || m.screen == checkScreen && m.checks.Busy || m.screen == diffScreen && m.diff.Busy ||
+		m.screen == membersScreen && m.members.Busy || m.screen == planScreen && m.plan.Busy || m.over != nil && m.over.kind == logsOverlay
 }
 
 func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
@@ -425,9 +425,9 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 	case membersMsg:
 		m.foundMembers(msg)
 	case sendProgressMsg:
-		m.checks.progress(msg)
+		m.checks.Progress(msg.asked, msg.node, msg.done, msg.total)
 	case sentMsg:
-		m.checks.sent(msg)
+		m.checks.Sent(msg.asked)
 	case checkedMsg:
 		m.checked(msg)
 	case planMsg:
@@ -615,28 +615,31 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	}
 	switch m.screen {
 	case discovering:
-		return discoveringView(m.look, m.now(), w)
+		return pane.DiscoveringView(m.look, m.now(), w)
 	case earlierScreen:
-		return m.earlier.view(m.look, m.here.facts, w, h)
+		return m.earlier.View(m.look, m.here.Facts, w, h)
 	case runsScreen:
 		return m.runs.View(m.look, m.now(), w, h)
 	case nodeScreen:
-		return m.here.view(m.look, &m.options, m.watches(), w, h)
+		return m.here.View(m.look, pane.NodeText{Intro: m.options.Intro, Version: m.options.Version, ReachedBy: m.options.reachedBy()}, m.watches(), w, h)
 	case chooseScreen:
 		return m.picker.View(m.look, m.now(), w, h)
 	case diffScreen:
 		return m.diff.View(m.look, m.now(), w, h)
 	case membersScreen:
-		return m.members.view(m.look, m.now(), m.options.reachedBy(), m.here.canBeAlone(), w, h)
+		return m.members.View(m.look, m.now(), m.options.reachedBy(), m.here.CanBeAlone(), w, h)
 	case checkScreen:
-		if m.choices.typing != nil {
+		if m.choices.Asks() {
 			return m.choices.View(m.look, w)
 		}
-		return m.checks.view(m.look, m.now(), changeKeys(m.here.inPlace != nil), w, h)
+		return m.checks.View(m.look, m.now(), pane.ChangeKeys(m.here.InPlace != nil), w, h)
 	case planScreen:
-		return m.planView(w, h)
+		if m.choices.Asks() {
+			return m.choices.View(m.look, w)
+		}
+		return m.plan.View(m.look, m.now(), pane.PlanText{Choices: &m.choices, InPlace: m.here.InPlace != nil, Excluded: m.members.Without, Changes: m.diff.Result}, w, h)
 	case confirmScreen:
-		return m.confirm.view(m.look, m.now(), &m.plan, m.again, m.flow.Want.Info, m.checks.verdicts, w)
+		return m.confirm.View(m.look, m.now(), &m.plan, m.flow.Want.Info, m.checks.Verdicts, w)
 	case runScreen:
 		return m.run.View(m.look, m.now(), w, h)
 	default:
@@ -646,7 +649,7 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 
 func (m *model) header() string {
 	left := " " + m.look.Bold.Render("etcd-rewind")
-	if f := m.here.facts; f != nil {
+	if f := m.here.Facts; f != nil {
 		parts := []string{trust.Text(f.Node)}
 		if f.KubernetesVersion != "" {
 			parts = append(parts, "Kubernetes "+trust.Text(strings.TrimPrefix(f.KubernetesVersion, "v")))
@@ -656,14 +659,14 @@ func (m *model) header() string {
 		}
 		left += "   " + strings.Join(parts, " · ")
 	}
-	if p := m.run.Plan; m.here.facts == nil && p != nil {
+	if p := m.run.Plan; m.here.Facts == nil && p != nil {
 		left += "   " + trust.Text(p.Node)
 	}
 	right := "nothing changed yet "
 	switch {
 	case m.screen.ofRun(), m.watches(), m.again != nil && m.again.from == summaryScreen:
 		right = m.run.OutageText(m.look, m.now()) + " "
-	case m.here.facts != nil && m.here.facts.Unfinished != nil:
+	case m.here.Facts != nil && m.here.Facts.Unfinished != nil:
 		right = "a run is unfinished "
 	}
 	return text.Apart(left, right, m.w)
@@ -672,11 +675,11 @@ func (m *model) header() string {
 func (m *model) subHeader() string {
 	switch {
 	case m.again != nil:
-		return text.Cut(" "+m.again.title(m.plan.plan), m.w)
+		return text.Cut(" "+m.again.title(m.plan.Plan), m.w)
 	case m.watches():
 		return m.run.WatchedText(m.w)
-	case m.here.inPlace != nil:
-		return text.Cut(" Point etcd at "+trust.Text(m.here.inPlace.dataDir)+", without restoring anything", m.w)
+	case m.here.InPlace != nil:
+		return text.Cut(" Point etcd at "+trust.Text(m.here.InPlace.DataDir)+", without restoring anything", m.w)
 	case m.info != nil && m.screen.after(chooseScreen):
 		i := m.info
 		hash := "sha256 ok"
@@ -690,8 +693,8 @@ func (m *model) subHeader() string {
 		facts += text.Old(i.Taken(), m.now()) + " · " + hash
 		n := max(12, m.w-len([]rune(facts))-5)
 		return text.Cut(" "+text.ShortPath(trust.Text(m.info.Name), n)+"   "+facts, m.w)
-	case m.here.facts != nil && m.here.facts.Kubelet != nil:
-		k := m.here.facts.Kubelet
+	case m.here.Facts != nil && m.here.Facts.Kubelet != nil:
+		k := m.here.Facts.Kubelet
 		version := ""
 		if k.Version != "" {
 			version = trust.Text(strings.TrimPrefix(k.Version, "v")) + " · "
@@ -716,7 +719,7 @@ func (m *model) topRule() string {
 		stages[1].screen = checkScreen
 		stages = slices.Delete(stages, 2, 3)
 	}
-	if m.here.inPlace != nil {
+	if m.here.InPlace != nil {
 		stages = slices.Delete(stages, 1, 2)
 		stages[0].screen = checkScreen
 	}
@@ -784,7 +787,7 @@ func (m *model) smallView() []string {
 	lines := []string{fmt.Sprintf("needs %d×%d, is %d×%d", minWidth, minHeight, m.w, m.h)}
 	if !m.screen.ofRun() {
 		state := "nothing changed yet"
-		if m.here.facts != nil && m.here.facts.Unfinished != nil {
+		if m.here.Facts != nil && m.here.Facts.Unfinished != nil {
 			state = "a run is unfinished"
 		}
 		return append(lines, state, "ctrl-c quits")

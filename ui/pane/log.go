@@ -7,6 +7,9 @@ import (
 	"etcd-rewind/ui/text"
 )
 
+// Components are those whose logs can be shown.
+var Components = []string{"etcd", "kube-apiserver"}
+
 // logEvery is how often a log that is shown is read again.
 const logEvery = time.Second / 4
 

@@ -1,4 +1,4 @@
-package ui
+package pane
 
 import (
 	"path/filepath"
@@ -9,20 +9,19 @@ import (
 
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
-	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/text"
 )
 
-// choices are what the user decides of a restore besides the snapshot, and the
+// Choices are what the user decides of a restore besides the snapshot, and the
 // line into which one of them is typed.
-type choices struct {
+type Choices struct {
 	steps.Choices
-	typing *pane.Field
+	typing *Field
 	bump   bool // it is the revision's; else the data directory
 }
 
-// changeKeys are the keys of the choices that there are.
-func changeKeys(there bool) string {
+// ChangeKeys are the keys of the choices that there are.
+func ChangeKeys(there bool) string {
 	if there {
 		return "s c"
 	}
@@ -32,7 +31,7 @@ func changeKeys(there bool) string {
 // Key takes the key of a choice. shown is what the plan on the screen makes of
 // them, nil where there is none; data that is there already is taken as it is.
 // changed says that the checks and the plan are of before, and note what changed.
-func (c *choices) Key(l text.Look, name string, shown *steps.RestoreFacts, there bool) (changed bool, note string, ok bool) {
+func (c *Choices) Key(l text.Look, name string, shown *steps.RestoreFacts, there bool) (changed bool, note string, ok bool) {
 	if there && (name == "d" || name == "n") {
 		return false, "", false
 	}
@@ -42,7 +41,7 @@ func (c *choices) Key(l text.Look, name string, shown *steps.RestoreFacts, there
 		if shown != nil {
 			value = shown.DataDir
 		}
-		c.typing, c.bump = pane.NewField(l, value), false
+		c.typing, c.bump = NewField(l, value), false
 	case "n":
 		value := ""
 		if c.Bump != nil {
@@ -50,7 +49,7 @@ func (c *choices) Key(l text.Look, name string, shown *steps.RestoreFacts, there
 		} else if shown != nil {
 			value = strconv.FormatUint(shown.Bump, 10)
 		}
-		c.typing, c.bump = pane.NewField(l, value), true
+		c.typing, c.bump = NewField(l, value), true
 	case "s":
 		if c.Stop == steps.StopGraceful {
 			c.Stop = steps.StopNow
@@ -71,7 +70,7 @@ func (c *choices) Key(l text.Look, name string, shown *steps.RestoreFacts, there
 }
 
 // Type takes a key of the line; nothing in it means the default.
-func (c *choices) Type(k tea.KeyMsg) (changed bool, note string) {
+func (c *Choices) Type(k tea.KeyMsg) (changed bool, note string) {
 	switch k.String() {
 	case "esc":
 		c.typing = nil
@@ -101,7 +100,7 @@ func (c *choices) Type(k tea.KeyMsg) (changed bool, note string) {
 }
 
 // Rows are the choices with the key that changes each.
-func (c *choices) Rows(l text.Look, shown *steps.RestoreFacts, there bool, w int) []string {
+func (c *Choices) Rows(l text.Look, shown *steps.RestoreFacts, there bool, w int) []string {
 	dir, bump := "beside the old one", "beyond the live revision"
 	if shown != nil {
 		dir = trust.Text(shown.DataDir)
@@ -129,7 +128,7 @@ func (c *choices) Rows(l text.Look, shown *steps.RestoreFacts, there bool, w int
 }
 
 // View asks for what is typed.
-func (c *choices) View(l text.Look, w int) ([]string, string, []pane.Hint) {
+func (c *Choices) View(l text.Look, w int) ([]string, string, []Hint) {
 	title := "Data directory for the restored data, on the node:"
 	about := "It must not exist yet, and lie on the same disk as the old one, since it is moved into place by a rename. Empty means the default."
 	if c.bump {
@@ -138,5 +137,8 @@ func (c *choices) View(l text.Look, w int) ([]string, string, []pane.Hint) {
 	}
 	lines := append([]string{" " + l.Bold.Render(title), ""}, text.Hang("   ", about, w-2)...)
 	lines = append(lines, "", "   "+c.typing.View(w-4))
-	return lines, "", []pane.Hint{{"enter", "take it"}, {"esc", "back"}}
+	return lines, "", []Hint{{"enter", "take it"}, {"esc", "back"}}
 }
+
+// Asks says whether keys go into a value.
+func (c *Choices) Asks() bool { return c.typing != nil }

@@ -1,0 +1,344 @@
+package pane
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"etcd-rewind/restore"
+	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/text"
+)
+
+// Members shows who the members are, and what is to be decided of them.
+type Members struct {
+	Busy  bool
+	Since time.Time
+	Asked int // older answers don't count
+
+	Members []restore.Member
+	Names   []string // of the nodes that take part; none for a node alone
+	Err     error
+
+	Cur    int
+	scroll Scroller
+	typing *Field // the host of the current one
+
+	Hosts   map[string]string // by the user, over those of the command line
+	Without []string
+	kept    map[string]bool // that not all sources name, and that take part
+}
+
+// Begin waits for the members.
+func (p *Members) Begin(now time.Time) {
+	p.Asked++
+	p.Busy, p.Since, p.Err, p.typing = true, now, nil, nil
+}
+
+// Asks says whether keys go into a host.
+func (p *Members) Asks() bool { return p.typing != nil }
+
+// AskHost asks where the current one is reached.
+func (p *Members) AskHost(l text.Look) { p.typing = NewField(l, p.host(p.Current())) }
+
+// Keep says that the current one takes part, though not all sources name it.
+func (p *Members) Keep() {
+	if p.kept == nil {
+		p.kept = map[string]bool{}
+	}
+	p.kept[p.Current().Name] = true
+	p.next()
+}
+
+// Kept says whether there are such members.
+func (p *Members) Kept() bool { return len(p.kept) > 0 }
+
+// Set takes the members as they were found.
+func (p *Members) Set(members []restore.Member, names []string, err error) {
+	at := ""
+	if c := p.Current(); c != nil {
+		at = c.Name
+	}
+	p.Busy, p.Err, p.Members, p.Names = false, err, members, names
+	if err != nil {
+		p.Members = nil
+		return
+	}
+	p.Cur = max(0, slices.IndexFunc(p.Members, func(o restore.Member) bool { return o.Name == at }))
+	if at == "" {
+		p.next()
+	}
+}
+
+func (p *Members) Current() *restore.Member {
+	if p.Cur < 0 || p.Cur >= len(p.Members) {
+		return nil
+	}
+	return &p.Members[p.Cur]
+}
+
+// Odd says whether a member is to be decided on: not all sources name it.
+func (p *Members) Odd(m *restore.Member) bool {
+	return !m.Out && len(m.Missing) > 0 && !p.kept[m.Name]
+}
+
+// open says whether there is something to settle about a member.
+func (p *Members) open(m *restore.Member) bool {
+	return !m.Out && m.Facts == nil || p.Odd(m)
+}
+
+// host is where a member is reached, or was tried last.
+func (p *Members) host(c *restore.Member) string {
+	if h := p.Hosts[c.Name]; h != "" {
+		return h
+	}
+	if c.Host != "" {
+		return c.Host
+	}
+	if c.OnlySnapshot() {
+		return "" // its word isn't taken for where to send a snapshot
+	}
+	return c.Name
+}
+
+// next goes to what is to be settled.
+func (p *Members) next() {
+	for n := range p.Members {
+		if i := (p.Cur + n) % len(p.Members); p.open(&p.Members[i]) {
+			p.Cur = i
+			return
+		}
+	}
+}
+
+// Undecided goes to a member that is to be decided on, and says so; "" when
+// there is none.
+func (p *Members) Undecided() string {
+	if p.Err != nil || len(p.Members) == 0 {
+		return "Members unknown; r retries."
+	}
+	p.next()
+	switch c := p.Current(); {
+	case !p.open(c):
+		return ""
+	case c.Facts == nil:
+		return c.Name + " isn't reached: fix it and r, name another host with h, or exclude it with o."
+	default:
+		return c.Name + " isn't named everywhere: t includes it, o excludes it."
+	}
+}
+
+// TypeHost takes a key of the host; named says that it is complete.
+func (p *Members) TypeHost(k tea.KeyMsg, reachedBy string) (named bool, note string) {
+	switch k.String() {
+	case "esc":
+		p.typing = nil
+	case "enter":
+		host := strings.TrimSpace(p.typing.Value())
+		if host == "" {
+			return false, "Type a host, as " + reachedBy + " knows it, or esc."
+		}
+		if p.Hosts == nil {
+			p.Hosts = map[string]string{}
+		}
+		p.Hosts[p.Current().Name] = host
+		return true, ""
+	default:
+		p.typing.Key(k)
+	}
+	return false, ""
+}
+
+// Survivors are those that are left when the current member is left out.
+func (p *Members) Survivors() []string {
+	var names []string
+	for i := range p.Members {
+		if o := &p.Members[i]; !o.Out && i != p.Cur {
+			names = append(names, o.Name)
+		}
+	}
+	return names
+}
+
+// View shows the members; rsh is what reaches them, and alone says that this node
+// may be restored without them.
+func (p *Members) View(l text.Look, now time.Time, rsh string, alone bool, w, h int) ([]string, string, []Hint) {
+	help := []Hint{{"enter", "send the snapshot"}, {"r", "read again"}}
+	tail := []Hint{{"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	switch {
+	case p.Busy:
+		took := ""
+		if s := now.Sub(p.Since); s >= time.Second {
+			took = "   " + text.Seconds(s.Seconds())
+		}
+		lines := []string{" " + text.Spin(now) + " " + l.Bold.Render("Reaching the nodes of the other members") + took, ""}
+		lines = append(lines, text.Hang("   ", "Through "+rsh+", which has to work without a question. This program starts itself there as etcd-rewind agent; where it is missing, it is copied to a temporary directory and removed afterwards.", w-2)...)
+		lines = append(lines, "")
+		return append(lines, text.Hang("   ", "This only reads. Nothing is changed on any node before you have seen the plan and typed this node's name.", w-2)...), "", tail
+	case p.Err != nil:
+		cause, advice := text.Explain(p.Err)
+		lines := []string{" " + l.Symbol(text.SymBad) + " " + l.Bold.Render("The members can't be found"), ""}
+		return append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...), "", append(help[1:], tail...)
+	}
+	taken, away := 0, 0
+	for i := range p.Members {
+		switch {
+		case p.Members[i].Taken():
+			taken++
+		case !p.Members[i].Out:
+			away++
+		}
+	}
+	head := text.Plural(taken, "control plane", "control planes") + " restored as one"
+	switch {
+	case away > 0:
+		head = text.Plural(len(p.Members), "member", "members") + ", " + text.Number(int64(away)) + " not reached"
+	case slices.ContainsFunc(p.Members, func(o restore.Member) bool { return p.Odd(&o) }):
+		head = text.Plural(taken, "control plane", "control planes") + "; not all are named everywhere"
+	}
+	lines := []string{" " + l.Bold.Render(head), ""}
+	names := 0
+	for _, o := range p.Members {
+		names = max(names, text.Width(trust.Text(o.Name)))
+	}
+	names = min(names, w/3)
+	var rows []string
+	for i := range p.Members {
+		rows = append(rows, p.row(l, i, names, w))
+	}
+	c := p.Current()
+	var detail []string
+	if p.typing != nil {
+		detail = text.Hang("   ", "Where "+l.Bold.Render(trust.Text(c.Name))+" is reached, as "+rsh+" knows it: a name of its configuration, a host, an address, USER@HOST.", w-2)
+		detail = append(detail, "   "+p.typing.View(w-4))
+		help, tail = []Hint{{"enter", "take it"}}, []Hint{{"esc", "back"}}
+	} else if c != nil {
+		detail = text.Indent(3, text.Facts(p.about(c), w-4))
+		if !c.Local && !c.Out {
+			help = slices.Insert(help, 1, Hint{"h", "host"}, Hint{"o", "exclude"})
+		}
+		if p.Odd(c) {
+			help = append([]Hint{{"t", "include it"}}, help...)
+		} else if c.Out {
+			help = append([]Hint{{"t", "include it"}}, help...)
+		}
+	}
+	if alone && p.typing == nil {
+		help = append(help, Hint{"a", "this node alone"})
+	}
+	room := h - len(lines) - 1
+	list := max(3, min(len(rows), room-len(detail)))
+	p.scroll.Show(p.Cur, p.Cur, list)
+	seen, where := p.scroll.Window(rows, list)
+	lines = append(append(lines, seen...), "")
+	if most := h - len(lines); len(detail) > most && most > 1 {
+		detail = append(detail[:most-1:most-1], "   …")
+	}
+	return append(lines, detail...), where, append(help, tail...)
+}
+
+// row is a line about a member.
+func (p *Members) row(l text.Look, i, names, w int) string {
+	c := &p.Members[i]
+	mark, name := "  ", text.Fit(trust.Text(c.Name), names)
+	if i == p.Cur {
+		mark, name = text.SymNow+" ", l.Bold.Render(name)
+	}
+	sym, how := text.SymDone, p.host(c)
+	var say []string
+	switch f := c.Facts; {
+	case c.Out:
+		sym, how, say = text.SymSkipped, "excluded", []string{"rejoin it later"}
+	case f == nil:
+		sym, say = text.SymBad, []string{"not reached: " + firstPart(c.Err)}
+	default:
+		if c.Local {
+			how = "this node"
+		}
+		if roles := text.Roles(c.Roles); roles != "" {
+			say = append(say, roles)
+		}
+		if f.KubernetesVersion != "" {
+			say = append(say, "Kubernetes "+strings.TrimPrefix(f.KubernetesVersion, "v"))
+		}
+		if f.EtcdVersion != "" {
+			say = append(say, "etcd "+f.EtcdVersion)
+		}
+		if f.FreeBytes > 0 {
+			say = append(say, text.Size(int64(f.FreeBytes))+" free")
+		}
+		if p.Odd(c) {
+			sym = text.SymWarn
+			say = append([]string{"only in " + sourcesText(c.KnownBy)}, say...)
+		}
+	}
+	return text.Cut(" "+mark+l.Symbol(sym)+" "+name+"  "+text.Fit(trust.Text(how), 15)+"  "+trust.Text(strings.Join(say, " · ")), w)
+}
+
+// firstPart is the beginning of an error, without what is behind it.
+func firstPart(s string) string {
+	s, _, _ = strings.Cut(s, "; ")
+	return s
+}
+
+func sourcesText(sources []restore.Source) string {
+	var s []string
+	for _, src := range sources {
+		s = append(s, string(src))
+	}
+	return text.Listed(s)
+}
+
+// about is all that is known of a member.
+func (p *Members) about(c *restore.Member) []steps.Fact {
+	var list []steps.Fact
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, steps.Fact{Name: name, Value: value})
+		}
+	}
+	known := sourcesText(c.KnownBy)
+	if len(c.Missing) > 0 {
+		known += "; not in " + sourcesText(c.Missing)
+	}
+	add("Member", c.Name+"  "+strings.Join(c.PeerURLs, ", "))
+	add("Named in", known)
+	if len(c.Elsewhere) > 0 {
+		add("In the snapshot", strings.Join(c.Elsewhere, ", "))
+	}
+	if p.Odd(c) {
+		add("Decide", "t when it belongs to the cluster (it joined later, say): it becomes a member of the restored one. o when it was removed or is lost.")
+	}
+	switch f := c.Facts; {
+	case c.Out:
+		add("Excluded", "the restored cluster has only the others; etcd must not run here any more. To rejoin it later:")
+		list = append(list, text.Rejoin()...)
+	case f == nil && c.OnlySnapshot():
+		add("Not reached", c.Err)
+		add("Decide", "Is it a node of this cluster? h names its host: the snapshot, with all Secrets, is sent there. o leaves it out.")
+	case f == nil:
+		add("Not reached", c.Err)
+		add("Hint", "h names another host, r retries, o excludes it")
+	default:
+		if !c.Local {
+			add("Reached as", c.Host)
+		}
+		if f.Node != c.Name {
+			add("Node", f.Node)
+		}
+		if f.Live != nil {
+			add("etcd", fmt.Sprintf("revision %d, %s", f.Live.Revision, text.Plural(len(f.Live.Members), "member", "members")))
+		} else {
+			add("etcd", "doesn't answer: "+f.LiveErr)
+		}
+		add("API server", f.APIState)
+		if u := f.Unfinished; u != nil {
+			add("Earlier run", u.Run+" was interrupted there")
+		}
+	}
+	return list
+}
