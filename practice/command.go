@@ -123,9 +123,11 @@ func (p *program) start(c *cobra.Command, args []string) error {
 		return fmt.Errorf("there is no exercise %q; there are: %s", name, strings.Join(names(), ", "))
 	}
 	byHand := p.byHand || e.ByHand
-	// Ctrl-C is the wizard's and the shell's; the end of the terminal is ours.
-	ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGHUP)
+	// Once they run, Ctrl-C is the wizard's and the shell's.
+	ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
+	starting, started := signal.NotifyContext(ctx, os.Interrupt)
+	defer started()
 	root, err := newRoot(p.home, p.dir, e.Name)
 	if err != nil {
 		return err
@@ -139,13 +141,14 @@ func (p *program) start(c *cobra.Command, args []string) error {
 	case !byHand && !isTerminal(in):
 		outside = errors.New("no terminal")
 	default:
-		outside = mayEnter(ctx, root)
+		outside = mayEnter(starting, root)
 	}
-	s, end, err := startSession(ctx, e, Config{Root: root, Linger: p.linger, Inside: outside == nil}, byHand)
+	s, end, err := startSession(starting, e, Config{Root: root, Linger: p.linger, Inside: outside == nil}, byHand)
 	if err != nil {
 		_ = os.RemoveAll(string(root))
 		return err
 	}
+	started()
 	defer func() {
 		end()
 		if p.keep {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -86,11 +87,22 @@ func TestTheShellWithoutNamespacesSaysSo(t *testing.T) {
 	t.Parallel()
 	script := `test -s $R/etc/kubernetes/manifests/etcd.yaml && grep -q "path: $R/var/lib/etcd$" $R/etc/kubernetes/manifests/etcd.yaml && echo the path is long
 kubectl get ns payments
+sleep 1000 & echo background $!
+setsid sh -c 'trap "" TERM; echo background $$; while :; do sleep 0.1; done' & sleep 0.2
 `
 	out, err := practise(t, t.TempDir(), nil, script, "exam", "--by-hand", "--no-namespaces")
 	var not *NotPassedError
 	if !errors.As(err, &not) {
 		t.Errorf("%v\n%s", err, out)
+	}
+	background := regexp.MustCompile(`background (\d+)`).FindAllStringSubmatch(out, -1)
+	if len(background) != 2 {
+		t.Errorf("%d processes were started in the background", len(background))
+	}
+	for _, m := range background {
+		if line, err := os.ReadFile("/proc/" + m[1] + "/cmdline"); err == nil && len(line) > 0 { // a zombie has none
+			t.Errorf("process %s outlives the shell: %q", m[1], line)
+		}
 	}
 	told := strings.Join(strings.Fields(out), " ")
 	for _, want := range []string{"In this shell / of the node is $R, /", "ports can't be had here (--no-namespaces).", "the path is long", "payments Active"} {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -134,6 +135,42 @@ func TestNothingRunsAfterAKillAndCleanRemovesIt(t *testing.T) {
 	}
 	if _, err := os.Stat(string(s.Root)); err == nil {
 		t.Error("its directory is left")
+	}
+}
+
+// startEnv makes the test binary start an exercise in that home.
+const startEnv = "ETCD_REWIND_PRACTICE_START"
+
+func TestAStartThatIsInterruptedLeavesNoDirectory(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGINT} {
+		home := t.TempDir()
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), startEnv+"="+home)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := bufio.NewReader(out)
+		if line, _ := said.ReadString('\n'); !strings.HasPrefix(line, "starting a control plane in") {
+			t.Errorf("it says %q", line)
+		}
+		_ = cmd.Process.Signal(sig)
+		_, _ = io.Copy(io.Discard, said)
+		_ = cmd.Wait()
+		if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
+			t.Errorf("%s leaves %v, %v", sig, left, err)
+		}
+	}
+}
+
+func TestAnEmptyPathStaysOne(t *testing.T) {
+	t.Setenv("PATH", "")
+	s := &session{Root: "/practice"}
+	if env := s.environ(); !slices.Contains(env, "PATH="+s.Root.tools()) {
+		t.Errorf("%q", env)
 	}
 }
 

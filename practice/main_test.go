@@ -18,6 +18,11 @@ func TestMain(m *testing.M) {
 		root.AddCommand(Command(nil))
 		os.Exit(execute(root, os.Args[1:]))
 	}
+	if home := os.Getenv(startEnv); home != "" {
+		root := &cobra.Command{Use: "etcd-rewind"}
+		root.AddCommand(Command(nil))
+		os.Exit(execute(root, []string{"practice", "exam", "--by-hand", "--no-namespaces", "--home", home}))
+	}
 	if home := os.Getenv(holdEnv); home != "" {
 		hold(home)
 	}

@@ -37,14 +37,20 @@ func (s *session) runWizard(ctx context.Context, in io.Reader, out, errOut io.Wr
 // environ is the person's own environment, with what the tools need: it is
 // their terminal.
 func (s *session) environ() []string {
+	path := s.named().root.tools()
+	if own := os.Getenv("PATH"); own != "" { // an empty element is the working directory
+		path += string(filepath.ListSeparator) + own
+	}
 	return append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ETCD") }),
-		"PATH="+s.named().root.tools()+string(filepath.ListSeparator)+os.Getenv("PATH"),
+		"PATH="+path,
 		"KUBECONFIG="+s.named().root.Kubeconfig(), rootEnv+"="+string(s.Root),
 	)
 }
 
-// run runs a program to its end, inside the node where that can be had.
+// run runs a program to its end, inside the node where that can be had, and ends
+// what it leaves running in the background.
 func (s *session) run(cmd *exec.Cmd) error {
+	defer endStarted(s.Root)
 	if s.Inside {
 		leave, err := s.enter(cmd)
 		if err != nil {
@@ -56,7 +62,11 @@ func (s *session) run(cmd *exec.Cmd) error {
 	taken := make(chan os.Signal, 1)
 	signal.Notify(taken, os.Interrupt)
 	defer signal.Stop(taken)
-	return cmd.Run()
+	cmd.WaitDelay = max(cmd.WaitDelay, time.Second) // what stays behind may hold its output
+	if err := cmd.Run(); !errors.Is(err, exec.ErrWaitDelay) {
+		return err
+	}
+	return nil
 }
 
 // shell runs the user's shell, or the script on stdin, with the node's tools.
