@@ -65,6 +65,37 @@ func hunkRange(line, count int) string {
 	return fmt.Sprintf("%d,%d", line+1, count)
 }
 
+// Change is lines that were replaced: Gone of them after the first After, by
+// those in Come, which end as they do in the text.
+type Change struct {
+	After, Gone int
+	Come        []string
+}
+
+// Changes are the lines that differ between two texts, in their order, as few
+// as possible.
+func Changes(before, after []byte) []Change {
+	var out []Change
+	same := true
+	for _, e := range compare(splitLines(before), splitLines(after)) {
+		if e.op == ' ' {
+			same = true
+			continue
+		}
+		if same {
+			out = append(out, Change{After: e.oldLine})
+			same = false
+		}
+		c := &out[len(out)-1]
+		if e.op == '-' {
+			c.Gone++
+		} else {
+			c.Come = append(c.Come, e.line)
+		}
+	}
+	return out
+}
+
 type lineEdit struct {
 	op               byte // ' ', '-' or '+'
 	line             string

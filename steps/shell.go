@@ -1,12 +1,12 @@
 package steps
 
 import (
-	"bytes"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"etcd-rewind/manifest"
 	"etcd-rewind/trust"
 )
 
@@ -69,45 +69,36 @@ func (r RunInfo) Command(verb string) string {
 
 func mv(from, to string) string { return trust.Shell("mv -nT %s %s", from, to) }
 
-// sedFor is a GNU sed command, on one line, that turns old into new in file:
-// the lines between the first and the last that differ are replaced. It is ""
-// when there is nothing to change.
+// sedFor is a GNU sed command, on one line, that turns old into new in file. It
+// is "" when there is nothing to change.
 func sedFor(old, new []byte, file string) string {
-	a, b := bytes.SplitAfter(old, []byte("\n")), bytes.SplitAfter(new, []byte("\n"))
-	head := 0
-	for head < len(a) && head < len(b) && bytes.Equal(a[head], b[head]) {
-		head++
+	var parts []string // each is an -e; those of one command end in \ but for the last
+	for _, c := range manifest.Changes(old, new) {
+		first, last := c.After+1, c.After+c.Gone
+		var text []string
+		for _, line := range c.Come {
+			text = append(text, strings.ReplaceAll(strings.TrimSuffix(line, "\n"), `\`, `\\`))
+		}
+		switch {
+		case len(text) == 0:
+			parts = append(parts, fmt.Sprintf("%d,%dd", first, last))
+			continue
+		case c.Gone == 0 && c.After == 0:
+			parts = append(parts, `1i\`)
+		case c.Gone == 0:
+			parts = append(parts, fmt.Sprintf(`%da\`, c.After))
+		case c.Gone == 1:
+			parts = append(parts, fmt.Sprintf(`%dc\`, last))
+		default:
+			parts = append(parts, fmt.Sprintf(`%d,%dc\`, first, last))
+		}
+		parts = append(parts, strings.Split(strings.Join(text, "\\\n"), "\n")...)
 	}
-	tail := 0
-	for tail < len(a)-head && tail < len(b)-head && bytes.Equal(a[len(a)-1-tail], b[len(b)-1-tail]) {
-		tail++
-	}
-	gone, come := a[head:len(a)-tail], b[head:len(b)-tail]
-	if len(gone) == 0 && len(come) == 0 {
+	if len(parts) == 0 {
 		return ""
 	}
-	var text []string
-	for _, line := range come {
-		l := strings.TrimSuffix(string(line), "\n")
-		text = append(text, strings.ReplaceAll(l, `\`, `\\`))
-	}
-	body := strings.Join(text, "\\\n")
-	var script string
-	switch {
-	case len(come) == 0:
-		script = fmt.Sprintf("%d,%dd", head+1, head+len(gone))
-	case len(gone) == 0 && head == 0:
-		script = `1i\` + body
-	case len(gone) == 0:
-		script = fmt.Sprintf(`%da\%s`, head, body)
-	default:
-		script = fmt.Sprintf(`%d,%dc\%s`, head+1, head+len(gone), body)
-		if len(gone) == 1 {
-			script = fmt.Sprintf(`%dc\%s`, head+1, body)
-		}
-	}
 	cmd := "sed -i"
-	for part := range strings.SplitSeq(script, "\n") {
+	for _, part := range parts {
 		cmd = trust.Shell("%s -e %s", trust.Raw(cmd), part)
 	}
 	return trust.Shell("%s %s", trust.Raw(cmd), file)
