@@ -44,6 +44,11 @@ var Entries = []Entry{
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6", Systemd: true,
 		Node: systemdNode, Ran: systemdRuns, Target: "e2e-systemd",
 	},
+	{
+		Name: "systemd-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
+		Node: systemdNode, Ran: systemdRuns, Target: "e2e-systemd",
+	},
 }
 
 // Named returns the entries of those names, and an error for one that isn't there.
