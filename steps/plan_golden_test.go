@@ -95,11 +95,16 @@ func (n *fakeNode) golden(name string, p *Plan) {
 	for _, d := range p.Diffs {
 		got.WriteString(d.Text)
 	}
-	text := strings.ReplaceAll(got.String(), n.root, "ROOT")
+	n.compare(filepath.Join("testdata", "plans", name+".golden"), got.String())
+}
+
+// compare holds a text about this node against the file that keeps it.
+func (n *fakeNode) compare(path, text string) {
+	n.t.Helper()
+	text = strings.ReplaceAll(text, n.root, "ROOT")
 	for _, v := range volatile {
 		text = v.what.ReplaceAllString(text, v.is)
 	}
-	path := filepath.Join("testdata", "plans", name+".golden")
 	if *update {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			n.t.Fatal(err)
@@ -113,7 +118,7 @@ func (n *fakeNode) golden(name string, p *Plan) {
 		n.t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), text); diff != "" {
-		n.t.Errorf("the plan %s has changed (-golden +now):\n%s", name, diff)
+		n.t.Errorf("%s has changed (-golden +now):\n%s", path, diff)
 	}
 }
 
