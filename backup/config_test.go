@@ -70,7 +70,7 @@ metricsFile: /var/lib/node_exporter/etcd-rewind.prom
 	}
 }
 
-// Each mistake is told with its line, and what would be right.
+// Each mistake is reported with its line and what would be right.
 func TestAConfigurationWithAMistakeIsRefused(t *testing.T) {
 	good := "locations: [file:///srv/backup]\nrecipients: [" + anAge + "]\n"
 	for name, c := range map[string]struct{ text, says, hint string }{

@@ -193,7 +193,7 @@ func syncUp(root *os.Root, dir string) error {
 }
 
 // removeUnfinished removes what killed processes have left long ago. That it
-// can't is no reason not to go on.
+// can't is no reason to stop.
 func removeUnfinished(root *os.Root, dir string) {
 	entries, err := fs.ReadDir(root.FS(), dir)
 	if err != nil {

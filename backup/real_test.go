@@ -188,7 +188,7 @@ func TestARealLockKeepsWhatItLocks(t *testing.T) {
 	if err := Keep(t.Context(), s, "c1/a.age", content("x"), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	// The bucket's own lock, of which this server tells no date, and one of an object.
+	// The bucket's own lock, for which this server gives no date, and one of an object.
 	for range 2 {
 		err = s.Delete(t.Context(), "c1/a.age")
 		locked, ok := errors.AsType[*Locked](err)
@@ -203,7 +203,7 @@ func TestARealLockKeepsWhatItLocks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Errorf("until when isn't told: %v", err)
+	t.Errorf("until when isn't shown: %v", err)
 }
 
 func TestARealBucketThatRefuses(t *testing.T) {

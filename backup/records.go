@@ -18,7 +18,7 @@ import (
 	"etcd-rewind/snapshot"
 )
 
-// Entry is one backup in one store, as its record tells of it.
+// Entry is one backup in one store, as its record describes it.
 type Entry struct {
 	Store Store
 	Name  string // of the record
@@ -27,7 +27,7 @@ type Entry struct {
 	// Record is nil when it can't be believed, as Err says: it may have been
 	// altered, or be of another program.
 	Record *Record
-	// Err is nil for a backup that is whole, as far as names and sizes tell.
+	// Err is nil for a backup that is whole, as far as names and sizes show.
 	Err *problem.Problem
 	// Gone says that its file isn't there: there is nothing left to keep.
 	Gone bool
@@ -108,7 +108,7 @@ func records(ctx context.Context, s Store, k Key, cluster string) (*Listing, err
 	return l, nil
 }
 
-// newest are the records among objects, as far as names tell, the newest first,
+// newest are the records among objects, as far as names show, the newest first,
 // and how many more there are. Names are sorted before they are looked at: there
 // may be a million.
 func newest(s Store, objects []Object, prefix string) (entries []Entry, more int) {

@@ -157,7 +157,7 @@ func passing(err error) bool {
 
 type lifeKey struct{}
 
-// signOfLife tells whoever waits with this context that something goes on, also
+// signOfLife shows whoever waits with this context that work continues, also
 // where nothing is read or written that they see.
 func signOfLife(ctx context.Context) {
 	if live, ok := ctx.Value(lifeKey{}).(func()); ok {

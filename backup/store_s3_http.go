@@ -140,7 +140,7 @@ func (p *paced) RoundTrip(r *http.Request) (*http.Response, error) {
 	if whole, _ := parent.Value(wholeObject{}).(bool); whole && res.StatusCode < 300 {
 		a.left = -1
 		a.live = func() {}
-		late.Stop() // its reader has a limit of its own, which stands still while nobody reads
+		late.Stop() // its reader has a limit of its own, which pauses while nobody reads
 	}
 	res.Body = a
 	return res, nil

@@ -115,7 +115,7 @@ func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (discard) WriteHeader(int)             {}
 
-// What doesn't pass ends at once, with its cause, and tells no secret.
+// What doesn't pass ends at once, with its cause, and reveals no secret.
 func TestABucketThatRefusesSaysWhy(t *testing.T) {
 	echo := func(r *http.Request) string { return fmt.Sprint(r.Header) + fakeSecret }
 	for name, c := range map[string]struct {
@@ -181,7 +181,7 @@ func TestABucketThatRefusesSaysWhy(t *testing.T) {
 				t.Fatalf("%v, want %s", err, c.says)
 			}
 			if text := p.Cause + p.Hint; strings.Contains(text, fakeSecret) || strings.ContainsAny(text, "\x1b\n") || strings.Contains(text, "AKIAIOSFODNN7EXAMPLE") {
-				t.Errorf("it tells: %q", text)
+				t.Errorf("it reveals: %q", text)
 			}
 			if p.Hint == "" && name != "nested entities" {
 				t.Errorf("no hint: %s", p.Cause)

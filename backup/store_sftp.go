@@ -256,7 +256,7 @@ func (s *SFTP) giveName(c *sftp.Client, aside, name string) error {
 }
 
 // removeUnfinished removes what killed processes have left long ago. That it
-// can't is no reason not to go on.
+// can't is no reason to stop.
 func (s *SFTP) removeUnfinished(c *sftp.Client, dir string) {
 	entries, err := c.ReadDir(dir)
 	if err != nil {
@@ -349,7 +349,7 @@ func (r *remote) Read(p []byte) (int, error) {
 	return copy(p, buf[:n]), r.l.saw(err)
 }
 
-// Close gives the connection to others, or ends it where something goes on.
+// Close gives the connection to others, or ends it while it is in use.
 func (r *remote) Close() error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), time.Second)
 	defer cancel()

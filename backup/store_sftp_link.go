@@ -106,7 +106,7 @@ type links struct {
 	mu   sync.Mutex
 	idle []*link
 	held int
-	free chan struct{} // told when one is given back
+	free chan struct{} // signalled when one is given back
 }
 
 // Limits of connections: sshd refuses some beyond ten that aren't let in yet.
@@ -124,7 +124,7 @@ type link struct {
 	c      *carrier
 	sftp   *sftp.Client
 	broken atomic.Bool
-	live   atomic.Pointer[func()] // told when something comes or goes
+	live   atomic.Pointer[func()] // called when something comes or goes
 	left   atomic.Int64           // bytes that may still come, 0 for any number
 	used   time.Time
 	unused *time.Timer

@@ -21,7 +21,7 @@ func (a *app) repoint() *cobra.Command {
 
 For an etcd that serves a blank cluster because its hostPath leads to an empty
 directory, while the intact data lies elsewhere: etcd-rewind check names it.
-DATADIR has member in it. etcd goes on writing there.` + exitStatuses,
+DATADIR has member in it. etcd continues to write there.` + exitStatuses,
 		Example: "  etcd-rewind repoint /var/lib/etcd",
 		Args:    cobra.ExactArgs(1),
 	}

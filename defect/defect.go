@@ -1,7 +1,7 @@
 // Package defect ends the program in order when it has a defect of its own: a
 // panic in any goroutine while a run is under way gives the terminal back, says
 // which command goes back, and ends with exit status 3, as every run does that
-// leaves a node in between. Go's own way would be status 2, which says "usage",
+// leaves a node half done. Go's own way would be status 2, which says "usage",
 // and a terminal that shows nothing.
 //
 // Every goroutine is started with Do; TestGoroutinesAreGuarded holds it. The
@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Status is the exit status of a run that leaves a node in between.
+// Status is the exit status of a run that leaves a node half done.
 const Status = 3
 
 var state struct {
@@ -67,7 +67,7 @@ func Do(f func()) func() {
 }
 
 // Recover is deferred where a goroutine begins. Without a run it only gives the
-// terminal back; the panic goes on.
+// terminal back; the panic continues.
 func Recover() {
 	v := recover()
 	if v == nil {

@@ -371,7 +371,7 @@ func (a *agent) run(ctx context.Context, p *steps.Plan, rec *restore.Record) (*s
 	return res, err
 }
 
-// gate is closed when the nodes may go on from a phase.
+// gate is closed when the nodes may continue past a phase.
 func (a *agent) gate(p steps.Phase) chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -393,7 +393,7 @@ func (a *agent) openGate(p steps.Phase) {
 	}
 }
 
-// barrier tells the conductor that this node has reached a phase, and waits for
+// barrier reports that this node has reached a phase, and waits for
 // its answer.
 func (a *agent) barrier(ctx context.Context, p steps.Phase, tell func([]steps.Sighting)) error {
 	a.out.put(message{Barrier: p})

@@ -229,7 +229,7 @@ func (n *fakeNode) Runs(context.Context) ([]steps.RunInfo, error) {
 	}}, nil
 }
 
-// stands is the state of the run as its journal tells it.
+// stands is the state of the run as its journal has it.
 func (n *fakeNode) stands() steps.RunState {
 	if n.state == steps.RunUnfinished && n.last == steps.KindRestore && !n.touched() {
 		return steps.RunUntouched // it was interrupted before it changed anything
@@ -464,7 +464,7 @@ func (p *pipes) cut(host string) {
 	}
 }
 
-// lose cuts a host off for good.
+// lose cuts a host off until the end.
 func (p *pipes) lose(host string) {
 	p.mu.Lock()
 	p.away[host] = errors.New("no route to host")
@@ -500,7 +500,7 @@ func theSnapshot(t *testing.T) *snapshot.Info {
 	return info
 }
 
-// events collects what a fleet tells.
+// events collects what a fleet reports.
 type events struct {
 	all []restore.NodeEvent // written by one goroutine, read when that is over
 }

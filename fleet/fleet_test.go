@@ -32,7 +32,7 @@ func TestThreeNodesAreRestoredAsOne(t *testing.T) {
 	w.check(t)
 	same(t, "nodes", w.all(), restored)
 	if p := told.phases(); !slices.Equal(p, steps.Phases) {
-		t.Errorf("phases told: %v", p)
+		t.Errorf("phases reported: %v", p)
 	}
 	if res.OutageSeconds <= 0 || res.OutageSeconds > 10 {
 		t.Errorf("outage %f s", res.OutageSeconds)
@@ -119,14 +119,14 @@ func TestANodeThatFails(t *testing.T) {
 				t.Errorf("exit status %d, want %d: %+v", res.ExitCode(), tt.exit, res)
 			}
 			if (len(asked) == 1) != tt.asked || told.count(steps.TypeAsk) != len(asked) {
-				t.Errorf("asked %d times, told %d times", len(asked), told.count(steps.TypeAsk))
+				t.Errorf("asked %d times, reported %d times", len(asked), told.count(steps.TypeAsk))
 			}
 			for _, n := range res.Nodes {
 				if (n.State == restore.HalfWay) != (len(n.Do) > 0) {
 					t.Errorf("%s is %s, and is to do %q", n.Node, n.State, n.Do)
 				}
 				if told := n.Cause != "" && res.Error.Cause == n.Node+": "+n.Cause; n.Told != told {
-					t.Errorf("%s: %q of %q is told: %t", n.Node, n.Cause, res.Error.Cause, n.Told)
+					t.Errorf("%s: %q of %q is reported: %t", n.Node, n.Cause, res.Error.Cause, n.Told)
 				}
 			}
 		})
@@ -177,7 +177,7 @@ func TestAConnectionThatIsCutIsMadeAgain(t *testing.T) {
 				same(t, "nodes", w.all(), restored)
 				same(t, "plans run there", w.node(who).ran, []string{"run", "resume"})
 				if told.count(restore.TypeLink) != 2 {
-					t.Errorf("told %d times of the connection", told.count(restore.TypeLink))
+					t.Errorf("%d reports of the connection", told.count(restore.TypeLink))
 				}
 			})
 		}

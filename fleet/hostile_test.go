@@ -196,7 +196,7 @@ func TestALookAtNodesEndsWhateverAnAgentDoes(t *testing.T) {
 }
 
 // In the middle of a restore an agent that is wedged counts as down: it is tried
-// again for a minute, and then somebody is asked. The others don't stand in the
+// again for a minute, and then somebody is asked. The others don't wait in the
 // outage for ever.
 func TestANodeWhoseAgentIsWedgedInTheMiddleIsAskedAbout(t *testing.T) {
 	for _, phase := range []steps.Phase{steps.PhaseStaged, steps.PhaseAPIGone, steps.PhaseEtcdReady} {

@@ -53,7 +53,7 @@ type link struct {
 	bytes  int
 }
 
-// What an agent may send within a second. A snapshot's progress is told in
+// What an agent may send within a second. A snapshot's progress is reported in
 // megabytes, each look of a wait once; the longest message is a plan.
 const (
 	mostLines = 5000

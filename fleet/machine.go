@@ -125,7 +125,7 @@ type (
 		node, try int
 		verb      restore.Verb
 	}
-	// reach connects to a node anew, for so long; linked answers it.
+	// reach connects to a node again, for so long; linked answers it.
 	reach struct {
 		node, try int
 		within    time.Duration
@@ -318,7 +318,7 @@ func (m *machine) event(n *nodeRun, ev steps.Event) {
 	case !n.apiDown.IsZero() && n.apiBack.IsZero():
 		n.apiBack = m.now
 	}
-	if ev.Type != steps.TypeAsk && ev.Type != steps.TypeAnswer { // those are told when it is asked here
+	if ev.Type != steps.TypeAsk && ev.Type != steps.TypeAnswer { // those are reported when it is asked here
 		m.tell(n, ev)
 	}
 	if stopped, serves := ev.Etcd == steps.EtcdStopped, ev.Etcd == steps.EtcdServes; stopped && !n.etcdStopped || serves && !n.etcdServes {

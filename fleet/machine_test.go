@@ -315,7 +315,7 @@ func (a *actor) act() bool {
 		if a.verb != restore.Redo {
 			for _, o := range a.p.actors {
 				if !o.excluded && o.done <= a.phase {
-					a.p.wrong("%s goes on from %s, which %s has not come to", a.name, p, o.name)
+					a.p.wrong("%s continues past %s, which %s has not come to", a.name, p, o.name)
 				}
 			}
 		}
@@ -470,7 +470,7 @@ func (p *play) tick() {
 	p.step(ticked{})
 }
 
-// run goes on until the machine ends it, or its process dies.
+// run continues until the machine ends it, or its process dies.
 func (p *play) run(mayDie bool) *restore.Result {
 	for p.m.res == nil {
 		if mayDie && p.goesWrong(400) {
@@ -501,7 +501,7 @@ func (p *play) fits(res *restore.Result, v restore.Verb) {
 		is := a.api + "/" + a.etcd
 		want := map[restore.NodeState]string{restore.Restored: "new/new", restore.Reverted: "old/old", restore.Untouched: "old/old"}[nr.State]
 		if want != "" && want != is {
-			p.wrong("%s is told to be %s, and is %s", a.name, nr.State, is)
+			p.wrong("%s is reported as %s, and is %s", a.name, nr.State, is)
 		}
 		if nr.State == restore.Unreachable && nr.Cause == "" {
 			p.wrong("%s: nothing says why it isn't reached", a.name)
@@ -522,7 +522,7 @@ func (p *play) fits(res *restore.Result, v restore.Verb) {
 	}
 }
 
-// follow does on every node what it is told to do: afterwards all are on one
+// follow does on every node what the result says: afterwards all are on one
 // side.
 func (p *play) follow(res *restore.Result) {
 	for i, nr := range res.Nodes {
@@ -573,7 +573,7 @@ func (p *play) follow(res *restore.Result) {
 		}
 	}
 	if !p.even() {
-		p.wrong("after what is told to do the nodes are %v", p.w.all())
+		p.wrong("after doing what the result says the nodes are %v", p.w.all())
 	}
 }
 
@@ -587,7 +587,7 @@ func (p *play) tellWrong(seed uint64) {
 
 // Whatever happens in whatever order: no restored etcd runs beside an old etcd
 // or API server, there are never two quorums, the run ends, it says truly how,
-// and what it tells to do mends it.
+// and doing what it says mends it.
 func TestAnyOrderOfEventsEndsWell(t *testing.T) {
 	verbs := []restore.Verb{restore.Resume, restore.Undo, restore.Redo}
 	ended := map[string]int{}

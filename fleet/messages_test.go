@@ -7,7 +7,7 @@ import (
 	"etcd-rewind/steps"
 )
 
-// Every state that an engine tells of has to come through: a node whose message
+// Every state that an engine reports has to come through: a node whose message
 // is refused is a node that is lost.
 func TestEveryStateOfAnEventComesThrough(t *testing.T) {
 	for _, s := range steps.States {

@@ -112,7 +112,7 @@ func (m *machine) of(n *nodeRun) restore.NodeResult {
 }
 
 // advise says which commands bring each node to where the others are: alone
-// when those have come to an end, with all of them when not.
+// when those have ended, with all of them when not.
 func (m *machine) advise(all []restore.NodeResult) {
 	restored, reverted := 0, 0
 	begun := map[restore.Verb]bool{m.verb: true} // on any node

@@ -122,5 +122,5 @@ type putReply struct {
 	Have bool   `json:"have,omitempty"` // from an earlier try
 }
 
-// pieceSize bounds what is sent at once, so that a word can pass in between.
+// pieceSize bounds what is sent at once, so that other messages can pass.
 const pieceSize = 256 << 10

@@ -32,7 +32,7 @@ type Dialer interface {
 	Dial(ctx context.Context, host string) (*Conn, error)
 }
 
-// DefaultRsh asks nobody for a password, and gives up on a host that is away.
+// DefaultRsh asks nobody for a password, and gives up on a host that is down.
 var DefaultRsh = []string{"ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"}
 
 // Rsh starts agents through a remote shell, as rsync does: Command HOST 'remote

@@ -259,10 +259,10 @@ func TestWhoTheMembersAre(t *testing.T) {
 		{"their etcds are three clusters of one", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
 			w.node("cp2").facts = func(f *restore.NodeFacts) { f.Live.ClusterID = 2 }
 		}, map[string]steps.Level{"fleet-cluster": steps.Error}, "of different clusters: 1 on cp1, cp3; 2 on cp2", "cp1 cp2 cp3"},
-		{"etcd with authentication tells nothing, and its data is of another cluster", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
+		{"etcd with authentication shows nothing, and its data is of another cluster", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
 			w.node("cp2").facts = func(f *restore.NodeFacts) { f.Live.ClusterID, f.Live.Revision, f.ClusterID = 0, 0, 3 }
 		}, map[string]steps.Level{"fleet-cluster": steps.Error}, "3 on cp2", "cp1 cp2 cp3"},
-		{"of which cluster a dead etcd is can't be told", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
+		{"the cluster of a dead etcd isn't known", func(w *fakeWorld, _ *pipes, _ *restore.Want) {
 			w.node("cp2").facts = func(f *restore.NodeFacts) { f.Live, f.ClusterErr = nil, "the WAL is damaged" }
 		}, map[string]steps.Level{"fleet-cluster": steps.Warn}, "cp2: the WAL is damaged", "cp1 cp2 cp3"},
 		{"a dead etcd is of this cluster, by its data", func(w *fakeWorld, _ *pipes, _ *restore.Want) {

@@ -120,7 +120,7 @@ func (r *runner) start(o startRun) {
 	r.work.Go(defect.Do(func() {
 		var res *steps.Result
 		if err == nil {
-			// It is stopped by a word, and then has to end; the machine sees to it.
+			// It is stopped by a word, and then has to end; the machine enforces that.
 			res, err = finish[*steps.Result](context.Background(), l, do, reply, 0)
 		}
 		r.put(ended{o.node, o.try, res, err})

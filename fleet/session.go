@@ -74,7 +74,7 @@ func (n *ThisNode) Facts(ctx context.Context) (*restore.NodeFacts, error) {
 }
 
 // cluster says of which cluster a node's etcd is. One that is dead, or that
-// tells this node's certificate nothing, still has its data.
+// shows this node's certificate nothing, still has its data.
 func cluster(ctx context.Context, s *steps.Facts) (id uint64, why string) {
 	if s.Live != nil && s.Live.ClusterID != 0 {
 		return s.Live.ClusterID, ""
@@ -152,7 +152,7 @@ func (o *Order) name() string { return cmp.Or(o.Name, o.Snapshot) }
 // same says whether what a node has is the snapshot that it is to restore.
 func (o *Order) same(info *snapshot.Info) error {
 	if o.SHA256 == "" || info.SHA256 != o.SHA256 {
-		return problem.New("begin anew: the file may have been replaced", "this node has another snapshot than the one to be restored: sha256 %.12s… here, %.12s… is ordered", info.SHA256, o.SHA256)
+		return problem.New("start again: the file may have been replaced", "this node has another snapshot than the one to be restored: sha256 %.12s… here, %.12s… is ordered", info.SHA256, o.SHA256)
 	}
 	return nil
 }

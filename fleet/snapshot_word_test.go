@@ -64,7 +64,7 @@ func TestNothingIsDialledOnASnapshotsWord(t *testing.T) {
 }
 
 // etcd knows best where a member is, then etcd.yaml; a snapshot that says
-// something else is told of.
+// something else is reported.
 func TestAddressesInASnapshotYieldToTheNodesOwn(t *testing.T) {
 	at := func(ip string) []manifest.Member {
 		return []manifest.Member{{Name: "cp2", PeerURLs: []string{"https://" + ip + ":2380"}}}
@@ -149,7 +149,7 @@ func TestAllNodesGetTheSnapshotThatWasLookedAt(t *testing.T) {
 	}
 }
 
-// A name may hold anything; the nodes are told what can be shown of it.
+// A name may hold anything; the nodes get what can be shown of it.
 func TestTheNameOfASnapshotIsSentAsItIsShown(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	c := conductor(t, w.pipes(t, "cp1"))

@@ -11,7 +11,7 @@ import (
 	"etcd-rewind/steps"
 )
 
-// tale is a machine whose inputs are told one by one.
+// tale is a machine whose inputs come one by one.
 type tale struct {
 	*machine
 	t   *testing.T
@@ -99,8 +99,8 @@ func TestEtcdsStopAndStartInTheirOrder(t *testing.T) {
 	s.is("for too long", s.gone(s.after(2*time.Second)), "cp3")
 }
 
-// An agent that starts and tells nothing is not tried for ever.
-func TestAnAgentThatStartsAndTellsNothingIsAskedAbout(t *testing.T) {
+// An agent that starts and reports nothing is not retried for ever.
+func TestAnAgentThatStartsAndReportsNothingIsAskedAbout(t *testing.T) {
 	s := newTale(t, "", "cp1", "cp2", "cp3")
 	s.all(steps.PhaseStaged)
 	s.says(0, message{Barrier: steps.PhaseAPIGone})
@@ -177,8 +177,8 @@ func TestAnAnswerIsForItsQuestion(t *testing.T) {
 	s.is("what isn't offered leaves all as they are", string(map[bool]steps.Choice{true: steps.Leave}[!s.stopping.IsZero() && !s.undo]), string(steps.Leave))
 }
 
-// Wherever a run ends, each node is told how it comes to where the others are.
-func TestEveryNodeIsToldHowItComesToWhereTheOthersAre(t *testing.T) {
+// Wherever a run ends, each node gets the commands that bring it to where the others are.
+func TestEveryNodeGetsTheCommandsThatBringItToTheOthers(t *testing.T) {
 	ok, back, failed := &steps.Result{OK: true}, &steps.Result{OK: true, Reverted: true}, &steps.Result{Error: &steps.Failure{Cause: "it fails"}}
 	none := &steps.Result{Reverted: true, Error: &steps.Failure{Cause: "it fails"}}
 	const lost = "lost"

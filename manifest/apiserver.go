@@ -23,7 +23,7 @@ type APISettings struct {
 	EtcdCA, EtcdCert, EtcdKey string
 	ServingCert, ClientCA     string
 	EncryptionConfig          string
-	// Its client certificate for kubelets; "" also when it can't be told where
+	// Its client certificate for kubelets; "" also when it isn't known where
 	// on the node it is.
 	KubeletCert, KubeletKey string
 

@@ -18,7 +18,7 @@ func Diff(oldName, newName string, before, after []byte) string {
 			i++
 			continue
 		}
-		// A hunk goes on until more than twice the context is unchanged.
+		// A hunk continues until more than twice the context is unchanged.
 		first, last := i, i
 		for j := i; j < len(edits) && j-last <= 2*diffContext+1; j++ {
 			if edits[j].op != ' ' {

@@ -306,8 +306,8 @@ func TestTheLastFileOfTheSamePodWins(t *testing.T) {
 		{"a broken copy doesn't count", map[string][]byte{"etcd.yaml": etcd, "etcd.yaml.bak": []byte("[")}, "etcd.yaml", nil, nil},
 		{"a copy in another namespace is another pod", map[string][]byte{"etcd.yaml": etcd, "zz.yaml": replaced(t, etcd, "kube-system", "default")}, "etcd.yaml", nil, nil},
 		{"another name, the same label", map[string][]byte{"etcd.yaml": etcd, "zz.yaml": replaced(t, etcd, "\n  name: etcd\n", "\n  name: etcd-old\n")}, "etcd.yaml", nil, []string{"zz.yaml"}},
-		{"only the label tells", map[string][]byte{"main.yaml": replaced(t, etcd, "\n  name: etcd\n", "\n  name: etcd-main\n")}, "main.yaml", nil, nil},
-		{"only the name tells", map[string][]byte{"etcd.yaml": replaced(t, etcd, "component: etcd", "app: etcd")}, "etcd.yaml", nil, nil},
+		{"only the label shows it", map[string][]byte{"main.yaml": replaced(t, etcd, "\n  name: etcd\n", "\n  name: etcd-main\n")}, "main.yaml", nil, nil},
+		{"only the name shows it", map[string][]byte{"etcd.yaml": replaced(t, etcd, "component: etcd", "app: etcd")}, "etcd.yaml", nil, nil},
 		{"none", map[string][]byte{"kube-apiserver.yaml": api}, "", nil, nil},
 	}
 	for _, tt := range tests {

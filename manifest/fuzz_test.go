@@ -180,7 +180,7 @@ func FuzzDiff(f *testing.F) {
 	})
 }
 
-// FuzzLayout lays a real manifest out anew, line by line, as people and tools do. All of it must be editable, and the edit
+// FuzzLayout reformats a real manifest, line by line, as people and tools do. All of it must be editable, and the edit
 // must be exactly the one that is to be expected.
 func FuzzLayout(f *testing.F) {
 	const mark = "/mnt/the/one/to/change"

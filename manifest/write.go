@@ -112,7 +112,7 @@ func SyncDir(dir string) error {
 	return errors.Join(err, d.Close())
 }
 
-// renameOrLink is for file systems whose rename can't be told to spare the target. For a file a hard link does the same; a
+// renameOrLink is for file systems whose rename can't spare the target. For a file a hard link does the same; a
 // directory is looked for first, which leaves a moment for somebody else to come between.
 func renameOrLink(from, to string) error {
 	info, err := os.Lstat(from)

@@ -79,7 +79,7 @@ func TestAnEtcdWithAuthenticationEnabled(t *testing.T) {
 				t.Fatal(err)
 			}
 			if st.ClusterID != before.ClusterID || len(st.Members) != 1 {
-				t.Errorf("its cluster and members are told to all: %+v", st)
+				t.Errorf("its cluster and members are shown to all: %+v", st)
 			}
 			if st.Keys != c.keys || (st.Denied == nil) != (c.denied == "") {
 				t.Errorf("got %+v", st)
@@ -108,7 +108,7 @@ func add(store auth.AuthStore, user, role, from, to string) error {
 	return err
 }
 
-// A wait goes on while a server starts, and ends at what no waiting mends.
+// A wait continues while a server starts, and ends at a permanent error.
 func TestWhatWaitingDoesNotMend(t *testing.T) {
 	ca := newAuthority(t)
 	etcd := startEtcd(t, ca, &fakeEtcd{leader: memberID})

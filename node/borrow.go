@@ -105,7 +105,7 @@ func (r *Runtime) hold(ctx context.Context, sandbox string, in *cri.PodSandboxCo
 	}
 	pid, _, err = r.Process(ctx, made.ContainerId)
 	if err == nil && pid == 0 {
-		err = errors.New("the container runtime doesn't tell the process of a container")
+		err = errors.New("the container runtime doesn't give the process of a container")
 	}
 	return pid, err
 }

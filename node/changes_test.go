@@ -33,7 +33,7 @@ func TestChangesAreToldForWhatKubeletMakesAndRemoves(t *testing.T) {
 				select {
 				case <-c.C:
 				case <-time.After(10 * time.Second):
-					t.Fatalf("not told that it was %s", what)
+					t.Fatalf("no sign that it was %s", what)
 				}
 			}
 			if err := os.Mkdir(path, 0o700); err != nil {

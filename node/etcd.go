@@ -54,7 +54,7 @@ type EtcdStatus struct {
 	Errors              []string // what else it complains of
 	Members             []EtcdMember
 	Keys                int64 // at Revision; -1 when they weren't counted
-	// Denied is why etcd, with its authentication enabled, doesn't tell this
+	// Denied is why etcd, with its authentication enabled, doesn't show this
 	// node's certificate what is asked here; nil when it does. Then Revision and
 	// all that comes after it are unknown, but for the members.
 	Denied error `json:"-"`
@@ -137,7 +137,7 @@ func failedCheck(body string) string {
 }
 
 // AskEtcd asks a running etcd for its status and members, and with countKeys
-// for the number of its keys, which only a member with a leader can tell, and
+// for the number of its keys, which only a member with a leader knows, and
 // only to a user who may read them all: one who may read what is below
 // cfg.Prefix gets -1. It writes nothing to etcd, fails at once when nobody
 // listens, and never takes longer than ctx or 5 seconds.
@@ -178,7 +178,7 @@ func (s several) Error() string {
 
 func (s several) Unwrap() []error { return s }
 
-// askEndpoint speaks to etcd's services directly: the etcd client would go on
+// askEndpoint speaks to etcd's services directly: the etcd client would keep
 // trying until the context ends, where nobody listening is an answer.
 func askEndpoint(ctx context.Context, endpoint string, cfg EtcdConfig, countKeys bool) (*EtcdStatus, error) {
 	u, err := url.Parse(endpoint)

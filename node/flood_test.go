@@ -26,8 +26,8 @@ func allocated(f func()) int64 {
 	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
-// An API server, or who stands in for it, may say as much as it likes: what is
-// read of it has an end, and so has what is told of it.
+// An API server, or an impostor, may say as much as it likes: what is
+// read of it has an end, and so has what is reported of it.
 func TestAnAPIServerThatSaysFarTooMuch(t *testing.T) {
 	ca := newAuthority(t)
 	endless := func(begin, part string) http.HandlerFunc {
@@ -86,7 +86,7 @@ func TestAnAPIServerThatSaysFarTooMuch(t *testing.T) {
 				if err == nil || ctx.Err() != nil {
 					t.Errorf("%s: ended with %v, its context with %v", what, err, ctx.Err())
 				} else if n := len(err.Error()); n > 5000 {
-					t.Errorf("%s: it is told in %d bytes", what, n)
+					t.Errorf("%s: it is reported in %d bytes", what, n)
 				}
 				if took > 600<<20 {
 					t.Errorf("%s: it took %d MB", what, took>>20)
@@ -101,7 +101,7 @@ func TestAnAPIServerThatSaysFarTooMuch(t *testing.T) {
 }
 
 // A runtime's list costs as much as it is long, and what it says of a failure
-// is told in a few words.
+// is reported in a few words.
 func TestARuntimeThatSaysFarTooMuch(t *testing.T) {
 	const few = 15_000 // containers, 1.7 MB
 	list := func(n int) (r *Runtime, f *fakeRuntime, spent time.Duration) {
@@ -126,7 +126,7 @@ func TestARuntimeThatSaysFarTooMuch(t *testing.T) {
 	_, _, short := list(few)
 	r, f, long := list(4 * few)
 	// Four times as many would cost 16 times as much if each were looked for
-	// among all. The clock would tell how busy the machine is.
+	// among all. The clock would show how busy the machine is.
 	if long > 9*max(short, 20*time.Millisecond) {
 		t.Errorf("a list of %d took %v, of %d %v", few, short, 4*few, long)
 	}
@@ -140,7 +140,7 @@ func TestARuntimeThatSaysFarTooMuch(t *testing.T) {
 				continue // it is gone, which is what was wanted
 			}
 			if err == nil || len(err.Error()) > 5000 {
-				t.Errorf("%s, %v: told in %d bytes", what, code, len(fmt.Sprint(err)))
+				t.Errorf("%s, %v: %d bytes", what, code, len(fmt.Sprint(err)))
 			}
 		}
 	}

@@ -27,7 +27,7 @@ func TestACommandLineThatNeverComesHoldsUpNothing(t *testing.T) {
 		}
 		t.Cleanup(func() {
 			if f, err := os.OpenFile(line, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
-				_ = f.Close() // who waits goes on
+				_ = f.Close() // who waits continues
 			}
 		})
 	}

@@ -107,7 +107,7 @@ func plain(err error) error {
 	return clipped(err)
 }
 
-// longestError bounds what is told of what a server says of a failure, in bytes:
+// longestError bounds what is reported of a server's answer, in bytes:
 // gRPC lets it say 16 MB, and the journal and the report keep it.
 const longestError = 2048
 

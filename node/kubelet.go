@@ -233,7 +233,7 @@ func (k *Kubelet) Healthy(ctx context.Context) error {
 
 // kubeletsOwn says whether somebody else may answer at a URL of kubelet's: any
 // user may listen at a port of the loopback while kubelet is down, and plain
-// HTTP doesn't tell who it is.
+// HTTP doesn't show who it is.
 func kubeletsOwn(healthz string) error {
 	u, err := url.Parse(healthz)
 	if err != nil {

@@ -59,7 +59,7 @@ func Permanent(err error) bool {
 	case codes.InvalidArgument:
 		return s.Message() != status.Convert(rpctypes.ErrGRPCAuthOldRevision).Message() // users are being changed
 	case codes.Unavailable:
-		// gRPC tells what goes on in a handshake in words alone.
+		// gRPC reports on a handshake in words alone.
 		for _, words := range []string{"tls: ", "x509: "} {
 			if strings.Contains(s.Message(), words) {
 				return true

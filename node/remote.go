@@ -38,7 +38,7 @@ type RemoteState struct {
 	APIReady bool // /readyz answered 200
 	Peer     PortState
 	// ClusterID is that of the etcd that answers at the peer port; 0 when it
-	// doesn't tell.
+	// doesn't show.
 	ClusterID uint64
 }
 

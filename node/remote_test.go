@@ -82,7 +82,7 @@ func TestAskRemote(t *testing.T) {
 		defer l.Close()
 		return "https://" + l.Addr().String()
 	}
-	// It takes connections and says nothing, as far as can be told from here.
+	// It takes connections and says nothing, as far as can be seen from here.
 	deaf, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

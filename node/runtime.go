@@ -98,7 +98,7 @@ type RuntimeVersion struct{ Name, Version string }
 
 // Dial connects to the runtime at endpoint (unix:///path or /path) and makes
 // sure that it speaks CRI v1. When the runtime is restarted later the
-// connection comes back by itself. Close it after use.
+// connection is re-established by itself. Close it after use.
 func Dial(ctx context.Context, endpoint string) (*Runtime, error) {
 	path, err := socketPath(endpoint)
 	if err != nil {

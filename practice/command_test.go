@@ -51,7 +51,7 @@ func TestTheCommandsOfATry(t *testing.T) {
 			t.Errorf("snapshots %v, %v", entries, err)
 		}
 		if !strings.Contains(intro, root) || strings.Contains(intro, "{}") {
-			t.Errorf("the story doesn't tell paths: %s", intro)
+			t.Errorf("the story names no paths: %s", intro)
 		}
 		for _, args := range [][]string{{"status"}, {"hint"}, {"task"}, {"list"}} {
 			out, err := practise(t, home, nil, "", args...)
@@ -107,7 +107,7 @@ setsid sh -c 'trap "" TERM; echo background $$; while :; do sleep 0.1; done' & s
 	told := strings.Join(strings.Fields(out), " ")
 	for _, want := range []string{"In this shell / of the node is $R, /", "ports can't be had here (--no-namespaces).", "the path is long", "payments Active"} {
 		if !strings.Contains(told, want) {
-			t.Errorf("%q isn't told by\n%s", want, out)
+			t.Errorf("%q isn't in\n%s", want, out)
 		}
 	}
 }

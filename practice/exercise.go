@@ -19,7 +19,7 @@ type Exercise struct {
 	Limit       time.Duration
 	// ByHand says that the wizard can't do it.
 	ByHand bool
-	// Wizard tells how the wizard does it, or helps.
+	// Wizard says how the wizard does it, or helps.
 	Wizard string
 
 	seed    string
@@ -98,7 +98,7 @@ func fileSum(path string) (string, error) {
 }
 
 // hintKubeadm is for what a restore by hand leaves out.
-const hintKubeadm = "Extra points: kubeadm upgrade renders etcd.yaml anew. kubectl -n kube-system get cm kubeadm-config -o yaml > FILE, " +
+const hintKubeadm = "Extra points: kubeadm upgrade renders etcd.yaml again. kubectl -n kube-system get cm kubeadm-config -o yaml > FILE, " +
 	"change dataDir in it to the hostPath of the volume etcd-data, kubectl replace -f FILE."
 
 // exercises are all of them, in the order in which to learn.
@@ -138,7 +138,7 @@ var exercises = []*Exercise{
 			"Look at the hostPath of the volume etcd-data, letter by letter. Its type is DirectoryOrCreate.",
 			"A directory that kubelet made a moment ago is not where the data was. ls -l {}/var/lib",
 		},
-		Wizard: "etcd-rewind check says that etcd serves a blank cluster, and names the intact data next door. etcd-rewind repoint {}/var/lib/etcd points etcd back there, with nothing lost; a restore of the snapshot only brings last night back.",
+		Wizard: "etcd-rewind check says that etcd serves a blank cluster, and names the intact data beside it. etcd-rewind repoint {}/var/lib/etcd points etcd back there, with nothing lost; a restore of the snapshot only brings last night back.",
 		prepare: func(_ context.Context, n *Node, _ *session) error {
 			if err := backup(n, SnapshotBefore, "etcd-nightly.db", 9*time.Hour); err != nil {
 				return err
@@ -205,7 +205,7 @@ var exercises = []*Exercise{
 		Hints: []string{
 			"etcdutl snapshot status -w table: a smaller revision is an older snapshot.",
 			"Restore each into a directory in {}/tmp and look into it, or: strings a.db | grep configmaps/payments - but a deleted object's old value is still in the file.",
-			"An etcd of your own on a restored directory, on other ports, tells for sure.",
+			"An etcd of your own on a restored directory, on other ports, settles it.",
 			hintKubeadm,
 		},
 		Wizard: "etcd-rewind looks inside each snapshot and compares it with the cluster: revision, age, namespaces that would go and come.",
@@ -258,7 +258,7 @@ var exercises = []*Exercise{
 			"Move the copy out of the directory. Kubelet takes that as the end of the pod; it reads etcd.yaml again at its next full list.",
 			hintKubeadm,
 		},
-		Wizard: "etcd-rewind check names the file that wins, and refuses to go on while two define the same pod.",
+		Wizard: "etcd-rewind check names the file that wins, and refuses to continue while two define the same pod.",
 		prepare: func(ctx context.Context, n *Node, _ *session) error {
 			if err := backup(n, SnapshotBefore, "etcd-nightly.db", 9*time.Hour); err != nil {
 				return err

@@ -213,7 +213,7 @@ until agree $R/var/lib/etcd-new; do sleep 0.2; done`)
 			s.by(t, `take_out; repoint etcd $R/var/lib/etcd-new; put_in`)
 			s.misses(t, "not passed, 0 of 100 points", "after-the-snapshot is gone: the cluster is not the snapshot's")
 		}},
-		{"deleted-namespace", "wrong: the namespace made anew", func(t *testing.T, s *session) {
+		{"deleted-namespace", "wrong: the namespace re-created by hand", func(t *testing.T, s *session) {
 			s.by(t, `etcdctl $E get /registry/namespaces/payments --print-value-only | head -c -1 | etcdctl $E put /registry/namespaces/shop`)
 			s.misses(t, "namespace shop is back: it has another UID")
 		}},
@@ -331,7 +331,7 @@ func TestNobodyPassesByDoingNothing(t *testing.T) {
 				}
 				for _, m := range g.Marks {
 					if strings.Contains(m.Missed+m.Why, "UID") {
-						t.Errorf("another UID is told of what isn't there: %+v", m)
+						t.Errorf("another UID reports what isn't there: %+v", m)
 					}
 				}
 			})

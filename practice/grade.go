@@ -112,7 +112,7 @@ func (l *look) wantObject(ctx context.Context, path string) string {
 	case err != nil:
 		return "the API server can't be asked"
 	case seedUIDs()[path] != "" && o.Metadata.UID != seedUIDs()[path]:
-		return fmt.Sprintf("it has another UID (%s): it was created anew, not restored, and references to the old object are broken", o.Metadata.UID)
+		return fmt.Sprintf("it has another UID (%s): it was re-created, not restored, and references to the old object are broken", o.Metadata.UID)
 	}
 	return ""
 }

@@ -83,7 +83,7 @@ kill $WATCH
 		"etcd's data              /var/lib/etcd ", "pods: 4", "connection refused", "again: https://127.0.0.1:2379 is healthy",
 	} {
 		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q isn't told by\n%s", want, out.String())
+			t.Errorf("%q isn't in\n%s", want, out.String())
 		}
 	}
 }

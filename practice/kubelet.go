@@ -267,7 +267,7 @@ func (k *kubelet) fileEvent(e fsnotify.Event) {
 	k.update()
 }
 
-// update tells the workers what changed: another UID of the same name is a
+// update passes on to the workers what changed: another UID of the same name is a
 // removal and an addition, in this order (pkg/kubelet/config/config.go).
 func (k *kubelet) update() {
 	want := map[string]*staticPod{}

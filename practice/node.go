@@ -377,7 +377,7 @@ func (p ports) ready(ctx context.Context) error {
 	return nil
 }
 
-// until looks until there is no error or ctx ends; then that error is told.
+// until looks until there is no error or ctx ends; then it returns that error.
 func until(ctx context.Context, look func() error) error {
 	t := time.NewTicker(50 * time.Millisecond)
 	defer t.Stop()

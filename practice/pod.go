@@ -95,7 +95,7 @@ func (w *worker) end(started bool, stopped <-chan struct{}) {
 		k.log.Printf("stopping pod %s (%s), grace period %s", w.pod.key, w.pod.uid, grace)
 		v := k.rt.view(w.pod.uid)
 		over := make(chan struct{})
-		go func() { // the runtime's work: it goes on when kubelet is restarted
+		go func() { // the runtime's work: it continues when kubelet is restarted
 			defer close(over)
 			var all sync.WaitGroup
 			for _, c := range v.containers {

@@ -27,7 +27,7 @@ import (
 
 // runtimeService is the container runtime: sandboxes, and containers that are
 // processes of this binary. It knows nothing of manifests; kubelet and whoever
-// speaks CRI tell it what to do.
+// speaks CRI control it.
 type runtimeService struct {
 	root Root     // of the node
 	dir  string   // a container's own files, which go with it

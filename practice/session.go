@@ -90,7 +90,7 @@ func (s *session) options() steps.Options {
 	return o
 }
 
-// intro is what the wizard tells before anything else.
+// intro is what the wizard shows first.
 func (s *session) intro() string {
 	e := s.exercise()
 	return s.text(e.Story + " " + e.Task)

@@ -18,7 +18,7 @@ import (
 	"go.etcd.io/etcd/etcdutl/v3/etcdutl"
 )
 
-// rootEnv tells the tools of the by-hand shell which practice node they are
+// rootEnv names, for the tools of the by-hand shell, the practice node that they are
 // for.
 const rootEnv = "ETCD_REWIND_PRACTICE_ROOT"
 
@@ -58,7 +58,7 @@ func execute(c *cobra.Command, args []string) int {
 }
 
 // writeTools puts the tools into a directory for PATH. They are this binary,
-// told by their environment which one they are.
+// their environment says which one they are.
 func (r Root) writeTools(exe string) error {
 	if err := os.MkdirAll(r.tools(), 0o755); err != nil {
 		return err

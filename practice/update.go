@@ -51,7 +51,7 @@ func (s *apiServer) change(ctx context.Context, w http.ResponseWriter, q *http.R
 		case err != nil:
 			refuse(w, err)
 		case again:
-			continue // another change came first: the same questions anew
+			continue // another change came first: the same questions again
 		default:
 			answer(w, m)
 		}

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// Bounds of what a snapshot's users may take: those that are told, and the
+// Bounds of what a snapshot's users may take: those that are shown, and the
 // roles and permissions that are looked at for all of them together.
 const (
 	maxAuthUsers = 1000

@@ -238,8 +238,8 @@ func etcdutlAndSum(path string) error {
 }
 
 // watchAnonymous watches the worker of this process until the function that it
-// returns is called, which tells the most anonymous memory it had, in bytes. 0
-// where /proc doesn't tell.
+// returns is called, which returns the most anonymous memory it had, in bytes. 0
+// where /proc doesn't show it.
 func watchAnonymous() (stop func() int64) {
 	quit, most := make(chan struct{}), make(chan int64)
 	go func() {

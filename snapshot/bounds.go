@@ -17,7 +17,7 @@ const (
 	maxObjects  = 10_000   // namespaces, and nodes
 	maxFound    = 50_000   // of those, below all prefixes
 	maxPrefixes = 1000     // below which something of Kubernetes is looked for
-	maxDirs     = 100_000  // pairs of resource and namespace that are told apart
+	maxDirs     = 100_000  // pairs of resource and namespace that are counted apart
 	maxDirBytes = 16 << 20 // of their names
 	maxKinds    = 2000     // of objects; as many CRDs
 	maxPlaces   = 1000     // namespaces listed of one kind

@@ -127,7 +127,7 @@ func TestWhatASnapshotHoldsIsBoundedWhereItEnters(t *testing.T) {
 			t.Fatal(err)
 		}
 		if raw, err = json.Marshal(diff); err != nil || len(raw) > 4<<20 {
-			t.Errorf("%d bytes are told of the difference (%v)", len(raw), err)
+			t.Errorf("%d bytes are shown of the difference (%v)", len(raw), err)
 		}
 		sum := 0
 		for _, g := range append(diff.BringsBack.Groups, diff.TakesAway.Groups...) {

@@ -154,7 +154,7 @@ func identityIn(name string) (id Identity, err error) {
 	}
 }
 
-// Identity is whose data a directory holds, as its files tell.
+// Identity is whose data a directory holds, as its files show.
 type Identity struct {
 	ClusterID uint64 `json:"cluster_id,omitempty"` // 0 when the WAL can't be read
 	MemberID  uint64 `json:"member_id,omitempty"`

@@ -14,7 +14,7 @@ import (
 	"etcd-rewind/node/deaf"
 )
 
-// Nobody waits for an etcd that doesn't tell its status, whatever it does
+// Nobody waits for an etcd that doesn't report its status, whatever it does
 // instead, and nothing is left behind.
 func TestSaveFromAnEtcdThatDoesNotAnswer(t *testing.T) {
 	for _, way := range deaf.Ways {
@@ -39,7 +39,7 @@ func TestSaveFromAnEtcdThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// sender is an etcd that tells its status, and sends a snapshot in its own way.
+// sender is an etcd that reports its status, and sends a snapshot in its own way.
 type sender struct {
 	pb.UnimplementedMaintenanceServer
 	send func(stream pb.Maintenance_SnapshotServer) error

@@ -70,7 +70,7 @@ type Relation string
 // one cluster, but changes on both sides that the other never had.
 const (
 	SameMoment   Relation = "same-moment"
-	Before       Relation = "before" // the other side went on from the snapshot
+	Before       Relation = "before" // the other side continued from the snapshot
 	After        Relation = "after"  // the snapshot is newer than the other side
 	Forked       Relation = "forked"
 	OtherCluster Relation = "other-cluster"
@@ -137,7 +137,7 @@ type Change struct {
 	Noise  Noise   `json:"noise,omitempty"`
 }
 
-// Field is one field that differs. A value that might be secret isn't told:
+// Field is one field that differs. A value that might be secret isn't shown:
 // Then and Now are empty and Hidden is set.
 type Field struct {
 	Path   string `json:"path"` // "spec.template.spec.containers[api].image"

@@ -28,7 +28,7 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 		}
 	}
 	// Hash and structure of the other snapshot are looked at meanwhile, and
-	// tell how far they are when it is its turn.
+	// report their progress when it is its turn.
 	var other *hashing
 	var turn atomic.Bool
 	if o := req.Other.Snapshot; o != "" {
@@ -317,7 +317,7 @@ func (c *comparer) compareSame(ctx context.Context) error {
 		}
 		c.read++
 		now, err := c.newValues.value(ctx, string(r.key), at)
-		if err != nil { // the keys were read; it is told how far this got
+		if err != nil { // the keys were read; how far this got is shown
 			c.unread++
 			limit = 0
 			continue

@@ -31,7 +31,7 @@ import (
 	kschema "k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// knownTypes are the built-in kinds whose fields can be told.
+// knownTypes are the built-in kinds whose fields can be shown.
 var knownTypes = sync.OnceValue(func() *runtime.Scheme {
 	s := runtime.NewScheme()
 	b := runtime.NewSchemeBuilder(

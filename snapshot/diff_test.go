@@ -171,7 +171,7 @@ func TestLineage(t *testing.T) {
 		{"older, but with its own past", one(9), one(5), 4, 2, Forked, false},
 		{"same revision, another past", one(5), one(5), 4, 4, Forked, false},
 		{"another cluster", one(5), two, 1, 1, OtherCluster, true},
-		{"nothing to tell by", one(5), Side{Revision: 9}, 0, 0, Unrelated, true},
+		{"nothing to compare", one(5), Side{Revision: 9}, 0, 0, Unrelated, true},
 	} {
 		l := lineage(c.a, c.b, c.minThen, c.minNow)
 		if l.Relation != c.want || l.Cause == "" || l.OneCluster() == c.notOfOneCluster {

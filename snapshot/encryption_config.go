@@ -55,7 +55,7 @@ type key struct {
 const maxEncryptionConfig = 1 << 20
 
 // ReadEncryptionConfig reads a configuration and makes its keys ready. What is
-// wrong is told without what is in the file.
+// wrong is reported without what is in the file.
 func ReadEncryptionConfig(path string) (*EncryptionConfig, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"etcd-rewind/problem"
 )
 
-// Hash says what a file's sha256 trailer tells about it.
+// Hash says what a file's sha256 trailer says of it.
 type Hash string
 
 // The values of Hash. A wrong trailer isn't one of them: it is a Problem.
@@ -42,7 +42,7 @@ type Object struct {
 	Name    string    `json:"name"`
 	UID     string    `json:"uid,omitempty"` // "" when it can't be decoded: encrypted at rest
 	Created time.Time `json:"created,omitzero"`
-	// Deleting says that it was being deleted: a restored cluster goes on with that.
+	// Deleting says that it was being deleted: a restored cluster continues with that.
 	Deleting bool `json:"deleting,omitempty"`
 }
 
@@ -99,7 +99,7 @@ type Info struct {
 	// Kinds are the objects in it by kind and namespace, by the kind's name.
 	Kinds []Kind   `json:"kinds,omitempty"`
 	CRDs  []string `json:"crds,omitempty"` // names of the CustomResourceDefinitions
-	// Encryption tells with which keys how many values are encrypted at rest.
+	// Encryption is how many values are encrypted at rest, and with which keys.
 	Encryption []Encryption `json:"encryption,omitempty"`
 	// EncryptedPrefixes are provider and key name of all live values that are
 	// encrypted at rest, for example "aescbc:key1", sorted.
@@ -207,7 +207,7 @@ const (
 )
 
 // writtenTo returns the Problem of a file that changed while it was read or is
-// still being written, nil for one that stands still.
+// still being written, nil for one that doesn't change.
 func writtenTo(ctx context.Context, path string, before os.FileInfo, info *Info, err error) *problem.Problem {
 	if before == nil || !before.Mode().IsRegular() {
 		return nil
@@ -300,7 +300,7 @@ func startHash(path string, progress func(Progress)) (*hashing, error) {
 	return h, nil
 }
 
-// meter tells how far hash and content are together: half of the bytes each, of
+// meter reports how far hash and content are together: half of the bytes each, of
 // which both have to be read.
 type meter struct {
 	mu             sync.Mutex

@@ -7,7 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Cluster is how a running etcd's Kubernetes is told from another.
+// Cluster is what distinguishes a running etcd's Kubernetes from another.
 type Cluster struct {
 	KubeSystemUID string    // "" when there is no namespace kube-system, or it can't be read
 	Created       time.Time // of that namespace

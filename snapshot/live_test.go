@@ -102,7 +102,7 @@ func TestCompareWithAClusterThatWentAnotherWay(t *testing.T) {
 	}
 }
 
-// Two etcds went on from one snapshot and wrote the same keys as often: their
+// Two etcds continued from one snapshot and wrote the same keys as often: their
 // revisions are alike, their values aren't.
 func TestCompareReadsTheNewestValuesOfARunningEtcd(t *testing.T) {
 	const keys = 40

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// kube is what tells one Kubernetes cluster from another.
+// kube is what distinguishes one Kubernetes cluster from another.
 type kube struct {
 	prefix        string
 	prefixes      []string
@@ -156,7 +156,7 @@ func (f *finder) put(key, value []byte) {
 	encrypted := !ok && bytes.HasPrefix(value, []byte(encryptedMark))
 	switch {
 	case resource == kubeadmConfig:
-		// Also one that can't be read is told of.
+		// One that can't be read is shown as well.
 	case !ok && !encrypted:
 		return
 	case resource == kubernetesService && ok && e.kind != "Service":
@@ -212,7 +212,7 @@ func (f *finder) put(key, value []byte) {
 	}
 }
 
-// maxKubelets bounds the versions that are told.
+// maxKubelets bounds the versions that are kept.
 const maxKubelets = 50
 
 func (b *below) countKubelet(e envelope) {

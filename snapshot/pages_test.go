@@ -237,7 +237,7 @@ func TestAFileThatIsCutOffWhileItIsReadIsAProblem(t *testing.T) {
 				}
 			})
 			if !cut {
-				t.Fatalf("no phase %q was told: %v", c.phase, err)
+				t.Fatalf("no phase %q was reported: %v", c.phase, err)
 			}
 			p := problem.Of(err)
 			if p == nil {

@@ -46,7 +46,7 @@ const (
 )
 
 // waitForIt is the hint for a file that others still change.
-const waitForIt = "wait until it stands still, then try again"
+const waitForIt = "wait until it stops changing, then retry"
 
 // openProblem turns an error of stat, open or read into a Problem.
 func openProblem(path string, err error) *problem.Problem {

@@ -14,7 +14,7 @@ import (
 
 // sector is what a bolt file's size is always a multiple of. A snapshot has a
 // sha256 trailer after that, so its size modulo 512 is 32; etcd's own tools
-// tell the two apart by the same rule.
+// distinguish the two by the same rule.
 const sector = 512
 
 // Quick reads what can be known in milliseconds: size, age, whether there is a

@@ -40,7 +40,7 @@ type RestoreRequest struct {
 	Token string `json:"token,omitempty"`
 
 	// RevisionBump is added to the snapshot's revision; all before it is then
-	// marked compacted, so that clients which saw later revisions list anew.
+	// marked compacted, so that clients which saw later revisions list again.
 	// 0 leaves both.
 	RevisionBump uint64 `json:"revision_bump,omitempty"`
 	// SkipHashCheck allows a file without a trailer. A wrong hash is never

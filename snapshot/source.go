@@ -239,7 +239,7 @@ func owner(st os.FileInfo) string {
 	return ""
 }
 
-// counter tells how much has been read.
+// counter reports how much has been read.
 type counter struct {
 	r           io.Reader
 	done, total int64

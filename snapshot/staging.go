@@ -34,7 +34,7 @@ type Staged struct {
 
 	modTime time.Time // of what the source has
 	most    int64     // bytes that it can have in it
-	lock    *os.File  // of a staging file: holds the lock that tells RemoveStale to leave it
+	lock    *os.File  // of a staging file: holds the lock by which RemoveStale leaves it
 }
 
 // Remove removes the staging file, never a file of the user's. It is safe to
@@ -160,7 +160,7 @@ const headSize = 128 << 10
 // decompresses, in one pass, what is packed into a new file in dir, mode 0600, which the caller removes with
 // Remove. A file that isn't packed is left where it is. Nothing is written
 // before its first pages are a snapshot's, and never so much that the file
-// system fills up. progress may be nil; it is told bytes of what is stored. A
+// system fills up. progress may be nil; it gets bytes of what is stored. A
 // source that doesn't open within 30 s, or sends nothing for a minute, is given
 // up. An error for a bad source is a *problem.Problem; nothing is left behind then.
 func Stage(ctx context.Context, src Source, dir string, progress func(done, total int64)) (*Staged, error) {

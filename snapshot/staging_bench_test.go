@@ -198,7 +198,7 @@ func copyFile(b *testing.B, from, to string) {
 const probeEnv = "SNAPSHOT_TEST_PROBE"
 
 // probed is the process that startProbe starts: an etcd that is written to
-// every few milliseconds, and tells how long each write took.
+// every few milliseconds, and reports how long each write took.
 func probed(dir string) {
 	err := func() error {
 		loopback := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}

@@ -12,7 +12,7 @@ import (
 )
 
 // A copy is written in pieces, and never more than two of them wait for the
-// disk: an etcd on the same one has to get its few bytes there in between.
+// disk: an etcd on the same one has to get its few bytes there meanwhile.
 const (
 	pieceSize = 4 << 20
 	pieces    = 4 // in memory: read and hashed, or on their way to the disk

@@ -167,7 +167,7 @@ func QuickPacked(path string) (*Info, Format, error) {
 	}
 	defer p.close()
 	if p.format == Raw {
-		return nil, Raw, err // xz and others: Quick's hint tells
+		return nil, Raw, err // xz and others: see Quick's hint
 	}
 	in := p.r
 	if p.tar != nil {

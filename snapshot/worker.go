@@ -170,7 +170,7 @@ func boundMemory(files ...string) {
 // crashError is a worker that ended without an answer.
 type crashError struct {
 	signal string // "SIGBUS", "panic", "SIGKILL", ...
-	detail string // first line that tells something
+	detail string // first line that says something
 }
 
 const outOfMemory = "no memory"

@@ -44,7 +44,7 @@ func (a *SetKubeadmConfig) Title() string {
 func (a *SetKubeadmConfig) Commands() []string { return []string{setDataDir(a.DataDir)} }
 
 // setDataDir changes kubeadm-config by hand. What kubectl gets has the
-// resourceVersion in it, so a change by somebody else in between is noticed.
+// resourceVersion in it, so a change by somebody else meanwhile is noticed.
 func setDataDir(to string) string {
 	return trust.Shell("kubectl -n %s get configmap %s -o yaml | sed %s | kubectl replace -f -", namespace, kubeadmConfigMap, `s|^\( *dataDir: \).*|\1`+sedText(to)+"|")
 }

@@ -21,7 +21,7 @@ import (
 // It can't see whether kubelet has synced a pod since its last list. Such a pod
 // kubelet begins to end on the next one only (GetNewerThan, pod_workers.go 1.34).
 //
-// It never fails: where kubelet gives no sign of when it lists, the run goes on,
+// It never fails: where kubelet gives no sign of when it lists, the run continues,
 // and the outage may take up to a second longer.
 type WaitRelist struct {
 	Metrics node.MetricsConfig `json:"metrics"`

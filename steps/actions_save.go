@@ -10,8 +10,8 @@ import (
 	"etcd-rewind/trust"
 )
 
-// Save takes a snapshot of the state that is about to be left. It never stands
-// in the way of a restore: the old data directory is kept in any case.
+// Save takes a snapshot of the state that is about to be left. It never blocks
+// a restore: the old data directory is kept in any case.
 type Save struct {
 	To   string        `json:"to"`
 	Etcd snapshot.Etcd `json:"etcd"`

@@ -34,7 +34,7 @@ func goneActions(pod, file string, api bool) []Action {
 func movedBack(files ...string) error {
 	for _, f := range files {
 		if _, err := os.Lstat(f); f != "" && err == nil {
-			return stuck("find out who did (another person, a configuration manager), move it out of the directory, then retry", "somebody else put %s back while this run needs it out", f)
+			return stuck("find out who did (another person, a configuration manager), move it out of the directory, then retry", "somebody else moved %s back while this run needs it out", f)
 		}
 	}
 	return nil
@@ -464,7 +464,7 @@ func (a *WaitStarted) latest() (annotated, error) {
 	return annotated(pod.Annotations[restartedAt]), nil
 }
 
-// made says whether a sandbox is that pod's. A runtime that tells no
+// made says whether a sandbox is that pod's. A runtime that gives no
 // annotations is not asked for more.
 func (t annotated) made(b node.Sandbox) bool {
 	is := b.Annotations[restartedAt]

@@ -177,7 +177,7 @@ func TestAJournalThatOthersCouldHaveWrittenIsNotObeyed(t *testing.T) {
 					t.Errorf("%v", err)
 				}
 			}
-			if _, err := Follow(t.Context(), RunInfo{Run: run, Dir: filepath.Join(copied, run)}, func(Event) { t.Error("an event was told") }); err == nil {
+			if _, err := Follow(t.Context(), RunInfo{Run: run, Dir: filepath.Join(copied, run)}, func(Event) { t.Error("an event was reported") }); err == nil {
 				t.Error("it was followed")
 			}
 		})

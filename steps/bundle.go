@@ -106,7 +106,7 @@ func WriteBundle(w io.Writer, dir string, files []BundleFile, at time.Time) erro
 	return errors.Join(out.Close(), gz.Close())
 }
 
-// removed stands where a secret was. It needs no quoting in JSON.
+// removed is written where a secret was. It needs no quoting in JSON.
 const removed = "[removed]"
 
 const (

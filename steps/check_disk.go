@@ -12,7 +12,7 @@ import (
 	"etcd-rewind/defect"
 )
 
-// Every intent and every result is on the disk before the run goes on: with a
+// Every intent and every result is on the disk before the run continues: with a
 // disk that takes its time, the journal is what the outage is made of.
 const (
 	// outageWrites is how many records a single node's restore writes while the

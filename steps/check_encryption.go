@@ -40,7 +40,7 @@ func (k *checks) encryption() Verdict {
 		return nil
 	})
 	if len(bad) > 0 {
-		hint := "put the key that wrote them back into the EncryptionConfiguration, with the same name and secret"
+		hint := "restore the key that wrote them to the EncryptionConfiguration, with the same name and secret"
 		var parts []string
 		for _, u := range bad[:min(len(bad), 4)] {
 			how := "encrypted with " + trust.Text(u.With)

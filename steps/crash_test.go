@@ -33,9 +33,9 @@ func (n *fakeNode) crashAt(e *Engine, p *Plan, at crashed) (died bool) {
 
 // The crash matrix: for every action of the plan the process dies before its
 // intent is on the disk, after that, in the middle, and when it is done but its
-// result is not yet on the disk. From each the next process can go on to the
+// result is not yet on the disk. From each the next process can continue to the
 // restored cluster, and can go back to the node as it was. The matrix is made
-// from the plan: a new action is in it by itself.
+// from the plan: a new action is in it without more.
 func TestCrashMatrix(t *testing.T) {
 	t.Run("of a single node", func(t *testing.T) { crashMatrix(t, Choices{}, func(Planned) bool { return true }) })
 	// What a fleet adds; the rest of its plan is the same.

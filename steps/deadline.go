@@ -30,7 +30,7 @@ type bound struct {
 	// stop ends the call; what can't be ended in the middle has grace to finish.
 	stop  <-chan struct{}
 	grace time.Duration
-	// slow is told once a second how long there was no answer; may be nil.
+	// slow gets once a second how long there was no answer; may be nil.
 	slow func(waited time.Duration)
 }
 
@@ -40,7 +40,7 @@ const settle = 200 * time.Millisecond
 // bounded makes a call that ends, whatever the one who is called does: after
 // its limit, with ctx, or when it is stopped (errStopped), it is left alone in
 // its goroutine and its answer is dropped. alive, which the call gets, is a sign
-// of life: the limit counts anew, and what it is given is done in the caller's
+// of life: the limit starts again, and what it is given is done in the caller's
 // goroutine, and never after bounded has returned.
 func bounded[T any](ctx context.Context, b bound, call func(ctx context.Context, alive func(func())) (T, error)) (T, error) {
 	type answer struct {
@@ -73,7 +73,7 @@ func bounded[T any](ctx context.Context, b bound, call func(ctx context.Context,
 	defer limit.Stop()
 	second := time.NewTimer(time.Second)
 	defer second.Stop()
-	var over <-chan time.Time // the call was told to end
+	var over <-chan time.Time // the call was asked to end
 	var why error
 	var grace <-chan time.Time
 	end := func(err error) {
@@ -148,7 +148,7 @@ type deadlined struct {
 	limits limits
 	// stop ends calls that run in actions which aren't waits.
 	stop <-chan struct{}
-	// slow is told who hasn't answered, and since when: over all calls to it.
+	// slow gets who hasn't answered, and since when: over all calls to it.
 	slow func(who string, waited time.Duration)
 
 	mu     sync.Mutex

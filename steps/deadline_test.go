@@ -240,12 +240,12 @@ func TestAWaitEndsWhoeverHangs(t *testing.T) {
 	if !slices.ContainsFunc(*events, func(ev Event) bool {
 		return ev.State == Waiting && len(ev.Seen) > 0 && ev.Seen[0].What == theRuntime && strings.HasPrefix(ev.Seen[0].Is, "has not answered for") && ev.Limit == 3
 	}) {
-		t.Error("nobody was told what is waited for")
+		t.Error("nothing says what is waited for")
 	}
 }
 
 // Ctrl-C while any method hangs, in the action that needs it: the run stops, and
-// says how to go on. Its journal can be resumed.
+// says how to continue. Its journal can be resumed.
 func TestARunThatHangsCanBeStopped(t *testing.T) {
 	for _, method := range []string{"Save", "Restore", "Pod", "StopSandbox", "API", "Remains", "EtcdCluster", "Objects", "Changed", "PodsBegun"} {
 		t.Run(method, func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestARunThatHangsCanBeStopped(t *testing.T) {
 					t.Errorf("%+v", res.Error)
 				}
 			case <-time.After(30 * time.Second):
-				t.Fatal("it goes on hanging")
+				t.Fatal("it keeps hanging")
 			}
 			if res.Reverted {
 				return // before anything was touched

@@ -300,7 +300,7 @@ func (r *run) runStep(ctx context.Context, step *Step) *failure {
 	for _, a := range step.Actions {
 		r.step = step
 		if fail := r.runAction(ctx, a); fail != nil {
-			if fail.reverted == nil { // else told already: nothing comes after the result
+			if fail.reverted == nil { // else reported already: nothing comes after the result
 				r.step, r.action = step, Planned{}
 				r.emit(Event{Type: TypeStep, State: Failed})
 			}
@@ -670,7 +670,7 @@ func (r *run) pause(every time.Duration) time.Duration {
 	return min(max(every-r.cost, 3*r.cost, time.Millisecond), max(every, 2*time.Second))
 }
 
-// tellEvery is how often a change that is only a running clock is told.
+// tellEvery is how often a change that is only a running clock is reported.
 const tellEvery = 200 * time.Millisecond
 
 // turned says whether something came true or false, or came into view.
@@ -699,7 +699,7 @@ func (r *run) apiGoesAway() {
 }
 
 // apiStillAnswers moves the start of the outage: it counts from the last good
-// answer, as a client does, and not from when kubelet was told.
+// answer, as a client does, and not from when its manifest was moved.
 func (r *run) apiStillAnswers() {
 	if r.away {
 		r.mem.AwaySince = r.now()

@@ -119,7 +119,7 @@ func TestUndoStopsTheControllersFirstAndStartsThemLast(t *testing.T) {
 }
 
 // Every action of the plan fails in turn, before it did anything and after it
-// did all. A new action is in this test by itself.
+// did all. A new action is in this test without more.
 func TestWhateverFailsTheNodeCanBeReverted(t *testing.T) {
 	var ids []string
 	for _, s := range newFakeNode(t).plan(Choices{}).Steps {
@@ -324,7 +324,7 @@ func TestAnEtcdThatOpensItsDataAndNeverGetsReadyIsReverted(t *testing.T) {
 	})(t)
 }
 
-// What no waiting mends ends a wait, and is the cause that is told.
+// What no waiting mends ends a wait, and is the cause that is shown.
 func TestAPermanentErrorEndsAWaitAtOnce(t *testing.T) {
 	denied := status.Error(codes.PermissionDenied, "etcdserver: permission denied")
 	for name, c := range map[string]struct {
@@ -397,7 +397,7 @@ func TestStoppingTheRunEndsAWaitAndNothingElse(t *testing.T) {
 		}
 		for _, ev := range events {
 			if strings.HasPrefix(ev.Step, "stop-etcd") {
-				t.Errorf("it went on: %+v", ev)
+				t.Errorf("it continued: %+v", ev)
 			}
 		}
 		n.mu.Lock()
@@ -603,7 +603,7 @@ func TestAManifestThatSomebodyPutsBackIsNoticed(t *testing.T) {
 	if res := e.Run(t.Context(), p); !res.OK {
 		t.Fatal(res.Error)
 	}
-	if !strings.Contains(cause, "somebody else put") {
+	if !strings.Contains(cause, "somebody else moved") {
 		t.Errorf("cause: %q", cause)
 	}
 }

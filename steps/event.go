@@ -29,7 +29,7 @@ const (
 	TypePlan   = "plan"   // first of a run: Event.Plan is set
 	TypeStep   = "step"   // a step changed its state
 	TypeAction = "action" // an action changed its state, or a wait saw something
-	TypeAsk    = "ask"    // the engine stands and asks: Event.Failure is set
+	TypeAsk    = "ask"    // the engine waits for an answer: Event.Failure is set
 	TypeAnswer = "answer" // what was chosen, in Event.Message
 	TypeResult = "result" // last of a run: Event.Result is set
 )
@@ -64,7 +64,7 @@ type Event struct {
 }
 
 // Supersedes says that the event is newer news of the wait that last, the event
-// before it, told of: who hasn't seen last needs only this one.
+// before it, reported: who hasn't seen last needs only this one.
 func (ev *Event) Supersedes(last Event) bool {
 	return ev.Type == last.Type && ev.Action == last.Action && ev.State == Waiting && last.State == Waiting &&
 		last.Message == "" && (ev.Seen != nil || last.Seen == nil) && (ev.Etcd != "" || last.Etcd == "") && (ev.Progress != nil || last.Progress == nil)
@@ -153,7 +153,7 @@ type Result struct {
 	Summary       []Fact     `json:"summary,omitempty"`  // for people: what runs from where, what is kept where
 	Error         *Failure   `json:"error,omitempty"`
 
-	refused bool // it did not begin: another run holds the lock, the runtime is away
+	refused bool // it did not begin: another run holds the lock, the runtime is down
 }
 
 // Fact is a line of a summary: a name and what it is.

@@ -93,7 +93,7 @@ type Facts struct {
 	// KubeletErr says why kubelet's healthz doesn't answer, or why Kubelet is nil.
 	KubeletErr error
 	Reach      Reach
-	// Unfinished is the newest run that didn't come to an end; nil when there is none.
+	// Unfinished is the newest run that was interrupted; nil when there is none.
 	Unfinished *RunInfo
 	// Unreadable are runs whose journals can't be read: what they did isn't known.
 	Unreadable []RunInfo

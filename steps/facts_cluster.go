@@ -13,7 +13,7 @@ import (
 	"etcd-rewind/node"
 )
 
-// Live facts that only a working API server or container runtime can tell.
+// Live facts that only a working API server or container runtime knows.
 // What can't be asked is unknown, which is no fault of the node.
 
 // KubeadmFacts is what the cluster's kubeadm-config says now.

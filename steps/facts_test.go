@@ -37,7 +37,7 @@ func TestAHostWithoutKubeletIsAnAnswer(t *testing.T) {
 			t.Errorf("%s: %q → %q", check, v.Cause, v.Hint)
 		}
 	}
-	// Users are told at once, as on any machine that is no control plane.
+	// Users learn it at once, as on any machine that is no control plane.
 	s := &Session{Options: opts}
 	if _, err := s.Discover(t.Context()); !NoControlPlane(err) {
 		t.Errorf("%v", err)
@@ -90,7 +90,7 @@ func TestAVendorsNodeIsRefusedWithItsOwnCommand(t *testing.T) {
 			t.Errorf("%s: %q → %q", v.Name, cause, hint)
 		}
 		if NoControlPlane(err) {
-			t.Errorf("%s: it is told to run on another machine", v.Name)
+			t.Errorf("%s: it is sent to another machine", v.Name)
 		}
 	}
 }

@@ -67,8 +67,8 @@ type fakeNode struct {
 	peerless   bool                        // its peer port is closed
 	begun      time.Time                   // kubelet lists its containers every 20 ms since
 	listless   bool                        // but counts none of the lists
-	told       int                         // how often it has listed, as told first
-	listed     time.Time                   // when another number was told
+	told       int                         // how often it has listed, as reported first
+	listed     time.Time                   // when another number was reported
 	metrics    error                       // its metrics can't be read
 	elsewhere  bool                        // etcd runs on other nodes
 	apiless    bool                        // the API server does

@@ -50,7 +50,7 @@ func (f *Fleet) member(name string) *manifest.Member {
 	return nil
 }
 
-// Phase is what all nodes of a fleet have to have reached before one goes on.
+// Phase is what all nodes of a fleet have to have reached before one continues.
 type Phase string
 
 // The phases of a restore, in their order.

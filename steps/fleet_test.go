@@ -27,7 +27,7 @@ var fleetOfTheTests = &Fleet{
 }
 
 // roll is a barrier of several nodes in one process. It notes who came to a
-// phase and who went on from it.
+// phase and who continued past it.
 type roll struct {
 	of   int
 	mu   sync.Mutex
@@ -88,7 +88,7 @@ func TestThreeNodesAreRestoredInStep(t *testing.T) {
 			}
 		}
 		if lastAt > firstPast {
-			t.Errorf("%s: a node went on before all were there: %v", p, m.log)
+			t.Errorf("%s: a node continued before all were there: %v", p, m.log)
 		}
 	}
 }
@@ -229,7 +229,7 @@ func TestChecksOfANodeInAFleet(t *testing.T) {
 	}{
 		{"all members are restored", fleetOfTheTests, live("cp1", "cp2", "cp3"), Pass, "3 members"},
 		{"etcd doesn't answer and etcd.yaml names this one only, as kubeadm leaves it", fleetOfTheTests, nil, Pass, "3 members"},
-		{"one was lost for good", &two, live("cp1", "cp2", "cp3"), Warn, "excluded from the restored cluster: cp3"},
+		{"one was lost", &two, live("cp1", "cp2", "cp3"), Warn, "excluded from the restored cluster: cp3"},
 		{"this node isn't among them", &notMine, live("cp1", "cp2", "cp3"), Error, "cp1 of this node is not among"},
 		{"three members and no fleet", nil, live("cp1", "cp2", "cp3"), Error, "the running etcd has 3 members"},
 	} {
@@ -275,7 +275,7 @@ func TestEventsShowWhenEtcdHasStoppedAndWhenItServes(t *testing.T) {
 		t.Fatalf("%+v", res.Error)
 	}
 	if want := []string{"stop-etcd stopped", "start-etcd serves"}; !slices.Equal(told, want) {
-		t.Errorf("told %q, want %q", told, want)
+		t.Errorf("reported %q, want %q", told, want)
 	}
 }
 

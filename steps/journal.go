@@ -27,7 +27,7 @@ const (
 	recPlan   = "plan"   // a plan is about to run; the second and later ones go back
 	recIntent = "intent" // written before an action touches anything
 	recResult = "result" // written after it
-	recEnd    = "end"    // the plan came to an end, good or bad
+	recEnd    = "end"    // the plan ended, well or not
 )
 
 // record is one line of a run's journal: what was meant before it was done,

@@ -34,7 +34,7 @@ func TestTheJournalIsReadAfterACrash(t *testing.T) {
 		{"whole", strings.Join(lines, ""), RunRestored, ""},
 		{"the end is missing", strings.Join(lines[:len(lines)-1], ""), RunUnfinished, ""},
 		{"the last line is torn", strings.Join(lines[:20], "") + lines[20][:len(lines[20])/2], RunUnfinished, ""},
-		{"a line was torn, and the run went on later", strings.Join(lines[:4], "") + lines[4][:9] + "\n" + strings.Join(lines[4:], ""), RunRestored, ""},
+		{"a line was torn, and the run continued later", strings.Join(lines[:4], "") + lines[4][:9] + "\n" + strings.Join(lines[4:], ""), RunRestored, ""},
 		{"empty", "", RunUnreadable, "no plan"},
 		{"the plan is torn", lines[0][:100], RunUnreadable, "no plan"},
 		{"written by a newer version", `{"v":99,"type":"plan","plan":{"steps":"another shape"}}` + "\n", RunUnreadable, "newer version"},

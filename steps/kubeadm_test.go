@@ -44,7 +44,7 @@ func fact(facts []Fact, name string) string {
 	return ""
 }
 
-// kubeadm upgrade writes etcd.yaml anew from kubeadm-config. After a restore it
+// kubeadm upgrade renders etcd.yaml from kubeadm-config. After a restore it
 // names the directory that etcd really has, and after the undo the old one.
 func TestKubeadmIsToldWhereTheRestoredDataLies(t *testing.T) {
 	n := newFakeNode(t)

@@ -155,8 +155,8 @@ func unlinked(path string) string {
 	return filepath.Clean(path)
 }
 
-// ownedLikeData says whether a directory belongs to root or to whom etcd's data
-// belongs to: nobody else may offer one.
+// ownedLikeData says whether a directory belongs to root or to the owner of etcd's
+// data: nobody else may offer one.
 func (f *Facts) ownedLikeData(dir string) bool {
 	uid, _, mode, _, err := node.Owner(dir)
 	if err != nil || mode&0o022 != 0 {
@@ -204,7 +204,7 @@ func (k *checks) inPlace() Verdict {
 		return bad("name the directory that has member in it", "%s is not there", at)
 	case !k.f.ownedLikeData(at):
 		return bad(trust.Shell("chown -R root: %[1]s && chmod 700 %[1]s", at)+", once you know what is in it",
-			"%s doesn't belong to root or to whom etcd's data belongs to, or others may write to it", at)
+			"%s doesn't belong to root or to the owner of etcd's data, or others may write to it", at)
 	}
 	if _, err := os.Lstat(filepath.Join(at, dbFile)); err != nil {
 		return bad("name the directory that has member in it", "%s holds no etcd data: %s", at, err)

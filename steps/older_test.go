@@ -15,8 +15,8 @@ import (
 )
 
 // A typo in a hostPath makes etcd serve a blank cluster, and the data lies next
-// door: that has to be told before anybody restores an older snapshot.
-func TestABlankEtcdIsToldFromOlderDataBesideIt(t *testing.T) {
+// door: that has to be shown before anybody restores an older snapshot.
+func TestABlankEtcdIsRecognisedByOlderDataBesideIt(t *testing.T) {
 	const ourUID = "the cluster that etcd serves"
 	now := time.Now()
 	for name, c := range map[string]struct {
@@ -25,7 +25,7 @@ func TestABlankEtcdIsToldFromOlderDataBesideIt(t *testing.T) {
 		spoil func(n *fakeNode, dir string)
 		found bool
 	}{
-		"the data lies next door":              {ourUID, now, nil, true},
+		"the data lies beside it":              {ourUID, now, nil, true},
 		"inside the directory that etcd got":   {ourUID, now, func(n *fakeNode, dir string) { n.rename(dir, filepath.Join(n.root, "lib/etcd/etcd")) }, true},
 		"it is this cluster's, from before":    {"", now, nil, false}, // its UID is filled in below
 		"this cluster is older than it":        {ourUID, now.Add(-24 * time.Hour), nil, false},

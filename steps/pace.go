@@ -5,7 +5,7 @@ import "time"
 // pace is how long kubelet and the processes may take, and how often is looked.
 type pace struct {
 	stopping  time.Duration // kubelet begins to stop the API server
-	gone      time.Duration // containers are gone once they were told to end
+	gone      time.Duration // containers are gone once they were asked to end
 	end       time.Duration // a container ends by itself, after its manifest is out
 	forgotten time.Duration // cgroup and pod directory are gone too
 	settle    time.Duration // since the last container ended

@@ -9,7 +9,7 @@ import (
 	"etcd-rewind/node"
 )
 
-// patience is how long a wait for a process goes on that runs and isn't ready:
+// patience is how long a wait for a process lasts that runs and isn't ready:
 // kubelet's own (the budget of its startup probe, 4 minutes with kubeadm), and
 // beyond that as long as something moves. What is slow is not failed: a large
 // cluster's API server, or a slow disk, takes minutes.

@@ -19,7 +19,7 @@ type fakeStart struct {
 	cpu      func() time.Duration
 }
 
-// slowClock goes on by some seconds with every look at the API server, so that
+// slowClock advances by some seconds with every look at the API server, so that
 // ten minutes pass in a test.
 type slowClock struct{ by atomic.Int64 }
 
@@ -126,7 +126,7 @@ func TestAnAPIServerThatFailsIsFailed(t *testing.T) {
 
 // What is only slow is no reason to go back: the restored etcd is proven, the
 // container runs, and no error is known. Unattended the run ends there, and
-// resume goes on waiting.
+// resume continues to wait.
 func TestSlownessIsNoReasonToGoBack(t *testing.T) {
 	n := newFakeNode(t)
 	var clock slowClock

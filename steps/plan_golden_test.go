@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the golden plans anew")
+var update = flag.Bool("update", false, "rewrite the golden plans")
 
 // The plans for a node with stacked etcd, and the way back from them, are what
 // people have read, and what journals hold: they change only on purpose.

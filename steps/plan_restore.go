@@ -30,7 +30,7 @@ func (f *Facts) Settle(info *snapshot.Info, c Choices) Choices {
 	if c.KubeletRestart == "" {
 		c.KubeletRestart = defaultKubeletRestart
 	}
-	if c.InPlace { // etcd goes on where it stopped
+	if c.InPlace { // etcd continues where it stopped
 		c.Bump = new(uint64)
 	}
 	if c.Bump == nil && info != nil {
@@ -53,10 +53,10 @@ func (f *Facts) runName(c Choices) string {
 
 // bumpBeyond makes the restored revision higher than any that a client can
 // have seen: beyond the live revision by a fifth, and by a million at least,
-// since the cluster goes on writing until the API server is stopped.
+// since the cluster keeps writing until the API server is stopped.
 // (OpenShift's restore multiplies by 1.2 too.)
 func bumpBeyond(revision int64, live *node.EtcdStatus) uint64 {
-	if live == nil || live.Revision == 0 { // it doesn't tell
+	if live == nil || live.Revision == 0 { // it doesn't say
 		return defaultBump
 	}
 	target := live.Revision + min(max(live.Revision/5, 1_000_000), math.MaxInt64-live.Revision)
@@ -428,7 +428,7 @@ func (b *builder) summary(p *Plan) []Fact {
 	}
 	switch {
 	case r.InPlace:
-		facts[0] = Fact{"data", fmt.Sprintf("%s: revision %d, %d keys, as it is; etcd goes on writing there", r.DataDir, b.info.Revision, b.info.Keys)}
+		facts[0] = Fact{"data", fmt.Sprintf("%s: revision %d, %d keys, as it is; etcd continues to write there", r.DataDir, b.info.Revision, b.info.Keys)}
 	case r.Bump == 0:
 		facts = append(facts, Fact{"revision", fmt.Sprintf("%d, no bump: clients may trust stale caches", b.info.Revision)})
 	case b.f.Live != nil && b.f.Live.Revision > 0:

@@ -231,7 +231,7 @@ type edit struct {
 }
 
 // edited are the manifests that somebody has changed since the run put them
-// in: an upgrade in between, for example. The annotation that makes a new pod
+// in: an upgrade meanwhile, for example. The annotation that makes a new pod
 // may be the run's own.
 func (h *history) edited() []edit {
 	var all []edit

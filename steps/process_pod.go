@@ -29,7 +29,7 @@ func (p *staticPod) prepared() []Prepared { return []Prepared{p.file} }
 
 func (p *staticPod) ref() processRef { return processRef{p.out.Pod, p.out.File, p.wait} }
 
-// stop waits for the API server alone, whose clients are told: of the others
+// stop waits for the API server alone, whose clients see it end: of the others
 // nothing runs when they have rested.
 func (p *staticPod) stop(how StopHow) []Action {
 	pod, file := p.out.Pod, p.out.File
@@ -115,7 +115,7 @@ func (r *run) boxes(ctx context.Context, pod string) ([]node.Sandbox, error) {
 }
 
 // insist calls the container runtime until it answers or the limit is over: a
-// runtime that is being restarted is away for some seconds, and that is no
+// runtime that is being restarted is down for some seconds, and that is no
 // reason to give up a restore.
 func (r *run) insist(ctx context.Context, call func(context.Context) error) error {
 	begun := r.now()

@@ -49,7 +49,7 @@ func TestAKindOfProcessEntersThePlanByItsSource(t *testing.T) {
 		"stop-etcd":            {"stop etcd"},
 		"start-etcd":           {"rename", "start etcd", "wait-data"},
 		"start-kube-apiserver": {"wait-forgotten", "put-in", "wait-started", "wait-etcd", "wait-api"},
-		// What a stuck kubelet has to let go of is its own pods.
+		// What a stuck kubelet keeps running is its own pods.
 		stuckKubeletStep: {"take-out", "restart kubelet", "end-pods", "wait-gone"},
 	} {
 		got := kinds(step)

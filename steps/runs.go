@@ -147,7 +147,7 @@ func hasNothing(dir string) bool {
 	})
 }
 
-// unfinished is the newest run that didn't come to an end, and the runs that
+// unfinished is the newest run that was interrupted, and the runs that
 // can't be read: what they did isn't known. When none can be listed there is one
 // without a name.
 func unfinished(stateDir string) (newest *RunInfo, unreadable []RunInfo) {

@@ -65,7 +65,7 @@ func sayContainers(all []node.Container) string {
 }
 
 // starts counts how often kubelet has started a container while it was looked
-// at. What the runtime lists doesn't tell: kubelet removes all but the last of
+// at. What the runtime lists doesn't show it: kubelet removes all but the last of
 // those that have ended. And the attempt alone doesn't either: kubelet goes on
 // counting from the logs of a pod that had the same UID (calcRestartCountByLogDir,
 // kuberuntime_container.go 1.34).

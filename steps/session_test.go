@@ -50,7 +50,7 @@ func TestAPackedSnapshotIsACandidate(t *testing.T) {
 	}
 }
 
-// Whatever file a snapshot is read from in the end, people are told the name that
+// Whatever file a snapshot is read from in the end, people see the name that
 // they gave it; only what they could run themselves names that file.
 func TestASnapshotKeepsTheNameThatTheUserGave(t *testing.T) {
 	const name, file = "/backup/nightly.db.gz", "/var/lib/.etcd-rewind-unpacked-1"

@@ -198,7 +198,7 @@ func (h *history) restoredTarget() (*target, error) {
 	t := &target{check: checkRestoredData, what: "the restored data", recorded: true, data: Data{Dir: dir, WAL: wal}}
 	t.data.ClusterID, t.data.MemberID, t.data.Size = staged.ClusterID, staged.MemberID, max(staged.Bytes, 1)
 	if !placed {
-		t.instead = "etcd-rewind restore stages it anew"
+		t.instead = "etcd-rewind restore stages it again"
 	}
 	return t, nil
 }

@@ -32,8 +32,8 @@ var restoreTexts = map[string]text{
 		title: "Stage the restore",
 		why:   "etcdutl restores the snapshot beside the new data directory. The cluster still runs.",
 		more: "A restore writes a new database, a new WAL and a new member list: the old member and cluster IDs in the snapshot are replaced. " +
-			"An initial cluster token of its own gives the result a cluster ID that no other etcd has, so that it can be told from an empty or an old one later. " +
-			"The revision is raised and what lies before is marked as compacted: controllers that watch must list anew instead of trusting caches from a future that no longer exists. " +
+			"An initial cluster token of its own gives the result a cluster ID that no other etcd has, so that it can be distinguished from an empty or an old one later. " +
+			"The revision is raised and what lies before is marked as compacted: controllers that watch must list again instead of trusting caches from a future that no longer exists. " +
 			"The last thing before the outage is a wait of at most 1.5 s: kubelet lists its containers once a second and finishes with a pod on a list, " +
 			"so the outage is shortest when etcd ends just before the next one.",
 	},
@@ -64,7 +64,7 @@ var restoreTexts = map[string]text{
 		title: "Start etcd", outage: true,
 		why: "The staged directory is renamed into place, etcd.yaml with the new hostPath is moved in. Then etcd is asked whether it has opened what was restored.",
 		more: "The volume's type is DirectoryOrCreate: a typo in the path would give a blank cluster that boots silently. " +
-			"So /readyz is not enough. Every restore gets a cluster ID that no other etcd has, and etcd tells it to its peers as soon as it has opened its data, before it has elected itself.",
+			"So /readyz is not enough. Every restore gets a cluster ID that no other etcd has, and etcd announces it to its peers as soon as it has opened its data, before it has elected itself.",
 	},
 	"start-kube-apiserver": {
 		title: "Start kube-apiserver", outage: true,
@@ -77,14 +77,14 @@ var restoreTexts = map[string]text{
 	controllersStep: {
 		title: "Restart controllers",
 		why:   "kube-controller-manager and kube-scheduler start with empty caches. The API is already back.",
-		more: "They hold what they have seen in memory, and that is no longer what etcd holds. The raised revision makes watches fail and list anew; " +
+		more: "They hold what they have seen in memory, and that is no longer what etcd holds. The raised revision makes watches fail and list again; " +
 			"a restart leaves nothing to luck, and releases leases taken after the snapshot.",
 	},
 	kubeadmStep: {
 		title: "Update kubeadm-config",
 		why:   "kubeadm upgrade renders etcd.yaml from the ConfigMap kube-system/kubeadm-config. The snapshot's copy names the old data directory.",
-		more: "kubeadm upgrade, kubeadm join --control-plane and kubeadm init phase etcd local don't look at the etcd.yaml that is there: they write it anew, with " +
-			"etcd.local.dataDir as hostPath. With the old directory in it, the next upgrade would start etcd on the old data, silently: the API server goes on " +
+		more: "kubeadm upgrade, kubeadm join --control-plane and kubeadm init phase etcd local don't look at the etcd.yaml that is there: they rewrite it, with " +
+			"etcd.local.dataDir as hostPath. With the old directory in it, the next upgrade would start etcd on the old data, silently: the API server continues " +
 			"serving the restored objects from its cache for a while. The same value is for all control-plane nodes. If it can't be written, the run doesn't fail: " +
 			"the summary has the command.",
 	},

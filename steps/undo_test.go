@@ -260,11 +260,11 @@ func TestAFailedRunDoesNotOfferAnUndoThatLeadsNowhere(t *testing.T) {
 }
 
 // The cluster that a node goes back to is compared with its files once it runs,
-// also when nothing else told whose it was.
+// also when nothing else showed whose it was.
 func TestTheOldClusterIsComparedWithItsFiles(t *testing.T) {
 	n := newFakeNode(t)
 	f := n.facts()
-	f.Live = nil // the API was ready, and etcd refused to tell (auth)
+	f.Live = nil // the API was ready, and etcd refused to answer (auth)
 	n.restore(f)
 	var compared []uint64
 	for _, s := range n.undo().Steps {
@@ -599,7 +599,7 @@ func TestWhatWasDownBeforeIsSaid(t *testing.T) {
 	}
 }
 
-// Who stops a run in the middle is told since when the API is down, and both
+// Who stops a run in the middle learns since when the API is down, and both
 // ways on.
 func TestAStoppedRunNamesBothWays(t *testing.T) {
 	n := newFakeNode(t)

@@ -24,7 +24,7 @@ type Verdict struct {
 	Accepted    bool `json:"accepted,omitempty"`
 }
 
-// Blocks says whether the restore may not go on because of this verdict.
+// Blocks says whether the restore may not continue because of this verdict.
 func (v Verdict) Blocks() bool { return v.Level != Pass && !v.Accepted }
 
 // Acceptable says whether the user may accept it by name.
