@@ -431,6 +431,9 @@ func ParseRecipient(s string) (age.Recipient, error) {
 	return nil, problem.New(hint, "%.30q is no recipient", trust.Text(s))
 }
 
+// workFactor is age's own, a second; tests have less.
+var workFactor = 18
+
 // AgeRecipients are who can open the snapshots. A passphrase file is read for
 // it. The error is a *problem.Problem.
 func (c *Config) AgeRecipients() ([]age.Recipient, error) {
@@ -445,6 +448,7 @@ func (c *Config) AgeRecipients() ([]age.Recipient, error) {
 	if err != nil {
 		return nil, problem.From(err)
 	}
+	r.SetWorkFactor(workFactor)
 	return []age.Recipient{r}, nil
 }
 

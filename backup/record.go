@@ -203,25 +203,54 @@ func (k Key) Write(path string) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// authenticated is a record as it lies in a store. The MAC is of the bytes of the
-// record without white space: what a later version adds is in it, too.
+// authenticated is a record, or a claim, as it lies in a store. The MAC is of its
+// bytes without white space: what a later version adds is in it, too.
 type authenticated struct {
 	Record json.RawMessage `json:"record"`
 	HMAC   string          `json:"hmac_sha256"` // hex
 }
 
-func (k Key) mac(record []byte) []byte {
+// What is authenticated: the one is never taken for the other.
+const (
+	ofRecord = "etcd-rewind backup record\n"
+	ofClaim  = "etcd-rewind backup claim\n"
+)
+
+func (k Key) mac(kind string, raw []byte) []byte {
 	h := hmac.New(sha256.New, k)
-	h.Write([]byte("etcd-rewind backup record\n"))
-	h.Write(record)
+	h.Write([]byte(kind))
+	h.Write(raw)
 	return h.Sum(nil)
+}
+
+// authenticate makes what is stored of a record or claim.
+func (k Key) authenticate(kind string, raw []byte) ([]byte, error) {
+	if len(k) != keySize {
+		return nil, errors.New("a record needs a key")
+	}
+	all, err := json.MarshalIndent(authenticated{raw, hex.EncodeToString(k.mac(kind, raw))}, "", "  ")
+	return append(all, '\n'), err
+}
+
+// open is the record or claim in what was stored. Without a key nobody knows who
+// wrote it.
+func (k Key) open(kind string, data []byte) (json.RawMessage, error) {
+	var a authenticated
+	if err := json.Unmarshal(data, &a); err != nil || len(a.Record) == 0 {
+		return nil, errNoRecord
+	}
+	if k != nil {
+		var raw bytes.Buffer
+		mac, err := hex.DecodeString(a.HMAC)
+		if err != nil || json.Compact(&raw, a.Record) != nil || !hmac.Equal(mac, k.mac(kind, raw.Bytes())) {
+			return nil, errNotAuthentic
+		}
+	}
+	return a.Record, nil
 }
 
 // Seal is the record as it is stored, authenticated with a key.
 func (r *Record) Seal(k Key) ([]byte, error) {
-	if len(k) != keySize {
-		return nil, errors.New("a record needs a key")
-	}
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("the record of the backup: %w", err)
 	}
@@ -229,14 +258,14 @@ func (r *Record) Seal(k Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := json.MarshalIndent(authenticated{raw, hex.EncodeToString(k.mac(raw))}, "", "  ")
-	return append(all, '\n'), err
+	return k.authenticate(ofRecord, raw)
 }
 
 // maxRecord bounds a record: one of this program has 2 kB.
 const maxRecord = 256 << 10
 
 var (
+	errNoRecord     = errors.New("it is no record of a backup")
 	errNotAuthentic = errors.New("it was not written with this cluster's key, or was changed since")
 	errLater        = errors.New("it was made by a later version of etcd-rewind")
 )
@@ -244,27 +273,20 @@ var (
 // openRecord reads a record that lies at name. With a key it is authenticated;
 // without one nobody knows who wrote it, and it is only well-formed.
 func openRecord(name string, data []byte, k Key) (*Record, error) {
-	var a authenticated
-	if err := json.Unmarshal(data, &a); err != nil || len(a.Record) == 0 {
-		return nil, errors.New("it is no record of a backup")
-	}
-	if k != nil {
-		var raw bytes.Buffer
-		mac, err := hex.DecodeString(a.HMAC)
-		if err != nil || json.Compact(&raw, a.Record) != nil || !hmac.Equal(mac, k.mac(raw.Bytes())) {
-			return nil, errNotAuthentic
-		}
+	raw, err := k.open(ofRecord, data)
+	if err != nil {
+		return nil, err
 	}
 	var format struct{ Format int }
-	if err := json.Unmarshal(a.Record, &format); err != nil || format.Format < 1 {
-		return nil, errors.New("it is no record of a backup")
+	if err := json.Unmarshal(raw, &format); err != nil || format.Format < 1 {
+		return nil, errNoRecord
 	}
 	if format.Format > RecordFormat {
 		return nil, errLater
 	}
 	var r Record
-	if err := json.Unmarshal(a.Record, &r); err != nil {
-		return nil, errors.New("it is no record of a backup")
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, errNoRecord
 	}
 	if err := r.check(); err != nil {
 		return nil, err

@@ -130,7 +130,7 @@ func TestARecordThatIsNotThisClustersIsNotBelieved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		data, err := json.Marshal(authenticated{raw, fmt.Sprintf("%x", k.mac(raw))})
+		data, err := json.Marshal(authenticated{raw, fmt.Sprintf("%x", k.mac(ofRecord, raw))})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -75,17 +75,27 @@ func records(ctx context.Context, s Store, k Key, cluster string) (*Listing, err
 		}
 		prefix = cluster + "/"
 	}
-	var objects []Object
-	err := patient(ctx, recordsTimeout, func(ctx context.Context, _ func()) (err error) {
-		objects, err = s.List(ctx, prefix)
-		return err
-	})
+	objects, err := list(ctx, s, prefix)
 	if err != nil {
 		return nil, err
 	}
+	return among(ctx, s, k, objects)
+}
+
+// list has the objects below a prefix; what else a store names isn't asked for.
+func list(ctx context.Context, s Store, prefix string) (objects []Object, err error) {
+	err = patient(ctx, recordsTimeout, func(ctx context.Context, _ func()) error {
+		objects, err = s.List(ctx, prefix)
+		return err
+	})
+	return slices.DeleteFunc(objects, func(o Object) bool { return !strings.HasPrefix(o.Name, prefix) }), err
+}
+
+// among reads the records among the objects of a store.
+func among(ctx context.Context, s Store, k Key, objects []Object) (*Listing, error) {
 	l := &Listing{Store: s}
-	l.Entries, l.Unread = newest(s, objects, prefix)
-	err = patient(ctx, recordsTimeout, func(ctx context.Context, alive func()) error {
+	l.Entries, l.Unread = newest(s, objects)
+	err := patient(ctx, recordsTimeout, func(ctx context.Context, alive func()) error {
 		return l.read(ctx, k, alive)
 	})
 	if err != nil {
@@ -111,11 +121,11 @@ func records(ctx context.Context, s Store, k Key, cluster string) (*Listing, err
 // newest are the records among objects, as far as names show, the newest first,
 // and how many more there are. Names are sorted before they are looked at: there
 // may be a million.
-func newest(s Store, objects []Object, prefix string) (entries []Entry, more int) {
+func newest(s Store, objects []Object) (entries []Entry, more int) {
 	type named struct{ round, name string }
 	var all []named
 	for _, o := range objects {
-		if strings.HasPrefix(o.Name, prefix) && strings.HasSuffix(o.Name, recordSuffix) {
+		if strings.HasSuffix(o.Name, recordSuffix) {
 			_, rest, _ := strings.Cut(o.Name, "/")
 			round, _, _ := strings.Cut(rest, "/")
 			all = append(all, named{round, o.Name})

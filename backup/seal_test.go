@@ -24,6 +24,7 @@ import (
 
 func TestMain(m *testing.M) {
 	snapshot.Worker()
+	workFactor = 10
 	goleak.VerifyTestMain(m)
 }
 

@@ -30,14 +30,17 @@ type SaveRequest struct {
 	Stall time.Duration
 	// Progress may be nil; its phases are "save", "sync" and "hash".
 	Progress func(Progress)
+	// Also gets what is written, as it comes; it may be nil. Its error ends the
+	// save. What it got is the snapshot when Save has returned without an error.
+	Also io.Writer
 }
 
 // Save takes a snapshot of a running etcd. It is written aside with mode 0600,
 // brought to the disk, read back and verified, and only then gets its name; an
 // existing file is never overwritten. A call that fails or is cancelled leaves
 // nothing behind; so does an etcd that stops sending (CodeStalled): one on a sick
-// disk answers questions and sends no snapshot. Safe to call twice: each call makes a file of its own, or is
-// refused.
+// disk answers questions and sends no snapshot. Safe to call twice: each call
+// makes a file of its own, or is refused.
 func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 	tell := req.Progress
 	if tell == nil {
@@ -62,7 +65,11 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 	}
 	aside := f.Name()
 	defer func() { _ = os.Remove(aside) }() // renamed, or not worth keeping
-	err = l.download(ctx, f, cmp.Or(req.Stall, stallLimit), tell)
+	var to io.Writer = f
+	if req.Also != nil {
+		to = io.MultiWriter(f, req.Also)
+	}
+	err = l.download(ctx, to, cmp.Or(req.Stall, stallLimit), tell)
 	if err == nil {
 		tell(Progress{Phase: "sync"})
 		err = f.Sync()
@@ -168,7 +175,7 @@ func giveName(aside, path string) error {
 const stallLimit = 20 * time.Second
 
 // download writes what etcd sends: the database and the hash of it.
-func (l *live) download(ctx context.Context, f *os.File, stall time.Duration, tell func(Progress)) error {
+func (l *live) download(ctx context.Context, f io.Writer, stall time.Duration, tell func(Progress)) error {
 	var done, total, most int64
 	stalled := errors.New("stalled")
 	ctx, cancel := context.WithCancelCause(ctx)

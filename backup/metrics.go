@@ -1,0 +1,62 @@
+package backup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"etcd-rewind/steps"
+)
+
+// writeMetrics writes what node_exporter's textfile collector reads, in one
+// piece; "" writes nothing. Others may read it: there are no secrets in it.
+func writeMetrics(path string, b *steps.Backups, r *Result, now time.Time) error {
+	if path == "" {
+		return nil
+	}
+	var out bytes.Buffer
+	metric := func(name, help string, lines ...string) {
+		fmt.Fprintf(&out, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name)
+		for _, l := range lines {
+			fmt.Fprintf(&out, "%s%s\n", name, l)
+		}
+	}
+	unix := func(t time.Time) int64 {
+		if t.IsZero() {
+			return 0
+		}
+		return t.Unix()
+	}
+	var good, failures []string
+	for _, l := range b.Locations {
+		good = append(good, fmt.Sprintf("{location=%q} %d", l.Location, unix(l.Good)))
+		failures = append(failures, fmt.Sprintf("{location=%q} %d", l.Location, l.Failures))
+	}
+	ok := 0
+	if r.OK {
+		ok = 1
+	}
+	metric("etcd_rewind_backup_last_good_timestamp_seconds", "When the last good backup in a location was taken, 0 without one.", good...)
+	metric("etcd_rewind_backup_failures", "Failures in a location since the last good backup there.", failures...)
+	metric("etcd_rewind_backup_last_success", "Whether the last backup of this node went well everywhere.", fmt.Sprintf(" %d", ok))
+	metric("etcd_rewind_backup_last_timestamp_seconds", "When the last backup of this node ended.", fmt.Sprintf(" %d", now.Unix()))
+	metric("etcd_rewind_backup_last_duration_seconds", "How long it took.", fmt.Sprintf(" %g", r.Seconds))
+	if r.Record != nil {
+		metric("etcd_rewind_backup_last_bytes", "Size of its snapshot, compressed and encrypted.", fmt.Sprintf(" %d", r.Record.File.Size))
+		metric("etcd_rewind_backup_last_revision", "etcd's revision in it.", fmt.Sprintf(" %d", r.Record.Revision))
+	}
+	// The collector reads whole files only if they come by a rename.
+	f, err := os.CreateTemp(filepath.Dir(path), ".etcd-rewind-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // renamed, or not worth keeping
+	_, err = f.Write(out.Bytes())
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

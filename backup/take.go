@@ -1,0 +1,751 @@
+package backup
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"filippo.io/age"
+	"golang.org/x/sys/unix"
+
+	"etcd-rewind/defect"
+	"etcd-rewind/node"
+	"etcd-rewind/problem"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+// Event is what is being done while a backup is taken.
+type Event struct {
+	Step     Step   `json:"step"`
+	State    State  `json:"state"`
+	Location string `json:"location,omitempty"` // of what is done there
+	Message  string `json:"message,omitempty"`
+	Done     int64  `json:"done,omitempty"` // of Total, while it runs
+	Total    int64  `json:"total,omitempty"`
+}
+
+// Step is one of those that a backup has.
+type Step string
+
+// The steps.
+const (
+	StepRound   Step = "round"   // look who takes it
+	StepSave    Step = "save"    // from etcd, encrypted on the way, verified
+	StepInclude Step = "include" // the second file
+	StepSend    Step = "send"    // to one location, and read back
+	StepPrune   Step = "prune"   // there
+)
+
+// State is how far a step is.
+type State string
+
+// The states. Waiting is for another node.
+const (
+	Running State = "running"
+	Waiting State = "waiting"
+	Done    State = "done"
+	Failed  State = "failed"
+)
+
+// Result is how a backup went.
+type Result struct {
+	OK    bool   `json:"ok"` // everywhere
+	Round Round  `json:"round"`
+	Node  string `json:"node"`
+	// Record is that of the backup; nil when none was made: another node has
+	// taken the round, or it failed before.
+	Record    *Record          `json:"record,omitempty"`
+	Locations []Outcome        `json:"locations"`
+	Error     *problem.Problem `json:"error,omitempty"` // the first of all
+	Seconds   float64          `json:"seconds"`
+}
+
+// Outcome is how a backup went in one location.
+type Outcome struct {
+	Location string `json:"location"`
+	OK       bool   `json:"ok"`
+	// By is the node whose backup of the round is there.
+	By      string           `json:"by,omitempty"`
+	Error   *problem.Problem `json:"error,omitempty"`
+	Seconds float64          `json:"seconds,omitempty"` // of sending and reading back
+	Pruned  *Pruned          `json:"pruned,omitempty"`
+}
+
+// Taking is the taking of one backup.
+type Taking struct {
+	Config  *Config
+	Node    *Node
+	Dir     string // steps.BackupDir
+	Version string // of this program
+	// Scheduled is for the turn of the schedule, which another node may have
+	// taken already; else it is one more, now.
+	Scheduled bool
+	Tell      func(Event) // may be nil
+
+	now    func() time.Time
+	save   func(context.Context, snapshot.SaveRequest) (*snapshot.Info, error)
+	pause  func(context.Context, time.Duration)
+	stores []Store
+	at     func(step string) // a test may end the process here
+}
+
+// idle is how long a store may take or give nothing.
+const idle = 2 * time.Minute
+
+// taken is what a Taking works on.
+type taken struct {
+	*Taking
+	state   *steps.Backups
+	stage   string // directory of what is made here
+	began   time.Time
+	cluster ClusterID
+	res     *Result
+}
+
+// Take takes a backup: saved from etcd and verified, encrypted on the way, sent to
+// every location and read back there, its record last; then what isn't to be kept
+// any more is removed. What fails in one location stops no other, and nothing is
+// removed then. The result is there whenever the locations are known, and is kept
+// for steps.ReadBackups. The error, a *problem.Problem, is for a backup that could
+// not begin. One that was killed leaves nothing that the next doesn't remove.
+func (t *Taking) Take(ctx context.Context) (*Result, error) {
+	w := &taken{Taking: t}
+	if w.now == nil {
+		w.now = time.Now
+	}
+	if w.save == nil {
+		w.save = snapshot.Save
+	}
+	if w.pause == nil {
+		w.pause = func(ctx context.Context, d time.Duration) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(d):
+			}
+		}
+	}
+	if w.Tell == nil {
+		w.Tell = func(Event) {}
+	}
+	if w.at == nil {
+		w.at = func(string) {}
+	}
+	if w.stores == nil {
+		var err error
+		if w.stores, err = t.Config.Stores(); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
+		return nil, problem.From(err)
+	}
+	release, err := node.Lock(filepath.Join(t.Dir, "lock"))
+	if held, ok := errors.AsType[*node.LockedError](err); ok {
+		return nil, problem.New("wait for it, or stop it", "a backup is under way on this node: %s", held.Holder)
+	}
+	if err != nil {
+		return nil, problem.From(err)
+	}
+	defer func() { _ = release() }()
+	return w.take(ctx), nil
+}
+
+func (w *taken) take(ctx context.Context) *Result {
+	w.began = w.now()
+	w.res = &Result{Node: w.Node.Name, Round: RoundAt(w.began)}
+	if w.Scheduled {
+		w.res.Round = w.Config.Schedule.Round(w.began)
+	}
+	for _, s := range w.stores {
+		w.res.Locations = append(w.res.Locations, Outcome{Location: s.Location()})
+	}
+	w.known()
+	defer func() {
+		w.res.Seconds = w.now().Sub(w.began).Seconds()
+		w.finish()
+	}()
+	if err := w.work(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = problem.New("", "interrupted")
+		}
+		w.res.Error = problem.From(err)
+	}
+	w.res.OK = w.res.Error == nil
+	for i := range w.res.Locations {
+		o := &w.res.Locations[i]
+		if o.Error == nil && o.Pruned != nil {
+			o.Error = o.Pruned.Failed
+		}
+		w.res.OK = w.res.OK && o.OK && o.Error == nil
+		w.res.Error = cmp.Or(w.res.Error, o.Error)
+	}
+	return w.res
+}
+
+// known reads how it stood before. When that can't be read it is made anew.
+func (w *taken) known() {
+	b, err := steps.ReadBackups(w.Dir)
+	if err != nil || b == nil {
+		b = &steps.Backups{}
+	}
+	b.Config = w.Config.Path
+	b.EverySeconds = int64(time.Duration(w.Config.Schedule.Every) / time.Second)
+	locations := b.Locations
+	b.Locations = nil
+	for _, s := range w.stores { // of one that was taken out of the configuration nobody asks any more
+		at := b.At(s.Location())
+		for _, l := range locations {
+			if l.Location == s.Location() {
+				*at = l
+			}
+		}
+	}
+	w.state = b
+}
+
+// kept writes how it stands. That it can't is told in the end, by what can't be
+// written then.
+func (w *taken) kept() { _ = w.state.Write(w.Dir) }
+
+func (w *taken) work(ctx context.Context) error {
+	w.at("clean up")
+	if err := w.cleanUp(); err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(w.stage) }()
+	id, err := w.Node.UID(ctx)
+	if err != nil {
+		return err
+	}
+	if !uid.MatchString(id) {
+		return problem.New("", "kube-system has the UID %.60q, which is none", id)
+	}
+	w.cluster = ClusterID{KubeSystemUID: id, CASHA256: caSHA256(w.Node.CA)}
+	w.state.Cluster = id
+	w.removeHalves(ctx)
+	if !w.Scheduled {
+		all := make([]int, len(w.stores))
+		for i := range all {
+			all[i] = i
+		}
+		return w.makeAndSend(ctx, all, nil)
+	}
+	return w.turn(ctx)
+}
+
+// cleanUp makes the directory for what is made here, empty: a backup that was
+// killed may have left its plain text.
+func (w *taken) cleanUp() error {
+	stage, err := stageDir(w.Node.DataDir, w.Dir)
+	if err != nil {
+		return problem.New("look at what lies there", "there is no room for the backup on etcd's own disk: %w", err)
+	}
+	w.stage = stage
+	if err := os.RemoveAll(stage); err != nil {
+		return err
+	}
+	return os.Mkdir(stage, 0o700)
+}
+
+// stageDir is where a backup is made: on etcd's own disk, for until it is
+// encrypted it is as secret as what lies there. That is the state directory, or
+// beside the data directory, or inside when that is the root of a disk: etcd
+// leaves there what it doesn't know.
+func stageDir(dataDir, stateDir string) (string, error) {
+	data, err := os.Stat(dataDir)
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range []string{stateDir, filepath.Dir(dataDir), dataDir} {
+		if st, serr := os.Stat(dir); serr == nil && device(st) == device(data) {
+			if dir == stateDir {
+				return filepath.Join(dir, "making"), nil
+			}
+			return filepath.Join(dir, ".etcd-rewind-backup"), nil
+		}
+	}
+	return "", fmt.Errorf("%s can't be looked at", dataDir)
+}
+
+// removeHalves removes what backups that were killed, or failed, have left in the
+// locations: what has no record there. They are named by this node's own file.
+func (w *taken) removeHalves(ctx context.Context) {
+	for _, s := range w.stores {
+		at := w.state.At(s.Location())
+		at.Sending = slices.DeleteFunc(at.Sending, func(name string) bool { return w.removeHalf(ctx, s, name) })
+	}
+	w.kept()
+}
+
+// removeHalf says whether nothing is left to do about it.
+func (w *taken) removeHalf(ctx context.Context, s Store, name string) bool {
+	_, host, ok := splitRecord(name)
+	if !ok || host != w.Node.Name {
+		return true
+	}
+	err := patient(ctx, idle, func(ctx context.Context, _ func()) error {
+		_, err := s.Stat(ctx, name)
+		return err
+	})
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err == nil // it is whole
+	}
+	half := &Record{Node: host}
+	dir := filepath.Dir(name)
+	for _, name := range []string{filepath.Join(dir, half.Node+secretsSuffix), filepath.Join(dir, half.Node+snapshotSuffix)} {
+		if err := patient(ctx, idle, func(ctx context.Context, _ func()) error { return s.Delete(ctx, name) }); err != nil {
+			return errors.Is(err, ErrLocked)
+		}
+	}
+	return true
+}
+
+// turn takes the turn of the schedule wherever no other node has.
+func (w *taken) turn(ctx context.Context) error {
+	pending := make([]int, len(w.stores))
+	for i := range pending {
+		pending[i] = i
+	}
+	seen := map[string]time.Time{} // claims that lead to nothing, by location and number
+	for first := true; len(pending) > 0; first = false {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !first {
+			w.pause(ctx, min(w.Config.Schedule.takeOver()/8, 15*time.Second))
+		}
+		var mine, theirs []int
+		claimed := map[int]*standing{}
+		for _, i := range pending {
+			st, err := w.look(ctx, i, seen)
+			switch {
+			case err != nil:
+				w.lost(i, StepRound, err)
+			case st == nil: // done
+			case st.holder != "" && st.holder != w.Node.Name:
+				theirs = append(theirs, i)
+			default:
+				mine, claimed[i] = append(mine, i), st
+			}
+		}
+		if len(mine) > 0 {
+			if err := w.makeAndSend(ctx, mine, claimed); err != nil {
+				return err
+			}
+		}
+		pending = theirs
+	}
+	return nil
+}
+
+// look says how the turn stands in a location, after this node has claimed it if
+// nobody else has; nil when it is done there.
+func (w *taken) look(ctx context.Context, i int, seen map[string]time.Time) (*standing, error) {
+	s := w.stores[i]
+	w.at("look " + s.Location())
+	w.Tell(Event{Step: StepRound, State: Running, Location: s.Location()})
+	st, err := stands(ctx, s, w.Config.Key, w.cluster.KubeSystemUID, w.res.Round)
+	if err != nil {
+		return nil, err
+	}
+	now := w.now()
+	if d := st.done; d != nil {
+		if d.Record.Taken.Before(now.Add(ahead)) {
+			w.res.Locations[i].OK, w.res.Locations[i].By = true, d.Node
+			w.good(i, d.Record)
+			w.Tell(Event{Step: StepRound, State: Done, Location: s.Location(), Message: "taken by " + d.Node})
+			return nil, nil
+		}
+		// It was taken later than now: this clock, or that one, was set. Nobody knows
+		// which, so this is no turn that is done.
+		w.res.Round = RoundAt(now)
+		if st, err = stands(ctx, s, w.Config.Key, w.cluster.KubeSystemUID, w.res.Round); err != nil {
+			return nil, err
+		}
+	}
+	if st.holder != "" && st.holder != w.Node.Name {
+		claim := fmt.Sprintf("%s %d", s.Location(), st.claim)
+		if _, ok := seen[claim]; !ok {
+			seen[claim] = now
+		}
+		// By the time since this node saw it, and by the store's clock.
+		limit := w.Config.Schedule.takeOver()
+		if now.Sub(seen[claim]) < limit && now.Sub(st.since) < limit {
+			w.Tell(Event{Step: StepRound, State: Waiting, Location: s.Location(), Message: st.holder + " takes it"})
+			return st, nil
+		}
+		w.Tell(Event{Step: StepRound, State: Running, Location: s.Location(), Message: st.holder + " has claimed it and doesn't come to an end: taking over"})
+	}
+	w.at("claim " + s.Location())
+	ok, err := st.take(ctx, s, w.Config.Key, claim{Cluster: w.cluster.KubeSystemUID, Round: w.res.Round, Node: w.Node.Name, Time: now.UTC()})
+	if err != nil {
+		return nil, err
+	}
+	if !ok { // another node was faster: look again
+		return &standing{holder: "another node"}, nil
+	}
+	st.holder = w.Node.Name
+	return st, nil
+}
+
+// lost is a location that failed.
+func (w *taken) lost(i int, step Step, err error) {
+	o := &w.res.Locations[i]
+	o.OK = false
+	if p := problem.Of(err); p != nil {
+		o.Error = p
+	} else {
+		o.Error = problem.From(fmt.Errorf("%s: %w", o.Location, err))
+	}
+	at := w.state.At(o.Location)
+	at.Failures++
+	at.Failed, at.Error = w.now().UTC(), o.Error
+	w.kept()
+	w.Tell(Event{Step: step, State: Failed, Location: o.Location, Message: o.Error.Cause})
+}
+
+// good is a location that has a good backup, taken by whichever node.
+func (w *taken) good(i int, r *Record) {
+	at := w.state.At(w.res.Locations[i].Location)
+	*at = steps.BackupLocation{
+		Location: at.Location, Good: r.Taken, Round: r.Round.String(), Node: r.Node, Revision: r.Revision,
+		Sending: at.Sending, Locked: at.Locked, LockedTried: at.LockedTried,
+	}
+}
+
+// made is a backup as it lies on this node, encrypted.
+type made struct {
+	record            *Record
+	snapshot, secrets string // paths
+}
+
+// makeAndSend makes a backup, sends it to some of the locations, and prunes when
+// all is well everywhere. claims are those to be given up.
+func (w *taken) makeAndSend(ctx context.Context, to []int, claims map[int]*standing) error {
+	giveUp := func(i int) {
+		if st := claims[i]; st != nil {
+			// Later nobody needs it, and then it isn't an error that it stays.
+			name := claimName(w.cluster.KubeSystemUID, w.res.Round, st.claim)
+			_ = patient(context.WithoutCancel(ctx), 10*time.Second, func(ctx context.Context, _ func()) error { return w.stores[i].Delete(ctx, name) })
+		}
+	}
+	m, incomplete, err := w.make(ctx)
+	if err != nil {
+		for _, i := range to {
+			giveUp(i)
+		}
+		return err
+	}
+	w.res.Record = m.record
+	for _, i := range to {
+		began := w.now()
+		err := w.send(ctx, i, m)
+		if err != nil {
+			w.lost(i, StepSend, err)
+		} else {
+			w.res.Locations[i].OK, w.res.Locations[i].By = true, w.Node.Name
+			w.good(i, m.record)
+			w.kept()
+			w.Tell(Event{Step: StepSend, State: Done, Location: w.stores[i].Location()})
+		}
+		w.res.Locations[i].Seconds = w.now().Sub(began).Seconds()
+		w.at("give up the claim " + w.stores[i].Location())
+		giveUp(i)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	if incomplete != nil {
+		return incomplete
+	}
+	for i := range w.res.Locations {
+		if w.res.Locations[i].Error != nil {
+			return nil // nothing is removed
+		}
+	}
+	for _, i := range to {
+		w.prune(ctx, i, m.record)
+	}
+	return nil
+}
+
+// make makes the files of a backup. incomplete is why there is no second file,
+// though there should be: the first one is worth having all the same.
+func (w *taken) make(ctx context.Context) (m *made, incomplete, err error) {
+	fail := func(step Step, err error) error {
+		w.Tell(Event{Step: step, State: Failed, Message: problem.From(err).Cause})
+		return err
+	}
+	w.at("save")
+	w.Tell(Event{Step: StepSave, State: Running})
+	to, err := w.Config.AgeRecipients()
+	if err != nil {
+		return nil, nil, fail(StepSave, err)
+	}
+	r := &Record{
+		Format: RecordFormat, Tool: w.Version, Cluster: w.cluster, Node: w.Node.Name, Round: w.res.Round, Taken: w.now().UTC().Truncate(time.Second),
+		Kubernetes: w.Node.Kubernetes, Etcd: w.Node.EtcdServer,
+	}
+	m = &made{record: r, snapshot: filepath.Join(w.stage, "snapshot"), secrets: filepath.Join(w.stage, "secrets")}
+	info, sealed, err := w.saved(ctx, m.snapshot, to)
+	if err != nil {
+		return nil, nil, fail(StepSave, err)
+	}
+	if id := info.KubeSystemUID; id != "" && id != w.cluster.KubeSystemUID {
+		return nil, nil, fail(StepSave, problem.New("take it again", "etcd's data was replaced while it was saved: it is of cluster %s now", id))
+	}
+	r.Revision, r.Keys, r.SnapshotSHA256, r.Encryption = info.Revision, info.Keys, info.SHA256, info.EncryptedPrefixes
+	r.File = File{Name: r.Node + snapshotSuffix, Sealed: *sealed}
+	w.Tell(Event{Step: StepSave, State: Done, Message: fmt.Sprintf("revision %d, %d keys, %s; %s encrypted", r.Revision, r.Keys, steps.Bytes(sealed.PlainSize), steps.Bytes(sealed.Size))})
+	if len(w.Config.Include) == 0 {
+		return m, nil, nil
+	}
+	w.at("include")
+	w.Tell(Event{Step: StepInclude, State: Running})
+	if r.Secrets, err = w.included(ctx, m.secrets); err != nil {
+		return m, fail(StepInclude, err), nil
+	}
+	said := "nothing to include"
+	if r.Secrets != nil {
+		said = fmt.Sprintf("%d files", len(r.Secrets.Content))
+	}
+	w.Tell(Event{Step: StepInclude, State: Done, Message: said})
+	return m, nil, nil
+}
+
+// saved saves etcd's state, encrypts it on the way, and verifies it. The plain
+// file is removed before this returns.
+func (w *taken) saved(ctx context.Context, path string, to []age.Recipient) (info *snapshot.Info, sealed *Sealed, err error) {
+	if err := w.room(); err != nil {
+		return nil, nil, err
+	}
+	plain := filepath.Join(w.stage, "plain")
+	defer func() { _ = os.Remove(plain) }()
+	r, pipe := io.Pipe()
+	buffered := bufio.NewWriterSize(pipe, 1<<20)
+	type outcome struct {
+		sealed *Sealed
+		err    error
+	}
+	out := make(chan outcome, 1)
+	go defect.Do(func() {
+		s, err := sealTo(ctx, path, r, to)
+		_ = r.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
+		out <- outcome{s, err}
+	})()
+	info, err = w.save(ctx, snapshot.SaveRequest{Etcd: w.Node.Etcd, Path: plain, Node: w.Node.Name, Also: buffered, Progress: func(p snapshot.Progress) {
+		w.Tell(Event{Step: StepSave, State: Running, Message: p.Phase, Done: p.Done, Total: p.Total})
+	}})
+	if err == nil {
+		err = buffered.Flush()
+	}
+	_ = pipe.CloseWithError(cmp.Or(err, io.EOF))
+	w.at("encrypt")
+	o := <-out
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case o.err != nil:
+		return nil, nil, fmt.Errorf("encrypting the snapshot: %w", o.err)
+	case o.sealed.PlainSize != info.Size:
+		return nil, nil, problem.New("take it again", "%d bytes were encrypted of a snapshot with %d", o.sealed.PlainSize, info.Size)
+	}
+	w.at("remove the plain file")
+	return info, o.sealed, os.Remove(plain)
+}
+
+// room says whether etcd's disk holds the snapshot twice, plain and encrypted: a
+// full one would stop etcd.
+func (w *taken) room() error {
+	const spare = 256 << 20
+	var st unix.Statfs_t
+	if err := unix.Statfs(w.stage, &st); err != nil || w.Node.Size == 0 {
+		return nil // it is found out by writing
+	}
+	if free := int64(st.Bavail) * int64(st.Bsize); free < 2*w.Node.Size+spare {
+		return problem.New("free some space there: etcd needs it too", "the backup needs %d MB in %s for a while, %d MB are free", (2*w.Node.Size+spare)/1e6, w.stage, free/1e6)
+	}
+	return nil
+}
+
+// sealTo encrypts a stream into a new file.
+func sealTo(ctx context.Context, path string, from io.Reader, to []age.Recipient) (*Sealed, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	buffered := bufio.NewWriterSize(f, 1<<20)
+	s, err := Seal(ctx, buffered, from, to...)
+	if err == nil {
+		err = buffered.Flush()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return s, err
+}
+
+// included makes the second file; nil without an error when there is nothing to
+// include. Its plain text lies nowhere.
+func (w *taken) included(ctx context.Context, path string) (*File, error) {
+	to, err := w.Config.AgeSecretsRecipients()
+	if err != nil {
+		return nil, err
+	}
+	var tar bytes.Buffer
+	names, err := w.Node.archive(ctx, &tar, w.Config.Include)
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	s, err := sealTo(ctx, path, &tar, to)
+	if err != nil {
+		return nil, err
+	}
+	return &File{Name: w.Node.Name + secretsSuffix, Sealed: *s, Content: names}, nil
+}
+
+// send sends a backup to a location, its record last.
+func (w *taken) send(ctx context.Context, i int, m *made) (err error) {
+	s, r := w.stores[i], m.record
+	at := w.state.At(s.Location())
+	at.Sending = append(at.Sending, r.Name())
+	if n := len(at.Sending); n > 20 {
+		at.Sending = at.Sending[n-20:]
+	}
+	w.kept()
+	defer func() {
+		if err != nil { // what there is of it is half a backup
+			with, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+			defer cancel()
+			if !w.removeHalf(with, s, r.Name()) {
+				return
+			}
+		}
+		at := w.state.At(s.Location())
+		at.Sending = slices.DeleteFunc(at.Sending, func(name string) bool { return name == r.Name() })
+	}()
+	w.at("send " + s.Location())
+	w.Tell(Event{Step: StepSend, State: Running, Location: s.Location(), Total: r.File.Size})
+	if err := Keep(ctx, s, r.SnapshotName(), w.content(s, m.snapshot, r.File.Sealed), idle); err != nil {
+		return err
+	}
+	if r.Secrets != nil {
+		w.at("send the second file " + s.Location())
+		if err := Keep(ctx, s, r.SecretsName(), w.content(s, m.secrets, r.Secrets.Sealed), idle); err != nil {
+			return err
+		}
+	}
+	data, err := r.Seal(w.Config.Key)
+	if err != nil {
+		return err
+	}
+	w.at("send the record " + s.Location())
+	sum := sha256.Sum256(data)
+	return Keep(ctx, s, r.Name(), Content{
+		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]),
+	}, idle)
+}
+
+// content is a file that is sent, which tells how far it is.
+func (w *taken) content(s Store, path string, sealed Sealed) Content {
+	return Content{Size: sealed.Size, SHA256: sealed.SHA256, Open: func() (io.ReadCloser, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		done := int64(0)
+		return struct {
+			io.Reader
+			io.Closer
+		}{readFunc(func(p []byte) (int, error) {
+			n, err := f.Read(p)
+			done += int64(n)
+			w.Tell(Event{Step: StepSend, State: Running, Location: s.Location(), Done: done, Total: sealed.Size})
+			return n, err
+		}), f}, nil
+	}}
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+// lockedFor is how long a backup that couldn't be removed is left in peace.
+const lockedFor = 24 * time.Hour
+
+// prune removes what isn't kept in a location, after a good backup there.
+func (w *taken) prune(ctx context.Context, i int, r *Record) {
+	if w.Config.Keep.Empty() {
+		return
+	}
+	s := w.stores[i]
+	w.at("prune " + s.Location())
+	w.Tell(Event{Step: StepPrune, State: Running, Location: s.Location()})
+	fail := func(err error) {
+		w.res.Locations[i].Error = problem.From(err)
+		w.Tell(Event{Step: StepPrune, State: Failed, Location: s.Location(), Message: w.res.Locations[i].Error.Cause})
+	}
+	l, err := Records(ctx, s, w.Config.Key, w.cluster.KubeSystemUID)
+	if err != nil {
+		fail(err)
+		return
+	}
+	if !slices.ContainsFunc(l.Entries, func(e Entry) bool { return e.Name == r.Name() && e.Err == nil }) {
+		fail(problem.New("look at the store: its listings can't be relied on", "%s doesn't list the backup that it has just got: nothing is removed", s.Location()))
+		return
+	}
+	at := w.state.At(s.Location())
+	tried := map[Round]bool{}
+	if w.now().Sub(at.LockedTried) < lockedFor {
+		for _, name := range at.Locked {
+			if r, err := ParseRound(name); err == nil {
+				tried[r] = true
+			}
+		}
+	} else {
+		at.LockedTried = w.now().UTC()
+	}
+	p := l.Prune(ctx, w.Config.Keep, w.now(), tried, false, idle)
+	at.Locked = nil
+	for _, r := range p.Locked {
+		at.Locked = append(at.Locked, r.String())
+	}
+	w.res.Locations[i].Pruned = p
+	if p.Failed != nil {
+		fail(p.Failed)
+		return
+	}
+	w.Tell(Event{Step: StepPrune, State: Done, Location: s.Location(), Message: fmt.Sprintf("%d rounds kept, %d removed", p.Kept, len(p.Removed))})
+}
+
+// finish keeps the result.
+func (w *taken) finish() {
+	w.state.Last = &steps.BackupResult{Time: w.now().UTC(), Round: w.res.Round.String(), OK: w.res.OK, Error: w.res.Error}
+	for i := range w.res.Locations {
+		o := &w.res.Locations[i]
+		if at := w.state.At(o.Location); !o.OK && o.Error == nil { // it failed for all of them, before
+			at.Failures++
+			at.Failed, at.Error = w.now().UTC(), w.res.Error
+		}
+	}
+	w.at("write the result")
+	err := w.state.Write(w.Dir)
+	if err == nil {
+		err = writeMetrics(w.Config.MetricsFile, w.state, w.res, w.now())
+	}
+	if err != nil && w.res.Error == nil {
+		w.res.OK, w.res.Error = false, problem.From(err).About("the result of the backup can't be kept")
+	}
+}
