@@ -127,9 +127,9 @@ func caSHA256(file string) string {
 
 // Bounds of what goes into the second file.
 const (
-	maxPart     = 4 << 20 // bytes of one file
-	maxParts    = 2000
-	maxAllParts = 64 << 20
+	maxIncludedFile     = 4 << 20 // bytes of one file
+	maxIncludedFiles    = 2000
+	maxIncluded = 64 << 20
 )
 
 // archive writes the parts of a node as a tar, and says which files they were,
@@ -149,8 +149,8 @@ func (n *Node) archive(ctx context.Context, to io.Writer, parts []string) (names
 				if st, err := os.Stat(path); err != nil || !st.Mode().IsRegular() { // links are followed
 					return err
 				}
-				if len(files) > maxParts {
-					return problem.New("look at what lies there", "%s: more than %d files to include", part, maxParts)
+				if len(files) > maxIncludedFiles {
+					return problem.New("look at what lies there", "%s: more than %d files to include", part, maxIncludedFiles)
 				}
 				files = append(files, path)
 				return nil
@@ -168,8 +168,8 @@ func (n *Node) archive(ctx context.Context, to io.Writer, parts []string) (names
 		if err != nil {
 			return nil, fmt.Errorf("include %s: %w", file, err)
 		}
-		if size += n; size > maxAllParts {
-			return nil, problem.New("look at what lies beside it", "include %s: more than %d MB to include", file, maxAllParts>>20)
+		if size += n; size > maxIncluded {
+			return nil, problem.New("look at what lies beside it", "include %s: more than %d MB to include", file, maxIncluded>>20)
 		}
 		names = append(names, strings.TrimPrefix(file, "/"))
 	}
@@ -189,9 +189,9 @@ func addTo(t *tar.Writer, file string) (int64, error) {
 	if !st.Mode().IsRegular() {
 		return 0, notAFile(file)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxPart+1))
-	if err == nil && len(data) > maxPart {
-		err = fmt.Errorf("it is larger than %d MB", maxPart>>20)
+	data, err := io.ReadAll(io.LimitReader(f, maxIncludedFile+1))
+	if err == nil && len(data) > maxIncludedFile {
+		err = fmt.Errorf("it is larger than %d MB", maxIncludedFile>>20)
 	}
 	if err != nil {
 		return 0, err
