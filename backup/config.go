@@ -473,6 +473,20 @@ func recipients(list []string) ([]age.Recipient, error) {
 	return all, nil
 }
 
+// PassphraseIdentity opens what the passphrase of the configuration has
+// encrypted. The error is a *problem.Problem.
+func (c *Config) PassphraseIdentity() ([]age.Identity, error) {
+	pass, err := c.passphrase()
+	if err != nil {
+		return nil, err
+	}
+	id, err := age.NewScryptIdentity(pass)
+	if err != nil {
+		return nil, problem.From(err)
+	}
+	return []age.Identity{id}, nil
+}
+
 func (c *Config) passphrase() (string, error) {
 	data, err := readPrivate(c.PassphraseFile, 4096)
 	if err != nil {

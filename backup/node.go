@@ -127,9 +127,9 @@ func caSHA256(file string) string {
 
 // Bounds of what goes into the second file.
 const (
-	maxIncludedFile     = 4 << 20 // bytes of one file
-	maxIncludedFiles    = 2000
-	maxIncluded = 64 << 20
+	maxIncludedFile  = 4 << 20 // bytes of one file
+	maxIncludedFiles = 2000
+	maxIncluded      = 64 << 20
 )
 
 // archive writes the parts of a node as a tar, and says which files they were,

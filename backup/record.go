@@ -85,13 +85,6 @@ func ParseRound(s string) (Round, error) {
 
 func (r Round) String() string { return r.UTC().Format(roundFormat) }
 
-func (r Round) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
-
-func (r *Round) UnmarshalText(text []byte) (err error) {
-	*r, err = ParseRound(string(text))
-	return err
-}
-
 // A backup's objects lie in a store as CLUSTER/ROUND/NODE and one of these.
 const (
 	recordSuffix   = ".json"

@@ -240,3 +240,9 @@ func (e *Entry) held(sizes map[string]int64) {
 		}
 	}
 }
+
+func sortStored(all []Stored) {
+	slices.SortStableFunc(all, func(a, b Stored) int {
+		return cmp.Or(b.Round.Compare(a.Round.Time), strings.Compare(a.Cluster, b.Cluster), strings.Compare(a.Node, b.Node))
+	})
+}

@@ -22,14 +22,21 @@ const ahead = 5 * time.Minute
 // Empty says that nothing is ever removed.
 func (p Policy) Empty() bool { return p == Policy{} }
 
-// kept are those of the rounds, the newest first, that a policy keeps at a
-// moment.
-func (p Policy) kept(rounds []Round, now time.Time) map[Round]bool {
+// dated is a round, and when the last of its backups was taken: a round of the
+// schedule is taken a little later than it is called, and one that was asked for
+// meanwhile doesn't make it older.
+type dated struct {
+	Round
+	taken time.Time
+}
+
+// kept are those of the rounds that a policy keeps at a moment.
+func (p Policy) kept(rounds []dated, now time.Time) map[Round]bool {
 	keep := map[Round]bool{}
-	var past []Round
+	var past []dated
 	for _, r := range rounds {
-		if r.After(now.Add(ahead)) || p.Empty() {
-			keep[r] = true
+		if r.taken.After(now.Add(ahead)) || p.Empty() {
+			keep[r.Round] = true
 			continue
 		}
 		past = append(past, r)
@@ -37,13 +44,15 @@ func (p Policy) kept(rounds []Round, now time.Time) map[Round]bool {
 	if len(past) == 0 {
 		return keep
 	}
-	keep[past[0]] = true // the newest, whatever the policy says
+	slices.SortFunc(past, func(a, b dated) int { return b.taken.Compare(a.taken) })
+	keep[past[0].Round] = true // the newest, whatever the policy says
 	for i, r := range past {
 		// Counted from the newest: when backups fail for days, what is there stays.
-		if i < p.Last || past[0].Sub(r.Time) < time.Duration(p.Within) {
-			keep[r] = true
+		if i < p.Last || past[0].taken.Sub(r.taken) < time.Duration(p.Within) {
+			keep[r.Round] = true
 		}
 	}
+	slices.SortFunc(past, func(a, b dated) int { return b.Compare(a.Time) })
 	for _, b := range []struct {
 		n  int
 		of func(time.Time) int
@@ -59,8 +68,8 @@ func (p Policy) kept(rounds []Round, now time.Time) map[Round]bool {
 				break
 			}
 			// The newest of an hour, a day, a week or a month stands for it.
-			if in := b.of(r.Time); in != last {
-				keep[r], last = true, in
+			if in := b.of(r.Round.Time); in != last {
+				keep[r.Round], last = true, in
 				b.n--
 			}
 		}
@@ -84,21 +93,26 @@ type Pruned struct {
 // doomed are the backups of a listing that aren't kept, the oldest first, and how
 // many rounds are. Only what has a record that can be believed is one of them.
 func (l *Listing) doomed(p Policy, now time.Time) (doomed []Entry, kept int) {
-	var good []Round
+	var good []dated // one for each round; entries are sorted by that
 	for _, e := range l.Entries {
-		if e.Err == nil {
-			good = append(good, e.Round)
+		switch n := len(good); {
+		case e.Err != nil:
+		case n > 0 && good[n-1].Round == e.Round:
+			if e.Record.Taken.After(good[n-1].taken) {
+				good[n-1].taken = e.Record.Taken
+			}
+		default:
+			good = append(good, dated{e.Round, e.Record.Taken})
 		}
 	}
-	good = slices.Compact(good) // sorted, the newest first
 	keep := p.kept(good, now)
-	newest := slices.IndexFunc(good, func(r Round) bool { return !r.After(now.Add(ahead)) })
+	newest := slices.IndexFunc(good, func(r dated) bool { return !r.taken.After(now.Add(ahead)) })
 	for _, e := range slices.Backward(l.Entries) {
 		switch {
 		case e.Record == nil || p.Empty():
 		case e.Err == nil && !keep[e.Round]:
 			doomed = append(doomed, e)
-		case e.Gone && newest >= 0 && e.Round.Before(good[newest].Time):
+		case e.Gone && newest >= 0 && e.Round.Before(good[newest].Round.Time):
 			// The rest of one whose removal was interrupted.
 			doomed = append(doomed, e)
 		}

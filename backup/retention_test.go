@@ -19,6 +19,14 @@ func every(d time.Duration, n int, from time.Time) (all []Round) {
 	return all
 }
 
+// onTime says that each was taken in the moment that it is called after.
+func onTime(rounds []Round) (all []dated) {
+	for _, r := range rounds {
+		all = append(all, dated{r, r.Time})
+	}
+	return all
+}
+
 func day(s string) time.Time {
 	t, err := time.Parse("2006-01-02 15:04", s)
 	if err != nil {
@@ -75,7 +83,7 @@ func TestWhatIsKept(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
-			keep := c.p.kept(c.rounds, c.now)
+			keep := c.p.kept(onTime(c.rounds), c.now)
 			for _, r := range c.rounds {
 				if keep[r] {
 					got = append(got, r.UTC().Format("2006-01-02 15:04"))
@@ -98,16 +106,26 @@ func TestPruningAfterEachRoundKeepsWhatPruningOnceWould(t *testing.T) {
 		now := start.Add(time.Duration(i) * time.Hour)
 		all = slices.Insert(all, 0, RoundAt(now))
 		have = slices.Insert(have, 0, RoundAt(now))
-		keep := p.kept(have, now)
+		keep := p.kept(onTime(have), now)
 		have = slices.DeleteFunc(have, func(r Round) bool { return !keep[r] })
 		if len(have) < min(i, 48) {
 			t.Fatalf("at %s %d are left", now, len(have))
 		}
 	}
-	keep := p.kept(all, all[0].Time)
+	keep := p.kept(onTime(all), all[0].Time)
 	all = slices.DeleteFunc(all, func(r Round) bool { return !keep[r] })
 	if diff := cmp.Diff(fmt.Sprint(all), fmt.Sprint(have)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Two backups are asked for, and then the timer takes its turn, which is called
+// after an earlier time.
+func TestATurnThatIsTakenLateIsNotTheOldest(t *testing.T) {
+	turn, asked, again := RoundAt(day("2026-03-03 08:00")), RoundAt(day("2026-03-03 08:03")), RoundAt(day("2026-03-03 08:04"))
+	keep := Policy{Last: 2}.kept([]dated{{again, again.Time}, {asked, asked.Time}, {turn, day("2026-03-03 08:05")}}, day("2026-03-03 08:06"))
+	if !keep[turn] || !keep[again] || keep[asked] {
+		t.Error(keep)
 	}
 }
 

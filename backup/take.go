@@ -172,6 +172,10 @@ func (w *taken) take(ctx context.Context) *Result {
 		w.res.Locations = append(w.res.Locations, Outcome{Location: s.Location()})
 	}
 	w.known()
+	if l := w.state.Last; !w.Scheduled && l != nil && l.Round == w.res.Round.String() {
+		w.pause(ctx, time.Second) // one more in a second would have the name of the last
+		w.res.Round = RoundAt(w.now())
+	}
 	defer func() {
 		w.res.Seconds = w.now().Sub(w.began).Seconds()
 		w.finish()
@@ -748,4 +752,109 @@ func (w *taken) finish() {
 	if err != nil && w.res.Error == nil {
 		w.res.OK, w.res.Error = false, problem.From(err).About("the result of the backup can't be kept")
 	}
+}
+
+// Missed keeps that a backup couldn't begin: the node wasn't to be read. That it
+// can't be kept is no other error.
+func Missed(c *Config, dir string, err error, now time.Time) {
+	_ = changeState(dir, func(b *steps.Backups) {
+		b.Config = c.Path
+		p := problem.From(err)
+		b.Last = &steps.BackupResult{Time: now.UTC(), Error: p}
+		for _, l := range c.Locations {
+			if s, err := Open(l); err == nil {
+				at := b.At(s.Location())
+				at.Failures++
+				at.Failed, at.Error = now.UTC(), p
+			}
+		}
+	})
+}
+
+// Enabled keeps that a timer takes backups from now on. The error is a
+// *problem.Problem.
+func Enabled(c *Config, dir string, now time.Time) error {
+	return changeState(dir, func(b *steps.Backups) {
+		b.Config, b.EverySeconds = c.Path, int64(time.Duration(c.Schedule.Every)/time.Second)
+		if b.Enabled.IsZero() {
+			b.Enabled = now.UTC()
+		}
+	})
+}
+
+// Disabled keeps that no timer does any more. The error is a *problem.Problem.
+func Disabled(dir string) error {
+	if b, err := steps.ReadBackups(dir); err == nil && b == nil {
+		return nil
+	}
+	return changeState(dir, func(b *steps.Backups) { b.Enabled = time.Time{} })
+}
+
+func changeState(dir string, change func(*steps.Backups)) error {
+	b, err := steps.ReadBackups(dir)
+	if err != nil || b == nil {
+		b = &steps.Backups{}
+	}
+	change(b)
+	if err := b.Write(dir); err != nil {
+		return problem.From(err)
+	}
+	return nil
+}
+
+// StageWrites are directories besides the state directory that a backup is made
+// in.
+func StageWrites(dataDir, stateDir string) []string {
+	stage, err := stageDir(dataDir, stateDir)
+	if _, serr := os.Stat(stateDir); errors.Is(serr, fs.ErrNotExist) {
+		stage, err = stageDir(dataDir, filepath.Dir(stateDir)) // it is made there
+	}
+	if err != nil || filepath.Base(stage) == "making" {
+		return nil
+	}
+	return []string{filepath.Dir(stage)}
+}
+
+// Prune removes what a configuration doesn't keep, in each of its locations; with
+// dry it only says what. It is refused while a backup is under way, where there
+// is nothing to keep, and after a backup that failed. The error is a
+// *problem.Problem.
+func Prune(ctx context.Context, c *Config, dir string, dry bool, now time.Time) ([]*Pruned, error) {
+	if c.Keep.Empty() {
+		return nil, problem.New("add it to the configuration: keep: {last: 5, daily: 7, weekly: 4}", "%s doesn't say what is to be kept: nothing is removed", c.Path)
+	}
+	stores, err := c.Stores()
+	if err != nil {
+		return nil, err
+	}
+	b, err := steps.ReadBackups(dir)
+	switch {
+	case err != nil:
+		return nil, err
+	case b == nil || b.Last == nil || b.Cluster == "":
+		return nil, problem.New("take one first: etcd-rewind backup", "no backup was taken by this node: nothing is removed before one went well")
+	case !b.Last.OK && !dry:
+		return nil, problem.New("look at etcd-rewind backup status, then take one: etcd-rewind backup", "the last backup failed: nothing is removed before one went well")
+	}
+	if !dry {
+		release, err := node.Lock(filepath.Join(dir, "lock"))
+		if held, ok := errors.AsType[*node.LockedError](err); ok {
+			return nil, problem.New("wait for it, or stop it", "a backup is under way on this node: %s", held.Holder)
+		}
+		if err != nil {
+			return nil, problem.From(err)
+		}
+		defer func() { _ = release() }()
+	}
+	found := Find(ctx, stores, c.Key, b.Cluster)
+	for _, err := range found.Errors {
+		if err != nil {
+			return nil, err // what isn't known isn't decided
+		}
+	}
+	var all []*Pruned
+	for _, l := range found.Listings {
+		all = append(all, l.Prune(ctx, c.Keep, now, nil, dry, idle))
+	}
+	return all, nil
 }

@@ -148,7 +148,7 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
 	f.StringVar(&o.Identity, "identity", "", "`file` of age identities, for a snapshot that is encrypted")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
-	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.drill(), a.save(), a.undo(), a.redo(), a.resume(), a.runs(), a.report(), a.versionCommand(), a.ticket(), a.agent())
+	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.drill(), a.save(), a.backup(), a.undo(), a.redo(), a.resume(), a.runs(), a.report(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
 	wrapUsage(c, a.out)
 	// None of cobra's Set…Template: they reach text/template, for which the

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -20,11 +21,14 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"etcd-rewind/drill"
 	"etcd-rewind/practice"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
 )
 
 var update = flag.Bool("update", false, "write docs/output.schema.json")
@@ -67,6 +71,10 @@ var printed = map[string]reflect.Type{
 	"run":        reflect.TypeFor[listedRun](),
 	"version":    reflect.TypeFor[builtFrom](),
 	"report":     reflect.TypeFor[writtenTo](),
+	// Of backups.
+	"backup-step": reflect.TypeFor[print.BackupStepLine](), "backup": reflect.TypeFor[print.BackupLine](), "stored-backup": reflect.TypeFor[print.StoredLine](),
+	"backup-status": reflect.TypeFor[print.BackupStatusLine](), "backup-prune": reflect.TypeFor[print.PrunedLine](),
+	"backup-timer": reflect.TypeFor[print.BackupTimerLine](), "backup-init": reflect.TypeFor[print.BackupInitLine](),
 	// Of a run.
 	steps.TypePlan: event, steps.TypeStep: event, steps.TypeAction: event, steps.TypeAsk: event, steps.TypeAnswer: event,
 	restore.TypePhase: event, restore.TypeLink: event, restore.TypeLeft: event,
@@ -264,6 +272,8 @@ func everyCommand(t *testing.T) string {
 	home := t.TempDir()
 	script := `S=$(echo "$R"/opt/backup/*.db)
 for command in version runs check "check $S" "inspect $S" "diff $S" "drill $S" "save $OUT/saved.db" "restore $S --dry-run" \
+	"backup init --location file://$OUT/backups --recipient $(cat $OUT/recipient) --identity $OUT/identity --keep last=1 --include pki,manifests" \
+	backup "backup --scheduled" "backup list" "backup prune --dry-run" "backup prune" "backup status" "backup enable --print" \
 	"restore $S --yes" runs "undo --dry-run" "undo --yes" "redo --yes" "practice task" "practice hint" "practice status" \
 	"practice list" "practice clean" "report --to $OUT/report.tar.gz"; do
 	etcd-rewind $command --output json >>"$OUT/lines" 2>>"$OUT/errors" || echo "$command: $?" >>"$OUT/errors"
@@ -272,8 +282,17 @@ etcd-rewind practice grade -o json >>"$OUT/lines" 2>>"$OUT/errors" # with status
 etcd-rewind restore "$S.gone" --yes --output json >>"$OUT/lines" 2>>"$OUT/errors" && echo "a file that is gone" >>"$OUT/errors"
 exit
 `
-	self, err := os.Executable()
+	id, err := age.GenerateX25519Identity()
 	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(
+		os.WriteFile(filepath.Join(home, "identity"), []byte(id.String()+"\n"), 0o600),
+		os.WriteFile(filepath.Join(home, "recipient"), []byte(id.Recipient().String()+"\n"), 0o600),
+		os.Mkdir(filepath.Join(home, "backups"), 0o700),
+	)
+	self, serr := os.Executable()
+	if err = errors.Join(err, serr); err != nil {
 		t.Fatal(err)
 	}
 	// The test binary is the program when it is called by its name.

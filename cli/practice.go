@@ -37,7 +37,7 @@ func (a *app) onPracticeNode() error {
 	here.Manifests = cmp.Or(given.Manifests, here.Manifests)
 	here.CRI = cmp.Or(given.CRI, here.CRI)
 	here.KubeletRestart = cmp.Or(given.KubeletRestart, here.KubeletRestart)
-	here.StateDir, here.Accept = given.StateDir, given.Accept
+	here.StateDir, here.Accept, here.Identity = given.StateDir, given.Accept, given.Identity
 	a.session.Options, a.intro = *here, intro
 	return nil
 }

@@ -3,6 +3,7 @@ package steps
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,8 +63,15 @@ type BackupLocation struct {
 }
 
 // BackupDir is where the backups of this node keep what they have to know.
-func BackupDir(opts Options) string {
-	return filepath.Join(cmp.Or(opts.StateDir, node.Kubeadm.StateDir), "backup")
+func BackupDir(ctx context.Context, opts Options) (string, error) {
+	dir := cmp.Or(opts.StateDir, node.Kubeadm.StateDir)
+	if opts.Own && opts.StateDir == "" { // this machine's backups are none of its
+		var err error
+		if dir, err = StateDir(ctx, opts); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(dir, "backup"), nil
 }
 
 const (
@@ -154,4 +162,10 @@ func (b *Backups) Good() time.Time {
 		}
 	}
 	return last
+}
+
+// TooOld says whether the last good backup is older than twice the time between
+// two; never without a schedule.
+func TooOld(good time.Time, every time.Duration, now time.Time) bool {
+	return every > 0 && now.Sub(good) > 2*every
 }

@@ -60,6 +60,24 @@ func (a *Answers) Confirm(w io.Writer, node string) bool {
 	return line == node
 }
 
+// Ask asks for a line of text; the error is io.EOF at the end of the input.
+func (a *Answers) Ask(w io.Writer, question string) (string, error) {
+	_, _ = io.WriteString(w, question)
+	return a.line()
+}
+
+// AskSecret is Ask for what mustn't be seen on the terminal. What is typed is
+// kept nowhere.
+func (a *Answers) AskSecret(w io.Writer, question string) (string, error) {
+	_, _ = io.WriteString(w, question)
+	if a.file == nil {
+		return a.line()
+	}
+	secret, err := term.ReadPassword(int(a.file.Fd()))
+	_, _ = io.WriteString(w, "\n")
+	return strings.TrimSpace(string(secret)), err
+}
+
 // Asker asks what to do about a trouble that was printed. At the end of the
 // input it answers as Unattended does.
 func (p *Printer) Asker(in *Answers) restore.Asker {

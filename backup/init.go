@@ -1,0 +1,159 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"filippo.io/age"
+	"github.com/klauspost/compress/zstd"
+	"go.yaml.in/yaml/v3"
+
+	"etcd-rewind/problem"
+)
+
+// Try proves that a location takes files, gives them back as they were, and lets
+// them be deleted. That it keeps them for a while, whatever happens, is no
+// error: an object lock is a good thing, and kept says so. The error is a
+// *problem.Problem.
+func Try(ctx context.Context, s Store) (kept bool, err error) {
+	name := "etcd-rewind-test-" + rand.Text()
+	data := []byte("etcd-rewind backup init tries this place. It can be deleted.\n")
+	sum := sha256.Sum256(data)
+	c := Content{Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}
+	if err := Keep(ctx, s, name, c, recordsTimeout); err != nil {
+		return false, err
+	}
+	about := func(err error) error {
+		return problem.From(fmt.Errorf("%s: deleting what was written there: %w", s.Location(), err))
+	}
+	err = patient(ctx, recordsTimeout, func(ctx context.Context, _ func()) error { return s.Delete(ctx, name) })
+	switch {
+	case errors.Is(err, ErrLocked):
+		return true, nil
+	case err != nil:
+		return false, about(err)
+	}
+	err = patient(ctx, recordsTimeout, func(ctx context.Context, _ func()) error {
+		_, err := s.Stat(ctx, name)
+		return err
+	})
+	switch {
+	case err == nil:
+		return false, about(errors.New("it is still there"))
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, about(err)
+	}
+	return false, nil
+}
+
+// Prove encrypts a test file as a backup would be, and opens it with each of the
+// identities, or the passphrase, that somebody holds. It says how many of the
+// recipients they are. When they open nothing, nobody knows whether anything
+// ever will: the error is a *problem.Problem.
+func (c *Config) Prove(ctx context.Context, ids []age.Identity) (opened int, err error) {
+	all, err := c.AgeRecipients()
+	if err != nil {
+		return 0, err
+	}
+	test := []byte(rand.Text())
+	for _, r := range all {
+		var file bytes.Buffer
+		if _, err := Seal(ctx, &file, bytes.NewReader(test), r); err != nil {
+			return 0, problem.From(err)
+		}
+		if opens(file.Bytes(), test, ids) {
+			opened++
+		}
+	}
+	if opened == 0 {
+		return 0, problem.New("give the identity that belongs to one of the recipients: the file that age-keygen made, or the SSH key", "the test file wasn't opened: backups would be lost")
+	}
+	return opened, nil
+}
+
+func opens(file, want []byte, ids []age.Identity) bool {
+	plain, err := age.Decrypt(bytes.NewReader(file), ids...)
+	if err != nil {
+		return false
+	}
+	z, err := zstd.NewReader(plain)
+	if err != nil {
+		return false
+	}
+	defer z.Close()
+	got, err := io.ReadAll(io.LimitReader(z, int64(len(want))+1))
+	return err == nil && bytes.Equal(got, want)
+}
+
+// Check says what is wrong with a configuration that wasn't read from a file.
+// The error is a *problem.Problem.
+func (c *Config) Check() error {
+	text, err := c.Text()
+	if err == nil {
+		_, err = parse(text)
+	}
+	if l, ok := errors.AsType[*lineError](err); ok {
+		return problem.New(l.hint, "%s", l.what)
+	}
+	if err != nil {
+		return problem.From(err)
+	}
+	return nil
+}
+
+// Text is the configuration's file.
+func (c *Config) Text() ([]byte, error) {
+	var out bytes.Buffer
+	out.WriteString("# Backups of this cluster's etcd. The same file, and the key beside it, on each\n# control plane. See etcd-rewind backup --help.\n")
+	e := yaml.NewEncoder(&out)
+	e.SetIndent(2)
+	err := errors.Join(e.Encode(c), e.Close())
+	return out.Bytes(), err
+}
+
+// Write writes the configuration, mode 0600, and a new key beside it, unless one
+// is there: another node's, or an earlier one's. The key comes first, so that a
+// configuration without one is never there. The error is a *problem.Problem.
+func (c *Config) Write(path string, replace bool) error {
+	text, err := c.Text()
+	if err != nil {
+		return problem.From(err)
+	}
+	if _, err := os.Lstat(path); err == nil && !replace {
+		return problem.New("edit it, or write it anew with --replace", "%s is there already", path)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return problem.From(err)
+	}
+	switch c.Key, err = ReadKey(KeyPath(path)); {
+	case errors.Is(err, fs.ErrNotExist):
+		c.Key = NewKey()
+		err = c.Key.Write(KeyPath(path))
+	}
+	if err != nil {
+		return problem.From(err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".etcd-rewind-*") // mode 0600
+	if err != nil {
+		return problem.From(err)
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // renamed, or not worth keeping
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return problem.From(err)
+	}
+	c.Path = path
+	return nil
+}

@@ -1,0 +1,220 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"etcd-rewind/problem"
+	"etcd-rewind/trust"
+)
+
+// The timer that takes the turns of a schedule, and its service.
+const (
+	ServiceName = "etcd-rewind-backup.service"
+	TimerName   = "etcd-rewind-backup.timer"
+	UnitDir     = "/etc/systemd/system"
+)
+
+// Unit is a file of systemd's.
+type Unit struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// Timed is what the timer's service runs.
+type Timed struct {
+	Program string   // path
+	Flags   []string // that reach the node
+	// Writes are directories that a backup writes to, besides the state directory.
+	Writes []string
+	// StateDir is "" for the usual one, which systemd makes.
+	StateDir string
+}
+
+// WritesOf are the directories of this node that backups write to.
+func (c *Config) WritesOf() []string {
+	var all []string
+	for _, l := range c.Locations {
+		if u, err := url.Parse(l); err == nil && u.Scheme == "file" {
+			all = append(all, filepath.Clean(u.Path))
+		}
+	}
+	if c.MetricsFile != "" {
+		all = append(all, filepath.Dir(c.MetricsFile))
+	}
+	return all
+}
+
+// Units are the service and the timer. The service may write where a backup has
+// to, and nowhere else; it gives way to whatever else runs on the node.
+func (c *Config) Units(t Timed) []Unit {
+	command := unitWord(t.Program) + " backup --scheduled"
+	if c.Path != ConfigPath {
+		command += " --config " + unitWord(c.Path)
+	}
+	for _, f := range t.Flags {
+		command += " " + unitWord(f)
+	}
+	var writes strings.Builder
+	for _, dir := range append(t.Writes, t.StateDir) {
+		if dir != "" {
+			fmt.Fprintf(&writes, "ReadWritePaths=%s\n", unitPath(dir))
+		}
+	}
+	calendar := ""
+	for _, on := range c.Schedule.OnCalendar() {
+		calendar += "OnCalendar=" + on + "\n"
+	}
+	// Nodes begin apart, and early enough for whoever takes over.
+	delay := min(time.Duration(c.Schedule.Every)/10, 5*time.Minute)
+	return []Unit{
+		{ServiceName, fmt.Sprintf(serviceText, unitPath(c.Path), command, writes.String())},
+		{TimerName, fmt.Sprintf(timerText, calendar, int(delay.Seconds()))},
+	}
+}
+
+// unitWord is one word of a command in a unit file.
+func unitWord(s string) string {
+	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "$", "$$").Replace(trust.Text(s))
+	if strings.ContainsAny(s, " '\"\\;") {
+		return `"` + s + `"`
+	}
+	return s
+}
+
+// unitPath is a path in a unit file.
+func unitPath(s string) string {
+	return strings.NewReplacer("%", "%%", `\`, `\\`, " ", `\x20`).Replace(trust.Text(s))
+}
+
+const serviceText = `# Written by etcd-rewind backup enable; etcd-rewind backup disable removes it.
+[Unit]
+Description=Back up etcd
+Documentation=man:etcd-rewind-backup(8)
+Wants=network-online.target
+After=network-online.target
+ConditionPathExists=%s
+
+[Service]
+Type=oneshot
+ExecStart=%s
+TimeoutStartSec=6h
+Nice=10
+IOSchedulingClass=best-effort
+IOSchedulingPriority=7
+CPUWeight=20
+IOWeight=20
+UMask=0077
+StateDirectory=etcd-rewind
+StateDirectoryMode=0700
+ProtectSystem=strict
+%sProtectHome=read-only
+PrivateTmp=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+NoNewPrivileges=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+`
+
+const timerText = `# Written by etcd-rewind backup enable; etcd-rewind backup disable removes it.
+[Unit]
+Description=Back up etcd when it is due
+Documentation=man:etcd-rewind-backup(8)
+
+[Timer]
+%sPersistent=yes
+RandomizedDelaySec=%d
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+`
+
+// Enable writes the units and starts the timer. Safe to call twice: what is there
+// is replaced. The error is a *problem.Problem.
+func Enable(ctx context.Context, dir string, units []Unit) error {
+	if err := trust.Dir(dir); err != nil {
+		return problem.From(fmt.Errorf("units can't be written: %w", err))
+	}
+	for _, u := range units {
+		if err := writeUnit(filepath.Join(dir, u.Name), u.Text); err != nil {
+			return problem.From(err)
+		}
+	}
+	if err := systemctl(ctx, "daemon-reload"); err != nil {
+		return err
+	}
+	return systemctl(ctx, "enable", "--now", TimerName)
+}
+
+// Disable stops the timer and removes the units; a backup that is under way goes
+// on. Safe to call twice. The error is a *problem.Problem.
+func Disable(ctx context.Context, dir string) error {
+	there := false
+	for _, name := range []string{TimerName, ServiceName} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			there = true
+		}
+	}
+	if !there {
+		return nil
+	}
+	if err := systemctl(ctx, "disable", "--now", TimerName); err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range []string{TimerName, ServiceName} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return problem.From(err)
+	}
+	return systemctl(ctx, "daemon-reload")
+}
+
+func writeUnit(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".etcd-rewind-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // renamed, or not worth keeping
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+const systemctlLimit = 30 * time.Second
+
+func systemctl(ctx context.Context, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, systemctlLimit)
+	defer cancel()
+	cmd, err := trust.Command(ctx, "systemctl", args...)
+	if err != nil {
+		return problem.New("show the units with --print, and run the command by whatever starts programs here", "systemd can't be told: %w", err)
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return problem.New("look at systemctl status", "systemctl %s: %w: %s", strings.Join(args, " "), err, trust.Clip(trust.Text(strings.TrimSpace(string(out))), 300))
+	}
+	return nil
+}

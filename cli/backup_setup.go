@@ -1,0 +1,493 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"etcd-rewind/backup"
+	"etcd-rewind/problem"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/print"
+	"etcd-rewind/ui/text"
+)
+
+// What the answers are where nothing is said.
+const (
+	usualEvery = "1h"
+	usualKeep  = "last=5,hourly=24,daily=7,weekly=4,monthly=6"
+)
+
+func (a *app) backupInit(config *string) *cobra.Command {
+	var o struct {
+		locations, recipients, include, secrets []string
+		passphrase, every, at, keep, metrics    string
+		replace                                 bool
+	}
+	c := &cobra.Command{
+		Use:   "init",
+		Short: "Set backups up: where to, for whom, how often, how many",
+		Long: `Set backups up: where to, for whom, how often, how many.
+
+On a terminal it asks for what no flag says. Each location is tried: a file is
+written, read back and deleted. Nothing is set up before a test file was opened
+with the identity that you hold: it is read once, from the terminal or the file
+of --identity, and kept nowhere. Keep it elsewhere than on this node: without it
+the backups are lost, and with it anybody reads every Secret of the cluster.
+
+The configuration and a key are written, mode 0600. Copy both to the other
+control planes: the key tells this cluster's backups from forged ones.`,
+		Example: `  etcd-rewind backup init
+  etcd-rewind backup init --location file:///mnt/nas --recipient age1... \
+    --every 6h --keep last=5,daily=7,weekly=4 --identity /mnt/usb/identity.txt`,
+		Args: cobra.NoArgs,
+	}
+	f := c.Flags()
+	f.StringArrayVar(&o.locations, "location", nil, "`URL` of a place for backups; may be repeated")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open them, `age1...` or an SSH public key; may be repeated")
+	f.StringVar(&o.passphrase, "passphrase-file", "", "`file` with a passphrase, instead of recipients")
+	f.StringVar(&o.every, "every", "", "`time` between two rounds of the timer ("+usualEvery+")")
+	f.StringVar(&o.at, "at", "", "`time` of a day's first round, in UTC (00:00)")
+	f.StringVar(&o.keep, "keep", "", "`rounds` that are kept, as last=5,daily=7,within=48h")
+	f.StringSliceVar(&o.include, "include", nil, "`parts` that a snapshot can't bring back: pki, manifests, encryption-config")
+	f.StringArrayVar(&o.secrets, "include-recipient", nil, "who can open those, when it isn't the `recipient`s")
+	f.StringVar(&o.metrics, "metrics-file", "", "`file` for node_exporter's textfile collector")
+	f.BoolVar(&o.replace, "replace", false, "write a configuration that is there anew; its key stays")
+	a.outputFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		ctx, stop := interruptible(c.Context())
+		defer stop()
+		dir, err := steps.BackupDir(ctx, a.session.Options)
+		if err != nil {
+			return err
+		}
+		path := a.configPath(*config, dir)
+		if _, err := os.Lstat(path); err == nil && !o.replace {
+			return problem.New("edit it, or write it anew with --replace", "%s is there already", path)
+		}
+		q := &questions{app: a}
+		if a.output != "json" && term.IsTerminal(int(a.in.Fd())) && isTerminal(a.out) {
+			q.in = print.NewAnswers(a.in)
+		}
+		conf := &backup.Config{Recipients: o.recipients, PassphraseFile: o.passphrase, Include: o.include, SecretsRecipients: o.secrets, MetricsFile: o.metrics}
+		var kept []string
+		if conf.Locations, kept, err = q.locations(ctx, o.locations); err != nil {
+			return err
+		}
+		made, err := q.recipients(conf)
+		if err != nil {
+			return err
+		}
+		if err := q.rest(conf, o.every, o.at, o.keep); err != nil {
+			return err
+		}
+		if err := conf.Check(); err != nil {
+			return err
+		}
+		ids, err := q.identities(ctx, conf, made)
+		if err != nil {
+			return err
+		}
+		opened, err := conf.Prove(ctx, ids)
+		if err != nil {
+			return err
+		}
+		if err := conf.Write(path, o.replace); err != nil {
+			return err
+		}
+		if a.output == "json" {
+			return trust.JSON(a.out).Encode(print.BackupInitLine{
+				Head: head("backup-init"), Config: path, Key: backup.KeyPath(path), Locations: conf.Locations, Kept: kept, Opened: opened, Recipients: max(len(conf.Recipients), 1),
+			})
+		}
+		q.say("%s The test file was opened: %d of %s proven\n", text.SymDone, opened, text.Plural(max(len(conf.Recipients), 1), "recipient is", "recipients are"))
+		q.say("%s %s and %s written\n", text.SymDone, trust.Text(path), trust.Text(filepath.Base(backup.KeyPath(path))))
+		q.say("\nNext:\n  etcd-rewind backup           takes one now\n  etcd-rewind backup enable    takes them by a timer\nOn the other control planes: copy both files, then etcd-rewind backup enable.\n")
+		return nil
+	}
+	return c
+}
+
+// questions are asked on a terminal; without one, in is nil, and each must have
+// been answered by a flag.
+type questions struct {
+	app *app
+	in  *print.Answers
+}
+
+func (q *questions) say(format string, args ...any) {
+	if q.app.output != "json" {
+		_, _ = fmt.Fprintf(q.app.out, format, args...)
+	}
+}
+
+// ask is otherwise when the answer is empty. Without a terminal it is that at once.
+func (q *questions) ask(question, otherwise string) (string, error) {
+	if q.in == nil {
+		return otherwise, nil
+	}
+	if otherwise != "" {
+		question += " [" + otherwise + "]"
+	}
+	s, err := q.in.Ask(q.app.out, question+": ")
+	if errors.Is(err, io.EOF) {
+		err = errors.New("not all questions were answered: nothing was set up")
+	}
+	if s == "" {
+		s = otherwise
+	}
+	return s, err
+}
+
+// locations tries each; on a terminal one that doesn't work is asked for again.
+func (q *questions) locations(ctx context.Context, given []string) (good, kept []string, err error) {
+	try := func(l string) error {
+		s, err := backup.Open(l)
+		if err != nil {
+			return err
+		}
+		q.app.saying("trying " + s.Location())
+		k, err := backup.Try(ctx, s)
+		q.app.saying("")
+		if err != nil {
+			return err
+		}
+		how := ""
+		if k {
+			kept, how = append(kept, s.Location()), " (what is there can't be deleted for a while: the test file stays)"
+		}
+		q.say("%s %s: written, read back, deleted%s\n", text.SymDone, trust.Text(s.Location()), how)
+		good = append(good, l)
+		return nil
+	}
+	for _, l := range given {
+		if err := try(l); err != nil {
+			return nil, nil, err
+		}
+	}
+	for len(given) == 0 && q.in != nil {
+		question := "Where to, file:///mnt/nas or s3://bucket/prefix"
+		if len(good) > 0 {
+			question = "One more place, or empty"
+		}
+		l, err := q.ask(question, "")
+		if err != nil {
+			return nil, nil, err
+		}
+		if l == "" && len(good) > 0 {
+			break
+		}
+		if l == "" {
+			continue
+		}
+		if err := try(l); err != nil {
+			if ctx.Err() != nil {
+				return nil, nil, err
+			}
+			_ = print.Failure(q.app.out, err)
+		}
+	}
+	if len(good) == 0 {
+		return nil, nil, q.app.usage(errors.New("--location is missing: where are backups to go?"))
+	}
+	return good, kept, nil
+}
+
+// recipients asks for whom. On a terminal somebody without an identity gets a
+// new one, shown once.
+func (q *questions) recipients(c *backup.Config) (made *age.X25519Identity, err error) {
+	for len(c.Recipients) == 0 && c.PassphraseFile == "" {
+		if q.in == nil {
+			return nil, q.app.usage(errors.New("--recipient is missing: who is to open the backups?"))
+		}
+		r, err := q.ask("Who can open them: age1…, an SSH public key, or empty for a new identity", "")
+		switch {
+		case err != nil:
+			return nil, err
+		case r != "":
+			if _, err := backup.ParseRecipient(r); err != nil {
+				_ = print.Failure(q.app.out, err)
+				continue
+			}
+			c.Recipients = append(c.Recipients, r)
+			for {
+				more, err := q.ask("One more, an escrow key perhaps, or empty", "")
+				if err != nil {
+					return nil, err
+				}
+				if more == "" {
+					break
+				}
+				if _, err := backup.ParseRecipient(more); err != nil {
+					_ = print.Failure(q.app.out, err)
+					continue
+				}
+				c.Recipients = append(c.Recipients, more)
+			}
+			return nil, nil
+		}
+		if made, err = age.GenerateX25519Identity(); err != nil {
+			return nil, err
+		}
+		c.Recipients = []string{made.Recipient().String()}
+		q.say("\nThis is the identity. Store it now, in a password manager or a safe: it is\nshown once, and kept nowhere on this node. Without it the backups are lost.\n\n  %s\n\n", made.String())
+	}
+	return made, nil
+}
+
+// rest asks how often and how many.
+func (q *questions) rest(c *backup.Config, every, at, keep string) (err error) {
+	if every == "" {
+		if every, err = q.ask("How often", usualEvery); err != nil {
+			return err
+		}
+	}
+	if c.Schedule.Every, err = backup.ParseDuration(every); err != nil {
+		return q.app.usage(fmt.Errorf("--every: %w", err))
+	}
+	if at != "" {
+		if c.Schedule.At, err = backup.ParseClock(at); err != nil {
+			return q.app.usage(fmt.Errorf("--at: %w", err))
+		}
+	}
+	if keep == "" {
+		if keep, err = q.ask("Rounds to keep", usualKeep); err != nil {
+			return err
+		}
+	}
+	if c.Keep, err = parseKeep(keep); err != nil {
+		return q.app.usage(fmt.Errorf("--keep: %w", err))
+	}
+	if q.in != nil && len(c.Include) == 0 {
+		yes, err := q.ask("Also the cluster's CAs, manifests and encryption keys, in a file of their own (yes or no)", "no")
+		if err != nil {
+			return err
+		}
+		if yes == "yes" || yes == "y" {
+			c.Include = []string{backup.IncludePKI, backup.IncludeManifests, backup.IncludeEncryption}
+		}
+	}
+	return nil
+}
+
+// parseKeep reads last=5,daily=7,within=48h.
+func parseKeep(s string) (p backup.Policy, err error) {
+	for part := range strings.SplitSeq(s, ",") {
+		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
+		to := map[string]*int{"last": &p.Last, "hourly": &p.Hourly, "daily": &p.Daily, "weekly": &p.Weekly, "monthly": &p.Monthly}[name]
+		switch {
+		case ok && name == "within":
+			if p.Within, err = backup.ParseDuration(value); err != nil {
+				return p, err
+			}
+		case ok && to != nil:
+			n, err := strconv.Atoi(value)
+			if err != nil || n < 0 {
+				return p, fmt.Errorf("%q is no number of rounds", value)
+			}
+			*to = n
+		default:
+			return p, fmt.Errorf("%q: it takes last, hourly, daily, weekly and monthly=NUMBER, within=TIME", part)
+		}
+	}
+	return p, nil
+}
+
+// identities are those that prove that the backups can be opened. made is a new
+// one, which the person must have stored by now.
+func (q *questions) identities(ctx context.Context, c *backup.Config, made *age.X25519Identity) ([]age.Identity, error) {
+	if c.PassphraseFile != "" {
+		if q.in == nil {
+			// Whoever wrote the file has it; a slip of a person at a terminal is found there.
+			return c.PassphraseIdentity()
+		}
+		pass, err := q.in.AskSecret(q.app.out, "The passphrase, once more: ")
+		if err != nil {
+			return nil, err
+		}
+		id, err := age.NewScryptIdentity(pass)
+		return []age.Identity{id}, err
+	}
+	if file := q.app.session.Options.Identity; file != "" && made == nil {
+		return snapshot.ReadIdentities(ctx, file)
+	}
+	if q.in == nil {
+		return nil, q.app.usage(errors.New("--identity is missing: nothing is set up before a test file was opened with it"))
+	}
+	question := "The identity, AGE-SECRET-KEY-…, or the path of its file: "
+	if made != nil {
+		question = "The identity, from where you have stored it: "
+	}
+	for {
+		s, err := q.in.AskSecret(q.app.out, question)
+		if err != nil {
+			return nil, errors.New("the identity was not given: nothing was set up")
+		}
+		var ids []age.Identity
+		if strings.HasPrefix(strings.ToUpper(s), "AGE-SECRET-KEY-") {
+			if ids, err = age.ParseIdentities(strings.NewReader(s)); err != nil {
+				err = problem.New("", "that is no identity of age")
+			}
+		} else if s != "" {
+			ids, err = snapshot.ReadIdentities(ctx, s)
+		}
+		if err == nil && s != "" {
+			if _, err = c.Prove(ctx, ids); err == nil {
+				return ids, nil
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			_ = print.Failure(q.app.out, err)
+		}
+	}
+}
+
+func (a *app) backupEnable(config *string) *cobra.Command {
+	var show bool
+	c := &cobra.Command{
+		Use:   "enable",
+		Short: "Take backups by a systemd timer",
+		Long: `Take backups by a systemd timer.
+
+It writes a timer and a service, and starts the timer. The service may write
+where backups need to, and gives way to everything else. Every control plane may
+have it: each round is taken by the node that comes first, and by the next when
+that one is down. --print shows both files for configuration management.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			conf, dir, err := a.configured(ctx, *config)
+			if err != nil {
+				return err
+			}
+			if conf.Schedule.Every == 0 {
+				return problem.New("add it to the configuration: schedule: {every: 1h}", "%s has no schedule", conf.Path)
+			}
+			timed, err := a.timed(ctx, dir)
+			if err != nil {
+				return err
+			}
+			timed.Writes = append(conf.WritesOf(), timed.Writes...)
+			units := conf.Units(timed)
+			if show {
+				return a.showUnits(units, false)
+			}
+			if a.session.Options.Own {
+				return problem.New("look at the units with --print", "a practice node has no systemd of its own")
+			}
+			if err := backup.Enable(ctx, backup.UnitDir, units); err != nil {
+				return err
+			}
+			if err := backup.Enabled(conf, dir, time.Now()); err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return a.showUnits(units, true)
+			}
+			_, err = fmt.Fprintf(a.out, "%s %s is enabled: every %s. Take the first now: etcd-rewind backup\n", text.SymDone, backup.TimerName, conf.Schedule.Every)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&show, "print", false, "only show the timer and the service")
+	a.outputFlag(c)
+	return c
+}
+
+// timed is what the service runs: this program, told where things are on this
+// node, as it sees no other process's files in a file system of its own.
+func (a *app) timed(ctx context.Context, dir string) (backup.Timed, error) {
+	t := backup.Timed{}
+	var err error
+	if t.Program, err = os.Executable(); err != nil {
+		return t, err
+	}
+	if err := trust.File(t.Program); err != nil && !a.session.Options.Own {
+		return t, problem.From(fmt.Errorf("root's timer can't run this program: %w; install it, in /usr/local/bin for example", err))
+	}
+	o := a.session.Options
+	facts, err := a.discover(ctx)
+	if err == nil && facts.Kubelet != nil {
+		if o.KubeletConfig == "" {
+			o.KubeletConfig = facts.Kubelet.ConfigPath
+		}
+		if o.Manifests == "" {
+			o.Manifests = facts.Kubelet.StaticPodPath
+		}
+		if node, err := backup.Of(facts); err == nil {
+			t.Writes = backup.StageWrites(node.DataDir, dir)
+		}
+	}
+	for _, f := range []struct{ flag, value string }{{"--kubelet-config", o.KubeletConfig}, {"--manifests", o.Manifests}, {"--cri", o.CRI}, {"--state-dir", o.StateDir}} {
+		if f.value != "" {
+			t.Flags = append(t.Flags, f.flag, f.value)
+		}
+	}
+	if a.session.Options.StateDir != "" {
+		t.StateDir = dir
+	}
+	return t, nil
+}
+
+func (a *app) showUnits(units []backup.Unit, enabled bool) error {
+	if a.output == "json" {
+		return trust.JSON(a.out).Encode(print.BackupTimerLine{Head: head("backup-timer"), Enabled: enabled, Written: enabled, Units: units})
+	}
+	for i, u := range units {
+		if i > 0 {
+			_, _ = fmt.Fprintln(a.out)
+		}
+		_, _ = fmt.Fprintf(a.out, "# %s\n%s", filepath.Join(backup.UnitDir, u.Name), u.Text)
+	}
+	return nil
+}
+
+func (a *app) backupDisable() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "disable",
+		Short: "Stop taking backups by the timer, and remove it",
+		Long: `Stop taking backups by the timer, and remove it.
+
+The configuration and all backups stay; one that is under way goes on.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			dir, err := steps.BackupDir(ctx, a.session.Options)
+			if err != nil {
+				return err
+			}
+			if a.session.Options.Own {
+				return problem.New("", "a practice node has no systemd of its own")
+			}
+			if err := backup.Disable(ctx, backup.UnitDir); err != nil {
+				return err
+			}
+			if err := backup.Disabled(dir); err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return trust.JSON(a.out).Encode(print.BackupTimerLine{Head: head("backup-timer"), Written: true})
+			}
+			_, err = fmt.Fprintf(a.out, "%s %s is off\n", text.SymDone, backup.TimerName)
+			return err
+		},
+	}
+	a.outputFlag(c)
+	return c
+}
