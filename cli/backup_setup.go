@@ -452,7 +452,7 @@ func (a *app) showUnits(units []backup.Unit, enabled bool) error {
 		if i > 0 {
 			_, _ = fmt.Fprintln(a.out)
 		}
-		_, _ = fmt.Fprintf(a.out, "# %s\n%s", filepath.Join(backup.UnitDir, u.Name), u.Text)
+		_, _ = fmt.Fprintf(a.out, "%s\n%s", trust.Comment(filepath.Join(backup.UnitDir, u.Name)), u.Text)
 	}
 	return nil
 }
