@@ -199,6 +199,7 @@ func status(code int) error {
 func (a *app) choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() error) {
 	f := c.Flags()
 	f.StringVar(&ch.DataDir, "data-dir", "", "new data `directory` on the node (a sibling of the old one)")
+	f.BoolVar(&ch.Swap, "swap", false, "rename the old data aside and give its path to the restored data: no file is edited")
 	stop := f.String("stop", string(steps.StopNow), "how kube-apiserver is stopped: now, or graceful with kubelet's grace period")
 	bump := f.Uint64("bump-revision", 0, "raise the revision by `N` (beyond the live one, or 1000000000); 0 turns it off")
 	named := overrides(c, &ch.Accept)

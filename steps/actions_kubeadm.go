@@ -209,7 +209,7 @@ func (b *builder) kubeadm(p *Plan) *SetKubeadmConfig {
 		return nil
 	}
 	a := &SetKubeadmConfig{
-		DataDir: e.DataDir.Under(b.lay.volumes[0].new), OldDir: e.DataDir.Path,
+		DataDir: b.dataPath(), OldDir: e.DataDir.Path,
 		Fleet: b.c.Fleet != nil, APIBefore: b.f.APIReady,
 	}
 	fact := func(format string, args ...any) {
@@ -236,6 +236,8 @@ func (b *builder) kubeadm(p *Plan) *SetKubeadmConfig {
 	case err != nil:
 		cause := err.Error()
 		fact("stays as it is (%s): set etcd.local.dataDir to %s by hand before a kubeadm upgrade", cause, a.DataDir)
+	case bytes.Equal(text, edited) && b.lay.swap:
+		return nil // as it was, and as it stays
 	case bytes.Equal(text, edited):
 		fact("etcd.local.dataDir is %s already", a.DataDir)
 	default:

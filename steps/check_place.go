@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
+	"etcd-rewind/trust"
 )
 
 // Row 9.
@@ -23,10 +25,16 @@ func (k *checks) data() Verdict {
 		return warn("a typo in the hostPath of etcd.yaml boots a blank cluster, silently; the restore itself needs nothing from there",
 			"%s holds no etcd data now", d.Path)
 	}
+	if k.c.Swap {
+		return ok("%s is renamed, and stays as it is", d.Path)
+	}
 	return ok("%s stays as it is", d.Path)
 }
 
 func (k *checks) onDataVolume() Verdict {
+	if k.c.Swap {
+		return ok("no volume is changed")
+	}
 	if flags := k.f.Etcd.OnDataVolume; len(flags) > 0 {
 		flags = slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return f == "wal-dir" || f == "--wal-dir" })
 		if len(flags) > 0 {
@@ -42,7 +50,16 @@ func (k *checks) target() Verdict {
 		return k.inPlace()
 	}
 	run := k.f.runName(k.c)
-	l := layOut(&k.f.Etcd.EtcdSettings, k.c.DataDir, run)
+	l := k.f.layOut(k.c, run)
+	if err := k.f.swapClash(k.c); err != nil {
+		cause, hint := problem.Explain(err)
+		return bad(hint, "%s", cause)
+	}
+	if l.swap {
+		if cause, hint := l.unswappable(); cause != "" {
+			return bad(hint, "%s", cause)
+		}
+	}
 	for _, v := range l.moved() {
 		if !filepath.IsAbs(v.new) {
 			return bad("name it with its whole path", "%s is not an absolute path", v.new)
@@ -50,7 +67,9 @@ func (k *checks) target() Verdict {
 		if cause, hint := l.collides(k.f, run); cause != "" {
 			return bad(hint, "%s", cause)
 		}
-		if _, err := os.Lstat(v.new); err == nil {
+		if _, err := os.Lstat(v.new); l.swap {
+			// Its path is freed.
+		} else if err == nil {
 			return bad("choose a name that isn't taken; on a mount of its own choose a directory below its root (lost+found is there)", "%s exists already", v.new)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return bad("", "%s: %s", v.new, err)
@@ -64,6 +83,13 @@ func (k *checks) target() Verdict {
 	}
 	if says := l.elsewhere(); says != "" {
 		return wrong("name a directory on that disk with --data-dir; or override, when the other disk will do for etcd", "%s", says)
+	}
+	if l.swap {
+		why := ""
+		if because := k.f.SwapBecause(); because != "" {
+			why = ", since " + trust.Text(because)
+		}
+		return ok("%s, swapped: no file is edited%s", k.c.DataDir, why)
 	}
 	return ok("%s", k.c.DataDir)
 }
@@ -88,7 +114,7 @@ func (k *checks) renames() Verdict {
 
 // Row 15. Room is judged on the disk on which each file will lie.
 func (k *checks) space() Verdict {
-	l := layOut(&k.f.Etcd.EtcdSettings, k.c.DataDir, k.f.runName(k.c))
+	l := k.f.layOut(k.c, k.f.runName(k.c))
 	type file struct {
 		what, path string
 		bytes      uint64

@@ -17,6 +17,10 @@ type Choices struct {
 	// DataDir is the new hostPath of etcd's data volume; "" makes one beside
 	// the old.
 	DataDir string `json:"data_dir"`
+	// Swap has the restored data take the old one's path, which is renamed aside:
+	// no file is edited. Without a DataDir it is also what Settle decides where an
+	// edit would not last.
+	Swap bool `json:"swap,omitempty"`
 	// InPlace says that DataDir holds the data already: etcd is pointed there,
 	// and nothing is restored.
 	InPlace bool `json:"in_place,omitempty"`

@@ -45,6 +45,16 @@ func TestCrashMatrix(t *testing.T) {
 			return waits
 		})
 	})
+	// What a swap adds: the renames, and the start on what they made.
+	t.Run("of a node whose data is swapped", func(t *testing.T) {
+		crashMatrix(t, Choices{Swap: true}, func(a Planned) bool {
+			switch a.Action.(type) {
+			case *SetAside, *Rename:
+				return true
+			}
+			return RoleEtcd.starts(a.Action)
+		})
+	})
 	// Each of the two parts without the other.
 	changes := func(a Planned) bool {
 		switch a.Action.(type) {
@@ -140,16 +150,29 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool, without ...
 
 // Going back may break off too, at any point; going back once more ends it.
 func TestAnUndoThatBreaksOffIsFinishedByTheNext(t *testing.T) {
+	t.Run("new directory", func(t *testing.T) { undoMatrix(t, Choices{}, func(Planned) bool { return true }) })
+	t.Run("swapped", func(t *testing.T) {
+		undoMatrix(t, Choices{Swap: true}, func(a Planned) bool {
+			switch a.Action.(type) {
+			case *BringBack, *Rename:
+				return true
+			}
+			return false
+		})
+	})
+}
+
+func undoMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 	n := newFakeNode(t)
 	e, _ := n.engine(nil)
-	if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+	if res := e.Run(t.Context(), n.plan(c)); !res.OK {
 		t.Fatal(res.Error)
 	}
 	undo := n.undo()
 	var points []crashed
 	for _, s := range undo.Steps {
 		for _, a := range s.Actions {
-			if s.When == "" {
+			if s.When == "" && wanted(a) {
 				points = append(points, crashed{"after the intent", a.ID}, crashed{"before the result", a.ID})
 			}
 		}
@@ -159,7 +182,7 @@ func TestAnUndoThatBreaksOffIsFinishedByTheNext(t *testing.T) {
 			n := newFakeNode(t)
 			before := n.picture()
 			e, _ := n.engine(nil)
-			if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+			if res := e.Run(t.Context(), n.plan(c)); !res.OK {
 				t.Fatal(res.Error)
 			}
 			stateDir := filepath.Join(n.root, "etcd-rewind")

@@ -12,7 +12,7 @@ import (
 func (r *run) sickDisk() (cause, hint string) {
 	paths := []string{r.plan.RunDir, r.plan.Reach.Kubelet.RootDir, r.plan.Reach.Kubelet.PodLogs}
 	if f := r.plan.Restore; f != nil {
-		paths = append(paths, filepath.Dir(f.DataDir), f.OldDataDir)
+		paths = append(paths, filepath.Dir(f.DataDir), f.oldAt())
 	}
 	for _, path := range paths {
 		if path == "" {

@@ -66,10 +66,13 @@ type layout struct {
 	volumes           []repoint // the first is etcd's data
 	stageData, walDir string    // where etcdutl writes
 	etcd              *manifest.EtcdSettings
+	// swap says that the new directories have the old ones' paths.
+	swap bool
+	run  string
 }
 
 func layOut(e *manifest.EtcdSettings, dataDir, run string) layout {
-	l := layout{etcd: e}
+	l := layout{etcd: e, run: run}
 	data := repoint{volume: e.DataDir.Volume, old: e.DataDir.HostPath, new: dataDir, staging: stagingFor(dataDir, run)}
 	l.volumes = []repoint{data}
 	l.stageData = e.DataDir.Under(data.staging)
@@ -135,7 +138,10 @@ func (l layout) collides(f *Facts, run string) (cause, hint string) {
 	}
 	new := []place{{"what this run keeps (--state-dir)", f.StateDir}, {"the snapshot of the cluster as it is", filepath.Join(f.BesideData(), snapshot.SafetyCopy(run))}}
 	for _, v := range l.moved() {
-		new = append(new, place{"the new directory", v.new}, place{"the directory for staging", v.staging})
+		if !l.swap {
+			new = append(new, place{"the new directory", v.new})
+		}
+		new = append(new, place{"the directory for staging", v.staging})
 	}
 	for _, n := range new {
 		real, err := node.Resolve(n.path)

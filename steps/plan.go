@@ -198,7 +198,10 @@ type RestoreFacts struct {
 	OldDataDir       string `json:"old_data_dir"` // hostPath before
 	DataDir          string `json:"data_dir"`     // hostPath after
 	Staging          string `json:"staging"`      // where the restored data is until it is put in place
-	OldRevision      int64  `json:"old_revision,omitempty"`
+	// Aside is where the old data lies when the restored data has taken its path,
+	// which is DataDir then; "" when it stays at OldDataDir.
+	Aside       string `json:"aside,omitempty"`
+	OldRevision int64  `json:"old_revision,omitempty"`
 	// InPlace says that DataDir held the data before: etcd is only pointed there.
 	InPlace bool `json:"in_place,omitempty"`
 	// Members are those of the restored cluster, when several nodes are restored.

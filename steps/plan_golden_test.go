@@ -23,6 +23,7 @@ func TestThePlansForAStackedNodeStayAsTheyAre(t *testing.T) {
 		"restore":          {},
 		"restore-graceful": {Stop: StopGraceful, KeepControllers: true},
 		"restore-fleet":    {Fleet: fleetOfTheTests},
+		"restore-swap":     {Swap: true},
 	} {
 		t.Run(name, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)

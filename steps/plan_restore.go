@@ -37,6 +37,9 @@ func (f *Facts) Settle(info *snapshot.Info, c Choices) Choices {
 		b := bumpBeyond(info.Revision, f.Live)
 		c.Bump = &b
 	}
+	if c.DataDir == "" && f.Etcd != nil && (c.Swap || f.SwapBecause() != "") {
+		c.Swap, c.DataDir = true, swapPath(&f.Etcd.EtcdSettings)
+	}
 	if c.DataDir == "" && f.Etcd != nil {
 		c.DataDir = newDataDir(f.Etcd.DataDir.HostPath, f.runName(c))
 	}
@@ -88,6 +91,9 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 			Token: token, Stop: c.Stop, KubeletRestart: c.KubeletRestart,
 		},
 	}
+	if err := f.swapClash(c); err != nil {
+		return nil, err
+	}
 	if c.Fleet != nil {
 		p.Restore.Members = c.Fleet.Members
 	}
@@ -114,11 +120,18 @@ func (b *builder) place(p *Plan) error {
 	if err != nil {
 		return err
 	}
-	b.lay = layOut(&f.Etcd.EtcdSettings, dataDir, b.run)
+	b.c.DataDir = dataDir
+	b.lay = f.layOut(b.c, b.run)
 	if cause, hint := b.lay.collides(f, b.run); cause != "" && !b.c.InPlace {
 		return problem.New(hint, "%s", cause)
 	}
 	r.OldDataDir, r.DataDir, r.Staging = f.Etcd.DataDir.HostPath, dataDir, b.lay.volumes[0].staging
+	if b.c.Swap {
+		if cause, hint := b.lay.unswappable(); cause != "" {
+			return problem.New(hint, "%s", cause)
+		}
+		r.OldDataDir, r.Aside = dataDir, asideFor(dataDir, b.run)
+	}
 	if b.c.InPlace {
 		p.Title = fmt.Sprintf("Point etcd at %s on %s", dataDir, f.Node)
 		r.InPlace = true
@@ -126,7 +139,9 @@ func (b *builder) place(p *Plan) error {
 			return problem.New("change both volumes of "+f.Etcd.Source.Name()+" by hand", "etcd has a --wal-dir of its own, and where the WAL of that data lies isn't known")
 		}
 	}
-	r.Old, err = dataOf(context.Background(), &f.Etcd.EtcdSettings)
+	if r.Old, err = dataOf(context.Background(), &f.Etcd.EtcdSettings); err == nil && b.lay.swap {
+		b.lay.real(r.Old)
+	}
 	return err
 }
 
@@ -298,7 +313,7 @@ func (b *builder) start(p *Plan, parts parts) {
 	f, alone := b.f, b.c.Fleet == nil
 	var compare []Action
 	if parts.etcd != nil {
-		var place []Action
+		place := b.lay.asides()
 		for _, v := range b.lay.moved() {
 			if !b.c.InPlace {
 				place = append(place, &Rename{What: "the restored data", From: v.staging, To: v.new})
@@ -412,6 +427,9 @@ func (b *builder) stage(r *RestoreFacts) (*Stage, error) {
 func (b *builder) add(p *Plan, id string, actions ...Action) {
 	if n := len(p.Steps); n == 0 || p.Steps[n-1].ID != id {
 		t := restoreTexts[id]
+		if swapped, ok := swapTexts[id]; ok && b.lay.swap {
+			t = swapped
+		}
 		p.Steps = append(p.Steps, Step{ID: id, Title: t.title, Why: t.why, More: t.more, Outage: t.outage})
 	}
 	s := &p.Steps[len(p.Steps)-1]
@@ -422,7 +440,7 @@ func (b *builder) summary(p *Plan) []Fact {
 	r := p.Restore
 	facts := []Fact{{"snapshot", fmt.Sprintf("%s, revision %d, %d keys", r.Snapshot, b.info.Revision, b.info.Keys)}}
 	if b.f.Etcd != nil {
-		facts = append(facts, Fact{"data directory", r.OldDataDir + " → " + r.DataDir}, Fact{"old data", b.old(r.Old)})
+		facts = append(facts, Fact{"data directory", r.Moves()}, Fact{"old data", b.old(r)})
 	} else {
 		facts = append(facts, Fact{"etcd", "runs on other nodes"})
 	}
@@ -462,9 +480,13 @@ func (b *builder) summary(p *Plan) []Fact {
 }
 
 // old says what an undo will find.
-func (b *builder) old(d *Data) string {
+func (b *builder) old(r *RestoreFacts) string {
+	d := r.Old
 	if d.blank() {
 		return fmt.Sprintf("none: %s holds no etcd data; an undo would boot a blank cluster, and is blocked until that is overridden (%s)", d.Dir, checkOldData)
+	}
+	if r.Aside != "" {
+		return "renamed to " + r.Aside + ", untouched" + b.saved()
 	}
 	return "stays where it is, untouched" + b.saved()
 }

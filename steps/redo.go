@@ -76,7 +76,7 @@ func redoPlan(h *history, t Terms) (*Plan, error) {
 		}
 		p.Checks = append(p.Checks, v)
 		p.Summary = append(p.Summary, Fact{"etcd starts on", say},
-			Fact{"old data", "stays at " + r.Restore.OldDataDir + ", with what was written to it since the undo"})
+			Fact{"old data", r.Restore.stays() + ", with what was written to it since the undo"})
 	}
 
 	b := &again{h: h, ready: &Ready{}, now: time.Now()}

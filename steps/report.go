@@ -37,7 +37,7 @@ func (r *run) summary(res *Result) []Fact {
 		} else {
 			add("revision", "%d (snapshot %d, raised by %d)", res.Revision, f.SnapshotRevision, f.Bump)
 		}
-		add("old data", "%s, untouched", f.OldDataDir)
+		add("old data", "%s, untouched", f.oldAt())
 		if save := r.plan.saved(); save != "" {
 			add("state left behind", "%s", save)
 		}
@@ -58,7 +58,7 @@ func (r *run) summary(res *Result) []Fact {
 			add("restored data", "kept at %s", f.Staging)
 		}
 	default:
-		add("old data", "%s, untouched", f.OldDataDir)
+		add("old data", "%s, untouched", r.plan.oldNow())
 		add("old manifests", "%s", aside)
 	}
 	return s

@@ -81,6 +81,9 @@ func (e podEtcd) process(b *builder, p *Plan) (process, error) {
 	data := e.File.Data
 	var err error
 	for _, m := range b.lay.volumes {
+		if b.lay.swap {
+			break
+		}
 		if data, err = manifest.SetHostPath(data, m.volume, m.new); err != nil {
 			return nil, err
 		}

@@ -144,6 +144,11 @@ func (h *history) oldTarget() (*target, error) {
 			t.data.WAL = old.WALDir.Path
 		}
 	}
+	for a := range h.restore.actions() {
+		if aside, ok := a.Action.(*SetAside); ok && aside.moved() {
+			t.data.Dir, t.data.WAL = aside.where(t.data.Dir), aside.where(t.data.WAL)
+		}
+	}
 	if t.data.ClusterID == 0 {
 		for a := range h.restore.actions() {
 			if s, ok := a.Action.(stopping); ok && s.stops().role == RoleEtcd {

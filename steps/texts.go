@@ -96,6 +96,17 @@ var restoreTexts = map[string]text{
 	},
 }
 
+// swapTexts are those of the steps that a swap does in another way.
+var swapTexts = map[string]text{
+	"start-etcd": {
+		title: "Start etcd", outage: true,
+		why: "The old data is renamed aside, the staged directory gets its path, and etcd starts with the settings that it had. Then it is asked whether it has opened what was restored.",
+		more: "No path is edited anywhere: whatever renders etcd's settings anew, kubeadm or configuration management, names the directory that holds the restored data. " +
+			"Both renames stay on one file system, and the old data is not touched: undo is the same two renames in reverse. " +
+			"/readyz is not enough to know which data etcd has: every restore gets a cluster ID that no other etcd has, and etcd tells it to its peers as soon as it has opened its data.",
+	},
+}
+
 var undoTexts = map[string]text{
 	kubeadmStep: {
 		title: "Compare kubeadm-config",

@@ -41,6 +41,9 @@ func (c *Choices) Key(l text.Look, name string, shown *steps.RestoreFacts, there
 		if shown != nil {
 			value = shown.DataDir
 		}
+		if c.Swap || shown != nil && shown.Aside != "" {
+			value = "swap"
+		}
 		c.typing, c.bump = NewField(l, value), false
 	case "n":
 		value := ""
@@ -82,10 +85,12 @@ func (c *Choices) Type(k tea.KeyMsg) (changed bool, note string) {
 	}
 	value := strings.TrimSpace(c.typing.Value())
 	switch {
+	case !c.bump && value == "swap":
+		c.DataDir, c.Swap = "", true
 	case !c.bump && value != "" && !filepath.IsAbs(value):
-		return false, "The data directory has to be an absolute path."
+		return false, "The data directory has to be an absolute path, or swap."
 	case !c.bump:
-		c.DataDir = value
+		c.DataDir, c.Swap = value, false
 	case value == "":
 		c.Bump = nil
 	default:
@@ -104,6 +109,9 @@ func (c *Choices) Rows(l text.Look, shown *steps.RestoreFacts, there bool, w int
 	dir, bump := "beside the old one", "beyond the live revision"
 	if shown != nil {
 		dir = trust.Text(shown.DataDir)
+		if shown.Aside != "" {
+			dir += ", swapped"
+		}
 		bump = "+" + strconv.FormatUint(shown.Bump, 10) + ", and everything before is marked as compacted"
 		if shown.Bump == 0 {
 			bump = "not raised: clients may trust stale caches"
@@ -130,7 +138,8 @@ func (c *Choices) Rows(l text.Look, shown *steps.RestoreFacts, there bool, w int
 // View asks for what is typed.
 func (c *Choices) View(l text.Look, w int) ([]string, string, []Hint) {
 	title := "Data directory for the restored data, on the node:"
-	about := "It must not exist yet, and lie on the same disk as the old one, since it is moved into place by a rename. Empty means the default."
+	about := "It must not exist yet, and lie on the same disk as the old one, since it is moved into place by a rename. Empty means the default. " +
+		"The word swap keeps the path: the old data is renamed aside, and no file is edited."
 	if c.bump {
 		title = "How much to add to the snapshot's revision:"
 		about = "Clients remember revisions they have seen. When the restored cluster begins beyond all of them, watches list again instead of trusting stale caches. Empty means the default, 0 turns it off."

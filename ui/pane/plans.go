@@ -161,7 +161,7 @@ func (p *Plans) commonText(o PlanText, w int) []string {
 			name = p.Names[i]
 		}
 		if of.Restore != nil {
-			add(name, of.Restore.OldDataDir+" → "+of.Restore.DataDir)
+			add(name, of.Restore.Moves())
 		}
 	}
 	out := append(text.Indent(1, text.Facts(list, w-1)), "")
