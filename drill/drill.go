@@ -392,7 +392,11 @@ func (d *drill) orderAPI(o *order) error {
 		if slices.Contains(records, k.Resource) || facts.API == nil && o.Encryption == "" && len(with[k.Resource]) > 0 {
 			continue
 		}
-		o.Kinds = append(o.Kinds, want(k, d.info.CRDs, with[k.Resource]))
+		w := want(k, d.info.CRDs, with[k.Resource])
+		o.Kinds = append(o.Kinds, w)
+		if o.Encryption != "" || len(w.Encrypted) > 0 {
+			o.Doubtful = append(o.Doubtful, w)
+		}
 	}
 	return nil
 }

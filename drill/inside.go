@@ -40,6 +40,7 @@ type order struct {
 	Revision int64    `json:"revision"`
 	Keys     int      `json:"keys"`
 	Kinds    []wanted `json:"kinds,omitempty"`
+	Doubtful []wanted `json:"doubtful,omitempty"` // those of the kinds that may be unreadable
 }
 
 // launch is a program to be started; the file is handed over open.

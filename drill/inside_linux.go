@@ -100,23 +100,29 @@ func inside(ctx context.Context, o order, say func(told)) told {
 	if err != nil {
 		return failed(err)
 	}
+	read, err := newReader(apiURL, at(caFile), at(clientFile), at(clientKey), o.Revision)
+	if err != nil {
+		return failed(err)
+	}
+	defer read.close()
 	asker := node.NewAPIAsker(node.APIConfig{ReadyURL: apiURL + "/readyz", CA: at(caFile), ClientCert: at(clientFile), ClientKey: at(clientKey)})
 	defer asker.Close()
+	doubt := doubts{kinds: o.Doubtful, next: doubtAfter}
 	err = api.ready(ctx, bootLimit, func() error {
 		a := asker.Ask(ctx, 5*time.Second)
-		if a.Ready() {
+		switch {
+		case a.Ready():
 			return nil
+		case a.Code != 0: // it serves, and waits for something
+			if err := doubt.confirmed(ctx, read, time.Now()); err != nil {
+				return &fatal{err}
+			}
 		}
 		return errors.New(a.String())
 	})
 	if err != nil {
 		return told{Fault: problem.From(fmt.Errorf("kube-apiserver isn't ready on it: %w", err))}
 	}
-	read, err := newReader(apiURL, at(caFile), at(clientFile), at(clientKey), o.Revision)
-	if err != nil {
-		return failed(err)
-	}
-	defer read.close()
 	version, err := read.version(ctx)
 	if err != nil {
 		return told{Fault: problem.From(err)}
@@ -344,6 +350,9 @@ func (c *child) end() string {
 // database first.
 const bootLimit = 3 * time.Minute
 
+// fatal is what no waiting mends.
+type fatal struct{ error }
+
 // ready waits until a program says that it is ready, or has ended.
 func (c *child) ready(ctx context.Context, limit time.Duration, ask func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -352,8 +361,12 @@ func (c *child) ready(ctx context.Context, limit time.Duration, ask func() error
 	defer tick.Stop()
 	for {
 		err := ask()
-		if err == nil {
+		var no *fatal
+		switch {
+		case err == nil:
 			return nil
+		case errors.As(err, &no):
+			return no.error
 		}
 		select {
 		case <-c.ended:

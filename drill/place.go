@@ -30,8 +30,9 @@ type place struct {
 func claim(parent string) (*place, error) {
 	dir := filepath.Join(parent, dirName)
 	for range 10 {
-		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
+		made := os.Mkdir(dir, 0o700)
+		if made != nil && !errors.Is(made, fs.ErrExist) {
+			return nil, made
 		}
 		f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		switch {
@@ -49,6 +50,9 @@ func claim(parent string) (*place, error) {
 		}
 		_ = f.Close()
 		if err != nil && !again {
+			if made == nil {
+				_ = os.Remove(dir)
+			}
 			return nil, err
 		}
 	}

@@ -270,6 +270,41 @@ func (r *reader) page(ctx context.Context, at schema.GroupVersionResource, opts 
 	return r.lister.Resource(at).List(ctx, opts)
 }
 
+// doubts are kinds that an API server may be unable to read. One that can't is
+// never ready, and says nothing of why in /readyz.
+type doubts struct {
+	kinds []wanted
+	next  time.Duration // after it first answered
+	since time.Time
+}
+
+// doubtAfter is how long an API server may take to be ready after its first
+// answer before it is asked for what it may not be able to read.
+const doubtAfter = 2 * time.Second
+
+// confirmed is why a kind can't be read; nil when they can be, or weren't tried
+// now. A list that fails in another way says nothing yet.
+func (d *doubts) confirmed(ctx context.Context, r *reader, now time.Time) error {
+	if d.since.IsZero() {
+		d.since = now
+	}
+	if len(d.kinds) == 0 || now.Sub(d.since) < d.next {
+		return nil
+	}
+	d.next = 8 * d.next
+	for _, w := range d.kinds {
+		at, err := r.lookUp(ctx, w)
+		if err != nil || at.Empty() {
+			continue
+		}
+		if _, err := r.count(ctx, at); err != nil && strings.Contains(err.Error(), "unable to transform key") {
+			return fmt.Errorf("it can't read %s: %w", w.name(), err)
+		}
+	}
+	r.served, r.groups = nil, nil // it is still learning of some
+	return nil
+}
+
 // inWords is the API server's own message, clean and bounded.
 func inWords(err error) error {
 	var s *apierrors.StatusError

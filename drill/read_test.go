@@ -194,6 +194,31 @@ func TestAnObjectThatCannotBeReadIsAFaultAndAWebhookIsNot(t *testing.T) {
 	}
 }
 
+// An API server that can't read its Secrets is never ready; the drill asks for
+// them soon, and not all the time.
+func TestAnAPIServerThatIsNotReadyIsAskedForWhatItMayNotRead(t *testing.T) {
+	f := &fakeAPI{t: t, objects: map[string]int{"/api/v1/secrets": 3}}
+	r := f.serve(t)
+	d := doubts{kinds: []wanted{{Kind: "Secret", Resource: "secrets", Stored: "secrets"}, {Kind: "Gone", Resource: "gone", Group: "x", Stored: "gone.x"}}, next: doubtAfter}
+	now := time.Now()
+	for _, after := range []time.Duration{0, time.Second, 3 * time.Second} {
+		if err := d.confirmed(t.Context(), r, now.Add(after)); err != nil {
+			t.Errorf("after %s: %v", after, err)
+		}
+	}
+	f.broken = map[string]string{"/api/v1/secrets": "etcdserver: request timed out"}
+	if err := d.confirmed(t.Context(), r, now.Add(20*time.Second)); err != nil {
+		t.Errorf("what passes was taken for a missing key: %v", err)
+	}
+	f.broken["/api/v1/secrets"] = "Internal error occurred: unable to transform key \"/registry/secrets/a/b\": identity transformer tried to read encrypted data"
+	if err := d.confirmed(t.Context(), r, now.Add(21*time.Second)); err != nil {
+		t.Errorf("it was asked again too soon: %v", err)
+	}
+	if err := d.confirmed(t.Context(), r, now.Add(10*time.Minute)); err == nil || !strings.Contains(err.Error(), "it can't read secrets: Internal error") {
+		t.Error(err)
+	}
+}
+
 // A kind whose definition is there and which is never served isn't waited for
 // without end.
 func TestAKindThatNeverComesIsNotWaitedForForEver(t *testing.T) {

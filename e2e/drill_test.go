@@ -1,0 +1,353 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"golang.org/x/crypto/nacl/secretbox"
+	"google.golang.org/protobuf/proto"
+)
+
+// drilled is what drill --output json prints.
+type drilled struct {
+	Type    string   `json:"type"`
+	Proven  bool     `json:"proven"`
+	LeftOut []string `json:"left_out"`
+	Fault   *struct{ Cause, Hint string }
+	Parts   []struct {
+		Part    string
+		Seconds float64
+	}
+	Total    float64 `json:"total_seconds"`
+	Programs []struct{ Name, From, Image string }
+	Objects  int
+	Kinds    []struct {
+		Resource        string
+		Objects, Listed int
+		Encrypted       []string
+	}
+}
+
+func (o outcome) drilled(t *testing.T) drilled {
+	t.Helper()
+	var d drilled
+	if err := json.Unmarshal([]byte(o.stdout), &d); err != nil || d.Type != "drill" {
+		t.Fatalf("exit status %d, %v:\n%s%s", o.code, err, o.stdout, o.stderr)
+	}
+	return d
+}
+
+// drillIn is where a drill on the node has its files.
+const drillIn = "/var/lib/.etcd-rewind-drill"
+
+// nothingOfADrill is left: no file, no process, no cgroup, no container.
+func nothingOfADrill(t *testing.T, running []string) {
+	t.Helper()
+	if _, err := os.Lstat(node.HostPath(drillIn)); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", drillIn, err)
+	}
+	if p := drillProcesses(t); p != "" {
+		t.Errorf("processes are left: %s", p)
+	}
+	now := tasks(t)
+	slices.Sort(now)
+	slices.Sort(running)
+	if !slices.Equal(now, running) {
+		t.Errorf("other containers run now: %v, before: %v", now, running)
+	}
+	for _, pattern := range []string{"/sys/fs/cgroup/etcd-rewind.drill-*", "/sys/fs/cgroup/*/etcd-rewind.drill-*"} {
+		if left, _ := filepath.Glob(pattern); len(left) > 0 {
+			t.Errorf("%v is left", left)
+		}
+	}
+}
+
+// drillProcesses are those of a drill's programs, which have its paths in their
+// flags.
+func drillProcesses(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("pgrep", "-af", "--", "/certificates/server.crt").Output()
+	if exit, ok := err.(*exec.ExitError); err != nil && (!ok || exit.ExitCode() != 1) {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// A drill proves a snapshot of the running cluster, and nobody notices: every
+// request of its clients is answered meanwhile, and nothing is left.
+func TestADrillProvesABackupWhileTheClusterIsUsed(t *testing.T) {
+	begin(t)
+	s := aStory(t)
+	shop := "shop-" + s.number()
+	kubectl(t, "create", "configmap", "used", "--namespace="+shop)
+	file := filepath.Join(t.TempDir(), "drilled.db")
+	if err := node.Save(t.Context(), file); err != nil {
+		t.Fatal(err)
+	}
+	running, before := tasks(t), readManifests(t)
+
+	requests := startRequests(t, shop)
+	o := run(t, "drill", file, "--output", "json")
+	answered := requests()
+	d := o.drilled(t)
+	if o.code != 0 || !d.Proven || d.Fault != nil || len(d.LeftOut) > 0 {
+		t.Fatalf("exit status %d: %s%s", o.code, o.stdout, o.stderr)
+	}
+	for _, p := range d.Programs {
+		if !strings.HasPrefix(p.From, "the running container ") || p.Image == "" {
+			t.Errorf("%s is from %s, %s", p.Name, p.From, p.Image)
+		}
+	}
+	listed := map[string]int{}
+	for _, k := range d.Kinds {
+		listed[k.Resource] = k.Listed
+	}
+	if len(d.Programs) != 2 || listed["widgets.example.com"]+listed["namespaces"] < 6 || listed["configmaps"] == 0 {
+		t.Errorf("%+v", d)
+	}
+	if answered.of < 20 || len(answered.lost) > 0 {
+		t.Errorf("of %d requests meanwhile these were lost: %v", answered.of, answered.lost)
+	}
+	// By design others go first where they want the CPU.
+	limit := 15 * max(1, answered.load/float64(runtime.NumCPU()))
+	if t.Logf("the drill took %.1f s (limit %.1f): %+v; %d requests meanwhile, the slowest %.2f s", d.Total, limit, d.Parts, answered.of, answered.slowest); d.Total > limit {
+		t.Errorf("the drill took %.1f s", d.Total)
+	}
+	nothingOfADrill(t, running)
+	if after := readManifests(t); len(after) != len(before) {
+		t.Error("the manifests changed")
+	}
+
+	// The same as text, of the newest snapshot that there is.
+	if o := run(t, "drill", file); o.code != 0 || !strings.Contains(o.stdout, "is proven") || !strings.Contains(o.stdout, "time to recovery") {
+		t.Errorf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+}
+
+// requested is what became of the requests that a cluster's clients made.
+type requested struct {
+	of            int
+	lost          []string
+	slowest, load float64
+}
+
+// startRequests reads and writes through the API again and again, until the
+// function that it returns is called.
+func startRequests(t *testing.T, namespace string) (stop func() requested) {
+	t.Helper()
+	const pki = "/etc/kubernetes/pki/"
+	script := fmt.Sprintf(`n=0
+while [ ! -e "$1" ]; do
+	n=$((n+1))
+	curl -sk -m 20 --cert %[1]sapiserver-kubelet-client.crt --key %[1]sapiserver-kubelet-client.key -o /dev/null -w '%%{http_code} %%{time_total}\n' https://127.0.0.1:6443/api/v1/namespaces/%[2]s
+	curl -sk -m 20 --cert %[1]sapiserver-kubelet-client.crt --key %[1]sapiserver-kubelet-client.key -o /dev/null -w '%%{http_code} %%{time_total}\n' \
+		-X PATCH -H 'Content-Type: application/merge-patch+json' -d "{\"data\":{\"n\":\"$n\"}}" https://127.0.0.1:6443/api/v1/namespaces/%[2]s/configmaps/used
+done`, pki, namespace)
+	end := filepath.Join(t.TempDir(), "end")
+	cmd := node.Command(t.Context(), "sh", "-c", script, "sh", end)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() (r requested) {
+		if err := os.WriteFile(end, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		for line := range strings.Lines(out.String()) {
+			var took float64
+			var code int
+			if _, err := fmt.Sscan(line, &code, &took); err != nil || code != 200 {
+				r.lost = append(r.lost, strings.TrimSpace(line))
+			}
+			r.of, r.slowest = r.of+1, max(r.slowest, took)
+		}
+		text, err := os.ReadFile("/proc/loadavg")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = fmt.Sscan(string(text), &r.load)
+		return r
+	}
+}
+
+// Without its encryption key a backup isn't one, and the drill says which key;
+// with it every Secret is decrypted, and none is told.
+func TestADrillOfABackupWithoutItsEncryptionKeyNamesTheKey(t *testing.T) {
+	begin(t)
+	const secret = "correct-horse-drill"
+	kubectl(t, "create", "secret", "generic", "drilled", "--from-literal=password="+secret)
+	t.Cleanup(func() {
+		_, _ = node.Kubectl(context.Background(), "delete", "secret", "drilled", "--ignore-not-found")
+	})
+	dir := t.TempDir()
+	file, config := filepath.Join(dir, "drilled.db"), filepath.Join(dir, "encryption.yaml")
+	if err := node.Save(t.Context(), file); err != nil {
+		t.Fatal(err)
+	}
+	var key [32]byte
+	if _, err := rand.Read(key[:]); err != nil {
+		t.Fatal(err)
+	}
+	encryptIn(t, node.HostPath(file), "/registry/secrets/default/drilled", &key)
+	running := tasks(t)
+
+	o := run(t, "drill", file, "--output", "json")
+	d := o.drilled(t)
+	if o.code != 1 || d.Proven || d.Fault == nil || !strings.Contains(d.Fault.Cause, "secretbox:k1") || !strings.Contains(d.Fault.Cause, "secrets") || d.Fault.Hint == "" {
+		t.Errorf("exit status %d: %+v", o.code, d.Fault)
+	}
+	nothingOfADrill(t, running)
+
+	text := "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources:\n- resources: [secrets]\n  providers:\n  - secretbox: {keys: [{name: k1, secret: " +
+		base64.StdEncoding.EncodeToString(key[:]) + "}]}\n  - identity: {}\n"
+	if err := os.WriteFile(node.HostPath(config), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with := run(t, "drill", file, "--encryption-config", config, "--output", "json")
+	d = with.drilled(t)
+	if with.code != 0 || !d.Proven || !slices.ContainsFunc(d.Kinds, func(k struct {
+		Resource        string
+		Objects, Listed int
+		Encrypted       []string
+	},
+	) bool {
+		return k.Resource == "secrets" && slices.Equal(k.Encrypted, []string{"secretbox:k1"}) && k.Listed == k.Objects
+	}) {
+		t.Errorf("exit status %d: %s%s", with.code, with.stdout, with.stderr)
+	}
+	for _, told := range []string{o.stdout + o.stderr, with.stdout + with.stderr} {
+		if strings.Contains(told, secret) || strings.Contains(told, base64.StdEncoding.EncodeToString([]byte(secret))[:20]) || strings.Contains(told, base64.StdEncoding.EncodeToString(key[:])) {
+			t.Error("a Secret or a key came out")
+		}
+	}
+	nothingOfADrill(t, running)
+}
+
+// encryptIn encrypts an object in a snapshot as kube-apiserver would have; the
+// snapshot loses its checksum by that.
+func encryptIn(t *testing.T, file, object string, key *[32]byte) {
+	t.Helper()
+	st, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, st.Size()-st.Size()%512); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(file, 0o600, &bolt.Options{Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("key"))
+		var at []byte
+		kv := &mvccpb.KeyValue{}
+		if err := b.ForEach(func(k, v []byte) error {
+			this := &mvccpb.KeyValue{}
+			if err := proto.Unmarshal(v, this); err != nil {
+				return err
+			}
+			if string(this.Key) == object {
+				at, kv = bytes.Clone(k), this
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if at == nil {
+			return fmt.Errorf("no %s", object)
+		}
+		var nonce [24]byte
+		if _, err := rand.Read(nonce[:]); err != nil {
+			return err
+		}
+		sealed := append([]byte("k8s:enc:secretbox:v1:k1:"), nonce[:]...)
+		kv.Value = secretbox.Seal(sealed, bytes.Clone(kv.Value), &nonce, key)
+		value, err := proto.Marshal(kv)
+		if err != nil {
+			return err
+		}
+		return b.Put(at, value)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Killed in the middle, a drill takes its etcd and kube-apiserver along at once,
+// and the next one removes the files. That one runs on a node whose control plane
+// is down: its programs are the images'.
+func TestADrillThatIsKilledIsClearedByTheNextOneAlsoWithTheControlPlaneDown(t *testing.T) {
+	begin(t)
+	file := filepath.Join(t.TempDir(), "drilled.db")
+	if err := node.Save(t.Context(), file); err != nil {
+		t.Fatal(err)
+	}
+	cmd := node.Command(t.Context(), tool, "drill", file)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the drill's kube-apiserver", time.Minute, func() bool { return strings.Contains(drillProcesses(t), "kube-apiserver") })
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	eventually(t, "the end of its programs", 5*time.Second, func() bool { return drillProcesses(t) == "" })
+	if _, err := os.Stat(node.HostPath(drillIn)); err != nil {
+		t.Errorf("it was killed too late: %v", err)
+	}
+
+	if err := node.StopKubelet(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		if err := node.StartKubelet(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := node.Ready(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, id := range tasks(t) {
+		_ = node.Command(t.Context(), "ctr", "--namespace=k8s.io", "tasks", "kill", "--signal=KILL", id).Run()
+	}
+	eventually(t, "the end of all containers", 20*time.Second, func() bool { return len(tasks(t)) == 0 })
+	o := run(t, "drill", file, "--output", "json")
+	d := o.drilled(t)
+	if o.code != 0 || !d.Proven || len(d.Programs) != 2 {
+		t.Fatalf("exit status %d: %s%s", o.code, o.stdout, o.stderr)
+	}
+	for _, p := range d.Programs {
+		if !strings.HasPrefix(p.From, "the image ") {
+			t.Errorf("%s is from %s", p.Name, p.From)
+		}
+	}
+	nothingOfADrill(t, nil)
+	out, err := node.Command(t.Context(), "ctr", "--namespace=k8s.io", "containers", "list").Output()
+	if err != nil || strings.Contains(string(out), "hold") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
