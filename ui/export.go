@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
+
+	"etcd-rewind/ui/text"
 
 	tea "github.com/charmbracelet/bubbletea"
-
-	"etcd-rewind/trust"
 )
 
 // exportWidth is what text in a file is wrapped at.
@@ -22,22 +23,48 @@ type exportedMsg struct {
 	err  error
 }
 
-// export writes lines to a new file: in the run's directory once there is one,
-// before that in the working directory.
-func (m *model) export(what string, lines []string) tea.Cmd {
-	runDir, name := m.run.RunDir(), "etcd-rewind-"+what+"-"+m.now().UTC().Format("20060102-150405")
-	return func() tea.Msg {
-		dir := runDir
-		if st, err := os.Lstat(dir); dir == "" || err != nil || !st.IsDir() {
-			wd, err := os.Getwd()
-			if err != nil {
-				return exportedMsg{err: err}
-			}
-			dir = wd
+// export writes what is on the screen to a file, whole; nil where there is
+// nothing to export.
+func (m *model) export() tea.Cmd {
+	what, lines := "", []string(nil)
+	switch {
+	case m.over != nil && m.over.kind == logsOverlay:
+		what, lines = m.over.Name()+"-log", m.over.Lines
+	case m.over != nil && m.over.kind == commandsOverlay:
+		what, lines = "commands", append([]string{commandsTitle(m.now()), ""}, m.run.CommandLog()...)
+	case m.over != nil || m.typing():
+		return nil
+	case m.screen == diffScreen && m.diff.Result != nil:
+		what, lines = "diff", text.Comparison(m.diff.Result, text.DiffOptions{Fields: true, List: true}, m.now(), exportWidth)
+	case m.screen == planScreen && m.plan.Plan != nil:
+		what = "plan"
+		for _, p := range m.plan.All {
+			lines = append(append(lines, text.PlanWhole(p, exportWidth)...), "")
 		}
-		path, err := writeNew(dir, name, lines)
+	default:
+		return nil
+	}
+	dir, name := m.run.RunDir(), "etcd-rewind-"+what+"-"+m.now().UTC().Format("20060102-150405")
+	return func() tea.Msg {
+		path, err := write(dir, name, lines)
 		return exportedMsg{path, err}
 	}
+}
+
+// commandsTitle is that of the commands so far.
+func commandsTitle(now time.Time) string {
+	return "Done so far, and how to do it by hand (times in " + now.Local().Format("MST") + ")"
+}
+
+// write writes lines to a new file: in the run's directory once there is one,
+// before that in the working directory.
+func write(dir, name string, lines []string) (path string, err error) {
+	if st, err := os.Lstat(dir); dir == "" || err != nil || !st.IsDir() {
+		if dir, err = os.Getwd(); err != nil {
+			return "", err
+		}
+	}
+	return writeNew(dir, name, lines)
 }
 
 // writeNew writes a file that isn't there yet, readable by this user alone. No
@@ -59,10 +86,4 @@ func writeNew(dir, name string, lines []string) (path string, err error) {
 		return path, errors.Join(err, f.Close())
 	}
 	return "", fmt.Errorf("%s: there are 99 such files already", path)
-}
-
-func (m *model) exported(msg exportedMsg) {
-	if m.note = "Written to " + trust.Text(msg.path); msg.err != nil {
-		m.note = "Not written: " + trust.Text(msg.err.Error())
-	}
 }

@@ -188,7 +188,7 @@ func TestHelpIsOnEveryScreen(t *testing.T) {
 	for s := nodeScreen; s <= summaryScreen; s++ {
 		d.m.screen = s
 		d.m.run.End(restore.Alone("", "", &steps.Result{OK: true}))
-		if title, body := d.m.helpText(70); s != runScreen && (title == "" || len(body) == 0) {
+		if help := d.m.help(70); s != runScreen && (help.Title == "" || len(help.Lines(70)) == 0) {
 			t.Errorf("? shows nothing on screen %d", s)
 		}
 	}

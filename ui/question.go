@@ -6,6 +6,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 	"etcd-rewind/ui/pane"
 	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
@@ -32,17 +33,10 @@ func (m *model) asking() any {
 	switch f := m.run.Failure(); {
 	case m.over != nil && m.over.kind == questionOverlay:
 		return m.over.question
-	case m.over == nil && m.screen == runScreen && f != nil && !m.watches():
+	case m.over == nil && m.screen == runScreen && f != nil && !m.run.Watches():
 		return f
 	}
 	return nil
-}
-
-// askedFor notes when the question on the screen was drawn first.
-func (m *model) askedFor() {
-	if q := m.asking(); q != m.asked {
-		m.asked, m.askedAt = q, m.now()
-	}
 }
 
 // tooSoon says whether a key can't be meant for the question on the screen: it
@@ -52,16 +46,13 @@ func (m *model) tooSoon() bool {
 	return q != nil && (q != m.asked || m.now().Sub(m.askedAt) < print.QuestionPause)
 }
 
-func (m *model) questionKey(name string) tea.Cmd {
-	do, ok := m.over.question.Key(name)
-	if !ok {
+// smallQuestion is a question with its answers on a screen that is small, nil
+// when there is none or it doesn't fit.
+func (m *model) smallQuestion() []string {
+	if m.over == nil || m.over.kind != questionOverlay {
 		return nil
 	}
-	m.over = nil
-	if do == nil {
-		return nil
-	}
-	return do(m)
+	return m.over.question.Small(m.w, m.h)
 }
 
 // clock tells the time.
@@ -154,7 +145,7 @@ func askOnceMore(v *pane.Run, c steps.Choice, f *steps.Failure) question {
 // leave quits, unless that leaves the API down: then it asks first.
 func (m *model) leave() tea.Cmd {
 	down := m.run.DownSince()
-	if down == nil || m.watches() {
+	if down == nil || m.run.Watches() {
 		return m.quit()
 	}
 	m.ask(question{
@@ -165,4 +156,18 @@ func (m *model) leave() tea.Cmd {
 		Answers: []answer{reply("y", "quit", (*model).quit), reply("n", "stay here", nil)},
 	})
 	return nil
+}
+
+// askToExclude asks before the current member is left out.
+func askToExclude(p *pane.Members) question {
+	name := trust.Text(p.Current().Name)
+	return question{
+		Title: "Exclude " + name + " from the restored cluster?",
+		Text:  []string{"The restored cluster then has only " + text.Listed(p.Survivors()) + ". " + name + " is no longer a member, and its etcd must never run again on the data it has: stop kubelet there, or keep the machine off. To rejoin it, once the others are restored:"},
+		Facts: text.Rejoin(),
+		Answers: []answer{reply("y", "exclude it", func(m *model) tea.Cmd {
+			p.Without = append(p.Without, p.Current().Name)
+			return m.findMembers()
+		}), reply("n", "keep it", nil)},
+	}
 }

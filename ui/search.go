@@ -1,13 +1,10 @@
 package ui
 
 import (
-	"strings"
-
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/trust"
 	"etcd-rewind/ui/pane"
-	"etcd-rewind/ui/text"
 )
 
 // searched is what can be searched: lines or rows, the current one, and what makes
@@ -15,59 +12,44 @@ import (
 type searched struct {
 	rows []string
 	at   int
-	to   func(i int) tea.Cmd
+	to   func(i int)
 }
 
-// typingSomething says whether keys go into a line of text.
-func (m *model) typingSomething() bool {
-	_, typesPath := m.picker.Typed()
-	return typesPath || m.checks.Asks() || m.choices.Asks() || m.members.Asks() || m.screen == confirmScreen
+// typing says whether keys go into a line of text.
+func (m *model) typing() bool {
+	_, path := m.picker.Typed()
+	return path || m.checks.Asks() || m.choices.Asks() || m.members.Asks() || m.screen == confirmScreen
 }
 
 // searched is what can be searched on this screen; false for nothing.
 func (m *model) searched() (s searched, ok bool) {
-	page := func(p *pane.Page) searched {
-		return searched{p.Rows, p.Top, func(i int) tea.Cmd { p.Top = i; return nil }}
-	}
+	page := func(p *pane.Page) searched { return searched{p.Rows, p.Top, func(i int) { p.Top = i }} }
 	switch {
 	case m.over != nil:
 		return page(&m.over.Page), m.over.kind != questionOverlay
-	case m.typingSomething():
+	case m.typing():
 		return s, false
 	}
 	switch m.screen {
 	case runsScreen:
-		s.rows = m.runs.Rows()
-		s.at, s.to = m.runs.At(), func(i int) tea.Cmd { m.runs.Select(i); return nil }
+		s = searched{m.runs.Rows(), m.runs.At(), m.runs.Select}
 	case chooseScreen:
-		s.rows = m.picker.Rows()
-		s.at, s.to = m.picker.At(), func(i int) tea.Cmd {
-			m.picker.Select(i)
-			return m.lookInside()
-		}
+		s = searched{m.picker.Rows(), m.picker.At(), m.picker.Select}
 	case diffScreen:
-		s.rows = m.diff.Rows()
-		s.at, s.to = m.diff.At(), func(i int) tea.Cmd { m.diff.Select(i); return nil }
+		s = searched{m.diff.Rows(), m.diff.At(), m.diff.Select}
 	case checkScreen:
-		for _, v := range m.checks.Verdicts {
-			s.rows = append(s.rows, strings.Join([]string{v.On, v.Check, v.Title, v.Cause, v.Hint}, " "))
-		}
-		s.at, s.to = m.checks.Cur, func(i int) tea.Cmd { m.checks.Cur = i; return nil }
+		s = searched{m.checks.Rows(), m.checks.Cur, func(i int) { m.checks.Cur = i }}
 	case membersScreen:
-		for _, o := range m.members.Members {
-			s.rows = append(s.rows, o.Name+" "+o.Host)
-		}
-		s.at, s.to = m.members.Cur, func(i int) tea.Cmd { m.members.Cur = i; return nil }
+		s = searched{m.members.Rows(), m.members.Cur, func(i int) { m.members.Cur = i }}
 	case planScreen:
-		return page(&m.plan.Page), true
+		s = page(&m.plan.Page)
 	case nodeScreen:
-		return page(&m.here.Page), true
+		s = page(&m.here.Page)
 	case summaryScreen:
-		return page(&m.summaryPage), true
+		s = page(&m.summary.Page)
 	case runScreen:
-		s.rows, s.at = m.run.Rows()
-		s.to = func(i int) tea.Cmd { m.run.Select(i); return nil }
-		return s, len(s.rows) > 0
+		rows, at := m.run.Rows()
+		return searched{rows, at, m.run.Select}, len(rows) > 0
 	default:
 		return s, false
 	}
@@ -81,31 +63,11 @@ func (m *model) searchKey(k tea.KeyMsg) tea.Cmd {
 		return nil
 	}
 	s, _ := m.searched()
-	if i := pane.Find(s.rows, s.at, want); i >= 0 {
-		return s.to(i)
+	i := pane.Find(s.rows, s.at, want)
+	if i < 0 {
+		m.note = "Not found: " + trust.Text(want)
+		return nil
 	}
-	m.note = "Not found: " + trust.Text(want)
-	return nil
-}
-
-// exportKey writes what is on the screen to a file, whole.
-func (m *model) exportKey() (cmd tea.Cmd, ok bool) {
-	switch {
-	case m.over != nil && m.over.kind == logsOverlay:
-		return m.export(m.over.Name()+"-log", m.over.Lines), true
-	case m.over != nil && m.over.kind == commandsOverlay:
-		return m.export("commands", append([]string{m.commandsTitle(), ""}, m.run.CommandLog()...)), true
-	case m.over != nil || m.typingSomething():
-		return nil, false
-	case m.screen == diffScreen && m.diff.Result != nil:
-		return m.export("diff", text.Comparison(m.diff.Result, text.DiffOptions{Fields: true, List: true}, m.now(), exportWidth)), true
-	case m.screen == planScreen && m.plan.Plan != nil:
-		var lines []string
-		for _, p := range m.plan.All {
-			lines = append(lines, text.PlanWhole(p, exportWidth)...)
-			lines = append(lines, "")
-		}
-		return m.export("plan", lines), true
-	}
-	return nil, false
+	s.to(i)
+	return m.lookInside()
 }

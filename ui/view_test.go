@@ -503,7 +503,7 @@ func until(events []steps.Event, fits func(steps.Event) bool) []steps.Event {
 // watched shows another process's run as it is after these events, without
 // the goroutine that would bring them.
 func watched(d *driver, events []steps.Event) {
-	d.m.follow(steps.RunInfo{Run: "20261120-120000"})
+	d.m.handle(liveMsg{steps.RunInfo{Run: "20261120-120000"}})
 	for _, ev := range events {
 		d.do(d.m.handle(restore.NodeEvent{Event: ev}))
 		d.m.now = func() time.Time { return ev.Time }

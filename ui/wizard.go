@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -157,7 +156,7 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 			m.nodes.abandon(leaveAfter)
 		}
 		result := m.runner.left()
-		m.farewell(out, result)
+		farewell(out, m.look, m.w, m.run.EndedAs(result, m.excluded()))
 		return result, nil
 	}
 	if err != nil && !m.runner.isGone() {
@@ -174,11 +173,11 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 	close(ended)
 	<-watched
 	if result != nil {
-		m.farewell(out, result)
+		farewell(out, m.look, m.w, m.run.EndedAs(result, m.excluded()))
 		return result, nil // what was done on the node counts for more than the screen
 	}
-	if m.watches() && !m.run.Running() {
-		m.farewell(out, m.run.Result)
+	if m.run.Watches() && !m.run.Running() {
+		farewell(out, m.look, m.w, m.run.EndedAs(m.run.Result, m.excluded()))
 	}
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {
 		err = nil
@@ -187,18 +186,16 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 }
 
 // farewell prints what stays in the scrollback.
-func (m *model) farewell(out io.Writer, r *restore.Result) {
-	w := m.w
+func farewell(out io.Writer, l text.Look, w int, e text.Ended) {
 	if w < minWidth {
 		w = print.Width
 	}
 	lines := []string{""}
-	if p := m.run.Plan; p != nil {
+	if p := e.Plan; p != nil {
 		lines = append(lines, fmt.Sprintf("etcd-rewind   %s   run %s", trust.Text(p.Node), trust.Text(p.Run)), "")
 	}
-	lines = append(append(lines, m.run.EndedAs(r, m.leftOut()).SummaryWhole(w)...), "")
-	for _, line := range lines {
-		_, _ = fmt.Fprintln(out, m.look.Finish(line))
+	for _, line := range append(append(lines, e.SummaryWhole(w)...), "") {
+		_, _ = fmt.Fprintln(out, l.Finish(line))
 	}
 }
 
@@ -242,45 +239,32 @@ const (
 	minHeight = 20
 )
 
-// model is the one tea.Model; the screens' parts are plain structs with plain
-// methods. Update does nothing that can wait: that is left to commands.
-type model struct {
-	ctx     context.Context
-	backend Backend
-	runner  *runner
-	box     *mailbox
-	now     func() time.Time
-	look    text.Look
-	options Options
+func tooSmall(w, h int) bool { return w < minWidth || h < minHeight }
 
+// chrome is how many lines are above and below the body.
+const chrome = 5
+
+// model is the one tea.Model: it routes messages and keys. The way to a run is
+// way, what a screen shows are plain parts with plain methods. Update does nothing
+// that can wait: that is left to commands.
+type model struct {
+	way
+	runner  *runner
+	run     *pane.Run
+	look    text.Look
 	w, h    int
 	assumed bool // the terminal doesn't say how large it is
 	screen  screen
 	note    string // something to tell, at the bottom, until the next key
 	ticking bool
 
-	here        pane.Node
-	summaryPage pane.Page
-	earlier     pane.Earlier
-	runs        pane.Runs
-	picker      picker
-	info        *snapshot.Info
-	diff        diffPane
-	checks      pane.Checks
-	choices     pane.Choices
-	plan        pane.Plans
-	confirm     pane.Confirm
-	run         *pane.Run
-	over        *overlay
-	search      pane.Search
-	asked       any       // the question on the screen, as asking has it
-	askedAt     time.Time // when it was drawn first
+	confirm pane.Confirm
+	summary pane.Summary
+	over    *overlay
+	search  pane.Search
+	asked   any       // the question on the screen, as asking has it
+	askedAt time.Time // when it was drawn first
 
-	again *again // the plan, confirm and run screens are about an earlier run
-
-	members  pane.Members
-	nodes    sessions     // what the flow goes through
-	flow     restore.Flow // to the plan, as far as it has come
 	undoNext bool         // when the run has ended: undo it at once
 	endAfter bool         // when the run has ended: close
 	left     bool         // the run is left in the middle
@@ -293,60 +277,19 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 		o.standing = steps.Standing
 	}
 	m := &model{
-		ctx: ctx, backend: b, box: box, runner: newRunner(ctx, box), run: pane.NewRun(nil, nil, nil, nil),
-		w: assumedWidth, h: assumedHeight, now: time.Now, look: text.NewLook(os.Getenv), options: o, choices: pane.Choices{Choices: o.Choices},
+		way:    way{ctx: ctx, backend: b, box: box, now: time.Now, options: o},
+		runner: newRunner(ctx, box), run: pane.NewRun(nil, nil, nil, nil), look: text.NewLook(os.Getenv), w: assumedWidth, h: assumedHeight,
 	}
 	m.here.Led = o.Nodes != nil
-	m.members.Hosts, m.members.Without = maps.Clone(o.Want.Hosts), slices.Clone(o.Want.Without)
+	m.reset()
 	m.picker = newPicker(o.Snapshot)
-	m.checks = pane.NewChecks(o.Choices.Accept)
 	return m
 }
 
-type (
-	tickMsg       time.Time
-	discoveredMsg struct {
-		facts    *steps.Facts
-		err      error
-		verdicts []steps.Verdict
-		record   *restore.Record // of the run that broke off
-	}
-)
+type tickMsg time.Time
 
 func (m *model) Init() tea.Cmd {
 	return tea.Batch(m.box.listen, m.discover(), m.tick())
-}
-
-func (m *model) discover() tea.Cmd {
-	m.screen, m.here.Facts, m.here.Refusal, m.here.Early = discovering, nil, nil, nil
-	m.earlier, m.again, m.here.InPlace = pane.Earlier{}, nil, nil
-	if m.watches() {
-		m.run = pane.NewRun(nil, nil, nil, nil)
-	}
-	m.nodes.open(m.ctx, m.local)
-	s, f := m.nodes.session, restore.Flow{Engine: m.backend, Want: m.options.Want, Choices: m.settled()}
-	return func() tea.Msg {
-		// What can't be told here, the check of the lock tells again.
-		if live, err := m.backend.Live(m.ctx); err == nil && live != nil {
-			return liveMsg{*live}
-		}
-		var msg discoveredMsg
-		msg.err = s.do(func(ctx context.Context, n restore.Nodes) error {
-			f.Nodes = n
-			if err := f.Discover(ctx); err != nil {
-				return err
-			}
-			return errors.Join(f.Find(ctx), f.Check(ctx, nil)) // what the node says by itself
-		})
-		msg.facts = f.Want.Here
-		for _, c := range f.Checked {
-			msg.verdicts = append(msg.verdicts, c.Verdicts...)
-		}
-		if msg.err == nil && msg.facts.Unfinished != nil {
-			msg.record = m.readRecord(msg.facts.Unfinished.Dir)
-		}
-		return msg
-	}
 }
 
 // tick keeps what moves moving; there are no ticks while nothing does.
@@ -359,10 +302,11 @@ func (m *model) tick() tea.Cmd {
 }
 
 func (m *model) moves() bool {
-	run := m.screen == runScreen && m.run.Running() || m.screen.ofRun() && m.run.DownSince() != nil
-	return run || m.screen == discovering || m.screen == earlierScreen ||
-		m.screen == chooseScreen && m.picker.busy() || m.screen == runsScreen && m.runs.Busy || m.screen == checkScreen && m.checks.Busy || m.screen == diffScreen && m.diff.Busy ||
-		m.screen == membersScreen && m.members.Busy || m.screen == planScreen && m.plan.Busy || m.over != nil && m.over.kind == logsOverlay
+	busy := map[screen]bool{
+		discovering: true, earlierScreen: true, runsScreen: m.runs.Busy, chooseScreen: m.picker.busy(), diffScreen: m.diff.Busy,
+		membersScreen: m.members.Busy, checkScreen: m.checks.Busy, planScreen: m.plan.Busy, runScreen: m.run.Running(),
+	}
+	return busy[m.screen] || m.screen.ofRun() && m.run.DownSince() != nil || m.over != nil && m.over.kind == logsOverlay
 }
 
 func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
@@ -385,16 +329,19 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 func (m *model) handle(msg tea.Msg) tea.Cmd {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
-		m.resize(msg.Width, msg.Height)
+		m.w, m.h, m.assumed = msg.Width, msg.Height, msg.Width <= 0 || msg.Height <= 0
+		if m.assumed {
+			m.w, m.h = assumedWidth, assumedHeight
+		}
 	case tea.KeyMsg:
 		return m.key(msg)
 	case tickMsg:
 		m.ticking = false
-		if m.over != nil && m.over.kind == logsOverlay {
+		switch {
+		case m.over != nil && m.over.kind == logsOverlay:
 			return m.readLogs()
-		}
-		if m.screen == earlierScreen {
-			return m.readStanding()
+		case m.screen == earlierScreen:
+			return m.standing()
 		}
 	case signalMsg:
 		return m.signal(msg)
@@ -403,19 +350,18 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		return m.discovered(msg)
 	case standingMsg:
 		m.stood(msg)
-	case liveMsg:
-		return m.follow(msg.RunInfo)
-	case followedMsg:
-		return m.followed(msg)
 	case runsMsg:
-		m.listed(msg)
+		m.runs.Busy, m.runs.List, m.runs.With, m.runs.Err = false, msg.list, msg.with, msg.err
 	case candidatesMsg:
 		m.picker.Found(msg)
 		return m.lookInside()
 	case lookProgressMsg:
 		m.picker.Progress(msg.path, msg.done, msg.total)
 	case lookedMsg:
-		return m.looked(msg)
+		if m.picker.looked(msg) {
+			return tea.Batch(m.choose(), m.lookInside())
+		}
+		return m.lookInside()
 	case completedMsg:
 		m.picker.Complete(msg.typed, msg.longest, msg.matches)
 	case compareProgressMsg:
@@ -433,17 +379,26 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 	case planMsg:
 		return m.planned(msg)
 
+	case liveMsg:
+		m.run = pane.NewRun(nil, nil, nil, nil)
+		m.run.Watched = &msg.RunInfo
+		m.screen, m.again = runScreen, nil
+		return m.follow(msg.RunInfo)
+	case followedMsg:
+		return m.followed(msg)
 	case restore.NodeEvent:
-		if m.run.Watched != nil && msg.Type == steps.TypeAsk {
+		if m.run.Watches() && msg.Type == steps.TypeAsk {
 			m.over = nil
 		}
 		m.run.Apply(msg)
 	case askMsg:
-		return m.askAbout(msg)
+		return m.failed(msg)
 	case finishedMsg:
 		return m.finished(msg)
 	case exportedMsg:
-		m.exported(msg)
+		if m.note = "Written to " + trust.Text(msg.path); msg.err != nil {
+			m.note = "Not written: " + trust.Text(msg.err.Error())
+		}
 	case logsMsg:
 		if m.over != nil {
 			m.over.logs(msg)
@@ -459,15 +414,159 @@ const (
 	assumedHeight = 24
 )
 
-func (m *model) resize(w, h int) {
-	m.w, m.h, m.assumed = w, h, w <= 0 || h <= 0
-	if m.assumed {
-		m.w, m.h = assumedWidth, assumedHeight
+// discover begins at the first screen.
+func (m *model) discover() tea.Cmd {
+	m.screen = discovering
+	if m.run.Watches() {
+		m.run = pane.NewRun(nil, nil, nil, nil)
 	}
+	return m.way.discover()
+}
+
+func (m *model) discovered(msg discoveredMsg) tea.Cmd {
+	m.way.discovered(msg)
+	m.screen = nodeScreen
+	var stands tea.Cmd
+	if m.here.Unfinished() {
+		m.screen, stands = earlierScreen, m.standing()
+	}
+	if m.here.Refused() {
+		return stands
+	}
+	return tea.Batch(stands, m.findSnapshots())
+}
+
+// lookInside inspects snapshots while the user may choose one.
+func (m *model) lookInside() tea.Cmd {
+	if m.screen != nodeScreen && m.screen != chooseScreen {
+		return nil
+	}
+	return m.inspect()
+}
+
+// choose takes the highlighted snapshot and compares it.
+func (m *model) choose() tea.Cmd {
+	info, note := m.picker.Choose()
+	m.note = note
+	if info == nil {
+		return m.lookInside()
+	}
+	m.picker.pause()
+	m.info = info
+	m.screen = diffScreen
+	if m.options.skipDiff {
+		return m.on()
+	}
+	return m.compare()
+}
+
+// toMembers shows the members of the cluster, as it is known with the chosen
+// snapshot.
+func (m *model) toMembers() tea.Cmd {
+	m.screen = membersScreen
+	if m.nodes.session != nil && m.flow.Want.Info == m.info && len(m.members.Names) > 0 && m.members.Err == nil {
+		return nil
+	}
+	return m.findMembers()
+}
+
+// toChecks shows the checks, and makes them.
+func (m *model) toChecks() tea.Cmd {
+	if m.nodes.session == nil {
+		return m.toMembers() // nobody is there to be checked
+	}
+	m.screen = checkScreen
+	return m.check()
+}
+
+// toPlan shows the plan; changed says that a choice was.
+func (m *model) toPlan(changed bool) tea.Cmd {
+	if m.nodes.session == nil {
+		return m.toMembers()
+	}
+	m.screen = planScreen
+	return m.makePlan(changed)
+}
+
+func (m *model) planned(msg planMsg) tea.Cmd {
+	switch {
+	case !m.way.planned(msg):
+	case m.again != nil:
+		start := m.undoNext && msg.err == nil
+		if m.undoNext = false; start {
+			return m.startRun()
+		}
+	case msg.checked:
+		m.note = text.Blocked(m.checks.Plain())
+	}
+	return nil
+}
+
+// startRun runs what was planned.
+func (m *model) startRun() tea.Cmd {
+	p := &m.plan
+	m.screen, m.over, m.note = runScreen, nil, ""
+	m.run = pane.NewRun(p.Plan, p.Names, p.All, m.run)
+	if m.again != nil && m.again.verb != restore.Undo {
+		m.run.Resumes(p.States)
+	}
+	plan, names, s := p.Plan, p.Names, m.nodes.session
+	return func() tea.Msg { m.runner.start(plan, names, s); return nil }
+}
+
+// finished takes the result of a run.
+func (m *model) finished(msg finishedMsg) tea.Cmd {
+	m.over, m.note, m.screen = nil, "", summaryScreen
+	m.run.End(msg.Result)
+	if m.endAfter {
+		return tea.Quit
+	}
+	if m.undoNext && m.run.CanUndo() {
+		return m.wish(pane.Undo)
+	}
+	m.undoNext = false
+	return nil
+}
+
+// failed shows a failure that waits for an answer.
+func (m *model) failed(msg askMsg) tea.Cmd {
+	m.over, m.note, m.screen = nil, "", runScreen
+	f := msg.Failure
+	f.Choices = slices.Clone(f.Choices)
+	m.run.Ask(msg.Node, &f)
+	if m.endAfter {
+		return m.answer(restore.Unattended(msg.Trouble))
+	}
+	return nil
+}
+
+// answer answers the failure on the screen.
+func (m *model) answer(c steps.Choice) tea.Cmd {
+	m.run.Answered()
+	m.over = nil
+	return func() tea.Msg { m.runner.answer(c); return nil }
+}
+
+// followed is the end: of the run, or of the process that ran it.
+func (m *model) followed(msg followedMsg) tea.Cmd {
+	v := m.run
+	m.over = nil
+	switch {
+	case msg.err != nil:
+		m.here.Refusal, m.screen = msg.err, nodeScreen
+	case msg.ended && v.Told != nil:
+		v.End(restore.Alone(v.Name(), "", v.Told))
+		m.screen = summaryScreen
+	default:
+		cmd := m.discover()
+		m.note = "The etcd-rewind that ran this is gone, and the run was interrupted."
+		return cmd
+	}
+	return nil
 }
 
 // atWork says whether the engine is at work, so that leaving isn't possible.
-func (m *model) atWork() bool { return m.screen == runScreen && m.run.Running() && !m.watches() }
+func (m *model) atWork() bool { return m.screen == runScreen && m.run.Running() && !m.run.Watches() }
 
 func (m *model) signal(msg signalMsg) tea.Cmd {
 	if !m.atWork() {
@@ -491,105 +590,31 @@ func (m *model) quit() tea.Cmd {
 	return tea.Quit
 }
 
-// interrupt is ctrl-c during a run: it asks first.
-func (m *model) interrupt() {
-	if m.run.Failure() != nil {
-		m.note = "Paused for your answer: choose one of the keys above."
-		return
+// excluded are the members that have no part in what the run on the screen has
+// restored.
+func (m *model) excluded() []string {
+	if m.again != nil && m.again.from != summaryScreen || !m.run.Several {
+		return nil
 	}
-	m.ask(askToStop(m.run, m.now))
+	return m.members.Without
 }
-
-func (m *model) small() bool { return m.w < minWidth || m.h < minHeight }
-
-func (m *model) key(k tea.KeyMsg) tea.Cmd {
-	m.note = ""
-	name := k.String()
-	if name == "ctrl+z" {
-		if m.atWork() {
-			m.note = "A run is under way: ctrl-z works before and after it."
-			return nil
-		}
-		return tea.Suspend
-	}
-	if name == "ctrl+c" {
-		if m.atWork() {
-			m.interrupt()
-			return nil
-		}
-		if q := m.asking(); q != nil && !m.tooSoon() {
-			return m.quit() // once more
-		}
-		return m.leave()
-	}
-	if m.tooSoon() {
-		return nil // meant for what was there before
-	}
-	if m.small() {
-		if m.tinyQuestion() != nil {
-			return m.questionKey(name)
-		}
-		return nil // nobody should press keys blindly
-	}
-	if m.search.Asks() {
-		return m.searchKey(k)
-	}
-	switch name {
-	case "/":
-		if _, ok := m.searched(); ok {
-			m.search.Open(m.look)
-			return nil
-		}
-	case "e":
-		if cmd, ok := m.exportKey(); ok {
-			return cmd
-		}
-	}
-	if m.over != nil {
-		return m.overlayKey(name)
-	}
-	switch m.screen {
-	case discovering:
-		if name == "q" {
-			return m.quit()
-		}
-	case earlierScreen:
-		return m.earlierKey(name)
-	case runsScreen:
-		return m.runsKey(name)
-	case nodeScreen:
-		return m.nodeKey(name)
-	case chooseScreen:
-		return m.chooseKey(k)
-	case diffScreen:
-		return m.diffKey(name)
-	case membersScreen:
-		return m.membersKey(k)
-	case checkScreen:
-		return m.checkKey(k)
-	case planScreen:
-		return m.planKey(k)
-	case confirmScreen:
-		return m.confirmKey(k)
-	case runScreen:
-		return m.runKey(name)
-	case summaryScreen:
-		return m.summaryKey(name)
-	}
-	return nil
-}
-
-// bodyHeight is the number of lines between header and footer.
-func (m *model) bodyHeight() int { return m.h - 5 }
 
 // View is always h lines of w cells.
 func (m *model) View() string {
 	m.frames.Add(1)
-	m.askedFor()
-	if m.small() {
-		return m.look.Finish(strings.Join(text.Box(m.smallView(), m.w, m.h), "\n"))
+	if q := m.asking(); q != m.asked {
+		m.asked, m.askedAt = q, m.now()
 	}
-	h := m.bodyHeight()
+	frame := m.frame()
+	if tooSmall(m.w, m.h) {
+		lines := m.smallQuestion()
+		if lines == nil {
+			needs := fmt.Sprintf("needs %d×%d, is %d×%d", minWidth, minHeight, m.w, m.h)
+			lines = frame.Small(m.look, m.now(), needs, m.screen.ofRun(), m.w)
+		}
+		return m.look.Finish(strings.Join(text.Box(lines, m.w, m.h), "\n"))
+	}
+	h := m.h - chrome
 	var note []string
 	if m.search.Asks() {
 		note = []string{m.search.View(m.w)}
@@ -600,211 +625,94 @@ func (m *model) View() string {
 		h -= len(note)
 	}
 	body, where, help := m.body(m.w, h)
-	lines := []string{m.header(), m.subHeader(), m.topRule()}
-	lines = append(lines, text.Box(body, m.w, h)...)
+	lines := append(frame.Head(m.look, m.now(), m.w), text.Box(body, m.w, h)...)
 	lines = append(lines, note...)
-	lines = append(lines, m.bottomRule(where), pane.HelpLine(m.look, help, m.w))
+	lines = append(lines, pane.Foot(where, m.assumed, m.w), pane.HelpLine(m.look, help, m.w))
 	return m.look.Finish(strings.Join(text.Box(lines, m.w, m.h), "\n"))
 }
 
 // body is the part of the screen that differs: its lines, the place in what
 // can be scrolled, and the keys.
 func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) {
+	l, now := m.look, m.now()
 	if m.over != nil {
 		return m.overlayView(w, h)
 	}
+	if m.choices.Asks() {
+		return m.choices.View(l, w)
+	}
 	switch m.screen {
 	case discovering:
-		return pane.DiscoveringView(m.look, m.now(), w)
+		return pane.DiscoveringView(l, now, w)
 	case earlierScreen:
-		return m.earlier.View(m.look, m.here.Facts, w, h)
+		return m.earlier.View(l, m.here.Facts, w, h)
 	case runsScreen:
-		return m.runs.View(m.look, m.now(), w, h)
+		return m.runs.View(l, now, w, h)
 	case nodeScreen:
-		return m.here.View(m.look, pane.NodeText{Intro: m.options.Intro, Version: m.options.Version, ReachedBy: m.options.reachedBy()}, m.watches(), w, h)
+		return m.here.View(l, pane.NodeText{Intro: m.options.Intro, Version: m.options.Version, ReachedBy: m.options.reachedBy()}, m.run.Watches(), w, h)
 	case chooseScreen:
-		return m.picker.View(m.look, m.now(), w, h)
+		return m.picker.View(l, now, w, h)
 	case diffScreen:
-		return m.diff.View(m.look, m.now(), w, h)
+		return m.diff.View(l, now, w, h)
 	case membersScreen:
-		return m.members.View(m.look, m.now(), m.options.reachedBy(), m.here.CanBeAlone(), w, h)
+		return m.members.View(l, now, m.options.reachedBy(), m.here.CanBeAlone(), w, h)
 	case checkScreen:
-		if m.choices.Asks() {
-			return m.choices.View(m.look, w)
-		}
-		return m.checks.View(m.look, m.now(), pane.ChangeKeys(m.here.InPlace != nil), w, h)
+		return m.checks.View(l, now, pane.ChangeKeys(m.here.InPlace != nil), w, h)
 	case planScreen:
-		if m.choices.Asks() {
-			return m.choices.View(m.look, w)
-		}
-		return m.plan.View(m.look, m.now(), pane.PlanText{Choices: &m.choices, InPlace: m.here.InPlace != nil, Excluded: m.members.Without, Changes: m.diff.Result}, w, h)
+		return m.plan.View(l, now, pane.PlanText{Choices: &m.choices, InPlace: m.here.InPlace != nil, Excluded: m.members.Without, Changes: m.diff.Result}, w, h)
 	case confirmScreen:
-		return m.confirm.View(m.look, m.now(), &m.plan, m.flow.Want.Info, m.checks.Verdicts, w)
+		return m.confirm.View(l, now, &m.plan, m.flow.Want.Info, m.checks.Verdicts, w)
 	case runScreen:
-		return m.run.View(m.look, m.now(), w, h)
+		return m.run.View(l, now, w, h)
 	default:
-		return m.summaryView(w, h)
+		return m.summary.View(l, m.run, m.excluded(), w, h)
 	}
 }
 
-func (m *model) header() string {
-	left := " " + m.look.Bold.Render("etcd-rewind")
-	if f := m.here.Facts; f != nil {
-		parts := []string{trust.Text(f.Node)}
-		if f.KubernetesVersion != "" {
-			parts = append(parts, "Kubernetes "+trust.Text(strings.TrimPrefix(f.KubernetesVersion, "v")))
-		}
-		if f.EtcdVersion != "" {
-			parts = append(parts, "etcd "+trust.Text(f.EtcdVersion))
-		}
-		left += "   " + strings.Join(parts, " · ")
+// help explains what is on the screen, in w cells.
+func (m *model) help(w int) pane.Help {
+	switch m.screen {
+	case runScreen:
+		return m.run.Help(w)
+	case membersScreen:
+		return m.members.Help(m.options.reachedBy())
+	case discovering:
+		return pane.Help{}
 	}
-	if p := m.run.Plan; m.here.Facts == nil && p != nil {
-		left += "   " + trust.Text(p.Node)
-	}
-	right := "nothing changed yet "
-	switch {
-	case m.screen.ofRun(), m.watches(), m.again != nil && m.again.from == summaryScreen:
-		right = m.run.OutageText(m.look, m.now()) + " "
-	case m.here.Facts != nil && m.here.Facts.Unfinished != nil:
-		right = "a run is unfinished "
-	}
-	return text.Apart(left, right, m.w)
+	return map[screen]interface{ Help() pane.Help }{
+		earlierScreen: &m.earlier, runsScreen: &m.runs, nodeScreen: &m.here, chooseScreen: &m.picker, diffScreen: &m.diff,
+		checkScreen: &m.checks, planScreen: &m.plan, confirmScreen: &m.confirm, summaryScreen: &m.summary,
+	}[m.screen].Help()
 }
 
-func (m *model) subHeader() string {
+// frame is what stands around the screen.
+func (m *model) frame() pane.Frame {
+	watches, there := m.run.Watches(), m.here.InPlace
+	f := pane.Frame{Facts: m.here.Facts, Run: m.run, OfRun: m.screen.ofRun() || watches || m.again != nil && m.again.from == summaryScreen}
 	switch {
 	case m.again != nil:
-		return text.Cut(" "+m.again.title(m.plan.Plan), m.w)
-	case m.watches():
-		return m.run.WatchedText(m.w)
-	case m.here.InPlace != nil:
-		return text.Cut(" Point etcd at "+trust.Text(m.here.InPlace.DataDir)+", without restoring anything", m.w)
+		f.Title = " " + m.again.title(m.plan.Plan)
+	case watches:
+		f.Title = m.run.WatchedText(m.w)
+	case there != nil:
+		f.Title = " Point etcd at " + trust.Text(there.DataDir) + ", without restoring anything"
 	case m.info != nil && m.screen.after(chooseScreen):
-		i := m.info
-		hash := "sha256 ok"
-		if i.Hash != snapshot.HashOK {
-			hash = "no sha256"
+		f.Title = pane.SnapshotTitle(m.info, m.now(), m.w)
+	default:
+		f.Title = pane.NodeTitle(m.here.Facts)
+	}
+	if m.again != nil || watches || m.screen.ofRun() || m.screen == earlierScreen || m.screen == runsScreen {
+		return f
+	}
+	f.Cramped = m.several()
+	for _, s := range []struct {
+		name string
+		next screen // the first that comes behind it
+	}{{"node", chooseScreen}, {"snapshot", membersScreen}, {"members", checkScreen}, {"checks", planScreen}, {"plan", confirmScreen}, {"confirm", runScreen}, {"run", summaryScreen}} {
+		if s.name == "members" && !f.Cramped || s.name == "snapshot" && there != nil {
+			continue
 		}
-		facts := fmt.Sprintf("revision %d · ", i.Revision)
-		if m.w >= 72 {
-			facts += text.Plural(i.Keys, "key", "keys") + " · "
-		}
-		facts += text.Old(i.Taken(), m.now()) + " · " + hash
-		n := max(12, m.w-len([]rune(facts))-5)
-		return text.Cut(" "+text.ShortPath(trust.Text(m.info.Name), n)+"   "+facts, m.w)
-	case m.here.Facts != nil && m.here.Facts.Kubelet != nil:
-		k := m.here.Facts.Kubelet
-		version := ""
-		if k.Version != "" {
-			version = trust.Text(strings.TrimPrefix(k.Version, "v")) + " · "
-		}
-		return text.Cut(" kubelet "+version+"manifests in "+trust.Text(k.StaticPodPath), m.w)
+		f.Stages = append(f.Stages, pane.Stage{Name: s.name, Over: m.screen == s.next || m.screen.after(s.next)})
 	}
-	return " Restore a control plane's etcd from a snapshot"
-}
-
-// topRule says how far the user is.
-func (m *model) topRule() string {
-	if m.again != nil || m.watches() || m.screen.ofRun() || m.screen == earlierScreen || m.screen == runsScreen {
-		return strings.Repeat("─", m.w)
-	}
-	type stage struct {
-		name   string
-		screen screen // the first that comes behind it
-	}
-	stages := []stage{{"node", chooseScreen}, {"snapshot", membersScreen}, {"members", checkScreen}, {"checks", planScreen}, {"plan", confirmScreen}, {"confirm", runScreen}, {"run", summaryScreen}}
-	several := m.several()
-	if !several {
-		stages[1].screen = checkScreen
-		stages = slices.Delete(stages, 2, 3)
-	}
-	if m.here.InPlace != nil {
-		stages = slices.Delete(stages, 1, 2)
-		stages[0].screen = checkScreen
-	}
-	names, at := make([]string, 0, len(stages)), 0
-	for i, s := range stages {
-		names = append(names, s.name)
-		if m.screen == s.screen || m.screen.after(s.screen) {
-			at = i + 1
-		}
-	}
-	parts := make([]string, 0, len(names))
-	for i, n := range names {
-		switch {
-		case i < at:
-			n = m.look.Symbol(text.SymDone) + " " + n
-		case i == at:
-			n = m.look.Bold.Render(text.SymNow + " " + n)
-		default:
-			n = text.SymLater + " " + n
-		}
-		parts = append(parts, n)
-	}
-	gap := " ── "
-	switch {
-	case m.w < 80:
-		gap = "  "
-	case m.w < 88 && several:
-		gap = " ─ "
-	}
-	line := "── " + strings.Join(parts, gap) + " "
-	switch {
-	case m.w < 76 && several:
-		line = strings.Join(parts, " ") + " "
-	case m.w < 64:
-		line = " " + strings.Join(parts, gap) + " "
-	}
-	return line + strings.Repeat("─", max(0, m.w-text.Width(line)))
-}
-
-func (m *model) bottomRule(where string) string {
-	if m.assumed {
-		where = strings.TrimPrefix(where+" · size unknown, 80×24 assumed: stty rows N cols N", " · ")
-	}
-	if where == "" {
-		return strings.Repeat("─", m.w)
-	}
-	tail := " " + where + " ──"
-	return strings.Repeat("─", max(0, m.w-text.Width(tail))) + tail
-}
-
-// tinyQuestion is a question with its answers on a screen that is small, nil
-// when there is none or it doesn't fit.
-func (m *model) tinyQuestion() []string {
-	if m.over == nil || m.over.kind != questionOverlay {
-		return nil
-	}
-	return m.over.question.Small(m.w, m.h)
-}
-
-// smallView keeps a run in sight on a screen that holds nothing else.
-func (m *model) smallView() []string {
-	if q := m.tinyQuestion(); q != nil {
-		return q
-	}
-	lines := []string{fmt.Sprintf("needs %d×%d, is %d×%d", minWidth, minHeight, m.w, m.h)}
-	if !m.screen.ofRun() {
-		state := "nothing changed yet"
-		if m.here.Facts != nil && m.here.Facts.Unfinished != nil {
-			state = "a run is unfinished"
-		}
-		return append(lines, state, "ctrl-c quits")
-	}
-	if !m.run.Running() {
-		symbol, sentence := m.run.Ended(nil).Ending()
-		return append(append(lines, ""), text.Hang(m.look.Symbol(symbol)+" ", sentence, m.w)...)
-	}
-	lines = append(append(lines, ""), m.run.Brief(m.now(), m.w)...)
-	if away := m.run.OutageText(m.look, m.now()); away != "" {
-		lines = append(lines, away)
-	}
-	switch {
-	case m.watches():
-		lines = append(lines, text.Hang("", "run by another etcd-rewind", m.w)...)
-	case m.run.Failure() != nil:
-		lines = append(lines, text.Hang("", "Paused for your answer: make the window larger.", m.w)...)
-	}
-	return lines
+	return f
 }

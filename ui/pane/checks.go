@@ -215,9 +215,6 @@ func (c *Checks) Next() {
 	}
 }
 
-// Ask asks for the name of the error that is marked, to override it.
-func (c *Checks) Ask(l text.Look) { c.typing = NewField(l, "") }
-
 // Asks says whether keys go into that name.
 func (c *Checks) Asks() bool { return c.typing != nil }
 
@@ -347,4 +344,13 @@ func (c *Checks) verdict(l text.Look, v Judged, current bool, titles, w int) []s
 		state = "can't be overridden"
 	}
 	return append(out, "     "+state+l.Faint.Render("   "+v.Check))
+}
+
+// Rows are the verdicts, to be searched.
+func (c *Checks) Rows() []string {
+	rows := make([]string, 0, len(c.Verdicts))
+	for _, v := range c.Verdicts {
+		rows = append(rows, strings.Join([]string{v.On, v.Check, v.Title, v.Cause, v.Hint}, " "))
+	}
+	return rows
 }

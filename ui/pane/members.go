@@ -42,9 +42,6 @@ func (p *Members) Begin(now time.Time) {
 // Asks says whether keys go into a host.
 func (p *Members) Asks() bool { return p.typing != nil }
 
-// AskHost asks where the current one is reached.
-func (p *Members) AskHost(l text.Look) { p.typing = NewField(l, p.host(p.Current())) }
-
 // Keep says that the current one takes part, though not all sources name it.
 func (p *Members) Keep() {
 	if p.kept == nil {
@@ -341,4 +338,13 @@ func (p *Members) about(c *restore.Member) []steps.Fact {
 		}
 	}
 	return list
+}
+
+// Rows are the members, to be searched.
+func (p *Members) Rows() []string {
+	rows := make([]string, 0, len(p.Members))
+	for _, o := range p.Members {
+		rows = append(rows, o.Name+" "+o.Host)
+	}
+	return rows
 }

@@ -563,8 +563,8 @@ func failureView(l text.Look, f *steps.Failure, p *steps.Plan, offered []text.Ch
 	return append(lines, choices...)
 }
 
-// Brief is what a very small terminal shows.
-func (v *Run) Brief(now time.Time, w int) []string {
+// brief is what a very small terminal shows.
+func (v *Run) brief(now time.Time, w int) []string {
 	if !v.Several {
 		return text.Wrap(v.Doing(now), w)
 	}
@@ -596,26 +596,25 @@ func (v *Run) Doing(now time.Time) string {
 }
 
 // help explains what is on the screen.
-func (v *Run) Help(w int) (title string, body, paragraphs []string) {
+func (v *Run) Help(w int) Help {
 	n := v.current()
 	f := v.Failure()
 	if !v.inside && f == nil {
-		return "All nodes, in step", nil, barrierHelp(v.Kind)
+		return Help{Title: "All nodes, in step", Paragraphs: barrierHelp(v.Kind)}
 	}
 	s := n.looked()
 	if s == nil {
-		return "Help", nil, nil
+		return Help{Title: "Help"}
 	}
-	title = trust.Text(s.Title)
-	paragraphs = []string{trust.Text(s.Why)}
+	h := Help{Title: trust.Text(s.Title), Paragraphs: []string{trust.Text(s.Why)}}
 	for _, p := range strings.Split(s.More, "\n") {
-		paragraphs = append(paragraphs, trust.Text(p))
+		h.Paragraphs = append(h.Paragraphs, trust.Text(p))
 	}
 	if f := n.failure; f != nil {
-		body = append(text.Narrow(text.Failure(f, n.plan, w), w), "", title+":")
-		title = "What failed"
+		h.Body = append(text.Narrow(text.Failure(f, n.plan, w), w), "", h.Title+":")
+		h.Title = "What failed"
 	}
-	return title, body, paragraphs
+	return h
 }
 
 // Rows are the steps of the node that is looked into, or the nodes, to be
@@ -654,6 +653,29 @@ func (v *Run) Select(i int) {
 		return
 	}
 	v.cur = i
+}
+
+// Watches says whether the run is another process's.
+func (v *Run) Watches() bool { return v.Watched != nil }
+
+// Small are the lines of a run, or of its end, on a screen that holds nothing
+// else, in w cells.
+func (v *Run) Small(l text.Look, now time.Time, w int) []string {
+	if !v.Running() {
+		symbol, sentence := v.Ended(nil).Ending()
+		return text.Hang(l.Symbol(symbol)+" ", sentence, w)
+	}
+	lines := v.brief(now, w)
+	if away := v.OutageText(l, now); away != "" {
+		lines = append(lines, away)
+	}
+	switch {
+	case v.Watches():
+		lines = append(lines, text.Hang("", "run by another etcd-rewind", w)...)
+	case v.Failure() != nil:
+		lines = append(lines, text.Hang("", "Paused for your answer: make the window larger.", w)...)
+	}
+	return lines
 }
 
 // Answered says that no failure waits for an answer any more.

@@ -38,9 +38,6 @@ func (r *Runs) Ways() []restore.Verb {
 	return restore.Ways(*run, len(with) > 0)
 }
 
-// Key takes a key that marks another run; h is the height of the pane.
-func (r *Runs) Key(name string, h int) { r.at, _ = Move(r.at, len(r.List), name, h/2) }
-
 // Rows are the runs, to be searched; the one at At is marked.
 func (r *Runs) Rows() []string {
 	rows := make([]string, 0, len(r.List))
@@ -125,15 +122,4 @@ func Way(v restore.Verb, all, alone bool) Hint {
 		return Hint{"g", "resume on this node alone; it waits there for the others"}
 	}
 	return Hint{"g", "resume: do the rest of it" + on}
-}
-
-// VerbOf is what a key asks to be done with an earlier run, "" when it isn't
-// one of the ways.
-func VerbOf(name string, ways []restore.Verb) restore.Verb {
-	for _, v := range ways {
-		if Way(v, false, false)[0] == name {
-			return v
-		}
-	}
-	return ""
 }
