@@ -71,10 +71,11 @@ func BackupDir(ctx context.Context, opts Options) (string, error) {
 			return "", err
 		}
 	}
-	return filepath.Join(dir, "backup"), nil
+	return filepath.Join(dir, backupDir), nil
 }
 
 const (
+	backupDir   = "backup"
 	backupsFile = "state.json"
 	maxBackups  = 1 << 20
 )

@@ -63,6 +63,7 @@ var (
 		{"etcd-servers", "API server → etcd", "36", needEtcd | needAPI, (*checks).etcdServers},
 		{"kms-plugin", "KMS plugin", "", needAPI, (*checks).kms},
 		{"certificates", "Certificates", "34", 0, (*checks).certificates},
+		{CheckBackups, "Backups", "", 0, (*checks).backups},
 	}
 	ofSnapshot = []check{
 		{"disk-space", "Disk space", "15", needEtcd | needSnapshot, (*checks).space},
@@ -90,6 +91,7 @@ const (
 	CheckEtcdHosts    = "etcd-hosts"
 	CheckTopology     = "topology" // refuses to restore one of several members alone
 	CheckOlderData    = "older-data"
+	CheckBackups      = "backups"
 	CheckMembers      = "fleet-members" // of several nodes: fleet's, which screens know nothing of
 )
 

@@ -93,6 +93,10 @@ type Facts struct {
 	// KubeletErr says why kubelet's healthz doesn't answer, or why Kubelet is nil.
 	KubeletErr error
 	Reach      Reach
+	// Backups is how the backups of this node stand, nil when none were set up here;
+	// BackupsErr is why that isn't known.
+	Backups    *Backups
+	BackupsErr error
 	// Unfinished is the newest run that was interrupted; nil when there is none.
 	Unfinished *RunInfo
 	// Unreadable are runs whose journals can't be read: what they did isn't known.
@@ -201,6 +205,13 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 	wg.Wait()
 	f.askOlder(ctx)
 	f.Unfinished, f.Unreadable = unfinished(f.StateDir)
+	backups := filepath.Join(f.StateDir, backupDir) // of a practice node; this machine's are none of its
+	if !f.Own {
+		if backups, err = BackupDir(ctx, opts); err != nil {
+			return nil, err
+		}
+	}
+	f.Backups, f.BackupsErr = ReadBackups(backups)
 	return f, ctx.Err()
 }
 

@@ -166,7 +166,7 @@ func (n *Node) View(l text.Look, o NodeText, watched bool, w, h int) ([]string, 
 			lines = append(lines, "")
 		}
 		lines = append(lines, n.head(l, o.ReachedBy, w)...)
-		lines = append(lines, n.olderText(l, w)...)
+		lines = append(lines, n.warnings(l, w)...)
 		help = append([]Hint{{"enter", "choose the snapshot"}}, help...)
 		if n.CanRepoint() {
 			help = append([]Hint{{"p", "point etcd at that data"}}, help...)
@@ -192,13 +192,15 @@ func (n *Node) View(l text.Look, o NodeText, watched bool, w, h int) ([]string, 
 	return seen, where, help
 }
 
-// olderText says before anybody chooses a snapshot that etcd serves a blank
-// cluster, where the intact data lies, and the command that goes there.
-func (n *Node) olderText(l text.Look, w int) []string {
+// warnings says before anybody chooses a snapshot that etcd serves a blank
+// cluster, where the intact data lies, and the command that goes there; and that
+// the backups don't come.
+func (n *Node) warnings(l text.Look, w int) []string {
 	var lines []string
 	for _, v := range n.Verdicts {
-		if v.Check == steps.CheckOlderData && v.Level == steps.Warn {
-			lines = append(lines, " "+l.Symbol(text.SymWarn)+" "+l.Bold.Render("A restore may not be what this node needs"), "")
+		title := map[string]string{steps.CheckOlderData: "A restore may not be what this node needs", steps.CheckBackups: "The backups of this cluster need a look"}[v.Check]
+		if title != "" && v.Level == steps.Warn {
+			lines = append(lines, " "+l.Symbol(text.SymWarn)+" "+l.Bold.Render(title), "")
 			lines = append(lines, text.Indent(3, text.Facts(text.Advice(trust.Text(v.Cause), trust.Text(v.Hint)), w-4))...)
 			lines = append(lines, "")
 		}
@@ -264,6 +266,9 @@ func nodeFacts(f *steps.Facts) []steps.Fact {
 			state = "ready"
 		}
 		add("kube-apiserver", strings.TrimPrefix(f.KubernetesVersion, "v"), state)
+	}
+	if b := f.Backups; b != nil && !b.Good().IsZero() {
+		add("Last backup", steps.Ago(b.Good(), f.Time))
 	}
 	if u := f.Unfinished; u != nil {
 		add("Earlier run", u.Run+" was interrupted", u.Command("undo")+" undoes it")
