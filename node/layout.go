@@ -57,6 +57,35 @@ func (l *Layout) kubelet() string { return strings.TrimSuffix(l.KubeletUnit, ".s
 // Admin is the kubeconfig that is named to people.
 func (l *Layout) Admin() string { return l.Kubeconfigs[len(l.Kubeconfigs)-1] }
 
+// EtcdClient is a certificate with which etcd lets itself be asked.
+type EtcdClient struct{ CA, Cert, Key string }
+
+// Where kubespray, and kubekey, put what is etcd's.
+const (
+	KubesprayEtcdEnv   = "/etc/etcd.env"
+	KubesprayEtcdCerts = "/etc/ssl/etcd/ssl"
+)
+
+// EtcdClients are where a node's etcd has certificates for its administrators,
+// by the ways of setting it up, which may be there or not.
+func (l *Layout) EtcdClients(node string) []EtcdClient {
+	kubespray := func(name string) EtcdClient {
+		at := filepath.Join(KubesprayEtcdCerts, name)
+		return EtcdClient{filepath.Join(KubesprayEtcdCerts, "ca.pem"), at + ".pem", at + "-key.pem"}
+	}
+	pki := filepath.Join(l.Config, "pki")
+	return []EtcdClient{
+		kubespray("admin-" + node),
+		{filepath.Join(pki, "etcd/ca.crt"), filepath.Join(pki, "etcd/healthcheck-client.crt"), filepath.Join(pki, "etcd/healthcheck-client.key")},
+		{filepath.Join(pki, "etcd/ca.crt"), filepath.Join(pki, "apiserver-etcd-client.crt"), filepath.Join(pki, "apiserver-etcd-client.key")},
+		{"/etc/etcd/pki/ca.crt", "/etc/etcd/pki/etcdctl-etcd-client.crt", "/etc/etcd/pki/etcdctl-etcd-client.key"}, // etcdadm
+		kubespray("member-" + node),
+	}
+}
+
+// UnitLogCommand shows what a service has written.
+func UnitLogCommand(unit string) string { return trust.Shell("journalctl -u %s", unit) }
+
 // envFiles are the files that kubelet's unit reads flags from.
 func (l *Layout) envFiles(root string) []string {
 	var all []string

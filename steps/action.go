@@ -82,5 +82,6 @@ func allActions() []Action {
 		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
 		&Rename{}, &SetAside{}, &BringBack{}, &Ready{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &WaitNodes{},
 		&SetKubeadmConfig{}, &SeeKubeadmConfig{}, &Adopt{},
+		&StopUnit{}, &WaitUnitStopped{}, &StartUnit{}, &WaitUnitUp{}, &ReplaceFile{}, &RestoreFile{},
 	}
 }

@@ -29,16 +29,25 @@ type Prepare struct {
 
 // Prepared is a manifest that will change.
 type Prepared struct {
-	Manifest string `json:"manifest"` // in kubelet's directory
-	Kept     string `json:"kept"`     // copy of it as it was
-	New      string `json:"new"`      // what will be put in
+	Manifest string `json:"manifest"` // in kubelet's directory, or a file with a unit's settings
+	Settings bool   `json:"settings,omitempty"`
+	Kept     string `json:"kept"` // copy of it as it was
+	New      string `json:"new"`  // what will be put in
 	Old      []byte `json:"old"`
 	Data     []byte `json:"data"`
 }
 
 func (*Prepare) Kind() string { return "prepare" }
 
-func (a *Prepare) Title() string { return "Keep copies of the manifests, prepare the new ones" }
+func (a *Prepare) Title() string {
+	switch {
+	case len(a.Files) == 0:
+		return "Make the directory of this run"
+	case slices.ContainsFunc(a.Files, func(f Prepared) bool { return f.Settings }):
+		return "Keep copies of the files, prepare the new ones"
+	}
+	return "Keep copies of the manifests, prepare the new ones"
+}
 
 func (a *Prepare) Commands() []string {
 	cmds := []string{trust.Shell("mkdir -p -m 700 %s/{kept,new,aside,undone}", a.RunDir)}
@@ -86,7 +95,11 @@ func (a *Prepare) places(v *vetter) {
 		v.refuse("the run directory", a.RunDir)
 	}
 	for _, f := range a.Files {
-		v.manifest(f.Manifest)
+		if f.Settings {
+			v.path(f.Manifest)
+		} else {
+			v.manifest(f.Manifest)
+		}
 		v.own(f.Kept, f.New)
 	}
 }
@@ -319,7 +332,7 @@ func (a *TakeOut) undo() []Action {
 	)
 	switch {
 	case a.Ready != nil:
-		acts = append(acts, &WaitStarted{Pod: a.Pod, File: a.File}, a.Ready.wait(a.Pod))
+		acts = append(acts, &WaitStarted{Pod: a.Pod, File: a.File}, a.Ready.wait(processRef{pod: a.Pod}))
 	case !a.API && !a.Etcd:
 		acts = append(acts, &WaitStarted{Pod: a.Pod, File: a.File})
 	}

@@ -27,11 +27,12 @@ type Expect struct {
 	Budget time.Duration `json:"budget,omitempty"`
 }
 
-func (e *Expect) wait(pod string) Action {
+// wait is for what the process is, whose manifest stays as it is.
+func (e *Expect) wait(p processRef) Action {
 	if e.API {
-		return &WaitAPI{Pod: pod, URL: e.URL, Budget: e.Budget}
+		return &WaitAPI{Pod: p.pod, Unit: p.unit, URL: e.URL, Budget: e.Budget}
 	}
-	return &WaitEtcd{Pod: pod, ClusterID: e.ClusterID, URL: e.URL, Budget: e.Budget}
+	return &WaitEtcd{Pod: p.pod, Unit: p.unit, ClusterID: e.ClusterID, URL: e.URL, Budget: e.Budget}
 }
 
 // WaitData waits until etcd has opened its data, and compares the ID of its
@@ -43,7 +44,8 @@ func (e *Expect) wait(pod string) Action {
 // election timeout (raft, at random), which is nothing that an API server, whose
 // container kubelet has still to start, has to wait for.
 type WaitData struct {
-	Pod string `json:"pod"`
+	Pod  string `json:"pod,omitempty"`
+	Unit string `json:"unit,omitempty"` // of systemd's, in place of a pod
 	// Peer is where etcd answers already, and how; see [node.EtcdCluster]. Where
 	// it doesn't, this waits until etcd is ready.
 	Peer node.EtcdConfig `json:"peer"`
@@ -71,7 +73,9 @@ func (a *WaitData) Commands() []string {
 
 func (a *WaitData) limit(p pace) time.Duration { return p.start(p.etcd, a.Budget) }
 
-func (a *WaitData) ref() processRef { return processRef{a.Pod, a.File, a.Budget} }
+func (a *WaitData) ref() processRef {
+	return processRef{pod: a.Pod, file: a.File, unit: a.Unit, budget: a.Budget}
+}
 
 func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 	etcd := r.watch(a.ref(), 2, a.limit(r.pace))
@@ -79,7 +83,7 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 		return Failed, err
 	}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
-		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "data", Is: "not open yet"}}}
+		s := sight{seen: []Sighting{{What: a.ref().what(), Is: "not running"}, {What: "data", Is: "not open yet"}}}
 		up, err := etcd.look(ctx, "", &s)
 		if err != nil || !up {
 			return s, err
@@ -108,8 +112,7 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 }
 
 func (a *WaitData) places(v *vetter) {
-	v.pod(a.Pod)
-	v.manifestIf(a.File)
+	v.process(a.ref())
 }
 
 func (*WaitData) undo() []Action { return nil }
@@ -117,8 +120,9 @@ func (*WaitData) undo() []Action { return nil }
 // WaitEtcd waits until etcd is ready, and then asks whether it holds the right
 // data.
 type WaitEtcd struct {
-	Pod string `json:"pod"`
-	URL string `json:"url"`
+	Pod  string `json:"pod,omitempty"`
+	Unit string `json:"unit,omitempty"` // of systemd's, in place of a pod
+	URL  string `json:"url"`
 	// Restored compares with what this run staged; else ClusterID is
 	// compared, where it isn't 0.
 	Restored  bool   `json:"restored,omitempty"`
@@ -147,7 +151,9 @@ func (a *WaitEtcd) Commands() []string {
 
 func (a *WaitEtcd) limit(p pace) time.Duration { return p.start(p.etcd, a.Budget) }
 
-func (a *WaitEtcd) ref() processRef { return processRef{a.Pod, a.File, a.Budget} }
+func (a *WaitEtcd) ref() processRef {
+	return processRef{pod: a.Pod, file: a.File, unit: a.Unit, budget: a.Budget}
+}
 
 func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 	etcd := r.watch(a.ref(), 2, a.limit(r.pace))
@@ -155,7 +161,7 @@ func (a *WaitEtcd) do(ctx context.Context, r *run) (State, error) {
 		return Failed, err
 	}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
-		s := sight{seen: []Sighting{{What: "container", Is: "not running"}, {What: "/readyz", Is: "not asked yet"}, {What: "data", Is: "not asked yet"}}}
+		s := sight{seen: []Sighting{{What: a.ref().what(), Is: "not running"}, {What: "/readyz", Is: "not asked yet"}, {What: "data", Is: "not asked yet"}}}
 		up, err := etcd.look(ctx, "", &s)
 		if err != nil || !up {
 			return s, err
@@ -264,16 +270,16 @@ func (a *WaitEtcd) compare(want *snapshot.Restored, have *node.EtcdStatus) error
 }
 
 func (a *WaitEtcd) places(v *vetter) {
-	v.pod(a.Pod)
-	v.manifestIf(a.File)
+	v.process(a.ref())
 }
 
 func (*WaitEtcd) undo() []Action { return nil }
 
 // WaitAPI waits until the API server's /readyz answers 200.
 type WaitAPI struct {
-	Pod string `json:"pod"`
-	URL string `json:"url"`
+	Pod  string `json:"pod,omitempty"`
+	Unit string `json:"unit,omitempty"` // of systemd's, in place of a pod
+	URL  string `json:"url"`
 	// File is its manifest, when that may get a fresh annotation.
 	File   string        `json:"file,omitempty"`
 	Budget time.Duration `json:"budget,omitempty"` // as in [WaitData]
@@ -289,7 +295,9 @@ func (a *WaitAPI) Commands() []string {
 
 func (a *WaitAPI) limit(p pace) time.Duration { return p.start(p.api, a.Budget) }
 
-func (a *WaitAPI) ref() processRef { return processRef{a.Pod, a.File, a.Budget} }
+func (a *WaitAPI) ref() processRef {
+	return processRef{pod: a.Pod, file: a.File, unit: a.Unit, budget: a.Budget}
+}
 
 func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
 	api := r.watch(a.ref(), 4, a.limit(r.pace))
@@ -315,8 +323,7 @@ func (a *WaitAPI) do(ctx context.Context, r *run) (State, error) {
 }
 
 func (a *WaitAPI) places(v *vetter) {
-	v.pod(a.Pod)
-	v.manifestIf(a.File)
+	v.process(a.ref())
 }
 
 func (*WaitAPI) undo() []Action { return nil }

@@ -43,8 +43,10 @@ func (k *checks) apiServers() Verdict {
 		return none
 	}
 	return wrong("restore them together: etcd-rewind restore --fleet, with --nodes and all of their hosts; or stop kube-apiserver on each of them, override "+CheckAPIServers+", and start it again afterwards",
-		"kube-apiserver runs on other nodes, and must not run while this etcd's data is replaced")
+		apiElsewhere)
 }
+
+const apiElsewhere = "kube-apiserver runs on other nodes, and must not run while this etcd's data is replaced"
 
 // Row 27, this node's part.
 func (k *checks) topology() Verdict {

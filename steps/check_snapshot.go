@@ -128,6 +128,9 @@ func (k *checks) prefix() Verdict {
 
 // Row 25, the node's part.
 func (k *checks) nodeInSnapshot() Verdict {
+	if k.f.lacks(RoleAPI) && (k.f.Kubelet == nil || k.f.Kubelet.Kubeconfig == "") {
+		return none // an etcd host is none of the cluster's nodes
+	}
 	if len(k.info.Namespaces) == 0 {
 		return wrong("is it the right file?", "the snapshot holds no Kubernetes objects")
 	}

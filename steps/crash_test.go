@@ -58,12 +58,22 @@ func TestCrashMatrix(t *testing.T) {
 	// Each of the two parts without the other.
 	changes := func(a Planned) bool {
 		switch a.Action.(type) {
-		case *TakeOut, *PutIn, *Rename:
+		case *TakeOut, *PutIn, *Rename, *StopUnit, *WaitUnitStopped, *StartUnit, *ReplaceFile:
 			return true
 		}
 		return false
 	}
 	t.Run("of a node without etcd", func(t *testing.T) { crashMatrix(t, Choices{Fleet: fleetOfTheTests}, changes, "etcd") })
+	ofUnits := func(a Planned) bool {
+		if _, pod := a.Action.(ofKubelet); pod {
+			return false
+		}
+		return changes(a)
+	}
+	t.Run("of a node with etcd under systemd", func(t *testing.T) { crashMatrix(t, Choices{}, ofUnits, inSystemd) })
+	t.Run("of a node with etcd under systemd and nothing else", func(t *testing.T) {
+		crashMatrix(t, Choices{}, ofUnits, inSystemd, "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+	})
 	t.Run("of a node without an API server", func(t *testing.T) {
 		crashMatrix(t, Choices{Fleet: fleetOfTheTests}, changes, "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 	})
@@ -71,6 +81,7 @@ func TestCrashMatrix(t *testing.T) {
 
 func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool, without ...string) {
 	ahead := node.RemoteState{API: node.PortRefuses, APIReady: true, Peer: node.PortRefuses, ClusterID: 0xbbbb}
+	terms := Terms{Accept: []string{CheckAPIServers}}
 	fresh := func(t *testing.T) *fakeNode {
 		n := newFakeNode(t, without...)
 		n.see("cp2", ahead)
@@ -87,7 +98,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool, without ...
 				points = append(points, crashed{p, a.ID})
 			}
 			switch a.Action.(type) {
-			case *Prepare, *Stage, *EndPods:
+			case *Prepare, *Stage, *EndPods, *ReplaceFile:
 				points = append(points, crashed{"in the middle", a.ID})
 			}
 		}
@@ -100,7 +111,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool, without ...
 				t.Fatal("it did not crash")
 			}
 			stateDir := filepath.Join(n.root, "etcd-rewind")
-			p, err := NewResume(stateDir, "", Terms{})
+			p, err := NewResume(stateDir, "", terms)
 			if open, _ := unfinished(stateDir); open == nil && n.works(0xaaaa) == nil && err != nil {
 				p, err = n.plan(c), nil // it was interrupted before anything was touched: a new run may start
 			}
@@ -114,7 +125,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool, without ...
 				t.Errorf("not restored: %v", err)
 			}
 			// And still back from there.
-			undo, err := NewUndo(stateDir, "", Terms{})
+			undo, err := NewUndo(stateDir, "", terms)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -129,7 +140,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool, without ...
 			if !n.crashAt(e, n.plan(c), at) {
 				t.Fatal("it did not crash")
 			}
-			p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "", Terms{})
+			p, err := NewUndo(filepath.Join(n.root, "etcd-rewind"), "", terms)
 			if err != nil {
 				// Nothing had been touched: that is as it was, too.
 				if diff := cmp.Diff(before, n.picture()); diff != "" {

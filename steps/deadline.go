@@ -160,6 +160,7 @@ const (
 	theAPI     = "kube-apiserver"
 	theEtcd    = "etcd"
 	theKubelet = "kubelet"
+	theSystemd = "systemd"
 	theDisk    = "the disk with kubelet's directories"
 )
 
@@ -323,6 +324,33 @@ func (d *deadlined) LogTail(pod, uid, container string, lines int) ([]string, st
 		return tail{log, path}, nil
 	})
 	return t.log, t.path
+}
+
+func (d *deadlined) Unit(ctx context.Context, name string) (*node.Unit, error) {
+	return asks(ctx, d, d.bound(theSystemd, d.limits.look), func(ctx context.Context) (*node.Unit, error) { return d.world.Unit(ctx, name) })
+}
+
+func (d *deadlined) StopUnit(ctx context.Context, name string) error {
+	return does(ctx, d, d.bound(theSystemd, d.limits.act), func(ctx context.Context) error { return d.world.StopUnit(ctx, name) })
+}
+
+func (d *deadlined) StartUnit(ctx context.Context, name string) error {
+	return does(ctx, d, d.bound(theSystemd, d.limits.act), func(ctx context.Context) error { return d.world.StartUnit(ctx, name) })
+}
+
+func (d *deadlined) ResetUnit(ctx context.Context, name string) error {
+	return does(ctx, d, d.bound(theSystemd, d.limits.act), func(ctx context.Context) error { return d.world.ResetUnit(ctx, name) })
+}
+
+func (d *deadlined) ReloadUnits(ctx context.Context) error {
+	return does(ctx, d, d.bound(theSystemd, d.limits.act), d.world.ReloadUnits)
+}
+
+func (d *deadlined) UnitLog(name string, lines int) []string {
+	log, _ := asks(context.Background(), d, d.bound(theSystemd, d.limits.files), func(context.Context) ([]string, error) {
+		return d.world.UnitLog(name, lines), nil
+	})
+	return log
 }
 
 // Save and Restore are left at once when the run is stopped: what they have

@@ -135,6 +135,36 @@ func (d *deadWorld) LogTail(pod, uid, container string, lines int) ([]string, st
 	return d.world.LogTail(pod, uid, container, lines)
 }
 
+func (d *deadWorld) Unit(ctx context.Context, name string) (*node.Unit, error) {
+	d.hang("Unit")
+	return d.world.Unit(ctx, name)
+}
+
+func (d *deadWorld) StopUnit(ctx context.Context, name string) error {
+	d.hang("StopUnit")
+	return d.world.StopUnit(ctx, name)
+}
+
+func (d *deadWorld) StartUnit(ctx context.Context, name string) error {
+	d.hang("StartUnit")
+	return d.world.StartUnit(ctx, name)
+}
+
+func (d *deadWorld) ResetUnit(ctx context.Context, name string) error {
+	d.hang("ResetUnit")
+	return d.world.ResetUnit(ctx, name)
+}
+
+func (d *deadWorld) ReloadUnits(ctx context.Context) error {
+	d.hang("ReloadUnits")
+	return d.world.ReloadUnits(ctx)
+}
+
+func (d *deadWorld) UnitLog(name string, lines int) []string {
+	d.hang("UnitLog")
+	return d.world.UnitLog(name, lines)
+}
+
 func (d *deadWorld) Save(ctx context.Context, req snapshot.SaveRequest) (*snapshot.Info, error) {
 	d.hang("Save")
 	return d.world.Save(ctx, req)

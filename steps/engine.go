@@ -553,7 +553,7 @@ func (r *run) undoOfThis(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := Terms{Accept: r.plan.accept, Flags: r.plan.Flags, CRI: r.plan.Reach.Kubelet.CRIEndpoint}
+	t := Terms{Accept: r.plan.accept, Flags: r.plan.Flags, CRI: r.plan.Reach.Kubelet.CRIEndpoint, same: true}
 	if r.plan.Restore != nil {
 		t.KubeletRestart = r.plan.Restore.KubeletRestart
 	}

@@ -193,6 +193,9 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 		return nil, err
 	}
 	f.readManifests(ctx)
+	if !opts.Own && !opts.NoProcess {
+		f.readUnits(ctx, thisSystemd(ctx))
+	}
 	f.Reach = f.reach()
 	if opts.Kubeconfig != "" {
 		f.Reach.API.Kubeconfig = opts.Kubeconfig
@@ -313,6 +316,9 @@ func (f *Facts) reach() Reach {
 	}
 	if e := f.Etcd; e != nil {
 		r.Etcd = node.EtcdConfig{Endpoints: e.Endpoints, MetricsURLs: e.MetricsURLs, CA: e.TrustedCA, Cert: e.Cert, Key: e.Key}
+		if e.pod() == nil && e.Cert != "" {
+			r.Etcd.CA, r.Etcd.Cert, r.Etcd.Key = f.clientCertificate(e)
+		}
 		r.Peer = node.EtcdConfig{Endpoints: e.PeerURLs, CA: e.PeerTrustedCA, Cert: e.PeerCert, Key: e.PeerKey}
 	}
 	if a := f.API; a != nil {

@@ -70,6 +70,7 @@ type fakeNode struct {
 	told       int                         // how often it has listed, as reported first
 	listed     time.Time                   // when another number was reported
 	metrics    error                       // its metrics can't be read
+	systemd    *fakeSystemd                // runs etcd in kubelet's place; nil where kubelet does
 	elsewhere  bool                        // etcd runs on other nodes
 	apiless    bool                        // the API server does
 	more       []node.Object               // namespaces that were made since the restore
@@ -104,7 +105,7 @@ var fakePace = pace{
 	started: 30 * time.Second, etcd: 30 * time.Second, api: 30 * time.Second,
 	kubelet: 10 * time.Second, runtime: 10 * time.Second, verify: 30 * time.Second, nodes: 30 * time.Second,
 	relist: 10 * time.Second, begin: 5 * time.Millisecond,
-	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond, metrics: time.Millisecond,
+	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond, lookUnit: time.Millisecond, metrics: time.Millisecond,
 	lookConfig: time.Millisecond, evidence: 50 * time.Millisecond, still: 200 * time.Millisecond, most: 3 * time.Second,
 }
 
@@ -139,13 +140,16 @@ func newFakeNode(t *testing.T, without ...string) *fakeNode {
 				t.Fatal(err)
 			}
 		}
-		if slices.Contains(without, name) {
+		if slices.Contains(without, name) || name == "etcd" && slices.Contains(without, inSystemd) {
 			continue
 		}
 		n.write("manifests/"+name+".yaml", data)
 	}
 	n.elsewhere = slices.Contains(without, "etcd")
 	n.writeData(filepath.Join(n.root, "lib/etcd"), snapshot.Restored{ClusterID: 0xaaaa, Revision: 900, Keys: 50, Members: []snapshot.Member{{ID: 1, Name: "cp1"}}})
+	if slices.Contains(without, inSystemd) {
+		n.systemd = newFakeSystemd(n)
+	}
 	n.done.Go(n.kubelet)
 	t.Cleanup(func() { close(n.stop); n.done.Wait() })
 	n.apiless = slices.Contains(without, "kube-apiserver")
@@ -300,6 +304,9 @@ func (n *fakeNode) discovered() *Facts {
 		Manifests: dir,
 	}
 	f.readManifests(context.Background())
+	if n.systemd != nil {
+		f.readUnits(context.Background(), n.systemd.found())
+	}
 	f.Reach = f.reach()
 	f.Live, f.LiveErr = n.Etcd(context.Background(), true)
 	f.APIReady = n.apiReady()
@@ -343,7 +350,7 @@ func (n *fakeNode) undo() *Plan {
 // byte for byte with their modes, and the old data.
 func (n *fakeNode) picture() map[string]string {
 	pic := map[string]string{}
-	for _, dir := range []string{"manifests", "lib/etcd"} {
+	for _, dir := range []string{"manifests", "lib/etcd", "etc"} {
 		at, err := filepath.EvalSymlinks(filepath.Join(n.root, dir))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // moved away by a test
@@ -361,6 +368,9 @@ func (n *fakeNode) picture() map[string]string {
 			}
 			data, err := os.ReadFile(path)
 			pic[path] = fmt.Sprintf("%v %v %s", info.Mode(), info.ModTime().UnixNano(), data)
+			if dir == "etc" { // not renamed there, but written
+				pic[path] = fmt.Sprintf("%v %s", info.Mode(), data)
+			}
 			return err
 		})
 		if err != nil {
@@ -542,7 +552,21 @@ func (n *fakeNode) apiReady() bool {
 }
 
 // etcdRuns says whether the API server has an etcd.
-func (n *fakeNode) etcdRuns() bool { return n.elsewhere || n.running("etcd-cp1") != nil }
+func (n *fakeNode) etcdRuns() bool {
+	_, runs := n.etcdOn()
+	return n.elsewhere || runs
+}
+
+// etcdOn is the data that etcd runs on.
+func (n *fakeNode) etcdOn() (dir string, runs bool) {
+	if n.systemd != nil {
+		return n.systemd.etcd()
+	}
+	if p := n.running("etcd-cp1"); p != nil {
+		return p.hostPath, true
+	}
+	return "", false
+}
 
 var errAway = errors.New("no such file or directory: containerd.sock")
 
@@ -664,7 +688,8 @@ func (n *fakeNode) API(context.Context, time.Duration) node.APIAnswer {
 		return node.APIAnswer{Err: errors.New("connection refused")}
 	case !n.etcdRuns():
 		return node.APIAnswer{Code: 500}
-	case n.starting != nil && !n.elsewhere && n.running("etcd-cp1").hostPath != filepath.Join(n.root, "lib/etcd"):
+	}
+	if on, _ := n.etcdOn(); n.starting != nil && !n.elsewhere && on != filepath.Join(n.root, "lib/etcd") {
 		return n.starting()
 	}
 	return node.APIAnswer{Code: 200}
@@ -681,11 +706,11 @@ func (n *fakeNode) EtcdCluster(ctx context.Context) uint64 {
 func (n *fakeNode) EtcdReady(context.Context) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	p := n.running("etcd-cp1")
-	if p != nil && n.leaderless && p.hostPath != filepath.Join(n.root, "lib/etcd") {
+	on, runs := n.etcdOn()
+	if runs && n.leaderless && on != filepath.Join(n.root, "lib/etcd") {
 		return "", &node.NotReadyError{Err: errors.New("no leader")}
 	}
-	if p == nil {
+	if !runs {
 		return "", errors.New("connection refused")
 	}
 	return "as told", nil
@@ -694,18 +719,18 @@ func (n *fakeNode) EtcdReady(context.Context) (string, error) {
 func (n *fakeNode) Etcd(context.Context, bool) (*node.EtcdStatus, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	p := n.running("etcd-cp1")
-	if p == nil {
+	on, runs := n.etcdOn()
+	if !runs {
 		return nil, errors.New("connection refused")
 	}
 	var d snapshot.Restored
-	raw, err := os.ReadFile(filepath.Join(p.hostPath, "data.json"))
+	raw, err := os.ReadFile(filepath.Join(on, "data.json"))
 	if err != nil {
 		d = snapshot.Restored{ClusterID: 0xb1a4c, Revision: 1} // DirectoryOrCreate: a blank cluster
 	} else if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, err
 	}
-	if restored := p.hostPath != filepath.Join(n.root, "lib/etcd"); restored && n.refusing != nil {
+	if restored := on != filepath.Join(n.root, "lib/etcd"); restored && n.refusing != nil {
 		return nil, n.refusing
 	} else if restored && n.denying != nil {
 		return &node.EtcdStatus{ClusterID: d.ClusterID, Keys: -1, Denied: n.denying}, nil
@@ -731,11 +756,11 @@ func (n *fakeNode) Objects(_ context.Context, resource string) ([]node.Object, e
 func (n *fakeNode) kubeadmFile() (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	p := n.running("etcd-cp1")
-	if p == nil || n.running("kube-apiserver-cp1") == nil {
+	on, runs := n.etcdOn()
+	if !runs || n.running("kube-apiserver-cp1") == nil {
 		return "", errors.New("connection refused")
 	}
-	return filepath.Join(p.hostPath, "kubeadm-config"), n.kubeadmErr
+	return filepath.Join(on, "kubeadm-config"), n.kubeadmErr
 }
 
 func (n *fakeNode) KubeadmConfig(context.Context) (*node.ConfigMap, error) {

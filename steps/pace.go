@@ -21,9 +21,10 @@ type pace struct {
 	relist    time.Duration // of kubelet's containers, in its metrics
 	begin     time.Duration // after a list, so that etcd ends just before the next
 
-	readyz  time.Duration // for one answer of the API server
-	lookCRI time.Duration
-	lookAPI time.Duration
+	readyz   time.Duration // for one answer of the API server
+	lookCRI  time.Duration
+	lookAPI  time.Duration
+	lookUnit time.Duration // systemctl takes 10 ms
 	// between two looks at an object, after the outage
 	lookConfig time.Duration
 	metrics    time.Duration // between two looks: one takes kubelet 10 ms
@@ -59,9 +60,10 @@ var realPace = pace{
 	relist:    3 * time.Second,  // one a second
 	begin:     450 * time.Millisecond,
 
-	readyz:  300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing
-	lookCRI: 20 * time.Millisecond,
-	lookAPI: 20 * time.Millisecond,
+	readyz:   300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing
+	lookCRI:  20 * time.Millisecond,
+	lookAPI:  20 * time.Millisecond,
+	lookUnit: 50 * time.Millisecond,
 
 	lookConfig: 250 * time.Millisecond,
 	metrics:    40 * time.Millisecond,

@@ -164,6 +164,12 @@ func (p *Plan) has(such func(Action) bool) bool {
 	return false
 }
 
+// Serves says whether an API server is waited for on this node: etcd may run
+// alone here.
+func (p *Plan) Serves() bool {
+	return p.has(func(a Action) bool { _, waits := a.(*WaitAPI); return waits })
+}
+
 // saved is the snapshot that was taken of the state that the run left, "" when
 // none was.
 func (p *Plan) saved() string {

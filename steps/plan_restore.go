@@ -272,6 +272,7 @@ func (b *builder) build(p *Plan) error {
 	}
 	b.wait(p, PhaseVerified)
 	b.stuckKubelet(p)
+	explainUnits(p.Steps, "", unitTexts)
 	return nil
 }
 
@@ -320,12 +321,12 @@ func (b *builder) start(p *Plan, parts parts) {
 			}
 		}
 		ref := parts.etcd.ref()
-		compare = []Action{&WaitEtcd{Pod: ref.pod, URL: readyURL(f.Etcd), Restored: true, File: ref.file, Budget: ref.budget}}
+		compare = []Action{&WaitEtcd{Pod: ref.pod, Unit: ref.unit, URL: readyURL(f.Etcd), Restored: true, File: ref.file, Budget: ref.budget}}
 		b.add(p, "start-etcd", place...)
 		b.wait(p, PhasePlaced)
 		b.add(p, "start-etcd", parts.etcd.start()...)
 		if alone && parts.api != nil {
-			b.add(p, "start-etcd", &WaitData{Pod: ref.pod, Peer: f.Reach.Peer, File: ref.file, Budget: ref.budget})
+			b.add(p, "start-etcd", &WaitData{Pod: ref.pod, Unit: ref.unit, Peer: f.Reach.Peer, File: ref.file, Budget: ref.budget})
 		} else {
 			b.add(p, "start-etcd", compare...)
 			compare = nil
@@ -336,7 +337,7 @@ func (b *builder) start(p *Plan, parts parts) {
 	b.wait(p, PhaseEtcdReady)
 	if parts.api != nil {
 		ref := parts.api.ref()
-		ready := &WaitAPI{Pod: ref.pod, URL: f.Reach.API.ReadyURL, File: ref.file, Budget: ref.budget}
+		ready := &WaitAPI{Pod: ref.pod, Unit: ref.unit, URL: f.Reach.API.ReadyURL, File: ref.file, Budget: ref.budget}
 		b.add(p, "start-kube-apiserver", slices.Concat(parts.api.rest(), parts.api.start(), compare, []Action{ready})...)
 	}
 	b.wait(p, PhaseAPIReady)

@@ -37,6 +37,7 @@ type Terms struct {
 	CRI        string // the runtime's endpoint, "" for the run's
 	Flags      []string
 	Fleet      bool // what is planned is done by a conductor, with the run's other nodes
+	same       bool // the run itself goes on: what had to be stopped elsewhere is
 }
 
 // undoActions are the actions that take back what has begun, last first, by
@@ -98,6 +99,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 	p := h.plan(KindUndo, t)
 	p.Title = "Undo run " + r.Run + " on " + r.Node
 	p.Steps = undoActions(h)
+	explainUnits(p.Steps, "undo-", unitUndoTexts)
 	p.redo = h.redo()
 	p.memory.renew()
 	if h.reached(RoleEtcd.starts) {
@@ -161,6 +163,9 @@ func (p *Plan) takeUp(h *history, t Terms) (restart string) {
 	if v := t.thisNode(h.restore); v.Level != "" {
 		p.Checks = append(p.Checks, v)
 	}
+	if v := t.apiServers(h.restore); v.Level != "" {
+		p.Checks = append(p.Checks, v)
+	}
 	restart = h.restore.Restore.KubeletRestart
 	v := ok("%s", cmp.Or(t.KubeletRestart, defaultKubeletRestart))
 	switch {
@@ -175,6 +180,16 @@ func (p *Plan) takeUp(h *history, t Terms) (restart string) {
 	v.Check, v.Title = checkRestart, "kubelet's restart"
 	p.Checks = append(p.Checks, v)
 	return restart
+}
+
+// apiServers: as in a restore, etcd's data changes while no API server runs.
+func (t Terms) apiServers(r *Plan) Verdict {
+	if t.Fleet || t.same || r.fleet() || !r.has(RoleEtcd.starts) || r.has(RoleAPI.starts) {
+		return none
+	}
+	v := wrong("stop kube-apiserver on each of them, override "+CheckAPIServers+", and start it again afterwards", apiElsewhere)
+	v.Check, v.Title = CheckAPIServers, "API servers"
+	return v
 }
 
 // thisNode says whether the run was made on this node: its directory may have

@@ -24,8 +24,27 @@ type process interface {
 // processRef names a process in an action: what it runs as, how long it may
 // take. It is plain data.
 type processRef struct {
-	pod, file string // its manifest, "" where that has to stay byte for byte
+	pod, file string // a static pod; its manifest, "" where that has to stay byte for byte
+	unit      string // a service of systemd's
 	budget    time.Duration
+}
+
+// what a process is called among the things that a wait sees.
+func (p processRef) what() string {
+	if p.unit != "" {
+		return "unit"
+	}
+	return "container"
+}
+
+// process is one that is waited for.
+func (v *vetter) process(p processRef) {
+	if p.unit != "" {
+		v.unit(p.unit)
+		return
+	}
+	v.pod(p.pod)
+	v.manifestIf(p.file)
 }
 
 // program is what an action stops or starts: its role, and what names it apart
@@ -83,6 +102,11 @@ type watched interface {
 func (r *run) watch(p processRef, tolerated int, least time.Duration) watched {
 	if r.engine.watch != nil {
 		return r.engine.watch(p)
+	}
+	if p.unit != "" {
+		w := &unitWatch{run: r, name: p.unit, tolerated: tolerated}
+		w.patience = r.patient(life{log: w.lastLog, cpu: w.cpu}, least)
+		return w
 	}
 	w := &podWatch{run: r, pod: p.pod, file: p.file, tolerated: tolerated}
 	w.patience = r.patient(life{log: w.lastLog, cpu: r.world.CPU}, least)

@@ -27,7 +27,9 @@ type staticPod struct {
 
 func (p *staticPod) prepared() []Prepared { return []Prepared{p.file} }
 
-func (p *staticPod) ref() processRef { return processRef{p.out.Pod, p.out.File, p.wait} }
+func (p *staticPod) ref() processRef {
+	return processRef{pod: p.out.Pod, file: p.out.File, budget: p.wait}
+}
 
 // stop waits for the API server alone, whose clients see it end: of the others
 // nothing runs when they have rested.
@@ -188,16 +190,19 @@ func (r *run) endOf(pod string) time.Time {
 
 // crashed is a pod whose container ends again and again.
 func (r *run) crashed(pod string, b node.Sandbox) error {
-	judged := slices.Clone(r.mem.Judged[pod])
 	for _, c := range b.Containers {
-		judged = append(judged, c.ID)
+		r.judge(pod, c.ID)
 	}
+	return r.withLog(pod, b, pod+" starts and ends again")
+}
+
+// judge notes the instance of a process that a wait has failed for.
+func (r *run) judge(process, instance string) {
 	r.mem.Judged = maps.Clone(r.mem.Judged)
 	if r.mem.Judged == nil {
 		r.mem.Judged = map[string][]string{}
 	}
-	r.mem.Judged[pod] = judged
-	return r.withLog(pod, b, pod+" starts and ends again")
+	r.mem.Judged[process] = append(slices.Clone(r.mem.Judged[process]), instance)
 }
 
 // since leaves out the containers that a wait has failed for already.
@@ -240,13 +245,18 @@ func (r *run) withLog(pod string, b node.Sandbox, cause string) *trouble {
 		name = b.Containers[0].Name
 	}
 	t.log, t.logPath = r.world.LogTail(pod, b.UID, name, 200)
+	t.explain()
+	return t
+}
+
+// explain adds what the log is known to mean, and keeps its end.
+func (t *trouble) explain() {
 	if why, hint := likelyCause(t.log); why != "" {
 		t.known = why
 		t.Cause += ": " + why
 		t.Hint = hint
 	}
 	t.log = lastWords(t.log, 12)
-	return t
 }
 
 // freshUID changes one annotation of a manifest in kubelet's directory: the

@@ -95,6 +95,7 @@ func redoPlan(h *history, t Terms) (*Plan, error) {
 			p.Steps = append(p.Steps, s)
 		}
 	}
+	explainUnits(p.Steps, "", unitTexts)
 	if step := stuckKubeletFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
 		p.Steps = append(p.Steps, *step)
 	}
@@ -131,6 +132,8 @@ type returning interface {
 	stop() []Action
 	rest() []Action
 	start() []Action
+	// keep sees to it that one runs that is right.
+	keep() []Action
 	ref() processRef
 }
 
@@ -188,7 +191,9 @@ func (b *again) steps() []Step {
 			}
 		}
 	}
-	add("prepare", b.ready)
+	if len(b.ready.Files) > 0 {
+		add("prepare", b.ready)
+	}
 	etcd, api := b.etcd, b.api
 	whole := etcd != nil && etcd.right() && b.placed
 	restarted := api != nil && (!whole || !api.right())
@@ -202,18 +207,21 @@ func (b *again) steps() []Step {
 	case etcd == nil:
 		add("start-etcd", b.barriers[PhaseEtcdOut], b.barriers[PhasePlaced], b.barriers[PhaseEtcdReady])
 	case whole:
-		add("start-etcd", b.etcdReady)
+		add("start-etcd", append(etcd.keep(), b.etcdReady)...)
 	default:
 		add("stop-etcd", slices.Concat(etcd.stop(), etcd.rest())...)
 		add("stop-etcd", b.barriers[PhaseEtcdOut])
 		add("start-etcd", slices.Concat(b.moves, []Action{b.barriers[PhasePlaced]}, etcd.start(), []Action{b.etcdReady, b.barriers[PhaseEtcdReady]})...)
 	}
-	if restarted {
+	switch {
+	case restarted:
 		add("start-kube-apiserver", api.start()...)
+	case api != nil:
+		add("start-kube-apiserver", api.keep()...)
 	}
 	if api != nil {
 		ref := api.ref()
-		add("start-kube-apiserver", &WaitAPI{Pod: ref.pod, URL: b.url, File: ref.file})
+		add("start-kube-apiserver", &WaitAPI{Pod: ref.pod, Unit: ref.unit, URL: b.url, File: ref.file})
 	}
 	add("start-kube-apiserver", b.barriers[PhaseAPIReady])
 
@@ -302,6 +310,9 @@ func (m *podAgain) rest() []Action {
 	}
 	return goneActions(m.in.Pod, m.in.File, m.in.API)
 }
+
+// keep: kubelet does.
+func (m *podAgain) keep() []Action { return nil }
 
 func (m *podAgain) start() []Action {
 	return []Action{m.in, &WaitStarted{Pod: m.in.Pod, File: m.in.File, Fresh: true}}

@@ -29,20 +29,30 @@ func (r *run) summary(res *Result) []Fact {
 		return s
 	}
 	aside := filepath.Join(r.plan.RunDir, "aside")
+	pods := r.plan.has(func(a Action) bool { _, pod := a.(ofKubelet); return pod })
 	switch {
 	case res.OK && r.plan.Kind != KindUndo:
-		add("etcd runs from", "%s", f.DataDir)
-		if f.InPlace {
+		switch {
+		case f.DataDir == "":
+			add("etcd", "runs on other nodes")
+		case f.InPlace:
+			add("etcd runs from", "%s", f.DataDir)
 			add("revision", "%d", res.Revision)
-		} else {
+			add("old data", "%s, untouched", f.oldAt())
+		default:
+			add("etcd runs from", "%s", f.DataDir)
 			add("revision", "%d (snapshot %d, raised by %d)", res.Revision, f.SnapshotRevision, f.Bump)
+			add("old data", "%s, untouched", f.oldAt())
 		}
-		add("old data", "%s, untouched", f.oldAt())
 		if save := r.plan.saved(); save != "" {
 			add("state left behind", "%s", save)
 		}
-		add("old manifests", "%s", aside)
+		if pods {
+			add("old manifests", "%s", aside)
+		}
 		s = append(s, r.mem.Notes...)
+	case r.plan.Kind == KindUndo && res.Reverted && f.DataDir == "":
+		add("etcd", "runs on other nodes")
 	case r.plan.Kind == KindUndo && res.Reverted:
 		add("etcd runs from", "%s, as before", f.OldDataDir)
 		if f.InPlace {
@@ -58,8 +68,12 @@ func (r *run) summary(res *Result) []Fact {
 			add("restored data", "kept at %s", f.Staging)
 		}
 	default:
-		add("old data", "%s, untouched", r.plan.oldNow())
-		add("old manifests", "%s", aside)
+		if f.DataDir != "" {
+			add("old data", "%s, untouched", r.plan.oldNow())
+		}
+		if pods {
+			add("old manifests", "%s", aside)
+		}
 	}
 	return s
 }

@@ -1,5 +1,10 @@
 package steps
 
+import (
+	"slices"
+	"strings"
+)
+
 // text is what a person reads of a step: the name an engineer would give it,
 // why it is done, and more for a learner.
 type text struct {
@@ -149,6 +154,65 @@ var undoTexts = map[string]text{
 		title: "Move manifests back",
 		why:   "They are restored byte for byte.",
 	},
+}
+
+// unitTexts are for steps on what systemd runs.
+var unitTexts = map[string]text{
+	"prepare": {
+		why:  "The files that change are copied and the new ones written, while the cluster still runs.",
+		more: "The copies go to a directory of this run. A file with settings is replaced by one rename: systemd reads the one or the other, and never half a file.",
+	},
+	"stop-kube-apiserver": {
+		why:  "Nothing may write to etcd while its data is swapped. systemd stops the service; Restart= doesn't apply to one that is stopped so.",
+		more: "systemctl stop is given without waiting, and the unit's states are shown: deactivating, then inactive. systemd kills what has not ended after TimeoutStopSec.",
+	},
+	"stop-etcd": {
+		why: "systemd stops the service. Restart= doesn't apply to one that is stopped so.",
+		more: "systemctl stop is given without waiting, and the unit's states are shown: deactivating, then inactive. etcd waits for the requests that are under way: " +
+			"with API servers connected that takes 15 s, without them 0.1 s.",
+	},
+	"start-etcd": {
+		why: "The restored data is put where etcd looks for it, and the service is started. Then etcd is asked what it has opened.",
+		more: "etcd makes a data directory that isn't there, and boots a blank cluster silently: so being active is not enough. Every restore gets a cluster ID that no other etcd has. " +
+			"A service of Type=notify stays \"activating\" until etcd serves, and the first of several members serves only when there is a quorum: " +
+			"so systemctl start is given without waiting.",
+	},
+	"start-kube-apiserver": {
+		why:  "The service is started once etcd has opened the restored data.",
+		more: "Started before etcd, an API server would find none, exit, and count against the unit's StartLimitBurst.",
+	},
+}
+
+var unitUndoTexts = map[string]text{
+	"start-kube-apiserver": {why: "Nothing may write while etcd is pointed at the old data again.", more: unitTexts["stop-kube-apiserver"].more},
+	"start-etcd":           {why: "The restored data is renamed back to where it was staged. Nothing is deleted.", more: unitTexts["stop-etcd"].more},
+	"stop-etcd": {
+		why:  "The service is started on the data that it had before, which nothing has written to since.",
+		more: "The old data was never touched. etcd continues where it stopped; what was written to the restored cluster since is in the restored data only.",
+	},
+	"stop-kube-apiserver": {why: "The service is started as it was.", more: unitTexts["start-kube-apiserver"].more},
+}
+
+// explainUnits gives the steps on what systemd runs their own words.
+func explainUnits(steps []Step, prefix string, texts map[string]text) {
+	for i := range steps {
+		s := &steps[i]
+		t, ok := texts[strings.TrimPrefix(s.ID, prefix)]
+		if ok && slices.ContainsFunc(s.Actions, func(a Planned) bool { return onUnit(a.Action) }) {
+			s.Why, s.More = t.why, t.more
+		}
+	}
+}
+
+// onUnit says whether an action is on a service, or on a file with its settings.
+func onUnit(a Action) bool {
+	switch t := a.(type) {
+	case *StopUnit, *StartUnit, *WaitUnitStopped, *ReplaceFile, *RestoreFile:
+		return true
+	case *Prepare:
+		return slices.ContainsFunc(t.Files, func(f Prepared) bool { return f.Settings })
+	}
+	return false
 }
 
 func stuckKubeletTemplate() Step {

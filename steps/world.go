@@ -56,6 +56,12 @@ type world interface {
 	Remote(ctx context.Context, n node.RemoteConfig) node.RemoteState
 	Shell(ctx context.Context, command string) error
 	LogTail(pod, uid, container string, lines int) (log []string, path string)
+	Unit(ctx context.Context, name string) (*node.Unit, error)
+	StopUnit(ctx context.Context, name string) error
+	StartUnit(ctx context.Context, name string) error
+	ResetUnit(ctx context.Context, name string) error
+	ReloadUnits(ctx context.Context) error
+	UnitLog(name string, lines int) []string
 	Save(ctx context.Context, req snapshot.SaveRequest) (*snapshot.Info, error)
 	ReadData(ctx context.Context, dir string) (*snapshot.Restored, error)
 	Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error)
@@ -73,6 +79,9 @@ type thisNode struct {
 }
 
 func dialNode(ctx context.Context, reach Reach) (*thisNode, error) {
+	if reach.Kubelet.CRIEndpoint == "" { // what runs here is systemd's
+		return &thisNode{reach: reach, api: node.NewAPIAsker(reach.API)}, nil
+	}
 	rt, err := bounded(ctx, bound{who: theRuntime, limit: realLimits.look}, func(ctx context.Context, _ func(func())) (*node.Runtime, error) {
 		return node.Dial(ctx, reach.Kubelet.CRIEndpoint)
 	})
@@ -88,6 +97,9 @@ func dialNode(ctx context.Context, reach Reach) (*thisNode, error) {
 
 func (n *thisNode) Close() error {
 	n.api.Close()
+	if n.runtime == nil {
+		return nil
+	}
 	err := n.runtime.Close()
 	if n.changes != nil {
 		err = errors.Join(err, n.changes.Close())
@@ -103,6 +115,9 @@ func (n *thisNode) Changed() <-chan struct{} {
 }
 
 func (n *thisNode) Pod(ctx context.Context, pod string) ([]node.Sandbox, error) {
+	if n.runtime == nil {
+		return nil, errors.New("no container runtime is known on this node")
+	}
 	return n.runtime.Pod(ctx, namespace, pod)
 }
 
@@ -201,6 +216,26 @@ func (n *thisNode) ReadData(ctx context.Context, dir string) (*snapshot.Restored
 
 func (n *thisNode) Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
 	return snapshot.Restore(ctx, req, progress)
+}
+
+func (n *thisNode) Unit(ctx context.Context, name string) (*node.Unit, error) {
+	return node.AskUnit(ctx, name)
+}
+
+func (n *thisNode) StopUnit(ctx context.Context, name string) error { return node.StopUnit(ctx, name) }
+
+func (n *thisNode) StartUnit(ctx context.Context, name string) error {
+	return node.StartUnit(ctx, name)
+}
+
+func (n *thisNode) ResetUnit(ctx context.Context, name string) error {
+	return node.ResetUnit(ctx, name)
+}
+
+func (n *thisNode) ReloadUnits(ctx context.Context) error { return node.ReloadUnits(ctx) }
+
+func (n *thisNode) UnitLog(name string, lines int) []string {
+	return node.UnitLog(context.Background(), name, lines)
 }
 
 func (n *thisNode) Save(ctx context.Context, req snapshot.SaveRequest) (*snapshot.Info, error) {

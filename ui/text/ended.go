@@ -47,6 +47,9 @@ func (e Ended) Ending() (symbol, sentence string) {
 	if e.Plan != nil && e.Plan.Restore != nil && e.Plan.Restore.InPlace {
 		verb, restored = "Repointed: ", "the API server answers with the data in "+trust.Text(e.Plan.Restore.DataDir)
 	}
+	if e.Plan != nil && !e.Plan.Serves() {
+		restored = "etcd serves the snapshot's data. Start kube-apiserver on its nodes"
+	}
 	if n := len(e.Nodes); n > 1 || n == 0 && e.Several {
 		node = "all nodes" // how each ended isn't known
 		if n > 0 {
@@ -64,7 +67,7 @@ func (e Ended) Ending() (symbol, sentence string) {
 		return SymDone, "Undone: " + node + " " + are + " as before the restore." + e.outage()
 	case e.OK:
 		return SymDone, verb + restored + "." + e.outage()
-	case e.Reverted && e.OutageSeconds == 0:
+	case e.Reverted && e.OutageSeconds == 0 && (e.Plan == nil || e.Plan.Serves()):
 		return SymBad, "Not restored. Nothing was changed on the cluster."
 	case e.Reverted:
 		return SymBad, "Not restored. The run was undone: " + node + " " + are + " as before." + e.outage()

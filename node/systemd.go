@@ -1,0 +1,357 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"etcd-rewind/trust"
+)
+
+// Unit is a service as systemd has it now.
+type Unit struct {
+	Name          string // "etcd.service", after aliases
+	Load          string // "loaded", "not-found", "masked"
+	Active, Sub   string // "activating", "auto-restart"
+	Result        string // of its last end: "success", "exit-code", "timeout", "start-limit-hit"
+	Job           bool   // one waits in systemd's queue
+	Type          string // "notify", "simple"
+	PID           int    // of its main process, 0 when none runs
+	Restarts      int    // by Restart=, since it was started
+	Invocation    string // of the start that is under way, or was last
+	CPU           time.Duration
+	Fragment      string // its file
+	DropIns       []string
+	NeedReload    bool   // its files are newer than what systemd has read
+	ExecStart     string // as systemd has it loaded
+	ControlGroup  string
+	User          string // "" is root
+	Restart       string
+	RestartWait   time.Duration
+	TimeoutStart  time.Duration // 0 is without limit
+	TimeoutStop   time.Duration
+	StartBurst    int // starts within StartInterval, then systemd gives up; 0 is without limit
+	StartInterval time.Duration
+	TriggeredBy   []string // sockets, timers, paths that start it
+}
+
+// unitProperties are those that Unit is made from, by systemd's names.
+var unitProperties = []string{
+	"Id", "LoadState", "ActiveState", "SubState", "Result", "Job", "Type", "MainPID", "NRestarts", "InvocationID", "CPUUsageNSec",
+	"FragmentPath", "DropInPaths", "NeedDaemonReload", "ExecStart", "ControlGroup", "User", "Restart", "RestartUSec", "TimeoutStartUSec",
+	"TimeoutStopUSec", "StartLimitBurst", "StartLimitIntervalUSec", "TriggeredBy",
+}
+
+// Stopped says that nothing of it runs, and nothing is about to.
+func (u *Unit) Stopped() bool {
+	return (u.Active == "inactive" || u.Active == "failed") && !u.Job && u.PID == 0
+}
+
+// String is its state for people: "activating (auto-restart), process 123".
+func (u *Unit) String() string {
+	is := u.Active
+	switch u.Sub {
+	case u.Active, "running", "dead", "":
+	default:
+		is += " (" + u.Sub + ")"
+	}
+	if u.Active == "failed" && u.Result != "" && u.Result != "success" {
+		is = "failed (" + u.Result + ")"
+	}
+	if u.PID != 0 {
+		is += fmt.Sprintf(", process %d", u.PID)
+	}
+	if u.Restarts > 0 {
+		is += fmt.Sprintf(", restarted %d times", u.Restarts)
+	}
+	return trust.Text(is)
+}
+
+// Systemd says whether systemd runs this machine, as sd_booted does.
+func Systemd() bool {
+	_, err := os.Stat("/run/systemd/system")
+	return err == nil
+}
+
+var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\][A-Za-z0-9:_.\\@-]*\.service$`)
+
+// UnitName says whether a name is that of a service, and of nothing else that
+// systemctl would take it for: an option, a pattern.
+func UnitName(name string) bool { return len(name) < 256 && unitName.MatchString(name) }
+
+// AskUnit asks systemd for a service. One that isn't there is no error: its Load
+// says so.
+func AskUnit(ctx context.Context, name string) (*Unit, error) {
+	if !UnitName(name) {
+		return nil, fmt.Errorf("%s is not the name of a service", trust.Quote(trust.Clip(name, 80)))
+	}
+	cmd, err := trust.Command(ctx, "systemctl", "show", "--no-pager", "--property="+strings.Join(unitProperties, ","), "--", name)
+	if err != nil {
+		return nil, err
+	}
+	out, err := systemctl(cmd)
+	if err != nil {
+		return nil, err
+	}
+	u := readUnit(out)
+	if u.CPU == 0 && u.PID != 0 {
+		u.CPU = processCPU(u.PID)
+	}
+	return u, nil
+}
+
+func systemctl(cmd *exec.Cmd) ([]byte, error) {
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if text := strings.TrimSpace(errs.String()); err != nil && text != "" {
+		err = errors.New(trust.Clip(trust.Text(strings.Join(strings.Fields(text), " ")), longestError))
+	}
+	return out.Bytes(), err
+}
+
+func readUnit(out []byte) *Unit {
+	is := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if old, twice := is[name]; ok && twice { // ExecStart of a unit with several
+			value = old + " ; " + value
+		}
+		is[name] = value
+	}
+	number := func(name string) int {
+		n, _ := strconv.Atoi(is[name])
+		return n
+	}
+	u := &Unit{
+		Name: is["Id"], Load: is["LoadState"], Active: is["ActiveState"], Sub: is["SubState"], Result: is["Result"],
+		Job: is["Job"] != "" && is["Job"] != "0", Type: is["Type"], PID: number("MainPID"), Restarts: number("NRestarts"),
+		Invocation: is["InvocationID"], Fragment: is["FragmentPath"], NeedReload: is["NeedDaemonReload"] == "yes",
+		ExecStart: is["ExecStart"], ControlGroup: is["ControlGroup"], User: is["User"], Restart: is["Restart"],
+		RestartWait: systemdTime(is["RestartUSec"]), TimeoutStart: systemdTime(is["TimeoutStartUSec"]), TimeoutStop: systemdTime(is["TimeoutStopUSec"]),
+		StartBurst: number("StartLimitBurst"), StartInterval: systemdTime(is["StartLimitIntervalUSec"]),
+		DropIns: strings.Fields(is["DropInPaths"]), TriggeredBy: strings.Fields(is["TriggeredBy"]),
+	}
+	if n, err := strconv.ParseUint(is["CPUUsageNSec"], 10, 63); err == nil {
+		u.CPU = time.Duration(n)
+	}
+	return u
+}
+
+// systemdTime reads a time as systemctl show prints it ("1min 30s", "100ms",
+// "infinity"); 0 for one without end.
+func systemdTime(s string) (d time.Duration) {
+	units := map[string]time.Duration{
+		"us": time.Microsecond, "ms": time.Millisecond, "s": time.Second, "min": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour,
+		"month": 2629800 * time.Second, "y": 31557600 * time.Second,
+	}
+	for _, word := range strings.Fields(s) {
+		i := strings.IndexFunc(word, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
+		if i <= 0 {
+			return 0
+		}
+		n, err := strconv.ParseFloat(word[:i], 64)
+		if err != nil {
+			return 0
+		}
+		d += time.Duration(n * float64(units[word[i:]]))
+	}
+	return d
+}
+
+// processCPU is what a process has used, 0 where that can't be read.
+func processCPU(pid int) time.Duration {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := bytes.Cut(stat, []byte(") "))
+	fields := strings.Fields(string(rest))
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseUint(fields[11], 10, 48)
+	system, _ := strconv.ParseUint(fields[12], 10, 48)
+	return time.Duration(user+system) * 10 * time.Millisecond // 100 ticks a second on every architecture
+}
+
+// StopUnit tells systemd to stop a service, and doesn't wait for that.
+func StopUnit(ctx context.Context, name string) error {
+	cmd, err := trust.Command(ctx, "systemctl", "stop", "--no-block", "--", name)
+	return tell(cmd, err, name)
+}
+
+// StartUnit tells systemd to start a service, and doesn't wait: one of
+// Type=notify that needs a quorum has started only when the others have.
+func StartUnit(ctx context.Context, name string) error {
+	cmd, err := trust.Command(ctx, "systemctl", "start", "--no-block", "--", name)
+	return tell(cmd, err, name)
+}
+
+// ResetUnit has systemd forget that a service has failed, and how often it was
+// started.
+func ResetUnit(ctx context.Context, name string) error {
+	cmd, err := trust.Command(ctx, "systemctl", "reset-failed", "--", name)
+	return tell(cmd, err, name)
+}
+
+// ReloadUnits has systemd read the files of all units again.
+func ReloadUnits(ctx context.Context) error {
+	cmd, err := trust.Command(ctx, "systemctl", "daemon-reload")
+	if err == nil {
+		_, err = systemctl(cmd)
+	}
+	return err
+}
+
+func tell(cmd *exec.Cmd, err error, name string) error {
+	if !UnitName(name) {
+		return fmt.Errorf("%s is not the name of a service", trust.Quote(trust.Clip(name, 80)))
+	}
+	if err == nil {
+		_, err = systemctl(cmd)
+	}
+	return err
+}
+
+// UnitLog are the last lines that a service has written to the journal, the
+// oldest first; empty when there are none.
+func UnitLog(ctx context.Context, name string, lines int) []string {
+	if !UnitName(name) {
+		return nil
+	}
+	cmd, err := trust.Command(ctx, "journalctl", "--no-pager", "--quiet", "--output=cat", "--lines="+strconv.Itoa(lines), "--unit="+name)
+	if err != nil {
+		return nil
+	}
+	out, err := systemctl(cmd)
+	if err != nil {
+		return nil
+	}
+	return trust.Lines(strings.Split(strings.TrimRight(string(out[max(0, len(out)-maxUnitLog):]), "\n"), "\n"))
+}
+
+// maxUnitLog bounds what is kept of a service's lines, in bytes.
+const maxUnitLog = 256 << 10
+
+// UnitOf is the service in whose cgroup a process is, "" for one in none.
+func UnitOf(pid int) string {
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
+	if err != nil {
+		return ""
+	}
+	return unitOfCgroup(string(data))
+}
+
+// unitOfCgroup prefers systemd's own hierarchy, which is named, or the only one.
+func unitOfCgroup(cgroups string) string {
+	lines := strings.Split(strings.TrimSpace(cgroups), "\n")
+	slices.SortStableFunc(lines, func(a, b string) int {
+		own := func(s string) int {
+			if strings.Contains(s, ":name=systemd:") || strings.HasPrefix(s, "0::") {
+				return 0
+			}
+			return 1
+		}
+		return own(a) - own(b)
+	})
+	for _, line := range lines {
+		parts := strings.SplitN(line, ":", 3)
+		if len(parts) < 3 {
+			continue
+		}
+		for _, dir := range slices.Backward(strings.Split(parts[2], "/")) {
+			if UnitName(dir) {
+				return dir
+			}
+		}
+	}
+	return ""
+}
+
+// Services are the names of the services that systemd has loaded or has a file of,
+// and that are called so: "etcd.service", "etcd@a.service", "etcd-events.service"
+// for "etcd".
+func Services(ctx context.Context, called string) ([]string, error) {
+	cmd, err := trust.Command(ctx, "systemctl", "list-units", "--all", "--no-pager", "--no-legend", "--plain", "--full", "--type=service", "--", called+"*.service")
+	if err != nil {
+		return nil, err
+	}
+	out, err := systemctl(cmd)
+	if err != nil {
+		return nil, err
+	}
+	// A unit that is stopped and was not started since boot isn't loaded.
+	if cmd, err = trust.Command(ctx, "systemctl", "list-unit-files", "--no-pager", "--no-legend", "--plain", "--full", "--type=service", "--", called+"*.service"); err != nil {
+		return nil, err
+	}
+	files, err := systemctl(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return servicesIn(string(out) + "\n" + string(files)), nil
+}
+
+func servicesIn(out string) (names []string) {
+	for line := range strings.Lines(out) {
+		fields := strings.Fields(strings.TrimLeft(line, "●* "))
+		// A template is none: its instances are.
+		if len(fields) > 1 && UnitName(fields[0]) && !strings.HasSuffix(fields[0], "@.service") && fields[1] != "not-found" {
+			names = append(names, fields[0])
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// EtcdServices are the services that may be etcd: those that are called so, and
+// those in which a process of that name runs.
+func EtcdServices(ctx context.Context, called string) ([]string, error) {
+	names, err := Services(ctx, called)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return names, nil // not Linux
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		comm, err := os.ReadFile(filepath.Join("/proc", e.Name(), "comm"))
+		if err != nil || strings.TrimSpace(string(comm)) != called {
+			continue
+		}
+		if name := UnitOf(pid); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// SystemdEnvironment is what systemd gives to all services; nil where it doesn't
+// say.
+func SystemdEnvironment(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	cmd, err := trust.Command(ctx, "systemctl", "show-environment")
+	if err != nil {
+		return nil
+	}
+	out, err := systemctl(cmd)
+	if err != nil {
+		return nil
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
