@@ -127,6 +127,7 @@ func stuckKubeletOnSystemd(t *testing.T) {
 	begin(t)
 	s := aStory(t)
 	db := dataDir(t) + "/member/snap/db"
+	began := time.Now()
 	if err := node.PowerOff(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -136,6 +137,7 @@ func stuckKubeletOnSystemd(t *testing.T) {
 	if err := node.PowerOn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("the reboot took %.1f s", time.Since(began).Seconds())
 	if err := buildTool(); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +151,7 @@ func stuckKubeletOnSystemd(t *testing.T) {
 	o := run(t, "restore", s.snapshot, "--yes", "--output", "json")
 	result := o.succeeded(t)
 	s.isThen(t)
-	t.Logf("all took %.1f s, the API server was ready %.1f s after its manifest was moved", o.took.Seconds(), result.Outage)
+	t.Logf("all took %.1f s, %s; the API server was ready %.1f s after its manifest was moved", o.took.Seconds(), o.slowest(), result.Outage)
 	let := false
 	for _, e := range o.events {
 		let = let || e.Step == "let-go" && e.State == "done"
