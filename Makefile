@@ -37,7 +37,7 @@ THREE = ThreeControlPlanes|AConductor|ANodeThatIs|AlteredOnOneNode|ATicket
 
 e2e: # root on Debian: real control planes, brought up by the tests
 	e2e/install.sh
-	e2e/parts/build.sh kubernetes etcd-3.6
+	e2e/parts/build.sh kubernetes kubernetes-1.37 etcd-3.6 containerd-2.4 host
 	$(MAKE) -j 2 --output-sync=target e2e-one e2e-three
 
 e2e-one:
@@ -46,6 +46,7 @@ e2e-one:
 e2e-three:
 	go test -tags e2e -count 1 -timeout 15m ./e2e/disks
 	go test -tags e2e -count 1 -timeout 40m -run '$(THREE)' ./e2e
+	$(MAKE) e2e-systemd
 
 e2e-kills: # 40 restores killed at random moments (20 minutes)
 	ETCD_REWIND_KILLS=40 go test -tags e2e -count 1 -timeout 60m -run TestARestoreThatIsKilledAtARandomMoment -v ./e2e
