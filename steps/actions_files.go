@@ -467,7 +467,7 @@ func (a *Rename) moved() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-func (a *Rename) where(path string) string { return moved(path, a.From, a.To) }
+func (a *Rename) where(path string) string { return dataMoved(path, a.From, a.To) }
 
 func (a *Rename) places(v *vetter) { v.renamed(a.From, a.To) }
 

@@ -130,7 +130,7 @@ func (b *builder) place(p *Plan) error {
 		if cause, hint := b.lay.unswappable(); cause != "" {
 			return problem.New(hint, "%s", cause)
 		}
-		r.OldDataDir, r.Aside = dataDir, asideFor(dataDir, b.run)
+		r.OldDataDir, r.Aside = dataDir, holding(asideFor(b.lay.volumes[0].old, b.run))
 	}
 	if b.c.InPlace {
 		p.Title = fmt.Sprintf("Point etcd at %s on %s", dataDir, f.Node)
@@ -317,7 +317,11 @@ func (b *builder) start(p *Plan, parts parts) {
 		place := b.lay.asides()
 		for _, v := range b.lay.moved() {
 			if !b.c.InPlace {
-				place = append(place, &Rename{What: "the restored data", From: v.staging, To: v.new})
+				from := v.staging
+				if b.lay.swap {
+					from = stagedFor(v.new, b.run)
+				}
+				place = append(place, &Rename{What: "the restored data", From: from, To: v.new})
 			}
 		}
 		ref := parts.etcd.ref()

@@ -10,6 +10,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/problem"
+	"etcd-rewind/trust"
 	"etcd-rewind/unit"
 )
 
@@ -18,9 +19,44 @@ import (
 // aside, and then no file is edited. What writes that file from elsewhere would
 // turn an edit back, and etcd would start on the old data.
 
+// memberDir is what etcd has in a data directory. Where that is the root of a
+// disk, and can't be renamed, it is swapped instead: the other data lies beside it
+// then, in directories that etcd ignores.
+const memberDir = "member"
+
 // asideFor is where a directory is renamed aside to: beside it, so that it is a
-// rename, and named after the run, so that nobody else has it.
-func asideFor(dir, run string) string { return dir + "-before-" + run }
+// rename, and named after the run, so that nobody else has it. What is renamed of
+// a data directory is one there, too.
+func asideFor(dir, run string) string {
+	if filepath.Base(dir) == memberDir {
+		return filepath.Join(filepath.Dir(dir), "etcd-before-"+run, memberDir)
+	}
+	return dir + "-before-" + run
+}
+
+// stagedFor is what of the staged data is renamed to a directory.
+func stagedFor(dir, run string) string {
+	if filepath.Base(dir) == memberDir {
+		return filepath.Join(stagingFor(dir, run), memberDir)
+	}
+	return stagingFor(dir, run)
+}
+
+// holding is the data directory that a directory is, or is member of.
+func holding(dir string) string {
+	if filepath.Base(dir) == memberDir {
+		return filepath.Dir(dir)
+	}
+	return dir
+}
+
+// dataMoved is where data at path lies when from is renamed to to.
+func dataMoved(path, from, to string) string {
+	if path != "" && filepath.Base(from) == memberDir && filepath.Base(to) == memberDir && path == filepath.Dir(from) {
+		return holding(to)
+	}
+	return moved(path, from, to)
+}
 
 // SetAside renames a directory of the old data, so that the restored data can
 // have its path.
@@ -33,7 +69,12 @@ func (*SetAside) Kind() string { return "set-aside" }
 
 func (a *SetAside) Title() string { return "Rename the old data to " + a.Aside }
 
-func (a *SetAside) Commands() []string { return []string{mv(a.Dir, a.Aside)} }
+func (a *SetAside) Commands() []string {
+	if filepath.Base(a.Dir) == memberDir {
+		return []string{trust.Shell("mkdir -m 700 %s", filepath.Dir(a.Aside)), mv(a.Dir, a.Aside)}
+	}
+	return []string{mv(a.Dir, a.Aside)}
+}
 
 func (a *SetAside) do(_ context.Context, _ *run) (State, error) {
 	if _, err := os.Lstat(a.Aside); err == nil { // nobody else has a directory of this name
@@ -41,6 +82,14 @@ func (a *SetAside) do(_ context.Context, _ *run) (State, error) {
 	}
 	if err := realDir(a.Dir); err != nil {
 		return Failed, err
+	}
+	if up := filepath.Dir(a.Aside); filepath.Base(a.Dir) == memberDir {
+		if err := ownSubdir(up); err != nil {
+			return Failed, err
+		}
+		if err := likeOld(up, filepath.Dir(a.Dir)); err != nil {
+			return Failed, err
+		}
 	}
 	if err := manifest.Move(a.Dir, a.Aside); err != nil {
 		return Failed, err
@@ -53,7 +102,7 @@ func (a *SetAside) moved() bool {
 	return err == nil
 }
 
-func (a *SetAside) where(path string) string { return moved(path, a.Dir, a.Aside) }
+func (a *SetAside) where(path string) string { return dataMoved(path, a.Dir, a.Aside) }
 
 func (a *SetAside) places(v *vetter) { v.aside(a.Dir, a.Aside) }
 
@@ -97,7 +146,7 @@ func (a *BringBack) moved() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-func (a *BringBack) where(path string) string { return moved(path, a.Aside, a.Dir) }
+func (a *BringBack) where(path string) string { return dataMoved(path, a.Aside, a.Dir) }
 
 func (a *BringBack) places(v *vetter) { v.aside(a.Dir, a.Aside) }
 
@@ -143,11 +192,14 @@ func swapPath(e *manifest.EtcdSettings) string { return realDataDir(e.DataDir.Pa
 func layOutSwap(e *manifest.EtcdSettings, run string) layout {
 	dir := swapPath(e)
 	l := layout{etcd: e, swap: true, run: run}
+	if isMountRoot(dir) {
+		dir = filepath.Join(dir, memberDir)
+	}
 	l.volumes = []repoint{{volume: e.DataDir.Volume, old: dir, new: dir, staging: stagingFor(dir, run)}}
 	l.stageData = l.volumes[0].staging
 	if w := e.WALDir; w != nil {
 		if rest, in := below(dir, w.Path); in {
-			l.walDir = filepath.Join(l.stageData, rest)
+			l.walDir = filepath.Join(stagedFor(dir, run), rest)
 			return l
 		}
 		wal := realDataDir(w.Path)
@@ -159,12 +211,13 @@ func layOutSwap(e *manifest.EtcdSettings, run string) layout {
 
 // real gives old data the paths under which a swap renames it.
 func (l layout) real(d *Data) {
-	d.Dir = l.volumes[0].old
+	dir := l.volumes[0].old
+	d.Dir = holding(dir)
 	if d.WAL == "" {
 		return
 	}
-	if rest, in := below(d.Dir, d.WAL); in {
-		d.WAL = filepath.Join(d.Dir, rest)
+	if rest, in := below(dir, d.WAL); in {
+		d.WAL = filepath.Join(dir, rest)
 	} else {
 		d.WAL = l.volumes[1].old
 	}
@@ -175,8 +228,14 @@ func (l layout) real(d *Data) {
 func (l layout) unswappable() (cause, hint string) {
 	const instead = "choose a directory with --data-dir"
 	for _, v := range l.moved() {
+		if filepath.Base(v.old) == memberDir && !isMountRoot(filepath.Dir(v.old)) {
+			return v.old + " has the name of what etcd has in a data directory", instead
+		}
 		if isMountRoot(v.old) {
-			return v.old + " is a mount of its own: it can't be renamed", instead + ", below it"
+			return v.old + " is a mount of its own: it can't be renamed", instead
+		}
+		if !thereIs(v.old) {
+			return "there is no " + v.old + " to rename aside", instead
 		}
 		if err := realDir(v.old); err != nil {
 			return err.Error(), instead
@@ -184,7 +243,7 @@ func (l layout) unswappable() (cause, hint string) {
 		if _, err := os.Lstat(asideFor(v.old, l.run)); err == nil {
 			return asideFor(v.old, l.run) + " exists already", "look what it is and move it away"
 		}
-		if member := filepath.Join(v.old, "member"); isMountRoot(member) {
+		if member := filepath.Join(v.old, memberDir); isMountRoot(member) {
 			return member + " is a mount of its own, and would go with the old data", instead
 		}
 	}

@@ -143,9 +143,9 @@ func TestWhatCannotBeSwappedIsRefused(t *testing.T) {
 		{"another directory as well", func(n *fakeNode, _ *Facts, c *Choices) { c.DataDir = n.oldData() + "-2" }, "--data-dir names another"},
 		{"data that is there already", func(n *fakeNode, _ *Facts, c *Choices) { c.InPlace, c.DataDir = true, n.oldData()+"-2" }, "not swapped"},
 		{"certificates in the data directory", func(n *fakeNode, f *Facts, _ *Choices) { f.Etcd.Cert = n.oldData() + "/pki/server.crt" }, "cert-file"},
-		{"the root of a disk", func(n *fakeNode, f *Facts, _ *Choices) {
+		{"a disk's root without etcd's data", func(n *fakeNode, f *Facts, _ *Choices) {
 			f.Etcd.DataDir = manifest.Location{Volume: f.Etcd.DataDir.Volume, HostPath: "/proc", Path: "/proc"}
-		}, "a mount of its own"},
+		}, "no /proc/member to rename aside"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := newFakeNode(t)

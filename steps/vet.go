@@ -105,10 +105,10 @@ var ownDirs = []string{"kept", "new", "aside", "undone"}
 // renamed is a directory of restored data, and where it is staged.
 func (v *vetter) renamed(from, to string) {
 	switch {
-	case clean(from) && clean(to) && from == stagingFor(to, v.run):
-		v.staging = append(v.staging, from)
-	case clean(from) && clean(to) && to == stagingFor(from, v.run):
-		v.staging = append(v.staging, to)
+	case clean(from) && clean(to) && (from == stagingFor(to, v.run) || from == stagedFor(to, v.run)):
+		v.staging = append(v.staging, stagingFor(to, v.run))
+	case clean(from) && clean(to) && (to == stagingFor(from, v.run) || to == stagedFor(from, v.run)):
+		v.staging = append(v.staging, stagingFor(from, v.run))
 	default:
 		v.refuse("the data directory", from)
 	}
@@ -154,7 +154,7 @@ func (p *Plan) vet(runDir string) error {
 		v.refuse("no", "restore")
 	} else if r.DataDir == "" && r.Staging == "" {
 		// This node has no etcd.
-	} else if !clean(r.DataDir) || r.Staging != stagingFor(r.DataDir, v.run) {
+	} else if !clean(r.DataDir) || r.Staging != stagingFor(r.DataDir, v.run) && r.Staging != stagingFor(filepath.Join(r.DataDir, memberDir), v.run) {
 		v.refuse("the data directory", r.DataDir)
 	}
 	var last []Action // what is staged is known by the renames
