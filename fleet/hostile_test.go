@@ -1,13 +1,12 @@
 package fleet
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,8 +16,8 @@ import (
 	"etcd-rewind/steps"
 )
 
-// turncoat stands before an agent and lets everything pass, until it is told:
-// then the conductor meets something else.
+// turncoat lets everything pass until it turns: then the conductor meets
+// something else.
 type turncoat struct {
 	until  string // this request, or a phase of the node when it is ""
 	turned atomic.Bool
@@ -28,70 +27,33 @@ type turncoat struct {
 }
 
 func (tc *turncoat) stand(in io.Reader, out io.Writer, agent func(io.Reader, io.Writer)) {
-	toAgent, agentIn := io.Pipe()
-	agentOut, fromAgent := io.Pipe()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		agent(toAgent, fromAgent)
-		_ = fromAgent.Close()
-	}()
-	passed := make(chan struct{})
-	go func() {
-		defer close(passed)
-		lines := bufio.NewReader(agentOut)
-		for {
-			line, err := lines.ReadBytes('\n')
-			if len(line) > 0 && !tc.turned.Load() {
-				_, _ = out.Write(line)
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	lines := bufio.NewReader(in)
 	ping := make(chan struct{}, 1000)
-	var then chan struct{}
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			break
+	var then sync.WaitGroup
+	met := false
+	relay(in, out, agent, func(r request) bool {
+		if (tc.until == "" || r.Do != tc.until) && !tc.turned.Load() {
+			return true
 		}
-		var r request
-		_ = json.Unmarshal(line, &r)
-		if tc.until != "" && r.Do == tc.until || tc.turned.Load() {
-			tc.turned.Store(true)
-			if then == nil {
-				then = make(chan struct{})
-				go func() {
-					defer close(then)
-					tc.then(r, in, out, ping)
-				}()
-			}
-			if r.Do == doPing {
-				select {
-				case ping <- struct{}{}:
-				default:
-				}
-			}
-			if r.Do == doPiece {
-				_, _ = io.CopyN(io.Discard, lines, int64(r.Bytes))
-			}
-			continue
+		tc.turned.Store(true)
+		if !met {
+			met = true
+			then.Go(func() { tc.then(r, in, out, ping) })
 		}
-		_, _ = agentIn.Write(line)
-		if r.Do == doPiece {
-			_, _ = io.CopyN(agentIn, lines, int64(r.Bytes))
+		if r.Do == doPing {
+			select {
+			case ping <- struct{}{}:
+			default:
+			}
 		}
-	}
+		return false
+	}, func(line []byte) []byte {
+		if tc.turned.Load() {
+			return nil
+		}
+		return line
+	})
 	close(ping)
-	_ = agentIn.Close()
-	<-ended
-	<-passed
-	if then != nil {
-		<-then
-	}
+	then.Wait()
 }
 
 // What an agent can become.
@@ -159,23 +121,7 @@ func TestALookAtNodesEndsWhateverAnAgentDoes(t *testing.T) {
 					c := conductor(t, d)
 					c.Pace = RealPace
 					begun := time.Now()
-					err := func() error {
-						_, verdicts, err := c.Discover(t.Context(), restore.Want{Info: theSnapshot(t)})
-						if err != nil {
-							return err
-						}
-						if b := steps.Blocking(verdicts); len(b) > 0 {
-							return errors.New(b[0].Cause)
-						}
-						if err := c.Send(t.Context(), nil); err != nil {
-							return err
-						}
-						if _, err := c.Check(t.Context(), steps.Choices{}); err != nil {
-							return err
-						}
-						_, err = c.Plan(t.Context(), steps.Choices{})
-						return err
-					}()
+					err := lookAndPlan(t, c)
 					if until == doUse && story == "says null" {
 						return // use has no answer
 					}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,51 +17,29 @@ import (
 	"etcd-rewind/steps"
 )
 
-// liar stands before an agent and changes its answers to one request; all else
-// passes.
-type liar struct {
-	to  string
-	lie func(with map[string]any, id int64) []string // lines instead of the answer
-}
-
-func (l *liar) stand(in io.Reader, out io.Writer, agent func(io.Reader, io.Writer)) {
+// relay stands between the conductor and an agent. ask sees each request and
+// says whether it is passed on; answer returns what is passed on of each line
+// that the agent says.
+func relay(in io.Reader, out io.Writer, agent func(io.Reader, io.Writer), ask func(request) bool, answer func(line []byte) []byte) {
 	toAgent, agentIn := io.Pipe()
 	agentOut, fromAgent := io.Pipe()
-	ended := make(chan struct{})
+	ended, passed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		agent(toAgent, fromAgent)
 		_ = fromAgent.Close()
 	}()
-	asked := make(chan int64, 100)
-	passed := make(chan struct{})
 	go func() {
 		defer close(passed)
 		lines := bufio.NewReader(agentOut)
-		var id int64
 		for {
 			line, err := lines.ReadBytes('\n')
+			if line = answer(line); len(line) > 0 {
+				_, _ = out.Write(line)
+			}
 			if err != nil {
 				return
 			}
-			var m struct {
-				ID   int64          `json:"id"`
-				With map[string]any `json:"with"`
-			}
-			_ = json.Unmarshal(line, &m)
-			select {
-			case id = <-asked:
-			default:
-			}
-			if id != 0 && m.ID == id {
-				for _, lie := range l.lie(m.With, id) {
-					if _, err := io.WriteString(out, lie+"\n"); err != nil {
-						return
-					}
-				}
-				continue
-			}
-			_, _ = out.Write(line)
 		}
 	}()
 	lines := bufio.NewReader(in)
@@ -71,18 +50,49 @@ func (l *liar) stand(in io.Reader, out io.Writer, agent func(io.Reader, io.Write
 		}
 		var r request
 		_ = json.Unmarshal(line, &r)
-		if r.Do == l.to {
-			asked <- r.ID
+		to := io.Discard
+		if ask(r) {
+			to = agentIn
 		}
-		_, _ = agentIn.Write(line)
+		_, _ = to.Write(line)
 		if r.Do == doPiece {
-			_, _ = io.CopyN(agentIn, lines, int64(r.Bytes))
+			_, _ = io.CopyN(to, lines, int64(r.Bytes))
 		}
 	}
 	_ = agentIn.Close()
 	<-ended
-	_, _ = io.Copy(io.Discard, agentOut)
 	<-passed
+}
+
+// liar changes an agent's answers to one request; all else passes.
+type liar struct {
+	to  string
+	lie func(with map[string]any, id int64) []string // lines instead of the answer
+}
+
+func (l *liar) stand(in io.Reader, out io.Writer, agent func(io.Reader, io.Writer)) {
+	asked := make(chan int64, 100)
+	var id int64
+	relay(in, out, agent, func(r request) bool {
+		if r.Do == l.to {
+			asked <- r.ID
+		}
+		return true
+	}, func(line []byte) []byte {
+		var m struct {
+			ID   int64          `json:"id"`
+			With map[string]any `json:"with"`
+		}
+		_ = json.Unmarshal(line, &m)
+		select {
+		case id = <-asked:
+		default:
+		}
+		if id != 0 && m.ID == id {
+			return []byte(strings.Join(l.lie(m.With, id), "\n") + "\n")
+		}
+		return line
+	})
 }
 
 func answerOf(id int64, with any) string {
@@ -138,22 +148,14 @@ func TestALookAtNodesBelievesNoLie(t *testing.T) {
 		{"answers another request", doFacts, func(w map[string]any, id int64) []string { return []string{answerOf(id+1, w), answerOf(id+7, w)} }, "no answer to \"facts\""},
 		{"answers half", doFacts, func(w map[string]any, id int64) []string { return []string{answerOf(id, w)[:40]} }, "not an agent's message"},
 		{"answers with too much at once", doFacts, func(map[string]any, int64) []string {
-			var lines []string
-			for range 20 {
-				lines = append(lines, `{"pong":true,"x":"`+pong+`"}`)
-			}
-			return lines
+			return slices.Repeat([]string{`{"pong":true,"x":"` + pong + `"}`}, 20)
 		}, "5000 messages or 64 MB within a second"},
 		{"asks for the snapshot again and again", doPut, func(map[string]any, int64) []string {
-			return manyTimes(`{"put":-1}`)
+			return slices.Repeat([]string{`{"put":-1}`}, 200)
 		}, "no answer to \"put\""},
 		{"has put the snapshot nowhere", doPut, instead(map[string]any{"path": "../../x"}), "cp2"},
 		{"has more verdicts than there are checks", doCheck, func(_ map[string]any, id int64) []string {
-			var all []map[string]any
-			for range 2000 {
-				all = append(all, map[string]any{"check": "x", "level": "ok"})
-			}
-			return []string{answerOf(id, all)}
+			return []string{answerOf(id, slices.Repeat([]map[string]any{{"check": "x", "level": "ok"}}, 2000))}
 		}, "2000 verdicts"},
 		{"has a verdict that is none", doCheck, instead([]map[string]any{{"check": "x", "level": "fine"}}), "cp2"},
 		{"plans another run", doPlan, but(func(w map[string]any) { w["run"] = "20200101-000000" }), "cp2: its plan is of cp2 and run 20200101-000000"},
@@ -188,8 +190,6 @@ func TestALookAtNodesBelievesNoLie(t *testing.T) {
 		})
 	}
 }
-
-func manyTimes(line string) []string { return strings.Split(strings.Repeat(line+"\n", 199)+line, "\n") }
 
 // lookAndPlan goes as far as the plans; what blocks is an error.
 func lookAndPlan(t *testing.T, c *Conductor) error {
