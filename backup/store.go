@@ -235,7 +235,7 @@ func keep(ctx context.Context, s Store, name string, c Content, idle time.Durati
 	}
 	defer in.Close()
 	err = patient(ctx, idle, func(ctx context.Context, alive func()) error {
-		return s.Put(ctx, name, &told{in, alive}, c.Size)
+		return s.Put(ctx, name, &lively{in, alive}, c.Size)
 	})
 	if err != nil {
 		return err
@@ -248,7 +248,7 @@ func keep(ctx context.Context, s Store, name string, c Content, idle time.Durati
 		}
 		defer out.Close()
 		// A byte more than there should be is enough to know.
-		n, err = io.Copy(sum, io.LimitReader(&told{out, alive}, c.Size+1))
+		n, err = io.Copy(sum, io.LimitReader(&lively{out, alive}, c.Size+1))
 		return err
 	})
 	switch {
@@ -272,27 +272,22 @@ func keep(ctx context.Context, s Store, name string, c Content, idle time.Durati
 
 // patient ends f when it shows no sign of life for idle.
 func patient(ctx context.Context, idle time.Duration, f func(ctx context.Context, alive func()) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	late := time.AfterFunc(idle, defect.Do(func() {
-		cancel(problem.New("look at the disk, the mount or the server", "it took or gave nothing for %s", idle))
-	}))
-	defer late.Stop()
-	alive := func() { late.Reset(idle) }
-	err := f(context.WithValue(ctx, lifeKey{}, alive), alive)
+	ctx, watch := defect.Watch(ctx, idle, problem.New("look at the disk, the mount or the server", "it took or gave nothing for %s", idle))
+	defer watch.Stop()
+	err := f(context.WithValue(ctx, lifeKey{}, watch.Alive), watch.Alive)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err
 }
 
-// told is a reader whose reads are signs of life.
-type told struct {
+// lively is a reader whose reads are signs of life.
+type lively struct {
 	io.Reader
 	alive func()
 }
 
-func (t *told) Read(p []byte) (int, error) {
+func (t *lively) Read(p []byte) (int, error) {
 	n, err := t.Reader.Read(p)
 	t.alive()
 	return n, err

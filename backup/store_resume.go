@@ -35,8 +35,7 @@ type resumed struct {
 
 	r        io.ReadCloser
 	with     context.Context // of r
-	cancel   context.CancelCauseFunc
-	late     *time.Timer
+	watch    *defect.Watchdog
 	at, size int64
 	failed   int // times since something came
 	cuts     int
@@ -55,10 +54,11 @@ func newResumed(ctx context.Context, open opener, again func() bool, p pace) (*r
 }
 
 func (f *resumed) start() error {
-	ctx, cancel := context.WithCancelCause(f.ctx)
+	ctx, watch := defect.Watch(f.ctx, f.pace.idle, problem.New("look at the network and the store", "it sent nothing for %s", f.pace.idle))
+	watch.Pause() // opening has a limit of its own
 	r, size, err := f.open(ctx, f.at)
 	if err != nil {
-		cancel(nil)
+		watch.Stop()
 		return err
 	}
 	if size >= 0 {
@@ -66,13 +66,10 @@ func (f *resumed) start() error {
 	}
 	if f.at > 0 && size != f.size {
 		_ = r.Close()
-		cancel(nil)
+		watch.Stop()
 		return problem.New("try again", "it has become another file while it was read: %d bytes long, and now %d", f.size, size)
 	}
-	f.r, f.with, f.cancel, f.size = r, ctx, cancel, size
-	f.late = time.AfterFunc(f.pace.idle, defect.Do(func() {
-		cancel(problem.New("look at the network and the store", "it sent nothing for %s", f.pace.idle))
-	}))
+	f.r, f.with, f.watch, f.size = r, ctx, watch, size
 	return nil
 }
 
@@ -81,9 +78,9 @@ func (f *resumed) stop() error {
 	if f.r == nil {
 		return nil
 	}
-	f.late.Stop()
+	f.watch.Pause()
 	err := f.r.Close()
-	f.cancel(nil)
+	f.watch.Stop()
 	f.r = nil
 	return err
 }
@@ -108,9 +105,9 @@ func (f *resumed) Read(p []byte) (int, error) {
 		}
 		if err == nil {
 			var n int
-			f.late.Reset(f.pace.idle)
+			f.watch.Alive()
 			n, err = f.r.Read(p)
-			f.late.Stop() // who reads may take their time
+			f.watch.Pause() // who reads may take their time
 			f.at += int64(n)
 			if f.size >= 0 && f.at > f.size {
 				return 0, problem.New("look for errors of the store", "it sends more than the %d bytes that it announced", f.size)

@@ -108,39 +108,34 @@ func (p *paced) RoundTrip(r *http.Request) (*http.Response, error) {
 	if left, ok := parent.Value(budget{}).(*atomic.Int64); ok && left.Add(-1) < 0 {
 		return nil, problem.New("give backups a prefix of their own, or look at the store", "its listing doesn't end")
 	}
-	ctx, cancel := context.WithCancelCause(parent)
 	stalled := problem.New("look at the network, the proxy and the store", "it took or sent nothing for %s", p.idle)
-	late := time.AfterFunc(p.idle, defect.Do(func() { cancel(stalled) }))
+	ctx, watch := defect.Watch(parent, p.idle, stalled)
 	live := func() {
-		late.Reset(p.idle)
+		watch.Alive()
 		signOfLife(parent)
-	}
-	end := func() {
-		late.Stop()
-		cancel(nil)
 	}
 	r = r.WithContext(ctx)
 	if r.Body != nil {
 		r.Body = struct {
 			io.Reader
 			io.Closer
-		}{&told{r.Body, live}, r.Body}
+		}{&lively{r.Body, live}, r.Body}
 	}
 	res, err := p.next.RoundTrip(r)
 	if err != nil {
 		cause := context.Cause(ctx)
-		end()
+		watch.Stop()
 		if errors.Is(cause, stalled) {
 			err = cause
 		}
 		return nil, err
 	}
 	live()
-	a := &answer{ReadCloser: res.Body, ctx: ctx, live: live, end: end, left: maxAnswer, stalled: stalled}
+	a := &answer{ReadCloser: res.Body, ctx: ctx, live: live, end: watch.Stop, left: maxAnswer, stalled: stalled}
 	if whole, _ := parent.Value(wholeObject{}).(bool); whole && res.StatusCode < 300 {
 		a.left = -1
 		a.live = func() {}
-		late.Stop() // its reader has a limit of its own, which pauses while nobody reads
+		watch.Pause() // its reader has a limit of its own, which pauses while nobody reads
 	}
 	res.Body = a
 	return res, nil

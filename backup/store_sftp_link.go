@@ -326,14 +326,11 @@ func over[T any](ctx context.Context, p *links, f func(ctx context.Context, c *s
 // on does something on a connection, and ends that when it shows no sign of life
 // or the context ends.
 func on[T any](ctx context.Context, l *link, f func(ctx context.Context, c *sftp.Client) (T, error)) (T, error) {
-	with, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	idle := l.all.pace.idle
-	stalled := problem.New("look at the network and the other host", "it took or sent nothing for %s", idle)
-	late := time.AfterFunc(idle, defect.Do(func() { cancel(stalled) }))
-	defer late.Stop()
+	with, watch := defect.Watch(ctx, idle, problem.New("look at the network and the other host", "it took or sent nothing for %s", idle))
+	defer watch.Stop()
 	live := func() {
-		late.Reset(idle)
+		watch.Alive()
 		signOfLife(ctx)
 	}
 	l.live.Store(&live)

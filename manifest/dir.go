@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"etcd-rewind/problem"
+	"etcd-rewind/trust"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -150,16 +151,7 @@ func readPod(data []byte) (*corev1.Pod, error) {
 }
 
 func notRegular(path string, mode os.FileMode) error {
-	kind := "not a regular file"
-	switch {
-	case mode&os.ModeNamedPipe != 0:
-		kind = "a named pipe"
-	case mode&os.ModeSocket != 0:
-		kind = "a socket"
-	case mode&os.ModeDevice != 0:
-		kind = "a device"
-	}
-	return problem.Coded(CodeNotRegular, "kubelet ignores it; move it out of the manifest directory", "%s is %s", path, kind)
+	return problem.Coded(CodeNotRegular, "kubelet ignores it; move it out of the manifest directory", "%s is %s, not a regular file", path, trust.Kind(mode))
 }
 
 func readRegular(path string) ([]byte, error) {

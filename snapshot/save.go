@@ -178,9 +178,7 @@ const stallLimit = 20 * time.Second
 func (l *live) download(ctx context.Context, f io.Writer, stall time.Duration, tell func(Progress)) error {
 	var done, total, most int64
 	stalled := errors.New("stalled")
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watch := time.AfterFunc(stall, defect.Do(func() { cancel(stalled) }))
+	ctx, watch := defect.Watch(ctx, stall, stalled)
 	defer watch.Stop()
 	tell(Progress{Phase: "save", Total: l.status.DbSize})
 	stream, err := pb.NewMaintenanceClient(l.conn).Snapshot(ctx, &pb.SnapshotRequest{})
@@ -190,7 +188,7 @@ func (l *live) download(ctx context.Context, f io.Writer, stall time.Duration, t
 	for {
 		resp, err := stream.Recv()
 		if len(resp.GetBlob()) > 0 {
-			watch.Stop() // what follows is this disk's time
+			watch.Pause() // what follows is this disk's time
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -217,7 +215,7 @@ func (l *live) download(ctx context.Context, f io.Writer, stall time.Duration, t
 		done += int64(n)
 		tell(Progress{Phase: "save", Done: done, Total: max(total, done)})
 		if n > 0 {
-			watch.Reset(stall)
+			watch.Alive()
 		}
 	}
 	if done <= sha256.Size {

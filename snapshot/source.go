@@ -12,6 +12,7 @@ import (
 
 	"etcd-rewind/defect"
 	"etcd-rewind/problem"
+	"etcd-rewind/trust"
 
 	"filippo.io/age"
 	"golang.org/x/sys/unix"
@@ -208,16 +209,7 @@ func kindProblem(path string, st os.FileInfo) *problem.Problem {
 		}
 		return problem.Coded(CodeDirectory, "name the snapshot file in it", "a directory, not a file")
 	case !mode.IsRegular():
-		kind := "a special file"
-		switch {
-		case mode&os.ModeNamedPipe != 0:
-			kind = "a pipe"
-		case mode&os.ModeSocket != 0:
-			kind = "a socket"
-		case mode&os.ModeDevice != 0:
-			kind = "a device"
-		}
-		return problem.Coded(CodeNotRegular, "copy the snapshot into a file first", "%s, not a regular file", kind)
+		return problem.Coded(CodeNotRegular, "copy the snapshot into a file first", "%s, not a regular file", trust.Kind(mode))
 	case st.Size() == 0:
 		return problem.Coded(CodeEmpty, "take another snapshot; this one was never written, or the disk was full", "the file is empty")
 	}
