@@ -24,6 +24,9 @@ import (
 
 func TestMain(m *testing.M) {
 	snapshot.Worker()
+	if os.Getenv(crashEnv) != "" {
+		crashed()
+	}
 	workFactor = 10
 	goleak.VerifyTestMain(m)
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"filippo.io/age"
@@ -79,6 +80,13 @@ func TestCommandLine(t *testing.T) {
 				_, err = w.Write(data)
 				ts.Check(errors.Join(err, w.Close()))
 				ts.Check(os.WriteFile(ts.MkAbs(args[1]), out.Bytes(), 0o600))
+			},
+			"recipient": func(ts *testscript.TestScript, _ bool, args []string) { // of an identity, also in $RECIPIENT
+				data, err := os.ReadFile(ts.MkAbs(args[0]))
+				ts.Check(err)
+				id, err := age.ParseX25519Identity(strings.TrimSpace(string(data)))
+				ts.Check(err)
+				ts.Setenv("RECIPIENT", id.Recipient().String())
 			},
 			"empty": func(ts *testscript.TestScript, _ bool, args []string) {
 				left, err := filepath.Glob(ts.MkAbs(args[0]))
