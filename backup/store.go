@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -172,7 +171,7 @@ func Open(location string) (Store, error) {
 		q.Del("mounted")
 		switch {
 		case u.Host != "" || u.User != nil || u.Fragment != "" || len(q) > 0 || mounted != "" && mounted != "true" && mounted != "false":
-			return nil, problem.New("what file:// takes is a path, and ?mounted=true", "not the location of a directory: %s", u.Redacted())
+			return nil, problem.New("what file:// takes is a path, and ?mounted=true", "not the location of a directory: %s, or not its parameters", trust.Clip(trust.Text(u.Path), 200))
 		case !filepath.IsAbs(u.Path) || filepath.Clean(u.Path) == "/":
 			return nil, problem.New(hint, "not the path of a directory for backups: %q", u.Path)
 		}
@@ -190,7 +189,7 @@ func Open(location string) (Store, error) {
 		}
 		return s, nil
 	case "":
-		return nil, problem.New(hint, "a location without its kind: %s", u.Redacted())
+		return nil, problem.New(hint, "a location without its kind: %s", trust.Clip(trust.Text(u.Path), 200))
 	}
 	return nil, problem.New(hint, "locations of the kind %s:// aren't known", u.Scheme)
 }
@@ -295,25 +294,14 @@ func (t *lively) Read(p []byte) (int, error) {
 
 // Snapshot is a file in a store as a source of snapshots.
 func Snapshot(s Store, name string) snapshot.Source {
-	at, query, _ := strings.Cut(s.Location(), "?")
-	at += "/" + name
-	if query != "" {
-		at += "?" + query
-	}
-	return snapshot.Source{Name: at, Open: func(ctx context.Context) (*snapshot.Stored, error) {
-		about := func(err error) error {
-			if errors.Is(err, fs.ErrNotExist) {
-				return problem.Coded(snapshot.CodeMissing, "look at what is there", "there is no such backup")
-			}
-			return problem.From(err)
-		}
+	return snapshot.Source{Name: below(s, name), Open: func(ctx context.Context) (*snapshot.Stored, error) {
 		o, err := s.Stat(ctx, name)
 		if err != nil {
-			return nil, about(err)
+			return nil, aboutSnapshot(err)
 		}
 		r, err := s.Get(ctx, name)
 		if err != nil {
-			return nil, about(err)
+			return nil, aboutSnapshot(err)
 		}
 		return &snapshot.Stored{ReadCloser: r, Size: o.Size, ModTime: o.Time}, nil
 	}}

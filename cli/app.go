@@ -18,6 +18,7 @@ import (
 	etcd "go.etcd.io/etcd/api/v3/version"
 	"golang.org/x/term"
 
+	"etcd-rewind/backup"
 	"etcd-rewind/defect"
 	"etcd-rewind/drill"
 	"etcd-rewind/fleet"
@@ -66,6 +67,8 @@ type app struct {
 	output  string        // text or json
 	began   bool          // the arguments were right
 	status  *print.Status // nil where no terminal shows it
+
+	backupConfig string // path
 }
 
 // exit is an exit status whose reason has been told already.
@@ -146,7 +149,9 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	f.StringVar(&o.KubeletConfig, "kubelet-config", "", "kubelet's configuration `file` (found by itself)")
 	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
-	f.StringVar(&o.Identity, "identity", "", "`file` of age identities, for a snapshot that is encrypted")
+	f.StringArrayVar(&o.Identities, "identity", nil, "`file` of age identities or an SSH key, for a snapshot that is encrypted; may be repeated")
+	f.StringVar(&o.PassphraseFile, "passphrase-file", "", "`file` with the passphrase of a snapshot that is encrypted with one")
+	f.StringVar(&a.backupConfig, "backup-config", backup.ConfigPath, "`file` that says where backups lie, for latest and the wizard's list")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
 	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.drill(), a.save(), a.backup(), a.undo(), a.redo(), a.resume(), a.runs(), a.report(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
@@ -162,6 +167,7 @@ func (a *app) begin(*cobra.Command, []string) error {
 		return fmt.Errorf("--output takes text or json, not %q", a.output)
 	}
 	a.began = true
+	a.session.Elsewhere, a.session.Ask = a.elsewhere, a.asker()
 	return a.onPracticeNode()
 }
 
@@ -175,6 +181,7 @@ func (a *app) wizard(c *cobra.Command, several *fleetFlags) error {
 		a.began = false
 		return errors.New("the wizard needs a terminal; without one: etcd-rewind restore SNAPSHOT --yes")
 	}
+	a.session.Ask = nil // the terminal is the wizard's, and it asks itself
 	res, err := ui.RunWizard(c.Context(), &a.session, a.leading(ui.Options{
 		Version: a.buildVersion(), Choices: steps.Choices{KubeletRestart: a.session.Options.KubeletRestart}, Intro: a.intro,
 	}, several))

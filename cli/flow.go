@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -77,7 +76,7 @@ func (a *app) discoverFor(ctx context.Context, f *restore.Flow) error {
 
 // read reads a whole snapshot and shows how far it is.
 func (a *app) read(ctx context.Context, f *restore.Flow, name string) {
-	tell, what := a.progress(), "reading "+filepath.Base(name)
+	tell, what := a.progress(), "reading "+shortName(name)
 	a.saying(what)
 	f.Inspect(ctx, name, func(done, total int64) { tell(snapshot.Progress{Phase: what, Done: done, Total: total}) })
 	a.saying("")
@@ -86,7 +85,7 @@ func (a *app) read(ctx context.Context, f *restore.Flow, name string) {
 		if info.Packed.Age {
 			how = "encrypted; decrypted"
 		}
-		_, _ = fmt.Fprintf(a.err, "%s is %s to %s, deleted on exit\n", trust.Text(name), how, trust.Text(info.Path))
+		_, _ = fmt.Fprintf(a.err, "%s is %s to %s, deleted on exit\n", trust.Text(info.Name), how, trust.Text(info.Path))
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -75,13 +74,14 @@ Of Secrets only names are shown.`,
 				return err
 			}
 			var other snapshot.Other
+			var nowName string
 			switch {
 			case len(args) == 2:
 				now, err := a.stage(ctx, args[1])
 				if err != nil {
 					return err
 				}
-				other.Snapshot = now.Path
+				other.Snapshot, nowName = now.Path, now.Name
 			case ferr != nil:
 				return ferr
 			default:
@@ -94,9 +94,9 @@ Of Secrets only names are shown.`,
 			if err != nil {
 				return about(args[0], len(args) == 1, err)
 			}
-			result.Snapshot.From = args[0]
+			result.Snapshot.From = then.Name
 			if len(args) == 2 {
-				result.Other.From = args[1]
+				result.Other.From = nowName
 			}
 			if a.output == "json" {
 				return print.JSONComparison(a.out, result, time.Now().UTC())
@@ -173,7 +173,7 @@ func (a *app) stage(ctx context.Context, name string) (*snapshot.Staged, error) 
 // about names the snapshot in a Problem.
 func about(name string, named bool, err error) error {
 	if p := problem.Of(err); named && p != nil && p.Code != snapshot.CodeOther {
-		return p.About(filepath.Base(name))
+		return p.About(shortName(name))
 	}
 	return err
 }

@@ -205,6 +205,9 @@ func stage(ctx context.Context, src Source, dir string, progress func(done, tota
 		_, err = io.Copy(io.Discard, p.r)
 		err = unpackProblem(p.format, err)
 	}
+	if err == nil && st.Path == "" {
+		_, err = io.Copy(io.Discard, whole) // whether it was what was stored is known at its end
+	}
 	if err != nil {
 		_ = s.Remove()
 		return nil, err

@@ -37,9 +37,11 @@ type Options struct {
 	// command that restarts kubelet, where an earlier run is taken up again.
 	Accept         []string
 	KubeletRestart string
-	// Identity is a file of age's identities, for snapshots that are encrypted;
-	// it is read when the first of them is.
-	Identity string
+	// Identities are files of age's identities and SSH keys, for snapshots that
+	// are encrypted, and PassphraseFile holds a passphrase; they are read when the
+	// first of them is.
+	Identities     []string
+	PassphraseFile string
 	// Snapshots are directories in which snapshots are looked for; nil means
 	// the usual places and the working directory.
 	Snapshots []string

@@ -20,12 +20,25 @@ type Session struct {
 	Barrier Barrier
 	Fleet   bool // what is planned is done by a conductor, with the run's other nodes
 
+	// Elsewhere finds a snapshot that isn't a file of this node; is says that the
+	// name is of such a one. nil finds none. f may be nil.
+	Elsewhere func(ctx context.Context, f *Facts, name string) (src snapshot.Source, is bool, err error)
+	// Ask asks for the passphrase of an identity, or of a snapshot; nil when there
+	// is nobody to ask.
+	Ask snapshot.Ask
+
 	facts   atomic.Pointer[Facts] // as discovered last
 	kubelet atomic.Pointer[node.Kubelet]
 	files   stagings
 	ids     struct {
 		sync.Mutex
-		read []age.Identity
+		read       []age.Identity
+		files      int // of Options.Identities that were read
+		passphrase age.Identity
+	}
+	elsewhere struct {
+		sync.Mutex
+		found map[string]snapshot.Source // by the name the user gave
 	}
 }
 

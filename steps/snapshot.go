@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"filippo.io/age"
@@ -57,28 +59,87 @@ func (s *Session) Save(ctx context.Context, f *Facts, path string, progress func
 // beside the data directory, when the node was discovered, for as long as the
 // session lasts. What was staged before is taken again.
 func (s *Session) Stage(ctx context.Context, name string, progress func(done, total int64)) (*snapshot.Staged, error) {
-	src := snapshot.File(name)
-	if s.Options.Identity != "" {
-		var err error
-		if src.Identities, err = s.identities(ctx); err != nil {
-			return nil, err
-		}
+	src, err := s.source(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if src.Identities, err = s.identities(ctx); err != nil {
+		return nil, err
 	}
 	return s.files.stage(ctx, s.facts.Load(), src, progress)
 }
 
-// identities reads the file of identities, once: it may be a pipe.
+// source is what a name means; what isn't a file is found once.
+func (s *Session) source(ctx context.Context, name string) (snapshot.Source, error) {
+	s.elsewhere.Lock()
+	defer s.elsewhere.Unlock()
+	if src, had := s.elsewhere.found[name]; had {
+		return src, nil
+	}
+	if s.Elsewhere == nil {
+		return snapshot.File(name), nil
+	}
+	src, is, err := s.Elsewhere(ctx, s.facts.Load(), name)
+	if err != nil || !is {
+		return snapshot.File(name), err
+	}
+	if s.elsewhere.found == nil {
+		s.elsewhere.found = map[string]snapshot.Source{}
+	}
+	s.elsewhere.found[name] = src
+	return src, nil
+}
+
+// identities are those that were named, and what asks for a passphrase. Files are
+// read once: they may be pipes.
 func (s *Session) identities(ctx context.Context) ([]age.Identity, error) {
 	s.ids.Lock()
 	defer s.ids.Unlock()
-	if s.ids.read == nil {
-		ids, err := snapshot.ReadIdentities(ctx, s.Options.Identity)
+	for _, path := range s.Options.Identities[s.ids.files:] {
+		ids, err := snapshot.ReadIdentities(ctx, path, s.Ask)
 		if err != nil {
 			return nil, err
 		}
-		s.ids.read = ids
+		s.ids.read = append(s.ids.read, ids...)
+		s.ids.files++
 	}
-	return s.ids.read, nil
+	if s.ids.passphrase == nil && (s.Options.PassphraseFile != "" || s.Ask != nil) {
+		s.ids.passphrase = snapshot.NewPassphrase(func() (string, error) {
+			if s.Options.PassphraseFile != "" {
+				return snapshot.ReadPassphrase(context.Background(), s.Options.PassphraseFile)
+			}
+			return s.Ask("the snapshot")
+		})
+	}
+	all := slices.Clone(s.ids.read)
+	if s.ids.passphrase != nil {
+		all = append(all, s.ids.passphrase)
+	}
+	return all, nil
+}
+
+// Unlock adds an identity for snapshots that are encrypted, as a person names it:
+// a file of identities or an SSH key, with its passphrase where it has one; or
+// with path "" a passphrase alone. The error is a *problem.Problem.
+func (s *Session) Unlock(ctx context.Context, path, passphrase string) error {
+	say := func(string) (string, error) { return passphrase, nil }
+	if path == "" {
+		s.ids.Lock()
+		defer s.ids.Unlock()
+		s.ids.passphrase = snapshot.NewPassphrase(func() (string, error) { return passphrase, nil })
+		return nil
+	}
+	if passphrase == "" {
+		say = nil
+	}
+	ids, err := snapshot.ReadIdentities(ctx, path, say)
+	if err != nil {
+		return err
+	}
+	s.ids.Lock()
+	defer s.ids.Unlock()
+	s.ids.read = append(ids, s.ids.read...)
+	return nil
 }
 
 // stagings are the snapshots that were staged, each once, until they are removed.
@@ -89,7 +150,8 @@ type stagings struct {
 }
 
 // stage returns a file that can be read and restored. f may be nil: then it is
-// staged beside the source, or with identities where temporary files are.
+// staged beside the source, or where temporary files are when it is encrypted or
+// comes from elsewhere.
 func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, progress func(done, total int64)) (*snapshot.Staged, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -98,7 +160,7 @@ func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, pro
 			return had, nil
 		}
 	}
-	dir := stageDir(f, src)
+	dir := stageDir(ctx, f, src)
 	var keep []string
 	if f != nil && f.Unfinished != nil {
 		keep = append(keep, f.Unfinished.file) // resume needs it
@@ -130,14 +192,14 @@ func (u *stagings) close() error {
 
 // stageDir is on the file system of the data directory: what fits there can
 // be restored there.
-func stageDir(f *Facts, src snapshot.Source) string {
+func stageDir(ctx context.Context, f *Facts, src snapshot.Source) string {
 	if f != nil && f.Etcd != nil {
 		dir := f.BesideData()
 		if st, err := os.Stat(dir); err == nil && st.IsDir() {
 			return dir
 		}
 	}
-	if len(src.Identities) > 0 {
+	if strings.Contains(src.Name, "://") || len(src.Identities) > 0 && snapshot.Encrypted(ctx, src.Name) {
 		return os.TempDir() // what was encrypted stays encrypted on the disk it lies on
 	}
 	return filepath.Dir(src.Name)

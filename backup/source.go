@@ -1,0 +1,350 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"etcd-rewind/defect"
+	"etcd-rewind/problem"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/trust"
+)
+
+// Latest is the name of the newest good backup of this cluster.
+const Latest = "latest"
+
+// IsURL says whether a name of a snapshot is that of one in a store, as Source
+// takes it.
+func IsURL(name string) bool { return strings.Contains(name, "://") }
+
+// Places are where the backups of a cluster lie, for whoever restores it.
+type Places struct {
+	Stores []Store
+	Key    Key // that records are authenticated with; nil when it isn't known
+	// Cluster is the one that is restored. What isn't known of it is "".
+	Cluster ClusterID
+}
+
+// lookLimit is how long a store may take to tell what it has.
+const lookLimit = 40 * time.Second
+
+// Look lists what the places have, all at once, and tells of each as soon as it
+// has answered, or didn't in time; tell is called by one goroutine at a time. The
+// error is a *problem.Problem.
+func (p *Places) Look(ctx context.Context, tell func(s Store, l *Listing, err error)) {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	for _, s := range p.Stores {
+		all.Go(defect.Do(func() {
+			with, cancel := context.WithTimeout(ctx, lookLimit)
+			defer cancel()
+			l, err := Records(with, s, p.Key, p.Cluster.KubeSystemUID)
+			if err != nil && with.Err() != nil && ctx.Err() == nil {
+				err = problem.New("look at the network and the store", "%s: it didn't say what it has within %s", trust.Text(s.Location()), lookLimit)
+			}
+			if l != nil {
+				l.Entries = slices.DeleteFunc(l.Entries, func(e Entry) bool { return !p.ours(&e) })
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			tell(s, l, err)
+		}))
+	}
+	all.Wait()
+}
+
+// ours says whether an entry may be of the cluster that is restored.
+func (p *Places) ours(e *Entry) bool {
+	if e.Record == nil {
+		return true
+	}
+	is, here := e.Record.Cluster, p.Cluster
+	return here.KubeSystemUID == is.KubeSystemUID || here.KubeSystemUID == "" && (here.CASHA256 == "" || is.CASHA256 == "" || here.CASHA256 == is.CASHA256)
+}
+
+// Latest is the newest good backup in the places, from the first of them that
+// gives it; unread are the causes of those that don't say what they have, which
+// may be newer. The error is a *problem.Problem.
+func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []error, err error) {
+	at := map[string][]Entry{} // by the record's name
+	clusters := map[string]bool{}
+	suspect := 0
+	p.Look(ctx, func(_ Store, l *Listing, err error) {
+		if err != nil {
+			unread = append(unread, err)
+			return
+		}
+		for _, e := range l.Entries {
+			if e.Record == nil || e.Err != nil {
+				suspect++
+				continue
+			}
+			at[e.Name] = append(at[e.Name], e)
+			clusters[e.Record.Cluster.KubeSystemUID] = true
+		}
+	})
+	if ctx.Err() != nil {
+		return src, unread, context.Cause(ctx)
+	}
+	if len(clusters) > 1 {
+		return src, unread, problem.New("name the backup itself; etcd-rewind backup list shows them", "backups of %d clusters lie there, and this machine doesn't tell which is its own", len(clusters))
+	}
+	var newest []Entry
+	for _, same := range at {
+		if len(newest) == 0 || later(same[0].Record, newest[0].Record) {
+			newest = same
+		}
+	}
+	switch {
+	case len(newest) > 0:
+		slices.SortFunc(newest, func(a, b Entry) int { return slices.Index(p.Stores, a.Store) - slices.Index(p.Stores, b.Store) })
+		return oneOf(newest), unread, nil
+	case len(unread) > 0:
+		return src, unread[1:], unread[0]
+	case suspect > 0:
+		return src, nil, problem.New("look at them: etcd-rewind backup status", "there are %d backups, and none of them can be believed", suspect)
+	}
+	return src, nil, problem.Coded(snapshot.CodeMissing, "look whether it is the right place, and whether it is of this cluster", "there is no backup in %s", p.Where())
+}
+
+// Where names the places.
+func (p *Places) Where() string {
+	var all []string
+	for _, s := range p.Stores {
+		all = append(all, s.Location())
+	}
+	return strings.Join(all, ", ")
+}
+
+func later(a, b *Record) bool {
+	if c := a.Round.Compare(b.Round.Time); c != 0 {
+		return c > 0
+	}
+	if c := a.Taken.Compare(b.Taken); c != 0 {
+		return c > 0
+	}
+	return a.Node < b.Node
+}
+
+// oneOf is the same backup in several stores: what can't be opened in one is
+// looked for in the next.
+func oneOf(same []Entry) snapshot.Source {
+	src := same[0].Source()
+	src.Open = func(ctx context.Context) (*snapshot.Stored, error) {
+		var errs []error
+		for _, e := range same {
+			st, err := e.Source().Open(ctx)
+			if err == nil || ctx.Err() != nil {
+				return st, err
+			}
+			errs = append(errs, err)
+		}
+		return nil, errs[0]
+	}
+	return src
+}
+
+// Source is the backup as a source of snapshots, which gives nothing but what the
+// record says was stored; only of one with a record.
+func (e *Entry) Source() snapshot.Source {
+	src := Snapshot(e.Store, e.Record.SnapshotName())
+	return held(src, &e.Record.File)
+}
+
+// held is a source whose bytes have to be those that were stored.
+func held(src snapshot.Source, f *File) snapshot.Source {
+	open := src.Open
+	src.Open = func(ctx context.Context) (*snapshot.Stored, error) {
+		st, err := open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		h := &heldReader{ReadCloser: st.ReadCloser, sum: sha256.New(), want: f}
+		if st.Size != f.Size {
+			_ = st.Close()
+			return nil, h.another()
+		}
+		st.ReadCloser = h
+		return st, nil
+	}
+	return src
+}
+
+type heldReader struct {
+	io.ReadCloser
+	sum  hash.Hash
+	want *File
+	n    int64
+}
+
+func (h *heldReader) Read(p []byte) (int, error) {
+	n, err := h.ReadCloser.Read(p)
+	_, _ = h.sum.Write(p[:n])
+	h.n += int64(n)
+	if h.n > h.want.Size || errors.Is(err, io.EOF) && (h.n != h.want.Size || hex.EncodeToString(h.sum.Sum(nil)) != h.want.SHA256) {
+		return 0, h.another()
+	}
+	return n, err
+}
+
+func (h *heldReader) another() error {
+	return problem.Coded(snapshot.CodeDamagedHash, "who can write there? Use another backup before you know", "it isn't the file that was stored: its record says another size or sha256")
+}
+
+const sourceHint = "a backup's URL is that of a location with the file's name: file:///srv/backup/etcd.db, s3://BUCKET/PREFIX/FILE?endpoint=…, sftp://HOST/PATH/FILE; or LOCATION/latest"
+
+// Source is what the URL of a backup means: a file in a store, of this program or
+// of any other; with the name latest, the newest in that place. A record beside
+// it has to agree with it; k authenticates that, when it is known. What can't be
+// read of latest's place is its error. The error is a *problem.Problem.
+func Source(ctx context.Context, location string, k Key, here ClusterID) (snapshot.Source, error) {
+	var none snapshot.Source
+	u, err := url.Parse(location)
+	if err != nil { // its text may hold a password
+		return none, problem.New(sourceHint, "the name of a snapshot that is no URL")
+	}
+	file := path.Clean("/" + u.Path)
+	name, dir := path.Base(file), path.Dir(file)
+	if name == "/" || strings.HasSuffix(u.Path, "/") {
+		return none, problem.New(sourceHint, "not the URL of a backup: it has no file's name")
+	}
+	if u.Scheme == "file" {
+		if s, err := Open(u.String()); err != nil || s == nil { // its parameters, and its host
+			return none, err
+		}
+		if name != Latest {
+			return snapshot.File(file), nil
+		}
+	}
+	up := *u
+	up.Path, up.RawPath = dir, ""
+	s, err := Open(up.String())
+	if err != nil {
+		return none, err
+	}
+	if name == Latest {
+		p := Places{Stores: []Store{s}, Key: k, Cluster: here}
+		src, _, err := p.Latest(ctx)
+		return src, err
+	}
+	var get func(ctx context.Context) (io.ReadCloser, *Object, error)
+	switch s := s.(type) {
+	case *S3:
+		get = func(ctx context.Context) (io.ReadCloser, *Object, error) {
+			return s.get(ctx, strings.TrimPrefix(file, "/"))
+		}
+	case *SFTP:
+		get = func(ctx context.Context) (io.ReadCloser, *Object, error) { return s.get(ctx, path.Join(s.dir, name)) }
+	default:
+		return none, problem.New(sourceHint, "not the URL of a backup")
+	}
+	if trust.Text(name) != name || len(name) > 255 {
+		return none, problem.New(sourceHint, "not the name of a file")
+	}
+	src := snapshot.Source{Name: below(s, name), Open: func(ctx context.Context) (*snapshot.Stored, error) {
+		r, o, err := get(ctx)
+		if err != nil {
+			return nil, aboutSnapshot(err)
+		}
+		return &snapshot.Stored{ReadCloser: r, Size: o.Size, ModTime: o.Time}, nil
+	}}
+	r, err := recordBeside(ctx, u, file, k)
+	switch {
+	case err != nil:
+		return none, err
+	case r != nil:
+		src = held(src, &r.File)
+	}
+	return src, nil
+}
+
+// below is the URL of a file in a store.
+func below(s Store, name string) string {
+	at, query, _ := strings.Cut(s.Location(), "?")
+	at += "/" + name
+	if query != "" {
+		at += "?" + query
+	}
+	return at
+}
+
+// recordBeside is the record of a file that is named as this program's are; nil
+// when it isn't there, or can't be read just now: then nothing vouches for the
+// file, as with any other.
+func recordBeside(ctx context.Context, u *url.URL, file string, k Key) (*Record, error) {
+	node, ours := strings.CutSuffix(path.Base(file), snapshotSuffix)
+	round := path.Dir(file)
+	cluster := path.Dir(round)
+	name := path.Join(path.Base(cluster), path.Base(round), node+recordSuffix)
+	if _, _, ok := splitRecord(name); !ours || !ok {
+		return nil, nil
+	}
+	up := *u
+	up.Path, up.RawPath = path.Dir(cluster), ""
+	s, err := Open(up.String())
+	if err != nil {
+		return nil, nil //nolint:nilerr // it lies at the root, where no location is
+	}
+	e := Entry{Store: s, Name: name}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	if err := e.read(ctx, k); err != nil || e.Gone {
+		return nil, nil //nolint:nilerr // said above
+	}
+	if e.Err != nil {
+		return nil, e.Err
+	}
+	if path.Base(e.Record.SnapshotName()) != path.Base(file) {
+		return nil, nil
+	}
+	return e.Record, nil
+}
+
+// aboutSnapshot is an error of a store as one of a snapshot.
+func aboutSnapshot(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return problem.Coded(snapshot.CodeMissing, "look at what is there", "there is no such backup")
+	}
+	return problem.From(err)
+}
+
+// Places are those of a configuration.
+func (c *Config) Places(here ClusterID) (*Places, error) {
+	p := &Places{Key: c.Key, Cluster: here}
+	for _, l := range c.Locations {
+		s, err := Open(l)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Path, err)
+		}
+		p.Stores = append(p.Stores, s)
+	}
+	return p, nil
+}
+
+// CASHA256 is a cluster's, of its CA's certificate; "" when that can't be read.
+func CASHA256(file string) string {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return ""
+	}
+	sum := sha256.Sum256(block.Bytes)
+	return hex.EncodeToString(sum[:])
+}

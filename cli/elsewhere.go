@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/term"
+
+	"etcd-rewind/backup"
+	"etcd-rewind/defect"
+	"etcd-rewind/problem"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+)
+
+// elsewhere finds a snapshot that lies where backups do: its URL, or the newest
+// of this cluster.
+func (a *app) elsewhere(ctx context.Context, f *steps.Facts, name string) (src snapshot.Source, is bool, err error) {
+	switch {
+	case name == backup.Latest:
+		src, err = a.latest(ctx, f)
+		return src, true, err
+	case backup.IsURL(name):
+		key, err := a.backupKey()
+		if err == nil {
+			src, err = backup.Source(ctx, name, key, clusterOf(f))
+		}
+		return src, true, err
+	}
+	return src, false, nil
+}
+
+// latest is the newest good backup of this cluster in all locations of the
+// configuration.
+func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, error) {
+	c, err := backup.Load(a.backupConfig)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return snapshot.Source{}, problem.New("name the place: LOCATION/latest, as in s3://BUCKET/PREFIX/latest?endpoint=…, or the file itself", "%s isn't there, which says where backups lie", a.backupConfig)
+		}
+		return snapshot.Source{}, err
+	}
+	places, err := c.Places(clusterOf(f))
+	if err != nil {
+		return snapshot.Source{}, err
+	}
+	a.saying("asking " + places.Where() + " for the latest backup")
+	defer a.saying("")
+	src, unread, err := places.Latest(ctx)
+	for _, u := range unread {
+		if err == nil && a.output != "json" {
+			_, _ = fmt.Fprintln(a.err, "warning: there may be a later backup than this:", trust.Text(problem.Line(u)))
+		}
+	}
+	return src, err
+}
+
+// backupKey is the key that records are authenticated with; nil on a machine
+// without a configuration.
+func (a *app) backupKey() (backup.Key, error) {
+	key, err := backup.ReadKey(backup.KeyPath(a.backupConfig))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, nil
+	}
+	return key, err
+}
+
+// clusterOf is what this node tells of its cluster without its etcd.
+func clusterOf(f *steps.Facts) (id backup.ClusterID) {
+	if f != nil && f.API != nil {
+		id.CASHA256 = backup.CASHA256(f.API.ClientCA)
+	}
+	return id
+}
+
+// shortName is a snapshot's name on a line that has little room.
+func shortName(name string) string {
+	if backup.IsURL(name) {
+		name, _, _ = strings.Cut(name, "?")
+		return path.Base(name)
+	}
+	return filepath.Base(name)
+}
+
+// asker asks for a passphrase on the terminal; nil where there is none. What is
+// typed isn't shown.
+func (a *app) asker() snapshot.Ask {
+	tty := a.in
+	if tty == nil || !term.IsTerminal(int(tty.Fd())) {
+		return nil
+	}
+	return func(what string) (string, error) {
+		a.saying("")
+		fd := int(tty.Fd())
+		was, err := term.GetState(fd)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = term.Restore(fd, was) }()
+		defer defect.Terminal(func() { _ = term.Restore(fd, was) })()
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		defer stop()
+		_, _ = fmt.Fprintf(a.err, "Passphrase of %s: ", trust.Text(what))
+		said, err := defect.Await(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+		_, _ = fmt.Fprintln(a.err)
+		if ctx.Err() != nil {
+			return "", context.Canceled
+		}
+		return string(said), err
+	}
+}
