@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,6 +32,8 @@ func newFakeSFTP(t *testing.T, fault func(n int, p []byte) error) (string, *SFTP
 	s.pace = pace{idle: 10 * time.Second, tries: 3, pause: time.Millisecond}
 	s.links.pace = s.pace
 	var dials atomic.Int64
+	var serving sync.WaitGroup
+	t.Cleanup(serving.Wait)
 	s.links.dial = func(context.Context) (*carrier, error) {
 		if dials.Add(1) > 200 {
 			return nil, errors.New("too many connections")
@@ -44,10 +47,10 @@ func newFakeSFTP(t *testing.T, fault func(n int, p []byte) error) (string, *SFTP
 		if err != nil {
 			return nil, err
 		}
-		go func() {
+		serving.Go(func() {
 			_ = server.Serve()
 			_ = outW.Close()
-		}()
+		})
 		return &carrier{in: inW, out: outR, kill: func() { _, _, _ = inR.Close(), outR.Close(), outW.Close() }, said: func() string { return "" }}, nil
 	}
 	t.Cleanup(s.links.close)
