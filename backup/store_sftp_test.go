@@ -32,8 +32,12 @@ func newFakeSFTP(t *testing.T, fault func(n int, p []byte) error) (string, *SFTP
 	s.pace = pace{idle: 10 * time.Second, tries: 3, pause: time.Millisecond}
 	s.links.pace = s.pace
 	var dials atomic.Int64
-	var serving sync.WaitGroup
-	t.Cleanup(serving.Wait)
+	end := &ended{}
+	t.Cleanup(func() { // whatever the server's goroutines are still at, no fault comes after the test
+		end.Lock()
+		defer end.Unlock()
+		end.over = true
+	})
 	s.links.dial = func(context.Context) (*carrier, error) {
 		if dials.Add(1) > 200 {
 			return nil, errors.New("too many connections")
@@ -43,28 +47,36 @@ func newFakeSFTP(t *testing.T, fault func(n int, p []byte) error) (string, *SFTP
 		server, err := sftp.NewServer(struct {
 			io.Reader
 			io.WriteCloser
-		}{inR, &faulty{WriteCloser: outW, fault: fault}})
+		}{inR, &faulty{WriteCloser: outW, fault: fault, end: end}})
 		if err != nil {
 			return nil, err
 		}
-		serving.Go(func() {
+		go func() {
 			_ = server.Serve()
 			_ = outW.Close()
-		})
+		}()
 		return &carrier{in: inW, out: outR, kill: func() { _, _, _ = inR.Close(), outR.Close(), outW.Close() }, said: func() string { return "" }}, nil
 	}
 	t.Cleanup(s.links.close)
 	return dir, s
 }
 
+type ended struct {
+	sync.RWMutex
+	over bool
+}
+
 type faulty struct {
 	io.WriteCloser
+	end   *ended
 	fault func(n int, p []byte) error
 	sent  int
 }
 
 func (f *faulty) Write(p []byte) (int, error) {
-	if f.fault != nil {
+	f.end.RLock()
+	defer f.end.RUnlock()
+	if f.fault != nil && !f.end.over {
 		if err := f.fault(f.sent, p); err != nil {
 			_ = f.Close()
 			return 0, err

@@ -320,8 +320,16 @@ func (q *questions) identities(ctx context.Context, c *backup.Config, made *age.
 		id, err := age.NewScryptIdentity(pass)
 		return []age.Identity{id}, err
 	}
-	if file := q.app.session.Options.Identity; file != "" && made == nil {
-		return snapshot.ReadIdentities(ctx, file)
+	if files := q.app.session.Options.Identities; len(files) > 0 && made == nil {
+		var all []age.Identity
+		for _, file := range files {
+			ids, err := snapshot.ReadIdentities(ctx, file, q.app.asker())
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, ids...)
+		}
+		return all, nil
 	}
 	if q.in == nil {
 		return nil, q.app.usage(errors.New("--identity is missing: nothing is set up before a test file was opened with it"))
@@ -341,7 +349,7 @@ func (q *questions) identities(ctx context.Context, c *backup.Config, made *age.
 				err = problem.New("", "that is no identity of age")
 			}
 		} else if s != "" {
-			ids, err = snapshot.ReadIdentities(ctx, s)
+			ids, err = snapshot.ReadIdentities(ctx, s, q.app.asker())
 		}
 		if err == nil && s != "" {
 			if _, err = c.Prove(ctx, ids); err == nil {

@@ -41,7 +41,7 @@ func (a *app) elsewhere(ctx context.Context, f *steps.Facts, name string) (src s
 // latest is the newest good backup of this cluster in all locations of the
 // configuration.
 func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, error) {
-	c, err := backup.Load(a.backupConfig)
+	c, err := a.backups()
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return snapshot.Source{}, problem.New("name the place: LOCATION/latest, as in s3://BUCKET/PREFIX/latest?endpoint=…, or the file itself", "%s isn't there, which says where backups lie", a.backupConfig)
@@ -61,6 +61,15 @@ func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, erro
 		}
 	}
 	return src, err
+}
+
+// backups is the configuration of this node's backups, fs.ErrNotExist when there
+// is none. Those of a machine are none of a practice node on it.
+func (a *app) backups() (*backup.Config, error) {
+	if a.session.Options.Own && a.backupConfig == backup.ConfigPath {
+		return nil, fs.ErrNotExist
+	}
+	return backup.Load(a.backupConfig)
 }
 
 // backupKey is the key that records are authenticated with; nil on a machine

@@ -37,7 +37,8 @@ func (a *app) onPracticeNode() error {
 	here.Manifests = cmp.Or(given.Manifests, here.Manifests)
 	here.CRI = cmp.Or(given.CRI, here.CRI)
 	here.KubeletRestart = cmp.Or(given.KubeletRestart, here.KubeletRestart)
-	here.StateDir, here.Accept, here.Identity = given.StateDir, given.Accept, given.Identity
+	here.StateDir, here.Accept = given.StateDir, given.Accept
+	here.Identities, here.PassphraseFile = given.Identities, given.PassphraseFile
 	a.session.Options, a.intro = *here, intro
 	return nil
 }
@@ -46,7 +47,7 @@ func (a *app) onPracticeNode() error {
 // half as large again: etcd's server, etcdctl and an API server are in it.
 func (a *app) practiceCommands() []*cobra.Command {
 	c := practice.Command(func(ctx context.Context, opts steps.Options, intro string) error {
-		a.session.Options = opts
+		a.session.Options, a.session.Ask = opts, nil // the wizard asks itself
 		_, err := ui.RunWizard(ctx, &a.session, ui.Options{
 			Version: a.buildVersion(),
 			Choices: steps.Choices{KubeletRestart: opts.KubeletRestart},
