@@ -146,7 +146,9 @@ func (at *LocationStatus) add(l *Listing, now time.Time) {
 			at.Bytes += e.Record.Secrets.Size
 		}
 		rounds[e.Round] = true
-		at.Oldest = e.Record.Taken
+		if at.Oldest.IsZero() || e.Record.Taken.Before(at.Oldest) {
+			at.Oldest = e.Record.Taken
+		}
 		// What a wrong clock has dated into the future says nothing about now.
 		if r := e.Record; at.Good == nil && r.Taken.Before(now.Add(ahead)) {
 			at.Good = r
