@@ -57,6 +57,9 @@ func (e *Etcd) SetDirs(dirs map[string]string) ([]Edit, error) {
 		if l.HostPath == to {
 			continue
 		}
+		if why := e.Service.readOnly(to); why != "" && e.Container == nil {
+			return nil, problem.Coded(CodeSandbox, "choose a directory that the unit lets it write, or "+hintSwap, "etcd could not write to %s: %s", to, why)
+		}
 		s, err := e.editable(name)
 		if err != nil { // unless it follows from another
 			excuse = cmp.Or(excuse, err)
@@ -162,6 +165,44 @@ func (s *Service) shared(f *File) string {
 		return "the file is a package's, and the next version replaces it"
 	case trust.Within("/run", f.Path):
 		return "the file is made anew when the machine starts"
+	}
+	return ""
+}
+
+// readOnly says why the unit doesn't let its process write below a directory, ""
+// when it does.
+func (s *Service) readOnly(dir string) string {
+	within := func(dirs ...string) bool {
+		return slices.ContainsFunc(dirs, func(d string) bool { return path.IsAbs(d) && trust.Within(path.Clean(d), dir) })
+	}
+	var open []string
+	for _, p := range s.writable {
+		open = append(open, strings.TrimLeft(p, "-+"))
+	}
+	for _, p := range s.state {
+		name, _, _ := strings.Cut(p, ":")
+		open = append(open, path.Join("/var/lib", name), path.Join("/var/lib/private", name))
+	}
+	if within(open...) {
+		return ""
+	}
+	for _, a := range s.locked {
+		value, shut := a.value.String(), false
+		switch a.key {
+		case "ProtectSystem":
+			shut = value == "strict" && !within("/dev", "/proc", "/sys") || within("/usr", "/boot", "/efi") || value == "full" && within("/etc")
+		case "DynamicUser":
+			shut = true
+		case "ProtectHome":
+			shut = within("/home", "/root", "/run/user")
+		case "ReadOnlyPaths":
+			for _, p := range words(nil, a.value) {
+				shut = shut || within(strings.TrimLeft(p, "-+"))
+			}
+		}
+		if shut {
+			return a.value.place().String() + " has " + a.key + "=" + trust.Clip(trust.Text(value), 80)
+		}
 	}
 	return ""
 }

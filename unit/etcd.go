@@ -26,6 +26,10 @@ type Setting struct {
 // start with it, before the flag held.
 type Twice struct{ Flag, Variable Setting }
 
+func (t Twice) String() string {
+	return t.Flag.As + " (" + t.Flag.Place.String() + ") and " + t.Variable.As + " (" + t.Variable.Place.String() + ")"
+}
+
 // Etcd is what a unit says about its etcd.
 type Etcd struct {
 	manifest.EtcdSettings
@@ -439,7 +443,7 @@ func (f *follower) settle(e *Etcd) error {
 			return err
 		}
 		*file.to = l.Path
-		if below(e.DataDir.HostPath, l.Path) {
+		if f.container != nil && below(e.DataDir.HostPath, l.Path) { // its mount would go
 			e.OnDataVolume = append(e.OnDataVolume, file.name)
 		}
 	}

@@ -33,7 +33,7 @@ type Service struct {
 	// confined are settings of the unit that show it other files than the host has,
 	// and locked those that don't let it write everywhere.
 	confined, locked []assignment
-	writable         []string
+	writable, state  []string // ReadWritePaths=, StateDirectory=
 	units            int // how many of Files are the unit's own
 }
 
@@ -162,10 +162,7 @@ func (s *Service) load() error {
 			case "ReadWritePaths":
 				s.writable = words(s.writable, a.value)
 			case "StateDirectory":
-				for _, d := range words(nil, a.value) {
-					d, _, _ = strings.Cut(d, ":")
-					s.writable = append(s.writable, path.Join("/var/lib", d))
-				}
+				s.state = words(s.state, a.value)
 			}
 		}
 	}

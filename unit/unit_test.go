@@ -441,3 +441,46 @@ func TestWhatCannotBeEditedIsSaid(t *testing.T) {
 		})
 	}
 }
+
+// What the unit doesn't let etcd write is no place for its data.
+func TestADirectoryThatTheUnitLocksIsRefused(t *testing.T) {
+	for _, c := range []struct{ locks, to, says string }{
+		{"ProtectSystem=strict\nReadWritePaths=/var/lib/etcd", "/var/lib/etcd-new", "ProtectSystem=strict"},
+		{"ProtectSystem=strict\nReadWritePaths=-/var/lib/etcd /srv", "/srv/etcd-new", ""},
+		{"ProtectSystem=strict\nProtectSystem=full", "/var/lib/etcd-new", ""},
+		{"ProtectSystem=full", "/etc/etcd-new", "ProtectSystem=full"},
+		{"ProtectHome=true", "/root/etcd-new", "ProtectHome=true"},
+		{"DynamicUser=yes\nStateDirectory=etcd", "/var/lib/etcd-new", "DynamicUser=yes"},
+		{"DynamicUser=yes\nStateDirectory=etcd", "/var/lib/etcd/new", ""},
+		{"ReadOnlyPaths=/var\nReadOnlyPaths=", "/var/lib/etcd-new", ""},
+		{"ReadOnlyPaths=/var/lib", "/var/lib/etcd-new", "ReadOnlyPaths=/var/lib"},
+		{"ProtectSystem=no", "/etc/etcd-new", ""},
+	} {
+		e := etcd(t, map[string]string{fragment: "[Service]\n" + c.locks + "\nExecStart=/usr/bin/etcd --data-dir=/var/lib/etcd\n"})
+		_, err := e.SetDirs(map[string]string{DataDir: c.to})
+		if c.says == "" && err != nil || c.says != "" && (!problem.HasCode(err, CodeSandbox) || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s, to %s: %v", c.locks, c.to, err)
+		}
+	}
+}
+
+// A WAL of its own moves with its own value, and one that is named after the data
+// directory moves with that.
+func TestTheWALMovesToo(t *testing.T) {
+	own := map[string]string{fragment: "[Service]\nExecStart=/usr/bin/etcd --data-dir=/var/lib/etcd --wal-dir=/fast/wal\n"}
+	edits, err := etcd(t, own).SetDirs(map[string]string{DataDir: "/var/lib/etcd-new", WALDir: "/fast/wal-new"})
+	if err != nil || len(edits) != 1 || len(edits[0].Places) != 2 || !strings.Contains(string(edits[0].New), "--data-dir=/var/lib/etcd-new --wal-dir=/fast/wal-new\n") {
+		t.Errorf("%v, %+v", err, edits)
+	}
+	named := map[string]string{
+		fragment:        "[Service]\nEnvironmentFile=/etc/etcd.env\nExecStart=/usr/bin/etcd --data-dir=${DIR} --wal-dir=${DIR}/wal\n",
+		"/etc/etcd.env": "DIR=/var/lib/etcd\n",
+	}
+	edits, err = etcd(t, named).SetDirs(map[string]string{DataDir: "/var/lib/etcd-new", WALDir: "/var/lib/etcd-new/wal"})
+	if err != nil || len(edits) != 1 || string(edits[0].New) != "DIR=/var/lib/etcd-new\n" {
+		t.Errorf("%v, %+v", err, edits)
+	}
+	if edits, err = etcd(t, named).SetDirs(map[string]string{DataDir: "/var/lib/etcd-new", WALDir: "/fast/wal"}); err == nil {
+		t.Errorf("%+v", edits)
+	}
+}
