@@ -34,7 +34,7 @@ type Service struct {
 	// and locked those that don't let it write everywhere.
 	confined, locked []assignment
 	writable, state  []string // ReadWritePaths=, StateDirectory=
-	units            int // how many of Files are the unit's own
+	units            int      // how many of Files are the unit's own
 }
 
 // Loaded is which files systemd has read of a unit, as it says itself: systemctl
