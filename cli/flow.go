@@ -192,7 +192,7 @@ func (a *app) execute(ctx context.Context, f *restore.Flow, plans []*steps.Plan,
 		}
 	}
 	if !several(n) {
-		with, stop := a.interruptible(ctx, "Stopping before the next action. Ctrl-C again leaves at once.", func() { a.left(plans[0]) })
+		with, stop := a.interruptible(ctx, "Stopping before the next action. Ctrl-C again leaves at once.", func() { _ = print.Failure(a.err, text.Left(plans[0], false)) })
 		defer stop()
 		ctx = with
 	}
@@ -258,16 +258,6 @@ func (a *app) showPlans(plans []*steps.Plan) error {
 		Type: steps.TypeResult, Time: now, Run: run, State: steps.Unneeded, Message: "a dry run: nothing was done", Result: &steps.Result{OK: true},
 	}})
 	return tell.Close()
-}
-
-// left prints what to do about a run that was left in the middle. Its journal is
-// in order at any moment: a run that is left is one that was killed.
-func (a *app) left(p *steps.Plan) {
-	ways := p.Command("resume") + " continues, " + p.Command("undo") + " reverts the node to how it was"
-	if p.Kind == steps.KindUndo {
-		ways = p.Command("undo") + " continues"
-	}
-	_ = print.Failure(a.err, &steps.Failure{Cause: "left in the middle of run " + p.Run, Hint: ways})
 }
 
 // printer prints a run as it was asked for. It never holds up the run.

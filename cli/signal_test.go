@@ -18,6 +18,8 @@ import (
 
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/ui/print"
+	"etcd-rewind/ui/text"
 )
 
 // said is a terminal that several write to.
@@ -163,7 +165,7 @@ func hangs(t *testing.T, a *app) (ctx context.Context, out *said, ended chan int
 	a.err = out
 	endProcess = func(status int) { ended <- status }
 	plan := &steps.Plan{Run: "20260101-000000", Kind: steps.KindRestore, Flags: []string{"--state-dir", "/elsewhere"}}
-	ctx, stop := a.interruptible(context.Background(), "Stopping.", func() { a.left(plan) })
+	ctx, stop := a.interruptible(context.Background(), "Stopping.", func() { _ = print.Failure(a.err, text.Left(plan, false)) })
 	t.Cleanup(func() { stop(); endProcess = os.Exit })
 	return ctx, out, ended
 }

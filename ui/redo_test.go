@@ -47,7 +47,9 @@ func TestARedoThatFailsLeavesBothWays(t *testing.T) {
 	d.key("x", "y")
 	d.until("half restored")
 	d.see("u undo", "d redo")
-	d.key("d", "enter", "cp1", "enter")
+	d.key("q")
+	d.see("Quit while the API is down?", "Redo  etcd-rewind redo 20261120-120000", "Undo  etcd-rewind undo 20261120-120000")
+	d.key("n", "d", "enter", "cp1", "enter")
 	d.until("Restored: the API server answers")
 }
 

@@ -169,12 +169,8 @@ func (e *runner) isGone() bool {
 func (e *runner) left() *restore.Result {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	undo := text.Command(e.plan, "undo", len(e.names) > 0)
-	ways := text.Command(e.plan, "resume", len(e.names) > 0) + " continues, " + undo + " reverts it"
-	if e.plan.Kind == steps.KindUndo {
-		ways = undo + " continues"
-	}
-	return &restore.Result{Run: e.plan.Run, Left: true, Undo: undo, Error: &steps.Failure{Cause: "left in the middle of run " + e.plan.Run, Hint: ways}}
+	several := len(e.names) > 0
+	return &restore.Result{Run: e.plan.Run, Left: true, Undo: text.Command(e.plan, "undo", several), Error: text.Left(e.plan, several)}
 }
 
 // wait returns what came of it all, nil when nothing ran. A restore that

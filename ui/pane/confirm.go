@@ -22,57 +22,41 @@ type Confirm struct{ Name *Field }
 func (c *Confirm) View(l text.Look, now time.Time, plans *Plans, info *snapshot.Info, verdicts []Judged, w int) ([]string, string, []Hint) {
 	p := plans.Plan
 	node := trust.Text(p.Node)
-	var lines []string
-	say := func(sentence string) { lines = append(lines, text.Hang("   ", sentence, w-3)...) }
+	title, kept := trust.Text(p.Title), "Nothing is deleted: the old data and manifests are kept, and undo restores them."
+	var warned, warning string // before what follows, and after it
+	var say []string
 	switch {
 	case p.Kind == steps.KindUndo:
-		lines = append(lines, " "+l.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
-		since := trust.Text(p.Lost)
-		for _, o := range plans.All {
-			since = cmp.Or(since, trust.Text(o.Lost))
+		for _, o := range append([]*steps.Plan{p}, plans.All...) {
+			warned = cmp.Or(warned, trust.Text(o.Lost))
 		}
-		if since != "" {
-			warning := text.Hang("", "Written since the restore: "+since, w-6)
-			for i, line := range warning {
-				lead := "     "
-				if i == 0 {
-					lead = "   " + l.Symbol(text.SymWarn) + " "
-				}
-				lines = append(lines, lead+l.Bold.Render(line))
-			}
-			lines = append(lines, "")
-		}
-		say("The API is down until etcd runs on the data directory it had before. The manifests are restored byte for byte.")
-		if since == "" {
-			lines = append(lines, "")
-			if !plans.Just {
-				say("If the API is up again, what was written to it since stays in the restored data directory and is gone from the cluster.")
-			} else {
-				say("What was written to the cluster since the restore stays in the restored data directory and is gone from the cluster.")
-			}
+		say = []string{"The API is down until etcd runs on the data directory it had before. The manifests are restored byte for byte."}
+		switch {
+		case warned != "":
+			warned = "Written since the restore: " + warned
+		case plans.Just:
+			say = append(say, "What was written to the cluster since the restore stays in the restored data directory and is gone from the cluster.")
+		default:
+			say = append(say, "If the API is up again, what was written to it since stays in the restored data directory and is gone from the cluster.")
 		}
 	case plans.Verb == restore.Redo:
-		lines = append(lines, " "+l.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
-		say("The API is down until etcd runs on the restored data again.")
-		lines = append(lines, "")
-		say("What was written to the cluster since the undo stays in the old data directory and is gone from the cluster.")
-		lines = append(lines, "")
-		say("Nothing is deleted, and undo reverts it.")
+		say = []string{
+			"The API is down until etcd runs on the restored data again.",
+			"What was written to the cluster since the undo stays in the old data directory and is gone from the cluster.",
+			"Nothing is deleted, and undo reverts it.",
+		}
 	case plans.Verb != "":
-		lines = append(lines, " "+l.Bold.Render(text.Cut(trust.Text(p.Title), w-2)), "")
-		say("The run resumes where it was interrupted; what is done is not done again. The API is down until kube-apiserver is started.")
-		lines = append(lines, "")
+		say = []string{"The run resumes where it was interrupted; what is done is not done again. The API is down until kube-apiserver is started."}
 		if r := p.Restore; r != nil {
-			say("The cluster is restored to the state of " + trust.Text(r.Snapshot) + ". What was written since then is gone from the cluster.")
-			lines = append(lines, "")
+			say = append(say, "The cluster is restored to the state of "+trust.Text(r.Snapshot)+". What was written since then is gone from the cluster.")
 		}
-		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
+		say = append(say, kept)
 	default:
-		lines = append(lines, " "+l.Bold.Render("From here on the cluster is changed"), "")
+		title = "From here on the cluster is changed"
 		if plans.Several() {
-			lines[0] = " " + l.Bold.Render(text.Cut("From here on the cluster is changed, on "+text.Listed(plans.Names), w-2))
+			title += ", on " + text.Listed(plans.Names)
 		}
-		when, what, changes := info.Taken(), "the snapshot", "is restored"
+		what, changes := "the snapshot", "is restored"
 		before := "The snapshot is restored beside the running etcd first. Then the API is down for some seconds; pods keep running."
 		if r := p.Restore; r != nil && r.InPlace {
 			what, changes = "the data in "+trust.Text(r.DataDir), "returns"
@@ -82,11 +66,10 @@ func (c *Confirm) View(l text.Look, now time.Time, plans *Plans, info *snapshot.
 		if info.LastWrite.IsZero() {
 			from = " (the file's time: no time in " + what + " can be read)"
 		}
-		say("The cluster " + changes + " to the state of " + steps.Moment(when) + ", " + steps.Ago(when, now) + from + ". What was written since then is gone from the cluster.")
-		lines = append(lines, "")
-		say(before)
-		lines = append(lines, "")
-		say("Nothing is deleted: the old data and manifests are kept, and undo restores them.")
+		say = []string{
+			"The cluster " + changes + " to the state of " + steps.Moment(info.Taken()) + ", " + steps.Ago(info.Taken(), now) + from + ". What was written since then is gone from the cluster.",
+			before, kept,
+		}
 		var accepted []string
 		for _, v := range verdicts {
 			if v.Accepted && !slices.Contains(accepted, v.Check) {
@@ -94,9 +77,26 @@ func (c *Confirm) View(l text.Look, now time.Time, plans *Plans, info *snapshot.
 			}
 		}
 		if len(accepted) > 0 {
-			lines = append(lines, "")
-			lines = append(lines, text.Hang("   "+l.Symbol(text.SymWarn)+" ", "overridden: "+strings.Join(accepted, ", "), w-3)...)
+			warning = "overridden: " + strings.Join(accepted, ", ")
 		}
+	}
+	lines := []string{" " + l.Bold.Render(text.Cut(title, w-2)), ""}
+	if warned != "" {
+		mark := l.Symbol(text.SymWarn)
+		for _, line := range text.Wrap(warned, w-6) {
+			lines = append(lines, "   "+mark+" "+l.Bold.Render(line))
+			mark = " "
+		}
+		lines = append(lines, "")
+	}
+	for i, s := range say {
+		if i > 0 {
+			lines = append(lines, "")
+		}
+		lines = append(lines, text.Hang("   ", s, w-3)...)
+	}
+	if warning != "" {
+		lines = append(append(lines, ""), text.Hang("   "+l.Symbol(text.SymWarn)+" ", warning, w-3)...)
 	}
 	ask := "   Type the node's name, %s, to start:"
 	if plans.Several() {

@@ -80,10 +80,7 @@ func (d *Diff) View(l text.Look, now time.Time, w, h int) ([]string, string, []H
 		lines = append(lines, text.Hang("   ", "Both are only read. Enter continues with the checks meanwhile.", w-1)...)
 		return text.Box(lines, w, h), "", []Hint{help[0], help[6], help[7], help[8]}
 	case d.Err != nil:
-		cause, advice := text.Explain(d.Err)
-		lines := []string{" " + l.Symbol(text.SymWarn) + " " + l.Bold.Render("The snapshot can't be compared with the cluster"), ""}
-		lines = append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...)
-		return text.Box(lines, w, h), "", []Hint{help[0], help[5], help[6], help[7], help[8]}
+		return text.Box(why(l, text.SymWarn, "The snapshot can't be compared with the cluster", d.Err, w), w, h), "", []Hint{help[0], help[5], help[6], help[7], help[8]}
 	case d.Result == nil:
 		return text.Box(nil, w, h), "", help
 	}

@@ -177,9 +177,7 @@ func (p *Members) View(l text.Look, now time.Time, rsh string, alone bool, w, h 
 		lines = append(lines, "")
 		return append(lines, text.Hang("   ", "This only reads. Nothing is changed on any node before you have seen the plan and typed this node's name.", w-2)...), "", tail
 	case p.Err != nil:
-		cause, advice := text.Explain(p.Err)
-		lines := []string{" " + l.Symbol(text.SymBad) + " " + l.Bold.Render("The members can't be found"), ""}
-		return append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...), "", append(help[1:], tail...)
+		return why(l, text.SymBad, "The members can't be found", p.Err, w), "", append(help[1:], tail...)
 	}
 	taken, away := 0, 0
 	for i := range p.Members {
@@ -292,49 +290,44 @@ func sourcesText(sources []restore.Source) string {
 
 // about is all that is known of a member.
 func (p *Members) about(c *restore.Member) []steps.Fact {
-	var list []steps.Fact
-	add := func(name, value string) {
-		if value != "" {
-			list = append(list, steps.Fact{Name: name, Value: value})
-		}
-	}
+	var list text.About
 	known := sourcesText(c.KnownBy)
 	if len(c.Missing) > 0 {
 		known += "; not in " + sourcesText(c.Missing)
 	}
-	add("Member", c.Name+"  "+strings.Join(c.PeerURLs, ", "))
-	add("Named in", known)
+	list.Add("Member", c.Name+"  "+strings.Join(c.PeerURLs, ", "))
+	list.Add("Named in", known)
 	if len(c.Elsewhere) > 0 {
-		add("In the snapshot", strings.Join(c.Elsewhere, ", "))
+		list.Add("In the snapshot", strings.Join(c.Elsewhere, ", "))
 	}
 	if p.Odd(c) {
-		add("Decide", "t when it belongs to the cluster (it joined later, say): it becomes a member of the restored one. o when it was removed or is lost.")
+		list.Add("Decide", "t when it belongs to the cluster (it joined later, say): it becomes a member of the restored one. o when it was removed or is lost.")
 	}
 	switch f := c.Facts; {
 	case c.Out:
-		add("Excluded", "the restored cluster has only the others; etcd must not run here any more. To rejoin it later:")
+		list.Add("Excluded", "the restored cluster has only the others; etcd must not run here any more. To rejoin it later:")
 		list = append(list, text.Rejoin()...)
 	case f == nil && c.OnlySnapshot():
-		add("Not reached", c.Err)
-		add("Decide", "Is it a node of this cluster? h names its host: the snapshot, with all Secrets, is sent there. o leaves it out.")
+		list.Add("Not reached", c.Err)
+		list.Add("Decide", "Is it a node of this cluster? h names its host: the snapshot, with all Secrets, is sent there. o leaves it out.")
 	case f == nil:
-		add("Not reached", c.Err)
-		add("Hint", "h names another host, r retries, o excludes it")
+		list.Add("Not reached", c.Err)
+		list.Add("Hint", "h names another host, r retries, o excludes it")
 	default:
 		if !c.Local {
-			add("Reached as", c.Host)
+			list.Add("Reached as", c.Host)
 		}
 		if f.Node != c.Name {
-			add("Node", f.Node)
+			list.Add("Node", f.Node)
 		}
 		if f.Live != nil {
-			add("etcd", fmt.Sprintf("revision %d, %s", f.Live.Revision, text.Plural(len(f.Live.Members), "member", "members")))
+			list.Add("etcd", fmt.Sprintf("revision %d, %s", f.Live.Revision, text.Plural(len(f.Live.Members), "member", "members")))
 		} else {
-			add("etcd", "doesn't answer: "+f.LiveErr)
+			list.Add("etcd", "doesn't answer: "+f.LiveErr)
 		}
-		add("API server", f.APIState)
+		list.Add("API server", f.APIState)
 		if u := f.Unfinished; u != nil {
-			add("Earlier run", u.Run+" was interrupted there")
+			list.Add("Earlier run", u.Run+" was interrupted there")
 		}
 	}
 	return list

@@ -142,14 +142,11 @@ func (n *Node) View(l text.Look, o NodeText, watched bool, w, h int) ([]string, 
 	}
 	switch {
 	case n.Refusal != nil:
-		cause, advice := text.Explain(n.Refusal)
 		title := "This node can't be restored"
 		if watched {
 			title = "The run can't be shown"
 		}
-		lines = append(lines, " "+l.Symbol(text.SymBad)+" "+l.Bold.Render(title), "")
-		lines = append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...)
-		lines = append(lines, "")
+		lines = append(append(lines, why(l, text.SymBad, title, n.Refusal, w)...), "")
 	case len(n.Early) > 0:
 		lines = append(lines, " "+l.Symbol(text.SymBad)+" "+l.Bold.Render("This node can't be restored as it is"), "")
 		for i, v := range n.Early {
@@ -225,30 +222,19 @@ func (n *Node) head(l text.Look, reachedBy string, w int) []string {
 
 // nodeFacts is what the first screen tells about the node.
 func nodeFacts(f *steps.Facts) []steps.Fact {
-	var list []steps.Fact
-	add := func(name string, parts ...string) {
-		var full []string
-		for _, p := range parts {
-			if p != "" {
-				full = append(full, p)
-			}
-		}
-		if len(full) > 0 {
-			list = append(list, steps.Fact{Name: name, Value: strings.Join(full, " · ")})
-		}
-	}
-	add("Node", f.Node)
+	var list text.About
+	list.Add("Node", f.Node)
 	if k := f.Kubelet; k != nil {
-		add("kubelet", strings.TrimPrefix(k.Version, "v"), "manifests in "+k.StaticPodPath)
+		list.Add("kubelet", strings.TrimPrefix(k.Version, "v"), "manifests in "+k.StaticPodPath)
 	}
 	if f.Runtime != "" {
-		add("Containers", f.Runtime)
+		list.Add("Containers", f.Runtime)
 	} else if f.RuntimeErr != nil {
-		add("Containers", "the runtime doesn't answer: "+f.RuntimeErr.Error())
+		list.Add("Containers", "the runtime doesn't answer: "+f.RuntimeErr.Error())
 	}
 	if e := f.Etcd; e != nil {
-		add("etcd", f.EtcdVersion, e.Source.Path())
-		add("Its data", e.DataDir.Path)
+		list.Add("etcd", f.EtcdVersion, e.Source.Path())
+		list.Add("Its data", e.DataDir.Path)
 	}
 	switch l := f.Live; {
 	case l != nil:
@@ -256,23 +242,23 @@ func nodeFacts(f *steps.Facts) []steps.Fact {
 		if l.Keys > 0 {
 			keys = text.Plural(int(l.Keys), "key", "keys")
 		}
-		add("Now", fmt.Sprintf("revision %d", l.Revision), keys, text.Size(l.DBSize), text.Plural(len(l.Members), "member", "members"))
+		list.Add("Now", fmt.Sprintf("revision %d", l.Revision), keys, text.Size(l.DBSize), text.Plural(len(l.Members), "member", "members"))
 	case f.LiveErr != nil:
-		add("Now", "etcd doesn't answer: "+f.LiveErr.Error())
+		list.Add("Now", "etcd doesn't answer: "+f.LiveErr.Error())
 	}
 	if a := f.API; a != nil {
 		state := f.APIState
 		if state == "" && f.APIReady {
 			state = "ready"
 		}
-		add("kube-apiserver", strings.TrimPrefix(f.KubernetesVersion, "v"), state)
+		list.Add("kube-apiserver", strings.TrimPrefix(f.KubernetesVersion, "v"), state)
 	}
 	if b := f.Backups; b != nil && !b.Good().IsZero() {
 		add("Last backup", steps.Ago(b.Good(), f.Time))
 	}
 	if u := f.Unfinished; u != nil {
-		add("Earlier run", u.Run+" was interrupted", u.Command("undo")+" undoes it")
+		list.Add("Earlier run", u.Run+" was interrupted", u.Command("undo")+" undoes it")
 	}
-	add("Kept in", f.StateDir)
+	list.Add("Kept in", f.StateDir)
 	return list
 }

@@ -16,6 +16,13 @@ func (p *Page) Show(body []string, h int) (seen []string, where string) {
 	return seen, where
 }
 
+// why is a title with the cause of an error, and what to do about it.
+func why(l text.Look, symbol, title string, err error, w int) []string {
+	cause, advice := text.Explain(err)
+	lines := []string{" " + l.Symbol(symbol) + " " + l.Bold.Render(title), ""}
+	return append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...)
+}
+
 // View shows body, whose lines fit into w-2 cells, below a title.
 func (p *Page) View(l text.Look, title string, body []string, w, h int, help ...Hint) ([]string, string, []Hint) {
 	seen, where := p.Show(body, h-2)

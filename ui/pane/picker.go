@@ -395,20 +395,11 @@ func (c columns) row(sym, name, age, size, revision, keys, version, hash string)
 
 func (p *Picker) row(e entry, c columns, now time.Time) string {
 	name := text.ShortPath(trust.Text(e.path), c.name-1)
-	sz := ""
+	size, age := "", ""
 	if e.size > 0 {
-		sz = text.Size(e.size)
+		size = text.Size(e.size)
 	}
-	switch {
-	case e.bad != nil:
-		a := ""
-		if !e.mod.IsZero() {
-			a = steps.Age(e.mod, now)
-		}
-		cause, _ := text.Explain(e.bad)
-		return " " + text.SymBad + " " + text.Fit(name, c.name) + text.FitRight(a, 9) + text.FitRight(sz, 9) + "  " + cause
-	case e.info != nil:
-		i := e.info
+	if i := e.info; i != nil && e.bad == nil {
 		sym, hash := text.SymDone, "ok"
 		if i.Hash != snapshot.HashOK {
 			sym, hash = text.SymWarn, "none"
@@ -416,27 +407,26 @@ func (p *Picker) row(e entry, c columns, now time.Time) string {
 		if e.safety {
 			hash = "safety"
 		}
-		return c.row(sym, name, steps.Age(i.Taken(), now), sz, text.Number(i.Revision), text.Number(int64(i.Keys)), versionOf(i), hash)
-	default:
-		state := ""
-		if e.packed != "" {
-			state = "compressed, " + string(e.packed)
-			if e.packed == snapshot.Age {
-				state = "encrypted with age"
-			}
-		}
-		if e.inWork {
-			state = "looking inside"
-			if e.total > 0 {
-				state = fmt.Sprintf("looking inside, %d %%", text.Percent(e.done, e.total))
-			}
-		}
-		a := ""
-		if !e.mod.IsZero() {
-			a = steps.Age(e.mod, now)
-		}
-		return " " + text.SymLater + " " + text.Fit(name, c.name) + text.FitRight(a, 9) + text.FitRight(sz, 9) + "  " + state
+		return c.row(sym, name, steps.Age(i.Taken(), now), size, text.Number(i.Revision), text.Number(int64(i.Keys)), versionOf(i), hash)
 	}
+	if !e.mod.IsZero() {
+		age = steps.Age(e.mod, now)
+	}
+	sym, state := text.SymLater, ""
+	switch {
+	case e.bad != nil:
+		sym = text.SymBad
+		state, _ = text.Explain(e.bad)
+	case e.inWork && e.total > 0:
+		state = fmt.Sprintf("looking inside, %d %%", text.Percent(e.done, e.total))
+	case e.inWork:
+		state = "looking inside"
+	case e.packed == snapshot.Age:
+		state = "encrypted with age"
+	case e.packed != "":
+		state = "compressed, " + string(e.packed)
+	}
+	return " " + sym + " " + text.Fit(name, c.name) + text.FitRight(age, 9) + text.FitRight(size, 9) + "  " + state
 }
 
 func versionOf(i *snapshot.Info) string {

@@ -80,9 +80,7 @@ func (p *Plans) View(l text.Look, now time.Time, o PlanText, w, h int) ([]string
 	case p.Busy:
 		return append(lines, " "+text.Spin(now)+" "+l.Bold.Render("Planning")), "", help[1:]
 	case p.Err != nil:
-		cause, advice := text.Explain(p.Err)
-		lines = append(lines, " "+l.Symbol(text.SymBad)+" "+l.Bold.Render("There is no plan"), "")
-		return append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...), "", help[1:]
+		return append(lines, why(l, text.SymBad, "There is no plan", p.Err, w)...), "", help[1:]
 	case p.Plan == nil:
 		return lines, "", help[1:]
 	}
@@ -133,26 +131,21 @@ func (p *Plans) againText(w int) []string {
 // commonText is what the plans of several nodes have in common, and where they
 // differ.
 func (p *Plans) commonText(o PlanText, w int) []string {
-	var list []steps.Fact
-	add := func(name, value string) {
-		if value != "" {
-			list = append(list, steps.Fact{Name: name, Value: value})
-		}
-	}
+	var list text.About
 	if r := p.Plan.Restore; r != nil {
-		add("snapshot", r.Snapshot+", revision "+text.Number(r.SnapshotRevision))
-		add("members", membersOf(r))
-		add("token", r.Token)
+		list.Add("snapshot", r.Snapshot+", revision "+text.Number(r.SnapshotRevision))
+		list.Add("members", membersOf(r))
+		list.Add("token", r.Token)
 		say := text.Number(r.SnapshotRevision) + " + " + text.Number(int64(r.Bump)) + ", beyond what any client has seen"
 		if r.Bump == 0 {
 			say = "not raised"
 		}
-		add("revision", say)
+		list.Add("revision", say)
 		if len(o.Excluded) > 0 {
-			add("excluded", text.Listed(o.Excluded)+": rejoin later")
+			list.Add("excluded", text.Listed(o.Excluded)+": rejoin later")
 		}
 		if o.Changes != nil {
-			add("the restore", text.ComparisonSummary(o.Changes))
+			list.Add("the restore", text.ComparisonSummary(o.Changes))
 		}
 	}
 	for i, of := range p.All {
@@ -161,7 +154,7 @@ func (p *Plans) commonText(o PlanText, w int) []string {
 			name = p.Names[i]
 		}
 		if of.Restore != nil {
-			add(name, of.Restore.Moves())
+			list.Add(name, of.Restore.Moves())
 		}
 	}
 	out := append(text.Indent(1, text.Facts(list, w-1)), "")

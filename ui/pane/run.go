@@ -292,8 +292,11 @@ func (v *Run) WaysOut() []steps.Fact {
 		return nil
 	}
 	var list []steps.Fact
-	if v.Kind == steps.KindRestore {
+	switch v.Kind {
+	case steps.KindRestore:
 		list = append(list, steps.Fact{Name: "Resume", Value: v.Command("resume")})
+	case steps.KindRedo:
+		list = append(list, steps.Fact{Name: "Redo", Value: v.Command("redo")})
 	}
 	return append(list, steps.Fact{Name: "Undo", Value: v.Command("undo")})
 }

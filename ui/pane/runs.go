@@ -61,14 +61,19 @@ func (r *Runs) View(l text.Look, now time.Time, w, h int) ([]string, string, []H
 	case r.Busy:
 		return text.Box([]string{" " + text.Spin(now) + " " + l.Bold.Render("Reading the runs of this node")}, w, h), "", help[2:]
 	case r.Err != nil:
-		cause, advice := text.Explain(r.Err)
-		return text.Box(append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...), w, h), "", help
+		return text.Box(why(l, text.SymBad, "The runs of this node can't be listed", r.Err, w), w, h), "", help
 	case len(r.List) == 0:
 		return text.Box(append(lines, "   No runs on this node."), w, h), "", help
 	}
 	r.at = min(r.at, len(r.List)-1)
 	run, with := r.Current()
-	detail := text.Indent(3, text.Facts(about(*run, with), w-4))
+	var about text.About
+	about.Add("run", run.Run)
+	about.Add("snapshot", run.Snapshot)
+	about.Add("data", run.DataDir)
+	about.Add("it ended with", run.Err)
+	about.Add("made with", text.Listed(with))
+	detail := text.Indent(3, text.Facts(about, w-4))
 	var ways []Hint
 	for _, v := range r.Ways() {
 		way := Way(v, len(with) > 0, false)
@@ -89,17 +94,6 @@ func (r *Runs) View(l text.Look, now time.Time, w, h int) ([]string, string, []H
 		lines = append(lines, mark+row)
 	}
 	return text.Box(append(append(lines, ""), detail...), w, h), where, append(append([]Hint{{"↑↓", "run"}}, ways...), help...)
-}
-
-// about is what there is to say of a run besides its row.
-func about(r steps.RunInfo, with []string) []steps.Fact {
-	var list []steps.Fact
-	for _, f := range []steps.Fact{{Name: "run", Value: r.Run}, {Name: "snapshot", Value: r.Snapshot}, {Name: "data", Value: r.DataDir}, {Name: "it ended with", Value: r.Err}, {Name: "made with", Value: text.Listed(with)}} {
-		if f.Value != "" {
-			list = append(list, f)
-		}
-	}
-	return list
 }
 
 // Way is the key of what is done with an earlier run, and what it does: on all

@@ -28,6 +28,21 @@ func Command(p *steps.Plan, verb string, several bool) string {
 	return p.Command(verb)
 }
 
+// Left is what there is to say of a run that this process leaves in the middle.
+// Its journal is in order at any moment: it is as if it were killed.
+func Left(p *steps.Plan, several bool) *steps.Failure {
+	undo := Command(p, "undo", several)
+	on := "resume"
+	if p.Kind == steps.KindRedo {
+		on = "redo" // several nodes resume it by its own verb
+	}
+	ways := Command(p, on, several) + " continues, " + undo + " reverts it"
+	if p.Kind == steps.KindUndo {
+		ways = undo + " continues"
+	}
+	return &steps.Failure{Cause: "left in the middle of run " + p.Run, Hint: ways}
+}
+
 // outage is a sentence on the API, "" when it was not stopped.
 func (e Ended) outage() string {
 	switch {
@@ -107,12 +122,7 @@ func (e Ended) summary(w int, hang func(lead, s string, w int) []string) []strin
 // facts are what a summary lists: how each node ended, or what the engine says
 // of the only one, and the ways on.
 func (e Ended) facts() []steps.Fact {
-	var list []steps.Fact
-	add := func(name, value string) {
-		if value != "" {
-			list = append(list, steps.Fact{Name: name, Value: value})
-		}
-	}
+	var list About
 	report := "" // the summary of a node names neither it nor the ways on
 	for _, n := range e.Nodes {
 		if e.Several {
@@ -129,18 +139,18 @@ func (e Ended) facts() []steps.Fact {
 	}
 	if !e.Reverted {
 		if e.Several {
-			add("kept", "the old data and manifests on every node, untouched")
+			list.Add("kept", "the old data and manifests on every node, untouched")
 		}
 		if each := e.Several && len(e.Nodes) > 0; !each && !e.OK && e.Plan != nil && e.Kind == steps.KindRestore {
-			add("resume", Command(e.Plan, "resume", e.Several))
+			list.Add("resume", Command(e.Plan, "resume", e.Several))
 		}
-		add("undo", e.Undo)
+		list.Add("undo", e.Undo)
 	}
-	add("redo", e.Redo)
+	list.Add("redo", e.Redo)
 	if e.Several && report != "" {
 		report += ", on each node"
 	}
-	add("report", report)
+	list.Add("report", report)
 	return list
 }
 

@@ -154,6 +154,17 @@ func layFacts(list []steps.Fact, w int, hang func(lead, s string, w int) []strin
 	return out
 }
 
+// About are facts; what has no value isn't one.
+type About []steps.Fact
+
+// Add adds a fact, made of those parts that say something.
+func (a *About) Add(name string, parts ...string) {
+	parts = slices.DeleteFunc(parts, func(p string) bool { return p == "" })
+	if len(parts) > 0 {
+		*a = append(*a, steps.Fact{Name: name, Value: strings.Join(parts, " · ")})
+	}
+}
+
 // Advice is a cause and what to do about it, for two columns.
 func Advice(cause, hint string) []steps.Fact {
 	list := []steps.Fact{{Name: "Cause", Value: cause}}
