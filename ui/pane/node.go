@@ -254,7 +254,7 @@ func nodeFacts(f *steps.Facts) []steps.Fact {
 		list.Add("kube-apiserver", strings.TrimPrefix(f.KubernetesVersion, "v"), state)
 	}
 	if b := f.Backups; b != nil && !b.Good().IsZero() {
-		add("Last backup", steps.Ago(b.Good(), f.Time))
+		list.Add("Last backup", steps.Ago(b.Good(), f.Time))
 	}
 	if u := f.Unfinished; u != nil {
 		list.Add("Earlier run", u.Run+" was interrupted", u.Command("undo")+" undoes it")
