@@ -45,15 +45,6 @@ type Part struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Expect is what the record of a backup says of its snapshot; what is empty
-// isn't compared.
-type Expect struct {
-	SHA256    string // of the snapshot, hex, without its trailer
-	Revision  int64
-	Keys      int
-	ClusterID string // UID of the namespace kube-system
-}
-
 // Options say what is tried, and where.
 type Options struct {
 	// Facts are those of this node; nil, or without etcd and API server, on any
@@ -67,7 +58,6 @@ type Options struct {
 	Etcd, APIServer, EncryptionConfig string
 	// BuiltIn is the environment in which this binary is etcd; nil when it can't be.
 	BuiltIn []string
-	Expect  Expect
 	// Tell hears what begins, "" at the end, and how long each part took; it may be
 	// nil.
 	Tell func(begun string, took *Part)
@@ -222,10 +212,8 @@ func (d *drill) run(ctx context.Context, stage func(context.Context) (*snapshot.
 		return err
 	}
 	i, r := d.info, d.report
+	r.Snapshot = i.Name // of latest, which one that is
 	r.Taken, r.SHA256, r.Revision, r.Keys, r.Size = i.Taken(), i.SHA256, i.Revision, i.Keys, i.TotalSize
-	if err := d.expected(); err != nil {
-		return err
-	}
 	if err := fits(p.dir, i.TotalSize); err != nil {
 		return err
 	}
@@ -254,7 +242,7 @@ func (d *drill) where() string {
 
 // programs finds etcd, without which there is no drill, and the API server.
 func (d *drill) programs(ctx context.Context) (etcd, api *Program, err error) {
-	f := &finder{facts: d.Facts, proc: "/proc", builtIn: d.BuiltIn, scratch: d.place.dir, runtime: d.dial}
+	f := &finder{facts: d.Facts, proc: "/proc", builtIn: d.BuiltIn, scratch: d.place.dir, runtime: d.dial, trusted: trust.File}
 	if etcd, err = f.find(ctx, etcdName, d.Etcd); etcd == nil {
 		if err == nil {
 			err = errors.New("this machine has none")
@@ -286,23 +274,6 @@ func (d *drill) programs(ctx context.Context) (etcd, api *Program, err error) {
 
 func (d *drill) dial(ctx context.Context) (containers, error) {
 	return node.Dial(ctx, d.Facts.Kubelet.CRIEndpoint)
-}
-
-// expected holds the snapshot against its record.
-func (d *drill) expected() error {
-	e, i := d.Expect, d.info
-	const hint = "this isn't the snapshot that the record is of: use another backup, and find out who changed it"
-	switch {
-	case e.SHA256 != "" && !strings.EqualFold(e.SHA256, i.SHA256):
-		return bad(problem.New(hint, "the snapshot's sha256 isn't the one in its record"))
-	case e.Revision != 0 && e.Revision != i.Revision:
-		return bad(problem.New(hint, "the snapshot is at revision %d, its record says %d", i.Revision, e.Revision))
-	case e.Keys != 0 && e.Keys != i.Keys:
-		return bad(problem.New(hint, "the snapshot has %d keys, its record says %d", i.Keys, e.Keys))
-	case e.ClusterID != "" && e.ClusterID != i.KubeSystemUID:
-		return bad(problem.New(hint, "the snapshot is of cluster %s, its record of %s", trust.Text(i.KubeSystemUID), trust.Text(e.ClusterID)))
-	}
-	return nil
 }
 
 func (d *drill) restore(ctx context.Context) (*snapshot.Restored, error) {

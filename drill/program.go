@@ -82,6 +82,7 @@ type finder struct {
 	builtIn []string
 	scratch string
 	runtime func(ctx context.Context) (containers, error)
+	trusted func(path string) error // trust.File: nobody but root can change it
 }
 
 // containers is the part of the container runtime that is needed.
@@ -117,6 +118,12 @@ func (f *finder) find(ctx context.Context, name, named string) (*Program, error)
 			return nil, context.Cause(ctx)
 		} else {
 			why = fmt.Errorf("%w; %w", why, err)
+		}
+	} else if name == etcdName && f.facts != nil {
+		if u, binary := f.facts.EtcdUnit(); u != nil {
+			if p, why = f.ofUnit(u.Name, u.PID, binary); p != nil {
+				return p, nil
+			}
 		}
 	}
 	return f.instead(name, why)
@@ -178,7 +185,7 @@ func (f *finder) running(ctx context.Context, name string, want *pod) (p *Progra
 		if err != nil || pid == 0 || c.State != node.Running {
 			continue
 		}
-		p, err := f.ofProcess(name, pid, c.ID)
+		p, err := f.ofProcess(name, pid, c.ID, "the running container "+short(c.ID), inContainer)
 		if p != nil {
 			p.Image = of
 		}
@@ -189,14 +196,49 @@ func (f *finder) running(ctx context.Context, name string, want *pod) (p *Progra
 	return nil, image, fmt.Errorf("no container of %s runs", want.name)
 }
 
-// ofProcess is the program of a container's first process, or of another one in
-// the same container when that one only starts it.
-func (f *finder) ofProcess(name string, pid int, container string) (*Program, error) {
+// ofUnit is the etcd that systemd runs, or would run: a file that only root can
+// change, whoever it runs as.
+func (f *finder) ofUnit(unit string, pid int, binary string) (*Program, error) {
+	from := "the service " + unit
+	if pid != 0 {
+		if p, err := f.ofProcess(etcdName, pid, unit, from, func(exe string, _ *Program) error { return f.trusted(exe) }); p != nil || errors.Is(err, errStandIn) {
+			return p, err
+		}
+	}
+	if binary == "" {
+		return nil, fmt.Errorf("%s runs no etcd now", from)
+	}
+	p := &Program{Name: etcdName, From: from}
+	err := f.trusted(binary)
+	if err == nil {
+		err = p.look(binary)
+	}
+	if err != nil {
+		p.close()
+		return nil, fmt.Errorf("%s: %w", from, err)
+	}
+	return p, nil
+}
+
+// inContainer says why a program that a container runs can't run without the
+// container.
+func inContainer(_ string, p *Program) error {
+	if !p.static {
+		return errors.New("it isn't linked statically")
+	}
+	return nil
+}
+
+// ofProcess is the program of a container's or a service's first process, or of
+// another one in the same cgroup when that one only starts it. The cgroup has to
+// be called after the container or service; fit says what else is wrong with the
+// program.
+func (f *finder) ofProcess(name string, pid int, called, from string, fit func(exe string, p *Program) error) (*Program, error) {
 	if f.isThisBinary(pid) {
 		return nil, errStandIn
 	}
 	group := f.group(pid)
-	if !strings.Contains(group, container) {
+	if !strings.Contains(group, called) {
 		return nil, errGone // another process has its number by now
 	}
 	try := []int{pid}
@@ -212,8 +254,13 @@ func (f *finder) ofProcess(name string, pid int, container string) (*Program, er
 		}
 	}
 	for _, n := range slices.Backward(try) {
-		p := &Program{Name: name, From: "the running container " + short(container)}
-		if err := p.look(filepath.Join(f.proc, strconv.Itoa(n), "exe")); err == nil && p.static && f.group(n) == group {
+		p := &Program{Name: name, From: from}
+		exe := filepath.Join(f.proc, strconv.Itoa(n), "exe")
+		err := p.look(exe)
+		if err == nil {
+			err = fit(exe, p)
+		}
+		if err == nil && f.group(n) == group {
 			return p, nil
 		}
 		p.close()

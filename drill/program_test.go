@@ -200,6 +200,48 @@ func TestWithoutAContainerTheProgramIsTheImages(t *testing.T) {
 	}
 }
 
+// An etcd of systemd's may be linked dynamically: the machine has its libraries.
+// Its user may have started another program under the service's name.
+func TestTheProgramOfAServiceIsOneThatOnlyRootCanChange(t *testing.T) {
+	rt := &fakeRuntime{}
+	binary := filepath.Join(t.TempDir(), "etcd")
+	program(t, binary, true)
+	var judged []string
+	for _, c := range []struct {
+		pid  int
+		good string // what the path of a program that root alone can change contains
+		want string
+	}{
+		{pid: 10, good: "/10/exe", want: "/10/exe"},
+		{pid: 10, good: binary, want: binary}, // the running one is its user's
+		{pid: 0, good: binary, want: binary},
+		{pid: 99, good: binary, want: binary}, // another process has its number
+		{pid: 10, good: "nothing"},
+	} {
+		f := found(t, rt)
+		f.process(t, 10, "etcd", "etcd.service", false)
+		f.process(t, 99, "etcd", "user.slice", false)
+		judged = nil
+		f.trusted = func(path string) error {
+			judged = append(judged, path)
+			if !strings.Contains(path, c.good) {
+				return errors.New("others may change it")
+			}
+			return nil
+		}
+		p, err := f.ofUnit("etcd.service", c.pid, binary)
+		switch {
+		case c.want == "" && (p != nil || err == nil || !strings.Contains(err.Error(), "others may change it")):
+			t.Errorf("%+v: %v %v", c, p, err)
+		case c.want != "" && (err != nil || !strings.Contains(p.file.Name(), c.want) || p.From != "the service etcd.service"):
+			t.Errorf("%+v: %+v %v", c, p, err)
+		case len(judged) == 0:
+			t.Errorf("%+v: nobody looked whose it is", c)
+		}
+		p.close()
+	}
+}
+
 func TestANamedProgramHasToBeOne(t *testing.T) {
 	f := &finder{}
 	path := filepath.Join(t.TempDir(), "etcd")

@@ -97,6 +97,19 @@ func (e unitEtcd) managed() string {
 	return ""
 }
 
+// EtcdUnit is the service that etcd runs as on this node, and the program that it
+// starts, "" in a container; nil when it isn't one of systemd's.
+func (f *Facts) EtcdUnit() (*node.Unit, string) {
+	if f.Etcd == nil {
+		return nil, ""
+	}
+	e, ok := f.Etcd.Source.(unitEtcd)
+	if !ok {
+		return nil, ""
+	}
+	return e.unit, e.Binary
+}
+
 // readUnits finds the etcd that is a service of systemd's, where none is a pod.
 func (f *Facts) readUnits(ctx context.Context, s *systemd) {
 	if s == nil {
