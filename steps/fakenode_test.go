@@ -48,13 +48,16 @@ type fakeNode struct {
 	grace      time.Duration   // of the API server
 	broken     map[string]bool // pods whose containers end at once
 	log        []string
-	refuse     string          // kubelet refuses the next new pod of this name until its UID changes
-	refused    string          // the UID it refused
-	tooEarly   map[string]bool // UIDs put in before kubelet had finished with the old pod
-	lateness   time.Duration   // of kubelet, to begin with ending a pod
-	another    bool            // kubelet isn't the one that was found
-	blind      bool            // what kubelet begins with can't be seen
-	once       bool            // kubelet starts no UID twice until it is restarted (1.22)
+	refuse     string               // kubelet refuses the next new pod of this name until its UID changes
+	refused    string               // the UID it refused
+	tooEarly   map[string]time.Time // when UIDs were put in before kubelet had finished with the old pod
+	retries    time.Duration        // after which kubelet tries those again, and starts one that was killed; 0: never, and at once
+	killed     map[string]time.Time // UIDs whose containers were ended over CRI
+	relists    time.Duration        // between two lists of its containers
+	lateness   time.Duration        // of kubelet, to begin with ending a pod
+	another    bool                 // kubelet isn't the one that was found
+	blind      bool                 // what kubelet begins with can't be seen
+	once       bool                 // kubelet starts no UID twice until it is restarted (1.22)
 	had        map[string]bool
 	unseen     bool                        // a restarted kubelet ignores removals until it has seen the API
 	paused     bool                        // kubelet reads no manifests
@@ -124,7 +127,7 @@ func inFakeTime(test func(*testing.T)) func(*testing.T) {
 // newFakeNode is a node that runs all but the components without.
 func newFakeNode(t *testing.T, without ...string) *fakeNode {
 	t.Helper()
-	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]bool{}, had: map[string]bool{}, decoded: map[string]*manifest.File{}, uids: map[*corev1.Pod]string{}, begun: time.Now(), stop: make(chan struct{}), grace: 4 * time.Second}
+	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]time.Time{}, killed: map[string]time.Time{}, relists: 20 * time.Millisecond, had: map[string]bool{}, decoded: map[string]*manifest.File{}, uids: map[*corev1.Pod]string{}, begun: time.Now(), stop: make(chan struct{}), grace: 4 * time.Second}
 	for _, dir := range []string{"manifests", "lib/etcd/member/snap", "lib/etcd/member/wal", "pki"} {
 		if err := os.MkdirAll(filepath.Join(n.root, dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -465,7 +468,8 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 		case "ending":
 			// An API server that has just begun has no clients to wait for.
 			fresh := p.box >= 4 && p.since.Sub(box.Created) < 100*time.Millisecond
-			if !box.Ready || name != "kube-apiserver-cp1" || fresh || time.Since(p.since) > n.grace {
+			graceful := n.retries > 0 || name == "kube-apiserver-cp1" && !fresh
+			if !box.Ready || !graceful || time.Since(p.since) > n.grace {
 				n.endBox(box)
 				p.state, p.since = "ended", time.Now()
 			}
@@ -477,10 +481,13 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 	}
 	for name, f := range want {
 		p := n.pods[name]
-		if p != nil && p.uid != f.uid {
-			n.tooEarly[f.uid] = true // refused, and then tried again after a time that no test has
+		if p != nil && p.uid != f.uid && n.tooEarly[f.uid].IsZero() {
+			n.tooEarly[f.uid] = time.Now() // refused
 		}
-		if n.tooEarly[f.uid] {
+		if at := n.tooEarly[f.uid]; !at.IsZero() && (n.retries == 0 || p != nil || time.Since(at) < n.retries) {
+			continue
+		}
+		if p == nil && time.Since(n.killed[f.uid]) < n.retries {
 			continue
 		}
 		if p == nil && n.refuse == name && n.pods["kube-apiserver-cp1"] == nil && (n.refused == "" || n.refused == f.uid) {
@@ -604,8 +611,11 @@ func (n *fakeNode) StopSandbox(_ context.Context, id string) error {
 		return errAway
 	}
 	for i := range n.boxes {
-		if n.boxes[i].ID == id {
-			n.endBox(&n.boxes[i])
+		if b := &n.boxes[i]; b.ID == id {
+			if b.Ready {
+				n.killed[b.UID] = time.Now()
+			}
+			n.endBox(b)
 		}
 	}
 	return nil
@@ -662,15 +672,13 @@ func (n *fakeNode) KubeletRestarted() bool {
 
 func (n *fakeNode) KubeletHealthy(context.Context) error { return nil }
 
-const fakeRelist = 20 * time.Millisecond
-
 func (n *fakeNode) Relists(context.Context) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.listless {
 		return 1, n.metrics
 	}
-	lists := 1 + int(time.Since(n.begun)/fakeRelist)
+	lists := 1 + int(time.Since(n.begun)/n.relists)
 	switch {
 	case n.told == 0:
 		n.told = lists

@@ -28,9 +28,10 @@ type Kubelet struct {
 	Manifests string // its static pod directory
 	NodeName  string
 	Runtime   Runtime
-	// Fake says that it is the one of steps' tests, to which not all cases apply.
-	Fake  bool
-	Image string // one that has a sleep
+	Image     string // one that has a sleep
+	// ListsAtOnce says that it reads its directory all the time, and not by a
+	// list every 20 s, so that nothing can change later.
+	ListsAtOnce bool
 	// Remains looks for what kubelet hasn't cleared away of a pod; nil when it
 	// can't be seen from here.
 	Remains func(uid string) node.Remains
@@ -58,9 +59,6 @@ func Run(t *testing.T, k Kubelet) {
 	}
 	var all sync.WaitGroup
 	for _, c := range cases {
-		if k.Fake && c.beyond != "" {
-			continue
-		}
 		all.Go(func() { look(c) })
 	}
 	all.Wait()
@@ -87,32 +85,24 @@ var alone = kase{"what is accepted shows before its sandbox does, and what is re
 	p.edit(p.text("b", 1))
 	p.beginsAnother(known, 500*time.Millisecond)
 	p.starts("b", 5*time.Second)
-}, ""}
+}}
 
 type kase struct {
 	name, pod string
 	run       func(p *pod)
-	beyond    string // why the fake node can't show it, "" when it can
 }
-
-// What the fake node can't show.
-const (
-	quick  = "its kubelet lists its containers 50 times a second"
-	strict = "it never tries a refused pod again: a restore that comes to that has failed there"
-	kind   = "it has no back-off: what a restore does about one is seen in the tests that break its containers"
-)
 
 var cases = []kase{
 	{"a manifest that is put in is started", "in", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
-	}, ""},
+	}},
 	{"a manifest that is taken out is ended", "out", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.out()
 		p.ends(6 * time.Second)
-	}, ""},
+	}},
 	{"its metrics count a list of containers every second", "metrics", func(p *pod) {
 		p.relists(4 * time.Second)
 		var all time.Duration // a look that comes late makes the next one early
@@ -124,7 +114,7 @@ var cases = []kase{
 		if all < 2*time.Second {
 			p.t.Errorf("three more lists came within %s", all)
 		}
-	}, quick},
+	}},
 	{"a dot-file is ignored", "dot", func(p *pod) {
 		p.write(".conformance-dot.yaml", p.text("a", 0))
 		p.stays(3*time.Second, func(boxes []node.Sandbox) string {
@@ -133,7 +123,7 @@ var cases = []kase{
 			}
 			return ""
 		})
-	}, ""},
+	}},
 	{"a changed comment is no change", "comment", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
@@ -145,21 +135,21 @@ var cases = []kase{
 			}
 			return ""
 		})
-	}, ""},
+	}},
 	{"an edit in place ends the old pod at once and starts the new one late", "edit", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.edit(p.text("b", 0))
 		p.ends(6 * time.Second)
 		p.startsLate("b", 7*time.Second)
-	}, strict},
+	}},
 	{"a rename over it does the same", "rename", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.rename(p.text("b", 0))
 		p.ends(6 * time.Second)
 		p.startsLate("b", 7*time.Second)
-	}, strict},
+	}},
 	{"a changed one that is back too early waits", "early", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
@@ -167,7 +157,7 @@ var cases = []kase{
 		time.Sleep(100 * time.Millisecond)
 		p.put("b", 1)
 		p.startsLate("b", 5*time.Second)
-	}, strict},
+	}},
 	{"a changed one starts at once when the old one is forgotten", "forgotten", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
@@ -175,7 +165,7 @@ var cases = []kase{
 		p.forgotten()
 		p.put("b", 1)
 		p.starts("b", 4*time.Second)
-	}, ""},
+	}},
 	{"one that was refused is started at once when it is changed", "helped", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
@@ -183,7 +173,7 @@ var cases = []kase{
 		p.forgotten()
 		p.edit(p.text("b", 1))
 		p.starts("b", 5*time.Second)
-	}, ""},
+	}},
 	{"an identical one waits once its containers were killed often and a changed one never", "again", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
@@ -206,7 +196,7 @@ var cases = []kase{
 		p.forgotten()
 		p.put("a", 1)
 		p.starts("a", 5*time.Second)
-	}, kind},
+	}},
 	{"a sandbox that is stopped over CRI comes back while its manifest is in", "stopped", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
@@ -221,19 +211,23 @@ var cases = []kase{
 		// that counts for the back-off of 10 s, with 10 to 15 s between two tries
 		// (seen on 1.34.4).
 		p.starts("a", 30*time.Second)
-	}, ""},
+	}},
 	{"of two files with one pod the last by name wins, and still does after the next list", "stray", func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.write("conformance-stray.yaml.bak", p.text("copy", 0))
 		p.starts("copy", 60*time.Second)
-		p.stays(22*time.Second, func(boxes []node.Sandbox) string { // a list every 20 s
+		next := 22 * time.Second
+		if p.k.ListsAtOnce {
+			next = time.Second
+		}
+		p.stays(next, func(boxes []node.Sandbox) string {
 			if running(boxes[0]) != "copy" {
 				return "it doesn't stay"
 			}
 			return ""
 		})
-	}, strict},
+	}},
 }
 
 // pod is the static pod of one case.
