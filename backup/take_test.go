@@ -529,3 +529,10 @@ func TestTheRoundsOfASchedule(t *testing.T) {
 		}
 	}
 }
+
+func asIdentities(ids ...*age.X25519Identity) (all []age.Identity) {
+	for _, id := range ids {
+		all = append(all, id)
+	}
+	return all
+}

@@ -19,6 +19,7 @@ const (
 	ServiceName = "etcd-rewind-backup.service"
 	TimerName   = "etcd-rewind-backup.timer"
 	UnitDir     = "/etc/systemd/system"
+	packagedDir = "/usr/lib/systemd/system"
 )
 
 // Unit is a file of systemd's.
@@ -36,6 +37,22 @@ type Timed struct {
 	// StateDir is "" for the usual one, which systemd makes.
 	StateDir string
 }
+
+// Packaged are the units as packages bring them, for whoever enables the timer by
+// hand: they know no configuration. The service may write anywhere but to the
+// system, and the timer looks every hour whether a turn is due. Those of Enable go
+// before them.
+func Packaged(program string) []Unit {
+	c := &Config{Path: ConfigPath, Schedule: Schedule{Every: Duration(time.Hour)}}
+	units := c.Units(Timed{Program: program})
+	for i := range units {
+		text := strings.Replace(units[i].Text, writtenBy, "# Of the package: any location, every hour. etcd-rewind backup enable writes them for\n# a configuration.\n", 1)
+		units[i].Text = strings.Replace(text, "ProtectSystem=strict", "ProtectSystem=full", 1)
+	}
+	return units
+}
+
+const writtenBy = "# Written by etcd-rewind backup enable; etcd-rewind backup disable removes it.\n"
 
 // WritesOf are the directories of this node that backups write to.
 func (c *Config) WritesOf() []string {
@@ -93,8 +110,7 @@ func unitPath(s string) string {
 	return strings.NewReplacer("%", "%%", `\`, `\\`, " ", `\x20`).Replace(trust.Text(s))
 }
 
-const serviceText = `# Written by etcd-rewind backup enable; etcd-rewind backup disable removes it.
-[Unit]
+const serviceText = writtenBy + `[Unit]
 Description=Back up etcd
 Documentation=man:etcd-rewind-backup(8)
 Wants=network-online.target
@@ -132,8 +148,7 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 `
 
-const timerText = `# Written by etcd-rewind backup enable; etcd-rewind backup disable removes it.
-[Unit]
+const timerText = writtenBy + `[Unit]
 Description=Back up etcd when it is due
 Documentation=man:etcd-rewind-backup(8)
 
@@ -167,8 +182,8 @@ func Enable(ctx context.Context, dir string, units []Unit) error {
 // on. Safe to call twice. The error is a *problem.Problem.
 func Disable(ctx context.Context, dir string) error {
 	there := false
-	for _, name := range []string{TimerName, ServiceName} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+	for _, dir := range []string{dir, packagedDir} {
+		if _, err := os.Lstat(filepath.Join(dir, TimerName)); err == nil {
 			there = true
 		}
 	}

@@ -52,6 +52,7 @@ func TestOnSystemd(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Run("the node is what the table says", func(t *testing.T) { isTheEntry(t, e) })
+			t.Run("backups by a timer", backupsOnSystemd)
 			t.Run("a restore, and its undo", restoreAndUndoOnSystemd)
 			t.Run("a kubelet that ignores removed manifests", stuckKubeletOnSystemd)
 		})

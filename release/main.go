@@ -11,12 +11,14 @@ import (
 	"path/filepath"
 	"strings"
 
+	"etcd-rewind/backup"
 	"etcd-rewind/cli"
 )
 
 const usage = `usage:
   release man DIR          man pages of all commands
   release completions DIR  completions for bash, zsh and fish
+  release units DIR        systemd's units for backups
   release site DIR         the documentation as HTML, from the working directory
   release notices          reads lines of make modules, writes all licences
   release sbom BINARY VERSION
@@ -36,6 +38,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return manPages(cli.Commands(), args[1])
 	case what == "completions" && len(args) == 2:
 		return completions(args[1])
+	case what == "units" && len(args) == 2:
+		return units(args[1])
 	case what == "site" && len(args) == 2:
 		return site(".", args[1])
 	case what == "notices" && len(args) == 1:
@@ -52,6 +56,19 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return writeSBOM(out, args[1], args[2], all)
 	}
 	return fmt.Errorf("%s", usage)
+}
+
+// units writes those of the backups' timer.
+func units(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, u := range backup.Packaged("/usr/bin/etcd-rewind") {
+		if err := os.WriteFile(filepath.Join(dir, u.Name), []byte(u.Text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // completions writes each shell's completion under the name that it looks for.

@@ -1,0 +1,141 @@
+package backup
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"etcd-rewind/problem"
+)
+
+// The service is caged: it writes to its locations and its state, and no word of
+// a path becomes another setting, or another command.
+func TestTheServiceMayWriteWhereItHasTo(t *testing.T) {
+	c := &Config{
+		Path: ConfigPath, Locations: []string{"file:///srv/my backups", "file:///mnt/nas?mounted=true", "s3://bucket/x"}, MetricsFile: "/var/lib/m/e.prom",
+		Schedule: Schedule{Every: Duration(6 * time.Hour), At: Clock(150 * time.Minute)},
+	}
+	units := c.Units(Timed{Program: "/usr/bin/etcd-rewind", Flags: []string{"--manifests", "/etc/50% \"x\"$HOME\nExecStart=/bin/sh"}, Writes: c.WritesOf()})
+	service, timer := units[0].Text, units[1].Text
+	for _, want := range []string{
+		`ReadWritePaths=/srv/my\x20backups` + "\n", "ReadWritePaths=/mnt/nas\n", "ReadWritePaths=/var/lib/m\n", "ProtectSystem=strict\n", "StateDirectory=etcd-rewind\n",
+		`ExecStart=/usr/bin/etcd-rewind backup --scheduled --manifests "/etc/50%% \"x\"$$HOME`, "Nice=10\n", "NoNewPrivileges=yes\n",
+	} {
+		if !strings.Contains(service, want) {
+			t.Errorf("no %q in\n%s", want, service)
+		}
+	}
+	if strings.Count(service, "\nExecStart=") != 1 || strings.Contains(service, "s3:") || strings.Contains(service, "--config") {
+		t.Error(service)
+	}
+	for _, want := range []string{"OnCalendar=*-*-* 02,08,14,20:30:00 UTC\n", "Persistent=yes\n", "RandomizedDelaySec=300\n"} {
+		if !strings.Contains(timer, want) {
+			t.Errorf("no %q in\n%s", want, timer)
+		}
+	}
+	for _, u := range Packaged("/usr/bin/etcd-rewind") {
+		if strings.Contains(u.Text, "ProtectSystem=strict") || !strings.Contains(u.Text, "Of the package") || strings.Contains(u.Text, "%!") {
+			t.Error(u.Text)
+		}
+	}
+}
+
+func TestALocationIsTried(t *testing.T) {
+	s := &Directory{Path: t.TempDir()}
+	if kept, err := Try(t.Context(), s); kept || err != nil || names(t, s, "") != "" {
+		t.Errorf("%v %v %s", kept, err, names(t, s, ""))
+	}
+	if kept, err := Try(t.Context(), &guarded{Store: s, locked: "etcd-rewind-test"}); !kept || err != nil {
+		t.Errorf("an object lock: %v %v", kept, err)
+	}
+	for name, s := range map[string]Store{
+		"it isn't there": &Directory{Path: "/nowhere"}, "it takes nothing": refusing{s, "", os.ErrPermission}, "it gives nothing": broken{s},
+	} {
+		if _, err := Try(t.Context(), s); problem.Of(err) == nil || !strings.Contains(err.Error(), s.Location()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestNothingIsSetUpBeforeItWasOpened(t *testing.T) {
+	mine, escrow, other := identity(t), identity(t), identity(t)
+	c := &Config{Locations: []string{"file:///srv/backup"}, Recipients: []string{mine.Recipient().String(), escrow.Recipient().String()}}
+	if n, err := c.Prove(t.Context(), asIdentities(mine)); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+	if n, err := c.Prove(t.Context(), asIdentities(escrow, mine)); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	if _, err := c.Prove(t.Context(), asIdentities(other)); problem.Of(err) == nil {
+		t.Error("somebody else's identity", err)
+	}
+	if _, err := c.Prove(t.Context(), nil); problem.Of(err) == nil {
+		t.Error("none", err)
+	}
+	dir := filepath.Join(t.TempDir(), "etcd-rewind")
+	path := filepath.Join(dir, "backup.yaml")
+	c.Schedule, c.Keep = Schedule{Every: Duration(time.Hour), At: Clock(5 * time.Minute)}, Policy{Last: 3, Within: Duration(48 * time.Hour)}
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Write(path, false); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(path)
+	if err != nil || got.Schedule != c.Schedule || got.Keep != c.Keep || got.Recipients[1] != c.Recipients[1] {
+		t.Errorf("%+v %v", got, err)
+	}
+	if err := c.Write(path, false); problem.Of(err) == nil {
+		t.Error("written over")
+	}
+	if err := c.Write(path, true); err != nil || string(c.Key) != string(got.Key) {
+		t.Errorf("another key: %v", err)
+	}
+}
+
+// What is wrong is told once, the worst first.
+func TestTheStatusSaysWhatIsWrong(t *testing.T) {
+	k := NewKey()
+	good := func(age time.Duration) Store {
+		s := &Directory{Path: t.TempDir()}
+		put(t, s, aRecord(noon.Add(-age), "cp1"), k)
+		return s
+	}
+	swapped := good(time.Hour)
+	replace(t, swapped, aRecord(noon.Add(-time.Hour), "cp1").SnapshotName(), "other")
+	swapped.(*Directory).Mounted = false
+	put(t, swapped, aRecord(noon.Add(-30*time.Minute), "cp1"), k)
+	for name, c := range map[string]struct {
+		stores []Store
+		says   string
+	}{
+		"all is well":           {[]Store{good(time.Hour), good(0)}, ""},
+		"one is old":            {[]Store{good(time.Hour), good(3 * time.Hour)}, "3 h ago, and one is due every 1h"},
+		"one is empty":          {[]Store{good(0), &Directory{Path: t.TempDir()}}, "no good backup"},
+		"one can't be read":     {[]Store{good(0), &Directory{Path: "/nowhere"}}, "no such directory"},
+		"one is of the future":  {[]Store{good(-time.Hour)}, "no good backup"},
+		"a file was swapped":    {[]Store{swapped}, "isn't the file that was stored"},
+		"a key of another time": {[]Store{func() Store { s := good(0); put(t, s, aRecord(noon.Add(-time.Hour), "cp2"), NewKey()); return s }()}, "can't be believed"},
+	} {
+		st := Find(t.Context(), c.stores, k, clusterA).Report(&Config{Schedule: Schedule{Every: Duration(time.Hour)}}, c.stores, nil, noon.Add(time.Minute))
+		if st.OK != (c.says == "") || !st.OK && (!strings.Contains(st.Warning.Cause, c.says) || !strings.Contains(st.Warning.Cause, c.stores[len(c.stores)-1].Location())) {
+			t.Errorf("%s: %+v", name, st.Warning)
+		}
+	}
+}
+
+// One backup in several locations is one line.
+func TestABackupIsListedOnce(t *testing.T) {
+	k := NewKey()
+	a, b := &Directory{Path: t.TempDir()}, &Directory{Path: t.TempDir()}
+	put(t, a, aRecord(noon, "cp1"), k)
+	put(t, b, aRecord(noon, "cp1"), k)
+	put(t, b, aRecord(noon.Add(time.Hour), "cp2"), k)
+	replace(t, b, aRecord(noon, "cp1").SnapshotName(), "other")
+	all := Find(t.Context(), []Store{a, b}, k, "").Backups()
+	if len(all) != 2 || all[0].Node != "cp2" || len(all[1].Locations) != 2 || all[1].Record == nil || all[1].Error == nil || !strings.Contains(all[1].Error.Cause, b.Location()) {
+		t.Errorf("%+v", all)
+	}
+}
