@@ -56,6 +56,8 @@ var (
 		{"wal-dir", "WAL directory", "14", needEtcd, (*checks).wal},
 		{"owner", "Owner of the data", "11", needEtcd, (*checks).owner},
 		{"target", "New data directory", "13", needEtcd, (*checks).target},
+		{"managed-file", "Who writes etcd's settings", "", needEtcd, (*checks).managedFile},
+		{"unit-settings", "etcd's unit", "", needEtcd, (*checks).unitSettings},
 		{"same-file-system", "Renames", "15", needPods, (*checks).renames},
 		{"journal-disk", "Journal's disk", "", 0, (*checks).journalDisk},
 		{"etcd-access", "Access to etcd", "", needEtcd, (*checks).etcdAccess},
@@ -66,6 +68,7 @@ var (
 		{CheckBackups, "Backups", "", 0, (*checks).backups},
 	}
 	ofSnapshot = []check{
+		{"unit-start", "Time to start etcd", "", needEtcd | needSnapshot, (*checks).unitStart},
 		{"disk-space", "Disk space", "15", needEtcd | needSnapshot, (*checks).space},
 		{"snapshot-hash", "Snapshot", "16 to 18", needSnapshot, (*checks).hash},
 		{"snapshot-version", "Snapshot's version", "20", needEtcd | needSnapshot, (*checks).version},

@@ -1,0 +1,94 @@
+package steps
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"etcd-rewind/trust"
+)
+
+// unit is the service that etcd runs as; false when it runs as something else.
+func (e *Etcd) unit() (unitEtcd, bool) {
+	if e == nil {
+		return unitEtcd{}, false
+	}
+	u, ok := e.Source.(unitEtcd)
+	return u, ok
+}
+
+// unitSettings: etcd will start with what the files say, as far as that can be
+// known before it does.
+func (k *checks) unitSettings() Verdict {
+	e, is := k.f.Etcd.unit()
+	if !is {
+		return none
+	}
+	const reload = "systemctl daemon-reload, then check again"
+	if len(e.Twice) > 0 && !before34(k.f.EtcdVersion) {
+		return wrong("remove one of the two", "the same setting is given twice, by %s: etcd doesn't start so (since 3.4)", e.Twice[0])
+	}
+	if e.unit.NeedReload {
+		return wrong(reload, "the files of %s were changed since systemd has read them: it would start etcd with what it has read", e.unit.Name)
+	}
+	if says := e.Service.Differs(e.unit.ExecStart); e.unit.ExecStart != "" && says != "" {
+		return wrong(reload, "%s", says)
+	}
+	var files []string
+	for _, f := range e.Service.Files {
+		files = append(files, f.Path)
+	}
+	if e.ConfigFile != "" {
+		return ok("%s alone, named by %s", e.ConfigFile, e.unit.Name)
+	}
+	return ok("%s", trust.Text(strings.Join(files, ", ")))
+}
+
+// before34 says of an etcd's version that it is known, and older than 3.4.
+func before34(version string) bool {
+	major, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	m, errMajor := strconv.Atoi(major)
+	n, errMinor := strconv.Atoi(minor)
+	return errMajor == nil && errMinor == nil && (m < 3 || m == 3 && n < 4)
+}
+
+// opens is how much of its database an etcd opens in a second at least: fifty
+// megabytes are a slow disk's. (2 GB took 1.3 s where they were in memory.)
+const opens = 50 << 20
+
+// unitStart: systemd kills a service of Type=notify that hasn't said that it
+// serves, and starts it over; etcd says so when it has opened its data and, of
+// several members, when there is a quorum.
+func (k *checks) unitStart() Verdict {
+	e, is := k.f.Etcd.unit()
+	if !is {
+		return none
+	}
+	u := e.unit
+	switch {
+	case u.Type != "notify" && u.Type != "notify-reload":
+		return ok("%s counts as started at once (Type=%s)", u.Name, trust.Text(u.Type))
+	case u.TimeoutStart <= 0:
+		return ok("%s may take its time to start", u.Name)
+	}
+	size := max(k.info.Size, 0)
+	if needs := time.Duration(float64(size) / opens * float64(time.Second)); needs > u.TimeoutStart {
+		return warn(fmt.Sprintf("systemctl edit %s, with TimeoutStartSec=infinity below [Service]", trust.Quote(u.Name)),
+			"systemd gives %s %s to start (TimeoutStartSec), and an etcd with %s of data may need longer: it would be killed and started over", u.Name, u.TimeoutStart, Bytes(size))
+	}
+	return ok("%s has %s for %s of data", u.Name, u.TimeoutStart, Bytes(size))
+}
+
+// managedFile: what writes etcd's settings from elsewhere will write them again.
+func (k *checks) managedFile() Verdict {
+	why := k.f.SwapBecause()
+	switch {
+	case why == "":
+		return none
+	case k.c.Swap:
+		return ok("%s: the data keeps its path", trust.Text(why))
+	}
+	return warn("leave out --data-dir, or override, and change the path where that program has it", "%s: a new path of the data would be reverted, and etcd would start on the old data", trust.Text(why))
+}

@@ -1,0 +1,79 @@
+package steps
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"etcd-rewind/snapshot"
+)
+
+// What would go wrong when systemd starts etcd is known before.
+func TestWhatSystemdWouldMakeOfTheStartIsSeenBefore(t *testing.T) {
+	for _, c := range []struct {
+		name, check string
+		spoil       func(n *fakeNode, f *Facts, u *unitEtcd, c *Choices, info *snapshot.Info)
+		level       Level
+		says        string
+	}{
+		{"as it should be", "unit-settings", func(*fakeNode, *Facts, *unitEtcd, *Choices, *snapshot.Info) {}, Pass, "etcd.env"},
+		{"a setting twice", "unit-settings", func(n *fakeNode, f *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			file := u.unit.Fragment
+			data, err := os.ReadFile(file)
+			n.must(err)
+			n.must(os.WriteFile(file, []byte(strings.Replace(string(data), "/bin/etcd", "/bin/etcd --name=cp1", 1)), 0o644))
+			e, err := readUnit(u.unit, n.systemd.found().host)
+			n.must(err)
+			u.Etcd = e
+		}, Error, "--name ("},
+		{"a setting twice, for an etcd that bears it", "unit-settings", func(n *fakeNode, f *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			u.Twice = append(u.Twice, u.Twice...)
+			f.EtcdVersion = "3.3.27"
+		}, Pass, ""},
+		{"files that systemd has not read", "unit-settings", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) { u.unit.NeedReload = true }, Error, "changed since"},
+		{"another command than the files have", "unit-settings", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			u.unit.ExecStart = "{ path=/usr/local/bin/etcd ; argv[]=/usr/local/bin/etcd --name=x ; ignore_errors=no ; start_time=[n/a] }"
+		}, Error, "--name=x"},
+		{"the same command", "unit-settings", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			u.unit.ExecStart = "{ path=/usr/local/bin/etcd ; argv[]=/usr/local/bin/etcd ; ignore_errors=no ; start_time=[n/a] }"
+		}, Pass, ""},
+		{"enough time", "unit-start", func(*fakeNode, *Facts, *unitEtcd, *Choices, *snapshot.Info) {}, Pass, "1m30s"},
+		{"too little time for so much", "unit-start", func(_ *fakeNode, _ *Facts, _ *unitEtcd, _ *Choices, info *snapshot.Info) { info.Size = 8 << 30 }, Warn, "TimeoutStartSec"},
+		{"no limit", "unit-start", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, info *snapshot.Info) {
+			info.Size, u.unit.TimeoutStart = 8<<30, 0
+		}, Pass, ""},
+		{"a program writes it", "managed-file", func(n *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			n.must(os.WriteFile(n.systemd.env, []byte("# Managed by Puppet\n"+n.systemd.envNow()+"\n"), 0o644))
+			e, err := readUnit(u.unit, n.systemd.found().host)
+			n.must(err)
+			u.Etcd = e
+		}, Pass, "keeps its path"},
+		{"a program writes it, and a directory is named", "managed-file", func(n *fakeNode, f *Facts, u *unitEtcd, c *Choices, _ *snapshot.Info) {
+			n.must(os.WriteFile(n.systemd.env, []byte("# Ansible managed\n"+n.systemd.envNow()+"\n"), 0o644))
+			e, err := readUnit(u.unit, n.systemd.found().host)
+			n.must(err)
+			u.Etcd, c.DataDir = e, n.oldData()+"-2"
+		}, Warn, "Ansible managed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newFakeNode(t, inSystemd)
+			f := n.facts()
+			u, is := f.Etcd.unit()
+			if !is {
+				t.Fatal("etcd is no service")
+			}
+			info, choices := *snapshotOfTheTests, Choices{}
+			c.spoil(n, f, &u, &choices, &info)
+			f.Etcd = &Etcd{u.EtcdSettings, u}
+			for _, v := range Check(t.Context(), f, &info, choices) {
+				if v.Check == c.check {
+					if v.Level != c.level || !strings.Contains(v.Cause, c.says) {
+						t.Errorf("%+v", v)
+					}
+					return
+				}
+			}
+			t.Error("it isn't checked")
+		})
+	}
+}
