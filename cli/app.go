@@ -153,7 +153,7 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	f.StringVar(&o.PassphraseFile, "passphrase-file", "", "`file` with the passphrase of a snapshot that is encrypted with one")
 	f.StringVar(&a.backupConfig, "backup-config", backup.ConfigPath, "`file` that says where backups lie, for latest and the wizard's list")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
-	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.drill(), a.save(), a.backup(), a.undo(), a.redo(), a.resume(), a.runs(), a.report(), a.versionCommand(), a.ticket(), a.agent())
+	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.drill(), a.save(), a.backup(), a.undo(), a.redo(), a.resume(), a.runs(), a.report(), a.settle(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
 	wrapUsage(c, a.out)
 	// None of cobra's Set…Template: they reach text/template, for which the

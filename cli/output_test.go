@@ -79,6 +79,7 @@ var printed = map[string]reflect.Type{
 	steps.TypePlan: event, steps.TypeStep: event, steps.TypeAction: event, steps.TypeAsk: event, steps.TypeAnswer: event,
 	restore.TypePhase: event, restore.TypeLink: event, restore.TypeLeft: event,
 	steps.TypeResult: reflect.TypeFor[resultLine](),
+	"debt": reflect.TypeFor[debtLine](), "unread": reflect.TypeFor[unreadLine](), "settled": reflect.TypeFor[settledLine](),
 	// Of practice.
 	"task": reflect.TypeFor[practice.TaskLine](), "exercise": reflect.TypeFor[practice.ExerciseLine](),
 	"grade": reflect.TypeFor[practice.GradeLine](), "status": reflect.TypeFor[practice.StatusLine](),
@@ -275,7 +276,7 @@ for command in version runs check "check $S" "inspect $S" "diff $S" "drill $S" "
 	"backup init --location file://$OUT/backups --recipient $(cat $OUT/recipient) --identity $OUT/identity --keep last=1 --include pki,manifests" \
 	backup "backup --scheduled" "backup list" "backup prune --dry-run" "backup prune" "backup status" "backup enable --print" \
 	"restore $S --yes" runs "undo --dry-run" "undo --yes" "redo --yes" "practice task" "practice hint" "practice status" \
-	"practice list" "practice clean" "report --to $OUT/report.tar.gz"; do
+	"practice list" "practice clean" settle "report --to $OUT/report.tar.gz"; do
 	etcd-rewind $command --output json >>"$OUT/lines" 2>>"$OUT/errors" || echo "$command: $?" >>"$OUT/errors"
 done
 etcd-rewind practice grade -o json >>"$OUT/lines" 2>>"$OUT/errors" # with status 1: nothing was solved

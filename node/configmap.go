@@ -1,20 +1,16 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 )
 
 // ConfigMap is an object of that kind, and the state of it that was read.
@@ -25,6 +21,10 @@ type ConfigMap struct {
 
 // ErrConflict says that an object has changed since it was read.
 var ErrConflict = errors.New("it was changed by somebody else in the meantime")
+
+// ErrNotFound says that the API server doesn't have an object, or a kind. A
+// kubeconfig that isn't there is another error.
+var ErrNotFound = errors.New("it isn't in the API")
 
 // A RefusedError is an answer of the API server that asking again doesn't
 // change: no permission, no such object, not valid.
@@ -41,7 +41,7 @@ type ConfigMapClient struct {
 	Namespace, Name    string
 }
 
-// Get reads it. An object that isn't there is [fs.ErrNotExist].
+// Get reads it. An object that isn't there is [ErrNotFound].
 func (c ConfigMapClient) Get(ctx context.Context) (*ConfigMap, error) {
 	return c.call(ctx, http.MethodGet, "", nil)
 }
@@ -63,55 +63,17 @@ func (c ConfigMapClient) Set(ctx context.Context, read *ConfigMap, key, value st
 // maxObject is more than etcd takes for one object (1.5 MiB by default).
 const maxObject = 4 << 20
 
-func (c ConfigMapClient) call(ctx context.Context, method, contentType string, body []byte) (m *ConfigMap, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	conf, err := restConfig(c.Kubeconfig, c.Server)
-	if err != nil {
-		return nil, &RefusedError{err}
-	}
-	where := fmt.Sprintf("ConfigMap %s/%s at %s", c.Namespace, c.Name, conf.Host)
-	defer func() {
-		if err == nil {
-			return
-		}
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		err = fmt.Errorf("%s: %w", where, plain(err))
-	}()
-	client, err := httpClient(ctx, conf)
-	if err != nil {
-		return nil, &RefusedError{fmt.Errorf("kubeconfig %s: %w", c.Kubeconfig, err)}
-	}
-	base, _, err := rest.DefaultServerUrlFor(conf)
-	if err != nil {
-		return nil, &RefusedError{fmt.Errorf("kubeconfig %s: %w", c.Kubeconfig, err)}
-	}
-	u := base.JoinPath("api/v1/namespaces", url.PathEscape(c.Namespace), "configmaps", url.PathEscape(c.Name))
-	q, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+func (c ConfigMapClient) call(ctx context.Context, method, contentType string, body []byte) (*ConfigMap, error) {
+	raw, err := askServer(ctx, c.Kubeconfig, c.Server, fmt.Sprintf("ConfigMap %s/%s", c.Namespace, c.Name), apiRequest{
+		method: method, path: []string{"api/v1/namespaces", url.PathEscape(c.Namespace), "configmaps", url.PathEscape(c.Name)},
+		contentType: contentType, body: body, most: maxObject,
+	})
 	if err != nil {
 		return nil, err
-	}
-	q.Header.Set("Accept", "application/json")
-	if contentType != "" {
-		q.Header.Set("Content-Type", contentType)
-	}
-	resp, err := client.Do(q)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxObject))
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, refusal(resp.StatusCode, raw)
 	}
 	var o corev1.ConfigMap
 	if err := json.Unmarshal(raw, &o); err != nil {
-		return nil, fmt.Errorf("the answer can't be read: %w", err)
+		return nil, fmt.Errorf("ConfigMap %s/%s: the answer can't be read: %w", c.Namespace, c.Name, err)
 	}
 	return &ConfigMap{UID: string(o.UID), ResourceVersion: o.ResourceVersion, Data: o.Data}, nil
 }
@@ -127,7 +89,7 @@ func refusal(code int, body []byte) error {
 	case code == http.StatusConflict:
 		return fmt.Errorf("%w (%w)", ErrConflict, said)
 	case code == http.StatusNotFound:
-		return &RefusedError{fmt.Errorf("%w (%w)", fs.ErrNotExist, said)}
+		return &RefusedError{fmt.Errorf("%w (%w)", ErrNotFound, said)}
 	case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
 		return said
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"testing"
 	"time"
@@ -67,9 +66,14 @@ func TestAConfigMapIsReadAndChangedAsItWasRead(t *testing.T) {
 
 	var refused *RefusedError
 	for _, code = range []int{403, 404, 422, 301} {
-		if _, err := c.Get(t.Context()); !errors.As(err, &refused) || errors.Is(err, fs.ErrNotExist) != (code == 404) {
+		if _, err := c.Get(t.Context()); !errors.As(err, &refused) || errors.Is(err, ErrNotFound) != (code == 404) {
 			t.Errorf("%d: %v", code, err)
 		}
+	}
+	gone := c
+	gone.Kubeconfig += ".gone"
+	if _, err := gone.Get(t.Context()); err == nil || errors.Is(err, ErrNotFound) {
+		t.Errorf("without its kubeconfig: %v", err) // nothing was asked
 	}
 	for _, code = range []int{500, 503, 429} {
 		if _, err := c.Get(t.Context()); err == nil || errors.As(err, &refused) {

@@ -181,20 +181,7 @@ func (s several) Unwrap() []error { return s }
 // askEndpoint speaks to etcd's services directly: the etcd client would keep
 // trying until the context ends, where nobody listening is an answer.
 func askEndpoint(ctx context.Context, endpoint string, cfg EtcdConfig, countKeys bool) (*EtcdStatus, error) {
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" {
-		return nil, &setupError{error: errors.New("not a URL like https://127.0.0.1:2379")}
-	}
-	creds := insecure.NewCredentials()
-	if u.Scheme == "https" {
-		conf, err := clientTLS(cfg.CA, cfg.Cert, cfg.Key)
-		if err != nil {
-			return nil, &setupError{error: err, ofAll: true}
-		}
-		conf.ServerName = u.Hostname()
-		creds = credentials.NewTLS(conf)
-	}
-	conn, err := grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(creds), grpc.WithNoProxy())
+	conn, err := dialEtcd(endpoint, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -239,6 +226,24 @@ func askEndpoint(ctx context.Context, endpoint string, cfg EtcdConfig, countKeys
 		return nil, errors.New("it has no leader, so its keys cannot be counted")
 	}
 	return out, out.count(ctx, pb.NewKVClient(conn), cfg.Prefix)
+}
+
+// dialEtcd prepares a connection to an endpoint; it is made with the first call.
+func dialEtcd(endpoint string, cfg EtcdConfig) (*grpc.ClientConn, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" {
+		return nil, &setupError{error: errors.New("not a URL like https://127.0.0.1:2379")}
+	}
+	creds := insecure.NewCredentials()
+	if u.Scheme == "https" {
+		conf, err := clientTLS(cfg.CA, cfg.Cert, cfg.Key)
+		if err != nil {
+			return nil, &setupError{error: err, ofAll: true}
+		}
+		conf.ServerName = u.Hostname()
+		creds = credentials.NewTLS(conf)
+	}
+	return grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(creds), grpc.WithNoProxy())
 }
 
 // count counts all keys, or sees that those below prefix may be read.

@@ -227,6 +227,23 @@ type Mount struct {
 	ReadOnly        bool
 }
 
+// Pods are the pods of kubelet's of which a sandbox runs.
+func (r *Runtime) Pods(ctx context.Context) ([]Sandbox, error) {
+	all, err := r.client.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{State: &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}}})
+	if err != nil {
+		return nil, r.explain("listing sandboxes", err)
+	}
+	var out []Sandbox
+	for _, p := range all.Items {
+		if uid := p.Labels[labelPodUID]; uid != "" {
+			out = append(out, Sandbox{
+				ID: p.Id, UID: uid, Namespace: p.Labels[labelPodNamespace], Name: p.Labels[labelPodName], Ready: true, Created: nanoTime(p.CreatedAt),
+			})
+		}
+	}
+	return out, nil
+}
+
 // Mounts lists what a container has mounted from the node, as kubelet asked for
 // it: what a manifest says now may be something else.
 func (r *Runtime) Mounts(ctx context.Context, id string) ([]Mount, error) {

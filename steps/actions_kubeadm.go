@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"time"
 
@@ -41,11 +40,11 @@ func (a *SetKubeadmConfig) Title() string {
 	return "Set etcd.local.dataDir in kubeadm-config to " + a.DataDir
 }
 
-func (a *SetKubeadmConfig) Commands() []string { return []string{setDataDir(a.DataDir)} }
+func (a *SetKubeadmConfig) Commands() []string { return []string{SetDataDirCommand(a.DataDir)} }
 
-// setDataDir changes kubeadm-config by hand. What kubectl gets has the
+// SetDataDirCommand changes kubeadm-config by hand. What kubectl gets has the
 // resourceVersion in it, so a change by somebody else meanwhile is noticed.
-func setDataDir(to string) string {
+func SetDataDirCommand(to string) string {
 	return trust.Shell("kubectl -n %s get configmap %s -o yaml | sed %s | kubectl replace -f -", namespace, kubeadmConfigMap, `s|^\( *dataDir: \).*|\1`+sedText(to)+"|")
 }
 
@@ -88,7 +87,7 @@ func (a *SetKubeadmConfig) do(ctx context.Context, r *run) (State, error) {
 	}
 	if err != nil {
 		cause := err.Error()
-		r.note(kubeadmConfigMap, "does not name %s: %s. A kubeadm upgrade would start etcd on other data; before one: %s", a.DataDir, cause, setDataDir(a.DataDir))
+		r.note(kubeadmConfigMap, "does not name %s: %s. A kubeadm upgrade would start etcd on other data; before one: %s", a.DataDir, cause, SetDataDirCommand(a.DataDir))
 		r.say("not written: %s; the restore itself is done", cause)
 		return Warned, nil
 	}
@@ -157,14 +156,14 @@ func (a *SeeKubeadmConfig) do(ctx context.Context, r *run) (State, error) {
 	switch {
 	case errors.Is(err, errStopped):
 		return state, err
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, node.ErrNotFound):
 		return Done, nil // it was made since, in the restored data
 	case err != nil:
 		cause := err.Error()
 		r.note(kubeadmConfigMap, "could not be read: %s. It has to name %s before a kubeadm upgrade", cause, a.DataDir)
 		return Warned, nil
 	case !samePath(have.DataDir, a.DataDir):
-		r.note(kubeadmConfigMap, "names %s and etcd runs on %s, as before the run. Before a kubeadm upgrade: %s", have.DataDir, a.DataDir, setDataDir(a.DataDir))
+		r.note(kubeadmConfigMap, "names %s and etcd runs on %s, as before the run. Before a kubeadm upgrade: %s", have.DataDir, a.DataDir, SetDataDirCommand(a.DataDir))
 		return Warned, nil
 	}
 	r.note(kubeadmConfigMap, "etcd.local.dataDir is %s again, from the old data", a.DataDir)

@@ -43,7 +43,7 @@ func (k *checks) dataDirectory() Verdict {
 		// The restore replaces the ConfigMap by the snapshot's, and sets that.
 		return ok("%s, by %s%s; kubeadm-config names %s now, the restore sets it", file, k.f.Etcd.Source.Name(), running, trust.Text(kubeadm.DataDir))
 	}
-	return warn(setDataDir(file), "kubeadm-config is out of step: it names %s, %s%s %s. The next kubeadm upgrade would start etcd on %[1]s",
+	return warn(SetDataDirCommand(file), "kubeadm-config is out of step: it names %s, %s%s %s. The next kubeadm upgrade would start etcd on %[1]s",
 		trust.Text(kubeadm.DataDir), k.f.Etcd.Source.Name(), running, file)
 }
 

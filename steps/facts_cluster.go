@@ -3,7 +3,6 @@ package steps
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -37,7 +36,7 @@ func (f *Facts) askCluster(ctx context.Context) {
 }
 
 func kubeadmNow(read *node.ConfigMap, err error) KubeadmFacts {
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, node.ErrNotFound) {
 		return KubeadmFacts{None: true}
 	}
 	if err != nil {

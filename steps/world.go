@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"strings"
-	"syscall"
 	"time"
 
 	"etcd-rewind/node"
 	"etcd-rewind/snapshot"
-	"etcd-rewind/trust"
 )
 
 // Reach is how a run reaches its node. The plan keeps it, because while a run
@@ -181,26 +177,7 @@ func (n *thisNode) Remote(ctx context.Context, other node.RemoteConfig) node.Rem
 	return node.AskRemote(ctx, other, n.reach.Peer)
 }
 
-func (n *thisNode) Shell(ctx context.Context, command string) error {
-	cmd, err := trust.Command(ctx, "/bin/sh", "-c", command)
-	if err != nil {
-		return err
-	}
-	// A process group of its own: Ctrl-C and a hangup are for this program and
-	// must not interrupt a restart half-way.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// A kubelet started in the background keeps the pipe open; the command has
-	// ended all the same.
-	cmd.WaitDelay = 2 * time.Second
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, exec.ErrWaitDelay) {
-		err = nil
-	}
-	if text := strings.TrimSpace(string(out)); err != nil && text != "" {
-		return fmt.Errorf("%w: %s", err, text)
-	}
-	return err
-}
+func (n *thisNode) Shell(ctx context.Context, command string) error { return node.Shell(ctx, command) }
 
 func (n *thisNode) LogTail(pod, uid, container string, lines int) ([]string, string) {
 	log, path, err := node.LogTail(n.reach.Kubelet.PodLogs, namespace, pod, uid, container, lines)

@@ -93,7 +93,7 @@ func TestTheBoundaryIsCrossedInNamedPlacesOnly(t *testing.T) {
 // place only: of the person's, or of root's journal.
 func TestProgramsAreNamedByThisProgramsText(t *testing.T) {
 	byThePerson := []string{"fleet/rsh.go"}
-	shells := []string{"steps/world.go", "practice/shell.go"}
+	shells := []string{"node/shell.go", "practice/shell.go"}
 	calls := 0
 	eachFile(t, func(path string, file *ast.File, uses func(node ast.Node) string) {
 		ast.Inspect(file, func(n ast.Node) bool {

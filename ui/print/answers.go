@@ -78,6 +78,14 @@ func (a *Answers) AskSecret(w io.Writer, question string) (string, error) {
 	return strings.TrimSpace(string(secret)), err
 }
 
+// Agree asks whether something is to be done; it is not at the end of the input.
+func (a *Answers) Agree(w io.Writer, question string) bool {
+	_, _ = fmt.Fprintf(w, "%s [y/N] ", trust.Text(question))
+	a.fresh()
+	line, _ := a.line()
+	return strings.EqualFold(line, "y") || strings.EqualFold(line, "yes")
+}
+
 // Asker asks what to do about a trouble that was printed. At the end of the
 // input it answers as Unattended does.
 func (p *Printer) Asker(in *Answers) restore.Asker {

@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"etcd-rewind/node"
+	"etcd-rewind/problem"
+	"etcd-rewind/settle"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+	"etcd-rewind/ui/print"
+)
+
+// settle shows what the cluster owes after a restore, and settles of it what it
+// is told to.
+func (a *app) settle() *cobra.Command {
+	var before string
+	var chosen []string
+	c := &cobra.Command{
+		Use:   "settle",
+		Short: "Show what the cluster still owes after a restore, and settle it",
+		Long: `Show what the cluster still owes after a restore, and settle it.
+
+etcd went back in time; kubelets, kubeadm, volumes and clients didn't. Each debt
+is named with what follows from it and the commands for it. What is safe is
+settled when you say so, one by one; volumes, certificates and webhooks are only
+named. Also days later, and after a restore that was made by hand.
+
+It sees the API, etcd and this node: run it on every control-plane node, and on
+workers if they have etcd-rewind and a kubeconfig.` + exitStatuses,
+		Example: `  etcd-rewind settle                          # asks for each
+  etcd-rewind settle --only kubeadm-config    # settles that, and asks nothing
+  etcd-rewind settle --before /var/lib/etcd-before-20261120-120000.db`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			for _, k := range chosen {
+				if !slices.Contains(settle.Kinds(), k) {
+					return a.usage(fmt.Errorf("there is no kind of debt %q; there are: %s", k, strings.Join(settle.Kinds(), ", ")))
+				}
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			f, err := a.discover(ctx)
+			if err != nil {
+				return err
+			}
+			left, err := a.leftBehind(ctx, before)
+			if err != nil {
+				return err
+			}
+			restart := cmp.Or(a.session.Options.KubeletRestart, f.Layout.RestartKubelet())
+			a.saying("comparing the API, etcd and this node; with several API servers for 21 s")
+			debts, unread := settle.Find(ctx, &settle.Cluster{
+				Facts: f, Before: left, RestartCommand: restart,
+				Restart: func(ctx context.Context) error { return node.Shell(ctx, restart) },
+			})
+			a.saying("")
+			if err := ctx.Err(); err != nil {
+				return context.Cause(ctx)
+			}
+			if err := a.showDebts(debts, unread); err != nil {
+				return err
+			}
+			failed := a.settleAll(ctx, f, debts, chosen)
+			switch {
+			case failed:
+				return exit(1)
+			case len(unread) > 0:
+				return exit(exitBlocked)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&before, "before", "", "`snapshot` of the state before the restore (found, if the restore saved one)")
+	c.Flags().StringSliceVar(&chosen, "only", nil, "settle these `kinds` without asking, and nothing else")
+	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
+	oneOf(c, "only", settle.Kinds()...)
+	a.outputFlag(c)
+	return c
+}
+
+// leftBehind is the state before the restore, nil where no snapshot of it is
+// known.
+func (a *app) leftBehind(ctx context.Context, name string) (*snapshot.Info, error) {
+	if name == "" {
+		runs, err := a.session.Runs(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range runs {
+			if r.State != steps.RunRestored || r.DataDir == "" {
+				continue
+			}
+			copied := filepath.Join(filepath.Dir(r.DataDir), snapshot.SafetyCopy(r.Run))
+			if _, err := os.Stat(copied); err == nil {
+				name = copied
+			}
+			break
+		}
+	}
+	if name == "" {
+		return nil, nil
+	}
+	a.saying("reading " + filepath.Base(name))
+	defer a.saying("")
+	return a.session.Inspect(ctx, name, nil)
+}
+
+// debtLine and unreadLine are objects of settle --output json.
+type (
+	debtLine struct {
+		Type string `json:"type"` // debt
+		settle.Debt
+	}
+	unreadLine struct {
+		Type string `json:"type"` // unread
+		settle.Unread
+	}
+	settledLine struct {
+		Type string `json:"type"` // settled
+		settle.Settled
+	}
+)
+
+func (a *app) showDebts(debts []settle.Debt, unread []settle.Unread) error {
+	if a.output != "json" {
+		return print.Debts(a.out, debts, unread)
+	}
+	to := trust.JSON(a.out)
+	for _, d := range debts {
+		if err := to.Encode(debtLine{"debt", d}); err != nil {
+			return err
+		}
+	}
+	for _, u := range unread {
+		if err := to.Encode(unreadLine{"unread", u}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleAll settles what was chosen, or what the user agrees to; without a
+// terminal it only shows. It says whether something failed.
+func (a *app) settleAll(ctx context.Context, f *steps.Facts, debts []settle.Debt, chosen []string) (failed bool) {
+	ask := len(chosen) == 0 && a.output != "json" && term.IsTerminal(int(a.in.Fd())) && isTerminal(a.out)
+	answers := print.NewAnswers(a.in)
+	for _, d := range debts {
+		if !d.Offered || ctx.Err() != nil {
+			continue
+		}
+		if !slices.Contains(chosen, d.Kind) && (!ask || !answers.Agree(a.out, "Settle "+strings.TrimSpace(d.Kind+" "+d.Object)+"?")) {
+			continue
+		}
+		done := settle.Settled{Time: time.Now().UTC(), Debt: d}
+		err := settle.Note(f.StateDir, done)
+		if err == nil {
+			err = d.Settle(ctx)
+			done.Time, done.Done = time.Now().UTC(), err == nil
+			if err != nil {
+				done.Error, _ = problem.Explain(err)
+			}
+			err = errors.Join(err, settle.Note(f.StateDir, done))
+		}
+		if a.output == "json" {
+			err = errors.Join(err, trust.JSON(a.out).Encode(settledLine{"settled", done}))
+		} else if err == nil {
+			err = print.SettledDebt(a.out, d)
+		}
+		if err != nil {
+			failed = true
+			_ = print.Failure(a.err, problem.New("", "%s %s: %w", d.Kind, d.Object, err))
+		}
+	}
+	return failed
+}

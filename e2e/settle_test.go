@@ -1,0 +1,124 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What a restore by hand leaves, and what the world does meanwhile, is seen by
+// settle; it settles what is safe, once, and leaves the rest to people.
+func TestWhatARestoreLeavesIsSettled(t *testing.T) {
+	begin(t)
+	s := aStory(t)
+	result := restore(t, s.snapshot)
+	s.isThen(t)
+	if owed := debts(t); len(owed) > 0 {
+		t.Errorf("after a restore that did it all the cluster owes %v", owed)
+	}
+
+	// As after a restore by hand: kubeadm-config is the snapshot's.
+	text := kubectl(t, "get", "configmap", "kubeadm-config", "--namespace=kube-system", "--output=jsonpath={.data.ClusterConfiguration}")
+	patch, err := json.Marshal(map[string]any{"data": map[string]string{"ClusterConfiguration": strings.Replace(text, result.DataDir, "/var/lib/etcd", 1)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, "patch", "configmap", "kubeadm-config", "--namespace=kube-system", "--type=merge", "--patch", string(patch))
+	// A control plane that is gone, and this node, which joined after the snapshot.
+	if _, err := node.Etcdctl(t.Context(), "put", "/registry/masterleases/10.255.255.9", "stale"); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, "delete", "node", node.Hostname)
+	// And what is for people.
+	apply(t, fmt.Sprintf(`---
+apiVersion: storage.k8s.io/v1
+kind: VolumeAttachment
+metadata: {name: lost-%[1]d}
+spec: {attacher: csi.example.com, nodeName: gone-%[1]d, source: {persistentVolumeName: pv-%[1]d}}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: pv-%[1]d}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  hostPath: {path: /nowhere}
+  claimRef: {namespace: default, name: gone-%[1]d, uid: 11111111-2222-3333-4444-555555555555}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: guard-%[1]d}
+webhooks:
+- name: guard.example.com
+  failurePolicy: Fail
+  sideEffects: None
+  admissionReviewVersions: [v1]
+  clientConfig: {service: {namespace: default, name: gone-%[1]d}}
+  rules: [{apiGroups: [example.com], apiVersions: [v1], operations: [CREATE], resources: [nothings]}]
+`, stories))
+	t.Cleanup(func() {
+		for _, object := range []string{"volumeattachment/lost-%d", "validatingwebhookconfiguration/guard-%d", "persistentvolume/pv-%d"} {
+			if _, err := node.Kubectl(context.Background(), "delete", fmt.Sprintf(object, stories), "--wait=false"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+
+	want := []string{
+		"kubeadm-config kube-system/kubeadm-config", "node-missing " + node.Hostname, "masterlease 10.255.255.9",
+		fmt.Sprintf("volume-attachment lost-%d", stories), fmt.Sprintf("volume pv-%d", stories), fmt.Sprintf("webhook guard-%d", stories),
+	}
+	if owed := debts(t); !slices.Equal(owed, want) {
+		t.Fatalf("the cluster owes\n%s\nwant\n%s", strings.Join(owed, "\n"), strings.Join(want, "\n"))
+	}
+	settled := run(t, "settle", "--only", "kubeadm-config,node-missing,masterlease", "--kubelet-restart-command", node.KubeletRestartCommand, "--output", "json")
+	if settled.code != 0 || strings.Count(settled.stdout, `"type":"settled"`) != 3 {
+		t.Fatalf("exit status %d\n%s\n%s", settled.code, settled.stdout, settled.stderr)
+	}
+	// kubelet registers its node as soon as it has started.
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		if _, err := node.Kubectl(t.Context(), "get", "node", node.Hostname); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the node isn't back: %v", err)
+		}
+	}
+	if owed := debts(t); !slices.Equal(owed, want[3:]) {
+		t.Errorf("what is for people is gone, or something else is left: %v", owed)
+	}
+	// As kubeadm upgrade does it.
+	restored := etcdNow(t).ClusterID
+	etcdPhase(t)
+	if now := etcdNow(t).ClusterID; now != restored {
+		t.Errorf("kubeadm has started etcd on another cluster's data: %x, not %x", now, restored)
+	}
+	s.isThen(t)
+}
+
+// debts are kind and object of what settle finds; but this cluster's requests for
+// certificates, which nobody decides on. It must see everything.
+func debts(t *testing.T) []string {
+	t.Helper()
+	o := run(t, "settle", "--output", "json")
+	if o.code != 0 {
+		t.Fatalf("exit status %d\n%s\n%s", o.code, o.stdout, o.stderr)
+	}
+	var out []string
+	for line := range strings.Lines(o.stdout) {
+		var d struct{ Type, Kind, Object string }
+		if err := json.Unmarshal([]byte(line), &d); err != nil {
+			t.Fatal(err)
+		}
+		if d.Type == "debt" && d.Kind != "csr" {
+			out = append(out, d.Kind+" "+d.Object)
+		}
+	}
+	return out
+}

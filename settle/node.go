@@ -1,0 +1,202 @@
+package settle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/steps"
+	"etcd-rewind/trust"
+)
+
+// kubeadmConfig compares what kubeadm would render etcd's manifest from with what
+// etcd runs on: kubeadm upgrade would start the old data (kubernetes#94395).
+func kubeadmConfig(ctx context.Context, c *Cluster) ([]Debt, error) {
+	f := c.Facts
+	if f.Etcd == nil || f.Layout.ConfigMap == "" {
+		return nil, nil
+	}
+	at := node.ConfigMapClient{Kubeconfig: f.Reach.API.Kubeconfig, Server: f.Reach.Server, Namespace: f.Layout.Namespace, Name: f.Layout.ConfigMap}
+	read, err := at.Get(ctx)
+	if errors.Is(err, node.ErrNotFound) {
+		return nil, nil // not kubeadm's
+	}
+	if err != nil {
+		return nil, err
+	}
+	text := []byte(read.Data[f.Layout.ConfigMapKey])
+	have, err := manifest.ReadKubeadmEtcd(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s in ConfigMap %s: %w", f.Layout.ConfigMapKey, f.Layout.ConfigMap, err)
+	}
+	runs := f.Etcd.DataDir.Path
+	if have.External || trust.Within(have.DataDir, runs) && trust.Within(runs, have.DataDir) {
+		return nil, nil
+	}
+	d := Debt{
+		Object:   f.Layout.Namespace + "/" + f.Layout.ConfigMap,
+		Is:       fmt.Sprintf("etcd.local.dataDir is %s, and etcd runs on %s", have.DataDir, runs),
+		Means:    "the next kubeadm upgrade writes etcd.yaml from it, and starts etcd on the old data",
+		Commands: []string{steps.SetDataDirCommand(runs)},
+	}
+	if l := f.Live; l == nil || len(l.Members) != 1 {
+		d.Means += "; kubeadm has one directory for all control planes: see that etcd has the same on each"
+	} else if edited, err := manifest.SetKubeadmDataDir(text, runs); err == nil && have.WALDir == "" {
+		d.settle = func(ctx context.Context) error { return at.Set(ctx, read, f.Layout.ConfigMapKey, string(edited)) }
+	}
+	return []Debt{d}, nil
+}
+
+// nodesMissing are nodes of the state before the restore that aren't in the API:
+// a kubelet registers its node only when it starts (kubernetes#71398).
+func nodesMissing(ctx context.Context, c *Cluster) ([]Debt, error) {
+	there := map[string]bool{}
+	if err := list(ctx, c, "api/v1/nodes", func(n *corev1.Node) { there[n.Name] = true }); err != nil {
+		return nil, err
+	}
+	const means = "its kubelet goes on with the pods it has, gets no new ones, and registers only when it starts"
+	var out []Debt
+	own := ""
+	if k := c.Facts.Kubelet; k != nil && k.PID != 0 && !there[k.NodeName] {
+		own = k.NodeName
+		out = append(out, Debt{
+			Object: own, Is: "this node's kubelet runs, and the node isn't in the API", Means: means,
+			Commands: []string{c.RestartCommand}, settle: c.Restart,
+		})
+	}
+	if c.Before == nil {
+		return out, nil
+	}
+	for _, n := range c.Before.Nodes {
+		if n.Name != own && !there[n.Name] {
+			out = append(out, Debt{
+				Object: n.Name, Is: "it was a node before the restore, and isn't in the API", Means: means,
+				Commands: []string{trust.Shell("ssh %s %s", n.Name, c.Facts.Layout.RestartKubelet())},
+			})
+		}
+	}
+	return few(out), nil
+}
+
+// startsWithin is what a kubelet gets to start what the API asks it for.
+const startsWithin = 3 * time.Minute
+
+// kubeletPods compares the pods that this node runs with those of the API, by
+// UID: a kubelet that saw the state before the restore can hold on to it
+// (kubernetes#131115, kubernetes#56212).
+func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
+	k := c.Facts.Kubelet
+	if k == nil || k.CRIEndpoint == "" {
+		return nil, nil
+	}
+	rt, err := node.Dial(ctx, k.CRIEndpoint)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rt.Close() }()
+	running, err := rt.Pods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// The API is asked after the runtime: a pod that came in between is in both.
+	known, due := map[string]bool{}, map[string]string{}
+	err = list(ctx, c, "api/v1/pods", func(p *corev1.Pod) {
+		if p.Spec.NodeName != k.NodeName {
+			return
+		}
+		known[string(p.UID)] = true
+		if mirrored := p.Annotations[corev1.MirrorPodAnnotationKey]; mirrored != "" {
+			known[mirrored] = true // a static pod: kubelet's UID for it is the hash
+		} else if p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodPending && time.Since(p.CreationTimestamp.Time) > startsWithin {
+			due[string(p.UID)] = p.Namespace + "/" + p.Name
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	static := map[string]bool{}
+	for _, f := range c.Facts.Manifests.Files {
+		if f.Pod != nil {
+			static[f.Pod.Namespace+"/"+k.PodName(f.Pod.Name)] = true
+		}
+	}
+	phantoms, idle := compare(running, known, due, static)
+	var out []Debt
+	if len(phantoms) > 0 {
+		out = append(out, Debt{
+			Object: k.NodeName, Is: fmt.Sprintf("%d pods run here that the API doesn't have: %s", len(phantoms), some(phantoms)),
+			Means:    "two of the same may work on the same volume or address; kubelet ends them when it starts",
+			Commands: []string{c.RestartCommand}, settle: c.Restart,
+		})
+	}
+	if len(idle) > 0 {
+		out = append(out, Debt{
+			Object: k.NodeName, Is: fmt.Sprintf("%d pods have been due here for over %s and haven't begun: %s", len(idle), startsWithin, some(idle)),
+			Means:    "kubelet may hold on to what it knew of them; it lists them again when it starts",
+			Commands: []string{c.RestartCommand}, settle: c.Restart,
+		})
+	}
+	return out, nil
+}
+
+// compare names the pods that run and aren't known, by UID, and those that are
+// due and don't run. Static pods are kubelet's own.
+func compare(running []node.Sandbox, known map[string]bool, due map[string]string, static map[string]bool) (phantoms, idle []string) {
+	for _, s := range running {
+		delete(due, s.UID)
+		if name := s.Namespace + "/" + s.Name; !known[s.UID] && !static[name] && time.Since(s.Created) > startsWithin {
+			phantoms = append(phantoms, name)
+		}
+	}
+	return phantoms, slices.Collect(maps.Values(due))
+}
+
+// masterleases are the addresses of API servers that the service kubernetes
+// leads to. An API server writes its own every 10 s with a lease of 15 s; one
+// that stays unwritten and doesn't answer leads clients nowhere
+// (kubernetes#86812).
+func masterleases(ctx context.Context, c *Cluster) ([]Debt, error) {
+	f := c.Facts
+	if f.API == nil || len(f.Reach.Etcd.Endpoints) == 0 {
+		return nil, nil
+	}
+	prefix := f.API.EtcdPrefix + "/masterleases/"
+	before, err := node.EtcdKeys(ctx, f.Reach.Etcd, prefix, 100)
+	if err != nil || len(before) < 2 {
+		return nil, err // this node's own is always written
+	}
+	wait := c.wait
+	if wait == 0 {
+		wait = 21 * time.Second // two of its turns
+	}
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	after, err := node.EtcdKeys(ctx, f.Reach.Etcd, prefix, 100)
+	if err != nil {
+		return nil, err
+	}
+	var out []Debt
+	for _, key := range after {
+		if !slices.Contains(before, key) {
+			continue // written since
+		}
+		address := key.Key[len(prefix):]
+		out = append(out, Debt{
+			Object: address, Is: fmt.Sprintf("the API server at %s hasn't refreshed its entry for %s", trust.Text(address), wait),
+			Means:    "the service kubernetes leads a part of its clients to an address where nobody answers",
+			Commands: []string{trust.Shell("etcdctl del %s", key.Key)},
+			settle:   func(ctx context.Context) error { return node.DeleteEtcdKey(ctx, f.Reach.Etcd, key) },
+		})
+	}
+	return out, nil
+}

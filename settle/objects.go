@@ -1,0 +1,217 @@
+package settle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"etcd-rewind/trust"
+)
+
+// attachments are those of nodes or volumes that aren't in the API. Volumes are
+// for people: the data on them is not in etcd.
+func attachments(ctx context.Context, c *Cluster) ([]Debt, error) {
+	nodes, volumes := map[string]bool{}, map[string]bool{}
+	if err := list(ctx, c, "api/v1/nodes", func(n *corev1.Node) { nodes[n.Name] = true }); err != nil {
+		return nil, err
+	}
+	if err := list(ctx, c, "api/v1/persistentvolumes", func(v *corev1.PersistentVolume) { volumes[v.Name] = true }); err != nil {
+		return nil, err
+	}
+	var out []Debt
+	err := list(ctx, c, "apis/storage.k8s.io/v1/volumeattachments", func(a *storagev1.VolumeAttachment) {
+		d := Debt{Object: a.Name, Commands: []string{trust.Shell("kubectl describe volumeattachment %s", a.Name)}}
+		switch v := a.Spec.Source.PersistentVolumeName; {
+		case !nodes[a.Spec.NodeName]:
+			d.Is = fmt.Sprintf("it attaches a volume to %s, which isn't a node", trust.Text(a.Spec.NodeName))
+			d.Means = "the volume can't be attached elsewhere until this is gone; look with the storage's own tools whether it is attached there"
+		case v != nil && !volumes[*v]:
+			d.Is = fmt.Sprintf("it attaches %s, which isn't in the API", trust.Text(*v))
+			d.Means = "the driver tries to detach it for ever; look with the storage's own tools which node has it"
+		default:
+			return
+		}
+		out = append(out, d)
+	})
+	return few(out), err
+}
+
+// volumes are claims and volumes that don't have each other any more.
+func volumes(ctx context.Context, c *Cluster) ([]Debt, error) {
+	claims, bound := map[string]string{}, map[string]bool{}
+	var out []Debt
+	err := list(ctx, c, "api/v1/persistentvolumeclaims", func(p *corev1.PersistentVolumeClaim) {
+		claims[p.Namespace+"/"+p.Name] = string(p.UID)
+		if p.Status.Phase == corev1.ClaimLost {
+			out = append(out, Debt{
+				Object: p.Namespace + "/" + p.Name, Is: fmt.Sprintf("this claim is bound to %s, which isn't in the API", trust.Text(p.Spec.VolumeName)),
+				Means:    "its pods don't start; the data may still be on the storage, under the volume's own name",
+				Commands: []string{trust.Shell("kubectl -n %s describe pvc %s", p.Namespace, p.Name)},
+			})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = list(ctx, c, "api/v1/persistentvolumes", func(v *corev1.PersistentVolume) {
+		bound[v.Name] = true
+		ref := v.Spec.ClaimRef
+		if ref == nil || ref.UID == "" || claims[ref.Namespace+"/"+ref.Name] == string(ref.UID) {
+			return
+		}
+		is := fmt.Sprintf("this volume belongs to the claim %s/%s, which isn't in the API", trust.Text(ref.Namespace), trust.Text(ref.Name))
+		if claims[ref.Namespace+"/"+ref.Name] != "" {
+			is = fmt.Sprintf("this volume belongs to an earlier claim %s/%s than the one in the API", trust.Text(ref.Namespace), trust.Text(ref.Name))
+		}
+		means := "it is kept (Retain): who needs its data binds it again by hand"
+		if v.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete {
+			means = "its reclaim policy is Delete: the controller deletes it with its data. Set Retain first, if the data is needed"
+		}
+		out = append(out, Debt{Object: v.Name, Is: is, Means: means, Commands: []string{
+			trust.Shell("kubectl describe pv %s", v.Name),
+			trust.Shell(`kubectl patch pv %s -p %s`, v.Name, `{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`),
+		}})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.Before != nil {
+		out = append(out, volumesSince(c, bound)...)
+	}
+	return few(out), nil
+}
+
+// volumesSince says that there were more volumes before the restore: those that
+// a driver made since lie on the storage, and nothing names them.
+func volumesSince(c *Cluster, now map[string]bool) []Debt {
+	before := 0
+	for _, k := range c.Before.Kinds {
+		if k.Resource == "persistentvolumes" {
+			before = k.Objects
+		}
+	}
+	if before <= len(now) {
+		return nil
+	}
+	return []Debt{{
+		Is:       fmt.Sprintf("there were %d volumes before the restore, and there are %d", before, len(now)),
+		Means:    "what drivers provisioned after the snapshot still lies on the storage, costs, and belongs to nobody",
+		Commands: []string{"etcd-rewind diff SNAPSHOT BEFORE   # names them"},
+	}}
+}
+
+// webhooks are those that refuse what they are called for while nothing answers.
+func webhooks(ctx context.Context, c *Cluster) ([]Debt, error) {
+	ready := map[string]bool{}
+	err := list(ctx, c, "apis/discovery.k8s.io/v1/endpointslices", func(s *discoveryv1.EndpointSlice) {
+		for _, e := range s.Endpoints {
+			if e.Conditions.Ready == nil || *e.Conditions.Ready {
+				ready[s.Namespace+"/"+s.Labels[discoveryv1.LabelServiceName]] = true
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []Debt
+	see := func(kind, config, name string, policy *admissionv1.FailurePolicyType, of admissionv1.WebhookClientConfig) {
+		s := of.Service
+		if s == nil || policy != nil && *policy != admissionv1.Fail || ready[s.Namespace+"/"+s.Name] {
+			return
+		}
+		out = append(out, Debt{
+			Object: config, Is: fmt.Sprintf("its webhook %s has to agree (failurePolicy: Fail), and no pod is ready behind the service %s/%s", trust.Text(name), trust.Text(s.Namespace), trust.Text(s.Name)),
+			Means:    "what it is called for is refused: perhaps the very pods that it needs",
+			Commands: []string{trust.Shell("kubectl -n %s get pods,endpointslices", s.Namespace), trust.Shell("kubectl get %s %s -o yaml", kind, config)},
+		})
+	}
+	const mutating, validating = "mutatingwebhookconfigurations", "validatingwebhookconfigurations"
+	err = errors.Join(
+		list(ctx, c, "apis/admissionregistration.k8s.io/v1/"+mutating, func(w *admissionv1.MutatingWebhookConfiguration) {
+			for _, h := range w.Webhooks {
+				see(mutating, w.Name, h.Name, h.FailurePolicy, h.ClientConfig)
+			}
+		}),
+		list(ctx, c, "apis/admissionregistration.k8s.io/v1/"+validating, func(w *admissionv1.ValidatingWebhookConfiguration) {
+			for _, h := range w.Webhooks {
+				see(validating, w.Name, h.Name, h.FailurePolicy, h.ClientConfig)
+			}
+		}),
+	)
+	return few(out), err
+}
+
+// apiService has of an APIService what is looked at: its package would bring the
+// aggregator along.
+type apiService struct {
+	Metadata metav1.ObjectMeta `json:"metadata"`
+	Status   struct {
+		Conditions []struct{ Type, Status, Message string } `json:"conditions"`
+	} `json:"status"`
+}
+
+func apiServices(ctx context.Context, c *Cluster) ([]Debt, error) {
+	var out []Debt
+	err := list(ctx, c, "apis/apiregistration.k8s.io/v1/apiservices", func(s *apiService) {
+		for _, is := range s.Status.Conditions {
+			if is.Type == "Available" && is.Status != "True" {
+				out = append(out, Debt{
+					Object: s.Metadata.Name, Is: "it isn't available: " + trust.Clip(trust.Text(is.Message), 200),
+					Means:    "kubectl and controllers that discover all kinds fail or are slow; namespaces stay in Terminating",
+					Commands: []string{trust.Shell("kubectl get apiservice %s -o yaml", s.Metadata.Name)},
+				})
+			}
+		}
+	})
+	return few(out), err
+}
+
+// signingRequests wait for somebody. They are named, and never approved: one of
+// the state before may be anybody's.
+func signingRequests(ctx context.Context, c *Cluster) ([]Debt, error) {
+	var out []Debt
+	err := list(ctx, c, "apis/certificates.k8s.io/v1/certificatesigningrequests", func(r *certificatesv1.CertificateSigningRequest) {
+		if len(r.Status.Conditions) > 0 || len(r.Status.Certificate) > 0 {
+			return
+		}
+		out = append(out, Debt{
+			Object: r.Name, Is: fmt.Sprintf("%s has asked for a certificate since %s, and nobody has decided", trust.Text(r.Spec.Username), r.CreationTimestamp.UTC().Format(time.DateTime)),
+			Means:    "a kubelet whose request was signed before the restore asks again; approve only what you expect",
+			Commands: []string{trust.Shell("kubectl describe csr %s", r.Name)},
+		})
+	})
+	return few(out), err
+}
+
+// jobs are those that are not complete in the restored state: they run again,
+// also when they had been done.
+func jobs(ctx context.Context, c *Cluster) ([]Debt, error) {
+	var open []string
+	err := list(ctx, c, "apis/batch/v1/jobs", func(j *batchv1.Job) {
+		ended := slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool {
+			return (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue
+		})
+		suspended := j.Spec.Suspend != nil && *j.Spec.Suspend
+		if !ended && !suspended && c.Before != nil && j.CreationTimestamp.Before(&metav1.Time{Time: c.Before.LastWrite}) {
+			open = append(open, j.Namespace+"/"+j.Name)
+		}
+	})
+	if err != nil || len(open) == 0 {
+		return nil, err
+	}
+	return []Debt{{
+		Is:       fmt.Sprintf("%d Jobs of the restored state aren't complete: %s", len(open), some(open)),
+		Means:    "they run again from the start, also those that had been done before the restore",
+		Commands: []string{`kubectl get jobs -A   # kubectl -n NAMESPACE patch job NAME -p '{"spec":{"suspend":true}}' holds one`},
+	}}, nil
+}

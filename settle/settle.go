@@ -1,0 +1,144 @@
+package settle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"etcd-rewind/defect"
+	"etcd-rewind/node"
+	"etcd-rewind/problem"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+// Debt is one thing that doesn't fit the restored objects.
+type Debt struct {
+	Kind   string `json:"kind"`             // see docs/after.md
+	Object string `json:"object,omitempty"` // namespace/name, or a name
+	Is     string `json:"is"`               // what was seen
+	Means  string `json:"means"`            // what follows from it
+	// Commands settle it, or show what to look at first.
+	Commands []string `json:"commands,omitempty"`
+	// Offered says that Settle does it.
+	Offered bool `json:"offered"`
+
+	settle func(context.Context) error
+}
+
+// Settle does what is offered. It is safe to call twice; an error is of what
+// stands in its way, and then nothing was changed.
+func (d Debt) Settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return d.settle(ctx)
+}
+
+// Unread is what couldn't be looked at.
+type Unread struct {
+	Kind  string `json:"kind"`
+	Cause string `json:"cause"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// Cluster is the cluster as it is seen from this node.
+type Cluster struct {
+	Facts *steps.Facts
+	// Before is the state that the restore left behind, nil when no snapshot of
+	// it is known: what was made after the restored snapshot is only there.
+	Before *snapshot.Info
+	// Restart restarts this node's kubelet.
+	Restart func(context.Context) error
+	// RestartCommand is the same for people.
+	RestartCommand string
+
+	wait time.Duration // between two looks at what is refreshed every 10 s; another in tests
+}
+
+// searches are all kinds of debts, in the order in which they are settled:
+// what the others stand on comes first.
+var searches = []struct {
+	kind string
+	find func(context.Context, *Cluster) ([]Debt, error)
+}{
+	{"kubeadm-config", kubeadmConfig},
+	{"node-missing", nodesMissing},
+	{"kubelet-pods", kubeletPods},
+	{"masterlease", masterleases},
+	{"volume-attachment", attachments},
+	{"volume", volumes},
+	{"webhook", webhooks},
+	{"api-service", apiServices},
+	{"csr", signingRequests},
+	{"job", jobs},
+}
+
+// Kinds are the names of all kinds of debts.
+func Kinds() []string {
+	var out []string
+	for _, s := range searches {
+		out = append(out, s.kind)
+	}
+	return out
+}
+
+// Find looks for all debts, and says what it couldn't look at. It changes
+// nothing, and takes no longer than 30 seconds.
+func Find(ctx context.Context, c *Cluster) ([]Debt, []Unread) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	found := make([][]Debt, len(searches))
+	failed := make([]error, len(searches))
+	var all sync.WaitGroup
+	for i, s := range searches {
+		all.Go(defect.Do(func() { found[i], failed[i] = s.find(ctx, c) }))
+	}
+	all.Wait()
+	var unread []Unread
+	for i, s := range searches {
+		for j := range found[i] {
+			d := &found[i][j]
+			d.Kind, d.Offered = s.kind, d.settle != nil
+		}
+		if failed[i] != nil {
+			cause, hint := problem.Explain(failed[i])
+			unread = append(unread, Unread{s.kind, cause, hint})
+		}
+	}
+	return slices.Concat(found...), unread
+}
+
+// list lists objects of the API of this node's server. A kind that it doesn't
+// have has none.
+func list[T any](ctx context.Context, c *Cluster, path string, each func(*T)) error {
+	err := node.ListObjects(ctx, c.Facts.Reach.API.Kubeconfig, c.Facts.Reach.Server, path, each)
+	if errors.Is(err, node.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// most is how many debts of a kind are shown one by one.
+const most = 20
+
+// few keeps the first debts of a kind, and says how many more there are.
+func few(debts []Debt) []Debt {
+	if len(debts) <= most {
+		return debts
+	}
+	more := Debt{Is: fmt.Sprintf("%d more like these", len(debts)-most), Means: debts[0].Means, Commands: debts[0].Commands[:0:0]}
+	return append(debts[:most:most], more)
+}
+
+// some are the first names of a list, in words.
+func some(names []string) string {
+	slices.Sort(names)
+	if len(names) > 5 {
+		return strings.Join(names[:5], ", ") + fmt.Sprintf(" and %d more", len(names)-5)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,225 @@
+package settle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"etcd-rewind/manifest"
+	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+)
+
+// server is an API server that has what it is given, by path. What it is asked
+// to change is kept.
+type server struct {
+	lists   map[string]string // the items, by the kind's path
+	config  string            // of kubeadm
+	patched string
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	path := strings.TrimPrefix(q.URL.Path, "/")
+	switch items, ok := s.lists[path]; {
+	case ok:
+		_, _ = w.Write([]byte(`{"metadata":{},"items":[` + items + `]}`))
+	case strings.HasSuffix(path, "/kubeadm-config") && s.config != "":
+		if q.Method == http.MethodPatch {
+			var patch struct{ Data map[string]string }
+			_ = json.NewDecoder(q.Body).Decode(&patch)
+			s.config = patch.Data["ClusterConfiguration"]
+			s.patched = s.config
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"metadata": map[string]string{"uid": "u", "resourceVersion": "1"}, "data": map[string]string{"ClusterConfiguration": s.config}})
+	default:
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte(`{"message":"no such kind"}`))
+	}
+}
+
+// cluster is a node whose API server that is.
+func (s *server) cluster(t *testing.T) *Cluster {
+	t.Helper()
+	at := httptest.NewServer(s)
+	t.Cleanup(at.Close)
+	config := filepath.Join(t.TempDir(), "admin.conf")
+	text := "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: " + at.URL + "}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n" +
+		"current-context: c\nusers: [{name: u, user: {}}]\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := &steps.Facts{
+		Node: "cp1", Layout: &node.Kubeadm, Manifests: &manifest.Dir{}, Kubelet: &node.Kubelet{NodeName: "cp1", PID: 1},
+		Etcd: &steps.Etcd{EtcdSettings: manifest.EtcdSettings{DataDir: manifest.Location{Path: "/var/lib/etcd-2"}}},
+		Live: &node.EtcdStatus{Members: []node.EtcdMember{{Name: "cp1"}}},
+	}
+	f.Reach.API.Kubeconfig = config
+	return &Cluster{Facts: f, RestartCommand: "systemctl restart kubelet", Restart: func(context.Context) error { return nil }}
+}
+
+func find(t *testing.T, c *Cluster) []Debt {
+	t.Helper()
+	debts, unread := Find(t.Context(), c)
+	if len(unread) > 0 {
+		t.Errorf("it couldn't look at %+v", unread)
+	}
+	return debts
+}
+
+const nodes, pvs, pvcs = "api/v1/nodes", "api/v1/persistentvolumes", "api/v1/persistentvolumeclaims"
+
+// Each debt is seen in a cluster that has it and in no other, and says what it is
+// about.
+func TestEachDebtIsSeenWhereItIs(t *testing.T) {
+	cp1 := `{"metadata":{"name":"cp1"}}`
+	before := &snapshot.Info{Nodes: []snapshot.Object{{Name: "cp1"}, {Name: "w7"}}, LastWrite: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)}
+	hook := `{"metadata":{"name":"guard"},"webhooks":[{"name":"pods.guard.io","failurePolicy":"Fail","clientConfig":{"service":{"namespace":"guard","name":"hook"}}}]}`
+	slice := func(ready string) string {
+		return `{"metadata":{"namespace":"guard","labels":{"kubernetes.io/service-name":"hook"}},"endpoints":[{"conditions":{"ready":` + ready + `}}]}`
+	}
+	const slices, hooks = "apis/discovery.k8s.io/v1/endpointslices", "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+	for _, tt := range []struct {
+		name   string
+		lists  map[string]string
+		before *snapshot.Info
+		want   string // kind and object, "" for none
+		says   string
+	}{
+		{"a cluster that owes nothing", map[string]string{nodes: cp1}, nil, "", ""},
+		{"this node isn't in the API", map[string]string{nodes: `{"metadata":{"name":"other"}}`}, nil, "node-missing cp1", "registers only when it starts"},
+		{"a worker that joined after the snapshot", map[string]string{nodes: cp1}, before, "node-missing w7", "ssh w7 'systemctl restart kubelet'"},
+		{"an attachment to a node that is gone", map[string]string{nodes: cp1, "apis/storage.k8s.io/v1/volumeattachments": `{"metadata":{"name":"csi-1"},"spec":{"nodeName":"w7","source":{"persistentVolumeName":"pv1"}}}`, pvs: `{"metadata":{"name":"pv1"}}`}, nil, "volume-attachment csi-1", "w7, which isn't a node"},
+		{"an attachment of a volume that is gone", map[string]string{nodes: cp1, "apis/storage.k8s.io/v1/volumeattachments": `{"metadata":{"name":"csi-1"},"spec":{"nodeName":"cp1","source":{"persistentVolumeName":"pv1"}}}`}, nil, "volume-attachment csi-1", "pv1, which isn't in the API"},
+		{"a claim whose volume is gone", map[string]string{nodes: cp1, pvcs: `{"metadata":{"namespace":"shop","name":"data","uid":"a"},"spec":{"volumeName":"pv1"},"status":{"phase":"Lost"}}`}, nil, "volume shop/data", "bound to pv1"},
+		{"a volume that will be deleted with its data", map[string]string{nodes: cp1, pvs: `{"metadata":{"name":"pv1"},"spec":{"persistentVolumeReclaimPolicy":"Delete","claimRef":{"namespace":"shop","name":"data","uid":"old"}}}`}, nil, "volume pv1", "Set Retain first"},
+		{"a volume of an earlier claim of that name", map[string]string{nodes: cp1, pvcs: `{"metadata":{"namespace":"shop","name":"data","uid":"new"}}`, pvs: `{"metadata":{"name":"pv1"},"spec":{"persistentVolumeReclaimPolicy":"Retain","claimRef":{"namespace":"shop","name":"data","uid":"old"}}}`}, nil, "volume pv1", "an earlier claim"},
+		{"a webhook without anybody behind it", map[string]string{nodes: cp1, hooks: hook, slices: slice("false")}, nil, "webhook guard", "no pod is ready behind the service guard/hook"},
+		{"a webhook that answers", map[string]string{nodes: cp1, hooks: hook, slices: slice("true")}, nil, "", ""},
+		{"an API that is down", map[string]string{nodes: cp1, "apis/apiregistration.k8s.io/v1/apiservices": `{"metadata":{"name":"v1beta1.metrics.k8s.io"},"status":{"conditions":[{"type":"Available","status":"False","message":"no endpoints"}]}}`}, nil, "api-service v1beta1.metrics.k8s.io", "no endpoints"},
+		{"a request that waits", map[string]string{nodes: cp1, "apis/certificates.k8s.io/v1/certificatesigningrequests": `{"metadata":{"name":"csr-1"},"spec":{"username":"system:node:w7"}}`}, nil, "csr csr-1", "system:node:w7 has asked"},
+		{"a request that was approved", map[string]string{nodes: cp1, "apis/certificates.k8s.io/v1/certificatesigningrequests": `{"metadata":{"name":"csr-1"},"status":{"conditions":[{"type":"Approved"}]}}`}, nil, "", ""},
+		{"a job that runs again", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}}`, "apis/batch/v1/jobs": `{"metadata":{"namespace":"shop","name":"migrate","creationTimestamp":"2026-11-19T00:00:00Z"}}`}, before, "job", "shop/migrate"},
+		{"a job that is complete", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}}`, "apis/batch/v1/jobs": `{"metadata":{"namespace":"shop","name":"migrate","creationTimestamp":"2026-11-19T00:00:00Z"},"status":{"conditions":[{"type":"Complete","status":"True"}]}}`}, before, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := (&server{lists: tt.lists}).cluster(t)
+			c.Before = tt.before
+			debts := find(t, c)
+			if tt.want == "" {
+				if len(debts) > 0 {
+					t.Errorf("it owes %+v", debts)
+				}
+				return
+			}
+			if len(debts) != 1 {
+				t.Fatalf("it owes %+v", debts)
+			}
+			d := debts[0]
+			if got := strings.TrimSpace(d.Kind + " " + d.Object); got != tt.want {
+				t.Errorf("it owes %q, not %q", got, tt.want)
+			}
+			if all := d.Is + " " + d.Means + " " + strings.Join(d.Commands, " "); !strings.Contains(all, tt.says) {
+				t.Errorf("%q doesn't say %q", all, tt.says)
+			}
+			if d.Means == "" || len(d.Commands) == 0 {
+				t.Errorf("it doesn't say what follows and what to do: %+v", d)
+			}
+		})
+	}
+}
+
+func TestKubeadmConfigIsSettledAndStaysSo(t *testing.T) {
+	s := &server{lists: map[string]string{nodes: `{"metadata":{"name":"cp1"}}`}, config: "apiVersion: kubeadm.k8s.io/v1beta4\netcd:\n  local:\n    dataDir: /var/lib/etcd  # ours\nkind: ClusterConfiguration\n"}
+	c := s.cluster(t)
+	debts := find(t, c)
+	if len(debts) != 1 || debts[0].Kind != "kubeadm-config" || !debts[0].Offered {
+		t.Fatalf("it owes %+v", debts)
+	}
+	for range 2 { // safe to call twice
+		if err := debts[0].Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(s.patched, "dataDir: /var/lib/etcd-2  # ours") {
+		t.Errorf("kubeadm has %s", s.patched)
+	}
+	if left := find(t, c); len(left) > 0 {
+		t.Errorf("it still owes %+v", left)
+	}
+}
+
+// kubeadm has one directory for all control planes: what is true of this node may
+// be wrong on another.
+func TestKubeadmConfigOfSeveralNodesIsOnlyNamed(t *testing.T) {
+	c := (&server{lists: map[string]string{nodes: `{"metadata":{"name":"cp1"}}`}, config: "apiVersion: kubeadm.k8s.io/v1beta4\netcd:\n  local:\n    dataDir: /var/lib/etcd\nkind: ClusterConfiguration\n"}).cluster(t)
+	c.Facts.Live.Members = append(c.Facts.Live.Members, node.EtcdMember{Name: "cp2"})
+	if debts := find(t, c); len(debts) != 1 || debts[0].Offered || !strings.Contains(debts[0].Means, "on each") {
+		t.Errorf("it owes %+v", debts)
+	}
+}
+
+// An API server that doesn't answer is no cluster that owes nothing.
+func TestWhatCantBeReadIsNamed(t *testing.T) {
+	c := (&server{}).cluster(t)
+	c.Facts.Reach.API.Kubeconfig = filepath.Join(t.TempDir(), "none")
+	debts, unread := Find(t.Context(), c)
+	if len(debts) > 0 || len(unread) < 7 {
+		t.Errorf("it owes %+v, and %d kinds couldn't be read", debts, len(unread))
+	}
+	for _, u := range unread {
+		if u.Cause == "" {
+			t.Errorf("%s has no cause", u.Kind)
+		}
+	}
+}
+
+func TestPodsAreComparedByUID(t *testing.T) {
+	long := time.Now().Add(-time.Hour)
+	running := []node.Sandbox{
+		{UID: "same", Namespace: "shop", Name: "web-1", Created: long},
+		{UID: "before", Namespace: "shop", Name: "web-2", Created: long},
+		{UID: "static", Namespace: "kube-system", Name: "etcd-cp1", Created: long},
+		{UID: "young", Namespace: "shop", Name: "web-3", Created: time.Now()},
+	}
+	phantoms, idle := compare(running, map[string]bool{"same": true}, map[string]string{"same": "shop/web-1", "due": "shop/web-4"}, map[string]bool{"kube-system/etcd-cp1": true})
+	if !slices.Equal(phantoms, []string{"shop/web-2"}) || !slices.Equal(idle, []string{"shop/web-4"}) {
+		t.Errorf("phantoms %v, not begun %v", phantoms, idle)
+	}
+}
+
+// What was done is kept, with what was meant to be done before it.
+func TestWhatIsSettledIsKept(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "runs")
+	for _, done := range []bool{false, true} {
+		if err := Note(dir, Settled{Debt: Debt{Kind: "masterlease", Object: "10.0.0.9"}, Done: done}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(dir, Record))
+	if err != nil || strings.Count(string(data), "\n") != 2 || !strings.Contains(string(data), `"done":true`) {
+		t.Errorf("%s (%v)", data, err)
+	}
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.Remove(filepath.Join(dir, Record)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, filepath.Join(dir, Record)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Note(dir, Settled{}); err == nil {
+		t.Error("it was written through a link")
+	}
+	if _, err := os.Stat(elsewhere); !errors.Is(err, os.ErrNotExist) {
+		t.Error("it was written elsewhere")
+	}
+}
