@@ -79,7 +79,7 @@ var printed = map[string]reflect.Type{
 	steps.TypePlan: event, steps.TypeStep: event, steps.TypeAction: event, steps.TypeAsk: event, steps.TypeAnswer: event,
 	restore.TypePhase: event, restore.TypeLink: event, restore.TypeLeft: event,
 	steps.TypeResult: reflect.TypeFor[resultLine](),
-	"debt": reflect.TypeFor[debtLine](), "unread": reflect.TypeFor[unreadLine](), "settled": reflect.TypeFor[settledLine](),
+	"debt":           reflect.TypeFor[debtLine](), "unread": reflect.TypeFor[unreadLine](), "settled": reflect.TypeFor[settledLine](),
 	// Of practice.
 	"task": reflect.TypeFor[practice.TaskLine](), "exercise": reflect.TypeFor[practice.ExerciseLine](),
 	"grade": reflect.TypeFor[practice.GradeLine](), "status": reflect.TypeFor[practice.StatusLine](),
