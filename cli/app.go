@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -181,9 +182,11 @@ func (a *app) wizard(c *cobra.Command, several *fleetFlags) error {
 		a.began = false
 		return errors.New("the wizard needs a terminal; without one: etcd-rewind restore SNAPSHOT --yes")
 	}
-	a.session.Ask = nil // the terminal is the wizard's, and it asks itself
+	a.session.Ask = nil      // the terminal is the wizard's, and it asks itself
+	var tried sync.WaitGroup // drills end with the wizard, and what they have made is removed
+	defer tried.Wait()
 	res, err := ui.RunWizard(c.Context(), &a.session, a.leading(ui.Options{
-		Version: a.buildVersion(), Choices: steps.Choices{KubeletRestart: a.session.Options.KubeletRestart}, Intro: a.intro,
+		Version: a.buildVersion(), Choices: steps.Choices{KubeletRestart: a.session.Options.KubeletRestart}, Intro: a.intro, Drill: a.tryOut(&tried),
 	}, several))
 	if err != nil || res == nil {
 		return err

@@ -2,13 +2,20 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"etcd-rewind/backup"
 	"etcd-rewind/drill"
 	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
+	"etcd-rewind/ui"
 	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
 )
@@ -27,8 +34,9 @@ The snapshot is verified and restored into a directory of its own. The
 cluster's own etcd and kube-apiserver are started on that, in a network that is
 nothing but a loopback, and every object is listed through the API, encrypted
 ones too. Then all of it is removed. The cluster isn't touched, and nothing is
-sent anywhere. Without SNAPSHOT, or with latest, it is the newest one found on
-this node.
+sent anywhere. SNAPSHOT may be a URL. Without one, or with latest, it is the
+newest backup in the configured locations, or where none are configured the
+newest snapshot on this node.
 
 Exit status:
   0  proven
@@ -78,12 +86,30 @@ func (a *app) drillOf(ctx context.Context, name string, o drill.Options) (*drill
 			a.saying(text.DrillDoing(begun))
 		}
 	}
-	if name == "" || name == "latest" {
+	if name == "" {
+		name = backup.Latest
+	}
+	if _, err := os.Stat(a.backupConfig); name == backup.Latest && errors.Is(err, fs.ErrNotExist) {
 		if name, err = a.newest(ctx); err != nil {
 			return nil, err
 		}
 	}
 	return drill.Run(ctx, name, func(ctx context.Context) (*snapshot.Staged, error) { return a.stage(ctx, name) }, o)
+}
+
+// tryOut is how the wizard tries a snapshot. tried counts those under way.
+func (a *app) tryOut(tried *sync.WaitGroup) ui.Drill {
+	return func(ctx context.Context, f *steps.Facts, info *snapshot.Info, tell func(string)) (*drill.Report, error) {
+		tried.Add(1)
+		defer tried.Done()
+		return drill.Run(ctx, info.Name, func(ctx context.Context) (*snapshot.Staged, error) {
+			return a.session.Stage(ctx, info.Name, nil)
+		}, drill.Options{Facts: f, BuiltIn: builtInEtcd(), Tell: func(begun string, took *drill.Part) {
+			if took == nil {
+				tell(begun)
+			}
+		}})
+	}
 }
 
 // newest is the newest good snapshot of this node.

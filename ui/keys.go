@@ -54,6 +54,9 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 	if m.screen == runScreen {
 		return m.runKey(name)
 	}
+	if name == "t" && m.mayTryOut() {
+		return m.tryOut()
+	}
 	return m.wish(m.press(k))
 }
 

@@ -14,12 +14,14 @@ const (
 	logsOverlay                        // a container's log
 	commandsOverlay                    // the commands so far
 	questionOverlay                    // asks something
+	drillOverlay                       // tries the snapshot
 )
 
 // overlay takes the place of the body for a while; the run goes on below it.
 type overlay struct {
 	kind     overlayKind
 	question *question
+	tryout   *tryout
 	pane.Log // of the other kinds only the page
 }
 
@@ -54,6 +56,15 @@ func (m *model) overlayKey(name string) tea.Cmd {
 		}
 		return do(m)
 	}
+	if o.kind == drillOverlay {
+		if name == "esc" || !o.tryout.busy && (name == "q" || name == "enter") {
+			o.tryout.cancel()
+			m.over = nil
+			return nil
+		}
+		o.Key(name, m.h-chrome-2)
+		return nil
+	}
 	switch name {
 	case "esc", "q", "enter":
 		m.over = nil
@@ -87,6 +98,8 @@ func (m *model) overlayView(w, h int) ([]string, string, []pane.Hint) {
 			pane.Hint{"/", "search"}, pane.Hint{"e", "export"}, pane.Hint{"↑↓", "scroll"})
 	case questionOverlay:
 		return o.question.View(m.look, w, h)
+	case drillOverlay:
+		return o.tryout.view(&o.Page, m.look, m.now(), w, h)
 	}
 	help := m.help(w - 3)
 	return o.Page.View(m.look, help.Title, help.Lines(w-3), w, h, pane.Hint{"/", "search"}, pane.Hint{"↑↓", "scroll"})

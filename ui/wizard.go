@@ -62,6 +62,9 @@ type Options struct {
 	Want   restore.Want // what the command line says of the members
 	Rsh    string       // the remote shell as it is shown; "" for ssh
 
+	// Drill tries a snapshot before the plan; nil for none.
+	Drill Drill
+
 	standing func(steps.RunInfo, time.Time) []steps.Fact // nil means steps.Standing
 	skipDiff bool                                        // of tests without a comparison
 }
@@ -306,7 +309,7 @@ func (m *model) moves() bool {
 		discovering: true, earlierScreen: true, runsScreen: m.runs.Busy, chooseScreen: m.picker.busy(), diffScreen: m.diff.Busy,
 		membersScreen: m.members.Busy, checkScreen: m.checks.Busy, planScreen: m.plan.Busy, runScreen: m.run.Running(),
 	}
-	return busy[m.screen] || m.screen.ofRun() && m.run.DownSince() != nil || m.over != nil && m.over.kind == logsOverlay
+	return busy[m.screen] || m.screen.ofRun() && m.run.DownSince() != nil || m.over != nil && (m.over.kind == logsOverlay || m.over.kind == drillOverlay && m.over.tryout.busy)
 }
 
 func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
@@ -378,6 +381,8 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		m.checked(msg)
 	case planMsg:
 		return m.planned(msg)
+	case tryoutMsg:
+		m.tried(msg)
 
 	case liveMsg:
 		m.run = pane.NewRun(nil, nil, nil, nil)
@@ -657,7 +662,11 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	case membersScreen:
 		return m.members.View(l, now, m.options.reachedBy(), m.here.CanBeAlone(), w, h)
 	case checkScreen:
-		return m.checks.View(l, now, pane.ChangeKeys(m.here.InPlace != nil), w, h)
+		lines, where, hints := m.checks.View(l, now, pane.ChangeKeys(m.here.InPlace != nil), w, h)
+		if m.mayTryOut() {
+			hints = slices.Insert(hints, min(1, len(hints)), pane.Hint{"t", "try it first"})
+		}
+		return lines, where, hints
 	case planScreen:
 		return m.plan.View(l, now, pane.PlanText{Choices: &m.choices, InPlace: m.here.InPlace != nil, Excluded: m.members.Without, Changes: m.diff.Result}, w, h)
 	case confirmScreen:
