@@ -63,6 +63,53 @@ func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, erro
 	return src, err
 }
 
+// offeredAtMost is how many backups of one place the wizard's list has.
+const offeredAtMost = 100
+
+// offered tells of the backups in all locations of the configuration, by their
+// records; each backup once, and a location that can't be read as what it is.
+func (a *app) offered(ctx context.Context, f *steps.Facts, tell func([]snapshot.Candidate)) {
+	c, err := a.backups()
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var places *backup.Places
+	if err == nil {
+		places, err = c.Places(clusterOf(f))
+	}
+	if err != nil {
+		tell([]snapshot.Candidate{{Path: a.backupConfig, From: "the configuration of the backups", Err: problem.From(err)}})
+		return
+	}
+	seen := map[string]bool{} // by the record's name
+	places.Look(ctx, func(s backup.Store, l *backup.Listing, err error) {
+		at := s.Location()
+		if err != nil {
+			p := problem.From(err)
+			p.Cause = strings.TrimPrefix(p.Cause, at+": ") // its row says where
+			tell([]snapshot.Candidate{{Path: at, From: at, Err: p}})
+			return
+		}
+		var list []snapshot.Candidate
+		for _, e := range l.Entries {
+			if len(list) == offeredAtMost {
+				break
+			}
+			if seen[e.Name] || e.Gone {
+				continue
+			}
+			seen[e.Name] = true
+			one := snapshot.Candidate{Path: backup.Snapshot(s, e.Name).Name, From: at, Format: snapshot.Age, Err: e.Err, ModTime: e.Round.Time}
+			if r := e.Record; r != nil {
+				one.Path, one.Size, one.ModTime = e.Source().Name, r.File.Size, r.Taken
+				one.Revision, one.Keys = r.Revision, r.Keys
+			}
+			list = append(list, one)
+		}
+		tell(list)
+	})
+}
+
 // backups is the configuration of this node's backups, fs.ErrNotExist when there
 // is none. Those of a machine are none of a practice node on it.
 func (a *app) backups() (*backup.Config, error) {

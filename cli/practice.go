@@ -52,6 +52,7 @@ func (a *app) practiceCommands() []*cobra.Command {
 			Version: a.buildVersion(),
 			Choices: steps.Choices{KubeletRestart: opts.KubeletRestart},
 			Intro:   intro,
+			Unlock:  a.session.Unlock,
 		})
 		return err
 	})

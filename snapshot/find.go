@@ -38,7 +38,12 @@ type Candidate struct {
 	// Owner is the user whose file it is when that is neither root nor this
 	// user, "uid 1000": others may have made it, whatever its name says.
 	Owner string
-	Err   *problem.Problem // why it can't be used; nil when nothing is known against it
+	// From is where it lies, when that isn't this node; Path is its URL then, and
+	// ModTime, Revision and Keys are what its record says.
+	From     string
+	Revision int64
+	Keys     int
+	Err      *problem.Problem // why it can't be used; nil when nothing is known against it
 }
 
 // SafetyCopy is the name of the snapshot that a run saves beforehand.

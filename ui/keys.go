@@ -158,6 +158,8 @@ func (m *model) wish(w pane.Wish) tea.Cmd {
 	case pane.CompletePath:
 		typed, _ := m.picker.Typed()
 		return func() tea.Msg { return complete(typed) }
+	case pane.OpenWith:
+		return m.unlock()
 	case pane.FindMembers:
 		return m.findMembers()
 	case pane.KeepMember:
@@ -268,7 +270,7 @@ func (m *model) refresh() tea.Cmd {
 	case chooseScreen:
 		m.picker.pause()
 		m.picker.Forget()
-		return m.findSnapshots()
+		return tea.Batch(m.findSnapshots(), m.findElsewhere())
 	case diffScreen:
 		m.diff.stop()
 		m.diff.name = ""

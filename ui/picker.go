@@ -19,6 +19,9 @@ type picker struct {
 
 type (
 	candidatesMsg   []snapshot.Candidate
+	elsewhereMsg    []snapshot.Candidate
+	askedMsg        struct{} // all places have answered
+	unlockedMsg     struct{ err error }
 	lookProgressMsg struct {
 		path        string
 		done, total int64
@@ -66,7 +69,11 @@ func (p *picker) pause() {
 	p.Wait()
 }
 
+// absolute is a path in any working directory; what lies elsewhere has a URL.
 func absolute(path string) string {
+	if strings.Contains(path, "://") || path == "latest" {
+		return path
+	}
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {
 		if home, err := os.UserHomeDir(); err == nil {
 			path = filepath.Join(home, rest)

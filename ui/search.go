@@ -18,7 +18,8 @@ type searched struct {
 // typing says whether keys go into a line of text.
 func (m *model) typing() bool {
 	_, path := m.picker.Typed()
-	return path || m.checks.Asks() || m.choices.Asks() || m.members.Asks() || m.screen == confirmScreen
+	_, _, identity := m.picker.Identity()
+	return path || identity || m.checks.Asks() || m.choices.Asks() || m.members.Asks() || m.screen == confirmScreen
 }
 
 // searched is what can be searched on this screen; false for nothing.

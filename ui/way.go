@@ -5,11 +5,13 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -214,6 +216,34 @@ func (w *way) findSnapshots() tea.Cmd {
 	w.picker.Searching = true
 	facts := w.here.Facts
 	return func() tea.Msg { return candidatesMsg(w.backend.Candidates(w.ctx, facts)) }
+}
+
+// findElsewhere asks the places where backups lie; each is shown as it answers.
+func (w *way) findElsewhere() tea.Cmd {
+	if w.options.Elsewhere == nil {
+		return nil
+	}
+	w.picker.Asking = true
+	facts := w.here.Facts
+	return func() tea.Msg {
+		w.options.Elsewhere(w.ctx, facts, func(list []snapshot.Candidate) { w.box.put(elsewhereMsg(list)) })
+		return askedMsg{}
+	}
+}
+
+// unlock takes the identity that was given.
+func (w *way) unlock() tea.Cmd {
+	path, passphrase, _ := w.picker.Identity()
+	if path = strings.TrimSpace(path); path != "" {
+		path = absolute(path)
+	}
+	w.picker.Opening()
+	return func() tea.Msg {
+		if path == "" && passphrase == "" {
+			return unlockedMsg{problem.New("", "Neither a file nor a passphrase was given.")}
+		}
+		return unlockedMsg{w.options.Unlock(w.ctx, path, passphrase)}
+	}
 }
 
 // inspect starts the next inspection, one at a time.

@@ -59,8 +59,13 @@ type Options struct {
 	Nodes func(rsh []string) restore.Nodes
 	// Record reads with which nodes an earlier run was made; set with Nodes.
 	Record func(runDir string) (*restore.Record, error)
-	Want   restore.Want // what the command line says of the members
-	Rsh    string       // the remote shell as it is shown; "" for ssh
+	// Elsewhere finds the backups that lie elsewhere, and tells of each place as it
+	// answers; Unlock takes the identity, or with path "" the passphrase, of an
+	// encrypted snapshot. nil where there is nothing of the kind.
+	Elsewhere func(ctx context.Context, f *steps.Facts, tell func([]snapshot.Candidate))
+	Unlock    func(ctx context.Context, path, passphrase string) error
+	Want      restore.Want // what the command line says of the members
+	Rsh       string       // the remote shell as it is shown; "" for ssh
 
 	// Drill tries a snapshot before the plan; nil for none.
 	Drill Drill
@@ -358,6 +363,14 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 	case candidatesMsg:
 		m.picker.Found(msg)
 		return m.lookInside()
+	case elsewhereMsg:
+		m.picker.Also(msg)
+		return m.lookInside()
+	case askedMsg:
+		m.picker.Asking = false
+	case unlockedMsg:
+		m.picker.Opened(msg.err)
+		return m.lookInside()
 	case lookProgressMsg:
 		m.picker.Progress(msg.path, msg.done, msg.total)
 	case lookedMsg:
@@ -438,7 +451,7 @@ func (m *model) discovered(msg discoveredMsg) tea.Cmd {
 	if m.here.Refused() {
 		return stands
 	}
-	return tea.Batch(stands, m.findSnapshots())
+	return tea.Batch(stands, m.findSnapshots(), m.findElsewhere())
 }
 
 // lookInside inspects snapshots while the user may choose one.
@@ -451,6 +464,11 @@ func (m *model) lookInside() tea.Cmd {
 
 // choose takes the highlighted snapshot and compares it.
 func (m *model) choose() tea.Cmd {
+	if m.options.Unlock != nil && m.picker.AskIdentity(m.look) {
+		m.note = ""
+		m.picker.Wait()
+		return nil
+	}
 	info, note := m.picker.Choose()
 	m.note = note
 	if info == nil {

@@ -40,6 +40,8 @@ var hostileNames = map[string]string{
 	"flags and options": "--override=all $(id) `id` '\"\\",
 }
 
+var hostileNow = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+
 // hostilePanes are all panes with a name wherever they show one.
 var hostilePanes = map[string]func(t *testing.T, name string, w, h int) []string{
 	"page": func(_ *testing.T, name string, w, h int) []string {
@@ -51,6 +53,20 @@ var hostilePanes = map[string]func(t *testing.T, name string, w, h int) []string
 		o := NewLog([]string{"etcd"}, 0)
 		o.Set("etcd", strings.Split(strings.Repeat(name+"\n", 30), "\n"))
 		lines, _, _ := o.View(look, w, h)
+		return lines
+	},
+	"identity": func(_ *testing.T, name string, w, h int) []string {
+		p := NewPicker("")
+		p.Found([]snapshot.Candidate{{Path: "s3://b/" + name, From: name, Format: snapshot.Age, Err: problem.Coded(snapshot.CodeEncrypted, name, "%s", name)}})
+		p.AskIdentity(look)
+		lines, _, _ := p.View(look, hostileNow, w, h)
+		return lines
+	},
+	"elsewhere": func(_ *testing.T, name string, w, h int) []string {
+		p := NewPicker("")
+		p.Asking = true
+		p.Found([]snapshot.Candidate{{Path: "s3://b/" + name, From: name, Format: snapshot.Age, Revision: 1, Keys: 2, Size: 3, ModTime: hostileNow}, {Path: name, From: name, Err: problem.New(name, "%s", name)}})
+		lines, _, _ := p.View(look, hostileNow, w, h)
 		return lines
 	},
 	"question": func(_ *testing.T, name string, w, h int) []string {

@@ -25,6 +25,7 @@ const lookedAtUnasked = 20
 // of another one into.
 type Picker struct {
 	Searching bool // for candidates
+	Asking    bool // the places where backups lie
 
 	entries []entry
 	at      int // -1 for none
@@ -34,6 +35,7 @@ type Picker struct {
 
 	typing  *Field
 	matches []string // with what was typed
+	unlock  *identity
 }
 
 type entry struct {
@@ -47,6 +49,9 @@ type entry struct {
 	typed  bool
 	safety bool   // an earlier run saved it
 	owner  string // another user, "" for root or this one
+	from   string // where it lies, when that isn't this node
+	rev    int64  // by its record; 0 when there is none
+	keys   int
 	done   int64
 	total  int64
 	inWork bool
@@ -78,12 +83,17 @@ func NewPicker(path string) Picker {
 // highlighted stays highlighted.
 func (p *Picker) Found(list []snapshot.Candidate) {
 	p.Searching = false
+	p.Also(list)
+}
+
+// Also adds what lies elsewhere.
+func (p *Picker) Also(list []snapshot.Candidate) {
 	at := ""
 	if e := p.current(); e != nil {
 		at = e.path
 	}
 	for _, c := range list {
-		e := entry{path: c.Path, size: c.Size, mod: c.ModTime, safety: c.Safety, owner: c.Owner}
+		e := entry{path: c.Path, size: c.Size, mod: c.ModTime, safety: c.Safety, owner: c.Owner, from: c.From, rev: c.Revision, keys: c.Keys}
 		switch {
 		case c.Err != nil:
 			e.bad = c.Err
@@ -102,7 +112,10 @@ func (p *Picker) Found(list []snapshot.Candidate) {
 	// What a restore is for comes first; what an earlier run has saved is the
 	// state that somebody wanted to leave.
 	slices.SortStableFunc(p.entries, func(a, b entry) int {
-		return cmp.Compare(a.rank(), b.rank())
+		if a.rank() != b.rank() || a.typed {
+			return cmp.Compare(a.rank(), b.rank())
+		}
+		return b.mod.Compare(a.mod)
 	})
 	switch {
 	case at != "":
@@ -142,7 +155,7 @@ func (p *Picker) passedOver() string {
 		return ""
 	case 1:
 		cause, _ := text.Explain(newer[0].bad)
-		return "selected because the newer " + filepath.Base(trust.Text(newer[0].path)) + " can't be restored: " + cause
+		return "selected because the newer " + filepath.Base(shownName(newer[0].path)) + " can't be restored: " + cause
 	}
 	return "selected because the " + text.Number(int64(len(newer))) + " newer ones can't be restored"
 }
@@ -220,13 +233,16 @@ func (p *Picker) Choose() (info *snapshot.Info, note string) {
 		note = "There is no snapshot to choose. Type its path with p."
 	case e.bad != nil:
 		cause, _ := text.Explain(e.bad)
-		note = filepath.Base(trust.Text(e.path)) + " can't be restored: " + cause
+		note = filepath.Base(shownName(e.path)) + " can't be restored: " + cause
 	case e.info == nil:
 		p.forward = true
 		note = "Reading it first; it is chosen once it was read."
 		if e.packed != "" {
 			note = "Unpacking it first; it is chosen once it was read."
-			if e.packed == snapshot.Age {
+			switch {
+			case e.from != "":
+				note = "Fetching it first; it is chosen once it was read."
+			case e.packed == snapshot.Age:
 				note = "Decrypting it first; it is chosen once it was read."
 			}
 		}
@@ -315,13 +331,20 @@ func (p *Picker) Add(path string) {
 
 // View shows the list in w cells and h lines.
 func (p *Picker) View(l text.Look, now time.Time, w, h int) ([]string, string, []Hint) {
+	if p.unlock != nil {
+		return p.unlock.view(l, shownName(p.entries[p.at].path), w, h)
+	}
 	if p.typing != nil {
-		lines := []string{" Path of the snapshot:", "", " " + p.typing.View(w-2), ""}
+		lines := []string{" Path or URL of the snapshot:", "", " " + p.typing.View(w-2), ""}
 		lines = append(lines, text.Indent(3, text.Columns(trust.Lines(p.matches), w-6, h-len(lines)))...)
 		return text.Box(lines, w, h), "", []Hint{{"enter", "look inside"}, {"tab", "complete"}, {"esc", "back"}}
 	}
 	help := []Hint{{"enter", "choose"}, {"p", "type a path"}, {"/", "search"}, {"r", "search again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
-	lines := []string{" " + l.Bold.Render("Which snapshot is the cluster to go back to?"), ""}
+	title := " " + l.Bold.Render("Which snapshot is the cluster to go back to?")
+	if p.Asking {
+		title += l.Faint.Render("  asking where backups lie …")
+	}
+	lines := []string{title, ""}
 	if len(p.entries) == 0 {
 		if p.Searching {
 			return text.Box(append(lines, "   Searching the usual places …"), w, h), "", help[1:]
@@ -377,7 +400,7 @@ func columnsFor(w, name int) columns {
 func (p *Picker) longestName() int {
 	n := 0
 	for _, e := range p.entries {
-		n = max(n, text.Width(filepath.Base(trust.Text(e.path))))
+		n = max(n, text.Width(filepath.Base(shownName(e.path))))
 	}
 	return n
 }
@@ -394,7 +417,10 @@ func (c columns) row(sym, name, age, size, revision, keys, version, hash string)
 }
 
 func (p *Picker) row(e entry, c columns, now time.Time) string {
-	name := text.ShortPath(trust.Text(e.path), c.name-1)
+	name := text.ShortPath(shownName(e.path), c.name-1)
+	if e.path == e.from { // a place
+		name = text.CutMiddle(shownName(e.path), c.name-1)
+	}
 	size, age := "", ""
 	if e.size > 0 {
 		size = text.Size(e.size)
@@ -411,6 +437,9 @@ func (p *Picker) row(e entry, c columns, now time.Time) string {
 	}
 	if !e.mod.IsZero() {
 		age = steps.Age(e.mod, now)
+	}
+	if e.rev > 0 && e.bad == nil && !e.inWork {
+		return c.row(text.SymLater, name, age, size, text.Number(e.rev), text.Number(int64(e.keys)), "", "stored")
 	}
 	sym, state := text.SymLater, ""
 	switch {
@@ -457,9 +486,13 @@ func (p *Picker) details(l text.Look, now time.Time, w int) []string {
 		cause, advice := text.Explain(e.bad)
 		return append(about, text.Facts(text.Advice(cause, advice), w)...)
 	}
+	if e.info == nil && e.from != "" && !e.inWork {
+		list := []steps.Fact{{Name: "Taken", Value: steps.Moment(e.mod) + ", " + steps.Ago(e.mod, now) + ", by its record"}, {Name: "In", Value: trust.Text(e.from)}}
+		return append(append(about, text.Facts(list, w)...), text.Wrap("encrypted. Enter fetches it, decrypts it on the disk of etcd's data and looks inside. What was fetched is deleted when you leave.", w)...)
+	}
 	if e.info == nil {
 		if !e.inWork && e.packed == snapshot.Age {
-			return append(about, text.Wrap("encrypted with age. Enter decrypts it on the disk of etcd's data with the identity that --identity names, and looks inside. The decrypted file is deleted when you leave.", w)...)
+			return append(about, text.Wrap("encrypted with age. Enter decrypts it on the disk of etcd's data with the identity that --identity names, or asks for one, and looks inside. The decrypted file is deleted when you leave.", w)...)
 		}
 		if !e.inWork && e.packed != "" {
 			return append(about, text.Wrap("compressed: "+string(e.packed)+". Enter unpacks it on the disk of etcd's data, about "+text.Size(e.inside)+
@@ -469,7 +502,10 @@ func (p *Picker) details(l text.Look, now time.Time, w int) []string {
 			return append(about, "not inspected yet")
 		}
 		doing := "looking inside"
-		if e.packed != "" {
+		switch {
+		case e.from != "":
+			doing = "fetching it, then looking inside"
+		case e.packed != "":
 			doing = "unpacking it, then looking inside"
 		}
 		lines := append(about, doing)

@@ -37,6 +37,7 @@ const (
 	LookInside   // the snapshot that is highlighted
 	TakePath     // that was typed
 	CompletePath // that is typed
+	OpenWith     // the identity that was given
 	FindMembers
 	KeepMember
 	Exclude // the member that is marked
@@ -128,6 +129,13 @@ func (r *Runs) Press(name string, h int) Wish {
 // Press takes a key of the list of snapshots, or of the path that is typed.
 func (p *Picker) Press(l text.Look, k tea.KeyMsg) Wish {
 	name := k.String()
+	if p.unlock != nil {
+		if name == "esc" {
+			p.unlock = nil
+			return None
+		}
+		return p.unlock.press(k)
+	}
 	if p.typing != nil {
 		switch name {
 		case "tab":
