@@ -128,7 +128,7 @@ var screens = []struct {
 		d.m.picker.Found([]snapshot.Candidate{huge})
 		d.m.picker.Look(huge.Path)
 		d.m.picker.Progress(huge.Path, 1_100_000_000, huge.Size)
-		d.m.picker.Select(len(d.m.picker.Rows()) - 1)
+		d.m.picker.Select(slices.Index(d.m.picker.Rows(), huge.Path))
 	}},
 	{"choose-packed", func(d *driver) { somePacked(d); d.key("j") }},
 	{"choose-packed-looking", func(d *driver) {
@@ -149,6 +149,8 @@ var screens = []struct {
 		}
 		d.to(chooseScreen)
 	}},
+	{"choose-elsewhere", func(d *driver) { placesFor(d); d.to(chooseScreen); d.key("home", "down") }},
+	{"choose-identity", func(d *driver) { placesFor(d); d.to(chooseScreen); d.key("home", "down", "enter", "/key", "tab", "secret") }},
 	{"choose-typing", func(d *driver) {
 		d.to(chooseScreen)
 		d.key("/", "var/b")
