@@ -150,7 +150,11 @@ var screens = []struct {
 		d.to(chooseScreen)
 	}},
 	{"choose-elsewhere", func(d *driver) { placesFor(d); d.to(chooseScreen); d.key("home", "down") }},
-	{"choose-identity", func(d *driver) { placesFor(d); d.to(chooseScreen); d.key("home", "down", "enter", "/key", "tab", "secret") }},
+	{"choose-identity", func(d *driver) {
+		placesFor(d)
+		d.to(chooseScreen)
+		d.key("home", "down", "enter", "/key", "tab", "secret")
+	}},
 	{"choose-typing", func(d *driver) {
 		d.to(chooseScreen)
 		d.key("/", "var/b")
