@@ -86,6 +86,9 @@ func (n *Node) etcdCertificates() certificates {
 	}
 }
 
+// EtcdKey is the path of the member's private key on an etcd host.
+func (n *Node) EtcdKey() string { return n.etcdCertificates().key }
+
 // etcdEndpoint is where Etcdctl asks: the node's own member, or all of them on a
 // control plane that has none.
 func (n *Node) etcdEndpoint() (string, error) {

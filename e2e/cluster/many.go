@@ -26,7 +26,7 @@ type Cluster struct {
 }
 
 // controlPlaneName is the cluster's controlPlaneEndpoint, for which others have a
-// load balancer. Each node knows it as itself.
+// load balancer. Each control plane knows it as itself, an etcd host as the first.
 const controlPlaneName = "control-plane.test"
 
 // founding is what the nodes of a new cluster have to know before they start.
@@ -289,7 +289,7 @@ func (n *Node) writeFounding(f *founding) error {
 	hosts := "127.0.0.1 localhost\n"
 	for _, other := range f.nodes {
 		hosts += other.Address + " " + other.Hostname
-		if other.Name == n.Name {
+		if other.Name == n.Name || n.record.Form != "" && other == f.nodes[0] {
 			hosts += " " + controlPlaneName
 		}
 		hosts += "\n"
