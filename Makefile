@@ -47,6 +47,7 @@ e2e-three:
 	go test -tags e2e -count 1 -timeout 15m ./e2e/disks
 	go test -tags e2e -count 1 -timeout 40m -run '$(THREE)' ./e2e
 	$(MAKE) e2e-systemd
+	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 15m -run '^TestExternalEtcdIsRestored$$/^kubespray$$/^(not|and)' ./e2e
 
 e2e-kills: # 40 restores killed at random moments (20 minutes)
 	ETCD_REWIND_KILLS=40 go test -tags e2e -count 1 -timeout 60m -run TestARestoreThatIsKilledAtARandomMoment -v ./e2e
