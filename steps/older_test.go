@@ -59,7 +59,8 @@ func TestABlankEtcdIsRecognisedByOlderDataBesideIt(t *testing.T) {
 			}
 			f.BlankSince = c.since
 			if f.Older = f.findOlder(t.Context(), uid, c.since); (len(f.Older) == 1) != c.found {
-				t.Fatalf("found %+v", f.Older)
+				_, err := snapshot.Inspect(t.Context(), filepath.Join(dir, dbFile), nil)
+				t.Fatalf("found %+v; reading it: %v", f.Older, err)
 			}
 			if !c.found {
 				return
