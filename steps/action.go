@@ -2,7 +2,6 @@ package steps
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"etcd-rewind/problem"
@@ -44,15 +43,6 @@ type retrier interface {
 	retry(ctx context.Context, r *run) error
 }
 
-func newAction(kind string) (Action, error) {
-	for _, a := range allActions() {
-		if a.Kind() == kind {
-			return a, nil
-		}
-	}
-	return nil, fmt.Errorf("the journal names an action %q that this version doesn't know", kind)
-}
-
 // trouble is a problem that ends a wait: looking again doesn't mend it.
 type trouble struct {
 	*problem.Problem
@@ -74,14 +64,4 @@ func ignores(cause string, args ...any) *trouble {
 	t := stuck(ignoringHint, cause, args...)
 	t.ignoring = true
 	return t
-}
-
-// allActions are one of each kind, empty.
-func allActions() []Action {
-	return []Action{
-		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
-		&Rename{}, &SetAside{}, &BringBack{}, &Ready{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &WaitNodes{},
-		&SetKubeadmConfig{}, &SeeKubeadmConfig{}, &Adopt{},
-		&StopUnit{}, &WaitUnitStopped{}, &StartUnit{}, &WaitUnitUp{}, &ReplaceFile{}, &RestoreFile{},
-	}
 }

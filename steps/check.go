@@ -3,11 +3,9 @@ package steps
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
-	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 )
 
@@ -193,41 +191,4 @@ func (k *checks) comesBack(c check, limit time.Duration) Verdict {
 	}
 	*k = out.k
 	return out.v
-}
-
-// checks is what the functions of checks work on.
-type checks struct {
-	ctx  context.Context
-	f    *Facts
-	info *snapshot.Info
-	c    Choices
-
-	locked bool // another run is under way
-}
-
-// none is the verdict of a check that has nothing to look at.
-var none Verdict
-
-func ok(format string, args ...any) Verdict {
-	return Verdict{Level: Pass, Cause: fmt.Sprintf(format, args...)}
-}
-
-func warn(hint, format string, args ...any) Verdict {
-	return Verdict{Level: Warn, Cause: fmt.Sprintf(format, args...), Hint: hint}
-}
-
-// bad is an error that can't be overridden; wrong is one that an
-// engineer may override by name.
-func bad(hint, format string, args ...any) Verdict {
-	return Verdict{Level: Error, Cause: fmt.Sprintf(format, args...), Hint: hint}
-}
-
-// failed is bad with what an error says.
-func failed(err error) Verdict {
-	cause, hint := problem.Explain(err)
-	return bad(hint, "%s", cause)
-}
-
-func wrong(hint, format string, args ...any) Verdict {
-	return Verdict{Level: Error, Cause: fmt.Sprintf(format, args...), Hint: hint, Overridable: true}
 }

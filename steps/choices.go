@@ -1,5 +1,7 @@
 package steps
 
+import "etcd-rewind/node"
+
 // StopHow is how the API server is ended once its manifest is out.
 type StopHow string
 
@@ -38,4 +40,16 @@ type Choices struct {
 	Accept []string `json:"accept"`
 	// Fleet is set when the node is one of several that are restored as one.
 	Fleet *Fleet `json:"fleet,omitempty"`
+}
+
+// defaultKubeletRestart works where systemd runs kubelet, which is kubeadm's
+// way.
+var defaultKubeletRestart = node.Kubeadm.RestartKubelet()
+
+// runName is the same on all nodes of a fleet.
+func (f *Facts) runName(c Choices) string {
+	if c.Fleet != nil {
+		return c.Fleet.Run
+	}
+	return newRunName(f.StateDir, f.Time)
 }

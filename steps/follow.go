@@ -18,8 +18,6 @@ import (
 	"etcd-rewind/problem"
 )
 
-const eventsName = "events.jsonl"
-
 // eventLog keeps the events of a run, so that another process can show them.
 // It is no record: the journal is, and losing an event loses nothing. So it is
 // written from an outbox, and a disk that takes nothing holds up no run.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -20,7 +21,11 @@ import (
 // journalVersion changes when an older program could misread a journal.
 const journalVersion = 1
 
-const journalName = "journal.jsonl"
+// The files of a run's directory.
+const (
+	journalName = "journal.jsonl"
+	eventsName  = "events.jsonl"
+)
 
 // Journal record types.
 const (
@@ -341,4 +346,18 @@ func (h *history) add(rec record, runDir string) error {
 		h.end = &rec
 	}
 	return nil
+}
+
+var runName = regexp.MustCompile(`^\d{8}-\d{6}(-\d+)?$`)
+
+const runStamp = "20060102-150405"
+
+// IsRunName says whether s can be the name of a run, which is that of a
+// directory.
+func IsRunName(s string) bool {
+	if !runName.MatchString(s) {
+		return false
+	}
+	_, err := time.Parse(runStamp, s[:len(runStamp)])
+	return err == nil
 }

@@ -18,10 +18,6 @@ import (
 
 const defaultBump = 1_000_000_000
 
-// defaultKubeletRestart works where systemd runs kubelet, which is kubeadm's
-// way.
-var defaultKubeletRestart = node.Kubeadm.RestartKubelet()
-
 // Settle fills in the choices that were left open.
 func (f *Facts) Settle(info *snapshot.Info, c Choices) Choices {
 	if c.Stop == "" {
@@ -44,14 +40,6 @@ func (f *Facts) Settle(info *snapshot.Info, c Choices) Choices {
 		c.DataDir = newDataDir(f.Etcd.DataDir.HostPath, f.runName(c))
 	}
 	return c
-}
-
-// runName is the same on all nodes of a fleet.
-func (f *Facts) runName(c Choices) string {
-	if c.Fleet != nil {
-		return c.Fleet.Run
-	}
-	return newRunName(f.StateDir, f.Time)
 }
 
 // bumpBeyond makes the restored revision higher than any that a client can

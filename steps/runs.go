@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -93,8 +92,6 @@ func Runs(stateDir string) ([]RunInfo, error) {
 	return runs, nil
 }
 
-var runName = regexp.MustCompile(`^\d{8}-\d{6}(-\d+)?$`)
-
 func readRun(dir string) RunInfo {
 	info := RunInfo{Run: filepath.Base(dir), Dir: dir}
 	h, err := readHistory(dir)
@@ -170,18 +167,6 @@ func unfinished(stateDir string) (newest *RunInfo, unreadable []RunInfo) {
 // newRunName names the next run of a node.
 func newRunName(stateDir string, now time.Time) string {
 	return NextRunName(now, NewestRunName(stateDir))
-}
-
-const runStamp = "20060102-150405"
-
-// IsRunName says whether s can be the name of a run, which is that of a
-// directory.
-func IsRunName(s string) bool {
-	if !runName.MatchString(s) {
-		return false
-	}
-	_, err := time.Parse(runStamp, s[:len(runStamp)])
-	return err == nil
 }
 
 // NewestRunName is the name of the newest run in a state directory, whether or

@@ -1,5 +1,13 @@
 package steps
 
+import (
+	"context"
+	"fmt"
+
+	"etcd-rewind/problem"
+	"etcd-rewind/snapshot"
+)
+
 // Level is how bad a verdict is.
 type Level string
 
@@ -64,4 +72,41 @@ func Blocking(verdicts []Verdict) []Verdict {
 		}
 	}
 	return b
+}
+
+// checks is what the functions of checks work on.
+type checks struct {
+	ctx  context.Context
+	f    *Facts
+	info *snapshot.Info
+	c    Choices
+
+	locked bool // another run is under way
+}
+
+// none is the verdict of a check that has nothing to look at.
+var none Verdict
+
+func ok(format string, args ...any) Verdict {
+	return Verdict{Level: Pass, Cause: fmt.Sprintf(format, args...)}
+}
+
+func warn(hint, format string, args ...any) Verdict {
+	return Verdict{Level: Warn, Cause: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// bad is an error that can't be overridden; wrong is one that an
+// engineer may override by name.
+func bad(hint, format string, args ...any) Verdict {
+	return Verdict{Level: Error, Cause: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// failed is bad with what an error says.
+func failed(err error) Verdict {
+	cause, hint := problem.Explain(err)
+	return bad(hint, "%s", cause)
+}
+
+func wrong(hint, format string, args ...any) Verdict {
+	return Verdict{Level: Error, Cause: fmt.Sprintf(format, args...), Hint: hint, Overridable: true}
 }
