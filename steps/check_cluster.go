@@ -19,6 +19,10 @@ func (k *checks) dataDirectory() Verdict {
 		mend := trust.Shell("sed -i %s %s", "s|path: "+sedText(k.f.Etcd.DataDir.HostPath)+"$|path: "+sedText(hostPathOf(live, k.f.Etcd.DataDir))+"|", k.f.Etcd.Source.Path())
 		hint := fmt.Sprintf("kubelet starts etcd on %s when it takes up %s (%s). If the running data is meant, correct the hostPath first: %s",
 			file, k.f.Etcd.Source.Name(), defaultKubeletRestart, mend)
+		if u, is := k.f.Etcd.unit(); is {
+			return warn("the next start of "+u.unit.Name+" is on "+file+". If the running data is meant, correct "+k.f.Etcd.Source.Path()+" first",
+				"the running etcd has its data in %s, %s names %s", trust.Text(live), k.f.Etcd.Source.Name(), file)
+		}
 		odd := k.f.Etcd.Source.Name() + " is out of step"
 		if kubeadm.DataDir != "" && samePath(kubeadm.DataDir, file) {
 			odd = "the running etcd is out of step with both " + k.f.Etcd.Source.Name() + " and kubeadm-config"
@@ -33,7 +37,7 @@ func (k *checks) dataDirectory() Verdict {
 		running = " and " + running
 	}
 	switch {
-	case kubeadm.None:
+	case kubeadm.None, k.f.API == nil && kubeadm.DataDir == "":
 		return ok("%s, by %s%s", file, k.f.Etcd.Source.Name(), running)
 	case kubeadm.Err != nil:
 		return ok("%s, by %s%s; kubeadm-config can't be asked: %s", file, k.f.Etcd.Source.Name(), running, trust.Clip(kubeadm.Err.Error(), 200))

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"etcd-rewind/node"
+	"etcd-rewind/trust"
 )
 
 // Row 8.
@@ -21,6 +22,9 @@ func (k *checks) etcdManifest() Verdict {
 		return v
 	}
 	d := k.f.Etcd.DataDir
+	if u, is := k.f.Etcd.unit(); is {
+		return ok("%s", trust.Text(u.says()))
+	}
 	return ok("--data-dir %s → volume %s → %s", d.Flag, d.Volume, d.HostPath)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"etcd-rewind/trust"
+	"etcd-rewind/unit"
 )
 
 // unit is the service that etcd runs as; false when it runs as something else.
@@ -16,6 +17,22 @@ func (e *Etcd) unit() (unitEtcd, bool) {
 	}
 	u, ok := e.Source.(unitEtcd)
 	return u, ok
+}
+
+// says where the data directory is named: "ETCD_DATA_DIR /var/lib/etcd
+// (/etc/etcd.env:2), started by etcd.service".
+func (e unitEtcd) says() string {
+	say := "the default data directory"
+	if s, ok := e.Get(unit.DataDir); ok {
+		say = fmt.Sprintf("%s %s (%s)", s.As, s.Value, s.Place)
+	}
+	if e.DataDir.Path != e.DataDir.Flag {
+		say += " → " + e.DataDir.Path
+	}
+	if c := e.Container; c != nil {
+		return say + ", in a container that " + e.unit.Name + " runs by " + c.Engine
+	}
+	return say + ", started by " + e.unit.Name
 }
 
 // unitSettings: etcd will start with what the files say, as far as that can be

@@ -74,6 +74,12 @@ func (f *Facts) askMounts(ctx context.Context, rt *node.Runtime) {
 // etcd.yaml may have it mounted elsewhere: then it is what isn't a file's.
 func (f *Facts) liveDataDir() string {
 	d := f.Etcd.DataDir
+	if u, ok := f.Etcd.unit(); ok {
+		if u.Container != nil {
+			return ""
+		}
+		return node.OpenedData(u.unit.PID)
+	}
 	if len(f.Mounts) == 0 || d.SubPath != "" { // kubelet mounts a subPath from a place of its own
 		return ""
 	}
