@@ -38,7 +38,11 @@ func step(id, title, why string, outage bool, actions ...act) steps.Step {
 		More: "A longer text for a learner about \"" + title + "\": what kubelet does meanwhile, what it costs when it is done otherwise, and where this was measured.",
 	}
 	for i, a := range actions {
-		s.Actions = append(s.Actions, steps.Planned{ID: fmt.Sprintf("%s.%d", id, i+1), Action: a})
+		p := steps.Planned{ID: fmt.Sprintf("%s.%d", id, i+1), Action: a}
+		if api := (&steps.WaitAPI{URL: "https://10.0.0.11:6443/readyz"}); a.title == api.Title() {
+			p.Action = api // what tells that an API server is waited for here
+		}
+		s.Actions = append(s.Actions, p)
 	}
 	return s
 }
