@@ -234,6 +234,8 @@ func (d *drill) where() string {
 			return abs
 		}
 		return d.Dir
+	case d.Facts != nil && d.Facts.Own: // inside a practice node / belongs to nobody
+		return filepath.Dir(d.Facts.StateDir)
 	case d.Facts != nil && d.Facts.Etcd != nil:
 		return d.Facts.BesideData()
 	}

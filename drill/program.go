@@ -89,6 +89,7 @@ type finder struct {
 type containers interface {
 	Pod(ctx context.Context, namespace, name string) ([]node.Sandbox, error)
 	Process(ctx context.Context, id string) (pid int, image string, err error)
+	GiveBack(ctx context.Context) error
 	Borrow(ctx context.Context, image, hold string, env []string) (pid int, giveBack func(), err error)
 	Close() error
 }
@@ -104,13 +105,13 @@ func (f *finder) find(ctx context.Context, name, named string) (*Program, error)
 		}
 		return p, nil
 	}
+	if f.facts != nil && f.facts.Own {
+		return f.instead(name, errStandIn)
+	}
 	image, why := "", error(nil)
 	if pod := f.pod(name); pod != nil {
 		if p, image, why = f.running(ctx, name, pod); p != nil {
 			return p, nil
-		}
-		if errors.Is(why, errStandIn) {
-			return f.instead(name, why)
 		}
 		if p, err := f.fromImage(ctx, name, pod, image); err == nil {
 			return p, nil
@@ -169,6 +170,7 @@ func (f *finder) running(ctx context.Context, name string, want *pod) (p *Progra
 		return nil, "", err
 	}
 	defer rt.Close()
+	_ = rt.GiveBack(ctx) // of a drill that was killed; if it can't be, kubelet does it
 	all, err := rt.Pod(ctx, want.namespace, want.name)
 	if err != nil {
 		return nil, "", err
@@ -186,11 +188,9 @@ func (f *finder) running(ctx context.Context, name string, want *pod) (p *Progra
 			continue
 		}
 		p, err := f.ofProcess(name, pid, c.ID, "the running container "+short(c.ID), inContainer)
-		if p != nil {
+		if err == nil {
 			p.Image = of
-		}
-		if p != nil || errors.Is(err, errStandIn) {
-			return p, of, err
+			return p, of, nil
 		}
 	}
 	return nil, image, fmt.Errorf("no container of %s runs", want.name)
@@ -201,8 +201,8 @@ func (f *finder) running(ctx context.Context, name string, want *pod) (p *Progra
 func (f *finder) ofUnit(unit string, pid int, binary string) (*Program, error) {
 	from := "the service " + unit
 	if pid != 0 {
-		if p, err := f.ofProcess(etcdName, pid, unit, from, func(exe string, _ *Program) error { return f.trusted(exe) }); p != nil || errors.Is(err, errStandIn) {
-			return p, err
+		if p, err := f.ofProcess(etcdName, pid, unit, from, func(exe string, _ *Program) error { return f.trusted(exe) }); err == nil {
+			return p, nil
 		}
 	}
 	if binary == "" {
@@ -234,9 +234,6 @@ func inContainer(_ string, p *Program) error {
 // be called after the container or service; fit says what else is wrong with the
 // program.
 func (f *finder) ofProcess(name string, pid int, called, from string, fit func(exe string, p *Program) error) (*Program, error) {
-	if f.isThisBinary(pid) {
-		return nil, errStandIn
-	}
 	group := f.group(pid)
 	if !strings.Contains(group, called) {
 		return nil, errGone // another process has its number by now
@@ -279,19 +276,6 @@ func (f *finder) group(pid int) string {
 func (f *finder) runs(pid int, name string) bool {
 	exe, err := os.Readlink(filepath.Join(f.proc, strconv.Itoa(pid), "exe"))
 	return err == nil && filepath.Base(exe) == name
-}
-
-func (f *finder) isThisBinary(pid int) bool {
-	self, err := trust.SelfPath()
-	if err != nil {
-		return false
-	}
-	own, err := os.Stat(self)
-	if err != nil {
-		return false
-	}
-	is, err := os.Stat(filepath.Join(f.proc, strconv.Itoa(pid), "exe"))
-	return err == nil && os.SameFile(own, is)
 }
 
 func (f *finder) ofThisBinary() (*Program, error) {

@@ -49,6 +49,7 @@ type fakeRuntime struct {
 	borrowed int  // processes of containers that were borrowed
 	absent   bool // the image isn't there
 	back     int
+	swept    int
 }
 
 func (f *fakeRuntime) Pod(_ context.Context, namespace, name string) ([]node.Sandbox, error) {
@@ -72,7 +73,8 @@ func (f *fakeRuntime) Borrow(_ context.Context, image, hold string, env []string
 	return f.borrowed, func() { f.back++ }, nil
 }
 
-func (f *fakeRuntime) Close() error { return nil }
+func (f *fakeRuntime) GiveBack(context.Context) error { f.swept++; return nil }
+func (f *fakeRuntime) Close() error                   { return nil }
 
 // found is a finder on a machine with the processes of one /proc.
 func found(t *testing.T, rt *fakeRuntime) *finder {
@@ -133,6 +135,9 @@ func TestTheProgramIsTheOneThatTheContainerRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
+	if rt.swept == 0 {
+		t.Error("what a killed drill has borrowed isn't given back")
+	}
 	if p.From != "the running container c1c1c1c1c1c1" || p.Image != "sha256:aa" || !p.static {
 		t.Errorf("%+v", p)
 	}
