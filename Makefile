@@ -7,7 +7,7 @@ PLATFORMS = darwin/arm64 # besides Linux, which release builds for: inspect, dif
 LINT        = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test test-busy race check e2e e2e-backup e2e-one e2e-three e2e-kills e2e-fleet e2e-systemd e2e-external supported lint vuln platforms fuzz bench bench-outage bench-staging bench-screen release release-try site
+.PHONY: build test test-busy race check e2e e2e-backup e2e-one e2e-three e2e-kills e2e-fleet e2e-systemd e2e-external supported lint vuln platforms fuzz bench bench-backup bench-outage bench-staging bench-screen release release-try site
 
 # The binary for nodes has no practice in it: 29 MB instead of 46.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -100,6 +100,9 @@ release-try: # root on Debian: that they are the same when built again, and work
 
 bench: # inspect and diff beside etcdutl, and of a million namespaces, with their limits: some minutes, 6 GB in /tmp
 	go test ./snapshot -run '^$$' -bench 'BesideThePeer|ACrowd' -benchtime 1x -timeout 30m
+
+bench-backup: # a backup of 2.4 GB beside etcdctl, zstd and age in a shell, with limits (some minutes, 12 GB in /tmp); needs zstd
+	go test ./backup -run '^$$' -bench Backup -benchtime 1x -timeout 30m -v
 
 bench-outage: # root on Debian: how long the API is away, by hand and by etcd-rewind (an hour)
 	e2e/install.sh

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -26,6 +27,16 @@ func TestMain(m *testing.M) {
 	snapshot.Worker()
 	if os.Getenv(crashEnv) != "" {
 		crashed()
+	}
+	if r := os.Getenv(ageEnv); r != "" {
+		ageCommand(r)
+	}
+	if data := os.Getenv(benchEnv); data != "" {
+		var c benched
+		if err := json.Unmarshal([]byte(data), &c); err != nil {
+			panic(err)
+		}
+		c.take()
 	}
 	workFactor = 10
 	goleak.VerifyTestMain(m)

@@ -549,7 +549,7 @@ func (w *taken) saved(ctx context.Context, path string, to []age.Recipient) (inf
 		_ = r.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
 		out <- outcome{s, err}
 	})()
-	info, err = w.save(ctx, snapshot.SaveRequest{Etcd: w.Node.Etcd, Path: plain, Node: w.Node.Name, Also: buffered, Progress: func(p snapshot.Progress) {
+	info, err = w.save(ctx, snapshot.SaveRequest{Etcd: w.Node.Etcd, Path: plain, Node: w.Node.Name, Scratch: true, Also: buffered, Progress: func(p snapshot.Progress) {
 		w.Tell(Event{Step: StepSave, State: Running, Message: p.Phase, Done: p.Done, Total: p.Total})
 	}})
 	if err == nil {

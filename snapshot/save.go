@@ -30,6 +30,9 @@ type SaveRequest struct {
 	Stall time.Duration
 	// Progress may be nil; its phases are "save", "sync" and "hash".
 	Progress func(Progress)
+	// Scratch is for a file that nobody needs after a crash: it isn't brought to the
+	// disk.
+	Scratch bool
 	// Also gets what is written, as it comes; it may be nil. Its error ends the
 	// save. What it got is the snapshot when Save has returned without an error.
 	Also io.Writer
@@ -70,7 +73,7 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 		to = io.MultiWriter(f, req.Also)
 	}
 	err = l.download(ctx, to, cmp.Or(req.Stall, stallLimit), tell)
-	if err == nil {
+	if err == nil && !req.Scratch {
 		tell(Progress{Phase: "sync"})
 		err = f.Sync()
 	}
