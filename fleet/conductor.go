@@ -105,6 +105,7 @@ func (c *Conductor) leave() chan struct{} {
 // fleetNode is a node of the fleet, and the connection to its agent.
 type fleetNode struct {
 	name  string
+	at    string // the address by which it was found; "" for a member
 	local bool
 	try   []string // hosts
 	facts *restore.NodeFacts
@@ -241,10 +242,10 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 	if err := c.contact(ctx, me); err != nil {
 		return nil, nil, err
 	}
-	if me.facts.Member == "" {
+	if !takesPart(me.facts) {
 		return nil, nil, problem.New("", "%s", cmp.Or(me.facts.EtcdErr, "this node has no etcd"))
 	}
-	me.name = me.facts.Member
+	me.name = me.facts.Name()
 	c.nodes = []*fleetNode{me}
 	asked, away := map[string]bool{me.name: true}, map[string]string{}
 	for _, name := range w.Without {
@@ -279,6 +280,12 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 				more = append(more, &fleetNode{name: m.Name, try: try})
 			}
 		}
+		for _, a := range c.beyond() {
+			if !asked[a.address] {
+				asked[a.address] = true
+				more = append(more, &fleetNode{at: a.address, try: []string{cmp.Or(w.Hosts[a.address], a.address)}})
+			}
+		}
 		if len(more) == 0 {
 			break
 		}
@@ -306,12 +313,18 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 			m.Err = "it isn't among the nodes that were named"
 		}
 	}
+	for _, m := range c.others(away) {
+		if m.Out {
+			answers[m.Name] = c.answers(ctx, c.ready(m.Name))
+		}
+		c.found = append(c.found, m)
+	}
 	for _, name := range w.Without {
 		if !slices.ContainsFunc(c.found, func(m restore.Member) bool { return m.Name == name }) {
 			return nil, nil, problem.New("", "there is no member %s to exclude", name)
 		}
 	}
-	verdicts := judge(c.found, answers)
+	verdicts := append(judge(c.found, answers), judgeAPI(c.found, answers)...)
 	if odd := strange(w.Info); len(odd) > 0 {
 		verdicts = append(verdicts, steps.Verdict{
 			Check: steps.CheckMembers, Title: "Members", Level: steps.Warn,
@@ -365,6 +378,9 @@ func (c *Conductor) reach(ctx context.Context, nodes []*fleetNode, away map[stri
 	var wrong error
 	for i, n := range nodes {
 		switch {
+		case errs[i] != nil && n.at != "":
+			away[n.at] = errs[i].Error()
+			continue
 		case errs[i] != nil && n.name == "":
 			wrong = cmp.Or(wrong, errs[i])
 			continue
@@ -372,11 +388,16 @@ func (c *Conductor) reach(ctx context.Context, nodes []*fleetNode, away map[stri
 			away[n.name] = errs[i].Error()
 			continue
 		}
+		if n.at != "" && slices.ContainsFunc(c.nodes, func(o *fleetNode) bool { return o.facts.Node == n.facts.Node && o.name == n.facts.Name() }) {
+			n.link.bye() // another address of a node that is known
+			n.link = nil
+			continue
+		}
 		c.nodes = append(c.nodes, n) // Close ends its connection in any case
-		is := n.facts.Member
+		is := n.facts.Name()
 		twice := slices.ContainsFunc(c.nodes[:len(c.nodes)-1], func(o *fleetNode) bool { return o.name == is })
 		switch {
-		case is == "":
+		case !takesPart(n.facts):
 			wrong = cmp.Or(wrong, error(problem.New("", "%s: %s", n.link.host, cmp.Or(n.facts.EtcdErr, "there is no etcd"))))
 		case n.name != "" && n.name != is:
 			wrong = cmp.Or(wrong, error(problem.New("--host NAME=HOST names the right one", "the host %s is the member %s, not %s", n.link.host, is, n.name)))
@@ -386,6 +407,12 @@ func (c *Conductor) reach(ctx context.Context, nodes []*fleetNode, away map[stri
 		n.name = is
 	}
 	return wrong
+}
+
+// takesPart says whether a node has something to do in a restore: etcd, or an
+// API server and nothing that would be an etcd.
+func takesPart(f *restore.NodeFacts) bool {
+	return f.Member != "" || f.Runs(steps.RoleAPI) && !f.Runs(steps.RoleEtcd)
 }
 
 // named are the nodes that the user names by their hosts.
@@ -425,7 +452,9 @@ func (c *Conductor) union() []restore.Member {
 	lists := named{}
 	for _, n := range c.nodes {
 		lists[restore.InManifest] = append(lists[restore.InManifest], n.facts.InitialCluster...)
-		lists[restore.InManifest] = append(lists[restore.InManifest], manifest.Member{Name: n.facts.Member, PeerURLs: n.facts.PeerURLs})
+		if n.facts.Member != "" {
+			lists[restore.InManifest] = append(lists[restore.InManifest], manifest.Member{Name: n.facts.Member, PeerURLs: n.facts.PeerURLs})
+		}
 		if n.facts.Live != nil {
 			lists[restore.InEtcd] = append(lists[restore.InEtcd], n.facts.Live.Members...)
 		}
@@ -556,13 +585,16 @@ func (c *Conductor) settle(ch steps.Choices) steps.Choices {
 		c.rec = restore.Record{Run: steps.NextRunName(c.now(), taken...), Rsh: c.Rsh, Paths: c.want.Paths}
 		before := map[string]bool{}
 		for i := range c.found {
-			before[c.found[i].Name] = true
+			if !c.found[i].Apart {
+				before[c.found[i].Name] = true
+			}
 		}
 		c.rec.Before = len(before)
 		slices.SortFunc(c.nodes, func(a, b *fleetNode) int { return cmp.Compare(a.name, b.name) })
 		for _, n := range c.nodes {
-			m := manifest.Member{Name: n.name, PeerURLs: n.facts.PeerURLs}
-			c.rec.Members = append(c.rec.Members, m)
+			if n.facts.Member != "" {
+				c.rec.Members = append(c.rec.Members, manifest.Member{Name: n.name, PeerURLs: n.facts.PeerURLs})
+			}
 			try := n.try
 			if n.local {
 				try = c.hosts(restore.Member{Name: n.name, PeerURLs: n.facts.PeerURLs})
@@ -592,6 +624,7 @@ func (c *Conductor) order(n *fleetNode, ch steps.Choices) Order {
 		if o != n {
 			f.Others = append(f.Others, remote(o.facts))
 		}
+		f.ClusterID = cmp.Or(f.ClusterID, o.facts.Cluster())
 	}
 	ch.Fleet = f
 	o := Order{Snapshot: n.path, Choices: ch}
@@ -669,7 +702,7 @@ func (c *Conductor) machine() *machine {
 		opened: map[steps.Phase]time.Time{}, touched: c.verb != "",
 	}
 	for _, n := range c.nodes {
-		of := &nodeRun{name: n.name, linked: n.link != nil, leader: n.facts != nil && n.facts.Live != nil && n.facts.Live.Leader}
+		of := &nodeRun{name: n.name, noEtcd: !slices.ContainsFunc(c.rec.Members, func(m manifest.Member) bool { return m.Name == n.name }), linked: n.link != nil, leader: n.facts != nil && n.facts.Live != nil && n.facts.Live.Leader}
 		if c.verb == restore.Resume && c.states[n.name] == steps.RunRestored {
 			of.verb, of.reached, of.res = restore.Resume, len(steps.Phases), &steps.Result{OK: true}
 		}

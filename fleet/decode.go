@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"path/filepath"
 	"slices"
 
@@ -155,6 +156,22 @@ func validFacts(f *restore.NodeFacts) error {
 	}
 	if err := validMembers(f.InitialCluster, false); err != nil {
 		return err
+	}
+	if err := validURLs(f.EtcdServers); err != nil {
+		return err
+	}
+	if len(f.APIServers) > mostMembers {
+		return fmt.Errorf("%d API servers", len(f.APIServers))
+	}
+	for _, ip := range f.APIServers {
+		if _, err := netip.ParseAddr(ip); err != nil {
+			return fmt.Errorf("%q is not an address", clip([]byte(ip)))
+		}
+	}
+	if f.AdvertiseAddress != "" {
+		if err := trust.Host(f.AdvertiseAddress); err != nil {
+			return err
+		}
 	}
 	if f.Live != nil {
 		if f.Live.Revision < 0 {

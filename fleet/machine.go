@@ -52,6 +52,7 @@ type nodeRun struct {
 	name   string
 	linked bool // there is a connection to its agent
 	leader bool // its etcd is the leader
+	noEtcd bool // it has an API server alone
 	verb   restore.Verb
 	try    int // of a connection or request: news of an earlier one are void
 
@@ -641,7 +642,7 @@ func (m *machine) choices(t *trouble) []steps.Choice {
 func (m *machine) without(n *nodeRun) bool {
 	left := 0
 	for _, o := range m.nodes {
-		if o != n && !o.excluded && o.lost == nil {
+		if o != n && !o.excluded && o.lost == nil && !o.noEtcd {
 			left++
 		}
 	}

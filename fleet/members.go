@@ -73,11 +73,20 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 		})
 	}
 	var away, odd, moved, left, alive, taken []string
-	var unknown []string
+	var unknown, others []string
 	clusters, etcds, kubes, dirs := map[uint64][]string{}, map[string][]string{}, map[string][]string{}, map[string][]string{}
 	for i := range all {
 		m := &all[i]
 		switch {
+		case m.Apart && m.Out:
+			continue
+		case m.Apart && m.Facts == nil:
+			away = append(away, m.Name+": "+m.Err)
+			continue
+		case m.Apart:
+			others = append(others, m.Name)
+			kubes[m.Facts.KubernetesVersion] = append(kubes[m.Facts.KubernetesVersion], m.Name)
+			continue
 		case m.Out:
 			left = append(left, m.Name)
 			if answers[m.Name] {
@@ -104,7 +113,9 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 			unknown = append(unknown, m.Name+": "+m.Facts.ClusterErr)
 		}
 		etcds[m.Facts.EtcdVersion] = append(etcds[m.Facts.EtcdVersion], m.Name)
-		kubes[m.Facts.KubernetesVersion] = append(kubes[m.Facts.KubernetesVersion], m.Name)
+		if v := m.Facts.KubernetesVersion; v != "" || m.Facts.Runs(steps.RoleAPI) || len(m.Facts.Roles) == 0 {
+			kubes[v] = append(kubes[v], m.Name)
+		}
 		if d := m.Facts.KubeadmDataDir; d != "" {
 			dirs[d] = append(dirs[d], m.Name)
 		}
@@ -113,7 +124,7 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 	if len(away) > 0 {
 		add(steps.Error, reach, "Nodes", "--host NAME=HOST names another host for it, --without NAME excludes it", false, "%s", strings.Join(away, "; "))
 	} else {
-		add(steps.Pass, reach, "Nodes", "", false, "reached: %s", strings.Join(taken, ", "))
+		add(steps.Pass, reach, "Nodes", "", false, "reached: %s", strings.Join(slices.Concat(taken, others), ", "))
 	}
 	if len(odd) > 0 {
 		add(steps.Warn, steps.CheckMembers, "Members", "right when it joined later, or was removed: it becomes a member of the restored cluster; --without NAME excludes it", false, "%s", strings.Join(odd, "; "))
@@ -174,7 +185,7 @@ func said(sources []restore.Source) string {
 // remote is how a node's ports are seen from the others. A readiness URL of
 // its loopback is asked at the address that etcd's peers use.
 func remote(f *restore.NodeFacts) steps.RemoteNode {
-	n := steps.RemoteNode{Name: f.Member, RemoteConfig: node.RemoteConfig{ReadyURL: f.ReadyURL}}
+	n := steps.RemoteNode{Name: f.Name(), RemoteConfig: node.RemoteConfig{ReadyURL: f.ReadyURL}}
 	if len(f.PeerURLs) > 0 {
 		n.PeerURL = f.PeerURLs[0]
 	}

@@ -61,8 +61,17 @@ func (n *ThisNode) Facts(ctx context.Context) (*restore.NodeFacts, error) {
 	} else {
 		f.EtcdErr = problem.Line(s.EtcdErr)
 	}
+	if s.API != nil {
+		f.AdvertiseAddress = s.API.AdvertiseAddress
+		for _, u := range s.API.EtcdServers {
+			if validURL(u) == nil && len(f.EtcdServers) < mostURLs {
+				f.EtcdServers = append(f.EtcdServers, u)
+			}
+		}
+	}
+	f.APIServers = s.APIServers
 	if s.Live != nil {
-		f.Live = &restore.LiveEtcd{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision, Leader: s.Live.Leader != 0 && s.Live.Leader == s.Live.MemberID}
+		f.Live = &restore.LiveEtcd{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision, Leader: s.Etcd != nil && s.Live.Leader != 0 && s.Live.Leader == s.Live.MemberID}
 		for _, m := range s.Live.Members {
 			f.Live.Members = append(f.Live.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		}
@@ -103,6 +112,9 @@ func cluster(ctx context.Context, s *steps.Facts) (id uint64, why string) {
 func (n *ThisNode) Place(sha256 string) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.facts != nil && n.facts.Etcd == nil && n.facts.API != nil { // it only looks into it
+		return filepath.Join(filepath.Dir(n.facts.Layout.StateDir), "etcd-rewind-snapshot-"+sha256[:16]+".db"), nil
+	}
 	if n.facts == nil || n.facts.Etcd == nil {
 		return "", problem.New("", "this node's etcd.yaml doesn't say where its data is")
 	}

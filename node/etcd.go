@@ -1,10 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -245,6 +247,38 @@ func dialEtcd(endpoint string, cfg EtcdConfig) (*grpc.ClientConn, error) {
 	}
 	return grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(creds), grpc.WithNoProxy())
 }
+
+// AskLeases are the addresses of the kube-apiservers that have etcd's word for it
+// that they run: each renews a key with a lease of 15 s (--endpoint-reconciler-type=lease,
+// the default). It never takes longer than ctx or 5 seconds.
+func AskLeases(ctx context.Context, cfg EtcdConfig) (addresses []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, e := range cfg.Endpoints {
+		var conn *grpc.ClientConn
+		if conn, err = dialEtcd(e, cfg); err != nil {
+			continue
+		}
+		below := strings.TrimSuffix(cmp.Or(cfg.Prefix, "/registry"), "/") + "/masterleases"
+		var got *pb.RangeResponse
+		got, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(below + "/"), RangeEnd: []byte(below + "0"), KeysOnly: true, Limit: mostLeases})
+		_ = conn.Close()
+		if err != nil {
+			err = etcdError("reading the API servers' leases", err)
+			continue
+		}
+		for _, kv := range got.Kvs {
+			if ip, err := netip.ParseAddr(strings.TrimPrefix(string(kv.Key), below+"/")); err == nil {
+				addresses = append(addresses, ip.String())
+			}
+		}
+		return addresses, nil
+	}
+	return nil, err
+}
+
+// mostLeases bounds what is believed of them.
+const mostLeases = 64
 
 // count counts all keys, or sees that those below prefix may be read.
 func (out *EtcdStatus) count(ctx context.Context, kv pb.KVClient, prefix string) error {

@@ -64,7 +64,7 @@ func (f *Flow) unusable(err error) []steps.Verdict {
 
 // Compare compares the snapshot with what this node has now.
 func (f *Flow) Compare(ctx context.Context, progress func(snapshot.Progress)) {
-	if f.Want.Info != nil && f.Want.Here.Etcd != nil {
+	if f.Want.Info != nil && (f.Want.Here.Etcd != nil || f.Want.Here.Live != nil) {
 		f.Compared(f.Comparison(ctx, progress))
 	}
 }

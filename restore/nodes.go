@@ -1,7 +1,9 @@
 package restore
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/snapshot"
@@ -131,9 +133,12 @@ type Member struct {
 	Roles []steps.Role `json:"roles,omitempty"`
 	Local bool         `json:"local,omitempty"` // of the node that this process runs on
 	Out   bool         `json:"out,omitempty"`   // left out for good
-	Host  string       `json:"host,omitempty"`  // by which it was reached
-	Facts *NodeFacts   `json:"facts,omitempty"` // nil when it wasn't reached
-	Err   string       `json:"error,omitempty"` // why not
+	// Apart says that it is no member: a host that takes part for its API server,
+	// or one of etcd's that isn't known by its member's name yet.
+	Apart bool       `json:"apart,omitempty"`
+	Host  string     `json:"host,omitempty"`  // by which it was reached
+	Facts *NodeFacts `json:"facts,omitempty"` // nil when it wasn't reached
+	Err   string     `json:"error,omitempty"` // why not
 }
 
 // Taken says whether it takes part.
@@ -171,12 +176,25 @@ type NodeFacts struct {
 	APIReady bool   `json:"api_ready"`
 	APIState string `json:"api_state,omitempty"`
 
+	// EtcdServers are those that kube-apiserver here uses; APIServers the
+	// addresses of those that use the etcd here. AdvertiseAddress is its own.
+	EtcdServers      []string `json:"etcd_servers,omitempty"`
+	APIServers       []string `json:"api_servers,omitempty"`
+	AdvertiseAddress string   `json:"advertise_address,omitempty"`
+
 	KubernetesVersion string         `json:"kubernetes_version,omitempty"`
 	EtcdVersion       string         `json:"etcd_version,omitempty"`
 	FreeBytes         uint64         `json:"free_bytes,omitempty"` // where the data directory is
 	Unfinished        *steps.RunInfo `json:"unfinished,omitempty"`
 	LatestRun         string         `json:"latest_run,omitempty"` // name of the newest run there, readable or not
 }
+
+// Name is the node's among those of a run: its member's, or its own where it has
+// no etcd.
+func (f *NodeFacts) Name() string { return cmp.Or(f.Member, f.Node) }
+
+// Runs says whether the node has a role.
+func (f *NodeFacts) Runs(role steps.Role) bool { return slices.Contains(f.Roles, role) }
 
 // Cluster is the ID of the node's cluster, 0 when it isn't known.
 func (f *NodeFacts) Cluster() uint64 {

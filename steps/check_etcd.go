@@ -46,11 +46,15 @@ func (k *checks) apiServers() Verdict {
 	if !k.f.lacks(RoleAPI) || k.c.Fleet != nil {
 		return none
 	}
-	return wrong("restore them together: etcd-rewind restore --fleet, with --nodes and all of their hosts; or stop kube-apiserver on each of them, override "+CheckAPIServers+", and start it again afterwards",
-		apiElsewhere)
+	who := ""
+	if len(k.f.APIServers) > 0 {
+		who = " (" + strings.Join(k.f.APIServers, ", ") + ")"
+	}
+	return wrong("restore them together: etcd-rewind restore --fleet; or stop kube-apiserver on each of them, override "+CheckAPIServers+", and start it again afterwards",
+		apiElsewhere, who)
 }
 
-const apiElsewhere = "kube-apiserver runs on other nodes, and must not run while this etcd's data is replaced"
+const apiElsewhere = "kube-apiserver runs on other nodes%s, and must not run while this etcd's data is replaced"
 
 // Row 27, this node's part.
 func (k *checks) topology() Verdict {

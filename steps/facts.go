@@ -16,6 +16,7 @@ import (
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
+	"etcd-rewind/trust"
 )
 
 // Options are the paths and commands for nodes that differ from kubeadm's
@@ -79,6 +80,10 @@ type Facts struct {
 	APIState string           // in words
 	Live     *node.EtcdStatus // nil when etcd doesn't answer
 	LiveErr  error            // why not
+
+	// APIServers are the addresses of those that use this etcd, by their leases in
+	// it; nil when it can't be asked.
+	APIServers []string
 
 	Nodes   []node.Object // that the API knows; nil when it can't be asked
 	Kubeadm KubeadmFacts
@@ -323,6 +328,13 @@ func (f *Facts) reach() Reach {
 		}
 		r.Peer = node.EtcdConfig{Endpoints: e.PeerURLs, CA: e.PeerTrustedCA, Cert: e.PeerCert, Key: e.PeerKey}
 	}
+	if a := f.API; a != nil && f.Etcd == nil {
+		for _, u := range a.EtcdServers {
+			if _, err := trust.URL(u); err == nil {
+				r.Etcd.Endpoints = append(r.Etcd.Endpoints, u)
+			}
+		}
+	}
 	if a := f.API; a != nil {
 		r.Etcd.Prefix = a.EtcdPrefix
 		if a.KubeletCert != "" && a.KubeletKey != "" && r.Kubelet.MetricsURL != "" {
@@ -395,7 +407,7 @@ func (f *Facts) askAPI(ctx context.Context) {
 }
 
 func (f *Facts) askEtcd(ctx context.Context) {
-	if f.Etcd == nil {
+	if f.Etcd == nil && (len(f.Reach.Etcd.Endpoints) == 0 || !f.lacksManifest(f.EtcdErr)) {
 		f.LiveErr = f.EtcdErr
 		return
 	}
@@ -403,5 +415,8 @@ func (f *Facts) askEtcd(ctx context.Context) {
 	defer cancel()
 	if f.Live, f.LiveErr = node.AskEtcd(ctx, f.Reach.Etcd, true); f.LiveErr == nil {
 		f.EtcdVersion = cmp.Or(f.Live.Version, f.EtcdVersion)
+		if f.Etcd != nil {
+			f.APIServers, _ = node.AskLeases(ctx, f.Reach.Etcd)
+		}
 	}
 }

@@ -23,6 +23,8 @@ type Fleet struct {
 	// node; this node's is found by name.
 	Members []manifest.Member `json:"members"`
 	Others  []RemoteNode      `json:"others"` // the nodes that take part, without this one
+	// ClusterID is that of etcd as it was; 0 when it isn't known.
+	ClusterID uint64 `json:"cluster_id,omitempty"`
 }
 
 // Remote is another node of a fleet, as it can be seen over the network.
@@ -99,6 +101,12 @@ type Barrier func(ctx context.Context, phase Phase, tell func([]Sighting)) error
 type WaitNodes struct {
 	Phase  Phase        `json:"phase"`
 	Others []RemoteNode `json:"others"`
+	// ClusterID is that of etcd as it was; 0 when it isn't known.
+	ClusterID uint64 `json:"cluster_id,omitempty"`
+	// ByPorts says that the others are looked at, whoever else could tell, Back
+	// that they go to the cluster as it was, and not to the one that was staged.
+	ByPorts bool `json:"by_ports,omitempty"`
+	Back    bool `json:"back,omitempty"`
 }
 
 func (*WaitNodes) Kind() string { return "meet" } // as in journals of all versions
@@ -125,7 +133,7 @@ func (a *WaitNodes) Commands() []string {
 func (*WaitNodes) limit(p pace) time.Duration { return p.nodes }
 
 func (a *WaitNodes) do(ctx context.Context, r *run) (State, error) {
-	if r.engine.Barrier == nil {
+	if r.engine.Barrier == nil || a.ByPorts {
 		return a.byPorts(ctx, r)
 	}
 	err := r.engine.Barrier(ctx, a.Phase, func(seen []Sighting) {
@@ -144,13 +152,24 @@ func (a *WaitNodes) do(ctx context.Context, r *run) (State, error) {
 // stage, and of the rest enough to stay in step.
 func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 	var staged uint64
-	if r.mem.Staged != nil {
+	switch {
+	case a.Back:
+		staged = a.ClusterID
+	case r.mem.Staged != nil:
 		staged = r.mem.Staged.ClusterID
 	}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
 		s := sight{ok: true}
+		var asked uint64
+		if a.Phase == PhaseEtcdReady && len(r.plan.Reach.Peer.Endpoints) == 0 {
+			// Peers want another certificate than an API server has.
+			if status, err := r.world.Etcd(ctx, false); err == nil {
+				asked = status.ClusterID
+			}
+		}
 		for _, o := range a.Others {
 			is := r.world.Remote(ctx, o.RemoteConfig)
+			is.ClusterID = cmp.Or(is.ClusterID, asked)
 			ok := a.reached(o, is, staged)
 			s.ok = s.ok && ok
 			s.seen = append(s.seen, Sighting{What: o.Name, Is: is.String(), OK: ok})
@@ -181,7 +200,7 @@ func (a *WaitNodes) reached(o RemoteNode, n node.RemoteState, staged uint64) boo
 	case PhaseEtcdReady:
 		// Without etcd nothing was staged here; that the old one is out, the phases
 		// before have seen.
-		return o.PeerURL == "" || ahead || staged == 0 && n.ClusterID != 0
+		return o.PeerURL == "" || ahead || staged == 0 && n.ClusterID != 0 && (!a.ByPorts || n.ClusterID != a.ClusterID)
 	case PhaseAPIReady:
 		return o.ReadyURL == "" || n.APIReady
 	}
@@ -190,8 +209,58 @@ func (a *WaitNodes) reached(o RemoteNode, n node.RemoteState, staged uint64) boo
 
 func (*WaitNodes) places(*vetter) {}
 
-// undo needs no barrier: each node's etcd goes back to the old members, and
-// neither they nor the new ones can do anything without a quorum of them.
+// split says whether etcd and the API servers are apart: on one of the nodes one
+// of them doesn't run. Then an undo and a redo are done in step, too.
+func (p *Plan) split() bool {
+	if !p.fleet() {
+		return false
+	}
+	if !p.has(RoleEtcd.starts) || !p.has(RoleAPI.starts) {
+		return true
+	}
+	return p.has(func(a Action) bool {
+		w, ok := a.(*WaitNodes)
+		return ok && slices.ContainsFunc(w.Others, func(o RemoteNode) bool { return o.ReadyURL == "" || o.PeerURL == "" })
+	})
+}
+
+// inStep adds to the undo of a node what keeps API servers and etcd apart: no
+// etcd stops before all API servers are down, and an API server without etcd
+// beside it starts when etcd is the old one.
+func inStep(steps []Step, restore *Plan) []Step {
+	if !restore.split() {
+		return steps
+	}
+	var of *WaitNodes
+	for a := range restore.actions() {
+		if w, ok := a.Action.(*WaitNodes); ok {
+			of = w
+		}
+	}
+	wait := func(p Phase) Planned {
+		return Planned{Action: &WaitNodes{Phase: p, Others: of.Others, ClusterID: of.ClusterID, ByPorts: true, Back: true}}
+	}
+	hasEtcd, waited := restore.has(RoleEtcd.starts), false
+	for i := range steps {
+		acts := &steps[i].Actions
+		for j := 0; j < len(*acts); j++ {
+			switch a := (*acts)[j].Action; {
+			case hasEtcd && RoleEtcd.stops(a) && !waited:
+				*acts = slices.Insert(*acts, j, wait(PhaseAPIGone))
+				waited = true
+				j++
+			case !hasEtcd && RoleAPI.starts(a):
+				*acts = slices.Insert(*acts, j, wait(PhaseEtcdReady))
+				j++
+			}
+		}
+	}
+	return steps
+}
+
+// undo needs no barrier where each node has both: its etcd goes back to the old
+// members, and neither they nor the new ones can do anything without a quorum of
+// them. See [inStep] for the others.
 func (*WaitNodes) undo() []Action { return nil }
 
 // others of a fleet in a fixed order.

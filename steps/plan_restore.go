@@ -377,7 +377,7 @@ func (b *builder) wait(p *Plan, phase Phase) {
 	if b.c.Fleet == nil {
 		return
 	}
-	p.Steps[len(p.Steps)-1].Actions = append(p.Steps[len(p.Steps)-1].Actions, Planned{Action: &WaitNodes{Phase: phase, Others: b.c.Fleet.others()}})
+	p.Steps[len(p.Steps)-1].Actions = append(p.Steps[len(p.Steps)-1].Actions, Planned{Action: &WaitNodes{Phase: phase, Others: b.c.Fleet.others(), ClusterID: b.c.Fleet.ClusterID}})
 }
 
 func readyURL(e *Etcd) string {

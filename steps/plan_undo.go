@@ -100,6 +100,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 	p.Title = "Undo run " + r.Run + " on " + r.Node
 	p.Steps = undoActions(h)
 	explainUnits(p.Steps, "undo-", unitUndoTexts)
+	p.Steps = inStep(p.Steps, r)
 	p.redo = h.redo()
 	p.memory.renew()
 	if h.reached(RoleEtcd.starts) {
@@ -187,7 +188,7 @@ func (t Terms) apiServers(r *Plan) Verdict {
 	if t.Fleet || t.same || r.fleet() || !r.has(RoleEtcd.starts) || r.has(RoleAPI.starts) {
 		return none
 	}
-	v := wrong("stop kube-apiserver on each of them, override "+CheckAPIServers+", and start it again afterwards", apiElsewhere)
+	v := wrong("stop kube-apiserver on each of them, override "+CheckAPIServers+", and start it again afterwards", apiElsewhere, "")
 	v.Check, v.Title = CheckAPIServers, "API servers"
 	return v
 }

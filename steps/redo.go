@@ -140,6 +140,7 @@ type returning interface {
 // look reads the run's actions, and what is where now.
 func (b *again) look() error {
 	b.placed, b.barriers = true, map[Phase]Action{}
+	split := b.h.restore.split()
 	for a := range b.h.restore.actions() {
 		switch t := a.Action.(type) {
 		case moving:
@@ -157,6 +158,11 @@ func (b *again) look() error {
 			b.verify = append(b.verify, t)
 		case *WaitNodes:
 			b.barriers[t.Phase] = t
+			if split && (t.Phase == PhaseAPIGone || t.Phase == PhaseEtcdReady) {
+				by := *t
+				by.ByPorts = true
+				b.barriers[t.Phase] = &by
+			}
 		case starting:
 			m, err := t.again(b)
 			if err != nil {
@@ -205,7 +211,7 @@ func (b *again) steps() []Step {
 	}
 	switch {
 	case etcd == nil:
-		add("start-etcd", b.barriers[PhaseEtcdOut], b.barriers[PhasePlaced], b.barriers[PhaseEtcdReady])
+		add("start-etcd", b.barriers[PhaseEtcdReady])
 	case whole:
 		add("start-etcd", append(etcd.keep(), b.etcdReady)...)
 	default:

@@ -77,7 +77,7 @@ func (f *Facts) usable(alone bool) error {
 // etcdElsewhere is the error of a restore of this node alone, whose etcd is on
 // others.
 func (f *Facts) etcdElsewhere() error {
-	return problem.New("restore etcd's nodes and this one together: etcd-rewind restore --fleet, with --nodes and all of their hosts",
+	return problem.New("restore etcd's nodes and this one together: etcd-rewind restore --fleet",
 		"etcd runs on other nodes: kube-apiserver here uses %s", trust.Text(strings.Join(f.API.EtcdServers, ", ")))
 }
 

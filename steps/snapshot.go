@@ -49,7 +49,7 @@ func (s *Session) Compare(ctx context.Context, f *Facts, info *snapshot.Info, o 
 
 // Save takes a snapshot of this node's etcd; see snapshot.Save.
 func (s *Session) Save(ctx context.Context, f *Facts, path string, progress func(snapshot.Progress)) (*snapshot.Info, error) {
-	if f.Etcd == nil {
+	if f.Etcd == nil && f.Live == nil {
 		return nil, f.EtcdErr
 	}
 	return snapshot.Save(ctx, snapshot.SaveRequest{Etcd: f.SnapshotEtcd(), Path: path, Node: f.Node, Progress: progress})

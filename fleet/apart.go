@@ -1,0 +1,132 @@
+package fleet
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"etcd-rewind/restore"
+	"etcd-rewind/steps"
+)
+
+// etcd and the API servers may be apart. Who takes part is known from both ends:
+// an API server names its etcd, and etcd has a lease of each API server.
+
+// at is the address by which a host is looked for that isn't a member's.
+type at struct {
+	address string
+	role    steps.Role // why
+	by      restore.Source
+}
+
+// beyond are the hosts that the nodes reached so far name, besides etcd's
+// members: those that are none of theirs.
+func (c *Conductor) beyond() (all []at) {
+	add := func(a at) {
+		if a.address != "" && !c.reached(a.address) && !slices.ContainsFunc(all, func(o at) bool { return o.address == a.address }) {
+			all = append(all, a)
+		}
+	}
+	for _, n := range c.nodes {
+		for _, ip := range n.facts.APIServers {
+			add(at{ip, steps.RoleAPI, restore.InEtcd})
+		}
+		if n.facts.Member != "" {
+			continue // its etcd names the others
+		}
+		for _, s := range n.facts.EtcdServers {
+			if u, err := url.Parse(s); err == nil {
+				add(at{u.Hostname(), steps.RoleEtcd, restore.InManifest})
+			}
+		}
+	}
+	return all
+}
+
+// reached says whether an address is one of a node that was reached.
+func (c *Conductor) reached(address string) bool {
+	if ip, err := netip.ParseAddr(address); err == nil && (ip.IsLoopback() || ip.IsUnspecified()) || address == "localhost" {
+		return true // of the node itself
+	}
+	return slices.ContainsFunc(c.nodes, func(n *fleetNode) bool {
+		ready, _ := url.Parse(n.facts.ReadyURL)
+		hosts := []string{n.facts.AdvertiseAddress, n.facts.Node, n.name, n.at}
+		if ready != nil {
+			hosts = append(hosts, ready.Hostname())
+		}
+		if n.link != nil {
+			hosts = append(hosts, n.link.host)
+		}
+		for _, u := range n.facts.PeerURLs {
+			hosts = append(hosts, peerHost([]string{u}))
+		}
+		return slices.ContainsFunc(hosts, func(h string) bool { return h != "" && strings.EqualFold(h, address) })
+	})
+}
+
+// others are the nodes without etcd, as they are shown among the members: those
+// that were reached, and those that weren't.
+func (c *Conductor) others(away map[string]string) (all []restore.Member) {
+	for _, n := range c.nodes {
+		if n.facts.Member == "" {
+			all = append(all, restore.Member{
+				Name: n.name, Apart: true, Facts: n.facts, Roles: n.facts.Roles, Host: n.link.host, Local: n.local,
+				KnownBy: []restore.Source{restore.InManifest},
+			})
+		}
+	}
+	for _, a := range c.beyond() {
+		all = append(all, restore.Member{
+			Name: a.address, Apart: true, Roles: []steps.Role{a.role}, KnownBy: []restore.Source{a.by},
+			Out: slices.Contains(c.want.Without, a.address),
+			Err: cmp.Or(away[a.address], "it isn't among the nodes that were named"),
+		})
+	}
+	slices.SortFunc(all, func(a, b restore.Member) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// ready is where the API server of an excluded host is looked for: at the port
+// that those of the nodes have.
+func (c *Conductor) ready(address string) string {
+	port := "6443"
+	for _, n := range c.nodes {
+		if u, err := url.Parse(n.facts.ReadyURL); err == nil && u.Port() != "" {
+			port = u.Port()
+		}
+	}
+	return "https://" + net.JoinHostPort(address, port)
+}
+
+// judgeAPI says whether all API servers of the cluster take part.
+func judgeAPI(all []restore.Member, answers map[string]bool) (out []steps.Verdict) {
+	add := func(level steps.Level, hint, cause string) {
+		out = append(out, steps.Verdict{Check: steps.CheckAPIServers, Title: "API servers", Level: level, Cause: cause, Hint: hint, Overridable: level == steps.Error})
+	}
+	var alive, taken []string
+	apart := false
+	for i := range all {
+		m := &all[i]
+		switch {
+		case m.Out && m.Apart && answers[m.Name]:
+			alive = append(alive, m.Name)
+		case m.Taken() && m.Facts.Runs(steps.RoleAPI):
+			taken = append(taken, m.Name)
+		}
+		apart = apart || m.Apart || m.Taken() && len(m.Facts.Roles) > 0 && !m.Facts.Runs(steps.RoleAPI)
+	}
+	switch {
+	case !apart: // each node has both
+	case len(alive) > 0:
+		add(steps.Error, "stop kube-apiserver there first: it must not run while etcd's data is replaced", strings.Join(alive, ", ")+" is excluded, but its kube-apiserver's port answers")
+	case len(taken) == 0:
+		add(steps.Error, "name their hosts with --nodes; or stop kube-apiserver on each of them, override "+steps.CheckAPIServers+", and start it again afterwards",
+			"no node with kube-apiserver is known: those that use this etcd must not run while its data is replaced")
+	default:
+		add(steps.Pass, "", "all that have a lease in etcd take part: "+strings.Join(taken, ", "))
+	}
+	return out
+}
