@@ -281,8 +281,8 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 			}
 		}
 		for _, a := range c.beyond() {
-			if !asked[a.address] {
-				asked[a.address] = true
+			if at := "at " + a.address; !asked[at] && !slices.Contains(w.Without, a.address) {
+				asked[at] = true
 				more = append(more, &fleetNode{at: a.address, try: []string{cmp.Or(w.Hosts[a.address], a.address)}})
 			}
 		}
@@ -304,7 +304,7 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 		for _, n := range c.nodes {
 			if n.name == m.Name {
 				m.Facts, m.Roles, m.Host, m.Local = n.facts, n.facts.Roles, n.link.host, n.local
-				m.PeerURLs = n.facts.PeerURLs // the node knows best
+				m.PeerURLs, m.Err = n.facts.PeerURLs, "" // the node knows best
 			}
 		}
 		if m.Out {
