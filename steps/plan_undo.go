@@ -47,7 +47,7 @@ type Terms struct {
 func undoActions(h *history) []Step {
 	var steps []Step
 	var controllers, kubeadm []Action
-	handled := map[string]bool{}
+	handled, rests := map[string]bool{}, false
 	for i := len(h.restore.Steps) - 1; i >= 0; i-- {
 		s := h.restore.Steps[i]
 		back := Step{ID: "undo-" + s.ID, Title: s.Title, Outage: s.Outage}
@@ -70,7 +70,15 @@ func undoActions(h *history) []Step {
 			if _, ok := s.Actions[j].Action.(*SetKubeadmConfig); ok {
 				into = &kubeadm
 			}
-			*into = append(*into, s.Actions[j].undo()...)
+			back := s.Actions[j].undo()
+			if _, moves := s.Actions[j].Action.(moving); moves && len(back) > 0 && !rests {
+				// A service that the run has stopped starts again when the machine boots.
+				rests = true
+				if start := h.etcdAtRest(); start != nil {
+					back = append(start.undo(), back...)
+				}
+			}
+			*into = append(*into, back...)
 		}
 		if s.ID == controllersStep {
 			acts = together(acts)
@@ -91,6 +99,17 @@ func undoActions(h *history) []Step {
 		steps = append(steps, Step{ID: "undo-" + kubeadmStep, Title: t.title, Why: t.why, More: t.more, Actions: planned(kubeadm)})
 	}
 	return steps
+}
+
+// etcdAtRest is how etcd is started, where it is a service that the run has
+// stopped and not started yet.
+func (h *history) etcdAtRest() *StartUnit {
+	for a := range h.restore.actions() {
+		if s, ok := a.Action.(*StopUnit); ok && s.Role == RoleEtcd {
+			return h.atRest(s.Unit)
+		}
+	}
+	return nil
 }
 
 // undoPlan is the way back from a run. What blocks it is in its Checks.

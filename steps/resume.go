@@ -2,6 +2,7 @@ package steps
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"etcd-rewind/problem"
@@ -43,8 +44,41 @@ func NewResume(stateDir, run string, t Terms) (*Plan, error) {
 	p.memory, p.done, p.accept, p.Flags, p.Checks = h.memory, h.done, t.Accept, t.Flags, nil
 	p.Title = "Resume: " + p.Title
 	p.restartWith(p.takeUp(h, t))
+	p.done = h.lasting()
 	Accept(p.Checks, t.Accept)
 	return &p, nil
+}
+
+// lasting are the actions that are done and still are: a service that was stopped
+// starts again when the machine boots, so it is stopped once more.
+func (h *history) lasting() map[string]bool {
+	done := maps.Clone(h.done)
+	for a := range h.restore.actions() {
+		unit := ""
+		switch t := a.Action.(type) {
+		case *StopUnit:
+			unit = t.Unit
+		case *WaitUnitStopped:
+			unit = t.Unit
+		default:
+			continue
+		}
+		if h.atRest(unit) != nil {
+			delete(done, a.ID)
+		}
+	}
+	return done
+}
+
+// atRest is how a service is started that the run has stopped, or was to, and
+// has not started yet; nil for another.
+func (h *history) atRest(unit string) *StartUnit {
+	for a := range h.restore.actions() {
+		if s, ok := a.Action.(*StartUnit); ok && s.Unit == unit && !h.began[a.ID] {
+			return s
+		}
+	}
+	return nil
 }
 
 // restartWith sets the command that restarts kubelet.

@@ -1,0 +1,173 @@
+package steps
+
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"etcd-rewind/node"
+)
+
+// etcd under systemd is restored, undone and redone like one in a pod; no other
+// unit is told anything.
+func TestAnEtcdUnderSystemdIsRestored(t *testing.T) {
+	for _, way := range []string{"the file with its settings is edited", "swapped"} {
+		t.Run(way, inFakeTime(func(t *testing.T) {
+			n := newFakeNode(t, inSystemd)
+			before, env := n.picture(), n.systemd.envNow()
+			e, events := n.engine(nil)
+			plan := n.plan(Choices{Swap: way == "swapped"})
+			if res := e.Run(t.Context(), plan); !res.OK {
+				t.Fatal(res.Error)
+			}
+			if err := n.works(0xbbbb); err != nil {
+				t.Fatalf("not restored: %v", err)
+			}
+			if same := n.systemd.envNow() == env; same != (way == "swapped") {
+				t.Errorf("its environment file is now\n%s", n.systemd.envNow())
+			}
+			var shown []string
+			for _, ev := range *events {
+				for _, s := range ev.Seen {
+					if s.What == "unit" || s.What == "etcd.service" {
+						shown = append(shown, strings.Fields(s.Is)[0])
+					}
+				}
+			}
+			if shown = slices.Compact(shown); !slices.Contains(shown, "inactive") || !slices.Contains(shown, "active,") && !slices.Contains(shown, "active") {
+				t.Errorf("the screen has seen %v", shown)
+			}
+			if res := e.Run(t.Context(), n.undo()); !res.OK {
+				t.Fatal(res.Error)
+			}
+			if diff := cmp.Diff(before, n.picture()); diff != "" {
+				t.Errorf("undone, the node differs:\n%s", diff)
+			}
+			redo, err := NewRedo(filepath.Join(n.root, "etcd-rewind"), "", Terms{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res := e.Run(t.Context(), redo); !res.OK {
+				t.Fatal(res.Error)
+			}
+			if err := n.works(0xbbbb); err != nil {
+				t.Errorf("not redone: %v", err)
+			}
+			if len(n.systemd.left) > 0 {
+				t.Errorf("other units: %v", n.systemd.left)
+			}
+		}))
+	}
+}
+
+// A service that ends again and again, and one that systemd gives up, end the
+// wait with the journal's last lines; retry starts it although it has failed.
+func TestAServiceThatFailsToStartIsShownWithItsJournal(t *testing.T) {
+	for given, says := range map[int]string{0: "etcd.service starts and ends again", 2: "etcd.service has failed (start-limit-hit)"} {
+		t.Run(says, inFakeTime(func(t *testing.T) {
+			n := newFakeNode(t, inSystemd)
+			before := n.picture()
+			var failed []Failure
+			e, _ := n.engine(func(f Failure) Choice {
+				failed = append(failed, f)
+				if len(failed) == 1 && given > 0 {
+					n.systemd.broken = false
+					return Retry
+				}
+				n.systemd.broken = false
+				return Revert
+			})
+			plan := n.plan(Choices{})
+			e.crash = func(_, action string) { // once the old one has stopped
+				if a := plan.action(action); a != nil && RoleEtcd.starts(a.Action) && len(failed) == 0 {
+					n.mu.Lock()
+					n.systemd.broken, n.systemd.given, n.systemd.log = true, given, []string{"listen tcp 127.0.0.1:2379: bind: address already in use"}
+					n.mu.Unlock()
+				}
+			}
+			res := e.Run(t.Context(), plan)
+			if len(failed) == 0 || !strings.HasPrefix(failed[0].Cause, says) || len(failed[0].Log) == 0 || failed[0].LogPath != "journalctl -u etcd.service" {
+				t.Fatalf("%+v", failed)
+			}
+			if given > 0 {
+				if !res.OK || n.works(0xbbbb) != nil {
+					t.Errorf("started again, it is not restored: %+v", res.Error)
+				}
+				return
+			}
+			if !res.Reverted || !maps.Equal(before, n.picture()) {
+				t.Errorf("not reverted: %+v", res.Error)
+			}
+			n.until("the node works as before", func() bool { return n.works(0xaaaa) == nil })
+		}))
+	}
+}
+
+// A machine that boots in the middle of a run starts its services: what the run
+// had stopped is stopped once more before data is moved, on either way.
+func TestAServiceThatTheBootHasStartedIsStoppedAgain(t *testing.T) {
+	for _, way := range []string{"resume", "undo"} {
+		t.Run(way, inFakeTime(func(t *testing.T) {
+			n := newFakeNode(t, inSystemd)
+			before := n.picture()
+			e, _ := n.engine(nil)
+			if !n.crashAt(e, n.plan(Choices{}), crashed{"before the result", "start-etcd.1"}) {
+				t.Fatal("it did not crash")
+			}
+			if err := n.StartUnit(t.Context(), "etcd.service"); err != nil {
+				t.Fatal(err)
+			}
+			n.until("the boot has started etcd", func() bool { s, err := n.Etcd(t.Context(), false); return err == nil && s.ClusterID == 0xaaaa })
+			moved := false // while it ran
+			e.crash = func(point, action string) {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				_, runs := n.systemd.etcd()
+				moved = moved || runs && point == "after the intent" && (action == "start-etcd.1" || action == "undo-start-etcd.3")
+			}
+			dir := filepath.Join(n.root, "etcd-rewind")
+			plan, want := NewResume, uint64(0xbbbb)
+			if way == "undo" {
+				plan, want = NewUndo, 0xaaaa
+			}
+			p, err := plan(dir, "", Terms{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res := e.Run(t.Context(), p); !res.OK {
+				t.Fatal(res.Error)
+			}
+			if moved {
+				t.Error("its data was moved while it ran")
+			}
+			if n.until("it runs", func() bool { return n.works(want) == nil }); way == "undo" && !maps.Equal(before, n.picture()) {
+				t.Error("undone, the node differs")
+			}
+		}))
+	}
+}
+
+func TestTheLimitsOfEtcdsServiceAreChecked(t *testing.T) {
+	n := newFakeNode(t, inSystemd)
+	large := *snapshotOfTheTests
+	large.Size = 8 << 30
+	for says, spoil := range map[string]func(*node.Unit){
+		"etcd.service: active":                    func(*node.Unit) {},
+		"systemd waits: it is killed after 1m30s": func(u *node.Unit) { u.Type = "notify" },
+		"newer than what systemd has loaded":      func(u *node.Unit) { u.NeedReload = true },
+		"also started by etcd.timer":              func(u *node.Unit) { u.Type, u.TriggeredBy = "simple", []string{"etcd.timer"} },
+	} {
+		f := n.facts()
+		f.Etcd.Source.(unitEtcd).unit.Type = "simple"
+		spoil(f.Etcd.Source.(unitEtcd).unit)
+		for _, v := range Check(t.Context(), f, &large, Choices{}) {
+			if v.Check == "etcd-unit" && !strings.Contains(v.Cause, says) {
+				t.Errorf("%s, want %s", v.Cause, says)
+			}
+		}
+	}
+}
