@@ -30,7 +30,7 @@ func (m *model) key(k tea.KeyMsg) tea.Cmd {
 		return m.leave()
 	case m.tooSoon():
 		return nil // meant for what was there before
-	case tooSmall(m.w, m.h) && m.smallQuestion() != nil:
+	case tooSmall(m.w, m.h) && m.over.small(m.w, m.h) != nil:
 		return m.overlayKey(name)
 	case tooSmall(m.w, m.h):
 		return nil // nobody should press keys blindly

@@ -46,13 +46,13 @@ func (m *model) tooSoon() bool {
 	return q != nil && (q != m.asked || m.now().Sub(m.askedAt) < print.QuestionPause)
 }
 
-// smallQuestion is a question with its answers on a screen that is small, nil
+// small is a question with its answers on a screen that is small, nil
 // when there is none or it doesn't fit.
-func (m *model) smallQuestion() []string {
-	if m.over == nil || m.over.kind != questionOverlay {
+func (o *overlay) small(w, h int) []string {
+	if o == nil || o.kind != questionOverlay {
 		return nil
 	}
-	return m.over.question.Small(m.w, m.h)
+	return o.question.Small(w, h)
 }
 
 // clock tells the time.

@@ -15,20 +15,13 @@ type searched struct {
 	to   func(i int)
 }
 
-// typing says whether keys go into a line of text.
-func (m *model) typing() bool {
-	_, path := m.picker.Typed()
-	_, _, identity := m.picker.Identity()
-	return path || identity || m.checks.Asks() || m.choices.Asks() || m.members.Asks() || m.screen == confirmScreen
-}
-
 // searched is what can be searched on this screen; false for nothing.
 func (m *model) searched() (s searched, ok bool) {
 	page := func(p *pane.Page) searched { return searched{p.Rows, p.Top, func(i int) { p.Top = i }} }
 	switch {
 	case m.over != nil:
 		return page(&m.over.Page), m.over.kind != questionOverlay
-	case m.typing():
+	case m.typing(), m.screen == confirmScreen:
 		return s, false
 	}
 	switch m.screen {

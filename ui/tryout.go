@@ -55,10 +55,10 @@ func (m *model) tryOut() tea.Cmd {
 	}
 }
 
-func (m *model) tried(msg tryoutMsg) {
-	t := msg.of
+// told takes what is told of it.
+func (t *tryout) told(msg tryoutMsg) {
 	switch {
-	case m.over == nil || m.over.tryout != t || !t.busy:
+	case !t.busy:
 	case msg.over:
 		t.busy, t.report, t.err = false, msg.report, msg.err
 	case msg.begun != "":

@@ -61,7 +61,7 @@ func TestADrillEndsWhenItIsLeft(t *testing.T) {
 	cmd := d.m.tryOut()
 	over := make(chan any, 1)
 	go func() { over <- cmd() }()
-	d.m.tried(tryoutMsg{of: d.m.over.tryout, begun: drill.PartEtcd})
+	d.m.handle(tryoutMsg{of: d.m.over.tryout, begun: drill.PartEtcd})
 	if view := d.view(); !strings.Contains(view, "starting etcd, 0") {
 		t.Error(view)
 	}

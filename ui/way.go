@@ -517,6 +517,13 @@ func (w *way) repoint() error {
 	return nil
 }
 
+// typing says whether keys go into a line of text, but for the confirmation.
+func (w *way) typing() bool {
+	_, path := w.picker.Typed()
+	_, _, identity := w.picker.Identity()
+	return path || identity || w.checks.Asks() || w.choices.Asks() || w.members.Asks()
+}
+
 // title says what is done with a run, before there is a plan for it too.
 func (a again) title(p *steps.Plan) string {
 	switch {

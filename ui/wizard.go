@@ -395,7 +395,9 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 	case planMsg:
 		return m.planned(msg)
 	case tryoutMsg:
-		m.tried(msg)
+		if m.over != nil && m.over.tryout == msg.of {
+			msg.of.told(msg)
+		}
 
 	case liveMsg:
 		m.run = pane.NewRun(nil, nil, nil, nil)
@@ -630,7 +632,7 @@ func (m *model) View() string {
 	}
 	frame := m.frame()
 	if tooSmall(m.w, m.h) {
-		lines := m.smallQuestion()
+		lines := m.over.small(m.w, m.h)
 		if lines == nil {
 			needs := fmt.Sprintf("needs %d×%d, is %d×%d", minWidth, minHeight, m.w, m.h)
 			lines = frame.Small(m.look, m.now(), needs, m.screen.ofRun(), m.w)
