@@ -206,6 +206,39 @@ func TestARealLockKeepsWhatItLocks(t *testing.T) {
 	t.Errorf("until when isn't shown: %v", err)
 }
 
+// What lies in a real store is unreadable there, and is a snapshot again where it
+// is fetched: by its record, and by its URL.
+func TestARestoreFromARealStore(t *testing.T) {
+	id, k := identity(t), NewKey()
+	data, sealed := sealedSnapshot(t, id.Recipient())
+	dir, config, _ := realSFTP(t)
+	for _, location := range []string{realS3(t, "plain"), "sftp://store" + dir + "?config=" + config} {
+		s := openReal(t, location)
+		r := putSnapshot(t, s, k, noon, "cp1", data, sealed)
+		if got := read(t, s, r.SnapshotName()); !strings.HasPrefix(got, "age-encryption.org/v1") || strings.Contains(got, "/registry/") {
+			t.Errorf("%s: it is readable", location)
+		}
+		p := Places{Stores: []Store{s}, Key: k}
+		latest, _, err := p.Latest(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		named, err := Source(t.Context(), latest.Name, k, ClusterID{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(staged(t, latest, id), staged(t, named, id)); err != nil {
+			t.Errorf("%s: %v", location, err)
+		}
+		if err := staged(t, named, identity(t)); err == nil || !strings.Contains(err.Error(), "encrypted for others") {
+			t.Errorf("%s: with another identity: %v", location, err)
+		}
+		if s, ok := s.(*SFTP); ok {
+			s.links.close()
+		}
+	}
+}
+
 func TestARealBucketThatRefuses(t *testing.T) {
 	location := realS3(t, "plain")
 	none := openReal(t, strings.Replace(location, "s3://plain/", "s3://another/", 1))
