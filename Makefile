@@ -7,7 +7,7 @@ PLATFORMS = darwin/arm64 # besides Linux, which release builds for: inspect, dif
 LINT        = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test test-busy race check e2e e2e-backup e2e-one e2e-three e2e-kills e2e-fleet e2e-systemd e2e-external supported lint vuln platforms fuzz bench bench-backup bench-outage bench-staging bench-screen release release-try site
+.PHONY: build test test-busy race check e2e e2e-backup e2e-one e2e-three e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-external supported lint vuln platforms fuzz bench bench-backup bench-outage bench-staging bench-screen release release-try site
 
 # The binary for nodes has no practice in it: 29 MB instead of 46.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -63,6 +63,11 @@ e2e-systemd: # root on Debian: hosts with systemd; kubelet and containerd are un
 e2e-backup: # stores of backups on servers that others have written: S3 (versitygw) and OpenSSH's SFTP
 	e2e/parts/build.sh versitygw
 	go test -tags e2e -count 1 -timeout 10m -run Real -v ./backup
+
+e2e-versions: # root on Debian: the rest of the matrix, on hosts with systemd
+	e2e/install.sh
+	ETCD_REWIND_E2E_SHARED=no ETCD_REWIND_E2E_ENTRIES='systemd-1.34-etcd-3.5 systemd-1.37-etcd-3.7' \
+		go test -tags e2e -count 1 -timeout 40m -run OnSystemd -v ./e2e
 
 e2e-external: # root on Debian: etcd on systemd hosts of its own
 	e2e/install.sh

@@ -49,6 +49,30 @@ var Entries = []Entry{
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
 		Node: systemdNode, Ran: systemdRuns, Target: "e2e-systemd",
 	},
+	{
+		Name: "systemd-1.34-etcd-3.5", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.5.21",
+		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.5", Systemd: true,
+		Node: systemdNode, Ran: systemdRuns, Target: "e2e-versions",
+	},
+	{
+		Name: "systemd-1.37-etcd-3.7", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.7.3",
+		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.7", Systemd: true,
+		Node: systemdNode, Ran: systemdRuns, Target: "e2e-versions",
+	},
+	{
+		Name: "external-kubespray", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
+		Node:   "etcd.service on a host of its own, as kubespray sets it up, and one control plane, " + bareNode,
+		Ran:    "on the etcd host, with the API server stopped by hand: a restore that swaps directories, kubespray's settings rendered again, an undo, a unit that fails to start",
+		Target: "e2e-external",
+	},
+	{
+		Name: "external-by-hand", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
+		Node:   "etcd.service on a host of its own, all flags in its ExecStart, and one control plane, " + bareNode,
+		Ran:    "on the etcd host, with the API server stopped by hand: a restore that edits the unit, a reboot, an undo",
+		Target: "e2e-external",
+	},
 }
 
 // Named returns the entries of those names, and an error for one that isn't there.
