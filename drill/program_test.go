@@ -68,7 +68,7 @@ func (f *fakeRuntime) Borrow(_ context.Context, image, hold string, env []string
 		return 0, nil, fmt.Errorf("the image %s isn't on this node", image)
 	}
 	if _, err := os.Stat(hold); err != nil || len(env) != 1 {
-		return 0, nil, fmt.Errorf("%v %v", err, env)
+		return 0, nil, fmt.Errorf("%w %v", err, env)
 	}
 	return f.borrowed, func() { f.back++ }, nil
 }
