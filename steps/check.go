@@ -43,7 +43,6 @@ var (
 		{"stray-manifests", "Stray manifests", "1, 2", needKubelet, (*checks).strays},
 		{CheckEtcdManifest, "etcd's manifest", "8", 0, (*checks).etcdManifest},
 		{CheckAPIManifest, "kube-apiserver's manifest", "37", 0, (*checks).apiManifest},
-		{"etcd-unit", "etcd's service", "", needEtcd, (*checks).service},
 		{CheckAPIServers, "API servers", "29", needEtcd, (*checks).apiServers},
 		{CheckEtcdHosts, "etcd's nodes", "", needAPI, (*checks).etcdHosts},
 		{CheckTopology, "Members", "27", needEtcd, (*checks).topology},

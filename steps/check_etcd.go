@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"etcd-rewind/node"
 	"etcd-rewind/trust"
@@ -188,31 +187,4 @@ func (k *checks) otherEtcds() Verdict {
 		}
 	}
 	return ok("%s", strings.Join(say, "; "))
-}
-
-// perSecond is what an etcd that starts reads of its data, on a slow disk, in
-// bytes.
-const perSecond = 50 << 20
-
-// service holds the limits that systemd sets etcd against what is restored.
-func (k *checks) service() Verdict {
-	e, isUnit := k.f.Etcd.Source.(unitEtcd)
-	if !isUnit {
-		return none
-	}
-	u := e.unit
-	need := time.Duration(0)
-	if k.info != nil {
-		need = time.Duration(k.info.Size / perSecond * int64(time.Second))
-	}
-	switch limit := u.TimeoutStart; {
-	case u.NeedReload:
-		return wrong("systemctl daemon-reload, once you know what has changed", "the files of %s are newer than what systemd has loaded: what it starts isn't known", u.Name)
-	case u.Type == "notify" && limit > 0 && need > limit:
-		return warn("set TimeoutStartSec= in a drop-in first (systemctl edit "+u.Name+"), for example to 15min",
-			"%s may take longer to open %s than systemd waits: it is killed after %s, and started over", u.Name, Bytes(k.info.Size), limit)
-	case len(u.TriggeredBy) > 0:
-		return warn("stop them for the time of the restore", "%s is also started by %s", u.Name, trust.Text(strings.Join(u.TriggeredBy, ", ")))
-	}
-	return ok("%s: %s", u.Name, u)
 }

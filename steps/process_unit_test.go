@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"etcd-rewind/node"
 )
 
 // etcd under systemd is restored, undone and redone like one in a pod; no other
@@ -148,26 +146,5 @@ func TestAServiceThatTheBootHasStartedIsStoppedAgain(t *testing.T) {
 				t.Error("undone, the node differs")
 			}
 		}))
-	}
-}
-
-func TestTheLimitsOfEtcdsServiceAreChecked(t *testing.T) {
-	n := newFakeNode(t, inSystemd)
-	large := *snapshotOfTheTests
-	large.Size = 8 << 30
-	for says, spoil := range map[string]func(*node.Unit){
-		"etcd.service: active":                    func(*node.Unit) {},
-		"systemd waits: it is killed after 1m30s": func(u *node.Unit) { u.Type = "notify" },
-		"newer than what systemd has loaded":      func(u *node.Unit) { u.NeedReload = true },
-		"also started by etcd.timer":              func(u *node.Unit) { u.Type, u.TriggeredBy = "simple", []string{"etcd.timer"} },
-	} {
-		f := n.facts()
-		f.Etcd.Source.(unitEtcd).unit.Type = "simple"
-		spoil(f.Etcd.Source.(unitEtcd).unit)
-		for _, v := range Check(t.Context(), f, &large, Choices{}) {
-			if v.Check == "etcd-unit" && !strings.Contains(v.Cause, says) {
-				t.Errorf("%s, want %s", v.Cause, says)
-			}
-		}
 	}
 }
