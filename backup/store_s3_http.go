@@ -339,7 +339,7 @@ func (s *S3) withoutSecrets(says string) string {
 	if creds == nil || creds.IsExpired() {
 		return says
 	}
-	v, err := creds.Get()
+	v, err := creds.GetWithContext(nil) // what it has, without asking anybody
 	if err != nil {
 		return says
 	}

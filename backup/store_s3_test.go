@@ -37,7 +37,7 @@ func TestABucketGetsOverWhatPasses(t *testing.T) {
 	for name, fault := range map[string]func(n int64, w http.ResponseWriter, r *http.Request) bool{
 		"every second request is a 503": func(n int64, w http.ResponseWriter, _ *http.Request) bool {
 			if n%2 == 1 {
-				http.Error(w, "<Error><Code>SlowDown</Code></Error>", 503)
+				http.Error(w, "<Error><Code>SlowDown</Code></Error>", http.StatusServiceUnavailable)
 			}
 			return n%2 == 1
 		},
