@@ -65,7 +65,11 @@ func (n *Node) startContainerd(ctx context.Context, images []string, p parts, st
 		if err := n.service(ctx, "containerd", "stop"); err != nil {
 			return err
 		}
-		if err := keepStore(n.HostPath("/var/lib/containerd"), store); err != nil {
+		dir := n.HostPath("/var/lib/containerd")
+		if n.Systemd { // the same, but a link leaves no mount
+			dir = filepath.Join(n.Dir, "lib", "containerd")
+		}
+		if err := keepStore(dir, store); err != nil {
 			return err
 		}
 	}
