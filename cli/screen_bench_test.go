@@ -359,7 +359,7 @@ func (n *practiceNode) waiting(b *testing.B) []shareOf {
 	s.press(b, "\r")
 	s.until(b, "The restore re-creates")
 	s.press(b, "\r")
-	s.until(b, "2 to be settled") // that it isn't called cp1, and listens on the loopback address
+	s.until(b, "2 to fix or override") // that it isn't called cp1, and listens on the loopback address
 	s.press(b, " ")
 	s.until(b, "type its name") // as far as it fits on the line
 	s.press(b, "snapshot-node", "\r")
