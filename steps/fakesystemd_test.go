@@ -31,7 +31,6 @@ type fakeSystemd struct {
 	starts  int
 	restart int
 	since   time.Time // of the state
-	stopped bool      // systemctl stop was called after the last start
 	broken  bool      // its process ends at once
 	given   int       // starts until systemd gives up, 0 for never
 	slow    time.Duration

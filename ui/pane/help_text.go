@@ -93,6 +93,7 @@ func (*Checks) Help() Help {
 		"d, n, s and c change what a check may object to: the data directory, the revision, how kube-apiserver is stopped, the controllers. The checks run again then.",
 		"An error blocks the restore. So does a warning, until you have read it and override it with space. Some errors can be overridden: space, then the name of the check.",
 		"r runs all checks again, for example after you have moved a file away. What was overridden stays so as long as the check says the same.",
+		"t tries the snapshot first: this cluster's own etcd and kube-apiserver are started on it, apart from the running ones and without a network. Nothing of the cluster is touched; esc ends it.",
 	}}
 }
 
