@@ -12,6 +12,7 @@ import (
 // TestTheBinaryForNodes runs testdata/node with the program as make build makes
 // it, which the other scripts don't.
 func TestTheBinaryForNodes(t *testing.T) {
+	t.Parallel()
 	bin := t.TempDir()
 	build := exec.Command("go", "build", "-tags", "nopractice,grpcnotrace", "-o", filepath.Join(bin, "etcd-rewind"), "etcd-rewind")
 	if out, err := build.CombinedOutput(); err != nil {

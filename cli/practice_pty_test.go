@@ -151,6 +151,7 @@ func TestTheShellOfAnExerciseIsAnOrdinaryOne(t *testing.T) {
 // Where namespaces can be had, the shell has the paths and ports of a real node:
 // what the guides say works as it is written. The machine itself doesn't change.
 func TestTheShellOfAnExerciseIsARealNodes(t *testing.T) {
+	t.Parallel()
 	may := exec.Command("/bin/true")
 	may.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}
 	if os.Geteuid() != 0 {

@@ -62,6 +62,7 @@ func TestThreeNodesAreRestoredAsOne(t *testing.T) {
 
 // Whatever node fails, in whatever phase, whatever is answered: never split.
 func TestANodeThatFails(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		story  string
 		phase  steps.Phase
@@ -152,6 +153,7 @@ func TestANodeLeftBehindIsToGoOnByItself(t *testing.T) {
 }
 
 func TestAConnectionThatIsCutIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	for _, phase := range steps.Phases {
 		for _, who := range []string{"cp1", "cp2"} {
 			t.Run(string(phase)+" "+who, func(t *testing.T) {
@@ -185,6 +187,7 @@ func TestAConnectionThatIsCutIsMadeAgain(t *testing.T) {
 }
 
 func TestANodeThatIsLostForGood(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		phase  steps.Phase
 		answer steps.Choice
@@ -265,6 +268,7 @@ func TestOfTwoNodesTheOneThatIsLeftDoesNotGoBackAlone(t *testing.T) {
 // A conductor that is killed leaves agents that stop; any node can lead all of
 // them again, forward or back.
 func TestAConductorThatIsKilled(t *testing.T) {
+	t.Parallel()
 	for _, phase := range steps.Phases {
 		for _, way := range []string{"resume", "undo"} {
 			t.Run(string(phase)+" "+way, func(t *testing.T) {
@@ -354,6 +358,7 @@ func TestAConductorThatIsKilled(t *testing.T) {
 
 // An undo of all nodes is redone on all of them, none of which waits for another.
 func TestAnUndoOfSeveralNodesIsRedone(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		story string
 		bad   func(w *fakeWorld, d *pipes)
@@ -464,6 +469,7 @@ func TestAResumeOfSeveralNodesIsShownBeforeItRuns(t *testing.T) {
 // The conductor dies while one node was let past a barrier and the others were
 // not yet: the node comes to it no more, and the others must not wait for that.
 func TestAResumeKnowsTheBarriersThatWereOpen(t *testing.T) {
+	t.Parallel()
 	for _, phase := range steps.Phases {
 		t.Run(string(phase), func(t *testing.T) {
 			w := newFakeWorld(t, "cp1", "cp2", "cp3")
