@@ -29,7 +29,7 @@ NOT_RACED = TestCrashMatrix|TestWhateverFails|TestARedoComesBackFrom|TestAnUndoT
 check: lint test # what has to pass before a change is sent; no root
 
 race: # the packages with goroutines, under the race detector
-	go test -race -timeout 30m -skip '$(NOT_RACED)' ./defect ./outbox ./trust ./node ./steps ./restore ./fleet ./practice ./ui/...
+	go test -race -timeout 30m -skip '$(NOT_RACED)' ./backup ./defect ./drill ./fleet ./node ./outbox ./practice ./restore ./settle ./steps ./trust ./ui/...
 
 # Tests of several nodes. They mostly wait, as those of one node do, so both go
 # on at the same time, each on nodes of its own.

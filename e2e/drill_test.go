@@ -67,11 +67,11 @@ func nothingOfADrill(t *testing.T, running []string) {
 	if p := drillProcesses(t); p != "" {
 		t.Errorf("processes are left: %s", p)
 	}
-	now := tasks(t)
-	slices.Sort(now)
-	slices.Sort(running)
-	if !slices.Equal(now, running) {
-		t.Errorf("other containers run now: %v, before: %v", now, running)
+	// Fewer may run: kubelet may have been about to end one of an earlier test.
+	for _, now := range tasks(t) {
+		if !slices.Contains(running, now) {
+			t.Errorf("the container %s runs, and didn't before", now)
+		}
 	}
 	for _, pattern := range []string{"/sys/fs/cgroup/etcd-rewind.drill-*", "/sys/fs/cgroup/*/etcd-rewind.drill-*"} {
 		if left, _ := filepath.Glob(pattern); len(left) > 0 {
