@@ -376,7 +376,7 @@ func (n *practiceNode) waiting(b *testing.B) []shareOf {
 	held := n.etcd(b, old)
 	_ = syscall.Kill(held, syscall.SIGSTOP)
 	b.Cleanup(func() { _ = syscall.Kill(held, syscall.SIGKILL) }) // one that is stopped doesn't end
-	s.until(b, "Wait until etcd is ready")
+	s.until(b, "Wait until etcd has opened")
 	all = append(all, shareOf{"a run that waits for etcd", s.share(b)})
 	other := n.start(b, n.flags...)
 	other.until(b, "this screen is read-only")
