@@ -31,38 +31,55 @@ func (*ReplaceFile) Kind() string { return "replace-file" }
 func (a *ReplaceFile) Title() string { return "Replace " + a.File }
 
 func (a *ReplaceFile) Commands() []string {
-	cmds := []string{trust.Shell("cp -a --remove-destination %s %s", a.From, a.File)}
-	if a.Reload {
+	return reloaded(a.Reload, trust.Shell("cp -a --remove-destination %s %s", a.From, a.File))
+}
+
+// reloaded are commands after which systemd has to read its units again, or
+// hasn't.
+func reloaded(reload bool, cmds ...string) []string {
+	if reload {
 		cmds = append(cmds, "systemctl daemon-reload")
 	}
 	return cmds
 }
 
 func (a *ReplaceFile) do(ctx context.Context, r *run) (State, error) {
-	now, err := os.ReadFile(a.File)
+	return r.replace(ctx, a.File, a.Original, a.SHA256, a.Reload, func([]byte) error {
+		data, err := os.ReadFile(a.From)
+		if err != nil {
+			return err
+		}
+		if sum(data) != a.SHA256 {
+			return changedSince(a.From)
+		}
+		if err := replaceFile(a.File, data); err != nil {
+			return err
+		}
+		r.point("in the middle", r.action.ID)
+		return nil
+	})
+}
+
+// replace turns a file from one content into another, by their SHA256; a third
+// is somebody else's, and stays. What was done already is only read again by
+// systemd, where reload says that it has to.
+func (r *run) replace(ctx context.Context, file, from, to string, reload bool, put func(now []byte) error) (State, error) {
+	now, err := os.ReadFile(file)
 	if err != nil {
 		return Failed, err
 	}
 	state := Already
 	switch sum(now) {
-	case a.SHA256:
-	case a.Original:
+	case to:
+	case from:
 		state = Done
-		data, err := os.ReadFile(a.From)
-		if err != nil {
+		if err := put(now); err != nil {
 			return Failed, err
 		}
-		if sum(data) != a.SHA256 {
-			return Failed, changedSince(a.From)
-		}
-		if err := replaceFile(a.File, data); err != nil {
-			return Failed, err
-		}
-		r.point("in the middle", r.action.ID)
 	default:
-		return Failed, changedSince(a.File)
+		return Failed, changedSince(file)
 	}
-	if a.Reload {
+	if reload {
 		return state, r.world.ReloadUnits(ctx)
 	}
 	return state, nil
@@ -129,33 +146,11 @@ func (*RestoreFile) Kind() string { return "restore-file" }
 func (a *RestoreFile) Title() string { return "Put " + a.File + " back as it was" }
 
 func (a *RestoreFile) Commands() []string {
-	cmds := []string{trust.Shell("cp -a %s %s", a.File, a.Undone), trust.Shell("cp -a --remove-destination %s %s", a.From, a.File)}
-	if a.Reload {
-		cmds = append(cmds, "systemctl daemon-reload")
-	}
-	return cmds
+	return reloaded(a.Reload, trust.Shell("cp -a %s %s", a.File, a.Undone), trust.Shell("cp -a --remove-destination %s %s", a.From, a.File))
 }
 
 func (a *RestoreFile) do(ctx context.Context, r *run) (State, error) {
-	now, err := os.ReadFile(a.File)
-	if err != nil {
-		return Failed, err
-	}
-	state := Already
-	switch sum(now) {
-	case a.SHA256:
-	case a.Now:
-		state = Done
-		if err := a.restore(now); err != nil {
-			return Failed, err
-		}
-	default:
-		return Failed, changedSince(a.File)
-	}
-	if a.Reload {
-		return state, r.world.ReloadUnits(ctx)
-	}
-	return state, nil
+	return r.replace(ctx, a.File, a.Now, a.SHA256, a.Reload, a.restore)
 }
 
 func (a *RestoreFile) restore(now []byte) error {
