@@ -56,9 +56,9 @@ func kubeadmConfig(ctx context.Context, c *Cluster) ([]Debt, error) {
 
 // nodesMissing are nodes of the state before the restore that aren't in the API:
 // a kubelet registers its node only when it starts (kubernetes#71398).
-func nodesMissing(ctx context.Context, c *Cluster) ([]Debt, error) {
-	there := map[string]bool{}
-	if err := list(ctx, c, "api/v1/nodes", func(n *corev1.Node) { there[n.Name] = true }); err != nil {
+func nodesMissing(_ context.Context, c *Cluster) ([]Debt, error) {
+	there, err := c.nodes()
+	if err != nil {
 		return nil, err
 	}
 	const means = "its kubelet goes on with the pods it has, gets no new ones, and registers only when it starts"

@@ -21,15 +21,20 @@ import (
 // attachments are those of nodes or volumes that aren't in the API. Volumes are
 // for people: the data on them is not in etcd.
 func attachments(ctx context.Context, c *Cluster) ([]Debt, error) {
-	nodes, volumes := map[string]bool{}, map[string]bool{}
-	if err := list(ctx, c, "api/v1/nodes", func(n *corev1.Node) { nodes[n.Name] = true }); err != nil {
+	nodes, err := c.nodes()
+	if err != nil {
 		return nil, err
 	}
-	if err := list(ctx, c, "api/v1/persistentvolumes", func(v *corev1.PersistentVolume) { volumes[v.Name] = true }); err != nil {
+	all, err := c.volumes()
+	if err != nil {
 		return nil, err
+	}
+	volumes := map[string]bool{}
+	for _, v := range all {
+		volumes[v.Name] = true
 	}
 	var out []Debt
-	err := list(ctx, c, "apis/storage.k8s.io/v1/volumeattachments", func(a *storagev1.VolumeAttachment) {
+	err = list(ctx, c, "apis/storage.k8s.io/v1/volumeattachments", func(a *storagev1.VolumeAttachment) {
 		d := Debt{Object: a.Name, Commands: []string{trust.Shell("kubectl describe volumeattachment %s", a.Name)}}
 		switch v := a.Spec.Source.PersistentVolumeName; {
 		case !nodes[a.Spec.NodeName]:
@@ -48,7 +53,7 @@ func attachments(ctx context.Context, c *Cluster) ([]Debt, error) {
 
 // volumes are claims and volumes that don't have each other any more.
 func volumes(ctx context.Context, c *Cluster) ([]Debt, error) {
-	claims, bound := map[string]string{}, map[string]bool{}
+	claims := map[string]string{}
 	var out []Debt
 	err := list(ctx, c, "api/v1/persistentvolumeclaims", func(p *corev1.PersistentVolumeClaim) {
 		claims[p.Namespace+"/"+p.Name] = string(p.UID)
@@ -63,11 +68,14 @@ func volumes(ctx context.Context, c *Cluster) ([]Debt, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = list(ctx, c, "api/v1/persistentvolumes", func(v *corev1.PersistentVolume) {
-		bound[v.Name] = true
+	all, err := c.volumes()
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range all {
 		ref := v.Spec.ClaimRef
 		if ref == nil || ref.UID == "" || claims[ref.Namespace+"/"+ref.Name] == string(ref.UID) {
-			return
+			continue
 		}
 		is := fmt.Sprintf("this volume belongs to the claim %s/%s, which isn't in the API", trust.Text(ref.Namespace), trust.Text(ref.Name))
 		if claims[ref.Namespace+"/"+ref.Name] != "" {
@@ -81,30 +89,27 @@ func volumes(ctx context.Context, c *Cluster) ([]Debt, error) {
 			trust.Shell("kubectl describe pv %s", v.Name),
 			trust.Shell(`kubectl patch pv %s -p %s`, v.Name, `{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`),
 		}})
-	})
-	if err != nil {
-		return nil, err
 	}
 	if c.Before != nil {
-		out = append(out, volumesSince(c, bound)...)
+		out = append(out, volumesSince(c, len(all))...)
 	}
 	return few(out), nil
 }
 
 // volumesSince says that there were more volumes before the restore: those that
 // a driver made since lie on the storage, and nothing names them.
-func volumesSince(c *Cluster, now map[string]bool) []Debt {
+func volumesSince(c *Cluster, now int) []Debt {
 	before := 0
 	for _, k := range c.Before.Kinds {
 		if k.Resource == "persistentvolumes" {
 			before = k.Objects
 		}
 	}
-	if before <= len(now) {
+	if before <= now {
 		return nil
 	}
 	return []Debt{{
-		Is:       fmt.Sprintf("there were %d volumes before the restore, and there are %d", before, len(now)),
+		Is:       fmt.Sprintf("there were %d volumes before the restore, and there are %d", before, now),
 		Means:    "what drivers provisioned after the snapshot still lies on the storage, costs, and belongs to nobody",
 		Commands: []string{"etcd-rewind diff SNAPSHOT BEFORE   # names them"},
 	}}

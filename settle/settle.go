@@ -9,6 +9,9 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"etcd-rewind/defect"
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
@@ -56,6 +59,10 @@ type Cluster struct {
 	// RestartCommand is the same for people.
 	RestartCommand string
 
+	// What several searches need is read once.
+	nodes   func() (map[string]bool, error)
+	volumes func() ([]corev1.PersistentVolume, error)
+
 	wait time.Duration // between two looks at what is refreshed every 10 s; another in tests
 }
 
@@ -91,6 +98,14 @@ func Kinds() []string {
 func Find(ctx context.Context, c *Cluster) ([]Debt, []Unread) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	c.nodes = sync.OnceValues(func() (map[string]bool, error) {
+		there := map[string]bool{}
+		return there, list(ctx, c, "api/v1/nodes", func(n *metav1.PartialObjectMetadata) { there[n.Name] = true })
+	})
+	c.volumes = sync.OnceValues(func() (all []corev1.PersistentVolume, err error) {
+		err = list(ctx, c, "api/v1/persistentvolumes", func(v *corev1.PersistentVolume) { all = append(all, *v) })
+		return all, err
+	})
 	found := make([][]Debt, len(searches))
 	failed := make([]error, len(searches))
 	var all sync.WaitGroup
@@ -130,7 +145,7 @@ func few(debts []Debt) []Debt {
 	if len(debts) <= most {
 		return debts
 	}
-	more := Debt{Is: fmt.Sprintf("%d more like these", len(debts)-most), Means: debts[0].Means, Commands: debts[0].Commands[:0:0]}
+	more := Debt{Is: fmt.Sprintf("%d more like these", len(debts)-most), Means: debts[0].Means}
 	return append(debts[:most:most], more)
 }
 
