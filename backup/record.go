@@ -181,7 +181,7 @@ func ReadKey(path string) (Key, error) {
 	}
 	k, err := hex.DecodeString(strings.TrimSpace(string(data)))
 	if err != nil || len(k) != keySize {
-		return nil, problem.New("copy it from another node of the cluster: without it backups can't be told from forged ones", "%s holds no key", path)
+		return nil, problem.New("copy it from another node of the cluster: without it backups can't be distinguished from forged ones", "%s holds no key", path)
 	}
 	return k, nil
 }

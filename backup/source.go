@@ -40,7 +40,7 @@ type Places struct {
 // lookLimit is how long a store may take to tell what it has.
 const lookLimit = 40 * time.Second
 
-// Look lists what the places have, all at once, and tells of each as soon as it
+// Look lists what the places have, all at once, and reports each as soon as it
 // has answered, or didn't in time; tell is called by one goroutine at a time. The
 // error is a *problem.Problem.
 func (p *Places) Look(ctx context.Context, tell func(s Store, l *Listing, err error)) {

@@ -105,7 +105,7 @@ func TestTheLatestBackupIsFoundInAllPlaces(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A place that isn't there is told, and doesn't keep the others from it.
+	// A place that isn't there is reported, and the others are read all the same.
 	p.Stores = []Store{&Directory{Path: filepath.Join(first.Path, "none")}, second}
 	if src, unread, err = p.Latest(t.Context()); err != nil || len(unread) != 1 || !strings.HasSuffix(src.Name, newest.SnapshotName()) {
 		t.Errorf("%s %v %v", src.Name, unread, err)

@@ -198,7 +198,7 @@ func (w *taken) take(ctx context.Context) *Result {
 	return w.res
 }
 
-// known reads how it stood before. When that can't be read it is made anew.
+// known reads how it stood before. When that can't be read it is written again.
 func (w *taken) known() {
 	b, err := steps.ReadBackups(w.Dir)
 	if err != nil || b == nil {
@@ -219,7 +219,7 @@ func (w *taken) known() {
 	w.state = b
 }
 
-// kept writes how it stands. That it can't is told in the end, by what can't be
+// kept writes how it stands. That it can't is reported in the end, by what can't be
 // written then.
 func (w *taken) kept() { _ = w.state.Write(w.Dir) }
 
@@ -662,7 +662,7 @@ func (w *taken) send(ctx context.Context, i int, m *made) (err error) {
 	}, idle)
 }
 
-// content is a file that is sent, which tells how far it is.
+// content is a file that is sent, which reports how far it is.
 func (w *taken) content(s Store, path string, sealed Sealed) Content {
 	return Content{Size: sealed.Size, SHA256: sealed.SHA256, Open: func() (io.ReadCloser, error) {
 		f, err := os.Open(path)

@@ -325,7 +325,7 @@ func TestABackupThatCannotBeTakenIsKnownAfterwards(t *testing.T) {
 	}
 }
 
-// What can't be included is missed when it is needed: it is told, and the snapshot
+// What can't be included is missed when it is needed: it is reported, and the snapshot
 // is stored all the same.
 func TestASecondFileThatCannotBeMadeIsAFailure(t *testing.T) {
 	s := &Directory{Path: t.TempDir()}

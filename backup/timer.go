@@ -225,7 +225,7 @@ func systemctl(ctx context.Context, args ...string) error {
 	defer cancel()
 	cmd, err := trust.Command(ctx, "systemctl", args...)
 	if err != nil {
-		return problem.New("show the units with --print, and run the command by whatever starts programs here", "systemd can't be told: %w", err)
+		return problem.New("show the units with --print, and run the command by whatever starts programs here", "systemd can't be reached: %w", err)
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -95,7 +95,7 @@ func TestNothingIsSetUpBeforeItWasOpened(t *testing.T) {
 	}
 }
 
-// What is wrong is told once, the worst first.
+// What is wrong is said once, the worst first.
 func TestTheStatusSaysWhatIsWrong(t *testing.T) {
 	k := NewKey()
 	good := func(age time.Duration) Store {

@@ -48,7 +48,7 @@ of --identity, and kept nowhere. Keep it elsewhere than on this node: without it
 the backups are lost, and with it anybody reads every Secret of the cluster.
 
 The configuration and a key are written, mode 0600. Copy both to the other
-control planes: the key tells this cluster's backups from forged ones.`,
+control planes: the key separates this cluster's backups from forged ones.`,
 		Example: `  etcd-rewind backup init
   etcd-rewind backup init --location file:///mnt/nas --recipient age1... \
     --every 6h --keep last=5,daily=7,weekly=4 --identity /mnt/usb/identity.txt`,
@@ -64,7 +64,7 @@ control planes: the key tells this cluster's backups from forged ones.`,
 	f.StringSliceVar(&o.include, "include", nil, "`parts` that a snapshot can't bring back: pki, manifests, encryption-config")
 	f.StringArrayVar(&o.secrets, "include-recipient", nil, "who can open those, when it isn't the `recipient`s")
 	f.StringVar(&o.metrics, "metrics-file", "", "`file` for node_exporter's textfile collector")
-	f.BoolVar(&o.replace, "replace", false, "write a configuration that is there anew; its key stays")
+	f.BoolVar(&o.replace, "replace", false, "replace a configuration that is there; its key stays")
 	a.outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, stop := interruptible(c.Context())
@@ -75,7 +75,7 @@ control planes: the key tells this cluster's backups from forged ones.`,
 		}
 		path := a.configPath(*config, dir)
 		if _, err := os.Lstat(path); err == nil && !o.replace {
-			return problem.New("edit it, or write it anew with --replace", "%s is there already", path)
+			return problem.New("edit it, or write it again with --replace", "%s is there already", path)
 		}
 		q := &questions{app: a}
 		if a.output != "json" && term.IsTerminal(int(a.in.Fd())) && isTerminal(a.out) {

@@ -66,7 +66,7 @@ func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, erro
 // offeredAtMost is how many backups of one place the wizard's list has.
 const offeredAtMost = 100
 
-// offered tells of the backups in all locations of the configuration, by their
+// offered reports the backups in all locations of the configuration, by their
 // records; each backup once, and a location that can't be read as what it is.
 func (a *app) offered(ctx context.Context, f *steps.Facts, tell func([]snapshot.Candidate)) {
 	c, err := a.backups()
@@ -129,7 +129,7 @@ func (a *app) backupKey() (backup.Key, error) {
 	return key, err
 }
 
-// clusterOf is what this node tells of its cluster without its etcd.
+// clusterOf is what this node knows of its cluster without its etcd.
 func clusterOf(f *steps.Facts) (id backup.ClusterID) {
 	if f != nil && f.API != nil {
 		id.CASHA256 = backup.CASHA256(f.API.ClientCA)

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kubeadm upgrade writes etcd.yaml anew, from the ConfigMap kubeadm-config and
+// kubeadm upgrade writes etcd.yaml again, from the ConfigMap kubeadm-config and
 // nothing else, by the phase that is run here. After a restore etcd is still on
 // the restored data then, and after the undo on the old.
 func TestKubeadmRendersEtcdOntoTheDataThatIsLive(t *testing.T) {

@@ -90,7 +90,7 @@ func (f *Flow) Compared(c *snapshot.Comparison, err error) {
 	}
 }
 
-// Find finds the nodes. The snapshot has to be sent to them anew.
+// Find finds the nodes. The snapshot has to be sent to them again.
 func (f *Flow) Find(ctx context.Context) (err error) {
 	f.sent = false
 	f.Members, f.found, err = f.Nodes.Discover(ctx, f.Want)

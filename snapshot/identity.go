@@ -231,7 +231,7 @@ func (p *Passphrase) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	}
 	key, err := id.Unwrap(stanzas)
 	if errors.Is(err, age.ErrIncorrectIdentity) {
-		p.said = "" // to be asked anew
+		p.said = "" // to be asked again
 		return nil, problem.Coded(CodeEncrypted, "try again; it is the one that it was encrypted with", "the passphrase doesn't open it")
 	}
 	return key, err

@@ -262,7 +262,7 @@ func (m *model) on() tea.Cmd {
 	return nil
 }
 
-// refresh reads, checks or plans anew what is on the screen.
+// refresh reads, checks or plans again what is on the screen.
 func (m *model) refresh() tea.Cmd {
 	switch m.screen {
 	case runsScreen:

@@ -61,7 +61,7 @@ func (p *picker) looked(msg lookedMsg) bool {
 
 func (p *picker) busy() bool { return p.Searching || p.cancel != nil }
 
-// pause breaks the inspection off; it begins anew when the screen comes back.
+// pause breaks the inspection off; it begins again when the screen comes back.
 func (p *picker) pause() {
 	if p.cancel != nil {
 		p.cancel()

@@ -14,7 +14,7 @@ import (
 )
 
 // The README's picture is a frame of the wizard in the middle of a restore. It
-// is written anew with -update.
+// is written again with -update.
 func TestThePictureIsTheWizardsOwnFrame(t *testing.T) {
 	const columns = 114
 	d := drive(t, newFake(), Options{})

@@ -128,7 +128,7 @@ func (w *way) reset() {
 	w.members = pane.Members{Asked: w.members.Asked + 1, Hosts: maps.Clone(o.Want.Hosts), Without: slices.Clone(o.Want.Without)}
 }
 
-// discover reads this node anew, and whether a run is under way on it.
+// discover reads this node again, and whether a run is under way on it.
 func (w *way) discover() tea.Cmd {
 	w.here.Facts, w.here.Refusal, w.here.Early, w.here.InPlace = nil, nil, nil, nil
 	w.earlier, w.again = pane.Earlier{}, nil
@@ -177,7 +177,7 @@ func (w *way) follow(info steps.RunInfo) tea.Cmd {
 	}
 }
 
-// standing asks where the interrupted run has left the node; anew, so that the
+// standing asks where the interrupted run has left the node; again, so that the
 // times in it go on.
 func (w *way) standing() tea.Cmd {
 	e := &w.earlier
@@ -307,7 +307,7 @@ func (w *way) alone() {
 	w.begin(w.local)
 }
 
-// findMembers reaches for all nodes anew.
+// findMembers reaches for all nodes again.
 func (w *way) findMembers() tea.Cmd {
 	p := &w.members
 	p.Begin(w.now())
@@ -411,7 +411,7 @@ func (w *way) checked(msg checkedMsg) {
 	}
 }
 
-// makePlan plans anew; after a change of a choice the checks run again too,
+// makePlan plans again; after a change of a choice the checks run again too,
 // since a data directory may not do.
 func (w *way) makePlan(changed bool) tea.Cmd {
 	w.plan.Begin()

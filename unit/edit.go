@@ -39,7 +39,7 @@ func cannotEdit(s Setting, cause string) error {
 }
 
 // SetDirs changes where directories are: by the Volume of their Locations, DataDir
-// or WALDir, to an absolute path for their HostPath. The result is read anew and
+// or WALDir, to an absolute path for their HostPath. The result is read again and
 // held against what was meant; when they differ in anything, there is an error and
 // no edit. What can't be edited can still be swapped (see [Etcd.Editable]).
 func (e *Etcd) SetDirs(dirs map[string]string) ([]Edit, error) {
@@ -207,7 +207,7 @@ func (s *Service) readOnly(dir string) string {
 	return ""
 }
 
-// verify reads everything anew with the edits in place, and finds the same but for
+// verify reads everything again with the edits in place, and finds the same but for
 // what was meant.
 func (e *Etcd) verify(edits []Edit, dirs map[string]string) error {
 	host := e.Service.host

@@ -28,7 +28,7 @@ type Checks struct {
 
 	given []string // accepted on the command line, whatever they are
 	// accepted here, by name, at the level and for the cause that was shown: a
-	// check that says something new has to be accepted anew.
+	// check that says something new has to be accepted again.
 	Accepted map[string]steps.Verdict // by Judged.Key
 }
 

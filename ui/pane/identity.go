@@ -51,7 +51,7 @@ func (p *Picker) Identity() (path, passphrase string, asks bool) {
 func (p *Picker) Opening() { p.unlock.busy = true }
 
 // Opened takes what came of that: the snapshots that lacked an identity are looked
-// into anew, the highlighted one first.
+// into again, the highlighted one first.
 func (p *Picker) Opened(err error) {
 	if p.unlock == nil {
 		return
