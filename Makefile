@@ -7,7 +7,7 @@ PLATFORMS = darwin/arm64 # besides Linux, which release builds for: inspect, dif
 LINT        = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test test-busy race check e2e e2e-backup e2e-one e2e-three e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-external supported lint vuln platforms fuzz bench bench-backup bench-outage bench-staging bench-screen release release-try site
+.PHONY: build test test-busy race check e2e e2e-backup e2e-one e2e-three e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-external supported lint vuln platforms fuzz bench bench-backup bench-outage bench-recovery bench-staging bench-screen release release-try site
 
 # The binary for nodes has no practice in it: 34 MB instead of 52.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -114,6 +114,11 @@ bench-outage: # root on Debian: how long the API is away, by hand and by etcd-re
 	e2e/install.sh
 	e2e/parts/build.sh kubernetes etcd-3.6
 	go run ./e2e/outage -big 7 -docs docs
+
+bench-recovery: # root on Debian: from a dead control plane to an answer, by hand and by etcd-rewind; and undo (an hour)
+	e2e/install.sh
+	e2e/parts/build.sh kubernetes etcd-3.6
+	go run ./e2e/outage -recovery -big 7
 
 bench-staging: # root on Debian: a restore of 2.4 GB beside etcdutl's, on ext4 and XFS (10 minutes, 20 GB in /tmp)
 	e2e/install.sh

@@ -5,6 +5,7 @@
 // OpenShift's order, and by etcd-rewind; alternating, in one run.
 //
 //	go run ./e2e/outage [-runs 7] [-random 40] [-big 7] [-docs docs]
+//	go run ./e2e/outage -recovery [-runs 7] [-big 7]
 //
 // It needs root, and the programs that e2e/install.sh installs.
 package main
@@ -41,16 +42,17 @@ func main() {
 	random := flag.Int("random", 40, "further runs of etcd-rewind, at random intervals")
 	big := flag.Int("big", 0, "runs of each way with a database of 2 GB")
 	docs := flag.String("docs", "", "directory to write outage.md and outage.svg to")
+	recovery := flag.Bool("recovery", false, "measure a control plane that is dead, and undo, instead")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := measure(ctx, *runs, *random, *big, *docs); err != nil {
+	if err := measure(ctx, *runs, *random, *big, *docs, *recovery); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func measure(ctx context.Context, runs, random, big int, docs string) (err error) {
+func measure(ctx context.Context, runs, random, big int, docs string, recovery bool) (err error) {
 	dir, err := os.MkdirTemp("", "etcd-rewind-outage-")
 	if err != nil {
 		return err
@@ -61,7 +63,7 @@ func measure(ctx context.Context, runs, random, big int, docs string) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, n.Down(context.WithoutCancel(ctx))) }()
-	b := &bench{node: n}
+	b := &bench{node: n, whole: recovery}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
@@ -82,6 +84,15 @@ func measure(ctx context.Context, runs, random, big int, docs string) (err error
 		fmt.Fprintf(os.Stderr, "%s, %s, run %d: %.1f s\n", what, r.way, i+1, r.outage.Seconds())
 		all = append(all, r)
 		return nil
+	}
+	before := machine()
+	if recovery {
+		err = b.recoveries(ctx, small, runs, keep)
+		if err == nil {
+			err = b.recoveries(ctx, large, big, keep)
+		}
+		fmt.Printf("The machine before: %s\nand after: %s\n\n%s", before, machine(), recoveryTable(all))
+		return err
 	}
 	eachWay := func(size string, n int) error {
 		if n == 0 {
@@ -130,7 +141,8 @@ func measure(ctx context.Context, runs, random, big int, docs string) (err error
 	}
 	atEnd, terr := memory.Touch(1 << 30)
 	err = errors.Join(err, terr)
-	text := fmt.Sprintf("The first touch of 1 GB of memory took %.1f s before the runs and %.1f s after them.\n\n%s", atStart.Seconds(), atEnd.Seconds(), table(all))
+	text := fmt.Sprintf("The first touch of 1 GB of memory took %.1f s before the runs and %.1f s after them.\nThe machine before: %s; and after: %s.\n\n%s",
+		atStart.Seconds(), atEnd.Seconds(), before, machine(), table(all))
 	fmt.Print(text)
 	if err != nil || docs == "" {
 		return err
@@ -215,6 +227,7 @@ ready https://$IP:6443/readyz
 // result is one restore.
 type result struct {
 	way, size string
+	dead      bool          // the control plane was, when somebody came: outage counts from the first command
 	outage    time.Duration // as a client saw it
 	claimed   time.Duration // as etcd-rewind says; 0 for the scripts
 	phases    []phase
@@ -231,6 +244,7 @@ type bench struct {
 	config *rest.Config
 	client *http.Client
 	serial int
+	whole  bool // what comes before the first step is a phase, too
 }
 
 const (
@@ -279,8 +293,10 @@ for i in $(seq 1 1900); do etcdctl put /filler/$i < /run/value >/dev/null; done`
 			return fmt.Errorf("fill: %w\n%s", err, out)
 		}
 	}
-	return b.node.Save(ctx, shot+"-"+strings.ReplaceAll(size, " ", ""))
+	return b.node.Save(ctx, b.shot(size))
 }
+
+func (b *bench) shot(size string) string { return shot + "-" + strings.ReplaceAll(size, " ", "") }
 
 func (b *bench) etcdctlShell(ctx context.Context, script string) ([]byte, error) {
 	env := `export ETCDCTL_CACERT=/etc/kubernetes/pki/etcd/ca.crt ETCDCTL_CERT=/etc/kubernetes/pki/etcd/healthcheck-client.crt ETCDCTL_KEY=/etc/kubernetes/pki/etcd/healthcheck-client.key
@@ -330,9 +346,9 @@ func (b *bench) run(ctx context.Context, w way, size string) (result, error) {
 	if err := b.mark(ctx, "live"); err != nil {
 		return result{}, err
 	}
-	file := shot + "-" + small
+	file := b.shot(small)
 	if size == large {
-		file = shot + "-" + strings.ReplaceAll(large, " ", "")
+		file = b.shot(large)
 	}
 	r := result{way: w.name, size: size}
 	probeCtx, stop := context.WithCancel(ctx)
@@ -413,7 +429,13 @@ func (b *bench) script(ctx context.Context, w way, file string) error {
 
 // rewind returns when each action was done.
 func (b *bench) rewind(ctx context.Context, w way, file string, r *result) (done map[string]time.Time, err error) {
-	cmd := b.node.Command(ctx, tool, append([]string{"restore", file, "--output", "json"}, w.args...)...)
+	return b.tool(ctx, append([]string{"restore", file}, w.args...), r)
+}
+
+// tool runs etcd-rewind; what comes before its first step is a phase, too.
+func (b *bench) tool(ctx context.Context, args []string, r *result) (done map[string]time.Time, err error) {
+	started := time.Now()
+	cmd := b.node.Command(ctx, tool, append(args, "--output", "json")...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -435,6 +457,9 @@ func (b *bench) rewind(ctx context.Context, w way, file string, r *result) (done
 		}
 		switch {
 		case ev.Type == "step" && ev.State == "started":
+			if len(r.phases) == 0 && b.whole {
+				r.phases = append(r.phases, phase{"(reads, checks and plans)", ev.Time.Sub(started)})
+			}
 			begun[ev.Step] = ev.Time
 			r.phases = append(r.phases, phase{title: ev.Message})
 		case ev.Type == "step" && ev.State == "done":
@@ -451,7 +476,9 @@ func (b *bench) rewind(ctx context.Context, w way, file string, r *result) (done
 // watch asks every 20 ms for /readyz and for the marker, over connections that it
 // keeps while they answer, as clients do, and returns the times of the last good
 // answer and of the first good answer with the restored data.
-func (b *bench) watch(ctx context.Context) outage {
+func (b *bench) watch(ctx context.Context) outage { return b.watchFor(ctx, "restored") }
+
+func (b *bench) watchFor(ctx context.Context, value string) outage {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	last := time.Now()
@@ -469,7 +496,7 @@ func (b *bench) watch(ctx context.Context) outage {
 		if !ready || !found {
 			continue
 		}
-		if strings.Contains(body, `"is":"restored"`) {
+		if strings.Contains(body, `"is":"`+value+`"`) {
 			return outage{last, time.Now()}
 		}
 		last = at

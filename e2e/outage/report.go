@@ -193,10 +193,18 @@ func opening(all []result, size string) time.Duration {
 
 // medians of the steps of etcd-rewind's runs.
 func medians(all []result, of func(size string) bool) []phase {
+	return phasesOf(all, func(r result) bool { return r.way == rewind.name && of(r.size) })
+}
+
+func phases(all []result, way, size string, dead bool) []phase {
+	return phasesOf(all, func(r result) bool { return r.way == way && r.size == size && r.dead == dead })
+}
+
+func phasesOf(all []result, such func(result) bool) []phase {
 	var order []string
 	took := map[string][]time.Duration{}
 	for _, r := range all {
-		if r.way != rewind.name || !of(r.size) {
+		if !such(r) {
 			continue
 		}
 		for _, p := range r.phases {
