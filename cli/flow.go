@@ -154,7 +154,7 @@ func (a *app) restoreAs(ctx context.Context, f *restore.Flow, as consent) error 
 		return err
 	}
 	if f.Changes != nil {
-		plans[0].Summary = append(plans[0].Summary, steps.Fact{Name: "the restore", Value: text.ComparisonSummary(f.Changes)})
+		plans[0].Summary = append(plans[0].Summary, text.Foreseen(f.Changes)...)
 	}
 	return a.execute(ctx, f, plans, as)
 }

@@ -26,6 +26,7 @@ import (
 	"etcd-rewind/drill"
 	"etcd-rewind/practice"
 	"etcd-rewind/restore"
+	"etcd-rewind/settle"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/ui/print"
@@ -55,6 +56,7 @@ type (
 		Type string    `json:"type"`
 		Time time.Time `json:"time"`
 		snapshot.Comparison
+		Owed []settle.Coming `json:"owed,omitempty"`
 	}
 	drillLine struct {
 		Type string    `json:"type"`

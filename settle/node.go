@@ -200,3 +200,33 @@ func masterleases(ctx context.Context, c *Cluster) ([]Debt, error) {
 	}
 	return out, nil
 }
+
+// nodesGone are nodes that had been deleted before the restore and are in the API
+// again, with nobody behind them.
+func nodesGone(_ context.Context, c *Cluster) ([]Debt, error) {
+	if c.Before == nil || c.Before.More["nodes"] > 0 {
+		return nil, nil // which nodes there were isn't known
+	}
+	all, err := c.all()
+	if err != nil {
+		return nil, err
+	}
+	was := map[string]bool{}
+	for _, n := range c.Before.Nodes {
+		was[n.Name] = true
+	}
+	var out []Debt
+	for _, n := range all {
+		ready := slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+		})
+		if !was[n.Name] && !ready {
+			out = append(out, Debt{
+				Object: n.Name, Is: "it is a node again that had been deleted before the restore, and it isn't ready",
+				Means:    "its pods count as running until they are evicted, and volumes stay attached to it",
+				Commands: []string{trust.Shell("kubectl describe node %s", n.Name), trust.Shell("kubectl delete node %s", n.Name) + "   # if the machine is gone"},
+			})
+		}
+	}
+	return few(out), nil
+}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"etcd-rewind/defect"
 	"etcd-rewind/node"
@@ -60,35 +59,43 @@ type Cluster struct {
 	RestartCommand string
 
 	// What several searches need is read once.
+	all     func() ([]corev1.Node, error)
 	nodes   func() (map[string]bool, error)
 	volumes func() ([]corev1.PersistentVolume, error)
 
 	wait time.Duration // between two looks at what is refreshed every 10 s; another in tests
 }
 
-// searches are all kinds of debts, in the order in which they are settled:
-// what the others stand on comes first.
-var searches = []struct {
-	kind string
-	find func(context.Context, *Cluster) ([]Debt, error)
+// kinds are all kinds of debts, in the order in which they are settled: what the
+// others stand on comes first. find sees one after a restore, foretell before it;
+// either may be nil.
+var kinds = []struct {
+	name     string
+	find     func(context.Context, *Cluster) ([]Debt, error)
+	foretell func(Since) []Coming
 }{
-	{"kubeadm-config", kubeadmConfig},
-	{"node-missing", nodesMissing},
-	{"kubelet-pods", kubeletPods},
-	{"masterlease", masterleases},
-	{"volume-attachment", attachments},
-	{"volume", volumes},
-	{"webhook", webhooks},
-	{"api-service", apiServices},
-	{"csr", signingRequests},
-	{"job", jobs},
+	{"kubeadm-config", kubeadmConfig, nil}, // the plan of a restore says what it writes
+	{"node-missing", nodesMissing, nodesToCome},
+	{"node-gone", nodesGone, nodesToReturn},
+	{"kubelet-pods", kubeletPods, nil},
+	{"token", nil, tokensToCome},
+	{"masterlease", masterleases, leasesToReturn},
+	{"volume-attachment", attachments, attachmentsToReturn},
+	{"volume", volumes, volumesToCome},
+	{"webhook", webhooks, webhooksToReturn},
+	{"api-service", apiServices, apiServicesToReturn},
+	{"csr", signingRequests, requestsToReturn},
+	{"job", jobs, jobsToReturn},
+	{"secret", nil, secretsToReturn},
 }
 
-// Kinds are the names of all kinds of debts.
+// Kinds are the names of all kinds of debts that Find sees.
 func Kinds() []string {
 	var out []string
-	for _, s := range searches {
-		out = append(out, s.kind)
+	for _, k := range kinds {
+		if k.find != nil {
+			out = append(out, k.name)
+		}
 	}
 	return out
 }
@@ -98,30 +105,40 @@ func Kinds() []string {
 func Find(ctx context.Context, c *Cluster) ([]Debt, []Unread) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	c.all = sync.OnceValues(func() (all []corev1.Node, err error) {
+		err = list(ctx, c, "api/v1/nodes", func(n *corev1.Node) { all = append(all, *n) })
+		return all, err
+	})
 	c.nodes = sync.OnceValues(func() (map[string]bool, error) {
+		all, err := c.all()
 		there := map[string]bool{}
-		return there, list(ctx, c, "api/v1/nodes", func(n *metav1.PartialObjectMetadata) { there[n.Name] = true })
+		for _, n := range all {
+			there[n.Name] = true
+		}
+		return there, err
 	})
 	c.volumes = sync.OnceValues(func() (all []corev1.PersistentVolume, err error) {
 		err = list(ctx, c, "api/v1/persistentvolumes", func(v *corev1.PersistentVolume) { all = append(all, *v) })
 		return all, err
 	})
-	found := make([][]Debt, len(searches))
-	failed := make([]error, len(searches))
+	found := make([][]Debt, len(kinds))
+	failed := make([]error, len(kinds))
 	var all sync.WaitGroup
-	for i, s := range searches {
-		all.Go(defect.Do(func() { found[i], failed[i] = s.find(ctx, c) }))
+	for i, k := range kinds {
+		if k.find != nil {
+			all.Go(defect.Do(func() { found[i], failed[i] = k.find(ctx, c) }))
+		}
 	}
 	all.Wait()
 	var unread []Unread
-	for i, s := range searches {
+	for i, k := range kinds {
 		for j := range found[i] {
 			d := &found[i][j]
-			d.Kind, d.Offered = s.kind, d.settle != nil
+			d.Kind, d.Offered = k.name, d.settle != nil
 		}
 		if failed[i] != nil {
 			cause, hint := problem.Explain(failed[i])
-			unread = append(unread, Unread{s.kind, cause, hint})
+			unread = append(unread, Unread{k.name, cause, hint})
 		}
 	}
 	return slices.Concat(found...), unread

@@ -97,6 +97,8 @@ func TestEachDebtIsSeenWhereItIs(t *testing.T) {
 		{"a cluster that owes nothing", map[string]string{nodes: cp1}, nil, "", ""},
 		{"this node isn't in the API", map[string]string{nodes: `{"metadata":{"name":"other"}}`}, nil, "node-missing cp1", "registers only when it starts"},
 		{"a worker that joined after the snapshot", map[string]string{nodes: cp1}, before, "node-missing w7", "ssh w7 'systemctl restart kubelet'"},
+		{"a node that was deleted before the restore", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}},{"metadata":{"name":"w8"},"status":{"conditions":[{"type":"Ready","status":"Unknown"}]}}`}, before, "node-gone w8", "kubectl delete node w8"},
+		{"a node that joined while settle looks", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}},{"metadata":{"name":"w8"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}`}, before, "", ""},
 		{"an attachment to a node that is gone", map[string]string{nodes: cp1, "apis/storage.k8s.io/v1/volumeattachments": `{"metadata":{"name":"csi-1"},"spec":{"nodeName":"w7","source":{"persistentVolumeName":"pv1"}}}`, pvs: `{"metadata":{"name":"pv1"}}`}, nil, "volume-attachment csi-1", "w7, which isn't a node"},
 		{"an attachment of a volume that is gone", map[string]string{nodes: cp1, "apis/storage.k8s.io/v1/volumeattachments": `{"metadata":{"name":"csi-1"},"spec":{"nodeName":"cp1","source":{"persistentVolumeName":"pv1"}}}`}, nil, "volume-attachment csi-1", "pv1, which isn't in the API"},
 		{"a claim whose volume is gone", map[string]string{nodes: cp1, pvcs: `{"metadata":{"namespace":"shop","name":"data","uid":"a"},"spec":{"volumeName":"pv1"},"status":{"phase":"Lost"}}`}, nil, "volume shop/data", "bound to pv1"},

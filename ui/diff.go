@@ -63,5 +63,5 @@ func (d *diffPane) tell(p *steps.Plan) {
 	if p == nil || d.Result == nil {
 		return
 	}
-	p.Summary = append(p.Summary, steps.Fact{Name: "the restore", Value: text.ComparisonSummary(d.Result)})
+	p.Summary = append(p.Summary, text.Foreseen(d.Result)...)
 }

@@ -56,6 +56,30 @@ func someComparison() *snapshot.Comparison {
 	return c
 }
 
+// What will be left to settle is said with the changes, and in a line of the plan.
+func TestWhatIsToSettleIsSaidBeforeTheRestore(t *testing.T) {
+	c := someComparison()
+	if owed := text.Foretold(c, 80); owed != nil {
+		t.Errorf("it owes %q", owed)
+	}
+	c.TakesAway.Groups = append(c.TakesAway.Groups, snapshot.Group{Resource: "nodes", Kind: "Node", Objects: 1})
+	c.TakesAway.List = append(c.TakesAway.List, changed("nodes", "Node", "", "w7\x1b[31m", 0, 9))
+	c.TurnsBack.Groups = append(c.TurnsBack.Groups, snapshot.Group{Resource: "secrets", Kind: "Secret", Objects: 2})
+	all := strings.Join(text.Comparison(c, text.DiffOptions{}, noon, 100), "\n")
+	if !strings.Contains(all, "To settle after it (etcd-rewind settle)\n  → 1 node (w7") || strings.Contains(all, "\x1b") {
+		t.Errorf("it says %q", all)
+	}
+	facts := text.Foreseen(c)
+	if len(facts) != 2 || !strings.HasSuffix(facts[1].Value, "joined since; 2 Secrets changed since") {
+		t.Errorf("the plan has %+v", facts)
+	}
+	d := diffPane{}
+	d.Result = c
+	if lines, _, _ := d.View(text.NewLook(func(string) string { return "" }), noon, 80, 60); !strings.Contains(strings.Join(lines, "\n"), "To settle after it") {
+		t.Errorf("the screen shows %q", lines)
+	}
+}
+
 func TestComparisonAsText(t *testing.T) {
 	const want = `✓ one cluster; the cluster is 68 revisions further than the snapshot
 before.db   revision 1000000675   327 keys   last write 12 min ago

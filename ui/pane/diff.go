@@ -157,6 +157,9 @@ func (d *Diff) lines(l text.Look, now time.Time, w int) (lines []string, first, 
 		d.at = n - 1
 		return d.lines(l, now, w)
 	}
+	if owed := text.Foretold(c, w); len(owed) > 0 {
+		lines = append(append(lines, "", l.Bold.Render(owed[0])), owed[1:]...)
+	}
 	if noise := text.Noise(c); noise != "" {
 		lines = append(lines, "")
 		lines = append(lines, text.Hang("Not shown: ", noise, w)...)

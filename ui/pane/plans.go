@@ -145,7 +145,7 @@ func (p *Plans) commonText(o PlanText, w int) []string {
 			list.Add("excluded", text.Listed(o.Excluded)+": rejoin later")
 		}
 		if o.Changes != nil {
-			list.Add("the restore", text.ComparisonSummary(o.Changes))
+			list = append(list, text.Foreseen(o.Changes)...)
 		}
 	}
 	for i, of := range p.All {

@@ -6,6 +6,7 @@ import (
 
 	"etcd-rewind/outbox"
 	"etcd-rewind/restore"
+	"etcd-rewind/settle"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -18,7 +19,8 @@ func JSONComparison(w io.Writer, c *snapshot.Comparison, at time.Time) error {
 		Type string    `json:"type"`
 		Time time.Time `json:"time"`
 		*snapshot.Comparison
-	}{"comparison", at, c})
+		Owed []settle.Coming `json:"owed,omitempty"` // after the restore
+	}{"comparison", at, c, settle.Foretell(c)})
 }
 
 // JSONInspected prints what Inspected does as one object.

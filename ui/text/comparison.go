@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"etcd-rewind/settle"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -36,11 +37,47 @@ func Comparison(c *snapshot.Comparison, o DiffOptions, now time.Time, w int) []s
 			lines = append(lines, fmt.Sprintf("  %s %s more", SymLater, Number(int64(n))))
 		}
 	}
+	if owed := Foretold(c, w); len(owed) > 0 {
+		lines = append(append(lines, ""), owed...)
+	}
 	if noise := Noise(c); noise != "" {
 		lines = append(lines, "")
 		lines = append(lines, HangWhole("Not shown: ", noise, w)...)
 	}
 	return lines
+}
+
+// Foretold is what the cluster will owe after the restore, none where that is
+// nothing.
+func Foretold(c *snapshot.Comparison, w int) []string {
+	all := settle.Foretell(c)
+	if len(all) == 0 {
+		return nil
+	}
+	lines := []string{"To settle after it (etcd-rewind settle)"}
+	for _, o := range all {
+		lines = append(lines, HangWhole("  → ", o.Is+": "+o.Then, w)...)
+	}
+	return lines
+}
+
+// ForetoldSummary is the same in one line, for the plan and the report; "" for
+// nothing.
+func ForetoldSummary(c *snapshot.Comparison) string {
+	var parts []string
+	for _, o := range settle.Foretell(c) {
+		parts = append(parts, o.Is)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Foreseen are a comparison's facts for the plan and the report.
+func Foreseen(c *snapshot.Comparison) []steps.Fact {
+	facts := []steps.Fact{{Name: "the restore", Value: ComparisonSummary(c)}}
+	if owed := ForetoldSummary(c); owed != "" {
+		facts = append(facts, steps.Fact{Name: "to settle after", Value: owed})
+	}
+	return facts
 }
 
 // Direction is a kind of change: what it is called, the sign before each line
