@@ -23,6 +23,8 @@ type Cluster struct {
 	Name  string
 	Nodes []*Node // the control planes; the first is the one that kubeadm init would have made
 	Etcd  []*Node // the hosts of an external etcd; none when it is stacked
+
+	Workers []*Node // those that have joined
 }
 
 // controlPlaneName is the cluster's controlPlaneEndpoint, for which others have a
@@ -118,6 +120,8 @@ func upCluster(ctx context.Context, config Config, f *founding, etcdHosts []stri
 // add puts a node where it belongs in the cluster.
 func (c *Cluster) add(n *Node) {
 	switch {
+	case n.record.Worker:
+		c.Workers = append(c.Workers, n)
 	case n.record.Form != "":
 		c.Etcd = append(c.Etcd, n)
 	case n.record.Joined:
@@ -127,8 +131,8 @@ func (c *Cluster) add(n *Node) {
 	}
 }
 
-// All lists the control planes and the hosts of etcd.
-func (c *Cluster) All() []*Node { return slices.Concat(c.Nodes, c.Etcd) }
+// All lists the control planes, the hosts of etcd, and the workers.
+func (c *Cluster) All() []*Node { return slices.Concat(c.Nodes, c.Etcd, c.Workers) }
 
 func (c *Cluster) up(ctx context.Context, configs map[*Node]Config, p parts) error {
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,6 +59,7 @@ type Config struct {
 	founding  *founding // nil when the node is alone
 	form      Form      // of an etcd host
 	etcdHosts bool      // the cluster has such
+	joins     *Node     // a worker's control plane
 }
 
 // Node is a control-plane node. Its paths are the machine's; a path inside the
@@ -161,6 +163,9 @@ func prepare(ctx context.Context, config *Config, names ...string) (p parts, err
 	if err := prerequisites(*config); err != nil {
 		return parts{}, err
 	}
+	if err := watches(); err != nil {
+		return parts{}, err
+	}
 
 	p, err = build(ctx, *config)
 	if err != nil {
@@ -191,7 +196,7 @@ func prerequisites(config Config) error {
 	if !config.Systemd {
 		needed = append(needed, "containerd", "ctr", "runc")
 	}
-	if config.founding != nil {
+	if config.founding != nil || config.joins != nil && config.joins.record.Cluster != "" {
 		needed = append(needed, "ssh", "ssh-keygen", "/usr/sbin/sshd")
 	}
 	for _, name := range needed {
@@ -200,6 +205,21 @@ func prerequisites(config Config) error {
 		}
 	}
 	return nil
+}
+
+// watches raises what the kernel lets root have of inotify on the whole machine.
+// Linux' 128 instances are five nodes' [measured]; then containerd comes up
+// without its CRI and systemd with failed units ("too many open files").
+func watches() error {
+	const path, enough = "/proc/sys/fs/inotify/max_user_instances", 1024
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if have, err := strconv.Atoi(strings.TrimSpace(string(text))); err != nil || have >= enough {
+		return err
+	}
+	return os.WriteFile(path, []byte(strconv.Itoa(enough)), 0o644)
 }
 
 func (n *Node) up(ctx context.Context, config Config, p parts) error {
@@ -215,32 +235,11 @@ func (n *Node) up(ctx context.Context, config Config, p parts) error {
 	if n.record.Form != "" {
 		return n.upEtcd(ctx)
 	}
-	if err := n.createNetwork(ctx); err != nil {
-		return err
-	}
-	store, err := n.storePath(ctx, images, p)
+	store, found, err := n.upHost(ctx, images, p)
 	if err != nil {
 		return err
 	}
-	found, err := useStore(store, n.HostPath("/var/lib/containerd"))
-	if err != nil {
-		return err
-	}
-	if n.Systemd {
-		if err := n.boot(ctx); err != nil {
-			return err
-		}
-		say("systemd has booted")
-	} else {
-		if err := createCgroup(n.systemCgroup()); err != nil {
-			return err
-		}
-		if _, err := run(exec.CommandContext(ctx, "nsenter", "--net="+n.netns(), "unshare", "--mount", "--uts",
-			filepath.Join(n.Dir, "bin", "setup"))); err != nil {
-			return err
-		}
-		say("namespaces are there")
-	}
+	say("the host is up")
 
 	// Making keys and unpacking images take about a second each.
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -292,6 +291,29 @@ func (n *Node) up(ctx context.Context, config Config, p parts) error {
 	}
 	say("up")
 	return nil
+}
+
+// upHost makes the network and what the node's processes run in: a host that has
+// booted, or namespaces. It fills containerd's directory from the store if it can.
+func (n *Node) upHost(ctx context.Context, images []string, p parts) (store string, found bool, err error) {
+	if err := n.createNetwork(ctx); err != nil {
+		return "", false, err
+	}
+	if store, err = n.storePath(ctx, images, p); err != nil {
+		return "", false, err
+	}
+	if found, err = useStore(store, n.HostPath("/var/lib/containerd")); err != nil {
+		return "", false, err
+	}
+	if n.Systemd {
+		return store, found, n.boot(ctx)
+	}
+	if err := createCgroup(n.systemCgroup()); err != nil {
+		return "", false, err
+	}
+	_, err = run(exec.CommandContext(ctx, "nsenter", "--net="+n.netns(), "unshare", "--mount", "--uts",
+		filepath.Join(n.Dir, "bin", "setup")))
+	return store, found, err
 }
 
 // writeFiles makes all that lies in Dir, and returns the images that the node's
@@ -438,7 +460,7 @@ func (n *Node) Down(ctx context.Context) error {
 
 // removeFiles removes what Up has written to Dir, except the logs.
 func (n *Node) removeFiles() error {
-	for _, name := range []string{"bin", "cni", "containerd.toml", "fs", "kubeadm.yaml", "lib", "node.env", "programs", "root", "run", "work"} {
+	for _, name := range []string{"bin", "cni", "containerd.toml", "fs", "kubeadm.yaml", "lib", "node.env", "patches", "programs", "root", "run", "work"} {
 		if err := os.RemoveAll(filepath.Join(n.Dir, name)); err != nil {
 			return err
 		}

@@ -26,6 +26,7 @@ type record struct {
 	Path                         string // PATH inside the node
 	Cluster                      string // empty when the node is alone
 	Joined                       bool   // not the cluster's first node
+	Worker                       bool   // joined as a worker
 	Systemd                      bool   // a host with systemd
 	External                     bool   // of a cluster whose etcd is on hosts of its own
 	Form                         Form   // how etcd is set up on a host of its own; empty on control planes
@@ -139,6 +140,9 @@ func claim(config Config) (record, error) {
 	if f := config.founding; f != nil {
 		r.Cluster, r.Joined, r.Form = f.name, config.Hostname != f.hostnames[0], config.form
 		r.External = f.form != ""
+	}
+	if config.joins != nil {
+		r.Cluster, r.Worker = config.joins.record.Cluster, true
 	}
 	err := withLock(func() error {
 		all, err := records()
