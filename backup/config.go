@@ -358,13 +358,14 @@ func (c *Config) check(n *yaml.Node) error {
 			return fail("keep", "numbers of rounds, 0 to 10000", "keep has the number %d", k)
 		}
 	}
-	if err := c.Schedule.check(); err != nil {
+	if err := c.Schedule.Check(); err != nil {
 		return fail("schedule", "a day is divided evenly: 10m, 15m, 30m, 1h, 2h, 3h, 4h, 6h, 8h, 12h or 1d", "%s", err)
 	}
 	return nil
 }
 
-func (s Schedule) check() error {
+// Check says what keeps a schedule from dividing a day; one without Every is none.
+func (s Schedule) Check() error {
 	switch every := time.Duration(s.Every); {
 	case every == 0 && s.At != 0:
 		return errors.New("at needs every")

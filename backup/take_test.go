@@ -514,7 +514,7 @@ func TestTheRoundsOfASchedule(t *testing.T) {
 		every, err := ParseDuration(c.every)
 		at, aerr := ParseClock(c.at)
 		s := Schedule{every, at}
-		if err = errors.Join(err, aerr, s.check()); err != nil {
+		if err = errors.Join(err, aerr, s.Check()); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.Round(day(c.now)); got != RoundAt(day(c.round)) {

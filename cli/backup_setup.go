@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,13 +78,14 @@ control planes: the key separates this cluster's backups from forged ones.`,
 		if _, err := os.Lstat(path); err == nil && !o.replace {
 			return problem.New("edit it, or write it again with --replace", "%s is there already", path)
 		}
-		q := &questions{app: a}
+		q := &questions{ctx: ctx, app: a}
 		if a.output != "json" && term.IsTerminal(int(a.in.Fd())) && isTerminal(a.out) {
 			q.in = print.NewAnswers(a.in)
+			q.say("Backups of etcd: where to, who can open them, how often, how many to keep.\nNothing is set up before the last answer; Ctrl-C leaves everything as it is.\n\n")
 		}
 		conf := &backup.Config{Recipients: o.recipients, PassphraseFile: o.passphrase, Include: o.include, SecretsRecipients: o.secrets, MetricsFile: o.metrics}
 		var kept []string
-		if conf.Locations, kept, err = q.locations(ctx, o.locations); err != nil {
+		if conf.Locations, kept, err = q.locations(o.locations); err != nil {
 			return err
 		}
 		made, err := q.recipients(conf)
@@ -96,7 +98,7 @@ control planes: the key separates this cluster's backups from forged ones.`,
 		if err := conf.Check(); err != nil {
 			return err
 		}
-		ids, err := q.identities(ctx, conf, made)
+		ids, err := q.identities(conf, made)
 		if err != nil {
 			return err
 		}
@@ -123,6 +125,7 @@ control planes: the key separates this cluster's backups from forged ones.`,
 // questions are asked on a terminal; without one, in is nil, and each must have
 // been answered by a flag.
 type questions struct {
+	ctx context.Context //nolint:containedctx // of the command that asks, to its end
 	app *app
 	in  *print.Answers
 }
@@ -141,7 +144,7 @@ func (q *questions) ask(question, otherwise string) (string, error) {
 	if otherwise != "" {
 		question += " [" + otherwise + "]"
 	}
-	s, err := q.in.Ask(q.app.out, question+": ")
+	s, err := q.in.Ask(q.ctx, q.app.out, question+": ")
 	if errors.Is(err, io.EOF) {
 		err = errors.New("not all questions were answered: nothing was set up")
 	}
@@ -151,15 +154,41 @@ func (q *questions) ask(question, otherwise string) (string, error) {
 	return s, err
 }
 
+// until asks until take takes an answer: on a terminal a slip costs one line, and
+// not all answers before it. given is an answer by the flag of that name.
+func (q *questions) until(flag, given, question, otherwise string, take func(string) error) error {
+	for {
+		s := given
+		if s == "" {
+			var err error
+			if s, err = q.ask(question, otherwise); err != nil {
+				return err
+			}
+		}
+		err := take(s)
+		switch {
+		case err == nil:
+			return nil
+		case q.in == nil || given != "":
+			return q.app.usage(fmt.Errorf("--%s: %w", flag, err))
+		}
+		_ = print.Failure(q.app.out, err)
+	}
+}
+
 // locations tries each; on a terminal one that doesn't work is asked for again.
-func (q *questions) locations(ctx context.Context, given []string) (good, kept []string, err error) {
+func (q *questions) locations(given []string) (good, kept []string, err error) {
+	var tried []string
 	try := func(l string) error {
 		s, err := backup.Open(l)
 		if err != nil {
 			return err
 		}
+		if slices.Contains(tried, s.Location()) {
+			return problem.New("", "%s is named already", s.Location())
+		}
 		q.app.saying("trying " + s.Location())
-		k, err := backup.Try(ctx, s)
+		k, err := backup.Try(q.ctx, s)
 		q.app.saying("")
 		if err != nil {
 			return err
@@ -169,7 +198,7 @@ func (q *questions) locations(ctx context.Context, given []string) (good, kept [
 			kept, how = append(kept, s.Location()), " (what is there can't be deleted for a while: the test file stays)"
 		}
 		q.say("%s %s: written, read back, deleted%s\n", text.SymDone, trust.Text(s.Location()), how)
-		good = append(good, l)
+		good, tried = append(good, l), append(tried, s.Location())
 		return nil
 	}
 	for _, l := range given {
@@ -178,9 +207,9 @@ func (q *questions) locations(ctx context.Context, given []string) (good, kept [
 		}
 	}
 	for len(given) == 0 && q.in != nil {
-		question := "Where to, file:///mnt/nas or s3://bucket/prefix"
+		question := "Where to: file:///mnt/nas, s3://bucket/prefix or sftp://host/path"
 		if len(good) > 0 {
-			question = "One more place, or empty"
+			question = "One more location, or empty"
 		}
 		l, err := q.ask(question, "")
 		if err != nil {
@@ -193,7 +222,7 @@ func (q *questions) locations(ctx context.Context, given []string) (good, kept [
 			continue
 		}
 		if err := try(l); err != nil {
-			if ctx.Err() != nil {
+			if q.ctx.Err() != nil {
 				return nil, nil, err
 			}
 			_ = print.Failure(q.app.out, err)
@@ -248,36 +277,39 @@ func (q *questions) recipients(c *backup.Config) (made *age.X25519Identity, err 
 }
 
 // rest asks how often and how many.
-func (q *questions) rest(c *backup.Config, every, at, keep string) (err error) {
-	if every == "" {
-		if every, err = q.ask("How often", usualEvery); err != nil {
-			return err
-		}
-	}
-	if c.Schedule.Every, err = backup.ParseDuration(every); err != nil {
-		return q.app.usage(fmt.Errorf("--every: %w", err))
-	}
+func (q *questions) rest(c *backup.Config, every, at, keep string) error {
 	if at != "" {
+		var err error
 		if c.Schedule.At, err = backup.ParseClock(at); err != nil {
 			return q.app.usage(fmt.Errorf("--at: %w", err))
 		}
 	}
-	if keep == "" {
-		if keep, err = q.ask("Rounds to keep", usualKeep); err != nil {
-			return err
+	err := q.until("every", every, "How often (10m, 30m, 1h, 6h, 1d)", usualEvery, func(s string) (err error) {
+		if c.Schedule.Every, err = backup.ParseDuration(s); err == nil && q.in != nil {
+			err = c.Schedule.Check()
 		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	if c.Keep, err = parseKeep(keep); err != nil {
-		return q.app.usage(fmt.Errorf("--keep: %w", err))
+	if err := q.until("keep", keep, "Rounds to keep", usualKeep, func(s string) (err error) {
+		c.Keep, err = parseKeep(s)
+		return err
+	}); err != nil {
+		return err
 	}
 	if q.in != nil && len(c.Include) == 0 {
-		yes, err := q.ask("Also the cluster's CAs, manifests and encryption keys, in a file of their own (yes or no)", "no")
-		if err != nil {
-			return err
-		}
-		if yes == "yes" || yes == "y" {
-			c.Include = []string{backup.IncludePKI, backup.IncludeManifests, backup.IncludeEncryption}
-		}
+		return q.until("include", "", "Also its CAs, manifests and encryption keys, in a second file (yes or no)", "no", func(s string) error {
+			switch strings.ToLower(s) {
+			case "yes", "y":
+				c.Include = []string{backup.IncludePKI, backup.IncludeManifests, backup.IncludeEncryption}
+			case "no", "n":
+			default:
+				return problem.New("", "answer yes or no")
+			}
+			return nil
+		})
 	}
 	return nil
 }
@@ -307,23 +339,21 @@ func parseKeep(s string) (p backup.Policy, err error) {
 
 // identities are those that prove that the backups can be opened. made is a new
 // one, which the person must have stored by now.
-func (q *questions) identities(ctx context.Context, c *backup.Config, made *age.X25519Identity) ([]age.Identity, error) {
+func (q *questions) identities(c *backup.Config, made *age.X25519Identity) ([]age.Identity, error) {
 	if c.PassphraseFile != "" {
 		if q.in == nil {
 			// Whoever wrote the file has it; a slip of a person at a terminal is found there.
 			return c.PassphraseIdentity()
 		}
-		pass, err := q.in.AskSecret(q.app.out, "The passphrase, once more: ")
-		if err != nil {
-			return nil, err
-		}
-		id, err := age.NewScryptIdentity(pass)
-		return []age.Identity{id}, err
+		return q.proven(c, "The passphrase, once more: ", func(pass string) ([]age.Identity, error) {
+			id, err := age.NewScryptIdentity(pass)
+			return []age.Identity{id}, err
+		})
 	}
 	if files := q.app.session.Options.Identities; len(files) > 0 && made == nil {
 		var all []age.Identity
 		for _, file := range files {
-			ids, err := snapshot.ReadIdentities(ctx, file, q.app.asker())
+			ids, err := snapshot.ReadIdentities(q.ctx, file, q.app.asker())
 			if err != nil {
 				return nil, err
 			}
@@ -338,30 +368,42 @@ func (q *questions) identities(ctx context.Context, c *backup.Config, made *age.
 	if made != nil {
 		question = "The identity, from where you have stored it: "
 	}
+	return q.proven(c, question, func(s string) ([]age.Identity, error) {
+		if !strings.HasPrefix(strings.ToUpper(s), "AGE-SECRET-KEY-") {
+			return snapshot.ReadIdentities(q.ctx, s, q.app.asker())
+		}
+		ids, err := age.ParseIdentities(strings.NewReader(s))
+		if err != nil {
+			err = problem.New("", "that is no identity of age")
+		}
+		return ids, err
+	})
+}
+
+// proven asks until what is typed, which isn't shown, opens the test file.
+func (q *questions) proven(c *backup.Config, question string, read func(string) ([]age.Identity, error)) ([]age.Identity, error) {
 	for {
-		s, err := q.in.AskSecret(q.app.out, question)
-		if err != nil {
-			return nil, errors.New("the identity was not given: nothing was set up")
-		}
-		var ids []age.Identity
-		if strings.HasPrefix(strings.ToUpper(s), "AGE-SECRET-KEY-") {
-			if ids, err = age.ParseIdentities(strings.NewReader(s)); err != nil {
-				err = problem.New("", "that is no identity of age")
-			}
-		} else if s != "" {
-			ids, err = snapshot.ReadIdentities(ctx, s, q.app.asker())
-		}
-		if err == nil && s != "" {
-			if _, err = c.Prove(ctx, ids); err == nil {
-				return ids, nil
-			}
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		s, err := q.in.AskSecret(q.ctx, q.app.out, question)
+		if errors.Is(err, io.EOF) {
+			err = errors.New("the identity was not given: nothing was set up")
 		}
 		if err != nil {
-			_ = print.Failure(q.app.out, err)
+			return nil, err
 		}
+		if s == "" {
+			continue
+		}
+		ids, err := read(s)
+		if err == nil {
+			_, err = c.Prove(q.ctx, ids)
+		}
+		switch {
+		case err == nil:
+			return ids, nil
+		case q.ctx.Err() != nil:
+			return nil, q.ctx.Err()
+		}
+		_ = print.Failure(q.app.out, err)
 	}
 }
 

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -16,7 +17,7 @@ import (
 	"github.com/creack/pty"
 )
 
-// terminal is this program on a terminal of its own, practising below dir.
+// terminal is this program on a terminal of its own.
 type terminal struct {
 	t     *testing.T
 	tty   *os.File
@@ -27,17 +28,24 @@ type terminal struct {
 	told strings.Builder
 }
 
+// onTerminal practises below dir.
 func onTerminal(t *testing.T, dir string, args ...string) *terminal {
+	t.Helper()
+	return callOnTerminal(t, dir, append([]string{"practice", "--home", dir + "/home"}, args...)...)
+}
+
+// callOnTerminal calls the program, which it puts into dir.
+func callOnTerminal(t *testing.T, dir string, args ...string) *terminal {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	// testscript.Main runs main when the program is called by its name.
-	if err := os.Symlink(self, dir+"/etcd-rewind"); err != nil {
+	if err := os.Symlink(self, dir+"/etcd-rewind"); err != nil && !errors.Is(err, os.ErrExist) {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(dir+"/etcd-rewind", append([]string{"practice", "--home", dir + "/home"}, args...)...)
+	cmd := exec.Command(dir+"/etcd-rewind", args...)
 	cmd.Env = append(os.Environ(), "TERM=xterm-256color", "LANG=C.UTF-8")
 	p := &terminal{t: t, ended: make(chan error, 1)}
 	if p.tty, err = pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {

@@ -2,6 +2,7 @@ package print
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -60,20 +62,29 @@ func (a *Answers) Confirm(w io.Writer, node string) bool {
 	return line == node
 }
 
-// Ask asks for a line of text; the error is io.EOF at the end of the input.
-func (a *Answers) Ask(w io.Writer, question string) (string, error) {
+// Ask asks for a line of text; the error is io.EOF at the end of the input. When
+// ctx ends first nothing can be asked any more.
+func (a *Answers) Ask(ctx context.Context, w io.Writer, question string) (string, error) {
 	_, _ = io.WriteString(w, question)
-	return a.line()
+	return defect.Await(ctx, a.line)
 }
 
 // AskSecret is Ask for what mustn't be seen on the terminal. What is typed is
 // kept nowhere.
-func (a *Answers) AskSecret(w io.Writer, question string) (string, error) {
+func (a *Answers) AskSecret(ctx context.Context, w io.Writer, question string) (string, error) {
 	_, _ = io.WriteString(w, question)
 	if a.file == nil {
-		return a.line()
+		return defect.Await(ctx, a.line)
 	}
-	secret, err := term.ReadPassword(int(a.file.Fd()))
+	fd := int(a.file.Fd())
+	was, err := term.GetState(fd)
+	if err != nil {
+		return "", err
+	}
+	back := func() { _ = term.Restore(fd, was) }
+	defer back()
+	defer defect.Terminal(back)()
+	secret, err := defect.Await(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
 	_, _ = io.WriteString(w, "\n")
 	return strings.TrimSpace(string(secret)), err
 }

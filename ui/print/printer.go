@@ -2,9 +2,13 @@ package print
 
 import (
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/charmbracelet/x/ansi"
+	"golang.org/x/term"
 
 	"etcd-rewind/outbox"
 	"etcd-rewind/restore"
@@ -81,11 +85,22 @@ func (m statusMsg) Replaces(older any) (yes, further bool) {
 // NewStatus makes a Status on a terminal.
 func NewStatus(w io.Writer) *Status {
 	return &Status{out: outbox.New(func(m statusMsg) {
-		_, _ = io.WriteString(w, "\r\x1b[K"+m.text)
+		_, _ = io.WriteString(w, "\r\x1b[K"+oneLine(w, m.text))
 		if m.shown != nil {
 			close(m.shown)
 		}
 	}, outbox.Post)}
+}
+
+// oneLine is a text that a terminal has room for in one of its lines: of more
+// than that it couldn't be cleared again.
+func oneLine(w io.Writer, text string) string {
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 1 {
+			return ansi.Truncate(text, width-1, "…")
+		}
+	}
+	return text
 }
 
 // Say shows a text in place of the last one. "" leaves none, so that something
