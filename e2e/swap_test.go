@@ -23,7 +23,7 @@ func TestASwapKeepsThePathOfTheData(t *testing.T) {
 		args: []string{"restore", s.snapshot, "--swap", "--yes", "--output", "json"},
 		on: func(e event, _ *os.Process) {
 			if e.Action == "start-etcd.1" && e.State == "done" {
-				aside = strings.TrimPrefix(e.Message, "Rename the old data to ")
+				aside, _, _ = strings.Cut(strings.TrimPrefix(e.Message, "Rename the old data to "), ", and ")
 				renamed = pictureOf(t, aside)
 			}
 		},

@@ -85,6 +85,26 @@ func move(from, to string, rename func(from, to string) error) error {
 	return nil
 }
 
+// ErrNoExchange is the error of a file system that can't exchange two names.
+var ErrNoExchange = errors.New("this file system can't exchange two directories")
+
+// Exchange gives each of two directories the other's path, at once: at no time is
+// either path without one. Both have to be on one file system. It fails with
+// ErrNoExchange where that isn't possible, and nothing has changed then.
+func Exchange(a, b string) error {
+	if err := renameExchange(a, b); err != nil {
+		return err
+	}
+	err := SyncDir(filepath.Dir(a))
+	if filepath.Dir(a) != filepath.Dir(b) {
+		err = errors.Join(err, SyncDir(filepath.Dir(b)))
+	}
+	if err != nil {
+		return &MoveNotSynced{From: a, To: b, Err: err}
+	}
+	return nil
+}
+
 // MoveNotSynced says that a move has been done, but may not survive a loss of power.
 type MoveNotSynced struct {
 	From, To string

@@ -3,3 +3,5 @@
 package manifest
 
 func renameNoReplace(from, to string) error { return renameOrLink(from, to) }
+
+func renameExchange(_, _ string) error { return ErrNoExchange }

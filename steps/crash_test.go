@@ -49,7 +49,7 @@ func TestCrashMatrix(t *testing.T) {
 	t.Run("of a node whose data is swapped", func(t *testing.T) {
 		crashMatrix(t, Choices{Swap: true}, func(a Planned) bool {
 			switch a.Action.(type) {
-			case *SetAside, *Rename:
+			case *Swap:
 				return true
 			}
 			return RoleEtcd.starts(a.Action)
@@ -58,7 +58,7 @@ func TestCrashMatrix(t *testing.T) {
 	// Each of the two parts without the other.
 	changes := func(a Planned) bool {
 		switch a.Action.(type) {
-		case *TakeOut, *PutIn, *Rename, *StopUnit, *WaitUnitStopped, *StartUnit, *ReplaceFile:
+		case *TakeOut, *PutIn, *Rename, *Swap, *StopUnit, *WaitUnitStopped, *StartUnit, *ReplaceFile:
 			return true
 		}
 		return false
@@ -71,6 +71,9 @@ func TestCrashMatrix(t *testing.T) {
 		return changes(a)
 	}
 	t.Run("of a node with etcd under systemd", func(t *testing.T) { crashMatrix(t, Choices{}, ofUnits, inSystemd) })
+	t.Run("of a node with etcd under systemd whose data is swapped", func(t *testing.T) {
+		crashMatrix(t, Choices{Swap: true}, ofUnits, inSystemd)
+	})
 	t.Run("of a node with etcd under systemd and nothing else", func(t *testing.T) {
 		crashMatrix(t, Choices{}, ofUnits, inSystemd, "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 	})
@@ -98,7 +101,7 @@ func crashMatrix(t *testing.T, c Choices, wanted func(Planned) bool, without ...
 				points = append(points, crashed{p, a.ID})
 			}
 			switch a.Action.(type) {
-			case *Prepare, *Stage, *EndPods, *ReplaceFile:
+			case *Prepare, *Stage, *EndPods, *ReplaceFile, *Swap:
 				points = append(points, crashed{"in the middle", a.ID})
 			}
 		}
@@ -165,7 +168,7 @@ func TestAnUndoThatBreaksOffIsFinishedByTheNext(t *testing.T) {
 	t.Run("swapped", func(t *testing.T) {
 		undoMatrix(t, Choices{Swap: true}, func(a Planned) bool {
 			switch a.Action.(type) {
-			case *BringBack, *Rename:
+			case *SwapBack:
 				return true
 			}
 			return false
@@ -185,6 +188,9 @@ func undoMatrix(t *testing.T, c Choices, wanted func(Planned) bool) {
 		for _, a := range s.Actions {
 			if s.When == "" && wanted(a) {
 				points = append(points, crashed{"after the intent", a.ID}, crashed{"before the result", a.ID})
+				if _, swaps := a.Action.(*SwapBack); swaps {
+					points = append(points, crashed{"in the middle", a.ID})
+				}
 			}
 		}
 	}

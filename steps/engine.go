@@ -35,10 +35,12 @@ type Engine struct {
 	// fail makes the journal fail for an action, in tests.
 	fail func(action string) error
 	// watch looks at another kind of process, in tests.
-	watch  func(processRef) watched
-	world  world   // nil means the node of the plan's Reach
-	limits *limits // nil means realLimits
-	pace   *pace   // nil means realPace
+	watch func(processRef) watched
+	// exchange swaps two directories, in tests; nil means manifest.Exchange.
+	exchange func(a, b string) error
+	world    world   // nil means the node of the plan's Reach
+	limits   *limits // nil means realLimits
+	pace     *pace   // nil means realPace
 }
 
 // Run runs a plan to its end, and journals it. Cancelling ctx stops it before

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
 	"etcd-rewind/unit"
 )
 
@@ -126,6 +127,21 @@ func (s *fakeSystemd) begin() {
 		s.on = string(m[1])
 	}
 	// etcd makes a directory that isn't there: a blank cluster.
+	if _, err := os.Stat(s.on); os.IsNotExist(err) {
+		s.n.writeData(s.on, snapshot.Restored{ClusterID: blankCluster, Revision: 1, Members: []snapshot.Member{{ID: 1, Name: "cp1"}}})
+	}
+}
+
+// blankCluster is what etcd makes where it finds no data.
+const blankCluster = 0xcccc
+
+// boot is what systemd does when the machine starts: each service that is enabled
+// runs again, whatever somebody had stopped before.
+func (s *fakeSystemd) boot() {
+	s.n.t.Helper()
+	if err := s.tell("start", "etcd.service"); err != nil {
+		s.n.t.Fatal(err)
+	}
 }
 
 func (s *fakeSystemd) tell(verb, name string) error {

@@ -68,7 +68,7 @@ var volatile = []struct {
 }{
 	{regexp.MustCompile(`[0-9a-f]{64}`), "SUM"},
 	{regexp.MustCompile(`"(old|data)":"[A-Za-z0-9+/=]{100,}"`), `"$1":"BYTES"`},
-	{regexp.MustCompile(`"(uid|gid|mode)":\d+`), `"$1":0`},
+	{regexp.MustCompile(`"(uid|gid|mode|old)":\d+`), `"$1":0`},
 	{regexp.MustCompile(`written last on [^\n]*`), "written last"},
 	{regexp.MustCompile(`, of \d\d\d\d-[^\n]*`), ""},
 	{regexp.MustCompile(`\d+(\.\d+)? [kM]?B\b`), "N B"},

@@ -302,14 +302,14 @@ func (b *builder) start(p *Plan, parts parts) {
 	f, alone := b.f, b.c.Fleet == nil
 	var compare []Action
 	if parts.etcd != nil {
-		place := b.lay.asides()
+		var place []Action
 		for _, v := range b.lay.moved() {
-			if !b.c.InPlace {
-				from := v.staging
-				if b.lay.swap {
-					from = stagedFor(v.new, b.run)
-				}
-				place = append(place, &Rename{What: "the restored data", From: from, To: v.new})
+			switch {
+			case b.c.InPlace:
+			case b.lay.swap:
+				place = append(place, &Swap{swapping{Dir: v.old, Staged: stagedFor(v.old, b.run), Aside: asideFor(v.old, b.run), Old: inode(v.old)}})
+			default:
+				place = append(place, &Rename{What: "the restored data", From: v.staging, To: v.new})
 			}
 		}
 		ref := parts.etcd.ref()

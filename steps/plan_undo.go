@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"etcd-rewind/manifest"
@@ -180,6 +181,7 @@ func (p *Plan) takeUp(h *history, t Terms) (restart string) {
 	if t.CRI != "" {
 		p.Reach.Kubelet.CRIEndpoint = t.CRI
 	}
+	p.Summary = append(slices.Clip(p.Summary), h.halfSwapped()...)
 	if v := t.thisNode(h.restore); v.Level != "" {
 		p.Checks = append(p.Checks, v)
 	}
@@ -200,6 +202,16 @@ func (p *Plan) takeUp(h *history, t Terms) (restart string) {
 	v.Check, v.Title = checkRestart, "kubelet's restart"
 	p.Checks = append(p.Checks, v)
 	return restart
+}
+
+// halfSwapped says what a swap that was interrupted has left where.
+func (h *history) halfSwapped() (facts []Fact) {
+	for a := range h.restore.actions() {
+		if s, ok := a.Action.(*Swap); ok && h.began[a.ID] {
+			facts = append(facts, s.stands()...)
+		}
+	}
+	return facts
 }
 
 // apiServers: as in a restore, etcd's data changes while no API server runs.

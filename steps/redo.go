@@ -61,8 +61,8 @@ func redoPlan(h *history, t Terms) (*Plan, error) {
 	if p.memory.AwaySince.IsZero() {
 		p.memory.Outage = 0
 	}
-	restart := p.takeUp(h, t)
 	p.Summary = []Fact{{"run", fmt.Sprintf("%s, of %s", r.Run, Moment(h.started))}}
+	restart := p.takeUp(h, t)
 	if r.has(RoleEtcd.starts) {
 		restored, err := h.restoredTarget()
 		if err != nil {

@@ -144,6 +144,7 @@ func Standing(info RunInfo, now time.Time) []Fact {
 	default:
 		facts = append(facts, Fact{"API", "not touched by this run"})
 	}
+	facts = append(facts, h.halfSwapped()...)
 	if redo := h.redo(); h.last.Kind == KindUndo && redo != "" {
 		facts = append(facts, Fact{"to redo", Command(redo, info.Run, h.last.Flags) + " goes to the restored data again"})
 	}

@@ -1,16 +1,12 @@
 package steps
 
 import (
-	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/problem"
-	"etcd-rewind/trust"
 	"etcd-rewind/unit"
 )
 
@@ -56,107 +52,6 @@ func dataMoved(path, from, to string) string {
 		return holding(to)
 	}
 	return moved(path, from, to)
-}
-
-// SetAside renames a directory of the old data, so that the restored data can
-// have its path.
-type SetAside struct {
-	Dir   string `json:"dir"`
-	Aside string `json:"aside"`
-}
-
-func (*SetAside) Kind() string { return "set-aside" }
-
-func (a *SetAside) Title() string { return "Rename the old data to " + a.Aside }
-
-func (a *SetAside) Commands() []string {
-	if filepath.Base(a.Dir) == memberDir {
-		return []string{trust.Shell("mkdir -m 700 %s", filepath.Dir(a.Aside)), mv(a.Dir, a.Aside)}
-	}
-	return []string{mv(a.Dir, a.Aside)}
-}
-
-func (a *SetAside) do(_ context.Context, _ *run) (State, error) {
-	if _, err := os.Lstat(a.Aside); err == nil { // nobody else has a directory of this name
-		return Already, realDir(a.Aside)
-	}
-	if err := realDir(a.Dir); err != nil {
-		return Failed, err
-	}
-	if up := filepath.Dir(a.Aside); filepath.Base(a.Dir) == memberDir {
-		if err := ownSubdir(up); err != nil {
-			return Failed, err
-		}
-		if err := likeOld(up, filepath.Dir(a.Dir)); err != nil {
-			return Failed, err
-		}
-	}
-	if err := manifest.Move(a.Dir, a.Aside); err != nil {
-		return Failed, err
-	}
-	return Done, nil
-}
-
-func (a *SetAside) moved() bool {
-	_, err := os.Lstat(a.Aside)
-	return err == nil
-}
-
-func (a *SetAside) where(path string) string { return dataMoved(path, a.Dir, a.Aside) }
-
-func (a *SetAside) places(v *vetter) { v.aside(a.Dir, a.Aside) }
-
-// undo comes after that of the rename of the restored data, which has freed the
-// path by then.
-func (a *SetAside) undo() []Action {
-	if !a.moved() {
-		return nil
-	}
-	return []Action{&BringBack{Dir: a.Dir, Aside: a.Aside}}
-}
-
-// BringBack renames a directory of the old data to the path that it had.
-type BringBack struct {
-	Dir   string `json:"dir"`
-	Aside string `json:"aside"`
-}
-
-func (*BringBack) Kind() string { return "bring-back" }
-
-func (a *BringBack) Title() string { return "Rename the old data to " + a.Dir + " again" }
-
-func (a *BringBack) Commands() []string { return []string{mv(a.Aside, a.Dir)} }
-
-func (a *BringBack) do(_ context.Context, _ *run) (State, error) {
-	_, errAside := os.Lstat(a.Aside)
-	if _, err := os.Lstat(a.Dir); err == nil && errors.Is(errAside, fs.ErrNotExist) {
-		return Already, realDir(a.Dir)
-	}
-	if err := realDir(a.Aside); err != nil {
-		return Failed, err
-	}
-	if err := manifest.Move(a.Aside, a.Dir); err != nil {
-		return Failed, err
-	}
-	return Done, nil
-}
-
-func (a *BringBack) moved() bool {
-	_, err := os.Lstat(a.Aside)
-	return errors.Is(err, fs.ErrNotExist)
-}
-
-func (a *BringBack) where(path string) string { return dataMoved(path, a.Aside, a.Dir) }
-
-func (a *BringBack) places(v *vetter) { v.aside(a.Dir, a.Aside) }
-
-func (*BringBack) undo() []Action { return nil }
-
-// aside is a directory of the old data, and where it is renamed aside to.
-func (v *vetter) aside(dir, aside string) {
-	if !clean(dir) || !clean(aside) || aside != asideFor(dir, v.run) {
-		v.refuse("the data directory", dir)
-	}
 }
 
 // managedSource is a source of settings that can say who writes it.
@@ -271,17 +166,6 @@ func (l layout) unswappable() (cause, hint string) {
 	return "", ""
 }
 
-// asides are where the old directories are after a swap.
-func (l layout) asides() []Action {
-	var all []Action
-	for _, v := range l.moved() {
-		if l.swap {
-			all = append(all, &SetAside{Dir: v.old, Aside: asideFor(v.old, l.run)})
-		}
-	}
-	return all
-}
-
 // layOut is the layout that the choices ask for.
 func (f *Facts) layOut(c Choices, run string) layout {
 	if c.Swap {
@@ -299,6 +183,9 @@ func (f *Facts) swapClash(c Choices) error {
 		return problem.New("leave --swap out", "data that is there already is pointed at, and not swapped")
 	case f.Etcd != nil && c.DataDir != "" && c.DataDir != swapPath(&f.Etcd.EtcdSettings):
 		return problem.New("give one of them", "--swap keeps the path of the data, and --data-dir names another")
+	}
+	if _, unit := f.Etcd.unit(); unit && len(f.layOut(c, "").volumes) > 1 {
+		return problem.New("name a new directory with --data-dir", "the WAL has a directory of its own: if the machine boots between the two swaps, systemd would start etcd on data and a WAL that don't belong together")
 	}
 	return nil
 }
@@ -330,13 +217,16 @@ func (f *RestoreFacts) stays() string {
 
 // oldNow is where the old data lies at this moment.
 func (p *Plan) oldNow() string {
-	f := p.Restore
-	if f.Aside != "" {
-		if _, err := os.Lstat(f.Aside); err == nil {
-			return f.Aside
+	at := p.Restore.OldDataDir
+	for a := range p.actions() {
+		switch t := a.Action.(type) {
+		case *Swap:
+			at = t.oldNow(at)
+		case *SwapBack:
+			at = t.oldNow(at)
 		}
 	}
-	return f.OldDataDir
+	return at
 }
 
 // dataPath is where etcd's data lies on the node after the run.

@@ -145,8 +145,8 @@ func (h *history) oldTarget() (*target, error) {
 		}
 	}
 	for a := range h.restore.actions() {
-		if aside, ok := a.Action.(*SetAside); ok && aside.moved() {
-			t.data.Dir, t.data.WAL = aside.where(t.data.Dir), aside.where(t.data.WAL)
+		if s, ok := a.Action.(*Swap); ok {
+			t.data.Dir, t.data.WAL = s.oldNow(t.data.Dir), s.oldNow(t.data.WAL)
 		}
 	}
 	if t.data.ClusterID == 0 {
@@ -195,7 +195,10 @@ func (h *history) restoredTarget() (*target, error) {
 	}
 	dir, wal := stage.Request.DataDir, stage.Request.WALDir
 	for a := range h.restore.actions() {
-		if m, ok := a.Action.(moving); ok && m.moved() {
+		if s, ok := a.Action.(*Swap); ok {
+			placed = placed || s.restoredAt() == s.Dir
+			dir, wal = s.restoredNow(dir), s.restoredNow(wal)
+		} else if m, ok := a.Action.(moving); ok && m.moved() {
 			placed = true
 			dir, wal = m.where(dir), m.where(wal)
 		}
@@ -213,7 +216,8 @@ type moving interface {
 	Action
 	// moved says whether that is done.
 	moved() bool
-	// where is the place, after that, of what lay at path before.
+	// where is the place, after that, of the data that etcd is to start on and that
+	// lay at path before.
 	where(path string) string
 }
 
