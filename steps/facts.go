@@ -285,14 +285,14 @@ func withRoot(err error) error {
 
 func (f *Facts) readManifests(ctx context.Context) {
 	if file, _ := f.Manifests.Component(f.Layout.API); file == nil {
-		f.APIErr = &absent{f.Layout.API, f.Manifests.Path}
+		f.APIErr = NotHere(f.Layout.API, f.Manifests.Path)
 	} else if a, err := manifest.ReadAPIServer(file); err != nil {
 		f.APIErr = err
 	} else {
 		f.API = APIOfPod(a)
 	}
 	if f.chooseEtcd(ctx); f.Etcd == nil && f.EtcdErr == nil {
-		f.EtcdErr = &absent{f.Layout.Etcd, f.Manifests.Path}
+		f.EtcdErr = NotHere(f.Layout.Etcd, f.Manifests.Path)
 	}
 	for _, name := range f.Layout.Controllers {
 		if file, _ := f.Manifests.Component(name); file != nil {

@@ -32,6 +32,10 @@ func (e *absent) Error() string {
 	return fmt.Sprintf("there is no manifest of %s in %s", e.what, e.where)
 }
 
+// NotHere is the error of a program that this node doesn't run: its manifest
+// isn't in a directory that was read.
+func NotHere(what, where string) error { return &absent{what, where} }
+
 // Roles are what this node runs, or has that can't be read.
 func (f *Facts) Roles() (all []Role) {
 	has := func(role Role, err error) {
@@ -56,6 +60,12 @@ func (f *Facts) Runs(role Role) bool { return slices.Contains(f.Roles(), role) }
 // that was interrupted may have moved its manifest aside.
 func (f *Facts) lacks(role Role) bool {
 	return !f.Runs(role) && f.ManifestsErr == nil && f.Unfinished == nil && (f.Etcd != nil || f.API != nil)
+}
+
+// Apart says that etcd and kube-apiserver run on different nodes, as far as this
+// one shows: it has one of them, and nothing of what belongs to the other.
+func (f *Facts) Apart() bool {
+	return f.lacks(RoleEtcd) || f.lacks(RoleAPI) && len(f.Controllers) == 0
 }
 
 // usable is the error of a node whose part of a restore can't be planned. Alone

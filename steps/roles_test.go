@@ -123,8 +123,12 @@ func TestRolesDecideWhichManifestsMustBeThere(t *testing.T) {
 				tt.spoil(n)
 			}
 			got := map[string]Level{}
-			for _, v := range Check(t.Context(), n.discovered(), nil, Choices{Fleet: tt.fleet}) {
+			f := n.discovered()
+			for _, v := range Check(t.Context(), f, nil, Choices{Fleet: tt.fleet}) {
 				got[v.Check] = v.Level
+			}
+			if without := len(tt.without); f.Apart() != (without == 1 || without == 3) {
+				t.Errorf("etcd and kube-apiserver are on different nodes: %t", f.Apart())
 			}
 			for check, want := range tt.says {
 				if got[check] != want {

@@ -201,6 +201,9 @@ func (f *RestoreFacts) oldAt() string {
 
 // Moves says where etcd's data was and will be, on one line.
 func (f *RestoreFacts) Moves() string {
+	if f.DataDir == "" {
+		return "no etcd here: kube-apiserver and the controllers are stopped and started"
+	}
 	if f.Aside != "" {
 		return f.DataDir + ", swapped: the old data is renamed, no file is edited"
 	}

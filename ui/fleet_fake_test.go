@@ -70,6 +70,28 @@ func several(f *fake, names ...string) *fakeFleet {
 	return f.fleet
 }
 
+// apart is a node of etcd's, or cp1, where cp1 is the only control plane and etcd
+// runs on other nodes.
+func apart(f *fake, names ...string) *fakeFleet {
+	f.facts.Kubelet, f.facts.Controllers = nil, nil
+	members, api := names, f.facts.API
+	if names[0] == "cp1" {
+		members = []string{"etcd1"}
+		f.facts.Etcd, f.facts.EtcdErr = nil, steps.NotHere("etcd", manifests)
+		api.EtcdServers = []string{"https://10.0.0.11:2379"}
+		f.early = []steps.Verdict{{Check: steps.CheckEtcdHosts, Title: "etcd's nodes", Level: steps.Error, Cause: "etcd runs on other nodes: kube-apiserver here uses https://10.0.0.11:2379", Hint: "restore etcd's nodes and this one together: etcd-rewind restore --fleet"}}
+	} else {
+		f.facts.Node, f.facts.Etcd.Name = names[0], names[0]
+		f.facts.API, f.facts.APIErr = nil, steps.NotHere("kube-apiserver", manifests)
+	}
+	f.facts.Live.Members = nil
+	for _, n := range members {
+		f.facts.Live.Members = append(f.facts.Live.Members, node.EtcdMember{Name: n, PeerURLs: []string{peerOf(n)}})
+	}
+	f.fleet = newFakeFleet(append(members, "cp1")...)
+	return f.fleet
+}
+
 // fakeConductor is one conductor of it.
 type fakeConductor struct {
 	*fakeFleet
@@ -138,6 +160,20 @@ func (l *fakeConductor) Discover(ctx context.Context, w restore.Want) ([]restore
 				APIReady: true, APIState: "ready", Live: &restore.LiveEtcd{ClusterID: 1, Revision: 1000000802 - int64(i), Members: make([]manifest.Member, len(l.names))},
 			}
 			l.taken = append(l.taken, n)
+		}
+		if strings.HasPrefix(l.names[0], "etcd") { // apart from the API servers
+			m.Roles = []steps.Role{steps.RoleEtcd}
+			if m.Apart = n == "cp1"; m.Apart {
+				m.Roles, m.PeerURLs = []steps.Role{steps.RoleAPI, steps.RoleControllers}, nil
+			}
+			if f := m.Facts; f != nil {
+				f.Roles = m.Roles
+				if m.Apart {
+					f.Live, f.EtcdServers = nil, []string{"https://10.0.0.11:2379"}
+				} else {
+					f.KubernetesVersion, f.APIState = "", ""
+				}
+			}
 		}
 		all = append(all, m)
 	}

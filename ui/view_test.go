@@ -268,6 +268,16 @@ var screens = []struct {
 		d.key("u", "enter")
 	}},
 	{"fleet-node", func(d *driver) { several(d.f, "cp1", "cp2", "cp3"); d.to(nodeScreen) }},
+	{"apart-node-of-etcd", func(d *driver) { apart(d.f, "etcd1"); d.to(nodeScreen) }},
+	{"apart-node-of-etcd-alone", func(d *driver) { apart(d.f, "etcd1"); d.to(nodeScreen); d.key("a") }},
+	{"apart-node-of-three", func(d *driver) { apart(d.f, "etcd1", "etcd2", "etcd3"); d.to(nodeScreen) }},
+	{"apart-node-without-etcd", func(d *driver) { apart(d.f, "cp1"); d.to(nodeScreen) }},
+	{"apart-members", func(d *driver) { apart(d.f, "etcd1"); d.to(membersScreen) }},
+	{"apart-members-without", func(d *driver) {
+		apart(d.f, "etcd1").away = map[string]string{"cp1": noRoute}
+		d.to(membersScreen)
+		d.key("o", "y")
+	}},
 	{"fleet-node-alone", func(d *driver) {
 		several(d.f, "cp1", "cp2")
 		d.f.early = nil

@@ -188,12 +188,19 @@ func (p *Members) View(l text.Look, now time.Time, rsh string, alone bool, w, h 
 			away++
 		}
 	}
-	head := text.Plural(taken, "control plane", "control planes") + " restored as one"
+	one, many := "control plane", "control planes"
+	if p.mixed() {
+		one, many = "node", "nodes"
+	}
+	head := text.Plural(taken, one, many) + " restored as one"
 	switch {
 	case away > 0:
-		head = text.Plural(len(p.Members), "member", "members") + ", " + text.Number(int64(away)) + " not reached"
+		if one != "node" {
+			one, many = "member", "members"
+		}
+		head = text.Plural(len(p.Members), one, many) + ", " + text.Number(int64(away)) + " not reached"
 	case slices.ContainsFunc(p.Members, func(o restore.Member) bool { return p.Odd(&o) }):
-		head = text.Plural(taken, "control plane", "control planes") + "; not all are named everywhere"
+		head = text.Plural(taken, one, many) + "; not all are named everywhere"
 	}
 	lines := []string{" " + l.Bold.Render(head), ""}
 	names := 0
@@ -246,6 +253,8 @@ func (p *Members) row(l text.Look, i, names, w int) string {
 	sym, how := text.SymDone, p.host(c)
 	var say []string
 	switch f := c.Facts; {
+	case c.Out && c.Apart:
+		sym, how, say = text.SymSkipped, "excluded", []string{"its kube-apiserver has to be down"}
 	case c.Out:
 		sym, how, say = text.SymSkipped, "excluded", []string{"rejoin it later"}
 	case f == nil:
@@ -268,7 +277,7 @@ func (p *Members) row(l text.Look, i, names, w int) string {
 		}
 		if p.Odd(c) {
 			sym = text.SymWarn
-			say = append([]string{"only in " + sourcesText(c.KnownBy)}, say...)
+			say = append([]string{"only in " + sourcesText(c.KnownBy, p.mixed())}, say...)
 		}
 	}
 	return text.Cut(" "+mark+l.Symbol(sym)+" "+name+"  "+text.Fit(trust.Text(how), 15)+"  "+trust.Text(strings.Join(say, " · ")), w)
@@ -280,23 +289,34 @@ func firstPart(s string) string {
 	return s
 }
 
-func sourcesText(sources []restore.Source) string {
+func sourcesText(sources []restore.Source, mixed bool) string {
 	var s []string
 	for _, src := range sources {
-		s = append(s, string(src))
+		word := string(src)
+		if src == restore.InManifest && mixed {
+			word = "etcd's settings" // a unit has no etcd.yaml
+		}
+		s = append(s, word)
 	}
 	return text.Listed(s)
+}
+
+// mixed says that not every node has a member and an API server.
+func (p *Members) mixed() bool {
+	return slices.ContainsFunc(p.Members, func(o restore.Member) bool { return o.Apart || text.Roles(o.Roles) != "" })
 }
 
 // about is all that is known of a member.
 func (p *Members) about(c *restore.Member) []steps.Fact {
 	var list text.About
-	known := sourcesText(c.KnownBy)
+	known := sourcesText(c.KnownBy, p.mixed())
 	if len(c.Missing) > 0 {
-		known += "; not in " + sourcesText(c.Missing)
+		known += "; not in " + sourcesText(c.Missing, p.mixed())
 	}
-	list.Add("Member", c.Name+"  "+strings.Join(c.PeerURLs, ", "))
-	list.Add("Named in", known)
+	if !c.Apart {
+		list.Add("Member", c.Name+"  "+strings.Join(c.PeerURLs, ", "))
+		list.Add("Named in", known)
+	}
 	if len(c.Elsewhere) > 0 {
 		list.Add("In the snapshot", strings.Join(c.Elsewhere, ", "))
 	}
@@ -304,6 +324,8 @@ func (p *Members) about(c *restore.Member) []steps.Fact {
 		list.Add("Decide", "t when it belongs to the cluster (it joined later, say): it becomes a member of the restored one. o when it was removed or is lost.")
 	}
 	switch f := c.Facts; {
+	case c.Out && c.Apart:
+		list.Add("Excluded", "its kube-apiserver has to be down until the restore is done; start it again afterwards.")
 	case c.Out:
 		list.Add("Excluded", "the restored cluster has only the others; etcd must not run here any more. To rejoin it later:")
 		list = append(list, text.Rejoin()...)
@@ -320,12 +342,17 @@ func (p *Members) about(c *restore.Member) []steps.Fact {
 		if f.Node != c.Name {
 			list.Add("Node", f.Node)
 		}
-		if f.Live != nil {
+		switch {
+		case c.Apart:
+			list.Add("etcd", strings.Join(f.EtcdServers, ", "))
+		case f.Live != nil:
 			list.Add("etcd", fmt.Sprintf("revision %d, %s", f.Live.Revision, text.Plural(len(f.Live.Members), "member", "members")))
-		} else {
+		default:
 			list.Add("etcd", "doesn't answer: "+f.LiveErr)
 		}
-		list.Add("API server", f.APIState)
+		if len(f.Roles) == 0 || f.Runs(steps.RoleAPI) {
+			list.Add("API server", f.APIState)
+		}
 		if u := f.Unfinished; u != nil {
 			list.Add("Earlier run", u.Run+" was interrupted there")
 		}

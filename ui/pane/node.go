@@ -59,7 +59,18 @@ type InPlace struct{ DataDir, Database string }
 
 // several says whether all members are restored as one.
 func (n *Node) Several(info *snapshot.Info) bool {
-	return n.Led && !n.Alone && n.InPlace == nil && len(n.Names(info)) > 1
+	return n.Led && !n.Alone && n.InPlace == nil && (n.apart() || len(n.Names(info)) > 1)
+}
+
+// apart says that etcd and the API servers are on different nodes.
+func (n *Node) apart() bool { return n.Facts != nil && n.Facts.Apart() }
+
+// withOthers says that this node is one of several, as far as it knows itself.
+func (n *Node) withOthers() bool { return n.apart() || len(n.Names(nil)) > 1 }
+
+// needsOthers are the checks by which a node can't be restored alone.
+func needsOthers(v steps.Verdict) bool {
+	return v.Level == steps.Error && !v.Overridable && (v.Check == steps.CheckTopology || v.Check == steps.CheckEtcdHosts)
 }
 
 // names are all members that this node and the snapshot, if there is one, know of.
@@ -94,16 +105,14 @@ func (n *Node) Names(info *snapshot.Info) []string {
 
 // canBeAlone says whether this node may be restored without the others.
 func (n *Node) CanBeAlone() bool {
-	return !slices.ContainsFunc(n.Verdicts, func(v steps.Verdict) bool {
-		return v.Check == steps.CheckTopology && v.Level == steps.Error && !v.Overridable
-	})
+	return !slices.ContainsFunc(n.Verdicts, needsOthers)
 }
 
 // judge finds what the node itself is refused for.
 func (n *Node) Judge(info *snapshot.Info) {
 	n.Early = nil
 	for _, v := range n.Verdicts {
-		if v.Level == steps.Error && !v.Overridable && (v.Check != steps.CheckTopology || !n.Several(info)) {
+		if v.Level == steps.Error && !v.Overridable && !(needsOthers(v) && n.Several(info)) {
 			n.Early = append(n.Early, v)
 		}
 	}
@@ -169,7 +178,7 @@ func (n *Node) View(l text.Look, o NodeText, watched bool, w, h int) ([]string, 
 			help = append([]Hint{{"p", "point etcd at that data"}}, help...)
 		}
 		switch {
-		case !n.Led || len(n.Names(nil)) < 2:
+		case !n.Led || !n.withOthers():
 		case n.Alone:
 			help = slices.Insert(help, 1, Hint{"a", "all members"})
 		case n.CanBeAlone():
@@ -208,16 +217,36 @@ func (n *Node) warnings(l text.Look, w int) []string {
 // head says what is restored.
 func (n *Node) head(l text.Look, reachedBy string, w int) []string {
 	names := n.Names(nil)
-	if len(names) < 2 {
-		return []string{" " + l.Symbol(text.SymDone) + " " + l.Bold.Render("A control plane with one etcd member, run by kubelet as a static pod"), ""}
-	}
+	others := "The others are reached through " + reachedBy + "."
 	title, sentence := "One of "+text.Number(int64(len(names)))+" control planes with an etcd member: "+text.Listed(names),
-		"All are restored as one: the same snapshot everywhere, in step. The others are reached through "+reachedBy+"."
-	if !n.Several(nil) {
+		"All are restored as one: the same snapshot everywhere, in step. "+others
+	switch f := n.Facts; {
+	case n.apart() && f.Etcd == nil:
+		title = "A control plane whose etcd runs on other nodes"
+		sentence = "Etcd's nodes and all control planes are restored as one, in step. " + others
+	case n.apart() && len(names) < 2:
+		title = "The node of etcd's only member"
+		sentence = "kube-apiserver runs on other nodes: all are restored as one, in step. " + others
+	case n.apart():
+		title = "One of etcd's " + text.Number(int64(len(names))) + " members: " + text.Listed(names)
+		sentence = "kube-apiserver runs on other nodes: all are restored as one, in step. " + others
+	case len(names) < 2 && f != nil && f.Etcd != nil && f.EtcdPod() == nil:
+		title, sentence = "A control plane with one etcd member, run by systemd", ""
+	case len(names) < 2:
+		title, sentence = "A control plane with one etcd member, run by kubelet as a static pod", ""
+	}
+	switch {
+	case sentence == "" || n.Several(nil):
+	case n.apart():
+		sentence = "This one is restored without the others: every kube-apiserver has to be stopped first."
+	default:
 		sentence = "This one is restored alone, and becomes a cluster with one member."
 	}
-	lines := []string{" " + l.Symbol(text.SymDone) + " " + l.Bold.Render(text.Cut(title, w-4))}
-	return append(append(lines, text.Hang("   ", sentence, w-2)...), "")
+	lines := []string{" " + l.Symbol(text.SymDone) + " " + l.Bold.Render(text.Cut(title, w-3))}
+	if sentence != "" {
+		lines = append(lines, text.Hang("   ", sentence, w-2)...)
+	}
+	return append(lines, "")
 }
 
 // nodeFacts is what the first screen tells about the node.
@@ -247,6 +276,9 @@ func nodeFacts(f *steps.Facts) []steps.Fact {
 		list.Add("Now", "etcd doesn't answer: "+f.LiveErr.Error())
 	}
 	if a := f.API; a != nil {
+		if f.Etcd == nil {
+			list.Add("etcd", "on other nodes", strings.Join(a.EtcdServers, ", "))
+		}
 		state := f.APIState
 		if state == "" && f.APIReady {
 			state = "ready"

@@ -76,7 +76,7 @@ func verb(name string, ways []restore.Verb) Wish {
 func (n *Node) Press(name string, h int) Wish {
 	switch name {
 	case "a":
-		if n.Led && len(n.Names(nil)) > 1 && (n.Alone || n.CanBeAlone()) {
+		if n.Led && n.withOthers() && (n.Alone || n.CanBeAlone()) {
 			n.Alone = !n.Alone
 			n.Judge(nil)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -126,23 +127,28 @@ func Runs(w io.Writer, runs []steps.RunInfo, now time.Time) error {
 func Members(w io.Writer, members []restore.Member) error {
 	var list []steps.Fact
 	for _, m := range members {
-		say := strings.Join(m.PeerURLs, ", ")
+		are := slices.Clone(m.PeerURLs)
 		switch {
 		case m.Out:
-			say += ", excluded"
+			are = append(are, "excluded")
 		case m.Local:
-			say += ", this node"
+			are = append(are, "this node")
 		case m.Facts != nil:
-			say += ", reached as " + m.Host
+			are = append(are, "reached as "+m.Host)
 		default:
-			say += ", not reached"
+			are = append(are, "not reached")
 		}
+		roles := text.Roles(m.Roles)
+		if roles != "" && m.Facts != nil && !m.Out {
+			are = append(are, roles)
+		}
+		say := strings.Join(are, ", ")
 		if f := m.Facts; f != nil && !m.Out {
-			if roles := text.Roles(m.Roles); roles != "" {
-				say += ", " + roles
+			if roles == "" || f.Runs(steps.RoleAPI) {
+				say += "; API " + f.APIState
 			}
-			say += "; API " + f.APIState
 			switch {
+			case m.Apart: // etcd is asked on its own nodes
 			case f.Live != nil:
 				say += fmt.Sprintf("; etcd at revision %d", f.Live.Revision)
 			default:
