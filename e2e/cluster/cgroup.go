@@ -270,3 +270,36 @@ func (n *Node) end(ctx context.Context, service string) error {
 	}
 	return gone(10 * time.Second)
 }
+
+// Containers says how many containers of a pod run on the node, its sandbox
+// among them. It is read from the cgroups, which kubelet names after the UID.
+func (n *Node) Containers(uid string) (int, error) {
+	dirs, err := cgroupDirs(n.CgroupRoot)
+	if err != nil {
+		return 0, err
+	}
+	pod := []string{"pod" + uid, "pod" + strings.ReplaceAll(uid, "-", "_")}
+	most := 0
+	for _, dir := range dirs {
+		running := map[string]bool{}
+		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil || entry.Name() != "cgroup.procs" {
+				return err
+			}
+			if of := filepath.Dir(path); strings.Contains(of, pod[0]) || strings.Contains(of, pod[1]) {
+				if text, _ := os.ReadFile(path); len(text) > 0 {
+					running[of] = true
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		most = max(most, len(running))
+	}
+	return most, nil
+}
