@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -85,6 +86,31 @@ func Of(f *steps.Facts) (*Node, error) {
 		}
 	}
 	return n, nil
+}
+
+// BootLimit is how long the turn of a schedule waits for etcd: a timer that
+// catches up after a boot is earlier than kubelet.
+const BootLimit = 5 * time.Minute
+
+// Await looks at the node until its etcd answers, not longer than limit, and
+// returns what was found last. What no waiting mends isn't waited for. late is
+// told once why it waits.
+func Await(ctx context.Context, limit time.Duration, discover func(context.Context) (*steps.Facts, error), late func(why error)) (*steps.Facts, error) {
+	until := time.Now().Add(limit)
+	for first := true; ; first = false {
+		f, err := discover(ctx)
+		if err != nil || f.Etcd == nil || f.Live != nil || node.Permanent(f.LiveErr) || time.Now().After(until) {
+			return f, err
+		}
+		if first {
+			late(f.LiveErr)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(min(2*time.Second, limit/10)):
+		}
+	}
 }
 
 // clusterUID asks etcd, and the API server where namespaces are encrypted at

@@ -1,13 +1,19 @@
 package backup
 
 import (
+	"context"
+	"crypto/x509"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"etcd-rewind/node"
 	"etcd-rewind/problem"
+	"etcd-rewind/steps"
 )
 
 // The service is caged: it writes to its locations and its state, and no word of
@@ -137,5 +143,32 @@ func TestABackupIsListedOnce(t *testing.T) {
 	all := Find(t.Context(), []Store{a, b}, k, "").Backups()
 	if len(all) != 2 || all[0].Node != "cp2" || len(all[1].Locations) != 2 || all[1].Record == nil || all[1].Error == nil || !strings.Contains(all[1].Error.Cause, b.Location()) {
 		t.Errorf("%+v", all)
+	}
+}
+
+// A timer that catches up after a boot comes before etcd does. It is waited for;
+// what no waiting mends isn't.
+func TestATurnWaitsForEtcdAfterABoot(t *testing.T) {
+	up, refused := &steps.Facts{Etcd: &steps.Etcd{}, Live: &node.EtcdStatus{}}, &steps.Facts{Etcd: &steps.Etcd{}, LiveErr: syscall.ECONNREFUSED}
+	for name, c := range map[string]struct {
+		seen         []*steps.Facts
+		limit        time.Duration
+		asked, lates int
+		answers      bool
+	}{
+		"it answers":                   {[]*steps.Facts{up}, time.Minute, 1, 0, true},
+		"it comes":                     {[]*steps.Facts{refused, refused, up}, 100 * time.Millisecond, 3, 1, true},
+		"it never does":                {[]*steps.Facts{refused}, 20 * time.Millisecond, 0, 1, false},
+		"there is none":                {[]*steps.Facts{{EtcdErr: errors.New("no manifest")}}, time.Minute, 1, 0, false},
+		"its certificate is another's": {[]*steps.Facts{{Etcd: &steps.Etcd{}, LiveErr: x509.UnknownAuthorityError{}}}, time.Minute, 1, 0, false},
+	} {
+		asked, lates := 0, 0
+		f, err := Await(t.Context(), c.limit, func(context.Context) (*steps.Facts, error) {
+			asked++
+			return c.seen[min(asked, len(c.seen))-1], nil
+		}, func(error) { lates++ })
+		if err != nil || (f.Live != nil) != c.answers || c.asked != 0 && asked != c.asked || asked < 1+lates || lates != c.lates {
+			t.Errorf("%s: %v, asked %d times, told %d times", name, err, asked, lates)
+		}
 	}
 }

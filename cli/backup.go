@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"time"
@@ -84,7 +85,17 @@ func (a *app) takeBackup(ctx context.Context, where string, scheduled bool) erro
 	if scheduled && c.Schedule.Every == 0 {
 		return problem.New("add it to the configuration: schedule: {every: 1h}", "%s has no schedule", c.Path)
 	}
-	facts, err := a.discover(ctx)
+	discover := a.discover
+	if scheduled {
+		discover = func(ctx context.Context) (*steps.Facts, error) {
+			return backup.Await(ctx, backup.BootLimit, a.discover, func(why error) {
+				if a.output != "json" {
+					_, _ = fmt.Fprintf(a.err, "waiting for etcd, %s at most: %s\n", backup.Duration(backup.BootLimit), trust.Text(problem.Line(why)))
+				}
+			})
+		}
+	}
+	facts, err := discover(ctx)
 	var node *backup.Node
 	if err == nil {
 		node, err = backup.Of(facts)
