@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -52,32 +50,20 @@ workers if they have etcd-rewind and a kubeconfig.` + exitStatuses,
 			}
 			ctx, stop := interruptible(c.Context())
 			defer stop()
-			f, err := a.discover(ctx)
+			found, f, err := a.owes(ctx, owed{before: before}, a.saying)
 			if err != nil {
 				return err
 			}
-			left, err := a.leftBehind(ctx, before)
-			if err != nil {
+			if err := a.showDebts(found); err != nil {
 				return err
 			}
-			restart := cmp.Or(a.session.Options.KubeletRestart, f.Layout.RestartKubelet())
-			a.saying("comparing the API, etcd and this node; with several API servers for 21 s")
-			debts, unread := settle.Find(ctx, &settle.Cluster{
-				Facts: f, Before: left, RestartCommand: restart,
-				Restart: func(ctx context.Context) error { return node.Shell(ctx, restart) },
-			})
-			a.saying("")
-			if err := ctx.Err(); err != nil {
-				return context.Cause(ctx)
-			}
-			if err := a.showDebts(debts, unread); err != nil {
-				return err
-			}
-			failed := a.settleAll(ctx, f, debts, chosen)
+			failed := a.settleAll(ctx, f, found.Debts, chosen)
 			switch {
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
 			case failed:
 				return exit(1)
-			case len(unread) > 0:
+			case len(found.Unread) > 0:
 				return exit(exitBlocked)
 			}
 			return nil
@@ -91,9 +77,39 @@ workers if they have etcd-rewind and a kubeconfig.` + exitStatuses,
 	return c
 }
 
+// owed says what is looked at, besides the API, etcd and this node.
+type owed struct {
+	before string // snapshot of the state before the restore; "" to find it
+	nodes  settle.Nodes
+	named  []string
+	hosts  map[string]string
+}
+
+// owes looks for what the cluster owes. tell hears what is being done, and "" at
+// the end.
+func (a *app) owes(ctx context.Context, o owed, tell func(string)) (*settle.Found, *steps.Facts, error) {
+	tell("looking at the node")
+	f, err := a.session.Discover(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	left, err := a.leftBehind(ctx, o.before, tell)
+	if err != nil {
+		return nil, nil, err
+	}
+	found := settle.Find(ctx, &settle.Cluster{
+		Facts: f, Before: left, RestartCommand: a.session.Options.KubeletRestart, Nodes: o.nodes, Named: o.named, Hosts: o.hosts,
+	}, tell)
+	tell("")
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	return found, f, nil
+}
+
 // leftBehind is the state before the restore, nil where no snapshot of it is
 // known.
-func (a *app) leftBehind(ctx context.Context, name string) (*snapshot.Info, error) {
+func (a *app) leftBehind(ctx context.Context, name string, tell func(string)) (*snapshot.Info, error) {
 	if name == "" {
 		runs, err := a.session.Runs(ctx)
 		if err != nil {
@@ -113,8 +129,7 @@ func (a *app) leftBehind(ctx context.Context, name string) (*snapshot.Info, erro
 	if name == "" {
 		return nil, nil
 	}
-	a.saying("reading " + filepath.Base(name))
-	defer a.saying("")
+	tell("reading " + filepath.Base(name))
 	return a.session.Inspect(ctx, name, nil)
 }
 
@@ -134,17 +149,17 @@ type (
 	}
 )
 
-func (a *app) showDebts(debts []settle.Debt, unread []settle.Unread) error {
+func (a *app) showDebts(found *settle.Found) error {
 	if a.output != "json" {
-		return print.Debts(a.out, debts, unread)
+		return print.Debts(a.out, found)
 	}
 	to := trust.JSON(a.out)
-	for _, d := range debts {
+	for _, d := range found.Debts {
 		if err := to.Encode(debtLine{"debt", d}); err != nil {
 			return err
 		}
 	}
-	for _, u := range unread {
+	for _, u := range found.Unread {
 		if err := to.Encode(unreadLine{"unread", u}); err != nil {
 			return err
 		}
@@ -161,27 +176,20 @@ func (a *app) settleAll(ctx context.Context, f *steps.Facts, debts []settle.Debt
 		if !d.Offered || ctx.Err() != nil {
 			continue
 		}
-		if !slices.Contains(chosen, d.Kind) && (!ask || !answers.Agree(a.out, "Settle "+strings.TrimSpace(d.Kind+" "+d.Object)+"?")) {
+		if !slices.Contains(chosen, d.Kind) && (!ask || !answers.Agree(a.out, "Settle "+d.Name()+"?") || d.Sure != "" && !answers.Agree(a.out, d.Sure+" Do it?")) {
 			continue
 		}
-		done := settle.Settled{Time: time.Now().UTC(), Debt: d}
-		err := settle.Note(f.StateDir, done)
-		if err == nil {
-			err = d.Settle(ctx)
-			done.Time, done.Done = time.Now().UTC(), err == nil
-			if err != nil {
-				done.Error, _ = problem.Explain(err)
-			}
-			err = errors.Join(err, settle.Note(f.StateDir, done))
-		}
+		a.saying("settling " + trust.Text(d.Name()))
+		done, err := settle.Do(ctx, f.StateDir, d)
+		a.saying("")
 		if a.output == "json" {
 			err = errors.Join(err, trust.JSON(a.out).Encode(settledLine{"settled", done}))
 		} else if err == nil {
-			err = print.SettledDebt(a.out, d)
+			err = print.SettledDebt(a.out, done)
 		}
 		if err != nil {
 			failed = true
-			_ = print.Failure(a.err, problem.New("", "%s %s: %w", d.Kind, d.Object, err))
+			_ = print.Failure(a.err, problem.From(err).About(d.Name()))
 		}
 	}
 	return failed

@@ -58,7 +58,7 @@ type apiRequest struct {
 	most        int64 // bytes of the answer
 }
 
-// askServer asks the API server once, and gives its answer when that is 200. What
+// askServer asks the API server once, and gives its answer when that is 200 or 201. What
 // asking again doesn't change is a [RefusedError].
 func askServer(ctx context.Context, kubeconfig, server, what string, q apiRequest) (raw []byte, err error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -105,7 +105,7 @@ func askServer(ctx context.Context, kubeconfig, server, what string, q apiReques
 		return nil, err
 	case int64(len(raw)) > q.most:
 		return nil, errors.New("the answer is too large")
-	case resp.StatusCode != http.StatusOK:
+	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated:
 		return nil, refusal(resp.StatusCode, raw)
 	}
 	return raw, nil

@@ -1,6 +1,7 @@
 package settle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // Debt is one thing that doesn't fit the restored objects.
@@ -28,21 +30,39 @@ type Debt struct {
 	Commands []string `json:"commands,omitempty"`
 	// Offered says that Settle does it.
 	Offered bool `json:"offered"`
+	// Sure is what it changes on a node or of what runs, to be agreed to once more;
+	// "" for an entry in etcd or the API.
+	Sure string `json:"sure,omitempty"`
 
-	settle func(context.Context) error
+	// settle does it, and says what came of it.
+	settle func(context.Context) (string, error)
 }
 
-// Settle does what is offered. It is safe to call twice; an error is of what
-// stands in its way, and then nothing was changed.
-func (d Debt) Settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+// Name is the debt in one line.
+func (d *Debt) Name() string { return strings.TrimSpace(d.Kind + " " + d.Object) }
+
+// Settle does what is offered, and says what came of it. It is safe to call twice;
+// an error is of what stands in its way.
+func (d *Debt) Settle(ctx context.Context) (said string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	return d.settle(ctx)
+}
+
+// Found is what a cluster owes, as far as it was looked at.
+type Found struct {
+	Debts  []Debt
+	Unread []Unread
+	Asked  []string // the nodes whose kubelets were asked
+	// Others are nodes that weren't asked: of the API, and of the state before the
+	// restore.
+	Others []string
 }
 
 // Unread is what couldn't be looked at.
 type Unread struct {
 	Kind  string `json:"kind"`
+	Node  string `json:"node,omitempty"` // on this one
 	Cause string `json:"cause"`
 	Hint  string `json:"hint,omitempty"`
 }
@@ -53,17 +73,42 @@ type Cluster struct {
 	// Before is the state that the restore left behind, nil when no snapshot of
 	// it is known: what was made after the restored snapshot is only there.
 	Before *snapshot.Info
-	// Restart restarts this node's kubelet.
-	Restart func(context.Context) error
-	// RestartCommand is the same for people.
+	// RestartCommand restarts this node's kubelet; "" is its layout's.
 	RestartCommand string
+	// Nodes are the other nodes; nil where none is asked. Named are those that are
+	// to be asked, nil for all that are known; Hosts is where one is reached, by its
+	// name, where that isn't its name or its address in the API.
+	Nodes Nodes
+	Named []string
+	Hosts map[string]string
 
 	// What several searches need is read once.
-	all     func() ([]corev1.Node, error)
-	nodes   func() (map[string]bool, error)
-	volumes func() ([]corev1.PersistentVolume, error)
+	kubelets []*Kubelet // this node's first
+	away     map[string]error
+	at       map[string]string // the hosts at which nodes answered
+	all      func() ([]corev1.Node, error)
+	nodes    func() (map[string]bool, error)
+	volumes  func() ([]corev1.PersistentVolume, error)
 
-	wait time.Duration // between two looks at what is refreshed every 10 s; another in tests
+	wait    time.Duration                  // between two looks at what is refreshed every 10 s; another in tests
+	look    func(context.Context) *Kubelet // Look at this node; another in tests
+	restart func(context.Context) error    // of this node's kubelet; another in tests
+}
+
+// Nodes are other nodes than this one, as far as they can be reached.
+type Nodes interface {
+	// Look asks nodes at the same time for their kubelets; nil and an error for one
+	// that can't be reached. Which error belongs to which node is told by the order.
+	Look(ctx context.Context, nodes []Host) ([]*Kubelet, []error)
+	// Restart restarts the kubelet of a node that was looked at, and waits until it
+	// answers.
+	Restart(ctx context.Context, node string) error
+}
+
+// Host is a node, and where it may be reached, in this order.
+type Host struct {
+	Node string
+	Try  []string
 }
 
 // kinds are all kinds of debts, in the order in which they are settled: what the
@@ -78,7 +123,7 @@ var kinds = []struct {
 	{"node-missing", nodesMissing, nodesToCome},
 	{"node-gone", nodesGone, nodesToReturn},
 	{"kubelet-pods", kubeletPods, nil},
-	{"token", nil, tokensToCome},
+	{"token", tokens, tokensToCome},
 	{"masterlease", masterleases, leasesToReturn},
 	{"volume-attachment", attachments, attachmentsToReturn},
 	{"volume", volumes, volumesToCome},
@@ -101,10 +146,50 @@ func Kinds() []string {
 }
 
 // Find looks for all debts, and says what it couldn't look at. It changes
-// nothing, and takes no longer than 30 seconds.
-func Find(ctx context.Context, c *Cluster) ([]Debt, []Unread) {
+// nothing. tell, which may be nil, hears what is being done. It takes no longer than
+// 30 seconds, and as long again where other nodes are asked.
+func Find(ctx context.Context, c *Cluster, tell func(doing string)) *Found {
+	if tell == nil {
+		tell = func(string) {}
+	}
+	c.RestartCommand = cmp.Or(c.RestartCommand, c.Facts.Layout.RestartKubelet())
+	if c.look == nil {
+		c.look = func(ctx context.Context) *Kubelet { return Look(ctx, c.Facts) }
+	}
+	if c.restart == nil {
+		c.restart = func(ctx context.Context) error { return RestartKubelet(ctx, c.Facts, c.RestartCommand) }
+	}
+	out := &Found{}
+	c.askNodes(ctx, out, tell)
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	tell("comparing the API, etcd and the nodes; with several API servers for 21 s")
+	c.remember(ctx)
+	found := make([][]Debt, len(kinds))
+	failed := make([]error, len(kinds))
+	var all sync.WaitGroup
+	for i, k := range kinds {
+		if k.find != nil {
+			all.Go(defect.Do(func() { found[i], failed[i] = k.find(ctx, c) }))
+		}
+	}
+	all.Wait()
+	for i, k := range kinds {
+		for j := range found[i] {
+			d := &found[i][j]
+			d.Kind, d.Offered = k.name, d.settle != nil
+		}
+		if failed[i] != nil {
+			cause, hint := problem.Explain(failed[i])
+			out.Unread = append(out.Unread, Unread{Kind: k.name, Cause: cause, Hint: hint})
+		}
+	}
+	out.Debts = slices.Concat(found...)
+	return out
+}
+
+// remember has what several searches need read once, by whoever needs it first.
+func (c *Cluster) remember(ctx context.Context) {
 	c.all = sync.OnceValues(func() (all []corev1.Node, err error) {
 		err = list(ctx, c, "api/v1/nodes", func(n *corev1.Node) { all = append(all, *n) })
 		return all, err
@@ -121,27 +206,112 @@ func Find(ctx context.Context, c *Cluster) ([]Debt, []Unread) {
 		err = list(ctx, c, "api/v1/persistentvolumes", func(v *corev1.PersistentVolume) { all = append(all, *v) })
 		return all, err
 	})
-	found := make([][]Debt, len(kinds))
-	failed := make([]error, len(kinds))
-	var all sync.WaitGroup
-	for i, k := range kinds {
-		if k.find != nil {
-			all.Go(defect.Do(func() { found[i], failed[i] = k.find(ctx, c) }))
+}
+
+// askNodes looks at the kubelets of this node and, where that is wanted, of the
+// others. It comes first: a pod that begins meanwhile is then in the API, too.
+func (c *Cluster) askNodes(ctx context.Context, out *Found, tell func(string)) {
+	tell("looking at this node")
+	c.kubelets, c.away, c.at = nil, map[string]error{}, map[string]string{}
+	own := c.look(ctx)
+	if own != nil {
+		c.kubelets = append(c.kubelets, own)
+		out.Asked = append(out.Asked, own.Node)
+	}
+	ask, cancel := context.WithTimeout(ctx, 10*time.Second)
+	c.remember(ask)
+	others := c.others(own)
+	cancel()
+	if c.Nodes == nil {
+		for _, h := range others {
+			out.Others = append(out.Others, h.Node)
+		}
+		return
+	}
+	if len(others) == 0 {
+		return
+	}
+	tell(fmt.Sprintf("asking %d other nodes over ssh", len(others)))
+	seen, errs := c.Nodes.Look(ctx, others)
+	for i, h := range others {
+		if errs[i] != nil {
+			c.away[h.Node] = errs[i]
+			cause, _ := problem.Explain(errs[i])
+			out.Unread = append(out.Unread, Unread{
+				Kind: "kubelet-pods", Node: h.Node, Cause: "it can't be reached: " + cause, Hint: "there: " + c.Facts.Layout.RestartKubelet() + ", if pods hang; or etcd-rewind settle",
+			})
+			continue
+		}
+		k := seen[i]
+		if slices.Contains(out.Asked, k.Node) {
+			continue // named twice
+		}
+		if k.Node != h.Node {
+			c.at[k.Node] = h.Node
+		}
+		c.kubelets = append(c.kubelets, k)
+		out.Asked = append(out.Asked, k.Node)
+	}
+}
+
+// others are the other nodes that are known: those that are named, or else those
+// of the API and those of the state before the restore.
+func (c *Cluster) others(own *Kubelet) []Host {
+	var out []Host
+	here := func(name string) bool {
+		return own != nil && own.Node == name || slices.ContainsFunc(out, func(h Host) bool { return h.Node == name })
+	}
+	add := func(name string, try ...string) {
+		if host := c.Hosts[name]; host != "" {
+			try = []string{host}
+		}
+		if !here(name) && len(out) < mostNodes {
+			out = append(out, Host{name, slices.DeleteFunc(try, func(h string) bool { return trust.Host(h) != nil && c.Hosts[name] == "" })})
 		}
 	}
-	all.Wait()
-	var unread []Unread
-	for i, k := range kinds {
-		for j := range found[i] {
-			d := &found[i][j]
-			d.Kind, d.Offered = k.name, d.settle != nil
-		}
-		if failed[i] != nil {
-			cause, hint := problem.Explain(failed[i])
-			unread = append(unread, Unread{k.name, cause, hint})
+	for _, name := range c.Named { // the user's word
+		if !here(name) {
+			out = append(out, Host{name, []string{cmp.Or(c.Hosts[name], name)}})
 		}
 	}
-	return slices.Concat(found...), unread
+	if len(c.Named) > 0 {
+		return out
+	}
+	all, _ := c.all() // the searches say why not
+	for _, n := range all {
+		try := []string{n.Name}
+		for _, a := range n.Status.Addresses {
+			if a.Type == corev1.NodeInternalIP {
+				try = append(try, a.Address)
+			}
+		}
+		add(n.Name, try...)
+	}
+	if c.Before != nil {
+		for _, n := range c.Before.Nodes {
+			add(n.Name, n.Name)
+		}
+	}
+	return out
+}
+
+// mostNodes bounds how many nodes are asked.
+const mostNodes = 1000
+
+// restartOf restarts the kubelet of a node that was asked.
+func (c *Cluster) restartOf(ctx context.Context, node string) error {
+	if node == c.here() {
+		return c.restart(ctx)
+	}
+	return c.Nodes.Restart(ctx, node)
+}
+
+// here is this node's name for its kubelet, "" where it has none.
+func (c *Cluster) here() string {
+	if k := c.Facts.Kubelet; k != nil {
+		return k.NodeName
+	}
+	return ""
 }
 
 // list lists objects of the API of this node's server. A kind that it doesn't

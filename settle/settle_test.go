@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,11 +26,17 @@ type server struct {
 	lists   map[string]string // the items, by the kind's path
 	config  string            // of kubeadm
 	patched string
+
+	patchedAt string
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	path := strings.TrimPrefix(q.URL.Path, "/")
 	switch items, ok := s.lists[path]; {
+	case q.Method == http.MethodPatch && strings.HasPrefix(path, "apis/apps/"):
+		body, _ := io.ReadAll(q.Body)
+		s.patched, s.patchedAt = string(body), path
+		_, _ = w.Write([]byte("{}"))
 	case ok:
 		_, _ = w.Write([]byte(`{"metadata":{},"items":[` + items + `]}`))
 	case strings.HasSuffix(path, "/kubeadm-config") && s.config != "":
@@ -63,16 +70,19 @@ func (s *server) cluster(t *testing.T) *Cluster {
 		Live: &node.EtcdStatus{Members: []node.EtcdMember{{Name: "cp1"}}},
 	}
 	f.Reach.API.Kubeconfig = config
-	return &Cluster{Facts: f, RestartCommand: "systemctl restart kubelet", Restart: func(context.Context) error { return nil }}
+	return &Cluster{
+		Facts: f, restart: func(context.Context) error { return nil },
+		look: func(context.Context) *Kubelet { return &Kubelet{Node: "cp1", Runs: true} },
+	}
 }
 
 func find(t *testing.T, c *Cluster) []Debt {
 	t.Helper()
-	debts, unread := Find(t.Context(), c)
-	if len(unread) > 0 {
-		t.Errorf("it couldn't look at %+v", unread)
+	found := Find(t.Context(), c, nil)
+	if len(found.Unread) > 0 {
+		t.Errorf("it couldn't look at %+v", found.Unread)
 	}
-	return debts
+	return found.Debts
 }
 
 const nodes, pvs, pvcs = "api/v1/nodes", "api/v1/persistentvolumes", "api/v1/persistentvolumeclaims"
@@ -148,7 +158,7 @@ func TestKubeadmConfigIsSettledAndStaysSo(t *testing.T) {
 		t.Fatalf("it owes %+v", debts)
 	}
 	for range 2 { // safe to call twice
-		if err := debts[0].Settle(t.Context()); err != nil {
+		if _, err := debts[0].Settle(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,11 +184,11 @@ func TestKubeadmConfigOfSeveralNodesIsOnlyNamed(t *testing.T) {
 func TestWhatCantBeReadIsNamed(t *testing.T) {
 	c := (&server{}).cluster(t)
 	c.Facts.Reach.API.Kubeconfig = filepath.Join(t.TempDir(), "none")
-	debts, unread := Find(t.Context(), c)
-	if len(debts) > 0 || len(unread) < 7 {
-		t.Errorf("it owes %+v, and %d kinds couldn't be read", debts, len(unread))
+	found := Find(t.Context(), c, nil)
+	if len(found.Debts) > 0 || len(found.Unread) < 7 {
+		t.Errorf("it owes %+v, and %d kinds couldn't be read", found.Debts, len(found.Unread))
 	}
-	for _, u := range unread {
+	for _, u := range found.Unread {
 		if u.Cause == "" {
 			t.Errorf("%s has no cause", u.Kind)
 		}
@@ -187,7 +197,7 @@ func TestWhatCantBeReadIsNamed(t *testing.T) {
 
 func TestPodsAreComparedByUID(t *testing.T) {
 	long := time.Now().Add(-time.Hour)
-	running := []node.Sandbox{
+	running := []Pod{
 		{UID: "same", Namespace: "shop", Name: "web-1", Created: long},
 		{UID: "before", Namespace: "shop", Name: "web-2", Created: long},
 		{UID: "static", Namespace: "kube-system", Name: "etcd-cp1", Created: long},

@@ -12,11 +12,11 @@ import (
 
 // Debts prints what a cluster owes after a restore, and what couldn't be looked
 // at.
-func Debts(w io.Writer, debts []settle.Debt, unread []settle.Unread) error {
+func Debts(w io.Writer, found *settle.Found) error {
 	wide := WidthOf(w)
 	var lines []string
 	offered := 0
-	for _, d := range debts {
+	for _, d := range found.Debts {
 		if d.Offered {
 			offered++
 		}
@@ -28,22 +28,26 @@ func Debts(w io.Writer, debts []settle.Debt, unread []settle.Unread) error {
 		}
 		lines = append(lines, "")
 	}
-	for _, u := range unread {
-		lines = append(lines, text.HangWhole(text.SymBad+" ", u.Kind+": couldn't be looked at: "+trust.Text(u.Cause), wide)...)
+	for _, u := range found.Unread {
+		lines = append(lines, text.HangWhole(text.SymBad+" ", text.UnreadName(u)+": couldn't be looked at: "+trust.Text(u.Cause), wide)...)
 		if u.Hint != "" {
 			lines = append(lines, text.HangWhole("  → ", trust.Text(u.Hint), wide)...)
 		}
 	}
 	switch {
-	case len(debts) > 0:
-		lines = append(lines, fmt.Sprintf("%d found; %d can be settled here, one by one. Nothing was changed yet.", len(debts), offered))
-	case len(unread) == 0:
-		lines = append(lines, text.SymDone+" nothing is owed, as far as this node sees")
+	case len(found.Debts) > 0:
+		lines = append(lines, fmt.Sprintf("%d found; %d can be settled here, one by one. Nothing was changed yet.", len(found.Debts), offered))
+	case len(found.Unread) == 0:
+		lines = append(lines, text.SymDone+" Nothing is owed, as far as was looked at.")
 	}
-	return printLines(w, lines)
+	return printLines(w, append(lines, text.HangWhole("", text.Asked(found), wide)...))
 }
 
 // SettledDebt prints that a debt was settled.
-func SettledDebt(w io.Writer, d settle.Debt) error {
-	return printLines(w, text.HangWhole(text.SymDone+" ", strings.TrimSpace("settled: "+d.Kind+" "+trust.Text(d.Object)), WidthOf(w)))
+func SettledDebt(w io.Writer, s settle.Settled) error {
+	say := "settled: " + s.Name()
+	if s.Said != "" {
+		say += ": " + s.Said
+	}
+	return printLines(w, text.HangWhole(text.SymDone+" ", trust.Text(say), WidthOf(w)))
 }
