@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -324,8 +325,19 @@ func etcdError(doing string, err error) error {
 	if _, cause, ok := strings.Cut(msg, `desc = "transport: `); ok {
 		msg = strings.TrimSuffix(cause, `"`)
 	}
-	if strings.Contains(msg, "connection refused") {
-		msg = "connection refused"
+	if strings.Contains(msg, refused) {
+		msg = refused
 	}
 	return fmt.Errorf("%s: %w", doing, inWords{trust.Clip(msg, longestError), err})
+}
+
+const refused = "connection refused"
+
+// Refused says of an error of AskEtcd whether nobody listens at any endpoint.
+func Refused(err error) bool {
+	if many, ok := errors.AsType[several](err); ok {
+		return len(many) > 0 && !slices.ContainsFunc(many, func(err error) bool { return !Refused(err) })
+	}
+	said, ok := errors.AsType[inWords](err)
+	return ok && said.text == refused
 }

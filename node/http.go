@@ -100,7 +100,7 @@ func plain(err error) error {
 	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return inWords{"connection refused", err}
+		return inWords{refused, err}
 	case errors.Is(err, context.DeadlineExceeded):
 		return inWords{"no answer in time", err}
 	}

@@ -295,7 +295,7 @@ func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
 		return Failed, err
 	}
 	if a.API {
-		r.apiGoesAway()
+		r.apiGoesAway(a.Ready != nil || r.plan.Kind != KindRestore)
 	}
 	delete(r.mem.Ended, a.Pod)
 	if err := manifest.Move(a.File, a.To); err != nil {

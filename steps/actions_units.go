@@ -37,7 +37,7 @@ func (a *StopUnit) do(ctx context.Context, r *run) (State, error) {
 		return Already, nil
 	}
 	if a.Role == RoleAPI {
-		r.apiGoesAway()
+		r.apiGoesAway(true)
 	}
 	if err := r.world.StopUnit(ctx, a.Unit); err != nil {
 		return Failed, stuck("systemctl status "+a.Unit, "systemd doesn't stop %s: %w", a.Unit, err)

@@ -685,9 +685,14 @@ const (
 	apiSilent = "silent"
 )
 
-// apiGoesAway starts the outage clock.
-func (r *run) apiGoesAway() {
-	switch a := r.world.API(context.Background(), time.Second); {
+// apiGoesAway starts the outage clock. One that wasn't ready when the run was
+// planned isn't given long to say what it is.
+func (r *run) apiGoesAway(wasReady bool) {
+	limit := r.pace.readyz
+	if wasReady {
+		limit = time.Second
+	}
+	switch a := r.world.API(context.Background(), limit); {
 	case a.Code == 200:
 		r.mem.APIBefore = apiReady
 	case a.Code == 0:

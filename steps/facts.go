@@ -208,11 +208,7 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 		f.Reach.API.Kubeconfig = opts.Kubeconfig
 	}
 
-	var wg sync.WaitGroup
-	for _, ask := range []func(context.Context){f.askRuntime, f.askKubelet, f.askAPI, f.askEtcd} {
-		wg.Go(defect.Do(func() { ask(ctx) }))
-	}
-	wg.Wait()
+	f.askAll(ctx)
 	f.askOlder(ctx)
 	f.Unfinished, f.Unreadable = unfinished(f.StateDir)
 	backups := filepath.Join(f.StateDir, backupDir) // of a practice node; this machine's are none of its
@@ -369,6 +365,23 @@ func caBeside(serving, clientCA string) string {
 	return ""
 }
 
+// askAll asks whoever runs here, all at once.
+func (f *Facts) askAll(ctx context.Context) {
+	var wg sync.WaitGroup
+	etcdRefuses := make(chan bool, 1)
+	for _, ask := range []func(context.Context){
+		f.askRuntime, f.askKubelet,
+		func(ctx context.Context) { f.askAPI(ctx, etcdRefuses) },
+		func(ctx context.Context) {
+			f.askEtcd(ctx)
+			etcdRefuses <- node.Refused(f.LiveErr)
+		},
+	} {
+		wg.Go(defect.Do(func() { ask(ctx) }))
+	}
+	wg.Wait()
+}
+
 func (f *Facts) askRuntime(ctx context.Context) {
 	if f.Kubelet == nil {
 		return
@@ -396,12 +409,28 @@ func (f *Facts) askKubelet(ctx context.Context) {
 	}
 }
 
-func (f *Facts) askAPI(ctx context.Context) {
+// promptly is how long a kube-apiserver that is ready takes for an answer.
+const promptly = 300 * time.Millisecond
+
+// askAPI gives a slow kube-apiserver time, but not one whose etcd is down: it is
+// ready for nobody, and while it ends again and again its port is open long before
+// it answers.
+func (f *Facts) askAPI(ctx context.Context, etcdRefuses <-chan bool) {
 	if f.API == nil {
 		f.APIState = "no manifest"
 		return
 	}
-	a := node.AskAPI(ctx, f.Reach.API, 2*time.Second)
+	a := node.AskAPI(ctx, f.Reach.API, promptly)
+	if errors.Is(a.Err, context.DeadlineExceeded) {
+		down := false
+		select {
+		case down = <-etcdRefuses:
+		default: // etcd hasn't answered either
+		}
+		if !down {
+			a = node.AskAPI(ctx, f.Reach.API, 2*time.Second)
+		}
+	}
 	f.APIReady, f.APIState = a.Ready(), a.String()
 	f.askCluster(ctx)
 }

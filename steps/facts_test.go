@@ -1,11 +1,13 @@
 package steps
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
@@ -92,5 +94,34 @@ func TestAVendorsNodeIsRefusedWithItsOwnCommand(t *testing.T) {
 		if NoControlPlane(err) {
 			t.Errorf("%s: it is sent to another machine", v.Name)
 		}
+	}
+}
+
+// Nobody waits for a kube-apiserver whose etcd is down: while both end again and
+// again, its port takes connections that it doesn't answer.
+func TestAnAPIServerWithoutEtcdIsNotWaitedFor(t *testing.T) {
+	hangs, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangs.Close()
+	ask := func(etcd string) (*Facts, time.Duration) {
+		f := &Facts{
+			API: &API{}, Etcd: &Etcd{},
+			Reach: Reach{API: node.APIConfig{ReadyURL: "https://" + hangs.Addr().String() + "/readyz"}, Etcd: node.EtcdConfig{Endpoints: []string{etcd}}},
+		}
+		begun := time.Now()
+		f.askAll(t.Context())
+		return f, time.Since(begun)
+	}
+
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	f, took := ask("http://" + gone.Addr().String())
+	if f.APIReady || f.APIState != "no answer in time" || took < promptly || took > 1500*time.Millisecond {
+		t.Errorf("etcd refuses: %q after %s", f.APIState, took)
 	}
 }
