@@ -705,6 +705,12 @@ func (r *run) apiGoesAway(wasReady bool) {
 	}
 }
 
+// apiWasDead says whether the API server that a run stops was of no use to
+// anybody before. A kubelet that was restarted since is not waited for.
+func (r *run) apiWasDead() bool {
+	return r.mem.APIBefore != "" && r.mem.APIBefore != apiReady && !r.mem.KubeletRestarted
+}
+
 // apiStillAnswers moves the start of the outage: it counts from the last good
 // answer, as a client does, and not from when its manifest was moved.
 func (r *run) apiStillAnswers() {

@@ -76,6 +76,7 @@ type fakeNode struct {
 	systemd    *fakeSystemd                // runs etcd in kubelet's place; nil where kubelet does
 	elsewhere  bool                        // etcd runs on other nodes
 	apiless    bool                        // the API server does
+	held       bool                        // kubelet ends no pod while the API server runs, which answers nothing
 	more       []node.Object               // namespaces that were made since the restore
 	stop       chan struct{}
 	done       sync.WaitGroup
@@ -103,7 +104,7 @@ type fakePod struct {
 // fakePace has limits that no busy test machine meets, and a quick kubelet. A
 // test that waits for a limit runs in fake time.
 var fakePace = pace{
-	stopping: 10 * time.Second, gone: 30 * time.Second, end: 15 * time.Second,
+	stopping: 10 * time.Second, noticed: 100 * time.Millisecond, gone: 30 * time.Second, end: 15 * time.Second,
 	forgotten: 30 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
 	started: 30 * time.Second, etcd: 30 * time.Second, api: 30 * time.Second,
 	kubelet: 10 * time.Second, runtime: 10 * time.Second, verify: 30 * time.Second, nodes: 30 * time.Second,
@@ -458,6 +459,7 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 				p.gone = time.Now()
 			}
 			switch {
+			case !there && n.held && n.running("kube-apiserver-cp1") != nil && !n.etcdRuns():
 			case !there && n.ignoring, there && f.uid == p.uid, !there && time.Since(p.gone) < n.lateness:
 				if !box.Ready { // somebody ended it over CRI
 					n.newBox(p)
@@ -643,7 +645,11 @@ func (n *fakeNode) Remains(uid string) node.Remains {
 	defer n.mu.Unlock()
 	for _, p := range n.pods {
 		if p.uid == uid {
-			return node.Remains{PodDir: true}
+			r := node.Remains{PodDir: true}
+			if n.ignoring {
+				r.Cgroups = []string{"pod" + uid}
+			}
+			return r
 		}
 	}
 	return node.Remains{}
@@ -694,6 +700,8 @@ func (n *fakeNode) API(context.Context, time.Duration) node.APIAnswer {
 	switch {
 	case n.running("kube-apiserver-cp1") == nil:
 		return node.APIAnswer{Err: errors.New("connection refused")}
+	case n.held && !n.etcdRuns():
+		return node.APIAnswer{Err: context.DeadlineExceeded}
 	case !n.etcdRuns():
 		return node.APIAnswer{Code: 500}
 	}

@@ -5,6 +5,7 @@ import "time"
 // pace is how long kubelet and the processes may take, and how often is looked.
 type pace struct {
 	stopping  time.Duration // kubelet begins to stop the API server
+	noticed   time.Duration // kubelet has seen that a manifest is gone
 	gone      time.Duration // containers are gone once they were asked to end
 	end       time.Duration // a container ends by itself, after its manifest is out
 	forgotten time.Duration // cgroup and pod directory are gone too
@@ -44,6 +45,7 @@ func (p pace) start(least, budget time.Duration) time.Duration {
 // realPace is what was measured on kubeadm 1.34.4, with room for slower nodes.
 var realPace = pace{
 	stopping:  10 * time.Second,        // at once, at worst after 2 s
+	noticed:   2 * time.Second,         // by inotify, and a sync under way
 	gone:      45 * time.Second,        // a sandbox that was started again: 20 to 33 s
 	end:       15 * time.Second,        // etcd: 0.1 s after SIGTERM
 	forgotten: 60 * time.Second,        // usually within 2 s
