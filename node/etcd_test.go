@@ -115,15 +115,19 @@ type fakeEtcd struct {
 	pb.UnimplementedClusterServer
 	pb.UnimplementedKVServer
 
-	leader uint64
-	errors []string
-	keys   int64
-	asked  []string
+	leader  uint64
+	cluster uint64 // another than clusterID
+	errors  []string
+	keys    int64
+	asked   []string
 }
 
 const clusterID, memberID = 0xc1, 0xa1
 
 func (f *fakeEtcd) header(revision int64) *pb.ResponseHeader {
+	if f.cluster != 0 {
+		return &pb.ResponseHeader{ClusterId: f.cluster, MemberId: memberID, Revision: revision}
+	}
 	return &pb.ResponseHeader{ClusterId: clusterID, MemberId: memberID, Revision: revision}
 }
 

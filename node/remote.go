@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,29 +35,89 @@ const (
 
 // RemoteState is what another control plane shows to the network.
 type RemoteState struct {
-	API      PortState
-	APIReady bool // /readyz answered 200
-	Peer     PortState
-	// ClusterID is that of the etcd that answers at the peer port; 0 when it
-	// doesn't show.
+	API      PortState // "" where it has none
+	APIReady bool      // /readyz answered 200
+	Peer     PortState // "" where it has no etcd
+	// ClusterID is that of the etcd that answers; 0 when it doesn't show.
 	ClusterID uint64
 }
 
-// AskRemote looks at the ports of another control plane. peer holds the
-// paths of this node's own peer certificate and the CA of all of them. It takes
-// no longer than a second.
-func AskRemote(ctx context.Context, n RemoteConfig, peer EtcdConfig) RemoteState {
+// AskRemote looks at the ports of another control plane, those that it has a URL
+// of. peer holds the paths of this node's own peer certificate and the CA of all
+// of them. On a node without etcd it has no endpoints: etcd is asked there as
+// clients ask it, at the endpoints of client, and shows its cluster once it
+// serves. It takes no longer than a second.
+func AskRemote(ctx context.Context, n RemoteConfig, peer, client EtcdConfig) RemoteState {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	var s RemoteState
+	var served uint64
 	var wg sync.WaitGroup
-	wg.Go(defect.Do(func() {
-		a := AskAPI(ctx, APIConfig{ReadyURL: n.ReadyURL}, time.Second)
-		s.APIReady, s.API = a.Ready(), portState(a.Code != 0, a.Err)
-	}))
-	wg.Go(defect.Do(func() { s.Peer, s.ClusterID = askPeer(ctx, n.PeerURL, peer) }))
+	if n.ReadyURL != "" {
+		wg.Go(defect.Do(func() {
+			a := AskAPI(ctx, APIConfig{ReadyURL: n.ReadyURL}, time.Second)
+			s.APIReady, s.API = a.Ready(), portState(a.Code != 0, a.Err)
+		}))
+	}
+	if n.PeerURL != "" {
+		wg.Go(defect.Do(func() { s.Peer, s.ClusterID = askPeer(ctx, n.PeerURL, peer) }))
+		if len(peer.Endpoints) == 0 {
+			wg.Go(defect.Do(func() { served = servedAt(ctx, n.PeerURL, client) }))
+		}
+	}
 	wg.Wait()
+	if s.ClusterID == 0 && s.Peer != PortRefuses {
+		s.ClusterID = served
+	}
 	return s
+}
+
+// servedAt is the ID of the cluster that the member at a peer URL serves its
+// clients; 0 when it doesn't show. The endpoint on its host is asked. Where none
+// is known by that host, all are, and one that serves another cluster than the
+// rest counts: who it is isn't known.
+func servedAt(ctx context.Context, peerURL string, client EtcdConfig) uint64 {
+	endpoints := client.Endpoints
+	if on := onHostOf(peerURL, endpoints); len(on) > 0 {
+		endpoints = on
+	}
+	ids := make([]uint64, len(endpoints))
+	var wg sync.WaitGroup
+	for i, e := range endpoints {
+		wg.Go(defect.Do(func() {
+			one := client
+			one.Endpoints = []string{e}
+			if st, err := AskEtcd(ctx, one, false); err == nil {
+				ids[i] = st.ClusterID
+			}
+		}))
+	}
+	wg.Wait()
+	var served uint64
+	for _, id := range ids {
+		switch {
+		case id == 0 || id == served:
+		case served != 0:
+			return 0
+		default:
+			served = id
+		}
+	}
+	return served
+}
+
+// onHostOf are those endpoints that are on the host of a URL.
+func onHostOf(of string, endpoints []string) (on []string) {
+	u, err := url.Parse(of)
+	if err != nil {
+		return nil
+	}
+	for _, e := range endpoints {
+		if at, err := url.Parse(e); err == nil && strings.EqualFold(at.Hostname(), u.Hostname()) {
+			on = append(on, e)
+		}
+	}
+	return on
 }
 
 // EtcdCluster asks an etcd at its peer URLs, the endpoints of cfg, for the ID of
@@ -109,12 +170,18 @@ func portState(answered bool, err error) PortState {
 
 // String says it in a few words.
 func (s RemoteState) String() string {
-	api := "API " + string(s.API)
-	if s.APIReady {
-		api = "API ready"
+	var words []string
+	switch {
+	case s.APIReady:
+		words = append(words, "API ready")
+	case s.API != "":
+		words = append(words, "API "+string(s.API))
 	}
-	if s.ClusterID != 0 {
-		return fmt.Sprintf("%s, etcd in cluster %x", api, s.ClusterID)
+	switch {
+	case s.ClusterID != 0:
+		words = append(words, fmt.Sprintf("etcd in cluster %x", s.ClusterID))
+	case s.Peer != "":
+		words = append(words, "etcd "+string(s.Peer))
 	}
-	return fmt.Sprintf("%s, etcd %s", api, s.Peer)
+	return strings.Join(words, ", ")
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +83,14 @@ func TestAskRemote(t *testing.T) {
 		defer l.Close()
 		return "https://" + l.Addr().String()
 	}
+	// Two members, as clients see them: one has gone to another cluster.
+	named := func(url string) string { return strings.Replace(url, "127.0.0.1", "localhost", 1) }
+	here, gone := startEtcd(t, ca, &fakeEtcd{leader: memberID}), startEtcd(t, ca, &fakeEtcd{leader: memberID, cluster: 0xb1})
+	both, elsewhere, one := here, here, here
+	both.Endpoints = []string{here.Endpoints[0], named(gone.Endpoints[0])}
+	elsewhere.Endpoints = []string{named(here.Endpoints[0]), named(gone.Endpoints[0])}
+	one.Endpoints = elsewhere.Endpoints[:1]
+
 	// It takes connections and says nothing, as far as can be seen from here.
 	deaf, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -96,6 +105,8 @@ func TestAskRemote(t *testing.T) {
 		as    EtcdConfig
 		want  RemoteState
 		says  string
+
+		client EtcdConfig // as who asks it, where this node has no etcd
 	}{
 		{
 			"both run",
@@ -103,6 +114,7 @@ func TestAskRemote(t *testing.T) {
 			mine,
 			RemoteState{API: PortAnswers, APIReady: true, Peer: PortAnswers, ClusterID: 0x64379f200b7692a4},
 			"API ready, etcd in cluster 64379f200b7692a4",
+			EtcdConfig{},
 		},
 		{
 			"the API server starts",
@@ -110,6 +122,7 @@ func TestAskRemote(t *testing.T) {
 			mine,
 			RemoteState{API: PortAnswers, Peer: PortAnswers, ClusterID: 0x64379f200b7692a4},
 			"API answers, etcd in cluster 64379f200b7692a4",
+			EtcdConfig{},
 		},
 		{
 			"neither runs",
@@ -117,6 +130,7 @@ func TestAskRemote(t *testing.T) {
 			mine,
 			RemoteState{API: PortRefuses, Peer: PortRefuses},
 			"API refuses, etcd refuses",
+			EtcdConfig{},
 		},
 		{
 			"the network says nothing",
@@ -124,6 +138,7 @@ func TestAskRemote(t *testing.T) {
 			mine,
 			RemoteState{API: PortSilent, Peer: PortSilent},
 			"API silent, etcd silent",
+			EtcdConfig{},
 		},
 		{
 			"without a certificate etcd's peers say nothing",
@@ -131,6 +146,7 @@ func TestAskRemote(t *testing.T) {
 			EtcdConfig{CA: ca.path},
 			RemoteState{API: PortAnswers, APIReady: true, Peer: PortSilent},
 			"API ready, etcd silent",
+			EtcdConfig{},
 		},
 		{
 			"this node's certificate is gone",
@@ -138,6 +154,7 @@ func TestAskRemote(t *testing.T) {
 			EtcdConfig{CA: ca.path, Cert: "/nonexistent", Key: "/nonexistent"},
 			RemoteState{API: PortAnswers, APIReady: true, Peer: PortSilent},
 			"API ready, etcd silent",
+			EtcdConfig{},
 		},
 		{
 			"another authority's etcd",
@@ -145,11 +162,48 @@ func TestAskRemote(t *testing.T) {
 			EtcdConfig{CA: newAuthority(t).path, Cert: cert, Key: key},
 			RemoteState{API: PortAnswers, APIReady: true, Peer: PortSilent},
 			"API ready, etcd silent",
+			EtcdConfig{},
+		},
+		{
+			"a node without an API server",
+			RemoteConfig{PeerURL: peer},
+			mine,
+			RemoteState{Peer: PortAnswers, ClusterID: 0x64379f200b7692a4},
+			"etcd in cluster 64379f200b7692a4",
+			EtcdConfig{},
+		},
+		{
+			"without etcd here, its clients' port is asked, on its own host",
+			RemoteConfig{PeerURL: named(peer)},
+			EtcdConfig{},
+			RemoteState{Peer: PortSilent, ClusterID: 0xb1},
+			"etcd in cluster b1", both,
+		},
+		{
+			"none of the endpoints is on that host, and they serve two clusters",
+			RemoteConfig{PeerURL: peer},
+			EtcdConfig{},
+			RemoteState{Peer: PortSilent},
+			"etcd silent", elsewhere,
+		},
+		{
+			"none of the endpoints is on that host, and they serve one",
+			RemoteConfig{PeerURL: peer},
+			EtcdConfig{},
+			RemoteState{Peer: PortSilent, ClusterID: clusterID},
+			"etcd in cluster c1", one,
+		},
+		{
+			"its peers' port refuses: then it isn't there, whoever answers clients",
+			RemoteConfig{PeerURL: free()},
+			EtcdConfig{},
+			RemoteState{Peer: PortRefuses},
+			"etcd refuses", here,
 		},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			began := time.Now()
-			got := AskRemote(t.Context(), tt.at, tt.as)
+			got := AskRemote(t.Context(), tt.at, tt.as, tt.client)
 			if got != tt.want || got.String() != tt.says {
 				t.Errorf("%+v, %s; want %+v, %s", got, got, tt.want, tt.says)
 			}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
@@ -160,16 +162,14 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 	}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
 		s := sight{ok: true}
-		var asked uint64
-		if a.Phase == PhaseEtcdReady && len(r.plan.Reach.Peer.Endpoints) == 0 {
-			// Peers want another certificate than an API server has.
-			if status, err := r.world.Etcd(ctx, false); err == nil {
-				asked = status.ClusterID
-			}
+		state := make([]node.RemoteState, len(a.Others))
+		var all sync.WaitGroup
+		for i, o := range a.Others { // one that is silent takes a second
+			all.Go(defect.Do(func() { state[i] = r.world.Remote(ctx, o.RemoteConfig) }))
 		}
-		for _, o := range a.Others {
-			is := r.world.Remote(ctx, o.RemoteConfig)
-			is.ClusterID = cmp.Or(is.ClusterID, asked)
+		all.Wait()
+		for i, o := range a.Others {
+			is := state[i]
 			ok := a.reached(o, is, staged)
 			s.ok = s.ok && ok
 			s.seen = append(s.seen, Sighting{What: o.Name, Is: is.String(), OK: ok})

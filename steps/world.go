@@ -174,7 +174,7 @@ func (n *thisNode) SetKubeadmConfig(ctx context.Context, read *node.ConfigMap, t
 }
 
 func (n *thisNode) Remote(ctx context.Context, other node.RemoteConfig) node.RemoteState {
-	return node.AskRemote(ctx, other, n.reach.Peer)
+	return node.AskRemote(ctx, other, n.reach.Peer, n.reach.Etcd)
 }
 
 func (n *thisNode) Shell(ctx context.Context, command string) error { return node.Shell(ctx, command) }
