@@ -63,6 +63,7 @@ type fakeNode struct {
 	paused     bool                        // kubelet reads no manifests
 	away       time.Time                   // until then the container runtime doesn't answer
 	others     map[string]node.RemoteState // by ReadyURL
+	leads      bool                        // its etcd is the leader
 	leaderless bool                        // on restored data
 	refusing   error                       // what etcd answers on restored data
 	denying    error                       // the same, with authentication enabled
@@ -107,7 +108,7 @@ var fakePace = pace{
 	stopping: 10 * time.Second, noticed: 100 * time.Millisecond, gone: 30 * time.Second, end: 15 * time.Second,
 	forgotten: 30 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
 	started: 30 * time.Second, etcd: 30 * time.Second, api: 30 * time.Second,
-	kubelet: 10 * time.Second, runtime: 10 * time.Second, verify: 30 * time.Second, nodes: 30 * time.Second,
+	kubelet: 10 * time.Second, runtime: 10 * time.Second, verify: 30 * time.Second, nodes: 30 * time.Second, handover: 3 * time.Second,
 	relist: 10 * time.Second, begin: 5 * time.Millisecond,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond, lookUnit: time.Millisecond, metrics: time.Millisecond,
 	lookConfig: time.Millisecond, evidence: 50 * time.Millisecond, still: 200 * time.Millisecond, most: 3 * time.Second,
@@ -751,7 +752,10 @@ func (n *fakeNode) Etcd(context.Context, bool) (*node.EtcdStatus, error) {
 	} else if restored && n.denying != nil {
 		return &node.EtcdStatus{ClusterID: d.ClusterID, Keys: -1, Denied: n.denying}, nil
 	}
-	s := &node.EtcdStatus{ClusterID: d.ClusterID, Revision: d.Revision, Keys: int64(d.Keys), Version: "3.6.10"}
+	s := &node.EtcdStatus{ClusterID: d.ClusterID, Revision: d.Revision, Keys: int64(d.Keys), Version: "3.6.10", MemberID: 1}
+	if s.Leader = 2; n.leads {
+		s.Leader = 1
+	}
 	for _, m := range d.Members {
 		s.Members = append(s.Members, node.EtcdMember{ID: m.ID, Name: m.Name})
 	}

@@ -109,14 +109,25 @@ type WaitNodes struct {
 	// that they go to the cluster as it was, and not to the one that was staged.
 	ByPorts bool `json:"by_ports,omitempty"`
 	Back    bool `json:"back,omitempty"`
+	// Leading says that only the member that leads waits, before its etcd stops,
+	// and not for long: see [pace.handover].
+	Leading bool `json:"leading,omitempty"`
 }
 
 func (*WaitNodes) Kind() string { return "meet" } // as in journals of all versions
 
-func (a *WaitNodes) Title() string { return phaseTitles[a.Phase] }
+func (a *WaitNodes) Title() string {
+	if a.Leading {
+		return "Let the other members stop first where this one leads"
+	}
+	return phaseTitles[a.Phase]
+}
 
 func (a *WaitNodes) Commands() []string {
 	var cmds []string
+	if a.Leading {
+		return []string{trust.Comment("stop the leader last (etcdctl endpoint status): it would wait to hand over to a member that stops, too")}
+	}
 	for _, o := range a.Others {
 		switch a.Phase {
 		case PhaseAPIGone:
@@ -132,10 +143,18 @@ func (a *WaitNodes) Commands() []string {
 	return cmds
 }
 
-func (*WaitNodes) limit(p pace) time.Duration { return p.nodes }
+func (a *WaitNodes) limit(p pace) time.Duration {
+	if a.Leading {
+		return 2 * p.handover
+	}
+	return p.nodes
+}
 
 func (a *WaitNodes) do(ctx context.Context, r *run) (State, error) {
-	if r.engine.Barrier == nil || a.ByPorts {
+	switch {
+	case a.Leading:
+		return a.leading(ctx, r)
+	case r.engine.Barrier == nil || a.ByPorts:
 		return a.byPorts(ctx, r)
 	}
 	err := r.engine.Barrier(ctx, a.Phase, func(seen []Sighting) {
@@ -150,6 +169,17 @@ func (a *WaitNodes) do(ctx context.Context, r *run) (State, error) {
 	return Done, nil
 }
 
+// leading waits where this member leads, until the others have stopped. It fails
+// nothing: a leader that hands over to one that stops takes longer, and stops.
+func (a *WaitNodes) leading(ctx context.Context, r *run) (State, error) {
+	ask, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if s, err := r.world.Etcd(ask, false); err != nil || s.Leader == 0 || s.Leader != s.MemberID {
+		return Already, nil
+	}
+	return a.byPorts(ctx, r)
+}
+
 // byPorts sees the others only by what their ports show: nothing of what they
 // stage, and of the rest enough to stay in step.
 func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
@@ -160,6 +190,7 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 	case r.mem.Staged != nil:
 		staged = r.mem.Staged.ClusterID
 	}
+	begun := r.now()
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
 		s := sight{ok: true}
 		state := make([]node.RemoteState, len(a.Others))
@@ -174,6 +205,7 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 			s.ok = s.ok && ok
 			s.seen = append(s.seen, Sighting{What: o.Name, Is: is.String(), OK: ok})
 		}
+		s.ok = s.ok || a.Leading && r.now().Sub(begun) >= r.pace.handover
 		return s, nil
 	}, func(s sight) error {
 		var late []string
@@ -226,7 +258,8 @@ func (p *Plan) split() bool {
 
 // inStep adds to the undo of a node what keeps API servers and etcd apart: no
 // etcd stops before all API servers are down, and an API server without etcd
-// beside it starts when etcd is the old one.
+// beside it starts when etcd is the old one. And of several members the leader
+// stops last.
 func inStep(steps []Step, restore *Plan) []Step {
 	if !restore.split() {
 		return steps
@@ -246,9 +279,10 @@ func inStep(steps []Step, restore *Plan) []Step {
 		for j := 0; j < len(*acts); j++ {
 			switch a := (*acts)[j].Action; {
 			case hasEtcd && RoleEtcd.stops(a) && !waited:
-				*acts = slices.Insert(*acts, j, wait(PhaseAPIGone))
+				before := append([]Planned{wait(PhaseAPIGone)}, planned(of.leaderLast(true))...)
+				*acts = slices.Insert(*acts, j, before...)
 				waited = true
-				j++
+				j += len(before)
 			case !hasEtcd && RoleAPI.starts(a):
 				*acts = slices.Insert(*acts, j, wait(PhaseEtcdReady))
 				j++
@@ -262,6 +296,15 @@ func inStep(steps []Step, restore *Plan) []Step {
 // members, and neither they nor the new ones can do anything without a quorum of
 // them. See [inStep] for the others.
 func (*WaitNodes) undo() []Action { return nil }
+
+// leaderLast has the others' etcd stop before this one, where it leads; nothing
+// where it is the only one.
+func (a *WaitNodes) leaderLast(back bool) []Action {
+	if !slices.ContainsFunc(a.Others, func(o RemoteNode) bool { return o.PeerURL != "" }) {
+		return nil
+	}
+	return []Action{&WaitNodes{Phase: PhaseEtcdOut, Others: a.Others, ClusterID: a.ClusterID, ByPorts: true, Back: back, Leading: true}}
+}
 
 // others of a fleet in a fixed order.
 func (f *Fleet) others() []RemoteNode {

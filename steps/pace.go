@@ -19,8 +19,12 @@ type pace struct {
 	runtime   time.Duration // for a container runtime that is being restarted
 	verify    time.Duration
 	nodes     time.Duration // for the other nodes of a fleet
-	relist    time.Duration // of kubelet's containers, in its metrics
-	begin     time.Duration // after a list, so that etcd ends just before the next
+	// for the other members to stop before the leader: it hands over first, and
+	// waits for up to 5 s and two election timeouts when whom it hands over to is
+	// stopping, too (TryTransferLeadershipOnShutdown, etcdserver)
+	handover time.Duration
+	relist   time.Duration // of kubelet's containers, in its metrics
+	begin    time.Duration // after a list, so that etcd ends just before the next
 
 	readyz   time.Duration // for one answer of the API server
 	lookCRI  time.Duration
@@ -59,7 +63,8 @@ var realPace = pace{
 	runtime:   20 * time.Second,
 	verify:    30 * time.Second,
 	nodes:     15 * time.Minute, // somebody may have to walk to them
-	relist:    3 * time.Second,  // one a second
+	handover:  8 * time.Second,
+	relist:    3 * time.Second, // one a second
 	begin:     450 * time.Millisecond,
 
 	readyz:   300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing

@@ -215,6 +215,9 @@ func (b *again) steps() []Step {
 	case whole:
 		add("start-etcd", append(etcd.keep(), b.etcdReady)...)
 	default:
+		if w, ok := b.barriers[PhaseAPIGone].(*WaitNodes); ok && w.ByPorts {
+			add("stop-etcd", w.leaderLast(false)...)
+		}
 		add("stop-etcd", slices.Concat(etcd.stop(), etcd.rest())...)
 		add("stop-etcd", b.barriers[PhaseEtcdOut])
 		add("start-etcd", slices.Concat(b.moves, []Action{b.barriers[PhasePlaced]}, etcd.start(), []Action{b.etcdReady, b.barriers[PhaseEtcdReady]})...)

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"etcd-rewind/node"
 )
@@ -79,6 +80,57 @@ func TestANodeWithOneRoleIsRedone(t *testing.T) {
 			if err := n.works(0xbbbb); err != nil {
 				t.Errorf("not redone: %v", err)
 			}
+		}))
+	}
+}
+
+// A leader hands over before it ends, and waits when whom it hands over to is
+// ending, too: with kubespray's election timeout for 15 s.
+func TestTheLeaderStopsAfterTheOthers(t *testing.T) {
+	for _, tt := range []struct {
+		story string
+		leads bool
+		after time.Duration // the others stop; 0 for never
+		want  time.Duration // this one does
+	}{
+		{"it leads", true, time.Second, time.Second},
+		{"it leads, and the others don't stop", true, 0, fakePace.handover},
+		{"it follows", false, 0, 0},
+	} {
+		t.Run(tt.story, inFakeTime(func(t *testing.T) {
+			n := newFakeNode(t, "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+			restored := node.RemoteState{API: node.PortRefuses, APIReady: true, Peer: node.PortAnswers, ClusterID: 0xbbbb}
+			n.see("cp2", restored)
+			n.see("cp3", restored)
+			e, events := n.engine(nil)
+			fleet := *fleetOfTheTests
+			fleet.ClusterID = 0xaaaa
+			if res := e.Run(t.Context(), n.plan(Choices{Fleet: &fleet})); !res.OK {
+				t.Fatal(res.Error)
+			}
+			n.leads = tt.leads
+			again := n.undo()
+			*events = nil
+			begun := time.Now()
+			if tt.after > 0 {
+				stop := time.AfterFunc(tt.after, func() {
+					n.see("cp2", node.RemoteState{API: node.PortRefuses, Peer: node.PortRefuses})
+					n.see("cp3", node.RemoteState{API: node.PortRefuses, Peer: node.PortAnswers, ClusterID: 0xaaaa}) // already the old one
+				})
+				defer stop.Stop()
+			}
+			if res := e.Run(t.Context(), again); !res.OK {
+				t.Fatal(res.Error)
+			}
+			for _, ev := range *events {
+				if a := again.action(ev.Action); a != nil && ev.State == Started && RoleEtcd.stops(a.Action) {
+					if late := ev.Time.Sub(begun) - tt.want; late < 0 || late > time.Second {
+						t.Errorf("etcd is stopped after %s, want %s", ev.Time.Sub(begun), tt.want)
+					}
+					return
+				}
+			}
+			t.Error("etcd wasn't stopped")
 		}))
 	}
 }
