@@ -90,6 +90,7 @@ func (a *WaitStopping) do(ctx context.Context, r *run) (State, error) {
 			s.ok = true
 		case r.apiWasDead():
 			s.ok = r.now().Sub(begun) >= r.pace.noticed
+			r.unseen = s.ok
 		case r.mem.APIBefore == apiReady:
 			s.ok = answer.Code != http.StatusOK
 		default:
@@ -190,7 +191,7 @@ func (a *WaitGone) limit(p pace) time.Duration { return max(p.gone, a.Grace+p.en
 func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 	back := comeback{}
 	begun := r.now()
-	dead := a.Grace == 0 && r.apiWasDead()
+	unseen := a.Grace == 0 && r.unseen
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		if err := movedBack(a.File); err != nil {
 			return sight{}, err
@@ -205,13 +206,14 @@ func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 		gone := !anyReady(boxes)
 		if !gone {
 			delete(r.mem.Ended, a.Pod)
-			if dead && r.now().Sub(begun) > r.pace.noticed {
+			if unseen && r.now().Sub(begun) > r.pace.noticed {
 				return sight{}, ignores("kubelet starts %s once more although its manifest is gone", a.Pod)
 			}
 			return sight{seen: []Sighting{{What: a.Pod, Is: sayPod(boxes)}}}, nil
 		}
 		s := sight{ok: true, seen: []Sighting{{What: a.Pod, Is: sayPod(boxes), OK: true}}}
-		if since := r.now().Sub(r.endOf(a.Pod)); dead && since < r.pace.end {
+		ended := r.endOf(a.Pod)
+		if since := r.now().Sub(ended); unseen && since < r.pace.end {
 			// Kubelet was not seen to begin: it ends the pod now, or starts it again.
 			_, cgroups := r.remains(boxes)
 			s.ok = cgroups == 0
@@ -335,8 +337,8 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			// until it has seen the API, and asks for it with growing pauses:
 			// 0.8 s doubling to 30 s, and up to as much again (reflector, client-go).
 			patience := r.pace.end + a.Grace
-			if a.Grace > 0 && r.apiWasDead() {
-				patience = r.pace.noticed // it was ended over CRI, without a sign of kubelet
+			if a.Grace > 0 && r.unseen {
+				patience = r.pace.noticed
 			}
 			if r.now().Sub(begun) > patience && !r.mem.KubeletRestarted {
 				return s, ignores("%s still runs although its manifest is gone", strings.Join(a.Pods, ", "))

@@ -149,10 +149,11 @@ type run struct {
 		begun time.Time
 		limit time.Duration
 	}
-	away bool
-	pace pace
-	cost time.Duration // of the runtime's answers in a wait's last look
-	log  *eventLog
+	away   bool
+	unseen bool // the API server is ended, and kubelet was not seen to begin with that
+	pace   pace
+	cost   time.Duration // of the runtime's answers in a wait's last look
+	log    *eventLog
 }
 
 func (r *run) now() time.Time {
