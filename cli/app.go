@@ -216,6 +216,7 @@ func (a *app) choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() er
 	named := overrides(c, &ch.Accept)
 	oneOf(c, "stop", string(steps.StopNow), string(steps.StopGraceful))
 	f.BoolVar(&ch.KeepControllers, "keep-controllers", false, "leave kube-controller-manager and kube-scheduler running")
+	f.BoolVar(&ch.NoSave, "no-save-before", false, "don't save a snapshot of the cluster as it is; its data directory is kept in any case")
 	f.StringVar(&ch.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
 	return func() error {
 		switch steps.StopHow(*stop) {

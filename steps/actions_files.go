@@ -193,6 +193,7 @@ func (a *Stage) do(ctx context.Context, r *run) (State, error) {
 			return Failed, err
 		}
 	}
+	r.saveBeside()
 	staged, err := r.world.Restore(ctx, a.Request, func(p snapshot.Progress) {
 		r.progress(p)
 	})

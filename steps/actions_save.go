@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/trust"
 )
 
 // Save takes a snapshot of the state that is about to be left. It never blocks
-// a restore: the old data directory is kept in any case.
+// a restore: the old data directory is kept in any case. Where it comes after a
+// Stage in its step, that begins with it, and both are done side by side.
 type Save struct {
 	To   string        `json:"to"`
 	Etcd snapshot.Etcd `json:"etcd"`
@@ -47,7 +52,7 @@ func (a *Save) do(ctx context.Context, r *run) (State, error) {
 		r.say("not saved: %s; the old data directory is what is kept", err)
 		return Warned, nil
 	}
-	info, err := r.world.Save(ctx, snapshot.SaveRequest{Etcd: a.Etcd, Path: a.To, Progress: r.progress})
+	info, err := r.saved(ctx, a)
 	switch {
 	case errors.Is(err, errStopped):
 		return Stopped, err
@@ -70,3 +75,74 @@ func (a *Save) places(v *vetter) {
 }
 
 func (*Save) undo() []Action { return nil }
+
+// saving is a Save that goes on beside other actions.
+type saving struct {
+	of   *Save
+	stop context.CancelFunc
+	at   atomic.Pointer[snapshot.Progress]
+	done chan struct{}
+	info *snapshot.Info // once done is closed, as err
+	err  error
+}
+
+// saveBeside begins with the Save that comes later in the step, unless that was
+// done. Nobody has to undo what it leaves, and what isn't whole has no name.
+func (r *run) saveBeside() {
+	if r.saving != nil {
+		return
+	}
+	for _, p := range r.step.Actions {
+		a, ok := p.Action.(*Save)
+		if !ok || r.plan.done[p.ID] {
+			continue
+		}
+		if _, err := os.Lstat(a.To); err == nil {
+			return
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		s := &saving{of: a, stop: stop, done: make(chan struct{})}
+		// Who doesn't answer is said by what goes on in front.
+		world := r.world
+		if d, ok := world.(*deadlined); ok {
+			world = &deadlined{world: d.world, limits: d.limits, stop: d.stop}
+		}
+		r.saving = s
+		go defect.Do(func() {
+			defer close(s.done)
+			s.info, s.err = world.Save(ctx, snapshot.SaveRequest{Etcd: a.Etcd, Path: a.To, Progress: func(p snapshot.Progress) { s.at.Store(&p) }})
+		})()
+		return
+	}
+}
+
+// saved waits for what was begun, or does it now.
+func (r *run) saved(ctx context.Context, a *Save) (*snapshot.Info, error) {
+	s := r.saving
+	if s == nil || s.of != a {
+		return r.world.Save(ctx, snapshot.SaveRequest{Etcd: a.Etcd, Path: a.To, Progress: r.progress})
+	}
+	r.saving = nil
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.done:
+			s.stop()
+			return s.info, s.err
+		case <-tick.C:
+			if p := s.at.Load(); p != nil {
+				r.progress(*p)
+			}
+		}
+	}
+}
+
+// endSaving leaves nothing behind that still writes when a run ends before.
+func (r *run) endSaving() {
+	if s := r.saving; s != nil {
+		r.saving = nil
+		s.stop()
+		<-s.done
+	}
+}

@@ -33,6 +33,9 @@ type Choices struct {
 	// KeepControllers leaves kube-controller-manager and kube-scheduler
 	// running instead of restarting them after the restore.
 	KeepControllers bool `json:"keep_controllers"`
+	// NoSave takes no snapshot of the state that is left: the old data directory
+	// is kept in any case.
+	NoSave bool `json:"no_save,omitempty"`
 	// KubeletRestart is the shell command that restarts kubelet; "" means
 	// "systemctl restart kubelet".
 	KubeletRestart string `json:"kubelet_restart"`

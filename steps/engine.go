@@ -74,6 +74,7 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 		r.emit(Event{Type: TypeResult, State: Failed, Result: res})
 		return res
 	}
+	defer r.endSaving()
 	over := defect.During(r.command("undo"))
 	res := r.run(ctx)
 	over()
@@ -149,6 +150,7 @@ type run struct {
 		begun time.Time
 		limit time.Duration
 	}
+	saving *saving // goes on beside the action; nil when there is none
 	away   bool
 	unseen bool // the API server is ended, and kubelet was not seen to begin with that
 	pace   pace

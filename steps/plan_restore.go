@@ -235,7 +235,7 @@ func (b *builder) build(p *Plan) error {
 	}
 	b.prepare(p, parts)
 	if parts.etcd != nil {
-		if err := b.staging(p); err != nil {
+		if err := b.staging(p, parts); err != nil {
 			return err
 		}
 	}
@@ -272,13 +272,17 @@ func (b *builder) prepare(p *Plan, parts parts) {
 		}
 	}
 	before := []Action{prepare}
-	if b.f.Live != nil && parts.etcd != nil {
+	if b.c.InPlace && b.saves(parts) {
 		before = append(before, saveBefore(b.f, b.run))
 	}
 	b.add(p, "prepare", before...)
 }
 
-func (b *builder) staging(p *Plan) error {
+// saves says whether the state that is left is saved first. It is, beside the
+// staging, where etcd can send it and nobody has decided otherwise.
+func (b *builder) saves(parts parts) bool { return b.f.Live != nil && parts.etcd != nil && !b.c.NoSave }
+
+func (b *builder) staging(p *Plan, parts parts) error {
 	f := b.f
 	staging, step := []Action{&Adopt{DataDir: f.Etcd.DataDir.Under(p.Restore.DataDir)}}, "adopt"
 	if !b.c.InPlace {
@@ -287,6 +291,9 @@ func (b *builder) staging(p *Plan) error {
 			return err
 		}
 		staging[0], step = stage, "stage"
+		if b.saves(parts) {
+			staging = append(staging, saveBefore(f, b.run))
+		}
 	}
 	if f.APIReady && b.c.Stop == StopNow && b.c.Fleet == nil && f.Reach.Metrics.URL != "" {
 		staging = append(staging, &WaitRelist{Metrics: f.Reach.Metrics})
@@ -486,8 +493,13 @@ func (b *builder) old(r *RestoreFacts) string {
 
 // saved says in what form the state that is left is kept besides its files.
 func (b *builder) saved() string {
-	if b.f.Live == nil {
+	switch {
+	case b.f.Live == nil:
 		return "; etcd doesn't answer, so no snapshot of it can be taken"
+	case b.c.NoSave:
+		return "; no snapshot of it is taken"
+	case b.c.InPlace:
+		return "; a snapshot of it is taken first"
 	}
-	return "; a snapshot of it is taken first"
+	return "; a snapshot of it is taken beside the staging"
 }

@@ -39,6 +39,8 @@ var restoreTexts = map[string]text{
 		more: "A restore writes a new database, a new WAL and a new member list: the old member and cluster IDs in the snapshot are replaced. " +
 			"An initial cluster token of its own gives the result a cluster ID that no other etcd has, so that it can be distinguished from an empty or an old one later. " +
 			"The revision is raised and what lies before is marked as compacted: controllers that watch must list again instead of trusting caches from a future that no longer exists. " +
+			"Beside it a snapshot of the cluster as it is is saved: the old data directory is kept in any case and is what an undo uses, " +
+			"but a snapshot can be compared, copied and restored elsewhere. With a large database it takes as long as the staging or longer; --no-save-before leaves it out. " +
 			"The last thing before the outage is a wait of at most 1.5 s: kubelet lists its containers once a second and finishes with a pod on a list, " +
 			"so the outage is shortest when etcd ends just before the next one.",
 	},

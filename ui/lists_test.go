@@ -78,7 +78,7 @@ func TestAChoiceIsChangedOnTheScreenThatItBlocks(t *testing.T) {
 			}
 		}
 		d.to(checkScreen)
-		d.see("/data is not empty", "d n s c change")
+		d.see("/data is not empty", "d n s c b change")
 		d.key("d")
 		d.see("> /data")
 		d.key("ctrl+u", "enter")

@@ -23,9 +23,9 @@ type Choices struct {
 // ChangeKeys are the keys of the choices that there are.
 func ChangeKeys(there bool) string {
 	if there {
-		return "s c"
+		return "s c b"
 	}
-	return "d n s c"
+	return "d n s c b"
 }
 
 // Key takes the key of a choice. shown is what the plan on the screen makes of
@@ -66,6 +66,12 @@ func (c *Choices) Key(l text.Look, name string, shown *steps.RestoreFacts, there
 			return true, "Controllers are left running.", true
 		}
 		return true, "Controllers are restarted after the restore.", true
+	case "b":
+		c.NoSave = !c.NoSave
+		if c.NoSave {
+			return true, "No snapshot of the cluster as it is; its data directory is kept in any case.", true
+		}
+		return true, "A snapshot of the cluster as it is is saved before the outage.", true
 	default:
 		return false, "", false
 	}
@@ -128,7 +134,11 @@ func (c *Choices) Rows(l text.Look, shown *steps.RestoreFacts, there bool, w int
 	row := func(key, name, value string) string {
 		return text.Cut(" "+l.Bold.Render(key)+"  "+text.Fit(name, 15)+"  "+value, w)
 	}
-	rows := []string{row("s", "stop API server", stop), row("c", "controllers", controllers)}
+	before := "a snapshot is saved before the outage"
+	if c.NoSave {
+		before = "no snapshot: the old data directory is kept in any case"
+	}
+	rows := []string{row("s", "stop API server", stop), row("c", "controllers", controllers), row("b", "state before", before)}
 	if there {
 		return rows
 	}
