@@ -61,7 +61,7 @@ func TestImportsPointDownwards(t *testing.T) {
 
 // Text and panes get values: they read no file, start nothing, and ask no node.
 func TestTextAndPanesGetValues(t *testing.T) {
-	pure := map[string]bool{"steps.Age": true, "steps.Ago": true, "steps.Moment": true, "steps.Clock": true, "steps.Blocking": true, "restore.Ways": true, "settle.Foretell": true}
+	pure := map[string]bool{"steps.Age": true, "steps.Ago": true, "steps.Moment": true, "steps.Clock": true, "steps.Blocking": true, "restore.Ways": true, "settle.Foretell": true, "snapshot.BareName": true, "snapshot.BaseName": true}
 	for _, dir := range []string{"ui/text", "ui/pane"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil || len(files) == 0 {

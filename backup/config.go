@@ -514,6 +514,13 @@ func (c *Config) Stores() ([]Store, error) {
 	return all, nil
 }
 
+// Private says why a file, which holds what others mustn't know, isn't root's or
+// this user's alone.
+func Private(path string) error {
+	_, err := readPrivate(path, maxConfig)
+	return err
+}
+
 // readPrivate reads a file of root's, or of this user's, that nobody else may
 // read or change. The error is a *problem.Problem or fs.ErrNotExist.
 func readPrivate(path string, limit int64) ([]byte, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"etcd-rewind/steps"
@@ -48,13 +49,44 @@ func writeMetrics(path string, b *steps.Backups, r *Result, now time.Time) error
 		metric("etcd_rewind_backup_last_bytes", "Size of its snapshot, compressed and encrypted.", fmt.Sprintf(" %d", r.Record.File.Size))
 		metric("etcd_rewind_backup_last_revision", "etcd's revision in it.", fmt.Sprintf(" %d", r.Record.Revision))
 	}
+	return publish(path, out.Bytes())
+}
+
+// DrillMetrics writes how the last drill of the latest backup went, beside the
+// configuration's file: etcd-rewind-drill.prom for etcd-rewind.prom. Without such
+// a file it writes nothing.
+func (c *Config) DrillMetrics(d *steps.DrillResult) error {
+	if c.MetricsFile == "" {
+		return nil
+	}
+	proven := 0
+	if d.Proven {
+		proven = 1
+	}
+	var out bytes.Buffer
+	for _, m := range []struct {
+		name, help string
+		value      any
+	}{
+		{"etcd_rewind_drill_last_success", "Whether the last drill proved the latest backup.", proven},
+		{"etcd_rewind_drill_last_timestamp_seconds", "When it ended.", d.Time.Unix()},
+		{"etcd_rewind_drill_last_duration_seconds", "How long all of it took.", d.Seconds},
+		{"etcd_rewind_drill_recovery_seconds", "From the fetch until kube-apiserver was ready, 0 unless proven.", d.RecoverySeconds},
+	} {
+		fmt.Fprintf(&out, "# HELP %[1]s %s\n# TYPE %[1]s gauge\n%[1]s %[3]v\n", m.name, m.help, m.value)
+	}
+	return publish(strings.TrimSuffix(c.MetricsFile, ".prom")+"-drill.prom", out.Bytes())
+}
+
+// publish replaces a file that others may read.
+func publish(path string, data []byte) error {
 	// The collector reads whole files only if they come by a rename.
 	f, err := os.CreateTemp(filepath.Dir(path), ".etcd-rewind-*")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // renamed, or not worth keeping
-	_, err = f.Write(out.Bytes())
+	_, err = f.Write(data)
 	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return err
 	}

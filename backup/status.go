@@ -86,7 +86,11 @@ type Status struct {
 	EverySeconds int64               `json:"every_seconds,omitempty"`
 	Enabled      time.Time           `json:"enabled,omitzero"`
 	Last         *steps.BackupResult `json:"last,omitempty"` // of this node
-	Locations    []LocationStatus    `json:"locations"`
+	// Drill is the last one of the latest backup on this node, and DrillTimer
+	// whether a timer makes them.
+	Drill      *steps.DrillResult `json:"drill,omitempty"`
+	DrillTimer bool               `json:"drill_timer,omitempty"`
+	Locations  []LocationStatus   `json:"locations"`
 }
 
 // LocationStatus is what lies in one location.
@@ -108,7 +112,7 @@ type LocationStatus struct {
 }
 
 // Report puts together what was found and what this node knows; b may be nil.
-func (f *Found) Report(c *Config, stores []Store, b *steps.Backups, now time.Time) *Status {
+func (f *Found) Report(c *Config, stores []Store, b *steps.Backups, drills steps.Drills, now time.Time) *Status {
 	st := &Status{Config: c.Path, EverySeconds: int64(time.Duration(c.Schedule.Every) / time.Second)}
 	if b != nil {
 		st.Enabled, st.Last = b.Enabled, b.Last
@@ -127,6 +131,7 @@ func (f *Found) Report(c *Config, stores []Store, b *steps.Backups, now time.Tim
 		}
 		st.Locations = append(st.Locations, at)
 	}
+	st.Drill = drills.Latest
 	st.Warning = st.warning(now)
 	st.OK = st.Warning == nil
 	return st
@@ -178,6 +183,13 @@ func (st *Status) warning(now time.Time) *problem.Problem {
 	}
 	if st.Last != nil && !st.Last.OK {
 		return st.Last.Error
+	}
+	if d := st.Drill; d != nil && !d.Proven {
+		p := problem.New("", "it failed")
+		if d.Error != nil {
+			p = d.Error
+		}
+		return p.About("the last drill, of " + d.Snapshot)
 	}
 	return nil
 }

@@ -14,13 +14,19 @@ import (
 	"etcd-rewind/trust"
 )
 
-// The timer that takes the turns of a schedule, and its service.
+// The timer that takes the turns of a schedule, and its service; and those that
+// prove the latest backup.
 const (
-	ServiceName = "etcd-rewind-backup.service"
-	TimerName   = "etcd-rewind-backup.timer"
-	UnitDir     = "/etc/systemd/system"
-	packagedDir = "/usr/lib/systemd/system"
+	ServiceName      = "etcd-rewind-backup.service"
+	TimerName        = "etcd-rewind-backup.timer"
+	DrillServiceName = "etcd-rewind-drill.service"
+	DrillTimerName   = "etcd-rewind-drill.timer"
+	UnitDir          = "/etc/systemd/system"
+	packagedDir      = "/usr/lib/systemd/system"
 )
+
+// DrillTimes are how often a timer drills, as systemd's calendar has it.
+var DrillTimes = []string{"daily", "weekly", "monthly"}
 
 // Unit is a file of systemd's.
 type Unit struct {
@@ -161,8 +167,87 @@ AccuracySec=1s
 WantedBy=timers.target
 `
 
-// Enable writes the units and starts the timer. Safe to call twice: what is there
-// is replaced. The error is a *problem.Problem.
+// Drilled is what the service of drills runs.
+type Drilled struct {
+	Program string   // path
+	Flags   []string // that reach the node, and what opens the backups
+	// Writes are the directories that a drill writes to.
+	Writes []string
+	When   string // of DrillTimes
+}
+
+// DrillUnits are the service that proves the latest backup, and its timer. The
+// service needs more of the node than a backup does: namespaces, mounts and
+// cgroups for the drill's own, and the programs of the containers that run.
+func DrillUnits(d Drilled) []Unit {
+	command := unitWord(d.Program) + " drill latest"
+	for _, f := range d.Flags {
+		command += " " + unitWord(f)
+	}
+	var writes strings.Builder
+	for _, dir := range d.Writes {
+		fmt.Fprintf(&writes, "ReadWritePaths=%s\n", unitPath(dir))
+	}
+	return []Unit{
+		{DrillServiceName, fmt.Sprintf(drillServiceText, command, writes.String())},
+		{DrillTimerName, fmt.Sprintf(drillTimerText, d.When)},
+	}
+}
+
+const drillServiceText = writtenBy + `[Unit]
+Description=Prove the latest backup of etcd by a drill
+Documentation=man:etcd-rewind-drill(8)
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart=%s
+TimeoutStartSec=6h
+Nice=15
+IOSchedulingClass=best-effort
+IOSchedulingPriority=7
+CPUWeight=10
+IOWeight=10
+OOMScoreAdjust=1000
+UMask=0077
+StateDirectory=etcd-rewind
+StateDirectoryMode=0700
+ProtectSystem=strict
+%sProtectHome=read-only
+PrivateTmp=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+NoNewPrivileges=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictRealtime=yes
+SystemCallArchitectures=native
+# The drill makes its own namespaces (sys_admin), root directory (sys_chroot) and
+# loopback (net_admin), takes the programs of running containers (sys_ptrace), and
+# gives all of it away before it starts them (setpcap).
+CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_NET_ADMIN CAP_SETPCAP CAP_SYS_RESOURCE CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_CHOWN CAP_KILL
+`
+
+const drillTimerText = writtenBy + `[Unit]
+Description=Prove the latest backup of etcd
+Documentation=man:etcd-rewind-drill(8)
+
+[Timer]
+OnCalendar=%s
+Persistent=yes
+RandomizedDelaySec=4h
+AccuracySec=1min
+
+[Install]
+WantedBy=timers.target
+`
+
+// Enable writes the units and starts the timers among them. Safe to call twice:
+// what is there is replaced. The error is a *problem.Problem.
 func Enable(ctx context.Context, dir string, units []Unit) error {
 	if err := trust.Dir(dir); err != nil {
 		return problem.From(fmt.Errorf("units can't be written: %w", err))
@@ -175,26 +260,48 @@ func Enable(ctx context.Context, dir string, units []Unit) error {
 	if err := systemctl(ctx, "daemon-reload"); err != nil {
 		return err
 	}
-	return systemctl(ctx, "enable", "--now", TimerName)
+	for _, u := range units {
+		if strings.HasSuffix(u.Name, ".timer") {
+			if err := systemctl(ctx, "enable", "--now", u.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
-// Disable stops the timer and removes the units; a backup that is under way goes
-// on. Safe to call twice. The error is a *problem.Problem.
+// Disable stops both timers and removes their units; a backup or a drill that is
+// under way goes on. Safe to call twice. The error is a *problem.Problem.
 func Disable(ctx context.Context, dir string) error {
+	return errors.Join(disable(ctx, dir, DrillTimerName, DrillServiceName), disable(ctx, dir, TimerName, ServiceName))
+}
+
+// DisableDrills does that with the drills alone.
+func DisableDrills(ctx context.Context, dir string) error {
+	return disable(ctx, dir, DrillTimerName, DrillServiceName)
+}
+
+// DrillsEnabled says whether a timer drills here.
+func DrillsEnabled(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, DrillTimerName))
+	return err == nil
+}
+
+func disable(ctx context.Context, dir, timer, service string) error {
 	there := false
 	for _, dir := range []string{dir, packagedDir} {
-		if _, err := os.Lstat(filepath.Join(dir, TimerName)); err == nil {
+		if _, err := os.Lstat(filepath.Join(dir, timer)); err == nil {
 			there = true
 		}
 	}
 	if !there {
 		return nil
 	}
-	if err := systemctl(ctx, "disable", "--now", TimerName); err != nil {
+	if err := systemctl(ctx, "disable", "--now", timer); err != nil {
 		return err
 	}
 	var errs []error
-	for _, name := range []string{TimerName, ServiceName} {
+	for _, name := range []string{timer, service} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}

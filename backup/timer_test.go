@@ -48,6 +48,60 @@ func TestTheServiceMayWriteWhereItHasTo(t *testing.T) {
 	}
 }
 
+// The service of drills may make namespaces, and still writes nowhere but to its
+// own places.
+func TestTheServiceOfDrillsMayMakeNamespaces(t *testing.T) {
+	units := DrillUnits(Drilled{
+		Program: "/usr/bin/etcd-rewind", Flags: []string{"--identity", "/etc/etcd-rewind/my drill.txt\nExecStart=/bin/sh"}, Writes: []string{"/var/lib", "/srv/a b"}, When: "weekly",
+	})
+	service, timer := units[0].Text, units[1].Text
+	for _, want := range []string{
+		`ExecStart=/usr/bin/etcd-rewind drill latest --identity "/etc/etcd-rewind/my drill.txt`, "ReadWritePaths=/var/lib\n", `ReadWritePaths=/srv/a\x20b` + "\n",
+		"ProtectSystem=strict\n", "CAP_SYS_ADMIN", "NoNewPrivileges=yes\n", "OOMScoreAdjust=1000\n",
+	} {
+		if !strings.Contains(service, want) {
+			t.Errorf("no %q in\n%s", want, service)
+		}
+	}
+	if strings.Count(service, "\nExecStart=") != 1 || strings.Contains(service, "RestrictNamespaces") || strings.Contains(service, "ProtectControlGroups") || strings.Contains(service, "%!") {
+		t.Error(service)
+	}
+	if !strings.Contains(timer, "OnCalendar=weekly\n") || !strings.Contains(timer, "Persistent=yes\n") {
+		t.Error(timer)
+	}
+}
+
+// A drill that failed is told by the status and in a file of its own.
+func TestADrillThatFailedIsTold(t *testing.T) {
+	k, s := NewKey(), &Directory{Path: t.TempDir()}
+	put(t, s, aRecord(noon, "cp1"), k)
+	dir := t.TempDir()
+	c := &Config{MetricsFile: filepath.Join(dir, "etcd-rewind.prom")}
+	for _, d := range []*steps.DrillResult{
+		{Time: noon, Snapshot: "cp1.db.zst.age", Proven: true, RecoverySeconds: 4.5, Seconds: 5},
+		{Time: noon, Snapshot: "cp1.db.zst.age", Error: problem.New("put the key back", "the key aescbc:key1 is missing")},
+	} {
+		if err := errors.Join(steps.Drills{Latest: d}.Write(dir), c.DrillMetrics(d)); err != nil {
+			t.Fatal(err)
+		}
+		read, err := steps.ReadDrills(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := Find(t.Context(), []Store{s}, k, clusterA).Report(c, []Store{s}, nil, read, noon)
+		metrics, err := os.ReadFile(filepath.Join(dir, "etcd-rewind-drill.prom"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.OK != d.Proven || strings.Contains(string(metrics), "last_success 1\n") != d.Proven || strings.Contains(string(metrics), "recovery_seconds 4.5\n") != d.Proven {
+			t.Errorf("%+v\n%s", st, metrics)
+		}
+		if w := st.Warning; !d.Proven && (w == nil || !strings.Contains(w.Cause, "aescbc:key1 is missing") || w.Hint != "put the key back") {
+			t.Errorf("%+v", w)
+		}
+	}
+}
+
 func TestALocationIsTried(t *testing.T) {
 	s := &Directory{Path: t.TempDir()}
 	if kept, err := Try(t.Context(), s); kept || err != nil || names(t, s, "") != "" {
@@ -125,7 +179,7 @@ func TestTheStatusSaysWhatIsWrong(t *testing.T) {
 		"a file was swapped":    {[]Store{swapped}, "isn't the file that was stored"},
 		"a key of another time": {[]Store{func() Store { s := good(0); put(t, s, aRecord(noon.Add(-time.Hour), "cp2"), NewKey()); return s }()}, "can't be believed"},
 	} {
-		st := Find(t.Context(), c.stores, k, clusterA).Report(&Config{Schedule: Schedule{Every: Duration(time.Hour)}}, c.stores, nil, noon.Add(time.Minute))
+		st := Find(t.Context(), c.stores, k, clusterA).Report(&Config{Schedule: Schedule{Every: Duration(time.Hour)}}, c.stores, nil, steps.Drills{}, noon.Add(time.Minute))
 		if st.OK != (c.says == "") || !st.OK && (!strings.Contains(st.Warning.Cause, c.says) || !strings.Contains(st.Warning.Cause, c.stores[len(c.stores)-1].Location())) {
 			t.Errorf("%s: %+v", name, st.Warning)
 		}

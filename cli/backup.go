@@ -255,7 +255,12 @@ was altered or whose file is gone.`,
 				cluster = b.Cluster
 			}
 			a.saying("reading the records")
-			st := backup.Find(ctx, stores, conf.Key, cluster).Report(conf, stores, b, time.Now())
+			drills, err := steps.ReadDrills(dir)
+			if err != nil {
+				return err
+			}
+			st := backup.Find(ctx, stores, conf.Key, cluster).Report(conf, stores, b, drills, time.Now())
+			st.DrillTimer = !a.session.Options.Own && backup.DrillsEnabled(backup.UnitDir)
 			a.saying("")
 			if a.output == "json" {
 				err = trust.JSON(a.out).Encode(print.BackupStatusLine{Head: head("backup-status"), Status: st})

@@ -409,15 +409,25 @@ func (q *questions) proven(c *backup.Config, question string, read func(string) 
 
 func (a *app) backupEnable(config *string) *cobra.Command {
 	var show bool
+	var drills string
 	c := &cobra.Command{
 		Use:   "enable",
-		Short: "Take backups by a systemd timer",
-		Long: `Take backups by a systemd timer.
+		Short: "Take backups by a systemd timer, and prove them by another",
+		Long: `Take backups by a systemd timer, and prove them by another.
 
 It writes a timer and a service, and starts the timer. The service may write
 where backups need to, and gives way to everything else. Every control plane may
 have it: each round is taken by the node that comes first, and by the next when
-that one is down. --print shows both files for configuration management.`,
+that one is down. --print shows the files for configuration management.
+
+With --drill weekly a second timer drills: etcd-rewind drill latest. That has to
+open the backups, so --identity FILE names what does, and the file has to stay on
+this node: whoever reads it there reads every backup. Make an identity of its own
+for it, one more recipient, so that it can be exchanged alone. Without --drill a
+timer for drills stays as it is; --drill never removes it.`,
+		Example: `  etcd-rewind backup enable
+  etcd-rewind backup enable --drill weekly --identity /etc/etcd-rewind/drill-identity.txt
+  etcd-rewind backup enable --print`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(c.Context())
@@ -429,12 +439,21 @@ that one is down. --print shows both files for configuration management.`,
 			if conf.Schedule.Every == 0 {
 				return problem.New("add it to the configuration: schedule: {every: 1h}", "%s has no schedule", conf.Path)
 			}
-			timed, err := a.timed(ctx, dir)
+			if drills != "" && drills != noDrills && !slices.Contains(backup.DrillTimes, drills) {
+				return a.usage(fmt.Errorf("--drill takes %s or %s, not %q", strings.Join(backup.DrillTimes, ", "), noDrills, drills))
+			}
+			timed, facts, err := a.timed(ctx, dir)
 			if err != nil {
 				return err
 			}
-			timed.Writes = append(conf.WritesOf(), timed.Writes...)
-			units := conf.Units(timed)
+			units := conf.Units(backup.Timed{Program: timed.Program, Flags: timed.Flags, Writes: append(conf.WritesOf(), timed.Writes...), StateDir: timed.StateDir})
+			if drills != "" && drills != noDrills {
+				more, err := a.drillUnits(ctx, conf, timed, facts, drills)
+				if err != nil {
+					return err
+				}
+				units = append(units, more...)
+			}
 			if show {
 				return a.showUnits(units, false)
 			}
@@ -444,6 +463,11 @@ that one is down. --print shows both files for configuration management.`,
 			if err := backup.Enable(ctx, backup.UnitDir, units); err != nil {
 				return err
 			}
+			if drills == noDrills {
+				if err := backup.DisableDrills(ctx, backup.UnitDir); err != nil {
+					return err
+				}
+			}
 			if err := backup.Enabled(conf, dir, time.Now()); err != nil {
 				return err
 			}
@@ -451,24 +475,79 @@ that one is down. --print shows both files for configuration management.`,
 				return a.showUnits(units, true)
 			}
 			_, err = fmt.Fprintf(a.out, "%s %s is enabled: every %s. Take the first now: etcd-rewind backup\n", text.SymDone, backup.TimerName, conf.Schedule.Every)
+			if err == nil && len(units) > 2 {
+				_, err = fmt.Fprintf(a.out, "%s %s is enabled: %s. See the first now: systemctl start %s\n", text.SymDone, backup.DrillTimerName, drills, backup.DrillServiceName)
+			}
 			return err
 		},
 	}
-	c.Flags().BoolVar(&show, "print", false, "only show the timer and the service")
+	c.Flags().BoolVar(&show, "print", false, "only show the timers and the services")
+	c.Flags().StringVar(&drills, "drill", "", "also drill by a timer: `how often`, "+strings.Join(backup.DrillTimes, ", ")+" or "+noDrills)
 	a.outputFlag(c)
 	return c
 }
 
+// noDrills turns the timer of drills off.
+const noDrills = "never"
+
+// drillUnits are those of a timer that drills. What opens the backups has to be
+// on this node for it, is named by the user, and is tried here.
+func (a *app) drillUnits(ctx context.Context, conf *backup.Config, timed backup.Timed, facts *steps.Facts, when string) ([]backup.Unit, error) {
+	d := backup.Drilled{Program: timed.Program, Flags: timed.Flags, When: when}
+	var ids []age.Identity
+	if p := conf.PassphraseFile; p != "" {
+		var err error
+		if ids, err = conf.PassphraseIdentity(); err != nil {
+			return nil, err
+		}
+		d.Flags = append(slices.Clone(d.Flags), "--passphrase-file", p)
+	} else if len(a.session.Options.Identities) == 0 {
+		return nil, problem.New("make one for drills alone, add its recipient, and name its file: --identity /etc/etcd-rewind/drill-identity.txt", "a drill by a timer has to open the backups, and no identity was named")
+	}
+	for _, file := range a.session.Options.Identities {
+		file, err := filepath.Abs(file)
+		if err != nil {
+			return nil, err
+		}
+		if err := backup.Private(file); err != nil {
+			return nil, problem.From(fmt.Errorf("the timer's identity: %w", err))
+		}
+		more, err := snapshot.ReadIdentities(ctx, file, nil) // nobody is there to be asked
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, more...)
+		d.Flags = append(slices.Clone(d.Flags), "--identity", file)
+	}
+	if _, err := conf.Prove(ctx, ids); err != nil {
+		return nil, problem.New("name the one that belongs to a recipient in "+conf.Path+"; add its recipient there if it is new", "what was named doesn't open the backups, so no drill could")
+	}
+	if conf.Path != backup.ConfigPath {
+		d.Flags = append(slices.Clone(d.Flags), "--backup-config", conf.Path)
+	}
+	if facts != nil && facts.Etcd != nil {
+		d.Writes = append(d.Writes, facts.BesideData())
+	}
+	if conf.MetricsFile != "" {
+		d.Writes = append(d.Writes, filepath.Dir(conf.MetricsFile))
+	}
+	if timed.StateDir != "" {
+		d.Writes = append(d.Writes, timed.StateDir)
+	}
+	return backup.DrillUnits(d), nil
+}
+
 // timed is what the service runs: this program, told where things are on this
-// node, as it sees no other process's files in a file system of its own.
-func (a *app) timed(ctx context.Context, dir string) (backup.Timed, error) {
+// node, as it sees no other process's files in a file system of its own. The
+// facts are nil when the node can't be looked at.
+func (a *app) timed(ctx context.Context, dir string) (backup.Timed, *steps.Facts, error) {
 	t := backup.Timed{}
 	var err error
 	if t.Program, err = os.Executable(); err != nil {
-		return t, err
+		return t, nil, err
 	}
 	if err := trust.File(t.Program); err != nil && !a.session.Options.Own {
-		return t, problem.From(fmt.Errorf("root's timer can't run this program: %w; install it, in /usr/local/bin for example", err))
+		return t, nil, problem.From(fmt.Errorf("root's timer can't run this program: %w; install it, in /usr/local/bin for example", err))
 	}
 	o := a.session.Options
 	facts, err := a.discover(ctx)
@@ -491,7 +570,10 @@ func (a *app) timed(ctx context.Context, dir string) (backup.Timed, error) {
 	if a.session.Options.StateDir != "" {
 		t.StateDir = dir
 	}
-	return t, nil
+	if err != nil {
+		facts = nil
+	}
+	return t, facts, nil
 }
 
 func (a *app) showUnits(units []backup.Unit, enabled bool) error {
@@ -510,8 +592,8 @@ func (a *app) showUnits(units []backup.Unit, enabled bool) error {
 func (a *app) backupDisable() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "disable",
-		Short: "Stop taking backups by the timer, and remove it",
-		Long: `Stop taking backups by the timer, and remove it.
+		Short: "Stop taking backups by the timer, and remove it and that of the drills",
+		Long: `Stop taking backups by the timer, and remove it and that of the drills.
 
 The configuration and all backups stay; one that is under way goes on.`,
 		Args: cobra.NoArgs,

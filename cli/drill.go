@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"sync"
@@ -15,6 +17,7 @@ import (
 	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 	"etcd-rewind/ui"
 	"etcd-rewind/ui/print"
 	"etcd-rewind/ui/text"
@@ -50,7 +53,11 @@ Exit status:
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := interruptible(c.Context())
 			defer stop()
-			r, err := a.drillOf(ctx, append(args, "")[0], o)
+			name := append(args, "")[0]
+			r, err := a.drillOf(ctx, name, o)
+			if kerr := a.keepDrill(ctx, name, r, err); kerr != nil && a.output != "json" {
+				_, _ = fmt.Fprintln(a.err, "warning: how the drill went can't be kept:", trust.Text(problem.Line(kerr)))
+			}
 			if err != nil {
 				return stopped(ctx, err)
 			}
@@ -97,18 +104,57 @@ func (a *app) drillOf(ctx context.Context, name string, o drill.Options) (*drill
 	return drill.Run(ctx, name, func(ctx context.Context) (*snapshot.Staged, error) { return a.stage(ctx, name) }, o)
 }
 
+// keepDrill keeps how a drill went where the backups keep how they did; those of
+// the latest backup are for status, check and metrics, and the error says that
+// they can't be kept. r is nil when it couldn't run.
+func (a *app) keepDrill(ctx context.Context, name string, r *drill.Report, failed error) error {
+	if ctx.Err() != nil {
+		return nil // nobody's failure
+	}
+	dir, err := steps.BackupDir(ctx, a.session.Options)
+	if err != nil {
+		return err
+	}
+	all, _ := steps.ReadDrills(dir) // what can't be read is written again
+	if r != nil && r.Proven {
+		all.Seconds = r.Total
+	}
+	config, cerr := a.backups()
+	if cmp.Or(name, backup.Latest) != backup.Latest || cerr != nil {
+		if _, err := os.Stat(dir); err == nil && r != nil {
+			_ = all.Write(dir) // how long it takes here is nice to know
+		}
+		return nil
+	}
+	d := &steps.DrillResult{Time: time.Now().UTC(), Snapshot: backup.Latest}
+	if r != nil {
+		d.Snapshot, d.Taken, d.Proven, d.Error, d.Seconds = r.Snapshot, r.Taken, r.Proven, r.Fault, r.Total
+	} else {
+		d.Error = problem.From(failed)
+	}
+	if d.Proven {
+		d.RecoverySeconds = r.Recovery
+	}
+	all.Latest = d
+	return errors.Join(config.DrillMetrics(d), all.Write(dir))
+}
+
 // tryOut is how the wizard tries a snapshot. tried counts those under way.
 func (a *app) tryOut(tried *sync.WaitGroup) ui.Drill {
 	return func(ctx context.Context, f *steps.Facts, info *snapshot.Info, tell func(string)) (*drill.Report, error) {
 		tried.Add(1)
 		defer tried.Done()
-		return drill.Run(ctx, info.Name, func(ctx context.Context) (*snapshot.Staged, error) {
+		r, err := drill.Run(ctx, info.Name, func(ctx context.Context) (*snapshot.Staged, error) {
 			return a.session.Stage(ctx, info.Name, nil)
 		}, drill.Options{Facts: f, BuiltIn: builtInEtcd(), Tell: func(begun string, took *drill.Part) {
 			if took == nil {
 				tell(begun)
 			}
 		}})
+		if err == nil {
+			_ = a.keepDrill(ctx, info.Name, r, nil)
+		}
+		return r, err
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
-	"path"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/term"
@@ -138,13 +136,7 @@ func clusterOf(f *steps.Facts) (id backup.ClusterID) {
 }
 
 // shortName is a snapshot's name on a line that has little room.
-func shortName(name string) string {
-	if backup.IsURL(name) {
-		name, _, _ = strings.Cut(name, "?")
-		return path.Base(name)
-	}
-	return filepath.Base(name)
-}
+func shortName(name string) string { return snapshot.BaseName(name) }
 
 // asker asks for a passphrase on the terminal; nil where there is none. What is
 // typed isn't shown.

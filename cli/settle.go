@@ -129,7 +129,7 @@ func (a *app) leftBehind(ctx context.Context, name string, tell func(string)) (*
 	if name == "" {
 		return nil, nil
 	}
-	tell("reading " + filepath.Base(name))
+	tell("reading " + shortName(name))
 	return a.session.Inspect(ctx, name, nil)
 }
 

@@ -42,10 +42,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+const fetched = time.Minute
+
 // tryOut runs a drill in dir, with an etcd of this file's.
 func tryOut(ctx context.Context, dir, etcd string, tell func(string, *Part)) (*Report, error) {
 	stage := func(ctx context.Context) (*snapshot.Staged, error) {
-		return snapshot.Stage(ctx, snapshot.File(packed), dir, nil)
+		f, err := snapshot.Stage(ctx, snapshot.File(packed), dir, nil)
+		if f != nil {
+			f.Took = fetched // before the drill, to be looked at
+		}
+		return f, err
 	}
 	return Run(ctx, packed, stage, Options{Dir: dir, BuiltIn: []string{fakeEnv + "=" + etcd}, Tell: tell})
 }
@@ -97,6 +103,9 @@ func TestAnEtcdThatDoesNotStartIsTheBackupsFaultWithItsLastWords(t *testing.T) {
 	}
 	if r.Proven || r.Fault == nil || !strings.Contains(r.Fault.Cause, "etcd doesn't start on it: it ended with exit status 1: discovery failed: this is no member") {
 		t.Errorf("%+v", r)
+	}
+	if fetch := r.Parts[0]; fetch.Part != PartFetch || fetch.Seconds != fetched.Seconds() || r.Recovery < fetch.Seconds {
+		t.Errorf("the time of the fetch isn't counted: %+v", r)
 	}
 	if r.Revision == 0 || r.Keys == 0 || len(r.LeftOut) != 1 {
 		t.Errorf("%+v", r)

@@ -64,6 +64,18 @@ func FullName(name string) string {
 	return name
 }
 
+// BareName is a snapshot's name without what a URL has behind its path: how the
+// store is reached.
+func BareName(name string) string {
+	if strings.Contains(name, "://") {
+		name, _, _ = strings.Cut(name, "?")
+	}
+	return name
+}
+
+// BaseName is the last element of a snapshot's name.
+func BaseName(name string) string { return filepath.Base(BareName(name)) }
+
 // A source that doesn't open, or sends nothing, for this long has stalled.
 const (
 	openLimit  = 30 * time.Second

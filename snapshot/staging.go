@@ -32,6 +32,9 @@ type Staged struct {
 	Inside string `json:"inside,omitempty"`    // the snapshot's name in a tar
 	Size   int64  `json:"size"`                // of the file to read, bytes
 
+	// Took is how long it took to fetch, decrypt and decompress.
+	Took time.Duration `json:"-"`
+
 	modTime time.Time // of what the source has
 	most    int64     // bytes that it can have in it
 	lock    *os.File  // of a staging file: holds the lock by which RemoveStale leaves it
@@ -164,7 +167,12 @@ const headSize = 128 << 10
 // source that doesn't open within 30 s, or sends nothing for a minute, is given
 // up. An error for a bad source is a *problem.Problem; nothing is left behind then.
 func Stage(ctx context.Context, src Source, dir string, progress func(done, total int64)) (*Staged, error) {
-	return stage(ctx, src, dir, progress, sourceIdle)
+	begun := time.Now()
+	s, err := stage(ctx, src, dir, progress, sourceIdle)
+	if s != nil {
+		s.Took = time.Since(begun)
+	}
+	return s, err
 }
 
 func stage(ctx context.Context, src Source, dir string, progress func(done, total int64), idle time.Duration) (*Staged, error) {

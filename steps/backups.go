@@ -114,15 +114,18 @@ func ReadBackups(dir string) (*Backups, error) {
 
 // Write replaces the file in its directory, which is made when it isn't there:
 // the old one is there until the new one is on the disk.
-func (b *Backups) Write(dir string) error {
+func (b *Backups) Write(dir string) error { return replaceJSON(dir, backupsFile, b) }
+
+// replaceJSON replaces a file in a directory that is made when it isn't there.
+func replaceJSON(dir, file string, value any) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	data, err := json.MarshalIndent(b, "", "  ")
+	data, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "."+backupsFile+"-*") // mode 0600
+	f, err := os.CreateTemp(dir, "."+file+"-*") // mode 0600
 	if err != nil {
 		return err
 	}
@@ -131,7 +134,7 @@ func (b *Backups) Write(dir string) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), filepath.Join(dir, backupsFile))
+	return os.Rename(f.Name(), filepath.Join(dir, file))
 }
 
 // At is how a location stands, made when it isn't known yet.

@@ -43,6 +43,13 @@ func (k *checks) backups() Verdict {
 		}
 		return warn(look+" shows more", "the last backup, %s, failed: %s", Ago(b.Last.Time, k.f.Time), cause)
 	}
+	if d := k.f.Drills.Latest; d != nil && !d.Proven {
+		cause := "unknown"
+		if d.Error != nil {
+			cause = d.Error.Cause
+		}
+		return warn("etcd-rewind drill latest tries it again", "the last drill of the latest backup, %s, failed: %s", Ago(d.Time, k.f.Time), cause)
+	}
 	return ok("the last good one is from %s", Ago(b.Good(), k.f.Time))
 }
 

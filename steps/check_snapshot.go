@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math"
 	"net"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,7 +17,7 @@ import (
 
 // SnapshotVerdict is the verdict on a file that can't be used at all.
 func SnapshotVerdict(name string, err error) Verdict {
-	v := failed(problem.From(err).About(filepath.Base(name)))
+	v := failed(problem.From(err).About(snapshot.BaseName(name)))
 	v.Check, v.Title = unusable, "Snapshot"
 	return v
 }
@@ -30,9 +29,9 @@ func (k *checks) hash() Verdict {
 	}
 	if k.info.Hash == snapshot.HashMissing {
 		return warn("fine for a copy of member/snap/db that was taken while etcd was stopped; a copy of a running etcd's may be torn",
-			"%s has no sha256 trailer: its pages are consistent, but there is no checksum to verify the content", filepath.Base(k.info.Name))
+			"%s has no sha256 trailer: its pages are consistent, but there is no checksum to verify the content", snapshot.BaseName(k.info.Name))
 	}
-	return ok("%s is whole: sha256, pages and records", filepath.Base(k.info.Name))
+	return ok("%s is whole: sha256, pages and records", snapshot.BaseName(k.info.Name))
 }
 
 // Row 20.

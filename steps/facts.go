@@ -104,6 +104,7 @@ type Facts struct {
 	// BackupsErr is why that isn't known.
 	Backups    *Backups
 	BackupsErr error
+	Drills     Drills // on this node
 	// Unfinished is the newest run that was interrupted; nil when there is none.
 	Unfinished *RunInfo
 	// Unreadable are runs whose journals can't be read: what they did isn't known.
@@ -218,6 +219,7 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 		}
 	}
 	f.Backups, f.BackupsErr = ReadBackups(backups)
+	f.Drills, _ = ReadDrills(backups) // what can't be read was no drill: the next writes it again
 	return f, ctx.Err()
 }
 

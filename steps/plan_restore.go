@@ -73,7 +73,7 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run)}
 	p := &Plan{
 		Run: run, Kind: KindRestore, Node: f.Node, RunDir: b.dir, Reach: f.Reach,
-		Title: fmt.Sprintf("Restore %s on %s", filepath.Base(name), f.Node), Flags: f.Flags,
+		Title: fmt.Sprintf("Restore %s on %s", snapshot.BaseName(name), f.Node), Flags: f.Flags,
 		Restore: &RestoreFacts{
 			Snapshot: name, SnapshotSHA256: info.SHA256, SnapshotRevision: info.Revision, Bump: *c.Bump,
 			Token: token, Stop: c.Stop, KubeletRestart: c.KubeletRestart,

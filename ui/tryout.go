@@ -42,6 +42,14 @@ func (m *model) mayTryOut() bool {
 	return m.screen == checkScreen && m.options.Drill != nil && m.info != nil && m.here.InPlace == nil && !m.checks.Busy && !m.checks.Asks() && !m.choices.Asks()
 }
 
+// tryItFirst offers a drill, with the time that the last one took here.
+func (m *model) tryItFirst() string {
+	if f := m.here.Facts; f != nil && f.Drills.Seconds > 0 {
+		return "try it first: " + text.Seconds(f.Drills.Seconds)
+	}
+	return "try it first"
+}
+
 // tryOut begins a drill of the chosen snapshot, before anything is planned.
 func (m *model) tryOut() tea.Cmd {
 	ctx, cancel := context.WithCancel(m.ctx)

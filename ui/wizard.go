@@ -398,6 +398,9 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		if m.over != nil && m.over.tryout == msg.of {
 			msg.of.told(msg)
 		}
+		if r := msg.report; r != nil && r.Proven && m.here.Facts != nil {
+			m.here.Facts.Drills.Seconds = r.Total
+		}
 
 	case liveMsg:
 		m.run = pane.NewRun(nil, nil, nil, nil)
@@ -684,7 +687,7 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 	case checkScreen:
 		lines, where, hints := m.checks.View(l, now, pane.ChangeKeys(m.here.InPlace != nil), w, h)
 		if m.mayTryOut() {
-			hints = slices.Insert(hints, min(1, len(hints)), pane.Hint{"t", "try it first"})
+			hints = slices.Insert(hints, min(1, len(hints)), pane.Hint{"t", m.tryItFirst()})
 		}
 		return lines, where, hints
 	case planScreen:

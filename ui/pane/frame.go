@@ -136,5 +136,5 @@ func SnapshotTitle(i *snapshot.Info, now time.Time, w int) string {
 		facts += text.Plural(i.Keys, "key", "keys") + " · "
 	}
 	facts += text.Old(i.Taken(), now) + " · " + hash
-	return " " + text.ShortPath(trust.Text(i.Name), max(12, w-len([]rune(facts))-5)) + "   " + facts
+	return " " + text.ShortPath(shownName(i.Name), max(12, w-len([]rune(facts))-5)) + "   " + facts
 }

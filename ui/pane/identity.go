@@ -1,8 +1,6 @@
 package pane
 
 import (
-	"strings"
-
 	"github.com/charmbracelet/bubbles/textinput"
 	tea "github.com/charmbracelet/bubbletea"
 
@@ -108,9 +106,4 @@ func (d *identity) view(l text.Look, name string, w, h int) ([]string, string, [
 }
 
 // shownName is a snapshot's name without what only reaches it.
-func shownName(path string) string {
-	if strings.Contains(path, "://") {
-		path, _, _ = strings.Cut(path, "?")
-	}
-	return trust.Text(path)
-}
+func shownName(path string) string { return trust.Text(snapshot.BareName(path)) }

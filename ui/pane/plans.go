@@ -1,7 +1,6 @@
 package pane
 
 import (
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -95,7 +94,7 @@ func (p *Plans) View(l text.Look, now time.Time, o PlanText, w, h int) ([]string
 	default:
 		tail, sentence = "", p.commonText(o, w-1)
 		if r := p.Plan.Restore; r != nil {
-			title = "Restore " + trust.Text(filepath.Base(r.Snapshot)) + " on " + text.Listed(p.Names)
+			title = "Restore " + trust.Text(snapshot.BaseName(r.Snapshot)) + " on " + text.Listed(p.Names)
 		}
 	}
 	lines = append(lines, text.Cut(" "+l.Bold.Render(title)+l.Faint.Render(tail), w))

@@ -194,6 +194,15 @@ func BackupStatus(w io.Writer, st *backup.Status, now time.Time) error {
 		}
 		facts = append(facts, steps.Fact{Name: "last here", Value: steps.Ago(l.Time, now) + ", " + how})
 	}
+	if d := st.Drill; d != nil {
+		how := "proven, " + fmt.Sprintf("%.1f s to recovery", d.RecoverySeconds)
+		if !d.Proven {
+			how = "failed"
+		}
+		facts = append(facts, steps.Fact{Name: "last drill", Value: steps.Ago(d.Time, now) + ", " + how})
+	} else if st.DrillTimer {
+		facts = append(facts, steps.Fact{Name: "last drill", Value: "none yet"})
+	}
 	lines = append(lines, text.FactsWhole(facts, wide)...)
 	for _, at := range st.Locations {
 		lines = append(lines, "", trust.Text(at.Location))

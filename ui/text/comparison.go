@@ -2,7 +2,6 @@ package text
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -117,7 +116,7 @@ func ComparisonSummary(c *snapshot.Comparison) string {
 func Sides(c *snapshot.Comparison, now time.Time, w int) []string {
 	name := func(s snapshot.Side) string {
 		if s.What == snapshot.SideSnapshot {
-			return trust.Text(filepath.Base(s.From))
+			return trust.Text(snapshot.BaseName(s.From))
 		}
 		return string(s.What)
 	}
