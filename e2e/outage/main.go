@@ -435,7 +435,7 @@ func (b *bench) rewind(ctx context.Context, w way, file string, r *result) (done
 // tool runs etcd-rewind; what comes before its first step is a phase, too.
 func (b *bench) tool(ctx context.Context, args []string, r *result) (done map[string]time.Time, err error) {
 	started := time.Now()
-	cmd := b.node.Command(ctx, tool, append(args, "--output", "json")...)
+	cmd := b.node.Command(ctx, tool, append(args, "--output", "json", "--kubelet-restart-command", b.node.KubeletRestartCommand)...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

@@ -62,6 +62,9 @@ func (b *bench) recovery(ctx context.Context, w way, size string) (result, error
 	if err := b.mark(ctx, "live"); err != nil {
 		return r, err
 	}
+	if err := b.mirrored(ctx); err != nil {
+		return r, err
+	}
 	// Both of bbolt's meta pages: etcd panics when it opens the file.
 	kill := `D=$(sed -n 's#.*path: \(/var/lib/etcd.*\)#\1#p' /etc/kubernetes/manifests/etcd.yaml | head -1)
 for p in $(pgrep -x etcd); do [ "$(readlink /proc/$p/ns/net)" = "$(readlink /proc/self/ns/net)" ] && kill -9 $p; done
@@ -99,6 +102,23 @@ dd if=/dev/zero of=$D/member/snap/db bs=4096 count=2 conv=notrunc status=none`
 		return r, fmt.Errorf("%s: the restored object doesn't come back", w.name)
 	}
 	return r, nil
+}
+
+// mirrored waits until the API knows kubelet's pods, as in any cluster that is
+// older than some minutes. Before that kubelet waits for a dead API server.
+func (b *bench) mirrored(ctx context.Context) error {
+	for range 180 {
+		pods, err := b.node.Kubectl(ctx, "--namespace", "kube-system", "get", "pods", "--output", "name")
+		if err == nil && strings.Count(pods, "pod/") >= 4 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	return errors.New("the API doesn't know the pods of the control plane")
 }
 
 // undo reverts the last restore, which found the marker "live".
