@@ -120,8 +120,11 @@ func (a *app) leftBehind(ctx context.Context, name string, tell func(string)) (*
 				continue
 			}
 			copied := filepath.Join(filepath.Dir(r.DataDir), snapshot.SafetyCopy(r.Run))
-			if _, err := os.Stat(copied); err == nil {
-				name = copied
+			for _, file := range []string{copied, r.Left} {
+				if _, err := os.Stat(file); err == nil {
+					name = file
+					break
+				}
 			}
 			break
 		}

@@ -1,7 +1,9 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -13,8 +15,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	bolt "go.etcd.io/bbolt"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"etcd-rewind/problem"
 )
 
 // liveFrom runs an etcd on what a fixture holds.
@@ -228,12 +233,61 @@ func TestSaveTakesAWholeSnapshot(t *testing.T) {
 		}
 		isEmpty(t, dir)
 	})
+	t.Run("without reading it back", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "brief.db")
+		brief, err := Save(ctx, SaveRequest{Etcd: *at, Path: path, Brief: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, err := Inspect(ctx, path, nil)
+		if err != nil || brief.Hash != HashOK || brief.SHA256 != whole.SHA256 || brief.Revision != whole.Revision || brief.Size != whole.Size {
+			t.Errorf("it says %+v, and is %+v (%v)", brief, whole, err)
+		}
+	})
 	t.Run("under a name", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "a.db")
 		if info, err := Save(ctx, SaveRequest{Etcd: *at, Path: path}); err != nil || info.Path != path {
 			t.Errorf("%v %v", info, err)
 		}
 	})
+}
+
+// What isn't read back is compared as it comes, in whatever pieces.
+func TestASnapshotIsHashedAsItComes(t *testing.T) {
+	sum := sha256.Sum256([]byte("all of it"))
+	for size := 1; size < 50; size += 7 {
+		c := trailed{content: sha256.New()}
+		for piece := range slices.Chunk(slices.Concat([]byte("all of it"), sum[:]), size) {
+			_, _ = c.Write(piece)
+		}
+		if !bytes.Equal(c.end, sum[:]) || !bytes.Equal(c.content.Sum(nil), sum[:]) {
+			t.Errorf("in pieces of %d: %x, %x", size, c.end, c.content.Sum(nil))
+		}
+	}
+	path := filepath.Join(t.TempDir(), "a.db")
+	if err := os.WriteFile(path, slices.Concat(oneBolt(t), make([]byte, sha256.Size)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := trailed{content: sha256.New(), end: make([]byte, sha256.Size)}
+	if _, err := c.info(path, 1); !problem.HasCode(err, CodeDamagedHash) {
+		t.Errorf("another hash: %v", err)
+	}
+}
+
+func oneBolt(t *testing.T) []byte {
+	path := filepath.Join(t.TempDir(), "bolt")
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 func link(t *testing.T, to string) string {

@@ -1,11 +1,14 @@
 package snapshot
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -33,6 +36,9 @@ type SaveRequest struct {
 	// Scratch is for a file that nobody needs after a crash: it isn't brought to the
 	// disk.
 	Scratch bool
+	// Brief is for a file that isn't read back: its hash is compared as it comes, and
+	// Info has its size, its hash and the revision that etcd said before.
+	Brief bool
 	// Also gets what is written, as it comes; it may be nil. Its error ends the
 	// save. What it got is the snapshot when Save has returned without an error.
 	Also io.Writer
@@ -70,7 +76,11 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 	defer func() { _ = os.Remove(aside) }() // renamed, or not worth keeping
 	var to io.Writer = f
 	if req.Also != nil {
-		to = io.MultiWriter(f, req.Also)
+		to = io.MultiWriter(to, req.Also)
+	}
+	comes := trailed{content: sha256.New()}
+	if req.Brief {
+		to = io.MultiWriter(to, &comes)
 	}
 	err = l.download(ctx, to, cmp.Or(req.Stall, stallLimit), tell)
 	if err == nil && !req.Scratch {
@@ -89,7 +99,13 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 		}
 		return nil, err
 	}
-	info, err := inspect(ctx, aside, func(done, total int64) { tell(Progress{Phase: "hash", Done: done, Total: total}) })
+	look := func() (*Info, error) {
+		return inspect(ctx, aside, func(done, total int64) { tell(Progress{Phase: "hash", Done: done, Total: total}) })
+	}
+	if req.Brief {
+		look = func() (*Info, error) { return comes.info(aside, l.status.GetHeader().GetRevision()) }
+	}
+	info, err := look()
 	if err != nil {
 		return nil, fmt.Errorf("what was saved isn't whole: %w", err)
 	}
@@ -104,6 +120,39 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 	if err := giveName(aside, info.Path); err != nil {
 		return nil, err
 	}
+	return info, nil
+}
+
+// trailed hashes a snapshot as it comes: all but its last bytes, which are the
+// hash of the others.
+type trailed struct {
+	content hash.Hash
+	end     []byte
+}
+
+func (t *trailed) Write(p []byte) (int, error) {
+	t.end = append(t.end, p...)
+	if more := len(t.end) - sha256.Size; more > 0 {
+		t.content.Write(t.end[:more])
+		t.end = append(t.end[:0], t.end[more:]...)
+	}
+	return len(p), nil
+}
+
+// info is what is known of a file that was written with what came.
+func (t *trailed) info(path string, revision int64) (*Info, error) {
+	info, err := Quick(path)
+	if err != nil {
+		return nil, err
+	}
+	sum := t.content.Sum(nil)
+	if info.Hash == HashUnchecked {
+		if !bytes.Equal(sum, t.end) {
+			return nil, problem.Coded(CodeDamagedHash, "try again", "its sha256 is not the one that etcd sent")
+		}
+		info.Hash = HashOK
+	}
+	info.SHA256, info.Revision = hex.EncodeToString(sum), revision
 	return info, nil
 }
 

@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,7 +64,7 @@ func (a *Save) do(ctx context.Context, r *run) (State, error) {
 		r.say("not saved: %s; the old data directory is what is kept", cause)
 		return Warned, nil
 	default:
-		r.say("revision %d, %d keys, %s", info.Revision, info.Keys, Bytes(info.Size))
+		r.say("revision %d, %s", info.Revision, Bytes(info.Size))
 	}
 	return Done, nil
 }
@@ -78,12 +79,13 @@ func (*Save) undo() []Action { return nil }
 
 // saving is a Save that goes on beside other actions.
 type saving struct {
-	of   *Save
-	stop context.CancelFunc
-	at   atomic.Pointer[snapshot.Progress]
-	done chan struct{}
-	info *snapshot.Info // once done is closed, as err
-	err  error
+	of    *Save
+	begun time.Time
+	stop  context.CancelFunc
+	at    atomic.Pointer[snapshot.Progress]
+	done  chan struct{}
+	info  *snapshot.Info // once done is closed, as err
+	err   error
 }
 
 // saveBeside begins with the Save that comes later in the step, unless that was
@@ -101,7 +103,7 @@ func (r *run) saveBeside() {
 			return
 		}
 		ctx, stop := context.WithCancel(context.Background())
-		s := &saving{of: a, stop: stop, done: make(chan struct{})}
+		s := &saving{of: a, begun: r.now(), stop: stop, done: make(chan struct{})}
 		// Who doesn't answer is said by what goes on in front.
 		world := r.world
 		if d, ok := world.(*deadlined); ok {
@@ -110,26 +112,36 @@ func (r *run) saveBeside() {
 		r.saving = s
 		go defect.Do(func() {
 			defer close(s.done)
-			s.info, s.err = world.Save(ctx, snapshot.SaveRequest{Etcd: a.Etcd, Path: a.To, Progress: func(p snapshot.Progress) { s.at.Store(&p) }})
+			s.info, s.err = world.Save(ctx, snapshot.SaveRequest{Etcd: a.Etcd, Path: a.To, Brief: true, Progress: func(p snapshot.Progress) { s.at.Store(&p) }})
 		})()
 		return
 	}
 }
 
-// saved waits for what was begun, or does it now.
+// saved waits for what was begun, or does it now. What was begun may take as long
+// again as the staging: the old data directory holds the same.
 func (r *run) saved(ctx context.Context, a *Save) (*snapshot.Info, error) {
 	s := r.saving
 	if s == nil || s.of != a {
-		return r.world.Save(ctx, snapshot.SaveRequest{Etcd: a.Etcd, Path: a.To, Progress: r.progress})
+		return r.world.Save(ctx, snapshot.SaveRequest{Etcd: a.Etcd, Path: a.To, Brief: true, Progress: r.progress})
 	}
 	r.saving = nil
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
+	limit := max(r.now().Sub(s.begun), r.pace.save)
+	enough := time.NewTimer(limit)
+	defer enough.Stop()
 	for {
 		select {
 		case <-s.done:
 			s.stop()
 			return s.info, s.err
+		case <-enough.C:
+			s.stop()
+			if <-s.done; s.err == nil {
+				return s.info, nil
+			}
+			return nil, fmt.Errorf("it was not there %s after the restore was staged", limit.Round(time.Second))
 		case <-tick.C:
 			if p := s.at.Load(); p != nil {
 				r.progress(*p)

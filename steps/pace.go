@@ -16,6 +16,7 @@ type pace struct {
 	etcd      time.Duration
 	api       time.Duration
 	kubelet   time.Duration
+	save      time.Duration // for the snapshot of the state before, at least, once the restore is staged
 	runtime   time.Duration // for a container runtime that is being restarted
 	verify    time.Duration
 	nodes     time.Duration // for the other nodes of a fleet
@@ -60,6 +61,7 @@ var realPace = pace{
 	etcd:      120 * time.Second,
 	api:       120 * time.Second,
 	kubelet:   30 * time.Second,
+	save:      10 * time.Second,
 	runtime:   20 * time.Second,
 	verify:    30 * time.Second,
 	nodes:     15 * time.Minute, // somebody may have to walk to them

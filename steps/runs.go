@@ -42,6 +42,10 @@ type RunInfo struct {
 	Undoing  bool      `json:"undoing,omitempty"` // what ran last of it is an undo, to its end or not
 	Redoing  bool      `json:"redoing,omitempty"` // or a redo
 
+	// Left is the database that the run left, where its data directory is kept; ""
+	// when there was none.
+	Left string `json:"-"`
+
 	hint  string   // for Err
 	file  string   // that the snapshot is read from
 	flags []string // that reach the node, as the run had them
@@ -108,6 +112,9 @@ func readRun(dir string) RunInfo {
 	info.Outage = h.memory.Outage
 	if f := h.restore.Restore; f != nil {
 		info.Snapshot, info.DataDir = f.Snapshot, f.DataDir
+		if f.Old != nil && !f.Old.blank() {
+			info.Left = filepath.Join(f.Old.Dir, dbFile)
+		}
 	}
 	if st := h.stage(); st != nil {
 		info.file = st.Request.Snapshot

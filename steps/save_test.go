@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,10 +63,23 @@ func TestTheStateThatIsLeftIsSavedBesideTheStaging(t *testing.T) {
 			t.Errorf("%v, saved %v, after %s", res.Error, saved(n, p), took)
 		}
 	}))
+	t.Run("but not for longer than the staging took", inFakeTime(func(t *testing.T) {
+		d := &slowDisk{save: time.Hour, restore: 50 * time.Second}
+		n, e, p := begin(t, Choices{}, d)
+		begun := time.Now()
+		res := e.Run(t.Context(), p)
+		if took := time.Since(begun); !res.OK || saved(n, p) || took > 110*time.Second || !strings.Contains(fact(res.Summary, "state left behind"), "50s after the restore was staged") {
+			t.Errorf("%v, saved %v, after %s, %+v", res.Error, saved(n, p), took, res.Summary)
+		}
+	}))
 	t.Run("it can be left out", inFakeTime(func(t *testing.T) {
 		n, e, p := begin(t, Choices{NoSave: true}, &slowDisk{save: time.Hour})
 		if res := e.Run(t.Context(), p); !res.OK || saved(n, p) {
 			t.Errorf("%v, saved %v", res.Error, saved(n, p))
+		}
+		// What was left can be read where it is.
+		if runs, err := Runs(n.stateDir()); err != nil || runs[0].Left != filepath.Join(n.root, "lib/etcd/member/snap/db") {
+			t.Errorf("%+v, %v", runs, err)
 		}
 	}))
 	t.Run("a run that is stopped leaves it", inFakeTime(func(t *testing.T) {
