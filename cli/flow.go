@@ -55,11 +55,11 @@ func (a *app) look(ctx context.Context, f *restore.Flow, name string, ticket *fl
 		a.read(ctx, f, name)
 	}
 	if here, info := f.Want.Here, f.Want.Info; ticket != nil && info != nil {
-		if here.Etcd == nil {
+		if here.Etcd == nil && !here.Apart() {
 			return here.EtcdErr
 		}
 		var err error
-		if f.Choices, err = ticket.Choices(f.Choices, here.Etcd.Name, info); err != nil {
+		if f.Choices, err = ticket.Choices(f.Choices, here, info); err != nil {
 			return err
 		}
 	}

@@ -64,6 +64,10 @@ type event struct {
 	Nodes []struct {
 		Node, State, Phase, Cause string
 		Do                        []string
+		Result                    *struct {
+			DataDir string `json:"data_dir"`
+			Rev     int64  `json:"revision"`
+		}
 	} `json:"nodes"`
 
 	// Of a result.

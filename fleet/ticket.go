@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,19 +34,27 @@ type Ticket struct {
 	Snapshot string             `json:"snapshot_sha256"` // of the content, as inspect shows it
 	Members  []manifest.Member  `json:"members"`
 	Nodes    []steps.RemoteNode `json:"nodes"` // where each is seen over the network
+	// ClusterID is that of etcd now; 0 when it isn't known.
+	ClusterID uint64 `json:"cluster_id,omitempty"`
 }
 
 const ticketVersion = 1
 
 // NewTicket makes a ticket from what this node knows: the members by its etcd,
 // its etcd.yaml and the snapshot, without those left out. The other nodes' API
-// servers are taken to listen on this one's port. The verdicts say what is odd
-// about the members.
+// servers are taken to listen on this one's port, or on 6443. Where they are apart
+// from etcd, the leases in etcd say where they are. The verdicts say what is odd
+// about the members, and which API servers aren't there.
 func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch steps.Choices, without []string, now time.Time) (*Ticket, []steps.Verdict, error) {
-	if f.Etcd == nil {
+	lists := named{}
+	switch {
+	case f.Etcd != nil:
+		lists[restore.InManifest] = append(slices.Clone(f.Etcd.InitialCluster), manifest.Member{Name: f.Etcd.Name, PeerURLs: f.Etcd.AdvertisePeerURLs})
+	case !f.Apart():
 		return nil, nil, f.EtcdErr
+	case f.Live == nil:
+		return nil, nil, problem.New("write the ticket on one of etcd's nodes", "etcd runs on other nodes, and doesn't answer: %w", f.LiveErr)
 	}
-	lists := named{restore.InManifest: append(slices.Clone(f.Etcd.InitialCluster), manifest.Member{Name: f.Etcd.Name, PeerURLs: f.Etcd.AdvertisePeerURLs})}
 	if f.Live != nil {
 		for _, m := range f.Live.Members {
 			lists[restore.InEtcd] = append(lists[restore.InEtcd], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
@@ -53,12 +63,20 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 	for _, m := range info.Members {
 		lists[restore.InSnapshot] = append(lists[restore.InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 	}
-	ready, err := url.Parse(f.Reach.API.ReadyURL)
+	ready, err := url.Parse(cmp.Or(f.Reach.API.ReadyURL, "https://localhost:6443/readyz"))
 	if err != nil {
 		return nil, nil, err
 	}
+	readyAt := func(host string) string {
+		at := *ready
+		at.Host = net.JoinHostPort(host, ready.Port())
+		return at.String()
+	}
 	t := &Ticket{V: ticketVersion, Run: steps.NextRunName(now, steps.NewestRunName(f.StateDir)), Bump: *f.Settle(info, ch).Bump, Snapshot: info.SHA256}
 	t.Token = "etcd-rewind-" + t.Run
+	if f.Live != nil {
+		t.ClusterID = f.Live.ClusterID
+	}
 	all := union(lists)
 	answers := map[string]bool{}
 	c := &Conductor{}
@@ -72,15 +90,49 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 		}
 		m.Facts = &restore.NodeFacts{EtcdVersion: f.EtcdVersion, KubernetesVersion: f.KubernetesVersion} // nobody has asked the others
 		t.Members = append(t.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
-		at := *ready
-		at.Host = net.JoinHostPort(peerHost(m.PeerURLs), ready.Port())
-		n := steps.RemoteNode{Name: m.Name, RemoteConfig: node.RemoteConfig{ReadyURL: at.String()}}
+		n := steps.RemoteNode{Name: m.Name}
+		if host := peerHost(m.PeerURLs); !f.Apart() || slices.Contains(f.APIServers, host) {
+			n.ReadyURL = readyAt(host)
+		}
 		if len(m.PeerURLs) > 0 {
 			n.PeerURL = m.PeerURLs[0]
 		}
 		t.Nodes = append(t.Nodes, n)
 	}
-	return t, slices.DeleteFunc(judge(all, answers), func(v steps.Verdict) bool { return v.Check == "fleet-hosts" }), nil
+	verdicts := slices.DeleteFunc(judge(all, answers), func(v steps.Verdict) bool { return v.Check == "fleet-hosts" })
+	if f.Apart() {
+		verdicts = append(verdicts, t.addAPIServers(ctx, c, f, readyAt))
+	}
+	return t, verdicts, nil
+}
+
+// addAPIServers adds the nodes that have an API server and no etcd. Each has to
+// answer where it is looked for: a port that nobody ever had is no API server that
+// is down.
+func (t *Ticket) addAPIServers(ctx context.Context, c *Conductor, f *steps.Facts, readyAt func(host string) string) steps.Verdict {
+	v := steps.Verdict{Check: steps.CheckAPIServers, Title: "API servers", Level: steps.Pass}
+	var silent []string
+	for _, ip := range f.APIServers {
+		url := readyAt(ip)
+		if !c.answers(ctx, url) {
+			silent = append(silent, url)
+		}
+		if !slices.ContainsFunc(t.Nodes, func(n steps.RemoteNode) bool { return n.ReadyURL == url }) {
+			t.Nodes = append(t.Nodes, steps.RemoteNode{Name: ip, RemoteConfig: node.RemoteConfig{ReadyURL: url}})
+		}
+	}
+	v.Cause = "all that have a lease in etcd are on the ticket: " + strings.Join(f.APIServers, ", ")
+	stop := "stop kube-apiserver on each node until etcd is restored, and override " + steps.CheckAPIServers
+	switch {
+	case len(f.APIServers) == 0:
+		v.Level, v.Overridable = steps.Error, true
+		v.Cause, v.Hint = "no kube-apiserver has a lease in etcd, so the ticket names none: those that use this etcd must not run while its data is replaced", stop
+	case len(silent) > 0:
+		v.Level, v.Overridable = steps.Error, true
+		v.Cause = "nothing answers at " + strings.Join(silent, ", ") + ", where kube-apiserver is looked for"
+		v.Hint = "where it has another port, write the ticket on a control plane; where it is down, " + stop
+	}
+	return v
 }
 
 // Write writes the ticket to a new file.
@@ -146,20 +198,45 @@ func parseTicket(data []byte) (*Ticket, error) {
 	return &t, nil
 }
 
-// Choices are what the ticket decides on the node whose etcd has this name, for
-// this snapshot.
-func (t *Ticket) Choices(ch steps.Choices, member string, info *snapshot.Info) (steps.Choices, error) {
+// names says which of the ticket's nodes this one is: by its member's name, or
+// without etcd by its API server's address.
+func (t *Ticket) names(here *steps.Facts) (name, what string) {
+	if here.Etcd != nil {
+		return here.Etcd.Name, "member " + here.Etcd.Name
+	}
+	var own []string
+	if here.API != nil {
+		own = append(own, here.API.AdvertiseAddress)
+	}
+	if all, err := net.InterfaceAddrs(); err == nil {
+		for _, a := range all {
+			if ip, _, err := net.ParseCIDR(a.String()); err == nil && !ip.IsLoopback() {
+				own = append(own, ip.String())
+			}
+		}
+	}
+	for _, n := range t.Nodes {
+		if u, err := url.Parse(n.ReadyURL); err == nil && n.PeerURL == "" && slices.Contains(own, u.Hostname()) {
+			return n.Name, ""
+		}
+	}
+	return "", "kube-apiserver at " + strings.Join(own, ", ")
+}
+
+// Choices are what the ticket decides on this node, for this snapshot.
+func (t *Ticket) Choices(ch steps.Choices, here *steps.Facts, info *snapshot.Info) (steps.Choices, error) {
+	name, what := t.names(here)
 	if info.SHA256 != t.Snapshot {
 		return ch, problem.New("carry the same snapshot to all nodes", "the ticket is for another snapshot: sha256 %.12s…, this one has %.12s…", t.Snapshot, info.SHA256)
 	}
-	f := &steps.Fleet{Run: t.Run, Token: t.Token, Members: t.Members}
+	f := &steps.Fleet{Run: t.Run, Token: t.Token, Members: t.Members, ClusterID: t.ClusterID}
 	for _, n := range t.Nodes {
-		if n.Name != member {
+		if n.Name != name {
 			f.Others = append(f.Others, n)
 		}
 	}
 	if len(f.Others) == len(t.Nodes) {
-		return ch, problem.New("use it on the nodes that it names", "the ticket doesn't name this node's member %s", member)
+		return ch, problem.New("use it on the nodes that it names", "the ticket doesn't name this node's %s", what)
 	}
 	bump := t.Bump
 	ch.Bump, ch.Fleet = &bump, f

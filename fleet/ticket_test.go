@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,7 +44,7 @@ func TestATicketSaysTheSameOnAllNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"cp1", "cp2", "cp3"} {
-		ch, err := ticket.Choices(steps.Choices{}, name, info)
+		ch, err := ticket.Choices(steps.Choices{}, memberNamed(name), info)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,11 +59,66 @@ func TestATicketSaysTheSameOnAllNodes(t *testing.T) {
 			t.Errorf("cp2 sees %q", others)
 		}
 	}
-	if _, err := ticket.Choices(steps.Choices{}, "cp9", info); err == nil || !strings.Contains(err.Error(), "doesn't name this node's member cp9") {
+	if _, err := ticket.Choices(steps.Choices{}, memberNamed("cp9"), info); err == nil || !strings.Contains(err.Error(), "doesn't name this node's member cp9") {
 		t.Error(err)
 	}
-	if _, err := ticket.Choices(steps.Choices{}, "cp1", &snapshot.Info{SHA256: strings.Repeat("cd", 32)}); err == nil || !strings.Contains(err.Error(), "another snapshot") {
+	if _, err := ticket.Choices(steps.Choices{}, memberNamed("cp1"), &snapshot.Info{SHA256: strings.Repeat("cd", 32)}); err == nil || !strings.Contains(err.Error(), "another snapshot") {
 		t.Error(err)
+	}
+}
+
+func memberNamed(name string) *steps.Facts {
+	return &steps.Facts{Etcd: &steps.Etcd{EtcdSettings: manifest.EtcdSettings{Name: name}}}
+}
+
+// Where etcd and the API servers are apart, each node waits for those that it has
+// to, and no etcd's data is replaced under an API server that nobody has named.
+func TestATicketNamesTheAPIServersThatAreApart(t *testing.T) {
+	api, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.Close()
+	at := "https://" + api.Addr().String() + "/readyz"
+	info := &snapshot.Info{SHA256: strings.Repeat("ab", 32), Revision: 700, Members: []snapshot.Member{{Name: "etcd1"}}}
+	live := &node.EtcdStatus{ClusterID: 0xaaaa, Revision: 5000, Members: []node.EtcdMember{{Name: "etcd1", PeerURLs: []string{"https://10.0.0.9:2380"}}}}
+	etcd1 := memberNamed("etcd1")
+	etcd1.Etcd.AdvertisePeerURLs = live.Members[0].PeerURLs
+	etcd1.APIErr = steps.NotHere("kube-apiserver", "/etc/kubernetes/manifests")
+	cp1 := &steps.Facts{EtcdErr: steps.NotHere("etcd", "/etc/kubernetes/manifests"), API: &steps.API{APISettings: manifest.APISettings{AdvertiseAddress: "127.0.0.1"}}}
+	for _, f := range []*steps.Facts{etcd1, cp1} {
+		f.Live, f.APIServers = live, []string{"127.0.0.1"}
+		f.Reach.API.ReadyURL = at
+		ticket, verdicts, err := NewTicket(t.Context(), f, info, steps.Choices{}, nil, time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC))
+		if err != nil || len(steps.Blocking(verdicts)) > 0 {
+			t.Fatal(err, verdicts)
+		}
+		for _, tt := range []struct {
+			here *steps.Facts
+			sees steps.RemoteNode
+		}{
+			{etcd1, steps.RemoteNode{Name: "127.0.0.1", RemoteConfig: node.RemoteConfig{ReadyURL: at}}},
+			{cp1, steps.RemoteNode{Name: "etcd1", RemoteConfig: node.RemoteConfig{PeerURL: "https://10.0.0.9:2380"}}},
+		} {
+			ch, err := ticket.Choices(steps.Choices{}, tt.here, info)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(ch.Fleet.Others, []steps.RemoteNode{tt.sees}) || ch.Fleet.ClusterID != 0xaaaa || len(ch.Fleet.Members) != 1 {
+				t.Errorf("%+v, want %+v among them", ch.Fleet, tt.sees)
+			}
+		}
+	}
+
+	// Where none answers at the port that was guessed, that is no API server that is
+	// down; nor is one without a lease.
+	api.Close()
+	for says, servers := range map[string][]string{"nothing answers at " + at: {"127.0.0.1"}, "has a lease": nil} {
+		etcd1.APIServers = servers
+		_, verdicts, err := NewTicket(t.Context(), etcd1, info, steps.Choices{}, nil, time.Now())
+		if blocking := steps.Blocking(verdicts); err != nil || len(blocking) != 1 || blocking[0].Check != steps.CheckAPIServers || !strings.Contains(blocking[0].Cause, says) {
+			t.Errorf("%s: %v, %v", says, err, verdicts)
+		}
 	}
 }
 

@@ -43,8 +43,11 @@ func (k *checks) etcdHosts() Verdict {
 // apiServers: etcd's data is replaced while no API server runs that uses it.
 // (Row 29.)
 func (k *checks) apiServers() Verdict {
-	if !k.f.lacks(RoleAPI) || k.c.Fleet != nil {
+	if !k.f.lacks(RoleAPI) {
 		return none
+	}
+	if f := k.c.Fleet; f != nil && slices.ContainsFunc(f.Others, func(o RemoteNode) bool { return o.ReadyURL != "" }) {
+		return none // they are stopped with it
 	}
 	who := ""
 	if len(k.f.APIServers) > 0 {

@@ -81,7 +81,7 @@ type Facts struct {
 	Live     *node.EtcdStatus // nil when etcd doesn't answer
 	LiveErr  error            // why not
 
-	// APIServers are the addresses of those that use this etcd, by their leases in
+	// APIServers are the addresses of those that use the cluster's etcd, by their leases in
 	// it; nil when it can't be asked.
 	APIServers []string
 
@@ -446,8 +446,6 @@ func (f *Facts) askEtcd(ctx context.Context) {
 	defer cancel()
 	if f.Live, f.LiveErr = node.AskEtcd(ctx, f.Reach.Etcd, true); f.LiveErr == nil {
 		f.EtcdVersion = cmp.Or(f.Live.Version, f.EtcdVersion)
-		if f.Etcd != nil {
-			f.APIServers, _ = node.AskLeases(ctx, f.Reach.Etcd)
-		}
+		f.APIServers, _ = node.AskLeases(ctx, f.Reach.Etcd)
 	}
 }

@@ -155,7 +155,13 @@ func (a *WaitNodes) do(ctx context.Context, r *run) (State, error) {
 	case a.Leading:
 		return a.leading(ctx, r)
 	case r.engine.Barrier == nil || a.ByPorts:
-		return a.byPorts(ctx, r)
+		state, err := a.byPorts(ctx, r)
+		if err == nil && a.Phase == PhaseAPIGone && !a.ByPorts && r.plan.has(RoleEtcd.stops) {
+			// Nobody conducts who would have the leader stop last.
+			last := WaitNodes{Phase: PhaseEtcdOut, Others: a.Others, ClusterID: a.ClusterID, Leading: true}
+			return last.leading(ctx, r)
+		}
+		return state, err
 	}
 	err := r.engine.Barrier(ctx, a.Phase, func(seen []Sighting) {
 		r.emit(Event{Type: TypeAction, State: Waiting, Seen: seen})
@@ -224,15 +230,18 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 // One that has no API server, or no etcd, has no URL of it, and isn't waited for.
 func (a *WaitNodes) reached(o RemoteNode, n node.RemoteState, staged uint64) bool {
 	ahead := staged != 0 && n.ClusterID == staged
+	if staged == 0 && a.ClusterID != 0 && n.ClusterID != 0 {
+		ahead = n.ClusterID != a.ClusterID // without etcd, nothing was staged here
+	}
 	switch a.Phase {
 	case PhaseAPIGone:
 		return o.ReadyURL == "" || n.API == node.PortRefuses || ahead
 	case PhaseEtcdOut:
 		return o.PeerURL == "" || n.Peer == node.PortRefuses || ahead
 	case PhaseEtcdReady:
-		// Without etcd nothing was staged here; that the old one is out, the phases
-		// before have seen.
-		return o.PeerURL == "" || ahead || staged == 0 && n.ClusterID != 0 && (!a.ByPorts || n.ClusterID != a.ClusterID)
+		// Where it isn't known which cluster the old one was, the phases before have
+		// seen it out.
+		return o.PeerURL == "" || ahead || staged == 0 && a.ClusterID == 0 && n.ClusterID != 0
 	case PhaseAPIReady:
 		return o.ReadyURL == "" || n.APIReady
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -168,6 +169,15 @@ func (p *Plan) has(such func(Action) bool) bool {
 // alone here.
 func (p *Plan) Serves() bool {
 	return p.has(func(a Action) bool { _, waits := a.(*WaitAPI); return waits })
+}
+
+// MeetsAPIServers says whether the API servers of other nodes take part, and are
+// started there.
+func (p *Plan) MeetsAPIServers() bool {
+	return p.has(func(a Action) bool {
+		w, ok := a.(*WaitNodes)
+		return ok && slices.ContainsFunc(w.Others, func(o RemoteNode) bool { return o.ReadyURL != "" })
+	})
 }
 
 // saved is the snapshot that was taken of the state that the run left, "" when

@@ -63,7 +63,10 @@ func (e Ended) Ending() (symbol, sentence string) {
 		verb, restored = "Repointed: ", "the API server answers with the data in "+trust.Text(e.Plan.Restore.DataDir)
 	}
 	if e.Plan != nil && !e.Plan.Serves() {
-		restored = "etcd serves the snapshot's data. Start kube-apiserver on its nodes"
+		restored = "etcd serves the snapshot's data"
+		if !e.Plan.MeetsAPIServers() {
+			restored += ". Start kube-apiserver on its nodes"
+		}
 	}
 	if n := len(e.Nodes); n > 1 || n == 0 && e.Several {
 		node = "all nodes" // how each ended isn't known
