@@ -46,6 +46,7 @@ func TestDebtsMeasured(t *testing.T) {
 				w.watch("", alone)
 				w.watch("kubelet restarted on w1", cured, w.w1)
 				w.watch("kubelet restarted on w2", cured, w.w2)
+				w.watch("kubelet restarted on cp1", cured, w.cp)
 				t.Log("\n" + w.table(fmt.Sprintf("Kubernetes %s, revision %s", e.Kubernetes, name)))
 				t.Log("\n" + w.kubeadm())
 			})
@@ -304,7 +305,9 @@ func (w *world) until(what string, ask func() string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			w.t.Fatalf("waited 5 minutes until %s: %s", what, left)
+			pods, _ := w.cp.Kubectl(w.t.Context(), "--namespace=debts", "describe", "pods")
+			journal, _ := w.w1.Journal(w.t.Context(), "kubelet", 40)
+			w.t.Fatalf("waited 5 minutes until %s: %s\n%s\n%s", what, left, pods, journal)
 		}
 	}
 }
