@@ -139,53 +139,52 @@ func (c *Cluster) register(ctx context.Context, name string) (string, error) {
 // startsWithin is what a kubelet gets to start what the API asks it for.
 const startsWithin = 3 * time.Minute
 
+// looksApart is how long a pod has to be on a node other than it is in the API.
+// A kubelet that hears the API starts and ends pods meanwhile, but for one that
+// takes long to end.
+const looksApart = 10 * time.Second
+
 // kubeletPods compares the pods that nodes run with those of the API, by UID: a
-// kubelet that saw the state before the restore can hold on to it
-// (kubernetes#131115, kubernetes#56212).
+// kubelet that saw the state before the restore waits for revisions after that
+// one, and hears nothing of the API until then (kubernetes#131115,
+// kubernetes#56212; measured in docs/after.md).
 func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 	there, err := c.nodes()
 	if err != nil {
 		return nil, err
 	}
-	// The API is asked after the runtimes: a pod that came in between is in both.
-	type api struct {
-		known map[string]bool
-		due   map[string]string
-	}
-	of := map[string]api{}
-	for _, k := range c.kubelets {
-		of[k.Node] = api{map[string]bool{}, map[string]string{}}
-	}
-	err = list(ctx, c, "api/v1/pods", func(p *corev1.Pod) {
-		a, ok := of[p.Spec.NodeName]
-		if !ok {
-			return
-		}
-		a.known[string(p.UID)] = true
-		if mirrored := p.Annotations[corev1.MirrorPodAnnotationKey]; mirrored != "" {
-			a.known[mirrored] = true // a static pod: kubelet's UID for it is the hash
-		} else if p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodPending && time.Since(p.CreationTimestamp.Time) > startsWithin {
-			a.due[string(p.UID)] = p.Namespace + "/" + p.Name
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	var out []Debt
+	var kubelets, differ []*Kubelet
 	var unread error
 	for _, k := range c.kubelets {
 		switch {
 		case k.PodsErr != "":
 			unread = errors.Join(unread, fmt.Errorf("%s: %s", trust.Text(k.Node), k.PodsErr))
-			continue
-		case !there[k.Node]:
-			continue // its kubelet has to start anyway
+		case there[k.Node]: // or its kubelet has to start anyway
+			kubelets = append(kubelets, k)
 		}
-		static := map[string]bool{}
-		for _, name := range k.Static {
-			static[name] = true
+	}
+	first, err := c.compare(ctx, kubelets)
+	if err != nil {
+		return nil, errors.Join(unread, err)
+	}
+	for _, k := range kubelets {
+		if first[k.Node].any() {
+			differ = append(differ, k)
 		}
-		phantoms, idle := compare(k.Pods, of[k.Node].known, of[k.Node].due, static)
+	}
+	second := map[string]differences{}
+	if len(differ) > 0 {
+		if err := wait(ctx, cmp.Or(c.wait, looksApart)); err != nil {
+			return nil, errors.Join(unread, err)
+		}
+		again, err := c.lookAgain(ctx, differ)
+		unread = errors.Join(unread, err)
+		if second, err = c.compare(ctx, again); err != nil {
+			return nil, errors.Join(unread, err)
+		}
+	}
+	var out []Debt
+	for _, k := range kubelets {
 		add := func(is, means string) {
 			out = append(out, Debt{
 				Object: k.Node, Is: is, Means: means, Commands: []string{c.restartThere(k.Node)}, Sure: sureOfRestart(k.Node),
@@ -197,28 +196,114 @@ func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 		if k.Runs && k.Unwell != "" {
 			add("its kubelet isn't well: "+trust.Clip(trust.Text(k.Unwell), 200), "nothing is started or ended there, and the node becomes NotReady")
 		}
-		if n := len(phantoms); n > 0 {
-			add(fmt.Sprintf("pods that run here and aren't in the API (%d): %s", n, some(phantoms)),
+		a, b := first[k.Node], second[k.Node]
+		if pods := both(a.phantoms, b.phantoms); len(pods) > 0 {
+			add(fmt.Sprintf("pods that run here and aren't in the API (%d): %s", len(pods), some(pods)),
 				"two of the same may work on the same volume or address; kubelet ends them when it starts")
 		}
-		if n := len(idle); n > 0 {
-			add(fmt.Sprintf("pods that have been due here for over %s and haven't begun (%d): %s", startsWithin, n, some(idle)),
+		if pods := both(a.lost, b.lost); len(pods) > 0 {
+			add(fmt.Sprintf("pods that are Running in the API and don't run here (%d): %s", len(pods), some(pods)),
+				"services lead to them and nobody answers; kubelet lists the API's pods, and starts them, when it starts")
+		}
+		if pods := both(a.idle, b.idle); len(pods) > 0 {
+			add(fmt.Sprintf("pods that have been due here for over %s and haven't begun (%d): %s", startsWithin, len(pods), some(pods)),
 				"kubelet may hold on to what it knew of them; it lists them again when it starts")
 		}
 	}
 	return out, unread
 }
 
-// compare names the pods that run and aren't known, by UID, and those that are
-// due and don't run. Static pods are kubelet's own.
-func compare(running []Pod, known map[string]bool, due map[string]string, static map[string]bool) (phantoms, idle []string) {
-	for _, p := range running {
-		delete(due, p.UID)
-		if name := p.String(); !known[p.UID] && !static[name] && time.Since(p.Created) > startsWithin {
-			phantoms = append(phantoms, name)
+// differences are the pods of which a node and the API don't say the same, their
+// names by UID.
+type differences struct {
+	phantoms map[string]string // run, and aren't in the API
+	lost     map[string]string // are Running in the API, and don't run
+	idle     map[string]string // have been due for long, and don't run
+}
+
+func (d differences) any() bool { return len(d.phantoms)+len(d.lost)+len(d.idle) > 0 }
+
+// both names the pods that are in two looks.
+func both(first, second map[string]string) (names []string) {
+	for uid, name := range first {
+		if _, ok := second[uid]; ok {
+			names = append(names, name)
 		}
 	}
-	return phantoms, slices.Collect(maps.Values(due))
+	return names
+}
+
+// compare compares what nodes ran when they were looked at with the API, by node.
+// The API is asked after the runtimes: a pod that came in between is in both.
+func (c *Cluster) compare(ctx context.Context, kubelets []*Kubelet) (map[string]differences, error) {
+	out := map[string]differences{}
+	running, static := map[string]map[string]bool{}, map[string]map[string]bool{}
+	for _, k := range kubelets {
+		d := differences{map[string]string{}, map[string]string{}, map[string]string{}}
+		out[k.Node], running[k.Node], static[k.Node] = d, map[string]bool{}, map[string]bool{}
+		for _, p := range k.Pods {
+			running[k.Node][p.UID] = true
+			d.phantoms[p.UID] = p.String()
+		}
+		for _, name := range k.Static {
+			static[k.Node][name] = true
+		}
+	}
+	err := list(ctx, c, "api/v1/pods", func(p *corev1.Pod) {
+		d, ok := out[p.Spec.NodeName]
+		if !ok {
+			return
+		}
+		uid := string(p.UID)
+		if mirrored := p.Annotations[corev1.MirrorPodAnnotationKey]; mirrored != "" {
+			uid = mirrored // a static pod: kubelet's UID for it is the hash
+		}
+		delete(d.phantoms, uid)
+		switch name := p.Namespace + "/" + p.Name; {
+		case running[p.Spec.NodeName][uid]:
+		case p.Status.Phase == corev1.PodRunning:
+			d.lost[uid] = name
+		case p.Status.Phase == corev1.PodPending && p.DeletionTimestamp == nil && uid == string(p.UID) && time.Since(p.CreationTimestamp.Time) > startsWithin:
+			d.idle[uid] = name
+		}
+	})
+	for node, d := range out { // static pods are kubelet's own
+		maps.DeleteFunc(d.phantoms, func(_, name string) bool { return static[node][name] })
+	}
+	return out, err
+}
+
+// lookAgain looks at kubelets once more.
+func (c *Cluster) lookAgain(ctx context.Context, kubelets []*Kubelet) (again []*Kubelet, unread error) {
+	var far []Host
+	for _, k := range kubelets {
+		if k.Node != c.here() {
+			far = append(far, c.hosts[k.Node])
+		} else if own := c.look(ctx); own != nil {
+			again = append(again, own)
+		}
+	}
+	if len(far) == 0 {
+		return again, nil
+	}
+	seen, errs := c.Nodes.Look(ctx, far)
+	for i, k := range seen {
+		if errs[i] != nil {
+			unread = errors.Join(unread, fmt.Errorf("%s: %w", trust.Text(far[i].Node), errs[i]))
+		} else {
+			again = append(again, k)
+		}
+	}
+	return again, unread
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // masterleases are the addresses of API servers that the service kubernetes
@@ -235,14 +320,9 @@ func masterleases(ctx context.Context, c *Cluster) ([]Debt, error) {
 	if err != nil || len(before) < 2 {
 		return nil, err // this node's own is always written
 	}
-	wait := c.wait
-	if wait == 0 {
-		wait = 21 * time.Second // two of its turns
-	}
-	select {
-	case <-time.After(wait):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	between := cmp.Or(c.wait, 21*time.Second) // two of its turns
+	if err := wait(ctx, between); err != nil {
+		return nil, err
 	}
 	after, err := node.EtcdKeys(ctx, f.Reach.Etcd, prefix, 100)
 	if err != nil {
@@ -255,7 +335,7 @@ func masterleases(ctx context.Context, c *Cluster) ([]Debt, error) {
 		}
 		address := key.Key[len(prefix):]
 		out = append(out, Debt{
-			Object: address, Is: fmt.Sprintf("the API server at %s hasn't refreshed its entry for %s", trust.Text(address), wait),
+			Object: address, Is: fmt.Sprintf("the API server at %s hasn't refreshed its entry for %s", trust.Text(address), between),
 			Means:    "the service kubernetes leads a part of its clients to an address where nobody answers",
 			Commands: []string{trust.Shell("etcdctl del %s", key.Key)},
 			settle: func(ctx context.Context) (string, error) {

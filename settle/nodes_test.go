@@ -116,8 +116,14 @@ func TestPodsAndTokensAreComparedOnEachNode(t *testing.T) {
 	refusal := func(uid string) Refused { return Refused{Pod{UID: uid}, "token has been invalidated"} }
 	c.Nodes = &others{nodes: map[string]*Kubelet{"w7": {
 		Node: "w7", Runs: true, Tokens: 4, Refused: []Refused{refusal("u1"), refusal("u2"), refusal("u3")}, // the last is not its own
-		Pods: []Pod{{Namespace: "shop", Name: "web-1", UID: "gone", Created: long}, {Namespace: "kube-system", Name: "coredns-abc-1", UID: "u1", Created: long}},
+		Pods: []Pod{
+			{Namespace: "shop", Name: "web-1", UID: "gone", Created: long},
+			{Namespace: "kube-system", Name: "coredns-abc-1", UID: "u1", Created: long},
+			{Namespace: "kube-system", Name: "alone", UID: "u2", Created: long},
+		},
 	}}}
+	c.look = func(context.Context) *Kubelet { return &Kubelet{Node: "cp1", Runs: true, Pods: []Pod{{UID: "u3"}}} }
+	c.wait = time.Millisecond
 	found := Find(t.Context(), c, nil)
 	if want := []string{"kubelet-pods w7", "token kube-system/deployment/coredns", "token kube-system/alone"}; !slices.Equal(named(found.Debts), want) {
 		t.Fatalf("it owes %v", named(found.Debts))

@@ -86,11 +86,12 @@ type Cluster struct {
 	kubelets []*Kubelet // this node's first
 	away     map[string]error
 	at       map[string]string // the hosts at which nodes answered
+	hosts    map[string]Host   // as which they were asked
 	all      func() ([]corev1.Node, error)
 	nodes    func() (map[string]bool, error)
 	volumes  func() ([]corev1.PersistentVolume, error)
 
-	wait    time.Duration                  // between two looks at what is refreshed every 10 s; another in tests
+	wait    time.Duration                  // between two looks; another in tests
 	look    func(context.Context) *Kubelet // Look at this node; another in tests
 	restart func(context.Context) error    // of this node's kubelet; another in tests
 }
@@ -212,7 +213,7 @@ func (c *Cluster) remember(ctx context.Context) {
 // others. It comes first: a pod that begins meanwhile is then in the API, too.
 func (c *Cluster) askNodes(ctx context.Context, out *Found, tell func(string)) {
 	tell("looking at this node")
-	c.kubelets, c.away, c.at = nil, map[string]error{}, map[string]string{}
+	c.kubelets, c.away, c.at, c.hosts = nil, map[string]error{}, map[string]string{}, map[string]Host{}
 	own := c.look(ctx)
 	if own != nil {
 		c.kubelets = append(c.kubelets, own)
@@ -249,6 +250,7 @@ func (c *Cluster) askNodes(ctx context.Context, out *Found, tell func(string)) {
 		if k.Node != h.Node {
 			c.at[k.Node] = h.Node
 		}
+		c.hosts[k.Node] = h
 		c.kubelets = append(c.kubelets, k)
 		out.Asked = append(out.Asked, k.Node)
 	}

@@ -195,17 +195,44 @@ func TestWhatCantBeReadIsNamed(t *testing.T) {
 	}
 }
 
+// A kubelet that doesn't hear the API runs what isn't there, doesn't run what is,
+// and shows static pods that aren't. What passes by itself is no debt.
 func TestPodsAreComparedByUID(t *testing.T) {
-	long := time.Now().Add(-time.Hour)
-	running := []Pod{
-		{UID: "same", Namespace: "shop", Name: "web-1", Created: long},
-		{UID: "before", Namespace: "shop", Name: "web-2", Created: long},
-		{UID: "static", Namespace: "kube-system", Name: "etcd-cp1", Created: long},
-		{UID: "young", Namespace: "shop", Name: "web-3", Created: time.Now()},
+	pod := func(uid, name, phase, more string) string {
+		return `{"metadata":{"namespace":"shop","name":"` + name + `","uid":"` + uid + `","creationTimestamp":"2026-11-01T00:00:00Z"` + more + `},"spec":{"nodeName":"cp1"},"status":{"phase":"` + phase + `"}}`
 	}
-	phantoms, idle := compare(running, map[string]bool{"same": true}, map[string]string{"same": "shop/web-1", "due": "shop/web-4"}, map[string]bool{"kube-system/etcd-cp1": true})
-	if !slices.Equal(phantoms, []string{"shop/web-2"}) || !slices.Equal(idle, []string{"shop/web-4"}) {
-		t.Errorf("phantoms %v, not begun %v", phantoms, idle)
+	mirror := func(hash string) string {
+		return `,"annotations":{"kubernetes.io/config.mirror":"` + hash + `"}`
+	}
+	c := (&server{lists: map[string]string{nodes: `{"metadata":{"name":"cp1"}}`, "api/v1/pods": strings.Join([]string{
+		pod("same", "web-1", "Running", ""), pod("deleted", "web-4", "Running", ""), pod("due", "web-5", "Pending", ""), pod("over", "job-1", "Succeeded", ""),
+		pod("m1", "etcd-cp1", "Running", mirror("static")), pod("m2", "api-cp1", "Running", mirror("of then")), pod("late", "web-6", "Running", ""),
+	}, ",")}}).cluster(t)
+	c.wait = time.Millisecond
+	first := []Pod{
+		{UID: "same", Namespace: "shop", Name: "web-1"},
+		{UID: "since", Namespace: "shop", Name: "web-2"},
+		{UID: "static", Namespace: "shop", Name: "etcd-cp1"},
+		{UID: "of now", Namespace: "shop", Name: "api-cp1"},
+	}
+	second := append(slices.Clone(first), Pod{UID: "late", Namespace: "shop", Name: "web-6"})
+	first = append(first, Pod{UID: "ending", Namespace: "shop", Name: "web-3"})
+	looks := 0
+	c.look = func(context.Context) *Kubelet {
+		looks++
+		return &Kubelet{Node: "cp1", Runs: true, Pods: map[bool][]Pod{true: first, false: second}[looks == 1], Static: []string{"shop/etcd-cp1", "shop/api-cp1"}}
+	}
+	var is []string
+	for _, d := range find(t, c) {
+		is = append(is, d.Kind+" "+d.Is)
+	}
+	want := []string{
+		"kubelet-pods pods that run here and aren't in the API (1): shop/web-2",
+		"kubelet-pods pods that are Running in the API and don't run here (2): shop/api-cp1, shop/web-4",
+		"kubelet-pods pods that have been due here for over 3m0s and haven't begun (1): shop/web-5",
+	}
+	if !slices.Equal(is, want) {
+		t.Errorf("it owes\n%s\nwant\n%s", strings.Join(is, "\n"), strings.Join(want, "\n"))
 	}
 }
 
