@@ -140,7 +140,7 @@ func aWorld(t *testing.T, e matrix.Entry, raised bool) *world {
 		t.Fatal(err)
 	}
 	w.w1 = w.join("w1")
-	w.image = strings.TrimSpace(said(t, "ctr --namespace=k8s.io images list --quiet | grep -m1 /pause:"))
+	w.image = imageOn(t, w.cp)
 	t.Logf("a control plane and a worker came up in %.0f s", time.Since(began).Seconds())
 	return w
 }
@@ -262,15 +262,7 @@ func (w *world) since() {
 	if err := os.WriteFile(w.w1.HostPath("/var/lib/debts/go"), nil, 0o644); err != nil {
 		w.t.Fatal(err)
 	}
-	var many strings.Builder
-	for i := range writes {
-		fmt.Fprintf(&many, "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: since-%d, namespace: default}}\n", i)
-	}
-	cmd := w.cp.Command(w.t.Context(), "kubectl", "--kubeconfig="+w.cp.Kubeconfig, "create", "-f", "-")
-	cmd.Stdin = strings.NewReader(many.String())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		w.t.Fatalf("%v: %.300s", err, out)
-	}
+	goOn(w.t)
 	w.until("the world has gone on", func() string {
 		n := w.now()
 		fresh := 0

@@ -23,7 +23,7 @@ func TestWhatARestoreLeavesIsSettled(t *testing.T) {
 	begin(t)
 	s := aStory(t)
 	worker := joinSince(t)
-	pod := podSince(t, worker)
+	pod := podOn(t, worker, "since")
 	result := restore(t, s.snapshot, "--accept", "snapshot-nodes")
 	s.isThen(t)
 
@@ -145,17 +145,22 @@ func joinSince(t *testing.T) *cluster.Node {
 	return worker
 }
 
-// podSince makes a pod that runs on a worker, and returns its UID.
-func podSince(t *testing.T, worker *cluster.Node) (uid string) {
+// imageOn is an image that a node has: busybox, that runs until it is told to end.
+func imageOn(t *testing.T, n *cluster.Node) string {
 	t.Helper()
-	images, err := worker.Command(t.Context(), "ctr", "--namespace=k8s.io", "images", "list", "--quiet").Output()
+	images, err := n.Command(t.Context(), "ctr", "--namespace=k8s.io", "images", "list", "--quiet").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	image := regexp.MustCompile(`\S+/pause:\S+`).FindString(string(images))
-	apply(t, fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: since, namespace: default}, spec: {hostNetwork: true, nodeName: %s,
-  terminationGracePeriodSeconds: 1, tolerations: [{operator: Exists}], containers: [{name: c, image: %q}]}}`, worker.Hostname, image))
-	uid = kubectl(t, "get", "pod", "since", "--namespace=default", "--output=jsonpath={.metadata.uid}")
+	return regexp.MustCompile(`\S+/pause:\S+`).FindString(string(images))
+}
+
+// podOn makes a pod that runs on a worker, and returns its UID.
+func podOn(t *testing.T, worker *cluster.Node, name string) (uid string) {
+	t.Helper()
+	apply(t, fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: %s, namespace: default}, spec: {hostNetwork: true, nodeName: %s,
+  terminationGracePeriodSeconds: 1, tolerations: [{operator: Exists}], containers: [{name: c, image: %q}]}}`, name, worker.Hostname, imageOn(t, worker)))
+	uid = kubectl(t, "get", "pod", name, "--namespace=default", "--output=jsonpath={.metadata.uid}")
 	eventually(t, "the pod to run", time.Minute, func() bool {
 		running, err := worker.Containers(uid)
 		if err != nil {
