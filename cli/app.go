@@ -187,7 +187,7 @@ func (a *app) wizard(c *cobra.Command, several *fleetFlags) error {
 	defer tried.Wait()
 	res, err := ui.RunWizard(c.Context(), &a.session, a.leading(ui.Options{
 		Version: a.buildVersion(), Choices: steps.Choices{KubeletRestart: a.session.Options.KubeletRestart}, Intro: a.intro, Drill: a.tryOut(&tried),
-		Elsewhere: a.offered, Unlock: a.session.Unlock,
+		Elsewhere: a.offered, Unlock: a.session.Unlock, Settling: &settling{a: a},
 	}, several))
 	if err != nil || res == nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -196,4 +197,30 @@ func (a *app) settleAll(ctx context.Context, f *steps.Facts, debts []settle.Debt
 		}
 	}
 	return failed
+}
+
+// settling is how the wizard finds what the cluster owes.
+type settling struct {
+	a *app
+
+	mu    sync.Mutex
+	state string // directory of the record
+}
+
+func (s *settling) Find(ctx context.Context, others bool, tell func(string)) (*settle.Found, error) {
+	found, f, err := s.a.owes(ctx, owed{}, tell)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = f.StateDir
+	return found, nil
+}
+
+func (s *settling) Settle(ctx context.Context, d settle.Debt) (settle.Settled, error) {
+	s.mu.Lock()
+	state := s.state
+	s.mu.Unlock()
+	return settle.Do(ctx, state, d)
 }

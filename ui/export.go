@@ -36,6 +36,8 @@ func (m *model) export() tea.Cmd {
 		return nil
 	case m.screen == diffScreen && m.diff.Result != nil:
 		what, lines = "diff", text.Comparison(m.diff.Result, text.DiffOptions{Fields: true, List: true}, m.now(), exportWidth)
+	case m.screen == owedScreen && m.owed.Found() != nil:
+		what, lines = "settle", text.Owed(m.owed.Found(), exportWidth)
 	case m.screen == planScreen && m.plan.Plan != nil:
 		what = "plan"
 		for _, p := range m.plan.All {

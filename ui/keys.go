@@ -100,6 +100,8 @@ func (m *model) press(k tea.KeyMsg) (w pane.Wish) {
 		w, m.note = m.confirm.Press(k, m.plan.Plan.Node)
 	case summaryScreen:
 		w, m.note = m.summary.Press(name, m.run, h)
+	case owedScreen:
+		w, m.note = m.owed.Press(name, h)
 	}
 	return w
 }
@@ -126,6 +128,12 @@ func (m *model) wish(w pane.Wish) tea.Cmd {
 		}
 		m.over = &overlay{kind: logsOverlay, Log: pane.NewLog(pane.Components, at)}
 		return m.readLogs()
+	case pane.ShowOwed:
+		return m.toOwed(false)
+	case pane.AskNodes:
+		return m.toOwed(true)
+	case pane.SettleIt:
+		m.ask(askToSettle(m.owed.Current()))
 	case pane.ListRuns:
 		m.screen = runsScreen
 		return m.listRuns()
@@ -144,7 +152,7 @@ func (m *model) wish(w pane.Wish) tea.Cmd {
 		return m.toAgain(w.Verb())
 	case pane.BeginAnew:
 		m.reset()
-		m.run, m.summary = pane.NewRun(nil, nil, nil, nil), pane.Summary{}
+		m.run, m.summary = pane.NewRun(nil, nil, nil, nil), pane.Summary{Settles: m.summary.Settles}
 		return m.discover()
 	case pane.LookInside:
 		return m.lookInside()
@@ -219,6 +227,9 @@ func (m *model) back() tea.Cmd {
 		to = planScreen
 	case summaryScreen:
 		to = runScreen
+	case owedScreen:
+		m.owed.stop()
+		to = m.owed.from
 	}
 	if m.screen = to; to == chooseScreen {
 		m.info = nil
@@ -267,6 +278,8 @@ func (m *model) refresh() tea.Cmd {
 	switch m.screen {
 	case runsScreen:
 		return m.listRuns()
+	case owedScreen:
+		return m.toOwed(m.owed.others)
 	case chooseScreen:
 		m.picker.pause()
 		m.picker.Forget()

@@ -27,6 +27,8 @@ func (m *model) searched() (s searched, ok bool) {
 	switch m.screen {
 	case runsScreen:
 		s = searched{m.runs.Rows(), m.runs.At(), m.runs.Select}
+	case owedScreen:
+		s = searched{m.owed.Rows(), m.owed.At(), m.owed.Select}
 	case chooseScreen:
 		s = searched{m.picker.Rows(), m.picker.At(), m.picker.Select}
 	case diffScreen:

@@ -81,6 +81,17 @@ var screens = []struct {
 	{"earlier-undo", func(d *driver) { d.f.brokeOff(); d.f.facts.Unfinished.Undoing = true; d.do(d.m.discover()) }},
 	{"runs", func(d *driver) { d.f.list = someRuns(); d.to(nodeScreen); d.key("u", "j") }},
 	{"runs-none", func(d *driver) { d.to(nodeScreen); d.key("u") }},
+	{"owed", func(d *driver) { d.m.options.Settling, d.m.here.Settles = owes(), true; d.to(nodeScreen); d.key("o") }},
+	{"owed-question", func(d *driver) {
+		d.m.options.Settling, d.m.here.Settles = owes(), true
+		d.to(nodeScreen)
+		d.key("o", "enter")
+	}},
+	{"owed-help", func(d *driver) {
+		d.m.options.Settling, d.m.here.Settles = owes(), true
+		d.to(nodeScreen)
+		d.key("o", "?")
+	}},
 	{"runs-help", func(d *driver) { d.to(nodeScreen); d.key("u", "?") }},
 	{"redo-plan", func(d *driver) { d.f.list = someRuns(); d.to(nodeScreen); d.key("u", "d") }},
 	{"redo-confirm", func(d *driver) { d.f.list = someRuns(); d.to(nodeScreen); d.key("u", "d", "enter") }},

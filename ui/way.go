@@ -43,6 +43,7 @@ type way struct {
 	checks  pane.Checks
 	choices pane.Choices
 	plan    pane.Plans
+	owed    owedPane
 	again   *again // the plan is about an earlier run
 }
 
@@ -121,7 +122,7 @@ func (w *way) reset() {
 	w.picker.pause()
 	asked := w.checks.Asked
 	w.info, w.picker, w.diff = nil, newPicker(""), diffPane{asked: w.diff.asked + 1}
-	w.here = pane.Node{Led: w.here.Led}
+	w.here = pane.Node{Led: w.here.Led, Settles: w.here.Settles}
 	w.choices, w.checks = pane.Choices{Choices: o.Choices}, pane.NewChecks(o.Choices.Accept)
 	w.checks.Asked = asked + 1
 	w.plan = pane.Plans{Asked: w.plan.Asked + 1}

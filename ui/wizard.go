@@ -69,6 +69,8 @@ type Options struct {
 
 	// Drill tries a snapshot before the plan; nil for none.
 	Drill Drill
+	// Settling finds and settles what the cluster owes after a restore; nil for none.
+	Settling Settling
 
 	standing func(steps.RunInfo, time.Time) []steps.Fact // nil means steps.Standing
 	skipDiff bool                                        // of tests without a comparison
@@ -182,11 +184,13 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 	<-watched
 	if result != nil {
 		farewell(out, m.look, m.w, m.run.EndedAs(result, m.excluded()))
+		tellSettled(out, m.look, m.owed.kept)
 		return result, nil // what was done on the node counts for more than the screen
 	}
 	if m.run.Watches() && !m.run.Running() {
 		farewell(out, m.look, m.w, m.run.EndedAs(m.run.Result, m.excluded()))
 	}
+	tellSettled(out, m.look, m.owed.kept)
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {
 		err = nil
 	}
@@ -229,11 +233,12 @@ const (
 	confirmScreen
 	runScreen
 	summaryScreen
+	owedScreen // what the cluster owes; the node and the summary lead there
 )
 
 // stages are the screens in the order of a restore, as the user sees it; those
 // of a run come after it.
-var stages = []screen{discovering, earlierScreen, runsScreen, nodeScreen, chooseScreen, diffScreen, membersScreen, checkScreen, planScreen, confirmScreen, runScreen, summaryScreen}
+var stages = []screen{discovering, earlierScreen, runsScreen, nodeScreen, chooseScreen, diffScreen, membersScreen, checkScreen, planScreen, confirmScreen, runScreen, summaryScreen, owedScreen}
 
 // after says whether a screen comes behind another one.
 func (s screen) after(o screen) bool { return slices.Index(stages, s) > slices.Index(stages, o) }
@@ -288,7 +293,7 @@ func newModel(ctx context.Context, b Backend, o Options) *model {
 		way:    way{ctx: ctx, backend: b, box: box, now: time.Now, options: o},
 		runner: newRunner(ctx, box), run: pane.NewRun(nil, nil, nil, nil), look: text.NewLook(os.Getenv), w: assumedWidth, h: assumedHeight,
 	}
-	m.here.Led = o.Nodes != nil
+	m.here.Led, m.here.Settles, m.summary.Settles = o.Nodes != nil, o.Settling != nil, o.Settling != nil
 	m.reset()
 	m.picker = newPicker(o.Snapshot)
 	return m
@@ -312,7 +317,7 @@ func (m *model) tick() tea.Cmd {
 func (m *model) moves() bool {
 	busy := map[screen]bool{
 		discovering: true, earlierScreen: true, runsScreen: m.runs.Busy, chooseScreen: m.picker.busy(), diffScreen: m.diff.Busy,
-		membersScreen: m.members.Busy, checkScreen: m.checks.Busy, planScreen: m.plan.Busy, runScreen: m.run.Running(),
+		membersScreen: m.members.Busy, checkScreen: m.checks.Busy, planScreen: m.plan.Busy, runScreen: m.run.Running(), owedScreen: m.owed.Busy || m.owed.Working(),
 	}
 	return busy[m.screen] || m.screen.ofRun() && m.run.DownSince() != nil || m.over != nil && (m.over.kind == logsOverlay || m.over.kind == drillOverlay && m.over.tryout.busy)
 }
@@ -401,6 +406,15 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 		if r := msg.report; r != nil && r.Proven && m.here.Facts != nil {
 			m.here.Facts.Drills.Seconds = r.Total
 		}
+
+	case owedDoingMsg:
+		if msg.asked == m.owed.asked && m.owed.Busy {
+			m.owed.Doing = msg.doing
+		}
+	case owedMsg:
+		m.foundOwed(msg)
+	case settledMsg:
+		m.wasSettled(msg)
 
 	case liveMsg:
 		m.run = pane.NewRun(nil, nil, nil, nil)
@@ -696,6 +710,8 @@ func (m *model) body(w, h int) (lines []string, where string, help []pane.Hint) 
 		return m.confirm.View(l, now, &m.plan, m.flow.Want.Info, m.checks.Verdicts, w)
 	case runScreen:
 		return m.run.View(l, now, w, h)
+	case owedScreen:
+		return m.owed.View(l, now, w, h)
 	default:
 		return m.summary.View(l, m.run, m.excluded(), w, h)
 	}
@@ -713,15 +729,17 @@ func (m *model) help(w int) pane.Help {
 	}
 	return map[screen]interface{ Help() pane.Help }{
 		earlierScreen: &m.earlier, runsScreen: &m.runs, nodeScreen: &m.here, chooseScreen: &m.picker, diffScreen: &m.diff,
-		checkScreen: &m.checks, planScreen: &m.plan, confirmScreen: &m.confirm, summaryScreen: &m.summary,
+		checkScreen: &m.checks, planScreen: &m.plan, confirmScreen: &m.confirm, summaryScreen: &m.summary, owedScreen: &m.owed,
 	}[m.screen].Help()
 }
 
 // frame is what stands around the screen.
 func (m *model) frame() pane.Frame {
 	watches, there := m.run.Watches(), m.here.InPlace
-	f := pane.Frame{Facts: m.here.Facts, Run: m.run, OfRun: m.screen.ofRun() || watches || m.again != nil && m.again.from == summaryScreen}
+	f := pane.Frame{Facts: m.here.Facts, Run: m.run, OfRun: m.screen.ofRun() || m.screen == owedScreen && m.owed.from == summaryScreen || watches || m.again != nil && m.again.from == summaryScreen}
 	switch {
+	case m.screen == owedScreen:
+		f.Title = " After a restore: etcd went back in time, and the rest of the cluster didn't"
 	case m.again != nil:
 		f.Title = " " + m.again.title(m.plan.Plan)
 	case watches:
@@ -733,7 +751,7 @@ func (m *model) frame() pane.Frame {
 	default:
 		f.Title = pane.NodeTitle(m.here.Facts)
 	}
-	if m.again != nil || watches || m.screen.ofRun() || m.screen == earlierScreen || m.screen == runsScreen {
+	if m.again != nil || watches || m.screen.ofRun() || m.screen == earlierScreen || m.screen == runsScreen || m.screen == owedScreen {
 		return f
 	}
 	f.Cramped = m.several()

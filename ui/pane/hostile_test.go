@@ -13,6 +13,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"etcd-rewind/problem"
+	"etcd-rewind/settle"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -83,6 +84,22 @@ var hostilePanes = map[string]func(t *testing.T, name string, w, h int) []string
 		s.Open(look)
 		s.Key(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(name)})
 		return []string{s.View(w)}
+	},
+	"owed": func(_ *testing.T, name string, w, h int) []string {
+		var s Settle
+		s.Set(&settle.Found{
+			Debts:  []settle.Debt{{Kind: name, Object: name, Is: name, Means: name, Commands: []string{name}, Offered: true}, {Kind: "volume", Object: name, Is: name}},
+			Unread: []settle.Unread{{Kind: name, Node: name, Cause: name, Hint: name}}, Asked: []string{name}, Others: []string{name, name},
+		}, nil)
+		s.Begin(noon)
+		s.Settled(settle.Settled{Said: name, Error: name})
+		lines, _, _ := s.View(look, noon, w, h)
+		return lines
+	},
+	"owed, being looked for": func(_ *testing.T, name string, w, h int) []string {
+		s := Settle{Busy: true, Doing: name, Since: noon}
+		lines, _, _ := s.View(look, noon, w, h)
+		return lines
 	},
 	"runs": func(_ *testing.T, name string, w, h int) []string {
 		r := Runs{List: []steps.RunInfo{{Run: name, State: steps.RunState(name), Snapshot: name, DataDir: name, Err: name}, {Run: "20261120-120000", Snapshot: name}}, With: [][]string{{name, "cp2"}, nil}}

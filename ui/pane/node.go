@@ -48,6 +48,7 @@ type Node struct {
 	Verdicts []steps.Verdict // of the node itself
 	Early    []steps.Verdict // those that block, and that nobody can accept
 	Led      bool            // the nodes of other members can be led from here
+	Settles  bool            // what the cluster owes can be shown
 	Alone    bool            // one of several members is restored without the others
 	InPlace  *InPlace        // instead of a snapshot; nil for one
 	Page     Page
@@ -146,6 +147,9 @@ func (n *Node) Member() string {
 func (n *Node) View(l text.Look, o NodeText, watched bool, w, h int) ([]string, string, []Hint) {
 	lines := []string{""}
 	help := []Hint{{"r", "read again"}, {"u", "earlier runs"}, {"?", "help"}, {"q", "quit"}}
+	if n.Settles {
+		help = slices.Insert(help, 0, Hint{"o", "what is owed"})
+	}
 	if n.Unfinished() {
 		help = append([]Hint{{"esc", "the earlier run"}}, help...)
 	}

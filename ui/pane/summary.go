@@ -7,11 +7,16 @@ import (
 )
 
 // Summary shows how a run ended.
-type Summary struct{ Page }
+type Summary struct {
+	Page
+	Settles bool // what the cluster owes can be shown
+}
 
 // Press takes a key; h is the height of the pane.
 func (s *Summary) Press(name string, r *Run, h int) (w Wish, note string) {
 	switch {
+	case s.owes(r) && (name == "enter" || name == "o"):
+		return ShowOwed, ""
 	case name == "enter":
 		return None, "q quits; the summary stays in the terminal."
 	case name == "s":
@@ -31,6 +36,11 @@ func (s *Summary) Press(name string, r *Run, h int) (w Wish, note string) {
 	return w, ""
 }
 
+// owes says whether something may be left to settle.
+func (s *Summary) owes(r *Run) bool {
+	return s.Settles && r.Result != nil && r.Result.OK && !r.Watches()
+}
+
 // View shows the end of a run in w cells and h lines; excluded are the members
 // that have no part in the restored cluster.
 func (s *Summary) View(l text.Look, r *Run, excluded []string, w, h int) ([]string, string, []Hint) {
@@ -46,6 +56,9 @@ func (s *Summary) View(l text.Look, r *Run, excluded []string, w, h int) ([]stri
 	}
 	seen, where := s.Show(lines, h)
 	help := r.SummaryHelp()
+	if s.owes(r) {
+		help = append([]Hint{{"enter", "what the cluster still owes"}}, help...)
+	}
 	if where != "" {
 		help = slices.Insert(help, len(help)-1, Hint{"↑↓", "scroll"})
 	}

@@ -28,6 +28,9 @@ const (
 	ShowCommands
 	ShowLogs
 	ListRuns
+	ShowOwed // what the cluster owes after a restore
+	AskNodes // the others, too, what they owe
+	SettleIt // the debt that is marked
 	Repoint
 	TakeAlone // this node without the others
 	Undo
@@ -82,6 +85,10 @@ func (n *Node) Press(name string, h int) Wish {
 		}
 	case "u":
 		return ListRuns
+	case "o":
+		if n.Settles {
+			return ShowOwed
+		}
 	case "p":
 		if n.CanRepoint() {
 			return Repoint

@@ -1,25 +1,57 @@
 package text
 
 import (
+	"fmt"
 	"strings"
 
 	"etcd-rewind/settle"
 	"etcd-rewind/trust"
 )
 
-// UnreadName is what couldn't be looked at, by its kind and node.
-func UnreadName(u settle.Unread) string {
-	return strings.TrimSpace(u.Kind + " " + trust.Text(u.Node))
+// Owed is all that a cluster owes after a restore, for text that is printed.
+func Owed(found *settle.Found, w int) []string {
+	var lines []string
+	offered := 0
+	for _, d := range found.Debts {
+		if d.Offered {
+			offered++
+		}
+		lines = append(lines, HangWhole(SymWarn+" ", trust.Text(strings.TrimSpace(d.Kind+"  "+d.Object)), w)...)
+		lines = append(lines, HangWhole("    ", trust.Text(d.Is), w)...)
+		lines = append(lines, HangWhole("  → ", trust.Text(d.Means), w)...)
+		for _, c := range d.Commands {
+			lines = append(lines, "    $ "+trust.Text(c)) // on one line, to be pasted
+		}
+		lines = append(lines, "")
+	}
+	for _, u := range found.Unread {
+		lines = append(lines, HangWhole(SymBad+" ", UnreadName(u)+": couldn't be looked at: "+trust.Text(u.Cause), w)...)
+		if u.Hint != "" {
+			lines = append(lines, HangWhole("  → ", trust.Text(u.Hint), w)...)
+		}
+	}
+	switch {
+	case len(found.Debts) > 0:
+		lines = append(lines, fmt.Sprintf("%d found; %d can be settled here, one by one. Nothing was changed yet.", len(found.Debts), offered))
+	case len(found.Unread) == 0:
+		lines = append(lines, SymDone+" Nothing is owed, as far as was looked at.")
+	}
+	return append(lines, HangWhole("", Asked(found, "etcd-rewind settle --fleet asks them over ssh"), w)...)
 }
 
-// Asked says whose kubelets were asked, and whose weren't.
-func Asked(f *settle.Found) string {
+// UnreadName is what couldn't be looked at, by its kind and node.
+func UnreadName(u settle.Unread) string {
+	return trust.Text(strings.TrimSpace(u.Kind + " " + u.Node))
+}
+
+// Asked says whose kubelets were asked, whose weren't, and what asks those.
+func Asked(f *settle.Found, how string) string {
 	say := "No kubelet was asked."
 	if len(f.Asked) > 0 {
 		say = "Kubelets asked: " + some(f.Asked) + "."
 	}
 	if len(f.Others) > 0 {
-		say += " Not asked: " + some(f.Others) + "; etcd-rewind settle --fleet asks them over ssh."
+		say += " Not asked: " + some(f.Others) + "; " + how + "."
 	}
 	return say
 }
@@ -95,7 +127,7 @@ func DebtTitle(kind string) string {
 	if l, ok := debtLessons[kind]; ok {
 		return l[0]
 	}
-	return kind
+	return trust.Text(kind)
 }
 
 // DebtLesson explains a kind of debt.
