@@ -302,7 +302,7 @@ func (d *drill) boot(ctx context.Context, etcd, api *Program, restored *snapshot
 	if d.Facts != nil && d.Facts.Etcd != nil {
 		o.Quota = d.Facts.Etcd.QuotaBytes
 	}
-	files := []*os.File{d.place.lock, etcd.file}
+	files := []*os.File{d.place.lock, d.place.life, etcd.file}
 	if api != nil {
 		o.API = &launch{Static: api.static}
 		files = append(files, api.file)

@@ -64,7 +64,7 @@ type told struct {
 }
 
 // enter starts the process inside and passes on what it says. All that runs
-// there ends before enter does. The files are the lock of the place, etcd, and
+// there ends before enter does. The files are the locks of the place, etcd, and
 // kube-apiserver, which may be nil.
 func enter(ctx context.Context, o order, files []*os.File, hear func(told)) error {
 	text, err := json.Marshal(o)

@@ -24,8 +24,9 @@ import (
 // The files that the process inside gets.
 const (
 	lockFD = 3
-	etcdFD = 4
-	apiFD  = 5
+	lifeFD = 4
+	etcdFD = 5
+	apiFD  = 6
 )
 
 // namespaces are those of a drill. As the first process of its own namespace of
@@ -64,8 +65,8 @@ func inside(ctx context.Context, o order, say func(told)) told {
 		return failed(err)
 	}
 	children := newStarter()
-	lock, etcdProgram, apiProgram := os.NewFile(lockFD, "lock"), os.NewFile(etcdFD, etcdName), os.NewFile(apiFD, apiName)
-	defer runtime.KeepAlive([]*os.File{lock, etcdProgram, apiProgram})
+	lock, life, etcdProgram, apiProgram := os.NewFile(lockFD, "lock"), os.NewFile(lifeFD, lifeName), os.NewFile(etcdFD, etcdName), os.NewFile(apiFD, apiName)
+	defer runtime.KeepAlive([]*os.File{lock, life, etcdProgram, apiProgram})
 
 	begun := time.Now()
 	say(told{Begun: PartEtcd})
@@ -73,7 +74,7 @@ func inside(ctx context.Context, o order, say func(told)) told {
 	if !o.Etcd.Static {
 		base = o.root()
 	}
-	etcd, err := children.start(etcdName, o.chroot(o.Etcd), etcdFlags(base, o.Quota), o.Etcd.Env, []*os.File{etcdProgram, lock})
+	etcd, err := children.start(etcdName, o.chroot(o.Etcd), etcdFlags(base, o.Quota), o.Etcd.Env, []*os.File{etcdProgram, life})
 	if err != nil {
 		return failed(err)
 	}
@@ -96,7 +97,7 @@ func inside(ctx context.Context, o order, say func(told)) told {
 
 	begun = time.Now()
 	say(told{Begun: PartAPI})
-	api, err := children.start(apiName, o.root(), apiFlags(o.Flags, o.Encryption), o.API.Env, []*os.File{apiProgram, lock})
+	api, err := children.start(apiName, o.root(), apiFlags(o.Flags, o.Encryption), o.API.Env, []*os.File{apiProgram, life})
 	if err != nil {
 		return failed(err)
 	}

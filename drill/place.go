@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,8 +23,19 @@ const dirName = ".etcd-rewind-drill"
 // place is where a drill has its files.
 type place struct {
 	dir  string
-	lock *os.File // also held by the processes of the drill
+	lock *os.File // also held by the process inside
+	// life is a file whose lock the programs of the drill hold, too: as long as one
+	// of them is there, so is the lock. The directory's own is none for them: by it
+	// they would get out of their root directory.
+	life *os.File
 }
+
+// lifeName is the file of that lock, and lifeLimit how long the programs of a drill
+// that was killed may take to end.
+const (
+	lifeName  = "life"
+	lifeLimit = 10 * time.Second
+)
 
 // claim takes the place below parent, and removes what a drill that was killed
 // has left there.
@@ -43,7 +55,7 @@ func claim(parent string) (*place, error) {
 		case err != nil:
 			return nil, err
 		}
-		p := &place{dir, f}
+		p := &place{dir: dir, lock: f}
 		again, err := p.take()
 		if err == nil && !again {
 			return p, nil
@@ -80,7 +92,36 @@ func (p *place) take() (again bool, err error) {
 	if err != nil || !os.SameFile(is, at) {
 		return true, nil
 	}
-	return false, p.empty()
+	if err := p.outlive(); err != nil {
+		return false, err
+	}
+	if err := p.empty(); err != nil {
+		return false, err
+	}
+	p.life, err = os.OpenFile(filepath.Join(p.dir, lifeName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = unix.Flock(int(p.life.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	return false, err
+}
+
+// outlive waits for the end of what a drill that was killed has started: the
+// kernel ends it.
+func (p *place) outlive() error {
+	old, err := os.OpenFile(filepath.Join(p.dir, lifeName), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil //nolint:nilerr // there was none, or what is there is no lock
+	}
+	defer old.Close()
+	for until := time.Now().Add(lifeLimit); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(old.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return err
+		case time.Now().After(until):
+			return problem.Coded(CodeBusy, "look at what still runs: fuser -v "+trust.Shell("%s", old.Name()), "the programs of another drill still run in %s", p.dir)
+		}
+	}
 }
 
 func (p *place) empty() error {
@@ -109,6 +150,9 @@ func (p *place) remove() error {
 	err := p.empty()
 	if err == nil {
 		err = os.Remove(p.dir)
+	}
+	if p.life != nil {
+		_ = p.life.Close()
 	}
 	_ = p.lock.Close()
 	p.lock = nil

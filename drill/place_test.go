@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"etcd-rewind/problem"
 )
@@ -22,11 +23,14 @@ func TestOneDrillAtATimeAndTheNextRemovesWhatIsLeft(t *testing.T) {
 		t.Errorf("a second one: %v", err)
 	}
 
-	_ = p.lock.Close() // as when it is killed
+	// As when it is killed: its programs end a moment later.
+	_ = p.lock.Close()
+	programs := p.life
+	time.AfterFunc(100*time.Millisecond, func() { _ = programs.Close() })
 	if p, err = claim(parent); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := os.ReadDir(p.dir); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(p.dir); err != nil || len(left) != 1 || left[0].Name() != lifeName {
 		t.Errorf("the next one found %v (%v)", left, err)
 	}
 	for range 2 {

@@ -31,6 +31,24 @@ func TestMain(m *testing.M) {
 	case "ends":
 		fmt.Fprintln(os.Stderr, `{"level":"fatal","msg":"discovery failed","error":"this is no member"}`)
 		os.Exit(1)
+	case "looks": // for what leads out of its root directory
+		ways := []string{}
+		all, _ := filepath.Glob("/proc/self/fd/*")
+		for _, fd := range all {
+			if at, err := os.Readlink(fd); err == nil && !strings.HasPrefix(at, "/proc/") {
+				if st, err := os.Stat(fd); err == nil && st.IsDir() {
+					ways = append(ways, "has open "+at)
+				}
+			}
+		}
+		if _, err := os.ReadDir("/proc/1/root/"); err == nil {
+			ways = append(ways, "reads the root of the drill's process")
+		}
+		if f, err := os.Open("/proc/1/exe"); err == nil {
+			ways = append(ways, "opens the program of "+f.Name())
+		}
+		fmt.Fprintf(os.Stderr, `{"level":"fatal","msg":"ways out: '%s'"}`+"\n", strings.Join(ways, ", "))
+		os.Exit(1)
 	case "hangs":
 		fmt.Fprintln(os.Stderr, `{"level":"warn","msg":"still waiting"}`)
 		time.Sleep(time.Hour)
@@ -112,6 +130,22 @@ func TestAnEtcdThatDoesNotStartIsTheBackupsFaultWithItsLastWords(t *testing.T) {
 	}
 	if left := leftIn(t, dir); len(left) > 0 {
 		t.Errorf("%v is left", left)
+	}
+}
+
+// Whatever a hostile snapshot makes of etcd stays in the drill: no directory is
+// open in it, and it doesn't get at the process that has started it.
+func TestAProgramOfADrillHasNoWayOut(t *testing.T) {
+	if unable(t) != "" {
+		return // as the test above says
+	}
+	dir := t.TempDir()
+	r, err := tryOut(t.Context(), dir, "looks", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Fault == nil || !strings.Contains(r.Fault.Cause, "ways out: ''") {
+		t.Errorf("%+v", r.Fault)
 	}
 }
 
