@@ -81,11 +81,11 @@ func inside(ctx context.Context, o order, say func(told)) told {
 	at := func(name string) string { return filepath.Join(o.root(), certDir, name) }
 	of := node.EtcdConfig{Endpoints: []string{etcdURL}, CA: at(caFile), Cert: at(etcdFile), Key: at(etcdKey)}
 	if err := etcd.ready(ctx, bootLimit, func() error { _, err := node.EtcdReady(ctx, of); return err }); err != nil {
-		return told{Fault: problem.From(fmt.Errorf("etcd doesn't start on it: %w", err))}
+		return etcd.blamed(fmt.Errorf("etcd doesn't start on it: %w", err))
 	}
 	st, err := node.AskEtcd(ctx, of, true)
 	if err != nil {
-		return told{Fault: problem.From(fmt.Errorf("etcd doesn't answer on it: %w", err))}
+		return etcd.blamed(fmt.Errorf("etcd doesn't answer on it: %w", err))
 	}
 	say(told{Part: &Part{PartEtcd, time.Since(begun).Seconds()}, Etcd: st.Version})
 	if p := o.compare(st); p != nil {
@@ -122,7 +122,7 @@ func inside(ctx context.Context, o order, say func(told)) told {
 		return errors.New(a.String())
 	})
 	if err != nil {
-		return told{Fault: problem.From(fmt.Errorf("kube-apiserver isn't ready on it: %w", err))}
+		return api.blamed(fmt.Errorf("kube-apiserver isn't ready on it: %w", err))
 	}
 	version, err := read.version(ctx)
 	if err != nil {
@@ -137,7 +137,7 @@ func inside(ctx context.Context, o order, say func(told)) told {
 		err = errors.New(api.end())
 	}
 	if err != nil {
-		return told{Fault: problem.From(err)}
+		return api.blamed(err)
 	}
 	say(told{Part: &Part{PartRead, time.Since(begun).Seconds()}})
 	return told{End: true, Kinds: kinds}
@@ -332,6 +332,24 @@ func (c *child) gone() bool {
 	default:
 		return false
 	}
+}
+
+// blamed is what is wrong with the backup, unless the kernel has killed the program:
+// nothing else here sends that signal, and it says nothing about the backup.
+func (c *child) blamed(err error) told {
+	// A program that was killed ends a moment after its connections.
+	select {
+	case <-c.ended:
+	case <-time.After(100 * time.Millisecond):
+	}
+	if c.gone() {
+		if exit := (*exec.ExitError)(nil); errors.As(c.err, &exit) {
+			if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() && s.Signal() == syscall.SIGKILL {
+				return told{Error: problem.Coded(CodeRoom, "run it when less runs here, or on another machine", "%s was killed: it needs more memory than the drill leaves to the node", c.name)}
+			}
+		}
+	}
+	return told{Fault: problem.From(err)}
 }
 
 // end says how a program ended that should not have.

@@ -49,6 +49,8 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Fprintf(os.Stderr, `{"level":"fatal","msg":"ways out: '%s'"}`+"\n", strings.Join(ways, ", "))
 		os.Exit(1)
+	case "is killed":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "hangs":
 		fmt.Fprintln(os.Stderr, `{"level":"warn","msg":"still waiting"}`)
 		time.Sleep(time.Hour)
@@ -146,6 +148,22 @@ func TestAProgramOfADrillHasNoWayOut(t *testing.T) {
 	}
 	if r.Fault == nil || !strings.Contains(r.Fault.Cause, "ways out: ''") {
 		t.Errorf("%+v", r.Fault)
+	}
+}
+
+// A program that the kernel kills, as it does when memory runs out, says nothing
+// about the snapshot.
+func TestADrillThatIsKilledForItsMemoryIsNoFaultOfTheBackup(t *testing.T) {
+	r, err := tryOut(t.Context(), t.TempDir(), "is killed", nil)
+	if unable(t) == "" && (r != nil || !problem.HasCode(err, CodeRoom)) {
+		t.Errorf("%+v %v", r, err)
+	}
+	file := filepath.Join(t.TempDir(), "meminfo")
+	if err := os.WriteFile(file, []byte("MemAvailable:  1048576 kB\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := memoryLimit(file); got != fmt.Sprint(1<<30-memoryReserve) {
+		t.Errorf("of 1 GB it may take %s", got)
 	}
 }
 

@@ -138,12 +138,20 @@ func startWizard(t *testing.T, command string) wizard {
 		_ = w.command(context.Background(), "kill-server").Run()
 		_ = os.RemoveAll(dir)
 	})
+	if node.Systemd { // it has no tmux: the machine's shows what runs inside
+		enter := node.Command(t.Context(), "sh", "-c", command)
+		command = `"` + enter.Path + `" sh -c '` + strings.ReplaceAll(command, `'`, `'\''`) + `'; exec sleep 600`
+	}
 	w.tmux("-f", "/dev/null", "-u", "new-session", "-d", "-s", session, "-x", "80", "-y", "24", command)
 	return w
 }
 
 func (w wizard) command(ctx context.Context, args ...string) *exec.Cmd {
-	return node.Command(ctx, "tmux", append([]string{"-S", w.socket}, args...)...)
+	args = append([]string{"-S", w.socket}, args...)
+	if node.Systemd {
+		return exec.CommandContext(ctx, "tmux", args...)
+	}
+	return node.Command(ctx, "tmux", args...)
 }
 
 func (w wizard) tmux(args ...string) string {
