@@ -38,7 +38,7 @@ THREE = ThreeControlPlanes|AConductor|ANodeThatIs|AlteredOnOneNode|ATicket
 
 e2e: # root on Debian: real control planes, brought up by the tests
 	e2e/install.sh
-	e2e/parts/build.sh kubernetes kubernetes-1.37 etcd-3.6 containerd-2.4 host
+	e2e/parts/build.sh kubernetes kubernetes-1.37 etcd-3.6 containerd-2.4 host versitygw
 	$(MAKE) -j 2 --output-sync=target e2e-one e2e-three
 
 e2e-one:
@@ -48,6 +48,7 @@ e2e-three:
 	go test -tags e2e -count 1 -timeout 15m ./e2e/disks
 	go test -tags e2e -count 1 -timeout 40m -run '$(THREE)' ./e2e
 	$(MAKE) e2e-systemd
+	$(MAKE) e2e-backup
 	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 15m -run '^TestExternalEtcdIsRestored$$/^kubespray$$/^(not|and)' ./e2e
 
 e2e-kills: # 40 restores killed at random moments (20 minutes)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +41,15 @@ func TestMain(m *testing.M) {
 					ways = append(ways, "has open "+at)
 				}
 			}
+		}
+		links, _ := net.Interfaces()
+		for _, l := range links {
+			if l.Flags&net.FlagLoopback == 0 && l.Flags&net.FlagUp != 0 {
+				ways = append(ways, "has the interface "+l.Name)
+			}
+		}
+		if c, err := net.DialTimeout("udp", "192.0.2.1:53", time.Second); err == nil {
+			ways = append(ways, "has a route to "+c.RemoteAddr().String())
 		}
 		if _, err := os.ReadDir("/proc/1/root/"); err == nil {
 			ways = append(ways, "reads the root of the drill's process")

@@ -78,3 +78,15 @@ func TestHowBackupsStandIsKept(t *testing.T) {
 		t.Errorf("nonsense: %v", err)
 	}
 }
+
+// A drill of the latest backup that failed is told; a good one isn't.
+func TestTheCheckTellsOfADrillThatFailed(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	b := &Backups{EverySeconds: 3600, Last: &BackupResult{OK: true, Time: now}, Locations: []BackupLocation{{Location: "s3://b", Good: now}}}
+	for _, d := range []*DrillResult{nil, {Time: now, Proven: true}, {Time: now.Add(-3 * time.Hour), Error: problem.New("", "the key aescbc:key1 is missing")}} {
+		v := (&checks{f: &Facts{Time: now, Backups: b, Drills: Drills{Latest: d}}}).backups()
+		if failed := d != nil && !d.Proven; (v.Level == Warn) != failed || failed && (!strings.Contains(v.Cause, "3 h ago, failed: the key aescbc:key1") || v.Hint == "") {
+			t.Errorf("%+v: %+v", d, v)
+		}
+	}
+}
