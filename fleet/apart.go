@@ -23,8 +23,10 @@ type at struct {
 }
 
 // beyond are the hosts that the nodes reached so far name, besides etcd's
-// members: those that are none of theirs.
+// members: those that are none of theirs. A member is reached, or is missing, by
+// its name.
 func (c *Conductor) beyond() (all []at) {
+	members := c.union()
 	add := func(a at) {
 		if a.address != "" && !c.reached(a.address) && !slices.ContainsFunc(all, func(o at) bool { return o.address == a.address }) {
 			all = append(all, a)
@@ -38,7 +40,7 @@ func (c *Conductor) beyond() (all []at) {
 			continue // its etcd names the others
 		}
 		for _, s := range n.facts.EtcdServers {
-			if u, err := url.Parse(s); err == nil {
+			if u, err := url.Parse(s); err == nil && !slices.ContainsFunc(members, func(m restore.Member) bool { return !m.OnlySnapshot() && peerHost(m.PeerURLs) == u.Hostname() }) {
 				add(at{u.Hostname(), steps.RoleEtcd, restore.InManifest})
 			}
 		}

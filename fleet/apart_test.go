@@ -84,3 +84,34 @@ func TestAnAPIServerThatCannotBeReachedBlocks(t *testing.T) {
 		t.Errorf("excluded and silent, it blocks: %+v", by)
 	}
 }
+
+// A member of etcd's is missing once: by its name, and not by the address that the
+// API servers have of it, too.
+func TestAMemberThatCannotBeReachedIsNamedOnce(t *testing.T) {
+	w := apartWorld(t)
+	w.nodes[1].facts = func(f *restore.NodeFacts) {
+		f.Roles, f.Member, f.EtcdErr, f.PeerURLs = []steps.Role{steps.RoleAPI}, "", "there is no manifest of etcd", nil
+		f.ReadyURL, f.AdvertiseAddress = "https://"+f.Node+":6443/readyz", f.Node
+		f.EtcdServers = []string{"https://10.0.0.1:2379"}
+		f.Live.Members = []manifest.Member{{Name: "etcd1", PeerURLs: []string{"https://10.0.0.1:2380"}}}
+	}
+	d := w.pipes(t, "10.0.0.2")
+	d.lose("10.0.0.1")
+	d.lose("etcd1")
+	c := conductor(t, d)
+	info := theSnapshot(t)
+	info.Members = nil
+	all, _, err := c.Discover(t.Context(), restore.Want{Info: info})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var missing []string
+	for _, m := range all {
+		if m.Facts == nil {
+			missing = append(missing, m.Name)
+		}
+	}
+	if !slices.Equal(missing, []string{"etcd1"}) {
+		t.Errorf("%q are missing", missing)
+	}
+}
