@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -522,6 +523,9 @@ func (n *Node) Etcdctl(ctx context.Context, args ...string) (string, error) {
 	endpoint, err := n.etcdEndpoint()
 	if err != nil {
 		return "", err
+	}
+	if slices.Contains(args, "save") { // only one can be asked for a snapshot
+		endpoint, _, _ = strings.Cut(endpoint, ",")
 	}
 	c := n.etcdCertificates()
 	return run(n.Command(ctx, "etcdctl", append([]string{

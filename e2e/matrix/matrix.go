@@ -62,15 +62,15 @@ var Entries = []Entry{
 	{
 		Name: "external-kubespray", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
-		Node:   "etcd.service on a host of its own, as kubespray sets it up, and one control plane, " + bareNode,
-		Ran:    "on the etcd host, with the API server stopped by hand: a restore that swaps directories, kubespray's settings rendered again, an undo, a unit that fails to start",
+		Node:   "etcd.service on one or three hosts of its own, as kubespray sets it up, and one or two control planes, " + bareNode,
+		Ran:    "from an etcd host and from a control plane: restores that swap directories, kubespray's settings rendered again, undo, redo, a unit that fails to start, a host that can't be reached, a conductor killed, the wizard, tickets",
 		Target: "e2e-external",
 	},
 	{
 		Name: "external-by-hand", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
-		Node:   "etcd.service on a host of its own, all flags in its ExecStart, and one control plane, " + bareNode,
-		Ran:    "on the etcd host, with the API server stopped by hand: a restore that edits the unit, a reboot, an undo",
+		Node:   "etcd.service on one or three hosts of its own, all flags in its ExecStart, and one or two control planes, " + bareNode,
+		Ran:    "from an etcd host and from a control plane: restores that edit the unit, a reboot, undo, redo",
 		Target: "e2e-external",
 	},
 }

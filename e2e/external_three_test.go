@@ -1,0 +1,225 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"etcd-rewind/e2e/cluster"
+)
+
+// Three etcd hosts with two control planes in front are restored as one cluster.
+func TestExternalEtcdOfThreeMembersIsRestored(t *testing.T) {
+	t.Run(string(cluster.Kubespray), func(t *testing.T) {
+		c := externalUp(t, cluster.Kubespray, 3, 2)
+		t.Run("and back, from a control plane", func(t *testing.T) { restoreExternal(t, c, cluster.Kubespray, c.Nodes[0], c.Etcd[1]) })
+		t.Run("not without a host that can't be reached", func(t *testing.T) { refuseWithoutAHost(t, c) })
+		t.Run("from another node after a kill", func(t *testing.T) { resumeExternal(t, c) })
+		t.Run("with a unit that fails to start", func(t *testing.T) { failToStartExternal(t, c, c.Etcd[1]) })
+		t.Run("in the wizard on an etcd host", func(t *testing.T) { wizardOverExternal(t, c, c.Etcd[0]) })
+		t.Run("in the wizard on a control plane", func(t *testing.T) { wizardOverExternal(t, c, c.Nodes[0]) })
+		t.Run("by a ticket, without ssh", func(t *testing.T) { ticketsOfExternal(t, c) })
+		t.Run("beside a restore by hand", func(t *testing.T) { besideByHand(t, c) })
+	})
+	t.Run(string(cluster.ByHand), func(t *testing.T) {
+		c := externalUp(t, cluster.ByHand, 3, 2)
+		t.Run("and back, from an etcd host", func(t *testing.T) { restoreExternal(t, c, cluster.ByHand, c.Etcd[2], c.Nodes[1]) })
+		t.Run("beside a restore by hand", func(t *testing.T) { besideByHand(t, c) })
+	})
+}
+
+// refuseWithoutAHost pulls the cable of an etcd host and of a control plane: nothing
+// is touched, and only the name of the one that is missing leads on.
+func refuseWithoutAHost(t *testing.T, c *cluster.Cluster) {
+	s := aStory(t)
+	settings, pods := etcdSettings(t, c), manifestsOf(t, c)
+	lost, cp2 := c.Etcd[2], c.Nodes[1]
+	for _, tt := range []struct {
+		cut  *cluster.Node
+		name string
+	}{{lost, lost.Hostname}, {cp2, cp2.Address}} {
+		if err := tt.cut.LinkDown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		o := call{args: fleetArgs(s)}.run(t)
+		var blocking []event
+		for _, e := range o.events {
+			if e.Type == "check" && e.Level == "error" {
+				blocking = append(blocking, e)
+			}
+		}
+		if o.code != 4 || len(blocking) == 0 || blocking[0].Check != "fleet-hosts" || !strings.Contains(blocking[0].Cause, tt.name) {
+			t.Errorf("without %s: exit status %d, want 4 and its name\n%s", tt.name, o.code, o.story())
+		}
+		if err := tt.cut.LinkUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "all members and API servers", 3*time.Minute, func() bool {
+			return c.Healthy(t.Context()) == nil && allReady(c)
+		})
+	}
+	// Excluded by its name while its API server goes on, it blocks all the same.
+	if o := run(t, append(fleetArgs(s), "--without", cp2.Address)...); o.code != 4 || !strings.Contains(o.stdout, `"api-servers"`) {
+		t.Errorf("with a control plane excluded that runs: exit status %d\n%s", o.code, o.story())
+	}
+	same(t, "a refused restore has changed the settings", settings, etcdSettings(t, c))
+	same(t, "a refused restore has changed the manifests", pods, manifestsOf(t, c))
+	allAre(t, c, s.isNow)
+
+	// Lost for good, its name alone leads on: the others are a cluster of two.
+	if err := lost.LinkDown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	allOf(t, c.Nodes[0], nil, "restore", s.snapshot, "--without", lost.Hostname)
+	for _, n := range c.Nodes {
+		on(n, func() { s.isThen(t) })
+	}
+	if members, err := c.Etcd[0].Members(t.Context()); err != nil || len(members) != 2 {
+		t.Errorf("members without %s: %v %v", lost.Hostname, members, err)
+	}
+	allOf(t, c.Nodes[0], nil, "undo")
+	if err := lost.LinkUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all members and API servers", 3*time.Minute, func() bool {
+		return c.Healthy(t.Context()) == nil && allReady(c)
+	})
+	allAre(t, c, s.isNow)
+}
+
+// allReady says whether every API server is ready.
+func allReady(c *cluster.Cluster) bool {
+	ready := true
+	for _, n := range c.Nodes {
+		on(n, func() { ready = ready && apiReady() })
+	}
+	return ready
+}
+
+// resumeExternal kills the conductor on a control plane, and an etcd host goes on
+// from there, and back.
+func resumeExternal(t *testing.T, c *cluster.Cluster) {
+	settings, pods := etcdSettings(t, c), manifestsOf(t, c)
+	for phase, way := range map[string]string{"etcd-out": "resume", "placed": "undo"} {
+		s := aStory(t)
+		killed := false
+		call{args: fleetArgs(s), on: func(e event, p *os.Process) {
+			if e.Type == "phase" && e.Phase == phase && !killed {
+				killed = true
+				_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+			}
+		}}.run(t)
+		if !killed {
+			t.Fatal("it was not killed")
+		}
+		for _, n := range c.All() {
+			on(n, func() {
+				eventually(t, "the agent on "+n.Hostname+" to end", time.Minute, func() bool {
+					return !strings.Contains(run(t, "check", "--output", "json").stdout, "another run is under way")
+				})
+			})
+		}
+		_, took := allOf(t, c.Etcd[1], nil, way)
+		t.Logf("after %s, %s took %.1f s", phase, way, took.Seconds())
+		if way == "resume" {
+			allAre(t, c, s.isThen)
+			rendersAgain(t, c)
+			allAre(t, c, s.isThen)
+			allOf(t, c.Etcd[0], nil, "undo")
+		}
+		allAre(t, c, s.isNow)
+		same(t, "undo is not byte for byte", settings, etcdSettings(t, c))
+		same(t, "undo is not byte for byte", pods, manifestsOf(t, c))
+	}
+}
+
+// ticketsOfExternal starts the restore on each node by itself.
+func ticketsOfExternal(t *testing.T, c *cluster.Cluster) {
+	s := aStory(t)
+	before := etcdClusters(t, c)
+	ticket := strings.TrimSuffix(s.snapshot, ".db") + ".ticket"
+	if o := run(t, "ticket", s.snapshot, ticket); o.code != 0 {
+		t.Fatalf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	each := func(args ...string) {
+		t.Helper()
+		var all sync.WaitGroup
+		for _, n := range c.All() {
+			all.Go(func() {
+				if out, err := n.Command(t.Context(), tool, args...).CombinedOutput(); err != nil {
+					t.Errorf("%s: %v\n%s", n.Hostname, err, out)
+				}
+			})
+		}
+		all.Wait()
+	}
+	for _, n := range c.Etcd {
+		giveTo(t, n, s.snapshot)
+		giveTo(t, n, ticket)
+	}
+	each("restore", s.snapshot, "--ticket", ticket, "--yes")
+	allAre(t, c, s.isThen)
+	if now := etcdClusters(t, c); now[c.Etcd[0].Hostname] == before[c.Etcd[0].Hostname] {
+		t.Error("etcd runs on the data before")
+	}
+	each("undo", "--yes")
+	allAre(t, c, s.isNow)
+	if now := etcdClusters(t, c); !maps.Equal(now, before) {
+		t.Errorf("etcd is of %v after the undo, was of %v", now, before)
+	}
+}
+
+// wizardOverExternal goes through all screens on a node, and back from the summary.
+func wizardOverExternal(t *testing.T, c *cluster.Cluster, n *cluster.Node) {
+	s := aStory(t)
+	if n != c.Nodes[0] {
+		giveTo(t, n, s.snapshot)
+	}
+	all := len(c.All())
+	on(n, func() {
+		w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
+		path := w.offers(s)
+		title := "One of etcd's 3 members: etcd1, etcd2 and etcd3"
+		if n == c.Nodes[0] {
+			title = "A control plane whose etcd runs on other nodes"
+		}
+		w.seesWithin(2*time.Minute, title, "enter choose the snapshot")
+		t.Log(w.capture())
+		w.finds(path)
+		w.press("Enter")
+		w.sees("The restore re-creates", "enter checks")
+		w.press("Enter")
+		w.seesWithin(3*time.Minute, fmt.Sprintf("%d nodes restored as one", all), "✓ etcd3", "etcd only", "no etcd")
+		t.Log(w.capture())
+		w.press("Enter")
+		w.seesWithin(3*time.Minute, "nothing blocks the restore", "All nodes")
+		t.Log(w.capture())
+		w.press("Enter")
+		w.sees("enter confirm", "swapped: the old data is renamed", "no etcd here")
+		t.Log(w.capture())
+		w.press("Enter")
+		w.confirmAll()
+		w.sees("staged", "etcd down", "placed", "etcd ready", "API ready", "verified", "etcd3", "cp2")
+		t.Log(w.capture())
+		w.seesWithin(3*time.Minute, fmt.Sprintf("✓ Restored: all %d nodes", all), "etcd-rewind undo --fleet ", "q quit")
+		t.Log(w.capture())
+		on(c.Nodes[0], func() { allAre(t, c, s.isThen) })
+		w.press("u")
+		w.sees("enter confirm")
+		t.Log(w.capture())
+		w.press("Enter")
+		w.confirmAll()
+		w.seesWithin(4*time.Minute, fmt.Sprintf("✓ Undone: all %d nodes", all), "q quit")
+		t.Log(w.capture())
+		w.press("q")
+		w.sees("exit status 0")
+	})
+	allAre(t, c, s.isNow)
+}
