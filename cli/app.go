@@ -185,9 +185,11 @@ func (a *app) wizard(c *cobra.Command, several *fleetFlags) error {
 	a.session.Ask = nil      // the terminal is the wizard's, and it asks itself
 	var tried sync.WaitGroup // drills end with the wizard, and what they have made is removed
 	defer tried.Wait()
+	owed := &settling{a: a, rsh: strings.Fields(several.rsh), hosts: several.hosts}
+	defer owed.close()
 	res, err := ui.RunWizard(c.Context(), &a.session, a.leading(ui.Options{
 		Version: a.buildVersion(), Choices: steps.Choices{KubeletRestart: a.session.Options.KubeletRestart}, Intro: a.intro, Drill: a.tryOut(&tried),
-		Elsewhere: a.offered, Unlock: a.session.Unlock, Settling: &settling{a: a},
+		Elsewhere: a.offered, Unlock: a.session.Unlock, Settling: owed,
 	}, several))
 	if err != nil || res == nil {
 		return err

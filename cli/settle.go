@@ -13,8 +13,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"etcd-rewind/fleet"
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
+	"etcd-rewind/restore"
 	"etcd-rewind/settle"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -27,6 +29,7 @@ import (
 func (a *app) settle() *cobra.Command {
 	var before string
 	var chosen []string
+	var far fleetFlags
 	c := &cobra.Command{
 		Use:   "settle",
 		Short: "Show what the cluster still owes after a restore, and settle it",
@@ -37,9 +40,11 @@ is named with what follows from it and the commands for it. What is safe is
 settled when you say so, one by one; volumes, certificates and webhooks are only
 named. Also days later, and after a restore that was made by hand.
 
-It sees the API, etcd and this node: run it on every control-plane node, and on
-workers if they have etcd-rewind and a kubeconfig.` + exitStatuses,
+It sees the API, etcd and this node; --fleet asks the kubelets of all nodes over
+ssh, as a restore does, and --nodes those of some. What can't be reached is named
+with the command for it.` + exitStatuses,
 		Example: `  etcd-rewind settle                          # asks for each
+  etcd-rewind settle --fleet                  # asks the other nodes' kubelets, too
   etcd-rewind settle --only kubeadm-config    # settles that, and asks nothing
   etcd-rewind settle --before /var/lib/etcd-before-20261120-120000.db`,
 		Args: cobra.NoArgs,
@@ -49,9 +54,19 @@ workers if they have etcd-rewind and a kubeconfig.` + exitStatuses,
 					return a.usage(fmt.Errorf("there is no kind of debt %q; there are: %s", k, strings.Join(settle.Kinds(), ", ")))
 				}
 			}
+			far.on = far.on || len(far.nodes) > 0
+			if err := far.check(c); err != nil {
+				return a.usage(err)
+			}
 			ctx, stop := interruptible(c.Context())
 			defer stop()
-			found, f, err := a.owes(ctx, owed{before: before}, a.saying)
+			o := owed{before: before, named: far.nodes, hosts: far.hosts}
+			if far.on {
+				nodes := a.kubelets(strings.Fields(far.rsh))
+				defer func() { _ = nodes.Close() }()
+				o.nodes = nodes
+			}
+			found, f, err := a.owes(ctx, o, a.saying)
 			if err != nil {
 				return err
 			}
@@ -71,6 +86,9 @@ workers if they have etcd-rewind and a kubeconfig.` + exitStatuses,
 		},
 	}
 	c.Flags().StringVar(&before, "before", "", "`snapshot` of the state before the restore (found, if the restore saved one)")
+	c.Flags().BoolVar(&far.on, "fleet", false, "ask the kubelets of all nodes, workers too, reached through ssh")
+	c.Flags().StringSliceVar(&far.nodes, "nodes", nil, "ask the kubelets of these `hosts`, reached through ssh")
+	far.reach(c)
 	c.Flags().StringSliceVar(&chosen, "only", nil, "settle these `kinds` without asking, and nothing else")
 	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
 	oneOf(c, "only", settle.Kinds()...)
@@ -201,14 +219,40 @@ func (a *app) settleAll(ctx context.Context, f *steps.Facts, debts []settle.Debt
 
 // settling is how the wizard finds what the cluster owes.
 type settling struct {
-	a *app
+	a     *app
+	rsh   []string
+	hosts map[string]string
 
 	mu    sync.Mutex
 	state string // directory of the record
+	nodes *fleet.Kubelets
+}
+
+// kubelets reaches other nodes over a remote shell.
+func (a *app) kubelets(rsh []string) *fleet.Kubelets {
+	return &fleet.Kubelets{Dialer: &fleet.Rsh{Command: rsh}, Version: a.buildVersion(), Paths: restore.Paths{KubeletRestart: a.session.Options.KubeletRestart}}
+}
+
+// close ends the connections to other nodes.
+func (s *settling) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.nodes != nil {
+		_ = s.nodes.Close()
+	}
 }
 
 func (s *settling) Find(ctx context.Context, others bool, tell func(string)) (*settle.Found, error) {
-	found, f, err := s.a.owes(ctx, owed{}, tell)
+	o := owed{hosts: s.hosts}
+	s.mu.Lock()
+	if others && s.nodes == nil {
+		s.nodes = s.a.kubelets(s.rsh)
+	}
+	if others {
+		o.nodes = s.nodes
+	}
+	s.mu.Unlock()
+	found, f, err := s.a.owes(ctx, o, tell)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"etcd-rewind/defect"
 	"etcd-rewind/problem"
 	"etcd-rewind/restore"
+	"etcd-rewind/settle"
 	"etcd-rewind/steps"
 )
 
@@ -35,6 +36,9 @@ type Node interface {
 	PlanAgain(ctx context.Context, v restore.Verb, run string) (*steps.Plan, error)
 	Run(ctx context.Context, p *steps.Plan, barrier steps.Barrier, sink func(steps.Event), ask steps.Asker) (*steps.Result, error)
 	Runs(ctx context.Context) ([]steps.RunInfo, error)
+	// Kubelet looks at the node's kubelet, and RestartKubelet restarts it.
+	Kubelet(ctx context.Context) (*settle.Kubelet, error)
+	RestartKubelet(ctx context.Context) error
 	// Busy is nil when no process has a run under way on this node.
 	Busy(ctx context.Context) error
 }
@@ -236,6 +240,10 @@ func (a *agent) do(ctx context.Context, r request) (any, error) {
 			p, err := a.planAgain(ctx, restore.Verb(strings.TrimPrefix(r.Do, doPlanAgain)), o.Run)
 			return planReply{p}, err
 		})
+	case doKubelet:
+		return a.node.Kubelet(ctx)
+	case doRestartKubelet:
+		return nil, a.node.RestartKubelet(ctx)
 	case doFree:
 		return nil, a.free(ctx)
 	case doRuns:

@@ -12,6 +12,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/restore"
+	"etcd-rewind/settle"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
@@ -97,6 +98,8 @@ func valid(v any) error {
 		if v == nil {
 			return errNull
 		}
+	case *settle.Kubelet:
+		return validKubelet(v)
 	case []steps.RunInfo:
 		return validRuns(v)
 	case planReply:

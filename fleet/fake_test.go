@@ -19,6 +19,7 @@ import (
 	"etcd-rewind/manifest"
 	"etcd-rewind/problem"
 	"etcd-rewind/restore"
+	"etcd-rewind/settle"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
@@ -68,6 +69,10 @@ type fakeNode struct {
 	undoFails int
 	refuses   bool // another session holds its lock
 	facts     func(*restore.NodeFacts)
+
+	kubelet  *settle.Kubelet // nil for a node without one
+	restarts int             // of kubelet
+	stuck    error           // why it doesn't come up
 }
 
 func newFakeWorld(t *testing.T, names ...string) *fakeWorld {
@@ -151,6 +156,24 @@ func (w *fakeWorld) all() []string {
 }
 
 func (n *fakeNode) Use(restore.Paths) {}
+
+// Kubelet is that of a worker: what the node runs is its own to say.
+func (n *fakeNode) Kubelet(context.Context) (*settle.Kubelet, error) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	if n.kubelet == nil {
+		return nil, problem.New("", "this node has no kubelet")
+	}
+	k := *n.kubelet
+	return &k, nil
+}
+
+func (n *fakeNode) RestartKubelet(context.Context) error {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	n.restarts++
+	return n.stuck
+}
 
 func (n *fakeNode) peer() []string {
 	return []string{"https://10.0.0." + n.name[len(n.name)-1:] + ":2380"}

@@ -14,6 +14,7 @@ import (
 	"etcd-rewind/manifest"
 	"etcd-rewind/problem"
 	"etcd-rewind/restore"
+	"etcd-rewind/settle"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
@@ -112,6 +113,7 @@ func FuzzAgentMessages(f *testing.F) {
 		}
 		_, _ = answer[[]steps.RunInfo](m)
 		_, _ = answer[putReply](m)
+		_, _ = answer[*settle.Kubelet](m)
 	})
 }
 
@@ -215,3 +217,6 @@ func (nobody) Runs(context.Context) ([]steps.RunInfo, error) {
 	return []steps.RunInfo{{Run: theRun, State: steps.RunFailed}}, nil
 }
 func (nobody) Busy(context.Context) error { return nil }
+
+func (nobody) Kubelet(context.Context) (*settle.Kubelet, error) { return nil, errNobody }
+func (nobody) RestartKubelet(context.Context) error             { return errNobody }

@@ -43,6 +43,10 @@ const (
 	doRuns      = "runs"
 	doFree      = "free" // no when another process has a run under way
 	doDrop      = "drop" // remove the snapshot that was put
+
+	// After a restore; of workers, too.
+	doKubelet        = "kubelet"
+	doRestartKubelet = "restart-kubelet"
 )
 
 // Words that aren't answered; they may come while a request is under way.

@@ -92,7 +92,7 @@ func TestWhatIsOwedIsSettledAfterTheSummary(t *testing.T) {
 	d.see("all is well with w7")
 
 	d.key("j", "enter")
-	d.see("This is for people", "Set Retain first")
+	d.see("This is for people", "its reclaim policy is Delete")
 	if len(o.settled) != 2 {
 		t.Errorf("settled: %v", o.settled)
 	}
