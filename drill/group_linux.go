@@ -18,7 +18,7 @@ const (
 // kubelet evicts pods.
 type groups []string
 
-const memoryReserve = 400 << 20 // bytes
+const memoryReserve = 200 << 20 // bytes
 
 // memoryLimit is what a drill may take, "" where that isn't known.
 func memoryLimit(meminfo string) string {

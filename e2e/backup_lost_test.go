@@ -68,6 +68,7 @@ end
 cat >/etc/systemd/system/store-s3.service <<end
 [Service]
 ExecStart=/usr/local/bin/versitygw --port 127.0.0.1:7070 --access backup-user --secret hunter2hunter2 --region eu-test-1 --cert /etc/store/ca.crt --key /etc/store/ca.key posix /srv/s3
+KillSignal=SIGKILL
 [Install]
 WantedBy=multi-user.target
 end
@@ -154,6 +155,7 @@ func lostAndRestoredOnSystemd(t *testing.T) {
 	startStores(t)
 	encryptSecrets(t)
 	s := aStory(t) // what is in the cluster now has to be there again
+	kubectl(t, "create", "secret", "generic", "sealed", "--from-literal=password=hunter4")
 	said(t, "cp "+tool+" /usr/local/bin/etcd-rewind; mkdir -p /var/lib/metrics")
 	lap("stores run, Secrets are encrypted")
 
@@ -243,6 +245,7 @@ systemctl daemon-reload; systemctl restart etcd-rewind-backup.timer`)
 	if err := os.Chtimes(turnOff, time.Time{}, time.Now().Add(-48*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
+	lap("powered off")
 	if err := node.PowerOn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -316,8 +319,8 @@ systemctl daemon-reload; systemctl restart etcd-rewind-backup.timer`)
 	if out := kubectl(t, "get", "namespaces"); strings.Contains(out, "too-late") {
 		t.Errorf("what was made after the backup is there:\n%s", out)
 	}
-	if value := kubectl(t, "get", "secrets", "--all-namespaces", "--output=name"); value == "" {
-		t.Error("no Secret can be read")
+	if value := kubectl(t, "get", "secret", "sealed", "--output=jsonpath={.data.password}"); value != "aHVudGVyNA==" {
+		t.Errorf("the Secret has %q", value)
 	}
 	lap("lost, and restored by the wizard")
 
