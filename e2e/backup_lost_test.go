@@ -336,7 +336,7 @@ systemctl daemon-reload; systemctl restart etcd-rewind-backup.timer`)
 	if d := o.drilled(t); o.code != 1 || d.Proven || d.Fault == nil || !strings.Contains(d.Fault.Cause, "aescbc:key1") || d.Fault.Hint == "" {
 		t.Errorf("exit status %d: %s%s", o.code, o.stdout, o.stderr)
 	}
-	if o := run(t, "backup", "status"); o.code != 1 || !strings.Contains(o.stdout, "aescbc:key1") {
+	if o := run(t, "backup", "status", "--output", "json"); o.code != 1 || !strings.Contains(o.stdout, "aescbc:key1") {
 		t.Errorf("status after a drill that failed: exit status %d\n%s", o.code, o.stdout)
 	}
 	writeEncryption(t, "key1")
