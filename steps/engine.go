@@ -646,7 +646,7 @@ func (r *run) poll(ctx context.Context, limit, every time.Duration, look func(co
 			err := timeout(s)
 			return Failed, &sawError{err: err, waited: waited, seen: s.seen}
 		}
-		pause := time.NewTimer(r.pause(every))
+		pause := time.NewTimer(r.pause(every, waited))
 		select {
 		case <-ctx.Done():
 		case <-r.world.Changed():
@@ -670,9 +670,10 @@ func lookOnce(ctx context.Context, left time.Duration, look func(context.Context
 // pause is how long to wait before the next look: a look at the runtime takes
 // its CPU time, and on a slow machine that is taken from what is waited for. So
 // no more than a quarter of the time goes into looks; natively one takes 2 to
-// 5 ms.
-func (r *run) pause(every time.Duration) time.Duration {
-	return min(max(every-r.cost, 3*r.cost, time.Millisecond), max(every, 2*time.Second))
+// 5 ms. What has taken long may be seen a hundredth of that later.
+func (r *run) pause(every, waited time.Duration) time.Duration {
+	long := min(waited/100, 5*every)
+	return min(max(every-r.cost, 3*r.cost, long, time.Millisecond), max(every, 2*time.Second))
 }
 
 // tellEvery is how often a change that is only a running clock is reported.

@@ -159,18 +159,22 @@ func TestSlownessIsNoReasonToGoBack(t *testing.T) {
 }
 
 // A look at the runtime that takes long on a slow machine is made less often; a
-// quick one as often as ever.
+// quick one as often as ever. So is a look of a wait that has lasted long: with
+// 50 looks a second one took 6 % of a core.
 func TestThePauseBetweenLooksFollowsWhatALookCosts(t *testing.T) {
-	for _, c := range []struct{ cost, want time.Duration }{
-		{0, 20 * time.Millisecond},
-		{2 * time.Millisecond, 18 * time.Millisecond},
-		{5 * time.Millisecond, 15 * time.Millisecond},
-		{50 * time.Millisecond, 150 * time.Millisecond},
-		{3 * time.Second, 2 * time.Second},
+	for _, c := range []struct{ cost, waited, want time.Duration }{
+		{0, 0, 20 * time.Millisecond},
+		{2 * time.Millisecond, 0, 18 * time.Millisecond},
+		{5 * time.Millisecond, 0, 15 * time.Millisecond},
+		{50 * time.Millisecond, 0, 150 * time.Millisecond},
+		{3 * time.Second, time.Minute, 2 * time.Second},
+		{0, 2 * time.Second, 20 * time.Millisecond},
+		{2 * time.Millisecond, 5 * time.Second, 50 * time.Millisecond},
+		{0, time.Minute, 100 * time.Millisecond},
 	} {
 		r := &run{cost: c.cost}
-		if got := r.pause(realPace.lookCRI); got != c.want {
-			t.Errorf("after a look of %s: %s, want %s", c.cost, got, c.want)
+		if got := r.pause(realPace.lookCRI, c.waited); got != c.want {
+			t.Errorf("after a look of %s, %s into the wait: %s, want %s", c.cost, c.waited, got, c.want)
 		}
 	}
 }
