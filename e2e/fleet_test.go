@@ -55,7 +55,10 @@ func allAre(t *testing.T, c *cluster.Cluster, is func(t *testing.T)) {
 		t.Error(err)
 	}
 	for _, n := range c.Nodes {
-		on(n, func() { is(t) })
+		on(n, func() {
+			eventually(t, "the API of "+n.Hostname, time.Minute, apiReady) // each look has 3 s, which a busy machine may need
+			is(t)
+		})
 		seenByAll(t, c, n, "through-"+n.Hostname)
 	}
 	for _, n := range c.Nodes {

@@ -302,11 +302,13 @@ func (b *builder) staging(p *Plan, parts parts) error {
 	return nil
 }
 
-// start has etcd run on the restored data, and then the API server. Alone, the
-// API server is started when etcd has opened its data; etcd is compared in
-// whole while that is on its way. In a fleet etcd is ready only with a quorum.
+// start has etcd run on the restored data, and then the API server. Where etcd has
+// one member, API servers are started when it has opened its data; it is compared in
+// whole while that is on its way: until it leads it may take 5 s (kubespray's election
+// timeout). Of several members etcd is ready only with a quorum.
 func (b *builder) start(p *Plan, parts parts) {
 	f, alone := b.f, b.c.Fleet == nil
+	early := alone && parts.api != nil || !alone && parts.api == nil && len(b.c.Fleet.Members) == 1
 	var compare []Action
 	if parts.etcd != nil {
 		var place []Action
@@ -324,7 +326,7 @@ func (b *builder) start(p *Plan, parts parts) {
 		b.add(p, "start-etcd", place...)
 		b.wait(p, PhasePlaced)
 		b.add(p, "start-etcd", parts.etcd.start()...)
-		if alone && parts.api != nil {
+		if early {
 			b.add(p, "start-etcd", &WaitData{Pod: ref.pod, Unit: ref.unit, Peer: f.Reach.Peer, File: ref.file, Budget: ref.budget})
 		} else {
 			b.add(p, "start-etcd", compare...)
@@ -338,6 +340,8 @@ func (b *builder) start(p *Plan, parts parts) {
 		ref := parts.api.ref()
 		ready := &WaitAPI{Pod: ref.pod, Unit: ref.unit, URL: f.Reach.API.ReadyURL, File: ref.file, Budget: ref.budget}
 		b.add(p, "start-kube-apiserver", slices.Concat(parts.api.rest(), parts.api.start(), compare, []Action{ready})...)
+	} else {
+		b.add(p, "start-etcd", compare...)
 	}
 	b.wait(p, PhaseAPIReady)
 }

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -79,6 +80,43 @@ func TestANodeWithOneRoleIsRedone(t *testing.T) {
 			}
 			if err := n.works(0xbbbb); err != nil {
 				t.Errorf("not redone: %v", err)
+			}
+		}))
+	}
+}
+
+// One member has nobody to wait for: the API servers are started on other nodes as
+// soon as it has opened the right data, and not after its election.
+func TestAPIServersDoNotWaitForTheElectionOfOneMember(t *testing.T) {
+	for members, want := range map[int][]string{
+		1: {"wait-data", "meet etcd-ready", "wait-etcd", "meet api-ready"},
+		3: {"wait-etcd", "meet etcd-ready", "meet api-ready"},
+	} {
+		fleet := *fleetOfTheTests
+		fleet.Members = fleet.Members[:members]
+		t.Run(fmt.Sprint(members), inFakeTime(func(t *testing.T) {
+			n := newFakeNode(t, "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+			p := n.plan(Choices{Fleet: &fleet})
+			var got []string
+			for a := range p.actions() {
+				switch w := a.Action.(type) {
+				case *WaitData, *WaitEtcd:
+					got = append(got, w.Kind())
+				case *WaitNodes:
+					if w.Phase == PhaseEtcdReady || w.Phase == PhaseAPIReady {
+						got = append(got, w.Kind()+" "+string(w.Phase))
+					}
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+			for _, o := range []string{"cp2", "cp3"} {
+				n.see(o, node.RemoteState{API: node.PortRefuses, APIReady: true, Peer: node.PortRefuses, ClusterID: 0xbbbb})
+			}
+			e, _ := n.engine(nil)
+			if res := e.Run(t.Context(), p); !res.OK {
+				t.Error(res.Error)
 			}
 		}))
 	}
