@@ -69,7 +69,8 @@ type app struct {
 	began   bool          // the arguments were right
 	status  *print.Status // nil where no terminal shows it
 
-	backupConfig string // path
+	asking       *print.Answers // answers has it
+	backupConfig string         // path
 }
 
 // exit is an exit status whose reason has been told already.
@@ -144,7 +145,14 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	}
 	var several fleetFlags
 	several.reach(c)
-	c.RunE = func(c *cobra.Command, _ []string) error { return a.wizard(c, &several) }
+	var inLines bool
+	c.Flags().BoolVar(&inLines, "plain", false, "ask in lines of text, for screen readers and simple terminals")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if inLines || os.Getenv("TERM") == "dumb" && term.IsTerminal(int(a.in.Fd())) && isTerminal(a.out) {
+			return a.plain(c, &several)
+		}
+		return a.wizard(c, &several)
+	}
 	f := c.PersistentFlags()
 	o := &a.session.Options
 	f.StringVar(&o.KubeletConfig, "kubelet-config", "", "kubelet's configuration `file` (found by itself)")
@@ -180,7 +188,7 @@ func (a *app) outputFlag(c *cobra.Command) {
 func (a *app) wizard(c *cobra.Command, several *fleetFlags) error {
 	if !term.IsTerminal(int(a.in.Fd())) || !isTerminal(a.out) {
 		a.began = false
-		return errors.New("the wizard needs a terminal; without one: etcd-rewind restore SNAPSHOT --yes")
+		return errors.New("the wizard needs a terminal; without one: etcd-rewind --plain, or etcd-rewind restore SNAPSHOT --yes")
 	}
 	a.session.Ask = nil      // the terminal is the wizard's, and it asks itself
 	var tried sync.WaitGroup // drills end with the wizard, and what they have made is removed

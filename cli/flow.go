@@ -230,7 +230,7 @@ func (a *app) confirm(n restore.Nodes, plans []*steps.Plan) (*print.Answers, err
 		}
 		_, _ = fmt.Fprintf(a.out, "%d nodes: %s\n", len(names), strings.Join(names, ", "))
 	}
-	in := print.NewAnswers(a.in)
+	in := a.answers()
 	if !in.Confirm(a.out, n.Here()) {
 		_, _ = fmt.Fprintln(a.err, "Nothing was changed. (--yes doesn't ask.)")
 		return nil, exit(exitUsage)

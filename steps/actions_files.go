@@ -384,6 +384,7 @@ func (a *PutIn) do(ctx context.Context, r *run) (State, error) {
 	}
 	r.rememberBegun(a.Pod)
 	delete(r.mem.Ended, a.Pod)
+	delete(r.halted, a.Pod)
 	if err := manifest.Move(a.From, a.File); err != nil {
 		return Failed, err
 	}
@@ -432,7 +433,11 @@ func (a *PutIn) undo() []Action {
 	}
 	// Forgotten and not just gone: a pod whose manifest was in for a moment only
 	// has no containers yet, and gets them.
-	return append(acts, goneActions(a.Pod, a.File, a.API)...)
+	gone := goneActions(a.Pod, a.File, a.API)
+	if w, ok := gone[len(gone)-1].(*WaitForgotten); ok && a.API {
+		w.Later = true // its old manifest goes in when etcd runs again
+	}
+	return append(acts, gone...)
 }
 
 // Rename moves a directory on one file system.

@@ -152,6 +152,9 @@ func (a *EndPods) do(ctx context.Context, r *run) (State, error) {
 				return Failed, fmt.Errorf("stop the sandbox of %s: %w", pod, err)
 			}
 			ended = true
+			if len(running(b)) > 0 {
+				r.halted[pod] = true
+			}
 			r.point("in the middle", r.action.ID)
 		}
 	}
@@ -279,6 +282,9 @@ type WaitForgotten struct {
 	Grace time.Duration `json:"grace,omitempty"`
 	// Fresh says that the next pods have other UIDs, and may get yet others.
 	Fresh bool `json:"fresh,omitempty"`
+	// Later says that the cleanup is waited for once more, before the next pod goes
+	// in: here it is enough that what ran was stopped.
+	Later bool `json:"later,omitempty"`
 }
 
 func (*WaitForgotten) Kind() string { return "wait-forgotten" }
@@ -343,6 +349,9 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			if r.now().Sub(begun) > patience && !r.mem.KubeletRestarted {
 				return s, ignores("%s still runs although its manifest is gone", strings.Join(a.Pods, ", "))
 			}
+			return s, nil
+		}
+		if a.Later && !slices.ContainsFunc(a.Pods, func(pod string) bool { return !r.halted[pod] }) {
 			return s, nil
 		}
 		if r.mem.KubeletRestarted && r.away {

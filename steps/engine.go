@@ -49,7 +49,7 @@ type Engine struct {
 // It takes the node's lock first: while another run holds it, the result is an
 // error that names the holder, and an untouched node.
 func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
-	r := &run{engine: e, world: e.world, plan: plan, mem: plan.memory, pace: realPace}
+	r := &run{engine: e, world: e.world, plan: plan, mem: plan.memory, pace: realPace, halted: map[string]bool{}}
 	if e.pace != nil {
 		r.pace = *e.pace
 	}
@@ -152,6 +152,8 @@ type run struct {
 	}
 	saving *saving // goes on beside the action; nil when there is none
 	away   bool
+	// halted are pods whose containers this process has ended over CRI.
+	halted map[string]bool
 	unseen bool // the API server is ended, and kubelet was not seen to begin with that
 	pace   pace
 	cost   time.Duration // of the runtime's answers in a wait's last look
@@ -529,7 +531,7 @@ func (r *run) revert(ctx context.Context, why Failure) *Result {
 		r.finish(res)
 		return res
 	}
-	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace, log: r.log}
+	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace, log: r.log, halted: map[string]bool{}}
 	// A kubelet that was restarted for the way there knows the pods that were put
 	// in since, and may have to stop them too.
 	b.mem.renew()

@@ -108,7 +108,7 @@ var fakePace = pace{
 	stopping: 10 * time.Second, noticed: 100 * time.Millisecond, gone: 30 * time.Second, end: 15 * time.Second,
 	forgotten: 30 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
 	started: 30 * time.Second, etcd: 30 * time.Second, api: 30 * time.Second,
-	kubelet: 10 * time.Second, save: 10 * time.Second, runtime: 10 * time.Second, verify: 30 * time.Second, nodes: 30 * time.Second, handover: 3 * time.Second,
+	kubelet: 10 * time.Second, save: 100 * time.Millisecond, runtime: 10 * time.Second, verify: 30 * time.Second, nodes: 30 * time.Second, handover: 3 * time.Second,
 	relist: 10 * time.Second, begin: 5 * time.Millisecond,
 	readyz: 10 * time.Millisecond, lookCRI: time.Millisecond, lookAPI: time.Millisecond, lookUnit: time.Millisecond, metrics: time.Millisecond,
 	lookConfig: time.Millisecond, evidence: 50 * time.Millisecond, still: 200 * time.Millisecond, most: 3 * time.Second,

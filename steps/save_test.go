@@ -55,20 +55,20 @@ func TestTheStateThatIsLeftIsSavedBesideTheStaging(t *testing.T) {
 		return err == nil
 	}
 	t.Run("the longer of the two is waited for", inFakeTime(func(t *testing.T) {
-		d := &slowDisk{save: 60 * time.Second, restore: 50 * time.Second}
+		d := &slowDisk{save: 600 * time.Millisecond, restore: 500 * time.Millisecond}
 		n, e, p := begin(t, Choices{}, d)
 		begun := time.Now()
 		res := e.Run(t.Context(), p)
-		if took := time.Since(begun); !res.OK || !saved(n, p) || took > 70*time.Second {
+		if took := time.Since(begun); !res.OK || !saved(n, p) || took > time.Second {
 			t.Errorf("%v, saved %v, after %s", res.Error, saved(n, p), took)
 		}
 	}))
 	t.Run("but not for longer than the staging took", inFakeTime(func(t *testing.T) {
-		d := &slowDisk{save: time.Hour, restore: 50 * time.Second}
+		d := &slowDisk{save: time.Hour, restore: 500 * time.Millisecond}
 		n, e, p := begin(t, Choices{}, d)
 		begun := time.Now()
 		res := e.Run(t.Context(), p)
-		if took := time.Since(begun); !res.OK || saved(n, p) || took > 110*time.Second || !strings.Contains(fact(res.Summary, "state left behind"), "50s after the restore was staged") {
+		if took := time.Since(begun); !res.OK || saved(n, p) || took > 2*time.Second || !strings.Contains(fact(res.Summary, "state left behind"), "after the restore was staged") {
 			t.Errorf("%v, saved %v, after %s, %+v", res.Error, saved(n, p), took, res.Summary)
 		}
 	}))
@@ -85,7 +85,7 @@ func TestTheStateThatIsLeftIsSavedBesideTheStaging(t *testing.T) {
 	t.Run("a run that is stopped leaves it", inFakeTime(func(t *testing.T) {
 		d := &slowDisk{save: time.Hour, restore: time.Hour}
 		n, e, p := begin(t, Choices{}, d)
-		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer stop()
 		e.Ask = func(Failure) Choice { return Leave }
 		if res := e.Run(ctx, p); res.OK || saved(n, p) || d.saving != 0 {

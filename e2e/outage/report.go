@@ -227,7 +227,7 @@ func page(text string) string {
 
 Made by `+"`make bench-outage`"+` on %s, with %d cores (%s), kubeadm 1.34.4, containerd, etcd 3.6.10, one node. A client asks
 every 20 ms for /readyz and for a known object; the outage is the time from the last good answer to the first good answer with
-the restored data. Where the host of a virtual machine takes free memory back, whatever starts there is slower: before each run 2 GB
+the restored data. The ratio to by hand is what to expect on another machine; the seconds are not. Where the host of a virtual machine takes free memory back, whatever starts there is slower: before each run 2 GB
 are touched until that gets no quicker, and how quickly the host gives memory is told below.
 
 ![outage](outage.svg)
