@@ -45,7 +45,7 @@ func TestARestoreGoesOnWhereKubeletsListsCannotBeSeen(t *testing.T) {
 				t.Fatal(res.Error)
 			}
 			if !slices.ContainsFunc(*events, func(ev Event) bool {
-				return ev.Action == "stage.2" && strings.Contains(ev.Message, c.says) && strings.Contains(ev.Message, "up to a second longer")
+				return ev.Action == "stage.3" && strings.Contains(ev.Message, c.says) && strings.Contains(ev.Message, "up to a second longer")
 			}) {
 				t.Error("nothing is said about it")
 			}
@@ -62,12 +62,12 @@ func TestTheWaitForAListCanBeStopped(t *testing.T) {
 	sink := e.Sink
 	e.Sink = func(ev Event) {
 		sink(ev)
-		if ev.Action == "stage.2" && ev.State == Waiting {
+		if ev.Action == "stage.3" && ev.State == Waiting {
 			stop()
 		}
 	}
 	res := e.Run(ctx, n.plan(Choices{}))
-	if res.OK || !res.Reverted || res.Error == nil || res.Error.Action != "stage.2" {
+	if res.OK || !res.Reverted || res.Error == nil || res.Error.Action != "stage.3" {
 		t.Errorf("%+v %+v", res, res.Error)
 	}
 	for path, was := range before {
