@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -28,41 +27,26 @@ import (
 )
 
 const (
-	benchEnv   = "ETCD_REWIND_BACKUP_BENCH"     // of the process that takes one, in JSON
-	ageEnv     = "ETCD_REWIND_BACKUP_BENCH_AGE" // of the process that is age -r: its command isn't among this module's
-	benchSize  = "ETCD_REWIND_BACKUP_BENCH_MB"  // of the database, 2400 when it isn't set
-	benchValue = 5900                           // bytes
+	benchEnv   = "ETCD_REWIND_BACKUP_BENCH"      // of the process that takes or restores one, in JSON
+	benchSize  = "ETCD_REWIND_BACKUP_BENCH_MB"   // of the database, 2400 when it isn't set
+	benchAt    = "ETCD_REWIND_BACKUP_BENCH_ETCD" // URL of an etcd that has it already; else one is started
+	benchTurns = "ETCD_REWIND_BACKUP_BENCH_PAIRS"
+	benchValue = 5900 // bytes
 )
 
-// benched is the process of one backup.
+// benched is the process of one backup, or of one restore.
 type benched struct {
-	Dir, Endpoint, To string
-	Size              int64
+	Dir, Endpoint, To, Identity string
+	Size                        int64
+	Restore                     string // file
 }
 
-func (c benched) take() {
-	k := make(Key, keySize)
-	n := nodeIn(fatal{}, c.Dir, "cp1")
-	n.Etcd, n.Size = snapshot.Etcd{Endpoints: []string{c.Endpoint}}, c.Size
-	w := &Taking{
-		Config: &Config{Recipients: []string{anAge}, Key: k}, Node: n, Dir: filepath.Join(c.Dir, "state"), stores: []Store{&Directory{Path: c.To}},
-	}
-	if res, err := w.Take(context.Background()); err != nil || !res.OK {
-		fmt.Fprintln(os.Stderr, err, res)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-// ageCommand is age -r RECIPIENT.
-func ageCommand(recipient string) {
-	r, err := ParseRecipient(recipient)
-	if err == nil {
-		var w io.WriteCloser
-		if w, err = age.Encrypt(os.Stdout, r); err == nil {
-			_, err = io.Copy(w, os.Stdin)
-			err = errors.Join(err, w.Close())
-		}
+func (c benched) run() {
+	id, err := age.ParseX25519Identity(c.Identity)
+	if err == nil && c.Restore != "" {
+		err = c.restore(id)
+	} else if err == nil {
+		err = c.take(id)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -71,36 +55,119 @@ func ageCommand(recipient string) {
 	os.Exit(0)
 }
 
+func (c benched) take(id *age.X25519Identity) error {
+	n := nodeIn(fatal{}, c.Dir, "cp1")
+	n.Etcd, n.Size = snapshot.Etcd{Endpoints: []string{c.Endpoint}}, c.Size
+	w := &Taking{
+		Config: &Config{Recipients: []string{id.Recipient().String()}, Key: make(Key, keySize)}, Node: n, Dir: filepath.Join(c.Dir, "state"), stores: []Store{&Directory{Path: c.To}},
+	}
+	res, err := w.Take(context.Background())
+	if err == nil && !res.OK {
+		err = res.Error
+	}
+	return err
+}
+
+// restore goes the way of a restore until its data directory is staged: the file
+// is opened, looked at, and restored.
+func (c benched) restore(id *age.X25519Identity) error {
+	ctx, src := context.Background(), snapshot.File(c.Restore)
+	src.Identities = []age.Identity{id}
+	st, err := snapshot.Stage(ctx, src, c.To, nil)
+	if err != nil {
+		return err
+	}
+	info, err := st.Inspect(ctx, nil)
+	if err == nil {
+		_, err = snapshot.Restore(ctx, snapshot.RestoreRequest{
+			Snapshot: st.Path, DataDir: filepath.Join(c.To, "data"), Name: "default", PeerURLs: []string{"http://127.0.0.1:2380"}, ExpectSHA256: info.SHA256,
+		}, nil)
+	}
+	return errors.Join(err, st.Remove())
+}
+
+// side is one of the two that are compared.
+type side struct {
+	took      []time.Duration
+	puts      []time.Duration // of etcd meanwhile
+	cpu       time.Duration   // of its processes, without etcd
+	anonymous int64           // the most of all its processes together, bytes
+}
+
+func (s *side) run(b *testing.B, p *puts, cmd *exec.Cmd) {
+	b.Helper()
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	s.puts = append(s.puts, p.during(func() {
+		start := time.Now()
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		stop := watchTree(cmd.Process.Pid)
+		err := cmd.Wait()
+		s.took = append(s.took, time.Since(start))
+		s.anonymous = max(s.anonymous, stop())
+		s.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		if err != nil {
+			b.Fatalf("%v: %s", err, stderr.String())
+		}
+	})...)
+}
+
+func (s *side) String() string {
+	return fmt.Sprintf("%.1f s (%s), %.1f s of CPU, %.0f MB", median(s.took).Seconds(), s.took, s.cpu.Seconds()/float64(len(s.took)), float64(s.anonymous)/1e6)
+}
+
+// load is what the machine has to do besides, as its first load average says.
+func load() string {
+	data, _ := os.ReadFile("/proc/loadavg")
+	all := strings.Fields(string(data) + " ?")
+	return all[0]
+}
+
 // BenchmarkBackup takes a backup of a database of 2.4 GB to a directory, in turn
-// with what a shell would do: etcdctl snapshot save, zstd -3 -T2, age. Both have
-// their file on the disk in the end. It fails when a limit is exceeded. It needs
-// zstd, and 12 GB in TMPDIR.
+// with what a shell would do: etcdctl snapshot save, zstd -3 -T2, age; and restores
+// it until its data directory is staged, in turn with age -d, zstd -d and etcdutl
+// snapshot restore. Both have their files on the disk in the end. The ratio is the
+// median of those of the pairs: what else the machine does is nearly the same
+// for both halves of one. It fails when a limit is exceeded. It needs zstd, 12 GB in
+// TMPDIR, and the Go module proxy for age's command.
 func BenchmarkBackup(b *testing.B) {
 	const (
-		timeLimit   = 1.3  // of the shell's
+		timeLimit   = 1.3  // of the shell's, both ways
 		memoryLimit = 150. // MB, anonymous, of all processes of a backup
 		putLimit    = 3.   // of the quiet p99
-		rounds      = 3
 	)
-	mb, err := strconv.Atoi(cmp.Or(os.Getenv(benchSize), "2400"))
-	if err != nil {
-		b.Fatal(err)
+	number := func(env, otherwise string) int {
+		n, err := strconv.Atoi(cmp.Or(os.Getenv(env), otherwise))
+		if err != nil {
+			b.Fatal(err)
+		}
+		return n
 	}
 	dir := b.TempDir()
 	bin := filepath.Join(dir, "bin")
-	for name, pkg := range map[string]string{"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"} {
-		if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, name), pkg).CombinedOutput(); err != nil {
-			b.Fatalf("build %s: %v\n%s", pkg, err, out)
-		}
+	for pkg, name := range map[string]string{"go.etcd.io/etcd/server/v3": "etcd", "go.etcd.io/etcd/etcdctl/v3": "etcdctl", "go.etcd.io/etcd/etcdutl/v3": "etcdutl"} {
+		build(b, nil, "build", "-o", filepath.Join(bin, name), pkg)
 	}
-	endpoint := benchEtcd(b, filepath.Join(bin, "etcd"), filepath.Join(dir, "server"))
+	build(b, []string{"GOBIN=" + bin, "GOFLAGS=-mod=mod"}, "install", "filippo.io/age/cmd/age@"+build(b, nil, "list", "-m", "-f", "{{.Version}}", "filippo.io/age"))
+	endpoint := os.Getenv(benchAt)
+	if endpoint == "" {
+		endpoint = benchEtcd(b, filepath.Join(bin, "etcd"), filepath.Join(dir, "server"))
+	}
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 10 * time.Second})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = c.Close() })
-	populate(b, c, mb*1_000_000/benchValue)
+	if os.Getenv(benchAt) == "" {
+		populate(b, c, number(benchSize, "2400")*1_000_000/benchValue)
+	}
 	status, err := c.Status(b.Context(), endpoint)
+	if err != nil {
+		b.Fatal(err)
+	}
+	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -108,84 +175,103 @@ func BenchmarkBackup(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	puts := startPuts(b, c)
+	put := startPuts(b, c)
+	peer, to := filepath.Join(dir, "peer"), filepath.Join(dir, "there")
 	clean := func() {
 		b.Helper()
-		if err := errors.Join(os.RemoveAll(filepath.Join(dir, "there")), os.RemoveAll(filepath.Join(dir, "peer")), os.MkdirAll(filepath.Join(dir, "there"), 0o700), os.MkdirAll(filepath.Join(dir, "peer"), 0o700)); err != nil {
-			b.Fatal(err)
+		for _, d := range []string{peer, to, filepath.Join(dir, "restored")} {
+			if err := errors.Join(os.RemoveAll(d), os.MkdirAll(d, 0o700)); err != nil {
+				b.Fatal(err)
+			}
 		}
 		syscall.Sync()
-		if _, err := memory.Settle(1 << 30); err != nil {
+		if _, err := memory.Settle(4 << 30); err != nil {
 			b.Fatal(err)
 		}
 	}
-	var ours, peer []time.Duration
-	var quiet, besideOurs, besidePeer []time.Duration
-	var anonymous int64
-	var oursCPU, peerCPU time.Duration // of all their processes, without etcd
+	shell := func(script string) *exec.Cmd {
+		cmd := exec.Command("sh", "-ec", script)
+		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "ENDPOINT="+endpoint, "DIR="+dir, "RECIPIENT="+id.Recipient().String())
+		return cmd
+	}
+	ours := func(c benched) *exec.Cmd {
+		c.Dir, c.Endpoint, c.Identity, c.Size = dir, endpoint, id.String(), status.DbSize
+		data, err := json.Marshal(c)
+		if err != nil {
+			b.Fatal(err)
+		}
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), benchEnv+"="+string(data))
+		return cmd
+	}
+	if err := os.WriteFile(filepath.Join(dir, "identity"), []byte(id.String()+"\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	var quiet []time.Duration
+	var take, byHand, restore, restoreByHand side
 	for b.Loop() {
-		for range rounds {
+		for range number(benchTurns, "5") {
 			clean()
-			quiet = append(quiet, puts.during(func() { time.Sleep(5 * time.Second) })...)
-			besidePeer = append(besidePeer, puts.during(func() {
-				peer = append(peer, timed(b, func() error {
-					script := `set -e
-"$BIN/etcdctl" --endpoints "$ENDPOINT" snapshot save "$DIR/peer/snapshot.db" >"$DIR/peer/log" 2>&1
-zstd -q -3 -T2 <"$DIR/peer/snapshot.db" | "$AGE" >"$DIR/peer/snapshot.db.zst.age"
-sync "$DIR/peer/snapshot.db.zst.age"`
-					cmd := exec.Command("sh", "-c", script)
-					cmd.Env = append(os.Environ(), "BIN="+bin, "DIR="+dir, "ENDPOINT="+endpoint, "AGE="+self, ageEnv+"="+anAge)
-					out, err := cmd.CombinedOutput()
-					if err != nil {
-						return fmt.Errorf("%w: %s", err, out)
-					}
-					peerCPU += cpuOf(cmd)
-					return nil
-				}))
-			})...)
+			quiet = append(quiet, put.during(func() { time.Sleep(5 * time.Second) })...)
+			byHand.run(b, put, shell(`etcdctl --endpoints "$ENDPOINT" snapshot save "$DIR/peer/snapshot.db" >"$DIR/peer/log" 2>&1
+zstd -q -3 -T2 <"$DIR/peer/snapshot.db" | age -r "$RECIPIENT" >"$DIR/peer/snapshot.db.zst.age"
+sync "$DIR/peer/snapshot.db.zst.age"`))
 			clean()
-			besideOurs = append(besideOurs, puts.during(func() {
-				ours = append(ours, timed(b, func() error {
-					data, err := json.Marshal(benched{Dir: dir, Endpoint: endpoint, To: filepath.Join(dir, "there"), Size: status.DbSize})
-					if err != nil {
-						return err
-					}
-					cmd := exec.Command(self)
-					cmd.Env, cmd.Stderr = append(os.Environ(), benchEnv+"="+string(data)), os.Stderr
-					if err := cmd.Start(); err != nil {
-						return err
-					}
-					stop := watchTree(cmd.Process.Pid)
-					err = cmd.Wait()
-					anonymous = max(anonymous, stop())
-					oursCPU += cpuOf(cmd)
-					return err
-				}))
-			})...)
+			take.run(b, put, ours(benched{To: to}))
+			sealed := filepath.Join(dir, "sealed")
+			found, err := filepath.Glob(filepath.Join(to, "*", "*", "*"+snapshotSuffix))
+			if err != nil || len(found) != 1 {
+				b.Fatalf("%q %v", found, err)
+			}
+			if err := os.Rename(found[0], sealed); err != nil {
+				b.Fatal(err)
+			}
+			clean()
+			restoreByHand.run(b, put, shell(`age -d -i "$DIR/identity" "$DIR/sealed" | zstd -q -d >"$DIR/peer/snapshot.db"
+etcdutl snapshot restore "$DIR/peer/snapshot.db" --data-dir "$DIR/peer/data" >"$DIR/peer/log" 2>&1
+sync -f "$DIR/peer/data"`))
+			clean()
+			restore.run(b, put, ours(benched{To: filepath.Join(dir, "restored"), Restore: sealed}))
+			b.Logf("load %s: backup %.2f, restore %.2f", load(), last(take.took, byHand.took), last(restore.took, restoreByHand.took))
 		}
 	}
-	ratio, slower := median(ours).Seconds()/median(peer).Seconds(), p99(besideOurs).Seconds()/p99(quiet).Seconds()
-	b.Logf("%.2f GB: shell %.1f s, etcd-rewind %.1f s, %.2f of %.1f (%.1f s and %.1f s of CPU); anonymous memory %.0f MB of %.0f; put p99 quiet %s, beside the shell %s, beside etcd-rewind %s, %.1f of %.0f",
-		float64(status.DbSize)/1e9, median(peer).Seconds(), median(ours).Seconds(), ratio, timeLimit, peerCPU.Seconds()/rounds, oursCPU.Seconds()/rounds, float64(anonymous)/1e6, memoryLimit,
-		p99(quiet).Round(time.Microsecond), p99(besidePeer).Round(time.Microsecond), p99(besideOurs).Round(time.Microsecond), slower, putLimit)
-	b.ReportMetric(ratio, "of-the-shell")
-	b.ReportMetric(float64(anonymous)/1e6, "MB-anonymous")
-	if ratio > timeLimit || float64(anonymous)/1e6 > memoryLimit || slower > putLimit {
+	forth, back := ratio(take.took, byHand.took), ratio(restore.took, restoreByHand.took)
+	slower := p99(take.puts).Seconds() / p99(quiet).Seconds()
+	b.Logf("backup of %.2f GB\nshell: %s\netcd-rewind: %s\n%.2f of %.1f; memory limit %.0f MB", float64(status.DbSize)/1e9, &byHand, &take, forth, timeLimit, memoryLimit)
+	b.Logf("put p99 quiet %s, beside the shell %s, beside etcd-rewind %s, %.1f of %.0f", p99(quiet), p99(byHand.puts), p99(take.puts), slower, putLimit)
+	b.Logf("restore\nshell: %s\netcd-rewind: %s\n%.2f of %.1f", &restoreByHand, &restore, back, timeLimit)
+	b.ReportMetric(forth, "of-the-shell")
+	b.ReportMetric(back, "of-the-shell-restored")
+	b.ReportMetric(float64(take.anonymous)/1e6, "MB-anonymous")
+	if forth > timeLimit || back > timeLimit || float64(take.anonymous)/1e6 > memoryLimit || slower > putLimit {
 		b.Error("over a limit")
 	}
 }
 
-func timed(b *testing.B, f func() error) time.Duration {
+// build runs go.
+func build(b *testing.B, env []string, args ...string) string {
 	b.Helper()
-	start := time.Now()
-	if err := f(); err != nil {
-		b.Fatal(err)
+	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		b.Fatalf("go %s: %v\n%s", args, err, out)
 	}
-	return time.Since(start)
+	return strings.TrimSpace(string(out))
 }
 
-func cpuOf(cmd *exec.Cmd) time.Duration {
-	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+func last(ours, theirs []time.Duration) float64 {
+	return ours[len(ours)-1].Seconds() / theirs[len(theirs)-1].Seconds()
+}
+
+// ratio is the median of the pairs'.
+func ratio(ours, theirs []time.Duration) float64 {
+	var all []float64
+	for i := range ours {
+		all = append(all, ours[i].Seconds()/theirs[i].Seconds())
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }
 
 func median(d []time.Duration) time.Duration { return at100(d, 50) }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 
 	"filippo.io/age"
@@ -32,7 +33,12 @@ func Seal(ctx context.Context, to io.Writer, from io.Reader, recipients ...age.R
 		return nil, problem.New("name whoever is to open it: age1…, as age-keygen prints it", "a backup without recipients wouldn't be encrypted")
 	}
 	out := &digest{Writer: to, hash: sha256.New()}
-	in := sha256.New()
+	plain := from
+	known, ok := from.(interface{ PlainSHA256() string }) // who reads it has hashed it
+	if !ok {
+		in := &summed{from, sha256.New()}
+		plain, known = in, in
+	}
 	enc, err := age.Encrypt(out, recipients...)
 	if err != nil {
 		return nil, fmt.Errorf("encrypt: %w", err)
@@ -42,7 +48,7 @@ func Seal(ctx context.Context, to io.Writer, from io.Reader, recipients ...age.R
 	if err != nil {
 		return nil, err
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{z}, io.TeeReader(&bounded{ctx, from}, in), make([]byte, 1<<20))
+	n, err := io.CopyBuffer(struct{ io.Writer }{z}, &bounded{ctx, plain}, make([]byte, 1<<20))
 	// Closed they have to be in any case; a stream that ends too early doesn't
 	// open, and after an error of its own neither writes its end.
 	if err != nil {
@@ -52,17 +58,14 @@ func Seal(ctx context.Context, to io.Writer, from io.Reader, recipients ...age.R
 	if err := errors.Join(z.Close(), enc.Close()); err != nil {
 		return nil, err
 	}
-	return &Sealed{PlainSize: n, PlainSHA256: hex.EncodeToString(in.Sum(nil)), Size: out.n, SHA256: hex.EncodeToString(out.hash.Sum(nil))}, nil
+	return &Sealed{PlainSize: n, PlainSHA256: known.PlainSHA256(), Size: out.n, SHA256: hex.EncodeToString(out.hash.Sum(nil))}, nil
 }
 
 // digest counts and hashes what is written.
 type digest struct {
 	io.Writer
-	hash interface {
-		io.Writer
-		Sum([]byte) []byte
-	}
-	n int64
+	hash hash.Hash
+	n    int64
 }
 
 func (d *digest) Write(p []byte) (int, error) {
@@ -71,3 +74,18 @@ func (d *digest) Write(p []byte) (int, error) {
 	d.n += int64(n)
 	return n, err
 }
+
+// summed hashes what is read.
+type summed struct {
+	io.Reader
+	h hash.Hash
+}
+
+func (s *summed) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	_, _ = s.h.Write(p[:n])
+	return n, err
+}
+
+// PlainSHA256 is of what was read, in hex.
+func (s *summed) PlainSHA256() string { return hex.EncodeToString(s.h.Sum(nil)) }

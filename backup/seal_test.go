@@ -28,15 +28,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv(crashEnv) != "" {
 		crashed()
 	}
-	if r := os.Getenv(ageEnv); r != "" {
-		ageCommand(r)
-	}
 	if data := os.Getenv(benchEnv); data != "" {
 		var c benched
 		if err := json.Unmarshal([]byte(data), &c); err != nil {
 			panic(err)
 		}
-		c.take()
+		c.run()
 	}
 	workFactor = 10
 	goleak.VerifyTestMain(m)

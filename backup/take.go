@@ -19,7 +19,6 @@ import (
 	"filippo.io/age"
 	"golang.org/x/sys/unix"
 
-	"etcd-rewind/defect"
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
@@ -537,37 +536,23 @@ func (w *taken) saved(ctx context.Context, path string, to []age.Recipient) (inf
 	}
 	plain := filepath.Join(w.stage, "plain")
 	defer func() { _ = os.Remove(plain) }()
-	r, pipe := io.Pipe()
-	buffered := bufio.NewWriterSize(pipe, 1<<20)
-	type outcome struct {
-		sealed *Sealed
-		err    error
-	}
-	out := make(chan outcome, 1)
-	go defect.Do(func() {
-		s, err := sealTo(ctx, path, r, to)
-		_ = r.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
-		out <- outcome{s, err}
-	})()
-	info, err = w.save(ctx, snapshot.SaveRequest{Etcd: w.Node.Etcd, Path: plain, Node: w.Node.Name, Scratch: true, Also: buffered, Progress: func(p snapshot.Progress) {
+	info, err = w.save(ctx, snapshot.SaveRequest{Etcd: w.Node.Etcd, Path: plain, Node: w.Node.Name, Scratch: true, Progress: func(p snapshot.Progress) {
 		w.Tell(Event{Step: StepSave, State: Running, Message: p.Phase, Done: p.Done, Total: p.Total})
+	}, Follow: func(r io.Reader) (err error) {
+		if sealed, err = sealTo(ctx, path, r, to); err != nil {
+			return fmt.Errorf("encrypting the snapshot: %w", err)
+		}
+		return nil
 	}})
-	if err == nil {
-		err = buffered.Flush()
-	}
-	_ = pipe.CloseWithError(cmp.Or(err, io.EOF))
-	w.at("encrypt")
-	o := <-out
+	w.at("encrypted")
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case o.err != nil:
-		return nil, nil, fmt.Errorf("encrypting the snapshot: %w", o.err)
-	case o.sealed.PlainSize != info.Size:
-		return nil, nil, problem.New("take it again", "%d bytes were encrypted of a snapshot with %d", o.sealed.PlainSize, info.Size)
+	case sealed.PlainSize != info.Size:
+		return nil, nil, problem.New("take it again", "%d bytes were encrypted of a snapshot with %d", sealed.PlainSize, info.Size)
 	}
 	w.at("remove the plain file")
-	return info, o.sealed, os.Remove(plain)
+	return info, sealed, os.Remove(plain)
 }
 
 // room says whether etcd's disk holds the snapshot twice, plain and encrypted: a

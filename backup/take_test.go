@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"filippo.io/age"
@@ -35,7 +36,7 @@ func saves(_ context.Context, req snapshot.SaveRequest) (*snapshot.Info, error) 
 	if err := os.WriteFile(req.Path, database, 0o600); err != nil {
 		return nil, err
 	}
-	if _, err := req.Also.Write(database); err != nil {
+	if err := req.Follow(bytes.NewReader(database)); err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(database)
@@ -280,8 +281,7 @@ func TestABackupThatCannotBeTakenIsKnownAfterwards(t *testing.T) {
 		},
 		"the save fails in the middle": func(w *Taking) {
 			w.save = func(_ context.Context, req snapshot.SaveRequest) (*snapshot.Info, error) {
-				_, err := req.Also.Write(database[:5000])
-				return nil, errors.Join(err, down)
+				return nil, req.Follow(io.MultiReader(bytes.NewReader(database[:5000]), iotest.ErrReader(down)))
 			}
 		},
 		"the disk is full": func(w *Taking) { w.Node.Size = 1 << 60 },

@@ -126,7 +126,8 @@ func (i *Info) Taken() time.Time {
 }
 
 type inspectRequest struct {
-	Path string `json:"path"`
+	Path   string `json:"path"`
+	Hashed bool   `json:"hashed,omitempty"` // somebody else does that
 }
 
 // inspected is a worker's answer. What is stored isn't part of Info: that is
@@ -148,7 +149,7 @@ func Inspect(ctx context.Context, path string, progress func(done, total int64))
 		return nil, err
 	}
 	before, _ := os.Stat(abs) // an error is Quick's to explain
-	info, err := inspect(ctx, abs, progress)
+	info, err := inspect(ctx, abs, false, progress)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -162,7 +163,8 @@ func Inspect(ctx context.Context, path string, progress func(done, total int64))
 	return info, nil
 }
 
-func inspect(ctx context.Context, path string, progress func(done, total int64)) (*Info, error) {
+// inspect leaves out the hash of a file that is hashed elsewhere.
+func inspect(ctx context.Context, path string, hashed bool, progress func(done, total int64)) (*Info, error) {
 	quick, err := Quick(path)
 	if err != nil {
 		return nil, err
@@ -172,7 +174,7 @@ func inspect(ctx context.Context, path string, progress func(done, total int64))
 		tell = func(p Progress) { progress(p.Done, p.Total) }
 	}
 	var found inspected
-	if err := call(ctx, workInspect, inspectRequest{Path: path}, &found, tell); err != nil {
+	if err := call(ctx, workInspect, inspectRequest{Path: path, Hashed: hashed}, &found, tell); err != nil {
 		return nil, explainCrash(ctx, err, quick)
 	}
 	found.Info.stored = found.Stored
@@ -257,8 +259,8 @@ const workMemory = 96 << 20
 // inspectFile does the work of Inspect, in the child. Hash and content are
 // read at the same time; a wrong hash explains whatever the content shows. w
 // may be nil.
-func inspectFile(path string, w watcher, progress func(Progress)) (*Info, error) {
-	h, err := startHash(path, progress)
+func inspectFile(path string, hashed bool, w watcher, progress func(Progress)) (*Info, error) {
+	h, err := startHash(path, hashed, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -278,7 +280,7 @@ type hashing struct {
 	dbErr  error
 }
 
-func startHash(path string, progress func(Progress)) (*hashing, error) {
+func startHash(path string, hashed bool, progress func(Progress)) (*hashing, error) {
 	info, err := Quick(path)
 	if err != nil {
 		return nil, err
@@ -291,6 +293,10 @@ func startHash(path string, progress func(Progress)) (*hashing, error) {
 	go defect.Do(func() {
 		defer close(h.done)
 		defer f.Close()
+		if hashed {
+			h.alone()
+			return
+		}
 		h.sum, h.err = checkHash(context.Background(), f, info, nil, func(p Progress) { h.hashed(p.Done) })
 	})()
 	go defect.Do(func() {
@@ -306,7 +312,14 @@ type meter struct {
 	mu             sync.Mutex
 	total          int64
 	hash, contents int64 // bytes
+	one            bool  // it is the content alone
 	tell           func(Progress)
+}
+
+func (m *meter) alone() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.one = true
 }
 
 func (m *meter) hashed(n int64) {
@@ -325,7 +338,11 @@ func (m *meter) read(part float64) {
 }
 
 func (m *meter) now() {
-	if m.tell != nil {
+	switch {
+	case m.tell == nil:
+	case m.one:
+		m.tell(Progress{Phase: "hash", Done: m.contents, Total: m.total})
+	default:
 		m.tell(Progress{Phase: "hash", Done: m.hash/2 + m.contents/2 + m.hash&m.contents&1, Total: m.total})
 	}
 }
@@ -354,7 +371,7 @@ func (h *hashing) inspect(w watcher) (*Info, error) {
 		return nil, h.err
 	}
 	info.SHA256 = h.sum
-	if info.Hash == HashUnchecked {
+	if info.Hash == HashUnchecked && h.sum != "" {
 		info.Hash = HashOK
 	}
 	r := <-content

@@ -39,9 +39,12 @@ type SaveRequest struct {
 	// Brief is for a file that isn't read back: its hash is compared as it comes, and
 	// Info has its size, its hash and the revision that etcd said before.
 	Brief bool
-	// Also gets what is written, as it comes; it may be nil. Its error ends the
-	// save. What it got is the snapshot when Save has returned without an error.
-	Also io.Writer
+	// Follow is given the snapshot to read while it is written, on a goroutine of
+	// its own; it may be nil. It reads to the end, which comes only when the trailer
+	// is the sha256 of the rest, and knows the sha256 of the whole then
+	// (PlainSHA256). An error of it ends the save. What it has read is a snapshot
+	// when Save has returned without an error.
+	Follow func(io.Reader) error
 }
 
 // Save takes a snapshot of a running etcd. It is written aside with mode 0600,
@@ -74,40 +77,15 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 	}
 	aside := f.Name()
 	defer func() { _ = os.Remove(aside) }() // renamed, or not worth keeping
-	var to io.Writer = f
-	if req.Also != nil {
-		to = io.MultiWriter(to, req.Also)
-	}
-	comes := trailed{content: sha256.New()}
-	if req.Brief {
-		to = io.MultiWriter(to, &comes)
-	}
-	err = l.download(ctx, to, cmp.Or(req.Stall, stallLimit), tell)
-	if err == nil && !req.Scratch {
-		tell(Progress{Phase: "sync"})
-		err = f.Sync()
-	}
+	info, err := l.save(ctx, f, req, tell)
 	if cerr := f.Close(); err == nil {
 		err = cerr
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
 	}
 	if err != nil {
 		if problem.Of(err) == nil && errors.As(err, new(*fs.PathError)) {
 			err = targetProblem(err)
 		}
 		return nil, err
-	}
-	look := func() (*Info, error) {
-		return inspect(ctx, aside, func(done, total int64) { tell(Progress{Phase: "hash", Done: done, Total: total}) })
-	}
-	if req.Brief {
-		look = func() (*Info, error) { return comes.info(aside, l.status.GetHeader().GetRevision()) }
-	}
-	info, err := look()
-	if err != nil {
-		return nil, fmt.Errorf("what was saved isn't whole: %w", err)
 	}
 	if info.Hash != HashOK {
 		return nil, problem.Coded(CodeTruncated, "try again", "etcd sent no sha256 trailer")
@@ -123,6 +101,73 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 	return info, nil
 }
 
+// save downloads into a file, and verifies it.
+func (l *live) save(ctx context.Context, f *os.File, req SaveRequest, tell func(Progress)) (*Info, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	g := Grow(f)
+	whole := newHashed(g.Reader(nil))
+	followed := make(chan error, 1)
+	if req.Follow == nil {
+		followed <- nil
+	} else {
+		go defect.Do(func() {
+			err := req.Follow(whole)
+			if err == nil && !whole.all {
+				err = errors.New("the snapshot wasn't read to its end")
+			}
+			if err != nil {
+				cancel(err)
+			}
+			followed <- err
+		})()
+	}
+	info, err := l.fill(ctx, g, req, tell)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // the caller's, or what went wrong with who follows
+		g.End(err)
+	}
+	ferr := <-followed
+	switch {
+	case err != nil && problem.HasCode(ferr, CodeDamagedHash): // that explains whatever the content shows
+		return nil, ferr
+	case err != nil:
+		return nil, err
+	case ferr != nil:
+		return nil, ferr
+	case req.Follow != nil && info.Hash == HashUnchecked:
+		info.Hash, info.SHA256 = HashOK, whole.content()
+	}
+	return info, nil
+}
+
+func (l *live) fill(ctx context.Context, g *Growing, req SaveRequest, tell func(Progress)) (*Info, error) {
+	comes := trailed{content: sha256.New()}
+	to := io.Writer(g)
+	if req.Brief {
+		to = io.MultiWriter(g, &comes)
+	}
+	err := l.download(ctx, to, cmp.Or(req.Stall, stallLimit), tell)
+	g.End(err)
+	if err == nil && !req.Scratch {
+		tell(Progress{Phase: "sync"})
+		err = g.f.Sync()
+	}
+	if err != nil {
+		return nil, err
+	}
+	var info *Info
+	if req.Brief {
+		info, err = comes.info(g.f.Name(), l.status.GetHeader().GetRevision())
+	} else {
+		info, err = inspect(ctx, g.f.Name(), req.Follow != nil, func(done, total int64) { tell(Progress{Phase: "hash", Done: done, Total: total}) })
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what was saved isn't whole: %w", err)
+	}
+	return info, nil
+}
+
 // trailed hashes a snapshot as it comes: all but its last bytes, which are the
 // hash of the others.
 type trailed struct {
@@ -131,12 +176,18 @@ type trailed struct {
 }
 
 func (t *trailed) Write(p []byte) (int, error) {
+	n := len(p)
+	if n >= sha256.Size {
+		t.content.Write(t.end)
+		t.content.Write(p[:n-sha256.Size])
+		t.end, p = t.end[:0], p[n-sha256.Size:]
+	}
 	t.end = append(t.end, p...)
 	if more := len(t.end) - sha256.Size; more > 0 {
 		t.content.Write(t.end[:more])
 		t.end = append(t.end[:0], t.end[more:]...)
 	}
-	return len(p), nil
+	return n, nil
 }
 
 // info is what is known of a file that was written with what came.

@@ -124,7 +124,7 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 		if err = json.Unmarshal(line, &req); err == nil {
 			boundMemory(req.Path)
 			var info *Info
-			if info, err = inspectFile(req.Path, nil, w.progress); err == nil {
+			if info, err = inspectFile(req.Path, req.Hashed, nil, w.progress); err == nil {
 				result = inspected{Info: info, Stored: info.stored}
 			}
 		}
