@@ -25,6 +25,7 @@ import (
 	"etcd-rewind/fleet"
 	"etcd-rewind/node"
 	"etcd-rewind/restore"
+	"etcd-rewind/settle"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -369,17 +370,25 @@ func (a *app) ofARun(v restore.Verb, short string) *cobra.Command {
 func (a *app) runs() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "runs",
-		Short: "List the runs of this node",
+		Short: "List the runs of this node, and what was settled after them",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			runs, err := a.session.Runs(c.Context())
 			if err != nil {
 				return err
 			}
-			if a.output == "json" {
-				return writeRuns(a.out, runs)
+			dir, err := steps.StateDir(c.Context(), a.session.Options)
+			if err != nil {
+				return err
 			}
-			return print.Runs(a.out, runs, time.Now())
+			settled, err := settle.Read(dir)
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return errors.Join(writeRuns(a.out, runs), writeSettled(a.out, settled))
+			}
+			return errors.Join(print.Runs(a.out, runs, time.Now()), print.SettledDebts(a.out, settled))
 		},
 	}
 	a.outputFlag(c)

@@ -13,6 +13,7 @@ import (
 	etcd "go.etcd.io/etcd/api/v3/version"
 
 	"etcd-rewind/restore"
+	"etcd-rewind/settle"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui/print"
@@ -26,6 +27,7 @@ const aboutTheBundle = `What etcd-rewind report has put together, to be sent to 
 version.txt   the program, and the machine's kind
 checks.jsonl  what etcd-rewind check says of the node now
 runs.jsonl    the runs of this node
+settled.jsonl what was settled after them
 RUN/          of each run: the journal, what the screen showed, the reports
 
 It has names of nodes, namespaces and paths, and addresses. Not in it: manifests,
@@ -58,8 +60,8 @@ it.`,
 				{Name: "version.txt", Data: fmt.Appendf(nil, "etcd-rewind %s\netcdutl v%s\n%s\n%s/%s\n", a.buildVersion(), etcd.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)},
 			}
 			name := "node"
-			facts, err := a.discover(ctx)
-			if err != nil {
+			facts, nerr := a.discover(ctx)
+			if err := nerr; err != nil {
 				files = append(files, notHad("checks", err))
 			} else {
 				name = facts.Node
@@ -89,6 +91,9 @@ it.`,
 				for _, r := range chosen {
 					files = append(files, steps.RunFiles(r)...)
 				}
+			}
+			if nerr == nil {
+				files = append(files, settledFile(facts.StateDir)...)
 			}
 			dir := "etcd-rewind-report-" + fileName(name) + "-" + now.Format("20060102-150405")
 			if to == "" {
@@ -134,4 +139,20 @@ func fileName(s string) string {
 		}
 		return '_'
 	}, trust.Clip(s, 60))
+}
+
+// settledFile is what was settled after restores.
+func settledFile(stateDir string) []steps.BundleFile {
+	all, err := settle.Read(stateDir)
+	if err != nil {
+		return []steps.BundleFile{notHad("settled", err)}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	var out bytes.Buffer
+	if err := writeSettled(&out, all); err != nil {
+		return []steps.BundleFile{notHad("settled", err)}
+	}
+	return []steps.BundleFile{{Name: settle.Record, Data: out.Bytes()}}
 }

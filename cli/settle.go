@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -267,4 +268,15 @@ func (s *settling) Settle(ctx context.Context, d settle.Debt) (settle.Settled, e
 	state := s.state
 	s.mu.Unlock()
 	return settle.Do(ctx, state, d)
+}
+
+// writeSettled writes what was settled as JSON, a line each.
+func writeSettled(w io.Writer, all []settle.Settled) error {
+	enc := trust.JSON(w)
+	for _, s := range all {
+		if err := enc.Encode(settledLine{"settled", s}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

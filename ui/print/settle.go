@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"etcd-rewind/settle"
+	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui/text"
 )
@@ -21,4 +22,24 @@ func SettledDebt(w io.Writer, s settle.Settled) error {
 		say += ": " + s.Said
 	}
 	return printLines(w, text.HangWhole(text.SymDone+" ", trust.Text(say), WidthOf(w)))
+}
+
+// SettledDebts prints what was settled after restores; nothing where that is
+// nothing.
+func SettledDebts(w io.Writer, all []settle.Settled) error {
+	if len(all) == 0 {
+		return nil
+	}
+	lines := []string{"", "Settled after a restore:"}
+	for _, s := range all {
+		symbol, say := text.SymDone, s.Said
+		switch {
+		case s.Error != "":
+			symbol, say = text.SymBad, s.Error
+		case !s.Done:
+			symbol, say = text.SymWarn, "interrupted: etcd-rewind settle looks again"
+		}
+		lines = append(lines, text.HangWhole("  "+symbol+" ", trust.Text(steps.Moment(s.Time)+"  "+s.Name()+": "+say), WidthOf(w))...)
+	}
+	return printLines(w, lines)
 }

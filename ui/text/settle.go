@@ -116,10 +116,6 @@ var debtLessons = map[string][2]string{
 		"Jobs that run again",
 		"A Job that was done after the snapshot isn't done in the restored state, and runs again. A CronJob that was due since the snapshot may start at once. Suspend what mustn't run twice.",
 	},
-	"lease": {
-		"An election that nobody wins",
-		"Controllers of which one works at a time elect it by a lease. This one was last renewed a while ago, and nobody has taken it over: none of them is up.",
-	},
 }
 
 // DebtTitle says in a few words what a kind of debt is.
