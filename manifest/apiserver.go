@@ -57,10 +57,35 @@ func ReadAPIServer(f *File) (*APIServer, error) {
 		return nil, err
 	}
 	pod := f.Pod
-	if err := flags.known("etcd-servers", "etcd-prefix", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "tls-cert-file",
-		"client-ca-file", "encryption-provider-config", "secure-port"); err != nil {
+	if err := flags.known(APISettingsRead...); err != nil {
 		return nil, err
 	}
+	a := &APIServer{
+		File: f, Container: c.Name, Flags: flags,
+		StartupBudget: startupBudget(c), GracePeriod: gracePeriod(pod),
+	}
+	a.APISettings, err = ReadAPISettings(flags, func(flag, path string) (string, error) {
+		l, err := resolveFlag(pod, c, flag, path)
+		return l.Path, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.Image, a.Version = c.Image, ImageVersion(c.Image)
+	a.ProbeURLs = probeURLs(c, a.host())
+	a.ReadyURL = a.readyURL(c)
+	return a, nil
+}
+
+// APISettingsRead are the flags of a kube-apiserver whose values have to be known.
+var APISettingsRead = []string{
+	"etcd-servers", "etcd-prefix", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "tls-cert-file",
+	"client-ca-file", "encryption-provider-config", "secure-port",
+}
+
+// ReadAPISettings is what a kube-apiserver makes of its flags. onNode finds where a path that one of them names lies on the
+// node.
+func ReadAPISettings(flags Flags, onNode func(flag, path string) (string, error)) (APISettings, error) {
 	get := func(name, otherwise string) string {
 		if v, ok := flags.Get(name); ok {
 			return v
@@ -74,11 +99,7 @@ func ReadAPIServer(f *File) (*APIServer, error) {
 		}
 		return get(name, "")
 	}
-	a := &APIServer{
-		File: f, Container: c.Name, Flags: flags,
-		StartupBudget: startupBudget(c), GracePeriod: gracePeriod(pod),
-	}
-	a.APISettings = APISettings{
+	a := APISettings{
 		EtcdServers:          flags.List("etcd-servers"),
 		EtcdServersOverrides: flags.List("etcd-servers-overrides"),
 		EtcdPrefix:           path.Join("/", get("etcd-prefix", "/registry")), // as its store does (storage/etcd3)
@@ -86,14 +107,14 @@ func ReadAPIServer(f *File) (*APIServer, error) {
 		AdvertiseAddress:     address("advertise-address"),
 		AnonymousAuth:        true,
 		ServiceCIDRs:         flags.List("service-cluster-ip-range"),
-		Image:                c.Image, Version: ImageVersion(c.Image),
 	}
+	var err error
 	if a.SecurePort, err = parsePort("secure-port", get("secure-port", "6443")); err != nil {
-		return nil, err
+		return a, err
 	}
 	if v, ok := flags.Get("anonymous-auth"); ok {
 		if a.AnonymousAuth, err = parseBool("anonymous-auth", v); err != nil {
-			return nil, err
+			return a, err
 		}
 	}
 	for _, file := range []struct {
@@ -111,21 +132,18 @@ func ReadAPIServer(f *File) (*APIServer, error) {
 		if v == "" {
 			continue
 		}
-		l, err := resolveFlag(pod, c, file.flag, v)
-		if err != nil {
-			return nil, err
+		if *file.to, err = onNode(file.flag, v); err != nil {
+			return a, err
 		}
-		*file.to = l.Path
 	}
 	for flag, to := range map[string]*string{"kubelet-client-certificate": &a.KubeletCert, "kubelet-client-key": &a.KubeletKey} {
 		if v, _ := flags.Get(flag); v != "" {
-			if l, err := resolveFlag(pod, c, flag, v); err == nil {
-				*to = l.Path
+			if p, err := onNode(flag, v); err == nil {
+				*to = p
 			}
 		}
 	}
-	a.ProbeURLs = probeURLs(c, a.host())
-	a.ReadyURL = a.readyURL(c)
+	a.ReadyURL = httpsURL(a.host(), a.SecurePort, "/readyz")
 	return a, nil
 }
 

@@ -120,6 +120,14 @@ func ReadFlags(f *File, binary string) (*corev1.Container, Flags, error) {
 		"no container of the pod %s runs %s", f.Key(), binary)
 }
 
+// FlagsOf are those in the arguments of a program that is started as it is, without a pod.
+func FlagsOf(binary string, words []string) (Flags, error) {
+	f := Flags{binary: binary}
+	var err error
+	f.given, err = parseFlags(words, binary)
+	return f, err
+}
+
 // Programs that start another one with the arguments that follow, and change nothing about them.
 var starters = map[string]bool{
 	"go-runner": true, "tini": true, "tini-static": true, "dumb-init": true, "catatonit": true,
@@ -187,7 +195,7 @@ func parseFlags(words []string, binary string) ([]flagValue, error) {
 		name, isFlag := strings.CutPrefix(w, "-")
 		name, long := strings.CutPrefix(name, "-")
 		if !isFlag || name == "" || strings.HasPrefix(name, "-") || strings.HasPrefix(name, "=") {
-			return nil, problem.Coded(CodeArgument, "remove it from the manifest, or join it to its flag",
+			return nil, problem.Coded(CodeArgument, "remove it, or join it to its flag",
 				"%s does not start with the argument %q, which is not a flag", binary, w)
 		}
 		name, value, ok := strings.Cut(name, "=")

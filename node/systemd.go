@@ -41,14 +41,45 @@ type Unit struct {
 	TimeoutStop   time.Duration
 	StartBurst    int // starts within StartInterval, then systemd gives up; 0 is without limit
 	StartInterval time.Duration
-	TriggeredBy   []string // sockets, timers, paths that start it
+	FileState     string // "enabled", "disabled", "static"
+	// CanStart and CanStop are false where the unit refuses to be told
+	// (RefuseManualStop=).
+	CanStart, CanStop bool
+	// SuccessAction and FailureAction are what systemd does to the whole machine
+	// when it ends so: "none", "reboot".
+	SuccessAction, FailureAction string
+	TriggeredBy                  []string // sockets, timers, paths that start it
+	UpheldBy                     []string // units that have it started whenever it isn't
+	OnSuccess, OnFailure         []string // units that are started when it ends so
+	// Dependents are units that are stopped with it, and not started with it again.
+	Dependents []string
+	// States are those of the units that are named here, by name: "active".
+	States map[string]string
+}
+
+// Others are all units that are named by how they belong to this one.
+func (u *Unit) Others() []string {
+	all := slices.Concat(u.TriggeredBy, u.UpheldBy, u.OnSuccess, u.OnFailure, u.Dependents)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Up are those of some units that aren't stopped.
+func (u *Unit) Up(names []string) (up []string) {
+	for _, name := range names {
+		if is := u.States[name]; is != "" && is != "inactive" && is != "failed" {
+			up = append(up, name)
+		}
+	}
+	return up
 }
 
 // unitProperties are those that Unit is made from, by systemd's names.
 var unitProperties = []string{
 	"Id", "LoadState", "ActiveState", "SubState", "Result", "Job", "Type", "MainPID", "NRestarts", "InvocationID", "CPUUsageNSec",
 	"FragmentPath", "DropInPaths", "NeedDaemonReload", "ExecStart", "ControlGroup", "User", "Restart", "RestartUSec", "TimeoutStartUSec",
-	"TimeoutStopUSec", "StartLimitBurst", "StartLimitIntervalUSec", "TriggeredBy",
+	"TimeoutStopUSec", "StartLimitBurst", "StartLimitIntervalUSec", "TriggeredBy", "UnitFileState", "CanStart", "CanStop", "SuccessAction", "FailureAction",
+	"UpheldBy", "OnSuccess", "OnFailure", "RequiredBy", "BoundBy", "ConsistsOf",
 }
 
 // Stopped says that nothing of it runs, and nothing is about to.
@@ -80,6 +111,41 @@ func (u *Unit) String() string {
 func Systemd() bool {
 	_, err := os.Stat("/run/systemd/system")
 	return err == nil
+}
+
+// otherName is that of any unit that systemd itself has named.
+var otherName = regexp.MustCompile(`^[A-Za-z0-9:_.\\][A-Za-z0-9:_.\\@-]*\.[a-z]+$`)
+
+// UnitStates asks systemd for the states of units, by name: "active"; those that it
+// doesn't know are left out.
+func UnitStates(ctx context.Context, names []string) map[string]string {
+	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return len(n) > 255 || !otherName.MatchString(n) })
+	if len(names) == 0 {
+		return nil
+	}
+	names = names[:min(len(names), 200)]
+	cmd, err := trust.Command(ctx, "systemctl", append([]string{"show", "--no-pager", "--property=Id,ActiveState", "--"}, names...)...)
+	if err != nil {
+		return nil
+	}
+	out, err := systemctl(cmd)
+	if err != nil {
+		return nil
+	}
+	states := map[string]string{}
+	for block := range strings.SplitSeq(string(out), "\n\n") {
+		var id, state string
+		for line := range strings.Lines(block) {
+			switch name, value, _ := strings.Cut(strings.TrimSpace(line), "="); name {
+			case "Id":
+				id = value
+			case "ActiveState":
+				state = value
+			}
+		}
+		states[id] = state
+	}
+	return states
 }
 
 var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\][A-Za-z0-9:_.\\@-]*\.service$`)
@@ -140,7 +206,13 @@ func readUnit(out []byte) *Unit {
 		RestartWait: systemdTime(is["RestartUSec"]), TimeoutStart: systemdTime(is["TimeoutStartUSec"]), TimeoutStop: systemdTime(is["TimeoutStopUSec"]),
 		StartBurst: number("StartLimitBurst"), StartInterval: systemdTime(is["StartLimitIntervalUSec"]),
 		DropIns: strings.Fields(is["DropInPaths"]), TriggeredBy: strings.Fields(is["TriggeredBy"]),
+		FileState: is["UnitFileState"], CanStart: is["CanStart"] != "no", CanStop: is["CanStop"] != "no",
+		SuccessAction: is["SuccessAction"], FailureAction: is["FailureAction"],
+		UpheldBy: strings.Fields(is["UpheldBy"]), OnSuccess: strings.Fields(is["OnSuccess"]), OnFailure: strings.Fields(is["OnFailure"]),
+		Dependents: strings.Fields(is["RequiredBy"] + " " + is["BoundBy"] + " " + is["ConsistsOf"]),
 	}
+	slices.Sort(u.Dependents)
+	u.Dependents = slices.Compact(u.Dependents)
 	if n, err := strconv.ParseUint(is["CPUUsageNSec"], 10, 63); err == nil {
 		u.CPU = time.Duration(n)
 	}
@@ -194,6 +266,13 @@ func StopUnit(ctx context.Context, name string) error {
 // Type=notify that needs a quorum has started only when the others have.
 func StartUnit(ctx context.Context, name string) error {
 	cmd, err := trust.Command(ctx, "systemctl", "start", "--no-block", "--", name)
+	return tell(cmd, err, name)
+}
+
+// KillUnit has systemd kill what a service still runs. One that wasn't told to
+// stop before is started again by its Restart=.
+func KillUnit(ctx context.Context, name string) error {
+	cmd, err := trust.Command(ctx, "systemctl", "kill", "--signal=SIGKILL", "--", name)
 	return tell(cmd, err, name)
 }
 
@@ -313,9 +392,9 @@ func servicesIn(out string) (names []string) {
 	return slices.Compact(names)
 }
 
-// EtcdServices are the services that may be etcd: those that are called so, and
-// those in which a process of that name runs.
-func EtcdServices(ctx context.Context, called string) ([]string, error) {
+// ServicesOf are the services that may be a program: those that are called as it
+// is, and those in which a process of that name runs.
+func ServicesOf(ctx context.Context, called string) ([]string, error) {
 	names, err := Services(ctx, called)
 	if err != nil {
 		return nil, err
@@ -330,7 +409,7 @@ func EtcdServices(ctx context.Context, called string) ([]string, error) {
 			continue
 		}
 		comm, err := os.ReadFile(filepath.Join("/proc", e.Name(), "comm"))
-		if err != nil || strings.TrimSpace(string(comm)) != called {
+		if err != nil || strings.TrimSpace(string(comm)) != called[:min(len(called), 15)] { // TASK_COMM_LEN
 			continue
 		}
 		if name := UnitOf(pid); name != "" && !slices.Contains(names, name) {

@@ -20,13 +20,20 @@ type StopUnit struct {
 	// that wasn't ready before and won't be then.
 	Ready *Expect       `json:"ready,omitempty"`
 	Limit time.Duration `json:"limit,omitempty"` // as in [WaitUnitStopped]
+	// Now kills it, for one that keeps no state and would take its time to end.
+	Now bool `json:"now,omitempty"`
 }
 
 func (*StopUnit) Kind() string { return "stop-unit" }
 
 func (a *StopUnit) Title() string { return "Stop " + a.Unit }
 
-func (a *StopUnit) Commands() []string { return []string{trust.Shell("systemctl stop %s", a.Unit)} }
+func (a *StopUnit) Commands() []string {
+	if a.Now {
+		return []string{trust.Shell("systemctl stop --no-block %s", a.Unit), trust.Shell("systemctl kill --signal=SIGKILL %s", a.Unit)}
+	}
+	return []string{trust.Shell("systemctl stop %s", a.Unit)}
+}
 
 func (a *StopUnit) do(ctx context.Context, r *run) (State, error) {
 	u, err := r.unit(ctx, a.Unit)
@@ -42,7 +49,26 @@ func (a *StopUnit) do(ctx context.Context, r *run) (State, error) {
 	if err := r.world.StopUnit(ctx, a.Unit); err != nil {
 		return Failed, stuck("systemctl status "+a.Unit, "systemd doesn't stop %s: %w", a.Unit, err)
 	}
+	if a.Now { // after the stop, so that Restart= doesn't apply
+		return Done, r.killStopping(ctx, a.Unit)
+	}
 	return Done, nil
+}
+
+// killStopping kills a service that systemd stops. One that has ended by itself
+// meanwhile is left alone.
+func (r *run) killStopping(ctx context.Context, name string) error {
+	u, err := r.unit(ctx, name)
+	if err != nil || u.Active != "deactivating" {
+		return err
+	}
+	if err := r.world.KillUnit(ctx, name); err != nil {
+		if u, again := r.unit(ctx, name); again == nil && u.Stopped() {
+			return nil
+		}
+		return err
+	}
+	return nil
 }
 
 func (a *StopUnit) stops() program { return program{a.Role, a.Unit} }
@@ -174,7 +200,7 @@ func (a *StartUnit) places(v *vetter) {
 }
 
 func (a *StartUnit) undo() []Action {
-	return []Action{&StopUnit{Unit: a.Unit, Role: a.Role}, &WaitUnitStopped{Unit: a.Unit, Role: a.Role, Limit: a.StopLimit}}
+	return []Action{&StopUnit{Unit: a.Unit, Role: a.Role, Now: a.Role == RoleAPI}, &WaitUnitStopped{Unit: a.Unit, Role: a.Role, Limit: a.StopLimit}}
 }
 
 // WaitUnitUp waits until a service is active, for one whose readiness nobody

@@ -56,6 +56,7 @@ var (
 		{"target", "New data directory", "13", needEtcd, (*checks).target},
 		{"managed-file", "Who writes etcd's settings", "", needEtcd, (*checks).managedFile},
 		{"unit-settings", "etcd's unit", "", needEtcd, (*checks).unitSettings},
+		{"unit-others", "Other units", "", 0, (*checks).unitOthers},
 		{"same-file-system", "Renames", "15", needPods, (*checks).renames},
 		{"journal-disk", "Journal's disk", "", 0, (*checks).journalDisk},
 		{"etcd-access", "Access to etcd", "", needEtcd, (*checks).etcdAccess},

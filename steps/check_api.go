@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"etcd-rewind/node"
+	"etcd-rewind/trust"
 )
 
 func (k *checks) apiManifest() Verdict {
@@ -17,6 +18,9 @@ func (k *checks) apiManifest() Verdict {
 	a := k.f.API
 	if !a.AnonymousAuth && k.f.Reach.API.Kubeconfig == "" {
 		return wrong("put a kubeconfig at "+k.f.Layout.Admin(), "--anonymous-auth=false and no kubeconfig: its readiness can't be asked (row 37)")
+	}
+	if u, is := a.Source.(unitAPI); is {
+		return ok("started by %s, now: %s", trust.Text(u.unit.Name), k.f.APIState)
 	}
 	return ok("%s, now: %s", a.Image, k.f.APIState)
 }

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,6 +97,64 @@ func (k *checks) unitStart() Verdict {
 			"systemd gives %s %s to start (TimeoutStartSec), and an etcd with %s of data may need longer: it would be killed and started over", u.Name, u.TimeoutStart, Bytes(size))
 	}
 	return ok("%s has %s for %s of data", u.Name, u.TimeoutStart, Bytes(size))
+}
+
+// unitOthers: a service that the run has stopped stays stopped, and one that is
+// stopped takes nothing else with it.
+func (k *checks) unitOthers() Verdict {
+	all := k.f.units()
+	if len(all) == 0 {
+		return none
+	}
+	var names, stopped []string
+	for _, u := range all {
+		names = append(names, u.Name)
+	}
+	var warning Verdict
+	for _, u := range all {
+		others := func(names []string) string { return trust.Text(trust.Clip(strings.Join(names, " "), 300)) }
+		switch {
+		case !u.CanStop || !u.CanStart:
+			return bad("remove RefuseManualStart= and RefuseManualStop= from the unit, then systemctl daemon-reload", "systemd doesn't let anybody stop or start %s", u.Name)
+		case acts(u.SuccessAction):
+			return wrong("remove SuccessAction= from the unit, then systemctl daemon-reload", "when %s is stopped, systemd does this to the whole machine: %s (SuccessAction=)", u.Name, trust.Text(u.SuccessAction))
+		case len(u.Up(u.TriggeredBy)) > 0:
+			up := u.Up(u.TriggeredBy)
+			return wrong("stop it until the restore is done: systemctl stop "+quoted(up), "%s starts %s again while its data is replaced", others(up), u.Name)
+		case len(u.Up(u.UpheldBy)) > 0:
+			up := u.Up(u.UpheldBy)
+			return wrong("stop it until the restore is done: systemctl stop "+quoted(up), "%s has %s started whenever it isn't running (Upholds=)", others(up), u.Name)
+		}
+		if warning.Level != "" {
+			continue
+		}
+		up := slices.DeleteFunc(u.Up(u.Dependents), func(name string) bool { return slices.Contains(names, name) })
+		switch {
+		case acts(u.FailureAction):
+			warning = warn("remove FailureAction= from the unit until the restore is done", "when %s fails, systemd does this to the whole machine: %s (FailureAction=)", u.Name, trust.Text(u.FailureAction))
+		case len(u.OnSuccess) > 0:
+			warning = warn("look what it does; mask it until the restore is done", "when %s is stopped, systemd starts %s (OnSuccess=)", u.Name, others(u.OnSuccess))
+		case len(up) > 0:
+			warning = warn("start it again afterwards: systemctl start "+quoted(up), "systemd stops %s with %s, and doesn't start it again (Requires=, BindsTo=, PartOf=)", others(up), u.Name)
+		default:
+			stopped = append(stopped, u.Name)
+		}
+	}
+	if warning.Level != "" {
+		return warning
+	}
+	return ok("nothing starts %s by itself, and nothing is stopped with it", trust.Text(strings.Join(stopped, ", ")))
+}
+
+// acts says of an action on the whole machine whether it is one.
+func acts(action string) bool { return action != "" && action != "none" }
+
+func quoted(names []string) string {
+	var all []string
+	for _, n := range names {
+		all = append(all, trust.Shell("%s", n))
+	}
+	return strings.Join(all, " ")
 }
 
 // managedFile: what writes etcd's settings from elsewhere will write them again.

@@ -42,6 +42,26 @@ func TestWhatSystemdWouldMakeOfTheStartIsSeenBefore(t *testing.T) {
 		{"no limit", "unit-start", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, info *snapshot.Info) {
 			info.Size, u.unit.TimeoutStart = 8<<30, 0
 		}, Pass, ""},
+		{"nothing else starts it", "unit-others", func(*fakeNode, *Facts, *unitEtcd, *Choices, *snapshot.Info) {}, Pass, "nothing starts etcd.service"},
+		{"a socket starts it", "unit-others", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			u.unit.TriggeredBy, u.unit.States = []string{"etcd.socket"}, map[string]string{"etcd.socket": "active"}
+		}, Error, "etcd.socket starts etcd.service again"},
+		{"a timer that is stopped", "unit-others", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			u.unit.TriggeredBy, u.unit.States = []string{"etcd.timer"}, map[string]string{"etcd.timer": "inactive"}
+		}, Pass, ""},
+		{"another unit upholds it", "unit-others", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			u.unit.UpheldBy, u.unit.States = []string{"kubernetes.target"}, map[string]string{"kubernetes.target": "active"}
+		}, Error, "kubernetes.target"},
+		{"it may not be stopped", "unit-others", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) { u.unit.CanStop = false }, Error, "stop or start"},
+		{"its stop reboots the machine", "unit-others", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			u.unit.SuccessAction = "reboot"
+		}, Error, "reboot"},
+		{"its failure reboots the machine", "unit-others", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			u.unit.FailureAction = "reboot-force"
+		}, Warn, "reboot-force"},
+		{"another is stopped with it", "unit-others", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			u.unit.Dependents, u.unit.States = []string{"flanneld.service"}, map[string]string{"flanneld.service": "active"}
+		}, Warn, "stops flanneld.service with etcd.service"},
 		{"a program writes it", "managed-file", func(n *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
 			n.must(os.WriteFile(n.systemd.env, []byte("# Managed by Puppet\n"+n.systemd.envNow()+"\n"), 0o644))
 			e, err := readUnit(u.unit, n.systemd.found().host)

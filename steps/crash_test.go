@@ -77,6 +77,7 @@ func TestCrashMatrix(t *testing.T) {
 	t.Run("of a node with etcd under systemd and nothing else", func(t *testing.T) {
 		crashMatrix(t, Choices{}, ofUnits, inSystemd, "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 	})
+	t.Run("of a node with everything under systemd", func(t *testing.T) { crashMatrix(t, Choices{}, ofUnits, allInSystemd) })
 	t.Run("of a node without an API server", func(t *testing.T) {
 		crashMatrix(t, Choices{Fleet: fleetOfTheTests}, changes, "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 	})

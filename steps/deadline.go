@@ -334,6 +334,10 @@ func (d *deadlined) StopUnit(ctx context.Context, name string) error {
 	return does(ctx, d, d.bound(theSystemd, d.limits.act), func(ctx context.Context) error { return d.world.StopUnit(ctx, name) })
 }
 
+func (d *deadlined) KillUnit(ctx context.Context, name string) error {
+	return does(ctx, d, d.bound(theSystemd, d.limits.act), func(ctx context.Context) error { return d.world.KillUnit(ctx, name) })
+}
+
 func (d *deadlined) StartUnit(ctx context.Context, name string) error {
 	return does(ctx, d, d.bound(theSystemd, d.limits.act), func(ctx context.Context) error { return d.world.StartUnit(ctx, name) })
 }

@@ -140,6 +140,11 @@ func (d *deadWorld) Unit(ctx context.Context, name string) (*node.Unit, error) {
 	return d.world.Unit(ctx, name)
 }
 
+func (d *deadWorld) KillUnit(ctx context.Context, name string) error {
+	d.hang("KillUnit")
+	return d.world.KillUnit(ctx, name)
+}
+
 func (d *deadWorld) StopUnit(ctx context.Context, name string) error {
 	d.hang("StopUnit")
 	return d.world.StopUnit(ctx, name)

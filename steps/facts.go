@@ -419,7 +419,7 @@ const promptly = 300 * time.Millisecond
 // it answers.
 func (f *Facts) askAPI(ctx context.Context, etcdRefuses <-chan bool) {
 	if f.API == nil {
-		f.APIState = "no manifest"
+		f.APIState = "not on this node"
 		return
 	}
 	a := node.AskAPI(ctx, f.Reach.API, promptly)

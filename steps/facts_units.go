@@ -21,6 +21,7 @@ import (
 type systemd struct {
 	services func(ctx context.Context, called string) ([]string, error)
 	ask      func(ctx context.Context, name string) (*node.Unit, error)
+	states   func(ctx context.Context, names []string) map[string]string
 	host     unit.Host
 }
 
@@ -29,7 +30,7 @@ func thisSystemd(ctx context.Context) *systemd {
 	if !node.Systemd() {
 		return nil
 	}
-	return &systemd{services: node.EtcdServices, ask: node.AskUnit, host: unit.Host{Environment: node.SystemdEnvironment(ctx)}}
+	return &systemd{services: node.ServicesOf, ask: node.AskUnit, states: node.UnitStates, host: unit.Host{Environment: node.SystemdEnvironment(ctx)}}
 }
 
 // unitsLimit is for all that systemd is asked in a discovery.
@@ -110,13 +111,20 @@ func (f *Facts) EtcdUnit() (*node.Unit, string) {
 	return e.unit, e.Binary
 }
 
-// readUnits finds the etcd that is a service of systemd's, where none is a pod.
+// readUnits finds what of the control plane is a service of systemd's, where it
+// is no pod: the API server first, which says which etcd is its.
 func (f *Facts) readUnits(ctx context.Context, s *systemd) {
 	if s == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, unitsLimit)
 	defer cancel()
+	f.readAPIUnit(ctx, s)
+	f.readEtcdUnit(ctx, s)
+	f.readControllerUnits(ctx, s)
+}
+
+func (f *Facts) readEtcdUnit(ctx context.Context, s *systemd) {
 	names, err := s.services(ctx, f.Layout.Etcd)
 	if err != nil {
 		if f.Etcd == nil && f.lacksManifest(f.EtcdErr) {
@@ -129,6 +137,9 @@ func (f *Facts) readUnits(ctx context.Context, s *systemd) {
 	for _, name := range names {
 		u, err := s.ask(ctx, name)
 		if err != nil || u.Load != "loaded" {
+			if err == nil && u.Load == "masked" && unread == nil && name == f.Layout.Etcd+".service" {
+				unread = masked(u)
+			}
 			continue
 		}
 		e, err := readUnit(u, s.host)
@@ -147,12 +158,129 @@ func (f *Facts) readUnits(ctx context.Context, s *systemd) {
 	e, err := f.chooseUnit(ctx, found)
 	switch {
 	case e != nil:
+		s.others(ctx, e.unit)
 		f.Etcd, f.EtcdErr, f.EtcdVersion = &Etcd{e.EtcdSettings, *e}, nil, e.Version
 	case err != nil:
 		f.EtcdErr = err
 	case unread != nil:
 		f.EtcdErr = unread
+	default:
+		f.EtcdErr = &absent{what: f.Layout.Etcd, where: f.Manifests.Path, services: true}
 	}
+}
+
+func masked(u *node.Unit) error {
+	return problem.New("systemctl unmask "+trust.Quote(u.Name)+", then try again", "%s is masked: systemd has no file of it, and starts it for nobody", u.Name)
+}
+
+// others asks for the states of the units that a service belongs to.
+func (s *systemd) others(ctx context.Context, u *node.Unit) {
+	if s.states != nil {
+		u.States = s.states(ctx, u.Others())
+	}
+}
+
+// inUse says of a service whether it is part of this node: one that is stopped and
+// isn't started with the machine came with a package.
+func inUse(u *node.Unit) bool {
+	return u.Load == "loaded" && (u.Active != "inactive" || strings.HasPrefix(u.FileState, "enabled"))
+}
+
+// unitAPI is an API server that systemd runs.
+type unitAPI struct {
+	*unit.APIServer
+	unit *node.Unit
+}
+
+func (a unitAPI) Name() string { return a.unit.Name }
+func (a unitAPI) Path() string { return a.unit.Fragment }
+
+func (a unitAPI) process(b *builder, _ *Plan) (process, error) {
+	return &systemdUnit{unit: a.unit, role: RoleAPI, ready: b.apiBefore(a.unit.TimeoutStart)}, nil
+}
+
+// readAPIUnit finds the API server that is a service, where none is a pod.
+func (f *Facts) readAPIUnit(ctx context.Context, s *systemd) {
+	if f.API != nil || !f.lacksManifest(f.APIErr) {
+		return
+	}
+	names, err := s.services(ctx, f.Layout.API)
+	if err != nil {
+		return // as is said of etcd
+	}
+	var all []unitAPI
+	for _, name := range names {
+		u, err := s.ask(ctx, name)
+		if err != nil || !inUse(u) {
+			continue
+		}
+		service, err := unit.Read(unit.Loaded{Name: u.Name, Fragment: u.Fragment, DropIns: u.DropIns}, s.host)
+		if err != nil {
+			f.APIErr = err
+			continue
+		}
+		switch a, err := unit.ReadAPIServer(service); {
+		case err == nil:
+			all = append(all, unitAPI{a, u})
+		case !problem.HasCode(err, unit.CodeNoEtcd):
+			f.APIErr = err
+		case u.Name == f.Layout.API+".service":
+			f.APIErr = err // what it starts isn't understood
+		}
+	}
+	switch i := slices.IndexFunc(all, func(a unitAPI) bool { return a.unit.Name == f.Layout.API+".service" }); {
+	case len(all) == 1:
+		i = 0
+		fallthrough
+	case i >= 0:
+		s.others(ctx, all[i].unit)
+		f.API, f.APIErr, f.KubernetesVersion = &API{all[i].APISettings, all[i]}, nil, all[i].Version
+	case len(all) == 0 && f.lacksManifest(f.APIErr):
+		f.APIErr = &absent{what: f.Layout.API, where: f.Manifests.Path, services: true}
+	case len(all) > 1:
+		f.APIErr = problem.New("stop and disable those that aren't this cluster's", "several API servers run here as services: %s and %s", all[0].unit.Name, all[1].unit.Name)
+	}
+}
+
+// unitOther is a service of which nothing has to be known but that it runs.
+type unitOther struct{ unit *node.Unit }
+
+func (o unitOther) Name() string { return o.unit.Name }
+func (o unitOther) Path() string { return o.unit.Fragment }
+
+func (o unitOther) process(*builder, *Plan) (process, error) {
+	return &systemdUnit{unit: o.unit, role: RoleControllers}, nil
+}
+
+// readControllerUnits finds those that are services, where they are no pods.
+func (f *Facts) readControllerUnits(ctx context.Context, s *systemd) {
+	for _, name := range f.Layout.Controllers {
+		if file, _ := f.Manifests.Component(name); file != nil {
+			continue
+		}
+		if u, err := s.ask(ctx, name+".service"); err == nil && inUse(u) {
+			s.others(ctx, u)
+			f.Controllers = append(f.Controllers, unitOther{u})
+		}
+	}
+}
+
+// units are the services that a restore stops and starts here.
+func (f *Facts) units() (all []*node.Unit) {
+	if e, is := f.Etcd.unit(); is {
+		all = append(all, e.unit)
+	}
+	if f.API != nil {
+		if a, is := f.API.Source.(unitAPI); is {
+			all = append(all, a.unit)
+		}
+	}
+	for _, c := range f.Controllers {
+		if o, is := c.(unitOther); is {
+			all = append(all, o.unit)
+		}
+	}
+	return all
 }
 
 func readUnit(u *node.Unit, h unit.Host) (*unit.Etcd, error) {

@@ -145,15 +145,15 @@ func newFakeNode(t *testing.T, without ...string) *fakeNode {
 				t.Fatal(err)
 			}
 		}
-		if slices.Contains(without, name) || name == "etcd" && slices.Contains(without, inSystemd) {
+		if slices.Contains(without, name) || name == "etcd" && slices.Contains(without, inSystemd) || slices.Contains(without, allInSystemd) {
 			continue
 		}
 		n.write("manifests/"+name+".yaml", data)
 	}
 	n.elsewhere = slices.Contains(without, "etcd")
 	n.writeData(filepath.Join(n.root, "lib/etcd"), snapshot.Restored{ClusterID: 0xaaaa, Revision: 900, Keys: 50, Members: []snapshot.Member{{ID: 1, Name: "cp1"}}})
-	if slices.Contains(without, inSystemd) {
-		n.systemd = newFakeSystemd(n)
+	if all := slices.Contains(without, allInSystemd); all || slices.Contains(without, inSystemd) {
+		n.systemd = newFakeSystemd(n, all)
 	}
 	n.done.Go(n.kubelet)
 	t.Cleanup(func() { close(n.stop); n.done.Wait() })
@@ -433,7 +433,7 @@ func (n *fakeNode) read() (*manifest.Dir, error) {
 }
 
 func (n *fakeNode) sync(dir *manifest.Dir) {
-	if n.unseen && n.running("kube-apiserver-cp1") != nil && n.etcdRuns() {
+	if n.unseen && n.apiRuns() && n.etcdRuns() {
 		n.ignoring = false
 	}
 	type pod struct {
@@ -558,7 +558,12 @@ func (n *fakeNode) running(pod string) *fakePod {
 func (n *fakeNode) apiReady() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.running("kube-apiserver-cp1") != nil && n.etcdRuns()
+	return n.apiRuns() && n.etcdRuns()
+}
+
+// apiRuns says whether an API server does, as a pod or as a service.
+func (n *fakeNode) apiRuns() bool {
+	return n.running("kube-apiserver-cp1") != nil || n.systemd != nil && n.systemd.runs("kube-apiserver.service")
 }
 
 // etcdRuns says whether the API server has an etcd.
@@ -699,7 +704,7 @@ func (n *fakeNode) API(context.Context, time.Duration) node.APIAnswer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
-	case n.running("kube-apiserver-cp1") == nil:
+	case !n.apiRuns():
 		return node.APIAnswer{Err: errors.New("connection refused")}
 	case n.held && !n.etcdRuns():
 		return node.APIAnswer{Err: context.DeadlineExceeded}
@@ -777,7 +782,7 @@ func (n *fakeNode) kubeadmFile() (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	on, runs := n.etcdOn()
-	if !runs || n.running("kube-apiserver-cp1") == nil {
+	if !runs || !n.apiRuns() {
 		return "", errors.New("connection refused")
 	}
 	return filepath.Join(on, "kubeadm-config"), n.kubeadmErr

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,16 +17,28 @@ import (
 )
 
 // inSystemd has the fake node's etcd be a service, and no pod: what newFakeNode
-// leaves out of kubelet's manifests.
-const inSystemd = "etcd as a unit"
+// leaves out of kubelet's manifests. allInSystemd has every part be one.
+const (
+	inSystemd    = "etcd as a unit"
+	allInSystemd = "the control plane as units"
+)
 
-// fakeSystemd runs one service, etcd.service, from real files: an etcd that
-// serves what lies in ETCD_DATA_DIR of its environment file, of Type=notify and
-// with Restart=always, as kubespray's.
+// fakeSystemd runs services from real files: etcd.service, an etcd that serves
+// what lies in ETCD_DATA_DIR of its environment file, of Type=notify and with
+// Restart=always, as kubespray's; the others as "the hard way" has them.
 type fakeSystemd struct {
-	n       *fakeNode
-	env     string // its environment file
-	on      string // the data that its process was started on
+	*fakeUnit // etcd.service
+	n         *fakeNode
+	env       string // etcd's environment file
+	on        string // the data that its process was started on
+	units     map[string]*fakeUnit
+	left      []string          // other units that somebody told to start or stop
+	told      []string          // all that somebody told it
+	states    map[string]string // of units that are named by others
+}
+
+type fakeUnit struct {
+	name    string
 	active  string
 	sub     string
 	result  string
@@ -35,8 +48,9 @@ type fakeSystemd struct {
 	broken  bool      // its process ends at once
 	given   int       // starts until systemd gives up, 0 for never
 	slow    time.Duration
+	stops   time.Duration // how long it takes to end
 	log     []string
-	left    []string // other units that somebody told to start or stop
+	is      node.Unit // what else systemd says of it
 }
 
 const fakeUnitFile = `[Unit]
@@ -54,27 +68,45 @@ LimitNOFILE=40000
 WantedBy=multi-user.target
 `
 
-func newFakeSystemd(n *fakeNode) *fakeSystemd {
-	s := &fakeSystemd{n: n, env: filepath.Join(n.root, "etc/etcd.env"), active: "inactive", sub: "dead"}
+func newFakeSystemd(n *fakeNode, all bool) *fakeSystemd {
+	s := &fakeSystemd{n: n, env: filepath.Join(n.root, "etc/etcd.env"), units: map[string]*fakeUnit{}, states: map[string]string{}}
 	if err := os.MkdirAll(filepath.Join(n.root, "etc/systemd/system"), 0o755); err != nil {
 		n.t.Fatal(err)
 	}
 	n.write("etc/etcd.env", []byte("# ours\nETCD_DATA_DIR="+filepath.Join(n.root, "lib/etcd")+"\nETCD_NAME=cp1\n"+
 		"ETCD_LISTEN_CLIENT_URLS=https://127.0.0.1:2379\nETCD_ADVERTISE_CLIENT_URLS=https://127.0.0.1:2379\n"+
 		"ETCD_LISTEN_PEER_URLS=https://10.77.0.11:2380\nETCD_INITIAL_ADVERTISE_PEER_URLS=https://10.77.0.11:2380\n"))
-	n.write("etc/systemd/system/etcd.service", fmt.Appendf(nil, fakeUnitFile, s.env))
-	if err := s.tell("start", "etcd.service"); err != nil {
-		n.t.Fatal(err)
+	files := map[string]string{"etcd.service": fmt.Sprintf(fakeUnitFile, s.env)}
+	if all {
+		files["kube-apiserver.service"] = "[Service]\nExecStart=/usr/local/bin/kube-apiserver \\\n  --advertise-address=10.77.0.11 \\\n  --etcd-servers=https://127.0.0.1:2379\nRestart=on-failure\n"
+		for _, name := range node.Kubeadm.Controllers {
+			files[name+".service"] = "[Service]\nExecStart=/usr/local/bin/" + name + "\nRestart=on-failure\n"
+		}
 	}
+	for name, text := range files {
+		n.write("etc/systemd/system/"+name, []byte(text))
+		s.units[name] = &fakeUnit{name: name, active: "inactive", sub: "dead", stops: 5 * time.Millisecond}
+	}
+	s.fakeUnit = s.units["etcd.service"]
+	s.boot()
 	return s
 }
 
 // found is how discovery asks it.
 func (s *fakeSystemd) found() *systemd {
 	return &systemd{
-		services: func(context.Context, string) ([]string, error) { return []string{"etcd.service"}, nil },
-		ask:      s.n.Unit,
-		host:     unit.Host{Head: func(string) ([]byte, error) { return []byte("\x7fELF"), nil }},
+		services: func(_ context.Context, called string) (names []string, _ error) {
+			for name := range s.units {
+				if strings.HasPrefix(name, called) {
+					names = append(names, name)
+				}
+			}
+			slices.Sort(names)
+			return names, nil
+		},
+		ask:    s.n.Unit,
+		states: func(context.Context, []string) map[string]string { return s.states },
+		host:   unit.Host{Head: func(string) ([]byte, error) { return []byte("\x7fELF"), nil }},
 	}
 }
 
@@ -83,46 +115,63 @@ var dataDir = regexp.MustCompile(`(?m)^ETCD_DATA_DIR=(.*)$`)
 // etcd is the data that it runs on, and whether it serves. The node's lock is
 // held.
 func (s *fakeSystemd) etcd() (dir string, runs bool) {
-	s.pass()
-	return s.on, s.active == "active" || s.active == "activating" && s.sub == "start"
+	s.pass(s.fakeUnit)
+	return s.on, s.up()
 }
 
-// pass lets time pass for the service.
-func (s *fakeSystemd) pass() {
+// runs says whether a service does, or nothing of one that isn't there.
+func (s *fakeSystemd) runs(name string) bool {
+	u := s.units[name]
+	if u == nil {
+		return false
+	}
+	s.pass(u)
+	return u.up()
+}
+
+func (u *fakeUnit) up() bool {
+	return u.active == "active" || u.active == "activating" && u.sub == "start"
+}
+
+// pass lets time pass for a service.
+func (s *fakeSystemd) pass(u *fakeUnit) {
 	for range 20 {
-		over := time.Since(s.since)
+		over := time.Since(u.since)
 		switch {
-		case s.active == "deactivating" && over > 5*time.Millisecond:
-			s.become("inactive", "dead")
-		case s.active == "activating" && s.sub == "start" && s.broken:
-			s.result = "exit-code"
-			if s.given > 0 && s.restart+1 >= s.given {
-				s.result = "start-limit-hit"
-				s.become("failed", "failed")
+		case u.active == "deactivating" && over > u.stops:
+			u.become("inactive", "dead")
+		case u.active == "activating" && u.sub == "start" && u.broken:
+			u.result = "exit-code"
+			if u.given > 0 && u.restart+1 >= u.given {
+				u.result = "start-limit-hit"
+				u.become("failed", "failed")
 				return
 			}
-			s.become("activating", "auto-restart")
-		case s.active == "activating" && s.sub == "start" && over > s.slow:
-			s.become("active", "running")
-		case s.active == "activating" && s.sub == "auto-restart" && over > 10*time.Millisecond:
-			s.restart++
-			s.begin()
+			u.become("activating", "auto-restart")
+		case u.active == "activating" && u.sub == "start" && over > u.slow:
+			u.become("active", "running")
+		case u.active == "activating" && u.sub == "auto-restart" && over > 10*time.Millisecond:
+			u.restart++
+			s.begin(u)
 		default:
 			return
 		}
 	}
 }
 
-func (s *fakeSystemd) become(active, sub string) {
-	s.active, s.sub, s.since = active, sub, time.Now()
+func (u *fakeUnit) become(active, sub string) {
+	u.active, u.sub, u.since = active, sub, time.Now()
 }
 
-func (s *fakeSystemd) begin() {
-	s.starts++
-	s.become("activating", "start")
+func (s *fakeSystemd) begin(u *fakeUnit) {
+	u.starts++
+	u.become("activating", "start")
+	if u != s.fakeUnit {
+		return
+	}
 	data, err := os.ReadFile(s.env)
 	if err != nil {
-		s.broken = true
+		u.broken = true
 	} else if m := dataDir.FindSubmatch(data); m != nil {
 		s.on = string(m[1])
 	}
@@ -139,35 +188,48 @@ const blankCluster = 0xcccc
 // runs again, whatever somebody had stopped before.
 func (s *fakeSystemd) boot() {
 	s.n.t.Helper()
-	if err := s.tell("start", "etcd.service"); err != nil {
-		s.n.t.Fatal(err)
+	for name := range s.units {
+		if err := s.tell("start", name); err != nil {
+			s.n.t.Fatal(err)
+		}
 	}
+	s.told = nil
 }
 
 func (s *fakeSystemd) tell(verb, name string) error {
-	if name != "etcd.service" {
+	s.told = append(s.told, verb+" "+name)
+	u := s.units[name]
+	if u == nil {
 		s.left = append(s.left, verb+" "+name)
 		return errors.New("Unit " + name + " not loaded.")
 	}
-	s.pass()
+	s.pass(u)
 	switch verb {
 	case "stop":
-		if s.active == "active" || s.active == "activating" {
-			s.become("deactivating", "stop-sigterm")
-			s.result = "success"
+		if u.active == "active" || u.active == "activating" {
+			u.become("deactivating", "stop-sigterm")
+			u.result = "success"
+		}
+	case "kill":
+		switch {
+		case u.active == "deactivating":
+			u.result = "signal"
+			u.become("failed", "failed")
+		case u.up(): // Restart=
+			u.become("activating", "auto-restart")
 		}
 	case "start":
-		if s.active == "failed" {
+		if u.active == "failed" && u.result == "start-limit-hit" {
 			return errors.New("Start request repeated too quickly.")
 		}
-		if s.active == "inactive" || s.active == "deactivating" {
-			s.restart = 0
-			s.begin()
+		if u.active == "inactive" || u.active == "deactivating" || u.active == "failed" {
+			u.restart = 0
+			s.begin(u)
 		}
 	case "reset-failed":
-		if s.active == "failed" {
-			s.result, s.restart = "success", 0
-			s.become("inactive", "dead")
+		if u.active == "failed" {
+			u.result, u.restart = "success", 0
+			u.become("inactive", "dead")
 		}
 	}
 	return nil
@@ -178,20 +240,20 @@ func (s *fakeSystemd) tell(verb, name string) error {
 func (n *fakeNode) Unit(_ context.Context, name string) (*node.Unit, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := n.systemd
-	if s == nil || name != "etcd.service" {
+	if n.systemd == nil || n.systemd.units[name] == nil {
 		return &node.Unit{Name: name, Load: "not-found", Active: "inactive", Sub: "dead"}, nil
 	}
-	s.pass()
-	u := &node.Unit{
-		Name: name, Load: "loaded", Active: s.active, Sub: s.sub, Result: s.result, Type: "notify", Restarts: s.restart,
-		Invocation: fmt.Sprint("start", s.starts), Fragment: filepath.Join(n.root, "etc/systemd/system/etcd.service"), Restart: "always",
-		TimeoutStart: 90 * time.Second, TimeoutStop: 90 * time.Second,
-	}
-	if s.active == "active" || s.sub == "start" || s.active == "deactivating" {
+	s := n.systemd.units[name]
+	n.systemd.pass(s)
+	u := s.is
+	u.Name, u.Load, u.Active, u.Sub, u.Result, u.Restarts = name, "loaded", s.active, s.sub, s.result, s.restart
+	u.Invocation, u.Fragment = fmt.Sprint("start", s.starts), filepath.Join(n.root, "etc/systemd/system", name)
+	u.Type, u.Restart, u.FileState = "notify", "always", "enabled"
+	u.CanStart, u.CanStop, u.TimeoutStart, u.TimeoutStop = true, true, 90*time.Second, 90*time.Second
+	if s.up() || s.active == "deactivating" {
 		u.PID = 1000 + s.starts
 	}
-	return u, nil
+	return &u, nil
 }
 
 func (n *fakeNode) systemctl(verb, name string) error {
@@ -204,6 +266,8 @@ func (n *fakeNode) systemctl(verb, name string) error {
 }
 
 func (n *fakeNode) StopUnit(_ context.Context, name string) error { return n.systemctl("stop", name) }
+
+func (n *fakeNode) KillUnit(_ context.Context, name string) error { return n.systemctl("kill", name) }
 
 func (n *fakeNode) StartUnit(_ context.Context, name string) error { return n.systemctl("start", name) }
 

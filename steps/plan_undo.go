@@ -75,8 +75,13 @@ func undoActions(h *history) []Step {
 			if _, moves := s.Actions[j].Action.(moving); moves && len(back) > 0 && !rests {
 				// A service that the run has stopped starts again when the machine boots.
 				rests = true
-				if start := h.etcdAtRest(); start != nil {
-					back = append(start.undo(), back...)
+				for _, role := range []Role{RoleEtcd, RoleAPI} {
+					if start := h.roleAtRest(role); start != nil {
+						back = append(start.undo(), back...)
+						if role == RoleAPI {
+							controllers = append(controllers, h.bootedControllers()...)
+						}
+					}
 				}
 			}
 			*into = append(*into, back...)
@@ -102,15 +107,27 @@ func undoActions(h *history) []Step {
 	return steps
 }
 
-// etcdAtRest is how etcd is started, where it is a service that the run has
+// roleAtRest is how a program is started, where it is a service that the run has
 // stopped and not started yet.
-func (h *history) etcdAtRest() *StartUnit {
+func (h *history) roleAtRest(role Role) *StartUnit {
 	for a := range h.restore.actions() {
-		if s, ok := a.Action.(*StopUnit); ok && s.Role == RoleEtcd {
+		if s, ok := a.Action.(*StopUnit); ok && s.Role == role {
 			return h.atRest(s.Unit)
 		}
 	}
 	return nil
+}
+
+// bootedControllers restart those that the run had not come to: services that were
+// started with the machine may have seen the restored data.
+func (h *history) bootedControllers() (acts []Action) {
+	for a := range h.restore.actions() {
+		s, ok := a.Action.(*StopUnit)
+		if ok && s.Role == RoleControllers && !h.began[a.ID] {
+			acts = append(acts, s, &WaitUnitStopped{Unit: s.Unit, Role: s.Role, Limit: s.Limit}, &StartUnit{Unit: s.Unit, Role: s.Role, StopLimit: s.Limit}, &WaitUnitUp{Unit: s.Unit})
+		}
+	}
+	return acts
 }
 
 // undoPlan is the way back from a run. What blocks it is in its Checks.

@@ -23,10 +23,11 @@ func (p *systemdUnit) ref() processRef {
 	return processRef{unit: p.unit.Name, budget: p.unit.TimeoutStart}
 }
 
-// stop waits at once: a service that has stopped may be started.
-func (p *systemdUnit) stop(StopHow) []Action {
+// stop waits at once: a service that has stopped may be started. kube-apiserver
+// keeps no state, and with clients connected it would take a minute to end.
+func (p *systemdUnit) stop(how StopHow) []Action {
 	return []Action{
-		&StopUnit{Unit: p.unit.Name, Role: p.role, Ready: p.ready, Limit: p.unit.TimeoutStop},
+		&StopUnit{Unit: p.unit.Name, Role: p.role, Ready: p.ready, Limit: p.unit.TimeoutStop, Now: p.role == RoleAPI && how == StopNow},
 		&WaitUnitStopped{Unit: p.unit.Name, Role: p.role, Limit: p.unit.TimeoutStop},
 	}
 }
@@ -44,8 +45,9 @@ func (p *systemdUnit) start() []Action {
 // unitAgain is a service of the restored cluster that is started once more.
 type unitAgain struct{ in *StartUnit }
 
-// right: what it runs on is the data's to be, and its files', which are moved.
-func (unitAgain) right() bool { return true }
+// right: what it runs on is the data's to be, and its files', which are moved. But
+// nothing shows what a controller has seen of the other data.
+func (u unitAgain) right() bool { return u.in.Role != RoleControllers }
 
 func (u unitAgain) ref() processRef { return processRef{unit: u.in.Unit} }
 

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"context"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -8,14 +9,20 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"etcd-rewind/node"
 )
 
 // etcd under systemd is restored, undone and redone like one in a pod; no other
 // unit is told anything.
 func TestAnEtcdUnderSystemdIsRestored(t *testing.T) {
-	for _, way := range []string{"the file with its settings is edited", "swapped"} {
+	for _, way := range []string{"the file with its settings is edited", "swapped", "the whole control plane is units"} {
 		t.Run(way, inFakeTime(func(t *testing.T) {
-			n := newFakeNode(t, inSystemd)
+			kind := inSystemd
+			if strings.HasPrefix(way, "the whole") {
+				kind = allInSystemd
+			}
+			n := newFakeNode(t, kind)
 			before, env := n.picture(), n.systemd.envNow()
 			e, events := n.engine(nil)
 			plan := n.plan(Choices{Swap: way == "swapped"})
@@ -36,7 +43,7 @@ func TestAnEtcdUnderSystemdIsRestored(t *testing.T) {
 					}
 				}
 			}
-			if shown = slices.Compact(shown); !slices.Contains(shown, "inactive") || !slices.Contains(shown, "active,") && !slices.Contains(shown, "active") {
+			if shown = slices.Compact(shown); !slices.Contains(shown, "inactive") || !slices.Contains(shown, "active,") && !slices.Contains(shown, "active") && kind == inSystemd {
 				t.Errorf("the screen has seen %v", shown)
 			}
 			if res := e.Run(t.Context(), n.undo()); !res.OK {
@@ -57,6 +64,14 @@ func TestAnEtcdUnderSystemdIsRestored(t *testing.T) {
 			}
 			if len(n.systemd.left) > 0 {
 				t.Errorf("other units: %v", n.systemd.left)
+			}
+			if kind == inSystemd {
+				return
+			}
+			for _, name := range []string{"kube-controller-manager.service", "kube-scheduler.service"} {
+				if !n.systemd.runs(name) || n.systemd.units[name].starts != 4 {
+					t.Errorf("%s was started %d times, want by the boot, the restore, the undo and the redo", name, n.systemd.units[name].starts)
+				}
 			}
 		}))
 	}
@@ -144,6 +159,117 @@ func TestAServiceThatTheBootHasStartedIsStoppedAgain(t *testing.T) {
 			}
 			if n.until("it runs", func() bool { return n.works(want) == nil }); way == "undo" && !maps.Equal(before, n.picture()) {
 				t.Error("undone, the node differs")
+			}
+		}))
+	}
+}
+
+// What runs as a service is found as one, in its role: without kubelet's manifests,
+// and without a kubelet.
+func TestAControlPlaneOfServicesIsFound(t *testing.T) {
+	t.Run("all of it", inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t, allInSystemd)
+		f := n.facts()
+		if !slices.Equal(f.Roles(), Roles) || f.onPods() || f.API.Source.Name() != "kube-apiserver.service" || f.Reach.API.ReadyURL != "https://10.77.0.11:6443/readyz" {
+			t.Errorf("%v %v %+v", f.Roles(), f.onPods(), f.API)
+		}
+		f.Kubelet, f.KubeletErr = nil, &noKubelet{n.root}
+		for _, v := range Check(t.Context(), f, nil, Choices{}) {
+			switch v.Check {
+			case CheckEtcdManifest, CheckAPIManifest, CheckAPIServers, "etcd-servers", "unit-settings", "unit-others":
+				if v.Level != Pass {
+					t.Errorf("%+v", v)
+				}
+			case "kubelet", "container-runtime", "manifest-directory", "stray-manifests", "same-file-system":
+				t.Errorf("checked on a node of services: %+v", v)
+			}
+		}
+	}))
+	t.Run("one that came with a package, and isn't used", inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t, allInSystemd)
+		f := n.facts()
+		s := n.systemd.found()
+		ask := s.ask
+		s.ask = func(ctx context.Context, name string) (*node.Unit, error) {
+			u, err := ask(ctx, name)
+			if name == "kube-apiserver.service" {
+				u.Active, u.FileState, u.PID = "inactive", "disabled", 0
+			}
+			return u, err
+		}
+		f.API, f.Etcd, f.Controllers, f.EtcdErr, f.APIErr = nil, nil, nil, nil, nil
+		f.readManifests(t.Context())
+		if f.readUnits(t.Context(), s); f.Runs(RoleAPI) || !f.Runs(RoleEtcd) {
+			t.Errorf("%v", f.Roles())
+		}
+	}))
+	t.Run("one whose command isn't understood", inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t, allInSystemd)
+		n.write("etc/systemd/system/kube-apiserver.service", []byte("[Service]\nExecStart=/usr/local/bin/hyperkube apiserver\n"))
+		// Not "no API server": it would run while etcd's data is replaced.
+		if f := n.discovered(); f.API != nil || !f.Runs(RoleAPI) || f.usable(true) == nil {
+			t.Errorf("%v, %v", f.API, f.APIErr)
+		}
+	}))
+	t.Run("etcd's unit is masked", inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t, inSystemd)
+		f := n.facts()
+		s := n.systemd.found()
+		s.ask = func(_ context.Context, name string) (*node.Unit, error) {
+			return &node.Unit{Name: name, Load: "masked"}, nil
+		}
+		f.Etcd, f.EtcdErr = nil, nil
+		f.readManifests(t.Context())
+		if f.readUnits(t.Context(), s); f.EtcdErr == nil || !strings.Contains(f.EtcdErr.Error(), "etcd.service is masked") {
+			t.Error(f.EtcdErr)
+		}
+	}))
+}
+
+// Of services everything starts with the machine: in the middle of a run that is
+// etcd, the API server on it, and its controllers. All are stopped before data is
+// moved, and those that have seen the other data are restarted.
+func TestABootStartsTheWholeControlPlane(t *testing.T) {
+	for _, way := range []string{"resume", "undo"} {
+		t.Run(way, inFakeTime(func(t *testing.T) {
+			n := newFakeNode(t, allInSystemd)
+			before := n.picture()
+			e, _ := n.engine(nil)
+			p := n.plan(Choices{Swap: true})
+			if !n.crashAt(e, p, crashed{"before the result", "start-etcd.1"}) {
+				t.Fatal("it did not crash")
+			}
+			n.mu.Lock()
+			n.systemd.boot()
+			n.mu.Unlock()
+			n.until("the boot has started all", func() bool { return n.works(0xbbbb) == nil })
+			moved := ""
+			e.crash = func(point, action string) {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				if point == "in the middle" && strings.Contains(action, "start-etcd") && (n.systemd.runs("etcd.service") || n.systemd.runs("kube-apiserver.service")) {
+					moved = action
+				}
+			}
+			plan, want := NewResume, uint64(0xbbbb)
+			if way == "undo" {
+				plan, want = NewUndo, 0xaaaa
+			}
+			p, err := plan(n.stateDir(), "", Terms{})
+			n.must(err)
+			if res := e.Run(t.Context(), p); !res.OK {
+				t.Fatal(res.Error)
+			}
+			n.until("it runs", func() bool { return n.works(want) == nil })
+			if moved != "" {
+				t.Errorf("%s moved data while something ran on it", moved)
+			}
+			if way == "undo" && !maps.Equal(before, n.picture()) {
+				t.Error("undone, the node differs")
+			}
+			told := slices.Index(n.systemd.told, "stop kube-scheduler.service")
+			if again := slices.Index(n.systemd.told, "start kube-scheduler.service"); told < 0 || again < told {
+				t.Errorf("the scheduler still knows the other data: %v", n.systemd.told)
 			}
 		}))
 	}

@@ -26,15 +26,22 @@ var Roles = []Role{RoleEtcd, RoleAPI, RoleControllers}
 
 // absent is the error of a program that this node doesn't run, as far as its
 // files say. What is there and can't be used is another error.
-type absent struct{ what, where string }
+type absent struct {
+	what, where string
+	services    bool // systemd was asked, too
+}
 
 func (e *absent) Error() string {
-	return fmt.Sprintf("there is no manifest of %s in %s", e.what, e.where)
+	say := fmt.Sprintf("there is no manifest of %s in %s", e.what, e.where)
+	if e.services {
+		say += ", and no service that starts it"
+	}
+	return say
 }
 
 // NotHere is the error of a program that this node doesn't run: its manifest
 // isn't in a directory that was read.
-func NotHere(what, where string) error { return &absent{what, where} }
+func NotHere(what, where string) error { return &absent{what: what, where: where} }
 
 // Roles are what this node runs, or has that can't be read.
 func (f *Facts) Roles() (all []Role) {

@@ -68,6 +68,9 @@ func (a *API) onNode(path string) (string, error) {
 	if p := a.pod(); p != nil {
 		return p.OnNode(path)
 	}
+	if u, is := a.Source.(unitAPI); is {
+		return u.OnNode(path)
+	}
 	return path, nil
 }
 

@@ -54,6 +54,7 @@ type world interface {
 	LogTail(pod, uid, container string, lines int) (log []string, path string)
 	Unit(ctx context.Context, name string) (*node.Unit, error)
 	StopUnit(ctx context.Context, name string) error
+	KillUnit(ctx context.Context, name string) error
 	StartUnit(ctx context.Context, name string) error
 	ResetUnit(ctx context.Context, name string) error
 	ReloadUnits(ctx context.Context) error
@@ -200,6 +201,8 @@ func (n *thisNode) Unit(ctx context.Context, name string) (*node.Unit, error) {
 }
 
 func (n *thisNode) StopUnit(ctx context.Context, name string) error { return node.StopUnit(ctx, name) }
+
+func (n *thisNode) KillUnit(ctx context.Context, name string) error { return node.KillUnit(ctx, name) }
 
 func (n *thisNode) StartUnit(ctx context.Context, name string) error {
 	return node.StartUnit(ctx, name)

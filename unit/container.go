@@ -37,7 +37,7 @@ var single = []string{
 func (s *follower) run(argv []text) (*Container, error) {
 	engine := path.Base(argv[0].String())
 	bad := func(t text, cause string) error {
-		return problem.Coded(CodeContainer, "name what the container needs in the command that runs it: a bind mount of etcd's data directory, its settings as flags, variables or --env-file", "%s: etcd is run by %s: %s", t.place(), engine, cause)
+		return problem.Coded(CodeContainer, "name what the container needs in the command that runs it: a bind mount of each of its directories, its settings as flags, variables or --env-file", "%s: %s is run by %s: %s", t.place(), s.want, engine, cause)
 	}
 	c := &Container{Engine: engine, env: variables{}, dir: "/"}
 	i := 1

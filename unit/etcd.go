@@ -71,6 +71,7 @@ type follower struct {
 	argv      []text
 	env       variables
 	dir       string
+	want      string // the program that it goes to, "etcd"
 	container *Container
 	binary    string
 	depth     int
@@ -80,11 +81,20 @@ type follower struct {
 // with a *problem.Problem where something isn't understood, which says what was
 // read. A setting that is given twice is no error here.
 func ReadEtcd(s *Service) (*Etcd, error) {
+	f, err := s.to("etcd")
+	if err != nil {
+		return nil, err
+	}
+	return f.read()
+}
+
+// to follows a service's command to a program.
+func (s *Service) to(want string) (*follower, error) {
 	if len(s.confined) > 0 {
 		c := s.confined[0]
-		return nil, problem.Coded(CodeSandbox, "remove it from the unit", "%s: with %s= etcd sees other files than this host has", c.value.place(), c.key)
+		return nil, problem.Coded(CodeSandbox, "remove it from the unit", "%s: with %s= %s sees other files than this host has", c.value.place(), c.key, want)
 	}
-	f := &follower{Service: s, env: s.env, dir: s.WorkingDirectory}
+	f := &follower{Service: s, env: s.env, dir: s.WorkingDirectory, want: want}
 	for i, w := range s.exec {
 		if i == 0 {
 			f.argv = append(f.argv, w)
@@ -92,10 +102,7 @@ func ReadEtcd(s *Service) (*Etcd, error) {
 		}
 		f.argv = append(f.argv, s.env.argument(w)...)
 	}
-	if err := f.follow(); err != nil {
-		return nil, err
-	}
-	return f.read()
+	return f, f.follow()
 }
 
 // starters start another program with the arguments that follow.
@@ -130,10 +137,10 @@ func (f *follower) follow() error {
 			}
 		case slices.Contains(starters, base):
 			i := slices.IndexFunc(f.argv[1:], func(w text) bool {
-				return path.Base(w.String()) == "etcd" || slices.Contains(shells, path.Base(w.String()))
+				return path.Base(w.String()) == f.want || slices.Contains(shells, path.Base(w.String()))
 			})
 			if i < 0 {
-				return f.none(program, "no etcd")
+				return f.none(program, "no "+f.want)
 			}
 			f.argv = f.argv[1+i:]
 		case engines[base] && f.container == nil:
@@ -143,12 +150,12 @@ func (f *follower) follow() error {
 			}
 			f.container, f.argv, f.env, f.dir = c, c.argv, c.env, c.dir
 			if image, _, _ := strings.Cut(path.Base(c.Image), ":"); len(c.argv) == 0 || c.argv[0].at(0) == '-' {
-				if image != "etcd" {
+				if image != f.want {
 					return f.none(program, "the image "+c.Image+", of which it isn't known what that starts")
 				}
 				return nil
 			}
-		case f.container != nil && base == "etcd":
+		case f.container != nil && base == f.want:
 			f.argv = f.argv[1:]
 			return f.server(program)
 		case f.container == nil:
@@ -167,13 +174,13 @@ func (f *follower) none(t text, what string) error {
 	if at != "" {
 		at += ": "
 	}
-	return problem.Coded(CodeNoEtcd, "etcd's settings are read where a unit starts it: itself, by a shell, a script, or docker, podman or nerdctl run",
-		"%sthe unit %s starts %s, and no etcd that can be read", at, f.Name, trust.Clip(trust.Text(what), 200))
+	return problem.Coded(CodeNoEtcd, f.want+"'s settings are read where a unit starts it: itself, by a shell, a script, or docker, podman or nerdctl run",
+		"%sthe unit %s starts %s, and no %s that can be read", at, f.Name, trust.Clip(trust.Text(what), 200), f.want)
 }
 
 // server leaves out an etcd that is started as one of the other programs it is.
 func (f *follower) server(program text) error {
-	if len(f.argv) > 0 {
+	if len(f.argv) > 0 && f.want == "etcd" {
 		if first := f.argv[0].String(); first == "grpc-proxy" || first == "gateway" {
 			return f.none(program, "etcd as "+first+", which holds no data")
 		}
@@ -185,10 +192,10 @@ func (f *follower) server(program text) error {
 func (f *follower) program(program text) (done bool, err error) {
 	name, ok := clean(program.String())
 	if !ok {
-		if program.String() != "etcd" {
+		if program.String() != f.want {
 			return false, f.none(program, program.String())
 		}
-		f.argv, f.binary = f.argv[1:], "etcd" // in a shell, which searches for it
+		f.argv, f.binary = f.argv[1:], f.want // in a shell, which searches for it
 		return true, f.server(program)
 	}
 	script, err := f.script(name)
@@ -196,7 +203,7 @@ func (f *follower) program(program text) (done bool, err error) {
 		return false, err
 	}
 	if script == nil {
-		if path.Base(name) != "etcd" && !strings.HasPrefix(path.Base(name), "etcd-") && !strings.HasPrefix(path.Base(name), "etcd_") {
+		if base := path.Base(name); base != f.want && !strings.HasPrefix(base, f.want+"-") && !strings.HasPrefix(base, f.want+"_") {
 			return false, f.none(program, name)
 		}
 		f.argv, f.binary = f.argv[1:], name
@@ -228,7 +235,7 @@ func (f *follower) script(name string) (*File, error) {
 		words = words[1:]
 	}
 	if len(words) == 0 || !slices.Contains(shells, path.Base(words[0])) {
-		return nil, problem.Coded(CodeShell, "start etcd by ExecStart itself", "%s is a script, and not of a shell: %s", name, trust.Clip(trust.Text(string(line)), 80))
+		return nil, problem.Coded(CodeShell, "start "+f.want+" by ExecStart itself", "%s is a script, and not of a shell: %s", name, trust.Clip(trust.Text(string(line)), 80))
 	}
 	return file, nil
 }
@@ -245,7 +252,7 @@ func (f *follower) commands(t text, args []text, source string) error {
 	for name := range vars {
 		exported[name] = true
 	}
-	s := &shell{file: f.file, vars: vars, exported: exported, args: args, source: source, depth: f.depth, dir: f.dir, inside: f.container != nil}
+	s := &shell{want: f.want, file: f.file, vars: vars, exported: exported, args: args, source: source, depth: f.depth, dir: f.dir, inside: f.container != nil}
 	started, err := s.run(t)
 	if err != nil {
 		return err

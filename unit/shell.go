@@ -13,6 +13,7 @@ import (
 // assignments, harmless commands, and one that starts etcd, or a container, at the
 // end. What does more is refused.
 type shell struct {
+	want     string // the program that it is to start
 	file     func(name string) (*File, error)
 	vars     variables
 	exported map[string]bool
@@ -36,7 +37,7 @@ func (s *shell) refuse(t text, what string) error {
 	if at == "" {
 		at = s.source
 	}
-	return problem.Coded(CodeShell, "start etcd by ExecStart itself, or with nothing else in the script; then try again", "%s: etcd is started through a shell that does more than that: %s", at, what)
+	return problem.Coded(CodeShell, "start "+s.want+" by ExecStart itself, or with nothing else in the script; then try again", "%s: %s is started through a shell that does more than that: %s", at, s.want, what)
 }
 
 // run goes through the commands, and gives the arguments of the one that starts

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func disk(files map[string]string) Host {
 		Read: get,
 		Head: func(name string) ([]byte, error) {
 			data, err := get(name)
-			if err != nil && (path.Base(name) == "etcd" || path.Base(name) == "docker" || path.Base(name) == "podman") {
+			if err != nil && slices.Contains([]string{"etcd", "kube-apiserver", "hyperkube", "docker", "podman"}, path.Base(name)) {
 				return []byte("\x7f"), nil
 			}
 			return data[:min(2, len(data))], err
