@@ -217,7 +217,7 @@ func denied(err error) error {
 
 // wrongData is an etcd that runs on something else than it should.
 func wrongData(what string, want, have any) error {
-	return stuck("it may run on an empty or an old directory; undo, and check the hostPath and --data-dir of its manifest", "etcd runs, but not on the right data: its %s is %v, not %v", what, have, want)
+	return stuck("it may run on an empty or an old directory; undo, and check where its settings say that the data is", "etcd runs, but not on the right data: its %s is %v, not %v", what, have, want)
 }
 
 func wrongCluster(want, have uint64) error {

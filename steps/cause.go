@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -49,6 +50,32 @@ func lastWords(log []string, n int) []string {
 func hintFor(words string) string {
 	_, hint := likelyCause([]string{words})
 	return hint
+}
+
+// ofUnits is what is said instead where systemd runs the program: it has no
+// manifest, no image and no runAsUser.
+var ofUnits = map[string]struct{ cause, hint string }{
+	"flocked by another process":    {hint: "see which process has it (fuser -v on the database), stop it, then retry"},
+	"permission denied":             {hint: "compare the owner of the data directory with User= of the unit"},
+	"is not supported":              {hint: "use the etcd of the cluster that the snapshot was taken from"},
+	"database space exceeded":       {hint: "raise quota-backend-bytes in etcd's settings, or defragment and disarm the alarm"},
+	"x509: certificate has expired": {hint: "renew it the way it was made, then retry"},
+	"flag provided but not defined": {"this etcd doesn't know a flag of its unit", "compare the flags with the program's version"},
+	"no such file or directory":     {hint: "look for the path in the log: put that file back, or correct the path in the unit's settings, then retry"},
+}
+
+// likelyCauseOfUnit is likelyCause of a service.
+func likelyCauseOfUnit(log []string) (cause, hint string) {
+	for _, line := range slices.Backward(log) {
+		for _, k := range known {
+			if !strings.Contains(line, k.words) {
+				continue
+			}
+			of := ofUnits[k.words]
+			return cmp.Or(of.cause, k.cause), cmp.Or(of.hint, k.hint)
+		}
+	}
+	return "", ""
 }
 
 // likelyCause finds the newest line of a log that is understood.

@@ -198,10 +198,16 @@ func (k *checks) certificates() Verdict {
 	}
 	switch {
 	case len(expired) > 0:
-		return wrong("kubeadm certs check-expiration, then kubeadm certs renew all", "%s", strings.Join(expired, "; "))
+		hint := "kubeadm certs check-expiration, then kubeadm certs renew all"
+		if !k.f.onPods() {
+			hint = "renew them the way they were made"
+		}
+		return wrong(hint, "%s", strings.Join(expired, "; "))
 	case len(unread) > 0:
 		hint := "restore the file from a backup of " + k.f.Layout.Config
-		if len(unread["missing"]) > 0 {
+		if !k.f.onPods() {
+			hint = "restore the file from a backup"
+		} else if len(unread["missing"]) > 0 {
 			hint += "; kubeadm init phase certs all makes what is missing, where the CA's key is there"
 		}
 		return wrong(hint, "%s", sayUnread(unread, count))

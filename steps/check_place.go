@@ -22,7 +22,7 @@ func (k *checks) data() Verdict {
 		if errors.Is(err, fs.ErrPermission) {
 			return bad("run it as root", "%s can't be read", d.Path)
 		}
-		return warn("a typo in the hostPath of etcd.yaml boots a blank cluster, silently; the restore itself needs nothing from there",
+		return warn("a typo in the path boots a blank cluster, silently; the restore itself needs nothing from there",
 			"%s holds no etcd data now", d.Path)
 	}
 	if k.c.Swap {

@@ -171,7 +171,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 		p.Diffs = append(p.Diffs, d.Diff)
 		p.Summary = append(p.Summary, Fact{"edited since", fmt.Sprintf("%s: the edit is kept at %s, and not used", d.Path, d.kept)})
 	}
-	p.Summary = append(p.Summary, Fact{"manifests", "byte for byte as they were"})
+	p.Summary = append(p.Summary, Fact{r.files(), "byte for byte as they were"})
 	p.Checks = append(p.Checks, editedVerdict(edited))
 	if step := stuckKubeletFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
 		p.Steps = append(p.Steps, *step)
@@ -219,6 +219,14 @@ func (p *Plan) takeUp(h *history, t Terms) (restart string) {
 	v.Check, v.Title = checkRestart, "kubelet's restart"
 	p.Checks = append(p.Checks, v)
 	return restart
+}
+
+// files is what a run edits and moves, for people.
+func (p *Plan) files() string {
+	if p.has(func(a Action) bool { _, pod := a.(*TakeOut); return pod }) {
+		return "manifests"
+	}
+	return "files with settings"
 }
 
 // halfSwapped says what a swap that was interrupted has left where.

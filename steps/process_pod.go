@@ -250,8 +250,10 @@ func (r *run) withLog(pod string, b node.Sandbox, cause string) *trouble {
 }
 
 // explain adds what the log is known to mean, and keeps its end.
-func (t *trouble) explain() {
-	if why, hint := likelyCause(t.log); why != "" {
+func (t *trouble) explain() { t.explainBy(likelyCause) }
+
+func (t *trouble) explainBy(likely func([]string) (cause, hint string)) {
+	if why, hint := likely(t.log); why != "" {
 		t.known = why
 		t.Cause += ": " + why
 		t.Hint = hint

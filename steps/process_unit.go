@@ -123,7 +123,7 @@ func (w *unitWatch) crashed() error {
 func (w *unitWatch) withLog(cause string) *trouble {
 	t := stuck(node.UnitLogCommand(w.name), "%s", cause)
 	t.log, t.logPath = w.world.UnitLog(w.name, 200), node.UnitLogCommand(w.name)
-	t.explain()
+	t.explainBy(likelyCauseOfUnit)
 	return t
 }
 

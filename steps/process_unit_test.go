@@ -120,6 +120,38 @@ func TestAServiceThatFailsToStartIsShownWithItsJournal(t *testing.T) {
 	}
 }
 
+// A service has no manifest, no image and no pod: what is said of it names none.
+func TestWhatIsSaidOfAServiceNamesNoManifest(t *testing.T) {
+	for _, k := range known {
+		cause, hint := likelyCauseOfUnit([]string{k.words})
+		for _, word := range []string{"manifest", "etcd.yaml", "image", "crictl", "kubeadm", "runAsUser", "hostPath"} {
+			if strings.Contains(cause+hint, word) {
+				t.Errorf("%s: %s; %s", k.words, cause, hint)
+			}
+		}
+	}
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t, allInSystemd)
+		e, _ := n.engine(nil)
+		plan := n.plan(Choices{})
+		if res := e.Run(t.Context(), plan); !res.OK {
+			t.Fatal(res.Error)
+		}
+		for _, p := range []*Plan{plan, n.undo()} {
+			for _, f := range p.Summary {
+				if strings.Contains(f.Name+f.Value, "manifest") {
+					t.Errorf("%s: %+v", p.Kind, f)
+				}
+			}
+			for a := range p.actions() {
+				if strings.Contains(a.Title(), "manifest") || strings.Contains(a.Title(), "kubelet") {
+					t.Errorf("%s: %s", p.Kind, a.Title())
+				}
+			}
+		}
+	})(t)
+}
+
 // A machine that boots in the middle of a run starts its services: what the run
 // had stopped is stopped once more before data is moved, on either way.
 func TestAServiceThatTheBootHasStartedIsStoppedAgain(t *testing.T) {
