@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -41,7 +40,7 @@ func carry(cmd *exec.Cmd) (*carrier, error) {
 	if err != nil {
 		return nil, err
 	}
-	last := &lastWords{}
+	last := &trust.Tail{Most: 2048}
 	cmd.Stdout, cmd.Stderr = w, last
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
@@ -65,31 +64,15 @@ func carry(cmd *exec.Cmd) (*carrier, error) {
 			case <-ended:
 			case <-time.After(time.Second):
 			}
-			return last.String()
+			return lastLines(last)
 		},
 	}, nil
 }
 
-// lastWords keeps the end of what a program says.
-type lastWords struct {
-	mu  sync.Mutex
-	all []byte
-}
-
-func (l *lastWords) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.all = append(l.all, p...); len(l.all) > 2048 {
-		l.all = bytes.Clone(l.all[len(l.all)-2048:])
-	}
-	return len(p), nil
-}
-
-func (l *lastWords) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// lastLines are the last of what a program said, as one line for a person.
+func lastLines(said *trust.Tail) string {
 	var lines []string
-	for line := range strings.Lines(string(l.all)) {
+	for line := range strings.Lines(said.String()) {
 		if line = strings.TrimSpace(line); line != "" {
 			lines = append(lines, trust.Clip(trust.Text(line), 200))
 		}

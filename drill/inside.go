@@ -91,7 +91,7 @@ func runInside(ctx context.Context, text []byte, files []*os.File, hear func(tol
 	if cmd.SysProcAttr, err = namespaces(); err != nil {
 		return err
 	}
-	var stderr tail
+	stderr := trust.Tail{Most: keptOfALog}
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -124,7 +124,7 @@ func runInside(ctx context.Context, text []byte, files []*os.File, hear func(tol
 	case err == nil:
 		err = errors.New("it ended without an answer")
 	}
-	return fmt.Errorf("the drill's process: %w: %s", err, trust.Clip(trust.Text(stderr.last()), 400))
+	return fmt.Errorf("the drill's process: %w: %s", err, trust.Clip(trust.Text(lastOf(&stderr)), 400))
 }
 
 // Worker must be among the first things that main, and TestMain of a package
@@ -169,19 +169,4 @@ func serve(in io.Reader, out io.Writer) int {
 	last := inside(context.Background(), o, say)
 	say(last)
 	return 0
-}
-
-// tail keeps the last 16 KiB that a program writes.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	const most = 16 << 10
-	t.buf = append(t.buf, p[max(0, len(p)-most):]...)
-	t.buf = t.buf[max(0, len(t.buf)-most):]
-	return len(p), nil
 }

@@ -288,7 +288,7 @@ func newStarter() *starter {
 // child is a program that was started.
 type child struct {
 	name  string
-	log   tail
+	log   trust.Tail
 	ended chan struct{}
 	err   error // once ended is closed
 }
@@ -301,7 +301,7 @@ func (s *starter) start(name, chroot string, flags, env []string, files []*os.Fi
 	if err != nil {
 		return nil, err
 	}
-	c := &child{name: name, ended: make(chan struct{})}
+	c := &child{name: name, log: trust.Tail{Most: keptOfALog}, ended: make(chan struct{})}
 	cmd.Args[0] = name
 	cmd.Env = slices.Concat([]string{"PATH=" + trust.Path}, env)
 	cmd.ExtraFiles = files
@@ -359,7 +359,7 @@ func (c *child) end() string {
 	if errors.As(c.err, &exit) {
 		how = "it ended with " + exit.String()
 	}
-	if why := c.log.last(); why != "" {
+	if why := lastOf(&c.log); why != "" {
 		how += ": " + trust.Clip(trust.Text(why), 500)
 	}
 	return how
@@ -391,7 +391,7 @@ func (c *child) ready(ctx context.Context, limit time.Duration, ask func() error
 		case <-c.ended:
 			return errors.New(c.end())
 		case <-ctx.Done():
-			why := c.log.last()
+			why := lastOf(&c.log)
 			return fmt.Errorf("timed out after %s: %w; its log: %s", limit, err, trust.Clip(trust.Text(why), 500))
 		case <-tick.C:
 		}

@@ -3,14 +3,17 @@ package drill
 import (
 	"encoding/json"
 	"strings"
+
+	"etcd-rewind/trust"
 )
 
-// last is the line of a program's log that says most of why it ended: its last
+// keptOfALog is how much of a program's log is kept, in bytes, from its end.
+const keptOfALog = 16 << 10
+
+// lastOf is the line of a program's log that says most of why it ended: its last
 // error, else its last line.
-func (t *tail) last() string {
-	t.mu.Lock()
-	lines := strings.Split(strings.TrimSpace(string(t.buf)), "\n")
-	t.mu.Unlock()
+func lastOf(log *trust.Tail) string {
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 	best, rank := "", -1
 	for _, l := range lines {
 		if text, r := logLine(l); r >= rank && text != "" {

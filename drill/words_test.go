@@ -3,6 +3,8 @@ package drill
 import (
 	"io"
 	"testing"
+
+	"etcd-rewind/trust"
 )
 
 func TestAProgramsLastWordsSayWhyItEnded(t *testing.T) {
@@ -15,19 +17,12 @@ func TestAProgramsLastWordsSayWhyItEnded(t *testing.T) {
 		"W1126 07:50:40.1 1 a.go:1] hm\nError: unknown flag: --watch-cache\nUsage:\n":                                                   "Error: unknown flag: --watch-cache",
 		"something else\n": "something else",
 	} {
-		var l tail
+		l := trust.Tail{Most: keptOfALog}
 		if _, err := io.WriteString(&l, log); err != nil {
 			t.Fatal(err)
 		}
-		if got := l.last(); got != want {
+		if got := lastOf(&l); got != want {
 			t.Errorf("%q: %q, want %q", log, got, want)
 		}
-	}
-	var l tail
-	for range 40 {
-		_, _ = l.Write(make([]byte, 1<<10))
-	}
-	if n := len(l.buf); n != 16<<10 {
-		t.Errorf("%d bytes are kept", n)
 	}
 }

@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -236,7 +235,7 @@ func start(ctx context.Context, cmd *exec.Cmd, kill bool) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	said := &tail{}
+	said := &trust.Tail{Most: 4096}
 	cmd.Stdout, cmd.Stderr = w, said
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
@@ -260,33 +259,15 @@ func start(ctx context.Context, cmd *exec.Cmd, kill bool) (*Conn, error) {
 		}
 		return out.Close()
 	})
-	return &Conn{In: in, Out: out, Close: closeAll, Said: said.String}, nil
+	return &Conn{In: in, Out: out, Close: closeAll, Said: func() string { return lastLines(said) }}, nil
 }
 
 // longestWord bounds a line of what a process says, in bytes.
 const longestWord = 300
 
-// tail keeps the last lines of what a process says.
-type tail struct {
-	mu  sync.Mutex
-	all []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.all = append(t.all, p...)
-	if len(t.all) > 4096 {
-		t.all = bytes.Clone(t.all[len(t.all)-4096:])
-	}
-	return len(p), nil
-}
-
-// String is one line of it, for a person.
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	lines := strings.FieldsFunc(string(t.all), func(c rune) bool { return c == '\n' || c == '\r' })
+// lastLines are the last of what a process said, as one line for a person.
+func lastLines(said *trust.Tail) string {
+	lines := strings.FieldsFunc(said.String(), func(c rune) bool { return c == '\n' || c == '\r' })
 	if len(lines) > 3 {
 		lines = lines[len(lines)-3:]
 	}

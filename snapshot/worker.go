@@ -217,7 +217,7 @@ func runChild(ctx context.Context, kind string, request []byte, result any, prog
 	cmd.Env = append(cmd.Env, workerEnv+"="+kind)
 	cmd.SysProcAttr = childAttr()
 	cmd.WaitDelay = 5 * time.Second
-	var stderr head
+	stderr := trust.Head{Most: 16 << 10}
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -311,25 +311,4 @@ func shorten(s string, n int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:n], "") + "..."
-}
-
-// head keeps the first 16 KiB: a crash says at its beginning what it is.
-type head struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (h *head) Write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if room := 16<<10 - len(h.buf); room > 0 {
-		h.buf = append(h.buf, p[:min(room, len(p))]...)
-	}
-	return len(p), nil
-}
-
-func (h *head) String() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return string(h.buf)
 }
