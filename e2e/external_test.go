@@ -478,6 +478,8 @@ func besideByHand(t *testing.T, c *cluster.Cluster) {
 	result, _ := allOf(t, c.Nodes[0], nil, "restore", s.snapshot)
 	load := loadNow()
 	allAre(t, c, s.isThen)
+	allOf(t, c.Nodes[0], nil, "undo") // by hand the data is at the path that it had
+	allAre(t, c, s.isNow)
 	byHand := restoreExternalByHand(t, c).Seconds()
 	t.Logf("%d etcd hosts, %d control planes: the API was down for %.1f s at load %s, by hand for %.1f s: %.2f times as long",
 		len(c.Etcd), len(c.Nodes), result.Outage, load, byHand, result.Outage/byHand)
