@@ -133,6 +133,9 @@ func (k *checks) nodeInSnapshot() Verdict {
 	if len(k.info.Namespaces) == 0 {
 		return wrong("is it the right file?", "the snapshot holds no Kubernetes objects")
 	}
+	if k.f.Kubelet == nil { // an API server that is a service of a host without one
+		return ok("without a kubelet %s is none of the cluster's nodes", k.f.Node)
+	}
 	for _, n := range k.info.Nodes {
 		if n.Name == k.f.Node {
 			return ok("%s is among its %d nodes", k.f.Node, len(k.info.Nodes)+k.info.More["nodes"])

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
 )
 
 // etcd under systemd is restored, undone and redone like one in a pod; no other
@@ -206,9 +207,11 @@ func TestAControlPlaneOfServicesIsFound(t *testing.T) {
 			t.Errorf("%v %v %+v", f.Roles(), f.onPods(), f.API)
 		}
 		f.Kubelet, f.KubeletErr = nil, &noKubelet{n.root}
-		for _, v := range Check(t.Context(), f, nil, Choices{}) {
+		info := *snapshotOfTheTests
+		info.Nodes = []snapshot.Object{{Name: "worker1", UID: "w"}}
+		for _, v := range Check(t.Context(), f, &info, Choices{}) {
 			switch v.Check {
-			case CheckEtcdManifest, CheckAPIManifest, CheckAPIServers, "etcd-servers", "unit-settings", "unit-others":
+			case "snapshot-node", CheckEtcdManifest, CheckAPIManifest, CheckAPIServers, "etcd-servers", "unit-settings", "unit-others":
 				if v.Level != Pass {
 					t.Errorf("%+v", v)
 				}
