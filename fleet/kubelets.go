@@ -10,6 +10,7 @@ import (
 	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/settle"
+	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 )
 
@@ -114,9 +115,19 @@ func validKubelet(k *settle.Kubelet) error {
 	return nil
 }
 
+// withKubelet discovers this node. A worker has a kubelet and no control plane,
+// often not even a manifest directory.
+func (n *ThisNode) withKubelet(ctx context.Context) (*steps.Facts, error) {
+	f, err := n.discover(ctx)
+	if f != nil && f.Kubelet != nil && steps.NoControlPlane(err) {
+		return f, nil
+	}
+	return f, err
+}
+
 // Kubelet looks at this node's kubelet.
 func (n *ThisNode) Kubelet(ctx context.Context) (*settle.Kubelet, error) {
-	f, err := n.discover(ctx)
+	f, err := n.withKubelet(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +139,7 @@ func (n *ThisNode) Kubelet(ctx context.Context) (*settle.Kubelet, error) {
 
 // RestartKubelet restarts this node's kubelet, and waits until it answers.
 func (n *ThisNode) RestartKubelet(ctx context.Context) error {
-	f, err := n.discover(ctx)
+	f, err := n.withKubelet(ctx)
 	if err != nil {
 		return err
 	}

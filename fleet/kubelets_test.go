@@ -1,11 +1,15 @@
 package fleet
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"etcd-rewind/node"
 	"etcd-rewind/problem"
 	"etcd-rewind/settle"
+	"etcd-rewind/steps"
 )
 
 // Workers are asked for their kubelets by the agents that lead a restore, and
@@ -37,5 +41,22 @@ func TestKubeletsOfWorkersAreAskedAndRestarted(t *testing.T) {
 	}
 	if err := k.Restart(t.Context(), "w9"); err == nil {
 		t.Error("a node was restarted that wasn't looked at")
+	}
+}
+
+// A worker that joined by kubeadm has no manifest directory, and is asked all the
+// same.
+func TestAWorkerWithoutManifestsHasAKubelet(t *testing.T) {
+	root := t.TempDir()
+	config := filepath.Join(root, "config.yaml")
+	text := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nstaticPodPath: " + filepath.Join(root, "manifests") + "\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := node.Options{KubeletConfig: config, NoProcess: true, CRI: filepath.Join(root, "none.sock")}
+	n := &ThisNode{Session: &steps.Session{Options: steps.Options{Options: at, KubeletRestart: "true", StateDir: filepath.Join(root, "runs")}}}
+	k, err := n.Kubelet(t.Context())
+	if err != nil || k.Runs || k.PodsErr == "" {
+		t.Errorf("%+v, %v", k, err)
 	}
 }
