@@ -276,24 +276,33 @@ func (c *Cluster) compare(ctx context.Context, kubelets []*Kubelet) (map[string]
 	return out, err
 }
 
-// lookAgain looks at kubelets once more.
+// lookAgain looks at kubelets once more. All other nodes that answered are asked,
+// for Nodes restarts those only that it has looked at last.
 func (c *Cluster) lookAgain(ctx context.Context, kubelets []*Kubelet) (again []*Kubelet, unread error) {
-	var far []Host
+	wanted := map[string]bool{}
 	for _, k := range kubelets {
-		if k.Node != c.here() {
-			far = append(far, c.hosts[k.Node])
-		} else if own := c.look(ctx); own != nil {
+		wanted[k.Node] = true
+	}
+	if wanted[c.here()] {
+		if own := c.look(ctx); own != nil {
 			again = append(again, own)
 		}
+		delete(wanted, c.here())
 	}
-	if len(far) == 0 {
+	if len(wanted) == 0 {
 		return again, nil
+	}
+	names := slices.Sorted(maps.Keys(c.hosts))
+	far := make([]Host, len(names))
+	for i, name := range names {
+		far[i] = c.hosts[name]
 	}
 	seen, errs := c.Nodes.Look(ctx, far)
 	for i, k := range seen {
-		if errs[i] != nil {
+		switch {
+		case errs[i] != nil:
 			unread = errors.Join(unread, fmt.Errorf("%s: %w", trust.Text(far[i].Node), errs[i]))
-		} else {
+		case wanted[k.Node]:
 			again = append(again, k)
 		}
 	}

@@ -108,13 +108,13 @@ func TestPodsAndTokensAreComparedOnEachNode(t *testing.T) {
 		return `{"metadata":{"namespace":"kube-system","name":"` + name + `","uid":"` + uid + `","labels":{"pod-template-hash":"abc"},"ownerReferences":[` + owner + `]},"spec":{"nodeName":"` + on + `"},"status":{"phase":"Running"}}`
 	}
 	s := &server{lists: map[string]string{
-		nodes: `{"metadata":{"name":"cp1"}},{"metadata":{"name":"w7"}}`,
+		nodes: `{"metadata":{"name":"cp1"}},{"metadata":{"name":"w7"}},{"metadata":{"name":"w8"}}`,
 		"api/v1/pods": pod("u1", "coredns-abc-1", "w7", `{"kind":"ReplicaSet","name":"coredns-abc","controller":true}`) + "," +
 			pod("u2", "alone", "w7", "") + "," + pod("u3", "proxy", "cp1", `{"kind":"DaemonSet","name":"kube-proxy","controller":true}`),
 	}}
 	c := s.cluster(t)
 	refusal := func(uid string) Refused { return Refused{Pod{UID: uid}, "token has been invalidated"} }
-	c.Nodes = &others{nodes: map[string]*Kubelet{"w7": {
+	far := &others{nodes: map[string]*Kubelet{"w8": {Node: "w8", Runs: true}, "w7": {
 		Node: "w7", Runs: true, Tokens: 4, Refused: []Refused{refusal("u1"), refusal("u2"), refusal("u3")}, // the last is not its own
 		Pods: []Pod{
 			{Namespace: "shop", Name: "web-1", UID: "gone", Created: long},
@@ -122,11 +122,15 @@ func TestPodsAndTokensAreComparedOnEachNode(t *testing.T) {
 			{Namespace: "kube-system", Name: "alone", UID: "u2", Created: long},
 		},
 	}}}
+	c.Nodes = far
 	c.look = func(context.Context) *Kubelet { return &Kubelet{Node: "cp1", Runs: true, Pods: []Pod{{UID: "u3"}}} }
 	c.wait = time.Millisecond
 	found := Find(t.Context(), c, nil)
 	if want := []string{"kubelet-pods w7", "token kube-system/deployment/coredns", "token kube-system/alone"}; !slices.Equal(named(found.Debts), want) {
 		t.Fatalf("it owes %v", named(found.Debts))
+	}
+	if len(far.asked) != 2 { // the second look, too: or w8 couldn't be restarted
+		t.Errorf("asked last: %+v", far.asked)
 	}
 	phantom, rollout, alone := found.Debts[0], found.Debts[1], found.Debts[2]
 	if !strings.Contains(phantom.Is, "shop/web-1") || !phantom.Offered || phantom.Commands[0] != "ssh w7 'systemctl restart kubelet'" {
