@@ -268,6 +268,9 @@ func recorded(t *testing.T, name string) *fakeNode {
 			t.Fatal(err)
 		}
 	}
+	if err := os.RemoveAll(filepath.Join(n.root, "lib/etcd")); err != nil {
+		t.Fatal(err)
+	}
 	const was = "/recorded/node"
 	here := func(data []byte) []byte { return []byte(strings.ReplaceAll(string(data), was, n.root)) }
 	sums := map[string]string{}
@@ -332,6 +335,8 @@ func TestRunsOfTheVersionBefore(t *testing.T) {
 		{"restored-etcd-dead", []string{checkOldData}, false},
 		{"interrupted", nil, true},
 		{"undo-interrupted", nil, false},
+		{"swapped", nil, false},
+		{"swap-interrupted", nil, true},
 	} {
 		t.Run(c.name+", undo", func(t *testing.T) {
 			t.Parallel()
@@ -372,6 +377,21 @@ func TestRunsOfTheVersionBefore(t *testing.T) {
 			})
 		}
 	}
+	t.Run("swapped, undo and redo", func(t *testing.T) {
+		t.Parallel()
+		n := recorded(t, "swapped")
+		e, _ := n.engine(nil)
+		if res := e.Run(t.Context(), n.undo()); !res.OK {
+			t.Fatal(res.Error)
+		}
+		p, err := NewRedo(n.stateDir(), "", Terms{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res := e.Run(t.Context(), p); !res.OK || !n.runsRestored() {
+			t.Fatalf("%+v", res.Error)
+		}
+	})
 	t.Run("undo-interrupted, redo", func(t *testing.T) {
 		t.Parallel()
 		n := recorded(t, "undo-interrupted")

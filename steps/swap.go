@@ -227,6 +227,10 @@ func (p *Plan) oldNow() string {
 			at = t.oldNow(at)
 		case *SwapBack:
 			at = t.oldNow(at)
+		case *SetAside:
+			if t.moved() {
+				at = t.where(at)
+			}
 		}
 	}
 	return at

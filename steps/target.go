@@ -145,8 +145,13 @@ func (h *history) oldTarget() (*target, error) {
 		}
 	}
 	for a := range h.restore.actions() {
-		if s, ok := a.Action.(*Swap); ok {
+		switch s := a.Action.(type) {
+		case *Swap:
 			t.data.Dir, t.data.WAL = s.oldNow(t.data.Dir), s.oldNow(t.data.WAL)
+		case *SetAside:
+			if s.moved() {
+				t.data.Dir, t.data.WAL = s.where(t.data.Dir), s.where(t.data.WAL)
+			}
 		}
 	}
 	if t.data.ClusterID == 0 {
