@@ -420,11 +420,11 @@ where backups need to, and gives way to everything else. Every control plane may
 have it: each round is taken by the node that comes first, and by the next when
 that one is down. --print shows the files for configuration management.
 
-With --drill weekly a second timer drills: etcd-rewind drill latest. That has to
-open the backups, so --identity FILE names what does, and the file has to stay on
-this node: whoever reads it there reads every backup. Make an identity of its own
-for it, one more recipient, so that it can be exchanged alone. Without --drill a
-timer for drills stays as it is; --drill never removes it.`,
+With --drill weekly a second timer runs: etcd-rewind drill latest. It has to
+open the backups, so --identity FILE names the key for that, and the file has to
+stay on this node: whoever reads it there reads every backup. Make an identity
+of its own for it, one more recipient, so that it can be replaced alone. Without
+--drill a timer for drills stays as it is; --drill never removes it.`,
 		Example: `  etcd-rewind backup enable
   etcd-rewind backup enable --drill weekly --identity /etc/etcd-rewind/drill-identity.txt
   etcd-rewind backup enable --print`,

@@ -42,8 +42,8 @@ settled when you say so, one by one; volumes, certificates and webhooks are only
 named. Also days later, and after a restore that was made by hand.
 
 It sees the API, etcd and this node; --fleet asks the kubelets of all nodes over
-ssh, as a restore does, and --nodes those of some. What can't be reached is named
-with the command for it.` + exitStatuses,
+ssh, as a restore does, and --nodes those of some. What can't be reached is
+named with the command for it.` + exitStatuses,
 		Example: `  etcd-rewind settle                          # asks for each
   etcd-rewind settle --fleet                  # asks the other nodes' kubelets, too
   etcd-rewind settle --only kubeadm-config    # settles that, and asks nothing

@@ -359,6 +359,9 @@ func TestARestoreGoesOnWithoutItsSafetySnapshot(t *testing.T) {
 			patient := realLimits
 			patient.save = 300 * time.Millisecond
 			e.limits = &patient
+			unhurried := fakePace
+			unhurried.save = time.Minute // the silence is to be seen first
+			e.pace = &unhurried
 			e.world = spoil(t, n)
 			res := e.Run(t.Context(), n.plan(Choices{}))
 			if !res.OK {
