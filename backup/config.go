@@ -321,7 +321,7 @@ func (c *Config) check(n *yaml.Node) error {
 		seen[s.Location()] = true
 	}
 	if len(c.Recipients) == 0 && c.PassphraseFile == "" {
-		return fail("recipients", "name whoever is to open the backups: age1…, as age-keygen prints it, or ssh-ed25519 …", "no recipients: backups hold every Secret of the cluster, and are never stored unencrypted")
+		return fail("recipients", "name the recipients who can open the backups: age1…, as age-keygen prints it, or ssh-ed25519 …", "no recipients: backups contain every Secret of the cluster, and are never stored unencrypted")
 	}
 	if len(c.Recipients) > 0 && c.PassphraseFile != "" {
 		return fail("passphraseFile", "take one of the two", "a file is encrypted for recipients or with a passphrase, never both")
@@ -409,7 +409,7 @@ func ParseRecipient(s string) (age.Recipient, error) {
 	s = strings.TrimSpace(s)
 	switch {
 	case strings.HasPrefix(s, "AGE-SECRET-KEY-"):
-		return nil, problem.New("name its recipient: age-keygen -y FILE; and make a new identity, this one lay on a disk", "an identity is no recipient: it opens the backups, and has no place on the node")
+		return nil, problem.New("name its recipient: age-keygen -y FILE; and make a new identity, this one was on a disk", "an identity is no recipient: it opens the backups, and has no place on the node")
 	case strings.HasPrefix(s, "age1pq1"):
 		r, err := age.ParseHybridRecipient(s)
 		if err != nil {
@@ -495,7 +495,7 @@ func (c *Config) passphrase() (string, error) {
 	}
 	pass := strings.TrimRight(string(data), "\r\n")
 	if len(pass) < 12 || strings.ContainsAny(pass, "\r\n") {
-		return "", problem.New("one line of 12 characters at least; age -p proposes ten words", "%s holds no passphrase", c.PassphraseFile)
+		return "", problem.New("one line of 12 characters at least; age -p proposes ten words", "%s contains no passphrase", c.PassphraseFile)
 	}
 	return pass, nil
 }

@@ -127,7 +127,7 @@ func clusterUID(ctx context.Context, f *steps.Facts, e snapshot.Etcd, prefix str
 	}
 	all, err := node.ListMeta(ctx, f.Reach.API.Kubeconfig, f.Reach.Server, "namespaces")
 	if err != nil {
-		return "", problem.New("start kube-apiserver, or look at its log", "the namespace kube-system is encrypted at rest, and kube-apiserver doesn't tell which one it is: %w", err)
+		return "", problem.New("start kube-apiserver, or look at its log", "the namespace kube-system is encrypted at rest, and kube-apiserver doesn't say which one it is: %w", err)
 	}
 	for _, o := range all {
 		if o.Name == metav1.NamespaceSystem {
@@ -176,7 +176,7 @@ func (n *Node) archive(ctx context.Context, to io.Writer, parts []string) (names
 					return err
 				}
 				if len(files) > maxIncludedFiles {
-					return problem.New("look at what lies there", "%s: more than %d files to include", part, maxIncludedFiles)
+					return problem.New("check what is there", "%s: more than %d files to include", part, maxIncludedFiles)
 				}
 				files = append(files, path)
 				return nil
@@ -195,7 +195,7 @@ func (n *Node) archive(ctx context.Context, to io.Writer, parts []string) (names
 			return nil, fmt.Errorf("include %s: %w", file, err)
 		}
 		if size += n; size > maxIncluded {
-			return nil, problem.New("look at what lies beside it", "include %s: more than %d MB to include", file, maxIncluded>>20)
+			return nil, problem.New("check what is beside it", "include %s: more than %d MB to include", file, maxIncluded>>20)
 		}
 		names = append(names, strings.TrimPrefix(file, "/"))
 	}

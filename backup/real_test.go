@@ -333,7 +333,7 @@ func TestARealHostThatLetsNobodyIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for from, c := range map[string]struct{ to, says string }{
-		"/known": {"/unknown", "key isn't known"}, "/user\n": {"/host\n", "lets nobody in"}, "Port " + port: {"Port 1", "no connection"},
+		"/known": {"/unknown", "key isn't known"}, "/user\n": {"/host\n", "refuses the login"}, "Port " + port: {"Port 1", "no connection"},
 	} {
 		with := filepath.Join(t.TempDir(), "config")
 		if err := os.WriteFile(with, []byte(strings.Replace(string(text), from, c.to, 1)), 0o600); err != nil {

@@ -181,7 +181,7 @@ func ReadKey(path string) (Key, error) {
 	}
 	k, err := hex.DecodeString(strings.TrimSpace(string(data)))
 	if err != nil || len(k) != keySize {
-		return nil, problem.New("copy it from another node of the cluster: without it backups can't be distinguished from forged ones", "%s holds no key", path)
+		return nil, problem.New("copy it from another node of the cluster: without it backups can't be distinguished from forged ones", "%s contains no key", path)
 	}
 	return k, nil
 }
@@ -260,7 +260,7 @@ const maxRecord = 256 << 10
 var (
 	errNoRecord     = errors.New("it is no record of a backup")
 	errNotAuthentic = errors.New("it was not written with this cluster's key, or was changed since")
-	errLater        = errors.New("it was made by a later version of etcd-rewind")
+	errLater        = errors.New("it was written by a later version of etcd-rewind")
 )
 
 // openRecord reads a record that lies at name. With a key it is authenticated;

@@ -137,7 +137,7 @@ func readClaim(ctx context.Context, s Store, k Key, name string) (*claim, error)
 // when another node was faster.
 func (st *standing) take(ctx context.Context, s Store, k Key, c claim) (bool, error) {
 	if st.claim >= maxClaims {
-		return false, problem.New("look at what is there: each claim was given up", "round %s was claimed %d times", c.Round, st.claim)
+		return false, problem.New("check what is there: each claim was given up", "round %s was claimed %d times", c.Round, st.claim)
 	}
 	c.Number = st.claim + 1
 	raw, err := json.Marshal(c)

@@ -30,7 +30,7 @@ type Sealed struct {
 // without recipients it is refused.
 func Seal(ctx context.Context, to io.Writer, from io.Reader, recipients ...age.Recipient) (*Sealed, error) {
 	if len(recipients) == 0 {
-		return nil, problem.New("name whoever is to open it: age1…, as age-keygen prints it", "a backup without recipients wouldn't be encrypted")
+		return nil, problem.New("name the recipients who can open it: age1…, as age-keygen prints it", "a backup without recipients wouldn't be encrypted")
 	}
 	out := &digest{Writer: to, hash: sha256.New()}
 	plain := from

@@ -52,7 +52,7 @@ func (p *Places) Look(ctx context.Context, tell func(s Store, l *Listing, err er
 			defer cancel()
 			l, err := Records(with, s, p.Key, p.Cluster.KubeSystemUID)
 			if err != nil && with.Err() != nil && ctx.Err() == nil {
-				err = problem.New("look at the network and the store", "%s: it didn't say what it has within %s", trust.Text(s.Location()), lookLimit)
+				err = problem.New("check the network and the store", "%s: it didn't say what it has within %s", trust.Text(s.Location()), lookLimit)
 			}
 			if l != nil {
 				l.Entries = slices.DeleteFunc(l.Entries, func(e Entry) bool { return !p.ours(&e) })
@@ -99,7 +99,7 @@ func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []erro
 		return src, unread, context.Cause(ctx)
 	}
 	if len(clusters) > 1 {
-		return src, unread, problem.New("name the backup itself; etcd-rewind backup list shows them", "backups of %d clusters lie there, and this machine doesn't tell which is its own", len(clusters))
+		return src, unread, problem.New("name the backup itself; etcd-rewind backup list shows them", "backups of %d clusters are stored there, and nothing on this machine shows which is its own", len(clusters))
 	}
 	var newest []Entry
 	for _, same := range at {
@@ -114,7 +114,7 @@ func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []erro
 	case len(unread) > 0:
 		return src, unread[1:], unread[0]
 	case suspect > 0:
-		return src, nil, problem.New("look at them: etcd-rewind backup status", "there are %d backups, and none of them can be believed", suspect)
+		return src, nil, problem.New("see etcd-rewind backup status", "there are %d backups, and none of them can be believed", suspect)
 	}
 	return src, nil, problem.Coded(snapshot.CodeMissing, "look whether it is the right place, and whether it is of this cluster", "there is no backup in %s", p.Where())
 }

@@ -271,7 +271,7 @@ func keep(ctx context.Context, s Store, name string, c Content, idle time.Durati
 
 // patient ends f when it shows no sign of life for idle.
 func patient(ctx context.Context, idle time.Duration, f func(ctx context.Context, alive func()) error) error {
-	ctx, watch := defect.Watch(ctx, idle, problem.New("look at the disk, the mount or the server", "it took or gave nothing for %s", idle))
+	ctx, watch := defect.Watch(ctx, idle, problem.New("check the disk, the mount or the server", "it took or gave nothing for %s", idle))
 	defer watch.Stop()
 	err := f(context.WithValue(ctx, lifeKey{}, watch.Alive), watch.Alive)
 	if err != nil && ctx.Err() != nil {

@@ -54,7 +54,7 @@ func newResumed(ctx context.Context, open opener, again func() bool, p pace) (*r
 }
 
 func (f *resumed) start() error {
-	ctx, watch := defect.Watch(f.ctx, f.pace.idle, problem.New("look at the network and the store", "it sent nothing for %s", f.pace.idle))
+	ctx, watch := defect.Watch(f.ctx, f.pace.idle, problem.New("check the network and the store", "it sent nothing for %s", f.pace.idle))
 	watch.Pause() // opening has a limit of its own
 	r, size, err := f.open(ctx, f.at)
 	if err != nil {

@@ -60,7 +60,7 @@ func newTransport(ca string) (*http.Transport, error) {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, problem.New("ca= names the certificate authority of the store, as PEM", "%s holds no certificate", ca)
+		return nil, problem.New("ca= names the certificate authority of the store, as PEM", "%s contains no certificate", ca)
 	}
 	t.TLSClientConfig = &tls.Config{RootCAs: pool}
 	return t, nil
@@ -74,7 +74,7 @@ func proxy(r *http.Request) (*url.URL, error) {
 	}
 	u, err := http.ProxyFromEnvironment(r)
 	if err != nil { // its text has the URL, which may hold a password
-		return nil, problem.New("look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY", "the proxy that the environment names is no URL")
+		return nil, problem.New("check HTTPS_PROXY, HTTP_PROXY and NO_PROXY", "the proxy that the environment names is no URL")
 	}
 	return u, nil
 }
@@ -106,9 +106,9 @@ type paced struct {
 func (p *paced) RoundTrip(r *http.Request) (*http.Response, error) {
 	parent := r.Context()
 	if left, ok := parent.Value(budget{}).(*atomic.Int64); ok && left.Add(-1) < 0 {
-		return nil, problem.New("give backups a prefix of their own, or look at the store", "its listing doesn't end")
+		return nil, problem.New("give backups a prefix of their own, or check the store", "its listing doesn't end")
 	}
-	stalled := problem.New("look at the network, the proxy and the store", "it took or sent nothing for %s", p.idle)
+	stalled := problem.New("check the network, the proxy and the store", "it took or sent nothing for %s", p.idle)
 	ctx, watch := defect.Watch(parent, p.idle, stalled)
 	live := func() {
 		watch.Alive()
@@ -287,7 +287,7 @@ func (s *S3) explain(err error) error {
 	case minio.AccessDenied, "Forbidden", "AllAccessDisabled", "AccountProblem":
 		hint = "what it takes: s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket and s3:AbortMultipartUpload on the bucket and the prefix"
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "ExpiredTokenException":
-		hint = "check the credentials: whose they are, and whether they still hold"
+		hint = "check the credentials: whose they are, and whether they are still valid"
 	case "RequestTimeTooSkewed":
 		hint = "the clock of this machine or of the store is wrong: set it (chronyc tracking)"
 	case "AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "InvalidRegion", "IllegalLocationConstraintException":
@@ -320,7 +320,7 @@ func (s *S3) explainNetwork(err error) error {
 	case errors.As(err, &noCA):
 		return problem.New("name its certificate authority: ca=/path/of/ca.crt", "the store's certificate is of an authority that this machine doesn't know")
 	case errors.As(err, &otherName), errors.As(err, &invalid):
-		return problem.New("check endpoint=, and the clock", "the store's certificate doesn't hold: %s", says)
+		return problem.New("check endpoint=, and the clock", "the store's certificate isn't valid: %s", says)
 	case strings.Contains(says, "server gave HTTP response to HTTPS client"):
 		return problem.New("name it with endpoint=http://…; backups are encrypted, what else passes isn't", "the store speaks HTTP without TLS")
 	case errors.As(err, &resolve):

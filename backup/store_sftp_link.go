@@ -191,7 +191,7 @@ func (p *links) open(ctx context.Context) (*link, error) {
 			return nil, context.Cause(ctx)
 		}
 		if with.Err() != nil {
-			return nil, problem.New("look at the network and the other host", "no connection within %s", dialLimit)
+			return nil, problem.New("check the network and the other host", "no connection within %s", dialLimit)
 		}
 		return nil, refusal(said)
 	}
@@ -206,7 +206,7 @@ func refusal(said string) error {
 	case strings.Contains(said, "Host key verification failed"), strings.Contains(said, "host key is known"):
 		return problem.New("connect once by hand and compare the key, or put it into known_hosts: ssh-keyscan HOST, after comparing it", "the other host's key isn't known: %s", said)
 	case strings.Contains(said, "Permission denied"):
-		return problem.New("put the public key of this user into its authorized_keys"+try, "the other host lets nobody in: %s", said)
+		return problem.New("put the public key of this user into its authorized_keys"+try, "the other host refuses the login: %s", said)
 	case strings.Contains(said, "subsystem request failed"):
 		return problem.New("sshd_config there needs: Subsystem sftp internal-sftp", "the other host has no SFTP: %s", said)
 	case said == "":
@@ -310,7 +310,7 @@ func over[T any](ctx context.Context, p *links, f func(ctx context.Context, c *s
 // or the context ends.
 func on[T any](ctx context.Context, l *link, f func(ctx context.Context, c *sftp.Client) (T, error)) (T, error) {
 	idle := l.all.pace.idle
-	with, watch := defect.Watch(ctx, idle, problem.New("look at the network and the other host", "it took or sent nothing for %s", idle))
+	with, watch := defect.Watch(ctx, idle, problem.New("check the network and the other host", "it took or sent nothing for %s", idle))
 	defer watch.Stop()
 	live := func() {
 		watch.Alive()

@@ -253,7 +253,7 @@ func (w *taken) work(ctx context.Context) error {
 func (w *taken) cleanUp() error {
 	stage, err := stageDir(w.Node.DataDir, w.Dir)
 	if err != nil {
-		return problem.New("look at what lies there", "there is no room for the backup on etcd's own disk: %w", err)
+		return problem.New("check what is there", "there is no room for the backup on etcd's own disk: %w", err)
 	}
 	w.stage = stage
 	if err := os.RemoveAll(stage); err != nil {
@@ -279,7 +279,7 @@ func stageDir(dataDir, stateDir string) (string, error) {
 			return filepath.Join(dir, ".etcd-rewind-backup"), nil
 		}
 	}
-	return "", fmt.Errorf("%s can't be looked at", dataDir)
+	return "", fmt.Errorf("%s can't be checked", dataDir)
 }
 
 // removeHalves removes what backups that were killed, or failed, have left in the
@@ -389,7 +389,7 @@ func (w *taken) look(ctx context.Context, i int, seen map[string]time.Time) (*st
 			w.Tell(Event{Step: StepRound, State: Waiting, Location: s.Location(), Message: st.holder + " takes it"})
 			return st, nil
 		}
-		w.Tell(Event{Step: StepRound, State: Running, Location: s.Location(), Message: st.holder + " has claimed it and doesn't come to an end: taking over"})
+		w.Tell(Event{Step: StepRound, State: Running, Location: s.Location(), Message: st.holder + " has claimed it and doesn't finish: taking over"})
 	}
 	w.at("claim " + s.Location())
 	ok, err := st.take(ctx, s, w.Config.Key, claim{Cluster: w.cluster.KubeSystemUID, Round: w.res.Round, Node: w.Node.Name, Time: now.UTC()})
@@ -692,7 +692,7 @@ func (w *taken) prune(ctx context.Context, i int, r *Record) {
 		return
 	}
 	if !slices.ContainsFunc(l.Entries, func(e Entry) bool { return e.Name == r.Name() && e.Err == nil }) {
-		fail(problem.New("look at the store: its listings can't be relied on", "%s doesn't list the backup that it has just got: nothing is removed", s.Location()))
+		fail(problem.New("check the store: its listings can't be relied on", "%s doesn't list the backup that it has just got: nothing is removed", s.Location()))
 		return
 	}
 	at := w.state.At(s.Location())
@@ -819,7 +819,7 @@ func Prune(ctx context.Context, c *Config, dir string, dry bool, now time.Time) 
 	case b == nil || b.Last == nil || b.Cluster == "":
 		return nil, problem.New("take one first: etcd-rewind backup", "no backup was taken by this node: nothing is removed before one went well")
 	case !b.Last.OK && !dry:
-		return nil, problem.New("look at etcd-rewind backup status, then take one: etcd-rewind backup", "the last backup failed: nothing is removed before one went well")
+		return nil, problem.New("see etcd-rewind backup status, then take one: etcd-rewind backup", "the last backup failed: nothing is removed before one went well")
 	}
 	if !dry {
 		release, err := node.Lock(filepath.Join(dir, "lock"))

@@ -161,7 +161,7 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
 	f.StringArrayVar(&o.Identities, "identity", nil, "`file` of age identities or an SSH key, for a snapshot that is encrypted; may be repeated")
 	f.StringVar(&o.PassphraseFile, "passphrase-file", "", "`file` with the passphrase of a snapshot that is encrypted with one")
-	f.StringVar(&a.backupConfig, "backup-config", backup.ConfigPath, "`file` that says where backups lie, for latest and the wizard's list")
+	f.StringVar(&a.backupConfig, "backup-config", backup.ConfigPath, "configuration `file` with the locations of backups, for latest and the wizard's list")
 	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
 	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.drill(), a.save(), a.backup(), a.undo(), a.redo(), a.resume(), a.runs(), a.report(), a.settle(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
@@ -227,7 +227,7 @@ func (a *app) choiceFlags(c *cobra.Command, ch *steps.Choices) (settle func() er
 	named := overrides(c, &ch.Accept)
 	oneOf(c, "stop", string(steps.StopNow), string(steps.StopGraceful))
 	f.BoolVar(&ch.KeepControllers, "keep-controllers", false, "leave kube-controller-manager and kube-scheduler running")
-	f.BoolVar(&ch.NoSave, "no-save-before", false, "don't save a snapshot of the cluster as it is; its data directory is kept in any case")
+	f.BoolVar(&ch.NoSave, "no-save-before", false, "don't save a snapshot of the current cluster; its data directory is kept in any case")
 	f.StringVar(&ch.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
 	return func() error {
 		switch steps.StopHow(*stop) {

@@ -34,13 +34,13 @@ func (a *app) backup() *cobra.Command {
 		Long: `Take an encrypted backup now, and send it to every location.
 
 etcd's state is saved and verified, compressed, encrypted for the recipients of
-the configuration, sent to each location and read back there. Then what isn't to
-be kept any more is removed. What fails in one location stops no other, and
-nothing is removed then. etcd-rewind backup init makes the configuration.` + backupStatuses,
+the configuration, uploaded to each location and read back from there. Then
+expired backups are removed. A failure in one location doesn't stop the others,
+but nothing is removed then. etcd-rewind backup init writes the configuration.` + backupStatuses,
 		Example: `  etcd-rewind backup init       # asks where, for whom and how often
   etcd-rewind backup            # takes one now
-  etcd-rewind backup enable     # takes them by a timer
-  etcd-rewind backup status     # what lies where, and how old it is`,
+  etcd-rewind backup enable     # takes them on a timer
+  etcd-rewind backup status     # what is stored where, and how old it is`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.takeBackup(c.Context(), config, scheduled) },
 	}
@@ -154,10 +154,9 @@ func (a *app) backupList(config *string) *cobra.Command {
 		Short: "List the backups in all locations, by their records",
 		Long: `List the backups in all locations, by their records.
 
-Nothing else is read, and nothing is asked of etcd. A record that was altered,
-or a file that is gone, is shown. On a machine without the configuration
---location says where to look; without the key nobody knows then who wrote the
-records.`,
+Nothing else is read, and etcd isn't contacted. An altered record and a missing
+file are shown. On a machine without the configuration, --location says where to
+look; without the key, the records can't be authenticated.`,
 		Example: "  etcd-rewind backup list\n  etcd-rewind backup list --location file:///mnt/nas",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -192,8 +191,8 @@ records.`,
 			return errors.Join(errs...)
 		},
 	}
-	c.Flags().StringArrayVar(&locations, "location", nil, "`URL` to look at instead of those of the configuration; may be repeated")
-	c.Flags().BoolVar(&clusters, "all-clusters", false, "also backups of other clusters that lie there")
+	c.Flags().StringArrayVar(&locations, "location", nil, "`URL` to read instead of those in the configuration; may be repeated")
+	c.Flags().BoolVar(&clusters, "all-clusters", false, "also backups of other clusters stored there")
 	a.outputFlag(c)
 	return c
 }
@@ -228,8 +227,8 @@ func (a *app) where(ctx context.Context, config string, locations []string) ([]b
 func (a *app) backupStatus(config *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Show what lies where, how old the last good backup is, what failed since",
-		Long: `Show what lies where, how old the last good backup is, what failed since.
+		Short: "Show what is stored where, how old the last good backup is, what failed since",
+		Long: `Show what is stored where, how old the last good backup is, what failed since.
 
 The exit status is 1 when something is wrong: a location that can't be read, a
 last good backup older than twice the schedule, a failure since, a record that
@@ -281,12 +280,12 @@ func (a *app) backupPrune(config *string) *cobra.Command {
 	var dry bool
 	c := &cobra.Command{
 		Use:   "prune",
-		Short: "Remove what the configuration doesn't keep",
-		Long: `Remove what the configuration doesn't keep.
+		Short: "Remove expired backups",
+		Long: `Remove expired backups.
 
-A backup does that by itself when it went well everywhere. What is removed has a
-record of this cluster, authenticated with its key; the newest good backup stays
-in any case, and so does whatever lies in the future.` + backupStatuses,
+A backup does this by itself after it succeeded in every location. Only backups
+with a record of this cluster, authenticated with its key, are removed; never the
+newest good one, and never one dated in the future.` + backupStatuses,
 		Example: "  etcd-rewind backup prune --dry-run",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

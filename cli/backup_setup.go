@@ -39,14 +39,14 @@ func (a *app) backupInit(config *string) *cobra.Command {
 	}
 	c := &cobra.Command{
 		Use:   "init",
-		Short: "Set backups up: where to, for whom, how often, how many",
-		Long: `Set backups up: where to, for whom, how often, how many.
+		Short: "Set up backups: locations, recipients, schedule, retention",
+		Long: `Set up backups: locations, recipients, schedule, retention.
 
-On a terminal it asks for what no flag says. Each location is tried: a file is
-written, read back and deleted. Nothing is set up before a test file was opened
-with the identity that you hold: it is read once, from the terminal or the file
-of --identity, and kept nowhere. Keep it elsewhere than on this node: without it
-the backups are lost, and with it anybody reads every Secret of the cluster.
+On a terminal it asks for what no flag gives. Each location is tested: a file is
+written, read back and deleted. Nothing is set up until a test file was opened
+with your identity: it is read once, from the terminal or the file of --identity,
+and stored nowhere. Keep it somewhere other than this node: without it the
+backups are lost, and with it anybody can read every Secret of the cluster.
 
 The configuration and a key are written, mode 0600. Copy both to the other
 control planes: the key separates this cluster's backups from forged ones.`,
@@ -81,7 +81,7 @@ control planes: the key separates this cluster's backups from forged ones.`,
 		q := &questions{ctx: ctx, app: a}
 		if a.output != "json" && term.IsTerminal(int(a.in.Fd())) && isTerminal(a.out) {
 			q.in = print.NewAnswers(a.in)
-			q.say("Backups of etcd: where to, who can open them, how often, how many to keep.\nNothing is set up before the last answer; Ctrl-C leaves everything as it is.\n\n")
+			q.say("Backups of etcd: where to store them, who can open them, how often, how many to keep.\nNothing is set up before the last answer; Ctrl-C leaves everything as it is.\n\n")
 		}
 		conf := &backup.Config{Recipients: o.recipients, PassphraseFile: o.passphrase, Include: o.include, SecretsRecipients: o.secrets, MetricsFile: o.metrics}
 		var kept []string
@@ -412,19 +412,19 @@ func (a *app) backupEnable(config *string) *cobra.Command {
 	var drills string
 	c := &cobra.Command{
 		Use:   "enable",
-		Short: "Take backups by a systemd timer, and prove them by another",
-		Long: `Take backups by a systemd timer, and prove them by another.
+		Short: "Take backups on a systemd timer, and drill them on another",
+		Long: `Take backups on a systemd timer, and drill them on another.
 
 It writes a timer and a service, and starts the timer. The service may write
-where backups need to, and gives way to everything else. Every control plane may
-have it: each round is taken by the node that comes first, and by the next when
-that one is down. --print shows the files for configuration management.
+where backups need to, and yields to everything else. Every control plane may
+have it: each round is taken by the first node, and by the next one when that is
+down. --print shows the files for configuration management.
 
-With --drill weekly a second timer runs: etcd-rewind drill latest. It has to
-open the backups, so --identity FILE names the key for that, and the file has to
-stay on this node: whoever reads it there reads every backup. Make an identity
-of its own for it, one more recipient, so that it can be replaced alone. Without
---drill a timer for drills stays as it is; --drill never removes it.`,
+With --drill weekly a second timer drills: etcd-rewind drill latest. That has to
+open the backups, so --identity FILE names an identity, which has to stay on this
+node: whoever can read it can read every backup. Make a separate identity for
+drills, as one more recipient, so that it can be replaced alone. Without --drill
+an existing drill timer is left unchanged; --drill never removes it.`,
 		Example: `  etcd-rewind backup enable
   etcd-rewind backup enable --drill weekly --identity /etc/etcd-rewind/drill-identity.txt
   etcd-rewind backup enable --print`,
@@ -458,7 +458,7 @@ of its own for it, one more recipient, so that it can be replaced alone. Without
 				return a.showUnits(units, false)
 			}
 			if a.session.Options.Own {
-				return problem.New("look at the units with --print", "a practice node has no systemd of its own")
+				return problem.New("show the units with --print", "a practice node has no systemd of its own")
 			}
 			if err := backup.Enable(ctx, backup.UnitDir, units); err != nil {
 				return err
@@ -592,10 +592,10 @@ func (a *app) showUnits(units []backup.Unit, enabled bool) error {
 func (a *app) backupDisable() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "disable",
-		Short: "Stop taking backups by the timer, and remove it and that of the drills",
-		Long: `Stop taking backups by the timer, and remove it and that of the drills.
+		Short: "Stop the timers of backups and drills, and remove them",
+		Long: `Stop the timers of backups and drills, and remove them.
 
-The configuration and all backups stay; one that is under way goes on.`,
+The configuration and all backups stay; a backup in progress is finished.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(c.Context())

@@ -42,7 +42,7 @@ func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, erro
 	c, err := a.backups()
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return snapshot.Source{}, problem.New("name the place: LOCATION/latest, as in s3://BUCKET/PREFIX/latest?endpoint=…, or the file itself", "%s isn't there, which says where backups lie", a.backupConfig)
+			return snapshot.Source{}, problem.New("name the place: LOCATION/latest, as in s3://BUCKET/PREFIX/latest?endpoint=…, or the file itself", "there is no %s, which has the locations of backups", a.backupConfig)
 		}
 		return snapshot.Source{}, err
 	}

@@ -205,9 +205,9 @@ func (a *app) ticket() *cobra.Command {
 		Short: "Write a ticket to restore several nodes by hand, without ssh",
 		Long: `Write a ticket to restore several nodes by hand, without ssh.
 
-Carry FILE and the snapshot to every control plane, and start there, at about
-the same time: etcd-rewind restore SNAPSHOT --ticket FILE. Each node waits for
-the others, whom it sees by their ports.`,
+Copy FILE and the snapshot to every control plane, and run there, at about the
+same time: etcd-rewind restore SNAPSHOT --ticket FILE. Each node waits for the
+others, whose ports it watches.`,
 		Args: cobra.ExactArgs(2),
 	}
 	settle := a.choiceFlags(c, &choices)

@@ -179,7 +179,7 @@ func (a *app) execute(ctx context.Context, f *restore.Flow, plans []*steps.Plan,
 				undo += " --fleet"
 			}
 			return &steps.Failure{
-				Cause: "the restore is more than an hour old, or the clock was set back, and the cluster has gone on since",
+				Cause: "the restore is more than an hour old, or the clock was set back, and the cluster has changed since",
 				Hint:  "look at " + p.Command(undo+" --dry-run") + ", then give the node's name: " + trust.Shell("--confirm %s", n.Here()),
 			}
 		}

@@ -16,12 +16,12 @@ func (a *app) repoint() *cobra.Command {
 	var choices steps.Choices
 	c := &cobra.Command{
 		Use:   "repoint DATADIR",
-		Short: "Point etcd at a data directory that is there, without restoring anything",
-		Long: `Point etcd at a data directory that is there, without restoring anything.
+		Short: "Point etcd at an existing data directory, without restoring anything",
+		Long: `Point etcd at an existing data directory, without restoring anything.
 
 For an etcd that serves a blank cluster because its hostPath leads to an empty
-directory, while the intact data lies elsewhere: etcd-rewind check names it.
-DATADIR has member in it. etcd continues to write there.` + exitStatuses,
+directory, while the intact data is elsewhere: etcd-rewind check names it.
+DATADIR is the one that contains member. etcd continues to write there.` + exitStatuses,
 		Example: "  etcd-rewind repoint /var/lib/etcd",
 		Args:    cobra.ExactArgs(1),
 	}

@@ -43,8 +43,8 @@ func (a *app) report() *cobra.Command {
 		Short: "Put versions, checks and the runs' journals into one file, without secrets",
 		Long: `Put versions, checks and the runs' journals into one file, without secrets.
 
-For a report of a fault, or a colleague who wasn't there. Without RUN it has the
-last five runs. Nothing on the node is changed, and nothing is sent anywhere.
+For a bug report, or a colleague who wasn't there. Without RUN it has the last
+five runs. Nothing on the node is changed, and nothing is sent anywhere.
 Names of nodes, namespaces and paths are in it: look through it before you send
 it.`,
 		Example: `  etcd-rewind report

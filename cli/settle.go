@@ -37,16 +37,16 @@ func (a *app) settle() *cobra.Command {
 		Long: `Show what the cluster still owes after a restore, and settle it.
 
 etcd went back in time; kubelets, kubeadm, volumes and clients didn't. Each debt
-is named with what follows from it and the commands for it. What is safe is
+is listed with its consequence and the commands that settle it. What is safe is
 settled when you say so, one by one; volumes, certificates and webhooks are only
-named. Also days later, and after a restore that was made by hand.
+listed. It works days later, too, and after a restore by hand.
 
 It sees the API, etcd and this node; --fleet asks the kubelets of all nodes over
-ssh, as a restore does, and --nodes those of some. What can't be reached is
-named with the command for it.` + exitStatuses,
-		Example: `  etcd-rewind settle                          # asks for each
+ssh, as a restore does, and --nodes those of the nodes you name. For a node that
+can't be reached, it prints the command to run there.` + exitStatuses,
+		Example: `  etcd-rewind settle                          # asks about each debt
   etcd-rewind settle --fleet                  # asks the other nodes' kubelets, too
-  etcd-rewind settle --only kubeadm-config    # settles that, and asks nothing
+  etcd-rewind settle --only kubeadm-config    # settles that one without asking
   etcd-rewind settle --before /var/lib/etcd-before-20261120-120000.db`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

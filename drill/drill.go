@@ -268,7 +268,7 @@ func (d *drill) programs(ctx context.Context) (etcd, api *Program, err error) {
 		}
 		d.report.LeftOut = append(d.report.LeftOut, "kube-apiserver was not started, and no object read: "+trust.Text(why))
 	} else if !api.static {
-		err = problem.New("use a program that is linked statically", "%s isn't linked statically", api.From)
+		err = problem.New("use a statically linked program", "%s isn't linked statically", api.From)
 		return etcd, api, err
 	}
 	d.report.Programs = append(d.report.Programs, *etcd)
@@ -426,7 +426,7 @@ func (d *drill) compare(kinds []Kind) error {
 		r.LeftOut = append(r.LeftOut, "not listed: "+u)
 	}
 	if len(differ) > 0 {
-		return bad(problem.New("", "kube-apiserver doesn't list what the snapshot has: %s", strings.Join(differ, "; ")))
+		return bad(problem.New("", "kube-apiserver's lists differ from the snapshot: %s", strings.Join(differ, "; ")))
 	}
 	return nil
 }

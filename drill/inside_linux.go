@@ -345,7 +345,7 @@ func (c *child) blamed(err error) told {
 	if c.gone() {
 		if exit := (*exec.ExitError)(nil); errors.As(c.err, &exit) {
 			if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() && s.Signal() == syscall.SIGKILL {
-				return told{Error: problem.Coded(CodeRoom, "run it when less runs here, or on another machine", "%s was killed: it needs more memory than the drill leaves to the node", c.name)}
+				return told{Error: problem.Coded(CodeRoom, "run it when this node is less busy, or on another machine", "%s was killed: it needs more memory than the drill leaves to the node", c.name)}
 			}
 		}
 	}

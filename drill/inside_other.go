@@ -12,7 +12,7 @@ import (
 )
 
 func namespaces() (*syscall.SysProcAttr, error) {
-	return nil, problem.New("run it on Linux", "a drill needs namespaces of Linux")
+	return nil, problem.New("run it on Linux", "a drill needs Linux namespaces")
 }
 
 func holdOn() { os.Exit(2) }

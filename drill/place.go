@@ -51,7 +51,7 @@ func claim(parent string) (*place, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
-			return nil, problem.New("look who made it, and remove it", "%s isn't a directory", dir)
+			return nil, problem.New("find out who created it, and remove it", "%s isn't a directory", dir)
 		case err != nil:
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func claim(parent string) (*place, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("cannot keep %s: it is removed again and again", dir)
+	return nil, fmt.Errorf("cannot keep %s: something keeps removing it", dir)
 }
 
 // take locks the place and empties it; again says that another drill has just
@@ -84,7 +84,7 @@ func (p *place) take() (again bool, err error) {
 	err = unix.Flock(int(p.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
-		return false, problem.Coded(CodeBusy, "wait until it has ended", "another drill is under way in %s", p.dir)
+		return false, problem.Coded(CodeBusy, "wait until it ends", "another drill is running in %s", p.dir)
 	case err != nil:
 		return false, fmt.Errorf("cannot lock %s: %w", p.dir, err)
 	}
@@ -119,7 +119,7 @@ func (p *place) outlive() error {
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			return err
 		case time.Now().After(until):
-			return problem.Coded(CodeBusy, "look at what still runs: fuser -v "+trust.Shell("%s", old.Name()), "the programs of another drill still run in %s", p.dir)
+			return problem.Coded(CodeBusy, "see what still runs: fuser -v "+trust.Shell("%s", old.Name()), "the programs of another drill still run in %s", p.dir)
 		}
 	}
 }
@@ -193,7 +193,7 @@ func fits(dir string, database int64) error {
 		return problem.Coded(CodeRoom, "free space there, or name a directory on another disk with --dir", "%s has %d MB free, and the drill needs %d MB", dir, d.FreeBytes>>20, need>>20)
 	}
 	if free, ok := freeMemory("/proc/meminfo"); ok && free < spareMemory {
-		return problem.Coded(CodeRoom, "run it when less runs here, or on another machine", "%d MB of memory are free, and the drill needs %d MB", free>>20, spareMemory>>20)
+		return problem.Coded(CodeRoom, "run it when this node is less busy, or on another machine", "%d MB of memory are free, and the drill needs %d MB", free>>20, spareMemory>>20)
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func (p *Program) close() {
 func static(f *os.File) (bool, error) {
 	e, err := elf.NewFile(f)
 	if err != nil {
-		return false, problem.New("name the program itself, no script", "%s isn't a program of Linux", f.Name())
+		return false, problem.New("name the program itself, not a script", "%s isn't a Linux executable", f.Name())
 	}
 	return !slices.ContainsFunc(e.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }), nil
 }

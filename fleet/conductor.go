@@ -553,7 +553,7 @@ func (c *Conductor) hold(ctx context.Context) (path string, err error) {
 		return "", fmt.Errorf("read %s: %w", c.want.Info.Name, err)
 	}
 	if is := hex.EncodeToString(sum.Sum(nil)); is != c.want.Info.SHA256 {
-		return "", problem.New("choose it again, by the name of the file and not of a link", "%s isn't the snapshot any more that was looked at: its sha256 is %.12s…, and was %.12s…", c.want.Info.Name, is, c.want.Info.SHA256)
+		return "", problem.New("choose it again, by the name of the file and not of a link", "%s is no longer the snapshot that was verified: its sha256 is %.12s…, and was %.12s…", c.want.Info.Name, is, c.want.Info.SHA256)
 	}
 	if _, err := io.Copy(sum, in); err != nil {
 		return "", fmt.Errorf("read %s: %w", c.want.Info.Name, err)

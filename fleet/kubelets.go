@@ -110,7 +110,7 @@ func validKubelet(k *settle.Kubelet) error {
 		return fmt.Errorf("more than %d pods", settle.MostPods)
 	}
 	if k.Tokens < len(k.Refused) {
-		return errors.New("more tokens are refused than were looked at")
+		return errors.New("more tokens are rejected than were checked")
 	}
 	return nil
 }

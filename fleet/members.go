@@ -160,7 +160,7 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 		"each node restores beside its own; kubeadm-config has one for all, so set etcd.local.dataDir to a node's own before kubeadm upgrade runs there", dirs)
 	if len(unknown) > 0 {
 		// What isn't known is no match.
-		add(steps.Warn, "fleet-cluster", "Cluster", "make sure that they are of this cluster: what they have is left as it is, and undo reverts to it", false,
+		add(steps.Warn, "fleet-cluster", "Cluster", "make sure that they are of this cluster: their data isn't touched, and undo reverts to it", false,
 			"cluster ID not known on every node: %s", strings.Join(unknown, "; "))
 	}
 	if len(clusters) > 1 {

@@ -116,7 +116,7 @@ func (p *putting) finish() error {
 		return err
 	}
 	if got := hex.EncodeToString(p.sum.Sum(nil)); got != p.order.SHA256 || p.got != p.order.Size {
-		return problem.New("try again; if it stays so, look at the network and the memory of both nodes",
+		return problem.New("try again; if it fails again, check the network and the memory of both nodes",
 			"the snapshot was altered on its way: sha256 %.12s… arrived, %.12s… was sent", got, p.order.SHA256)
 	}
 	if err := os.Rename(p.f.Name(), p.path); err != nil {

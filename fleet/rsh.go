@@ -121,7 +121,7 @@ func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 	args := append(append([]string{}, command[1:]...), host, "exec /bin/sh -c '"+shell+"'")
 	cmd, err := trust.Command(context.WithoutCancel(ctx), command[0], args...)
 	if err != nil {
-		return nil, problem.New("is it installed? --rsh names another command, with its whole path where it lies elsewhere", "%s", err)
+		return nil, problem.New("is it installed? --rsh names another command, with its full path if it isn't in the PATH", "%s", err)
 	}
 	c, err := start(ctx, cmd, true)
 	if err != nil {

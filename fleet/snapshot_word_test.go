@@ -144,7 +144,7 @@ func TestAllNodesGetTheSnapshotThatWasLookedAt(t *testing.T) {
 	if _, _, err := late.Discover(t.Context(), restore.Want{Info: info}); err != nil {
 		t.Fatal(err)
 	}
-	if err := late.Send(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "isn't the snapshot any more that was looked at") {
+	if err := late.Send(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "is no longer the snapshot that was verified") {
 		t.Error(err)
 	}
 }

@@ -170,7 +170,7 @@ func arguments(c *corev1.Container, binary string) ([]string, bool, error) {
 func server(c *corev1.Container, binary string, words []string) ([]string, bool, error) {
 	if binary == etcdBinary && len(words) > 0 && (words[0] == "grpc-proxy" || words[0] == "gateway") {
 		return nil, false, problem.Coded(CodeProxy, "name the node on which etcd itself runs",
-			"container %q runs etcd as %q, which holds no data", c.Name, words[0])
+			"container %q runs etcd as %q, which contains no data", c.Name, words[0])
 	}
 	return words, true, nil
 }

@@ -21,7 +21,7 @@ func WriteAside(path string, data []byte, like os.FileInfo) error {
 func writeAside(path string, fill func(*os.File) error) (err error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return problem.Coded(CodeExists, "look what it is and move it away", "%s exists already, nothing was written: %w", path, err)
+		return problem.Coded(CodeExists, "check what it is and move it away", "%s exists already, nothing was written: %w", path, err)
 	}
 	if err != nil {
 		return fmt.Errorf("write aside: %w", err)
@@ -68,7 +68,7 @@ func move(from, to string, rename func(from, to string) error) error {
 	err := rename(from, to)
 	switch {
 	case errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY):
-		return problem.Coded(CodeExists, "look what it is and move it away", "%s exists already, %s was not moved: %w", to, from, fs.ErrExist)
+		return problem.Coded(CodeExists, "check what it is and move it away", "%s exists already, %s was not moved: %w", to, from, fs.ErrExist)
 	case errors.Is(err, syscall.EXDEV):
 		return problem.Coded(CodeOtherDisk, "choose a place on the same file system as "+filepath.Dir(from),
 			"%s and %s are on different file systems, a rename is not possible: %w", from, to, err)

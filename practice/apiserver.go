@@ -155,7 +155,7 @@ func loadTLS(cert, key, ca string) (*tls.Config, *x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(raw) {
-		return nil, nil, fmt.Errorf("%s holds no certificate", ca)
+		return nil, nil, fmt.Errorf("%s contains no certificate", ca)
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, pool, nil
 }

@@ -40,7 +40,7 @@ type NodeState string
 const (
 	Restored    NodeState = "restored"
 	Reverted    NodeState = "reverted"    // as it was before the run
-	Untouched   NodeState = "untouched"   // no manifest was moved
+	Untouched   NodeState = "untouched"   // nothing was stopped, no file was replaced
 	HalfWay     NodeState = "unfinished"  // its run was interrupted or failed; its journal is there
 	Unreachable NodeState = "unreachable" // nobody knows; it is at or after Phase
 )

@@ -101,7 +101,7 @@ func tokensToCome(s Since) []Coming {
 			n--
 		}
 	}
-	return told(max(0, n), "%d service accounts made since", "their tokens, kept by CI or in a kubeconfig, are refused", n)
+	return told(max(0, n), "%d service accounts created since", "their tokens, kept by CI or in a kubeconfig, are rejected", n)
 }
 
 func leasesToReturn(s Since) []Coming {
@@ -112,8 +112,8 @@ func leasesToReturn(s Since) []Coming {
 func attachmentsToReturn(s Since) []Coming {
 	const resource = "volumeattachments"
 	return slices.Concat(
-		told(count(s.Lost, false, resource), "%d volumes attached since", "still attached, and the API doesn't know: look before another node gets them", count(s.Lost, false, resource)),
-		told(count(s.Back, false, resource), "%d volumes detached since", "attached in the API again: look which node has them", count(s.Back, false, resource)),
+		told(count(s.Lost, false, resource), "%d volumes attached since", "still attached, unknown to the API: check before another node gets them", count(s.Lost, false, resource)),
+		told(count(s.Back, false, resource), "%d volumes detached since", "attached in the API again: check which node has them", count(s.Back, false, resource)),
 	)
 }
 
@@ -129,11 +129,11 @@ func volumesToCome(s Since) []Coming {
 
 func webhooksToReturn(s Since) []Coming {
 	n := count(s.Back, false, "mutatingwebhookconfigurations", "validatingwebhookconfigurations")
-	return told(n, "%d webhook configurations deleted since", "they return, and refuse requests if nothing answers behind them", n)
+	return told(n, "%d webhook configurations deleted since", "they return, and reject requests if nothing serves them", n)
 }
 
 func apiServicesToReturn(s Since) []Coming {
-	return told(count(s.Back, false, "apiservices"), "%s deleted since", "they return, unavailable if nothing is behind them",
+	return told(count(s.Back, false, "apiservices"), "%s deleted since", "they return, unavailable if nothing serves them",
 		these(s.Back, "APIService", "APIServices", "apiservices"))
 }
 
@@ -146,7 +146,7 @@ func jobsToReturn(s Since) []Coming {
 	jobs := count(s.Back, false, "jobs") + count(s.Reverted, true, "jobs")
 	crons := count(s.Reverted, true, "cronjobs")
 	return slices.Concat(
-		told(jobs, "%d Jobs went on or were cleaned up since", "those that weren't complete then run again", jobs),
+		told(jobs, "%d Jobs progressed or were cleaned up since", "those that weren't complete then run again", jobs),
 		told(crons, "%d CronJobs ran or were changed since", "a run that was due since the snapshot may start at once", crons),
 	)
 }

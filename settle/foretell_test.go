@@ -45,7 +45,7 @@ func TestWhatARestoreWillOweIsForetold(t *testing.T) {
 		{"an API server went", back(changes(snapshot.NoiseLease, "masterleases/10.0.0.9")), "masterlease: the service kubernetes had 1 more"},
 		{"a webhook was deleted", back(changes("", "validatingwebhookconfigurations/guard")), "webhook: 1 webhook"},
 		{"an APIService was deleted", back(changes("", "apiservices/v1beta1.metrics.k8s.io")), "api-service: 1 APIService"},
-		{"a service account was made", lost(changes("", "serviceaccounts/ci")), "token: 1 service accounts made since"},
+		{"a service account was made", lost(changes("", "serviceaccounts/ci")), "token: 1 service accounts created since"},
 		{"a namespace was made", lost(changes("", "serviceaccounts/default", "namespaces/shop")), ""},
 		{"a Job was completed", reverted(changes(snapshot.NoiseStatus, "jobs/migrate")), "job: 1 Jobs"},
 		{"a CronJob ran", reverted(changes(snapshot.NoiseStatus, "cronjobs/report")), "job: 1 CronJobs"},

@@ -49,7 +49,7 @@ func kubeadmConfig(ctx context.Context, c *Cluster) ([]Debt, error) {
 		Commands: []string{steps.SetDataDirCommand(runs)},
 	}
 	if l := f.Live; l == nil || len(l.Members) != 1 {
-		d.Means += "; kubeadm has one directory for all control planes: see that etcd has the same on each"
+		d.Means += "; kubeadm has one directory for all control planes: make sure that etcd uses it on each"
 	} else if edited, err := manifest.SetKubeadmDataDir(text, runs); err == nil && have.WALDir == "" {
 		d.settle = func(ctx context.Context) (string, error) {
 			return "kubeadm upgrade keeps etcd on " + runs, at.Set(ctx, read, f.Layout.ConfigMapKey, string(edited))
@@ -66,7 +66,7 @@ func nodesMissing(_ context.Context, c *Cluster) ([]Debt, error) {
 	if err != nil {
 		return nil, err
 	}
-	const means = "its kubelet goes on with the pods it has, gets no new ones, and registers only when it starts"
+	const means = "its kubelet keeps running the pods it has, gets no new ones, and registers only when it starts"
 	var out []Debt
 	asked := map[string]bool{}
 	for _, k := range c.kubelets {
@@ -111,7 +111,7 @@ func (c *Cluster) restartThere(node string) string {
 }
 
 func sureOfRestart(node string) string {
-	return "kubelet on " + trust.Text(node) + " is restarted. Its containers keep running; pods that the API doesn't have are ended."
+	return "kubelet on " + trust.Text(node) + " is restarted. Its containers keep running; pods that aren't in the API are stopped."
 }
 
 // registersWithin is what a node gets to be in the API after its kubelet's start.
@@ -197,20 +197,20 @@ func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 			})
 		}
 		if k.Runs && k.Unwell != "" {
-			add("its kubelet isn't well: "+trust.Clip(trust.Text(k.Unwell), 200), "nothing is started or ended there, and the node becomes NotReady")
+			add("its kubelet isn't well: "+trust.Clip(trust.Text(k.Unwell), 200), "nothing is started or stopped there, and the node becomes NotReady")
 		}
 		a, b := first[k.Node], second[k.Node]
 		if pods := both(a.phantoms, b.phantoms); len(pods) > 0 {
 			add(fmt.Sprintf("pods that run here and aren't in the API (%d): %s", len(pods), some(pods)),
-				"two of the same may work on the same volume or address; kubelet ends them when it starts")
+				"two of the same may work on the same volume or address; kubelet stops them when it starts")
 		}
 		if pods := both(a.lost, b.lost); len(pods) > 0 {
-			add(fmt.Sprintf("pods that are Running in the API and don't run here (%d): %s", len(pods), some(pods)),
-				"services lead to them and nobody answers; kubelet lists the API's pods, and starts them, when it starts")
+			add(fmt.Sprintf("pods that are Running in the API but don't run here (%d): %s", len(pods), some(pods)),
+				"services send traffic to them and nothing answers; when kubelet starts, it lists the API's pods and starts them")
 		}
 		if pods := both(a.idle, b.idle); len(pods) > 0 {
-			add(fmt.Sprintf("pods that have been due here for over %s and haven't begun (%d): %s", startsWithin, len(pods), some(pods)),
-				"kubelet may hold on to what it knew of them; it lists them again when it starts")
+			add(fmt.Sprintf("pods that have been due here for over %s and haven't started (%d): %s", startsWithin, len(pods), some(pods)),
+				"kubelet may have a stale view of them; it lists them again when it starts")
 		}
 	}
 	return out, unread
@@ -348,7 +348,7 @@ func masterleases(ctx context.Context, c *Cluster) ([]Debt, error) {
 		address := key.Key[len(prefix):]
 		out = append(out, Debt{
 			Object: address, Is: fmt.Sprintf("the API server at %s hasn't refreshed its entry for %s", trust.Text(address), between),
-			Means:    "the service kubernetes leads a part of its clients to an address where nobody answers",
+			Means:    "the service kubernetes sends some of its clients to an address where nothing answers",
 			Commands: []string{trust.Shell("etcdctl del %s", key.Key)},
 			settle: func(ctx context.Context) (string, error) {
 				return "its entry is deleted", node.DeleteEtcdKey(ctx, f.Reach.Etcd, key)
@@ -379,7 +379,7 @@ func nodesGone(_ context.Context, c *Cluster) ([]Debt, error) {
 		})
 		if !was[n.Name] && !ready {
 			out = append(out, Debt{
-				Object: n.Name, Is: "it is a node again that had been deleted before the restore, and it isn't ready",
+				Object: n.Name, Is: "it had been deleted before the restore, is a node again, and isn't ready",
 				Means:    "its pods count as running until they are evicted, and volumes stay attached to it",
 				Commands: []string{trust.Shell("kubectl describe node %s", n.Name), trust.Shell("kubectl delete node %s", n.Name) + "   # if the machine is gone"},
 			})

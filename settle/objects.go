@@ -39,10 +39,10 @@ func attachments(ctx context.Context, c *Cluster) ([]Debt, error) {
 		switch v := a.Spec.Source.PersistentVolumeName; {
 		case !nodes[a.Spec.NodeName]:
 			d.Is = fmt.Sprintf("it attaches a volume to %s, which isn't a node", trust.Text(a.Spec.NodeName))
-			d.Means = "the volume can't be attached elsewhere until this is gone; look with the storage's own tools whether it is attached there"
+			d.Means = "the volume can't be attached elsewhere until this is gone; check with the storage's own tools whether it is attached there"
 		case v != nil && !volumes[*v]:
 			d.Is = fmt.Sprintf("it attaches %s, which isn't in the API", trust.Text(*v))
-			d.Means = "the driver tries to detach it for ever; look with the storage's own tools which node has it"
+			d.Means = "the driver tries to detach it forever; check with the storage's own tools which node has it"
 		default:
 			return
 		}
@@ -81,7 +81,7 @@ func volumes(ctx context.Context, c *Cluster) ([]Debt, error) {
 		if claims[ref.Namespace+"/"+ref.Name] != "" {
 			is = fmt.Sprintf("this volume belongs to an earlier claim %s/%s than the one in the API", trust.Text(ref.Namespace), trust.Text(ref.Name))
 		}
-		means := "it is kept (Retain): who needs its data binds it again by hand"
+		means := "it is kept (Retain): bind it again by hand if its data is needed"
 		if v.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete {
 			means = "its reclaim policy is Delete: the controller deletes it with its data. Set Retain first, if the data is needed"
 		}
@@ -110,7 +110,7 @@ func volumesSince(c *Cluster, now int) []Debt {
 	}
 	return []Debt{{
 		Is:       fmt.Sprintf("there were %d volumes before the restore, and there are %d", before, now),
-		Means:    "what drivers provisioned after the snapshot still lies on the storage, costs, and belongs to nobody",
+		Means:    "volumes that drivers provisioned after the snapshot are still on the storage, cost money, and have no owner",
 		Commands: []string{"etcd-rewind diff SNAPSHOT BEFORE   # names them"},
 	}}
 }
@@ -135,8 +135,8 @@ func webhooks(ctx context.Context, c *Cluster) ([]Debt, error) {
 			return
 		}
 		out = append(out, Debt{
-			Object: config, Is: fmt.Sprintf("its webhook %s has to agree (failurePolicy: Fail), and no pod is ready behind the service %s/%s", trust.Text(name), trust.Text(s.Namespace), trust.Text(s.Name)),
-			Means:    "what it is called for is refused: perhaps the very pods that it needs",
+			Object: config, Is: fmt.Sprintf("its webhook %s must admit requests (failurePolicy: Fail), and the service %s/%s has no ready pod", trust.Text(name), trust.Text(s.Namespace), trust.Text(s.Name)),
+			Means:    "the requests it is called for are rejected: perhaps for the very pods that serve it",
 			Commands: []string{trust.Shell("kubectl -n %s get pods,endpointslices", s.Namespace), trust.Shell("kubectl get %s %s -o yaml", kind, config)},
 		})
 	}
@@ -190,7 +190,7 @@ func signingRequests(ctx context.Context, c *Cluster) ([]Debt, error) {
 			return
 		}
 		out = append(out, Debt{
-			Object: r.Name, Is: fmt.Sprintf("%s has asked for a certificate since %s, and nobody has decided", trust.Text(r.Spec.Username), r.CreationTimestamp.UTC().Format(time.DateTime)),
+			Object: r.Name, Is: fmt.Sprintf("%s has been waiting for a certificate since %s", trust.Text(r.Spec.Username), r.CreationTimestamp.UTC().Format(time.DateTime)),
 			Means:    "a kubelet whose request was signed before the restore asks again; approve only what you expect",
 			Commands: []string{trust.Shell("kubectl describe csr %s", r.Name)},
 		})
@@ -216,7 +216,7 @@ func jobs(ctx context.Context, c *Cluster) ([]Debt, error) {
 	}
 	return []Debt{{
 		Is:       fmt.Sprintf("%d Jobs of the restored state aren't complete: %s", len(open), some(open)),
-		Means:    "they run again from the start, also those that had been done before the restore",
+		Means:    "they run again from the start, even those that had completed before the restore",
 		Commands: []string{`kubectl get jobs -A   # kubectl -n NAMESPACE patch job NAME -p '{"spec":{"suspend":true}}' holds one`},
 	}}, nil
 }

@@ -114,10 +114,10 @@ func TestEachDebtIsSeenWhereItIs(t *testing.T) {
 		{"a claim whose volume is gone", map[string]string{nodes: cp1, pvcs: `{"metadata":{"namespace":"shop","name":"data","uid":"a"},"spec":{"volumeName":"pv1"},"status":{"phase":"Lost"}}`}, nil, "volume shop/data", "bound to pv1"},
 		{"a volume that will be deleted with its data", map[string]string{nodes: cp1, pvs: `{"metadata":{"name":"pv1"},"spec":{"persistentVolumeReclaimPolicy":"Delete","claimRef":{"namespace":"shop","name":"data","uid":"old"}}}`}, nil, "volume pv1", "Set Retain first"},
 		{"a volume of an earlier claim of that name", map[string]string{nodes: cp1, pvcs: `{"metadata":{"namespace":"shop","name":"data","uid":"new"}}`, pvs: `{"metadata":{"name":"pv1"},"spec":{"persistentVolumeReclaimPolicy":"Retain","claimRef":{"namespace":"shop","name":"data","uid":"old"}}}`}, nil, "volume pv1", "an earlier claim"},
-		{"a webhook without anybody behind it", map[string]string{nodes: cp1, hooks: hook, slices: slice("false")}, nil, "webhook guard", "no pod is ready behind the service guard/hook"},
+		{"a webhook without anybody behind it", map[string]string{nodes: cp1, hooks: hook, slices: slice("false")}, nil, "webhook guard", "the service guard/hook has no ready pod"},
 		{"a webhook that answers", map[string]string{nodes: cp1, hooks: hook, slices: slice("true")}, nil, "", ""},
 		{"an API that is down", map[string]string{nodes: cp1, "apis/apiregistration.k8s.io/v1/apiservices": `{"metadata":{"name":"v1beta1.metrics.k8s.io"},"status":{"conditions":[{"type":"Available","status":"False","message":"no endpoints"}]}}`}, nil, "api-service v1beta1.metrics.k8s.io", "no endpoints"},
-		{"a request that waits", map[string]string{nodes: cp1, "apis/certificates.k8s.io/v1/certificatesigningrequests": `{"metadata":{"name":"csr-1"},"spec":{"username":"system:node:w7"}}`}, nil, "csr csr-1", "system:node:w7 has asked"},
+		{"a request that waits", map[string]string{nodes: cp1, "apis/certificates.k8s.io/v1/certificatesigningrequests": `{"metadata":{"name":"csr-1"},"spec":{"username":"system:node:w7"}}`}, nil, "csr csr-1", "system:node:w7 has been waiting"},
 		{"a request that was approved", map[string]string{nodes: cp1, "apis/certificates.k8s.io/v1/certificatesigningrequests": `{"metadata":{"name":"csr-1"},"status":{"conditions":[{"type":"Approved"}]}}`}, nil, "", ""},
 		{"a job that runs again", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}}`, "apis/batch/v1/jobs": `{"metadata":{"namespace":"shop","name":"migrate","creationTimestamp":"2026-11-19T00:00:00Z"}}`}, before, "job", "shop/migrate"},
 		{"a job that is complete", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}}`, "apis/batch/v1/jobs": `{"metadata":{"namespace":"shop","name":"migrate","creationTimestamp":"2026-11-19T00:00:00Z"},"status":{"conditions":[{"type":"Complete","status":"True"}]}}`}, before, "", ""},
@@ -228,8 +228,8 @@ func TestPodsAreComparedByUID(t *testing.T) {
 	}
 	want := []string{
 		"kubelet-pods pods that run here and aren't in the API (1): shop/web-2",
-		"kubelet-pods pods that are Running in the API and don't run here (2): shop/api-cp1, shop/web-4",
-		"kubelet-pods pods that have been due here for over 3m0s and haven't begun (1): shop/web-5",
+		"kubelet-pods pods that are Running in the API but don't run here (2): shop/api-cp1, shop/web-4",
+		"kubelet-pods pods that have been due here for over 3m0s and haven't started (1): shop/web-5",
 	}
 	if !slices.Equal(is, want) {
 		t.Errorf("it owes\n%s\nwant\n%s", strings.Join(is, "\n"), strings.Join(want, "\n"))

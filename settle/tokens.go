@@ -107,18 +107,18 @@ func tokens(ctx context.Context, c *Cluster) ([]Debt, error) {
 	if err != nil {
 		return nil, err
 	}
-	const means = "its requests to the API are refused: a controller stands still, and looks as if it ran"
+	const means = "its requests to the API are rejected: a controller hangs, and still looks as if it ran"
 	var out []Debt
 	if len(why) >= asked && asked > 1 {
 		out = append(out, Debt{
-			Object: "sa.key", Is: fmt.Sprintf("the API server refuses all %d tokens that were looked at: %s", asked, first(why)),
-			Means:    "it may verify with another key than the one that signed them: its --service-account-key-file has to be of the cluster, the same on all control planes. Mend that first",
+			Object: "sa.key", Is: fmt.Sprintf("the API server rejects all %d tokens that were checked: %s", asked, first(why)),
+			Means:    "it may verify with another key than the one that signed them: --service-account-key-file has to be the cluster's key, the same on all control planes. Fix that first",
 			Commands: []string{c.keysCommand()},
 		})
 	}
 	for _, w := range order {
 		out = append(out, Debt{
-			Object: w.namespace + "/" + w.String(), Is: "the API server refuses the token of " + some(pods[w]) + ": " + said[w], Means: means,
+			Object: w.namespace + "/" + w.String(), Is: "the API server rejects the token of " + some(pods[w]) + ": " + said[w], Means: means,
 			Commands: []string{trust.Shell("kubectl -n %s rollout restart %s", w.namespace, w.String())},
 			Sure:     "All pods of " + trust.Text(w.String()) + " are replaced, as in a rollout.",
 			settle: func(ctx context.Context) (string, error) {
@@ -131,8 +131,8 @@ func tokens(ctx context.Context, c *Cluster) ([]Debt, error) {
 		because := alone[name]
 		ns, pod, _ := strings.Cut(name, "/")
 		out = append(out, Debt{
-			Object: name, Is: "the API server refuses its token: " + because, Means: means,
-			Commands: []string{trust.Shell("kubectl -n %s delete pod %s", ns, pod) + "   # if something makes it again"},
+			Object: name, Is: "the API server rejects its token: " + because, Means: means,
+			Commands: []string{trust.Shell("kubectl -n %s delete pod %s", ns, pod) + "   # if something re-creates it"},
 		})
 	}
 	return few(out), unread

@@ -87,7 +87,7 @@ func ReadPassphrase(ctx context.Context, path string) (string, error) {
 	}
 	line := strings.TrimRight(string(text), "\r\n")
 	if line == "" || strings.ContainsAny(line, "\r\n") || len(text) > maxIdentities {
-		return "", problem.Coded(CodeIdentity, "the file holds the passphrase, in one line", "%s holds no passphrase", path)
+		return "", problem.Coded(CodeIdentity, "the file holds the passphrase, in one line", "%s contains no passphrase", path)
 	}
 	return line, nil
 }

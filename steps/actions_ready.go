@@ -412,7 +412,7 @@ func (a *Verify) do(ctx context.Context, r *run) (State, error) {
 	}, func(s sight) error {
 		t := stuck("the API server is ready and etcd holds the restored data: look with kubectl before you decide", "the API doesn't show what the snapshot holds")
 		if last != nil {
-			return stuck(t.Hint, "the API can't be asked for what it holds: %w", last)
+			return stuck(t.Hint, "the API can't be read: %w", last)
 		}
 		return t
 	})

@@ -103,7 +103,7 @@ func ReadBackups(dir string) (*Backups, error) {
 	var b Backups
 	if err == nil {
 		if err = json.NewDecoder(bytes.NewReader(data)).Decode(&b); err != nil {
-			err = problem.New("remove it: the next backup makes it anew", "%s can't be read: %w", path, err)
+			err = problem.New("remove it: the next backup re-creates it", "%s can't be read: %w", path, err)
 		}
 	}
 	if err != nil {

@@ -173,7 +173,7 @@ func TestAJournalThatOthersCouldHaveWrittenIsNotObeyed(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, plan := range []func(string, string, Terms) (*Plan, error){NewUndo, NewResume, NewRedo} {
-				if _, err := plan(copied, "", Terms{}); err == nil || !strings.Contains(err.Error(), "isn't obeyed") {
+				if _, err := plan(copied, "", Terms{}); err == nil || !strings.Contains(err.Error(), "nothing in it is trusted") {
 					t.Errorf("%v", err)
 				}
 			}

@@ -76,7 +76,7 @@ func (k *checks) topology() Verdict {
 			names = append(names, m.Name)
 		}
 		if k.f.Live != nil {
-			return warn("fine when the other members were removed and stay away", "--initial-cluster names %s, the running etcd has one member", strings.Join(names, ", "))
+			return warn("fine if the other members were removed and stay down", "--initial-cluster names %s, the running etcd has one member", strings.Join(names, ", "))
 		}
 		return bad(several, "--initial-cluster in %s names %d members: %s", e.Source.Name(), len(names), strings.Join(names, ", "))
 	}

@@ -41,7 +41,7 @@ func (k *checks) onDataVolume() Verdict {
 			return bad("move those files to a volume of their own first", "the data volume also holds the files of %s: a new hostPath would lose them", strings.Join(flags, ", "))
 		}
 	}
-	return ok("only data lies on the volume %s", k.f.Etcd.DataDir.Volume)
+	return ok("only data is on the volume %s", k.f.Etcd.DataDir.Volume)
 }
 
 // Row 13.

@@ -115,7 +115,7 @@ func (k *checks) unitOthers() Verdict {
 		others := func(names []string) string { return trust.Text(trust.Clip(strings.Join(names, " "), 300)) }
 		switch {
 		case !u.CanStop || !u.CanStart:
-			return bad("remove RefuseManualStart= and RefuseManualStop= from the unit, then systemctl daemon-reload", "systemd doesn't let anybody stop or start %s", u.Name)
+			return bad("remove RefuseManualStart= and RefuseManualStop= from the unit, then systemctl daemon-reload", "systemd lets nobody stop or start %s", u.Name)
 		case acts(u.SuccessAction):
 			return wrong("remove SuccessAction= from the unit, then systemctl daemon-reload", "when %s is stopped, systemd does this to the whole machine: %s (SuccessAction=)", u.Name, trust.Text(u.SuccessAction))
 		case len(u.Up(u.TriggeredBy)) > 0:

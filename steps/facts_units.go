@@ -90,7 +90,7 @@ func (e unitEtcd) managed() string {
 		return fmt.Sprintf("%s says that a program writes it: %s", at, line)
 	}
 	if slices.Contains(e.Service.EnvironmentFiles, node.KubesprayEtcdEnv) && strings.HasPrefix(e.TrustedCA, node.KubesprayEtcdCerts) {
-		return "kubespray writes " + node.KubesprayEtcdEnv + " anew when it runs"
+		return "kubespray rewrites " + node.KubesprayEtcdEnv + " each time it runs"
 	}
 	if err := e.Editable(unit.DataDir); err != nil {
 		return problem.Line(err)
@@ -170,7 +170,7 @@ func (f *Facts) readEtcdUnit(ctx context.Context, s *systemd) {
 }
 
 func masked(u *node.Unit) error {
-	return problem.New("systemctl unmask "+trust.Quote(u.Name)+", then try again", "%s is masked: systemd has no file of it, and starts it for nobody", u.Name)
+	return problem.New("systemctl unmask "+trust.Quote(u.Name)+", then try again", "%s is masked: systemd refuses to start it", u.Name)
 }
 
 // others asks for the states of the units that a service belongs to.

@@ -193,7 +193,7 @@ func (l layout) elsewhere() string {
 		}
 		then, err := node.DiskOf(filepath.Dir(f.then))
 		if err == nil && now.Device != then.Device {
-			return fmt.Sprintf("%s lies on the disk mounted at %s, and %s would be on the one at %s", f.what, now.MountPoint, f.then, then.MountPoint)
+			return fmt.Sprintf("%s is on the disk mounted at %s, and %s would be on the one at %s", f.what, now.MountPoint, f.then, then.MountPoint)
 		}
 	}
 	return ""

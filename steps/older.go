@@ -192,14 +192,14 @@ func (k *checks) older() Verdict {
 func (k *checks) inPlace() Verdict {
 	dir := k.c.DataDir
 	if k.f.Etcd.WALDir != nil {
-		return bad("change both volumes of "+k.f.Etcd.Source.Name()+" by hand", "etcd has a --wal-dir of its own: where the WAL of that data lies isn't known")
+		return bad("change both volumes of "+k.f.Etcd.Source.Name()+" by hand", "etcd has a separate --wal-dir: where the WAL of that data is isn't known")
 	}
 	at := k.f.Etcd.DataDir.Under(dir)
 	switch {
 	case !filepath.IsAbs(dir):
 		return bad("name it with its whole path", "%s is not an absolute path", dir)
 	case unlinked(at) == unlinked(k.f.Etcd.DataDir.Path):
-		return bad("", "%s is where etcd's data lies already", dir)
+		return bad("", "%s is where etcd's data is already", dir)
 	case !thereIs(at):
 		return bad("name the directory that has member in it", "%s is not there", at)
 	case !k.f.ownedLikeData(at):
@@ -230,7 +230,7 @@ func (f *Facts) InPlace(dataDir string, c Choices) (choices Choices, database st
 	if inside := f.Etcd.DataDir.Inside; inside != "" {
 		host, ok := strings.CutSuffix(dataDir, "/"+inside)
 		if !ok {
-			return c, "", problem.New("restore the database in it instead", "etcd's data lies in %s below the hostPath, and %s doesn't end so", inside, dataDir)
+			return c, "", problem.New("restore the database in it instead", "etcd's data is in %s below the hostPath, and %s doesn't end so", inside, dataDir)
 		}
 		c.DataDir = host
 	}

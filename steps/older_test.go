@@ -162,7 +162,7 @@ func TestPointingEtcdAtDataThatIsThere(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "data.json")); err != nil {
 		t.Error(err)
 	}
-	for name, spoil := range map[string]string{"where etcd's data lies already": filepath.Join(n.root, "lib/etcd"), "holds no etcd data": filepath.Join(n.root, "pki")} {
+	for name, spoil := range map[string]string{"where etcd's data is already": filepath.Join(n.root, "lib/etcd"), "holds no etcd data": filepath.Join(n.root, "pki")} {
 		c.DataDir = spoil
 		for _, v := range Check(t.Context(), f, &info, c) {
 			if v.Check == "target" && (v.Level != Error || !strings.Contains(v.Cause, name)) {

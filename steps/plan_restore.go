@@ -124,7 +124,7 @@ func (b *builder) place(p *Plan) error {
 		p.Title = fmt.Sprintf("Point etcd at %s on %s", dataDir, f.Node)
 		r.InPlace = true
 		if f.Etcd.WALDir != nil {
-			return problem.New("change both volumes of "+f.Etcd.Source.Name()+" by hand", "etcd has a --wal-dir of its own, and where the WAL of that data lies isn't known")
+			return problem.New("change both volumes of "+f.Etcd.Source.Name()+" by hand", "etcd has a separate --wal-dir, and where the WAL of that data is isn't known")
 		}
 	}
 	if r.Old, err = dataOf(context.Background(), &f.Etcd.EtcdSettings); err == nil && b.lay.swap {
@@ -531,5 +531,5 @@ func (b *builder) saved() string {
 	case b.c.InPlace:
 		return "; a snapshot of it is taken first"
 	}
-	return "; a snapshot of it is taken beside the staging"
+	return "; a snapshot of it is taken during the staging"
 }

@@ -63,7 +63,7 @@ func (r *run) summary(res *Result) []Fact {
 		}
 		s = append(s, r.mem.Notes...)
 	case res.Reverted:
-		add("node", "nothing was changed: no manifest was moved")
+		add("node", "nothing was changed: nothing was stopped or replaced")
 		if r.mem.Staged != nil && !f.InPlace {
 			add("restored data", "kept at %s", f.Staging)
 		}

@@ -136,7 +136,7 @@ func (l layout) unswappable() (cause, hint string) {
 			return err.Error(), instead
 		}
 		if _, err := os.Lstat(asideFor(v.old, l.run)); err == nil {
-			return asideFor(v.old, l.run) + " exists already", "look what it is and move it away"
+			return asideFor(v.old, l.run) + " exists already", "check what it is and move it away"
 		}
 		if member := filepath.Join(v.old, memberDir); isMountRoot(member) {
 			return member + " is a mount of its own, and would go with the old data", instead

@@ -23,14 +23,14 @@ var restoreTexts = map[string]text{
 	"prepare": {
 		title: "Keep a way back",
 		why:   "The manifests are copied and the new ones written, while the cluster still runs.",
-		more: "Kubelet reads every file in its manifest directory whose name doesn't begin with a dot, so a backup must never lie there: " +
+		more: "Kubelet reads every file in its manifest directory whose name doesn't begin with a dot, so a backup must never be put there: " +
 			"etcd.yaml.bak is another definition of the same pod, and the last one wins. The copies go to a directory of this run beside it. " +
 			"It is on the same file system, so that a manifest moves by one rename: kubelet sees one event and never half a file.",
 	},
 	"adopt": {
 		title: "Read the data that is there",
-		why:   "Whose data it is is read from its files, so that etcd can be known to run on it. The cluster still runs.",
-		more: "The directory is only read. Its cluster ID, members and revision are what the running etcd is compared with before kube-apiserver starts: " +
+		why:   "Cluster ID, members and revision are read from the files, to verify later that etcd runs on this data. The cluster still runs.",
+		more: "The directory is only read. The running etcd is compared with them before kube-apiserver starts: " +
 			"a typo in a hostPath boots a blank cluster, which has another ID.",
 	},
 	"stage": {
@@ -38,8 +38,8 @@ var restoreTexts = map[string]text{
 		why:   "etcdutl restores the snapshot beside the new data directory. The cluster still runs.",
 		more: "A restore writes a new database, a new WAL and a new member list: the old member and cluster IDs in the snapshot are replaced. " +
 			"An initial cluster token of its own gives the result a cluster ID that no other etcd has, so that it can be distinguished from an empty or an old one later. " +
-			"The revision is raised and what lies before is marked as compacted: controllers that watch must list again instead of trusting caches from a future that no longer exists. " +
-			"Beside it a snapshot of the cluster as it is is saved: the old data directory is kept in any case and is what an undo uses, " +
+			"The revision is raised and everything before it is marked as compacted: controllers that watch must list again instead of trusting caches from a future that no longer exists. " +
+			"At the same time a snapshot of the current cluster is saved: the old data directory is kept in any case and is what an undo uses, " +
 			"but a snapshot can be compared, copied and restored elsewhere. With a large database it takes as long as the staging or longer; --no-save-before leaves it out. " +
 			"The last thing before the outage is a wait of at most 1.5 s: kubelet lists its containers once a second and finishes with a pod on a list, " +
 			"so the outage is shortest when etcd ends just before the next one.",
@@ -85,12 +85,12 @@ var restoreTexts = map[string]text{
 		title: "Restart controllers",
 		why:   "kube-controller-manager and kube-scheduler start with empty caches. The API is already back.",
 		more: "They hold what they have seen in memory, and that is no longer what etcd holds. The raised revision makes watches fail and list again; " +
-			"a restart leaves nothing to luck, and releases leases taken after the snapshot.",
+			"a restart makes sure of it, and releases leases taken after the snapshot.",
 	},
 	kubeadmStep: {
 		title: "Update kubeadm-config",
 		why:   "kubeadm upgrade renders etcd.yaml from the ConfigMap kube-system/kubeadm-config. The snapshot's copy names the old data directory.",
-		more: "kubeadm upgrade, kubeadm join --control-plane and kubeadm init phase etcd local don't look at the etcd.yaml that is there: they rewrite it, with " +
+		more: "kubeadm upgrade, kubeadm join --control-plane and kubeadm init phase etcd local don't read the existing etcd.yaml: they rewrite it, with " +
 			"etcd.local.dataDir as hostPath. With the old directory in it, the next upgrade would start etcd on the old data, silently: the API server continues " +
 			"serving the restored objects from its cache for a while. The same value is for all control-plane nodes. If it can't be written, the run doesn't fail: " +
 			"the summary has the command.",
@@ -98,8 +98,8 @@ var restoreTexts = map[string]text{
 	"verify": {
 		title: "Verify",
 		why:   "The API is asked for its namespaces and nodes: the same names and UIDs as in the snapshot.",
-		more: "Everything until now was seen from below. This is what a user of the cluster sees: objects of the snapshot are back with their old UIDs, " +
-			"and what was made after the snapshot is gone.",
+		more: "Everything so far was checked in etcd. This is what a user of the cluster sees: objects of the snapshot are back with their old UIDs, " +
+			"and what was created after the snapshot is gone.",
 	},
 }
 
@@ -114,23 +114,23 @@ var swapTexts = map[string]text{
 	"start-etcd": {
 		title: "Start etcd", outage: true,
 		why: "The old data is renamed aside, the staged directory gets its path, and etcd starts with the settings that it had. Then it is asked whether it has opened what was restored.",
-		more: "No path is edited anywhere: whatever renders etcd's settings anew, kubeadm or configuration management, names the directory that holds the restored data. " +
+		more: "No path is edited anywhere: whatever renders etcd's settings again, kubeadm or configuration management, names the directory that holds the restored data. " +
 			"Both renames stay on one file system, and the old data is not touched: undo is the same two renames in reverse. " +
-			"/readyz is not enough to know which data etcd has: every restore gets a cluster ID that no other etcd has, and etcd tells it to its peers as soon as it has opened its data.",
+			"/readyz is not enough to know which data etcd has: every restore gets a cluster ID that no other etcd has, and etcd announces it to its peers as soon as it has opened its data.",
 	},
 }
 
 var undoTexts = map[string]text{
 	kubeadmStep: {
 		title: "Compare kubeadm-config",
-		why:   "The ConfigMap lies in etcd: the old data has the one from before the run. Nothing is written.",
+		why:   "The ConfigMap is in etcd: the old data has the one from before the run. Nothing is written.",
 		more:  restoreTexts[kubeadmStep].more,
 	},
 	"verify": {},
 	controllersStep: {
 		title: "Stop controllers",
 		why:   "kube-controller-manager and kube-scheduler must not act on the old cluster with what they saw in the restored one.",
-		more: "They hold what they have seen in memory, and the old data has another past. Their leases lie in the restored data, too: " +
+		more: "They hold what they have seen in memory, and the old data has another history. Their leases are in the restored data, too: " +
 			"one that finds its lease held by another exits, and kubelet starts it again after a back-off.",
 	},
 	controllersBack: {

@@ -49,7 +49,7 @@ func notTrusted(err error) error {
 	if p.Hint != "" {
 		hint = p.Hint + ", or " + hint
 	}
-	return problem.New(hint, "%s: what lies there isn't obeyed", p.Cause)
+	return problem.New(hint, "%s: nothing in it is trusted", p.Cause)
 }
 
 // vetter holds the paths of a plan against where its journal lies.

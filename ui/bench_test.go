@@ -135,7 +135,7 @@ func BenchmarkScreenFrames(b *testing.B) {
 				case 2:
 					msg = tea.KeyMsg{Type: tea.KeyPgDown}
 				case 3:
-					msg = tea.WindowSizeMsg{Width: 200 + i%8/4, Height: 60} // everything is laid out anew
+					msg = tea.WindowSizeMsg{Width: 200 + i%8/4, Height: 60} // everything is laid out again
 				}
 				d.m.ticking = true // no ticks but these
 				began := time.Now()

@@ -259,6 +259,6 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); diff != "" {
-		t.Errorf("%s differs (-want +got); go test ./ui -update writes it anew:\n%s", path, diff)
+		t.Errorf("%s differs (-want +got); go test ./ui -update rewrites it:\n%s", path, diff)
 	}
 }

@@ -18,7 +18,7 @@ const (
 // placesFor makes two places tell what they have: one is away.
 func placesFor(d *driver) {
 	d.m.options.Elsewhere = func(_ context.Context, _ *steps.Facts, tell func([]snapshot.Candidate)) {
-		tell([]snapshot.Candidate{{Path: "sftp://nas/srv/backups", From: "sftp://nas/srv/backups", Err: problem.New("look at the network and the other host", "no connection within 30s")}})
+		tell([]snapshot.Candidate{{Path: "sftp://nas/srv/backups", From: "sftp://nas/srv/backups", Err: problem.New("check the network and the other host", "no connection within 30s")}})
 		tell([]snapshot.Candidate{{
 			Path: stored, From: storeAt, Format: snapshot.Age, Size: 104_857, ModTime: noon.Add(-5 * time.Minute), Revision: 1000000700, Keys: 331,
 		}})
@@ -41,7 +41,7 @@ func TestABackupThatLiesElsewhereIsChosen(t *testing.T) {
 	placesFor(d)
 	d.to(chooseScreen)
 	d.see("1000000700", "stored", "sftp:/", "no connection within 30s")
-	d.dontSee("asking where")
+	d.dontSee("listing the backups")
 	for _, path := range d.f.inspected {
 		if path == stored {
 			t.Error("it was fetched unasked")

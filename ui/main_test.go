@@ -15,7 +15,7 @@ import (
 	"etcd-rewind/steps"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // TestMain also is the wizard on a played node, for the tests that need a real
 // terminal; and to look at it: UI_PLAY=100ms ./ui.test

@@ -77,7 +77,7 @@ func stopRun(undo bool) func(m *model) tea.Cmd {
 func askToLeave(v *pane.Run, now clock) question {
 	return question{
 		Title: "Leave at once?", Now: nowDoing(v, now),
-		Text:    []string{"The run was told to stop, and hasn't yet. Its journal is in order at any moment: left now, it can be resumed or undone, as after a power cut."},
+		Text:    []string{"The run was asked to stop, and hasn't yet. Its journal is consistent at any moment: if you leave now, it can be resumed or undone, as after a power cut."},
 		Answers: []answer{reply("l", "leave it in the middle", leaveRun), reply("n", "wait until it has stopped", nil)},
 	}
 }
@@ -130,9 +130,9 @@ func askOnceMore(v *pane.Run, c steps.Choice, f *steps.Failure) question {
 		q.Facts = []steps.Fact{{Name: "Action", Value: f.Title}}
 		q.Text = []string{"It is safe to do twice."}
 	case steps.RestartStuck:
-		q.Text = []string{"Containers keep running meanwhile. kubelet reads its manifests anew, and no longer knows the pods whose manifests are gone."}
+		q.Text = []string{"Containers keep running meanwhile. The restarted kubelet reads its manifests again and no longer knows the pods whose manifests are gone."}
 	case steps.Revert:
-		q.Text = []string{"Everything the run did is undone in reverse order, and the manifests become what they were, byte for byte."}
+		q.Text = []string{"Everything the run did is undone in reverse order, and every file it changed is restored byte for byte."}
 	case steps.Leave:
 		q.Text = []string{"The run ends here. The API may stay down until the run is resumed or undone."}
 		q.Facts = v.WaysOut()

@@ -118,7 +118,7 @@ func TestTheOutageCountsOnAfterARunThatWasStopped(t *testing.T) {
 	goOn(time.Second)
 	d.see(", 64.0 s")
 	if !d.m.moves() {
-		t.Error("nothing draws the time anew")
+		t.Error("nothing redraws the time")
 	}
 
 	// Leaving now leaves the cluster without its API.

@@ -118,7 +118,7 @@ func TestARunOfSeveralNodesIsRedoneOnAll(t *testing.T) {
 	d.key("u")
 	d.see("cp1, cp2 and cp3", "d  redo: to the restored data again, on all nodes")
 	d.key("d")
-	d.see("Redo run 20261120-120000 on cp1, cp2 and cp3: to the restored data again", "All nodes go to the restored data again at the same time")
+	d.see("Redo run 20261120-120000 on cp1, cp2 and cp3: to the restored data again", "All nodes switch to the restored data again at the same time")
 	d.key("tab")
 	d.see("Redo run 20261120-120000 on cp1: to the restored data again")
 	d.key("tab", "tab", "enter")

@@ -67,7 +67,7 @@ func TestWhatIsOwedIsSettledAfterTheSummary(t *testing.T) {
 	d.see("kubeadm would start the old data", "and etcd runs on", "the next kubeadm upgrade", "$ kubectl -n kube-system", "enter settle it", "Not asked: w7 and w8")
 
 	d.key("?")
-	d.see("all that was undone")
+	d.see("the data that the restore replaced")
 	d.key("esc", "enter")
 	d.see("Settle it: kubeadm would start the old data?", "y settle it")
 	d.update(keyMsg("y")) // meant for what was there before
@@ -92,7 +92,7 @@ func TestWhatIsOwedIsSettledAfterTheSummary(t *testing.T) {
 	d.see("all is well with w7")
 
 	d.key("j", "enter")
-	d.see("This is for people", "its reclaim policy is Delete")
+	d.see("This one is up to you", "its reclaim policy is Delete")
 	if len(o.settled) != 2 {
 		t.Errorf("settled: %v", o.settled)
 	}
@@ -140,7 +140,7 @@ func TestWhatIsOwedIsReachedFromTheFirstScreen(t *testing.T) {
 
 	o.wait, o.found = nil, settle.Found{Asked: []string{"cp1"}}
 	d.key("o")
-	d.see("Nothing is owed, as far as was looked at", "Kubelets asked: cp1.")
+	d.see("The cluster owes nothing, as far as could be checked", "Kubelets asked: cp1.")
 	o.err = problem.New("is the API up?", "it can't be read")
 	d.key("r")
 	d.see("it can't be read", "is the API up?")

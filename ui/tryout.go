@@ -76,7 +76,7 @@ func (t *tryout) told(msg tryoutMsg) {
 
 // view shows what the drill does, and then what came of it.
 func (t *tryout) view(p *pane.Page, l text.Look, now time.Time, w, h int) ([]string, string, []pane.Hint) {
-	const title = "A drill: this snapshot, tried beside the cluster"
+	const title = "A drill: this snapshot, tested beside the cluster"
 	var body []string
 	switch {
 	case t.busy:

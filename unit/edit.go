@@ -107,7 +107,7 @@ func (e *Etcd) edit(f *File, all []splice) (Edit, error) {
 			continue
 		}
 		if i > 0 && all[i-1].from < s.to {
-			return out, cannotEdit(s.s, "it stands where another directory is named, too")
+			return out, cannotEdit(s.s, "it is part of a value that names another directory, too")
 		}
 		out.New = slices.Concat(out.New[:s.from], []byte(s.with), out.New[s.to:])
 	}
@@ -164,7 +164,7 @@ func (s *Service) shared(f *File) string {
 	case trust.Within("/usr/lib", f.Path), trust.Within("/lib", f.Path):
 		return "the file is a package's, and the next version replaces it"
 	case trust.Within("/run", f.Path):
-		return "the file is made anew when the machine starts"
+		return "the file is re-created at every boot"
 	}
 	return ""
 }
@@ -245,7 +245,7 @@ func (e *Etcd) verify(edits []Edit, dirs map[string]string) error {
 	}
 	for name, to := range dirs {
 		if l := now.location(name); l == nil || l.HostPath != to {
-			return more("another value holds")
+			return more("another value applies")
 		}
 	}
 	return e.same(now, dirs, more)

@@ -182,7 +182,7 @@ func (f *follower) none(t text, what string) error {
 func (f *follower) server(program text) error {
 	if len(f.argv) > 0 && f.want == "etcd" {
 		if first := f.argv[0].String(); first == "grpc-proxy" || first == "gateway" {
-			return f.none(program, "etcd as "+first+", which holds no data")
+			return f.none(program, "etcd as "+first+", which contains no data")
 		}
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write docs/supported.md anew")
+var update = flag.Bool("update", false, "rewrite docs/supported.md")
 
 const (
 	begins = "<!-- The table is made by make supported. -->\n"

@@ -131,7 +131,7 @@ var cases = []kase{
 		p.rename("# another comment\n" + p.text("a", 0))
 		p.stays(4*time.Second, func(boxes []node.Sandbox) string {
 			if len(boxes) != 1 || boxes[0].UID != uid || !boxes[0].Ready {
-				return "the pod was made anew"
+				return "the pod was re-created"
 			}
 			return ""
 		})

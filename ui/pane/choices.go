@@ -69,9 +69,9 @@ func (c *Choices) Key(l text.Look, name string, shown *steps.RestoreFacts, there
 	case "b":
 		c.NoSave = !c.NoSave
 		if c.NoSave {
-			return true, "No snapshot of the cluster as it is; its data directory is kept in any case.", true
+			return true, "No snapshot of the current cluster; its data directory is kept in any case.", true
 		}
-		return true, "A snapshot of the cluster as it is is saved before the outage.", true
+		return true, "A snapshot of the current cluster is saved before the outage.", true
 	default:
 		return false, "", false
 	}
@@ -148,7 +148,7 @@ func (c *Choices) Rows(l text.Look, shown *steps.RestoreFacts, there bool, w int
 // View asks for what is typed.
 func (c *Choices) View(l text.Look, w int) ([]string, string, []Hint) {
 	title := "Data directory for the restored data, on the node:"
-	about := "It must not exist yet, and lie on the same disk as the old one, since it is moved into place by a rename. Empty means the default. " +
+	about := "It must not exist yet, and must be on the same disk as the old one, because it is renamed into place. Empty means the default. " +
 		"The word swap keeps the path: the old data is renamed aside, and no file is edited."
 	if c.bump {
 		title = "How much to add to the snapshot's revision:"

@@ -30,7 +30,7 @@ func (c *Confirm) View(l text.Look, now time.Time, plans *Plans, info *snapshot.
 		for _, o := range append([]*steps.Plan{p}, plans.All...) {
 			warned = cmp.Or(warned, trust.Text(o.Lost))
 		}
-		say = []string{"The API is down until etcd runs on the data directory it had before. The manifests are restored byte for byte."}
+		say = []string{"The API is down until etcd runs on the data it had before. Every file the run changed is restored byte for byte."}
 		switch {
 		case warned != "":
 			warned = "Written since the restore: " + warned

@@ -66,7 +66,7 @@ func TestAKeptRowIsDrawnAgainWhenItChanges(t *testing.T) {
 		kept := draw()
 		d.drawn = drawnDiff{}
 		if fresh := draw(); kept != fresh {
-			t.Errorf("after change %d the pane shows\n%s\nand drawn anew\n%s", i, kept, fresh)
+			t.Errorf("after change %d the pane shows\n%s\nand redrawn from scratch\n%s", i, kept, fresh)
 		}
 		if slices.Contains(before, kept) {
 			t.Errorf("change %d shows nothing", i)

@@ -25,7 +25,7 @@ func (*Earlier) Help() Help {
 	return Help{Title: "An interrupted run", Paragraphs: []string{
 		"etcd-rewind was killed, the machine was restarted, or a step failed and the run was not undone. The journal in the run's directory says what was done and what was under way.",
 		"g resumes: what is done is not done again, and what was under way is done once more; every action is safe to do twice. An interrupted undo is resumed as an undo.",
-		"u undoes: everything the run did is undone in reverse order, and the manifests are restored byte for byte.",
+		"u undoes: everything the run did is undone in reverse order, and every file it changed is restored byte for byte.",
 		"d redoes: after an undo that was interrupted, etcd runs on the restored data again.",
 		"All show their plan first and ask for the node's name, and can be interrupted again. The commands are etcd-rewind resume, undo and redo.",
 		"A new restore on top of an interrupted one is hardly ever what you want: n shows the node, and the check earlier-run blocks it.",
@@ -35,7 +35,7 @@ func (*Earlier) Help() Help {
 // Help is about the runs of the node.
 func (*Runs) Help() Help {
 	return Help{Title: "The runs of this node", Paragraphs: []string{
-		"Each restore is a run with a name, a journal and the manifests it kept, in a directory of its own. Undo and redo belong to the run that they are of.",
+		"Each restore is a run with a name, a journal and copies of the files it changed, in a directory of its own. An undo or redo belongs to its run.",
 		"u undoes: the node is reverted to the state before the run, byte for byte. d redoes what was undone: etcd runs on the restored data again. g resumes a run that was interrupted.",
 		"A run on several nodes is undone and redone on all of them. All show their plan first and ask for the node's name.",
 		"untouched: the run ended before it changed anything. unreadable: its journal can't be read; etcd-rewind runs says why.",
@@ -44,16 +44,16 @@ func (*Runs) Help() Help {
 
 // Help is about the node.
 func (n *Node) Help() Help {
-	needs := "The restore needs etcd as a static pod on this node, as the only member. Several members, and an etcd that runs elsewhere, are recognised and refused."
+	needs := "The restore needs etcd on this node, as a static pod or a systemd service, and as the only member. Several members, and an etcd that runs elsewhere, are recognised and refused."
 	if n.Led {
-		needs = "The restore needs etcd as a static pod. With several members all of them are restored as one, from here: restored alone, one would become a cluster of one beside the others. An etcd that runs elsewhere is recognised and refused."
+		needs = "The restore needs etcd as a static pod or a systemd service, on this node or on hosts of its own. Several members are restored in one run, from here: restored alone, one would become a cluster of its own beside the others."
 	}
 	h := Help{Title: "The node", Paragraphs: []string{
 		"A kubeadm control plane runs etcd and kube-apiserver as static pods: kubelet reads their manifests from a directory and runs what it finds there. Move a manifest out, and kubelet stops the pod; put one in, and kubelet starts it. That is how this restore stops and starts them, since the API is down meanwhile.",
 		needs,
 	}}
 	if n.CanRepoint() {
-		h.Paragraphs = append(h.Paragraphs, "p points etcd at the intact data that lies beside its own, without restoring anything: checked, planned, confirmed and undone as a restore is. The command is etcd-rewind repoint.")
+		h.Paragraphs = append(h.Paragraphs, "p points etcd at the intact data beside its own, without restoring anything: checked, planned, confirmed and undone as a restore is. The command is etcd-rewind repoint.")
 	}
 	return h
 }
@@ -90,10 +90,10 @@ func (*Diff) Help() Help {
 // Help is about the checks.
 func (*Checks) Help() Help {
 	return Help{Title: "The checks", Paragraphs: []string{
-		"d, n, s and c change what a check may object to: the data directory, the revision, how kube-apiserver is stopped, the controllers. The checks run again then.",
+		"d, n, s and c change what a check may fail on: the data directory, the revision, how kube-apiserver is stopped, the controllers. The checks run again then.",
 		"An error blocks the restore. So does a warning, until you have read it and override it with space. Some errors can be overridden: space, then the name of the check.",
-		"r runs all checks again, for example after you have moved a file away. What was overridden stays so as long as the check says the same.",
-		"t tries the snapshot first: this cluster's own etcd and kube-apiserver are started on it, apart from the running ones and without a network. Nothing of the cluster is touched; esc ends it.",
+		"r runs all checks again, for example after you have moved a file away. An override stays as long as the check's result stays the same.",
+		"t tests the snapshot first: this cluster's own etcd and kube-apiserver are started on it, apart from the running ones and without a network. The cluster isn't touched; esc stops the drill.",
 	}}
 }
 
@@ -102,7 +102,7 @@ func (*Plans) Help() Help {
 	return Help{Title: "The plan", Paragraphs: []string{
 		"This is everything that will be done, in this order, with the shell commands that do the same by hand. Nothing else is done.",
 		"d: the restored data goes into a new directory beside the old one, on the same disk.",
-		"n: the restored cluster begins at a revision beyond any that a client has seen, and what lies before is marked as compacted. So watches list again instead of trusting stale caches.",
+		"n: the restored cluster begins at a revision beyond any that a client has seen, and everything before it is marked as compacted. So watches list again instead of trusting stale caches.",
 		"s: the API server keeps no state. At once takes 0.2 s; gracefully, kubelet waits for clients, up to 30 s.",
 		"c: kube-controller-manager and kube-scheduler hold what they have seen in memory; restarted, they see what etcd holds now.",
 	}}
@@ -118,7 +118,7 @@ func (*Confirm) Help() Help {
 // Help is about what comes after a run.
 func (*Summary) Help() Help {
 	return Help{Title: "Afterwards", Paragraphs: []string{
-		"The old data directory and the manifests as they were are kept; delete them when you are sure. Until then undo reverts the node, by renames.",
+		"The old data directory and the replaced files are kept; delete them when you are sure. Until then undo reverts the node, by renames.",
 		"Pods that were started after the snapshot may still run without being known to the API; kubelets stop them once they list again.",
 	}}
 }

@@ -100,7 +100,7 @@ func (d *identity) view(l text.Look, name string, w, h int) ([]string, string, [
 	if d.busy {
 		lines = append(lines, "   Reading it …")
 	} else {
-		lines = append(lines, text.Hang("   ", "Neither is kept when you leave. What is decrypted lies on the disk of etcd's data until then.", w-3)...)
+		lines = append(lines, text.Hang("   ", "Neither is kept when you leave. Until then the decrypted snapshot is on the disk of etcd's data.", w-3)...)
 	}
 	return text.Box(lines[:min(len(lines), h)], w, h), "", []Hint{{"enter", "open"}, {"tab", "other line"}, {"esc", "back"}}
 }

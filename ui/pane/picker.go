@@ -342,7 +342,7 @@ func (p *Picker) View(l text.Look, now time.Time, w, h int) ([]string, string, [
 	help := []Hint{{"enter", "choose"}, {"p", "type a path"}, {"/", "search"}, {"r", "search again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	title := " " + l.Bold.Render("Which snapshot is the cluster to go back to?")
 	if p.Asking {
-		title += l.Faint.Render("  asking where backups lie …")
+		title += l.Faint.Render("  listing the backups …")
 	}
 	lines := []string{title, ""}
 	if len(p.entries) == 0 {

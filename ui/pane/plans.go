@@ -113,7 +113,7 @@ func (p *Plans) againText(w int) []string {
 	say := "All nodes are undone at the same time; tab shows what is done on each. Each etcd runs on the data it had before."
 	switch p.Verb {
 	case restore.Redo:
-		say = "All nodes go to the restored data again at the same time; tab shows what is done on each."
+		say = "All nodes switch to the restored data again at the same time; tab shows what is done on each."
 	case restore.Resume:
 		say = "Each node resumes where its journal ends, and waits for the others at the end of each phase; tab shows what is done on each. What is done is not done again."
 	}

@@ -30,12 +30,12 @@ func barrierHelp(kind string) []string {
 	switch kind {
 	case steps.KindRedo:
 		return []string{
-			"All nodes go to the restored data again at the same time, each by its own journal.",
+			"All nodes switch to the restored data again at the same time, each by its own journal.",
 			"enter shows the steps of a node; ↑↓ choose one.",
 		}
 	case steps.KindUndo:
 		return []string{
-			"All nodes are undone at the same time, each by its own journal: the manifests are restored byte for byte, and etcd runs on the data it had before. A quorum of the old members is needed until the first one is ready.",
+			"All nodes are undone at the same time, each by its own journal: every file the run changed is restored byte for byte, and etcd runs on the data it had before. A quorum of the old members is needed until the first one is ready.",
 			"enter shows the steps of a node; ↑↓ choose one.",
 		}
 	}
@@ -252,7 +252,7 @@ func (v *Run) listView(l text.Look, now time.Time, w, h int) ([]string, string, 
 	case steps.KindUndo:
 		lines = append(lines, " "+l.Bold.Render("All nodes are undone, at the same time"), "")
 	case steps.KindRedo:
-		lines = append(lines, " "+l.Bold.Render("All nodes go to the restored data again, at the same time"), "")
+		lines = append(lines, " "+l.Bold.Render("All nodes switch to the restored data again, at the same time"), "")
 	default:
 		lines = append(v.phaseRows(l, now, w), "")
 	}

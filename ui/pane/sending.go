@@ -61,5 +61,5 @@ func (s *sending) view(l text.Look, now time.Time, w int, err error, help []Hint
 		cause, advice := text.Explain(err)
 		return append(lines, text.Indent(3, text.Facts(text.Advice(cause, advice), w-4))...), "", help[2:]
 	}
-	return append(lines, text.Hang("   ", "Nothing is changed by this, but for the copy of the snapshot beside each node's data. It is removed after the restore.", w-2)...), "", help[3:]
+	return append(lines, text.Hang("   ", "This changes nothing except for the copy of the snapshot beside each node's data. It is removed after the restore.", w-2)...), "", help[3:]
 }

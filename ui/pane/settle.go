@@ -129,7 +129,7 @@ func (s *Settle) Press(name string, h int) (w Wish, note string) {
 		case tried && r.Done:
 			s.next()
 		case !d.Offered:
-			return None, "This is for people: the commands show what to look at. Nothing here changes it."
+			return None, "This one is up to you: the commands show what to check. etcd-rewind doesn't change it."
 		default:
 			delete(s.skipped, s.at)
 			return SettleIt, ""
@@ -189,7 +189,7 @@ func (s *Settle) View(l text.Look, now time.Time, w, h int) ([]string, string, [
 		lines = append(lines, text.Hang("   ", "etcd went back in time; kubelets, kubeadm, volumes and clients didn't. The two are compared. Nothing is changed.", w-1)...)
 		return text.Box(lines, w, h), "", []Hint{help[3], help[4], help[5]}
 	case s.Err != nil:
-		return text.Box(why(l, text.SymBad, "What the cluster owes can't be looked at", s.Err, w), w, h), "", []Hint{help[0], help[3], help[4], help[5]}
+		return text.Box(why(l, text.SymBad, "Can't find out what the cluster owes", s.Err, w), w, h), "", []Hint{help[0], help[3], help[4], help[5]}
 	case s.found == nil:
 		return text.Box(nil, w, h), "", help
 	}
@@ -198,9 +198,9 @@ func (s *Settle) View(l text.Look, now time.Time, w, h int) ([]string, string, [
 	}
 	foot := s.foot(l, w)
 	if len(s.found.Debts) == 0 {
-		symbol, say := text.SymDone, "Nothing is owed, as far as was looked at"
+		symbol, say := text.SymDone, "The cluster owes nothing, as far as could be checked"
 		if len(s.found.Unread) > 0 {
-			symbol, say = text.SymWarn, "Nothing was found, and not all could be looked at"
+			symbol, say = text.SymWarn, "Nothing was found, but not everything could be checked"
 		}
 		lines := append([]string{" " + l.Symbol(symbol) + " " + l.Bold.Render(say), ""}, foot...)
 		return text.Box(lines, w, h), "", help
@@ -316,7 +316,7 @@ func (s *Settle) foot(l text.Look, w int) []string {
 			lines = append(lines, fmt.Sprintf("   and %d more; e writes all to a file", len(s.found.Unread)-i))
 			break
 		}
-		lines = append(lines, text.Hang("   "+l.Symbol(text.SymBad)+" ", text.UnreadName(u)+": couldn't be looked at: "+trust.Text(u.Cause), w-1)...)
+		lines = append(lines, text.Hang("   "+l.Symbol(text.SymBad)+" ", text.UnreadName(u)+": couldn't be checked: "+trust.Text(u.Cause), w-1)...)
 	}
 	return append(lines, text.Hang("   ", text.Asked(s.found, "a asks them over ssh"), w-1)...)
 }
@@ -326,9 +326,9 @@ func (s *Settle) Help() Help {
 	d := s.Current()
 	if d == nil {
 		return Help{Title: owedTitle, Paragraphs: []string{
-			"A restore sets etcd back in time. Kubelets, kubeadm, volumes and clients of the API are as they were a minute ago, and hold on to what the restored objects don't have, or have otherwise.",
-			"What is safe is settled from here, one by one, each after a question. The rest is for people, with the commands to look at it. Nothing of volumes is ever deleted.",
-			"It works days later, too, and after a restore that was made by hand: etcd-rewind settle.",
+			"A restore sets etcd back in time. Kubelets, kubeadm, volumes and clients of the API are as they were a minute ago, and may disagree with the restored objects.",
+			"What is safe is settled from here, one by one, each after a question. The rest is up to you, with the commands to check it. Volumes are never deleted.",
+			"It works days later, too, and after a restore by hand: etcd-rewind settle.",
 		}}
 	}
 	h := Help{Title: text.DebtTitle(d.Kind), Paragraphs: []string{text.DebtLesson(d.Kind), "Seen: " + trust.Text(d.Name()) + ": " + trust.Text(d.Is), "It follows: " + trust.Text(d.Means)}}

@@ -25,7 +25,7 @@ func Owed(found *settle.Found, w int) []string {
 		lines = append(lines, "")
 	}
 	for _, u := range found.Unread {
-		lines = append(lines, HangWhole(SymBad+" ", UnreadName(u)+": couldn't be looked at: "+trust.Text(u.Cause), w)...)
+		lines = append(lines, HangWhole(SymBad+" ", UnreadName(u)+": couldn't be checked: "+trust.Text(u.Cause), w)...)
 		if u.Hint != "" {
 			lines = append(lines, HangWhole("  → ", trust.Text(u.Hint), w)...)
 		}
@@ -34,7 +34,7 @@ func Owed(found *settle.Found, w int) []string {
 	case len(found.Debts) > 0:
 		lines = append(lines, fmt.Sprintf("%d found; %d can be settled here, one by one. Nothing was changed yet.", len(found.Debts), offered))
 	case len(found.Unread) == 0:
-		lines = append(lines, SymDone+" Nothing is owed, as far as was looked at.")
+		lines = append(lines, SymDone+" The cluster owes nothing, as far as could be checked.")
 	}
 	return append(lines, HangWhole("", Asked(found, "etcd-rewind settle --fleet asks them over ssh"), w)...)
 }
@@ -70,51 +70,51 @@ func some(names []string) string {
 var debtLessons = map[string][2]string{
 	"kubeadm-config": {
 		"kubeadm would start the old data",
-		"kubeadm writes etcd's manifest from the ConfigMap kubeadm-config. The ConfigMap comes from the snapshot and names the directory of that time. The next kubeadm upgrade would write that one into etcd.yaml, and etcd would start on the old data, with all that was undone.",
+		"kubeadm writes etcd's manifest from the ConfigMap kubeadm-config. The ConfigMap comes from the snapshot and names the directory of that time. The next kubeadm upgrade would write that one into etcd.yaml, and etcd would start on the data that the restore replaced.",
 	},
 	"node-missing": {
 		"A node isn't in the API",
-		"A node that joined after the snapshot isn't among the restored objects. Its kubelet registers the node when it starts, and never again: it goes on with the pods it has and gets no new ones until it is restarted.",
+		"A node that joined after the snapshot isn't among the restored objects. Its kubelet registers the node when it starts, and never again: until it is restarted, it keeps running the pods it has and gets no new ones.",
 	},
 	"node-gone": {
 		"A deleted node is back",
-		"The node was deleted after the snapshot, and the snapshot still has it. Nobody answers for it: its pods count as running until they are evicted, and volumes stay attached to it. Delete the Node once you know that the machine is gone.",
+		"The node was deleted after the snapshot, and the snapshot still has it. If the machine is gone, its pods still count as running until they are evicted, and volumes stay attached to it. Delete the Node once you know that the machine is gone.",
 	},
 	"kubelet-pods": {
-		"A kubelet runs other pods than the API has",
-		"Kubelets watch the API and remember what they have seen. After a restore one can hold on to pods that no longer exist, or not begin those that do. When it starts, it reads all pods again and ends those that it shouldn't run. Containers keep running while it restarts.",
+		"A kubelet's pods differ from the API's",
+		"Kubelets watch the API and remember what they have seen. After a restore a kubelet may keep pods that no longer exist, or fail to start those that do. When kubelet starts, it lists all pods again and stops those that it shouldn't run. Containers keep running while it restarts.",
 	},
 	"token": {
-		"Tokens that the API server refuses",
-		"Pods ask the API with a token that is bound to the pod and its service account by UID, and signed with a key of the control plane. If one of them is another now, every request is refused, and the program stands still without ending. A rollout gives its pods new tokens.",
+		"Tokens that the API server rejects",
+		"Pods call the API with a token that is bound to the pod and its service account by UID, and signed with a key of the control plane. If any of these has changed, every request is rejected, and the program hangs without exiting. A rollout gives its pods new tokens.",
 	},
 	"masterlease": {
 		"An API server that is gone",
-		"Each API server has an entry in etcd that the service kubernetes leads to. The snapshot has those of its time. One that nobody refreshes sends a part of all clients in the cluster to an address where nobody answers.",
+		"Each API server has an entry in etcd, from which the service kubernetes gets its endpoints. The snapshot has the entries of its time. A stale one sends some of the cluster's clients to an address where nothing answers.",
 	},
 	"volume-attachment": {
-		"Attachments that don't fit",
-		"A VolumeAttachment says that a volume is attached to a node. The storage knows what is really attached; only its own tools tell. It is never changed from here: attached twice, a volume can be destroyed.",
+		"Attachments that don't match",
+		"A VolumeAttachment says that a volume is attached to a node. Only the storage's own tools show what is really attached. etcd-rewind never changes it: attached twice, a volume can be destroyed.",
 	},
 	"volume": {
-		"Volumes and claims that don't fit",
-		"The data on volumes isn't in etcd. A volume that was provisioned after the snapshot lies on the storage and nothing names it; one that was deleted is named and may be gone. Nothing of volumes is ever deleted from here.",
+		"Volumes and claims that don't match",
+		"The data on volumes isn't in etcd. A volume that was provisioned after the snapshot is still on the storage, but no object names it; one that was deleted has its objects back, but its data may be gone. etcd-rewind never deletes volumes.",
 	},
 	"webhook": {
-		"A webhook that nobody answers",
-		"With failurePolicy: Fail, the API server refuses what a webhook has to agree to while it doesn't answer. That can hold up the very pods that would answer. Delete the configuration if its program is gone; else bring that up first.",
+		"A webhook that doesn't answer",
+		"With failurePolicy: Fail, the API server rejects every request that the webhook would have to admit. That can block the very pods that serve it. Delete the configuration if its program is gone; otherwise start that first.",
 	},
 	"api-service": {
 		"An API that isn't available",
-		"An APIService leads a part of the API to a program in the cluster. While that isn't up, kubectl and controllers that list all kinds fail or are slow, and namespaces can't be deleted.",
+		"An APIService routes a part of the API to a program in the cluster. While that is down, kubectl and controllers that list all kinds fail or are slow, and namespaces can't be deleted.",
 	},
 	"csr": {
-		"Requests for certificates that wait",
-		"A request that was approved or denied after the snapshot waits again. Whoever approves it gives its sender a certificate: approve only what you expect. None is approved from here.",
+		"Certificate requests that wait for approval",
+		"A request that was approved or denied after the snapshot waits again. Approving it gives its sender a certificate: approve only what you expect. etcd-rewind approves none.",
 	},
 	"job": {
 		"Jobs that run again",
-		"A Job that was done after the snapshot isn't done in the restored state, and runs again. A CronJob that was due since the snapshot may start at once. Suspend what mustn't run twice.",
+		"A Job that completed after the snapshot is incomplete in the restored state, and runs again. A CronJob that was due since the snapshot may start at once. Suspend what must not run twice.",
 	},
 }
 
