@@ -284,8 +284,8 @@ func (a *app) backupPrune(config *string) *cobra.Command {
 		Long: `Remove expired backups.
 
 A backup does this by itself after it succeeded in every location. Only backups
-with a record of this cluster, authenticated with its key, are removed; never the
-newest good one, and never one dated in the future.` + backupStatuses,
+with a record of this cluster, authenticated with its key, are removed; never
+the newest good one, and never one dated in the future.` + backupStatuses,
 		Example: "  etcd-rewind backup prune --dry-run",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

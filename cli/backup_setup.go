@@ -44,9 +44,10 @@ func (a *app) backupInit(config *string) *cobra.Command {
 
 On a terminal it asks for what no flag gives. Each location is tested: a file is
 written, read back and deleted. Nothing is set up until a test file was opened
-with your identity: it is read once, from the terminal or the file of --identity,
-and stored nowhere. Keep it somewhere other than this node: without it the
-backups are lost, and with it anybody can read every Secret of the cluster.
+with your identity: it is read once, from the terminal or the file of
+--identity, and stored nowhere. Keep it somewhere other than this node: without
+it the backups are lost, and with it anybody can read every Secret of the
+cluster.
 
 The configuration and a key are written, mode 0600. Copy both to the other
 control planes: the key separates this cluster's backups from forged ones.`,
@@ -421,10 +422,10 @@ have it: each round is taken by the first node, and by the next one when that is
 down. --print shows the files for configuration management.
 
 With --drill weekly a second timer drills: etcd-rewind drill latest. That has to
-open the backups, so --identity FILE names an identity, which has to stay on this
-node: whoever can read it can read every backup. Make a separate identity for
-drills, as one more recipient, so that it can be replaced alone. Without --drill
-an existing drill timer is left unchanged; --drill never removes it.`,
+open the backups, so --identity FILE names an identity, which has to stay on
+this node: whoever can read it can read every backup. Make a separate identity
+for drills, as one more recipient, so that it can be replaced alone. Without
+--drill an existing drill timer is left unchanged; --drill never removes it.`,
 		Example: `  etcd-rewind backup enable
   etcd-rewind backup enable --drill weekly --identity /etc/etcd-rewind/drill-identity.txt
   etcd-rewind backup enable --print`,

@@ -34,8 +34,8 @@ func (a *app) drill() *cobra.Command {
 		Long: `Prove a snapshot: start etcd and kube-apiserver on it, beside the cluster.
 
 The snapshot is verified and restored into a directory of its own. The
-cluster's own etcd and kube-apiserver are started on it, in a network with only a
-loopback, and every object is listed through the API, encrypted ones included.
+cluster's own etcd and kube-apiserver are started on it, in a network with only
+a loopback, and every object is listed through the API, encrypted ones included.
 Then all of it is removed. The cluster isn't touched, and nothing is sent
 anywhere. SNAPSHOT may be a URL. Without one, or with latest, it is the
 newest backup in the configured locations, or where none are configured the
