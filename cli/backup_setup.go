@@ -421,7 +421,7 @@ where backups need to, and yields to everything else. Every control plane may
 have it: each round is taken by the first node, and by the next one when that is
 down. --print shows the files for configuration management.
 
-With --drill weekly a second timer drills: etcd-rewind drill latest. That has to
+With --drill weekly a second timer runs: etcd-rewind drill latest. That has to
 open the backups, so --identity FILE names an identity, which has to stay on
 this node: whoever can read it can read every backup. Make a separate identity
 for drills, as one more recipient, so that it can be replaced alone. Without
