@@ -102,7 +102,7 @@ func TestWhatWasAcceptedHoldsOnlyForWhatWasShown(t *testing.T) {
 		want   string
 	}{
 		"the same verdict stays accepted":                     {second: warn("26 h old"), want: "nothing blocks the restore"},
-		"another cause has to be overridden again":             {second: warn("30 h old"), want: "1 to fix or override"},
+		"another cause has to be overridden again":            {second: warn("30 h old"), want: "1 to fix or override"},
 		"a warning that became an error has to be overridden": {second: worse, want: "1 to fix or override"},
 		"the command line accepts whatever it says":           {given: []string{"snapshot-age"}, second: worse, want: "nothing blocks the restore"},
 	} {
