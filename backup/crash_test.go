@@ -80,7 +80,6 @@ func (c crash) key() Key {
 }
 
 func (c crash) taking(point func(string)) *Taking {
-	workFactor = 10
 	var stores []Store
 	for i, s := range c.stores() {
 		stores = append(stores, &pointed{s, fmt.Sprint("location ", i+1), point})

@@ -26,6 +26,7 @@ import (
 func TestMain(m *testing.M) {
 	snapshot.Worker()
 	if os.Getenv(crashEnv) != "" {
+		workFactor = 10
 		crashed()
 	}
 	if data := os.Getenv(benchEnv); data != "" {
