@@ -240,27 +240,12 @@ func (b *builder) build(p *Plan) error {
 		}
 	}
 	b.wait(p, PhaseStaged)
-	var stopAPI, stopEtcd []Action
 	if parts.api != nil {
-		stopAPI = parts.api.stop(b.c.Stop)
-	}
-	if parts.etcd != nil {
-		stopEtcd = parts.etcd.stop(b.c.Stop)
-	}
-	together := b.dead(stopAPI, stopEtcd)
-	if together {
-		stopAPI, stopEtcd = slices.Insert(stopAPI, 1, stopEtcd...), nil
-	}
-	if parts.api != nil {
-		b.add(p, "stop-kube-apiserver", stopAPI...)
-	}
-	if together {
-		t := &p.Steps[len(p.Steps)-1]
-		t.Title, t.Why = deadText.title, deadText.why
+		b.add(p, "stop-kube-apiserver", parts.api.stop(b.c.Stop)...)
 	}
 	b.wait(p, PhaseAPIGone)
 	if parts.etcd != nil {
-		b.add(p, "stop-etcd", slices.Concat(stopEtcd, parts.etcd.rest())...)
+		b.add(p, "stop-etcd", slices.Concat(parts.etcd.stop(b.c.Stop), parts.etcd.rest())...)
 	}
 	b.wait(p, PhaseEtcdOut)
 	b.start(p, parts)
@@ -277,17 +262,6 @@ func (b *builder) build(p *Plan) error {
 	b.stuckKubelet(p)
 	explainUnits(p.Steps, "", unitTexts)
 	return nil
-}
-
-// dead says whether both are down already and run by kubelet, on this node alone:
-// then neither has to outlast the other.
-func (b *builder) dead(stopAPI, stopEtcd []Action) bool {
-	if len(stopAPI) == 0 || len(stopEtcd) != 1 || b.c.Fleet != nil || b.f.APIReady || b.f.Live != nil {
-		return false
-	}
-	_, api := stopAPI[0].(*TakeOut)
-	_, etcd := stopEtcd[0].(*TakeOut)
-	return api && etcd
 }
 
 func (b *builder) prepare(p *Plan, parts parts) {

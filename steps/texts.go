@@ -103,12 +103,6 @@ var restoreTexts = map[string]text{
 	},
 }
 
-// deadText is for a kube-apiserver and an etcd that are stopped together.
-var deadText = text{
-	title: "Stop kube-apiserver and etcd",
-	why:   "Both are down already: their manifests leave the directory together, so that kubelet ends both pods at the same time.",
-}
-
 // swapTexts are those of the steps that a swap does in another way.
 var swapTexts = map[string]text{
 	"start-etcd": {
