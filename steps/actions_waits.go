@@ -216,11 +216,15 @@ func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 		}
 		s := sight{ok: true, seen: []Sighting{{What: a.Pod, Is: sayPod(boxes), OK: true}}}
 		ended := r.endOf(a.Pod)
-		if since := r.now().Sub(ended); unseen && since < r.pace.end {
-			// Kubelet was not seen to begin: it ends the pod now, or starts it again.
+		if unseen {
+			// Kubelet was not seen to begin: it ends the pod now, or starts it again, or
+			// leaves it as it is, where it waits before it starts it again.
 			_, cgroups := r.remains(boxes)
 			s.ok = cgroups == 0
-			s.seen = append(s.seen, Sighting{What: "cgroup", Is: sayCgroup(cgroups, since), OK: s.ok})
+			s.seen = append(s.seen, Sighting{What: "cgroup", Is: sayCgroup(cgroups, r.now().Sub(ended)), OK: s.ok})
+			if !s.ok && r.now().Sub(begun) > r.pace.stopping-r.pace.noticed {
+				return s, ignores("kubelet leaves what %s had, although its manifest is gone", a.Pod)
+			}
 		}
 		return s, nil
 	}, func(sight) error {
@@ -628,6 +632,7 @@ func (a *RestartKubelet) do(ctx context.Context, r *run) (State, error) {
 		return Failed, stuck("name one that works with --kubelet-restart-command", "the command that restarts kubelet failed: %w", err)
 	}
 	r.mem.KubeletRestarted = true
+	r.unseen = false // this kubelet never saw the manifest
 	return r.poll(ctx, r.pace.kubelet, r.pace.lookAPI, func(ctx context.Context) (sight, error) {
 		err := r.world.KubeletHealthy(ctx)
 		is := "healthy"

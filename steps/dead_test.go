@@ -79,6 +79,43 @@ func TestAKubeletThatStartsADeadAPIServerAgainIsRestarted(t *testing.T) {
 	})(t)
 }
 
+// One that waits before it starts a container again leaves the pod as it is: it gets
+// no longer than a kubelet that doesn't begin to stop a pod, and once it was
+// restarted nothing is expected of it.
+func TestAKubeletThatLeavesADeadAPIServerIsRestarted(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		n, p := deadNode(t)
+		n.mu.Lock()
+		n.held, n.ignoring = false, true
+		n.mu.Unlock()
+		begun := time.Now()
+		var after time.Duration
+		backsOff := func(yes bool) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.paused = yes
+		}
+		e, _ := n.engine(func(f Failure) Choice {
+			after = time.Since(begun)
+			backsOff(false)
+			return f.Choices[0]
+		})
+		mendEtcd(n, e)
+		sink := e.Sink
+		e.Sink = func(ev Event) {
+			if sink(ev); ev.Action == "stop-kube-apiserver.3" && ev.State == Started && after == 0 {
+				backsOff(true)
+			}
+		}
+		if res := e.Run(t.Context(), p); !res.OK {
+			t.Fatalf("%+v, %v", res, res.Error)
+		}
+		if took := time.Since(begun) - after; after > 11*time.Second || took > 5*time.Second || n.restarts != 1 {
+			t.Errorf("asked after %s, then it took %s, kubelet was restarted %d times", after, took, n.restarts)
+		}
+	})(t)
+}
+
 // The way back from there doesn't wait for them either.
 func TestAnUndoAfterADeadAPIServerWasEnded(t *testing.T) {
 	inFakeTime(func(t *testing.T) {
