@@ -1,7 +1,6 @@
 package steps
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -83,10 +82,22 @@ const (
 // ReadBackups reads it from its directory; nil without an error when no backup
 // was set up here. The error is a *problem.Problem.
 func ReadBackups(dir string) (*Backups, error) {
-	path := filepath.Join(dir, backupsFile)
+	var b Backups
+	found, err := readJSON(dir, backupsFile, &b, "remove it: the next backup re-creates it")
+	if err != nil || !found {
+		return nil, err
+	}
+	return &b, nil
+}
+
+// readJSON reads a file that replaceJSON has written, and says whether it is
+// there. The hint is for one that can't be understood. The error is a
+// *problem.Problem.
+func readJSON(dir, file string, into any, hint string) (found bool, err error) {
+	path := filepath.Join(dir, file)
 	st, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return false, nil
 	}
 	if err == nil && st.Size() > maxBackups {
 		err = fmt.Errorf("%s is too long", path)
@@ -100,16 +111,15 @@ func ReadBackups(dir string) (*Backups, error) {
 	if err == nil {
 		data, err = os.ReadFile(path)
 	}
-	var b Backups
 	if err == nil {
-		if err = json.NewDecoder(bytes.NewReader(data)).Decode(&b); err != nil {
-			err = problem.New("remove it: the next backup re-creates it", "%s can't be read: %w", path, err)
+		if err = json.Unmarshal(data, into); err != nil {
+			err = problem.New(hint, "%s can't be read: %w", path, err)
 		}
 	}
 	if err != nil {
-		return nil, problem.From(err)
+		return false, problem.From(err)
 	}
-	return &b, nil
+	return true, nil
 }
 
 // Write replaces the file in its directory, which is made when it isn't there:

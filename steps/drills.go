@@ -1,16 +1,9 @@
 package steps
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"etcd-rewind/problem"
-	"etcd-rewind/trust"
 )
 
 // Drills is what drills on this node have come to, in a file beside that of the
@@ -40,30 +33,8 @@ const drillsFile = "drill.json"
 // drill. The error is a *problem.Problem.
 func ReadDrills(dir string) (Drills, error) {
 	var d Drills
-	path := filepath.Join(dir, drillsFile)
-	st, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return d, nil
-	}
-	if err == nil && st.Size() > maxBackups {
-		err = fmt.Errorf("%s is too long", path)
-	}
-	if err == nil {
-		if err = trust.Dir(dir); err == nil {
-			err = trust.Own(path)
-		}
-	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(path)
-	}
-	if err == nil {
-		if err = json.Unmarshal(data, &d); err != nil {
-			err = problem.New("remove it: the next drill writes it again", "%s can't be read: %w", path, err)
-		}
-	}
-	if err != nil {
-		return Drills{}, problem.From(err)
+	if _, err := readJSON(dir, drillsFile, &d, "remove it: the next drill writes it again"); err != nil {
+		return Drills{}, err
 	}
 	return d, nil
 }
