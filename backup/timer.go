@@ -116,6 +116,26 @@ func unitPath(s string) string {
 	return strings.NewReplacer("%", "%%", `\`, `\\`, " ", `\x20`).Replace(trust.Text(s))
 }
 
+// Both services are kept from all of the node that they have no need of: caged has
+// a place for the directories that one writes to.
+const (
+	caged = `UMask=0077
+StateDirectory=etcd-rewind
+StateDirectoryMode=0700
+ProtectSystem=strict
+%sProtectHome=read-only
+PrivateTmp=yes
+ProtectClock=yes
+`
+	untouched = `ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+NoNewPrivileges=yes
+LockPersonality=yes
+`
+)
+
 const serviceText = writtenBy + `[Unit]
 Description=Back up etcd
 Documentation=man:etcd-rewind-backup(8)
@@ -132,21 +152,8 @@ IOSchedulingClass=best-effort
 IOSchedulingPriority=7
 CPUWeight=20
 IOWeight=20
-UMask=0077
-StateDirectory=etcd-rewind
-StateDirectoryMode=0700
-ProtectSystem=strict
-%sProtectHome=read-only
-PrivateTmp=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-NoNewPrivileges=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
+` + caged + `ProtectControlGroups=yes
+` + untouched + `MemoryDenyWriteExecute=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes
@@ -210,20 +217,7 @@ IOSchedulingPriority=7
 CPUWeight=10
 IOWeight=10
 OOMScoreAdjust=1000
-UMask=0077
-StateDirectory=etcd-rewind
-StateDirectoryMode=0700
-ProtectSystem=strict
-%sProtectHome=read-only
-PrivateTmp=yes
-ProtectClock=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-NoNewPrivileges=yes
-LockPersonality=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+` + caged + `` + untouched + `RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictRealtime=yes
 SystemCallArchitectures=native
 # The drill makes its own namespaces (sys_admin), root directory (sys_chroot) and
