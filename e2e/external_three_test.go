@@ -5,10 +5,8 @@ package e2e
 import (
 	"fmt"
 	"maps"
-	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -109,16 +107,7 @@ func resumeExternal(t *testing.T, c *cluster.Cluster) {
 	settings, pods := etcdSettings(t, c), manifestsOf(t, c)
 	for phase, way := range map[string]string{"etcd-out": "resume", "placed": "undo"} {
 		s := aStory(t)
-		killed := false
-		call{args: fleetArgs(s), on: func(e event, p *os.Process) {
-			if e.Type == "phase" && e.Phase == phase && !killed {
-				killed = true
-				_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
-			}
-		}}.run(t)
-		if !killed {
-			t.Fatal("it was not killed")
-		}
+		killedIn(t, s, phase)
 		for _, n := range c.All() {
 			on(n, func() {
 				eventually(t, "the agent on "+n.Hostname+" to end", time.Minute, func() bool {

@@ -150,21 +150,28 @@ func settles(t *testing.T, c *cluster.Cluster) {
 
 var phases = []string{"staged", "api-gone", "etcd-out", "placed", "etcd-ready", "api-ready"}
 
+// killedIn restores all nodes to the story's snapshot, and kills the conductor when
+// a phase begins.
+func killedIn(t *testing.T, s story, phase string) {
+	t.Helper()
+	killed := false
+	call{args: fleetArgs(s), on: func(e event, p *os.Process) {
+		if e.Type == "phase" && e.Phase == phase && !killed {
+			killed = true
+			_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+		}
+	}}.run(t)
+	if !killed {
+		t.Fatal("it was not killed")
+	}
+}
+
 func TestAConductorThatIsKilledLeavesAFleetThatAnyNodeCanLead(t *testing.T) {
 	for _, phase := range some(phases, 2, 3) {
 		way := []string{"resume", "undo"}[slices.Index(phases, phase)%2]
 		t.Run(phase+" "+way, func(t *testing.T) {
 			c, s := leader(t)
-			killed := false
-			call{args: fleetArgs(s), on: func(e event, p *os.Process) {
-				if e.Type == "phase" && e.Phase == phase && !killed {
-					killed = true
-					_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
-				}
-			}}.run(t)
-			if !killed {
-				t.Fatal("it was not killed")
-			}
+			killedIn(t, s, phase)
 			settles(t, c)
 			use(t, c.Nodes[1])
 			o := run(t, way, "--fleet", "--yes", "--output", "json")

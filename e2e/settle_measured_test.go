@@ -112,6 +112,30 @@ type item struct {
 	}
 }
 
+// aControlPlane brings up a control plane that workers can join, for one test. The
+// helpers work on it.
+func aControlPlane(t *testing.T, config cluster.Config) *cluster.Node {
+	t.Helper()
+	up, err := cluster.UpCluster(t.Context(), config, "cp1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // with the workers, which joined since
+		c, err := cluster.OpenCluster(up.Name)
+		if err == nil {
+			err = c.Down(context.Background())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	use(t, up.Nodes[0])
+	if err := buildTool(); err != nil {
+		t.Fatal(err)
+	}
+	return up.Nodes[0]
+}
+
 func aWorld(t *testing.T, e matrix.Entry, raised bool) *world {
 	began := time.Now()
 	w := &world{t: t, entry: e, uids: map[string]string{}, tokens: map[string]string{}}
@@ -121,24 +145,7 @@ func aWorld(t *testing.T, e matrix.Entry, raised bool) *world {
 		Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, KubeletVerbosity: 2,
 	}
 	w.config.Dir = filepath.Join(logs, w.config.Name)
-	up, err := cluster.UpCluster(t.Context(), w.config, "cp1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c, err := cluster.OpenCluster(up.Name)
-		if err == nil {
-			err = c.Down(context.Background())
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	w.cp = up.Nodes[0]
-	use(t, w.cp)
-	if err := buildTool(); err != nil {
-		t.Fatal(err)
-	}
+	w.cp = aControlPlane(t, w.config)
 	w.w1 = w.join("w1")
 	w.image = imageOn(t, w.cp)
 	t.Logf("a control plane and a worker came up in %.0f s", time.Since(began).Seconds())
@@ -502,7 +509,7 @@ func (w *world) table(title string) string {
 	return b.String()
 }
 
-// kubeadm tells what kubeadm does with kubeadm-config as it was: what an upgrade
+// kubeadm reports what kubeadm does with kubeadm-config as it was: what an upgrade
 // does after a restore by hand.
 func (w *world) kubeadm() string {
 	w.t.Helper()

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -26,24 +25,7 @@ import (
 // restored data.
 func TestDebtsAreSettledInOneSession(t *testing.T) {
 	config := cluster.Config{Name: base + "-session", Dir: filepath.Join(logs, "session"), Systemd: true, KubeletVerbosity: 4}
-	up, err := cluster.UpCluster(t.Context(), config, "cp1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c, err := cluster.OpenCluster(up.Name)
-		if err == nil {
-			err = c.Down(context.Background())
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	cp := up.Nodes[0]
-	use(t, cp)
-	if err := buildTool(); err != nil {
-		t.Fatal(err)
-	}
+	cp := aControlPlane(t, config)
 	join := func(hostname string) *cluster.Node {
 		own := config
 		own.Name, own.Hostname, own.Dir = config.Name+"-"+hostname, hostname, filepath.Join(config.Dir, hostname)

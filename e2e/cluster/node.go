@@ -111,6 +111,12 @@ var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
 //
 // It fails when a node of that name is up: take that one down first.
 func Up(ctx context.Context, config Config) (*Node, error) {
+	return bring(ctx, config, (*Node).up)
+}
+
+// bring makes a node and brings it up by up; when that fails, nothing of it is
+// left but its logs.
+func bring(ctx context.Context, config Config, up func(*Node, context.Context, Config, parts) error) (*Node, error) {
 	if config.Hostname == "" {
 		config.Hostname = config.Name
 	}
@@ -123,7 +129,7 @@ func Up(ctx context.Context, config Config) (*Node, error) {
 		return nil, err
 	}
 	n := r.node()
-	if err := n.up(ctx, config, p); err != nil {
+	if err := up(n, ctx, config, p); err != nil {
 		return nil, errors.Join(n.explain(err), afterwards(ctx, n.Down))
 	}
 	return n, nil

@@ -27,23 +27,8 @@ var joins sync.Mutex
 // A worker of a cluster (UpCluster) is reached by ssh from the other nodes and
 // goes down with them; another has to be taken down by itself.
 func (n *Node) Join(ctx context.Context, config Config) (*Node, error) {
-	if config.Hostname == "" {
-		config.Hostname = config.Name
-	}
 	config.joins = n
-	p, err := prepare(ctx, &config, config.Name, config.Hostname)
-	if err != nil {
-		return nil, err
-	}
-	r, err := claim(config)
-	if err != nil {
-		return nil, err
-	}
-	w := r.node()
-	if err := w.upWorker(ctx, config, p); err != nil {
-		return nil, errors.Join(w.explain(err), afterwards(ctx, w.Down))
-	}
-	return w, nil
+	return bring(ctx, config, (*Node).upWorker)
 }
 
 func (n *Node) upWorker(ctx context.Context, config Config, p parts) error {
