@@ -46,7 +46,7 @@ func owes() *owing {
 		Asked: []string{"cp1"}, Others: []string{"w7", "w8"},
 		Debts: []settle.Debt{
 			{Kind: "kubeadm-config", Object: "kube-system/kubeadm-config", Is: "etcd.local.dataDir is /var/lib/etcd, and etcd runs on /var/lib/etcd-20261120-120000", Means: "the next kubeadm upgrade writes etcd.yaml from it, and starts etcd on the old data", Commands: []string{"kubectl -n kube-system get configmap kubeadm-config -o yaml | sed 's|^\\( *dataDir: \\).*|\\1/var/lib/etcd-20261120-120000|' | kubectl replace -f -"}, Offered: true},
-			{Kind: "node-missing", Object: "w7", Is: "its kubelet runs, and the node isn't in the API", Means: "its kubelet goes on with the pods it has", Commands: []string{"ssh w7 'systemctl restart kubelet'"}, Offered: true, Sure: "kubelet on w7 is restarted. Its containers keep running."},
+			{Kind: "node-missing", Object: "w7", Is: "its kubelet runs, and the node isn't in the API", Means: "its kubelet keeps running the pods it has", Commands: []string{"ssh w7 'systemctl restart kubelet'"}, Offered: true, Sure: "kubelet on w7 is restarted. Its containers keep running."},
 			{Kind: "volume", Object: "pvc-1", Is: "this volume belongs to the claim shop/data, which isn't in the API", Means: "its reclaim policy is Delete: the controller deletes it with its data. Set Retain first", Commands: []string{"kubectl describe pv pvc-1"}},
 		},
 		Unread: []settle.Unread{{Kind: "kubelet-pods", Node: "w8", Cause: "it can't be reached: no route to host"}},
