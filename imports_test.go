@@ -22,6 +22,7 @@ func TestImportsPointDownwards(t *testing.T) {
 		"defect":   {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "manifest", "unit", "node", "trust"},
 		"outbox":   {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "manifest", "unit", "node", "trust"},
 		"trust":    {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "manifest", "unit", "node", "defect"},
+		"pipe":     {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "manifest", "unit", "node", "outbox"},
 		"manifest": {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "unit", "node"},
 		"unit":     {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "node"},
 		"snapshot": {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "manifest", "unit", "node"},

@@ -20,6 +20,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/pipe"
 	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
@@ -103,7 +104,7 @@ func (s *SFTP) Location() string {
 }
 
 // dial starts ssh, which asks nobody for a password and knows the host already.
-func (s *SFTP) dial(ctx context.Context) (*carrier, error) {
+func (s *SFTP) dial(ctx context.Context) (*pipe.Conn, error) {
 	args := []string{"-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"}
 	if s.port != "" {
 		args = append(args, "-p", s.port)
@@ -116,7 +117,7 @@ func (s *SFTP) dial(ctx context.Context) (*carrier, error) {
 	if err != nil {
 		return nil, problem.New("install OpenSSH's client", "%w", err)
 	}
-	return carry(cmd)
+	return pipe.Start(cmd, pipe.Ends{Kill: true}, "")
 }
 
 func (s *SFTP) at(name string) string { return path.Join(s.dir, name) }

@@ -5,85 +5,22 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/pkg/sftp"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/pipe"
 	"etcd-rewind/problem"
-	"etcd-rewind/trust"
 )
-
-// carrier is what carries SFTP: two pipes to another host.
-type carrier struct {
-	in   io.WriteCloser
-	out  io.ReadCloser
-	kill func()        // also of what hangs; safe to call twice
-	said func() string // the last words of what carries it
-}
-
-// carry starts a program that carries SFTP on its pipes. It gets a session of its
-// own: Ctrl-C is for this program to handle.
-func carry(cmd *exec.Cmd) (*carrier, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	last := &trust.Tail{Most: 2048}
-	cmd.Stdout, cmd.Stderr = w, last
-	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(err, out.Close(), w.Close())
-	}
-	_ = w.Close()
-	ended := make(chan struct{})
-	go defect.Do(func() {
-		defer close(ended)
-		_ = cmd.Wait()
-	})()
-	return &carrier{
-		in: in, out: out,
-		kill: func() {
-			_ = cmd.Process.Kill()
-			_ = in.Close()
-			_ = out.Close()
-		},
-		said: func() string {
-			select { // what it says comes before its end
-			case <-ended:
-			case <-time.After(time.Second):
-			}
-			return lastLines(last)
-		},
-	}, nil
-}
-
-// lastLines are the last of what a program said, as one line for a person.
-func lastLines(said *trust.Tail) string {
-	var lines []string
-	for line := range strings.Lines(said.String()) {
-		if line = strings.TrimSpace(line); line != "" {
-			lines = append(lines, trust.Clip(trust.Text(line), 200))
-		}
-	}
-	return strings.Join(lines[max(0, len(lines)-3):], "; ")
-}
 
 // links are connections to one host. Each is for one thing at a time: what hangs
 // is ended with its connection, and nothing else with it.
 type links struct {
-	dial func(context.Context) (*carrier, error)
+	dial func(context.Context) (*pipe.Conn, error)
 	pace pace
 
 	mu   sync.Mutex
@@ -104,7 +41,7 @@ const (
 // link is one connection.
 type link struct {
 	all    *links
-	c      *carrier
+	c      *pipe.Conn
 	sftp   *sftp.Client
 	broken atomic.Bool
 	live   atomic.Pointer[func()] // called when something comes or goes
@@ -179,14 +116,14 @@ func (p *links) open(ctx context.Context) (*link, error) {
 	}
 	l := &link{all: p, c: c}
 	client, err := defect.Await(with, func() (*sftp.Client, error) {
-		return sftp.NewClientPipe(l, &toldWriter{c.in, l.alive})
+		return sftp.NewClientPipe(l, &toldWriter{c.In, l.alive})
 	})
 	if err != nil {
 		said := ""
 		if with.Err() == nil {
-			said = c.said()
+			said = c.Said()
 		}
-		c.kill()
+		_ = c.Close()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -228,7 +165,7 @@ func (t *toldWriter) Write(p []byte) (int, error) {
 
 // Read reads what comes from the other host.
 func (l *link) Read(p []byte) (int, error) {
-	n, err := l.c.out.Read(p)
+	n, err := l.c.Out.Read(p)
 	if err != nil {
 		l.broken.Store(true)
 	}
@@ -260,7 +197,7 @@ func (l *link) saw(err error) error {
 // done gives a connection to others, or ends a broken one.
 func (l *link) done() {
 	if l.broken.Load() {
-		l.c.kill()
+		_ = l.c.Close()
 	} else {
 		l.used = time.Now()
 		l.all.mu.Lock()
@@ -278,7 +215,7 @@ func (l *link) drop() {
 	for i, x := range l.all.idle {
 		if x == l {
 			l.all.idle = append(l.all.idle[:i:i], l.all.idle[i+1:]...)
-			l.c.kill()
+			_ = l.c.Close()
 			return
 		}
 	}
@@ -321,7 +258,7 @@ func on[T any](ctx context.Context, l *link, f func(ctx context.Context, c *sftp
 	v, err := defect.Await(with, func() (T, error) { return f(with, l.sftp) })
 	if with.Err() != nil { // f may still be at it
 		l.broken.Store(true)
-		l.c.kill()
+		_ = l.c.Close()
 	}
 	return v, l.saw(err)
 }

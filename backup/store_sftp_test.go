@@ -16,6 +16,7 @@ import (
 
 	"github.com/pkg/sftp"
 
+	"etcd-rewind/pipe"
 	"etcd-rewind/problem"
 )
 
@@ -38,7 +39,7 @@ func newFakeSFTP(t *testing.T, fault func(n int, p []byte) error) (string, *SFTP
 		defer end.Unlock()
 		end.over = true
 	})
-	s.links.dial = func(context.Context) (*carrier, error) {
+	s.links.dial = func(context.Context) (*pipe.Conn, error) {
 		if dials.Add(1) > 200 {
 			return nil, errors.New("too many connections")
 		}
@@ -55,7 +56,7 @@ func newFakeSFTP(t *testing.T, fault func(n int, p []byte) error) (string, *SFTP
 			_ = server.Serve()
 			_ = outW.Close()
 		}()
-		return &carrier{in: inW, out: outR, kill: func() { _, _, _ = inR.Close(), outR.Close(), outW.Close() }, said: func() string { return "" }}, nil
+		return &pipe.Conn{In: inW, Out: outR, Close: func() error { return errors.Join(inR.Close(), outR.Close(), outW.Close()) }, Said: func() string { return "" }}, nil
 	}
 	t.Cleanup(s.links.close)
 	return dir, s

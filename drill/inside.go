@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"sync"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/pipe"
 	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
@@ -71,17 +71,6 @@ func enter(ctx context.Context, o order, files []*os.File, hear func(told)) erro
 	if err != nil {
 		return err
 	}
-	done := make(chan error, 1)
-	go defect.Do(func() {
-		// The kernel ties the child's life to this thread, not the process.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		done <- runInside(ctx, append(text, '\n'), files, hear)
-	})()
-	return <-done
-}
-
-func runInside(ctx context.Context, text []byte, files []*os.File, hear func(told)) error {
 	cmd, err := trust.Self(ctx, "(drill)") // for ps
 	if err != nil {
 		return err
@@ -93,29 +82,13 @@ func runInside(ctx context.Context, text []byte, files []*os.File, hear func(tol
 	}
 	stderr := trust.Tail{Most: keptOfALog}
 	cmd.Stderr = &stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return problem.New("run it as root, on a kernel that allows namespaces", "cannot make namespaces for the drill: %w", err)
-	}
-	_, _ = stdin.Write(text) // when it fails the child ends without an answer
-	ended := false
-	for dec := json.NewDecoder(stdout); !ended; {
-		var t told
-		if dec.Decode(&t) != nil {
-			break
-		}
+	ended, err := pipe.Ask(cmd, text, func(t told) bool {
 		hear(t)
-		ended = t.End || t.Fault != nil || t.Error != nil
+		return t.End || t.Fault != nil || t.Error != nil
+	})
+	if start := (pipe.StartError{}); errors.As(err, &start) {
+		return problem.New("run it as root, on a kernel that allows namespaces", "cannot make namespaces for the drill: %w", start.Err)
 	}
-	_ = stdin.Close() // it ends by that, and all others with it
-	err = cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -13,20 +13,13 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/pipe"
 	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
 // Conn is a connection to an agent whose hello has not been read yet.
-type Conn struct {
-	In  io.WriteCloser
-	Out io.Reader
-	// Close ends what carries the connection, after a moment for it to end by
-	// itself. Safe to call twice.
-	Close func() error
-	// Said is what the other end said on its standard error last.
-	Said func() string
-}
+type Conn = pipe.Conn
 
 // link is the conductor's end of a connection to an agent.
 type link struct {

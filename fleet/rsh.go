@@ -10,15 +10,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/pipe"
 	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
@@ -86,8 +85,11 @@ func (r *Rsh) Local(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, cmd, false)
+	return pipe.Start(cmd, pipe.Ends{After: endsWithin}, "") // never killed: it ends when its node may be left
 }
+
+// endsWithin is how long an agent and a remote shell have to end.
+const endsWithin = 2 * time.Second
 
 const shellMark = "etcd-rewind-shell|"
 
@@ -123,7 +125,8 @@ func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 	if err != nil {
 		return nil, problem.New("is it installed? --rsh names another command, with its full path if it isn't in the PATH", "%s", err)
 	}
-	c, err := start(ctx, cmd, true)
+	// A shell that complains of the command line may say it all again.
+	c, err := pipe.Start(cmd, pipe.Ends{After: endsWithin, Kill: true}, shell)
 	if err != nil {
 		return nil, problem.New("is it installed? --rsh names another command", "%s", err)
 	}
@@ -215,65 +218,4 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 	defer func() { _ = f2.Close() }()
 	_, err = io.Copy(c.In, f2)
 	return err
-}
-
-// start starts a process that carries a connection. It gets a session of its
-// own: Ctrl-C and a hangup are for the conductor to handle. Closing it kills a
-// remote shell that doesn't end by itself, and never an agent: that ends when
-// its node may be left.
-func start(ctx context.Context, cmd *exec.Cmd, kill bool) (*Conn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	// Not StdoutPipe: Wait would close it under its reader.
-	out, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	said := &trust.Tail{Most: 4096}
-	cmd.Stdout, cmd.Stderr = w, said
-	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(err, out.Close(), w.Close())
-	}
-	_ = w.Close()
-	ended := make(chan struct{})
-	go defect.Do(func() {
-		defer close(ended)
-		_ = cmd.Wait()
-	})()
-	closeAll := sync.OnceValue(func() error {
-		_ = in.Close()
-		select {
-		case <-ended:
-		case <-time.After(2 * time.Second):
-			if kill {
-				_ = cmd.Process.Kill()
-				<-ended
-			}
-		}
-		return out.Close()
-	})
-	return &Conn{In: in, Out: out, Close: closeAll, Said: func() string { return lastLines(said) }}, nil
-}
-
-// longestWord bounds a line of what a process says, in bytes.
-const longestWord = 300
-
-// lastLines are the last of what a process said, as one line for a person.
-func lastLines(said *trust.Tail) string {
-	lines := strings.FieldsFunc(said.String(), func(c rune) bool { return c == '\n' || c == '\r' })
-	if len(lines) > 3 {
-		lines = lines[len(lines)-3:]
-	}
-	for i, l := range lines {
-		// A shell that complains of the command line may say it all again.
-		lines[i] = trust.Clip(trust.Text(strings.ReplaceAll(l, shell, "…")), longestWord)
-	}
-	return strings.Join(lines, "; ")
 }

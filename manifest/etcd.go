@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"iter"
 	"path"
 	"time"
 
@@ -54,6 +55,14 @@ type EtcdSettings struct {
 	Version string // from the image's tag, "" without one
 
 	RunAsUser, RunAsGroup *int64
+}
+
+// Files are the certificates and keys: the setting that names each, and the path.
+func (e *EtcdSettings) Files() iter.Seq2[string, *string] {
+	return func(yield func(string, *string) bool) {
+		_ = yield("cert-file", &e.Cert) && yield("key-file", &e.Key) && yield("trusted-ca-file", &e.TrustedCA) &&
+			yield("peer-cert-file", &e.PeerCert) && yield("peer-key-file", &e.PeerKey) && yield("peer-trusted-ca-file", &e.PeerTrustedCA)
+	}
 }
 
 // Etcd is what a static pod's manifest says about its etcd.
@@ -119,28 +128,18 @@ func (e *Etcd) readPaths(pod *corev1.Pod, c *corev1.Container, dataDir string) e
 			e.OnDataVolume = append(e.OnDataVolume, "wal-dir")
 		}
 	}
-	for _, file := range []struct {
-		flag string
-		to   *string
-	}{
-		{"cert-file", &e.Cert},
-		{"key-file", &e.Key},
-		{"trusted-ca-file", &e.TrustedCA},
-		{"peer-cert-file", &e.PeerCert},
-		{"peer-key-file", &e.PeerKey},
-		{"peer-trusted-ca-file", &e.PeerTrustedCA},
-	} {
-		v, _ := e.Flags.Get(file.flag)
+	for flag, to := range e.Files() {
+		v, _ := e.Flags.Get(flag)
 		if v == "" {
 			continue
 		}
-		l, err := resolveFlag(pod, c, file.flag, v)
+		l, err := resolveFlag(pod, c, flag, v)
 		if err != nil {
 			return err
 		}
-		*file.to = l.Path
+		*to = l.Path
 		if l.Volume == e.DataDir.Volume {
-			e.OnDataVolume = append(e.OnDataVolume, file.flag)
+			e.OnDataVolume = append(e.OnDataVolume, flag)
 		}
 	}
 	return nil

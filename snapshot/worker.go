@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"etcd-rewind/defect"
+	"etcd-rewind/pipe"
 	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
@@ -199,17 +199,6 @@ func call(ctx context.Context, kind string, request, result any, progress func(P
 	if err != nil {
 		return err
 	}
-	done := make(chan error, 1)
-	go defect.Do(func() {
-		// The kernel ties the child's life to this thread, not the process.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		done <- runChild(ctx, kind, append(line, '\n'), result, progress)
-	})()
-	return <-done
-}
-
-func runChild(ctx context.Context, kind string, request []byte, result any, progress func(Progress)) error {
 	cmd, err := trust.Self(ctx, "("+kind+" worker)") // for ps
 	if err != nil {
 		return err
@@ -219,32 +208,19 @@ func runChild(ctx context.Context, kind string, request []byte, result any, prog
 	cmd.WaitDelay = 5 * time.Second
 	stderr := trust.Head{Most: 16 << 10}
 	cmd.Stderr = &stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("cannot start a second process of %s: %w", cmd.Path, err)
-	}
-	_, _ = stdin.Write(request) // when it fails the child ends without an answer
-
 	var last *reply
-	for dec := json.NewDecoder(stdout); last == nil; {
-		var r reply
-		if dec.Decode(&r) != nil {
-			break
-		}
-		if r.Progress == nil {
+	_, err = pipe.Ask(cmd, line, func(r reply) bool {
+		switch {
+		case r.Progress == nil:
 			last = &r
-		} else if progress != nil {
+		case progress != nil:
 			progress(*r.Progress)
 		}
+		return last != nil
+	})
+	if start := (pipe.StartError{}); errors.As(err, &start) {
+		return fmt.Errorf("cannot start a second process of %s: %w", cmd.Path, start.Err)
 	}
-	err = cmd.Wait()
 	switch {
 	// Cancelled is cancelled, even if the answer came at the same moment.
 	case ctx.Err() != nil:

@@ -430,18 +430,8 @@ func (f *follower) settle(e *Etcd) error {
 		}
 		e.WALDir = &l
 	}
-	for _, file := range []struct {
-		name string
-		to   *string
-	}{
-		{"cert-file", &e.Cert},
-		{"key-file", &e.Key},
-		{"trusted-ca-file", &e.TrustedCA},
-		{"peer-cert-file", &e.PeerCert},
-		{"peer-key-file", &e.PeerKey},
-		{"peer-trusted-ca-file", &e.PeerTrustedCA},
-	} {
-		s, ok := e.Get(file.name)
+	for name, to := range e.Files() {
+		s, ok := e.Get(name)
 		if !ok || s.Value == "" {
 			continue
 		}
@@ -449,9 +439,9 @@ func (f *follower) settle(e *Etcd) error {
 		if err != nil {
 			return err
 		}
-		*file.to = l.Path
+		*to = l.Path
 		if f.container != nil && below(e.DataDir.HostPath, l.Path) { // its mount would go
-			e.OnDataVolume = append(e.OnDataVolume, file.name)
+			e.OnDataVolume = append(e.OnDataVolume, name)
 		}
 	}
 	return nil
