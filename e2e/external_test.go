@@ -123,7 +123,7 @@ func TestExternalEtcdIsReal(t *testing.T) {
 			t.Run("systemd starts it again when it is killed", func(t *testing.T) {
 				pid := readOn(t, etcd, "systemctl show --value -p MainPID etcd")
 				readOn(t, etcd, "systemctl kill --signal=KILL etcd")
-				eventually(t, "another etcd", 60*time.Second, func() bool {
+				eventually(t, "another etcd", func() bool {
 					now := readOn(t, etcd, "systemctl show --value -p MainPID etcd")
 					return now != pid && strings.TrimSpace(now) != "0" && apiReady()
 				})
@@ -132,7 +132,7 @@ func TestExternalEtcdIsReal(t *testing.T) {
 				if err := etcd.Reboot(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "the API", 60*time.Second, apiReady)
+				eventually(t, "the API", apiReady)
 				if boots := strings.Count(readOn(t, etcd, "journalctl --list-boots --quiet --no-pager"), "\n"); boots != 2 {
 					t.Errorf("the journal knows %d boots, want 2", boots)
 				}
@@ -277,7 +277,7 @@ func restoreExternal(t *testing.T, c *cluster.Cluster, form cluster.Form, from, 
 			giveTool(t, n)
 		}
 	}
-	eventually(t, "the API", 2*time.Minute, apiReady)
+	eventually(t, "the API", apiReady)
 	if now := etcdClusters(t, c); !maps.Equal(now, restored) {
 		t.Errorf("etcd has come back with other data: %v, not %v", now, restored)
 	}
@@ -452,7 +452,7 @@ chown -R "$owner" /var/lib/etcd-restored && chmod 700 /var/lib/etcd-restored`, s
 	each(c.Nodes, func(*cluster.Node) string { return "mv " + manifests + "/kube-apiserver.yaml " + aside })
 	for _, n := range c.Nodes {
 		on(n, func() {
-			eventually(t, "the API server to end", 2*time.Minute, func() bool { return !apiReady() && !runsContainer(t, "kube-apiserver") })
+			eventually(t, "the API server to end", func() bool { return !apiReady() && !runsContainer(t, "kube-apiserver") })
 		})
 	}
 	each(c.Etcd, func(*cluster.Node) string { return "systemctl stop etcd" })
@@ -461,7 +461,7 @@ chown -R "$owner" /var/lib/etcd-restored && chmod 700 /var/lib/etcd-restored`, s
 	})
 	each(c.Nodes, func(*cluster.Node) string { return "mv " + aside + " " + manifests + "/kube-apiserver.yaml" })
 	for _, n := range c.Nodes {
-		on(n, func() { eventually(t, "the API", 6*time.Minute, apiReady) })
+		on(n, func() { within(t, "the API", 6*time.Minute, apiReady) })
 	}
 	down := time.Since(began)
 	t.Logf("by hand the API was down for %.1f s, at load %s", down.Seconds(), loadNow())

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"etcd-rewind/e2e/cluster"
 )
@@ -59,7 +58,7 @@ func refuseWithoutAHost(t *testing.T, c *cluster.Cluster) {
 		if err := tt.cut.LinkUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "all members and API servers", 3*time.Minute, func() bool {
+		eventually(t, "all members and API servers", func() bool {
 			return c.Healthy(t.Context()) == nil && allReady(c)
 		})
 	}
@@ -86,7 +85,7 @@ func refuseWithoutAHost(t *testing.T, c *cluster.Cluster) {
 	if err := lost.LinkUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all members and API servers", 3*time.Minute, func() bool {
+	eventually(t, "all members and API servers", func() bool {
 		return c.Healthy(t.Context()) == nil && allReady(c)
 	})
 	allAre(t, c, s.isNow)
@@ -110,7 +109,7 @@ func resumeExternal(t *testing.T, c *cluster.Cluster) {
 		killedIn(t, s, phase)
 		for _, n := range c.All() {
 			on(n, func() {
-				eventually(t, "the agent on "+n.Hostname+" to end", time.Minute, func() bool {
+				eventually(t, "the agent on "+n.Hostname+" to end", func() bool {
 					return !strings.Contains(run(t, "check", "--output", "json").stdout, "another run is under way")
 				})
 			})
@@ -179,16 +178,16 @@ func wizardOverExternal(t *testing.T, c *cluster.Cluster, n *cluster.Node) {
 	if n == c.Nodes[0] {
 		title = "A control plane whose etcd runs on other nodes"
 	}
-	w.seesWithin(2*time.Minute, title, "enter choose the snapshot")
+	w.sees(title, "enter choose the snapshot")
 	t.Log(w.capture())
 	w.finds(path)
 	w.press("Enter")
 	w.sees("The restore re-creates", "enter checks")
 	w.press("Enter")
-	w.seesWithin(3*time.Minute, fmt.Sprintf("%d nodes restored as one", all), "✓ etcd3", "etcd only", "no etcd")
+	w.sees(fmt.Sprintf("%d nodes restored as one", all), "✓ etcd3", "etcd only", "no etcd")
 	t.Log(w.capture())
 	w.press("Enter")
-	w.seesWithin(3*time.Minute, "nothing blocks the restore", "All nodes")
+	w.sees("nothing blocks the restore", "All nodes")
 	t.Log(w.capture())
 	w.press("Enter")
 	w.sees("enter confirm", "swapped: the old data is renamed", "no etcd here")
@@ -197,7 +196,7 @@ func wizardOverExternal(t *testing.T, c *cluster.Cluster, n *cluster.Node) {
 	w.confirmAll()
 	w.sees("staged", "etcd down", "placed", "etcd ready", "API ready", "verified", "etcd3", "cp2")
 	t.Log(w.capture())
-	w.seesWithin(3*time.Minute, fmt.Sprintf("✓ Restored: all %d nodes", all), "etcd-rewind undo --fleet ", "q quit")
+	w.sees(fmt.Sprintf("✓ Restored: all %d nodes", all), "etcd-rewind undo --fleet ", "q quit")
 	t.Log(w.capture())
 	on(cp1, func() { allAre(t, c, s.isThen) })
 	w.press("u")
@@ -205,7 +204,7 @@ func wizardOverExternal(t *testing.T, c *cluster.Cluster, n *cluster.Node) {
 	t.Log(w.capture())
 	w.press("Enter")
 	w.confirmAll()
-	w.seesWithin(4*time.Minute, fmt.Sprintf("✓ Undone: all %d nodes", all), "q quit")
+	w.sees(fmt.Sprintf("✓ Undone: all %d nodes", all), "q quit")
 	t.Log(w.capture())
 	w.press("q")
 	w.sees("exit status 0")

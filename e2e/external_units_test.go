@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"etcd-rewind/e2e/cluster"
 )
@@ -48,7 +47,7 @@ func TestExternalEtcdTheHardWay(t *testing.T) {
 	if err := host.Reboot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the API", 2*time.Minute, apiReady)
+	eventually(t, "the API", apiReady)
 	s.isThen(t)
 	giveTool(t, host)
 	do("undo")
@@ -90,5 +89,5 @@ func theHardWay(t *testing.T, from, to *cluster.Node) {
 		unit += "\nRestart=on-failure\nRestartSec=5\n\n[Install]\nWantedBy=multi-user.target\n"
 		readOn(t, to, "cat > /etc/systemd/system/"+name+".service <<'END'\n"+unit+"END\nsystemctl daemon-reload && systemctl enable --now "+name)
 	}
-	eventually(t, "the API", time.Minute, apiReady)
+	eventually(t, "the API", apiReady)
 }

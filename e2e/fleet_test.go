@@ -56,7 +56,7 @@ func allAre(t *testing.T, c *cluster.Cluster, is func(t *testing.T)) {
 	}
 	for _, n := range c.Nodes {
 		on(n, func() {
-			eventually(t, "the API of "+n.Hostname, time.Minute, apiReady) // each look has 3 s, which a busy machine may need
+			eventually(t, "the API of "+n.Hostname, apiReady) // each look has 3 s, which a busy machine may need
 			is(t)
 		})
 		seenByAll(t, c, n, "through-"+n.Hostname)

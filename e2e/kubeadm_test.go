@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,16 +112,8 @@ func etcdPodUID(t *testing.T) string {
 		if !running[id] {
 			continue
 		}
-		info, err := node.Command(t.Context(), "ctr", "--namespace=k8s.io", "containers", "info", id).Output()
-		if err != nil {
-			continue // it has just been removed
-		}
-		var c struct{ Labels map[string]string }
-		if err := json.Unmarshal(info, &c); err != nil {
-			t.Fatal(err)
-		}
-		if c.Labels["io.kubernetes.container.name"] == "etcd" {
-			return c.Labels["io.kubernetes.pod.uid"]
+		if of := labels(t, id); of["io.kubernetes.container.name"] == "etcd" {
+			return of["io.kubernetes.pod.uid"]
 		}
 	}
 	return ""

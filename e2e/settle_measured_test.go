@@ -244,7 +244,7 @@ func (w *world) before() {
 		return fmt.Sprintf("%d pods, API servers %v, CronJob %v", len(n.pods), n.leases, w.lines("tick"))
 	})
 	// Not so near to a minute's end that the next run of the CronJob is in it.
-	eventually(w.t, "the middle of a minute", time.Minute, func() bool { s := time.Now().Second(); return s >= 10 && s <= 40 })
+	eventually(w.t, "the middle of a minute", func() bool { s := time.Now().Second(); return s >= 10 && s <= 40 })
 	for name, p := range w.now().pods {
 		w.uids[name] = string(p.UID)
 	}
@@ -291,7 +291,7 @@ func (w *world) since() {
 		}
 	}
 	// Kubelet has the ConfigMap's new value before the file has.
-	eventually(w.t, "the ConfigMap to change in the pod", 3*time.Minute, func() bool { return w.mounted() == "since" })
+	eventually(w.t, "the ConfigMap to change in the pod", func() bool { return w.mounted() == "since" })
 	w.tokens["late"] = w.token(w.w1, w.uids["late"])
 }
 
@@ -560,7 +560,7 @@ func (w *world) kubeadm() string {
 func (w *world) now() now {
 	w.t.Helper()
 	n := now{pods: map[string]corev1.Pod{}, items: map[string]item{}}
-	eventually(w.t, "the API to answer", time.Minute, func() bool {
+	eventually(w.t, "the API to answer", func() bool {
 		out, err := w.cp.Kubectl(w.t.Context(), "get", "pods,nodes,leases,jobs,persistentvolumes,persistentvolumeclaims,volumeattachments", "--all-namespaces", "--output=json", "--request-timeout=5s")
 		if err != nil {
 			return false

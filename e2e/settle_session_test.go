@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"etcd-rewind/e2e/cluster"
 )
@@ -88,7 +87,7 @@ func TestDebtsAreSettledInOneSession(t *testing.T) {
 	if o := run(t, all...); o.code != 0 {
 		t.Fatalf("exit status %d\n%s\n%s", o.code, o.stdout, o.stderr)
 	}
-	eventually(t, "all to be settled", 2*time.Minute, func() bool { return len(owedOn(t)) == 0 })
+	eventually(t, "all to be settled", func() bool { return len(owedOn(t)) == 0 })
 	if running, err := w1.Containers(phantom); err != nil || running > 0 {
 		t.Errorf("%d containers of the phantom run (%v)", running, err)
 	}

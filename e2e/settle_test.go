@@ -29,13 +29,13 @@ func TestWhatARestoreLeavesIsSettled(t *testing.T) {
 
 	// A restore that did it all leaves what is on other nodes: the worker that joined
 	// since, with its pod. Its kubelet knows both only when it starts.
-	eventually(t, "the cluster to owe the worker only", time.Minute, func() bool {
+	eventually(t, "the cluster to owe the worker only", func() bool {
 		return slices.Equal(debts(t), []string{"node-missing " + worker.Hostname})
 	})
 	if err := worker.RestartKubelet(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the worker to be a node again, and its pod to end", time.Minute, func() bool {
+	eventually(t, "the worker to be a node again, and its pod to end", func() bool {
 		left, err := worker.Containers(pod)
 		if err != nil {
 			t.Fatal(err)
@@ -161,7 +161,7 @@ func podOn(t *testing.T, worker *cluster.Node, name string) (uid string) {
 	apply(t, fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: %s, namespace: default}, spec: {hostNetwork: true, nodeName: %s,
   terminationGracePeriodSeconds: 1, tolerations: [{operator: Exists}], containers: [{name: c, image: %q}]}}`, name, worker.Hostname, imageOn(t, worker)))
 	uid = kubectl(t, "get", "pod", name, "--namespace=default", "--output=jsonpath={.metadata.uid}")
-	eventually(t, "the pod to run", time.Minute, func() bool {
+	eventually(t, "the pod to run", func() bool {
 		running, err := worker.Containers(uid)
 		if err != nil {
 			t.Fatal(err)

@@ -146,7 +146,7 @@ func stuckKubeletOnSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Four sandboxes and a container at least: kubelet has taken up its work.
-	eventually(t, "kubelet to start the pods", 60*time.Second, func() bool { return len(tasks(t)) > 4 })
+	eventually(t, "kubelet to start the pods", func() bool { return len(tasks(t)) > 4 })
 	if apiReady() {
 		t.Fatal("the API is ready")
 	}

@@ -70,7 +70,7 @@ func TestTheWizardsTerminalGoesAway(t *testing.T) {
 	w.sees("API down")
 	pid := strings.TrimSpace(w.tmux("display-message", "-p", "-t", session, "#{pane_pid}"))
 	w.tmux("kill-server") // its panes get a SIGHUP
-	eventually(t, "the run to end", 2*time.Minute, func() bool { return ended(t, pid) })
+	eventually(t, "the run to end", func() bool { return ended(t, pid) })
 	s.isThen(t)
 	if text := run(t, "runs").stdout; !strings.Contains(text, "restored") {
 		t.Errorf("the run is not shown as restored:\n%s", text)
@@ -191,13 +191,9 @@ func (w wizard) kill(s syscall.Signal) {
 	}
 }
 
-// sees waits until the screen shows all of it at once.
+// sees waits until the screen shows all of it at once. On a busy machine a drill or
+// a restore takes minutes: how long is nothing that the screen is asked.
 func (w wizard) sees(all ...string) {
-	w.t.Helper()
-	w.seesWithin(time.Minute, all...)
-}
-
-func (w wizard) seesWithin(limit time.Duration, all ...string) {
 	w.t.Helper()
 	began := time.Now()
 	for {
