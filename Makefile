@@ -7,7 +7,7 @@ PLATFORMS = darwin/arm64 # besides Linux, which release builds for: inspect, dif
 LINT        = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test test-busy race check e2e e2e-backup e2e-one e2e-three e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-external e2e-debts supported lint vuln platforms fuzz bench bench-backup bench-outage bench-recovery bench-staging bench-screen release release-try site
+.PHONY: build test test-busy race check e2e e2e-backup e2e-parts e2e-one e2e-two e2e-three e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-external e2e-debts supported lint vuln platforms fuzz bench bench-backup bench-outage bench-recovery bench-staging bench-screen release release-try site
 
 # The binary for nodes has no practice in it: 34 MB instead of 52.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -32,24 +32,32 @@ check: lint # what has to pass before a change is sent; no root
 race: # the packages with goroutines, under the race detector
 	go test -race -timeout 30m -skip '$(NOT_RACED)' ./backup ./defect ./drill ./fleet ./node ./outbox ./practice ./restore ./settle ./steps ./trust ./ui/...
 
-# Tests of several nodes. They mostly wait, as those of one node do, so both go
-# on at the same time, each on nodes of its own.
+# Tests mostly wait, so three jobs go on at the same time, each on nodes of its own:
+# those of several nodes and of systemd hosts, and two halves of those of one node.
+# What is in neither THREE nor TWO, and isn't named after hosts of its own, is in ONE.
 THREE = ThreeControlPlanes|AConductor|ANodeThatIs|AlteredOnOneNode|ATicket
+TWO   = TestTheWizard|TestUndo|RandomMoment|Surroundings|Kubeadm
+HOSTS = OnSystemd|ExternalEtcd|Debts
 
-e2e: # root on Debian: real control planes, brought up by the tests
+e2e: e2e-parts # root on Debian: real control planes, brought up by the tests
+	$(MAKE) -j 3 --output-sync=target e2e-one e2e-two e2e-three
+
+e2e-parts: # what they are made of; nothing to do when it is there
 	e2e/install.sh
 	e2e/parts/build.sh kubernetes kubernetes-1.37 etcd-3.6 containerd-2.4 host versitygw
-	$(MAKE) -j 2 --output-sync=target e2e-one e2e-three
 
 e2e-one:
-	go test -tags e2e -count 1 -timeout 40m -skip '$(THREE)|OnSystemd|ExternalEtcd|Debts' ./e2e
+	go test -tags e2e -count 1 -timeout 40m -skip '$(THREE)|$(TWO)|$(HOSTS)' ./e2e
+	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 15m -run '^TestExternalEtcdIsRestored$$/^kubespray$$/^(not|and)' ./e2e
+
+e2e-two:
+	go test -tags e2e -count 1 -timeout 40m -run '$(TWO)' -skip '$(THREE)|$(HOSTS)' ./e2e
+	go test -tags e2e -count 1 -timeout 15m ./e2e/disks
 
 e2e-three:
-	go test -tags e2e -count 1 -timeout 15m ./e2e/disks
 	go test -tags e2e -count 1 -timeout 40m -run '$(THREE)' ./e2e
 	$(MAKE) e2e-systemd
 	$(MAKE) e2e-backup
-	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 15m -run '^TestExternalEtcdIsRestored$$/^kubespray$$/^(not|and)' ./e2e
 
 e2e-kills: # 40 restores killed at random moments (20 minutes)
 	ETCD_REWIND_KILLS=40 go test -tags e2e -count 1 -timeout 60m -run TestARestoreThatIsKilledAtARandomMoment -v ./e2e
