@@ -60,7 +60,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
-	if err := threeDown(); err != nil {
+	if err := errors.Join(threeDown(), os.RemoveAll(programs())); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		code = max(code, 1)
 	}

@@ -7,10 +7,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,15 +29,43 @@ func buildTool() error {
 	return goBuild("etcd-rewind", tool)
 }
 
-// goBuild builds a program of this module to a path inside the node.
+// goBuild builds a program of this module to a path inside the node. Each is built
+// once; the nodes get copies.
 func goBuild(pkg, path string) error {
-	cmd := exec.Command("go", "build", "-o", node.HostPath(path), pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+	program := filepath.Join(programs(), filepath.Base(pkg))
+	if _, err := os.Stat(program); err != nil {
+		if err := os.MkdirAll(programs(), 0o755); err != nil {
+			return err
+		}
+		cmd := exec.Command("go", "build", "-o", program, pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+		}
 	}
-	return nil
+	to := node.HostPath(path)
+	err := os.Remove(to) // it may run
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.MkdirAll(filepath.Dir(to), 0o755)
+	}
+	if err != nil {
+		return err
+	}
+	from, err := os.Open(program)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	file, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, from)
+	return errors.Join(err, file.Close())
 }
+
+// programs is where goBuild builds, until the tests end.
+func programs() string { return filepath.Join(logs, "programs") }
 
 // event is a line of --output json, as docs and scripts know it.
 type event struct {
