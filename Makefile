@@ -15,8 +15,8 @@ NODE_TAGS = -tags nopractice,grpcnotrace
 build: # the binary for nodes
 	CGO_ENABLED=0 go build $(NODE_TAGS) -trimpath -ldflags '$(LDFLAGS)' -o etcd-rewind .
 
-test: # no root, no network, no cluster
-	go test -timeout 30m ./...
+test: # no root, no network, no cluster; four packages at a time, for they wait more than they compute
+	go test -p 4 -timeout 30m ./...
 
 test-busy: # the same beside six busy loops: nothing may depend on being fast
 	.ci/busy go test -count 1 -timeout 30m ./...
@@ -26,8 +26,7 @@ test-busy: # the same beside six busy loops: nothing may depend on being fast
 # times: nothing in them is for the race detector.
 NOT_RACED = TestCrashMatrix|TestWhateverFails|TestARedoComesBackFrom|TestAnUndoThatBreaksOff|SaysFarTooMuch|KeepsKubeletsRules
 
-check: lint # what has to pass before a change is sent; no root
-	go test -p 4 -timeout 30m ./... # they wait more than they compute
+check: lint test # what has to pass before a change is sent; no root
 
 race: # the packages with goroutines, under the race detector
 	go test -race -timeout 30m -skip '$(NOT_RACED)' ./backup ./defect ./drill ./fleet ./node ./outbox ./practice ./restore ./settle ./steps ./trust ./ui/...
