@@ -32,6 +32,7 @@ func TestTheRealKubeletKeepsTheRulesThatPracticeTeaches(t *testing.T) {
 		Remains:   kubelet.Remains,
 		Begun:     kubelet.PodsBegun,
 		Mirrors:   true,
+		Busy:      busyness,
 		Relists: func(ctx context.Context) (int, error) {
 			return look.AskRelists(ctx, look.MetricsConfig{
 				URL:  "https://" + node.Address + ":10250/metrics",

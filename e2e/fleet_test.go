@@ -56,7 +56,7 @@ func allAre(t *testing.T, c *cluster.Cluster, is func(t *testing.T)) {
 	}
 	for _, n := range c.Nodes {
 		on(n, func() {
-			eventually(t, "the API of "+n.Hostname, apiReady) // each look has 3 s, which a busy machine may need
+			eventually(t, "the API of "+n.Hostname, apiReady)
 			is(t)
 		})
 		seenByAll(t, c, n, "through-"+n.Hostname)
@@ -131,7 +131,7 @@ func restoreThree(t *testing.T) (*cluster.Cluster, story) {
 func settles(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	for _, n := range c.Nodes {
-		for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		for end := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
 			on(n, func() {
 				if o := run(t, "check", "--output", "json"); strings.Contains(o.stdout, "another run is under way") {
 					return

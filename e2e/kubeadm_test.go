@@ -74,7 +74,7 @@ func etcdPhase(t *testing.T) {
 		return // it has rendered what was there: the same pod
 	}
 	// kubelet ends the old pod and starts the new one 10 to 15 s later.
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
 		if uid := etcdPodUID(t); uid != "" && uid != before && apiReady() {
 			return
 		}

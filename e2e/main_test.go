@@ -18,7 +18,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"etcd-rewind/e2e/cluster"
 )
@@ -126,7 +125,7 @@ func supervise() (code int) {
 		}
 	}
 
-	downCtx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	downCtx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	downErr := down(downCtx)
 	if exit := (*exec.ExitError)(nil); downErr == nil && errors.As(testErr, &exit) && exit.ExitCode() > 0 {
@@ -160,7 +159,7 @@ func TestTheNodeIsReal(t *testing.T) {
 	})
 	kubectl("create", "configmap", "app", "--namespace=shop", "--from-literal=colour=blue")
 	kubectl("create", "deployment", "web", "--namespace=shop", "--image=example.com/web", "--replicas=2")
-	kubectl("wait", "--namespace=shop", "deployment/web", "--for=jsonpath={.status.unavailableReplicas}=2", "--timeout=30s")
+	kubectl("wait", "--namespace=shop", "deployment/web", "--for=jsonpath={.status.unavailableReplicas}=2", "--timeout=240s")
 	if colour := kubectl("get", "configmap", "app", "--namespace=shop", "-o", "jsonpath={.data.colour}"); colour != "blue" {
 		t.Errorf("the ConfigMap says %q, want blue", colour)
 	}
@@ -222,12 +221,12 @@ spec:
 	if err := os.WriteFile(manifest, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	kubectl("wait", "--namespace=kube-system", "--for=create", "pod/probe-"+node.Hostname, "--timeout=60s")
-	kubectl("wait", "--namespace=kube-system", "--for=condition=Ready", "pod/probe-"+node.Hostname, "--timeout=60s")
+	kubectl("wait", "--namespace=kube-system", "--for=create", "pod/probe-"+node.Hostname, "--timeout=240s")
+	kubectl("wait", "--namespace=kube-system", "--for=condition=Ready", "pod/probe-"+node.Hostname, "--timeout=240s")
 	if err := os.Remove(manifest); err != nil {
 		t.Fatal(err)
 	}
-	kubectl("wait", "--namespace=kube-system", "--for=delete", "pod/probe-"+node.Hostname, "--timeout=60s")
+	kubectl("wait", "--namespace=kube-system", "--for=delete", "pod/probe-"+node.Hostname, "--timeout=240s")
 }
 
 // kubeletPID returns the id of the node's kubelet.

@@ -78,10 +78,10 @@ func TestSaveDamageDiffRestoreDiff(t *testing.T) {
 	// snapshot, or it would be taken away.
 	for _, ns := range []string{shop, late} {
 		for _, made := range []string{"configmap/kube-root-ca.crt", "serviceaccount/default"} {
-			kubectl(t, "wait", made, "--namespace="+ns, "--for=create", "--timeout=60s")
+			kubectl(t, "wait", made, "--namespace="+ns, "--for=create", "--timeout=240s")
 		}
 	}
-	kubectl(t, "wait", "deployment/web", "--namespace="+shop, "--for=jsonpath={.status.unavailableReplicas}=1", "--timeout=60s")
+	kubectl(t, "wait", "deployment/web", "--namespace="+shop, "--for=jsonpath={.status.unavailableReplicas}=1", "--timeout=240s")
 
 	// Taken without a flag, under a name of its own, and nobody else may read it.
 	dir := t.TempDir()
@@ -107,7 +107,7 @@ func TestSaveDamageDiffRestoreDiff(t *testing.T) {
 	// Damage, and how the tool tells it.
 	kubectl(t, "delete", "configmap/kept", "--namespace="+shop)
 	kubectl(t, "scale", "deployment/web", "--namespace="+shop, "--replicas=3")
-	kubectl(t, "wait", "deployment/web", "--namespace="+shop, "--for=jsonpath={.status.replicas}=3", "--timeout=60s")
+	kubectl(t, "wait", "deployment/web", "--namespace="+shop, "--for=jsonpath={.status.replicas}=3", "--timeout=240s")
 	kubectl(t, "create", "secret", "generic", "new", "--namespace="+late, "--from-literal=password=hunter2isNotTold")
 	c := diff(t, saved)
 	if c.Lineage.Relation != "before" || c.Other.What != "cluster" {

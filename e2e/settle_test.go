@@ -107,7 +107,7 @@ webhooks:
 		t.Fatalf("exit status %d\n%s\n%s", settled.code, settled.stdout, settled.stderr)
 	}
 	// kubelet registers its node as soon as it has started.
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
 		if _, err := node.Kubectl(t.Context(), "get", "node", node.Hostname); err == nil {
 			break
 		} else if time.Now().After(deadline) {

@@ -167,7 +167,7 @@ func killAll(ctx context.Context, cgroup string) error {
 	if !strings.HasPrefix(cgroup, cgroupPrefix) {
 		return fmt.Errorf("%s is not a node's cgroup", cgroup)
 	}
-	return poll(ctx, "the processes in "+cgroup+" to end", 20*time.Second, 20*time.Millisecond, func(context.Context) error {
+	return poll(ctx, "the processes in "+cgroup+" to end", patience, 20*time.Millisecond, func(context.Context) error {
 		pids, err := processes(cgroup)
 		if err != nil {
 			return final{err}
@@ -195,7 +195,7 @@ func removeCgroup(ctx context.Context, cgroup string) error {
 		return err
 	}
 	// The kernel lets go of a cgroup a moment after its last process has ended.
-	return poll(ctx, "cgroup "+cgroup+" to be removed", 10*time.Second, 50*time.Millisecond, func(context.Context) error {
+	return poll(ctx, "cgroup "+cgroup+" to be removed", patience, 50*time.Millisecond, func(context.Context) error {
 		var errs []error
 		for _, dir := range dirs {
 			errs = append(errs, removeDirs(dir))

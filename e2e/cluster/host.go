@@ -188,7 +188,7 @@ func (n *Node) boot(ctx context.Context) error {
 }
 
 func (n *Node) booted(ctx context.Context) error {
-	err := poll(ctx, "the host to boot", 2*time.Minute, 100*time.Millisecond, func(ctx context.Context) error {
+	err := poll(ctx, "the host to boot", patience, 100*time.Millisecond, func(ctx context.Context) error {
 		out, err := n.Command(ctx, "systemctl", "is-system-running").Output()
 		state := strings.TrimSpace(string(out))
 		switch {
@@ -226,7 +226,7 @@ func (n *Node) Reboot(ctx context.Context) error {
 	}
 	// The connection to systemd ends with the host.
 	_ = n.Command(ctx, "systemctl", "reboot").Run()
-	err := poll(ctx, "node "+n.Name+" to go down", 2*time.Minute, 50*time.Millisecond, func(context.Context) error {
+	err := poll(ctx, "node "+n.Name+" to go down", patience, 50*time.Millisecond, func(context.Context) error {
 		if n.leader() == before {
 			return errors.New("it is up")
 		}
@@ -245,7 +245,7 @@ func (n *Node) PowerOff(ctx context.Context) error {
 		return nil
 	}
 	_ = n.Command(ctx, "systemctl", "poweroff").Run()
-	return poll(ctx, "node "+n.Name+" to power off", 2*time.Minute, 50*time.Millisecond, func(context.Context) error {
+	return poll(ctx, "node "+n.Name+" to power off", patience, 50*time.Millisecond, func(context.Context) error {
 		pids, err := processes(n.CgroupRoot)
 		if err != nil {
 			return final{err}

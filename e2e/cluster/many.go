@@ -216,7 +216,7 @@ func (c *Cluster) Healthy(ctx context.Context) error {
 	}
 	slices.Sort(want)
 	return together(members, func(n *Node) error {
-		err := poll(ctx, "all members of etcd", time.Minute, 200*time.Millisecond, func(ctx context.Context) error {
+		err := poll(ctx, "all members of etcd", patience, 200*time.Millisecond, func(ctx context.Context) error {
 			members, err := n.Members(ctx)
 			if err != nil {
 				return err
@@ -374,7 +374,7 @@ func (c *Cluster) AsJoined(ctx context.Context) error {
 		if n.record.Joined {
 			want = append(want, "--initial-cluster-state=existing")
 		}
-		return poll(ctx, "etcd on "+n.Hostname+" to run as after kubeadm join", 2*time.Minute, 200*time.Millisecond, func(context.Context) error {
+		return poll(ctx, "etcd on "+n.Hostname+" to run as after kubeadm join", patience, 200*time.Millisecond, func(context.Context) error {
 			pids, err := processes(filepath.Join(n.CgroupRoot, "kubepods"))
 			if err != nil {
 				return err

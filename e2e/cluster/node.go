@@ -137,7 +137,7 @@ func bring(ctx context.Context, config Config, up func(*Node, context.Context, C
 
 // afterwards tidies up, whether or not ctx is what made that necessary.
 func afterwards(ctx context.Context, down func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	return down(ctx)
 }
@@ -571,7 +571,7 @@ func (n *Node) kubelet(ctx context.Context, action string) error {
 	}
 	client := n.insecureClient()
 	defer client.CloseIdleConnections()
-	return poll(ctx, "kubelet's /healthz", time.Minute, 100*time.Millisecond, func(ctx context.Context) error {
+	return poll(ctx, "kubelet's /healthz", patience, 100*time.Millisecond, func(ctx context.Context) error {
 		if !n.runs(ctx, "kubelet") {
 			return final{errors.New("kubelet has ended")}
 		}
@@ -595,7 +595,7 @@ func (n *Node) runs(ctx context.Context, service string) bool {
 }
 
 // Ready waits until the API server's /readyz says yes and the API knows the
-// node, for two minutes at most. The node itself stays NotReady for want of a
+// node. The node itself stays NotReady for want of a
 // network plugin.
 func (n *Node) Ready(ctx context.Context) error {
 	return n.explain(n.ready(ctx))
@@ -604,13 +604,13 @@ func (n *Node) Ready(ctx context.Context) error {
 func (n *Node) ready(ctx context.Context) error {
 	client := n.insecureClient()
 	defer client.CloseIdleConnections()
-	err := poll(ctx, "the API server's /readyz", 2*time.Minute, 100*time.Millisecond, func(ctx context.Context) error {
+	err := poll(ctx, "the API server's /readyz", patience, 100*time.Millisecond, func(ctx context.Context) error {
 		return get(ctx, client, "https://"+net.JoinHostPort(n.Address, "6443")+"/readyz")
 	})
 	if err != nil {
 		return err
 	}
-	return poll(ctx, "the API to know node "+n.Hostname, time.Minute, 200*time.Millisecond, func(ctx context.Context) error {
+	return poll(ctx, "the API to know node "+n.Hostname, patience, 200*time.Millisecond, func(ctx context.Context) error {
 		_, err := n.Kubectl(ctx, "get", "node", n.Hostname)
 		return err
 	})

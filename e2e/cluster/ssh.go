@@ -117,7 +117,7 @@ func (n *Node) startSSH(ctx context.Context) error {
 	if err := n.service(ctx, service, action); err != nil {
 		return err
 	}
-	return poll(ctx, "sshd", 20*time.Second, 20*time.Millisecond, func(ctx context.Context) error {
+	return poll(ctx, "sshd", patience, 20*time.Millisecond, func(ctx context.Context) error {
 		conn, err := n.DialContext(ctx, "tcp", net.JoinHostPort(n.Address, "22"))
 		if err == nil {
 			return conn.Close()

@@ -14,6 +14,9 @@ import (
 	"time"
 )
 
+// patience is longer than anything takes that works, on a busy machine too.
+const patience = 4 * time.Minute
+
 // final is an error that waiting longer would not cure.
 type final struct{ error }
 
@@ -50,7 +53,7 @@ func poll(ctx context.Context, what string, limit, every time.Duration, ask func
 // address. What is read through it decides nothing but when to stop waiting.
 func (n *Node) insecureClient() *http.Client {
 	return &http.Client{
-		Timeout: 2 * time.Second,
+		Timeout: 10 * time.Second,
 		Transport: &http.Transport{
 			DialContext:     n.DialContext,
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},

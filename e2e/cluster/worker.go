@@ -68,7 +68,7 @@ func (n *Node) upWorker(ctx context.Context, config Config, p parts) error {
 		return err
 	}
 	say("joined")
-	return poll(ctx, "the API to know node "+n.Hostname, time.Minute, 100*time.Millisecond, func(ctx context.Context) error {
+	return poll(ctx, "the API to know node "+n.Hostname, patience, 100*time.Millisecond, func(ctx context.Context) error {
 		_, err := config.joins.Kubectl(ctx, "get", "node", n.Hostname)
 		return err
 	})
@@ -145,7 +145,7 @@ nodeRegistration:
 			return
 		}
 		// The last that kubeadm writes before kubelet has to run.
-		err := poll(ctx, "kubeadm to write kubelet's flags", time.Minute, 50*time.Millisecond, func(context.Context) error {
+		err := poll(ctx, "kubeadm to write kubelet's flags", patience, 50*time.Millisecond, func(context.Context) error {
 			_, err := os.Stat(n.HostPath("/var/lib/kubelet/kubeadm-flags.env"))
 			return err
 		})
