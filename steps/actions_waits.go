@@ -312,8 +312,15 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 	begun := r.now()
 	_, err := r.world.PodsBegun()
 	seesPods := err == nil && !r.freshKubelet()
+	// A kubelet that was restarted while the API was away ignores removals until it
+	// has seen the API, and asks for it with growing pauses. Now that the API is
+	// back it will.
+	sources := time.Duration(0)
+	if !r.away && (r.mem.KubeletRestarted || r.world.KubeletRestarted()) {
+		sources = r.pace.sources
+	}
 	last := map[string][]node.Sandbox{}
-	state, err := r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+	state, err := r.poll(ctx, a.limit(r.pace)+sources, r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		if err := movedBack(a.Files...); err != nil {
 			return sight{}, err
 		}
@@ -343,10 +350,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			return sight{}, comesBack(strings.Join(a.Pods, ", "))
 		}
 		if !s.ok {
-			// A kubelet that was restarted while the API was away ignores removals
-			// until it has seen the API, and asks for it with growing pauses:
-			// 0.8 s doubling to 30 s, and up to as much again (reflector, client-go).
-			patience := r.pace.end + a.Grace
+			patience := r.pace.end + a.Grace + sources
 			if a.Grace > 0 && r.unseen {
 				patience = r.pace.noticed
 			}

@@ -238,6 +238,36 @@ func TestAKubeletThatIgnoresRemovedManifestsIsRestarted(t *testing.T) {
 	})(t)
 }
 
+// Somebody restarts kubelet while the API is away, and it sees the API late: it goes
+// on ignoring removals for most of a minute after that. The API is back by then, so
+// it is waited for; the step that takes the API server out wouldn't fit any more.
+func TestControllersAreWaitedForUntilARestartedKubeletHasSeenTheAPI(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		e, _ := n.engine(func(f Failure) Choice {
+			t.Errorf("asked: %s: %s, %v", f.Action, f.Cause, f.Choices)
+			return Leave
+		})
+		sink := e.Sink
+		e.Sink = func(ev Event) {
+			sink(ev)
+			if ev.Type != TypeStep || ev.Step != "restart-controllers" || ev.State != Started {
+				return
+			}
+			ignoring := func(is bool) {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				n.ignoring, n.another = is, true
+			}
+			ignoring(true)
+			time.AfterFunc(50*time.Second, func() { ignoring(false) })
+		}
+		if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+			t.Errorf("%+v %v", res, res.Error)
+		}
+	})(t)
+}
+
 // A restarted kubelet that hasn't seen the API deletes nothing, and so starts
 // nothing of a pod that was exchanged before it was up.
 func TestAPodIsNotHelpedOnAKubeletThatWasJustRestarted(t *testing.T) {

@@ -105,7 +105,7 @@ type fakePod struct {
 // fakePace has limits that no busy test machine meets, and a quick kubelet. A
 // test that waits for a limit runs in fake time.
 var fakePace = pace{
-	stopping: 10 * time.Second, noticed: 100 * time.Millisecond, gone: 30 * time.Second, end: 15 * time.Second,
+	sources: 60 * time.Second, stopping: 10 * time.Second, noticed: 100 * time.Millisecond, gone: 30 * time.Second, end: 15 * time.Second,
 	forgotten: 30 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
 	started: 30 * time.Second, etcd: 30 * time.Second, api: 30 * time.Second,
 	kubelet: 10 * time.Second, save: 100 * time.Millisecond, runtime: 10 * time.Second, verify: 30 * time.Second, nodes: 30 * time.Second, handover: 3 * time.Second,

@@ -24,6 +24,7 @@ type pace struct {
 	// waits for up to 5 s and two election timeouts when whom it hands over to is
 	// stopping, too (TryTransferLeadershipOnShutdown, etcdserver)
 	handover time.Duration
+	sources  time.Duration // until a kubelet that was started without the API has seen it
 	relist   time.Duration // of kubelet's containers, in its metrics
 	begin    time.Duration // after a list, so that etcd ends just before the next
 
@@ -66,7 +67,8 @@ var realPace = pace{
 	verify:    30 * time.Second,
 	nodes:     15 * time.Minute, // somebody may have to walk to them
 	handover:  8 * time.Second,
-	relist:    3 * time.Second, // one a second
+	sources:   60 * time.Second, // pauses of 0.8 s doubling to 30 s, and up to as much again (reflector, client-go)
+	relist:    3 * time.Second,  // one a second
 	begin:     450 * time.Millisecond,
 
 	readyz:   300 * time.Millisecond, // an API server that ends may hang for 4 s instead of refusing

@@ -44,9 +44,10 @@ func (s *Step) always() bool { return s.condition() == "" }
 func (s *Step) ran(m *memory) bool { return s.always() || conditions[s.condition()].had(m) }
 
 // remedy is the step that mends what a wait has failed for and has not been run
-// for it yet; nil where there is none.
+// for it yet; nil where there is none. Once the API is back, what such a step takes
+// out is in again.
 func (r *run) remedy(t *trouble) *Step {
-	if t == nil {
+	if t == nil || r.backAndRestored() {
 		return nil
 	}
 	for i := range r.plan.Steps {
