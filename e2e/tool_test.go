@@ -250,8 +250,9 @@ type call struct {
 	on func(event, *os.Process)
 }
 
-// limit is longer than any run of the tool may take.
-const limit = 4 * time.Minute
+// limit is longer than any run of the tool may take, and than anything that is
+// waited for.
+const limit = 10 * time.Minute
 
 func (c call) run(t *testing.T) outcome {
 	t.Helper()
