@@ -45,6 +45,7 @@ type S3 struct {
 	ca             string // file
 	credentials    string // file
 	profile        string
+	proxy          *url.URL // nil for the one that the environment names
 
 	part int64 // bytes
 	pace pace
@@ -59,7 +60,7 @@ const s3Hint = "a bucket's location is s3://BUCKET/PREFIX, and for a store other
 
 // s3Parameters are what a location may have after its ?, in the order in which
 // Location names them.
-var s3Parameters = []string{"endpoint", "region", "path-style", "ca", "credentials", "profile"}
+var s3Parameters = []string{"endpoint", "region", "path-style", "ca", "credentials", "profile", "proxy"}
 
 // openS3 makes a store of s3://bucket/prefix?endpoint=…&region=…&path-style=…&ca=…
 func openS3(u *url.URL) (*S3, error) {
@@ -85,6 +86,11 @@ func openS3(u *url.URL) (*S3, error) {
 			return nil, problem.New("name the file with its whole path", "%s= is not the path of a file: %s", name, trust.Clip(trust.Text(file), 80))
 		}
 	}
+	if p := q["proxy"]; p != "" {
+		if s.proxy, err = hostURL(p); err != nil {
+			return nil, problem.New("proxy=http://HOST:PORT, without a user or password", "proxy= is not the URL of a proxy")
+		}
+	}
 	end := q["endpoint"]
 	switch {
 	case end == "":
@@ -93,12 +99,23 @@ func openS3(u *url.URL) (*S3, error) {
 		if !strings.Contains(end, "://") {
 			end = "https://" + end
 		}
-		if s.endpoint, err = trust.URL(end); err != nil || strings.Trim(s.endpoint.Path, "/") != "" || s.endpoint.RawQuery != "" || s.endpoint.Fragment != "" {
+		if s.endpoint, err = hostURL(end); err != nil {
 			return nil, problem.New("endpoint=https://HOST:PORT, without a path; the bucket comes first: s3://BUCKET", "endpoint= is not the URL of a store")
 		}
-		s.endpoint.Path = ""
 	}
 	return s, nil
+}
+
+// hostURL is a URL of nothing but a host.
+func hostURL(text string) (*url.URL, error) {
+	u, err := trust.URL(text)
+	if err != nil {
+		return nil, err
+	}
+	if u.Path = strings.Trim(u.Path, "/"); u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return nil, errors.New("it has more than a host")
+	}
+	return u, nil
 }
 
 // Location is its s3:// URL. No credentials are in it: they come from the
@@ -111,6 +128,9 @@ func (s *S3) Location() string {
 	q := map[string]string{"region": s.region, "path-style": s.pathStyle, "ca": s.ca, "credentials": s.credentials, "profile": s.profile}
 	if !s.amazon {
 		q["endpoint"] = s.endpoint.String()
+	}
+	if s.proxy != nil {
+		q["proxy"] = s.proxy.String()
 	}
 	return at + encode(q, s3Parameters)
 }
@@ -481,11 +501,11 @@ func (s *S3) core() (*minio.Core, error) {
 	if s.client != nil {
 		return s.client, nil
 	}
-	transport, err := newTransport(s.ca)
+	transport, err := newTransport(s.ca, s.proxy)
 	if err != nil {
 		return nil, err
 	}
-	s.creds = credentials.New(&s3Credentials{file: s.credentials, profile: s.profile, transport: transport})
+	s.creds = credentials.New(&s3Credentials{file: s.credentials, profile: s.profile, transport: transport, roleLimit: roleLimit})
 	o := &minio.Options{
 		Creds: s.creds, Secure: s.endpoint.Scheme == "https", Region: s.regionOr(), MaxRetries: s.pace.tries,
 		Transport: &paced{transport, s.pace.idle},

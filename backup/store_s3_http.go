@@ -21,6 +21,7 @@ import (
 
 	minio "github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"golang.org/x/net/http/httpproxy"
 
 	"etcd-rewind/defect"
 	"etcd-rewind/problem"
@@ -37,10 +38,15 @@ func (s *S3) regionOr() string {
 	return region
 }
 
-// newTransport connects to a store, over the proxy that the environment names.
-func newTransport(ca string) (*http.Transport, error) {
+// newTransport connects to a store, over a proxy, or with nil over the one that the
+// environment names.
+func newTransport(ca string, proxy *url.URL) (*http.Transport, error) {
+	which := httpproxy.FromEnvironment().ProxyFunc()
+	if proxy != nil {
+		which = func(*url.URL) (*url.URL, error) { return proxy, nil }
+	}
 	t := &http.Transport{
-		Proxy:                  proxy,
+		Proxy:                  proxyOf(which),
 		DialContext:            (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout:    15 * time.Second,
 		MaxIdleConnsPerHost:    4,
@@ -66,17 +72,19 @@ func newTransport(ca string) (*http.Transport, error) {
 	return t, nil
 }
 
-// proxy never leads what is asked of the machine itself elsewhere: that is where
+// proxyOf never leads what is asked of the machine itself elsewhere: that is where
 // its credentials come from.
-func proxy(r *http.Request) (*url.URL, error) {
-	if ip := net.ParseIP(r.URL.Hostname()); ip != nil && (ip.IsLinkLocalUnicast() || ip.IsLoopback()) {
-		return nil, nil
+func proxyOf(which func(*url.URL) (*url.URL, error)) func(*http.Request) (*url.URL, error) {
+	return func(r *http.Request) (*url.URL, error) {
+		if ip := net.ParseIP(r.URL.Hostname()); ip != nil && (ip.IsLinkLocalUnicast() || ip.IsLoopback()) {
+			return nil, nil
+		}
+		u, err := which(r.URL)
+		if err != nil { // its text has the URL, which may hold a password
+			return nil, problem.New("check HTTPS_PROXY, HTTP_PROXY and NO_PROXY", "the proxy that the environment names is no URL")
+		}
+		return u, nil
 	}
-	u, err := http.ProxyFromEnvironment(r)
-	if err != nil { // its text has the URL, which may hold a password
-		return nil, problem.New("check HTTPS_PROXY, HTTP_PROXY and NO_PROXY", "the proxy that the environment names is no URL")
-	}
-	return u, nil
 }
 
 type (
@@ -176,6 +184,7 @@ func (a *answer) Close() error {
 type s3Credentials struct {
 	file, profile string
 	transport     http.RoundTripper
+	roleLimit     time.Duration // for each answer about the machine's role
 
 	found credentials.Provider
 }
@@ -201,7 +210,7 @@ func (c *s3Credentials) RetrieveWithCredContext(*credentials.CredContext) (crede
 
 func (c *s3Credentials) find() (credentials.Value, error) {
 	var none credentials.Value
-	roles := &http.Client{Transport: &paced{c.transport, roleLimit}}
+	roles := &http.Client{Transport: &paced{c.transport, c.roleLimit}}
 	with := &credentials.CredContext{Client: &http.Client{Transport: &paced{c.transport, credentialsLimit}}}
 	if c.file == "" && c.profile == "" {
 		p := &credentials.EnvAWS{}
@@ -226,7 +235,7 @@ func (c *s3Credentials) find() (credentials.Value, error) {
 		}
 	}
 	if !strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true") {
-		p := &credentials.IAM{Client: roles}
+		p := &credentials.IAM{Client: roles, Endpoint: metadata()}
 		if os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "" {
 			p.Client = with.Client
 		}
@@ -236,6 +245,18 @@ func (c *s3Credentials) find() (credentials.Value, error) {
 		}
 	}
 	return none, problem.New(credentialsHint, "no credentials for it: not in the environment, not in ~/.aws/credentials, and this machine has no role")
+}
+
+// metadata is where a machine's own role is asked for, as Amazon's tools take it
+// from the environment; "" for the usual address, and for roles of other kinds,
+// which have addresses of their own.
+func metadata() string {
+	for _, other := range []string{"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
+		if os.Getenv(other) != "" {
+			return ""
+		}
+	}
+	return strings.TrimSuffix(os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), "/")
 }
 
 // files is the file to read, "" for those of Amazon's tools. A service has no

@@ -401,6 +401,7 @@ func TestLocationsOfBuckets(t *testing.T) {
 		"s3://bucket/": "s3://bucket",
 		"s3://bucket/a/b/?region=eu-central-1&endpoint=minio.example:9000": "s3://bucket/a/b?endpoint=https://minio.example:9000&region=eu-central-1",
 		"s3://b.c.d/x?endpoint=http://127.0.0.1:9000&path-style=true":      "s3://b.c.d/x?endpoint=http://127.0.0.1:9000&path-style=true",
+		"s3://bucket?proxy=http://proxy.example:3128/":                     "s3://bucket?proxy=http://proxy.example:3128",
 		"s3://bucket?profile=a%26b&ca=/etc/ca.crt&credentials=/etc/s3":     "s3://bucket?ca=/etc/ca.crt&credentials=/etc/s3&profile=a%26b",
 	} {
 		s, err := Open(location)
@@ -415,7 +416,7 @@ func TestLocationsOfBuckets(t *testing.T) {
 	for _, location := range []string{
 		"s3://", "s3:///x", "s3://bucket:80/x", "s3://user:hunter2@bucket/x", "s3://bucket/x?secret=hunter2", "s3://bucket/x?endpoint=ftp://hunter2",
 		"s3://bucket/x?endpoint=https://user:hunter2@h", "s3://bucket/x?endpoint=h/path", "s3://bucket/../x", "s3://bucket/a//b", "s3://bucket?path-style=yes",
-		"s3://bucket?ca=ca.crt", "s3://bucket?region=a&region=b", "s3://Bucket_", "s3://bucket?endpoint=-oProxy", "s3://bucket/%0a", "s3://bucket#hunter2",
+		"s3://bucket?ca=ca.crt", "s3://bucket?region=a&region=b", "s3://Bucket_", "s3://bucket?endpoint=-oProxy", "s3://bucket?proxy=http://user:hunter2@h", "s3://bucket?proxy=h:3128", "s3://bucket/%0a", "s3://bucket#hunter2",
 	} {
 		_, err := Open(location)
 		if p := problem.Of(err); p == nil || p.Hint == "" || strings.Contains(p.Cause+p.Hint, "hunter2") {
