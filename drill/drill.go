@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -256,7 +257,7 @@ func (d *drill) programs(ctx context.Context) (etcd, api *Program, err error) {
 		if d.Etcd != "" || ctx.Err() != nil {
 			return nil, nil, err
 		}
-		return nil, nil, problem.Coded(CodePrograms, "name one: --etcd FILE; or run it on a control-plane node", "there is no etcd here to start: %w", err)
+		return nil, nil, noEtcd(err)
 	}
 	if api, err = f.find(ctx, apiName, d.APIServer); api == nil {
 		if d.APIServer != "" || ctx.Err() != nil {
@@ -276,6 +277,18 @@ func (d *drill) programs(ctx context.Context) (etcd, api *Program, err error) {
 		d.report.Programs = append(d.report.Programs, *api)
 	}
 	return etcd, api, nil
+}
+
+// noEtcd is why there is no etcd to start, and what helps.
+func noEtcd(err error) *problem.Problem {
+	hint := "name one: --etcd FILE; or run it on a control-plane node"
+	switch {
+	case errors.Is(err, node.ErrNoRuntime):
+		hint = "start the container runtime (systemctl status containerd crio), or name a program: --etcd FILE"
+	case errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), syscall.ENOSPC.Error()): // of a runtime it is a text
+		hint = "free space where the runtime has its images and containers (df -h /var/lib/containerd; crictl rmi --prune), or name a program: --etcd FILE"
+	}
+	return problem.Coded(CodePrograms, hint, "there is no etcd here to start: %w", err)
 }
 
 func (d *drill) dial(ctx context.Context) (containers, error) {

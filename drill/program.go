@@ -117,7 +117,7 @@ func (f *finder) find(ctx context.Context, name, named string) (*Program, error)
 			return p, nil
 		} else if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
-		} else {
+		} else if err.Error() != why.Error() { // both asked the runtime
 			why = fmt.Errorf("%w; %w", why, err)
 		}
 	} else if name == etcdName && f.facts != nil {

@@ -15,6 +15,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/steps"
 )
 
@@ -48,6 +49,7 @@ type fakeRuntime struct {
 	image    string
 	borrowed int  // processes of containers that were borrowed
 	absent   bool // the image isn't there
+	full     bool // no disk is left for a container
 	back     int
 	swept    int
 }
@@ -66,6 +68,9 @@ func (f *fakeRuntime) Process(context.Context, string) (int, string, error) {
 func (f *fakeRuntime) Borrow(_ context.Context, image, hold string, env []string) (int, func(), error) {
 	if f.absent {
 		return 0, nil, fmt.Errorf("the image %s isn't on this node", image)
+	}
+	if f.full {
+		return 0, nil, errors.New("container runtime at /run/containerd/containerd.sock: making a sandbox: mkdir /var/lib/containerd/x: no space left on device")
 	}
 	if _, err := os.Stat(hold); err != nil || len(env) != 1 {
 		return 0, nil, fmt.Errorf("%w %v", err, env)
@@ -202,6 +207,34 @@ func TestWithoutAContainerTheProgramIsTheImages(t *testing.T) {
 	p.close()
 	if p, err := f.find(t.Context(), apiName, ""); p != nil || err != nil {
 		t.Errorf("%+v %v", p, err)
+	}
+}
+
+// A full image store, or no runtime at all: what helps is said, and nothing that was
+// made for it is left.
+func TestWithoutARuntimeTheDrillSaysWhatHelps(t *testing.T) {
+	f := found(t, &fakeRuntime{state: node.Exited, full: true})
+	_, err := f.find(t.Context(), etcdName, "")
+	if err == nil {
+		t.Fatal("it found one")
+	}
+	if p := noEtcd(err); p.Code != CodePrograms || !strings.Contains(p.Cause, "no space left") && !strings.Contains(p.Cause, "linked statically") || strings.Contains(p.Cause, "no space left") && !strings.Contains(p.Hint, "df -h") {
+		t.Errorf("%s: %s", p.Cause, p.Hint)
+	}
+	if left, err := os.ReadDir(f.scratch); err != nil || len(left) > 0 {
+		t.Errorf("left: %v %v", left, err)
+	}
+
+	dir := t.TempDir()
+	facts := found(t, nil).facts
+	facts.Kubelet.CRIEndpoint = "unix://" + filepath.Join(dir, "none.sock")
+	_, err = Run(t.Context(), "x", nil, Options{Dir: dir, Facts: facts})
+	p := problem.Of(err)
+	if p == nil || p.Code != CodePrograms || !strings.Contains(p.Hint, "start the container runtime") || strings.Count(p.Cause, "socket does not exist") != 1 {
+		t.Errorf("%v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v %v", left, err)
 	}
 }
 

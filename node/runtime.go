@@ -140,6 +140,14 @@ func (r *Runtime) Close() error {
 	return nil
 }
 
+// ErrNoRuntime is a container runtime that isn't there, or doesn't answer at all.
+var ErrNoRuntime = errors.New("no container runtime")
+
+type noRuntime struct{ error }
+
+func (n noRuntime) Unwrap() error      { return n.error }
+func (noRuntime) Is(target error) bool { return target == ErrNoRuntime }
+
 // Version asks the runtime for its name and version.
 func (r *Runtime) Version(ctx context.Context) (RuntimeVersion, error) {
 	resp, err := r.client.Version(ctx, &cri.VersionRequest{})
@@ -313,12 +321,12 @@ func (r *Runtime) explain(doing string, err error) error {
 		return fmt.Errorf("%s: %s: %w", where, doing, context.Canceled)
 	case codes.Unavailable:
 		if _, e := os.Stat(r.endpoint); errors.Is(e, fs.ErrNotExist) {
-			return fmt.Errorf("no %s: the socket does not exist; does the runtime run, and is this its socket? (--cri): %w", where, err)
+			return noRuntime{fmt.Errorf("no %s: the socket does not exist; does the runtime run, and is this its socket? (--cri): %w", where, err)}
 		}
 		if strings.Contains(s.Message(), "permission denied") {
 			return fmt.Errorf("%s cannot be reached: permission denied; run as root: %w", where, err)
 		}
-		return fmt.Errorf("%s does not answer; does it run?: %w", where, err)
+		return noRuntime{fmt.Errorf("%s does not answer; does it run?: %w", where, err)}
 	}
 	return fmt.Errorf("%s: %s: %w", where, doing, inWords{trust.Clip(s.Message(), longestError), err})
 }
