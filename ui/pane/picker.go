@@ -86,10 +86,11 @@ func (p *Picker) Found(list []snapshot.Candidate) {
 	p.Also(list)
 }
 
-// Also adds what lies elsewhere.
+// Also adds what lies elsewhere. When it has the newest, that is highlighted, unless
+// the user has highlighted another, or waits for it.
 func (p *Picker) Also(list []snapshot.Candidate) {
 	at := ""
-	if e := p.current(); e != nil {
+	if e := p.current(); e != nil && (p.moved || p.forward || e.typed) {
 		at = e.path
 	}
 	for _, c := range list {
@@ -139,9 +140,13 @@ func (p *Picker) preselect() {
 	}
 }
 
-// passedOver says why a newer one isn't highlighted, "" when none is passed over.
-func (p *Picker) passedOver() string {
-	if p.moved || p.at < 1 {
+// passedOver says why a newer one isn't highlighted, or of the user's own choice
+// that a backup of later is stored elsewhere; "" when there is nothing to say.
+func (p *Picker) passedOver(now time.Time) string {
+	if p.moved {
+		return p.storedLater(now)
+	}
+	if p.at < 1 {
 		return ""
 	}
 	var newer []entry
@@ -158,6 +163,26 @@ func (p *Picker) passedOver() string {
 		return "selected because the newer " + filepath.Base(shownName(newer[0].path)) + " can't be restored: " + cause
 	}
 	return "selected because the " + text.Number(int64(len(newer))) + " newer ones can't be restored"
+}
+
+// storedLater names a backup elsewhere that is newer than the snapshot which is
+// highlighted, "" without one.
+func (p *Picker) storedLater(now time.Time) string {
+	at := p.current()
+	for _, e := range p.entries {
+		if e.from != "" && e.bad == nil && e.rev > 0 && at.from == "" && e.mod.After(at.taken()) {
+			return "a later backup is stored, taken " + steps.Ago(e.mod, now) + ": " + shownName(e.path)
+		}
+	}
+	return ""
+}
+
+// taken is when the content is from, as far as that is known.
+func (e *entry) taken() time.Time {
+	if e.info != nil && e.info.Taken().After(e.mod) {
+		return e.info.Taken()
+	}
+	return e.mod
 }
 
 func (p *Picker) index(path string) int {
@@ -473,7 +498,7 @@ func (p *Picker) details(l text.Look, now time.Time, w int) []string {
 	}
 	path := text.CutMiddle(trust.Text(e.path), w)
 	about := []string{l.Bold.Render(path)}
-	if why := p.passedOver(); why != "" {
+	if why := p.passedOver(now); why != "" {
 		about = append(about, text.Hang(text.SymWarn+" ", why, w)...)
 	}
 	if e.safety {

@@ -68,3 +68,45 @@ func TestTheNewestGoodSnapshotIsHighlighted(t *testing.T) {
 	p.Looked("/mnt/named.db", nil, damaged)
 	want(&p, "/mnt/named.db", "its SHA-256 is wrong") // the user named it
 }
+
+// A later backup that is stored elsewhere is highlighted when it is found, before
+// the user has highlighted anything, and else it is named.
+func TestALaterBackupElsewhereIsHighlightedOrNamed(t *testing.T) {
+	list := func() Picker {
+		p := NewPicker("")
+		p.Found([]snapshot.Candidate{{Path: "/backup/local.db", ModTime: noon.Add(-3 * time.Hour)}, {Path: "/backup/older.db", ModTime: noon.Add(-4 * time.Hour)}})
+		return p
+	}
+	stored := func(at time.Time) []snapshot.Candidate {
+		return []snapshot.Candidate{
+			{Path: "s3://b/none", From: "s3://b", ModTime: noon, Err: problem.New("", "its record was changed")},
+			{Path: "s3://b/one.db.zst.age", From: "s3://b", Format: snapshot.Age, Revision: 7, Keys: 3, ModTime: at},
+		}
+	}
+	shows := func(p *Picker, path string, named bool) {
+		t.Helper()
+		lines, _, _ := p.View(look, noon, 100, 24)
+		if got := strings.Join(lines, "\n"); p.current().path != path || strings.Contains(got, "a later backup is stored, taken 60 min ago: s3://b/one.db.zst.age") != named {
+			t.Errorf("%s is highlighted, want %s, and a later one named %v:\n%s", p.current().path, path, named, got)
+		}
+	}
+	p := list()
+	p.Also(stored(noon.Add(-time.Hour)))
+	shows(&p, "s3://b/one.db.zst.age", false)
+
+	p = list()
+	p.Key("down")
+	p.Also(stored(noon.Add(-time.Hour)))
+	shows(&p, "/backup/older.db", true)
+	p.Key("up")
+	shows(&p, "/backup/local.db", true)
+
+	p = list()
+	_, _ = p.Choose() // enter: it is chosen as soon as it was read
+	p.Also(stored(noon.Add(-time.Hour)))
+	shows(&p, "/backup/local.db", true)
+
+	p = list()
+	p.Also(stored(noon.Add(-5 * time.Hour))) // an older one
+	shows(&p, "/backup/local.db", false)
+}
