@@ -257,35 +257,68 @@ func (d *Directory) Stat(ctx context.Context, name string) (*Object, error) {
 // List has the files below the directory; links, hidden files and those of other
 // programs, by their names, are none.
 func (d *Directory) List(ctx context.Context, prefix string) ([]Object, error) {
-	return defect.Await(ctx, func() (all []Object, err error) {
+	return collect(ctx, d, prefix)
+}
+
+func (d *Directory) each(ctx context.Context, prefix string, f func(Object) error) error {
+	_, err := defect.Await(ctx, func() (none struct{}, err error) {
 		root, err := d.open()
 		if err != nil {
-			return nil, err
+			return none, err
 		}
 		defer root.Close()
-		err = fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
-			switch {
-			case ctx.Err() != nil:
+		return none, walk(ctx, root, ".", prefix, f)
+	})
+	return err
+}
+
+// walk goes through a directory a thousand entries at a time: there may be any
+// number. Names bound how deep it gets.
+func walk(ctx context.Context, root *os.Root, dir, prefix string, f func(Object) error) error {
+	at, err := root.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) && dir != "." {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	for {
+		entries, rerr := at.ReadDir(1000)
+		for _, e := range entries {
+			if ctx.Err() != nil {
 				return context.Cause(ctx)
-			case err != nil:
-				return err
-			case e.IsDir() && name != "." && !strings.HasPrefix(name, prefix) && !strings.HasPrefix(prefix, name+"/"):
-				return fs.SkipDir
-			case !e.Type().IsRegular() || !strings.HasPrefix(name, prefix) || CheckName(name) != nil:
-				return nil
+			}
+			name := path.Join(dir, e.Name())
+			switch {
+			case CheckName(name) != nil:
+				continue
+			case e.IsDir() && (strings.HasPrefix(name, prefix) || strings.HasPrefix(prefix, name+"/")):
+				if err := walk(ctx, root, name, prefix, f); err != nil {
+					return err
+				}
+				continue
+			case !e.Type().IsRegular() || !strings.HasPrefix(name, prefix):
+				continue
 			}
 			st, err := e.Info()
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil
+				continue
 			}
 			if err != nil {
 				return err
 			}
-			all = append(all, Object{name, st.Size(), st.ModTime()})
+			if err := f(Object{name, st.Size(), st.ModTime()}); err != nil {
+				return err
+			}
+		}
+		if errors.Is(rerr, io.EOF) {
 			return nil
-		})
-		return all, err
-	})
+		}
+		if rerr != nil {
+			return rerr
+		}
+	}
 }
 
 // Delete deletes a file, and nothing that isn't one.

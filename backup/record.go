@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -158,9 +160,16 @@ func (r *Record) clean() {
 // Key is the secret that a cluster's nodes authenticate records with: who can
 // write to a store, and knows the recipients, can put other files there, but no
 // record for them.
+//
+// It is one secret of keySize bytes after the other. The first authenticates what
+// is written, and what was written with any of them is believed: so a new one
+// takes the place of another.
 type Key []byte
 
-const keySize = 32
+const (
+	keySize = 32
+	maxKeys = 16
+)
 
 // NewKey makes one.
 func NewKey() Key {
@@ -172,19 +181,35 @@ func NewKey() Key {
 // String doesn't show it.
 func (Key) String() string { return "(a key)" }
 
-// ReadKey reads the file of a key, which is this user's and nobody else's. The
-// error is a *problem.Problem, and holds nothing of the content.
+// ReadKey reads the file of a key, which is this user's and nobody else's: a line
+// for each secret, the newest first. The error is a *problem.Problem, and holds
+// nothing of the content.
 func ReadKey(path string) (Key, error) {
-	data, err := readPrivate(path, 1024)
+	data, err := readPrivate(path, 4096)
 	if err != nil {
 		return nil, err
 	}
-	k, err := hex.DecodeString(strings.TrimSpace(string(data)))
-	if err != nil || len(k) != keySize {
-		return nil, problem.New("copy it from another node of the cluster: without it backups can't be distinguished from forged ones", "%s contains no key", path)
+	var k Key
+	for line := range strings.Lines(string(data)) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		one, err := hex.DecodeString(line)
+		if err != nil || len(one) != keySize {
+			k = nil
+			break
+		}
+		k = append(k, one...)
+	}
+	if len(k) == 0 || len(k) > maxKeys*keySize {
+		return nil, problem.New("copy it from another node of the cluster: without it backups can't be distinguished from forged ones",
+			"%s contains no key: it has to have 64 hexadecimal digits, and a line of its own for each former key", path)
 	}
 	return k, nil
 }
+
+// each has the secrets, the one that is in use first.
+func (k Key) each() iter.Seq[[]byte] { return slices.Chunk([]byte(k), keySize) }
 
 // Write writes the file of a key, mode 0600. One that is there stays.
 func (k Key) Write(path string) error {
@@ -192,7 +217,10 @@ func (k Key) Write(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(f, hex.EncodeToString(k)+"\n")
+	for one := range k.each() {
+		_, werr := io.WriteString(f, hex.EncodeToString(one)+"\n")
+		err = errors.Join(err, werr)
+	}
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
@@ -209,8 +237,8 @@ const (
 	ofClaim  = "etcd-rewind backup claim\n"
 )
 
-func (k Key) mac(kind string, raw []byte) []byte {
-	h := hmac.New(sha256.New, k)
+func mac(secret []byte, kind string, raw []byte) []byte {
+	h := hmac.New(sha256.New, secret)
 	h.Write([]byte(kind))
 	h.Write(raw)
 	return h.Sum(nil)
@@ -218,10 +246,10 @@ func (k Key) mac(kind string, raw []byte) []byte {
 
 // authenticate makes what is stored of a record or claim.
 func (k Key) authenticate(kind string, raw []byte) ([]byte, error) {
-	if len(k) != keySize {
+	if len(k) < keySize {
 		return nil, errors.New("a record needs a key")
 	}
-	all, err := json.MarshalIndent(authenticated{raw, hex.EncodeToString(k.mac(kind, raw))}, "", "  ")
+	all, err := json.MarshalIndent(authenticated{raw, hex.EncodeToString(mac(k[:keySize], kind, raw))}, "", "  ")
 	return append(all, '\n'), err
 }
 
@@ -234,8 +262,15 @@ func (k Key) open(kind string, data []byte) (json.RawMessage, error) {
 	}
 	if k != nil {
 		var raw bytes.Buffer
-		mac, err := hex.DecodeString(a.HMAC)
-		if err != nil || json.Compact(&raw, a.Record) != nil || !hmac.Equal(mac, k.mac(kind, raw.Bytes())) {
+		said, err := hex.DecodeString(a.HMAC)
+		if err != nil || json.Compact(&raw, a.Record) != nil {
+			return nil, errNotAuthentic
+		}
+		authentic := false
+		for one := range k.each() {
+			authentic = authentic || hmac.Equal(said, mac(one, kind, raw.Bytes()))
+		}
+		if !authentic {
 			return nil, errNotAuthentic
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,7 +131,7 @@ func TestARecordThatIsNotThisClustersIsNotBelieved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		data, err := json.Marshal(authenticated{raw, fmt.Sprintf("%x", k.mac(ofRecord, raw))})
+		data, err := json.Marshal(authenticated{raw, fmt.Sprintf("%x", mac(k, ofRecord, raw))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,19 +200,30 @@ func TestWhatLiesBesideARecordIsHeldAgainstIt(t *testing.T) {
 	}
 }
 
-// many is a store whose listing has no end to speak of.
+// many is a store with so many records, listed in no order.
 type many struct {
 	Store
 	n int
+	// between is called now and then, with how many were listed.
+	between func(int) error
 }
 
-func (m *many) List(context.Context, string) ([]Object, error) {
-	all := make([]Object, 0, m.n)
+func (m *many) each(_ context.Context, _ string, f func(Object) error) error {
+	const step = 7919 // a prime: all are named, each once
+	name := []byte(clusterA + "/20260228T120000Z/cp1.json")
+	at := name[len(clusterA)+1:]
 	for i := range m.n {
-		round := RoundAt(noon.Add(time.Duration(i-m.n+1) * time.Minute))
-		all = append(all, Object{Name: clusterA + "/" + round.String() + "/cp1.json", Size: 1})
+		if m.between != nil && i%10_000 == 0 {
+			if err := m.between(i); err != nil {
+				return err
+			}
+		}
+		noon.Add(-time.Duration(i*step%m.n)*time.Minute).AppendFormat(at[:0], roundFormat)
+		if err := f(Object{Name: string(name), Size: 1}); err != nil {
+			return err
+		}
 	}
-	return all, nil
+	return nil
 }
 
 func (m *many) Get(context.Context, string) (io.ReadCloser, error) {
@@ -219,9 +231,53 @@ func (m *many) Get(context.Context, string) (io.ReadCloser, error) {
 }
 
 func TestAMillionObjectsAreListedInBounds(t *testing.T) {
-	l, err := Records(t.Context(), &many{Store: &Directory{}, n: 1_000_000}, nil, clusterA)
-	if err != nil || len(l.Entries) != maxRecords || l.Unread != 1_000_000-maxRecords || l.Entries[0].Round != RoundAt(noon) {
-		t.Errorf("%d entries, %d not read, %v", len(l.Entries), l.Unread, err)
+	const n = 1_000_000
+	v := newInventory(noon.AddDate(0, 1, 0))
+	most := 0
+	err := (&many{n: n}).each(t.Context(), "", func(o Object) error {
+		v.add(o)
+		most = max(most, len(v.objects))
+		return nil
+	})
+	entries, more := v.records(nil)
+	if err != nil || most > 2*maxObjects || len(entries) != maxRecords || more != n-maxRecords || entries[0].Round != RoundAt(noon) || entries[maxRecords-1].Round != RoundAt(noon.Add((1-maxRecords)*time.Minute)) {
+		t.Errorf("%d entries, %d not read, %d objects at once, %v", len(entries), more, most, err)
+	}
+}
+
+// A round is listed whole or not at all: half of one would look like a backup
+// whose file is gone.
+func TestAListingIsCutBetweenRounds(t *testing.T) {
+	v := newInventory(noon.AddDate(0, 1, 0))
+	for _, suffix := range []string{recordSuffix, snapshotSuffix, secretsSuffix} { // as in no store, but allowed
+		for i := range maxObjects {
+			v.add(Object{Name: clusterA + "/" + RoundAt(noon.Add(-time.Duration(i)*time.Minute)).String() + "/cp1" + suffix})
+		}
+	}
+	in := map[string]int{}
+	for _, o := range v.objects {
+		in[path.Dir(o.Name)]++
+	}
+	for round, n := range in {
+		if n != 3 {
+			t.Fatalf("%s has %d of its 3 objects", round, n)
+		}
+	}
+	if len(in) < maxRecords {
+		t.Errorf("%d rounds are left", len(in))
+	}
+}
+
+func TestAListingEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := Records(ctx, &many{Store: &Directory{Path: "/srv"}, n: 10_000_000, between: func(i int) error {
+		if i == 50_000 {
+			cancel()
+		}
+		return context.Cause(ctx)
+	}}, nil, clusterA)
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 
@@ -264,6 +320,70 @@ func TestAKeyIsKeptForOneself(t *testing.T) {
 	}
 	if _, err := ReadKey(file); err == nil || !strings.Contains(problem.Line(err), "chmod 600") {
 		t.Errorf("others may read it: %v", err)
+	}
+}
+
+// A new key takes the place of another: what the old one has authenticated is
+// still this cluster's, until its line is removed.
+func TestAKeyIsReplacedByAnother(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "backup.key")
+	former, s := NewKey(), &Directory{Path: t.TempDir()}
+	put(t, s, aRecord(noon, "cp1"), former)
+	add := NewKey()
+	if err := append(slices.Clone(add), former...).Write(file); err != nil {
+		t.Fatal(err)
+	}
+	both, err := ReadKey(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, aRecord(noon.Add(time.Hour), "cp1"), both)
+
+	good := func(k Key) (rounds []string) {
+		t.Helper()
+		l, err := Records(t.Context(), s, k, clusterA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range l.Entries {
+			if e.Err == nil {
+				rounds = append(rounds, e.Round.String())
+			}
+		}
+		return rounds
+	}
+	for name, c := range map[string]struct {
+		key  Key
+		want string
+	}{
+		"both":           {both, "20260228T130000Z 20260228T120000Z"},
+		"the new alone":  {add, "20260228T130000Z"},
+		"the old alone":  {former, "20260228T120000Z"},
+		"another":        {NewKey(), ""},
+		"nobody's, none": {Key{}, ""},
+	} {
+		if got := strings.Join(good(c.key), " "); got != c.want {
+			t.Errorf("with %s: %q are believed", name, got)
+		}
+	}
+	// Retention counts them together.
+	l, err := Records(t.Context(), s, both, clusterA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := l.Prune(t.Context(), Policy{Last: 1}, noon.Add(2*time.Hour), nil, false, time.Minute); p.Failed != nil || len(p.Removed) != 1 || p.Kept != 1 {
+		t.Errorf("%+v", p)
+	}
+	if got := strings.Join(good(both), " "); got != "20260228T130000Z" {
+		t.Errorf("left: %s", got)
+	}
+	for _, bad := range []string{"", "\n", "abcd\n", strings.Repeat("ab", 32) + "\nabcd\n", strings.Repeat("ab", 33), strings.Repeat(strings.Repeat("ab", 32)+"\n", maxKeys+1), "hunter2"} {
+		if err := os.WriteFile(file, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if k, err := ReadKey(file); problem.Of(err) == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %d bytes, %v", bad, len(k), err)
+		}
 	}
 }
 

@@ -42,6 +42,23 @@ type Listing struct {
 	Entries []Entry // the newest first
 	// Unread counts older records beyond what is read: maxRecords.
 	Unread int
+
+	claims []Object
+}
+
+// maxRecordBytes is for all records of a listing together; those of this program
+// have 2 kB each.
+var maxRecordBytes int64 = 64 << 20
+
+// Clusters is how many clusters' backups there are.
+func (l *Listing) Clusters() int {
+	all := map[string]bool{}
+	for _, e := range l.Entries {
+		if e.Record != nil {
+			all[e.Record.Cluster.KubeSystemUID] = true
+		}
+	}
+	return len(all)
 }
 
 // Limits of a listing: at one round an hour 5000 rounds are half a year.
@@ -49,6 +66,7 @@ const (
 	maxRecords     = 5000
 	recordsAtOnce  = 8
 	recordsTimeout = time.Minute // without any answer
+	recordLimit    = 30 * time.Second
 )
 
 // Records lists the backups in a store, those of one cluster, or of all when
@@ -75,28 +93,27 @@ func records(ctx context.Context, s Store, k Key, cluster string) (*Listing, err
 		}
 		prefix = cluster + "/"
 	}
-	objects, err := list(ctx, s, prefix)
+	v, err := takeInventory(ctx, s, prefix)
 	if err != nil {
 		return nil, err
 	}
-	return among(ctx, s, k, objects)
+	return v.read(ctx, s, k)
 }
 
-// list has the objects below a prefix; what else a store names isn't asked for.
-func list(ctx context.Context, s Store, prefix string) (objects []Object, err error) {
-	err = patient(ctx, recordsTimeout, func(ctx context.Context, _ func()) error {
-		objects, err = s.List(ctx, prefix)
-		return err
-	})
-	return slices.DeleteFunc(objects, func(o Object) bool { return !strings.HasPrefix(o.Name, prefix) }), err
-}
-
-// among reads the records among the objects of a store.
-func among(ctx context.Context, s Store, k Key, objects []Object) (*Listing, error) {
-	l := &Listing{Store: s}
-	l.Entries, l.Unread = newest(s, objects)
+// read reads the records among the objects of a store.
+func (v *inventory) read(ctx context.Context, s Store, k Key) (*Listing, error) {
+	l := &Listing{Store: s, claims: v.claims()}
+	l.Entries, l.Unread = v.records(s)
+	left := newBudget(maxRecordBytes)
 	err := patient(ctx, recordsTimeout, func(ctx context.Context, alive func()) error {
-		return l.read(ctx, k, alive)
+		return among(ctx, l.Entries, func(ctx context.Context, e *Entry) error {
+			defer alive()
+			n, err := e.read(ctx, k)
+			if e.Record != nil && left.Add(-int64(n)) < 0 {
+				e.Record, e.Err = nil, problem.New("who can write there?", "the record isn't read: the records there have more than %d MB together", maxRecordBytes>>20)
+			}
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -107,7 +124,7 @@ func among(ctx context.Context, s Store, k Key, objects []Object) (*Listing, err
 			sizes[e.Record.SnapshotName()], sizes[e.Record.SecretsName()] = -1, -1
 		}
 	}
-	for _, o := range objects {
+	for _, o := range v.objects {
 		if _, asked := sizes[o.Name]; asked {
 			sizes[o.Name] = o.Size
 		}
@@ -116,33 +133,6 @@ func among(ctx context.Context, s Store, k Key, objects []Object) (*Listing, err
 		l.Entries[i].held(sizes)
 	}
 	return l, nil
-}
-
-// newest are the records among objects, as far as names show, the newest first,
-// and how many more there are. Names are sorted before they are looked at: there
-// may be a million.
-func newest(s Store, objects []Object) (entries []Entry, more int) {
-	type named struct{ round, name string }
-	var all []named
-	for _, o := range objects {
-		if strings.HasSuffix(o.Name, recordSuffix) {
-			_, rest, _ := strings.Cut(o.Name, "/")
-			round, _, _ := strings.Cut(rest, "/")
-			all = append(all, named{round, o.Name})
-		}
-	}
-	slices.SortFunc(all, func(a, b named) int {
-		return cmp.Or(strings.Compare(b.round, a.round), strings.Compare(a.name, b.name)) // as a text a round sorts like its time
-	})
-	for i, n := range all {
-		if len(entries) == maxRecords {
-			return entries, len(all) - i
-		}
-		if round, node, ok := splitRecord(n.name); ok {
-			entries = append(entries, Entry{Store: s, Name: n.name, Round: round, Node: node})
-		}
-	}
-	return entries, 0
 }
 
 // splitRecord takes the name of a record apart.
@@ -157,26 +147,25 @@ func splitRecord(name string) (Round, string, bool) {
 	return round, node, err == nil
 }
 
-// read reads all records, a few at a time. A record that can't be believed is
-// the entry's error; a store that doesn't answer is the listing's.
-func (l *Listing) read(ctx context.Context, k Key, alive func()) error {
+// among does something with all entries, a few at a time, and ends with the first
+// error.
+func among(ctx context.Context, entries []Entry, do func(context.Context, *Entry) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
-	next := make(chan int)
-	for range min(recordsAtOnce, len(l.Entries)) {
+	next := make(chan *Entry)
+	for range min(recordsAtOnce, len(entries)) {
 		all.Go(defect.Do(func() {
-			for i := range next {
-				if err := l.Entries[i].read(ctx, k); err != nil {
+			for e := range next {
+				if err := do(ctx, e); err != nil {
 					cancel(err)
 				}
-				alive()
 			}
 		}))
 	}
-	for i := range l.Entries {
+	for i := range entries {
 		select {
-		case next <- i:
+		case next <- &entries[i]:
 			continue
 		case <-ctx.Done():
 		}
@@ -187,19 +176,22 @@ func (l *Listing) read(ctx context.Context, k Key, alive func()) error {
 	return context.Cause(ctx)
 }
 
-func (e *Entry) read(ctx context.Context, k Key) error {
-	r, err := e.Store.Get(ctx, e.Name)
+// read reads the entry's record, and says how many bytes it has. One that can't be
+// believed is the entry's error; a store that doesn't answer is this one's.
+func (e *Entry) read(ctx context.Context, k Key) (int, error) {
+	// Some 2 kB: a store that sends them byte by byte is worse than one that sends nothing.
+	ctx, cancel := context.WithTimeoutCause(ctx, recordLimit, problem.New("check the network and the store", "it took longer than %s for one record", recordLimit))
+	defer cancel()
+	data, err := e.fetch(ctx)
 	if errors.Is(err, fs.ErrNotExist) { // pruned meanwhile
 		e.Gone, e.Err = true, problem.New("", "it was removed meanwhile")
-		return nil
+		return 0, nil
+	}
+	if err != nil && ctx.Err() != nil {
+		return 0, context.Cause(ctx)
 	}
 	if err != nil {
-		return err
-	}
-	defer r.Close()
-	data, err := io.ReadAll(io.LimitReader(r, maxRecord+1))
-	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(data) > maxRecord {
 		err = errors.New("it is no record of a backup: it is too long")
@@ -213,7 +205,16 @@ func (e *Entry) read(ctx context.Context, k Key) error {
 		}
 		e.Err = problem.New(hint, "the record can't be believed: %w", err)
 	}
-	return nil
+	return len(data), nil
+}
+
+func (e *Entry) fetch(ctx context.Context) ([]byte, error) {
+	r, err := e.Store.Get(ctx, e.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(io.LimitReader(r, maxRecord+1))
 }
 
 // held holds a record against what lies beside it.

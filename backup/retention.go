@@ -90,10 +90,12 @@ type Pruned struct {
 	Failed *problem.Problem `json:"error,omitempty"`
 }
 
-// doomed are the backups of a listing that aren't kept, the oldest first, and how
-// many rounds are. Only what has a record that can be believed is one of them.
-func (l *Listing) doomed(p Policy, now time.Time) (doomed []Entry, kept int) {
+// doomed are the backups of a listing that aren't kept, the oldest first, and those
+// that are, one for each round. Only what has a record that can be believed is one
+// of them.
+func (l *Listing) doomed(p Policy, now time.Time) (doomed, kept []Entry) {
 	var good []dated // one for each round; entries are sorted by that
+	var standing []Entry
 	for _, e := range l.Entries {
 		switch n := len(good); {
 		case e.Err != nil:
@@ -103,9 +105,11 @@ func (l *Listing) doomed(p Policy, now time.Time) (doomed []Entry, kept int) {
 			}
 		default:
 			good = append(good, dated{e.Round, e.Record.Taken})
+			standing = append(standing, e)
 		}
 	}
 	keep := p.kept(good, now)
+	kept = slices.DeleteFunc(standing, func(e Entry) bool { return !keep[e.Round] })
 	newest := slices.IndexFunc(good, func(r dated) bool { return !r.taken.After(now.Add(ahead)) })
 	for _, e := range slices.Backward(l.Entries) {
 		switch {
@@ -117,16 +121,25 @@ func (l *Listing) doomed(p Policy, now time.Time) (doomed []Entry, kept int) {
 			doomed = append(doomed, e)
 		}
 	}
-	return doomed, len(keep)
+	return doomed, kept
 }
 
 // Prune removes what a policy doesn't keep from one store, the oldest first. What
 // was removed is in the answer also when not all of it could be. tried are rounds
 // that were locked when they were last tried. With dry nothing is removed.
+//
+// A listing may be older than what is there, or leave something out. So nothing is
+// removed before each round that is kept was asked for by its name.
 func (l *Listing) Prune(ctx context.Context, p Policy, now time.Time, tried map[Round]bool, dry bool, idle time.Duration) *Pruned {
 	out := &Pruned{Location: l.Store.Location(), Removed: []Round{}}
 	doomed, kept := l.doomed(p, now)
-	out.Kept = kept
+	out.Kept = len(kept)
+	if !dry && len(doomed) > 0 {
+		if err := stand(ctx, kept, idle); err != nil {
+			out.Failed = problem.From(err).About(out.Location)
+			return out
+		}
+	}
 	add := func(to *[]Round, r Round) {
 		if !slices.Contains(*to, r) {
 			*to = append(*to, r)
@@ -161,9 +174,40 @@ func (l *Listing) Prune(ctx context.Context, p Policy, now time.Time, tried map[
 	return out
 }
 
+// stand is an error when one of the entries isn't there as it was listed.
+func stand(ctx context.Context, entries []Entry, idle time.Duration) error {
+	return patient(ctx, idle, func(ctx context.Context, alive func()) error {
+		return among(ctx, entries, func(ctx context.Context, e *Entry) error {
+			defer alive()
+			o, err := e.Store.Stat(ctx, e.Record.SnapshotName())
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				return problem.New(unreliable, "it lists %s, which isn't there: nothing is removed", e.Record.SnapshotName())
+			case err == nil && o.Size != e.Record.File.Size:
+				return problem.New(unreliable, "%s has %d bytes there, not the %d that were stored: nothing is removed", e.Record.SnapshotName(), o.Size, e.Record.File.Size)
+			}
+			return err
+		})
+	})
+}
+
+const unreliable = "check the store, and whether somebody else deletes there"
+
 // remove deletes a backup, its record last: what is left of one whose removal
 // was interrupted is recognised by it.
 func (e *Entry) remove(ctx context.Context, idle time.Duration) error {
+	if e.Gone { // by the listing, which may be wrong
+		err := patient(ctx, idle, func(ctx context.Context, _ func()) error {
+			_, err := e.Store.Stat(ctx, e.Record.SnapshotName())
+			return err
+		})
+		if err == nil {
+			return problem.New(unreliable, "it doesn't list %s, which is there: it isn't removed", e.Record.SnapshotName())
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	for _, name := range []string{e.Record.SnapshotName(), e.Record.SecretsName(), e.Name} {
 		if name == "" {
 			continue
@@ -174,4 +218,40 @@ func (e *Entry) remove(ctx context.Context, idle time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// A claim that is as old as this, and all backups after it, has led to nothing:
+// its node was down.
+const claimedFor = 24 * time.Hour
+
+// pruneClaims removes claims that nodes have left which went down, some at a time.
+// Only one that was made with the key is removed. What can't be removed stays: it
+// is 300 bytes, and no harm.
+func (l *Listing) pruneClaims(ctx context.Context, k Key, now time.Time) {
+	const some = 100
+	newest := slices.IndexFunc(l.Entries, func(e Entry) bool { return e.Err == nil && e.Record.Taken.Before(now.Add(ahead)) })
+	if newest < 0 {
+		return
+	}
+	tried := 0
+	for _, o := range l.claims {
+		cluster, round, n, ok := splitClaim(o.Name)
+		switch {
+		case !ok || now.Sub(o.Time) < claimedFor || now.Sub(round.Time) < claimedFor || !round.Before(l.Entries[newest].Round.Time):
+			continue
+		case tried == some:
+			return
+		}
+		tried++
+		c, err := readClaim(ctx, l.Store, k, o.Name)
+		if err != nil {
+			return
+		}
+		if c == nil || c.Cluster != cluster || c.Round != round || c.Number != n {
+			continue
+		}
+		if err := patient(ctx, 10*time.Second, func(ctx context.Context, _ func()) error { return l.Store.Delete(ctx, o.Name) }); err != nil {
+			return // locked, too: nobody tries all of them every time
+		}
+	}
 }

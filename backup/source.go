@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -35,6 +37,9 @@ type Places struct {
 	Key    Key // that records are authenticated with; nil when it isn't known
 	// Cluster is the one that is restored. What isn't known of it is "".
 	Cluster ClusterID
+	// Last is the UID of the cluster that this machine took its last backup of, ""
+	// when it took none: it decides between several with the same CA.
+	Last string
 }
 
 // lookLimit is how long a store may take to tell what it has.
@@ -78,8 +83,7 @@ func (p *Places) ours(e *Entry) bool {
 // gives it; unread are the causes of those that don't say what they have, which
 // may be newer. The error is a *problem.Problem.
 func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []error, err error) {
-	at := map[string][]Entry{} // by the record's name
-	clusters := map[string]bool{}
+	clusters := map[string][]Entry{} // by UID
 	suspect := 0
 	p.Look(ctx, func(_ Store, l *Listing, err error) {
 		if err != nil {
@@ -91,20 +95,24 @@ func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []erro
 				suspect++
 				continue
 			}
-			at[e.Name] = append(at[e.Name], e)
-			clusters[e.Record.Cluster.KubeSystemUID] = true
+			id := e.Record.Cluster.KubeSystemUID
+			clusters[id] = append(clusters[id], e)
 		}
 	})
 	if ctx.Err() != nil {
 		return src, unread, context.Cause(ctx)
 	}
+	if own := clusters[p.Last]; len(own) > 0 {
+		clusters = map[string][]Entry{p.Last: own}
+	}
 	if len(clusters) > 1 {
-		return src, unread, problem.New("name the backup itself; etcd-rewind backup list shows them", "backups of %d clusters are stored there, and nothing on this machine shows which is its own", len(clusters))
+		return src, unread, p.several(clusters)
 	}
 	var newest []Entry
-	for _, same := range at {
-		if len(newest) == 0 || later(same[0].Record, newest[0].Record) {
-			newest = same
+	for _, all := range clusters {
+		var future *problem.Problem
+		if newest, future = newestOf(all, time.Now()); future != nil {
+			unread = append(unread, future)
 		}
 	}
 	switch {
@@ -117,6 +125,51 @@ func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []erro
 		return src, nil, problem.New("see etcd-rewind backup status", "there are %d backups, and none of them can be believed", suspect)
 	}
 	return src, nil, problem.Coded(snapshot.CodeMissing, "look whether it is the right place, and whether it is of this cluster", "there is no backup in %s", p.Where())
+}
+
+// newestOf has the newest of a cluster's backups, as often as it is stored. One
+// that is far in the future, which a wrong clock has named, is left out, as future
+// says, unless all are: then the wrong clock is this machine's.
+func newestOf(all []Entry, now time.Time) (newest []Entry, future *problem.Problem) {
+	wrong := func(e Entry) bool { return e.Record.Taken.After(now.Add(farAhead)) || e.Round.After(now.Add(farAhead)) }
+	if slices.ContainsFunc(all, func(e Entry) bool { return !wrong(e) }) {
+		if i := slices.IndexFunc(all, wrong); i >= 0 {
+			future = problem.New("name it, if it is the one", "%s is dated in the future, %s, and is left out", all[i].Source().Name, all[i].Record.Taken.UTC().Format(time.RFC3339))
+		}
+		all = slices.DeleteFunc(slices.Clone(all), wrong)
+	}
+	for _, e := range all {
+		switch {
+		case len(newest) == 0 || later(e.Record, newest[0].Record):
+			newest = []Entry{e}
+		case e.Name == newest[0].Name:
+			newest = append(newest, e)
+		}
+	}
+	return newest, future
+}
+
+// several is the error of places that have the backups of several clusters.
+func (p *Places) several(clusters map[string][]Entry) error {
+	const named = 5
+	newest := map[string]Entry{}
+	for id, all := range clusters {
+		first, _ := newestOf(all, time.Now())
+		newest[id] = first[0]
+	}
+	ids := slices.SortedFunc(maps.Keys(newest), func(a, b string) int {
+		return cmp.Or(newest[b].Record.Taken.Compare(newest[a].Record.Taken), strings.Compare(a, b))
+	})
+	var say []string
+	for _, id := range ids[:min(len(ids), named)] {
+		r := newest[id].Record
+		say = append(say, fmt.Sprintf("%s (newest %s, taken by %s)", id, r.Taken.UTC().Format("2006-01-02 15:04 UTC"), r.Node))
+	}
+	if more := len(ids) - named; more > 0 {
+		say = append(say, fmt.Sprintf("and %d more", more))
+	}
+	return problem.New("name the cluster: "+below(newest[ids[0]].Store, ids[0]+"/"+Latest),
+		"backups of %d clusters are stored there, and nothing on this machine shows which is its own: %s", len(ids), strings.Join(say, ", "))
 }
 
 // Where names the places.
@@ -229,6 +282,16 @@ func Source(ctx context.Context, location string, k Key, here ClusterID) (snapsh
 		}
 	}
 	up := *u
+	if id := path.Base(dir); name == Latest && uid.MatchString(id) {
+		up.Path, up.RawPath = path.Dir(dir), ""
+		if s, err := Open(up.String()); err == nil {
+			p := Places{Stores: []Store{s}, Key: k, Cluster: ClusterID{KubeSystemUID: id}}
+			src, _, err := p.Latest(ctx)
+			if !problem.HasCode(err, snapshot.CodeMissing) { // else it is a location that is called so
+				return src, err
+			}
+		}
+	}
 	up.Path, up.RawPath = dir, ""
 	s, err := Open(up.String())
 	if err != nil {
@@ -300,7 +363,7 @@ func recordBeside(ctx context.Context, u *url.URL, file string, k Key) (*Record,
 	e := Entry{Store: s, Name: name}
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	if err := e.read(ctx, k); err != nil || e.Gone {
+	if _, err := e.read(ctx, k); err != nil || e.Gone {
 		return nil, nil //nolint:nilerr // said above
 	}
 	if e.Err != nil {

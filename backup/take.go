@@ -438,7 +438,7 @@ type made struct {
 // all is well everywhere. claims are those to be given up.
 func (w *taken) makeAndSend(ctx context.Context, to []int, claims map[int]*standing) error {
 	giveUp := func(i int) {
-		if st := claims[i]; st != nil {
+		if st := claims[i]; st != nil && st.claim > 0 {
 			// Later nobody needs it, and then it isn't an error that it stays.
 			name := claimName(w.cluster.KubeSystemUID, w.res.Round, st.claim)
 			_ = patient(context.WithoutCancel(ctx), 10*time.Second, func(ctx context.Context, _ func()) error { return w.stores[i].Delete(ctx, name) })
@@ -716,6 +716,7 @@ func (w *taken) prune(ctx context.Context, i int, r *Record) {
 		fail(p.Failed)
 		return
 	}
+	l.pruneClaims(ctx, w.Config.Key, w.now())
 	w.Tell(Event{Step: StepPrune, State: Done, Location: s.Location(), Message: fmt.Sprintf("%d rounds kept, %d removed", p.Kept, len(p.Removed))})
 }
 
@@ -839,7 +840,10 @@ func Prune(ctx context.Context, c *Config, dir string, dry bool, now time.Time) 
 	}
 	var all []*Pruned
 	for _, l := range found.Listings {
-		all = append(all, l.Prune(ctx, c.Keep, now, nil, dry, idle))
+		p := l.Prune(ctx, c.Keep, now, nil, dry, idle)
+		if all = append(all, p); !dry && p.Failed == nil {
+			l.pruneClaims(ctx, c.Key, now)
+		}
 	}
 	return all, nil
 }

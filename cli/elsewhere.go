@@ -50,6 +50,7 @@ func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, erro
 	if err != nil {
 		return snapshot.Source{}, err
 	}
+	places.Last = a.lastCluster(ctx)
 	a.saying("asking " + places.Where() + " for the latest backup")
 	defer a.saying("")
 	src, unread, err := places.Latest(ctx)
@@ -59,6 +60,20 @@ func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, erro
 		}
 	}
 	return src, err
+}
+
+// lastCluster is the UID of the cluster that this node took its last backup of, ""
+// when that isn't known.
+func (a *app) lastCluster(ctx context.Context) string {
+	dir, err := steps.BackupDir(ctx, a.session.Options)
+	if err != nil {
+		return ""
+	}
+	b, err := steps.ReadBackups(dir)
+	if err != nil || b == nil {
+		return ""
+	}
+	return b.Cluster
 }
 
 // offeredAtMost is how many backups of one place the wizard's list has.
@@ -89,6 +104,7 @@ func (a *app) offered(ctx context.Context, f *steps.Facts, tell func([]snapshot.
 			return
 		}
 		var list []snapshot.Candidate
+		clusters := l.Clusters()
 		for _, e := range l.Entries {
 			if len(list) == offeredAtMost {
 				break
@@ -101,6 +117,9 @@ func (a *app) offered(ctx context.Context, f *steps.Facts, tell func([]snapshot.
 			if r := e.Record; r != nil {
 				one.Path, one.Size, one.ModTime = e.Source().Name, r.File.Size, r.Taken
 				one.Revision, one.Keys = r.Revision, r.Keys
+				if clusters > 1 { // nothing here shows which is this machine's
+					one.From = at + ", of cluster " + r.Cluster.KubeSystemUID
+				}
 			}
 			list = append(list, one)
 		}
