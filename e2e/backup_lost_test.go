@@ -298,7 +298,7 @@ systemctl daemon-reload; systemctl start etcd-rewind-backup.timer`)
 	if err := os.WriteFile(node.HostPath("/run/identity.txt"), []byte(mine.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// As everywhere kubelet boots a blank etcd there.
+	// kubelet boots a blank etcd there.
 	eventually(t, "a blank etcd", func() bool {
 		out, err := node.Etcdctl(t.Context(), "get", "/registry/namespaces/too-late", "--keys-only")
 		return err == nil && strings.TrimSpace(out) == ""
@@ -312,9 +312,12 @@ systemctl daemon-reload; systemctl start etcd-rewind-backup.timer`)
 	w.sees("What opens this snapshot?")
 	w.types("/run/identity.txt")
 	w.sees("enter checks")
+	eventually(t, "the end of the comparison", func() bool { return !strings.Contains(w.capture(), "Comparing the snapshot") })
 	t.Log(w.capture())
 	w.press("Enter")
-	w.sees("try it first: ")
+	// What kubelet has booted is another cluster, or none yet.
+	w.sees("try it first: ", "[ ] space overrides it", "snapshot-cluster")
+	w.press("Space")
 	w.sees("nothing blocks the restore")
 	w.press("t")
 	w.sees("is proven")
