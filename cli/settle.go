@@ -31,6 +31,8 @@ func (a *app) settle() *cobra.Command {
 	var before string
 	var chosen []string
 	var far fleetFlags
+	var swap, yes, dry bool
+	var choices steps.Choices
 	c := &cobra.Command{
 		Use:   "settle",
 		Short: "Show what the cluster still owes after a restore, and settle it",
@@ -43,10 +45,15 @@ listed. It works days later, too, and after a restore by hand.
 
 It sees the API, etcd and this node; --fleet asks the kubelets of all nodes over
 ssh, as a restore does, and --nodes those of the nodes you name. For a node that
-can't be reached, it prints the command to run there.` + exitStatuses,
+can't be reached, it prints the command to run there.
+
+After a restore by hand kubeadm-config names another directory than etcd runs on.
+It is updated, or --swap moves etcd's data to the directory that it names, in a
+second, short outage: checked, planned and undone as a restore is.` + exitStatuses,
 		Example: `  etcd-rewind settle                          # asks about each debt
   etcd-rewind settle --fleet                  # asks the other nodes' kubelets, too
   etcd-rewind settle --only kubeadm-config    # settles that one without asking
+  etcd-rewind settle --swap --dry-run         # shows how the data would be moved
   etcd-rewind settle --before /var/lib/etcd-before-20261120-120000.db`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -54,6 +61,15 @@ can't be reached, it prints the command to run there.` + exitStatuses,
 				if !slices.Contains(settle.Kinds(), k) {
 					return a.usage(fmt.Errorf("there is no kind of debt %q; there are: %s", k, strings.Join(settle.Kinds(), ", ")))
 				}
+			}
+			if !swap && (yes || dry || len(choices.Accept) > 0) {
+				return a.usage(errors.New("--yes, --dry-run and --override are for --swap"))
+			}
+			if swap {
+				if c.Flags().Changed("only") || c.Flags().Changed("fleet") || c.Flags().Changed("nodes") || c.Flags().Changed("before") {
+					return a.usage(errors.New("--swap moves this node's data, and settles nothing else"))
+				}
+				return a.moveHome(c.Context(), choices, consent{yes: yes, dry: dry})
 			}
 			far.on = far.on || len(far.nodes) > 0
 			if err := far.check(c); err != nil {
@@ -93,8 +109,31 @@ can't be reached, it prints the command to run there.` + exitStatuses,
 	c.Flags().StringSliceVar(&chosen, "only", nil, "settle these `kinds` without asking, and nothing else")
 	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
 	oneOf(c, "only", settle.Kinds()...)
+	c.Flags().BoolVar(&swap, "swap", false, "move etcd's data to the directory that kubeadm-config names")
+	named := overrides(c, &choices.Accept)
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails, revert the node")
+	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
+	c.PreRunE = func(*cobra.Command, []string) error { return a.usage(named()) }
 	a.outputFlag(c)
 	return c
+}
+
+// moveHome moves etcd's data to where kubeadm expects it.
+func (a *app) moveHome(ctx context.Context, choices steps.Choices, as consent) error {
+	choices.KubeletRestart = a.session.Options.KubeletRestart
+	f, ctx, done := a.flow(ctx, &fleetFlags{}, nil, choices)
+	defer done()
+	if err := a.discoverFor(ctx, f); err != nil {
+		return err
+	}
+	var err error
+	if f.Choices, err = f.Want.Here.Home(choices); err != nil {
+		return err
+	}
+	if err := a.checkAll(ctx, f, false); err != nil {
+		return err
+	}
+	return a.restoreAs(ctx, f, as)
 }
 
 // owed says what is looked at, besides the API, etcd and this node.
@@ -113,12 +152,16 @@ func (a *app) owes(ctx context.Context, o owed, tell func(string)) (*settle.Foun
 	if err != nil {
 		return nil, nil, err
 	}
-	left, err := a.leftBehind(ctx, o.before, tell)
+	runs, err := a.session.Runs(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	left, err := a.leftBehind(ctx, o.before, runs, tell)
 	if err != nil {
 		return nil, nil, err
 	}
 	found := settle.Find(ctx, &settle.Cluster{
-		Facts: f, Before: left, RestartCommand: a.session.Options.KubeletRestart, Nodes: o.nodes, Named: o.named, Hosts: o.hosts,
+		Facts: f, Before: left, Runs: runs, RestartCommand: a.session.Options.KubeletRestart, Nodes: o.nodes, Named: o.named, Hosts: o.hosts,
 	}, tell)
 	tell("")
 	if ctx.Err() != nil {
@@ -129,18 +172,25 @@ func (a *app) owes(ctx context.Context, o owed, tell func(string)) (*settle.Foun
 
 // leftBehind is the state before the restore, nil where no snapshot of it is
 // known.
-func (a *app) leftBehind(ctx context.Context, name string, tell func(string)) (*snapshot.Info, error) {
+func (a *app) leftBehind(ctx context.Context, name string, runs []steps.RunInfo, tell func(string)) (*snapshot.Info, error) {
 	if name == "" {
-		runs, err := a.session.Runs(ctx)
-		if err != nil {
-			return nil, err
-		}
+		movedTo := map[string]string{} // directories that a later run renamed aside
 		for _, r := range runs {
 			if r.State != steps.RunRestored || r.DataDir == "" {
 				continue
 			}
+			if r.Home {
+				movedTo[r.DataDir] = r.Aside
+				continue
+			}
+			left := r.Left
+			for dir, aside := range movedTo {
+				if rest, ok := strings.CutPrefix(left, dir+"/"); ok {
+					left = filepath.Join(aside, rest)
+				}
+			}
 			copied := filepath.Join(filepath.Dir(r.DataDir), snapshot.SafetyCopy(r.Run))
-			for _, file := range []string{copied, r.Left} {
+			for _, file := range []string{copied, left} {
 				if _, err := os.Stat(file); err == nil {
 					name = file
 					break

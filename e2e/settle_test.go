@@ -48,12 +48,7 @@ func TestWhatARestoreLeavesIsSettled(t *testing.T) {
 	}
 
 	// As after a restore by hand: kubeadm-config is the snapshot's.
-	text := kubectl(t, "get", "configmap", "kubeadm-config", "--namespace=kube-system", "--output=jsonpath={.data.ClusterConfiguration}")
-	patch, err := json.Marshal(map[string]any{"data": map[string]string{"ClusterConfiguration": strings.Replace(text, result.DataDir, "/var/lib/etcd", 1)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	kubectl(t, "patch", "configmap", "kubeadm-config", "--namespace=kube-system", "--type=merge", "--patch", string(patch))
+	setKubeadm(t, result.DataDir, "/var/lib/etcd")
 	// A control plane that is gone, and this node, which joined after the snapshot.
 	if _, err := node.Etcdctl(t.Context(), "put", "/registry/masterleases/10.255.255.9", "stale"); err != nil {
 		t.Fatal(err)
@@ -117,13 +112,52 @@ webhooks:
 	if owed := debts(t); !slices.Equal(owed, want[3:]) {
 		t.Errorf("what is for people is gone, or something else is left: %v", owed)
 	}
-	// As kubeadm upgrade does it.
 	restored := etcdNow(t).ClusterID
+	movesHome(t, s)
+	// As kubeadm upgrade does it.
 	etcdPhase(t)
 	if now := etcdNow(t).ClusterID; now != restored {
 		t.Errorf("kubeadm has started etcd on another cluster's data: %x, not %x", now, restored)
 	}
 	s.isThen(t)
+}
+
+// movesHome has the data moved to where kubeadm-config says that it is, in place of
+// an update of that, and back.
+func movesHome(t *testing.T, s story) {
+	t.Helper()
+	restored, from, knew := etcdNow(t).ClusterID, dataDir(t), kubeadmDataDir(t)
+	setKubeadm(t, knew, "/var/lib/etcd")
+	before := pictureOf(t, manifests)
+	result := run(t, "settle", "--swap", "--yes", "--kubelet-restart-command", node.KubeletRestartCommand, "--output", "json").succeeded(t)
+	t.Logf("the API was away for %.1f s", result.Outage)
+	s.isThen(t)
+	if now := etcdNow(t).ClusterID; now != restored || dataDir(t) != "/var/lib/etcd" {
+		t.Errorf("etcd runs on cluster %x in %s, not on %x", now, dataDir(t), restored)
+	}
+	if owed := debts(t); slices.ContainsFunc(owed, func(name string) bool {
+		return strings.HasPrefix(name, "kubeadm-config") || strings.HasPrefix(name, "history")
+	}) {
+		t.Errorf("after the move the cluster owes %v", owed)
+	}
+	undo(t)
+	s.isThen(t)
+	if now := etcdNow(t).ClusterID; now != restored || dataDir(t) != from {
+		t.Errorf("etcd runs on cluster %x in %s, not on %x in %s", now, dataDir(t), restored, from)
+	}
+	same(t, "the node is not reverted byte for byte", before, pictureOf(t, manifests))
+	setKubeadm(t, "/var/lib/etcd", knew)
+}
+
+// setKubeadm has kubeadm-config name another directory of etcd's data.
+func setKubeadm(t *testing.T, from, to string) {
+	t.Helper()
+	text := kubectl(t, "get", "configmap", "kubeadm-config", "--namespace=kube-system", "--output=jsonpath={.data.ClusterConfiguration}")
+	patch, err := json.Marshal(map[string]any{"data": map[string]string{"ClusterConfiguration": strings.Replace(text, "dataDir: "+from+"\n", "dataDir: "+to+"\n", 1)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, "patch", "configmap", "kubeadm-config", "--namespace=kube-system", "--type=merge", "--patch", string(patch))
 }
 
 // joinSince is a worker that joins the cluster of the node that tests work on.

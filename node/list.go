@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -18,15 +19,19 @@ import (
 // ListObjects lists all objects of a kind through the API server, page by page,
 // and gives each to each. path is the kind's, without a slash in front:
 // "apis/storage.k8s.io/v1/volumeattachments"; a kind that the server doesn't
-// have is [ErrNotFound]. T has the fields that are wanted, by their names in
+// have is [ErrNotFound]; a query may follow it, "api/v1/secrets?fieldSelector=…". T has the fields that are wanted, by their names in
 // the API. Kubeconfig and server are as for [ListMeta]; the call ends with ctx.
 func ListObjects[T any](ctx context.Context, kubeconfig, server, path string, each func(*T)) error {
+	what, rest, _ := strings.Cut(path, "?")
+	query, err := url.ParseQuery(rest)
+	if err != nil {
+		return err
+	}
+	query.Set("limit", strconv.Itoa(pageSize))
 	var next string
 	for range maxPages {
-		raw, err := askServer(ctx, kubeconfig, server, path, apiRequest{
-			method: http.MethodGet, path: []string{path}, most: maxAnswer,
-			query: url.Values{"limit": {strconv.Itoa(pageSize)}, "continue": {next}},
-		})
+		query.Set("continue", next)
+		raw, err := askServer(ctx, kubeconfig, server, what, apiRequest{method: http.MethodGet, path: []string{what}, most: maxAnswer, query: query})
 		if err != nil {
 			return err
 		}
@@ -35,7 +40,7 @@ func ListObjects[T any](ctx context.Context, kubeconfig, server, path string, ea
 			Items    []T             `json:"items"`
 		}
 		if err := json.Unmarshal(raw, &page); err != nil {
-			return fmt.Errorf("%s: the answer can't be read: %w", path, err)
+			return fmt.Errorf("%s: the answer can't be read: %w", what, err)
 		}
 		for i := range page.Items {
 			each(&page.Items[i])
@@ -44,7 +49,26 @@ func ListObjects[T any](ctx context.Context, kubeconfig, server, path string, ea
 			return nil
 		}
 	}
-	return fmt.Errorf("%s: the list has no end", path)
+	return fmt.Errorf("%s: the list has no end", what)
+}
+
+// CachedRevision is the revision of etcd up to which the API server's cache of
+// namespaces goes. Kubeconfig and server are as for [ListMeta]; the call ends with ctx.
+func CachedRevision(ctx context.Context, kubeconfig, server string) (int64, error) {
+	const what = "api/v1/namespaces"
+	raw, err := askServer(ctx, kubeconfig, server, what, apiRequest{
+		method: http.MethodGet, path: []string{what}, most: maxAnswer, query: url.Values{"limit": {"1"}, "resourceVersion": {"0"}},
+	})
+	if err != nil {
+		return 0, err
+	}
+	var list struct {
+		Metadata metav1.ListMeta `json:"metadata"`
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return 0, fmt.Errorf("%s: the answer can't be read: %w", what, err)
+	}
+	return strconv.ParseInt(list.Metadata.ResourceVersion, 10, 64)
 }
 
 const pageSize = 500 // objects

@@ -115,6 +115,19 @@ func restConfig(kubeconfig, server string) (*rest.Config, error) {
 	return conf, nil
 }
 
+// Authority is the certificate authority that a kubeconfig trusts, as PEM; nil for one
+// that names none.
+func Authority(kubeconfig string) ([]byte, error) {
+	conf, err := restConfig(kubeconfig, "")
+	if err != nil {
+		return nil, err
+	}
+	if len(conf.CAData) > 0 || conf.CAFile == "" {
+		return conf.CAData, nil
+	}
+	return os.ReadFile(conf.CAFile)
+}
+
 // loadKubeconfig reads one kubeconfig, its relative paths resolved.
 func loadKubeconfig(path string) (*api.Config, error) {
 	conf, err := clientcmd.LoadFromFile(path)

@@ -67,10 +67,7 @@ func count(c snapshot.Changes, noise bool, resources ...string) (n int) {
 // far as they are listed: "2 nodes (w1, w2)".
 func these(c snapshot.Changes, one, many, resource string) string {
 	n := count(c, false, resource)
-	said := fmt.Sprintf("%d %s", n, many)
-	if n == 1 {
-		said = "1 " + one
-	}
+	said := plural(n, one, many)
 	var names []string
 	for _, o := range c.List {
 		if o.Resource == resource && o.Noise == "" {
@@ -81,6 +78,14 @@ func these(c snapshot.Changes, one, many, resource string) string {
 		said += " (" + some(names) + ")"
 	}
 	return said
+}
+
+// plural is "1 volume", "2 volumes".
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 func nodesToCome(s Since) []Coming {
@@ -101,19 +106,19 @@ func tokensToCome(s Since) []Coming {
 			n--
 		}
 	}
-	return told(max(0, n), "%d service accounts created since", "their tokens, kept by CI or in a kubeconfig, are rejected", n)
+	return told(max(0, n), "%s created since", "tokens kept by CI or in a kubeconfig are rejected", plural(n, "service account", "service accounts"))
 }
 
 func leasesToReturn(s Since) []Coming {
 	n := count(s.Back, true, "masterleases")
-	return told(n, "the service kubernetes had %d more API servers then", "their entries return: settle deletes those that stay dead", n)
+	return told(n, "%s then, not now", "back in the endpoints of the service kubernetes: settle deletes what stays dead", plural(n, "API server", "API servers"))
 }
 
 func attachmentsToReturn(s Since) []Coming {
 	const resource = "volumeattachments"
 	return slices.Concat(
-		told(count(s.Lost, false, resource), "%d volumes attached since", "still attached, unknown to the API: check before another node gets them", count(s.Lost, false, resource)),
-		told(count(s.Back, false, resource), "%d volumes detached since", "attached in the API again: check which node has them", count(s.Back, false, resource)),
+		told(count(s.Lost, false, resource), "%s attached since", "still attached, unknown to the API: check before another node gets the volume", plural(count(s.Lost, false, resource), "volume", "volumes")),
+		told(count(s.Back, false, resource), "%s detached since", "attached in the API again: check which node has the volume", plural(count(s.Back, false, resource), "volume", "volumes")),
 	)
 }
 
@@ -122,36 +127,36 @@ func volumesToCome(s Since) []Coming {
 	return slices.Concat(
 		told(count(s.Lost, false, resource), "%s provisioned since", "the data stays on the storage, and no object names it",
 			these(s.Lost, "volume", "volumes", resource)),
-		told(count(s.Back, false, resource), "%s deleted since", "the objects return, and the storage may be gone",
+		told(count(s.Back, false, resource), "%s deleted since", "in the API again, and the storage may be gone",
 			these(s.Back, "volume", "volumes", resource)),
 	)
 }
 
 func webhooksToReturn(s Since) []Coming {
 	n := count(s.Back, false, "mutatingwebhookconfigurations", "validatingwebhookconfigurations")
-	return told(n, "%d webhook configurations deleted since", "they return, and reject requests if nothing serves them", n)
+	return told(n, "%s deleted since", "in force again: requests are rejected if nothing serves it", plural(n, "webhook configuration", "webhook configurations"))
 }
 
 func apiServicesToReturn(s Since) []Coming {
-	return told(count(s.Back, false, "apiservices"), "%s deleted since", "they return, unavailable if nothing serves them",
+	return told(count(s.Back, false, "apiservices"), "%s deleted since", "in the API again, unavailable if nothing serves it",
 		these(s.Back, "APIService", "APIServices", "apiservices"))
 }
 
 func requestsToReturn(s Since) []Coming {
 	n := count(s.Back, false, "certificatesigningrequests")
-	return told(n, "%d certificate requests cleaned up since", "they return: approve only what you expect", n)
+	return told(n, "%s cleaned up since", "in the API again: approve only what you expect", plural(n, "certificate request", "certificate requests"))
 }
 
 func jobsToReturn(s Since) []Coming {
 	jobs := count(s.Back, false, "jobs") + count(s.Reverted, true, "jobs")
 	crons := count(s.Reverted, true, "cronjobs")
 	return slices.Concat(
-		told(jobs, "%d Jobs progressed or were cleaned up since", "those that weren't complete then run again", jobs),
-		told(crons, "%d CronJobs ran or were changed since", "a run that was due since the snapshot may start at once", crons),
+		told(jobs, "%s progressed or cleaned up since", "what wasn't complete in the snapshot runs again", plural(jobs, "Job", "Jobs")),
+		told(crons, "%s ran or changed since", "a run that was due since the snapshot may start at once", plural(crons, "CronJob", "CronJobs")),
 	)
 }
 
 func secretsToReturn(s Since) []Coming {
 	n := count(s.Reverted, false, "secrets")
-	return told(n, "%d Secrets changed since", "certificates, passwords and tokens in them are the earlier ones again", n)
+	return told(n, "%s changed since", "the certificates, passwords and tokens of the snapshot are in force again", plural(n, "Secret", "Secrets"))
 }

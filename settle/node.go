@@ -6,11 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/url"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
@@ -48,7 +53,11 @@ func kubeadmConfig(ctx context.Context, c *Cluster) ([]Debt, error) {
 		Means:    "the next kubeadm upgrade writes etcd.yaml from it, and starts etcd on the old data",
 		Commands: []string{steps.SetDataDirCommand(runs)},
 	}
-	if l := f.Live; l == nil || len(l.Members) != 1 {
+	l := f.Live
+	if f.EtcdPod() != nil && l != nil && len(l.Members) == 1 {
+		d.Commands = append(d.Commands, steps.Command("settle --swap", "", f.Flags)+"   "+trust.Comment("instead: moves the data to "+have.DataDir+", API down for some seconds"))
+	}
+	if l == nil || len(l.Members) != 1 {
 		d.Means += "; kubeadm has one directory for all control planes: make sure that etcd uses it on each"
 	} else if edited, err := manifest.SetKubeadmDataDir(text, runs); err == nil && have.WALDir == "" {
 		d.settle = func(ctx context.Context) (string, error) {
@@ -188,30 +197,34 @@ func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 	}
 	var out []Debt
 	for _, k := range kubelets {
-		add := func(is, means string) {
-			out = append(out, Debt{
-				Object: k.Node, Is: is, Means: means, Commands: []string{c.restartThere(k.Node)}, Sure: sureOfRestart(k.Node),
-				settle: func(ctx context.Context) (string, error) {
-					return "kubelet was restarted, and answers; look again in a minute", c.restartOf(ctx, k.Node)
-				},
-			})
-		}
+		var is, means []string
+		see := func(seen, follows string) { is, means = append(is, seen), append(means, follows) }
 		if k.Runs && k.Unwell != "" {
-			add("its kubelet isn't well: "+trust.Clip(trust.Text(k.Unwell), 200), "nothing is started or stopped there, and the node becomes NotReady")
+			see("its kubelet isn't well: "+trust.Clip(trust.Text(k.Unwell), 200), "nothing is started or stopped there, and the node becomes NotReady")
 		}
 		a, b := first[k.Node], second[k.Node]
 		if pods := both(a.phantoms, b.phantoms); len(pods) > 0 {
-			add(fmt.Sprintf("pods that run here and aren't in the API (%d): %s", len(pods), some(pods)),
+			see(fmt.Sprintf("pods that run here and aren't in the API (%d): %s", len(pods), some(pods)),
 				"two of the same may work on the same volume or address; kubelet stops them when it starts")
 		}
 		if pods := both(a.lost, b.lost); len(pods) > 0 {
-			add(fmt.Sprintf("pods that are Running in the API but don't run here (%d): %s", len(pods), some(pods)),
-				"services send traffic to them and nothing answers; when kubelet starts, it lists the API's pods and starts them")
+			see(fmt.Sprintf("pods that are Running in the API but don't run here (%d): %s", len(pods), some(pods)),
+				"services send traffic to pods that don't run, and nothing answers; when kubelet starts, it lists the API's pods and starts them")
 		}
 		if pods := both(a.idle, b.idle); len(pods) > 0 {
-			add(fmt.Sprintf("pods that have been due here for over %s and haven't started (%d): %s", startsWithin, len(pods), some(pods)),
+			see(fmt.Sprintf("pods that have been due here for over %s and haven't started (%d): %s", sayMinutes(startsWithin), len(pods), some(pods)),
 				"kubelet may have a stale view of them; it lists them again when it starts")
 		}
+		if len(is) == 0 {
+			continue
+		}
+		// One debt a node: one restart settles all of it.
+		out = append(out, Debt{
+			Object: k.Node, Is: strings.Join(is, "; "), Means: strings.Join(means, ". "), Commands: []string{c.restartThere(k.Node)}, Sure: sureOfRestart(k.Node),
+			settle: func(ctx context.Context) (string, error) {
+				return "kubelet was restarted, and answers; look again in a minute", c.restartOf(ctx, k.Node)
+			},
+		})
 	}
 	return out, unread
 }
@@ -223,6 +236,8 @@ type differences struct {
 	lost     map[string]string // are Running in the API, and don't run
 	idle     map[string]string // have been due for long, and don't run
 }
+
+func sayMinutes(d time.Duration) string { return fmt.Sprintf("%.0f minutes", d.Minutes()) }
 
 func (d differences) any() bool { return len(d.phantoms)+len(d.lost)+len(d.idle) > 0 }
 
@@ -340,22 +355,46 @@ func masterleases(ctx context.Context, c *Cluster) ([]Debt, error) {
 	if err != nil {
 		return nil, err
 	}
+	stale := slices.DeleteFunc(after, func(key node.EtcdKey) bool { return !slices.Contains(before, key) }) // written since
+	answers := make([]string, len(stale))
+	var all sync.WaitGroup
+	for i, key := range stale {
+		all.Go(defect.Do(func() { answers[i] = c.answersAt(ctx, key.Key[len(prefix):]) }))
+	}
+	all.Wait()
 	var out []Debt
-	for _, key := range after {
-		if !slices.Contains(before, key) {
-			continue // written since
-		}
+	for i, key := range stale {
 		address := key.Key[len(prefix):]
-		out = append(out, Debt{
+		d := Debt{
 			Object: address, Is: fmt.Sprintf("the API server at %s hasn't refreshed its entry for %s", trust.Text(address), between),
 			Means:    "the service kubernetes sends some of its clients to an address where nothing answers",
 			Commands: []string{trust.Shell("etcdctl del %s", key.Key)},
-			settle: func(ctx context.Context) (string, error) {
+		}
+		if answers[i] != "" {
+			d.Is += ", and still answers there: " + answers[i]
+			d.Means = "it may run on another etcd: find out which, before its entry is deleted"
+		} else {
+			d.settle = func(ctx context.Context) (string, error) {
 				return "its entry is deleted", node.DeleteEtcdKey(ctx, f.Reach.Etcd, key)
-			},
-		})
+			}
+		}
+		out = append(out, d)
 	}
-	return out, nil
+	return few(out), nil
+}
+
+// answersAt is what an API server answers at an address, at this one's port; "" when
+// nothing does.
+func (c *Cluster) answersAt(ctx context.Context, address string) string {
+	own, err := url.Parse(c.Facts.Reach.API.ReadyURL)
+	if err != nil || own.Port() == "" || net.ParseIP(address) == nil {
+		return ""
+	}
+	a := node.AskAPI(ctx, node.APIConfig{ReadyURL: "https://" + net.JoinHostPort(address, own.Port()) + "/readyz"}, 3*time.Second)
+	if a.Err != nil {
+		return ""
+	}
+	return trust.Clip(trust.Text(a.String()), 200)
 }
 
 // nodesGone are nodes that had been deleted before the restore and are in the API

@@ -146,12 +146,13 @@ func TestPodsAndTokensAreComparedOnEachNode(t *testing.T) {
 
 // When no token is taken at all, it is the key.
 func TestAnotherKeyThanTheTokensIsNamed(t *testing.T) {
-	c := (&server{lists: map[string]string{nodes: `{"metadata":{"name":"cp1"}}`, "api/v1/pods": ""}}).cluster(t)
+	c := (&server{lists: map[string]string{nodes: `{"metadata":{"name":"cp1"}}`, "api/v1/pods": `{"metadata":{"namespace":"a","name":"a","uid":"a"},"spec":{"nodeName":"cp1"}},{"metadata":{"namespace":"a","name":"b","uid":"b"},"spec":{"nodeName":"cp1"}}`}}).cluster(t)
+	c.wait = time.Millisecond
 	c.look = func(context.Context) *Kubelet {
 		return &Kubelet{Node: "cp1", Runs: true, Tokens: 2, Refused: []Refused{{Pod{UID: "a"}, "invalid bearer token"}, {Pod{UID: "b"}, "invalid bearer token"}}}
 	}
 	found := Find(t.Context(), c, nil)
-	if len(found.Debts) != 1 || found.Debts[0].Name() != "token sa.key" || !strings.Contains(found.Debts[0].Means, "--service-account-key-file") {
+	if len(found.Debts) != 3 || found.Debts[0].Name() != "token sa.key" || !strings.Contains(found.Debts[0].Means, "--service-account-key-file") {
 		t.Errorf("it owes %+v", found.Debts)
 	}
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -198,25 +200,113 @@ func signingRequests(ctx context.Context, c *Cluster) ([]Debt, error) {
 	return few(out), err
 }
 
-// jobs are those that are not complete in the restored state: they run again,
-// also when they had been done.
+// jobs are those that are not complete in the restored state: they run again, also
+// when they had been done. And those that a CronJob has started since for a time
+// before the restore: the run of that time has been twice.
 func jobs(ctx context.Context, c *Cluster) ([]Debt, error) {
-	var open []string
+	if c.Before == nil || c.Before.LastWrite.IsZero() {
+		return nil, nil // when the restore was isn't known
+	}
+	left := metav1.Time{Time: c.Before.LastWrite}
+	var open, again []string
 	err := list(ctx, c, "apis/batch/v1/jobs", func(j *batchv1.Job) {
+		name := j.Namespace + "/" + j.Name
+		if due, err := time.Parse(time.RFC3339, j.Annotations[batchv1.CronJobScheduledTimestampAnnotation]); err == nil {
+			if !due.After(left.Time) && left.Before(&j.CreationTimestamp) {
+				again = append(again, fmt.Sprintf("%s, due at %s", name, due.UTC().Format(time.DateTime)))
+			}
+		}
 		ended := slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool {
 			return (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue
 		})
 		suspended := j.Spec.Suspend != nil && *j.Spec.Suspend
-		if !ended && !suspended && c.Before != nil && j.CreationTimestamp.Before(&metav1.Time{Time: c.Before.LastWrite}) {
-			open = append(open, j.Namespace+"/"+j.Name)
+		if !ended && !suspended && j.CreationTimestamp.Before(&left) {
+			open = append(open, name)
 		}
 	})
-	if err != nil || len(open) == 0 {
+	var out []Debt
+	if len(open) > 0 {
+		out = append(out, Debt{
+			Is:       fmt.Sprintf("%s of the restored state, not complete: %s", plural(len(open), "Job", "Jobs"), some(open)),
+			Means:    "what had completed before the restore runs again from the start, unless its pod is still on the node",
+			Commands: []string{`kubectl get jobs -A   # kubectl -n NAMESPACE patch job NAME -p '{"spec":{"suspend":true}}' holds one`},
+		})
+	}
+	if len(again) > 0 {
+		out = append(out, Debt{
+			Is:       fmt.Sprintf("CronJobs have started %s since the restore for a time before it: %s", plural(len(again), "Job", "Jobs"), some(again)),
+			Means:    "the restored CronJob doesn't know that this run has been: what it does was probably done twice",
+			Commands: []string{"kubectl get jobs -A --sort-by=.metadata.creationTimestamp"},
+		})
+	}
+	return out, err
+}
+
+// leaseGrace is how long a lease has to be over: clocks differ, and whoever waits for
+// it tries again every few seconds.
+const leaseGrace = 30 * time.Second
+
+// leases are those of leader elections that ended and that nobody has taken, and those
+// that a holder of before the restore has for long. They are seen twice, unchanged.
+func leases(ctx context.Context, c *Cluster) ([]Debt, error) {
+	first, err := c.deadLeases(ctx)
+	if err != nil || len(first) == 0 {
 		return nil, err
 	}
-	return []Debt{{
-		Is:       fmt.Sprintf("%d Jobs of the restored state aren't complete: %s", len(open), some(open)),
-		Means:    "they run again from the start, even those that had completed before the restore",
-		Commands: []string{`kubectl get jobs -A   # kubectl -n NAMESPACE patch job NAME -p '{"spec":{"suspend":true}}' holds one`},
-	}}, nil
+	if err := wait(ctx, c.pause(looksApart)); err != nil {
+		return nil, err
+	}
+	second, err := c.deadLeases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []Debt
+	for _, name := range slices.Sorted(maps.Keys(first)) {
+		l, still := second[name]
+		if !still || l.changed != first[name].changed {
+			continue
+		}
+		out = append(out, Debt{
+			Object: name, Is: l.is, Means: "what is elected by it does nothing until one of its pods takes the lease: look whether one runs",
+			Commands: []string{trust.Shell("kubectl -n %s describe lease %s", l.namespace, l.name), trust.Shell("kubectl -n %s get pods", l.namespace)},
+		})
+	}
+	return few(out), nil
+}
+
+type deadLease struct{ namespace, name, is, changed string }
+
+// mostLeases bounds how many are looked at twice.
+const mostLeases = 1000
+
+func (c *Cluster) deadLeases(ctx context.Context) (map[string]deadLease, error) {
+	out := map[string]deadLease{}
+	err := list(ctx, c, "apis/coordination.k8s.io/v1/leases", func(l *coordinationv1.Lease) {
+		// Those of nodes and API servers elect nobody.
+		if l.Namespace == corev1.NamespaceNodeLease || l.Labels["apiserver.kubernetes.io/identity"] != "" || len(out) >= mostLeases {
+			return
+		}
+		holder, renewed, lasts := l.Spec.HolderIdentity, l.Spec.RenewTime, l.Spec.LeaseDurationSeconds
+		if holder == nil || *holder == "" || renewed == nil || lasts == nil {
+			return
+		}
+		now, until := time.Now(), renewed.Add(time.Duration(*lasts)*time.Second)
+		d := deadLease{namespace: l.Namespace, name: l.Name, changed: l.ResourceVersion + renewed.String()}
+		by := fmt.Sprintf("%s, renewed last at %s", trust.Clip(trust.Text(*holder), longestShown), renewed.UTC().Format(time.DateTime))
+		switch {
+		case now.After(until.Add(leaseGrace)):
+			d.is = "it is held by " + by + ", and nobody has taken it since"
+		case until.After(now.Add(leaseGrace)) && (renewed.After(now.Add(leaseGrace)) || c.renewedBefore(renewed.Time)):
+			d.is = fmt.Sprintf("it is held by %s, and lasts until %s", by, until.UTC().Format(time.DateTime))
+		default:
+			return
+		}
+		out[l.Namespace+"/"+l.Name] = d
+	})
+	return out, err
+}
+
+// renewedBefore says that a time is before the restore, where that is known.
+func (c *Cluster) renewedBefore(t time.Time) bool {
+	return c.Before != nil && !t.After(c.Before.LastWrite)
 }

@@ -40,15 +40,33 @@ func Note(stateDir string, s Settled) (err error) {
 	if err := trust.Dir(stateDir); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(stateDir, Record), os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(filepath.Join(stateDir, Record), os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := endLine(f); err != nil {
+		return err
+	}
 	if err := trust.JSON(f).Encode(s); err != nil {
 		return err
 	}
 	return f.Sync()
+}
+
+// endLine ends a line that a crash has cut off: what comes after it would be lost
+// with it.
+func endLine(f *os.File) error {
+	st, err := f.Stat()
+	if err != nil || st.Size() == 0 {
+		return err
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, st.Size()-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = f.Write([]byte("\n"))
+	return err
 }
 
 // Do settles a debt, with a line in the record before it and one after. A debt

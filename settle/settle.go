@@ -41,6 +41,22 @@ type Debt struct {
 // Name is the debt in one line.
 func (d *Debt) Name() string { return strings.TrimSpace(d.Kind + " " + d.Object) }
 
+// Bounds of what is kept of a debt, in bytes: names come from whoever could make an
+// object.
+const (
+	longestName    = 2 * 253 // with its namespace
+	longestText    = 2 << 10
+	longestCommand = 4 << 10
+)
+
+// bound keeps a debt to what can be shown. A command that is too long is none: cut
+// off it would do something else.
+func (d *Debt) bound() {
+	d.Object, d.Sure = trust.Clip(d.Object, longestName), trust.Clip(d.Sure, longestText)
+	d.Is, d.Means = trust.Clip(d.Is, longestText), trust.Clip(d.Means, longestText)
+	d.Commands = slices.DeleteFunc(d.Commands, func(c string) bool { return len(c) > longestCommand })
+}
+
 // Settle does what is offered, and says what came of it. It is safe to call twice;
 // an error is of what stands in its way.
 func (d *Debt) Settle(ctx context.Context) (said string, err error) {
@@ -73,6 +89,8 @@ type Cluster struct {
 	// Before is the state that the restore left behind, nil when no snapshot of
 	// it is known: what was made after the restored snapshot is only there.
 	Before *snapshot.Info
+	// Runs are those of this node, the newest first: what a restore left, and where.
+	Runs []steps.RunInfo
 	// RestartCommand restarts this node's kubelet; "" is its layout's.
 	RestartCommand string
 	// Nodes are the other nodes; nil where none is asked. Named are those that are
@@ -94,6 +112,11 @@ type Cluster struct {
 	wait    time.Duration                  // between two looks; another in tests
 	look    func(context.Context) *Kubelet // Look at this node; another in tests
 	restart func(context.Context) error    // of this node's kubelet; another in tests
+	limit   time.Duration                  // for all searches; another in tests
+	// began says since when this node's etcd and API server run, revision where etcd
+	// is; others in tests.
+	began    func(context.Context) (etcd, api time.Time, err error)
+	revision func(context.Context) (int64, error)
 }
 
 // Nodes are other nodes than this one, as far as they can be reached.
@@ -120,6 +143,7 @@ var kinds = []struct {
 	find     func(context.Context, *Cluster) ([]Debt, error)
 	foretell func(Since) []Coming
 }{
+	{"history", histories, nil},            // everything else is read through that API server
 	{"kubeadm-config", kubeadmConfig, nil}, // the plan of a restore says what it writes
 	{"node-missing", nodesMissing, nodesToCome},
 	{"node-gone", nodesGone, nodesToReturn},
@@ -128,10 +152,12 @@ var kinds = []struct {
 	{"masterlease", masterleases, leasesToReturn},
 	{"volume-attachment", attachments, attachmentsToReturn},
 	{"volume", volumes, volumesToCome},
+	{"lease", leases, nil}, // they expire by themselves
 	{"webhook", webhooks, webhooksToReturn},
 	{"api-service", apiServices, apiServicesToReturn},
 	{"csr", signingRequests, requestsToReturn},
 	{"job", jobs, jobsToReturn},
+	{"certificate", certificates, nil},
 	{"secret", nil, secretsToReturn},
 }
 
@@ -147,8 +173,9 @@ func Kinds() []string {
 }
 
 // Find looks for all debts, and says what it couldn't look at. It changes
-// nothing. tell, which may be nil, hears what is being done. It takes no longer than
-// 30 seconds, and as long again where other nodes are asked.
+// nothing. tell, which may be nil, hears what is being done. When the nodes have been
+// asked it takes no longer than 30 seconds; where other nodes are, which may have to be
+// asked once more, 30 more, or twice what asking them took.
 func Find(ctx context.Context, c *Cluster, tell func(doing string)) *Found {
 	if tell == nil {
 		tell = func(string) {}
@@ -160,9 +187,26 @@ func Find(ctx context.Context, c *Cluster, tell func(doing string)) *Found {
 	if c.restart == nil {
 		c.restart = func(ctx context.Context) error { return RestartKubelet(ctx, c.Facts, c.RestartCommand) }
 	}
+	if c.began == nil {
+		c.began = c.begunAt
+	}
+	if c.revision == nil {
+		c.revision = func(ctx context.Context) (int64, error) {
+			s, err := node.AskEtcd(ctx, c.Facts.Reach.Etcd, false)
+			if err != nil {
+				return 0, err
+			}
+			return s.Revision, nil
+		}
+	}
 	out := &Found{}
+	began := time.Now()
 	c.askNodes(ctx, out, tell)
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	limit := cmp.Or(c.limit, 30*time.Second)
+	if c.Nodes != nil {
+		limit += max(limit, 2*time.Since(began))
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tell("comparing the API, etcd and the nodes; with several API servers for 21 s")
 	c.remember(ctx)
@@ -178,6 +222,7 @@ func Find(ctx context.Context, c *Cluster, tell func(doing string)) *Found {
 	for i, k := range kinds {
 		for j := range found[i] {
 			d := &found[i][j]
+			d.bound()
 			d.Kind, d.Offered = k.name, d.settle != nil
 		}
 		if failed[i] != nil {
@@ -338,11 +383,20 @@ func few(debts []Debt) []Debt {
 	return append(debts[:most:most], more)
 }
 
+// longestShown is in bytes, of a name in a sentence.
+const longestShown = 120
+
 // some are the first names of a list, in words.
 func some(names []string) string {
 	slices.Sort(names)
+	more := ""
 	if len(names) > 5 {
-		return strings.Join(names[:5], ", ") + fmt.Sprintf(" and %d more", len(names)-5)
+		more = fmt.Sprintf(" and %d more", len(names)-5)
+		names = names[:5]
 	}
-	return strings.Join(names, ", ")
+	shown := make([]string, len(names))
+	for i, n := range names {
+		shown[i] = trust.Clip(trust.Text(n), longestShown)
+	}
+	return strings.Join(shown, ", ") + more
 }

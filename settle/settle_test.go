@@ -2,9 +2,16 @@ package settle
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +32,7 @@ import (
 type server struct {
 	lists   map[string]string // the items, by the kind's path
 	config  string            // of kubeadm
+	cached  int64             // revision of its cache
 	patched string
 
 	patchedAt string
@@ -33,6 +41,8 @@ type server struct {
 func (s *server) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	path := strings.TrimPrefix(q.URL.Path, "/")
 	switch items, ok := s.lists[path]; {
+	case path == "api/v1/namespaces" && s.cached != 0:
+		_, _ = fmt.Fprintf(w, `{"metadata":{"resourceVersion":"%d"},"items":[]}`, s.cached)
 	case q.Method == http.MethodPatch && strings.HasPrefix(path, "apis/apps/"):
 		body, _ := io.ReadAll(q.Body)
 		s.patched, s.patchedAt = string(body), path
@@ -58,12 +68,7 @@ func (s *server) cluster(t *testing.T) *Cluster {
 	t.Helper()
 	at := httptest.NewServer(s)
 	t.Cleanup(at.Close)
-	config := filepath.Join(t.TempDir(), "admin.conf")
-	text := "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: " + at.URL + "}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n" +
-		"current-context: c\nusers: [{name: u, user: {}}]\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config := kubeconfigOf(t, at.URL)
 	f := &steps.Facts{
 		Node: "cp1", Layout: &node.Kubeadm, Manifests: &manifest.Dir{}, Kubelet: &node.Kubelet{NodeName: "cp1", PID: 1},
 		Etcd: &steps.Etcd{EtcdSettings: manifest.EtcdSettings{DataDir: manifest.Location{Path: "/var/lib/etcd-2"}}},
@@ -76,6 +81,18 @@ func (s *server) cluster(t *testing.T) *Cluster {
 	}
 }
 
+// kubeconfigOf is one that leads to a server.
+func kubeconfigOf(t *testing.T, server string) string {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "admin.conf")
+	text := "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: " + server + "}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n" +
+		"current-context: c\nusers: [{name: u, user: {}}]\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
 func find(t *testing.T, c *Cluster) []Debt {
 	t.Helper()
 	found := Find(t.Context(), c, nil)
@@ -85,13 +102,42 @@ func find(t *testing.T, c *Cluster) []Debt {
 	return found.Debts
 }
 
+const elections, secrets = "apis/coordination.k8s.io/v1/leases", "api/v1/secrets"
+
+// tlsOf is a Secret with a certificate that is good for as long.
+func tlsOf(t *testing.T, namespace, name string, left time.Duration) string {
+	t.Helper()
+	crt := base64.StdEncoding.EncodeToString(certificate(t, left))
+	return fmt.Sprintf(`{"metadata":{"namespace":%q,"name":%q,"creationTimestamp":"2026-10-01T00:00:00Z"},"type":"kubernetes.io/tls","data":{"tls.crt":%q,"tls.key":"c2VjcmV0"}}`, namespace, name, crt)
+}
+
+func certificate(t *testing.T, left time.Duration) []byte {
+	t.Helper()
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour * 24 * 90), NotAfter: time.Now().Add(left)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
 const nodes, pvs, pvcs = "api/v1/nodes", "api/v1/persistentvolumes", "api/v1/persistentvolumeclaims"
 
 // Each debt is seen in a cluster that has it and in no other, and says what it is
 // about.
 func TestEachDebtIsSeenWhereItIs(t *testing.T) {
 	cp1 := `{"metadata":{"name":"cp1"}}`
-	before := &snapshot.Info{Nodes: []snapshot.Object{{Name: "cp1"}, {Name: "w7"}}, LastWrite: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)}
+	before := &snapshot.Info{
+		Nodes: []snapshot.Object{{Name: "cp1"}, {Name: "w7"}}, LastWrite: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC),
+		Kinds: []snapshot.Kind{{Resource: "secrets", Namespaces: []snapshot.Namespace{{Namespace: "shop", Count: snapshot.Count{Changed: time.Date(2026, 11, 19, 12, 0, 0, 0, time.UTC)}}}}},
+	}
+	lease := func(namespace, name, labels string, seconds int) string {
+		return fmt.Sprintf(`{"metadata":{"namespace":%q,"name":%q,"labels":{%s}},"spec":{"holderIdentity":"cp9_a","leaseDurationSeconds":%d,"renewTime":"2020-01-01T00:00:00.000000Z"}}`, namespace, name, labels, seconds)
+	}
 	hook := `{"metadata":{"name":"guard"},"webhooks":[{"name":"pods.guard.io","failurePolicy":"Fail","clientConfig":{"service":{"namespace":"guard","name":"hook"}}}]}`
 	slice := func(ready string) string {
 		return `{"metadata":{"namespace":"guard","labels":{"kubernetes.io/service-name":"hook"}},"endpoints":[{"conditions":{"ready":` + ready + `}}]}`
@@ -119,13 +165,24 @@ func TestEachDebtIsSeenWhereItIs(t *testing.T) {
 		{"an API that is down", map[string]string{nodes: cp1, "apis/apiregistration.k8s.io/v1/apiservices": `{"metadata":{"name":"v1beta1.metrics.k8s.io"},"status":{"conditions":[{"type":"Available","status":"False","message":"no endpoints"}]}}`}, nil, "api-service v1beta1.metrics.k8s.io", "no endpoints"},
 		{"a request that waits", map[string]string{nodes: cp1, "apis/certificates.k8s.io/v1/certificatesigningrequests": `{"metadata":{"name":"csr-1"},"spec":{"username":"system:node:w7"}}`}, nil, "csr csr-1", "system:node:w7 has been waiting"},
 		{"a request that was approved", map[string]string{nodes: cp1, "apis/certificates.k8s.io/v1/certificatesigningrequests": `{"metadata":{"name":"csr-1"},"status":{"conditions":[{"type":"Approved"}]}}`}, nil, "", ""},
+		{"a leader that is gone", map[string]string{nodes: cp1, elections: lease("kube-system", "kube-scheduler", "", 15)}, nil, "lease kube-system/kube-scheduler", "held by cp9_a, renewed last at 2020-01-01 00:00:00, and nobody has taken it"},
+		{"a leader of before, with a lease of years", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}}`, elections: lease("ops", "job-runner", "", 1<<30)}, before, "lease ops/job-runner", "lasts until 2054"},
+		{"the lease of a node that is gone", map[string]string{nodes: cp1, elections: lease("kube-node-lease", "w9", "", 40)}, nil, "", ""},
+		{"the lease of an API server that is gone", map[string]string{nodes: cp1, elections: lease("kube-system", "apiserver-x", `"apiserver.kubernetes.io/identity":"kube-apiserver"`, 3600)}, nil, "", ""},
+		{"a CronJob that ran for a time before the restore", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}}`, "apis/batch/v1/jobs": `{"metadata":{"namespace":"shop","name":"report-1","creationTimestamp":"2026-11-20T00:01:00Z","annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"2026-11-19T23:00:00Z"}},"status":{"conditions":[{"type":"Complete","status":"True"}]}}`}, before, "job", "shop/report-1, due at 2026-11-19 23:00:00"},
+		{"a CronJob that ran for a time after the restore", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}}`, "apis/batch/v1/jobs": `{"metadata":{"namespace":"shop","name":"report-1","creationTimestamp":"2026-11-20T01:00:01Z","annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"2026-11-20T01:00:00Z"}}}`}, before, "", ""},
+		{"a certificate that is over", map[string]string{nodes: cp1, secrets: tlsOf(t, "shop", "web", -time.Hour)}, nil, "certificate shop/web", "clients refuse whatever serves it"},
+		{"a certificate that is soon over", map[string]string{nodes: cp1, secrets: tlsOf(t, "shop", "web", 25*time.Hour)}, nil, "certificate shop/web", "expires at"},
+		{"a certificate that is good", map[string]string{nodes: cp1, secrets: tlsOf(t, "shop", "web", 1000*time.Hour)}, nil, "", ""},
+		{"a certificate that was renewed before the restore", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}}`, secrets: tlsOf(t, "shop", "web", 1000*time.Hour)}, before, "certificate shop", "written at 2026-11-19 12:00:00, which the restore has undone; these certificates are there: web ("},
+		{"a Secret of another type", map[string]string{nodes: cp1, secrets: strings.Replace(tlsOf(t, "shop", "web", -time.Hour), "kubernetes.io/tls", "Opaque", 1)}, nil, "", ""},
 		{"a job that runs again", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}}`, "apis/batch/v1/jobs": `{"metadata":{"namespace":"shop","name":"migrate","creationTimestamp":"2026-11-19T00:00:00Z"}}`}, before, "job", "shop/migrate"},
 		{"a job that is complete", map[string]string{nodes: cp1 + `,{"metadata":{"name":"w7"}}`, "apis/batch/v1/jobs": `{"metadata":{"namespace":"shop","name":"migrate","creationTimestamp":"2026-11-19T00:00:00Z"},"status":{"conditions":[{"type":"Complete","status":"True"}]}}`}, before, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := (&server{lists: tt.lists}).cluster(t)
-			c.Before = tt.before
+			c.Before, c.wait = tt.before, time.Millisecond
 			debts := find(t, c)
 			if tt.want == "" {
 				if len(debts) > 0 {
@@ -227,9 +284,9 @@ func TestPodsAreComparedByUID(t *testing.T) {
 		is = append(is, d.Kind+" "+d.Is)
 	}
 	want := []string{
-		"kubelet-pods pods that run here and aren't in the API (1): shop/web-2",
-		"kubelet-pods pods that are Running in the API but don't run here (2): shop/api-cp1, shop/web-4",
-		"kubelet-pods pods that have been due here for over 3m0s and haven't started (1): shop/web-5",
+		"kubelet-pods pods that run here and aren't in the API (1): shop/web-2; " +
+			"pods that are Running in the API but don't run here (2): shop/api-cp1, shop/web-4; " +
+			"pods that have been due here for over 3 minutes and haven't started (1): shop/web-5",
 	}
 	if !slices.Equal(is, want) {
 		t.Errorf("it owes\n%s\nwant\n%s", strings.Join(is, "\n"), strings.Join(want, "\n"))
@@ -247,6 +304,16 @@ func TestWhatIsSettledIsKept(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(dir, Record))
 	if err != nil || strings.Count(string(data), "\n") != 2 || !strings.Contains(string(data), `"done":true`) {
 		t.Errorf("%s (%v)", data, err)
+	}
+	// A line that a crash has cut off takes none with it.
+	if err := os.WriteFile(filepath.Join(dir, Record), append(data, `{"time":"2026-1`...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Note(dir, Settled{Debt: Debt{Kind: "masterlease", Object: "10.0.0.10"}, Done: true}); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := Read(dir); err != nil || len(all) != 2 || all[1].Object != "10.0.0.10" {
+		t.Errorf("%+v, %v", all, err)
 	}
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
 	if err := os.Remove(filepath.Join(dir, Record)); err != nil {

@@ -6,7 +6,7 @@ import "fmt"
 func allActions() []Action {
 	return []Action{
 		&Prepare{}, &Save{}, &Stage{}, &WaitRelist{}, &TakeOut{}, &WaitStopping{}, &EndPods{}, &WaitGone{}, &WaitForgotten{},
-		&Rename{}, &Swap{}, &SwapBack{}, &SetAside{}, &BringBack{}, &Ready{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &WaitNodes{},
+		&Rename{}, &Swap{}, &SwapBack{}, &Move{}, &MoveBack{}, &SetAside{}, &BringBack{}, &Ready{}, &PutIn{}, &WaitStarted{}, &WaitData{}, &WaitEtcd{}, &WaitAPI{}, &ForgetPods{}, &RestartKubelet{}, &Verify{}, &WaitNodes{},
 		&SetKubeadmConfig{}, &SeeKubeadmConfig{}, &Adopt{},
 		&StopUnit{}, &WaitUnitStopped{}, &StartUnit{}, &WaitUnitUp{}, &ReplaceFile{}, &RestoreFile{},
 	}

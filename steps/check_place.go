@@ -49,6 +49,9 @@ func (k *checks) target() Verdict {
 	if k.c.InPlace {
 		return k.inPlace()
 	}
+	if k.c.Home {
+		return k.home()
+	}
 	run := k.f.runName(k.c)
 	l := k.f.layOut(k.c, run)
 	if err := k.f.swapClash(k.c); err != nil {
@@ -92,6 +95,59 @@ func (k *checks) target() Verdict {
 		return ok("%s, swapped: no file is edited%s", k.c.DataDir, why)
 	}
 	return ok("%s", k.c.DataDir)
+}
+
+// home is the check of a directory that etcd's data is to be moved to.
+func (k *checks) home() Verdict {
+	e, to := k.f.Etcd, k.c.DataDir
+	from := filepath.Clean(e.DataDir.HostPath)
+	const instead = "update kubeadm-config instead: etcd-rewind settle --only kubeadm-config"
+	switch {
+	case !clean(to):
+		return bad(instead, "%s is not an absolute path", to)
+	case unlinked(to) == unlinked(from):
+		return bad("", "etcd's data is at %s already", to)
+	case k.f.Live == nil || len(k.f.Live.Members) != 1:
+		return bad("set etcd.local.dataDir in kubeadm-config to the directory that etcd uses on every control plane",
+			"only the data of a single member is moved; kubeadm-config names one directory for all")
+	case e.WALDir != nil:
+		return bad(instead, "etcd has a separate --wal-dir")
+	case e.DataDir.Inside != "":
+		return bad(instead, "etcd's data is in %s below the hostPath", e.DataDir.Inside)
+	case trust.Within(from, to) || trust.Within(to, from):
+		return bad(instead, "%s and %s are inside each other", from, to)
+	case isLink(from) || isLink(to):
+		return bad(instead, "one of %s and %s is a link", from, to)
+	}
+	for _, dir := range []string{from, to} {
+		if isMountRoot(dir) {
+			return bad(instead, "%s is a mount of its own: it can't be renamed", dir)
+		}
+		if member := filepath.Join(dir, memberDir); isMountRoot(member) {
+			return bad(instead, "%s is a mount of its own, and wouldn't move", member)
+		}
+	}
+	if err := realDir(from); err != nil {
+		return bad(instead, "%s", err)
+	}
+	if err := realDir(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return bad(instead, "%s", err)
+	}
+	now, errNow := node.DiskOf(from)
+	then, errThen := node.DiskOf(filepath.Dir(to))
+	switch {
+	case errNow != nil || errThen != nil:
+		return bad(instead, "the disks can't be compared: %v", errors.Join(errNow, errThen))
+	case now.Device != then.Device:
+		return bad(instead, "%s is on the disk mounted at %s, and %s would be on the one at %s", from, now.MountPoint, to, then.MountPoint)
+	}
+	if aside := asideFor(to, k.f.runName(k.c)); isThere(aside) {
+		return bad("check what it is and move it away", "%s exists already", aside)
+	}
+	if !isThere(to) {
+		return ok("%s, where nothing lies", to)
+	}
+	return ok("%s; what lies there is renamed aside", to)
 }
 
 func (k *checks) renames() Verdict {

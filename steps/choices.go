@@ -26,6 +26,9 @@ type Choices struct {
 	// InPlace says that DataDir holds the data already: etcd is pointed there,
 	// and nothing is restored.
 	InPlace bool `json:"in_place,omitempty"`
+	// Home has etcd's data moved to DataDir, where kubeadm expects it, and what lies
+	// there renamed aside: nothing is restored.
+	Home bool `json:"home,omitempty"`
 	// Bump is added to the snapshot's revision; nil means beyond the live
 	// revision, or 1e9 when it can't be read. 0 turns it off.
 	Bump *uint64 `json:"bump"`

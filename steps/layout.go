@@ -68,6 +68,8 @@ type layout struct {
 	etcd              *manifest.EtcdSettings
 	// swap says that the new directories have the old ones' paths.
 	swap bool
+	// home says that etcd's own data is moved.
+	home bool
 	run  string
 }
 

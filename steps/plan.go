@@ -220,6 +220,9 @@ type RestoreFacts struct {
 	OldRevision int64  `json:"old_revision,omitempty"`
 	// InPlace says that DataDir held the data before: etcd is only pointed there.
 	InPlace bool `json:"in_place,omitempty"`
+	// Home says that etcd's data was moved from OldDataDir to DataDir, and nothing
+	// restored. What lay there is at Aside, "" where nothing did.
+	Home bool `json:"home,omitempty"`
 	// Members are those of the restored cluster, when several nodes are restored.
 	Members []manifest.Member `json:"members,omitempty"`
 	// Old is whose data etcd had, by its files: undo goes back to that and to

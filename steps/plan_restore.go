@@ -26,14 +26,14 @@ func (f *Facts) Settle(info *snapshot.Info, c Choices) Choices {
 	if c.KubeletRestart == "" {
 		c.KubeletRestart = defaultKubeletRestart
 	}
-	if c.InPlace { // etcd continues where it stopped
+	if c.InPlace || c.Home { // etcd continues where it stopped
 		c.Bump = new(uint64)
 	}
 	if c.Bump == nil && info != nil {
 		b := bumpBeyond(info.Revision, f.Live)
 		c.Bump = &b
 	}
-	if c.DataDir == "" && f.Etcd != nil && (c.Swap || f.SwapBecause() != "") {
+	if c.DataDir == "" && f.Etcd != nil && !c.Home && (c.Swap || f.SwapBecause() != "") {
 		c.Swap, c.DataDir = true, swapPath(&f.Etcd.EtcdSettings)
 	}
 	if c.DataDir == "" && f.Etcd != nil {
@@ -69,7 +69,13 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 		}
 	}
 	c = f.Settle(info, c)
-	name := snapshot.FullName(info.Name)
+	if c.Home {
+		info = &snapshot.Info{} // nothing is restored
+	}
+	name := ""
+	if info.Name != "" {
+		name = snapshot.FullName(info.Name)
+	}
 	b := &builder{f: f, info: info, c: c, run: run, dir: filepath.Join(f.StateDir, run)}
 	p := &Plan{
 		Run: run, Kind: KindRestore, Node: f.Node, RunDir: b.dir, Reach: f.Reach,
@@ -104,6 +110,9 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 // place decides where the restored data lies.
 func (b *builder) place(p *Plan) error {
 	f, r := b.f, p.Restore
+	if b.c.Home {
+		return b.moveHome(p)
+	}
 	dataDir, err := filepath.Abs(b.c.DataDir)
 	if err != nil {
 		return err
@@ -256,7 +265,9 @@ func (b *builder) build(p *Plan) error {
 		if a := b.kubeadm(p); a != nil {
 			b.add(p, kubeadmStep, a)
 		}
-		b.add(p, "verify", b.verify())
+		if !b.c.Home { // the data is the same as before
+			b.add(p, "verify", b.verify())
+		}
 	}
 	b.wait(p, PhaseVerified)
 	b.stuckKubelet(p)
@@ -285,7 +296,9 @@ func (b *builder) saves(parts parts) bool { return b.f.Live != nil && parts.etcd
 func (b *builder) staging(p *Plan, parts parts) error {
 	f := b.f
 	staging, step := []Action{&Adopt{DataDir: f.Etcd.DataDir.Under(p.Restore.DataDir)}}, "adopt"
-	if !b.c.InPlace {
+	if b.c.Home {
+		staging, step = nil, "prepare"
+	} else if !b.c.InPlace {
 		stage, err := b.stage(p.Restore)
 		if err != nil {
 			return err
@@ -298,7 +311,9 @@ func (b *builder) staging(p *Plan, parts parts) error {
 	if f.APIReady && b.c.Stop == StopNow && b.c.Fleet == nil && f.Reach.Metrics.URL != "" {
 		staging = append(staging, &WaitRelist{Metrics: f.Reach.Metrics})
 	}
-	b.add(p, step, staging...)
+	if len(staging) > 0 {
+		b.add(p, step, staging...)
+	}
 	return nil
 }
 
@@ -308,13 +323,16 @@ func (b *builder) staging(p *Plan, parts parts) error {
 // timeout). Of several members etcd is ready only with a quorum.
 func (b *builder) start(p *Plan, parts parts) {
 	f, alone := b.f, b.c.Fleet == nil
-	early := alone && parts.api != nil || !alone && parts.api == nil && len(b.c.Fleet.Members) == 1
+	// What is moved was never staged, and is known when etcd is ready only.
+	early := alone && parts.api != nil && !b.c.Home || !alone && parts.api == nil && len(b.c.Fleet.Members) == 1
 	var compare []Action
 	if parts.etcd != nil {
 		var place []Action
 		for _, v := range b.lay.moved() {
 			switch {
 			case b.c.InPlace:
+			case b.lay.home:
+				place = append(place, &Move{swapping{Dir: v.new, Staged: v.old, Aside: asideFor(v.new, b.run), Old: inode(v.new)}})
 			case b.lay.swap:
 				place = append(place, &Swap{swapping{Dir: v.old, Staged: stagedFor(v.old, b.run), Aside: asideFor(v.old, b.run), Old: inode(v.old)}})
 			default:
@@ -322,7 +340,11 @@ func (b *builder) start(p *Plan, parts parts) {
 			}
 		}
 		ref := parts.etcd.ref()
-		compare = []Action{&WaitEtcd{Pod: ref.pod, Unit: ref.unit, URL: readyURL(f.Etcd), Restored: true, File: ref.file, Budget: ref.budget}}
+		wait := &WaitEtcd{Pod: ref.pod, Unit: ref.unit, URL: readyURL(f.Etcd), Restored: true, File: ref.file, Budget: ref.budget}
+		if b.c.Home {
+			wait.Restored, wait.ClusterID = false, f.Live.ClusterID
+		}
+		compare = []Action{wait}
 		b.add(p, "start-etcd", place...)
 		b.wait(p, PhasePlaced)
 		b.add(p, "start-etcd", parts.etcd.start()...)
@@ -434,6 +456,9 @@ func (b *builder) add(p *Plan, id string, actions ...Action) {
 		if swapped, ok := swapTexts[id]; ok && b.lay.swap {
 			t = swapped
 		}
+		if moved, ok := moveTexts[id]; ok && b.lay.home {
+			t = moved
+		}
 		p.Steps = append(p.Steps, Step{ID: id, Title: t.title, Why: t.why, More: t.more, Outage: t.outage})
 	}
 	s := &p.Steps[len(p.Steps)-1]
@@ -442,6 +467,9 @@ func (b *builder) add(p *Plan, id string, actions ...Action) {
 
 func (b *builder) summary(p *Plan) []Fact {
 	r := p.Restore
+	if r.Home {
+		return b.summaryOfMove(p)
+	}
 	facts := []Fact{{"snapshot", fmt.Sprintf("%s, revision %d, %d keys", r.Snapshot, b.info.Revision, b.info.Keys)}}
 	if b.f.Etcd != nil {
 		facts = append(facts, Fact{"data directory", r.Moves()}, Fact{"old data", b.old(r)})
@@ -481,6 +509,25 @@ func (b *builder) summary(p *Plan) []Fact {
 	}
 	facts = append(append(facts, Fact{"controllers", ctl}), b.facts...)
 	return append(facts, Fact{"this run", p.RunDir})
+}
+
+// summaryOfMove is summary where etcd's data is moved.
+func (b *builder) summaryOfMove(p *Plan) []Fact {
+	r := p.Restore
+	facts := []Fact{{"etcd's data", r.Moves()}}
+	if r.Aside != "" {
+		facts = append(facts, Fact{"what lies there", "renamed to " + r.Aside + ", untouched"})
+	}
+	facts = append(facts, Fact{"kubeadm-config", "names " + r.DataDir + " already: kubeadm upgrade starts etcd on the same data from then on"})
+	how := "at once, over CRI"
+	if r.Stop == StopGraceful {
+		how = "by kubelet, with its grace period"
+	}
+	facts = append(facts, Fact{"kube-apiserver stops", how})
+	for _, path := range b.links {
+		facts = append(facts, Fact{"a link", path + ": the link is moved, what it leads to stays as it is"})
+	}
+	return append(append(facts, b.facts...), Fact{"this run", p.RunDir})
 }
 
 // old says what an undo will find.

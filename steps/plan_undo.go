@@ -163,7 +163,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 		p.Summary = append(p.Summary, Fact{"etcd will run on", goes})
 		p.expect(is.ClusterID)
 	}
-	if r.Restore.DataDir != "" {
+	if r.Restore.DataDir != "" && !r.Restore.Home {
 		p.Summary = append(p.Summary, Fact{"restored data", "kept at " + r.Restore.keptAt()})
 	}
 	edited := h.edited()

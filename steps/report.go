@@ -35,6 +35,12 @@ func (r *run) summary(res *Result) []Fact {
 		switch {
 		case f.DataDir == "":
 			add("etcd", "runs on other nodes")
+		case f.Home:
+			add("etcd runs from", "%s", f.DataDir)
+			add("revision", "%d", res.Revision)
+			if f.Aside != "" {
+				add("what lay there", "%s, untouched", f.Aside)
+			}
 		case f.InPlace:
 			add("etcd runs from", "%s", f.DataDir)
 			add("revision", "%d", res.Revision)
@@ -55,20 +61,24 @@ func (r *run) summary(res *Result) []Fact {
 		add("etcd", "runs on other nodes")
 	case r.plan.Kind == KindUndo && res.Reverted:
 		add("etcd runs from", "%s, as before", f.OldDataDir)
-		if f.InPlace {
+		switch {
+		case f.Home:
+		case f.InPlace:
 			add("repointed data", "kept at %s", f.DataDir)
-		} else {
+		default:
 			add("restored data", "kept at %s", f.Staging)
 			add("free it with", "%s", trust.Shell("rm -rf %s", f.Staging))
 		}
 		s = append(s, r.mem.Notes...)
 	case res.Reverted:
 		add("node", "nothing was changed: nothing was stopped or replaced")
-		if r.mem.Staged != nil && !f.InPlace {
+		if r.mem.Staged != nil && !f.InPlace && !f.Home {
 			add("restored data", "kept at %s", f.Staging)
 		}
 	default:
-		if f.DataDir != "" {
+		if f.Home {
+			add("etcd's data", "%s", r.plan.oldNow())
+		} else if f.DataDir != "" {
 			add("old data", "%s, untouched", r.plan.oldNow())
 		}
 		if pods {

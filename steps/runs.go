@@ -45,6 +45,14 @@ type RunInfo struct {
 	// Left is the database that the run left, where its data directory is kept; ""
 	// when there was none.
 	Left string `json:"-"`
+	// OldDir is where etcd's data lay before, and ClusterID the restored data's, 0
+	// when it isn't known.
+	OldDir    string `json:"-"`
+	ClusterID uint64 `json:"-"`
+	// Home says that it moved etcd's data, and restored none; what lay in its way is
+	// at Aside, "" where nothing did.
+	Home  bool   `json:"-"`
+	Aside string `json:"-"`
 
 	hint  string   // for Err
 	file  string   // that the snapshot is read from
@@ -112,6 +120,10 @@ func readRun(dir string) RunInfo {
 	info.Outage = h.memory.Outage
 	if f := h.restore.Restore; f != nil {
 		info.Snapshot, info.DataDir = f.Snapshot, f.DataDir
+		info.OldDir, info.Home, info.Aside = f.OldDataDir, f.Home, f.Aside
+		if st := h.staged(); st != nil {
+			info.ClusterID = st.ClusterID
+		}
 		if f.Old != nil && !f.Old.blank() {
 			info.Left = filepath.Join(f.Old.Dir, dbFile)
 		}

@@ -168,6 +168,9 @@ func (l layout) unswappable() (cause, hint string) {
 
 // layOut is the layout that the choices ask for.
 func (f *Facts) layOut(c Choices, run string) layout {
+	if c.Home {
+		return layOutHome(&f.Etcd.EtcdSettings, c.DataDir, run)
+	}
 	if c.Swap {
 		return layOutSwap(&f.Etcd.EtcdSettings, run)
 	}
@@ -177,7 +180,7 @@ func (f *Facts) layOut(c Choices, run string) layout {
 // swapClash is the error of choices that exclude each other.
 func (f *Facts) swapClash(c Choices) error {
 	switch {
-	case !c.Swap:
+	case !c.Swap || c.Home:
 		return nil
 	case c.InPlace:
 		return problem.New("leave --swap out", "data that is there already is pointed at, and not swapped")
@@ -201,6 +204,9 @@ func (f *RestoreFacts) oldAt() string {
 
 // Moves says where etcd's data was and will be, on one line.
 func (f *RestoreFacts) Moves() string {
+	if f.Home {
+		return f.OldDataDir + " → " + f.DataDir + ", by renames"
+	}
 	if f.DataDir == "" {
 		return "no etcd here: kube-apiserver and the controllers are stopped and started"
 	}
@@ -227,6 +233,10 @@ func (p *Plan) oldNow() string {
 			at = t.oldNow(at)
 		case *SwapBack:
 			at = t.oldNow(at)
+		case *Move:
+			at = t.data()
+		case *MoveBack:
+			at = t.data()
 		case *SetAside:
 			if t.moved() {
 				at = t.where(at)

@@ -148,6 +148,8 @@ func (h *history) oldTarget() (*target, error) {
 		switch s := a.Action.(type) {
 		case *Swap:
 			t.data.Dir, t.data.WAL = s.oldNow(t.data.Dir), s.oldNow(t.data.WAL)
+		case *Move:
+			t.data.Dir = s.data()
 		case *SetAside:
 			if s.moved() {
 				t.data.Dir, t.data.WAL = s.where(t.data.Dir), s.where(t.data.WAL)
@@ -258,6 +260,9 @@ func (h *history) stage() *Stage {
 func (f *RestoreFacts) keptAt() string {
 	if f.InPlace {
 		return f.DataDir
+	}
+	if f.Home {
+		return f.OldDataDir
 	}
 	return f.Staging
 }

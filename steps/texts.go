@@ -114,6 +114,16 @@ var swapTexts = map[string]text{
 	},
 }
 
+// moveTexts are those of the steps that a move of etcd's data does in another way.
+var moveTexts = map[string]text{
+	"start-etcd": {
+		title: "Move the data, start etcd", outage: true,
+		why: "What lies at the usual path is renamed aside, etcd's data takes its place, and etcd.yaml names that path again. Then etcd is asked whether it runs on the data that it had.",
+		more: "Both are renames on one file system, or one exchange of the two directories: it takes as long for 8 GB as for 8 kB, and undo is the same in reverse. " +
+			"etcd continues where it stopped: its cluster ID and its revision stay, so clients and controllers notice a short outage and nothing else.",
+	},
+}
+
 var undoTexts = map[string]text{
 	kubeadmStep: {
 		title: "Compare kubeadm-config",

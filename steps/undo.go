@@ -81,7 +81,7 @@ const oldRun = time.Hour
 // run, whatever its state: a run that was interrupted when the API was back
 // has been relied on as much as one that came to its end.
 func sinceThen(ctx context.Context, p *Plan, ask func(context.Context, node.EtcdConfig, bool) (*node.EtcdStatus, error), now time.Time) {
-	if p.Kind != KindUndo || p.ended.IsZero() {
+	if p.Kind != KindUndo || p.ended.IsZero() || p.Restore.Home { // the same data, elsewhere
 		return
 	}
 	age := now.Sub(p.ended).Round(time.Second)

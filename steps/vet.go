@@ -55,7 +55,8 @@ func notTrusted(err error) error {
 // vetter holds the paths of a plan against where its journal lies.
 type vetter struct {
 	run, runDir, manifests string
-	staging                []string // the staging directories of renames
+	staging                []string  // the staging directories of renames
+	home                   [2]string // where data is moved from and to; empty in a run that moves none
 	err                    error
 }
 
@@ -156,6 +157,9 @@ func (p *Plan) vet(runDir string) error {
 		// This node has no etcd.
 	} else if !clean(r.DataDir) || r.Staging != stagingFor(r.DataDir, v.run) && r.Staging != stagingFor(filepath.Join(r.DataDir, memberDir), v.run) {
 		v.refuse("the data directory", r.DataDir)
+	}
+	if r := p.Restore; r != nil && r.Home {
+		v.home = [2]string{r.OldDataDir, r.DataDir}
 	}
 	var last []Action // what is staged is known by the renames
 	for _, s := range p.Steps {

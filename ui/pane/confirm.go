@@ -47,7 +47,9 @@ func (c *Confirm) View(l text.Look, now time.Time, plans *Plans, info *snapshot.
 		}
 	case plans.Verb != "":
 		say = []string{"The run resumes where it was interrupted; what is done is not done again. The API is down until kube-apiserver is started."}
-		if r := p.Restore; r != nil {
+		if r := p.Restore; r != nil && r.Home {
+			say = append(say, "etcd's data is moved to "+trust.Text(r.DataDir)+". It stays the same.")
+		} else if r != nil {
 			say = append(say, "The cluster is restored to the state of "+trust.Text(r.Snapshot)+". What was written since then is gone from the cluster.")
 		}
 		say = append(say, kept)

@@ -59,6 +59,9 @@ func (e Ended) outage() string {
 // Ending says in one line how a run ended, with the symbol for it.
 func (e Ended) Ending() (symbol, sentence string) {
 	verb, node, are, restored, half := "Restored: ", "the node", "is", "the API server answers with the snapshot's data", "The node is half restored"
+	if e.Plan != nil && e.Plan.Restore != nil && e.Plan.Restore.Home {
+		verb, restored = "Moved: ", "etcd's data is in "+trust.Text(e.Plan.Restore.DataDir)+", and the API server answers"
+	}
 	if e.Plan != nil && e.Plan.Restore != nil && e.Plan.Restore.InPlace {
 		verb, restored = "Repointed: ", "the API server answers with the data in "+trust.Text(e.Plan.Restore.DataDir)
 	}

@@ -68,6 +68,10 @@ func some(names []string) string {
 // debtLessons say what a kind of debt is, for somebody who meets it for the first
 // time: why a restore causes it, and what settles it.
 var debtLessons = map[string][2]string{
+	"history": {
+		"etcd's and the API server's histories differ",
+		"If a kubeadm upgrade starts etcd on the data that a restore replaced, the running API server keeps what it has cached of the restored data, and writes into the old. Restart the API server first, so that it shows what etcd holds. Then decide which data is to be kept, and point etcd at it.",
+	},
 	"kubeadm-config": {
 		"kubeadm would start the old data",
 		"kubeadm writes etcd's manifest from the ConfigMap kubeadm-config. The ConfigMap comes from the snapshot and names the directory of that time. The next kubeadm upgrade would write that one into etcd.yaml, and etcd would start on the data that the restore replaced.",
@@ -100,6 +104,10 @@ var debtLessons = map[string][2]string{
 		"Volumes and claims that don't match",
 		"The data on volumes isn't in etcd. A volume that was provisioned after the snapshot is still on the storage, but no object names it; one that was deleted has its objects back, but its data may be gone. etcd-rewind never deletes volumes.",
 	},
+	"lease": {
+		"A leader that is gone",
+		"Controllers elect a leader by a Lease in the API. The snapshot's Lease names the leader of its time. Others take it when it has expired, usually within 15 s; one that nobody takes belongs to a program that doesn't run, or can't reach the API.",
+	},
 	"webhook": {
 		"A webhook that doesn't answer",
 		"With failurePolicy: Fail, the API server rejects every request that the webhook would have to admit. That can block the very pods that serve it. Delete the configuration if its program is gone; otherwise start that first.",
@@ -111,6 +119,10 @@ var debtLessons = map[string][2]string{
 	"csr": {
 		"Certificate requests that wait for approval",
 		"A request that was approved or denied after the snapshot waits again. Approving it gives its sender a certificate: approve only what you expect. etcd-rewind approves none.",
+	},
+	"certificate": {
+		"Certificates of the snapshot",
+		"Certificates in Secrets are those of the snapshot again. One that was renewed since is the earlier one, perhaps expired; its issuer (cert-manager, for example) renews it again when asked. What kubeadm keeps in /etc/kubernetes/pki isn't in etcd, and a restore doesn't change it.",
 	},
 	"job": {
 		"Jobs that run again",
