@@ -1,11 +1,9 @@
 package steps
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 
-	"etcd-rewind/manifest"
 	"etcd-rewind/problem"
 )
 
@@ -36,29 +34,4 @@ func cmpErr(err, other error) error {
 		return err
 	}
 	return other
-}
-
-// layOutHome is the layout where etcd's own data takes another path.
-func layOutHome(e *manifest.EtcdSettings, to, run string) layout {
-	l := layout{etcd: e, run: run, home: true}
-	l.volumes = []repoint{{volume: e.DataDir.Volume, old: e.DataDir.HostPath, new: to, staging: e.DataDir.HostPath}}
-	return l
-}
-
-// moveHome decides which paths a move has.
-func (b *builder) moveHome(p *Plan) error {
-	k := &checks{ctx: context.Background(), f: b.f, c: b.c}
-	if v := k.home(); v.Level != Pass {
-		return problem.New(v.Hint, "%s", v.Cause)
-	}
-	r, to := p.Restore, b.c.DataDir
-	p.Title = fmt.Sprintf("Move etcd's data to %s on %s", to, b.f.Node)
-	b.lay = layOutHome(&b.f.Etcd.EtcdSettings, to, b.run)
-	r.Home, r.OldDataDir, r.DataDir, r.Staging = true, filepath.Clean(b.f.Etcd.DataDir.HostPath), to, stagingFor(to, b.run)
-	if isThere(to) {
-		r.Aside = asideFor(to, b.run)
-	}
-	var err error
-	r.Old, err = dataOf(context.Background(), &b.f.Etcd.EtcdSettings)
-	return err
 }

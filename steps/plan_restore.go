@@ -142,6 +142,24 @@ func (b *builder) place(p *Plan) error {
 	return err
 }
 
+// moveHome decides which paths a move has.
+func (b *builder) moveHome(p *Plan) error {
+	k := &checks{ctx: context.Background(), f: b.f, c: b.c}
+	if v := k.home(); v.Level != Pass {
+		return problem.New(v.Hint, "%s", v.Cause)
+	}
+	r, to := p.Restore, b.c.DataDir
+	p.Title = fmt.Sprintf("Move etcd's data to %s on %s", to, b.f.Node)
+	b.lay = layOutHome(&b.f.Etcd.EtcdSettings, to, b.run)
+	r.Home, r.OldDataDir, r.DataDir, r.Staging = true, filepath.Clean(b.f.Etcd.DataDir.HostPath), to, stagingFor(to, b.run)
+	if isThere(to) {
+		r.Aside = asideFor(to, b.run)
+	}
+	var err error
+	r.Old, err = dataOf(context.Background(), &b.f.Etcd.EtcdSettings)
+	return err
+}
+
 type builder struct {
 	f    *Facts
 	info *snapshot.Info

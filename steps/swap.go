@@ -104,6 +104,13 @@ func layOutSwap(e *manifest.EtcdSettings, run string) layout {
 	return l
 }
 
+// layOutHome is the layout where etcd's own data takes another path.
+func layOutHome(e *manifest.EtcdSettings, to, run string) layout {
+	l := layout{etcd: e, run: run, home: true}
+	l.volumes = []repoint{{volume: e.DataDir.Volume, old: e.DataDir.HostPath, new: to, staging: e.DataDir.HostPath}}
+	return l
+}
+
 // real gives old data the paths under which a swap renames it.
 func (l layout) real(d *Data) {
 	dir := l.volumes[0].old
