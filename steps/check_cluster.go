@@ -43,6 +43,8 @@ func (k *checks) dataDirectory() Verdict {
 		return ok("%s, by %s%s; kubeadm-config can't be asked: %s", file, k.f.Etcd.Source.Name(), running, trust.Clip(kubeadm.Err.Error(), 200))
 	case kubeadm.DataDir == "", samePath(kubeadm.DataDir, file):
 		return ok("%s, by %s%s, and kubeadm-config", file, k.f.Etcd.Source.Name(), running)
+	case k.c.Home:
+		return ok("%s, by %s%s; kubeadm-config names %s, and the data is moved there", file, k.f.Etcd.Source.Name(), running, trust.Text(kubeadm.DataDir))
 	case k.info != nil && k.info.Kubeadm != nil:
 		// The restore replaces the ConfigMap by the snapshot's, and sets that.
 		return ok("%s, by %s%s; kubeadm-config names %s now, the restore sets it", file, k.f.Etcd.Source.Name(), running, trust.Text(kubeadm.DataDir))
