@@ -305,7 +305,7 @@ func (s *Settle) detail(l text.Look, now time.Time, w int) []string {
 	case d.Offered:
 		return append(lines, text.Hang("   ", l.Bold.Render("enter")+" does that, after a question.", w-1)...)
 	}
-	return append(lines, text.Hang("   ", "For people: nothing here changes it.", w-1)...)
+	return append(lines, text.Hang("   ", "Up to you: etcd-rewind doesn't change this.", w-1)...)
 }
 
 // foot says what couldn't be looked at, and who was asked.
