@@ -65,7 +65,7 @@ func ReadSettings(get func(flag string) (string, bool), where string) (EtcdSetti
 	}
 	if v, ok := get("quota-backend-bytes"); ok {
 		if e.QuotaBytes, err = strconv.ParseInt(v, 0, 64); err != nil {
-			return e, problem.Coded(CodeArgument, "correct it in "+where, "--quota-backend-bytes=%s is not a number of bytes", v)
+			return e, problem.Coded(CodeArgument, "correct it in "+where, "--quota-backend-bytes=%s is not a number of bytes", trust.Clip(trust.Text(v), 80))
 		}
 	}
 	return e, e.checkNames(list("listen-metrics-urls"), "correct it in "+where)

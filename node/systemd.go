@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,11 +47,11 @@ type Unit struct {
 	// (RefuseManualStop=).
 	CanStart, CanStop bool
 	// SuccessAction and FailureAction are what systemd does to the whole machine
-	// when it ends so: "none", "reboot".
-	SuccessAction, FailureAction string
-	TriggeredBy                  []string // sockets, timers, paths that start it
-	UpheldBy                     []string // units that have it started whenever it isn't
-	OnSuccess, OnFailure         []string // units that are started when it ends so
+	// when it ends so, StartLimitAction when it was started too often: "none", "reboot".
+	SuccessAction, FailureAction, StartLimitAction string
+	TriggeredBy                                    []string // sockets, timers, paths that start it
+	UpheldBy                                       []string // units that have it started whenever it isn't
+	OnSuccess, OnFailure                           []string // units that are started when it ends so
 	// Dependents are units that are stopped with it, and not started with it again.
 	Dependents []string
 	// States are those of the units that are named here, by name: "active".
@@ -78,7 +79,7 @@ func (u *Unit) Up(names []string) (up []string) {
 var unitProperties = []string{
 	"Id", "LoadState", "ActiveState", "SubState", "Result", "Job", "Type", "MainPID", "NRestarts", "InvocationID", "CPUUsageNSec",
 	"FragmentPath", "DropInPaths", "NeedDaemonReload", "ExecStart", "ControlGroup", "User", "Restart", "RestartUSec", "TimeoutStartUSec",
-	"TimeoutStopUSec", "StartLimitBurst", "StartLimitIntervalUSec", "TriggeredBy", "UnitFileState", "CanStart", "CanStop", "SuccessAction", "FailureAction",
+	"TimeoutStopUSec", "StartLimitBurst", "StartLimitIntervalUSec", "TriggeredBy", "UnitFileState", "CanStart", "CanStop", "SuccessAction", "FailureAction", "StartLimitAction",
 	"UpheldBy", "OnSuccess", "OnFailure", "RequiredBy", "BoundBy", "ConsistsOf",
 }
 
@@ -168,28 +169,55 @@ func AskUnit(ctx context.Context, name string) (*Unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := readUnit(out)
+	u, err := readUnit(out)
+	if err != nil {
+		return nil, fmt.Errorf("systemctl show %s: %w", trust.Quote(name), err)
+	}
 	if u.CPU == 0 && u.PID != 0 {
 		u.CPU = processCPU(u.PID)
 	}
 	return u, nil
 }
 
+// mostSystemctl is more than systemctl prints of anything that is asked here, in
+// bytes.
+const mostSystemctl = 4 << 20
+
 func systemctl(cmd *exec.Cmd) ([]byte, error) {
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	out := trust.Head{Most: mostSystemctl}
+	err := asks(cmd, &out)
+	if err == nil && len(out.String()) == mostSystemctl {
+		err = fmt.Errorf("it says more than %d MB", mostSystemctl>>20)
+	}
+	return []byte(out.String()), err
+}
+
+// asks runs a program of systemd's; the error is what that says itself.
+func asks(cmd *exec.Cmd, out io.Writer) error {
+	errs := trust.Tail{Most: 4 << 10}
+	cmd.Stdout, cmd.Stderr = out, &errs
 	err := cmd.Run()
 	if text := strings.TrimSpace(errs.String()); err != nil && text != "" {
 		err = errors.New(trust.Clip(trust.Text(strings.Join(strings.Fields(text), " ")), longestError))
 	}
-	return out.Bytes(), err
+	return err
 }
 
-func readUnit(out []byte) *Unit {
+// readUnit reads what systemctl show prints. A command with a line feed in it is
+// printed as it is, and could say anything in the name of systemd: what is there
+// twice is believed of neither.
+func readUnit(out []byte) (*Unit, error) {
 	is := map[string]string{}
 	for line := range strings.Lines(string(out)) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
-		if old, twice := is[name]; ok && twice { // ExecStart of a unit with several
+		if !ok || !slices.Contains(unitProperties, name) {
+			continue
+		}
+		old, twice := is[name]
+		switch {
+		case twice && name != "ExecStart":
+			return nil, fmt.Errorf("it says %s twice: there is a line feed in the unit's command", name)
+		case twice: // of a unit with several
 			value = old + " ; " + value
 		}
 		is[name] = value
@@ -207,7 +235,7 @@ func readUnit(out []byte) *Unit {
 		StartBurst: number("StartLimitBurst"), StartInterval: systemdTime(is["StartLimitIntervalUSec"]),
 		DropIns: strings.Fields(is["DropInPaths"]), TriggeredBy: strings.Fields(is["TriggeredBy"]),
 		FileState: is["UnitFileState"], CanStart: is["CanStart"] != "no", CanStop: is["CanStop"] != "no",
-		SuccessAction: is["SuccessAction"], FailureAction: is["FailureAction"],
+		SuccessAction: is["SuccessAction"], FailureAction: is["FailureAction"], StartLimitAction: is["StartLimitAction"],
 		UpheldBy: strings.Fields(is["UpheldBy"]), OnSuccess: strings.Fields(is["OnSuccess"]), OnFailure: strings.Fields(is["OnFailure"]),
 		Dependents: strings.Fields(is["RequiredBy"] + " " + is["BoundBy"] + " " + is["ConsistsOf"]),
 	}
@@ -216,7 +244,7 @@ func readUnit(out []byte) *Unit {
 	if n, err := strconv.ParseUint(is["CPUUsageNSec"], 10, 63); err == nil {
 		u.CPU = time.Duration(n)
 	}
-	return u
+	return u, nil
 }
 
 // systemdTime reads a time as systemctl show prints it ("1min 30s", "100ms",
@@ -312,11 +340,11 @@ func UnitLog(ctx context.Context, name string, lines int) []string {
 	if err != nil {
 		return nil
 	}
-	out, err := systemctl(cmd)
-	if err != nil {
+	out := trust.Tail{Most: maxUnitLog}
+	if err := asks(cmd, &out); err != nil {
 		return nil
 	}
-	return trust.Lines(strings.Split(strings.TrimRight(string(out[max(0, len(out)-maxUnitLog):]), "\n"), "\n"))
+	return trust.Lines(strings.Split(strings.TrimRight(out.String(), "\n"), "\n"))
 }
 
 // maxUnitLog bounds what is kept of a service's lines, in bytes.
@@ -392,6 +420,9 @@ func servicesIn(out string) (names []string) {
 	return slices.Compact(names)
 }
 
+// mostServices are more than a machine has of one program.
+const mostServices = 50
+
 // ServicesOf are the services that may be a program: those that are called as it
 // is, and those in which a process of that name runs.
 func ServicesOf(ctx context.Context, called string) ([]string, error) {
@@ -415,6 +446,9 @@ func ServicesOf(ctx context.Context, called string) ([]string, error) {
 		if name := UnitOf(pid); name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
+	}
+	if len(names) > mostServices {
+		return nil, fmt.Errorf("%d services are called %s", len(names), called)
 	}
 	return names, nil
 }

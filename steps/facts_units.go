@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,12 @@ func thisSystemd(ctx context.Context) *systemd {
 	return &systemd{services: node.ServicesOf, ask: node.AskUnit, states: node.UnitStates, host: unit.Host{Environment: node.SystemdEnvironment(ctx)}}
 }
 
-// unitsLimit is for all that systemd is asked in a discovery.
-const unitsLimit = 5 * time.Second
+// unitsLimit is for all that systemd is asked in a discovery, filesLimit for the
+// files of one unit.
+const (
+	unitsLimit = 5 * time.Second
+	filesLimit = 3 * time.Second
+)
 
 // unitEtcd is an etcd that systemd runs.
 type unitEtcd struct {
@@ -136,13 +141,17 @@ func (f *Facts) readEtcdUnit(ctx context.Context, s *systemd) {
 	var unread error
 	for _, name := range names {
 		u, err := s.ask(ctx, name)
-		if err != nil || u.Load != "loaded" {
-			if err == nil && u.Load == "masked" && unread == nil && name == f.Layout.Etcd+".service" {
-				unread = masked(u)
-			}
+		switch {
+		case err != nil:
+			unread = cmp.Or(unread, error(problem.New("systemctl show "+trust.Quote(name)+" shows what it says", "systemd doesn't say what %s is: %w", trust.Text(name), err)))
+			continue
+		case u.Load == "masked" && unread == nil && name == f.Layout.Etcd+".service":
+			unread = masked(u)
+			continue
+		case u.Load != "loaded":
 			continue
 		}
-		e, err := readUnit(u, s.host)
+		e, err := readUnit(ctx, u, s.host)
 		switch {
 		case err == nil:
 			found = append(found, unitEtcd{e, u})
@@ -214,12 +223,7 @@ func (f *Facts) readAPIUnit(ctx context.Context, s *systemd) {
 		if err != nil || !inUse(u) {
 			continue
 		}
-		service, err := unit.Read(unit.Loaded{Name: u.Name, Fragment: u.Fragment, DropIns: u.DropIns}, s.host)
-		if err != nil {
-			f.APIErr = err
-			continue
-		}
-		switch a, err := unit.ReadAPIServer(service); {
+		switch a, err := readFiles(ctx, u, s.host, unit.ReadAPIServer); {
 		case err == nil:
 			all = append(all, unitAPI{a, u})
 		case !problem.HasCode(err, unit.CodeNoEtcd):
@@ -283,12 +287,25 @@ func (f *Facts) units() (all []*node.Unit) {
 	return all
 }
 
-func readUnit(u *node.Unit, h unit.Host) (*unit.Etcd, error) {
-	service, err := unit.Read(unit.Loaded{Name: u.Name, Fragment: u.Fragment, DropIns: u.DropIns}, h)
-	if err != nil {
-		return nil, err
+func readUnit(ctx context.Context, u *node.Unit, h unit.Host) (*unit.Etcd, error) {
+	return readFiles(ctx, u, h, unit.ReadEtcd)
+}
+
+// readFiles reads a unit's files, and what they make of a program. The disk that
+// they are on may be one of the network.
+func readFiles[T any](ctx context.Context, u *node.Unit, h unit.Host, as func(*unit.Service) (T, error)) (T, error) {
+	v, err := bounded(ctx, bound{who: "the disk with the files of " + u.Name, limit: filesLimit}, func(context.Context, func(func())) (T, error) {
+		service, err := unit.Read(unit.Loaded{Name: u.Name, Fragment: u.Fragment, DropIns: u.DropIns}, h)
+		if err != nil {
+			var none T
+			return none, err
+		}
+		return as(service)
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = problem.New("see which of its files can't be read: systemctl cat "+trust.Quote(u.Name), "the files of %s can't be read: %w", u.Name, err)
 	}
-	return unit.ReadEtcd(service)
+	return v, err
 }
 
 // lacksManifest says of an error that no manifest is there, and nothing else is

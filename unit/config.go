@@ -49,7 +49,7 @@ func (f *follower) configFile(e *Etcd, at Setting) (map[string]Setting, error) {
 			return nil, problem.Coded(CodeSyntax, "remove one", "%s: the key %s is there twice", file.place(v.Start), trust.Clip(trust.Text(v.Key), 80))
 		}
 		stands := file.text(v.Start, v.End)
-		by[name] = Setting{Name: name, Value: v.Value, As: v.Key + ":", Place: file.place(v.Start), text: stands.as(v.Value)}
+		by[name] = Setting{Name: name, Value: v.Value, As: trust.Clip(trust.Text(v.Key), 80) + ":", Place: file.place(v.Start), text: stands.as(v.Value)}
 	}
 	return by, nil
 }

@@ -95,12 +95,23 @@ func (s *Service) to(want string) (*follower, error) {
 		return nil, problem.Coded(CodeSandbox, "remove it from the unit", "%s: with %s= %s sees other files than this host has", c.value.place(), c.key, want)
 	}
 	f := &follower{Service: s, env: s.env, dir: s.WorkingDirectory, want: want}
+	all := 0
 	for i, w := range s.exec {
 		if i == 0 {
 			f.argv = append(f.argv, w)
 			continue
 		}
-		f.argv = append(f.argv, s.env.argument(w)...)
+		words, err := s.env.argument(w)
+		if err != nil {
+			return nil, err
+		}
+		f.argv = append(f.argv, words...)
+		for _, w := range words {
+			all += len(w) + 1
+		}
+		if all > mostWords {
+			return nil, tooLong(w)
+		}
 	}
 	return f, f.follow()
 }
@@ -330,7 +341,7 @@ func (f *follower) flags() (all []Setting, err error) {
 		name, value, ok := w.cut('=')
 		flag := strings.TrimPrefix(strings.TrimPrefix(name.String(), "-"), "-")
 		if w.at(0) != '-' || flag == "" || flag[0] == '-' {
-			return nil, problem.Coded(manifest.CodeArgument, "remove it, or join it to its flag", "%s: etcd does not start with the argument %q, which is not a flag", w.place(), trust.Clip(w.String(), 80))
+			return nil, problem.Coded(manifest.CodeArgument, "remove it, or join it to its flag", "%s: etcd does not start with the argument %q, which is not a flag", w.place(), trust.Clip(trust.Text(w.String()), 80))
 		}
 		if !ok {
 			value = name.as("true")
@@ -339,7 +350,7 @@ func (f *follower) flags() (all []Setting, err error) {
 				value = f.argv[i]
 			}
 		}
-		as := strings.Repeat("-", len(name)-len(flag)) + flag
+		as := strings.Repeat("-", len(name)-len(flag)) + trust.Clip(trust.Text(flag), 80)
 		all = append(all, Setting{Name: flag, Value: value.String(), As: as, Place: value.placeOr(name), text: value})
 	}
 	return all, nil

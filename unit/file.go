@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"syscall"
@@ -53,8 +54,18 @@ func (f *File) place(offset int) Place {
 	return Place{f.Path, sort.SearchInts(f.lines, offset+1)}
 }
 
-// largest is more than any file that people write has.
-const largest = 256 << 10
+// What a unit's files may have, and what may come out when variables are put in.
+// All of it is more than people write, and as much as Linux lets a program be
+// started with: a longer word is E2BIG (MAX_ARG_STRLEN).
+const (
+	largest      = 256 << 10 // bytes of a file
+	mostBytes    = 1 << 20   // of all files of a unit
+	mostFiles    = 200
+	mostSettings = 5000 // assignments in the unit's own files
+	longestWord  = 128 << 10
+	mostWords    = 1 << 20 // bytes of a command
+	mostLooked   = 10_000  // files and directories, to find those that a pattern stands for
+)
 
 // Host is the machine that a unit is read on. The zero value is this one.
 type Host struct {
@@ -89,8 +100,27 @@ func (h Host) file(path string) (*File, error) {
 	return newFile(path, data), nil
 }
 
-func readDisk(name string) ([]byte, error) {
+// trusted says whether what a name leads to may be read: a file that only root
+// can change, and none that the kernel makes while it is read. /proc/kmsg calls
+// itself a regular file, waits for ever, and takes what it gives from others.
+func trusted(name string) error {
 	if err := trust.File(name); err != nil {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		if trust.Within(dir, real) {
+			return problem.Coded(CodeUnreadable, "", "%s is not a file of a disk", name)
+		}
+	}
+	return nil
+}
+
+func readDisk(name string) ([]byte, error) {
+	if err := trusted(name); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -107,7 +137,7 @@ func readDisk(name string) ([]byte, error) {
 // readHead reads what tells a script from a program. Nobody but root may be able to
 // change either.
 func readHead(name string) ([]byte, error) {
-	if err := trust.File(name); err != nil {
+	if err := trusted(name); err != nil {
 		return nil, err
 	}
 	f, err := os.Open(name)
@@ -127,7 +157,68 @@ func (h Host) glob(pattern string) ([]string, error) {
 	if h.Glob != nil {
 		return h.Glob(pattern)
 	}
-	return filepath.Glob(pattern)
+	return globDisk(pattern)
+}
+
+// globDisk is glob(3), as systemd calls it: "*" stands for no dot at the beginning
+// of a name, "[!" is a class that doesn't have what follows. It looks at so many
+// files and no more.
+func globDisk(pattern string) ([]string, error) {
+	found, looked := []string{"/"}, 0
+	for part := range strings.SplitSeq(strings.Trim(path.Clean(pattern), "/"), "/") {
+		var next []string
+		if !strings.ContainsAny(part, globbing) {
+			for _, dir := range found {
+				next = append(next, path.Join(dir, part))
+			}
+			found = next
+			continue
+		}
+		part = strings.ReplaceAll(part, "[!", "[^")
+		for _, dir := range found {
+			names, err := namesIn(dir, mostLooked-looked)
+			if err != nil {
+				return nil, err
+			}
+			looked += len(names)
+			for _, name := range names {
+				ok, err := path.Match(part, name)
+				if err != nil {
+					return nil, err
+				}
+				if ok && (name[0] != '.' || part[0] == '.') {
+					next = append(next, path.Join(dir, name))
+				}
+			}
+		}
+		found = next
+	}
+	found = slices.DeleteFunc(found, func(name string) bool {
+		_, err := os.Lstat(name)
+		return err != nil
+	})
+	slices.Sort(found)
+	return found, nil
+}
+
+// globbing are the characters of patterns; a backslash takes the meaning from one.
+const globbing = "*?[\\"
+
+// namesIn are the names in a directory, and none where there is no such directory.
+func namesIn(dir string, most int) ([]string, error) {
+	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil //nolint:nilerr // what can't be looked into has nothing that the pattern stands for
+	}
+	defer func() { _ = f.Close() }()
+	names, err := f.Readdirnames(most + 1)
+	if len(names) > most {
+		return nil, errors.New("it stands for too many files")
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return names, err
 }
 
 // unreadable is the error of a file that a unit names.
@@ -177,6 +268,9 @@ func (f *File) assignments() ([]assignment, error) {
 			return nil
 		}
 		// Else systemd warns, and ignores it.
+		if len(all) == mostSettings {
+			return problem.Coded(CodeSyntax, "", "%s: a unit's file with more than %d settings", whole.place(), mostSettings)
+		}
 		if key, value, ok := whole.cut('='); ok && section != "" {
 			all = append(all, assignment{section, key.trim(blanks).String(), value.trim(blanks)})
 		}

@@ -56,7 +56,11 @@ func TestUnitsAreReadAsSystemdReadsThem(t *testing.T) {
 				argv = append(argv, w.String())
 				continue
 			}
-			for _, a := range s.env.argument(w) {
+			words, err := s.env.argument(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range words {
 				argv = append(argv, a.String())
 			}
 		}

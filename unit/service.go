@@ -3,6 +3,7 @@ package unit
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -35,6 +36,7 @@ type Service struct {
 	confined, locked []assignment
 	writable, state  []string // ReadWritePaths=, StateDirectory=
 	units            int      // how many of Files are the unit's own
+	read             int      // bytes of Files
 }
 
 // Loaded is which files systemd has read of a unit, as it says itself: systemctl
@@ -53,6 +55,9 @@ func Read(l Loaded, h Host) (*Service, error) {
 		return nil, problem.Coded(CodeSyntax, "", "%q is not the name of a service", trust.Clip(l.Name, 80))
 	}
 	s := &Service{Name: l.Name, host: h, env: variables{}, WorkingDirectory: "/"}
+	if len(l.DropIns) >= mostFiles {
+		return nil, problem.Coded(CodeSyntax, "", "%s has %d drop-ins", l.Name, len(l.DropIns))
+	}
 	for i, name := range append([]string{l.Fragment}, l.DropIns...) {
 		what := "the unit's file"
 		if i > 0 {
@@ -78,11 +83,18 @@ func (s *Service) file(name string) (*File, error) {
 			return f, nil
 		}
 	}
-	f, err := s.host.file(name)
-	if err == nil {
-		s.Files = append(s.Files, f)
+	if _, ok := clean(name); !ok {
+		return nil, problem.Coded(CodeUnreadable, "", "its name can't be shown")
 	}
-	return f, err
+	f, err := s.host.file(name)
+	if err != nil {
+		return nil, err
+	}
+	if s.read += len(f.Data); s.read > mostBytes || len(s.Files) == mostFiles {
+		return nil, problem.Coded(CodeUnreadable, "", "%s is read from more than %d files, or %d KiB", s.Name, mostFiles, mostBytes>>10)
+	}
+	s.Files = append(s.Files, f)
+	return f, nil
 }
 
 // environmentFile is one that the unit names; "-" before it lets it be absent.
@@ -150,8 +162,9 @@ func (s *Service) load() error {
 			case "TimeoutStartSec", "TimeoutSec":
 				s.TimeoutStart = span(a.value.String())
 			case "RootDirectory", "RootImage", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem", "MountImages", "ExtensionImages", "InaccessiblePaths":
-				s.confined = slices.DeleteFunc(s.confined, func(c assignment) bool { return empty && c.key == a.key })
-				if !empty {
+				if empty {
+					s.confined = slices.DeleteFunc(s.confined, func(c assignment) bool { return c.key == a.key })
+				} else {
 					s.confined = append(s.confined, a)
 				}
 			case "ProtectSystem", "ReadOnlyPaths", "ProtectHome", "DynamicUser":
@@ -238,14 +251,14 @@ func (s *Service) setFiles(files []environmentFile) error {
 			return problem.Coded(CodeSyntax, "", "%s: EnvironmentFile=%s is not an absolute path", e.pattern.place(), trust.Clip(trust.Text(pattern.String()), 80))
 		}
 		found := []string{name}
-		if strings.ContainsAny(name, "*?[") {
+		if strings.ContainsAny(name, globbing) {
 			if found, err = s.host.glob(name); err != nil {
-				return problem.Coded(CodeSyntax, "", "%s: EnvironmentFile=%s: %w", e.pattern.place(), name, err)
+				return problem.Coded(CodeSyntax, "name the files one by one", "%s: EnvironmentFile=%s: %w", e.pattern.place(), name, err)
 			}
 			slices.Sort(found)
-		}
-		if len(found) > 100 {
-			return problem.Coded(CodeSyntax, "", "%s: EnvironmentFile=%s stands for %d files", e.pattern.place(), name, len(found))
+			if len(found) == 0 && !e.optional { // systemd doesn't start the unit
+				return unreadable("the environment file", name, fs.ErrNotExist)
+			}
 		}
 		for _, name := range found {
 			f, err := s.file(name)
@@ -253,7 +266,7 @@ func (s *Service) setFiles(files []environmentFile) error {
 				if e.optional && missing(err) {
 					continue
 				}
-				return unreadable("the environment file", name, err)
+				return unreadable("the environment file", trust.Text(name), err)
 			}
 			all, err := f.environment()
 			if err != nil {
@@ -337,10 +350,20 @@ func (s *Service) specifiers(t text) (text, error) {
 		if !ok {
 			return nil, problem.Coded(CodeUnknown, "write the value itself", "%s: %%%c is filled in by systemd", t.place(), t[i+1].b)
 		}
-		out = append(out, t[i:i+2].as(v)...)
+		if out = append(out, t[i:i+2].as(v)...); len(out) > longestWord {
+			return nil, tooLong(t)
+		}
 		i++
 	}
 	return out, nil
+}
+
+func tooLong(t text) error {
+	at := t.place().String()
+	if at != "" {
+		at += ": "
+	}
+	return problem.Coded(CodeSyntax, "", "%swith its variables put in, it is longer than Linux lets a program's arguments be", at)
 }
 
 func letters(b byte) bool { return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' }

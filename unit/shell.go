@@ -24,6 +24,7 @@ type shell struct {
 	dir      string
 	inside   bool // of a container: no file can be read
 	vanishes bool // the word that is read has a "$@" that stands for nothing: without more there is none
+	spent    int  // bytes of words that were made so far, here and in what is included
 }
 
 // A piece of a word: what stands in quotes isn't taken apart.
@@ -207,6 +208,9 @@ func (s *shell) next(t text) (words []text, rest text, err error) {
 			pieces = nil
 			return nil
 		}
+		if s.spent > mostWords { // A=$A$A, thirty times
+			return s.refuse(t, "its variables become too long")
+		}
 		done, err := s.split(pieces)
 		if !s.vanishes || len(done) != 1 || len(done[0]) > 0 {
 			words = append(words, done...)
@@ -216,6 +220,7 @@ func (s *shell) next(t text) (words []text, rest text, err error) {
 	}
 	add := func(x text, quoted bool) {
 		open = true
+		s.spent += len(x)
 		pieces = append(pieces, piece{x, quoted})
 	}
 	for i := 0; i < len(t); {

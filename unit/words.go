@@ -138,17 +138,20 @@ type variables map[string]text
 // argument puts variables into a word of ExecStart (replace_env_argv in
 // src/basic/env-util.c): a word that is $NAME becomes the words in it, ${NAME}
 // its value, "$$" a dollar.
-func (v variables) argument(w text) []text {
+func (v variables) argument(w text) ([]text, error) {
 	if w.at(0) == '$' && w.at(1) != '{' && w.at(1) != '$' {
 		value, ok := v[w[1:].String()]
 		if !ok {
-			return nil
+			return nil, nil
 		}
 		words, _ := quoting{relaxed: true}.all(value)
-		return words
+		return words, nil
 	}
-	out := text{}
+	out, end := text{}, 0
 	for i := 0; i < len(w); i++ {
+		if len(out) > longestWord {
+			return nil, tooLong(w)
+		}
 		switch {
 		case w[i].b != '$' || w[i].why != "":
 			out = append(out, w[i])
@@ -156,8 +159,7 @@ func (v variables) argument(w text) []text {
 			out = append(out, w[i:i+2].as("$")...)
 			i++
 		case w.at(i+1) == '{':
-			end := i + 2
-			for end < len(w) && w[end].b != '}' && w[end].b != ':' {
+			for end = max(end, i+2); end < len(w) && w[end].b != '}' && w[end].b != ':'; {
 				end++
 			}
 			if end < len(w) && w[end].b == ':' { // a shell's syntax, which stays
@@ -165,7 +167,7 @@ func (v variables) argument(w text) []text {
 				continue
 			}
 			if end == len(w) {
-				return []text{append(out, w[i:]...)}
+				return []text{append(out, w[i:]...)}, nil
 			}
 			out = append(out, v[w[i+2:end].String()]...)
 			i = end
@@ -173,5 +175,8 @@ func (v variables) argument(w text) []text {
 			out = append(out, w[i])
 		}
 	}
-	return []text{out}
+	if len(out) > longestWord {
+		return nil, tooLong(w)
+	}
+	return []text{out}, nil
 }
