@@ -177,9 +177,14 @@ func (a *StartUnit) do(ctx context.Context, r *run) (State, error) {
 	return Done, r.startUnit(ctx, u)
 }
 
-// startUnit starts a service, also one that systemd has given up.
+// startUnit starts a service, also one that systemd has given up, or would give up
+// for the starts of this run and of an undo.
 func (r *run) startUnit(ctx context.Context, u *node.Unit) error {
-	if u.Active == "failed" {
+	few := fewStarts(u)
+	if few {
+		r.say("%s may be started %d times in %s: systemd counts from here (systemctl reset-failed)", u.Name, u.StartBurst, u.StartInterval)
+	}
+	if few || u.Active == "failed" {
 		if err := r.world.ResetUnit(ctx, u.Name); err != nil {
 			return err
 		}
@@ -188,6 +193,13 @@ func (r *run) startUnit(ctx context.Context, u *node.Unit) error {
 		return stuck("systemctl status "+u.Name, "systemd doesn't start %s: %w", u.Name, err)
 	}
 	return nil
+}
+
+// fewStarts says of a service that systemd lets it be started less often than a run,
+// its undo and a redo may come to within minutes. systemd's default is five times in
+// ten seconds.
+func fewStarts(u *node.Unit) bool {
+	return u.StartBurst > 0 && u.StartInterval > 0 && (u.StartBurst < 3 || u.StartInterval >= time.Minute)
 }
 
 func (a *StartUnit) starts() program { return program{a.Role, a.Unit} }

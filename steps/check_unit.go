@@ -25,7 +25,7 @@ func (e *Etcd) unit() (unitEtcd, bool) {
 func (e unitEtcd) says() string {
 	say := "the default data directory"
 	if s, ok := e.Get(unit.DataDir); ok {
-		say = fmt.Sprintf("%s %s (%s)", s.As, s.Value, s.Place)
+		say = fmt.Sprintf("%s %s (%s)", s.As, trust.Text(s.Value), s.Place)
 	}
 	if e.DataDir.Path != e.DataDir.Flag {
 		say += " → " + e.DataDir.Path
@@ -93,8 +93,15 @@ func (k *checks) unitStart() Verdict {
 	}
 	size := max(k.info.Size, 0)
 	if needs := time.Duration(float64(size) / opens * float64(time.Second)); needs > u.TimeoutStart {
+		then := "it would be killed and started over"
+		switch {
+		case u.Restart == "no" || u.Restart == "on-success" || u.Restart == "on-abort":
+			then = "it would be killed and not started again (Restart=" + u.Restart + ")"
+		case u.StartBurst > 0 && time.Duration(u.StartBurst)*(u.TimeoutStart+u.RestartWait) < u.StartInterval:
+			then = fmt.Sprintf("it would be killed and started over, %d times in %s (StartLimitBurst), and then no more", u.StartBurst, u.StartInterval)
+		}
 		return warn(fmt.Sprintf("systemctl edit %s, with TimeoutStartSec=infinity below [Service]", trust.Quote(u.Name)),
-			"systemd gives %s %s to start (TimeoutStartSec), and an etcd with %s of data may need longer: it would be killed and started over", u.Name, u.TimeoutStart, Bytes(size))
+			"systemd gives %s %s to start (TimeoutStartSec), and an etcd with %s of data may need longer: %s", u.Name, u.TimeoutStart, Bytes(size), then)
 	}
 	return ok("%s has %s for %s of data", u.Name, u.TimeoutStart, Bytes(size))
 }
@@ -132,6 +139,8 @@ func (k *checks) unitOthers() Verdict {
 		switch {
 		case acts(u.FailureAction):
 			warning = warn("remove FailureAction= from the unit until the restore is done", "when %s fails, systemd does this to the whole machine: %s (FailureAction=)", u.Name, trust.Text(u.FailureAction))
+		case acts(u.StartLimitAction):
+			warning = warn("remove StartLimitAction= from the unit until the restore is done", "when %s ends and is started again too often, systemd does this to the whole machine: %s (StartLimitAction=)", u.Name, trust.Text(u.StartLimitAction))
 		case len(u.OnSuccess) > 0:
 			warning = warn("look what it does; mask it until the restore is done", "when %s is stopped, systemd starts %s (OnSuccess=)", u.Name, others(u.OnSuccess))
 		case len(up) > 0:

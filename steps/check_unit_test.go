@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"etcd-rewind/snapshot"
 )
@@ -22,7 +23,7 @@ func TestWhatSystemdWouldMakeOfTheStartIsSeenBefore(t *testing.T) {
 			data, err := os.ReadFile(file)
 			n.must(err)
 			n.must(os.WriteFile(file, []byte(strings.Replace(string(data), "/bin/etcd", "/bin/etcd --name=cp1", 1)), 0o644))
-			e, err := readUnit(u.unit, n.systemd.found().host)
+			e, err := readUnit(t.Context(), u.unit, n.systemd.found().host)
 			n.must(err)
 			u.Etcd = e
 		}, Error, "--name ("},
@@ -39,6 +40,12 @@ func TestWhatSystemdWouldMakeOfTheStartIsSeenBefore(t *testing.T) {
 		}, Pass, ""},
 		{"enough time", "unit-start", func(*fakeNode, *Facts, *unitEtcd, *Choices, *snapshot.Info) {}, Pass, "1m30s"},
 		{"too little time for so much", "unit-start", func(_ *fakeNode, _ *Facts, _ *unitEtcd, _ *Choices, info *snapshot.Info) { info.Size = 8 << 30 }, Warn, "TimeoutStartSec"},
+		{"too little time, and no second start", "unit-start", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, info *snapshot.Info) {
+			info.Size, u.unit.Restart = 8<<30, "no"
+		}, Warn, "not started again (Restart=no)"},
+		{"too little time, and few starts", "unit-start", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, info *snapshot.Info) {
+			info.Size, u.unit.StartBurst, u.unit.StartInterval = 8<<30, 3, time.Hour
+		}, Warn, "3 times in 1h0m0s (StartLimitBurst), and then no more"},
 		{"no limit", "unit-start", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, info *snapshot.Info) {
 			info.Size, u.unit.TimeoutStart = 8<<30, 0
 		}, Pass, ""},
@@ -59,18 +66,21 @@ func TestWhatSystemdWouldMakeOfTheStartIsSeenBefore(t *testing.T) {
 		{"its failure reboots the machine", "unit-others", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
 			u.unit.FailureAction = "reboot-force"
 		}, Warn, "reboot-force"},
+		{"too many starts reboot the machine", "unit-others", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
+			u.unit.StartLimitAction = "reboot"
+		}, Warn, "StartLimitAction"},
 		{"another is stopped with it", "unit-others", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
 			u.unit.Dependents, u.unit.States = []string{"flanneld.service"}, map[string]string{"flanneld.service": "active"}
 		}, Warn, "stops flanneld.service with etcd.service"},
 		{"a program writes it", "managed-file", func(n *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
 			n.must(os.WriteFile(n.systemd.env, []byte("# Managed by Puppet\n"+n.systemd.envNow()+"\n"), 0o644))
-			e, err := readUnit(u.unit, n.systemd.found().host)
+			e, err := readUnit(t.Context(), u.unit, n.systemd.found().host)
 			n.must(err)
 			u.Etcd = e
 		}, Pass, "keeps its path"},
 		{"a program writes it, and a directory is named", "managed-file", func(n *fakeNode, f *Facts, u *unitEtcd, c *Choices, _ *snapshot.Info) {
 			n.must(os.WriteFile(n.systemd.env, []byte("# Ansible managed\n"+n.systemd.envNow()+"\n"), 0o644))
-			e, err := readUnit(u.unit, n.systemd.found().host)
+			e, err := readUnit(t.Context(), u.unit, n.systemd.found().host)
 			n.must(err)
 			u.Etcd, c.DataDir = e, n.oldData()+"-2"
 		}, Warn, "Ansible managed"},

@@ -47,6 +47,8 @@ type fakeUnit struct {
 	since   time.Time // of the state
 	broken  bool      // its process ends at once
 	given   int       // starts until systemd gives up, 0 for never
+	limit   int       // how often it may be started by hand, 0 for always
+	counted int       // those starts, as systemd counts them
 	slow    time.Duration
 	stops   time.Duration // how long it takes to end
 	log     []string
@@ -223,10 +225,16 @@ func (s *fakeSystemd) tell(verb, name string) error {
 			return errors.New("Start request repeated too quickly.")
 		}
 		if u.active == "inactive" || u.active == "deactivating" || u.active == "failed" {
+			if u.counted++; u.limit > 0 && u.counted > u.limit {
+				u.result = "start-limit-hit"
+				u.become("failed", "failed")
+				return errors.New("Start request repeated too quickly.")
+			}
 			u.restart = 0
 			s.begin(u)
 		}
 	case "reset-failed":
+		u.counted = 0
 		if u.active == "failed" {
 			u.result, u.restart = "success", 0
 			u.become("inactive", "dead")

@@ -2,11 +2,14 @@ package steps
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -259,6 +262,74 @@ func TestAControlPlaneOfServicesIsFound(t *testing.T) {
 			t.Error(f.EtcdErr)
 		}
 	}))
+}
+
+// What systemd doesn't say, or a disk doesn't give, isn't absent, and holds up
+// nobody for long.
+func TestAServiceThatCannotBeReadIsNotAbsent(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(s *systemd, stop chan struct{})
+		says  string
+	}{
+		"systemd says nothing of it": {func(s *systemd, _ chan struct{}) {
+			s.ask = func(context.Context, string) (*node.Unit, error) {
+				return nil, errors.New("it says MainPID twice")
+			}
+		}, "systemd doesn't say what etcd.service is: it says MainPID twice"},
+		"its files are on a disk that hangs": {func(s *systemd, stop chan struct{}) {
+			s.host.Read = func(string) ([]byte, error) {
+				<-stop
+				return nil, errors.New("stale file handle")
+			}
+		}, "the files of etcd.service can't be read: the disk with the files of etcd.service has not answered for 3 s"},
+	} {
+		t.Run(name, inFakeTime(func(t *testing.T) {
+			n := newFakeNode(t, inSystemd)
+			f, s, stop := n.facts(), n.systemd.found(), make(chan struct{})
+			defer close(stop)
+			c.spoil(s, stop)
+			f.Etcd, f.EtcdErr = nil, nil
+			f.readManifests(t.Context())
+			begun := time.Now()
+			f.readUnits(t.Context(), s)
+			if f.EtcdErr == nil || f.EtcdErr.Error() != c.says || !f.Runs(RoleEtcd) || time.Since(begun) > unitsLimit {
+				t.Errorf("after %s: %v, %v", time.Since(begun), f.EtcdErr, f.Roles())
+			}
+		}))
+	}
+}
+
+// A run, its undo and a redo start a service three times within minutes. Where
+// systemd allows fewer, its count begins anew each time.
+func TestAServiceThatMayRarelyBeStartedIsStarted(t *testing.T) {
+	for _, rarely := range []bool{true, false} {
+		t.Run(fmt.Sprint(rarely), inFakeTime(func(t *testing.T) {
+			n := newFakeNode(t, inSystemd)
+			n.systemd.is.StartBurst, n.systemd.is.StartInterval = 5, 10*time.Second // systemd's own
+			if rarely {
+				n.systemd.is.StartBurst, n.systemd.is.StartInterval, n.systemd.limit = 2, time.Hour, 2
+			}
+			e, _ := n.engine(nil)
+			if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+				t.Fatal(res.Error)
+			}
+			for range 2 {
+				if res := e.Run(t.Context(), n.undo()); !res.OK {
+					t.Fatal(res.Error)
+				}
+				redo, err := NewRedo(filepath.Join(n.root, "etcd-rewind"), "", Terms{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if res := e.Run(t.Context(), redo); !res.OK {
+					t.Fatal(res.Error)
+				}
+			}
+			if told := slices.Contains(n.systemd.told, "reset-failed etcd.service"); told != rarely {
+				t.Errorf("%v", n.systemd.told)
+			}
+		}))
+	}
 }
 
 // Of services everything starts with the machine: in the middle of a run that is
