@@ -20,6 +20,7 @@ import (
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
 	"etcd-rewind/ui"
+	"etcd-rewind/ui/print"
 )
 
 // fleetFlags are those of commands that can lead several nodes.
@@ -83,7 +84,36 @@ func (o *fleetFlags) check(c *cobra.Command) error {
 }
 
 func (a *app) conductor(rsh []string) *fleet.Conductor {
-	return &fleet.Conductor{Dialer: &fleet.Rsh{Command: rsh}, Rsh: rsh, Version: a.buildVersion()}
+	return &fleet.Conductor{Dialer: &fleet.Rsh{Command: rsh}, Rsh: rsh, Version: a.buildVersion(), Silent: a.silent()}
+}
+
+// silent says which nodes haven't answered: on a terminal all the time, else now and
+// then, for whoever reads it later.
+func (a *app) silent() func(who string) {
+	next, count := 1, 0
+	return func(who string) {
+		if who != "" {
+			who = "waiting for " + who
+		}
+		if a.output != "json" && a.status != nil {
+			a.saying(who)
+			return
+		}
+		if count++; who == "" {
+			next, count = 1, 0
+		}
+		if who == "" || count < next {
+			return
+		}
+		next = min(2*next, next+30)
+		if a.output == "json" {
+			tell := print.NewJSON(a.out)
+			tell.Event(restore.NodeEvent{Event: steps.Event{Type: restore.TypeLink, Time: time.Now().UTC(), State: steps.Warned, Message: who}})
+			_ = tell.Close()
+			return
+		}
+		_, _ = fmt.Fprintln(a.err, trust.Text(who))
+	}
 }
 
 func (a *app) paths() restore.Paths {

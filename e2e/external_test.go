@@ -371,7 +371,7 @@ func rarelyStartedExternal(t *testing.T, c *cluster.Cluster, etcd *cluster.Node)
 		t.Fatalf("systemd starts it as often as it is told:\n%s", out)
 	}
 	readOn(t, etcd, "systemctl reset-failed etcd && systemctl start etcd && systemctl stop etcd && systemctl start etcd")
-	eventually(t, "the API", 2*time.Minute, apiReady)
+	eventually(t, "the API", apiReady)
 	allOf(t, c.Nodes[0], nil, "restore", s.snapshot)
 	allAre(t, c, s.isThen)
 	allOf(t, c.Nodes[0], nil, "undo")

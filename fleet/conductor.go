@@ -44,6 +44,8 @@ type Pace struct {
 	Most    time.Duration // for an answer in all; a snapshot that is being sent has none
 	Staging time.Duration // without an event, until a run has staged the restore
 	Quiet   time.Duration // without an event after that: a wait sends one a second
+	Unheard time.Duration // without an event, until that is told
+	Behind  time.Duration // for a node whose undo has failed to come up all the same, where others wait for it
 	Stop    time.Duration // without an event from a node after it was asked to stop; in all it has six times as long
 }
 
@@ -52,7 +54,7 @@ var RealPace = Pace{
 	Hello: 60 * time.Second, // a copy of the program may be on its way
 	Ping:  2 * time.Second, Silence: 10 * time.Second, Stagger: 8 * time.Second, Reconnect: 60 * time.Second, Pause: 500 * time.Millisecond,
 	Answer: time.Minute, Still: 2 * time.Minute, Most: 30 * time.Minute,
-	Staging: 5 * time.Minute, Quiet: 90 * time.Second, Stop: 10 * time.Second,
+	Staging: 5 * time.Minute, Quiet: 90 * time.Second, Unheard: 5 * time.Second, Behind: 20 * time.Second, Stop: 10 * time.Second,
 }
 
 // Conductor runs several nodes as one: restore.Nodes over a remote shell.
@@ -65,6 +67,10 @@ type Conductor struct {
 	Now     func() time.Time // nil means time.Now
 	// Answers says whether somebody listens at a URL's port; nil means to try.
 	Answers func(ctx context.Context, url string) bool
+	// Silent gets, once a second and from a goroutine of its own, which nodes have
+	// not answered for a while and what they were asked for; "" when all have. It is
+	// not called after the method that asks has returned. May be nil.
+	Silent func(who string)
 
 	want  restore.Want
 	found []restore.Member
@@ -76,6 +82,10 @@ type Conductor struct {
 
 	verb   restore.Verb              // of the earlier run; "" for a restore
 	states map[string]steps.RunState // of the earlier run, by node
+
+	waiting sync.Mutex // waits
+	waits   []*awaited
+	every   time.Duration // between two calls of Silent; 0 is a second
 
 	leaving sync.Once
 	left    chan struct{} // closed by Leave
@@ -237,6 +247,7 @@ func (c *Conductor) connect(ctx context.Context, n *fleetNode, note func(message
 // directory of its own. What blocks a restore is in the verdicts; the error is
 // for what makes everything else pointless.
 func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Member, []steps.Verdict, error) {
+	defer c.spoken()()
 	c.want = w
 	me := &fleetNode{local: true}
 	if err := c.contact(ctx, me); err != nil {
@@ -355,10 +366,13 @@ func strange(info *snapshot.Info) []string {
 
 // contact connects to a node and reads its facts.
 func (c *Conductor) contact(ctx context.Context, n *fleetNode) error {
+	connected := c.awaits(n, "connecting")
 	l, err := c.connect(ctx, n, nil)
+	connected()
 	if err != nil {
 		return err
 	}
+	defer c.awaits(n, "what it is")()
 	if n.facts, err = call[*restore.NodeFacts](ctx, l, doFacts, struct{}{}); err != nil {
 		l.bye()
 		return err
@@ -636,9 +650,11 @@ func (c *Conductor) order(n *fleetNode, ch steps.Choices) Order {
 
 // Check has every node look at itself and at its copy of the snapshot.
 func (c *Conductor) Check(ctx context.Context, ch steps.Choices) ([]restore.Checked, error) {
+	defer c.spoken()()
 	ch = c.settle(ch)
 	out := make([]restore.Checked, len(c.nodes))
 	err := c.each(func(n *fleetNode) error {
+		defer c.awaits(n, "its checks")()
 		v, err := call[[]steps.Verdict](ctx, n.link, doCheck, c.order(n, ch))
 		out[slices.Index(c.nodes, n)] = restore.Checked{Node: n.name, Verdicts: v}
 		return err
@@ -663,8 +679,10 @@ func (c *Conductor) Plan(ctx context.Context, ch steps.Choices) ([]*steps.Plan, 
 }
 
 func (c *Conductor) plans(ask func(n *fleetNode) (*steps.Plan, error)) ([]*steps.Plan, error) {
+	defer c.spoken()()
 	out := make([]*steps.Plan, len(c.nodes))
 	err := c.each(func(n *fleetNode) error {
+		defer c.awaits(n, "its plan")()
 		p, err := ask(n)
 		if err == nil && p != nil && (p.Run != c.rec.Run || p.Node != n.facts.Node) {
 			err = problem.New("use the same version on all nodes", "its plan is of %s and run %s", p.Node, p.Run)
@@ -715,6 +733,7 @@ func (c *Conductor) machine() *machine {
 // It reports in which state that run is on each; a node that can't be reached is
 // RunUnreachable.
 func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]steps.RunState, error) {
+	defer c.spoken()()
 	c.rec, c.want.Paths = rec, rec.Paths
 	me := &fleetNode{local: true}
 	if err := c.contact(ctx, me); err != nil {
@@ -745,6 +764,7 @@ func (c *Conductor) Open(ctx context.Context, rec restore.Record) (map[string]st
 				return nil
 			}
 		}
+		defer c.awaits(n, "its runs")()
 		runs, err := call[[]steps.RunInfo](ctx, n.link, doRuns, struct{}{})
 		if err != nil {
 			return err

@@ -75,8 +75,13 @@ type nodeRun struct {
 
 	apiDown, apiBack time.Time
 
-	heard time.Time // something of its run, or what it waited for
-	last  string    // the action that it named last
+	heard time.Time     // something of its run, or what it waited for
+	told  time.Duration // how long nothing had been heard when that was told
+	over  time.Time     // its undo or redo has ended, or it was lost
+
+	behind []string // nodes that it waits for by their ports
+	why    string   // it was stopped: who it waited for can't come
+	last   string   // the action that it named last
 }
 
 type trouble struct {
@@ -246,6 +251,7 @@ func (m *machine) start(n *nodeRun, v restore.Verb) {
 	n.try++
 	n.verb, n.running, n.heard = v, true, m.now
 	n.lost, n.waiting, n.asked, n.res, n.err = nil, "", 0, nil, nil
+	n.told, n.behind, n.why = 0, nil, ""
 	m.do(startRun{m.index(n), n.try, v})
 }
 
@@ -279,7 +285,7 @@ func (n *nodeRun) seen() string {
 
 // news takes what an agent says while it runs.
 func (m *machine) news(n *nodeRun, msg message) {
-	n.heard = m.now
+	n.heard, n.told = m.now, 0
 	switch {
 	case msg.Event != nil:
 		m.event(n, *msg.Event)
@@ -307,6 +313,14 @@ func (m *machine) news(n *nodeRun, msg message) {
 }
 
 func (m *machine) event(n *nodeRun, ev steps.Event) {
+	if ev.Type == steps.TypeAction {
+		n.behind = nil
+		for _, s := range ev.Seen {
+			if !s.OK {
+				n.behind = append(n.behind, s.What)
+			}
+		}
+	}
 	if ev.Action != "" {
 		n.last = trust.Clip(trust.Text(ev.Action), 80)
 	}
@@ -436,7 +450,7 @@ func (n *nodeRun) where() string {
 
 // ended is the end of what ran on a node.
 func (m *machine) ended(n *nodeRun, res *steps.Result, err error) {
-	n.running, n.asked, n.waiting = false, 0, ""
+	n.running, n.asked, n.waiting, n.over = false, 0, "", m.now
 	m.troubles = slices.DeleteFunc(m.troubles, func(t *trouble) bool { return t.node == n && !t.Away })
 	var gone *errGone
 	switch {
@@ -503,7 +517,7 @@ func (m *machine) linked(n *nodeRun, err error) {
 
 // unreachable gives a node up, and asks what the others are to do.
 func (m *machine) unreachable(n *nodeRun, why error) {
-	n.reaching, n.lost = false, why
+	n.reaching, n.lost, n.over = false, why, m.now
 	m.tellLink(n, steps.Failed, "%s", why)
 	if n.apart() || n.excluded || !m.stopping.IsZero() {
 		return
@@ -543,6 +557,11 @@ func (m *machine) watch() {
 			}
 		}
 		if quiet <= limit {
+			if u := m.pace.Unheard; u > 0 && quiet >= max(u, 2*n.told) && m.stopping.IsZero() {
+				n.told = quiet
+				m.tellLink(n, steps.Warned, "nothing new for %.0f s; last seen %s", quiet.Seconds(), n.seen())
+			}
+			m.stopForNobody(i, n)
 			continue
 		}
 		if !m.stopping.IsZero() {
@@ -551,6 +570,29 @@ func (m *machine) watch() {
 		gone := &errGone{why: fmt.Errorf("its agent answers, but the run reported nothing for %s; last seen %s", quiet.Round(time.Second), n.seen())}
 		m.do(abandon{i, gone.why})
 		m.ended(n, nil, gone)
+	}
+}
+
+// stopForNobody stops a node that waits, in its undo or redo, for one whose own
+// has ended without reaching what is waited for. What ended may still come up by
+// itself, and has a moment for that.
+func (m *machine) stopForNobody(i int, n *nodeRun) {
+	if !n.apart() || n.why != "" || n.asked > 0 || !m.stopping.IsZero() {
+		return
+	}
+	for _, o := range m.nodes {
+		failed := !o.running && !o.reaching && (o.lost != nil || o.err != nil || o.res != nil && !o.res.OK && !o.res.Reverted)
+		if !failed || !slices.Contains(n.behind, o.name) || m.now.Sub(o.over) < m.pace.Behind {
+			continue
+		}
+		what := "the " + string(o.verb) + " there has failed"
+		if o.lost != nil {
+			what = "it can't be reached"
+		}
+		n.why = fmt.Sprintf("stopped: it waited for %s, and %s", o.name, what)
+		m.tellLink(n, steps.Warned, "%s", n.why)
+		m.do(say{i, request{Do: doStop}})
+		return
 	}
 }
 

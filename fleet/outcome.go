@@ -60,14 +60,16 @@ func (m *machine) result() *restore.Result {
 	if !first.IsZero() {
 		res.OutageSeconds = last.Sub(first).Seconds()
 	}
-	for i := range res.Nodes {
-		nr := &res.Nodes[i]
-		cause := nr.Cause
-		if r := nr.Result; cause == "" && r != nil && r.Error != nil {
-			cause = r.Error.Cause
-		}
-		if !res.OK && res.Error == nil && cause != "" {
-			res.Error, nr.Told = &steps.Failure{Title: "Run", Cause: nr.Node + ": " + cause}, true
+	for _, waited := range []bool{false, true} { // who waited for another isn't to blame
+		for i := range res.Nodes {
+			nr := &res.Nodes[i]
+			cause := nr.Cause
+			if r := nr.Result; cause == "" && r != nil && r.Error != nil {
+				cause = r.Error.Cause
+			}
+			if !res.OK && res.Error == nil && cause != "" && (m.nodes[i].why != "") == waited {
+				res.Error, nr.Told = &steps.Failure{Title: "Run", Cause: nr.Node + ": " + cause}, true
+			}
 		}
 	}
 	res.NotBegun = m.refused && res.Reverted && !m.touched
@@ -108,6 +110,9 @@ func (m *machine) of(n *nodeRun) restore.NodeResult {
 			nr.Cause = n.res.Error.Cause
 		}
 	}
+	if n.why != "" && nr.State == restore.HalfWay {
+		nr.Cause = n.why
+	}
 	return nr
 }
 
@@ -133,6 +138,8 @@ func (m *machine) advise(all []restore.NodeResult) {
 		switch {
 		case nr.State == restore.Restored || there && restored == 0:
 			continue
+		case m.nodes[i].why != "":
+			verbs = []string{string(m.nodes[i].verb) + " --fleet"}
 		case begun[restore.Undo] && reverted > 0 && restored == 0:
 			verbs = []string{"undo"}
 		case begun[restore.Undo]:

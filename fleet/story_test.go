@@ -300,3 +300,62 @@ func TestANodeThatOffersNoChoiceCanBeLeft(t *testing.T) {
 		t.Errorf("it asks %+v", asked)
 	}
 }
+
+// A control plane without etcd waits in its undo for etcd on the other hosts. When
+// the undo of one of those has failed, and nobody is there to be asked, it is
+// stopped soon, and says whom it waited for.
+func TestWhoWaitsForAnUndoThatHasFailedIsStopped(t *testing.T) {
+	s := newTale(t, restore.Undo, "cp1", "etcd1", "etcd2")
+	waits := message{Event: &steps.Event{Type: steps.TypeAction, State: steps.Waiting, Action: "undo-start.1", Seen: []steps.Sighting{
+		{What: "etcd1", Is: "etcd doesn't answer"}, {What: "etcd2", Is: "etcd serves", OK: true},
+	}}}
+	stops := func(out []output) (nodes []string) {
+		for _, o := range out {
+			if w, ok := o.(say); ok && w.Do == doStop {
+				nodes = append(nodes, s.nodes[w.node].name)
+			}
+		}
+		return nodes
+	}
+	lasts := func(d time.Duration) (out []output) { // a wait says something once a second
+		for end := s.now.Add(d); s.now.Before(end); {
+			s.says(0, waits)
+			s.says(1, message{Event: &steps.Event{Type: steps.TypeAction, State: steps.Waiting}})
+			out = append(out, s.after(time.Second)...)
+		}
+		return out
+	}
+	s.then(ended{2, s.nodes[2].try, &steps.Result{OK: true, Reverted: true}, nil})
+	if who := stops(lasts(5 * time.Minute)); who != nil {
+		t.Fatalf("stopped while etcd1 is at work: %v", who)
+	}
+	s.then(ended{1, s.nodes[1].try, &steps.Result{Error: &steps.Failure{Cause: "etcd.service has failed (exit-code)"}}, nil})
+	if who := stops(lasts(s.pace.Behind - time.Second)); who != nil {
+		t.Fatalf("etcd1 has no moment to come up by itself: %v", who)
+	}
+	s.is("then", strings.Join(stops(lasts(3*time.Second)), " "), "cp1")
+	s.then(ended{0, s.nodes[0].try, &steps.Result{Error: &steps.Failure{Cause: "you stopped the run"}}, nil})
+	if s.res == nil || s.res.OK || s.res.ExitCode() != 3 {
+		t.Fatalf("%+v", s.res)
+	}
+	s.is("the failure", s.res.Error.Cause, "etcd1: etcd.service has failed (exit-code)")
+	s.is("cp1", s.res.Nodes[0].Cause, "stopped: it waited for etcd1, and the undo there has failed")
+	s.is("the way on", strings.Join(s.res.Nodes[0].Do, "; "), "etcd-rewind undo --fleet "+theRun)
+}
+
+// A run that reports nothing is told of within seconds, and less and less often.
+func TestARunThatSaysNothingIsToldOf(t *testing.T) {
+	s := newTale(t, restore.Redo, "cp1", "cp2")
+	var told []string
+	begun := s.now
+	for range 300 {
+		s.says(1, message{Event: &steps.Event{Type: steps.TypeAction, State: steps.Waiting}})
+		for _, o := range s.after(200 * time.Millisecond) {
+			if w, ok := o.(tell); ok && w.Type == restore.TypeLink {
+				told = append(told, s.now.Sub(begun).Round(time.Second).String()+" "+w.Node+": "+w.Message)
+			}
+		}
+	}
+	s.is("told", strings.Join(told, "\n"), "5s cp1: nothing new for 5 s; last seen in its redo\n"+
+		"10s cp1: nothing new for 10 s; last seen in its redo\n20s cp1: nothing new for 20 s; last seen in its redo\n40s cp1: nothing new for 40 s; last seen in its redo")
+}

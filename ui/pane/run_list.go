@@ -223,7 +223,7 @@ func (v *Run) nodeLines(l text.Look, i int, name string, n, w int, now time.Time
 	}
 	var more []string
 	switch {
-	case o.link == steps.Waiting:
+	case o.link == steps.Waiting, o.link == steps.Warned:
 		more = text.Wrap(o.linkText, w-in-1)
 	case o.result != nil || v.waits(o) >= 0:
 	default:

@@ -34,7 +34,7 @@ type nodeRun struct {
 	at       [7]time.Time           // when, by the index of the phase
 	left     bool                   // the others continue without it
 
-	link     steps.State // Waiting: it is tried again; Failed: it is out of reach
+	link     steps.State // Waiting: it is tried again; Failed: it is out of reach; Warned: it says nothing
 	linkAt   time.Time
 	linkText string
 }
@@ -103,6 +103,9 @@ func (n *nodeRun) apply(ev restore.NodeEvent) {
 	case restore.TypeLeft:
 		n.left = true
 		return
+	}
+	if n.link == steps.Warned { // it says something again
+		n.link = ""
 	}
 	n.clock(ev.Event)
 	switch ev.Type {
