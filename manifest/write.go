@@ -11,10 +11,10 @@ import (
 	"etcd-rewind/problem"
 )
 
-// WriteAside writes a new file with the mode and owner of like, and syncs it and its directory to disk. In the manifest
-// directory path must begin with a dot, or kubelet sees the file half written; the way in is Move. With like nil the mode is
-// 0600. It refuses to replace anything (an error that is fs.ErrExist), and leaves nothing behind when it fails.
-func WriteAside(path string, data []byte, like os.FileInfo) error {
+// WriteAside writes a new file with the mode, owner and SELinux label of the one at like, as cp -a does, and syncs it and its
+// directory to disk. In the manifest directory path must begin with a dot, or kubelet sees the file half written; the way in is
+// Move. With like "" the mode is 0600. It refuses to replace anything (an error that is fs.ErrExist), and leaves nothing behind when it fails.
+func WriteAside(path string, data []byte, like string) error {
 	return writeAside(path, func(file *os.File) error { return fill(file, data, like) })
 }
 
@@ -41,22 +41,40 @@ func writeAside(path string, fill func(*os.File) error) (err error) {
 	return SyncDir(filepath.Dir(path))
 }
 
-func fill(file *os.File, data []byte, like os.FileInfo) error {
+func fill(file *os.File, data []byte, like string) error {
 	if _, err := file.Write(data); err != nil {
 		return err
 	}
-	if like != nil {
-		if s, ok := like.Sys().(*syscall.Stat_t); ok {
+	if like != "" {
+		info, err := os.Stat(like)
+		if err != nil {
+			return err
+		}
+		if s, ok := info.Sys().(*syscall.Stat_t); ok {
 			if err := file.Chown(int(s.Uid), int(s.Gid)); err != nil {
 				return err
 			}
 		}
 		// After the owner: a change of owner takes bits away.
-		if err := file.Chmod(like.Mode().Perm()); err != nil {
+		if err := file.Chmod(info.Mode().Perm()); err != nil {
+			return err
+		}
+		if err := KeepLabel(like, file.Name()); err != nil {
 			return err
 		}
 	}
 	return file.Sync()
+}
+
+const selinuxLabel = "security.selinux"
+
+// KeepLabel gives the file or directory at to the SELinux label of the one at from, if that has one. A file system that keeps
+// no labels is no error: its files have its mount's. Safe to call twice.
+func KeepLabel(from, to string) error {
+	if err := keepAttribute(selinuxLabel, from, to); err != nil {
+		return fmt.Errorf("give %s the SELinux label of %s: %w", to, from, err)
+	}
+	return nil
 }
 
 // Move renames a file or directory, and syncs both directories to disk. It never replaces anything: when the target exists

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -25,4 +26,34 @@ func renameExchange(a, b string) error {
 		return fmt.Errorf("exchange %s and %s: %w", a, b, err)
 	}
 	return nil
+}
+
+// keepAttribute gives what is at to an extended attribute of what is at from, if
+// that has it.
+func keepAttribute(name, from, to string) error {
+	want, err := attribute(name, from)
+	if err != nil || want == nil {
+		return err
+	}
+	have, err := attribute(name, to)
+	if err != nil || bytes.Equal(have, want) {
+		return err
+	}
+	if err := unix.Lsetxattr(to, name, want, 0); !errors.Is(err, unix.ENOTSUP) {
+		return err
+	}
+	return nil
+}
+
+// attribute is nil where there is none.
+func attribute(name, path string) ([]byte, error) {
+	value := make([]byte, 4096) // a label has some dozens
+	n, err := unix.Getxattr(path, name, value)
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return value[:n], nil
 }

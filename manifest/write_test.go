@@ -24,14 +24,10 @@ func TestWriteAsideTakesModeAndOwner(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	like, err := os.Stat(model)
-	if err != nil {
-		t.Fatal(err)
-	}
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	path := filepath.Join(dir, ".etcd.yaml.new")
-	if err := WriteAside(path, []byte("new"), like); err != nil {
+	if err := WriteAside(path, []byte("new"), model); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
@@ -52,7 +48,7 @@ func TestWriteAsideTakesModeAndOwner(t *testing.T) {
 
 func TestWriteAsideWithoutAModelIsPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
-	if err := WriteAside(path, nil, nil); err != nil {
+	if err := WriteAside(path, nil, ""); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
@@ -68,7 +64,7 @@ func TestWriteAsideReplacesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{taken, link, dir} {
-		err := WriteAside(path, []byte("new"), nil)
+		err := WriteAside(path, []byte("new"), "")
 		wantProblem(t, err, CodeExists, "nothing was written")
 		if !errors.Is(err, fs.ErrExist) {
 			t.Errorf("%v is not fs.ErrExist", err)
@@ -80,7 +76,7 @@ func TestWriteAsideReplacesNothing(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "target")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("wrote through a dangling symlink")
 	}
-	if err := WriteAside(filepath.Join(dir, "no", "such"), nil, nil); !errors.Is(err, fs.ErrNotExist) {
+	if err := WriteAside(filepath.Join(dir, "no", "such"), nil, ""); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

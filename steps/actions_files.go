@@ -69,10 +69,6 @@ func (a *Prepare) do(_ context.Context, r *run) (State, error) {
 		}
 	}
 	for _, f := range a.Files {
-		like, err := os.Stat(f.Manifest)
-		if err != nil {
-			return Failed, err
-		}
 		now, err := os.ReadFile(f.Manifest)
 		if err != nil {
 			return Failed, err
@@ -81,7 +77,7 @@ func (a *Prepare) do(_ context.Context, r *run) (State, error) {
 			return Failed, changedSince(f.Manifest)
 		}
 		for path, data := range map[string][]byte{f.Kept: f.Old, f.New: f.Data} {
-			if err := writeOnce(path, data, like); err != nil {
+			if err := writeOnce(path, data, f.Manifest); err != nil {
 				return Failed, err
 			}
 			r.point("in the middle", r.action.ID)
@@ -108,7 +104,7 @@ func (*Prepare) undo() []Action { return nil }
 
 // writeOnce writes a file of the run's own. A half-written one of an earlier
 // try is replaced: nobody but the run has it.
-func writeOnce(path string, data []byte, like fs.FileInfo) error {
+func writeOnce(path string, data []byte, like string) error {
 	if _, err := os.Lstat(path); err == nil {
 		if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) && realFile(path) == nil {
 			return nil
@@ -159,6 +155,9 @@ func (a *Stage) Commands() []string {
 	cmds = append(cmds, cmd)
 	for _, root := range a.Roots {
 		cmds = append(cmds, trust.Shell("chown -R --reference=%[1]s %[2]s && chmod --reference=%[1]s %[2]s", root.Old, root.Staging))
+		if q.SELinuxLabel != "" {
+			cmds = append(cmds, trust.Shell("chcon -R %s %s", q.SELinuxLabel, root.Staging))
+		}
 	}
 	return cmds
 }
@@ -237,7 +236,10 @@ func likeOld(dir, old string) error {
 	if err := os.Lchown(dir, uid, gid); err != nil {
 		return err
 	}
-	return os.Chmod(dir, mode.Perm())
+	if err := os.Chmod(dir, mode.Perm()); err != nil {
+		return err
+	}
+	return manifest.KeepLabel(old, dir)
 }
 
 func (a *Stage) places(v *vetter) {

@@ -92,12 +92,8 @@ func replaceFile(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	like, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
 	aside := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".etcd-rewind")
-	if err := writeOnce(aside, data, like); err != nil {
+	if err := writeOnce(aside, data, path); err != nil {
 		return err
 	}
 	if err := os.Rename(aside, path); err != nil {
@@ -161,12 +157,8 @@ func (a *RestoreFile) restore(now []byte) error {
 	if sum(kept) != a.SHA256 {
 		return problem.New("nothing was done with it", "%s is not the copy that the run made", a.From)
 	}
-	like, err := os.Stat(a.From)
-	if err != nil {
-		return err
-	}
 	if _, err := os.Lstat(a.Undone); errors.Is(err, fs.ErrNotExist) {
-		if err := writeOnce(a.Undone, now, like); err != nil {
+		if err := writeOnce(a.Undone, now, a.From); err != nil {
 			return err
 		}
 	}

@@ -268,15 +268,11 @@ func freshUID(file string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	like, err := os.Stat(file)
-	if err != nil {
-		return err
-	}
 	if data, err = manifest.Annotate(data, restartedAt, now.UTC().Format(time.RFC3339Nano)); err != nil {
 		return err
 	}
 	aside := filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+".etcd-rewind")
-	if err := writeOnce(aside, data, like); err != nil {
+	if err := writeOnce(aside, data, file); err != nil {
 		return err
 	}
 	if err := os.Rename(aside, file); err != nil {

@@ -355,14 +355,10 @@ func (a *Ready) Commands() []string {
 
 func (a *Ready) do(_ context.Context, r *run) (State, error) {
 	for _, f := range a.Files {
-		like, err := os.Stat(f.Like)
-		if err != nil {
-			return Failed, err
-		}
 		if err := ownSubdir(filepath.Dir(f.New)); err != nil {
 			return Failed, err
 		}
-		if err := writeOnce(f.New, f.Data, like); err != nil {
+		if err := writeOnce(f.New, f.Data, f.Like); err != nil {
 			return Failed, err
 		}
 		// Else the next undo could not move its manifest there.

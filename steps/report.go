@@ -116,7 +116,7 @@ func writeReport(r *run, res *Result) (string, error) {
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	if err := manifest.WriteAside(tmp, []byte(reportText(r, res)), nil); err != nil {
+	if err := manifest.WriteAside(tmp, []byte(reportText(r, res)), ""); err != nil {
 		return "", err
 	}
 	return path, os.Rename(tmp, path)
