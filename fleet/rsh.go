@@ -101,7 +101,10 @@ const shell = `s=; u=$(id -u); [ "$u" = 0 ] || s="sudo -n"; p=$(command -v etcd-
 	`[ -z "$p" ] || h=$(sha256sum <"$p" | cut -c1-64); echo; echo "` + shellMark + `$(uname -sm)|$u|$h|$p"; ` +
 	`read -r o n w || exit 0; case $o in ` +
 	`run) exec $s "$p" agent;; ` +
-	`take) umask 077; d=$(mktemp -d) || exit 41; trap "rm -rf \"$d\"" EXIT; trap "exit 1" HUP INT TERM; ` +
+	`take) umask 077; for t in "${TMPDIR:-/tmp}" "$HOME" /var/tmp /run; do ` +
+	`d=$(mktemp -d "$t/etcd-rewind.XXXXXX" 2>/dev/null) || { d=; continue; }; ` +
+	`printf "#!/bin/sh\n" >"$d/try"; chmod 700 "$d/try"; "$d/try" 2>/dev/null && rm "$d/try" && break; rm -rf "$d"; d=; done; ` + // noexec
+	`[ -n "$d" ] || { echo "no directory in which a copy of etcd-rewind may run: tried the temporary one, $HOME, /var/tmp and /run" >&2; exit 41; }; trap "rm -rf \"$d\"" EXIT; trap "exit 1" HUP INT TERM; ` +
 	`head -c "$n" >"$d/etcd-rewind" || exit 41; ` +
 	`g=$(sha256sum <"$d/etcd-rewind" | cut -c1-64); [ "$g" = "$w" ] || { echo "the copy of etcd-rewind was altered on its way: $g" >&2; exit 42; }; ` +
 	`chmod 700 "$d/etcd-rewind"; $s "$d/etcd-rewind" agent; r=$?; exit $r;; esac`
