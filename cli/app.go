@@ -47,7 +47,7 @@ func Main(version string) {
 	drill.Worker()
 	practiceWorker()
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, version: version}
-	if isTerminal(a.err) {
+	if isTerminal(a.err) && os.Getenv("TERM") != "dumb" { // such a one can't clear a line
 		a.status = print.NewStatus(a.err)
 	}
 	defer defect.Recover()

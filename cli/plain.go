@@ -22,6 +22,10 @@ const mostOffered = 20
 // plain is the wizard's way in lines of text: for screen readers, and for
 // terminals that can't move their cursor.
 func (a *app) plain(c *cobra.Command, several *fleetFlags) error {
+	if a.status != nil { // a line that comes and goes is read out again and again
+		a.status.Close()
+		a.status = nil
+	}
 	f, ctx, done := a.flow(c.Context(), several, strings.Fields(several.rsh), steps.Choices{KubeletRestart: a.session.Options.KubeletRestart})
 	defer done()
 	if err := a.discoverFor(ctx, f); err != nil {

@@ -37,6 +37,11 @@ func onTerminal(t *testing.T, dir string, args ...string) *terminal {
 // callOnTerminal calls the program, which it puts into dir.
 func callOnTerminal(t *testing.T, dir string, args ...string) *terminal {
 	t.Helper()
+	return callOnTerminalOf(t, dir, []string{"TERM=xterm-256color", "LANG=C.UTF-8"}, args...)
+}
+
+func callOnTerminalOf(t *testing.T, dir string, vars []string, args ...string) *terminal {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +51,7 @@ func callOnTerminal(t *testing.T, dir string, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(dir+"/etcd-rewind", args...)
-	cmd.Env = append(os.Environ(), "TERM=xterm-256color", "LANG=C.UTF-8")
+	cmd.Env = append(os.Environ(), vars...)
 	p := &terminal{t: t, ended: make(chan error, 1)}
 	if p.tty, err = pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
 		t.Fatal(err)
@@ -106,6 +111,27 @@ func (p *terminal) ends() error {
 	case <-time.After(2 * time.Minute):
 		p.t.Fatal("it doesn't end")
 		return nil
+	}
+}
+
+// A terminal that can't move its cursor, as Emacs' shell is one, gets no wizard:
+// the same way is gone in lines of text.
+func TestADumbTerminalIsAskedInLines(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir+"/manifests", os.DirFS("../steps/testdata/manifests")); err != nil {
+		t.Fatal(err)
+	}
+	p := callOnTerminalOf(t, dir, []string{"TERM=dumb", "LC_ALL=C"}, "--manifests", dir+"/manifests", "--cri", dir+"/no.sock")
+	p.see("(nothing ends): ")
+	p.press("\n")
+	p.see("Nothing was changed.")
+	if err := p.ends(); err != nil {
+		t.Error(err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if told := p.told.String(); strings.ContainsFunc(told, func(r rune) bool { return r == 0x1b || r > '~' }) {
+		t.Errorf("it was sent more than ASCII text: %q", told)
 	}
 }
 

@@ -37,10 +37,15 @@ type terminal struct {
 
 func startOnPTY(t *testing.T, vars ...string) *terminal {
 	t.Helper()
+	return startOnPTYOf(t, pty.Winsize{Rows: 24, Cols: 80}, vars...)
+}
+
+func startOnPTYOf(t *testing.T, size pty.Winsize, vars ...string) *terminal {
+	t.Helper()
 	p := &terminal{t: t, result: filepath.Join(t.TempDir(), "result.json"), read: make(chan struct{})}
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append([]string{"TERM=xterm-256color", "LANG=C.UTF-8", "HOME=/", "UI_PLAY=1ms", "UI_RESULT=" + p.result}, vars...)
-	tty, err := pty.StartWithSize(p.cmd, &pty.Winsize{Rows: 24, Cols: 80})
+	tty, err := pty.StartWithSize(p.cmd, &size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,5 +282,48 @@ func TestARunWhoseProcessDiedIsGoneOnWithOnATerminal(t *testing.T) {
 	p.press("q")
 	if left, code := p.ended(); code != 0 || left.Result == nil || !left.Result.OK {
 		t.Errorf("exit %d, %+v", code, left.Result)
+	}
+}
+
+// What a serial console, a console without a Unicode font and a locale of the
+// last century get: the same wizard, in what they can show.
+func TestTheWizardOnTerminalsThatShowLess(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		vars []string
+		size pty.Winsize
+		not  []string // what the terminal is never sent
+		see  string
+	}{
+		{"a serial console doesn't know its size", []string{"TERM=vt220"}, pty.Winsize{}, nil, "80×24 assumed"},
+		{"a vt100", []string{"TERM=vt100", "LANG=C"}, pty.Winsize{Rows: 24, Cols: 80}, nil, "nothing blocks the restore"},
+		{"Linux' own console", []string{"TERM=linux"}, pty.Winsize{Rows: 25, Cols: 80}, nil, "nothing blocks the restore"},
+		{"a locale without UTF-8", []string{"LANG=de_DE.ISO-8859-1"}, pty.Winsize{Rows: 24, Cols: 80}, nil, "nothing blocks the restore"},
+		{"no colours are wanted", []string{"NO_COLOR=1"}, pty.Winsize{Rows: 24, Cols: 80}, []string{"\x1b[31", "\x1b[32", "\x1b[33"}, "nothing blocks the restore"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := startOnPTYOf(t, tt.size, tt.vars...)
+			p.until(0, "choose the snapshot")
+			p.until(p.press("\r"), "1000000802")
+			p.until(p.press("\r"), "nothing blocks the restore")
+			p.until(0, tt.see)
+			p.press("q")
+			if _, code := p.ended(); code != 0 {
+				t.Errorf("exit status %d", code)
+			}
+			raw := p.raw()
+			for _, not := range tt.not {
+				if strings.Contains(raw, not) {
+					t.Errorf("it was sent %q", not)
+				}
+			}
+			unicode := !slices.ContainsFunc(tt.vars, func(v string) bool { return v == "TERM=linux" || strings.HasPrefix(v, "LANG=") })
+			if ascii := !strings.ContainsFunc(raw, func(r rune) bool { return r > '~' }); ascii == unicode {
+				t.Errorf("it is ASCII only: %v", ascii)
+			}
+			if i := strings.Index(raw, "\x1b[?1049h"); i < 0 || !strings.Contains(raw[i:], "\x1b[?1049l") {
+				t.Error("the alternate screen is not left")
+			}
+		})
 	}
 }
