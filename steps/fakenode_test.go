@@ -43,7 +43,8 @@ type fakeNode struct {
 	pods       map[string]*fakePod // by pod name; the one kubelet works on
 	boxes      []node.Sandbox
 	next       int
-	ignoring   bool // kubelet ignores that manifests are gone
+	gentle     time.Duration // the runtime lets containers end by themselves for so long
+	ignoring   bool          // kubelet ignores that manifests are gone
 	restarts   int
 	grace      time.Duration   // of the API server
 	broken     map[string]bool // pods whose containers end at once
@@ -613,6 +614,7 @@ func (n *fakeNode) CPU(context.Context, string) (time.Duration, error) {
 }
 
 func (n *fakeNode) StopSandbox(_ context.Context, id string) error {
+	time.Sleep(n.gentle)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if time.Now().Before(n.away) {
