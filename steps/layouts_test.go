@@ -50,6 +50,10 @@ var layouts = map[string]struct {
 		etcd: []string{"    - --listen-client-urls=https://127.0.0.1:2379,", "    - --listen-client-urls=https://127.0.0.1:2379,https://[fd00:77::11]:2379,"},
 		api:  []string{"10.96.0.0/12", "10.96.0.0/16,fd00:96::/112"},
 	},
+	// etcd's member has the host's name, the node one that its cloud gave it (--hostname-override).
+	"named-unlike-its-host": {
+		etcd: []string{"--name=cp1", "--name=ip-10-77-0-11", "initial-cluster=cp1", "initial-cluster=ip-10-77-0-11"},
+	},
 	"dots-in-names": {
 		etcd: []string{"--name=cp1", "--name=cp1.prod.example.com", "initial-cluster=cp1", "initial-cluster=cp1.prod.example.com", "https://10.77.0.11:2380", "https://cp1.prod.example.com:2380"},
 		api:  []string{"etcd-servers=https://127.0.0.1:2379", "etcd-servers=https://localhost:2379"},
