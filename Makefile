@@ -7,7 +7,7 @@ PLATFORMS = darwin/arm64 # besides Linux, which release builds for: inspect, dif
 LINT        = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test test-busy race check e2e e2e-backup e2e-parts e2e-one e2e-two e2e-three e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-external e2e-debts supported lint vuln platforms fuzz bench bench-backup bench-outage bench-recovery bench-staging bench-screen release release-try site
+.PHONY: build test test-busy race check e2e e2e-backup e2e-parts e2e-one e2e-two e2e-three e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-cgroup2 e2e-external e2e-debts supported lint vuln platforms fuzz bench bench-backup bench-outage bench-recovery bench-staging bench-screen release release-try arm64 site
 
 # The binary for nodes has no practice in it: 34 MB instead of 52.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -73,10 +73,16 @@ e2e-backup: # stores of backups on servers that others have written: S3 (versity
 	e2e/parts/build.sh versitygw
 	go test -tags e2e -count 1 -timeout 10m -run Real -v ./backup
 
-e2e-versions: # root on Debian: the rest of the matrix, on hosts with systemd
+VERSIONS = systemd-1.34-etcd-3.5 systemd-1.35 systemd-1.36 evented-1.36 systemd-1.37-etcd-3.7 evented-1.37 minikube-1.37 kind-1.37
+
+e2e-versions: # root on Debian: the rest of the matrix, on hosts with systemd (40 minutes)
 	e2e/install.sh
-	ETCD_REWIND_E2E_SHARED=no ETCD_REWIND_E2E_ENTRIES='systemd-1.34-etcd-3.5 systemd-1.37-etcd-3.7' \
-		go test -tags e2e -count 1 -timeout 40m -run OnSystemd -v ./e2e
+	ETCD_REWIND_E2E_SHARED=no ETCD_REWIND_E2E_ENTRIES='$(VERSIONS)' \
+		go test -tags e2e -count 1 -timeout 90m -run OnSystemd -v ./e2e
+
+e2e-cgroup2: # root on Debian: a node on cgroup v2, in a virtual machine without KVM (20 minutes)
+	e2e/install.sh user-mode-linux
+	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 60m -run OnCgroupV2 -v ./e2e
 
 e2e-external: # root on Debian: etcd on systemd hosts of its own
 	e2e/install.sh
@@ -115,6 +121,9 @@ site: # the documentation as HTML in dist/site: no server, no script
 release-try: # root on Debian: that they are the same when built again, and work in a clean tree
 	release/install.sh
 	release/try
+
+arm64: # the binary for arm64, run under qemu-user on this machine: needs qemu-user
+	release/arm64
 
 bench: # inspect and diff beside etcdutl, and of a million namespaces, with their limits: some minutes, 6 GB in /tmp
 	go test ./snapshot -run '^$$' -bench 'BesideThePeer|ACrowd' -benchtime 1x -timeout 30m
