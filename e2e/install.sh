@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages the end-to-end tests need. Does nothing, and
+# Installs the Debian packages the end-to-end tests need, and those that are
+# named for a target of its own. Does nothing, and
 # needs no network, when they are all there.
 set -euo pipefail
 
@@ -13,6 +14,7 @@ packages=(
 	openssh-server openssh-client # between the nodes of a cluster
 	systemd-container debootstrap # hosts with systemd
 	e2fsprogs xfsprogs # file systems in loop devices, in the staging benchmark
+	"$@"
 )
 
 missing=()

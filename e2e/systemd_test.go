@@ -33,9 +33,10 @@ func TestOnSystemd(t *testing.T) {
 		t.Run(e.Name, func(t *testing.T) {
 			began := time.Now()
 			n, err := cluster.Up(t.Context(), cluster.Config{
-				Name: base + "-" + strings.ReplaceAll(e.Name, ".", "-"), Hostname: "cp1",
+				Name: base + "-" + strings.ReplaceAll(e.Name, ".", "-"), Hostname: e.Hostname(),
 				Dir:        filepath.Join(logs, e.Name),
 				Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, Systemd: e.Systemd,
+				Layout: cluster.Layout(e.Layout), Kubelet: e.Kubelet,
 				KubeletVerbosity: 4, Progress: os.Stderr,
 			})
 			if err != nil {
@@ -52,6 +53,9 @@ func TestOnSystemd(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Run("the node is what the table says", func(t *testing.T) { isTheEntry(t, e) })
+			if e.Target == "e2e-versions" { // two minutes
+				t.Run("kubelet keeps the rules that the engine stands on", func(t *testing.T) { keepsTheRulesOnSystemd(t, e) })
+			}
 			t.Run("backups by a timer", backupsOnSystemd)
 			t.Run("a restore, and its undo", restoreAndUndoOnSystemd)
 			t.Run("a kubelet that ignores removed manifests", stuckKubeletOnSystemd)
@@ -90,14 +94,25 @@ func isTheEntry(t *testing.T, e matrix.Entry) {
 	if now := etcdNow(t).Version; now != e.Etcd {
 		t.Errorf("etcd is %s, want %s", now, e.Etcd)
 	}
-	// As kubeadm and the packages leave it.
-	out := said(t, "systemctl show -p DropInPaths -p EnvironmentFiles -p MainPID kubelet; cat /var/lib/kubelet/config.yaml")
-	for _, want := range []string{"10-kubeadm.conf", "/var/lib/kubelet/kubeadm-flags.env", "cgroupDriver: systemd"} {
+	// As kubeadm and the packages leave it, or who calls kubeadm.
+	wants, slice := []string{"10-kubeadm.conf", "/var/lib/kubelet/kubeadm-flags.env", "cgroupDriver: systemd"}, "kubepods.slice"
+	switch cluster.Layout(e.Layout) {
+	case cluster.Minikube:
+		wants = []string{"/var/lib/minikube/binaries/v" + e.Kubernetes + "/kubelet", "clientCAFile: /var/lib/minikube/certs/ca.crt", "path: /var/lib/minikube/etcd"}
+	case cluster.Kind:
+		wants, slice = append(wants, "cgroupRoot: /kubelet", "Slice=kubelet.slice"), "kubelet.slice/kubelet-kubepods.slice"
+	case cluster.Packages:
+	}
+	if e.Kubelet != "" {
+		wants = append(strings.Split(strings.TrimSpace(e.Kubelet), "\n"), wants[:2]...)
+	}
+	out := said(t, "systemctl show -p DropInPaths -p EnvironmentFiles -p ExecStart -p Slice -p MainPID kubelet; cat /var/lib/kubelet/config.yaml "+manifests+"/etcd.yaml")
+	for _, want := range wants {
 		if !strings.Contains(out, want) {
 			t.Errorf("kubelet has no %s:\n%s", want, out)
 		}
 	}
-	if out := said(t, "ls -d /sys/fs/cgroup/*/kubepods.slice/*/*.slice/cri-containerd-*.scope"); out == "" {
+	if out := said(t, "ls -d /sys/fs/cgroup/*/"+slice+"/*/*.slice/cri-containerd-*.scope"); out == "" {
 		t.Error("no container is a scope of systemd's")
 	}
 }

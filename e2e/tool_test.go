@@ -256,6 +256,7 @@ const limit = 10 * time.Minute
 
 func (c call) run(t *testing.T) outcome {
 	t.Helper()
+	limit := node.Stretched(limit)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	line := append(append(append([]string{}, c.as...), tool), c.args...)

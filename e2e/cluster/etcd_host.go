@@ -57,7 +57,7 @@ type certificates struct {
 }
 
 func (n *Node) etcdCertificates() certificates {
-	pki := "/etc/kubernetes/pki/"
+	pki := n.pki() + "/"
 	switch n.record.Form {
 	case Kubespray:
 		dir := "/etc/ssl/etcd/ssl/"

@@ -36,6 +36,9 @@ func (n *Node) prepareHost(p parts, programs []program) error {
 	}
 	for _, program := range programs {
 		to := filepath.Join(n.Dir, "programs", program.to, filepath.Base(program.from))
+		if trust.Within("/var/lib", program.to) {
+			to = filepath.Join(n.HostPath(program.to), filepath.Base(program.from))
+		}
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
@@ -50,9 +53,9 @@ func (n *Node) prepareHost(p parts, programs []program) error {
 	}
 	files := map[string]string{
 		"/etc/hostname": n.Hostname + "\n",
-		"/etc/hosts":    "127.0.0.1 localhost\n" + n.Address + " " + n.Hostname + "\n",
+		"/etc/hosts":    "127.0.0.1 localhost\n" + n.Address + " " + n.Hostname + " " + n.layoutOf("", "").endpoint + "\n",
 	}
-	if n.record.Cluster == "" {
+	if n.record.Cluster == "" && !n.record.VM {
 		files["/etc/ssh/sshd_not_to_be_run"] = "" // there is nobody to reach it
 	}
 	return n.writeInside(files)
@@ -188,7 +191,7 @@ func (n *Node) boot(ctx context.Context) error {
 }
 
 func (n *Node) booted(ctx context.Context) error {
-	err := poll(ctx, "the host to boot", patience, 100*time.Millisecond, func(ctx context.Context) error {
+	err := poll(ctx, "the host to boot", n.Stretched(patience), 100*time.Millisecond, func(ctx context.Context) error {
 		out, err := n.Command(ctx, "systemctl", "is-system-running").Output()
 		state := strings.TrimSpace(string(out))
 		switch {

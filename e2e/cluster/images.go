@@ -81,7 +81,7 @@ func (n *Node) waitForContainerd(ctx context.Context) error {
 	if err := n.service(ctx, "containerd", "start"); err != nil {
 		return err
 	}
-	return poll(ctx, "containerd", patience, 50*time.Millisecond, func(ctx context.Context) error {
+	return poll(ctx, "containerd", n.Stretched(patience), 50*time.Millisecond, func(ctx context.Context) error {
 		if !n.runs(ctx, "containerd") {
 			return final{errors.New("containerd has ended")}
 		}

@@ -5,19 +5,26 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 )
 
 // writeHost makes all that lies in Dir for a systemd host, and returns the images
 // that its manifests will ask for.
 func (n *Node) writeHost(ctx context.Context, config Config, p parts) ([]string, error) {
-	programs := fromPart(p.etcd, "usr/local/bin", "etcdctl", "etcdutl")
+	var l layout
+	programs := fromPart(p.etcd, "/usr/local/bin", "etcdctl", "etcdutl")
 	if n.record.Form != "" {
-		programs = append(programs, fromPart(p.etcd, "usr/local/bin", "etcd")...)
+		programs = append(programs, fromPart(p.etcd, "/usr/local/bin", "etcd")...)
 	} else {
-		programs = append(programs, fromPart(p.kubernetes, "usr/bin", "kubelet", "kubeadm", "kubectl")...)
+		version, err := p.kubeadmVersion(ctx)
+		if err != nil {
+			return nil, err
+		}
+		l = n.layoutOf(version, fmt.Sprintf("--v=%d", config.KubeletVerbosity))
+		programs = append(programs, fromPart(p.kubernetes, l.programs, "kubelet", "kubeadm", "kubectl")...)
 		if p.containerd != "" {
-			programs = append(programs, fromPart(p.containerd, "usr/local/bin", "containerd", "containerd-shim-runc-v2", "ctr")...)
+			programs = append(programs, fromPart(p.containerd, "/usr/local/bin", "containerd", "containerd-shim-runc-v2", "ctr")...)
 		}
 	}
 	if err := n.prepareHost(p, programs); err != nil {
@@ -29,7 +36,7 @@ func (n *Node) writeHost(ctx context.Context, config Config, p parts) ([]string,
 	if n.record.Form != "" {
 		err = n.writeEtcdHost(config.founding)
 	} else {
-		images, err = n.writeKubeHost(ctx, config, p)
+		images, err = n.writeKubeHost(ctx, config, p, l)
 	}
 	if err != nil {
 		return nil, err
@@ -39,7 +46,14 @@ func (n *Node) writeHost(ctx context.Context, config Config, p parts) ([]string,
 			return nil, err
 		}
 	}
-	if err := n.writeScripts("host"); err != nil {
+	kind := "host"
+	if n.record.VM {
+		kind = "vm"
+		if err := n.vmHost(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.writeScripts(kind); err != nil {
 		return nil, err
 	}
 	hosts, err := procs(n.CgroupRoot)
@@ -50,6 +64,10 @@ func (n *Node) writeHost(ctx context.Context, config Config, p parts) ([]string,
 	if err != nil {
 		return nil, err
 	}
+	n.record.Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	if l.programs != "" && l.programs != "/usr/bin" {
+		n.record.Path += ":" + l.programs
+	}
 	env := shellVariables([]string{
 		"NODE_NAME=" + n.Name,
 		"NODE_HOSTNAME=" + n.Hostname,
@@ -58,11 +76,14 @@ func (n *Node) writeHost(ctx context.Context, config Config, p parts) ([]string,
 		"NODE_CGROUP=" + n.CgroupRoot,
 		"NODE_CGROUP_PROCS=" + hosts,
 		"NODE_COMMAND_PROCS=" + commands,
+		"NODE_ADDRESS=" + n.Address,
+		"NODE_PATH=" + n.record.Path,
+		"NODE_TAP=" + n.veth(), // of a virtual machine, as the next
+		"NODE_MEMORY=3G",
 	})
 	if err := writeText(filepath.Join(n.Dir, "node.env"), env); err != nil {
 		return nil, err
 	}
-	n.record.Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	return images, n.record.write()
 }
 
@@ -73,18 +94,14 @@ func (n *Node) writeEtcdHost(f *founding) error {
 	return n.enable("/etc/systemd/system/" + EtcdUnit)
 }
 
-func (n *Node) writeKubeHost(ctx context.Context, config Config, p parts) ([]string, error) {
-	kubeadm, images, err := n.kubeadmConfig(ctx, config.founding, p)
+func (n *Node) writeKubeHost(ctx context.Context, config Config, p parts, l layout) ([]string, error) {
+	kubeadm, images, err := n.kubeadmConfig(ctx, config, p)
 	if err != nil {
 		return nil, err
 	}
-	const units = "/usr/lib/systemd/system/"
 	files := map[string]string{
-		n.kubeadmFile():                                  kubeadm,
-		units + "kubelet.service":                        kubeletUnit,
-		units + "kubelet.service.d/10-kubeadm.conf":      kubeadmDropIn,
-		"/etc/default/kubelet":                           fmt.Sprintf("KUBELET_EXTRA_ARGS=--v=%d\n", config.KubeletVerbosity),
-		"/etc/containerd/config.toml":                    containerdHostConfig(images, p.containerd != ""),
+		l.kubeadm:                     kubeadm,
+		"/etc/containerd/config.toml": containerdHostConfig(images, p.containerd != ""),
 		"/etc/systemd/system/prepare-containers.service": fmt.Sprintf(prepareUnit, prepareScript),
 	}
 	if p.containerd != "" {
@@ -95,13 +112,14 @@ func (n *Node) writeKubeHost(ctx context.Context, config Config, p parts) ([]str
 		return nil, err
 	}
 	files[prepareScript] = string(prepare)
+	maps.Copy(files, l.files)
 	if err := n.writeInside(files); err != nil {
 		return nil, err
 	}
 	if err := writeText(filepath.Join(n.Dir, "kubeadm.yaml"), kubeadm); err != nil {
 		return nil, err
 	}
-	for _, unit := range []string{"/etc/systemd/system/prepare-containers.service", units + "kubelet.service"} {
+	for _, unit := range []string{"/etc/systemd/system/prepare-containers.service", l.kubeletUnit} {
 		if err := n.enable(unit); err != nil {
 			return nil, err
 		}

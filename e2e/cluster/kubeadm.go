@@ -15,12 +15,12 @@ import (
 // kubeadmConfig returns the text of kubeadm's configuration and the images that
 // the manifests made from it ask for. Versions are asked of the programs
 // themselves, so that they are pinned in the parts' go.mod only.
-func (n *Node) kubeadmConfig(ctx context.Context, f *founding, p parts) (string, []string, error) {
-	kubeadm := filepath.Join(p.kubernetes, "kubeadm")
-	version, err := run(exec.CommandContext(ctx, kubeadm, "version", "-o", "short"))
+func (n *Node) kubeadmConfig(ctx context.Context, config Config, p parts) (string, []string, error) {
+	version, err := p.kubeadmVersion(ctx)
 	if err != nil {
 		return "", nil, err
 	}
+	l, f := n.layoutOf(version, ""), config.founding
 	etcdVersion, err := run(exec.CommandContext(ctx, filepath.Join(p.etcd, "etcd"), "--version"))
 	if err != nil {
 		return "", nil, err
@@ -28,11 +28,14 @@ func (n *Node) kubeadmConfig(ctx context.Context, f *founding, p parts) (string,
 	line, _, _ := strings.Cut(etcdVersion, "\n")
 	etcdVersion = strings.TrimPrefix(line, "etcd Version: ")
 
-	endpoint := ""
+	endpoint := l.endpoint
 	if n.record.Cluster != "" {
-		endpoint = "controlPlaneEndpoint: " + controlPlaneName + ":6443\n"
+		endpoint = controlPlaneName
 	}
-	etcd := "  local:\n    imageTag: " + etcdVersion + "-0\n"
+	if endpoint != "" {
+		endpoint = fmt.Sprintf("controlPlaneEndpoint: %s:%d\n", endpoint, l.port)
+	}
+	etcd := "  local:\n    imageTag: " + etcdVersion + "-0\n" + l.etcd
 	if f != nil && len(f.etcd) > 0 {
 		etcd = externalYAML(f.etcd)
 	}
@@ -48,9 +51,13 @@ enforceNodeAllocatable: []
 localStorageCapacityIsolation: false
 `, n.CgroupRoot)
 	if n.Systemd {
-		extraArgs, kubelet = "", "cgroupDriver: systemd\n"
+		extraArgs, kubelet = l.registration, "cgroupDriver: systemd\n"
+		if strings.Contains(config.Kubelet, "cgroupDriver:") {
+			kubelet = ""
+		}
+		kubelet += l.kubelet + config.Kubelet
 	}
-	text := fmt.Sprintf(kubeadmYAML, n.Address, n.Hostname, extraArgs, strings.TrimSpace(version), endpoint, etcd, kubelet)
+	text := fmt.Sprintf(kubeadmYAML, n.Address, l.port, n.Hostname, extraArgs, version, endpoint+l.cluster, etcd, kubelet)
 	file, err := os.CreateTemp("", "kubeadm-*.yaml")
 	if err != nil {
 		return "", nil, err
@@ -60,8 +67,14 @@ localStorageCapacityIsolation: false
 	if _, err := file.WriteString(text); err != nil {
 		return "", nil, err
 	}
-	images, err := run(exec.CommandContext(ctx, kubeadm, "config", "images", "list", "--config", file.Name()))
+	images, err := run(exec.CommandContext(ctx, filepath.Join(p.kubernetes, "kubeadm"), "config", "images", "list", "--config", file.Name()))
 	return text, strings.Fields(images), err
+}
+
+// kubeadmVersion is the version of the part's Kubernetes, with its v.
+func (p parts) kubeadmVersion(ctx context.Context) (string, error) {
+	version, err := run(exec.CommandContext(ctx, filepath.Join(p.kubernetes, "kubeadm"), "version", "-o", "short"))
+	return strings.TrimSpace(version), err
 }
 
 // kubeadmYAML is what the tests ask of kubeadm. In the kubelet's part:
@@ -73,7 +86,7 @@ const kubeadmYAML = `apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
 localAPIEndpoint:
   advertiseAddress: %s
-  bindPort: 6443
+  bindPort: %d
 nodeRegistration:
   name: %s
   criSocket: unix:///run/containerd/containerd.sock
@@ -126,7 +139,7 @@ func (n *Node) kubeadmInit(ctx context.Context, f *founding) error {
 // kubeadmFile is kubeadm's configuration, inside the node.
 func (n *Node) kubeadmFile() string {
 	if n.Systemd {
-		return "/root/kubeadm.yaml"
+		return n.layoutOf("", "").kubeadm
 	}
 	return filepath.Join(n.Dir, "kubeadm.yaml")
 }

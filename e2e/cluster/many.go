@@ -82,7 +82,7 @@ func upCluster(ctx context.Context, config Config, f *founding, etcdHosts []stri
 	}
 	defer os.RemoveAll(dir)
 	f.pki, f.ssh = filepath.Join(dir, "pki"), filepath.Join(dir, "ssh")
-	if err := f.makeAuthorities(ctx, filepath.Join(p.kubernetes, "kubeadm")); err != nil {
+	if err := f.makeAuthorities(ctx, p); err != nil {
 		return nil, err
 	}
 
@@ -268,18 +268,19 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 
 // makeAuthorities makes what kubeadm join --control-plane has to be given of the
 // first node: the certificate authorities, and the service accounts' keys.
-func (f *founding) makeAuthorities(ctx context.Context, kubeadm string) error {
-	version, err := run(exec.CommandContext(ctx, kubeadm, "version", "-o", "short"))
+func (f *founding) makeAuthorities(ctx context.Context, p parts) error {
+	version, err := p.kubeadmVersion(ctx)
 	if err != nil {
 		return err
 	}
+	kubeadm := filepath.Join(p.kubernetes, "kubeadm")
 	for _, phase := range []string{"ca", "front-proxy-ca", "etcd-ca", "sa"} {
 		if phase == "etcd-ca" && f.form != "" {
 			continue // it is not kubeadm's
 		}
 		args := []string{"init", "phase", "certs", phase, "--cert-dir", f.pki}
 		if phase != "sa" {
-			args = append(args, "--kubernetes-version", strings.TrimSpace(version)) // or it asks the internet
+			args = append(args, "--kubernetes-version", version) // or it asks the internet
 		}
 		if _, err := run(exec.CommandContext(ctx, kubeadm, args...)); err != nil {
 			return err

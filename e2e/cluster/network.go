@@ -52,6 +52,9 @@ func (n *Node) createNetwork(ctx context.Context) error {
 				return err
 			}
 		}
+		if n.record.VM {
+			return ip(ctx, "tuntap add "+n.veth()+" mode tap", "link set "+n.veth()+" master "+bridge+" up")
+		}
 		inside := "-netns " + n.netnsName() + " "
 		return ip(ctx,
 			"netns add "+n.netnsName(),
@@ -110,6 +113,10 @@ func ip(ctx context.Context, commands ...string) error {
 // DialContext connects from inside the node's network, where 127.0.0.1 is the
 // node's. The address must be numeric: names are looked up on other threads.
 func (n *Node) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if n.record.VM {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, network, address)
+	}
 	type result struct {
 		conn net.Conn
 		err  error

@@ -48,6 +48,13 @@ type Config struct {
 	// Containerd is the folder in e2e/parts that a systemd host's containerd is
 	// built from. Debian's when empty.
 	Containerd string
+	// VM makes a systemd host a virtual machine, whose kernel has cgroup v2 and
+	// nothing else: minutes, and HostPath is good before it is up only.
+	VM bool
+	// Layout is who has set a systemd host up, and so where things are on it.
+	Layout Layout
+	// Kubelet are more lines of a systemd host's KubeletConfiguration.
+	Kubelet string
 	// KubeletVerbosity is kubelet's -v. From 4 on its log says why it does not
 	// start a pod yet.
 	KubeletVerbosity int
@@ -100,7 +107,7 @@ const Admin = "/etc/kubernetes/admin.conf"
 // a root whom the machine has locked.
 var own = []string{"/etc/kubernetes", "/etc/hosts", "/etc/shadow", "/etc/ssh", "/run", "/usr/libexec/kubernetes", "/var/lib", "/var/log"}
 
-//go:embed node host
+//go:embed node host vm
 var scripts embed.FS
 
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
@@ -199,6 +206,9 @@ func prerequisites(config Config) error {
 	needed := []string{"bash", "busybox", "flock", "ip", "nsenter", "setsid", "unshare"}
 	if config.Systemd || config.etcdHosts {
 		needed = append(needed, "debootstrap", "systemd-nspawn")
+	}
+	if config.VM {
+		needed = append(needed, "linux.uml", "mke2fs", "ssh", "ssh-keygen")
 	}
 	if !config.Systemd {
 		needed = append(needed, "containerd", "ctr", "runc")
@@ -312,6 +322,9 @@ func (n *Node) upHost(ctx context.Context, images []string, p parts) (store stri
 	if found, err = useStore(store, n.HostPath("/var/lib/containerd")); err != nil {
 		return "", false, err
 	}
+	if n.record.VM {
+		return store, found, n.startVM(ctx)
+	}
 	if n.Systemd {
 		return store, found, n.boot(ctx)
 	}
@@ -376,7 +389,7 @@ func (n *Node) writeFiles(ctx context.Context, config Config, p parts) ([]string
 		"NODE_CGROUP_PROCS=" + strings.Join(procs, " "),
 		fmt.Sprintf("NODE_KUBELET_FLAGS=--v=%d", config.KubeletVerbosity),
 	}
-	kubeadm, images, err := n.kubeadmConfig(ctx, config.founding, p)
+	kubeadm, images, err := n.kubeadmConfig(ctx, config, p)
 	if err != nil {
 		return nil, err
 	}
@@ -467,7 +480,7 @@ func (n *Node) Down(ctx context.Context) error {
 
 // removeFiles removes what Up has written to Dir, except the logs.
 func (n *Node) removeFiles() error {
-	for _, name := range []string{"bin", "cni", "containerd.toml", "fs", "kubeadm.yaml", "lib", "node.env", "patches", "programs", "root", "run", "work"} {
+	for _, name := range []string{"bin", "cni", "containerd.toml", "disk", "fs", "kubeadm.yaml", "lib", "node.env", "patches", "programs", "root", "run", "ssh", "work"} {
 		if err := os.RemoveAll(filepath.Join(n.Dir, name)); err != nil {
 			return err
 		}
@@ -569,6 +582,9 @@ func (n *Node) kubelet(ctx context.Context, action string) error {
 	if err := n.service(ctx, "kubelet", action); err != nil {
 		return err
 	}
+	if n.record.VM {
+		return nil // only the machine itself could ask
+	}
 	client := n.insecureClient()
 	defer client.CloseIdleConnections()
 	return poll(ctx, "kubelet's /healthz", patience, 100*time.Millisecond, func(ctx context.Context) error {
@@ -604,13 +620,13 @@ func (n *Node) Ready(ctx context.Context) error {
 func (n *Node) ready(ctx context.Context) error {
 	client := n.insecureClient()
 	defer client.CloseIdleConnections()
-	err := poll(ctx, "the API server's /readyz", patience, 100*time.Millisecond, func(ctx context.Context) error {
-		return get(ctx, client, "https://"+net.JoinHostPort(n.Address, "6443")+"/readyz")
+	err := poll(ctx, "the API server's /readyz", n.Stretched(patience), 100*time.Millisecond, func(ctx context.Context) error {
+		return get(ctx, client, "https://"+net.JoinHostPort(n.Address, n.apiPort())+"/readyz")
 	})
 	if err != nil {
 		return err
 	}
-	return poll(ctx, "the API to know node "+n.Hostname, patience, 200*time.Millisecond, func(ctx context.Context) error {
+	return poll(ctx, "the API to know node "+n.Hostname, n.Stretched(patience), 200*time.Millisecond, func(ctx context.Context) error {
 		_, err := n.Kubectl(ctx, "get", "node", n.Hostname)
 		return err
 	})

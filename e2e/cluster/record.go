@@ -28,6 +28,8 @@ type record struct {
 	Joined                       bool   // not the cluster's first node
 	Worker                       bool   // joined as a worker
 	Systemd                      bool   // a host with systemd
+	Layout                       Layout // of a systemd host
+	VM                           bool   // a systemd host that is a virtual machine
 	External                     bool   // of a cluster whose etcd is on hosts of its own
 	Form                         Form   // how etcd is set up on a host of its own; empty on control planes
 	Detached                     bool
@@ -134,7 +136,7 @@ func withLock(do func() error) error {
 func claim(config Config) (record, error) {
 	r := record{
 		Name: config.Name, Hostname: config.Hostname, Dir: config.Dir, Address: config.Address,
-		Systemd: config.Systemd, Detached: config.Detached, Owner: os.Getpid(),
+		Systemd: config.Systemd, Layout: config.Layout, VM: config.VM, Detached: config.Detached, Owner: os.Getpid(),
 	}
 	_, r.OwnerStarted = stat(r.Owner)
 	if f := config.founding; f != nil {

@@ -17,6 +17,10 @@ type Entry struct {
 	// Folders in e2e/parts; no ContainerdPart is Debian's package.
 	KubernetesPart, ContainerdPart, EtcdPart string
 
+	// Layout is who has set the host up: cluster.Layout. Kubelet are more lines of
+	// its KubeletConfiguration.
+	Layout, Kubelet string
+
 	// Node says in the documentation what the nodes are.
 	Node string
 	// Ran says in the documentation what is run on it, and Target is the make
@@ -26,11 +30,31 @@ type Entry struct {
 	Systemd bool
 }
 
+// Hostname is the node's name, as who sets it up calls it.
+func (e Entry) Hostname() string {
+	switch e.Layout {
+	case "minikube":
+		return "minikube"
+	case "kind":
+		return "kind-control-plane"
+	}
+	return "cp1"
+}
+
 const (
-	bareNode    = "kubelet and containerd started by hand, cgroupfs"
-	systemdNode = "kubelet and containerd as systemd units, systemd's cgroup driver, kubeadm's drop-in"
-	systemdRuns = "a restore, an undo, and a kubelet that lets nothing go after a reboot with broken etcd, restarted by `systemctl restart kubelet`"
+	bareNode     = "kubelet and containerd started by hand, cgroupfs"
+	systemdNode  = "kubelet and containerd as systemd units, systemd's cgroup driver, kubeadm's drop-in"
+	minikubeNode = "as minikube sets it up: `/var/lib/minikube/certs`, `/var/lib/minikube/etcd`, port 8443, its own kubelet unit, which runs a kubelet that is in no PATH"
+	kindNode     = "as kind sets it up: kubelet in a slice of its own below `cgroupRoot: /kubelet`, its own unit and drop-ins, kubeadm's paths"
+	eventedNode  = systemdNode + ", `EventedPLEG: true`, and `cgroupDriver: cgroupfs` in kubelet's configuration, which the runtime overrules"
+	vmNode       = "a virtual machine (User-Mode Linux) with cgroup v2 and no v1, " + systemdNode
+
+	rules        = "the 15 rules of kubelet's that the engine stands on"
+	systemdRuns  = "a restore, an undo, and a kubelet that lets nothing go after a reboot with broken etcd, restarted by `systemctl restart kubelet`"
+	versionsRuns = systemdRuns + "; " + rules
 )
+
+const evented = "cgroupDriver: cgroupfs\nfeatureGates:\n  EventedPLEG: true\n"
 
 // Entries is the table.
 var Entries = []Entry{
@@ -52,12 +76,47 @@ var Entries = []Entry{
 	{
 		Name: "systemd-1.34-etcd-3.5", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.5.21",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.5", Systemd: true,
-		Node: systemdNode, Ran: systemdRuns, Target: "e2e-versions",
+		Node: systemdNode, Ran: versionsRuns, Target: "e2e-versions",
 	},
 	{
 		Name: "systemd-1.37-etcd-3.7", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.7.3",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.7", Systemd: true,
-		Node: systemdNode, Ran: systemdRuns, Target: "e2e-versions",
+		Node: systemdNode, Ran: versionsRuns, Target: "e2e-versions",
+	},
+	{
+		Name: "systemd-1.35", Kubernetes: "1.35.4", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.35", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
+		Node: systemdNode, Ran: versionsRuns, Target: "e2e-versions",
+	},
+	{
+		Name: "systemd-1.36", Kubernetes: "1.36.3", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.36", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
+		Node: systemdNode, Ran: versionsRuns, Target: "e2e-versions",
+	},
+	{
+		Name: "evented-1.36", Kubernetes: "1.36.3", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.36", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
+		Kubelet: evented, Node: eventedNode, Ran: versionsRuns, Target: "e2e-versions",
+	},
+	{
+		Name: "evented-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
+		Kubelet: evented, Node: eventedNode, Ran: versionsRuns, Target: "e2e-versions",
+	},
+	{
+		Name: "minikube-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
+		Layout: "minikube", Node: minikubeNode, Ran: versionsRuns, Target: "e2e-versions",
+	},
+	{
+		Name: "kind-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
+		Layout: "kind", Node: kindNode, Ran: versionsRuns, Target: "e2e-versions",
+	},
+	{
+		Name: "cgroup2-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6",
+		Node: vmNode, Ran: "a restore and an undo", Target: "e2e-cgroup2",
 	},
 	{
 		Name: "external-kubespray", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
