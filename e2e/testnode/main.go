@@ -78,6 +78,7 @@ func run(ctx context.Context, args []string) error {
 	config := cluster.Config{Detached: true, Progress: os.Stderr}
 	flags := flag.NewFlagSet("testnode "+args[0], flag.ContinueOnError)
 	flags.StringVar(&config.Name, "name", "cp1", "the node's name, or the cluster's")
+	layout := ""
 	nodes, etcdHosts, form := 1, 0, string(cluster.Kubespray)
 	if args[0] == "up" {
 		flags.IntVar(&nodes, "nodes", nodes, "how many control planes, of one cluster")
@@ -86,6 +87,8 @@ func run(ctx context.Context, args []string) error {
 		flags.BoolVar(&config.Systemd, "systemd", false, "hosts with systemd")
 		flags.StringVar(&config.Kubernetes, "kubernetes", "", "the folder in e2e/parts that Kubernetes is built from")
 		flags.StringVar(&config.Containerd, "containerd", "", "the folder in e2e/parts that a systemd host's containerd is built from (default: Debian's)")
+		flags.StringVar(&layout, "layout", "", "who has set the host with systemd up: minikube or kind (default: Kubernetes' packages)")
+		flags.BoolVar(&config.VM, "vm", false, "a virtual machine with systemd, on cgroup v2: needs user-mode-linux")
 		flags.StringVar(&config.Hostname, "hostname", "", "its name in Kubernetes, if another")
 		flags.StringVar(&config.Dir, "dir", "", "where its files and logs lie (default: below the temporary directory)")
 		flags.StringVar(&config.Address, "address", "", "its address (default: a free one)")
@@ -98,6 +101,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 
+	config.Layout = cluster.Layout(layout)
 	switch args[0] {
 	case "up":
 		if nodes > 1 || etcdHosts > 0 {
