@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -21,6 +22,7 @@ import (
 	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
+	"etcd-rewind/trust"
 )
 
 // Node is a node of the control plane, whose etcd is backed up.
@@ -63,13 +65,7 @@ func Of(f *steps.Facts) (*Node, error) {
 		}
 	}
 	n.UID = func(ctx context.Context) (string, error) { return clusterUID(ctx, f, n.Etcd, prefix) }
-	pki := filepath.Join(f.Layout.Config, "pki")
-	n.Parts[IncludePKI] = []string{pki}
-	for _, file := range []string{n.CA, n.Etcd.CA} { // elsewhere than kubeadm has them
-		if dir := filepath.Dir(file); file != "" && dir != pki && !strings.HasPrefix(dir, pki+"/") {
-			n.Parts[IncludePKI] = append(n.Parts[IncludePKI], dir)
-		}
-	}
+	n.Parts[IncludePKI] = pkiDirs(filepath.Join(f.Layout.Config, "pki"), n.CA, n.Etcd.CA)
 	if k := f.Kubelet; k != nil {
 		n.Parts[IncludeManifests] = []string{k.StaticPodPath}
 		files := []string{k.ConfigPath}
@@ -86,6 +82,23 @@ func Of(f *steps.Facts) (*Node, error) {
 		}
 	}
 	return n, nil
+}
+
+// pkiDirs are the directories of certificates: kubeadm's own, and where files of
+// the control plane's lie that aren't there. One that calls kubeadm may have them
+// elsewhere altogether, as minikube does.
+func pkiDirs(own string, files ...string) []string {
+	dirs := []string{own}
+	for _, file := range files {
+		dir := filepath.Dir(file)
+		if file != "" && !slices.ContainsFunc(dirs, func(d string) bool { return trust.Within(d, dir) }) {
+			dirs = append(dirs, dir)
+		}
+	}
+	if _, err := os.Stat(own); errors.Is(err, fs.ErrNotExist) && len(dirs) > 1 {
+		dirs = dirs[1:]
+	}
+	return dirs
 }
 
 // BootLimit is how long the turn of a schedule waits for etcd: a timer that
