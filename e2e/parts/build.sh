@@ -2,7 +2,8 @@
 # Builds the programs the end-to-end tests run, unless they are there already.
 #
 #   build.sh [PART...]     a part is a folder beside this script that holds a
-#                          go.mod and a tools.go, or a list of Debian packages
+#                          go.mod and a tools.go (or is a Kubernetes, and has the one of
+#                          the folder kubernetes), or a list of Debian packages
 #                          that debootstrap makes a tree of; without one, every
 #                          part
 #
@@ -44,11 +45,18 @@ tags() {
 	if [[ $1 == containerd* ]]; then echo no_btrfs; fi
 }
 
+# tools prints which file imports the programs of the part in this directory:
+# that of another Kubernetes where it has none of its own. (To tidy such a go.mod,
+# copy the file there for a moment.)
+tools() {
+	if [[ -f tools.go ]]; then echo tools.go; else echo ../kubernetes/tools.go; fi
+}
+
 # programs PART DIR builds the programs of a part into a directory.
 programs() {
 	local packages
 	# -e: go list frowns on imports of package main, which is what these are.
-	packages=$(go list -e -tags "tools,$(tags "$1")" -f '{{join .Imports "\n"}}' .)
+	packages=$(go list -e -tags "tools,$(tags "$1")" -f '{{join .Imports "\n"}}' "$(tools)")
 	# shellcheck disable=SC2086 # one package a word
 	nice go build -trimpath -tags "$(tags "$1")" -ldflags "$(linker_flags "$1")" -o "$2/" $packages >&2
 	# etcd's package is called server; its program is not.
@@ -90,7 +98,7 @@ build() {
 	if [[ -f packages ]]; then
 		key=$({ release && cat packages && declare -f tree; } | sha256sum)
 	else
-		key=$(cat go.mod tools.go | sha256sum)
+		key=$(cat go.mod "$(tools)" | sha256sum)
 	fi
 	out=$cache/$part-${key:0:12}
 
