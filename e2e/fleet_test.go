@@ -278,6 +278,89 @@ func TestASnapshotThatIsAlteredOnOneNodeStopsAllUntouched(t *testing.T) {
 	allAre(t, c, s.isNow)
 }
 
+// The snapshot goes to both other nodes at once over the conductor's own link, which
+// is slow here, and once an agent is killed in the middle: what it has is not sent
+// again, and what is sent is compressed.
+func TestThreeControlPlanesGetTheSnapshotOverASlowLinkThatIsCut(t *testing.T) {
+	const link = 8e6 // bytes a second
+	c, s := leader(t)
+	cp1, cp2 := c.Nodes[0], c.Nodes[1]
+	env := "export ETCDCTL_CACERT=/etc/kubernetes/pki/etcd/ca.crt ETCDCTL_CERT=/etc/kubernetes/pki/etcd/healthcheck-client.crt ETCDCTL_KEY=/etc/kubernetes/pki/etcd/healthcheck-client.key\n"
+	sh := func(n *cluster.Node, script string) string {
+		t.Helper()
+		out, err := n.Command(t.Context(), "bash", "-c", env+script).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	sh(cp1, `for i in $(seq 1 40); do head -c 400000 /dev/urandom | od -An -v -tx1 | tr -d ' \n' | etcdctl put /filler/$i >/dev/null; done`)
+	defer sh(cp1, `etcdctl del --prefix /filler/ >/dev/null`)
+	if err := cp1.Save(t.Context(), s.snapshot); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(s.snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sh(cp1, fmt.Sprintf("tc qdisc add dev eth0 root tbf rate %.0fbit burst 128kb latency 100ms", 8*link))
+	defer sh(cp1, "tc qdisc del dev eth0 root")
+	sent := func() (n int64) {
+		_, _ = fmt.Sscan(sh(cp1, "cat /proc/net/dev | awk '/eth0/ {print $10}'"), &n)
+		return n
+	}
+	before, begun := sent(), time.Now()
+	part := func(n *cluster.Node) (size int64) {
+		all, _ := filepath.Glob(n.HostPath("/var/lib/etcd-rewind-snapshot-*.part"))
+		for _, p := range all {
+			if info, err := os.Stat(p); err == nil {
+				size = info.Size()
+			}
+		}
+		return size
+	}
+	over, cut := make(chan struct{}), make(chan int64)
+	go func() {
+		for size := int64(0); ; time.Sleep(20 * time.Millisecond) {
+			select {
+			case <-over:
+				cut <- 0
+				return
+			default:
+			}
+			if size = part(cp2); size > info.Size()/4 {
+				kill := `for p in $(pgrep -x etcd-rewind); do [ "$(readlink /proc/$p/ns/net)" = "$(readlink /proc/self/ns/net)" ] && kill -9 $p; done; true`
+				if out, err := cp2.Command(t.Context(), "bash", "-c", kill).CombinedOutput(); err != nil {
+					t.Errorf("%v\n%s", err, out)
+				}
+				cut <- size
+				return
+			}
+		}
+	}()
+	o := call{args: append(fleetArgs(s), "--dry-run")}.run(t)
+	close(over)
+	at := <-cut
+	took, bytes := time.Since(begun), sent()-before
+	if o.code != 0 {
+		t.Fatalf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	for _, n := range c.Nodes[1:] {
+		if all, err := filepath.Glob(n.HostPath("/var/lib/etcd-rewind-snapshot-*.db")); err != nil || len(all) != 1 {
+			t.Errorf("%s has %v %v", n.Hostname, all, err)
+		}
+		sh(n, "rm -f /var/lib/etcd-rewind-snapshot-*")
+	}
+	t.Logf("%d MB on two nodes after %.1f s, cut at %d MB; the link took %d MB, as they are they would take %.1f s for one node and %.1f s for both",
+		info.Size()/1e6, took.Seconds(), at/1e6, bytes/1e6, float64(info.Size())/link, 2*float64(info.Size())/link)
+	if at == 0 {
+		t.Error("the connection was not cut")
+	}
+	if bytes > 2*info.Size()*3/4 {
+		t.Errorf("%d bytes were sent of a snapshot of %d", bytes, info.Size())
+	}
+}
+
 // Nobody leads here: each node is started by hand, and sees the others only by
 // their ports.
 func TestATicketKeepsThreeNodesInStepWithoutSSH(t *testing.T) {

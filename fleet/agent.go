@@ -81,7 +81,6 @@ func serve(ctx context.Context, in io.Reader, out io.Writer, n Node, version str
 	}
 	cancel()
 	a.work.Wait()
-	a.dropPut()
 	a.out.close()
 	if c, ok := in.(io.Closer); ok {
 		_ = c.Close() // ends a listen that still waits
@@ -146,7 +145,7 @@ func (a *agent) take(ctx context.Context, r request, in io.Reader) error {
 	case doPing:
 		a.out.put(message{Pong: true})
 	case doPiece:
-		return a.piece(r.Bytes, in)
+		return a.piece(r, in)
 	case doGo:
 		a.openGate(r.Phase)
 	case doSeen:

@@ -515,25 +515,29 @@ func (c *Conductor) each(do func(n *fleetNode) error) error {
 	return nil
 }
 
-// Send brings the snapshot to the other nodes: the very file that was looked
-// at, opened once. progress may be nil; it is called from several goroutines,
-// with the node's name and bytes.
+// Send brings the snapshot to the other nodes, to all at the same time: the very
+// file that was looked at, opened once. What is cut off is continued over a new
+// connection. progress may be nil; it is called from several goroutines, with the
+// node's name and bytes.
 func (c *Conductor) Send(ctx context.Context, progress func(node string, done, total int64)) error {
 	path, err := c.hold(ctx)
 	if err != nil {
 		return err
 	}
-	return c.each(func(n *fleetNode) (err error) {
+	from, err := newOutgoing(c.file, c.put.Size)
+	if err != nil {
+		return err
+	}
+	return c.each(func(n *fleetNode) error {
 		if n.local {
 			n.path = path
 			return nil
 		}
-		n.path, err = n.link.put(ctx, c.file, c.put, func(done, total int64) {
+		return c.bring(ctx, n, from, func(done, total int64) {
 			if progress != nil {
 				progress(n.name, done, total)
 			}
 		})
-		return err
 	})
 }
 

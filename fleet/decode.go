@@ -312,6 +312,9 @@ func validMessage(m message) error {
 	if m.Barrier != "" && index(m.Barrier) < 0 {
 		return fmt.Errorf("a phase %q", clip([]byte(m.Barrier)))
 	}
+	if w := m.Send; w != nil && (w.From < 0 || !validSum(w.SHA256)) {
+		return fmt.Errorf("a snapshot wanted from byte %d on, after %q", w.From, clip([]byte(w.SHA256)))
+	}
 	if m.Ask != nil {
 		if err := validChoices(m.Ask.Choices); err != nil {
 			return err

@@ -630,7 +630,11 @@ func TestASnapshotThatIsAlteredOnItsWayStopsAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	_, err = n.link.put(t.Context(), file, putOrder{Size: info.Size, SHA256: strings.Repeat("ab", 32)}, nil)
+	from, err := newOutgoing(file, info.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = n.link.put(t.Context(), from, putOrder{Size: info.Size, SHA256: strings.Repeat("ab", 32)}, nil)
 	if err == nil || !strings.Contains(err.Error(), "altered on its way") {
 		t.Fatal(err)
 	}

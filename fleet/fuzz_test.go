@@ -53,7 +53,7 @@ func FuzzTicket(f *testing.F) {
 // the answer in it as each of the answers that there are. What passes is shown.
 func FuzzAgentMessages(f *testing.F) {
 	for _, line := range []string{
-		`{"etcd_rewind_agent":{"protocol":3,"version":"v"}}`, `{"etcd_rewind_agent":null}`, `{"pong":true}`, `{"id":1,"with":null}`,
+		`{"etcd_rewind_agent":{"protocol":4,"version":"v"}}`, `{"etcd_rewind_agent":null}`, `{"pong":true}`, `{"id":1,"with":null}`,
 		`{"id":1,"with":{"node":"cp1","member":"cp1","peer_urls":["https://10.0.0.1:2380"],"live":{"members":[{"Name":""}]},"unfinished":{"run":"20261121-030000","state":"failed"}}}`,
 		`{"id":1,"with":{"run":"20261121-030000","kind":"restore","node":"cp1","steps":[{"id":"x","actions":[{"id":"x.1","kind":"meet","with":{"phase":"staged","others":[{"name":"a\nb"}]}}]}]}}`,
 		`{"id":1,"with":{"run":"20261121-030000","kind":"undo","node":"cp1","steps":[{"actions":[null]}]}}`,

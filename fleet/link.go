@@ -166,7 +166,7 @@ func (l *link) listen(in *bufio.Reader) error {
 			l.mu.Unlock()
 			return fmt.Errorf("more than %d messages or %d MB within a second", mostLines, mostBytes>>20)
 		}
-		if m.Busy || m.Put > l.there || m.Put < 0 {
+		if m.Busy || m.Put > l.there || m.Send != nil {
 			l.stirred, l.there = l.heard, max(m.Put, 0)
 		}
 		var reply chan message
@@ -345,17 +345,17 @@ func call[T any](ctx context.Context, l *link, do string, with any) (T, error) {
 	return finish[T](ctx, l, do, reply, limit)
 }
 
-// put sends a snapshot, when the node doesn't have it, and returns its path
-// there.
-func (l *link) put(ctx context.Context, file io.ReaderAt, o putOrder, progress func(done, total int64)) (string, error) {
-	begin := make(chan struct{}, 1)
+// put sends a snapshot, or what a node doesn't have of it yet, and returns its
+// path there.
+func (l *link) put(ctx context.Context, from *outgoing, o putOrder, progress func(done, total int64)) (string, error) {
+	begin := make(chan wanted, 1)
 	l.mu.Lock()
 	before := l.note
 	l.note = func(m message) {
 		switch {
-		case m.Put < 0:
+		case m.Send != nil:
 			select {
-			case begin <- struct{}{}:
+			case begin <- *m.Send:
 			default: // once is enough
 			}
 		case m.Put > 0 && progress != nil:
@@ -372,53 +372,38 @@ func (l *link) put(ctx context.Context, file io.ReaderAt, o putOrder, progress f
 		reply putReply
 		err   error
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, defect.Do(func() { l.end(ctx.Err()) }))() // a write may hang
 	ended := make(chan end, 1)
 	go defect.Do(func() {
-		r, err := call[putReply](ctx, l, doPut, o)
+		r, err := call[putReply](asking, l, doPut, o)
 		ended <- end{r, err}
 	})()
 	var sent error
 	select {
 	case e := <-ended:
-		cancel()
 		return e.reply.Path, e.err
-	case <-begin:
-		sent = l.pieces(ctx, file, o.Size)
+	case w := <-begin:
+		sent = from.send(asking, l, w)
 	}
 	if sent != nil {
 		cancel()
 		<-ended
+		gone := l.why()
 		// The agent waits for the rest: only a new connection can be used again.
 		l.end(sent)
-		return "", sent
+		return "", cmp.Or(ctx.Err(), gone, sent)
 	}
 	e := <-ended
-	cancel()
 	return e.reply.Path, e.err
 }
 
-func (l *link) pieces(ctx context.Context, file io.ReaderAt, size int64) error {
-	f := io.NewSectionReader(file, 0, size)
-	buf := make([]byte, pieceSize)
-	for left := size; left > 0; {
-		n, err := io.ReadFull(f, buf[:min(left, pieceSize)])
-		if err != nil {
-			return fmt.Errorf("read the snapshot: %w", err)
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		line, err := json.Marshal(request{Do: doPiece, Bytes: n})
-		if err != nil {
-			return err
-		}
-		if _, err := (writer{l}).Write(append(append(line, '\n'), buf[:n]...)); err != nil {
-			return err
-		}
-		left -= int64(n)
-	}
-	return nil
+// why is why the connection has ended; nil as long as it lasts.
+func (l *link) why() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
 }
 
 // bye ends the connection: nothing is under way.

@@ -11,7 +11,7 @@ import (
 
 // protocolVersion changes when a conductor and an agent could misunderstand
 // each other.
-const protocolVersion = 3
+const protocolVersion = 4
 
 // What passes between conductor and agent is one JSON object a line: requests
 // on the agent's standard input, messages on its standard output. Only a piece
@@ -25,7 +25,9 @@ type request struct {
 	Phase  steps.Phase      `json:"phase,omitempty"`  // of go
 	Choice steps.Choice     `json:"choice,omitempty"` // of answer
 	Seen   []steps.Sighting `json:"seen,omitempty"`   // of seen
+	At     int64            `json:"at,omitempty"`     // of piece: where in the snapshot it belongs
 	Bytes  int              `json:"bytes,omitempty"`  // of piece: so many follow
+	Plain  int              `json:"plain,omitempty"`  // of piece: what follows is zstd's, of so many bytes
 }
 
 // Requests that are answered; one at a time.
@@ -73,7 +75,8 @@ type message struct {
 	Past    bool           `json:"past,omitempty"`
 	Barrier steps.Phase    `json:"barrier,omitempty"` // the node waits at the end of this phase
 	Ask     *steps.Failure `json:"ask,omitempty"`
-	Put     int64          `json:"put,omitempty"` // bytes of the snapshot that have arrived
+	Send    *wanted        `json:"send,omitempty"`
+	Put     int64          `json:"put,omitempty"` // bytes of the snapshot that are there
 	Pong    bool           `json:"pong,omitempty"`
 	// Busy says that what was asked for makes progress: a snapshot is being read.
 	Busy bool `json:"busy,omitempty"`
@@ -119,6 +122,13 @@ type RunOf struct {
 type putOrder struct {
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"` // of the whole file, with its trailer
+}
+
+// wanted asks for a snapshot's pieces: those after what has arrived in an earlier
+// try. A conductor that has something else there begins at 0.
+type wanted struct {
+	From   int64  `json:"from"`
+	SHA256 string `json:"sha256"` // of the bytes before
 }
 
 type putReply struct {
