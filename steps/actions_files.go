@@ -300,7 +300,7 @@ func (a *TakeOut) do(_ context.Context, r *run) (State, error) {
 	if a.API {
 		r.apiGoesAway(a.Ready != nil || r.plan.Kind != KindRestore)
 	}
-	delete(r.mem.Ended, a.Pod)
+	r.runsOn(a.Pod)
 	if err := manifest.Move(a.File, a.To); err != nil {
 		return Failed, err
 	}
@@ -385,7 +385,7 @@ func (a *PutIn) do(ctx context.Context, r *run) (State, error) {
 		}
 	}
 	r.rememberBegun(a.Pod)
-	delete(r.mem.Ended, a.Pod)
+	r.runsOn(a.Pod)
 	delete(r.halted, a.Pod)
 	if err := manifest.Move(a.From, a.File); err != nil {
 		return Failed, err
@@ -436,8 +436,9 @@ func (a *PutIn) undo() []Action {
 	// Forgotten and not just gone: a pod whose manifest was in for a moment only
 	// has no containers yet, and gets them.
 	gone := goneActions(a.Pod, a.File, a.API)
-	if w, ok := gone[len(gone)-1].(*WaitForgotten); ok && a.API {
-		w.Later = true // its old manifest goes in when etcd runs again
+	if w, ok := gone[len(gone)-1].(*WaitForgotten); ok {
+		w.Later = !a.Etcd // their old manifests go in when etcd runs again
+		w.Lists = true
 	}
 	return append(acts, gone...)
 }

@@ -52,11 +52,19 @@ type WaitData struct {
 	File string          `json:"file"` // its manifest, which may get a fresh annotation
 	// Budget is how long its startup probe lets it take; 0 when that isn't known.
 	Budget time.Duration `json:"budget,omitempty"`
+	// ClusterID is that of the old data, in an undo; 0 compares with what this run
+	// has staged.
+	ClusterID uint64 `json:"cluster_id,omitempty"`
 }
 
 func (*WaitData) Kind() string { return "wait-data" }
 
-func (*WaitData) Title() string { return "Wait until etcd has opened the restored data" }
+func (a *WaitData) Title() string {
+	if a.ClusterID != 0 {
+		return "Wait until etcd has opened the old data"
+	}
+	return "Wait until etcd has opened the restored data"
+}
 
 func (a *WaitData) Commands() []string {
 	if len(a.Peer.Endpoints) == 0 {
@@ -68,7 +76,11 @@ func (a *WaitData) Commands() []string {
 			curl = trust.Shell("%s %s %s", trust.Raw(curl), f[0], f[1])
 		}
 	}
-	return []string{trust.Shell("until %s %s | grep -i x-etcd-cluster-id; do sleep 0.1; done   # as staged?", trust.Raw(curl), a.Peer.Endpoints[0]+"/members")}
+	is := "as staged?"
+	if a.ClusterID != 0 {
+		is = fmt.Sprintf("%x?", a.ClusterID)
+	}
+	return []string{trust.Shell("until %s %s | grep -i x-etcd-cluster-id; do sleep 0.1; done   %s", trust.Raw(curl), a.Peer.Endpoints[0]+"/members", trust.Raw(trust.Comment(is)))}
 }
 
 func (a *WaitData) limit(p pace) time.Duration { return p.start(p.etcd, a.Budget) }
@@ -101,7 +113,7 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 			id = status.ClusterID
 		}
 		s.seen[1].Is = fmt.Sprintf("cluster %x", id)
-		if err := rightCluster(r.mem.Staged, id); err != nil {
+		if err := a.right(r.mem.Staged, id); err != nil {
 			return s, err
 		}
 		s.ok, s.seen[1].OK = true, true
@@ -109,6 +121,17 @@ func (a *WaitData) do(ctx context.Context, r *run) (State, error) {
 	}, func(sight) error {
 		return etcd.late("etcd has not opened its data")
 	})
+}
+
+// right fails when etcd has opened other data than it should.
+func (a *WaitData) right(staged *snapshot.Restored, have uint64) error {
+	switch {
+	case a.ClusterID == 0:
+		return rightCluster(staged, have)
+	case a.ClusterID != have:
+		return wrongCluster(a.ClusterID, have)
+	}
+	return nil
 }
 
 func (a *WaitData) places(v *vetter) {

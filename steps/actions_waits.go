@@ -208,7 +208,7 @@ func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 		}
 		gone := !anyReady(boxes)
 		if !gone {
-			delete(r.mem.Ended, a.Pod)
+			r.runsOn(a.Pod)
 			if unseen && r.now().Sub(begun) > r.pace.noticed {
 				return sight{}, ignores("kubelet starts %s once more although its manifest is gone", a.Pod)
 			}
@@ -287,8 +287,16 @@ type WaitForgotten struct {
 	// Fresh says that the next pods have other UIDs, and may get yet others.
 	Fresh bool `json:"fresh,omitempty"`
 	// Later says that the cleanup is waited for once more, before the next pod goes
-	// in: here it is enough that what ran was stopped.
+	// in: here it is enough that what ran was stopped, or has ended where kubelet
+	// gives it no time.
 	Later bool `json:"later,omitempty"`
+	// Same says that what went out goes in again: to a kubelet that has not seen it
+	// go it is the pod that it has.
+	Same bool `json:"same,omitempty"`
+	// Lists says that the next pod can't get another UID, and that kubelet's lists
+	// are counted to know when it has finished. Where that can't be seen, it gets the
+	// time that it takes at most.
+	Lists bool `json:"lists,omitempty"`
 }
 
 func (*WaitForgotten) Kind() string { return "wait-forgotten" }
@@ -341,7 +349,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 				s.etcd = EtcdStopped
 			}
 			if !gone {
-				delete(r.mem.Ended, pod)
+				r.runsOn(pod)
 			} else if end := r.endOf(pod); end.After(ended) {
 				ended = end
 			}
@@ -359,7 +367,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			}
 			return s, nil
 		}
-		if a.Later && !slices.ContainsFunc(a.Pods, func(pod string) bool { return !r.halted[pod] }) {
+		if a.Later && (a.Grace == 0 || !slices.ContainsFunc(a.Pods, func(pod string) bool { return !r.halted[pod] })) {
 			return s, nil
 		}
 		if r.mem.KubeletRestarted && r.away {
@@ -372,6 +380,15 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			s.seen = append(s.seen, Sighting{What: "cgroup", Is: sayCgroup(cgroups, since), OK: s.ok})
 			return s, nil
 		}
+		if a.Lists && seesPods && since < r.pace.settle {
+			if lists, known := r.listed(ctx, a.Pods, cgroups == 0); known {
+				s.ok = r.finished(a.Pods, cgroups == 0 && lists > 0)
+				s.seen = append(s.seen,
+					Sighting{What: "cgroup", Is: sayCgroup(cgroups, since), OK: cgroups == 0},
+					Sighting{What: "kubelet", Is: sayLists(lists), OK: lists > 0})
+				return s, nil
+			}
+		}
 		left := dirs + cgroups
 		s.seen = append(
 			s.seen,
@@ -380,7 +397,7 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 		)
 		// What is left of a pod after that long doesn't go away any more; the
 		// next step can live with it.
-		s.ok = since >= r.pace.settle && (left == 0 || since > r.pace.end)
+		s.ok = since >= r.pace.settle && (left == 0 || since > r.pace.end || a.Same && r.unseen)
 		return s, nil
 	}, func(sight) error {
 		return ignores("kubelet doesn't finish with %s", strings.Join(a.Pods, ", "))
@@ -392,6 +409,63 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 		r.rememberPods(pod, boxes)
 	}
 	return state, nil
+}
+
+// listed is how many lists of containers kubelet has made since pods have ended;
+// the first look begins to count. Each takes kubelet 10 ms, so it is asked again
+// only when that decides. Its API server is down, but kubelet remembers for 5
+// minutes who may read its metrics, which [WaitRelist] has read.
+func (r *run) listed(ctx context.Context, pods []string, again bool) (lists int, known bool) {
+	key := strings.Join(pods, " ")
+	e := r.lists[key]
+	if e == nil {
+		n, err := r.world.Relists(ctx)
+		e = &endLists{first: n, known: err == nil}
+		r.lists[key] = e
+		return 0, e.known
+	}
+	if again && e.known && e.more == 0 {
+		n, err := r.world.Relists(ctx)
+		e.more, e.known = n-e.first, err == nil
+	}
+	return e.more, e.known
+}
+
+// finished says whether pods have been seen finished for long enough that kubelet
+// has noted it, too: it removes the cgroup a moment before.
+func (r *run) finished(pods []string, now bool) bool {
+	e := r.lists[strings.Join(pods, " ")]
+	switch {
+	case !now:
+		e.finished = time.Time{}
+	case e.finished.IsZero():
+		e.finished = r.now()
+	}
+	return now && r.now().Sub(e.finished) >= r.pace.finish
+}
+
+// endLists are kubelet's lists since a pod has ended.
+type endLists struct {
+	first, more int
+	known       bool
+	finished    time.Time // cgroup gone, and a list
+}
+
+// runsOn forgets that a pod has ended.
+func (r *run) runsOn(pod string) {
+	delete(r.mem.Ended, pod)
+	for pods := range r.lists {
+		if slices.Contains(strings.Fields(pods), pod) {
+			delete(r.lists, pods)
+		}
+	}
+}
+
+func sayLists(n int) string {
+	if n == 0 {
+		return "has not listed its containers since the end"
+	}
+	return "has listed its containers since the end"
 }
 
 // remains counts what kubelet has left of pods.

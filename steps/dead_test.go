@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -136,5 +137,50 @@ func TestAnUndoAfterADeadAPIServerWasEnded(t *testing.T) {
 		if diff := cmp.Diff(before, n.picture()); diff != "" {
 			t.Error(diff)
 		}
+	})(t)
+}
+
+// A kubelet that ignores removed manifests, and waits before it starts a container
+// again, cleans up nothing. The manifest that an undo puts back is that of the pod
+// which it has: there is nothing to wait for.
+func TestAnUndoFromTheMiddleWithAStuckKubelet(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		n, p := deadNode(t)
+		before := n.picture()
+		n.mu.Lock()
+		n.held, n.ignoring = false, true
+		n.mu.Unlock()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		e, _ := n.engine(nil)
+		sink := e.Sink
+		e.Sink = func(ev Event) {
+			if sink(ev); ev.Action == "stop-kube-apiserver.1" && ev.State == Done {
+				stop()
+				n.mu.Lock()
+				n.paused = true
+				n.mu.Unlock()
+			}
+		}
+		if res := e.Run(ctx, p); res.OK {
+			t.Fatal("it was not stopped")
+		}
+		begun := time.Now()
+		e, _ = n.engine(nil)
+		if res := e.Run(t.Context(), n.undo()); !res.OK || n.restarts > 0 {
+			t.Fatalf("%v, kubelet was restarted %d times", res.Error, n.restarts)
+		}
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		if diff := cmp.Diff(before, n.picture()); diff != "" {
+			t.Error(diff)
+		}
+		n.mu.Lock()
+		n.paused = false
+		n.broken["etcd-cp1"] = false
+		n.newBox(n.pods["etcd-cp1"])
+		n.mu.Unlock()
+		n.until("the old cluster runs", func() bool { return n.works(0xaaaa) == nil })
 	})(t)
 }

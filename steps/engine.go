@@ -49,7 +49,7 @@ type Engine struct {
 // It takes the node's lock first: while another run holds it, the result is an
 // error that names the holder, and an untouched node.
 func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
-	r := &run{engine: e, world: e.world, plan: plan, mem: plan.memory, pace: realPace, halted: map[string]bool{}}
+	r := &run{engine: e, world: e.world, plan: plan, mem: plan.memory, pace: realPace, halted: map[string]bool{}, lists: map[string]*endLists{}}
 	if e.pace != nil {
 		r.pace = *e.pace
 	}
@@ -154,6 +154,7 @@ type run struct {
 	away   bool
 	// halted are pods whose containers this process has ended over CRI.
 	halted map[string]bool
+	lists  map[string]*endLists // of pods that have ended
 	unseen bool // the API server is ended, and kubelet was not seen to begin with that
 	pace   pace
 	cost   time.Duration // of the runtime's answers in a wait's last look
@@ -531,7 +532,7 @@ func (r *run) revert(ctx context.Context, why Failure) *Result {
 		r.finish(res)
 		return res
 	}
-	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace, log: r.log, halted: map[string]bool{}}
+	b := &run{engine: r.engine, world: r.world, journal: r.journal, plan: undo, mem: r.mem, away: r.away, pace: r.pace, log: r.log, halted: map[string]bool{}, lists: map[string]*endLists{}}
 	// A kubelet that was restarted for the way there knows the pods that were put
 	// in since, and may have to stop them too.
 	b.mem.renew()

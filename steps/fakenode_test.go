@@ -107,7 +107,7 @@ type fakePod struct {
 // test that waits for a limit runs in fake time.
 var fakePace = pace{
 	sources: 60 * time.Second, stopping: 10 * time.Second, noticed: 100 * time.Millisecond, gone: 30 * time.Second, end: 15 * time.Second,
-	forgotten: 30 * time.Second, settle: 60 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
+	forgotten: 30 * time.Second, settle: 60 * time.Millisecond, finish: 2 * time.Millisecond, refused: 100 * time.Millisecond, unseen: 300 * time.Millisecond,
 	started: 30 * time.Second, etcd: 30 * time.Second, api: 30 * time.Second,
 	kubelet: 10 * time.Second, save: 100 * time.Millisecond, runtime: 10 * time.Second, verify: 30 * time.Second, nodes: 30 * time.Second, handover: 3 * time.Second,
 	relist: 10 * time.Second, begin: 5 * time.Millisecond,
@@ -653,11 +653,7 @@ func (n *fakeNode) Remains(uid string) node.Remains {
 	defer n.mu.Unlock()
 	for _, p := range n.pods {
 		if p.uid == uid {
-			r := node.Remains{PodDir: true}
-			if n.ignoring {
-				r.Cgroups = []string{"pod" + uid}
-			}
-			return r
+			return node.Remains{PodDir: true, Cgroups: []string{"pod" + uid}}
 		}
 	}
 	return node.Remains{}

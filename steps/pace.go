@@ -10,6 +10,7 @@ type pace struct {
 	end       time.Duration // a container ends by itself, after its manifest is out
 	forgotten time.Duration // cgroup and pod directory are gone too
 	settle    time.Duration // since the last container ended
+	finish    time.Duration // since cgroup and list show that kubelet has finished with a pod
 	refused   time.Duration // a pod that kubelet has not begun with after that long was refused
 	unseen    time.Duration // the same, by its sandbox, where it can't be seen what kubelet begins
 	started   time.Duration
@@ -56,6 +57,7 @@ var realPace = pace{
 	end:       15 * time.Second,        // etcd: 0.1 s after SIGTERM
 	forgotten: 60 * time.Second,        // usually within 2 s
 	settle:    2200 * time.Millisecond, // PLEG lists once a second, two lists are needed
+	finish:    50 * time.Millisecond,   // 17 ms too early was enough to be refused
 	refused:   150 * time.Millisecond,  // one that isn't refused has its directories after 10 ms
 	unseen:    1800 * time.Millisecond, // and a sandbox after 0.5 s
 	started:   60 * time.Second,

@@ -72,6 +72,9 @@ func undoActions(h *history) []Step {
 				into = &kubeadm
 			}
 			back := s.Actions[j].undo()
+			if out, ok := s.Actions[j].Action.(stopping); ok {
+				h.knowing(back, out.stops())
+			}
 			if _, moves := s.Actions[j].Action.(moving); moves && len(back) > 0 && !rests {
 				// A service that the run has stopped starts again when the machine boots.
 				rests = true
@@ -103,6 +106,67 @@ func undoActions(h *history) []Step {
 	if len(kubeadm) > 0 { // it asks the API
 		t := undoTexts[kubeadmStep]
 		steps = append(steps, Step{ID: "undo-" + kubeadmStep, Title: t.title, Why: t.why, More: t.more, Actions: planned(kubeadm)})
+	}
+	return steps
+}
+
+// knowing tells the waits before a manifest is back what this run has made of the
+// pod: nothing, or one with another UID, that kubelet has to finish with first.
+func (h *history) knowing(back []Action, out program) {
+	another := h.reached(func(a Action) bool {
+		in, ok := a.(starting)
+		return ok && in.starts() == out
+	})
+	for _, a := range back {
+		if w, ok := a.(*WaitForgotten); ok {
+			w.Same, w.Lists = !another, another
+		}
+	}
+}
+
+// soon has the API server of a node alone start when etcd has opened its data, as
+// a restore does: etcd leads while kubelet starts the container.
+func soon(steps []Step, restore *Plan) []Step {
+	if restore.fleet() || len(restore.Reach.Peer.Endpoints) == 0 {
+		return steps
+	}
+	var etcd *Planned
+	for i := range steps {
+		for j := range steps[i].Actions {
+			switch a := &steps[i].Actions[j]; w := a.Action.(type) {
+			case *WaitEtcd:
+				if etcd = a; w.ClusterID == 0 {
+					return steps
+				}
+			case *WaitAPI:
+				if etcd != nil {
+					ready := etcd.Action.(*WaitEtcd)
+					etcd.Action = &WaitData{Pod: ready.Pod, Unit: ready.Unit, Peer: restore.Reach.Peer, Budget: ready.Budget, ClusterID: ready.ClusterID}
+					steps[i].Actions = slices.Insert(slices.Clone(steps[i].Actions), j, Planned{Action: ready})
+					return steps
+				}
+			}
+		}
+	}
+	return steps
+}
+
+// timed has the outage of an undo begin at the moment of kubelet's second at which
+// a restore's begins.
+func timed(steps []Step, restore *Plan) []Step {
+	if restore.fleet() || restore.Reach.Metrics.URL == "" {
+		return steps
+	}
+	for i := range steps {
+		acts := steps[i].Actions
+		j := slices.IndexFunc(acts, func(a Planned) bool {
+			t, ok := a.Action.(*TakeOut)
+			return ok && t.API
+		})
+		if j >= 0 {
+			steps[i].Actions = slices.Insert(slices.Clone(acts), j, Planned{Action: &WaitRelist{Metrics: restore.Reach.Metrics}})
+			return steps
+		}
 	}
 	return steps
 }
@@ -162,6 +226,10 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 		}
 		p.Summary = append(p.Summary, Fact{"etcd will run on", goes})
 		p.expect(is.ClusterID)
+		p.Steps = soon(p.Steps, r)
+		if p.memory.AwaySince.IsZero() {
+			p.Steps = timed(p.Steps, r)
+		}
 	}
 	if r.Restore.DataDir != "" && !r.Restore.Home {
 		p.Summary = append(p.Summary, Fact{"restored data", "kept at " + r.Restore.keptAt()})

@@ -132,7 +132,7 @@ func together(actions []Action) []Action {
 	for _, a := range actions {
 		if w, ok := a.(*WaitForgotten); ok {
 			wait.Pods, wait.Files = append(wait.Pods, w.Pods...), append(wait.Files, w.Files...)
-			wait.Fresh = w.Fresh
+			wait.Fresh, wait.Later, wait.Lists = w.Fresh, w.Later, w.Lists
 		} else {
 			out = append(out, a)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -619,5 +620,93 @@ func TestAStoppedRunNamesBothWays(t *testing.T) {
 		if !strings.Contains(res.Error.Hint, want) {
 			t.Errorf("the hint %q doesn't say %q", res.Error.Hint, want)
 		}
+	}
+}
+
+// etcd's manifest has to come back byte for byte, so kubelet must have finished with
+// the restored pod. Its lists say when; where they can't be counted, it gets the
+// time that it takes at most.
+func TestAnUndoWaitsForKubeletsListAndNoLonger(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		blind       bool
+		least, most time.Duration
+	}{
+		{"counted", false, 0, time.Second},
+		{"not counted", true, 2 * time.Second, 4 * time.Second},
+	} {
+		t.Run(c.name, inFakeTime(func(t *testing.T) {
+			n := restored(t, false)
+			n.mu.Lock()
+			n.listless = c.blind
+			if n.listless {
+				n.metrics = errors.New("unauthorized")
+			}
+			n.mu.Unlock()
+			time.Sleep(time.Second) // one that has just begun ends at once
+			e, _ := n.engine(nil)
+			pace := fakePace
+			pace.settle = 2 * time.Second
+			e.pace = &pace
+			res := e.Run(t.Context(), n.undo())
+			if !res.OK || n.works(0xaaaa) != nil {
+				t.Fatalf("%v; %v", res.Error, n.works(0xaaaa))
+			}
+			if took := time.Duration(res.OutageSeconds * float64(time.Second)); took < c.least || took > c.most {
+				t.Errorf("the API was down for %s", took)
+			}
+		}))
+	}
+}
+
+// As in a restore, the API server starts when etcd has opened its data, and of those
+// it is known whose they are. And the controllers are not waited for longer than they run.
+func TestTheOutageOfAnUndoHasWhatARestoresHas(t *testing.T) {
+	n := restored(t, false)
+	var order []string
+	var plan []Action
+	for _, s := range n.undo().Steps {
+		for _, a := range s.Actions {
+			if s.always() {
+				plan = append(plan, a.Action)
+			}
+		}
+	}
+	for _, a := range plan {
+		switch a := a.(type) {
+		case *WaitRelist:
+			order = append(order, "list")
+		case *TakeOut:
+			if a.API {
+				order = append(order, "API out")
+			}
+		case *PutIn:
+			if a.API {
+				order = append(order, "API in")
+			}
+		case *WaitData:
+			if a.ClusterID != 0xaaaa {
+				t.Errorf("etcd's cluster is to be %x", a.ClusterID)
+			}
+			order = append(order, "data")
+		case *WaitEtcd:
+			order = append(order, "etcd")
+		case *WaitAPI:
+			order = append(order, "API")
+		case *WaitForgotten:
+			if len(a.Pods) > 1 && !a.Later {
+				t.Errorf("%s before the outage", a.Title())
+			}
+		}
+	}
+	if want := []string{"list", "API out", "data", "API in", "etcd", "API"}; !slices.Equal(order, want) {
+		t.Errorf("%v, want %v", order, want)
+	}
+}
+
+func TestAnUndoRefusesAnEtcdThatHasOpenedOtherData(t *testing.T) {
+	a := &WaitData{ClusterID: 0xaaaa}
+	if a.right(nil, 0xaaaa) != nil || a.right(nil, 0xbbbb) == nil {
+		t.Error("another cluster is taken for the old one")
 	}
 }

@@ -5,7 +5,7 @@
 // OpenShift's order, and by etcd-rewind; alternating, in one run.
 //
 //	go run ./e2e/outage [-runs 7] [-random 40] [-big 7] [-docs docs]
-//	go run ./e2e/outage -recovery [-runs 7] [-big 7]
+//	go run ./e2e/outage -recovery [-runs 7] [-big 7] [-dead=false]
 //
 // It needs root, and the programs that e2e/install.sh installs.
 package main
@@ -43,16 +43,17 @@ func main() {
 	big := flag.Int("big", 0, "runs of each way with a database of 2 GB")
 	docs := flag.String("docs", "", "directory to write outage.md and outage.svg to")
 	recovery := flag.Bool("recovery", false, "measure a control plane that is dead, and undo, instead")
+	dead := flag.Bool("dead", true, "with -recovery: measure one that is dead, and not undo alone")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := measure(ctx, *runs, *random, *big, *docs, *recovery); err != nil {
+	if err := measure(ctx, *runs, *random, *big, *docs, *recovery, *dead); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func measure(ctx context.Context, runs, random, big int, docs string, recovery bool) (err error) {
+func measure(ctx context.Context, runs, random, big int, docs string, recovery, dead bool) (err error) {
 	dir, err := os.MkdirTemp("", "etcd-rewind-outage-")
 	if err != nil {
 		return err
@@ -87,9 +88,9 @@ func measure(ctx context.Context, runs, random, big int, docs string, recovery b
 	}
 	before := machine()
 	if recovery {
-		err = b.recoveries(ctx, small, runs, keep)
+		err = b.recoveries(ctx, small, runs, dead, keep)
 		if err == nil {
-			err = b.recoveries(ctx, large, big, keep)
+			err = b.recoveries(ctx, large, big, dead, keep)
 		}
 		fmt.Printf("The machine before: %s\nand after: %s\n\n%s", before, machine(), recoveryTable(all))
 		return err

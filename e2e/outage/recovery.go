@@ -23,7 +23,7 @@ const undone = "etcd-rewind undo"
 // first command until a client reads the snapshot's data; by hand and by
 // etcd-rewind, alternating. And the outage of an undo, beside the one of the
 // restore before it, on a healthy node.
-func (b *bench) recoveries(ctx context.Context, size string, n int, keep func(what string, i int, r result, err error) error) error {
+func (b *bench) recoveries(ctx context.Context, size string, n int, dead bool, keep func(what string, i int, r result, err error) error) error {
 	if n == 0 {
 		return nil
 	}
@@ -32,6 +32,9 @@ func (b *bench) recoveries(ctx context.Context, size string, n int, keep func(wh
 	}
 	for i := range n {
 		for _, w := range []way{ways[0], rewind} {
+			if !dead {
+				break
+			}
 			r, err := b.recovery(ctx, w, size)
 			if err := keep("dead", i, r, err); err != nil {
 				return err
