@@ -29,7 +29,7 @@ func pick(all []result, way, size string) (outages []time.Duration, off time.Dur
 
 func table(all []result) string {
 	var b strings.Builder
-	b.WriteString("| way | database | runs | median | worst | × by hand | outage_seconds differs by at most |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("| way | database | runs | median, × by hand | worst | median | worst | outage_seconds differs by at most |\n|---|---|---|---|---|---|---|---|\n")
 	line := func(way, size string, against time.Duration) {
 		o, off := pick(all, way, size)
 		if len(o) == 0 {
@@ -39,14 +39,14 @@ func table(all []result) string {
 		for _, d := range o {
 			worst = max(worst, d)
 		}
-		ratio, differs := "", ""
+		typical, most, differs := "", "", ""
 		if against > 0 {
-			ratio = fmt.Sprintf("%.2f (worst %.2f)", float64(median(o))/float64(against), float64(worst)/float64(against))
+			typical, most = fmt.Sprintf("%.2f", ratio(median(o), against)), fmt.Sprintf("%.2f", ratio(worst, against))
 		}
 		if off > 0 {
 			differs = fmt.Sprintf("%.2f s", off.Seconds())
 		}
-		fmt.Fprintf(&b, "| %s | %s | %d | %.1f s | %.1f s | %s | %s |\n", way, size, len(o), median(o).Seconds(), worst.Seconds(), ratio, differs)
+		fmt.Fprintf(&b, "| %s | %s | %d | %s | %s | %.1f s | %.1f s | %s |\n", way, size, len(o), typical, most, median(o).Seconds(), worst.Seconds(), differs)
 	}
 	for _, size := range []string{small, large} {
 		hand, _ := pick(all, ways[0].name, size)
