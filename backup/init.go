@@ -129,7 +129,7 @@ func (c *Config) Write(path string, replace bool) error {
 		return problem.From(err)
 	}
 	if _, err := os.Lstat(path); err == nil && !replace {
-		return problem.New("edit it, or write it again with --replace", "%s is there already", path)
+		return problem.New("edit it, or overwrite it with --replace", "%s is there already", path)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return problem.From(err)

@@ -156,13 +156,13 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	}
 	f := c.PersistentFlags()
 	o := &a.session.Options
-	f.StringVar(&o.KubeletConfig, "kubelet-config", "", "kubelet's configuration `file` (found by itself)")
-	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (found by itself)")
-	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (found by itself)")
-	f.StringArrayVar(&o.Identities, "identity", nil, "`file` of age identities or an SSH key, for a snapshot that is encrypted; may be repeated")
-	f.StringVar(&o.PassphraseFile, "passphrase-file", "", "`file` with the passphrase of a snapshot that is encrypted with one")
+	f.StringVar(&o.KubeletConfig, "kubelet-config", "", "kubelet's configuration `file` (default: detected)")
+	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (default: detected)")
+	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (default: detected)")
+	f.StringArrayVar(&o.Identities, "identity", nil, "`file` of age identities or an SSH key, for an encrypted snapshot; may be repeated")
+	f.StringVar(&o.PassphraseFile, "passphrase-file", "", "`file` with the passphrase of an encrypted snapshot")
 	f.StringVar(&a.backupConfig, "backup-config", backup.ConfigPath, "configuration `file` with the locations of backups, for latest and the wizard's list")
-	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and manifests kept (etcd-rewind beside the manifests)")
+	f.StringVar(&o.StateDir, "state-dir", "", "`directory` for journals and kept manifests (etcd-rewind beside the manifests)")
 	c.AddCommand(a.restore(), a.repoint(), a.check(), a.inspect(), a.diff(), a.drill(), a.save(), a.backup(), a.undo(), a.redo(), a.resume(), a.runs(), a.report(), a.settle(), a.versionCommand(), a.ticket(), a.agent())
 	c.AddCommand(a.practiceCommands()...)
 	wrapUsage(c, a.out)
@@ -182,7 +182,7 @@ func (a *app) begin(*cobra.Command, []string) error {
 }
 
 func (a *app) outputFlag(c *cobra.Command) {
-	c.Flags().StringVarP(&a.output, "output", "o", "text", "text or json: one object a line")
+	c.Flags().StringVarP(&a.output, "output", "o", "text", "text or json: one object per line")
 	oneOf(c, "output", "text", "json")
 }
 
@@ -266,7 +266,7 @@ overridden by name.` + exitStatuses,
 	var several fleetFlags
 	var ticketFile string
 	c.Flags().StringVar(&ticketFile, "ticket", "", "restore in step with other nodes that have the same ticket `file`, without ssh")
-	several.add(c, "restore all control planes of the cluster as one, reached through ssh", true)
+	several.add(c, "restore all control planes of the cluster as one, reached over ssh", true)
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; when a step fails, revert the node")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show the plan and change nothing")
 	a.outputFlag(c)
@@ -309,7 +309,7 @@ func (a *app) check() *cobra.Command {
 	}
 	settle := a.choiceFlags(c, &choices)
 	var several fleetFlags
-	several.add(c, "check all control planes of the cluster, reached through ssh", true)
+	several.add(c, "check all control planes of the cluster, reached over ssh", true)
 	a.outputFlag(c)
 	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(settle(), several.check(c))) }
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -329,7 +329,7 @@ func (a *app) undo() *cobra.Command {
 }
 
 func (a *app) redo() *cobra.Command {
-	return a.ofARun(restore.Redo, "Go to the restored data again after an undo, also an interrupted one")
+	return a.ofARun(restore.Redo, "Switch to the restored data again after an undo, even an interrupted one")
 }
 
 func (a *app) resume() *cobra.Command {
@@ -344,7 +344,7 @@ func (a *app) ofARun(v restore.Verb, short string) *cobra.Command {
 	c := &cobra.Command{
 		Use:               verb + " [RUN]",
 		Short:             short,
-		Long:              short + ".\n\nWithout RUN it is the newest run that it applies to; etcd-rewind runs lists\nthem." + exitStatuses,
+		Long:              short + ".\n\nWithout RUN it takes the newest run that it applies to; etcd-rewind runs lists\nall runs." + exitStatuses,
 		Example:           "  etcd-rewind " + verb + " --dry-run\n  etcd-rewind " + verb + "\n  etcd-rewind " + verb + " 20261120-120000 --yes",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeRuns,
@@ -356,7 +356,7 @@ func (a *app) ofARun(v restore.Verb, short string) *cobra.Command {
 			return a.again(c.Context(), v, run, &several, as)
 		},
 	}
-	several.add(c, "on all control planes that the run was made on, reached through ssh", false)
+	several.add(c, "on all control planes that the run was made on, reached over ssh", false)
 	named := overrides(c, &a.session.Options.Accept)
 	c.PreRunE = func(c *cobra.Command, _ []string) error { return a.usage(errors.Join(named(), several.check(c))) }
 	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")

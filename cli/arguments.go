@@ -57,7 +57,7 @@ func wrapUsage(root *cobra.Command, out io.Writer) {
 func overrides(c *cobra.Command, to *[]string) (check func() error) {
 	f := c.Flags()
 	f.StringSliceVar(to, "override", nil, "override a failed `CHECK` by name; may be repeated")
-	f.StringSliceVar(to, "accept", nil, "--override, as it was called before")
+	f.StringSliceVar(to, "accept", nil, "the earlier name of --override")
 	_ = f.MarkHidden("accept")
 	complete := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return checkNames(), cobra.ShellCompDirectiveNoFileComp

@@ -45,7 +45,7 @@ but nothing is removed then. etcd-rewind backup init writes the configuration.` 
 		RunE: func(c *cobra.Command, _ []string) error { return a.takeBackup(c.Context(), config, scheduled) },
 	}
 	c.PersistentFlags().StringVar(&config, "config", "", "`file` of the configuration ("+backup.ConfigPath+")")
-	c.Flags().BoolVar(&scheduled, "scheduled", false, "the schedule's turn, unless another node has taken it")
+	c.Flags().BoolVar(&scheduled, "scheduled", false, "take the round that is due, unless another node has taken it")
 	a.outputFlag(c)
 	c.AddCommand(a.backupInit(&config), a.backupList(&config), a.backupStatus(&config), a.backupPrune(&config), a.backupEnable(&config), a.backupDisable())
 	return c
@@ -319,7 +319,7 @@ the newest good one, and never one dated in the future.` + backupStatuses,
 			return err
 		},
 	}
-	c.Flags().BoolVar(&dry, "dry-run", false, "only say what would be removed")
+	c.Flags().BoolVar(&dry, "dry-run", false, "only show what would be removed")
 	a.outputFlag(c)
 	return c
 }

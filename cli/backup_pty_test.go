@@ -78,7 +78,7 @@ func TestBackupsAreSetUpOnATerminal(t *testing.T) {
 	p.see("is no duration")
 	p.answer("How often", "6h")
 	p.answer("Rounds to keep", "last=x")
-	p.see("is no number of rounds")
+	p.see("is not a number of rounds")
 	p.answer("Rounds to keep", "last=3")
 	p.answer("(yes or no)", "perhaps")
 	p.see("answer yes or no")
@@ -86,7 +86,7 @@ func TestBackupsAreSetUpOnATerminal(t *testing.T) {
 	for said, answer := range map[string]string{
 		"no such file":          dir + "/none",
 		"file wasn't opened":    dir + "/other",
-		"no identity of age":    "AGE-SECRET-KEY-1NONSENSE",
+		"not an age identity":   "AGE-SECRET-KEY-1NONSENSE",
 		"backups would be lost": other.String(),
 		"→ check the path":      "mine",
 	} {

@@ -42,7 +42,7 @@ func (a *app) backupInit(config *string) *cobra.Command {
 		Short: "Set up backups: locations, recipients, schedule, retention",
 		Long: `Set up backups: locations, recipients, schedule, retention.
 
-On a terminal it asks for what no flag gives. Each location is tested: a file is
+On a terminal it asks for what no flag sets. Each location is tested: a file is
 written, read back and deleted. Nothing is set up until a test file was opened
 with your identity: it is read once, from the terminal or the file of
 --identity, and stored nowhere. Keep it somewhere other than this node: without
@@ -57,16 +57,16 @@ control planes: the key separates this cluster's backups from forged ones.`,
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
-	f.StringArrayVar(&o.locations, "location", nil, "`URL` of a place for backups; may be repeated")
-	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open them, `age1...` or an SSH public key; may be repeated")
+	f.StringArrayVar(&o.locations, "location", nil, "`URL` of a location for backups; may be repeated")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open the backups, `age1...` or an SSH public key; may be repeated")
 	f.StringVar(&o.passphrase, "passphrase-file", "", "`file` with a passphrase, instead of recipients")
 	f.StringVar(&o.every, "every", "", "`time` between two rounds of the timer ("+usualEvery+")")
 	f.StringVar(&o.at, "at", "", "`time` of a day's first round, in UTC (00:00)")
-	f.StringVar(&o.keep, "keep", "", "`rounds` that are kept, as last=5,daily=7,within=48h")
-	f.StringSliceVar(&o.include, "include", nil, "`parts` that a snapshot can't bring back: pki, manifests, encryption-config")
-	f.StringArrayVar(&o.secrets, "include-recipient", nil, "who can open those, when it isn't the `recipient`s")
+	f.StringVar(&o.keep, "keep", "", "`rounds` to keep, as last=5,daily=7,within=48h")
+	f.StringSliceVar(&o.include, "include", nil, "`parts` to include that aren't in etcd: pki, manifests, encryption-config")
+	f.StringArrayVar(&o.secrets, "include-recipient", nil, "who can open these parts, if not the `recipient`s")
 	f.StringVar(&o.metrics, "metrics-file", "", "`file` for node_exporter's textfile collector")
-	f.BoolVar(&o.replace, "replace", false, "replace a configuration that is there; its key stays")
+	f.BoolVar(&o.replace, "replace", false, "replace an existing configuration; its key is kept")
 	a.outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, stop := interruptible(c.Context())
@@ -77,7 +77,7 @@ control planes: the key separates this cluster's backups from forged ones.`,
 		}
 		path := a.configPath(*config, dir)
 		if _, err := os.Lstat(path); err == nil && !o.replace {
-			return problem.New("edit it, or write it again with --replace", "%s is there already", path)
+			return problem.New("edit it, or overwrite it with --replace", "%s is there already", path)
 		}
 		q := &questions{ctx: ctx, app: a}
 		if a.output != "json" && term.IsTerminal(int(a.in.Fd())) && isTerminal(a.out) {
@@ -117,7 +117,7 @@ control planes: the key separates this cluster's backups from forged ones.`,
 		}
 		q.say("%s The test file was opened: %d of %s proven\n", text.SymDone, opened, text.Plural(max(len(conf.Recipients), 1), "recipient is", "recipients are"))
 		q.say("%s %s and %s written\n", text.SymDone, trust.Text(path), trust.Text(filepath.Base(backup.KeyPath(path))))
-		q.say("\nNext:\n  etcd-rewind backup           takes one now\n  etcd-rewind backup enable    takes them by a timer\nOn the other control planes: copy both files, then etcd-rewind backup enable.\n")
+		q.say("\nNext:\n  etcd-rewind backup           takes one now\n  etcd-rewind backup enable    takes them on a timer\nOn the other control planes: copy both files, then etcd-rewind backup enable.\n")
 		return nil
 	}
 	return c
@@ -196,7 +196,7 @@ func (q *questions) locations(given []string) (good, kept []string, err error) {
 		}
 		how := ""
 		if k {
-			kept, how = append(kept, s.Location()), " (what is there can't be deleted for a while: the test file stays)"
+			kept, how = append(kept, s.Location()), " (files there can't be deleted for a while: the test file stays)"
 		}
 		q.say("%s %s: written, read back, deleted%s\n", text.SymDone, trust.Text(s.Location()), how)
 		good, tried = append(good, l), append(tried, s.Location())
@@ -230,7 +230,7 @@ func (q *questions) locations(given []string) (good, kept []string, err error) {
 		}
 	}
 	if len(good) == 0 {
-		return nil, nil, q.app.usage(errors.New("--location is missing: where are backups to go?"))
+		return nil, nil, q.app.usage(errors.New("--location is missing: where are backups to be stored?"))
 	}
 	return good, kept, nil
 }
@@ -240,7 +240,7 @@ func (q *questions) locations(given []string) (good, kept []string, err error) {
 func (q *questions) recipients(c *backup.Config) (made *age.X25519Identity, err error) {
 	for len(c.Recipients) == 0 && c.PassphraseFile == "" {
 		if q.in == nil {
-			return nil, q.app.usage(errors.New("--recipient is missing: who is to open the backups?"))
+			return nil, q.app.usage(errors.New("--recipient is missing: who can open the backups?"))
 		}
 		r, err := q.ask("Who can open them: age1…, an SSH public key, or empty for a new identity", "")
 		switch {
@@ -328,7 +328,7 @@ func parseKeep(s string) (p backup.Policy, err error) {
 		case ok && to != nil:
 			n, err := strconv.Atoi(value)
 			if err != nil || n < 0 {
-				return p, fmt.Errorf("%q is no number of rounds", value)
+				return p, fmt.Errorf("%q is not a number of rounds", value)
 			}
 			*to = n
 		default:
@@ -375,7 +375,7 @@ func (q *questions) identities(c *backup.Config, made *age.X25519Identity) ([]ag
 		}
 		ids, err := age.ParseIdentities(strings.NewReader(s))
 		if err != nil {
-			err = problem.New("", "that is no identity of age")
+			err = problem.New("", "that is not an age identity")
 		}
 		return ids, err
 	})
@@ -417,8 +417,8 @@ func (a *app) backupEnable(config *string) *cobra.Command {
 		Long: `Take backups on a systemd timer, and drill them on another.
 
 It writes a timer and a service, and starts the timer. The service may write
-where backups need to, and yields to everything else. Every control plane may
-have it: each round is taken by the first node, and by the next one when that is
+where backups need to, and runs at low priority. Every control plane may
+have it: each round is taken by the first node, and by the next one if that is
 down. --print shows the files for configuration management.
 
 With --drill weekly a second timer runs: etcd-rewind drill latest. That has to
@@ -477,13 +477,13 @@ for drills, as one more recipient, so that it can be replaced alone. Without
 			}
 			_, err = fmt.Fprintf(a.out, "%s %s is enabled: every %s. Take the first now: etcd-rewind backup\n", text.SymDone, backup.TimerName, conf.Schedule.Every)
 			if err == nil && len(units) > 2 {
-				_, err = fmt.Fprintf(a.out, "%s %s is enabled: %s. See the first now: systemctl start %s\n", text.SymDone, backup.DrillTimerName, drills, backup.DrillServiceName)
+				_, err = fmt.Fprintf(a.out, "%s %s is enabled: %s. Run the first now: systemctl start %s\n", text.SymDone, backup.DrillTimerName, drills, backup.DrillServiceName)
 			}
 			return err
 		},
 	}
-	c.Flags().BoolVar(&show, "print", false, "only show the timers and the services")
-	c.Flags().StringVar(&drills, "drill", "", "also drill by a timer: `how often`, "+strings.Join(backup.DrillTimes, ", ")+" or "+noDrills)
+	c.Flags().BoolVar(&show, "print", false, "only print the timers and the services")
+	c.Flags().StringVar(&drills, "drill", "", "also drill on a timer: `how often`, "+strings.Join(backup.DrillTimes, ", ")+" or "+noDrills)
 	a.outputFlag(c)
 	return c
 }
@@ -503,7 +503,7 @@ func (a *app) drillUnits(ctx context.Context, conf *backup.Config, timed backup.
 		}
 		d.Flags = append(slices.Clone(d.Flags), "--passphrase-file", p)
 	} else if len(a.session.Options.Identities) == 0 {
-		return nil, problem.New("make one for drills alone, add its recipient, and name its file: --identity /etc/etcd-rewind/drill-identity.txt", "a drill by a timer has to open the backups, and no identity was named")
+		return nil, problem.New("make one for drills alone, add its recipient, and name its file: --identity /etc/etcd-rewind/drill-identity.txt", "a drill on a timer has to open the backups, and no identity was named")
 	}
 	for _, file := range a.session.Options.Identities {
 		file, err := filepath.Abs(file)
@@ -521,7 +521,7 @@ func (a *app) drillUnits(ctx context.Context, conf *backup.Config, timed backup.
 		d.Flags = append(slices.Clone(d.Flags), "--identity", file)
 	}
 	if _, err := conf.Prove(ctx, ids); err != nil {
-		return nil, problem.New("name the one that belongs to a recipient in "+conf.Path+"; add its recipient there if it is new", "what was named doesn't open the backups, so no drill could")
+		return nil, problem.New("name the one that belongs to a recipient in "+conf.Path+"; add its recipient there if it is new", "the identity doesn't open the backups, so a drill couldn't either")
 	}
 	if conf.Path != backup.ConfigPath {
 		d.Flags = append(slices.Clone(d.Flags), "--backup-config", conf.Path)

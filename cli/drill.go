@@ -56,7 +56,7 @@ Exit status:
 			name := append(args, "")[0]
 			r, err := a.drillOf(ctx, name, o)
 			if kerr := a.keepDrill(ctx, name, r, err); kerr != nil && a.output != "json" {
-				_, _ = fmt.Fprintln(a.err, "warning: how the drill went can't be kept:", trust.Text(problem.Line(kerr)))
+				_, _ = fmt.Fprintln(a.err, "warning: the drill's result can't be saved:", trust.Text(problem.Line(kerr)))
 			}
 			if err != nil {
 				return stopped(ctx, err)
@@ -73,7 +73,7 @@ Exit status:
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.Dir, "dir", "", "`directory` for the drill's own (that of etcd's data)")
+	f.StringVar(&o.Dir, "dir", "", "`directory` for the drill's files (that of etcd's data)")
 	f.StringVar(&o.Etcd, "etcd", "", "etcd `program` to start in place of the cluster's")
 	f.StringVar(&o.APIServer, "kube-apiserver", "", "kube-apiserver `program` to start in place of the cluster's")
 	f.StringVar(&o.EncryptionConfig, "encryption-config", "", "EncryptionConfiguration `file` to use in place of the cluster's")
@@ -160,7 +160,7 @@ func (a *app) tryOut(tried *sync.WaitGroup) ui.Drill {
 
 // newest is the newest good snapshot of this node.
 func (a *app) newest(ctx context.Context) (string, error) {
-	a.saying("looking for snapshots")
+	a.saying("searching for snapshots")
 	defer a.saying("")
 	for _, c := range a.session.Candidates(ctx, nil) {
 		if c.Err == nil && !c.Safety && c.Owner == "" {

@@ -124,7 +124,7 @@ func (a *app) paths() restore.Paths {
 // leads makes the context of a command that leads several nodes. A second Ctrl-C
 // waits for no node, and ends the process when even that hangs.
 func (a *app) leads(ctx context.Context, n restore.Nodes) (context.Context, func()) {
-	return a.interruptible(ctx, "Stopping all nodes. Ctrl-C again leaves at once.", n.Leave)
+	return a.interruptible(ctx, "Stopping all nodes. Ctrl-C again exits at once.", n.Leave)
 }
 
 // interruptible makes the context of a command that changes nodes: a dropped
@@ -216,7 +216,7 @@ func (a *app) record(ctx context.Context, run string, v restore.Verb) (*restore.
 		}
 		return rec, err
 	}
-	return nil, &steps.Failure{Cause: "no such multi-node run on this node", Hint: steps.Command("runs", "", a.session.Options.Flags()) + " lists the runs of this node; any node that took part can lead the others"}
+	return nil, &steps.Failure{Cause: "no such multi-node run on this node", Hint: steps.Command("runs", "", a.session.Options.Flags()) + " lists the runs of this node; it works on any node that took part"}
 }
 
 func orNone(s steps.RunState) string {

@@ -69,7 +69,7 @@ func (a *app) look(ctx context.Context, f *restore.Flow, name string, ticket *fl
 }
 
 func (a *app) discoverFor(ctx context.Context, f *restore.Flow) error {
-	a.saying("looking at the node")
+	a.saying("reading the node")
 	defer a.saying("")
 	return f.Discover(ctx)
 }
@@ -192,7 +192,7 @@ func (a *app) execute(ctx context.Context, f *restore.Flow, plans []*steps.Plan,
 		}
 	}
 	if !several(n) {
-		with, stop := a.interruptible(ctx, "Stopping before the next action. Ctrl-C again leaves at once.", func() { _ = print.Failure(a.err, text.Left(plans[0], false)) })
+		with, stop := a.interruptible(ctx, "Stopping before the next action. Ctrl-C again exits at once.", func() { _ = print.Failure(a.err, text.Left(plans[0], false)) })
 		defer stop()
 		ctx = with
 	}

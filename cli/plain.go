@@ -31,7 +31,7 @@ func (a *app) plain(c *cobra.Command, several *fleetFlags) error {
 	if err := a.discoverFor(ctx, f); err != nil {
 		return stopped(ctx, err)
 	}
-	a.saying("looking for snapshots")
+	a.saying("searching for snapshots")
 	found := a.session.Candidates(ctx, f.Want.Here)
 	a.saying("")
 	if u := f.Want.Here.Unfinished; u != nil {
@@ -43,9 +43,9 @@ func (a *app) plain(c *cobra.Command, several *fleetFlags) error {
 	for i, s := range found {
 		_, _ = fmt.Fprintf(a.out, "%d: %s\n", i+1, offered(s))
 	}
-	question := "Path of the snapshot to restore (nothing ends): "
+	question := "Path of the snapshot to restore (empty quits): "
 	if len(found) > 0 {
-		question = "Snapshot to restore, its number or another path (nothing ends): "
+		question = "Snapshot to restore, its number or another path (empty quits): "
 	}
 	line, err := a.answers().Ask(ctx, a.out, question)
 	switch {

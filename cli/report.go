@@ -22,17 +22,17 @@ import (
 // mostReported is how many runs a bundle holds when none is named.
 const mostReported = 5
 
-const aboutTheBundle = `What etcd-rewind report has put together, to be sent to whoever helps.
+const aboutTheBundle = `Written by etcd-rewind report, to be sent to whoever helps.
 
-version.txt   the program, and the machine's kind
-checks.jsonl  what etcd-rewind check says of the node now
+version.txt   the version and the platform
+checks.jsonl  the checks of the node, as of now
 runs.jsonl    the runs of this node
 settled.jsonl what was settled after them
 RUN/          of each run: the journal, what the screen showed, the reports
 
 It has names of nodes, namespaces and paths, and addresses. Not in it: manifests,
 certificates, keys, snapshots, values of objects. What looks like a key, a token
-or a password is replaced by [removed]. Look through it before you send it.
+or a password is replaced by [removed]. Read through it before you send it.
 `
 
 // report puts together what somebody needs who wasn't there.
@@ -40,12 +40,12 @@ func (a *app) report() *cobra.Command {
 	var to string
 	c := &cobra.Command{
 		Use:   "report [RUN]",
-		Short: "Put versions, checks and the runs' journals into one file, without secrets",
-		Long: `Put versions, checks and the runs' journals into one file, without secrets.
+		Short: "Collect versions, checks and the runs' journals in one file, without secrets",
+		Long: `Collect versions, checks and the runs' journals in one file, without secrets.
 
 For a bug report, or a colleague who wasn't there. Without RUN it has the last
 five runs. Nothing on the node is changed, and nothing is sent anywhere.
-Names of nodes, namespaces and paths are in it: look through it before you send
+Names of nodes, namespaces and paths are in it: read through it before you send
 it.`,
 		Example: `  etcd-rewind report
   etcd-rewind report 20261120-120000 --to /tmp/run.tar.gz`,
@@ -109,7 +109,7 @@ it.`,
 			if st, err := os.Stat(to); err == nil {
 				size = st.Size()
 			}
-			_, err = fmt.Fprintf(a.out, "Wrote %s (%s).\nIt has names and addresses, and no manifests, keys or values of objects.\nLook through it before you send it: tar -tzf lists what is in it.\n", trust.Text(to), steps.Bytes(size))
+			_, err = fmt.Fprintf(a.out, "Wrote %s (%s).\nIt has names and addresses, and no manifests, keys or values of objects.\nRead through it before you send it: tar -tzf lists what is in it.\n", trust.Text(to), steps.Bytes(size))
 			return err
 		},
 	}

@@ -73,9 +73,9 @@ func BenchmarkScreenStart(b *testing.B) {
 			args  []string
 		}{
 			{"version: first output", outputLimit, "etcd-rewind", []string{"version"}},
-			{"check: first output", outputLimit, "looking at the node", append([]string{"check"}, n.flags...)},
+			{"check: first output", outputLimit, "reading the node", append([]string{"check"}, n.flags...)},
 			{"check: all checks", 0, "Checks: ", append([]string{"check"}, n.flags...)},
-			{"check of 2.4 GB: first output", outputLimit, "looking at the node", append([]string{"check", n.big}, n.flags...)},
+			{"check of 2.4 GB: first output", outputLimit, "reading the node", append([]string{"check", n.big}, n.flags...)},
 			{"check of 2.4 GB: all checks", 0, "Checks: ", append([]string{"check", n.big}, n.flags...)},
 			{"wizard beside 2.4 GB: first frame", frameLimit, "etcd-rewind", n.flags},
 			{"wizard beside 2.4 GB: the node is shown", 0, "choose the snapshot", n.flags},

@@ -40,10 +40,10 @@ func (a *app) settle() *cobra.Command {
 
 etcd went back in time; kubelets, kubeadm, volumes and clients didn't. Each debt
 is listed with its consequence and the commands that settle it. What is safe is
-settled when you say so, one by one; volumes, certificates and webhooks are only
+settled after a question, one by one; volumes, certificates and webhooks are only
 listed. It works days later, too, and after a restore by hand.
 
-It sees the API, etcd and this node; --fleet asks the kubelets of all nodes over
+It reads the API, etcd and this node; --fleet asks the kubelets of all nodes over
 ssh, as a restore does, and --nodes those of the nodes you name. For a node that
 can't be reached, it prints the command to run there.
 
@@ -102,9 +102,9 @@ second, short outage: checked, planned and undone as a restore is.` + exitStatus
 			return nil
 		},
 	}
-	c.Flags().StringVar(&before, "before", "", "`snapshot` of the state before the restore (found, if the restore saved one)")
-	c.Flags().BoolVar(&far.on, "fleet", false, "ask the kubelets of all nodes, workers too, reached through ssh")
-	c.Flags().StringSliceVar(&far.nodes, "nodes", nil, "ask the kubelets of these `hosts`, reached through ssh")
+	c.Flags().StringVar(&before, "before", "", "`snapshot` of the state before the restore (the one that the restore saved)")
+	c.Flags().BoolVar(&far.on, "fleet", false, "ask the kubelets of all nodes, workers too, reached over ssh")
+	c.Flags().StringSliceVar(&far.nodes, "nodes", nil, "ask the kubelets of these `hosts`, reached over ssh")
 	far.reach(c)
 	c.Flags().StringSliceVar(&chosen, "only", nil, "settle these `kinds` without asking, and nothing else")
 	c.Flags().StringVar(&a.session.Options.KubeletRestart, "kubelet-restart-command", "", "shell `command` that restarts kubelet ("+node.Kubeadm.RestartKubelet()+")")
@@ -147,7 +147,7 @@ type owed struct {
 // owes looks for what the cluster owes. tell hears what is being done, and "" at
 // the end.
 func (a *app) owes(ctx context.Context, o owed, tell func(string)) (*settle.Found, *steps.Facts, error) {
-	tell("looking at the node")
+	tell("reading the node")
 	f, err := a.session.Discover(ctx)
 	if err != nil {
 		return nil, nil, err

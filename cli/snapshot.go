@@ -21,13 +21,13 @@ import (
 func (a *app) inspect() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect FILE",
-		Short: "Verify a snapshot, show what is in it and whether this node can use it",
-		Long: `Verify a snapshot, show what is in it and whether this node can use it.
+		Short: "Verify a snapshot, show its contents and whether this node can use it",
+		Long: `Verify a snapshot, show its contents and whether this node can use it.
 
 FILE may be compressed (.gz, .zst, .tar.gz): it is unpacked beside the data
 directory and deleted on exit. It may be encrypted with age: --identity opens
 it. Of Secrets only names are read. The exit status is 4 for a file that isn't
-whole.`,
+intact.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := interruptible(c.Context())
@@ -104,7 +104,7 @@ Of Secrets only names are shown.`,
 			return print.Comparison(a.out, result, opts)
 		},
 	}
-	c.Flags().BoolVar(&opts.Fields, "fields", false, "every field that differs; values that might be secret are not shown")
+	c.Flags().BoolVar(&opts.Fields, "fields", false, "show every field that differs, but no values that might be secret")
 	c.Flags().BoolVar(&opts.List, "all", false, "list every object, also events, leases and changes of status")
 	a.outputFlag(c)
 	return c
@@ -180,7 +180,7 @@ func about(name string, named bool, err error) error {
 
 // discover reads the node. What doesn't answer may take seconds.
 func (a *app) discover(ctx context.Context) (*steps.Facts, error) {
-	a.saying("looking at the node")
+	a.saying("reading the node")
 	defer a.saying("")
 	return a.session.Discover(ctx)
 }

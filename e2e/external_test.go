@@ -401,7 +401,7 @@ func commandsOfExternal(t *testing.T, c *cluster.Cluster) {
 				args []string
 			}{
 				{0, "revision", []string{"save", saved}},
-				{0, "is whole", []string{"inspect", saved}},
+				{0, "is intact", []string{"inspect", saved}},
 				{0, "one cluster", []string{"diff", saved}},
 				{0, result.Run, []string{"runs"}},
 				{4, map[bool]string{true: "api-servers", false: "etcd runs on other nodes"}[n == c.Etcd[0]], []string{"check", saved}},

@@ -84,7 +84,7 @@ func TestThreeControlPlanesAreRestoredAsOne(t *testing.T) {
 	}
 }
 
-// redoThree goes to the restored data again, and back.
+// redoThree switches to the restored data again, and back.
 func redoThree(t *testing.T, c *cluster.Cluster, s story) {
 	redone := call{args: []string{"redo", "--fleet", "--yes", "--output", "json"}}.run(t)
 	redone.succeeded(t)

@@ -81,7 +81,7 @@ instead. Everything lies below one directory and ends with this command.
 		&cobra.Command{Use: "clean", Short: "Remove what a crash has left", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return p.clean(c.OutOrStdout()) }},
 	)
 	for _, sub := range c.Commands() {
-		sub.Flags().StringVarP(&p.output, "output", "o", "text", "text or json: one object a line")
+		sub.Flags().StringVarP(&p.output, "output", "o", "text", "text or json: one object per line")
 		_ = sub.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	}
 	return c

@@ -105,7 +105,7 @@ var faults = []struct {
 }{
 	{syscall.ENOSPC, "free space there (df -h, df -i), then retry"},
 	{syscall.EDQUOT, "free space there, or raise the quota, then retry"},
-	{syscall.EROFS, "the file system is read-only, perhaps after an error of the disk: look at dmesg, remount it, then retry"},
+	{syscall.EROFS, "the file system is read-only, perhaps after an error of the disk: check dmesg, remount it, then retry"},
 	{syscall.EIO, "the disk has errors: look at dmesg"},
 	{syscall.EACCES, "see who may write there: ls -ld, lsattr -d, SELinux's audit log"},
 	{syscall.EPERM, "see who may write there: ls -ld, lsattr -d, SELinux's audit log"},

@@ -66,7 +66,7 @@ type Result struct {
 	OutageSeconds float64        `json:"outage_seconds"` // first manifest moved on any node until all API servers are ready
 	Reverted      bool           `json:"put_back,omitempty"`
 	Undo          string         `json:"undo,omitempty"` // the command that reverts it
-	Redo          string         `json:"redo,omitempty"` // after an undo, the command that goes to the restored data again
+	Redo          string         `json:"redo,omitempty"` // after an undo, the command that switches to the restored data again
 	Error         *steps.Failure `json:"error,omitempty"`
 	Nodes         []NodeResult   `json:"nodes"`
 

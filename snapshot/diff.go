@@ -242,7 +242,7 @@ func otherProblem(dir string, err error) error {
 		return err
 	}
 	cause := strings.TrimPrefix(strings.TrimPrefix(p.Cause, "not a snapshot: "), "damaged: ")
-	return problem.Coded(CodeOther, "the snapshot is whole: it is the data that etcd runs on, or ran on, that can't be read",
+	return problem.Coded(CodeOther, "the snapshot is intact: the data that etcd runs on, or ran on, can't be read",
 		"the database in %s can't be compared with: %s", dir, cause)
 }
 

@@ -292,7 +292,7 @@ func TestCompareBlamesTheDamagedDataDirectory(t *testing.T) {
 		}
 		_, err := Compare(t.Context(), good, Other{DataDir: dir}, CompareOptions{}, nil)
 		p := wantProblem(t, err, CodeOther)
-		if !strings.Contains(p.Cause, dir) || strings.Contains(p.Cause, "not a snapshot") || strings.Contains(p.Hint, "another snapshot") || !strings.Contains(p.Hint, "snapshot is whole") {
+		if !strings.Contains(p.Cause, dir) || strings.Contains(p.Cause, "not a snapshot") || strings.Contains(p.Hint, "another snapshot") || !strings.Contains(p.Hint, "snapshot is intact") {
 			t.Errorf("%s: %s (%s)", name, p.Cause, p.Hint)
 		}
 	}

@@ -163,7 +163,7 @@ func (l *live) fill(ctx context.Context, g *Growing, req SaveRequest, tell func(
 		info, err = inspect(ctx, g.f.Name(), req.Follow != nil, func(done, total int64) { tell(Progress{Phase: "hash", Done: done, Total: total}) })
 	}
 	if err != nil {
-		return nil, fmt.Errorf("what was saved isn't whole: %w", err)
+		return nil, fmt.Errorf("the saved file is damaged: %w", err)
 	}
 	return info, nil
 }

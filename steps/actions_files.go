@@ -370,7 +370,7 @@ func (a *PutIn) do(ctx context.Context, r *run) (State, error) {
 		if sum(data) == a.SHA256 && (a.Link || realFile(a.File) == nil) {
 			return Already, nil
 		}
-		return Failed, problem.New("this run doesn't replace it: look at it, move it out of the directory, then retry", "somebody else put a manifest at %s", a.File)
+		return Failed, problem.New("this run doesn't replace it: inspect it, move it out of the directory, then retry", "somebody else put a manifest at %s", a.File)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return Failed, err
 	}

@@ -99,7 +99,7 @@ func (a *SetKubeadmConfig) do(ctx context.Context, r *run) (State, error) {
 // program to write.
 func (a *SetKubeadmConfig) edit(text string, have manifest.KubeadmEtcd) ([]byte, error) {
 	if a.Fleet && len(a.Was) > 0 && !oneOf(have.DataDir, a.Was) {
-		return nil, stuck("", "it names %s, which another node has written: the nodes' data directories differ, and kubeadm knows one for all", have.DataDir)
+		return nil, stuck("", "it names %s, written by another node: the nodes' data directories differ, and kubeadm-config has one for all", have.DataDir)
 	}
 	if have.WALDir != "" {
 		return nil, stuck("", "it also sets wal-dir to %s: set both by hand", have.WALDir)
@@ -185,7 +185,7 @@ func readKubeadm(ctx context.Context, w world) (*node.ConfigMap, manifest.Kubead
 	case err != nil:
 		return nil, have, stuck("", "its %s can't be read: %w", kubeadmKey, err)
 	case have.External:
-		return nil, have, stuck("", "it says that etcd is external")
+		return nil, have, stuck("", "it declares etcd external")
 	}
 	return read, have, nil
 }

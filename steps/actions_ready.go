@@ -228,19 +228,19 @@ func forGood(who string, err error) error {
 	if !node.Permanent(err) {
 		return nil
 	}
-	return stuck(hintFor(err.Error()), "%s can't be asked: %w", who, err)
+	return stuck(hintFor(err.Error()), "can't query %s: %w", who, err)
 }
 
 // denied is an etcd that has authentication enabled. kube-apiserver shows the
 // same certificate, so it doesn't get to its objects either.
 func denied(err error) error {
 	return stuck("undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another, "+
-		"or give the certificate's common name a user with a role for the API server's keys", "etcd runs with authentication enabled, and refuses the certificate that kube-apiserver shows it: %w", err)
+		"or give the certificate's common name a user with a role for the API server's keys", "etcd runs with authentication enabled, and rejects kube-apiserver's certificate: %w", err)
 }
 
 // wrongData is an etcd that runs on something else than it should.
 func wrongData(what string, want, have any) error {
-	return stuck("it may run on an empty or an old directory; undo, and check where its settings say that the data is", "etcd runs, but not on the right data: its %s is %v, not %v", what, have, want)
+	return stuck("it may run on an empty or an old directory; undo, and check the data directory in its settings", "etcd runs, but not on the right data: its %s is %v, not %v", what, have, want)
 }
 
 func wrongCluster(want, have uint64) error {
@@ -433,7 +433,7 @@ func (a *Verify) do(ctx context.Context, r *run) (State, error) {
 		}
 		return s, nil
 	}, func(s sight) error {
-		t := stuck("the API server is ready and etcd holds the restored data: look with kubectl before you decide", "the API doesn't show what the snapshot holds")
+		t := stuck("the API server is ready and etcd has the restored data: check with kubectl before you decide", "the API doesn't show what the snapshot holds")
 		if last != nil {
 			return stuck(t.Hint, "the API can't be read: %w", last)
 		}

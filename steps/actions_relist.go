@@ -51,7 +51,7 @@ func (a *WaitRelist) do(ctx context.Context, r *run) (State, error) {
 	case ctx.Err() != nil:
 		return Stopped, errStopped
 	case err != nil:
-		r.say("kubelet gives no sign of when it lists its containers (%s): the API may be down up to a second longer", err)
+		r.say("can't tell when kubelet lists its containers (%s): the API may be down up to 1 s longer", err)
 		return Already, nil
 	}
 	return Done, nil

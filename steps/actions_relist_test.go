@@ -45,7 +45,7 @@ func TestARestoreGoesOnWhereKubeletsListsCannotBeSeen(t *testing.T) {
 				t.Fatal(res.Error)
 			}
 			if !slices.ContainsFunc(*events, func(ev Event) bool {
-				return ev.Action == "stage.3" && strings.Contains(ev.Message, c.says) && strings.Contains(ev.Message, "up to a second longer")
+				return ev.Action == "stage.3" && strings.Contains(ev.Message, c.says) && strings.Contains(ev.Message, "up to 1 s longer")
 			}) {
 				t.Error("nothing is said about it")
 			}

@@ -30,7 +30,7 @@ func saveBefore(f *Facts, run string) *Save {
 
 func (*Save) Kind() string { return "save" }
 
-func (a *Save) Title() string { return "Save a snapshot of the cluster as it is to " + a.To }
+func (a *Save) Title() string { return "Save a snapshot of the current cluster to " + a.To }
 
 func (a *Save) Commands() []string {
 	// As variables, not flags: etcdctl refuses a flag where the caller's
@@ -49,8 +49,8 @@ func (a *Save) do(ctx context.Context, r *run) (State, error) {
 	if err := realFile(a.To); err == nil {
 		return Already, nil // by an earlier try: it has its name only when it is whole
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		r.note("state left behind", "no snapshot of it: %s. The old data directory is what is kept", err)
-		r.say("not saved: %s; the old data directory is what is kept", err)
+		r.note("state left behind", "no snapshot of it: %s. The old data directory is kept", err)
+		r.say("not saved: %s; the old data directory is kept", err)
 		return Warned, nil
 	}
 	info, err := r.saved(ctx, a)
@@ -60,8 +60,8 @@ func (a *Save) do(ctx context.Context, r *run) (State, error) {
 	case err != nil:
 		// The old data directory is the way back in any case.
 		cause := err.Error()
-		r.note("state left behind", "no snapshot of it: %s. The old data directory is what is kept", cause)
-		r.say("not saved: %s; the old data directory is what is kept", cause)
+		r.note("state left behind", "no snapshot of it: %s. The old data directory is kept", cause)
+		r.say("not saved: %s; the old data directory is kept", cause)
 		return Warned, nil
 	default:
 		r.say("revision %d, %s", info.Revision, Bytes(info.Size))
@@ -141,7 +141,7 @@ func (r *run) saved(ctx context.Context, a *Save) (*snapshot.Info, error) {
 			if <-s.done; s.err == nil {
 				return s.info, nil
 			}
-			return nil, fmt.Errorf("it was not there %s after the restore was staged", limit.Round(time.Second))
+			return nil, fmt.Errorf("it was not finished %s after the restore was staged", limit.Round(time.Second))
 		case <-tick.C:
 			if p := s.at.Load(); p != nil {
 				r.progress(*p)

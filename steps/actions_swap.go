@@ -86,7 +86,7 @@ func (s *swapping) restoredNow(path string) string {
 }
 
 func (s *swapping) lost() error {
-	return problem.New("look what has become of it; nothing is moved until it is there again", "the old data is neither in %s nor in %s nor in %s", s.Dir, s.Aside, s.Staged)
+	return problem.New("find out where it is; nothing is moved until it is back", "the old data is neither in %s nor in %s nor in %s", s.Dir, s.Aside, s.Staged)
 }
 
 // makeAside makes the directory that member goes to, where that is what is

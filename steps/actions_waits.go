@@ -223,7 +223,7 @@ func (a *WaitGone) do(ctx context.Context, r *run) (State, error) {
 			s.ok = cgroups == 0
 			s.seen = append(s.seen, Sighting{What: "cgroup", Is: sayCgroup(cgroups, r.now().Sub(ended)), OK: s.ok})
 			if !s.ok && r.now().Sub(begun) > r.pace.stopping-r.pace.noticed {
-				return s, ignores("kubelet leaves what %s had, although its manifest is gone", a.Pod)
+				return s, ignores("kubelet doesn't clean up %s, although its manifest is gone", a.Pod)
 			}
 		}
 		return s, nil
@@ -630,7 +630,7 @@ func (f *refusal) look() bool {
 	f.times++
 	f.begun, f.since = false, f.now()
 	f.rememberBegun(f.pod)
-	f.say("kubelet has not begun with it after %.1f s: a fresh annotation makes it try at once", waited.Seconds())
+	f.say("kubelet has not begun with the pod after %.1f s: a fresh annotation makes it try at once", waited.Seconds())
 	return true
 }
 

@@ -228,7 +228,7 @@ func TestAJournalNamesOnlyWhatItsRunMayTouch(t *testing.T) {
 		if err := os.CopyFS(copied, os.DirFS(n.stateDir())); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := NewUndo(copied, "", Terms{}); err == nil || !strings.Contains(err.Error(), "none of that run's") {
+		if _, err := NewUndo(copied, "", Terms{}); err == nil || !strings.Contains(err.Error(), "doesn't belong to that run") {
 			t.Errorf("%v", err)
 		}
 	})

@@ -10,28 +10,28 @@ import (
 // understood. An unknown failure claims nothing: its log is shown.
 var known = []struct{ words, cause, hint string }{
 	{
-		"etcdserver: permission denied", "etcd has authentication enabled, and kube-apiserver's certificate is no user's that may use its keys",
+		"etcdserver: permission denied", "etcd has authentication enabled, and kube-apiserver's certificate has no user with access to its keys",
 		"undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another",
 	},
-	{"etcdserver: user name is empty", "etcd has authentication enabled, and asks for no client certificates", "undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another"},
+	{"etcdserver: user name is empty", "etcd has authentication enabled, but doesn't request client certificates", "undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another"},
 	{"flocked by another process", "another etcd still holds the data directory", "see which container runs (crictl ps), stop it, then retry"},
-	{"bind: address already in use", "another process still listens on its port", "see what does (ss -ltnp), stop it, then retry"},
+	{"bind: address already in use", "another process still listens on its port", "find it (ss -ltnp), stop it, then retry"},
 	{"permission denied", "etcd may not read its data directory", "compare the owner of the data directory with runAsUser in etcd.yaml"},
 	{"is not supported", "the snapshot is newer than this etcd", "use the etcd image of the cluster that the snapshot was taken from"},
 	{"no space left on device", "the disk is full", "free space, then retry"},
-	{"read-only file system", "the file system is read-only", "look at dmesg, remount it, then retry"},
+	{"read-only file system", "the file system is read-only", "check dmesg, remount it, then retry"},
 	{"database space exceeded", "the database is over etcd's quota", "raise --quota-backend-bytes in etcd.yaml, or defragment and disarm the alarm"},
-	{"cluster ID mismatch", "a member of another cluster talks to this etcd", "restore all members from the same snapshot"},
+	{"cluster ID mismatch", "a member of another cluster connects to this etcd", "restore all members from the same snapshot"},
 	{"x509: certificate has expired", "a certificate has expired", "kubeadm certs check-expiration, kubeadm certs renew all"},
-	{"x509:", "a certificate is not accepted", "look at the certificate named in the log"},
+	{"x509:", "a certificate is rejected", "check the certificate named in the log"},
 	{"unable to transform key", "an encryption key of the snapshot is not in this API server's EncryptionConfiguration", "put the key that wrote the snapshot into the configuration"},
 	{"error creating storage factory: context deadline exceeded", "the API server can't reach etcd", "compare --etcd-servers with etcd's --listen-client-urls"},
-	{"failed to find database snapshot file", "the data directory is not whole", "restore the snapshot again"},
+	{"failed to find database snapshot file", "the data directory is incomplete", "restore the snapshot again"},
 	{"member unknown", "the WAL or the database is another cluster's, or an old tool restored it", "restore the snapshot again with etcd-rewind"},
-	{"file size too small", "the database is cut off", "restore the snapshot again"},
-	{"flag provided but not defined", "this etcd doesn't know a flag of its manifest", "compare the flags with the image's version"},
-	{"no such file or directory", "a file that its flags name is missing", "look for the path in the log, and at the volumes of the manifest"},
-	{"walpb: crc mismatch", "the WAL is damaged, or doesn't fit the database", "look whether --wal-dir points to another cluster's WAL; else restore the snapshot again"},
+	{"file size too small", "the database is truncated", "restore the snapshot again"},
+	{"flag provided but not defined", "this etcd has no such flag as its manifest sets", "compare the flags with the image's version"},
+	{"no such file or directory", "a file that its flags name is missing", "find the path in the log, and check the volumes of the manifest"},
+	{"walpb: crc mismatch", "the WAL is damaged, or doesn't match the database", "check whether --wal-dir points to another cluster's WAL; if not, restore the snapshot again"},
 }
 
 // lastWords are the last lines of a log before the stack that Go prints when a
@@ -60,8 +60,8 @@ var ofUnits = map[string]struct{ cause, hint string }{
 	"is not supported":              {hint: "use the etcd of the cluster that the snapshot was taken from"},
 	"database space exceeded":       {hint: "raise quota-backend-bytes in etcd's settings, or defragment and disarm the alarm"},
 	"x509: certificate has expired": {hint: "renew it the way it was made, then retry"},
-	"flag provided but not defined": {"this etcd doesn't know a flag of its unit", "compare the flags with the program's version"},
-	"no such file or directory":     {hint: "look for the path in the log: put that file back, or correct the path in the unit's settings, then retry"},
+	"flag provided but not defined": {"this etcd has no such flag as its unit sets", "compare the flags with the program's version"},
+	"no such file or directory":     {hint: "find the path in the log: put that file back, or correct the path in the unit's settings, then retry"},
 }
 
 // likelyCauseOfUnit is likelyCause of a service.

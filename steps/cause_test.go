@@ -17,9 +17,9 @@ func TestRealLogsOfFailuresAreUnderstood(t *testing.T) {
 		"etcd-full.log":              "the disk is full",
 		"etcd-readonly.log":          "read-only",
 		"etcd-foreignwal.log":        "another cluster's",
-		"etcd-truncated.log":         "cut off",
+		"etcd-truncated.log":         "truncated",
 		"etcd-walcrc.log":            "the WAL is damaged",
-		"etcd-badflag.log":           "doesn't know a flag",
+		"etcd-badflag.log":           "has no such flag",
 		"etcd-flock.log":             "another etcd still holds the data directory",
 		"kube-apiserver-no-etcd.log": "can't reach etcd",
 		// Without any key, with one of another provider, with another of the same.

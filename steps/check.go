@@ -185,7 +185,7 @@ func (k *checks) comesBack(c check, limit time.Duration) Verdict {
 		return outcome{v, its}, nil
 	})
 	if errors.As(err, new(*noAnswer)) {
-		return wrong("look at dmesg, and for a mount that hangs", "not known: %s", err)
+		return wrong("check dmesg, and for a mount that hangs", "not known: %s", err)
 	}
 	if err != nil {
 		return none // interrupted

@@ -17,7 +17,7 @@ func (k *checks) apiManifest() Verdict {
 	}
 	a := k.f.API
 	if !a.AnonymousAuth && k.f.Reach.API.Kubeconfig == "" {
-		return wrong("put a kubeconfig at "+k.f.Layout.Admin(), "--anonymous-auth=false and no kubeconfig: its readiness can't be asked (row 37)")
+		return wrong("put a kubeconfig at "+k.f.Layout.Admin(), "--anonymous-auth=false and no kubeconfig: cannot probe its readiness (row 37)")
 	}
 	if u, is := a.Source.(unitAPI); is {
 		return ok("started by %s, now: %s", trust.Text(u.unit.Name), k.f.APIState)

@@ -15,10 +15,10 @@ func (k *checks) etcdAccess() Verdict {
 	case live == nil:
 		return none
 	case live.Denied != nil:
-		return warn("the restore works without; its data directory is what is kept, because no snapshot of it can be taken",
-			"the running etcd has authentication enabled, and refuses the certificate that kube-apiserver shows it: %s", live.Denied)
+		return warn("the restore works all the same; its data directory is kept, but no snapshot of it can be taken",
+			"the running etcd has authentication enabled, and rejects kube-apiserver's certificate: %s", live.Denied)
 	case live.Keys < 0:
-		return ok("authentication is enabled; kube-apiserver's certificate is a user's that may read what is below %s", k.f.Reach.Etcd.Prefix)
+		return ok("authentication is enabled; the user of kube-apiserver's certificate may read the keys below %s", k.f.Reach.Etcd.Prefix)
 	}
 	return ok("all keys can be read")
 }
@@ -34,20 +34,20 @@ func (k *checks) auth() Verdict {
 		"start an etcd on it without other nodes, disable authentication there, and save a snapshot of that"
 	a, e := k.f.API, k.f.Etcd
 	if !e.ClientCertAuth && e.TrustedCA == "" {
-		return bad(hint, "%s, and this etcd asks for no client certificates: kube-apiserver would be refused everything", enabled)
+		return bad(hint, "%s, and this etcd doesn't request client certificates: it would reject every request of kube-apiserver", enabled)
 	}
 	if a.EtcdCert == "" {
-		return bad(hint, "%s, and kube-apiserver has no --etcd-certfile: it would be refused everything", enabled)
+		return bad(hint, "%s, and kube-apiserver has no --etcd-certfile: etcd would reject its every request", enabled)
 	}
 	cert := node.ReadCertificate(a.EtcdCert)
 	if cert.Err != nil {
-		return wrong(hint, "%s, and which user kube-apiserver's certificate is can't be read: %s", enabled, cert.Err)
+		return wrong(hint, "%s, and the user in kube-apiserver's certificate can't be read: %s", enabled, cert.Err)
 	}
 	if !slices.Contains(k.info.AuthUsers, cert.CommonName) {
-		return bad(hint, "%s, and %s, the common name in %s, is no user there that may read and write what is below %s (%s): kube-apiserver would never be ready",
+		return bad(hint, "%s, and %s, the common name in %s, is not a user there that may read and write the keys below %s (%s): kube-apiserver would never be ready",
 			enabled, trust.Text(cert.CommonName), filepath.Base(a.EtcdCert), k.info.Prefix, sayUsers(k.info.AuthUsers))
 	}
-	return ok("%s; %s, the common name in %s, is a user that may read and write what is below %s", enabled,
+	return ok("%s; %s, the common name in %s, is a user that may read and write the keys below %s", enabled,
 		trust.Text(cert.CommonName), filepath.Base(a.EtcdCert), k.info.Prefix)
 }
 

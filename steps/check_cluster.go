@@ -17,10 +17,10 @@ func (k *checks) dataDirectory() Verdict {
 	running := "the running etcd"
 	if live != "" && !samePath(live, file) {
 		mend := trust.Shell("sed -i %s %s", "s|path: "+sedText(k.f.Etcd.DataDir.HostPath)+"$|path: "+sedText(hostPathOf(live, k.f.Etcd.DataDir))+"|", k.f.Etcd.Source.Path())
-		hint := fmt.Sprintf("kubelet starts etcd on %s when it takes up %s (%s). If the running data is meant, correct the hostPath first: %s",
+		hint := fmt.Sprintf("kubelet starts etcd on %s when it reads %s (%s). To keep the running data, correct the hostPath first: %s",
 			file, k.f.Etcd.Source.Name(), defaultKubeletRestart, mend)
 		if u, is := k.f.Etcd.unit(); is {
-			return warn("the next start of "+u.unit.Name+" is on "+file+". If the running data is meant, correct "+k.f.Etcd.Source.Path()+" first",
+			return warn("the next start of "+u.unit.Name+" is on "+file+". To keep the running data, correct "+k.f.Etcd.Source.Path()+" first",
 				"the running etcd has its data in %s, %s names %s", trust.Text(live), k.f.Etcd.Source.Name(), file)
 		}
 		odd := k.f.Etcd.Source.Name() + " is out of step"
@@ -40,7 +40,7 @@ func (k *checks) dataDirectory() Verdict {
 	case kubeadm.None, k.f.API == nil && kubeadm.DataDir == "":
 		return ok("%s, by %s%s", file, k.f.Etcd.Source.Name(), running)
 	case kubeadm.Err != nil:
-		return ok("%s, by %s%s; kubeadm-config can't be asked: %s", file, k.f.Etcd.Source.Name(), running, trust.Clip(kubeadm.Err.Error(), 200))
+		return ok("%s, by %s%s; kubeadm-config can't be read: %s", file, k.f.Etcd.Source.Name(), running, trust.Clip(kubeadm.Err.Error(), 200))
 	case kubeadm.DataDir == "", samePath(kubeadm.DataDir, file):
 		return ok("%s, by %s%s, and kubeadm-config", file, k.f.Etcd.Source.Name(), running)
 	case k.c.Home:
@@ -69,7 +69,7 @@ func (k *checks) joinedSince() Verdict {
 		return ok("all %d of the cluster's", len(k.f.Nodes))
 	}
 	return warn("after the restore, on each of them: "+defaultKubeletRestart+"; kubelet registers its node only when it starts",
-		"joined after the snapshot, so the restored cluster doesn't know them: %s", someNames(later))
+		"joined after the snapshot, so they aren't in the restored cluster: %s", someNames(later))
 }
 
 // joinedLater are the nodes that the cluster has and the snapshot hasn't, but

@@ -45,8 +45,8 @@ func judgeSync(each time.Duration, dir string) Verdict {
 	if each < slowSync {
 		return ok("%s for a record in %s", each.Round(time.Millisecond/10), dir)
 	}
-	return warn("see what else writes to that disk; another one, on the file system of the manifests, is named with --state-dir",
-		"a record of the journal takes %s to be on the disk of %s: the API would be down about %s longer",
+	return warn("find out what else writes to that disk, or name another directory with --state-dir (on the file system of the manifests)",
+		"a record of the journal takes %s to be synced to the disk of %s: the API would be down about %s longer",
 		each.Round(time.Millisecond), dir, (outageWrites * each).Round(time.Second))
 }
 

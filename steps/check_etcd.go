@@ -81,7 +81,7 @@ func (k *checks) topology() Verdict {
 		return bad(several, "--initial-cluster in %s names %d members: %s", e.Source.Name(), len(names), strings.Join(names, ", "))
 	}
 	if e.InitialClusterState == "existing" && k.f.Live == nil {
-		return wrong(several, "--initial-cluster-state=existing: this etcd joined a cluster, and it can't be asked how many members that has")
+		return wrong(several, "--initial-cluster-state=existing: this etcd joined a cluster, and the number of its members can't be read")
 	}
 	return ok("one member on this node")
 }
@@ -112,7 +112,7 @@ func (k *checks) fleet() Verdict {
 	}
 	if len(left) > 0 {
 		slices.Sort(left)
-		return warn("fine when these nodes are lost: they rejoin later (kubeadm reset, kubeadm join --control-plane)",
+		return warn("fine if these nodes are lost: they rejoin later (kubeadm reset, kubeadm join --control-plane)",
 			"excluded from the restored cluster: %s", strings.Join(left, ", "))
 	}
 	return ok("%d members, restored as one: %s", len(fleet.Members), fleet.initialCluster())
@@ -161,10 +161,10 @@ func (k *checks) owner() Verdict {
 	}
 	if e.RunAsUser != nil && int(*e.RunAsUser) != uid {
 		return wrong(fmt.Sprintf("chown -R %d %s, or correct runAsUser", *e.RunAsUser, e.DataDir.Path),
-			"etcd runs as user %d, but %s belongs to user %d: the restored data would too", *e.RunAsUser, e.DataDir.Path, uid)
+			"etcd runs as user %d, but %s belongs to user %d, and so would the restored data", *e.RunAsUser, e.DataDir.Path, uid)
 	}
 	if k.c.InPlace {
-		return ok("user %d, mode %04o%s; the data that is there keeps its own", uid, mode.Perm(), label)
+		return ok("user %d, mode %04o%s; existing data keeps its own", uid, mode.Perm(), label)
 	}
 	return ok("user %d, mode %04o%s; the new directory gets the same", uid, mode.Perm(), label)
 }

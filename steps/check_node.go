@@ -63,7 +63,7 @@ func (k *checks) earlierRun() Verdict {
 // unreadable is the verdict on a run whose journal can't be read: it may have
 // been interrupted, and only its name overrides it.
 func unreadable(r RunInfo) Verdict {
-	v := wrong(r.hint, "run %s can't be read, so it isn't known what it left: %s", r.Run, r.Err)
+	v := wrong(r.hint, "run %s can't be read, so its effects are unknown: %s", r.Run, r.Err)
 	if r.Run == "" {
 		v = bad(r.hint, "%s", r.Err)
 	}
@@ -96,7 +96,7 @@ func (k *checks) impostors() Verdict {
 	if kubelet.PID != 0 {
 		return ok("process %d; %s", kubelet.PID, ignored)
 	}
-	return warn("if it is this node's kubelet, its program must belong to root, and others may not write to it; else stop it. Until then kubelet's unit says how it would be started",
+	return warn("if it is this node's kubelet, its program must belong to root and must not be writable by others; otherwise stop it. Until then kubelet's settings are read from its unit",
 		"%s", ignored)
 }
 
@@ -104,7 +104,7 @@ func since(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return ", runs for " + time.Since(t).Round(time.Second).String()
+	return ", running for " + time.Since(t).Round(time.Second).String()
 }
 
 func (k *checks) runtime() Verdict {
@@ -184,7 +184,7 @@ func (k *checks) certificates() Verdict {
 		case errors.Is(c.Err, fs.ErrNotExist):
 			unread["missing"] = append(unread["missing"], p)
 		case errors.Is(c.Err, fs.ErrPermission):
-			unread["may not be read"] = append(unread["may not be read"], p)
+			unread["permission denied"] = append(unread["permission denied"], p)
 		case c.Err != nil:
 			why := strings.TrimPrefix(c.Err.Error(), p+": ")
 			unread[why] = append(unread[why], p)
@@ -208,7 +208,7 @@ func (k *checks) certificates() Verdict {
 		if !k.f.onPods() {
 			hint = "restore the file from a backup"
 		} else if len(unread["missing"]) > 0 {
-			hint += "; kubeadm init phase certs all makes what is missing, where the CA's key is there"
+			hint += "; kubeadm init phase certs all creates the missing ones if the CA's key exists"
 		}
 		return wrong(hint, "%s", sayUnread(unread, count))
 	case soonest.IsZero():

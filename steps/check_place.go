@@ -65,7 +65,7 @@ func (k *checks) target() Verdict {
 	}
 	for _, v := range l.moved() {
 		if !filepath.IsAbs(v.new) {
-			return bad("name it with its whole path", "%s is not an absolute path", v.new)
+			return bad("name it by its absolute path", "%s is not an absolute path", v.new)
 		}
 		if cause, hint := l.collides(k.f, run); cause != "" {
 			return bad(hint, "%s", cause)
@@ -78,14 +78,14 @@ func (k *checks) target() Verdict {
 			return bad("", "%s: %s", v.new, err)
 		}
 		if parent, err := os.Stat(filepath.Dir(v.new)); err != nil || !parent.IsDir() {
-			return bad("make it, or choose another place", "%s is not a directory", filepath.Dir(v.new))
+			return bad("create it, or choose another directory", "%s is not a directory", filepath.Dir(v.new))
 		}
 		if d, err := node.DiskOf(filepath.Dir(v.new)); err == nil && d.NetworkFS {
 			return warn("etcd needs a local disk", "%s is on a network file system (%s)", v.new, d.FSType)
 		}
 	}
 	if says := l.elsewhere(); says != "" {
-		return wrong("name a directory on that disk with --data-dir; or override, when the other disk will do for etcd", "%s", says)
+		return wrong("name a directory on that disk with --data-dir; or override, if the other disk is good enough for etcd", "%s", says)
 	}
 	if l.swap {
 		why := ""
@@ -177,7 +177,7 @@ func (k *checks) space() Verdict {
 	}
 	files := []file{{"the restored data", l.volumes[0].new, uint64(k.info.Size)}, {"its WAL", l.volumes[len(l.volumes)-1].new, walBytes}}
 	if k.f.Live != nil {
-		files = append(files, file{"a snapshot of the cluster as it is", filepath.Join(k.f.BesideData(), "x"), uint64(k.f.Live.DBSize)})
+		files = append(files, file{"a snapshot of the current cluster", filepath.Join(k.f.BesideData(), "x"), uint64(k.f.Live.DBSize)})
 	}
 	type disk struct {
 		node.Disk

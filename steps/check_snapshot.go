@@ -25,13 +25,13 @@ func SnapshotVerdict(name string, err error) Verdict {
 // Rows 16, 17, 18: a wrong hash or a torn file never gets this far.
 func (k *checks) hash() Verdict {
 	if k.c.InPlace {
-		return ok("the database of %s is whole: pages and records", k.c.DataDir)
+		return ok("the database of %s is intact: pages and records", k.c.DataDir)
 	}
 	if k.info.Hash == snapshot.HashMissing {
-		return warn("fine for a copy of member/snap/db that was taken while etcd was stopped; a copy of a running etcd's may be torn",
+		return warn("fine for a copy of member/snap/db that was taken while etcd was stopped; a copy from a running etcd may be torn",
 			"%s has no sha256 trailer: its pages are consistent, but there is no checksum to verify the content", snapshot.BaseName(k.info.Name))
 	}
-	return ok("%s is whole: sha256, pages and records", snapshot.BaseName(k.info.Name))
+	return ok("%s is intact: sha256, pages and records", snapshot.BaseName(k.info.Name))
 }
 
 // Row 20.
@@ -74,7 +74,7 @@ func (k *checks) alarms() Verdict {
 	}
 	switch {
 	case len(k.info.Alarms) > 0:
-		return warn("after the restore: etcdctl alarm disarm, once the cause is gone", "the snapshot carries the alarm %s", someNames(k.info.Alarms))
+		return warn("after the restore: etcdctl alarm disarm, once the cause is gone", "the snapshot contains the alarm %s", someNames(k.info.Alarms))
 	case quota < 0: // as etcd reads it (storage/quota.go)
 		return ok("no alarm, no quota")
 	case k.info.TotalSize > quota:
@@ -87,19 +87,19 @@ func (k *checks) alarms() Verdict {
 // Rows 27 and 30, the snapshot's part.
 func (k *checks) members() Verdict {
 	if fleet := k.c.Fleet; fleet != nil {
-		return ok("replaced by the %d of the fleet", len(fleet.Members))
+		return ok("replaced by the %d that take part", len(fleet.Members))
 	}
 	if k.c.InPlace && len(k.info.Members) > 1 {
 		return bad("restore its database instead: "+trust.Shell("etcd-rewind restore %s", k.info.Name),
-			"the data is one member's of a cluster of %d, which waits for the others", len(k.info.Members))
+			"the data belongs to one member of a cluster of %d, and etcd would wait for the others", len(k.info.Members))
 	}
 	if n := len(k.info.Members) + k.info.More["members"]; n > 1 {
 		var names []string
 		for _, m := range k.info.Members {
 			names = append(names, m.Name)
 		}
-		return wrong("continue only if this node is all that is left: it becomes the only member; the others rejoin later",
-			"the snapshot is from a cluster of %d members (%s), the restore makes one of it", n, someNames(names))
+		return wrong("continue only if this is the last node left: it becomes the only member; the others rejoin later",
+			"the snapshot is from a cluster of %d members (%s), the restored cluster has one", n, someNames(names))
 	}
 	return ok("replaced by the one of this node")
 }
@@ -119,7 +119,7 @@ func (k *checks) prefix() Verdict {
 			"the snapshot's keys are below %s, kube-apiserver reads those below %s (--etcd-prefix): it would start a blank cluster",
 			someNames(all), reads)
 	case len(all) > 1:
-		return warn("what is said of the snapshot's contents is of those below "+trust.Text(k.info.Prefix),
+		return warn("the snapshot's contents are shown for those below "+trust.Text(k.info.Prefix),
 			"the snapshot holds several clusters' keys, below %s; kube-apiserver reads those below %s", someNames(all), reads)
 	}
 	return ok("%s, as kube-apiserver reads them", reads)
@@ -134,7 +134,7 @@ func (k *checks) nodeInSnapshot() Verdict {
 		return wrong("is it the right file?", "the snapshot holds no Kubernetes objects")
 	}
 	if k.f.Kubelet == nil { // an API server that is a service of a host without one
-		return ok("without a kubelet %s is none of the cluster's nodes", k.f.Node)
+		return ok("%s has no kubelet, so it isn't one of the cluster's nodes", k.f.Node)
 	}
 	for _, n := range k.info.Nodes {
 		if n.Name == k.f.Node {
@@ -148,7 +148,7 @@ func (k *checks) nodeInSnapshot() Verdict {
 	for _, n := range k.info.Nodes {
 		names = append(names, n.Name)
 	}
-	return wrong("is it this cluster's snapshot?", "the snapshot doesn't know the node %s, only: %s", k.f.Node, someNames(names))
+	return wrong("is it this cluster's snapshot?", "the snapshot does not contain node %s, only: %s", k.f.Node, someNames(names))
 }
 
 // kubelets holds the snapshot's kubelets against the version skew that
@@ -167,7 +167,7 @@ func (k *checks) kubelets() Verdict {
 		}
 	}
 	if len(beyond) > 0 {
-		return warn("fine when those nodes are gone, or run an older kubelet again; else upgrade the control plane first",
+		return warn("fine if those nodes are gone, or run an older kubelet again; otherwise upgrade the control plane first",
 			"%d of the snapshot's nodes ran a newer kubelet than this kube-apiserver, %s: %s", count, k.f.KubernetesVersion, someNames(beyond))
 	}
 	return ok("none is newer than kube-apiserver, %s", k.f.KubernetesVersion)
@@ -227,7 +227,7 @@ func LineageVerdict(c *snapshot.Comparison) Verdict {
 	case snapshot.OtherCluster:
 		v.Level, v.Overridable, v.Hint = Error, true, "the control plane would start with another cluster's data: is it the right file?"
 	case snapshot.Unrelated:
-		v.Level, v.Hint = Warn, "look at the node's name and the namespaces in it"
+		v.Level, v.Hint = Warn, "check the node's name and the namespaces in it"
 	case snapshot.Forked:
 		v.Hint = "expected after a restore of an older snapshot"
 	}
@@ -247,7 +247,7 @@ func (k *checks) revision() Verdict {
 		return bad("use another snapshot", "its revision is %d: no etcd wrote that", have)
 	case have > math.MaxInt64-roomForRevisions || bump > uint64(math.MaxInt64-roomForRevisions-have):
 		return bad("choose a smaller --bump-revision; without one, use another snapshot: only damage makes such a revision",
-			"revision %d + %d exceeds what etcd can count to", have, bump)
+			"revision %d + %d exceeds etcd's maximum", have, bump)
 	}
 	return ok("%d + %d", have, bump)
 }

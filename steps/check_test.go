@@ -43,7 +43,7 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		{"a sound node passes: members", nil, "topology", Pass, "one member"},
 		{"a sound node passes: target", nil, "target", Pass, "lib/etcd-"},
 		{"a sound node passes: servers", nil, "etcd-servers", Pass, "is this etcd"},
-		{"a sound node passes: snapshot", nil, "snapshot-hash", Pass, "whole"},
+		{"a sound node passes: snapshot", nil, "snapshot-hash", Pass, "intact"},
 		{"a sound node passes: node", nil, "snapshot-node", Pass, "cp1"},
 		{"a sound node passes: renames", nil, "same-file-system", Pass, "one file system"},
 		{"row 1: a copy of etcd.yaml in the manifest directory", func(n *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
@@ -95,7 +95,7 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		{"row 22: over the quota", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.TotalSize = 3 << 30 }, "snapshot-alarms", Error, "quota"},
 		{"authentication is enabled in the snapshot, and the API server's certificate is no user's", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
 			s.AuthEnabled, s.AuthUsers, f.API.EtcdCert = true, []string{"root"}, n.certificate("kube-apiserver-etcd-client")
-		}, "snapshot-auth", Error, "no user there"},
+		}, "snapshot-auth", Error, "not a user there"},
 		{"authentication is enabled in the snapshot for the API server's certificate", func(n *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
 			s.AuthEnabled, s.AuthUsers, f.API.EtcdCert = true, []string{"kube-apiserver-etcd-client", "root"}, n.certificate("kube-apiserver-etcd-client")
 		}, "snapshot-auth", Pass, "is a user"},
@@ -104,7 +104,7 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		}, "snapshot-auth", Error, "can't be read"},
 		{"authentication is enabled in the snapshot, and etcd speaks http", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
 			s.AuthEnabled, f.Etcd.ClientCertAuth, f.Etcd.TrustedCA = true, false, ""
-		}, "snapshot-auth", Error, "no client certificates"},
+		}, "snapshot-auth", Error, "request client certificates"},
 		{"no authentication", nil, "snapshot-auth", Pass, "not enabled"},
 		{"the running etcd refuses this node", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Live.Denied = errors.New("etcdserver: permission denied")

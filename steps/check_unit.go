@@ -45,10 +45,10 @@ func (k *checks) unitSettings() Verdict {
 	}
 	const reload = "systemctl daemon-reload, then check again"
 	if len(e.Twice) > 0 && !before34(k.f.EtcdVersion) {
-		return wrong("remove one of the two", "the same setting is given twice, by %s: etcd doesn't start so (since 3.4)", e.Twice[0])
+		return wrong("remove one of the two", "the same setting is given twice, by %s: etcd 3.4 and later doesn't start with both", e.Twice[0])
 	}
 	if e.unit.NeedReload {
-		return wrong(reload, "the files of %s were changed since systemd has read them: it would start etcd with what it has read", e.unit.Name)
+		return wrong(reload, "the files of %s were changed after systemd read them: it would start etcd with the old settings", e.unit.Name)
 	}
 	if says := e.Service.Differs(e.unit.ExecStart); e.unit.ExecStart != "" && says != "" {
 		return wrong(reload, "%s", says)
@@ -89,7 +89,7 @@ func (k *checks) unitStart() Verdict {
 	case u.Type != "notify" && u.Type != "notify-reload":
 		return ok("%s counts as started at once (Type=%s)", u.Name, trust.Text(u.Type))
 	case u.TimeoutStart <= 0:
-		return ok("%s may take its time to start", u.Name)
+		return ok("%s has no limit to start (TimeoutStartSec)", u.Name)
 	}
 	size := max(k.info.Size, 0)
 	if needs := time.Duration(float64(size) / opens * float64(time.Second)); needs > u.TimeoutStart {
@@ -122,7 +122,7 @@ func (k *checks) unitOthers() Verdict {
 		others := func(names []string) string { return trust.Text(trust.Clip(strings.Join(names, " "), 300)) }
 		switch {
 		case !u.CanStop || !u.CanStart:
-			return bad("remove RefuseManualStart= and RefuseManualStop= from the unit, then systemctl daemon-reload", "systemd lets nobody stop or start %s", u.Name)
+			return bad("remove RefuseManualStart= and RefuseManualStop= from the unit, then systemctl daemon-reload", "systemd refuses to stop or start %s", u.Name)
 		case acts(u.SuccessAction):
 			return wrong("remove SuccessAction= from the unit, then systemctl daemon-reload", "when %s is stopped, systemd does this to the whole machine: %s (SuccessAction=)", u.Name, trust.Text(u.SuccessAction))
 		case len(u.Up(u.TriggeredBy)) > 0:
@@ -142,7 +142,7 @@ func (k *checks) unitOthers() Verdict {
 		case acts(u.StartLimitAction):
 			warning = warn("remove StartLimitAction= from the unit until the restore is done", "when %s ends and is started again too often, systemd does this to the whole machine: %s (StartLimitAction=)", u.Name, trust.Text(u.StartLimitAction))
 		case len(u.OnSuccess) > 0:
-			warning = warn("look what it does; mask it until the restore is done", "when %s is stopped, systemd starts %s (OnSuccess=)", u.Name, others(u.OnSuccess))
+			warning = warn("check what it does, and mask it until the restore is done", "when %s is stopped, systemd starts %s (OnSuccess=)", u.Name, others(u.OnSuccess))
 		case len(up) > 0:
 			warning = warn("start it again afterwards: systemctl start "+quoted(up), "systemd stops %s with %s, and doesn't start it again (Requires=, BindsTo=, PartOf=)", others(up), u.Name)
 		default:
@@ -175,5 +175,5 @@ func (k *checks) managedFile() Verdict {
 	case k.c.Swap:
 		return ok("%s: the data keeps its path", trust.Text(why))
 	}
-	return warn("leave out --data-dir, or override, and change the path where that program has it", "%s: a new path of the data would be reverted, and etcd would start on the old data", trust.Text(why))
+	return warn("leave out --data-dir, or override, and change the path in that program's configuration", "%s: a new path of the data would be reverted, and etcd would start on the old data", trust.Text(why))
 }

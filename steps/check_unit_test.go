@@ -31,7 +31,7 @@ func TestWhatSystemdWouldMakeOfTheStartIsSeenBefore(t *testing.T) {
 			u.Twice = append(u.Twice, u.Twice...)
 			f.EtcdVersion = "3.3.27"
 		}, Pass, ""},
-		{"files that systemd has not read", "unit-settings", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) { u.unit.NeedReload = true }, Error, "changed since"},
+		{"files that systemd has not read", "unit-settings", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) { u.unit.NeedReload = true }, Error, "changed after systemd read"},
 		{"another command than the files have", "unit-settings", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, _ *snapshot.Info) {
 			u.unit.ExecStart = "{ path=/usr/local/bin/etcd ; argv[]=/usr/local/bin/etcd --name=x ; ignore_errors=no ; start_time=[n/a] }"
 		}, Error, "--name=x"},

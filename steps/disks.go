@@ -21,7 +21,7 @@ func (r *run) sickDisk() (cause, hint string) {
 		switch d, err := node.DiskOf(path); {
 		case err != nil:
 		case d.ReadOnly:
-			return "the disk of " + path + " is read-only", "look at dmesg, remount it, then retry"
+			return "the disk of " + path + " is read-only", "check dmesg, remount it, then retry"
 		case d.FreeBytes < 64<<10:
 			return "no space left on the disk of " + path, "free space there, then retry"
 		case d.FreeInodes == 0:

@@ -455,7 +455,7 @@ func (r *run) wayBack() string {
 	if r.plan.Kind == KindUndo {
 		ways = r.command("undo") + " continues"
 		if r.plan.redo != "" {
-			ways += ", " + r.plan.Command(r.plan.redo) + " goes to the restored data again"
+			ways += ", " + r.plan.Command(r.plan.redo) + " switches to the restored data again"
 		}
 	}
 	if r.away {
@@ -493,7 +493,7 @@ func (r *run) failed(ctx context.Context, err error) *failure {
 		}
 	}
 	if r.plan.Kind == KindUndo && r.plan.redo != "" {
-		f.Hint = strings.TrimPrefix(f.Hint+"; instead of undoing, "+r.plan.Command(r.plan.redo)+" goes to the restored data again", "; ")
+		f.Hint = strings.TrimPrefix(f.Hint+"; instead of undoing, "+r.plan.Command(r.plan.redo)+" switches to the restored data again", "; ")
 	}
 	// Once the API is back on the restored data, going back is a decision to
 	// take with open eyes and not the default.

@@ -148,7 +148,7 @@ type Result struct {
 	Revision      int64      `json:"revision,omitempty"`
 	Reverted      bool       `json:"put_back,omitempty"` // the node is as it was before the run
 	Undo          string     `json:"undo,omitempty"`     // the command that goes back
-	Redo          string     `json:"redo,omitempty"`     // after an undo, the command that goes to the restored data again
+	Redo          string     `json:"redo,omitempty"`     // after an undo, the command that switches to the restored data again
 	Report        string     `json:"report,omitempty"`   // path of the Markdown report
 	Summary       []Fact     `json:"summary,omitempty"`  // for people: what runs from where, what is kept where
 	Error         *Failure   `json:"error,omitempty"`

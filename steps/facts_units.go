@@ -92,7 +92,7 @@ func (e unitEtcd) process(b *builder, p *Plan) (process, error) {
 // managed: where an edit wouldn't last, the data keeps its path.
 func (e unitEtcd) managed() string {
 	if line, at := e.Managed(); line != "" {
-		return fmt.Sprintf("%s says that a program writes it: %s", at, line)
+		return fmt.Sprintf("%s is marked as generated: %s", at, line)
 	}
 	if slices.Contains(e.Service.EnvironmentFiles, node.KubesprayEtcdEnv) && strings.HasPrefix(e.TrustedCA, node.KubesprayEtcdCerts) {
 		return "kubespray rewrites " + node.KubesprayEtcdEnv + " each time it runs"

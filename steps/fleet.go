@@ -220,7 +220,7 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 				late = append(late, seen.What)
 			}
 		}
-		return problem.New("inspect the run there (etcd-rewind); continue here once it is through, or undo it on all nodes: "+r.command("undo"), "still behind: %s", strings.Join(late, ", "))
+		return problem.New("inspect the run there (etcd-rewind); continue here once it has finished, or undo it on all nodes: "+r.command("undo"), "still behind: %s", strings.Join(late, ", "))
 	})
 }
 

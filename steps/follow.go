@@ -107,7 +107,7 @@ func Live(stateDir string) (*RunInfo, error) {
 			return &r, nil
 		}
 	}
-	return nil, problem.New("", "another etcd-rewind is at work: %s", held.Holder)
+	return nil, problem.New("", "another etcd-rewind is running: %s", held.Holder)
 }
 
 // Follow passes on the events of a run, those so far and those to come, until it

@@ -285,7 +285,7 @@ func damagedJournal(path string, line int, err error) error {
 	if p := problem.Of(err); p != nil {
 		return p
 	}
-	return problem.New("look at it by hand: each line is a JSON object", "the journal at %s is damaged in line %d: %w", path, line, err)
+	return problem.New("inspect it by hand: each line is a JSON object", "the journal at %s is damaged in line %d: %w", path, line, err)
 }
 
 func newerJournal(path string, v int) error {

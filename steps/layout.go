@@ -138,7 +138,7 @@ func (l layout) collides(f *Facts, run string) (cause, hint string) {
 	if w := l.etcd.WALDir; w != nil {
 		old = append(old, place{"the old WAL directory", w.Path})
 	}
-	new := []place{{"what this run keeps (--state-dir)", f.StateDir}, {"the snapshot of the cluster as it is", filepath.Join(f.BesideData(), snapshot.SafetyCopy(run))}}
+	new := []place{{"what this run keeps (--state-dir)", f.StateDir}, {"the snapshot of the current cluster", filepath.Join(f.BesideData(), snapshot.SafetyCopy(run))}}
 	for _, v := range l.moved() {
 		if !l.swap {
 			new = append(new, place{"the new directory", v.new})

@@ -184,7 +184,7 @@ func (k *checks) older() Verdict {
 		now = fmt.Sprintf("serves a blank cluster, made on %s, at revision %d", Moment(f.BlankSince), f.Live.Revision)
 	}
 	return warn("a restore loses more than needed; to point etcd there, with nothing lost: "+Command("repoint", o.Dir, f.Flags),
-		"etcd on %s %s; older data of another cluster, %d keys at revision %d, written until %s, lies in %s", f.Etcd.DataDir.HostPath, now,
+		"etcd on %s %s; older data of another cluster, %d keys at revision %d, written until %s, is in %s", f.Etcd.DataDir.HostPath, now,
 		o.Keys, o.Revision, Moment(o.Written), trust.Text(o.Dir))
 }
 
@@ -192,19 +192,19 @@ func (k *checks) older() Verdict {
 func (k *checks) inPlace() Verdict {
 	dir := k.c.DataDir
 	if k.f.Etcd.WALDir != nil {
-		return bad("change both volumes of "+k.f.Etcd.Source.Name()+" by hand", "etcd has a separate --wal-dir: where the WAL of that data is isn't known")
+		return bad("change both volumes of "+k.f.Etcd.Source.Name()+" by hand", "etcd has a separate --wal-dir: the WAL of that data can't be found")
 	}
 	at := k.f.Etcd.DataDir.Under(dir)
 	switch {
 	case !filepath.IsAbs(dir):
-		return bad("name it with its whole path", "%s is not an absolute path", dir)
+		return bad("name it by its absolute path", "%s is not an absolute path", dir)
 	case unlinked(at) == unlinked(k.f.Etcd.DataDir.Path):
 		return bad("", "%s is where etcd's data is already", dir)
 	case !thereIs(at):
 		return bad("name the directory that has member in it", "%s is not there", at)
 	case !k.f.ownedLikeData(at):
 		return bad(trust.Shell("chown -R root: %[1]s && chmod 700 %[1]s", at)+", once you know what is in it",
-			"%s doesn't belong to root or to the owner of etcd's data, or others may write to it", at)
+			"%s doesn't belong to root or to the owner of etcd's data, or can be written to by others", at)
 	}
 	if _, err := os.Lstat(filepath.Join(at, dbFile)); err != nil {
 		return bad("name the directory that has member in it", "%s holds no etcd data: %s", at, err)
@@ -230,7 +230,7 @@ func (f *Facts) InPlace(dataDir string, c Choices) (choices Choices, database st
 	if inside := f.Etcd.DataDir.Inside; inside != "" {
 		host, ok := strings.CutSuffix(dataDir, "/"+inside)
 		if !ok {
-			return c, "", problem.New("restore the database in it instead", "etcd's data is in %s below the hostPath, and %s doesn't end so", inside, dataDir)
+			return c, "", problem.New("restore the database in it instead", "etcd's data is in %s below the hostPath, and %s doesn't end with it", inside, dataDir)
 		}
 		c.DataDir = host
 	}

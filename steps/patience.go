@@ -84,13 +84,13 @@ func (p *patience) see(ctx context.Context, instance, failing string, s *sight) 
 	s.limit = p.limit()
 	if now.Sub(p.begun) > 5*p.run.pace.evidence {
 		quiet := now.Sub(p.moved).Round(time.Second)
-		is := fmt.Sprintf("%s last moved %s ago", p.sign, quiet)
+		is := fmt.Sprintf("%s last changed %s ago", p.sign, quiet)
 		if quiet < time.Second {
-			is = p.sign + " moves"
+			is = p.sign + " is changing"
 		}
 		s.seen = append(s.seen, Sighting{
 			What: "progress", OK: quiet < p.run.pace.still,
-			Is: fmt.Sprintf("%s; given %s, and longer while something moves", is, p.base.Round(time.Second)),
+			Is: fmt.Sprintf("%s; limit %s, longer while something changes", is, p.base.Round(time.Second)),
 		})
 	}
 }
@@ -128,4 +128,4 @@ func (r *run) slow(pod string, b *node.Sandbox, t *trouble) bool {
 	return r.mem.Proven && t.known == "" && len(running(*b)) > 0 && len(r.since(pod, b.Containers)) == 1 && b.Containers[0].RestartCount == 0
 }
 
-const slowHint = "nothing has failed and etcd holds the restored data: wait on, or leave it and resume later. An undo would have to wait for the same process"
+const slowHint = "nothing has failed and etcd holds the restored data: keep waiting, or leave it and resume later. An undo would have to wait for the same process"

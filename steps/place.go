@@ -32,7 +32,7 @@ func real(path string, is func(fs.FileMode) bool, want string) error {
 	if info.Mode()&fs.ModeSymlink != 0 {
 		what = "a symbolic link"
 	}
-	return problem.New("somebody else put it there, nothing was done with it: look where it leads, remove it, then retry", "%s should be %s, and is %s", path, want, what)
+	return problem.New("somebody else put it there, nothing was done with it: check where it leads, remove it, then retry", "%s should be %s, and is %s", path, want, what)
 }
 
 // ownSubdir makes a directory of the run's own.

@@ -30,7 +30,7 @@ func TestALinkThatIsPlantedInTheMiddleIsNotFollowed(t *testing.T) {
 		{"a copy", "prepare.1", inRun("kept", "etcd.yaml"), ""}, // the link is removed
 		{"a manifest to come", "start-etcd.2", inRun("new", "etcd.yaml"), "should be a file, and is a symbolic link"},
 		{"the manifest", "stop-etcd.1", func(n *fakeNode, _ *Plan) string { return filepath.Join(n.root, "manifests/etcd.yaml") }, "not what it was"},
-		{"the snapshot of the cluster as it is", "stage.1", func(n *fakeNode, p *Plan) string {
+		{"the snapshot of the current cluster", "stage.1", func(n *fakeNode, p *Plan) string {
 			return filepath.Join(n.root, "lib/etcd-before-"+p.Run+".db")
 		}, ""}, // nothing is saved, which is said
 		{"the staged data", "start-etcd.1", func(_ *fakeNode, p *Plan) string { return p.Restore.Staging }, "should be a directory, and is a symbolic link"},

@@ -58,7 +58,7 @@ type Plan struct {
 	done   map[string]bool // actions that a run that is resumed has done already
 	target *target         // what etcd starts on; nil when the plan doesn't start it on other data
 	accept []string
-	// redo is of an undo the verb that goes to the restored data again, if any.
+	// redo is of an undo the verb that switches to the restored data again, if any.
 	redo string
 }
 

@@ -133,7 +133,7 @@ func (b *builder) place(p *Plan) error {
 		p.Title = fmt.Sprintf("Point etcd at %s on %s", dataDir, f.Node)
 		r.InPlace = true
 		if f.Etcd.WALDir != nil {
-			return problem.New("change both volumes of "+f.Etcd.Source.Name()+" by hand", "etcd has a separate --wal-dir, and where the WAL of that data is isn't known")
+			return problem.New("change both volumes of "+f.Etcd.Source.Name()+" by hand", "etcd has a separate --wal-dir, and the WAL of that data can't be found")
 		}
 	}
 	if r.Old, err = dataOf(context.Background(), &f.Etcd.EtcdSettings); err == nil && b.lay.swap {
@@ -454,7 +454,7 @@ func (b *builder) stage(r *RestoreFacts) (*Stage, error) {
 	}
 	uid, gid, mode, label, err := node.Owner(e.DataDir.Path)
 	if err != nil {
-		return nil, fmt.Errorf("look at the data directory: %w", err)
+		return nil, fmt.Errorf("inspect the data directory: %w", err)
 	}
 	q.UID, q.GID, q.Mode, q.SELinuxLabel = &uid, &gid, mode, label
 	if q.Snapshot, err = filepath.Abs(b.info.Path); err != nil {

@@ -401,7 +401,7 @@ func sameButFresh(a, b []byte) bool {
 }
 
 func editedVerdict(edited []edit) Verdict {
-	v := ok("as the run put them in")
+	v := ok("as the run wrote them")
 	if len(edited) > 0 {
 		var names []string
 		for _, e := range edited {

@@ -224,7 +224,7 @@ func (r *run) retryPod(ctx context.Context, pod, file string) (bool, error) {
 	if all := r.program(pod, boxes[0]).Containers; len(all) == 0 || len(r.since(pod, all)) > 0 {
 		return false, nil
 	}
-	r.say("kubelet lets %s wait after it has ended again and again: a fresh annotation makes it try at once", pod)
+	r.say("kubelet's back-off delays %s after a crash loop: a fresh annotation makes it try at once", pod)
 	r.rememberPods(pod, boxes)
 	return true, freshUID(file, r.now())
 }

@@ -34,12 +34,12 @@ func NewRedo(stateDir, run string, t Terms) (*Plan, error) {
 	}
 	if h.restore.fleet() && !t.Fleet {
 		return nil, problem.New(t.command("redo --fleet", h.restore.Run)+" does it on all of them",
-			"run %s was made on several nodes: one that goes to the restored data alone has no quorum there", h.restore.Run)
+			"run %s was made on several nodes: a single one on the restored data has no quorum", h.restore.Run)
 	}
 	return redoPlan(h, t)
 }
 
-// redo is the command that goes to the restored data again, as it is called on
+// redo is the command that switches to the restored data again, as it is called on
 // this plan; "" when that data can't be had.
 func (h *history) redo() string {
 	switch {

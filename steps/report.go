@@ -135,7 +135,7 @@ func reportText(r *run, res *Result) string {
 	case res.Reverted:
 		p("Failed on %s; the node is as it was before.", Moment(r.now()))
 	default:
-		p("Failed on %s. **The node needs a look.**", Moment(r.now()))
+		p("Failed on %s. **Inspect the node.**", Moment(r.now()))
 	}
 	p("")
 	p("| | |\n|---|---|")

@@ -34,7 +34,7 @@ func NewResume(stateDir, run string, t Terms) (*Plan, error) {
 	case KindUndo:
 		p, err := undoPlan(h, t)
 		if err == nil && p.redo != "" {
-			p.Summary = append(p.Summary, Fact{"instead", p.Command(p.redo) + " goes to the restored data again"})
+			p.Summary = append(p.Summary, Fact{"instead", p.Command(p.redo) + " switches to the restored data again"})
 		}
 		return p, err
 	case KindRedo:
@@ -146,7 +146,7 @@ func Standing(info RunInfo, now time.Time) []Fact {
 	}
 	facts = append(facts, h.halfSwapped()...)
 	if redo := h.redo(); h.last.Kind == KindUndo && redo != "" {
-		facts = append(facts, Fact{"to redo", Command(redo, info.Run, h.last.Flags) + " goes to the restored data again"})
+		facts = append(facts, Fact{"to redo", Command(redo, info.Run, h.last.Flags) + " switches to the restored data again"})
 	}
 	return facts
 }

@@ -44,7 +44,7 @@ func TestANodeHasTheRolesOfWhatItRuns(t *testing.T) {
 	}
 }
 
-// A node that has one part alone goes to the restored data again as it went
+// A node that has one part alone switches to the restored data again as it went
 // there first, and has waits for the others.
 func TestANodeWithOneRoleIsRedone(t *testing.T) {
 	for part, without := range map[string][]string{

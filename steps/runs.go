@@ -72,7 +72,7 @@ func (r RunInfo) Unreadable(asked string, accept []string) error {
 	case slices.Contains(accept, name):
 		return nil
 	}
-	return problem.New(strings.TrimPrefix(r.hint+"; ", "; ")+"to leave it out of account: "+trust.Shell("--override %s", name), "run %s, which came later, can't be read: %s", r.Run, r.Err)
+	return problem.New(strings.TrimPrefix(r.hint+"; ", "; ")+"to ignore it: "+trust.Shell("--override %s", name), "run %s, which came later, can't be read: %s", r.Run, r.Err)
 }
 
 // stands says whether a run has left something on the node to undo.

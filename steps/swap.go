@@ -75,7 +75,7 @@ func (f *Facts) SwapBecause() string {
 
 func (e podEtcd) managed() string {
 	if line, n := unit.Managed(e.File.Data); n > 0 {
-		return e.File.Name() + " says that a program writes it: " + line
+		return e.File.Name() + " is marked as generated: " + line
 	}
 	return ""
 }
@@ -131,7 +131,7 @@ func (l layout) unswappable() (cause, hint string) {
 	const instead = "choose a directory with --data-dir"
 	for _, v := range l.moved() {
 		if filepath.Base(v.old) == memberDir && !isMountRoot(filepath.Dir(v.old)) {
-			return v.old + " has the name of what etcd has in a data directory", instead
+			return v.old + " has a name that etcd uses in a data directory", instead
 		}
 		if isMountRoot(v.old) {
 			return v.old + " is a mount of its own: it can't be renamed", instead
@@ -190,7 +190,7 @@ func (f *Facts) swapClash(c Choices) error {
 	case !c.Swap || c.Home:
 		return nil
 	case c.InPlace:
-		return problem.New("leave --swap out", "data that is there already is pointed at, and not swapped")
+		return problem.New("leave --swap out", "existing data is pointed at, not swapped")
 	case f.Etcd != nil && c.DataDir != "" && c.DataDir != swapPath(&f.Etcd.EtcdSettings):
 		return problem.New("give one of them", "--swap keeps the path of the data, and --data-dir names another")
 	}

@@ -74,7 +74,7 @@ func (t *target) verdict(ctx context.Context) (Verdict, snapshot.Identity) {
 	id, err := t.data.now(ctx)
 	v := t.compare(id)
 	if err != nil {
-		v = bad("look at the disk, then try again", "%s can't be read: %s", t.what, err)
+		v = bad("check the disk, then try again", "%s can't be read: %s", t.what, err)
 	}
 	v.Check, v.Title = t.check, strings.ToUpper(t.what[:1])+t.what[1:]
 	if v.Level != Pass {
@@ -91,7 +91,7 @@ func (t *target) compare(is snapshot.Identity) Verdict {
 		return wrong("to boot a blank cluster all the same, override "+t.check,
 			"%s held no etcd data when the run began, and holds none now: a blank cluster would boot, and kubelets would stop all pods", dir)
 	case is.Size == 0:
-		return bad("it was moved, deleted, or is on a disk that isn't mounted: bring it back there, then try again",
+		return bad("it was moved, deleted, or is on a disk that isn't mounted: put it back there, then try again",
 			"%s isn't in %s any more (%s): a blank cluster would boot, and kubelets would stop all pods", t.what, dir, is.DatabaseErr)
 	case t.recorded && t.data.blank():
 		return wrong("", "%s held no etcd data when the run began, and holds some of cluster %x now", dir, is.ClusterID)
@@ -198,7 +198,7 @@ func (h *history) restoredTarget() (*target, error) {
 	}
 	stage, placed := h.stage(), false
 	if staged == nil || stage == nil {
-		return nil, problem.New("start a new restore", "run %s restored nothing that could be had again", h.restore.Run)
+		return nil, problem.New("start a new restore", "run %s has no restored data to switch to", h.restore.Run)
 	}
 	dir, wal := stage.Request.DataDir, stage.Request.WALDir
 	for a := range h.restore.actions() {

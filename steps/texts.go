@@ -42,7 +42,7 @@ var restoreTexts = map[string]text{
 			"At the same time a snapshot of the current cluster is saved: the old data directory is kept in any case and is what an undo uses, " +
 			"but a snapshot can be compared, copied and restored elsewhere. With a large database it takes as long as the staging or longer; --no-save-before leaves it out. " +
 			"The last thing before the outage is a wait of at most 1.5 s: kubelet lists its containers once a second and finishes with a pod on a list, " +
-			"so the outage is shortest when etcd ends just before the next one.",
+			"so the outage is shortest when etcd exits just before the next one.",
 	},
 	"stop-kube-apiserver": {
 		title: "Stop kube-apiserver", outage: true,
@@ -54,14 +54,14 @@ var restoreTexts = map[string]text{
 	stuckKubeletStep: {
 		title: "Restart the stuck kubelet", outage: true,
 		why: "kubelet ignores that the manifests are gone. With the manifests out, a restarted kubelet no longer knows these pods.",
-		more: "A kubelet that was started while the API was down has not yet seen all its sources of pods, and until then it deletes none " +
-			"(\"skipping delete because sources aren't ready yet\", logged only at -v=2). Its containers run on and are restarted when they die. " +
-			"Restarting kubelet after the manifests are out is the cure; before, it is not.",
+		more: "A kubelet that was started while the API was down has not yet read all its sources of pods, and until it has, it deletes none " +
+			"(\"skipping delete because sources aren't ready yet\", logged only at -v=2). Its containers keep running and are restarted when they exit. " +
+			"Restarting kubelet cures that, but only after the manifests are moved out.",
 	},
 	"stop-etcd": {
 		title: "Stop etcd", outage: true,
-		why: "etcd ends 0.1 s after kubelet's signal. A new pod of the same name starts at once only when kubelet has finished with the old one.",
-		more: "Kubelet notices the end of containers by listing them once a second, and finishes with the pod on the next list: 0.1 to 1.1 s after the end. " +
+		why: "etcd exits 0.1 s after kubelet's signal. A new pod of the same name starts at once only when kubelet has finished with the old one.",
+		more: "Kubelet detects exited containers by listing them once a second, and finishes with the pod on the next list: 0.1 to 1.1 s after the exit. " +
 			"The last thing it does is to remove the pod's cgroup, but its housekeeping may have done so before. So etcd.yaml goes in when the cgroup is gone. " +
 			"A manifest that is moved in too early is refused and tried again 10 to 15 s later; 17 ms too early were enough to lose 11 s. " +
 			"What kubelet accepts gets a directory within 10 ms. Without one, another annotation makes a pod that kubelet tries at once. " +
@@ -78,7 +78,7 @@ var restoreTexts = map[string]text{
 		why: "Its manifest is moved back with one annotation changed: a new pod without a crash history starts at once.",
 		more: "Kubelet's crash back-off (10 s doubling to 300 s) belongs to the pod's UID, and the UID of a static pod is a hash of its definition. " +
 			"With the same bytes after it was killed, kubelet may wait: 0.5, 40, 88 and 158 s on four restores in a row. " +
-			"On a single node it goes in when etcd has opened the restored data: until kubelet has started the API server, 0.5 s, etcd elects itself, and then its revision, number of keys and members are compared. In a fleet it goes in when every etcd is ready. " +
+			"On a single node it goes in when etcd has opened the restored data: until kubelet has started the API server, 0.5 s, etcd elects itself, and then its revision, number of keys and members are compared. On several nodes it goes in when every etcd is ready. " +
 			"Moved in before etcd's, an API server would find no etcd, exit, and back off.",
 	},
 	controllersStep: {
@@ -184,7 +184,7 @@ var unitTexts = map[string]text{
 			"with API servers connected that takes 15 s, without them 0.1 s.",
 	},
 	"start-etcd": {
-		why: "The restored data is put where etcd looks for it, and the service is started. Then etcd is asked what it has opened.",
+		why: "The restored data is moved to where etcd looks for it, and the service is started. Then etcd is asked what it has opened.",
 		more: "etcd makes a data directory that isn't there, and boots a blank cluster silently: so being active is not enough. Every restore gets a cluster ID that no other etcd has. " +
 			"A service of Type=notify stays \"activating\" until etcd serves, and the first of several members serves only when there is a quorum: " +
 			"so systemctl start is given without waiting.",

@@ -52,7 +52,7 @@ func find(stateDir, run string, t Terms, how takenUp) (*history, error) {
 // NewUndo plans to undo what a run changed, from its journal and a look at the
 // node. run may be "" for the newest run that left something to undo.
 func NewUndo(stateDir, run string, t Terms) (*Plan, error) {
-	nothing := func(r RunInfo) error { return problem.New("", "run %s has left nothing to undo", r.Run) }
+	nothing := func(r RunInfo) error { return problem.New("", "run %s left nothing to undo", r.Run) }
 	h, err := find(stateDir, run, t, takenUp{
 		left: RunInfo.stands, none: "no run has left anything to undo",
 		fits: func(r RunInfo) error {

@@ -62,7 +62,7 @@ type vetter struct {
 
 func (v *vetter) refuse(what, path string) {
 	if v.err == nil {
-		v.err = problem.New("it was copied from another node, or is damaged: undo and resume work on the node, and in the directory, of the run", "the journal of run %s names %s %s, which is none of that run's", v.run, what, trust.Quote(trust.Clip(path, 200)))
+		v.err = problem.New("it was copied from another node, or is damaged: undo and resume work only on the run's node and in its directory", "the journal of run %s names %s %s, which doesn't belong to that run", v.run, what, trust.Quote(trust.Clip(path, 200)))
 	}
 }
 

@@ -245,7 +245,7 @@ func TestAnotherProcessThatDiedLeavesTheRunToBeSettled(t *testing.T) {
 	f.brokeOff()
 	d := live(t, f)
 	d.until("A run on this node was interrupted")
-	d.see("The etcd-rewind that ran this is gone")
+	d.see("The etcd-rewind that ran this has exited")
 	d.key("u", "enter", "cp1", "enter")
 	d.until("Undone: the node is as before")
 }

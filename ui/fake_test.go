@@ -74,7 +74,7 @@ func restorePlan() *steps.Plan {
 				act{title: "Stop kube-apiserver-cp1 over CRI", commands: []string{"crictl stopp $(crictl pods -q --name '^kube-apiserver-cp1$')"}},
 				act{title: "Wait until the containers of kube-apiserver-cp1 are gone"}),
 			stuck,
-			step("stop-etcd", "Stop etcd", "etcd ends 0.1 s after kubelet's signal. A new pod of the same name starts at once only when kubelet has finished with the old one.", true,
+			step("stop-etcd", "Stop etcd", "etcd exits 0.1 s after kubelet's signal. A new pod of the same name starts at once only when kubelet has finished with the old one.", true,
 				act{title: "Move etcd.yaml aside", commands: []string{"mv -n " + manifests + "/etcd.yaml " + runDir + "/aside/"}},
 				act{title: "Wait for the cleanup of etcd-cp1", commands: []string{"sleep 2.2"}}),
 			step("start-etcd", "Start etcd on the restored data", "The staged directory is renamed into place, etcd.yaml with the new hostPath is moved in. Then etcd is asked whether it holds what was restored.", true,

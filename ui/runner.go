@@ -82,7 +82,7 @@ func (e *runner) run(ctx context.Context, nodes *session) (r *restore.Result) {
 		if v := recover(); v != nil {
 			r = &restore.Result{Run: e.plan.Run, Undo: undo, Error: &steps.Failure{
 				Cause: fmt.Sprintf("a defect in etcd-rewind ended the run: %v", v),
-				Hint:  "the journal says what was done; the undo command reverts the node",
+				Hint:  "the journal records what was done; the undo command reverts the node",
 				Log:   strings.Split(strings.TrimSpace(string(debug.Stack())), "\n"),
 			}}
 		}

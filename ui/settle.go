@@ -77,7 +77,7 @@ func (m *model) toOwed(others bool) tea.Cmd {
 	m.owed.stop()
 	ctx, cancel := context.WithCancel(m.ctx)
 	m.owed.cancel = cancel
-	m.owed.Settle = pane.Settle{Busy: true, Doing: "looking at the node", Since: m.now()}
+	m.owed.Settle = pane.Settle{Busy: true, Doing: "reading the node", Since: m.now()}
 	asked, box, by := m.owed.asked, m.box, m.options.Settling
 	return func() tea.Msg {
 		found, err := by.Find(ctx, others, func(doing string) {

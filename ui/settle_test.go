@@ -133,7 +133,7 @@ func TestWhatIsOwedIsReachedFromTheFirstScreen(t *testing.T) {
 	cmd := d.m.wish(d.m.press(keyMsg("o")))
 	over := make(chan any, 1)
 	go func() { over <- cmd() }()
-	d.see("Looking at what the cluster still owes")
+	d.see("Checking what the cluster still owes")
 	d.key("esc")
 	d.update(<-over)
 	d.see("choose the snapshot")

@@ -601,7 +601,7 @@ func (m *model) followed(msg followedMsg) tea.Cmd {
 		m.screen = summaryScreen
 	default:
 		cmd := m.discover()
-		m.note = "The etcd-rewind that ran this is gone, and the run was interrupted."
+		m.note = "The etcd-rewind that ran this has exited, and the run was interrupted."
 		return cmd
 	}
 	return nil

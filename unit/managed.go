@@ -11,7 +11,7 @@ import (
 // so in them.
 var managed = regexp.MustCompile(`(?i)ansible[_ -]?managed|managed (by|with|using|via) |(generated|created|written|maintained|controlled|rendered|deployed) by |(do not|don't|never) (edit|modify|change|touch)|(puppet|chef|salt(stack)?|cfengine|terraform|kubespray|kubekey|cloud-init)\b|(changes|modifications) (\w+ )*(will|may) be (lost|overwritten)`)
 
-// Managed gives the line in which a file says that a program writes it: an edit
+// Managed gives the line in which a file is marked as generated: an edit
 // would be reverted. Nil when none does.
 func Managed(data []byte) (line string, at int) {
 	n := 0

@@ -105,7 +105,7 @@ func (e *Earlier) View(l text.Look, f *steps.Facts, w, h int) ([]string, string,
 	case e.All != nil:
 		offer(Hint{"a", "this node alone instead"}, Hint{"a", "this node alone"})
 	}
-	choices = append(choices, "   "+l.Bold.Render("q")+"  leave it like this; all of it works later too")
+	choices = append(choices, "   "+l.Bold.Render("q")+"  leave it like this; all of these work later, too")
 	help = append(help, Hint{"n", "the node"}, Hint{"r", "read again"}, Hint{"?", "help"}, Hint{"q", "leave"})
 	if room := h - len(choices); len(lines) > room {
 		lines = slices.DeleteFunc(lines, func(line string) bool { return line == "" })

@@ -23,7 +23,7 @@ func (h Help) Lines(w int) []string {
 // Help is about an interrupted run.
 func (*Earlier) Help() Help {
 	return Help{Title: "An interrupted run", Paragraphs: []string{
-		"etcd-rewind was killed, the machine was restarted, or a step failed and the run was not undone. The journal in the run's directory says what was done and what was under way.",
+		"etcd-rewind was killed, the machine was restarted, or a step failed and the run was not undone. The journal in the run's directory records what was done and what was under way.",
 		"g resumes: what is done is not done again, and what was under way is done once more; every action is safe to do twice. An interrupted undo is resumed as an undo.",
 		"u undoes: everything the run did is undone in reverse order, and every file it changed is restored byte for byte.",
 		"d redoes: after an undo that was interrupted, etcd runs on the restored data again.",
@@ -38,7 +38,7 @@ func (*Runs) Help() Help {
 		"Each restore is a run with a name, a journal and copies of the files it changed, in a directory of its own. An undo or redo belongs to its run.",
 		"u undoes: the node is reverted to the state before the run, byte for byte. d redoes what was undone: etcd runs on the restored data again. g resumes a run that was interrupted.",
 		"A run on several nodes is undone and redone on all of them. All show their plan first and ask for the node's name.",
-		"untouched: the run ended before it changed anything. unreadable: its journal can't be read; etcd-rewind runs says why.",
+		"untouched: the run ended before it changed anything. unreadable: its journal can't be read; etcd-rewind runs shows why.",
 	}}
 }
 
@@ -61,8 +61,8 @@ func (n *Node) Help() Help {
 // Help is about the members, and what reaches their nodes.
 func (*Members) Help(reachedBy string) Help {
 	return Help{Title: "The members", Paragraphs: []string{
-		"Members are known from etcd.yaml's --initial-cluster, from the running etcd and from the snapshot. kubeadm doesn't rewrite etcd.yaml when members join later, and the snapshot lists the members at the time it was taken; so you decide on those that are in one and not in the others.",
-		"The others are reached through " + reachedBy + ", with the hosts, users and keys of its own configuration; --rsh COMMAND names another one, --host NAME=HOST another host, and h does the same here. There it has to be root, or to become it by sudo without a password.",
+		"Members are known from etcd.yaml's --initial-cluster, from the running etcd and from the snapshot. kubeadm doesn't rewrite etcd.yaml when members join later, and the snapshot lists the members at the time it was taken; so you decide about members that only some of these name.",
+		"The others are reached over " + reachedBy + ", with the hosts, users and keys of its own configuration; --rsh COMMAND names another one, --host NAME=HOST another host, and h does the same here. There it has to be root, or to become it by sudo without a password.",
 		"o excludes a member: the restored cluster has only the others, and the node is rejoined later. Its etcd must not run again on the data it has.",
 		"enter sends the snapshot to all of them, compares its sha256 there, and checks every node. Nothing else is changed by that.",
 	}}
@@ -71,7 +71,7 @@ func (*Members) Help(reachedBy string) Help {
 // Help is about the snapshots.
 func (*Picker) Help() Help {
 	return Help{Title: "The snapshot", Paragraphs: []string{
-		"Each file is inspected in a process of its own, one after the other: revision, keys, and whether its SHA-256 is right. `etcdctl snapshot save` puts that sum at the end of the file; a copied data file has none, so damage in it can't be seen.",
+		"Each file is inspected in a process of its own, one after the other: revision, keys, and whether its SHA-256 is right. `etcdctl snapshot save` puts that sum at the end of the file; a copied data file has none, so damage in it can't be detected.",
 		"The age is that of the newest write in the snapshot, where there is one with a time, and the file's otherwise.",
 		"Everything written to the cluster after the snapshot will be gone from it. The old data directory is kept.",
 	}}
@@ -82,7 +82,7 @@ func (*Diff) Help() Help {
 	return Help{Title: "What the restore would change", Paragraphs: []string{
 		"The snapshot is compared with the cluster as it is now: with etcd when it answers, else with its data directory. Both are only read.",
 		"+ is re-created: it is in the snapshot and not in the cluster. - is deleted: it was created since. ~ is reverted to what it was.",
-		"space unfolds the marked line, f shows which fields differ, / searches, e writes all of it to a file. Values that might be secret are not shown.",
+		"space expands the marked line, f shows which fields differ, / searches, e writes all of it to a file. Values that might be secret are not shown.",
 		"Events, leases and changes of status only are counted at the end: they change all the time.",
 	}}
 }
@@ -104,7 +104,7 @@ func (*Plans) Help() Help {
 		"d: the restored data goes into a new directory beside the old one, on the same disk.",
 		"n: the restored cluster begins at a revision beyond any that a client has seen, and everything before it is marked as compacted. So watches list again instead of trusting stale caches.",
 		"s: the API server keeps no state. At once takes 0.2 s; gracefully, kubelet waits for clients, up to 30 s.",
-		"c: kube-controller-manager and kube-scheduler hold what they have seen in memory; restarted, they see what etcd holds now.",
+		"c: kube-controller-manager and kube-scheduler keep what they have seen in memory; after a restart they read what is in etcd now.",
 	}}
 }
 

@@ -90,7 +90,7 @@ func (d *identity) view(l text.Look, name string, w, h int) ([]string, string, [
 	lines = append(lines, "   "+text.CutMiddle(trust.Text(name), w-4), "")
 	lines = append(lines, text.Hang("   ", d.why, w-3)...)
 	lines = append(lines, "")
-	for i, label := range []string{"File of an identity of age, or of an SSH key:", "Passphrase, of that key or of the snapshot itself:"} {
+	for i, label := range []string{"File with an age identity or an SSH key:", "Passphrase, of that key or of the snapshot itself:"} {
 		mark := " "
 		if i == d.at {
 			mark = text.SymNow

@@ -70,7 +70,7 @@ func (o *Log) View(l text.Look, w, h int) ([]string, string, []Hint) {
 	case !o.read:
 		body = []string{"Reading …"}
 	case len(body) == 0:
-		body = []string{"There is no log of it on this node."}
+		body = []string{"No log on this node."}
 	}
 	return o.Page.View(l, "Log of "+o.Name(), body, w, h, Hint{"tab", "other component"}, Hint{"/", "search"}, Hint{"e", "export"}, Hint{"↑↓", "scroll"})
 }

@@ -123,9 +123,9 @@ func (p *Members) Undecided() string {
 	case !p.open(c):
 		return ""
 	case c.Facts == nil:
-		return c.Name + " isn't reached: fix it and r, name another host with h, or exclude it with o."
+		return c.Name + " can't be reached: fix that and press r, name another host with h, or exclude it with o."
 	default:
-		return c.Name + " isn't named everywhere: t includes it, o excludes it."
+		return c.Name + " isn't named by all sources: t includes it, o excludes it."
 	}
 }
 
@@ -173,7 +173,7 @@ func (p *Members) View(l text.Look, now time.Time, rsh string, alone bool, w, h 
 			took = "   " + text.Seconds(s.Seconds())
 		}
 		lines := []string{" " + text.Spin(now) + " " + l.Bold.Render("Reaching the nodes of the other members") + took, ""}
-		lines = append(lines, text.Hang("   ", "Through "+rsh+", which has to work without a question. This program starts itself there as etcd-rewind agent; where it is missing, it is copied to a temporary directory and removed afterwards.", w-2)...)
+		lines = append(lines, text.Hang("   ", "Through "+rsh+", which has to work without a prompt. This program starts itself there as etcd-rewind agent; where it is missing, it is copied to a temporary directory and removed afterwards.", w-2)...)
 		lines = append(lines, "")
 		return append(lines, text.Hang("   ", "This only reads. Nothing is changed on any node before you have seen the plan and typed this node's name.", w-2)...), "", tail
 	case p.Err != nil:
@@ -200,7 +200,7 @@ func (p *Members) View(l text.Look, now time.Time, rsh string, alone bool, w, h 
 		}
 		head = text.Plural(len(p.Members), one, many) + ", " + text.Number(int64(away)) + " not reached"
 	case slices.ContainsFunc(p.Members, func(o restore.Member) bool { return p.Odd(&o) }):
-		head = text.Plural(taken, one, many) + "; not all are named everywhere"
+		head = text.Plural(taken, one, many) + "; not all are named by all sources"
 	}
 	lines := []string{" " + l.Bold.Render(head), ""}
 	names := 0

@@ -208,7 +208,7 @@ func (n *Node) View(l text.Look, o NodeText, watched bool, w, h int) ([]string, 
 func (n *Node) warnings(l text.Look, w int) []string {
 	var lines []string
 	for _, v := range n.Verdicts {
-		title := map[string]string{steps.CheckOlderData: "A restore may not be what this node needs", steps.CheckBackups: "The backups of this cluster need a look"}[v.Check]
+		title := map[string]string{steps.CheckOlderData: "A restore may not be what this node needs", steps.CheckBackups: "Check the backups of this cluster"}[v.Check]
 		if title != "" && v.Level == steps.Warn {
 			lines = append(lines, " "+l.Symbol(text.SymWarn)+" "+l.Bold.Render(title), "")
 			lines = append(lines, text.Indent(3, text.Facts(text.Advice(trust.Text(v.Cause), trust.Text(v.Hint)), w-4))...)
@@ -221,7 +221,7 @@ func (n *Node) warnings(l text.Look, w int) []string {
 // head says what is restored.
 func (n *Node) head(l text.Look, reachedBy string, w int) []string {
 	names := n.Names(nil)
-	others := "The others are reached through " + reachedBy + "."
+	others := "The others are reached over " + reachedBy + "."
 	title, sentence := "One of "+text.Number(int64(len(names)))+" control planes with an etcd member: "+text.Listed(names),
 		"All are restored as one: the same snapshot everywhere, in step. "+others
 	switch f := n.Facts; {

@@ -261,14 +261,14 @@ func (p *Picker) Choose() (info *snapshot.Info, note string) {
 		note = filepath.Base(shownName(e.path)) + " can't be restored: " + cause
 	case e.info == nil:
 		p.forward = true
-		note = "Reading it first; it is chosen once it was read."
+		note = "Reading it first; then it is chosen."
 		if e.packed != "" {
-			note = "Unpacking it first; it is chosen once it was read."
+			note = "Unpacking it first; then it is chosen."
 			switch {
 			case e.from != "":
-				note = "Fetching it first; it is chosen once it was read."
+				note = "Fetching it first; then it is chosen."
 			case e.packed == snapshot.Age:
-				note = "Decrypting it first; it is chosen once it was read."
+				note = "Decrypting it first; then it is chosen."
 			}
 		}
 	default:
@@ -362,10 +362,10 @@ func (p *Picker) View(l text.Look, now time.Time, w, h int) ([]string, string, [
 	if p.typing != nil {
 		lines := []string{" Path or URL of the snapshot:", "", " " + p.typing.View(w-2), ""}
 		lines = append(lines, text.Indent(3, text.Columns(trust.Lines(p.matches), w-6, h-len(lines)))...)
-		return text.Box(lines, w, h), "", []Hint{{"enter", "look inside"}, {"tab", "complete"}, {"esc", "back"}}
+		return text.Box(lines, w, h), "", []Hint{{"enter", "inspect"}, {"tab", "complete"}, {"esc", "back"}}
 	}
 	help := []Hint{{"enter", "choose"}, {"p", "type a path"}, {"/", "search"}, {"r", "search again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
-	title := " " + l.Bold.Render("Which snapshot is the cluster to go back to?")
+	title := " " + l.Bold.Render("Which snapshot is the cluster to be restored to?")
 	if p.Asking {
 		title += l.Faint.Render("  listing the backups …")
 	}
@@ -472,9 +472,9 @@ func (p *Picker) row(e entry, c columns, now time.Time) string {
 		sym = text.SymBad
 		state, _ = text.Explain(e.bad)
 	case e.inWork && e.total > 0:
-		state = fmt.Sprintf("looking inside, %d %%", text.Percent(e.done, e.total))
+		state = fmt.Sprintf("inspecting, %d %%", text.Percent(e.done, e.total))
 	case e.inWork:
-		state = "looking inside"
+		state = "inspecting"
 	case e.packed == snapshot.Age:
 		state = "encrypted with age"
 	case e.packed != "":
@@ -517,21 +517,21 @@ func (p *Picker) details(l text.Look, now time.Time, w int) []string {
 	}
 	if e.info == nil {
 		if !e.inWork && e.packed == snapshot.Age {
-			return append(about, text.Wrap("encrypted with age. Enter decrypts it on the disk of etcd's data with the identity that --identity names, or asks for one, and looks inside. The decrypted file is deleted when you leave.", w)...)
+			return append(about, text.Wrap("encrypted with age. Enter decrypts it on the disk of etcd's data with the identity that --identity names, or asks for one, and inspects it. The decrypted file is deleted when you leave.", w)...)
 		}
 		if !e.inWork && e.packed != "" {
 			return append(about, text.Wrap("compressed: "+string(e.packed)+". Enter unpacks it on the disk of etcd's data, about "+text.Size(e.inside)+
-				", and looks inside. The unpacked file is deleted when you leave.", w)...)
+				", and inspects it. The unpacked file is deleted when you leave.", w)...)
 		}
 		if !e.inWork {
 			return append(about, "not inspected yet")
 		}
-		doing := "looking inside"
+		doing := "inspecting"
 		switch {
 		case e.from != "":
-			doing = "fetching it, then looking inside"
+			doing = "fetching it, then inspecting"
 		case e.packed != "":
-			doing = "unpacking it, then looking inside"
+			doing = "unpacking it, then inspecting"
 		}
 		lines := append(about, doing)
 		if e.total > 0 {
@@ -542,7 +542,7 @@ func (p *Picker) details(l text.Look, now time.Time, w int) []string {
 	i := e.info
 	// A copy has a newer time, and a quiet cluster writes nothing: what is in it
 	// tells more than the file, and neither tells all.
-	last := "unknown: no time in it can be read"
+	last := "unknown: it contains no readable time"
 	if !i.LastWrite.IsZero() {
 		last = steps.Moment(i.LastWrite) + ", " + steps.Ago(i.LastWrite, now)
 	}

@@ -435,7 +435,7 @@ func (v *Run) View(l text.Look, now time.Time, w, h int) ([]string, string, []Hi
 	}
 	head := []string{text.Cut(" "+l.Bold.Render(trust.Text(n.name))+l.Faint.Render("  one of "+text.Listed(v.names())), w), ""}
 	if n.plan == nil || len(n.plan.Steps) == 0 {
-		return append(head, "   Nothing is known of its steps yet."), where, []Hint{{"esc", "all nodes"}, {"ctrl-c", "stop"}}
+		return append(head, "   Its steps aren't known yet."), where, []Hint{{"esc", "all nodes"}, {"ctrl-c", "stop"}}
 	}
 	return append(head, n.view(l, now, w, h-len(head))...), where, v.insideHelp(n)
 }
@@ -453,7 +453,7 @@ func (v *Run) insideHelp(n *nodeRun) []Hint {
 	if v.Kind != steps.KindUndo && v.Watched == nil && v.Running() {
 		help = append(help, Hint{"u", "undo"})
 	}
-	help = append(help, Hint{"↑↓", "look at a step"})
+	help = append(help, Hint{"↑↓", "show a step"})
 	if !v.Several && n.picked != "" {
 		help = append(help, follow)
 	}

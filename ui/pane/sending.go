@@ -47,7 +47,7 @@ func (s *sending) view(l text.Look, now time.Time, w int, err error, help []Hint
 		case err != nil && known:
 			say = text.Size(done[0]) + " of " + text.Size(done[1]) + " are there"
 		case err != nil:
-			say = "has nothing of it yet"
+			say = "has received nothing yet"
 		case known && done[0] < done[1]:
 			sym = text.SymNow
 			say = text.Bar(done[0], done[1], max(8, min(30, w-names-34))) + "  " + text.Size(done[0]) + " of " + text.Size(done[1]) + ", " + text.Number(int64(text.Percent(done[0], done[1]))) + " %"

@@ -183,7 +183,7 @@ func (s *Settle) View(l text.Look, now time.Time, w, h int) ([]string, string, [
 	help := []Hint{{"r", "look again"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	switch {
 	case s.Busy:
-		lines := []string{" " + text.Spin(now) + " " + l.Bold.Render("Looking at what the cluster still owes"), ""}
+		lines := []string{" " + text.Spin(now) + " " + l.Bold.Render("Checking what the cluster still owes"), ""}
 		lines = append(lines, text.Hang("   ", trust.Text(s.Doing)+", "+text.Seconds(now.Sub(s.Since).Seconds()), w-1)...)
 		lines = append(lines, "")
 		lines = append(lines, text.Hang("   ", "etcd went back in time; kubelets, kubeadm, volumes and clients didn't. The two are compared. Nothing is changed.", w-1)...)
@@ -331,7 +331,7 @@ func (s *Settle) Help() Help {
 			"It works days later, too, and after a restore by hand: etcd-rewind settle.",
 		}}
 	}
-	h := Help{Title: text.DebtTitle(d.Kind), Paragraphs: []string{text.DebtLesson(d.Kind), "Seen: " + trust.Text(d.Name()) + ": " + trust.Text(d.Is), "It follows: " + trust.Text(d.Means)}}
+	h := Help{Title: text.DebtTitle(d.Kind), Paragraphs: []string{text.DebtLesson(d.Kind), "Seen: " + trust.Text(d.Name()) + ": " + trust.Text(d.Is), "Consequence: " + trust.Text(d.Means)}}
 	for _, c := range d.Commands {
 		h.Paragraphs = append(h.Paragraphs, "$ "+trust.Text(c))
 	}

@@ -149,7 +149,7 @@ func Backups(w io.Writer, all []backup.Stored, locations int, unproven bool, now
 	}
 	lines := []string{text.Fit("round (UTC)", 18) + text.Fit("taken", 14) + text.Fit("node", node) + text.Fit("revision", 12) + text.Fit("size", 10)}
 	if unproven {
-		lines = append([]string{text.SymWarn + " Not authenticated: there is no key here. Who can write there may have made them.", ""}, lines...)
+		lines = append([]string{text.SymWarn + " Not authenticated: there is no key here. Anyone who can write there may have made them.", ""}, lines...)
 	}
 	cluster := ""
 	for _, b := range all {
@@ -242,7 +242,7 @@ func Pruned(w io.Writer, all []*backup.Pruned, dry bool) error {
 			lines = append(lines, "  "+r.String())
 		}
 		if len(p.Locked) > 0 {
-			lines = append(lines, fmt.Sprintf("  %s locked in the store: left alone until tomorrow", text.Plural(len(p.Locked), "round is", "rounds are")))
+			lines = append(lines, fmt.Sprintf("  %s locked in the store: tried again tomorrow", text.Plural(len(p.Locked), "round is", "rounds are")))
 		}
 		if p.Failed != nil {
 			lines = append(lines, text.Indent(2, failed(p.Failed, WidthOf(w)-2))...)

@@ -30,7 +30,7 @@ func Inspection(i Inspected, now time.Time, w int) []string {
 		list = append(list, steps.Fact{Name: name, Value: fmt.Sprintf(format, args...)})
 	}
 
-	head := SymDone + " " + info.Name + " is whole: sha256, pages and records"
+	head := SymDone + " " + info.Name + " is intact: sha256, pages and records"
 	if info.Hash == snapshot.HashMissing {
 		head = SymWarn + " " + info.Name + " has no sha256 trailer: its pages and records are consistent, but there is no checksum to verify the content"
 	}

@@ -98,7 +98,7 @@ var debtLessons = map[string][2]string{
 	},
 	"volume-attachment": {
 		"Attachments that don't match",
-		"A VolumeAttachment says that a volume is attached to a node. Only the storage's own tools show what is really attached. etcd-rewind never changes it: attached twice, a volume can be destroyed.",
+		"A VolumeAttachment records that a volume is attached to a node. Only the storage's own tools show what is really attached. etcd-rewind never changes it: attached twice, a volume can be destroyed.",
 	},
 	"volume": {
 		"Volumes and claims that don't match",
