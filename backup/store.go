@@ -1,7 +1,9 @@
-// Package backup is for backups of etcd that are kept elsewhere: how they are to be
-// made (Config), how a file is compressed and encrypted (Seal), the stores where
-// files lie (Store), the way one gets there and is proven to be there (Keep), and
-// back (Snapshot), and what is there (Records).
+// Package backup stores etcd's backups elsewhere: their configuration (Config),
+// how a file is compressed and encrypted (Seal), the stores (Store), how a file
+// is stored and read back (Keep), how a snapshot is fetched again (Snapshot),
+// and the listing of backups by their records (Records). Retention, the timer's
+// units and the state of backups are here, too. How a snapshot is read and
+// restored is in snapshot and steps.
 package backup
 
 import (

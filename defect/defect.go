@@ -1,11 +1,11 @@
-// Package defect ends the program in order when it has a defect of its own: a
-// panic in any goroutine while a run is under way gives the terminal back, says
-// which command goes back, and ends with exit status 3, as every run does that
-// leaves a node half done. Go's own way would be status 2, which says "usage",
-// and a terminal that shows nothing.
+// Package defect ends the program in order after a panic: in any goroutine,
+// while a run is under way, the terminal is restored, the undo command is
+// printed, and the exit status is 3, as for every run that leaves a node half
+// restored. Go's own handling would exit with status 2, which means "usage", and
+// leave the terminal unusable.
 //
-// Every goroutine is started with Do; TestGoroutinesAreGuarded holds it. The
-// journal needs no help: it is written ahead.
+// Every goroutine is started with Do; TestGoroutinesAreGuarded enforces that.
+// The journal needs no help: it is written ahead.
 package defect
 
 import (

@@ -1,12 +1,12 @@
-// Package node looks at the control-plane node it runs on: the kubelet and its
-// configuration, containers over CRI, etcd's and the API server's health,
+// Package node reads the state of the control-plane node it runs on: kubelet and
+// its configuration, containers over CRI, the health of etcd and the API server,
 // certificates, disks and owners.
 //
-// Everything here only reads, with exceptions that are named as what they do:
+// Everything here only reads, with exceptions that are named for what they do:
 // [Runtime.StopSandbox], [Runtime.StopContainer], [Runtime.RemoveSandbox], and
-// [Runtime.Borrow], which makes a sandbox of its own. [Lock] writes its own lock
-// file.
+// [Runtime.Borrow], which creates a sandbox of its own. [Lock] writes its own
+// lock file.
 //
 // Nothing here waits for a state to change. A caller polls, so that it can show
-// what it sees; every call ends with its context.
+// progress; every call ends with its context.
 package node

@@ -1,6 +1,6 @@
-// Package outbox is between the engine and everything that it writes to and
-// doesn't depend on: a terminal, a pipe, a file of events. What reads may be
-// slow, stopped (Ctrl-S), full, or on a dead disk; the engine never waits for it.
+// Package outbox decouples the engine from the outputs that it writes to: a
+// terminal, a pipe, a file of events. The reader may be slow, stopped (Ctrl-S),
+// full, or on a dead disk; the engine never waits for it.
 package outbox
 
 import (

@@ -1,6 +1,6 @@
-// Package problem has the one error that a person can act on, and the one
-// function that explains an error. What is wrong, in which words, is the
-// business of the package that makes one; how it is shown is ui's.
+// Package problem has the one error that a user can act on, with a cause and a
+// hint, and the one function that explains an error. The package where an error
+// occurs words it; ui shows it.
 package problem
 
 import (

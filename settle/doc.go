@@ -1,7 +1,7 @@
 // Package settle finds what a cluster still owes after its etcd went back in
-// time: what kubelets, kubeadm, volumes and clients of the API hold on to that
-// the restored objects don't know, or know otherwise. It reads the API server,
-// etcd and this node; most debts are for people, and those that are safe are
-// settled when that is asked for, one by one. How it is asked and shown isn't in
-// it, nor what a restore itself does (steps).
+// time: the state of kubelets, kubeadm, volumes and clients of the API that
+// doesn't match the restored objects. It reads the API server, etcd and this
+// node. Most debts are left to the user; those that are safe to settle are
+// settled on request, one by one. How a question is asked and a debt is shown
+// isn't here, nor what a restore itself does (steps).
 package settle

@@ -1,6 +1,6 @@
 // Package ui is the wizard: its screens, the way through them, and the run that
-// they show. What it draws with is in package pane, what it says in package text,
-// and what commands print of the same events in package print.
+// they show. The parts of the screens are in package pane, the texts in package
+// text, and what commands print of the same events in package print.
 package ui
 
 import (

@@ -1,11 +1,11 @@
 // Package unit reads systemd's units as systemd does: main file and drop-ins,
-// environment files, specifiers, variables; then follows a service's command
+// environment files, specifiers, variables. It follows a service's command
 // through a shell, a script or a container engine to the etcd that it starts,
-// and says what that is set to, and in which file and line each value stands.
-// One value, the directory of the data, can be changed where it stands.
+// and returns etcd's settings, each with the file and line it comes from. One
+// value, the data directory, can be changed in place.
 //
-// It doesn't start, stop or ask units: which files a unit has, systemd says
-// (systemctl show -p FragmentPath,DropInPaths), and the caller asks it.
+// It doesn't start, stop or query units: the caller asks systemd which files a
+// unit has (systemctl show -p FragmentPath,DropInPaths).
 package unit
 
 // Codes of problems.

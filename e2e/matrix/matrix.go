@@ -1,5 +1,5 @@
-// Package matrix is the table of what the end-to-end tests run on. What the
-// documentation says of versions comes from it (docs/supported.md).
+// Package matrix is the table of what the end-to-end tests run on. The versions
+// in the documentation come from it (docs/supported.md).
 package matrix
 
 import (

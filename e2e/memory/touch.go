@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package memory gets a virtual machine the memory that a benchmark is about to
-// use, so that what its host needs to hand it out is not measured.
+// Package memory obtains the memory that a benchmark is about to use from the
+// virtual machine's host, so that the time the host takes is not measured.
 package memory
 
 import (

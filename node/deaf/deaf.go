@@ -1,5 +1,6 @@
-// Package deaf serves gRPC as nobody should: for the tests of all who ask a
-// container runtime, an etcd or a KMS plugin. Nothing of the program uses it.
+// Package deaf serves gRPC badly, in every way a server can: for tests of the
+// clients of a container runtime, an etcd or a KMS plugin. The program itself
+// doesn't use it.
 package deaf
 
 import (

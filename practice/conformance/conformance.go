@@ -1,7 +1,6 @@
-// Package conformance holds what a kubelet does with static pods, as one table
-// that runs against the real one, the practice kubelet, and the fake node on
-// which the crash matrix in steps stands. How a node is restored is no part of
-// it.
+// Package conformance is a table of kubelet's rules for static pods. It runs
+// against the real kubelet, the practice kubelet, and the fake node of the crash
+// matrix in steps. Restoring a node is not part of it.
 package conformance
 
 import (

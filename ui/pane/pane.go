@@ -1,4 +1,4 @@
-// Package pane holds the parts of the wizard's screens that need nothing of the
+// Package pane has the parts of the wizard's screens that don't depend on the
 // wizard: each has its own state, takes keys by plain methods, and draws itself
-// from data. Nothing here reads a file, starts a goroutine or knows the model.
+// from values. Nothing here reads a file, starts a goroutine or uses the model.
 package pane

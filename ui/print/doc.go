@@ -1,4 +1,4 @@
 // Package print is what commands write: events of a run as lines of text or as
-// JSON, plans, verdicts, tables, and the questions that they ask. It knows no
-// screen and no keys, and a reader that reads nothing holds up nobody.
+// JSON, plans, verdicts, tables, and questions. It has no screens and no keys,
+// and a reader that stops reading never blocks it.
 package print

@@ -1,8 +1,8 @@
-// Package term says what the terminal can show, from the environment alone:
-// nothing here asks the terminal and waits for an answer.
+// Package term reports what the terminal can show, from the environment alone:
+// it never queries the terminal.
 //
 // It has to be initialised before bubbletea, whose init asks lipgloss for the
-// background colour; lipgloss then asks the terminal and waits up to five
+// background colour; lipgloss then queries the terminal and waits up to five
 // seconds for one that doesn't answer. Go initialises packages in the order of
 // their import paths as far as dependencies allow, and this path sorts before
 // github.com/charmbracelet/bubbletea. So this package may import lipgloss and
