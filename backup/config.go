@@ -105,13 +105,13 @@ func ParseDuration(s string) (Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok && !strings.ContainsAny(days, ".hms") {
 		d, err := time.ParseDuration(days + "h")
 		if err != nil || d < 0 || d > 100*365*time.Hour {
-			return 0, fmt.Errorf("%.40q is no duration: 30m, 6h, 14d", s)
+			return 0, fmt.Errorf("%.40q is not a duration like 30m, 6h or 14d", s)
 		}
 		return Duration(24 * d), nil
 	}
 	d, err := time.ParseDuration(hours)
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%.40q is no duration: 30m, 6h, 14d", s)
+		return 0, fmt.Errorf("%.40q is not a duration like 30m, 6h or 14d", s)
 	}
 	return Duration(d), nil
 }
@@ -134,7 +134,7 @@ func (c Clock) String() string {
 func ParseClock(s string) (Clock, error) {
 	t, err := time.Parse("15:04", s)
 	if err != nil {
-		return 0, fmt.Errorf("%.40q is no time of the day: 02:30", s)
+		return 0, fmt.Errorf("%.40q is not a time of day like 02:30", s)
 	}
 	return Clock(time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute), nil
 }
@@ -174,7 +174,7 @@ const maxConfig = 64 << 10
 func Load(path string) (*Config, error) {
 	data, err := readPrivate(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, problem.New("make it with etcd-rewind backup init, or name another with --config", "no backups are set up on this node: %w", err)
+		return nil, problem.New("create one with etcd-rewind backup init, or name another with --config", "no backups are set up on this node: %w", err)
 	}
 	if err != nil {
 		return nil, problem.From(err)
@@ -192,7 +192,7 @@ func Load(path string) (*Config, error) {
 	}
 	c.Path = path
 	if c.Key, err = ReadKey(KeyPath(path)); errors.Is(err, fs.ErrNotExist) {
-		return nil, problem.New("copy it from another node of the cluster, together with the configuration", "the key of the backups isn't there: %w", err)
+		return nil, problem.New("copy it from another node of the cluster, together with the configuration", "the key of the backups is missing: %w", err)
 	} else if err != nil {
 		return nil, problem.From(err)
 	}
@@ -235,8 +235,8 @@ func clearer(err error) error {
 	}
 	what := lines[0]
 	for from, to := range map[string]string{
-		"cannot unmarshal !!str ": "a number or a list is due, not ", "cannot unmarshal !!seq into": "a single value is due, not a list:",
-		"cannot unmarshal !!map into": "no keys are due here:", "cannot unmarshal !!int ": "a text or a list is due, not ",
+		"cannot unmarshal !!str ": "expected a number or a list, not ", "cannot unmarshal !!seq into": "expected a single value, not a list:",
+		"cannot unmarshal !!map into": "expected no keys here:", "cannot unmarshal !!int ": "expected a text or a list, not ",
 	} {
 		what = strings.Replace(what, from, to, 1)
 	}
@@ -267,7 +267,7 @@ func known(n *yaml.Node, all keys) error {
 		n = n.Alias
 	}
 	if n.Kind != yaml.MappingNode {
-		return &lineError{n.Line, "keys are due here, as in locations:", ""}
+		return &lineError{n.Line, "expected keys here, as in locations:", ""}
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
@@ -306,7 +306,7 @@ func (c *Config) check(n *yaml.Node) error {
 		return &lineError{line(n, key), fmt.Sprintf(format, args...), hint}
 	}
 	if len(c.Locations) == 0 {
-		return fail("locations", "a location is a URL: file:///srv/backup", "no location: nowhere to send backups to")
+		return fail("locations", "a location is a URL: file:///srv/backup", "no location to send backups to")
 	}
 	seen := map[string]bool{}
 	for i, l := range c.Locations {
@@ -327,7 +327,7 @@ func (c *Config) check(n *yaml.Node) error {
 		return fail("passphraseFile", "take one of the two", "a file is encrypted for recipients or with a passphrase, never both")
 	}
 	if p := c.PassphraseFile; p != "" && !filepath.IsAbs(p) {
-		return fail("passphraseFile", "name the file with its whole path", "%q is no absolute path", p)
+		return fail("passphraseFile", "name the file by its absolute path", "%q is not an absolute path", p)
 	}
 	for key, list := range map[string][]string{"recipients": c.Recipients, "includeRecipients": c.SecretsRecipients} {
 		for i, r := range list {
@@ -351,11 +351,11 @@ func (c *Config) check(n *yaml.Node) error {
 		return fail("includeRecipients", "add include: [pki, manifests, encryption-config], or remove it", "includeRecipients without include: there is no file for them")
 	}
 	if p := c.MetricsFile; p != "" && (!filepath.IsAbs(p) || filepath.Ext(p) != ".prom") {
-		return fail("metricsFile", "name it as node_exporter wants it: /var/lib/node_exporter/textfile_collector/etcd-rewind.prom", "%q is no absolute path of a .prom file", p)
+		return fail("metricsFile", "node_exporter requires a name like /var/lib/node_exporter/textfile_collector/etcd-rewind.prom", "%q is not the absolute path of a .prom file", p)
 	}
 	for _, k := range []int{c.Keep.Last, c.Keep.Hourly, c.Keep.Daily, c.Keep.Weekly, c.Keep.Monthly} {
 		if k < 0 || k > 10000 {
-			return fail("keep", "numbers of rounds, 0 to 10000", "keep has the number %d", k)
+			return fail("keep", "use numbers of rounds, 0 to 10000", "keep has the number %d", k)
 		}
 	}
 	if err := c.Schedule.Check(); err != nil {
@@ -409,27 +409,27 @@ func ParseRecipient(s string) (age.Recipient, error) {
 	s = strings.TrimSpace(s)
 	switch {
 	case strings.HasPrefix(s, "AGE-SECRET-KEY-"):
-		return nil, problem.New("name its recipient: age-keygen -y FILE; and make a new identity, this one was on a disk", "an identity is no recipient: it opens the backups, and has no place on the node")
+		return nil, problem.New("name its recipient: age-keygen -y FILE; and make a new identity, this one was on a disk", "this is an identity, not a recipient: it opens the backups, and must not be on the node")
 	case strings.HasPrefix(s, "age1pq1"):
 		r, err := age.ParseHybridRecipient(s)
 		if err != nil {
-			return nil, problem.New(hint, "%.30q… is no recipient of age", s)
+			return nil, problem.New(hint, "%.30q… is not an age recipient", s)
 		}
 		return r, nil
 	case strings.HasPrefix(s, "age1"):
 		r, err := age.ParseX25519Recipient(s)
 		if err != nil {
-			return nil, problem.New(hint, "%.30q… is no recipient of age", s)
+			return nil, problem.New(hint, "%.30q… is not an age recipient", s)
 		}
 		return r, nil
 	case strings.HasPrefix(s, "ssh-"):
 		r, err := agessh.ParseRecipient(s)
 		if err != nil {
-			return nil, problem.New(hint, "%.30q… is no SSH public key that age takes: %s", s, trust.Text(err.Error()))
+			return nil, problem.New(hint, "%.30q… is not an SSH public key that age supports: %s", s, trust.Text(err.Error()))
 		}
 		return r, nil
 	}
-	return nil, problem.New(hint, "%.30q is no recipient", trust.Text(s))
+	return nil, problem.New(hint, "%.30q is not a recipient", trust.Text(s))
 }
 
 // workFactor is age's own, a second; tests have less.

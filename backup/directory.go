@@ -43,7 +43,7 @@ func (d *Directory) Location() string {
 func (d *Directory) open() (*os.Root, error) {
 	root, err := os.OpenRoot(d.Path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, problem.New("make it first, or check the path", "there is no such directory")
+		return nil, problem.New("create it first, or check the path", "there is no such directory")
 	}
 	if err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func (d *Directory) Put(ctx context.Context, name string, content io.Reader, siz
 		var free unix.Statfs_t
 		if err := unix.Statfs(d.Path, &free); err == nil && uint64(size) > free.Bavail*uint64(free.Bsize) {
 			return none, problem.New("free some space there, or keep fewer backups",
-				"there is no room for it: %d MB are needed, %d MB are free", size/1e6, free.Bavail*uint64(free.Bsize)/1e6)
+				"there is not enough space: %d MB are needed, %d MB are free", size/1e6, free.Bavail*uint64(free.Bsize)/1e6)
 		}
 		dir := path.Dir(name)
 		if err := root.MkdirAll(dir, 0o700); err != nil {
@@ -139,7 +139,7 @@ func fill(ctx context.Context, f *os.File, content io.Reader, size int64) error 
 	case err != nil:
 		return err
 	case n != size:
-		return fmt.Errorf("%d bytes were announced, and %d came", size, n)
+		return fmt.Errorf("%d bytes were announced, %d arrived", size, n)
 	}
 	return f.Sync()
 }

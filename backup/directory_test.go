@@ -79,7 +79,7 @@ func TestADirectoryThatCannotTakeABackupSaysWhy(t *testing.T) {
 		"it isn't there":           {Directory{Path: filepath.Join(dir, "none")}, 1, "no such directory"},
 		"it is a file":             {Directory{Path: filepath.Join(dir, "file")}, 1, "not a directory"},
 		"nothing is mounted there": {Directory{Path: dir, Mounted: true}, 1, "nothing is mounted"},
-		"it is full":               {Directory{Path: dir}, 1 << 60, "no room"},
+		"it is full":               {Directory{Path: dir}, 1 << 60, "not enough space"},
 	} {
 		err := c.d.Put(t.Context(), "a", strings.NewReader("x"), c.size)
 		if err == nil || !strings.Contains(err.Error(), c.says) {

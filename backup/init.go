@@ -26,7 +26,7 @@ import (
 // *problem.Problem.
 func Try(ctx context.Context, s Store) (kept bool, err error) {
 	name := "etcd-rewind-test-" + rand.Text()
-	data := []byte("etcd-rewind backup init tries this place. It can be deleted.\n")
+	data := []byte("A test file of etcd-rewind backup init. It can be deleted.\n")
 	sum := sha256.Sum256(data)
 	c := Content{Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}
 	if err := Keep(ctx, s, name, c, recordsTimeout); err != nil {

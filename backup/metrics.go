@@ -42,7 +42,7 @@ func writeMetrics(path string, b *steps.Backups, r *Result, now time.Time) error
 	}
 	metric("etcd_rewind_backup_last_good_timestamp_seconds", "When the last good backup in a location was taken, 0 without one.", good...)
 	metric("etcd_rewind_backup_failures", "Failures in a location since the last good backup there.", failures...)
-	metric("etcd_rewind_backup_last_success", "Whether the last backup of this node went well everywhere.", fmt.Sprintf(" %d", ok))
+	metric("etcd_rewind_backup_last_success", "Whether the last backup of this node succeeded everywhere.", fmt.Sprintf(" %d", ok))
 	metric("etcd_rewind_backup_last_timestamp_seconds", "When the last backup of this node ended.", fmt.Sprintf(" %d", now.Unix()))
 	metric("etcd_rewind_backup_last_duration_seconds", "How long it took.", fmt.Sprintf(" %g", r.Seconds))
 	if r.Record != nil {

@@ -140,14 +140,14 @@ func clusterUID(ctx context.Context, f *steps.Facts, e snapshot.Etcd, prefix str
 	}
 	all, err := node.ListMeta(ctx, f.Reach.API.Kubeconfig, f.Reach.Server, "namespaces")
 	if err != nil {
-		return "", problem.New("start kube-apiserver, or look at its log", "the namespace kube-system is encrypted at rest, and kube-apiserver doesn't say which one it is: %w", err)
+		return "", problem.New("start kube-apiserver, or check its log", "the namespace kube-system is encrypted at rest, and its UID can't be read from kube-apiserver: %w", err)
 	}
 	for _, o := range all {
 		if o.Name == metav1.NamespaceSystem {
 			return o.UID, nil
 		}
 	}
-	return "", problem.New("", "kube-apiserver knows no namespace kube-system")
+	return "", problem.New("", "kube-apiserver has no namespace kube-system")
 }
 
 // caSHA256 is that of the first certificate in a file, "" when there is none.

@@ -230,7 +230,7 @@ func TestARestoreFromARealStore(t *testing.T) {
 		if err := errors.Join(staged(t, latest, id), staged(t, named, id)); err != nil {
 			t.Errorf("%s: %v", location, err)
 		}
-		if err := staged(t, named, identity(t)); err == nil || !strings.Contains(err.Error(), "encrypted for others") {
+		if err := staged(t, named, identity(t)); err == nil || !strings.Contains(err.Error(), "encrypted for other recipients") {
 			t.Errorf("%s: with another identity: %v", location, err)
 		}
 		if s, ok := s.(*SFTP); ok {
@@ -244,7 +244,7 @@ func TestARealBucketThatRefuses(t *testing.T) {
 	none := openReal(t, strings.Replace(location, "s3://plain/", "s3://another/", 1))
 	unknown := openReal(t, location[:strings.Index(location, "&ca=")])
 	err := Keep(t.Context(), none, "a", content("x"), time.Minute)
-	if p := problem.Of(err); p == nil || !strings.Contains(p.Cause, "NoSuchBucket") || !strings.Contains(p.Hint, "make the bucket another") {
+	if p := problem.Of(err); p == nil || !strings.Contains(p.Cause, "NoSuchBucket") || !strings.Contains(p.Hint, "create the bucket another") {
 		t.Errorf("no bucket: %v", err)
 	}
 	if _, err := unknown.List(t.Context(), ""); problem.Of(err) == nil || !strings.Contains(problem.Of(err).Hint, "ca=") {
@@ -333,7 +333,7 @@ func TestARealHostThatLetsNobodyIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for from, c := range map[string]struct{ to, says string }{
-		"/known": {"/unknown", "key isn't known"}, "/user\n": {"/host\n", "refuses the login"}, "Port " + port: {"Port 1", "no connection"},
+		"/known": {"/unknown", "key is unknown"}, "/user\n": {"/host\n", "refuses the login"}, "Port " + port: {"Port 1", "no connection"},
 	} {
 		with := filepath.Join(t.TempDir(), "config")
 		if err := os.WriteFile(with, []byte(strings.Replace(string(text), from, c.to, 1)), 0o600); err != nil {

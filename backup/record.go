@@ -80,7 +80,7 @@ func RoundAt(t time.Time) Round { return Round{t.UTC().Truncate(time.Second)} }
 func ParseRound(s string) (Round, error) {
 	t, err := time.Parse(roundFormat, s)
 	if err != nil || t.Format(roundFormat) != s {
-		return Round{}, fmt.Errorf("%.40q is no round", s)
+		return Round{}, fmt.Errorf("%.40q is not a round", s)
 	}
 	return Round{t}, nil
 }
@@ -120,7 +120,7 @@ var (
 // check says what is wrong with a record, whoever wrote it: nothing in it leads
 // out of its round, or is longer than it has to be.
 func (r *Record) check() error {
-	bad := func(what string) error { return fmt.Errorf("its %s can't be right", what) }
+	bad := func(what string) error { return fmt.Errorf("its %s is invalid", what) }
 	switch {
 	case !uid.MatchString(r.Cluster.KubeSystemUID):
 		return bad("cluster")
@@ -293,8 +293,8 @@ func (r *Record) Seal(k Key) ([]byte, error) {
 const maxRecord = 256 << 10
 
 var (
-	errNoRecord     = errors.New("it is no record of a backup")
-	errNotAuthentic = errors.New("it was not written with this cluster's key, or was changed since")
+	errNoRecord     = errors.New("it is not the record of a backup")
+	errNotAuthentic = errors.New("it was not written with this cluster's key, or was changed afterwards")
 	errLater        = errors.New("it was written by a later version of etcd-rewind")
 )
 

@@ -89,7 +89,7 @@ func records(ctx context.Context, s Store, k Key, cluster string) (*Listing, err
 	prefix := ""
 	if cluster != "" {
 		if !uid.MatchString(cluster) {
-			return nil, fmt.Errorf("%.50q is no cluster's UID", cluster)
+			return nil, fmt.Errorf("%.50q is not the UID of a cluster", cluster)
 		}
 		prefix = cluster + "/"
 	}
@@ -194,16 +194,16 @@ func (e *Entry) read(ctx context.Context, k Key) (int, error) {
 		return 0, err
 	}
 	if len(data) > maxRecord {
-		err = errors.New("it is no record of a backup: it is too long")
+		err = errors.New("it is not the record of a backup: it is too long")
 	} else {
 		e.Record, err = openRecord(e.Name, data, k)
 	}
 	if err != nil {
-		hint := "who can write there? Don't restore from it before you know"
+		hint := "find out who can write there, and don't restore from it until you know"
 		if errors.Is(err, errLater) {
 			hint = "use that version"
 		}
-		e.Err = problem.New(hint, "the record can't be believed: %w", err)
+		e.Err = problem.New(hint, "the record can't be trusted: %w", err)
 	}
 	return len(data), nil
 }
@@ -234,7 +234,7 @@ func (e *Entry) held(sizes map[string]int64) {
 			e.Gone = e.Gone || i == 0
 			e.Err = problem.New("", "%s isn't there any more", f.Name)
 		default:
-			e.Err = problem.New("who can write there? Don't restore from it before you know", "%s isn't the file that was stored: it has %d bytes, not %d", f.Name, got, f.Size)
+			e.Err = problem.New("find out who can write there, and don't restore from it until you know", "%s isn't the file that was stored: it has %d bytes, not %d", f.Name, got, f.Size)
 		}
 		if e.Err != nil {
 			return

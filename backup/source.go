@@ -57,7 +57,7 @@ func (p *Places) Look(ctx context.Context, tell func(s Store, l *Listing, err er
 			defer cancel()
 			l, err := Records(with, s, p.Key, p.Cluster.KubeSystemUID)
 			if err != nil && with.Err() != nil && ctx.Err() == nil {
-				err = problem.New("check the network and the store", "%s: it didn't say what it has within %s", trust.Text(s.Location()), lookLimit)
+				err = problem.New("check the network and the store", "%s: it didn't list its backups within %s", trust.Text(s.Location()), lookLimit)
 			}
 			if l != nil {
 				l.Entries = slices.DeleteFunc(l.Entries, func(e Entry) bool { return !p.ours(&e) })
@@ -122,9 +122,9 @@ func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []erro
 	case len(unread) > 0:
 		return src, unread[1:], unread[0]
 	case suspect > 0:
-		return src, nil, problem.New("see etcd-rewind backup status", "there are %d backups, and none of them can be believed", suspect)
+		return src, nil, problem.New("see etcd-rewind backup status", "there are %d backups, and none of them can be trusted", suspect)
 	}
-	return src, nil, problem.Coded(snapshot.CodeMissing, "look whether it is the right place, and whether it is of this cluster", "there is no backup in %s", p.Where())
+	return src, nil, problem.Coded(snapshot.CodeMissing, "check that the location is right, and that it has backups of this cluster", "there is no backup in %s", p.Where())
 }
 
 // newestOf has the newest of a cluster's backups, as often as it is stored. One
@@ -253,7 +253,7 @@ func (h *heldReader) Read(p []byte) (int, error) {
 }
 
 func (h *heldReader) another() error {
-	return problem.Coded(snapshot.CodeDamagedHash, "who can write there? Use another backup before you know", "it isn't the file that was stored: its record says another size or sha256")
+	return problem.Coded(snapshot.CodeDamagedHash, "find out who can write there, and use another backup until you know", "it isn't the file that was stored: its record has another size or sha256")
 }
 
 const sourceHint = "a backup's URL is that of a location with the file's name: file:///srv/backup/etcd.db, s3://BUCKET/PREFIX/FILE?endpoint=…, sftp://HOST/PATH/FILE; or LOCATION/latest"
@@ -266,7 +266,7 @@ func Source(ctx context.Context, location string, k Key, here ClusterID) (snapsh
 	var none snapshot.Source
 	u, err := url.Parse(location)
 	if err != nil { // its text may hold a password
-		return none, problem.New(sourceHint, "the name of a snapshot that is no URL")
+		return none, problem.New(sourceHint, "the name of a snapshot that isn't a URL")
 	}
 	file := path.Clean("/" + u.Path)
 	name, dir := path.Base(file), path.Dir(file)
@@ -378,7 +378,7 @@ func recordBeside(ctx context.Context, u *url.URL, file string, k Key) (*Record,
 // aboutSnapshot is an error of a store as one of a snapshot.
 func aboutSnapshot(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return problem.Coded(snapshot.CodeMissing, "look at what is there", "there is no such backup")
+		return problem.Coded(snapshot.CodeMissing, "check what is there", "there is no such backup")
 	}
 	return problem.From(err)
 }

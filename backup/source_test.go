@@ -168,9 +168,9 @@ func TestTheURLOfABackup(t *testing.T) {
 		at + "none.db" + query:                                 "no such backup",
 		at + query:                                             "no file's name",
 		"s3://bucket?secret=hunter2":                           "no file's name",
-		"s3://bucket/x?secret=hunter2":                         "no parameter",
+		"s3://bucket/x?secret=hunter2":                         "not a parameter",
 		"file:///srv/x.db?secret=hunter2":                      "parameter",
-		"ftp://host/x.db":                                      "aren't known",
+		"ftp://host/x.db":                                      "aren't supported",
 	} {
 		src, err := Source(t.Context(), url, k, ClusterID{})
 		if err == nil {
@@ -233,10 +233,10 @@ func TestABackupThatWasSwappedIsNotRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.objects["some/prefix/"+r.Name()] = fakeObject{text, "e", time.Now()}
-	if _, err := Source(t.Context(), "s3://bucket/some/prefix/"+r.SnapshotName()+"?endpoint="+f.URL, k, ClusterID{}); err == nil || !strings.Contains(err.Error(), "can't be believed") {
+	if _, err := Source(t.Context(), "s3://bucket/some/prefix/"+r.SnapshotName()+"?endpoint="+f.URL, k, ClusterID{}); err == nil || !strings.Contains(err.Error(), "can't be trusted") {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := p.Latest(t.Context()); err == nil || !strings.Contains(err.Error(), "can be believed") {
+	if _, _, err := p.Latest(t.Context()); err == nil || !strings.Contains(err.Error(), "can be trusted") {
 		t.Errorf("%v", err)
 	}
 }

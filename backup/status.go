@@ -174,7 +174,7 @@ func (st *Status) warning(now time.Time) *problem.Problem {
 		case at.Good == nil:
 			return problem.New("take one: etcd-rewind backup", "%s has no good backup", at.Location)
 		case steps.TooOld(at.Good.Taken, time.Duration(st.EverySeconds)*time.Second, now):
-			return problem.New("look at the log of "+ServiceName+", then take one: etcd-rewind backup", "the last good backup in %s is from %s, and one is due every %s", at.Location, steps.Ago(at.Good.Taken, now), Duration(time.Duration(st.EverySeconds)*time.Second))
+			return problem.New("check the log of "+ServiceName+", then take one: etcd-rewind backup", "the last good backup in %s is from %s, but one is due every %s", at.Location, steps.Ago(at.Good.Taken, now), Duration(time.Duration(st.EverySeconds)*time.Second))
 		case at.Failures > 0 && at.Failed != nil:
 			return at.Failed
 		case len(at.Bad) > 0:

@@ -122,7 +122,7 @@ func query(u *url.URL, known []string) (map[string]string, error) {
 	q, err := url.ParseQuery(u.RawQuery)
 	switch {
 	case err != nil:
-		return nil, errors.New("what follows its ? can't be read")
+		return nil, errors.New("what follows the ? can't be read")
 	case u.User != nil:
 		return nil, errors.New("it has a user or a password in it")
 	case u.Fragment != "" || strings.HasSuffix(u.Host, ":") || u.Port() != "" && u.Scheme == "s3":
@@ -131,10 +131,10 @@ func query(u *url.URL, known []string) (map[string]string, error) {
 	values := map[string]string{}
 	for name, all := range q {
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("%q is no parameter of it", trust.Clip(trust.Text(name), 40))
+			return nil, fmt.Errorf("%q is not a parameter here", trust.Clip(trust.Text(name), 40))
 		}
 		if len(all) != 1 || trust.Text(all[0]) != all[0] || len(all[0]) > 1000 {
-			return nil, fmt.Errorf("%s= is there twice, or not one line", name)
+			return nil, fmt.Errorf("%s= is given twice, or isn't one line", name)
 		}
 		values[name] = all[0]
 	}
@@ -164,7 +164,7 @@ func Open(location string) (Store, error) {
 	const hint = "a location is a URL: file:///srv/backup, s3://bucket/prefix, sftp://host/path"
 	u, err := url.Parse(location)
 	if err != nil { // its text may hold a password
-		return nil, problem.New(hint, "a location that is no URL")
+		return nil, problem.New(hint, "a location that isn't a URL")
 	}
 	switch u.Scheme {
 	case "file":
@@ -173,7 +173,7 @@ func Open(location string) (Store, error) {
 		q.Del("mounted")
 		switch {
 		case u.Host != "" || u.User != nil || u.Fragment != "" || len(q) > 0 || mounted != "" && mounted != "true" && mounted != "false":
-			return nil, problem.New("what file:// takes is a path, and ?mounted=true", "not the location of a directory: %s, or not its parameters", trust.Clip(trust.Text(u.Path), 200))
+			return nil, problem.New("file:// takes a path, and ?mounted=true", "not the location of a directory: %s, or not its parameters", trust.Clip(trust.Text(u.Path), 200))
 		case !filepath.IsAbs(u.Path) || filepath.Clean(u.Path) == "/":
 			return nil, problem.New(hint, "not the path of a directory for backups: %q", u.Path)
 		}
@@ -193,7 +193,7 @@ func Open(location string) (Store, error) {
 	case "":
 		return nil, problem.New(hint, "a location without its kind: %s", trust.Clip(trust.Text(u.Path), 200))
 	}
-	return nil, problem.New(hint, "locations of the kind %s:// aren't known", u.Scheme)
+	return nil, problem.New(hint, "locations of the kind %s:// aren't supported", u.Scheme)
 }
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9][A-Za-z0-9._-]{0,199})*$`)
@@ -203,7 +203,7 @@ var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}(/[A-Za-z0-
 // hidden or leads upwards.
 func CheckName(name string) error {
 	if len(name) > 500 || strings.Count(name, "/") > 7 || !validName.MatchString(name) {
-		return fmt.Errorf("%.100q is no name for a backup", name)
+		return fmt.Errorf("%.100q is not a valid name for a backup", name)
 	}
 	return nil
 }
@@ -258,7 +258,7 @@ func keep(ctx context.Context, s Store, name string, c Content, idle time.Durati
 	case n == c.Size && hex.EncodeToString(sum.Sum(nil)) == c.SHA256:
 		return nil
 	}
-	what := "its sha256 is another"
+	what := "its sha256 differs"
 	switch {
 	case n < c.Size:
 		what = fmt.Sprintf("%d bytes were sent, %d came back", c.Size, n)
@@ -268,12 +268,12 @@ func keep(ctx context.Context, s Store, name string, c Content, idle time.Durati
 	if derr := patient(ctx, idle, func(ctx context.Context, _ func()) error { return s.Delete(ctx, name) }); derr != nil {
 		what += fmt.Sprintf("; it couldn't be deleted either: %v", derr)
 	}
-	return problem.New("look for errors of the disk or the store", "%s isn't what was stored: %s", name, what)
+	return problem.New("check the disk or the store for errors", "%s isn't what was stored: %s", name, what)
 }
 
 // patient ends f when it shows no sign of life for idle.
 func patient(ctx context.Context, idle time.Duration, f func(ctx context.Context, alive func()) error) error {
-	ctx, watch := defect.Watch(ctx, idle, problem.New("check the disk, the mount or the server", "it took or gave nothing for %s", idle))
+	ctx, watch := defect.Watch(ctx, idle, problem.New("check the disk, the mount or the server", "it transferred nothing for %s", idle))
 	defer watch.Stop()
 	err := f(context.WithValue(ctx, lifeKey{}, watch.Alive), watch.Alive)
 	if err != nil && ctx.Err() != nil {

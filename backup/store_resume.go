@@ -67,7 +67,7 @@ func (f *resumed) start() error {
 	if f.at > 0 && size != f.size {
 		_ = r.Close()
 		watch.Stop()
-		return problem.New("try again", "it has become another file while it was read: %d bytes long, and now %d", f.size, size)
+		return problem.New("try again", "it was replaced by another file while it was read: %d bytes long, and now %d", f.size, size)
 	}
 	f.r, f.with, f.watch, f.size = r, ctx, watch, size
 	return nil
@@ -110,7 +110,7 @@ func (f *resumed) Read(p []byte) (int, error) {
 			f.watch.Pause() // who reads may take their time
 			f.at += int64(n)
 			if f.size >= 0 && f.at > f.size {
-				return 0, problem.New("look for errors of the store", "it sends more than the %d bytes that it announced", f.size)
+				return 0, problem.New("check the store for errors", "it sends more than the %d bytes that it announced", f.size)
 			}
 			if n > 0 {
 				f.failed = 0

@@ -83,7 +83,7 @@ func openS3(u *url.URL) (*S3, error) {
 	}
 	for name, file := range map[string]string{"ca": s.ca, "credentials": s.credentials} {
 		if file != "" && !filepath.IsAbs(file) {
-			return nil, problem.New("name the file with its whole path", "%s= is not the path of a file: %s", name, trust.Clip(trust.Text(file), 80))
+			return nil, problem.New("name the file by its absolute path", "%s= is not the path of a file: %s", name, trust.Clip(trust.Text(file), 80))
 		}
 	}
 	if p := q["proxy"]; p != "" {
@@ -203,7 +203,7 @@ func fillPart(content io.Reader, buf []byte, last bool) error {
 	if err == nil && last {
 		var more [1]byte
 		if n, err = io.ReadFull(content, more[:]); n > 0 {
-			return errors.New("more came than was announced")
+			return errors.New("more arrived than was announced")
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -211,7 +211,7 @@ func fillPart(content io.Reader, buf []byte, last bool) error {
 		return err
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("less came than was announced: %d bytes are missing", len(buf)-n)
+		return fmt.Errorf("less arrived than was announced: %d bytes are missing", len(buf)-n)
 	}
 	return err
 }
@@ -260,7 +260,7 @@ func (s *S3) putParts(ctx context.Context, c *minio.Core, name string, content i
 		return err
 	}
 	if id == "" {
-		return errors.New("it gave no ID to an upload in parts")
+		return errors.New("it returned no ID for a multipart upload")
 	}
 	defer func() {
 		if err != nil {
@@ -388,7 +388,7 @@ func (s *S3) stat(ctx context.Context, c *minio.Core, key string) (minio.ObjectI
 	}
 	switch e := minio.ToErrorResponse(err); {
 	case err == nil && info.Size < 0:
-		return info, errors.New("it doesn't say how long an object is")
+		return info, errors.New("it returns no length for an object")
 	case e.Code == minio.NoSuchKey, e.StatusCode == 404 && e.Code != minio.NoSuchBucket:
 		return info, &fs.PathError{Op: "stat", Path: key, Err: fs.ErrNotExist}
 	}

@@ -81,7 +81,7 @@ func proxyOf(which func(*url.URL) (*url.URL, error)) func(*http.Request) (*url.U
 		}
 		u, err := which(r.URL)
 		if err != nil { // its text has the URL, which may hold a password
-			return nil, problem.New("check HTTPS_PROXY, HTTP_PROXY and NO_PROXY", "the proxy that the environment names is no URL")
+			return nil, problem.New("check HTTPS_PROXY, HTTP_PROXY and NO_PROXY", "the proxy in the environment is not a URL")
 		}
 		return u, nil
 	}
@@ -116,7 +116,7 @@ func (p *paced) RoundTrip(r *http.Request) (*http.Response, error) {
 	if left, ok := parent.Value(budget{}).(*atomic.Int64); ok && left.Add(-1) < 0 {
 		return nil, problem.New("give backups a prefix of their own, or check the store", "its listing doesn't end")
 	}
-	stalled := problem.New("check the network, the proxy and the store", "it took or sent nothing for %s", p.idle)
+	stalled := problem.New("check the network, the proxy and the store", "it transferred nothing for %s", p.idle)
 	ctx, watch := defect.Watch(parent, p.idle, stalled)
 	live := func() {
 		watch.Alive()
@@ -165,7 +165,7 @@ func (a *answer) Read(p []byte) (int, error) {
 	}
 	if a.left >= 0 {
 		if a.left -= int64(n); a.left < 0 {
-			return 0, problem.New("is it a store that speaks S3?", "its answer is longer than %d MiB", maxAnswer>>20)
+			return 0, problem.New("check that it is an S3 store", "its answer is longer than %d MiB", maxAnswer>>20)
 		}
 	}
 	if err != nil && errors.Is(context.Cause(a.ctx), a.stalled) {
@@ -203,7 +203,7 @@ func (c *s3Credentials) RetrieveWithCredContext(*credentials.CredContext) (crede
 	defer cancel()
 	v, err := defect.Await(ctx, c.find)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = problem.New(credentialsHint, "its credentials didn't come within %s", credentialsLimit)
+		err = problem.New(credentialsHint, "its credentials didn't arrive within %s", credentialsLimit)
 	}
 	return v, err
 }
@@ -229,9 +229,9 @@ func (c *s3Credentials) find() (credentials.Value, error) {
 		if c.file != "" || c.profile != "" {
 			profile := cmp.Or(c.profile, os.Getenv("AWS_PROFILE"), "default")
 			if unread := (*fs.PathError)(nil); errors.As(err, &unread) {
-				return none, problem.New("name a file as ~/.aws/credentials is", "its credentials: %w", unread)
+				return none, problem.New("name a file in the format of ~/.aws/credentials", "its credentials: %w", unread)
 			}
-			return none, problem.New("it has to have aws_access_key_id and aws_secret_access_key, as ~/.aws/credentials has", "%s has no credentials for the profile %s", cmp.Or(name, "~/.aws/credentials"), trust.Text(profile))
+			return none, problem.New("it needs aws_access_key_id and aws_secret_access_key, as in ~/.aws/credentials", "%s has no credentials for the profile %s", cmp.Or(name, "~/.aws/credentials"), trust.Text(profile))
 		}
 	}
 	if !strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true") {
@@ -304,9 +304,9 @@ func (s *S3) explain(err error) error {
 	case minio.NoSuchKey:
 		return &fs.PathError{Op: "get", Path: e.Key, Err: fs.ErrNotExist}
 	case minio.NoSuchBucket:
-		hint = "make the bucket " + s.bucket + " first, or check its name, endpoint= and path-style="
+		hint = "create the bucket " + s.bucket + " first, or check its name, endpoint= and path-style="
 	case minio.AccessDenied, "Forbidden", "AllAccessDisabled", "AccountProblem":
-		hint = "what it takes: s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket and s3:AbortMultipartUpload on the bucket and the prefix"
+		hint = "it needs s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket and s3:AbortMultipartUpload on the bucket and the prefix"
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "ExpiredTokenException":
 		hint = "check the credentials: whose they are, and whether they are still valid"
 	case "RequestTimeTooSkewed":
@@ -316,7 +316,7 @@ func (s *S3) explain(err error) error {
 	case "XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "EntityTooLarge":
 		hint = "free some space there, raise the quota, or keep fewer backups"
 	case "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling":
-		hint = "the store has troubles of its own: try again later"
+		hint = "the store has an internal error: try again later"
 	default:
 		switch {
 		case e.StatusCode >= 300 && e.StatusCode < 400:
@@ -324,10 +324,10 @@ func (s *S3) explain(err error) error {
 		case e.StatusCode == 507:
 			hint = "free some space there, raise the quota, or keep fewer backups"
 		case e.StatusCode >= 500:
-			hint = "the store has troubles of its own: try again later"
+			hint = "the store has an internal error: try again later"
 		}
 	}
-	return problem.New(hint, "the store says %s", says)
+	return problem.New(hint, "the store answers: %s", says)
 }
 
 func (s *S3) explainNetwork(err error) error {
@@ -339,11 +339,11 @@ func (s *S3) explainNetwork(err error) error {
 	var op *net.OpError
 	switch {
 	case errors.As(err, &noCA):
-		return problem.New("name its certificate authority: ca=/path/of/ca.crt", "the store's certificate is of an authority that this machine doesn't know")
+		return problem.New("name its certificate authority: ca=/path/of/ca.crt", "the store's certificate is signed by an authority unknown to this machine")
 	case errors.As(err, &otherName), errors.As(err, &invalid):
 		return problem.New("check endpoint=, and the clock", "the store's certificate isn't valid: %s", says)
 	case strings.Contains(says, "server gave HTTP response to HTTPS client"):
-		return problem.New("name it with endpoint=http://…; backups are encrypted, what else passes isn't", "the store speaks HTTP without TLS")
+		return problem.New("name it with endpoint=http://…; backups are encrypted, everything else sent is not", "the store speaks HTTP without TLS")
 	case errors.As(err, &resolve):
 		return problem.New("check endpoint=, the proxy and the name server", "the store's name can't be resolved: %s", says)
 	case errors.As(err, &op):

@@ -68,7 +68,7 @@ func openSFTP(u *url.URL) (*SFTP, error) {
 		s.host = user.Username() + "@" + s.host
 	}
 	if s.config != "" && !filepath.IsAbs(s.config) {
-		return nil, problem.New("name the file with its whole path", "config= is not the path of a file")
+		return nil, problem.New("name the file by its absolute path", "config= is not the path of a file")
 	}
 	dir := path.Clean("/" + u.Path)
 	if home, is := strings.CutPrefix(dir, "/~/"); is {
@@ -169,7 +169,7 @@ func (s *SFTP) room(c *sftp.Client, size int64) error {
 		return nil //nolint:nilerr // writing will tell
 	}
 	if free := st.Bavail * st.Frsize; uint64(size) > free {
-		return problem.New("free some space there, or keep fewer backups", "there is no room for it: %d MB are needed, %d MB are free", size/1e6, free/1e6)
+		return problem.New("free some space there, or keep fewer backups", "there is not enough space: %d MB are needed, %d MB are free", size/1e6, free/1e6)
 	}
 	return nil
 }
@@ -177,7 +177,7 @@ func (s *SFTP) room(c *sftp.Client, size int64) error {
 // makeDir makes the directories below the store's own, which has to be there.
 func (s *SFTP) makeDir(c *sftp.Client, below string) (string, error) {
 	if st, err := c.Stat(s.dir); errors.Is(err, fs.ErrNotExist) {
-		return "", problem.New("make it first, or check the path", "there is no such directory")
+		return "", problem.New("create it first, or check the path", "there is no such directory")
 	} else if err != nil {
 		return "", err
 	} else if !st.IsDir() {
@@ -221,7 +221,7 @@ func (s *SFTP) fill(ctx context.Context, c *sftp.Client, aside string, content i
 		var n int64
 		n, err = f.ReadFromWithConcurrency(&bounded{ctx, io.LimitReader(content, size+1)}, 0)
 		if err == nil && n != size {
-			err = fmt.Errorf("%d bytes were announced, and %d came", size, n)
+			err = fmt.Errorf("%d bytes were announced, %d arrived", size, n)
 		}
 	}
 	if _, can := c.HasExtension("fsync@openssh.com"); err == nil && can {
@@ -290,7 +290,7 @@ func (s *SFTP) get(ctx context.Context, file string) (io.ReadCloser, *Object, er
 			first = o
 		case *first != *o:
 			_ = r.Close()
-			return nil, 0, problem.New("try again", "it has become another file while it was read")
+			return nil, 0, problem.New("try again", "it was replaced by another file while it was read")
 		}
 		return r, o.Size - at, nil
 	}
@@ -396,7 +396,7 @@ func (s *SFTP) each(ctx context.Context, prefix string, f func(Object) error) er
 		entries, err := s.readDir(ctx, path.Join(s.dir, dir))
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && dir == ".":
-			return problem.New("make it first, or check the path", "there is no such directory")
+			return problem.New("create it first, or check the path", "there is no such directory")
 		case errors.Is(err, fs.ErrNotExist):
 			continue // removed meanwhile
 		case err != nil:
@@ -464,9 +464,9 @@ func (s *SFTP) explain(err error) error {
 	case err == nil || problem.Of(err) != nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist):
 		return err
 	case errors.Is(err, fs.ErrPermission):
-		return problem.New("see who may write there: it has to be the user whom ssh comes in as", "the other host says %s", trust.Clip(trust.Text(err.Error()), 200))
+		return problem.New("check who can write there: it has to be the user that ssh logs in as", "the other host answers: %s", trust.Clip(trust.Text(err.Error()), 200))
 	case errors.As(err, &status):
-		return problem.New("is there room, and may its user write there?", "the other host says %s", trust.Clip(trust.Text(status.Error()), 200))
+		return problem.New("check that there is space, and that its user can write there", "the other host answers: %s", trust.Clip(trust.Text(status.Error()), 200))
 	}
 	return err
 }

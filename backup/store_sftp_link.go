@@ -138,16 +138,16 @@ func (p *links) open(ctx context.Context) (*link, error) {
 
 // refusal explains why ssh came to no connection, by what it said.
 func refusal(said string) error {
-	const try = "; it has to work without a question, as this user: ssh -o BatchMode=yes HOST true"
+	const try = "; it has to work without a prompt, as this user: ssh -o BatchMode=yes HOST true"
 	switch {
 	case strings.Contains(said, "Host key verification failed"), strings.Contains(said, "host key is known"):
-		return problem.New("connect once by hand and compare the key, or put it into known_hosts: ssh-keyscan HOST, after comparing it", "the other host's key isn't known: %s", said)
+		return problem.New("connect once by hand and compare the key, or put it into known_hosts: ssh-keyscan HOST, after comparing it", "the other host's key is unknown: %s", said)
 	case strings.Contains(said, "Permission denied"):
 		return problem.New("put the public key of this user into its authorized_keys"+try, "the other host refuses the login: %s", said)
 	case strings.Contains(said, "subsystem request failed"):
 		return problem.New("sshd_config there needs: Subsystem sftp internal-sftp", "the other host has no SFTP: %s", said)
 	case said == "":
-		said = "ssh ended and said nothing"
+		said = "ssh exited without a message"
 	}
 	return problem.New("check the host, the port and ssh's configuration"+try, "no connection: %s", said)
 }
@@ -247,7 +247,7 @@ func over[T any](ctx context.Context, p *links, f func(ctx context.Context, c *s
 // or the context ends.
 func on[T any](ctx context.Context, l *link, f func(ctx context.Context, c *sftp.Client) (T, error)) (T, error) {
 	idle := l.all.pace.idle
-	with, watch := defect.Watch(ctx, idle, problem.New("check the network and the other host", "it took or sent nothing for %s", idle))
+	with, watch := defect.Watch(ctx, idle, problem.New("check the network and the other host", "it transferred nothing for %s", idle))
 	defer watch.Stop()
 	live := func() {
 		watch.Alive()

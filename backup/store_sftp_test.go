@@ -217,8 +217,8 @@ func TestALinkOnAnotherHostIsNoBackup(t *testing.T) {
 
 func TestWhyAnotherHostIsNotReached(t *testing.T) {
 	for said, says := range map[string]string{
-		"Host key verification failed.": "key isn't known", "root@h: Permission denied (publickey).": "refuses the login",
-		"subsystem request failed on channel 0": "has no SFTP", "ssh: connect to host h port 22: Connection refused": "Connection refused", "": "said nothing",
+		"Host key verification failed.": "key is unknown", "root@h: Permission denied (publickey).": "refuses the login",
+		"subsystem request failed on channel 0": "has no SFTP", "ssh: connect to host h port 22: Connection refused": "Connection refused", "": "exited without a message",
 	} {
 		p := problem.Of(refusal(said))
 		if !strings.Contains(p.Cause, says) || p.Hint == "" {

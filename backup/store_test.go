@@ -193,7 +193,7 @@ func TestWhatAStoreSaysThatItHasIsReadBack(t *testing.T) {
 		"without end": {func(io.ReadCloser) io.Reader { return readerFunc(func(p []byte) (int, error) { return len(p), nil }) }, "more came back"},
 		"something else": {func(r io.ReadCloser) io.Reader {
 			return io.MultiReader(strings.NewReader("9"), io.LimitReader(r, 9999))
-		}, "its sha256 is another"},
+		}, "its sha256 differs"},
 		"an error": {func(io.ReadCloser) io.Reader { return iotest.ErrReader(errors.New("503 Slow Down")) }, "reading back what was stored: 503 Slow Down"},
 	} {
 		t.Run(name, func(t *testing.T) {

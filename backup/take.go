@@ -233,7 +233,7 @@ func (w *taken) work(ctx context.Context) error {
 		return err
 	}
 	if !uid.MatchString(id) {
-		return problem.New("", "kube-system has the UID %.60q, which is none", id)
+		return problem.New("", "kube-system has an invalid UID: %.60q", id)
 	}
 	w.cluster = ClusterID{KubeSystemUID: id, CASHA256: caSHA256(w.Node.CA)}
 	w.state.Cluster = id
@@ -253,7 +253,7 @@ func (w *taken) work(ctx context.Context) error {
 func (w *taken) cleanUp() error {
 	stage, err := stageDir(w.Node.DataDir, w.Dir)
 	if err != nil {
-		return problem.New("check what is there", "there is no room for the backup on etcd's own disk: %w", err)
+		return problem.New("check what is there", "not enough space for the backup on etcd's own disk: %w", err)
 	}
 	w.stage = stage
 	if err := os.RemoveAll(stage); err != nil {
@@ -389,7 +389,7 @@ func (w *taken) look(ctx context.Context, i int, seen map[string]time.Time) (*st
 			w.Tell(Event{Step: StepRound, State: Waiting, Location: s.Location(), Message: st.holder + " takes it"})
 			return st, nil
 		}
-		w.Tell(Event{Step: StepRound, State: Running, Location: s.Location(), Message: st.holder + " has claimed it and doesn't finish: taking over"})
+		w.Tell(Event{Step: StepRound, State: Running, Location: s.Location(), Message: st.holder + " has claimed it and hasn't finished: taking over"})
 	}
 	w.at("claim " + s.Location())
 	ok, err := st.take(ctx, s, w.Config.Key, claim{Cluster: w.cluster.KubeSystemUID, Round: w.res.Round, Node: w.Node.Name, Time: now.UTC()})
@@ -564,7 +564,7 @@ func (w *taken) room() error {
 		return nil // it is found out by writing
 	}
 	if free := int64(st.Bavail) * int64(st.Bsize); free < 2*w.Node.Size+spare {
-		return problem.New("free some space there: etcd needs it too", "the backup needs %d MB in %s for a while, %d MB are free", (2*w.Node.Size+spare)/1e6, w.stage, free/1e6)
+		return problem.New("free some space there: etcd needs it, too", "the backup needs %d MB in %s for a while, %d MB are free", (2*w.Node.Size+spare)/1e6, w.stage, free/1e6)
 	}
 	return nil
 }
@@ -692,7 +692,7 @@ func (w *taken) prune(ctx context.Context, i int, r *Record) {
 		return
 	}
 	if !slices.ContainsFunc(l.Entries, func(e Entry) bool { return e.Name == r.Name() && e.Err == nil }) {
-		fail(problem.New("check the store: its listings can't be relied on", "%s doesn't list the backup that it has just got: nothing is removed", s.Location()))
+		fail(problem.New("check the store: its listings are unreliable", "%s doesn't list the backup that was just stored: nothing is removed", s.Location()))
 		return
 	}
 	at := w.state.At(s.Location())
@@ -736,7 +736,7 @@ func (w *taken) finish() {
 		err = writeMetrics(w.Config.MetricsFile, w.state, w.res, w.now())
 	}
 	if err != nil && w.res.Error == nil {
-		w.res.OK, w.res.Error = false, problem.From(err).About("the result of the backup can't be kept")
+		w.res.OK, w.res.Error = false, problem.From(err).About("the result of the backup can't be saved")
 	}
 }
 
@@ -807,7 +807,7 @@ func StageWrites(dataDir, stateDir string) []string {
 // *problem.Problem.
 func Prune(ctx context.Context, c *Config, dir string, dry bool, now time.Time) ([]*Pruned, error) {
 	if c.Keep.Empty() {
-		return nil, problem.New("add it to the configuration: keep: {last: 5, daily: 7, weekly: 4}", "%s doesn't say what is to be kept: nothing is removed", c.Path)
+		return nil, problem.New("add it to the configuration: keep: {last: 5, daily: 7, weekly: 4}", "%s has no keep: nothing is removed", c.Path)
 	}
 	stores, err := c.Stores()
 	if err != nil {
@@ -818,9 +818,9 @@ func Prune(ctx context.Context, c *Config, dir string, dry bool, now time.Time) 
 	case err != nil:
 		return nil, err
 	case b == nil || b.Last == nil || b.Cluster == "":
-		return nil, problem.New("take one first: etcd-rewind backup", "no backup was taken by this node: nothing is removed before one went well")
+		return nil, problem.New("take one first: etcd-rewind backup", "no backup was taken by this node: nothing is removed until one succeeds")
 	case !b.Last.OK && !dry:
-		return nil, problem.New("see etcd-rewind backup status, then take one: etcd-rewind backup", "the last backup failed: nothing is removed before one went well")
+		return nil, problem.New("see etcd-rewind backup status, then take one: etcd-rewind backup", "the last backup failed: nothing is removed until one succeeds")
 	}
 	if !dry {
 		release, err := node.Lock(filepath.Join(dir, "lock"))

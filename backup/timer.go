@@ -330,7 +330,7 @@ func systemctl(ctx context.Context, args ...string) error {
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return problem.New("look at systemctl status", "systemctl %s: %w: %s", strings.Join(args, " "), err, trust.Clip(trust.Text(strings.TrimSpace(string(out))), 300))
+		return problem.New("check systemctl status", "systemctl %s: %w: %s", strings.Join(args, " "), err, trust.Clip(trust.Text(strings.TrimSpace(string(out))), 300))
 	}
 	return nil
 }

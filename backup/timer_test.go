@@ -177,7 +177,7 @@ func TestTheStatusSaysWhatIsWrong(t *testing.T) {
 		"one can't be read":     {[]Store{good(0), &Directory{Path: "/nowhere"}}, "no such directory"},
 		"one is of the future":  {[]Store{good(-time.Hour)}, "no good backup"},
 		"a file was swapped":    {[]Store{swapped}, "isn't the file that was stored"},
-		"a key of another time": {[]Store{func() Store { s := good(0); put(t, s, aRecord(noon.Add(-time.Hour), "cp2"), NewKey()); return s }()}, "can't be believed"},
+		"a key of another time": {[]Store{func() Store { s := good(0); put(t, s, aRecord(noon.Add(-time.Hour), "cp2"), NewKey()); return s }()}, "can't be trusted"},
 	} {
 		st := Find(t.Context(), c.stores, k, clusterA).Report(&Config{Schedule: Schedule{Every: Duration(time.Hour)}}, c.stores, nil, steps.Drills{}, noon.Add(time.Minute))
 		if st.OK != (c.says == "") || !st.OK && (!strings.Contains(st.Warning.Cause, c.says) || !strings.Contains(st.Warning.Cause, c.stores[len(c.stores)-1].Location())) {

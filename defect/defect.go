@@ -93,7 +93,7 @@ func Recover() {
 }
 
 func report(w io.Writer, v any, runs []string, stack []byte) {
-	_, _ = fmt.Fprintf(w, "\n%s\n\nA defect in etcd-rewind ended the run: %v\nThe journal has all that was done. To go back: %s\n",
+	_, _ = fmt.Fprintf(w, "\n%s\n\nA defect in etcd-rewind ended the run: %v\nThe journal has everything that was done. To undo it: %s\n",
 		strings.TrimSpace(string(stack)), v, strings.Join(runs, "; "))
 }
 

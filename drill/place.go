@@ -119,7 +119,7 @@ func (p *place) outlive() error {
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			return err
 		case time.Now().After(until):
-			return problem.Coded(CodeBusy, "see what still runs: fuser -v "+trust.Shell("%s", old.Name()), "the programs of another drill still run in %s", p.dir)
+			return problem.Coded(CodeBusy, "find what still runs: fuser -v "+trust.Shell("%s", old.Name()), "the programs of another drill still run in %s", p.dir)
 		}
 	}
 }

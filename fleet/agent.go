@@ -74,7 +74,7 @@ func serve(ctx context.Context, in io.Reader, out io.Writer, n Node, version str
 		case err = <-words:
 			over = true
 		case <-quiet.C:
-			err, over = fmt.Errorf("no word from the conductor for %s", silence), true
+			err, over = fmt.Errorf("no message from the conductor for %s", silence), true
 		case <-ctx.Done():
 			err, over = ctx.Err(), true
 		}
@@ -183,7 +183,7 @@ func (a *agent) begin(ctx context.Context, r request) {
 	}
 	a.mu.Unlock()
 	if busy {
-		a.out.put(message{ID: r.ID, No: problem.New("", "the agent is at work already")})
+		a.out.put(message{ID: r.ID, No: problem.New("", "the agent is already working")})
 		return
 	}
 	a.work.Go(defect.Do(func() {

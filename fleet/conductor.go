@@ -285,7 +285,7 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 				asked[m.Name] = true
 				try := c.hosts(m)
 				if len(try) == 0 {
-					away[m.Name] = "nothing but the snapshot says where it is: " + cmp.Or(strings.Join(m.PeerURLs, ", "), "no address")
+					away[m.Name] = "only the snapshot has its address: " + cmp.Or(strings.Join(m.PeerURLs, ", "), "no address")
 					continue
 				}
 				more = append(more, &fleetNode{name: m.Name, try: try})

@@ -65,7 +65,7 @@ func (k *Kubelets) ask(ctx context.Context, h settle.Host) (*settle.Kubelet, err
 	}
 	if k.links[is.Node] != nil {
 		l.bye()
-		return nil, problem.New("name each node once", "%s says that it is %s, which another host is", h.Node, is.Node)
+		return nil, problem.New("name each node once", "%s is %s, as is another host", h.Node, is.Node)
 	}
 	k.links[is.Node] = l
 	return is, nil
@@ -77,7 +77,7 @@ func (k *Kubelets) Restart(ctx context.Context, node string) error {
 	l := k.links[node]
 	k.mu.Unlock()
 	if l == nil {
-		return problem.New("look again", "%s isn't among the nodes that were asked", trust.Text(node))
+		return problem.New("check again", "%s isn't among the nodes that were asked", trust.Text(node))
 	}
 	_, err := call[struct{}](ctx, l, doRestartKubelet, struct{}{})
 	return err

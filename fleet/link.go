@@ -201,7 +201,7 @@ func (l *link) keep(pace Pace) {
 		quiet := time.Since(l.heard)
 		l.mu.Unlock()
 		if quiet > pace.Silence {
-			l.end(fmt.Errorf("no word from the agent for %s", quiet.Round(time.Second)))
+			l.end(fmt.Errorf("no message from the agent for %s", quiet.Round(time.Second)))
 			return
 		}
 	}

@@ -127,19 +127,19 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 		add(steps.Pass, reach, "Nodes", "", false, "reached: %s", strings.Join(slices.Concat(taken, others), ", "))
 	}
 	if len(odd) > 0 {
-		add(steps.Warn, steps.CheckMembers, "Members", "right when it joined later, or was removed: it becomes a member of the restored cluster; --without NAME excludes it", false, "%s", strings.Join(odd, "; "))
+		add(steps.Warn, steps.CheckMembers, "Members", "fine if it joined later: it becomes a member of the restored cluster; if it was removed, exclude it with --without NAME", false, "%s", strings.Join(odd, "; "))
 	} else {
 		add(steps.Pass, steps.CheckMembers, "Members", "", false, "all sources name the same: %s", strings.Join(taken, ", "))
 	}
 	if len(moved) > 0 {
-		add(steps.Warn, "fleet-addresses", "Addresses", "fine when the nodes got other addresses since the snapshot was taken; else it is another cluster's", false, "%s", strings.Join(moved, "; "))
+		add(steps.Warn, "fleet-addresses", "Addresses", "fine if the nodes got other addresses since the snapshot was taken; otherwise it is another cluster's", false, "%s", strings.Join(moved, "; "))
 	}
 	switch lost := len(left); {
 	case len(alive) > 0:
-		add(steps.Error, "left-out", "Excluded members", "stop kubelet and etcd there first: an excluded member must not run on as a cluster of its own", true,
+		add(steps.Error, "left-out", "Excluded members", "stop kubelet and etcd there first: an excluded member must not keep running as a cluster of its own", true,
 			"%s is excluded, but its etcd's port answers", strings.Join(alive, ", "))
 	case lost > 0 && len(taken) < quorum(len(taken)+lost):
-		add(steps.Warn, "left-out", "Excluded members", "make sure that they are down and stay down: together they could run on as the old cluster", false,
+		add(steps.Warn, "left-out", "Excluded members", "make sure that they are down and stay down: together they could keep running as the old cluster", false,
 			"%s: most of the members are excluded, and can't be seen from here", strings.Join(left, ", "))
 	case lost > 0:
 		add(steps.Pass, "left-out", "Excluded members", "", false, "%s: rejoin later (kubeadm reset, kubeadm join --control-plane)", strings.Join(left, ", "))
@@ -153,7 +153,7 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 			add(steps.Warn, check, title, hint, false, "%s: %s", what, strings.Join(parts, "; "))
 		}
 	}
-	const upgrade = "fine in the middle of an upgrade"
+	const upgrade = "fine during an upgrade"
 	differ("fleet-etcd-version", "etcd's version", "the nodes run different versions", upgrade, etcds)
 	differ("fleet-kubernetes-version", "Kubernetes' version", "the nodes run different versions", upgrade, kubes)
 	differ("fleet-data-directory", "Data directories", "the nodes' etcds have their data in different directories",
@@ -168,7 +168,7 @@ func judge(all []restore.Member, answers map[string]bool) []steps.Verdict {
 		for _, id := range slices.Sorted(maps.Keys(clusters)) {
 			parts = append(parts, fmt.Sprintf("%x on %s", id, strings.Join(clusters[id], ", ")))
 		}
-		add(steps.Error, "fleet-cluster", "Cluster", "fine when a split cluster is joined again", true,
+		add(steps.Error, "fleet-cluster", "Cluster", "fine if a split cluster is joined again", true,
 			"the nodes' etcds are of different clusters: %s", strings.Join(parts, "; "))
 	}
 	return out

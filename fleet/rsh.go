@@ -126,12 +126,12 @@ func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 	args := append(append([]string{}, command[1:]...), host, "exec /bin/sh -c '"+shell+"'")
 	cmd, err := trust.Command(context.WithoutCancel(ctx), command[0], args...)
 	if err != nil {
-		return nil, problem.New("is it installed? --rsh names another command, with its full path if it isn't in the PATH", "%s", err)
+		return nil, problem.New("check that it is installed; --rsh names another command, with its full path if it isn't in the PATH", "%s", err)
 	}
 	// A shell that complains of the command line may say it all again.
 	c, err := pipe.Start(cmd, pipe.Ends{After: endsWithin, Kill: true}, shell)
 	if err != nil {
-		return nil, problem.New("is it installed? --rsh names another command", "%s", err)
+		return nil, problem.New("check that it is installed; --rsh names another command", "%s", err)
 	}
 	// What the other end doesn't read would hold up the copy for ever.
 	defer context.AfterFunc(ctx, defect.Do(func() { _ = c.Close() }))()
@@ -194,7 +194,7 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 		if said == "" && !errors.Is(f.err, io.EOF) {
 			said = f.err.Error()
 		}
-		return problem.New("it has to work without a question: try ssh -o BatchMode=yes HOST true; --rsh names another command", "%s", cmp.Or(said, "the remote shell ended and said nothing"))
+		return problem.New("it has to work without a prompt: try ssh -o BatchMode=yes HOST true; --rsh names another command", "%s", cmp.Or(said, "the remote shell exited without a message"))
 	}
 	parts := strings.SplitN(f.line, "|", 4)
 	if len(parts) != 4 {
@@ -208,8 +208,8 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 		_, err := io.WriteString(c.In, "run\n")
 		return err
 	case uname != self.uname:
-		return problem.New("install etcd-rewind there, of the same version, or name a way to reach it with --rsh",
-			"it is a machine of another kind (%s, this one %s): this program can't be copied there", uname, self.uname)
+		return problem.New("install the same version of etcd-rewind there, or set --rsh to a command that reaches it",
+			"its platform differs (%s, this one %s): this program can't be copied there", uname, self.uname)
 	}
 	if _, err := fmt.Fprintf(c.In, "take %d %s\n", self.size, self.sha256); err != nil {
 		return err

@@ -159,13 +159,13 @@ func TestWhatCanBeWrongWithARemoteShell(t *testing.T) {
 		{"the host can't be reached", "away", "", nil, "No route to host"},
 		{"the host would be an option", "-oProxyCommand=true", "", nil, "is neither a DNS name nor an IP address"},
 		{"the host would be a command", "cp2;true", "", nil, "is neither a DNS name nor an IP address"},
-		{"a machine of another kind", "cp2", "", map[string]string{"uname": "echo Linux riscv64"}, "another kind (Linux riscv64"},
+		{"a machine of another kind", "cp2", "", map[string]string{"uname": "echo Linux riscv64"}, "its platform differs (Linux riscv64"},
 		{"sudo wants a password", "cp2", "", map[string]string{"id": "echo 1000", "sudo": "echo 'sudo: a password is required' >&2; exit 1"}, "a password is required"},
 		{"the copy is altered", "cp2", "", map[string]string{"head": `command -p head "$@" | tr a b`}, "altered on its way"},
 		{"nothing may be run where temporary files are", "cp2", "", map[string]string{"chmod": "exit 0"}, "ermission denied"},
 		{"an agent of another protocol", "cp2", "", map[string]string{"uname": "echo Other machine", "etcd-rewind": `echo '{"etcd_rewind_agent":{"protocol":99,"version":"v99"}}'; cat >/dev/null`}, "another version: v99"},
 		{"a shell that repeats what it doesn't take", "cp2", `printf 'rbash: %s: restricted\n' "$*" >&2; exit 1`, nil, "rbash: exec /bin/sh -c '…': restricted"},
-		{"a program that says nothing", "cp2", "exit 3", nil, "ended and said nothing"},
+		{"a program that says nothing", "cp2", "exit 3", nil, "exited without a message"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			r, bin, _ := aRemote(t, tt.before)
@@ -201,7 +201,7 @@ func TestASilentAgentIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := call[*restore.NodeFacts](t.Context(), l, doFacts, struct{}{}); err == nil || !strings.Contains(err.Error(), "no word from the agent") {
+	if _, err := call[*restore.NodeFacts](t.Context(), l, doFacts, struct{}{}); err == nil || !strings.Contains(err.Error(), "no message from the agent") {
 		t.Error(err)
 	}
 }
@@ -220,7 +220,7 @@ func TestAnAgentThatHearsNothingStops(t *testing.T) {
 	}
 	defer out.Close() // nobody writes, and the collector of garbage must not close it
 	err = serve(context.Background(), in, hole{}, w.nodes[0], "test", 50*time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "no word from the conductor") {
+	if err == nil || !strings.Contains(err.Error(), "no message from the conductor") {
 		t.Error(err)
 	}
 }

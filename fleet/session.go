@@ -116,7 +116,7 @@ func (n *ThisNode) Place(sha256 string) (string, error) {
 		return filepath.Join(filepath.Dir(n.facts.Layout.StateDir), "etcd-rewind-snapshot-"+sha256[:16]+".db"), nil
 	}
 	if n.facts == nil || n.facts.Etcd == nil {
-		return "", problem.New("", "this node's etcd.yaml doesn't say where its data is")
+		return "", problem.New("", "this node's etcd.yaml names no data directory")
 	}
 	dir := n.facts.BesideData()
 	return filepath.Join(dir, "etcd-rewind-snapshot-"+sha256[:16]+".db"), nil
@@ -164,7 +164,7 @@ func (o *Order) name() string { return cmp.Or(o.Name, o.Snapshot) }
 // same says whether what a node has is the snapshot that it is to restore.
 func (o *Order) same(info *snapshot.Info) error {
 	if o.SHA256 == "" || info.SHA256 != o.SHA256 {
-		return problem.New("start again: the file may have been replaced", "this node has another snapshot than the one to be restored: sha256 %.12s… here, %.12s… is ordered", info.SHA256, o.SHA256)
+		return problem.New("start again: the file may have been replaced", "this node has another snapshot than the one to be restored: sha256 %.12s… here, %.12s… was requested", info.SHA256, o.SHA256)
 	}
 	return nil
 }

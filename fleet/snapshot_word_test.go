@@ -40,7 +40,7 @@ func TestNothingIsDialledOnASnapshotsWord(t *testing.T) {
 		}
 	}
 	blocked := steps.Blocking(verdicts)
-	if len(blocked) == 0 || !strings.Contains(blocked[0].Cause, "nothing but the snapshot says where it is") || !strings.Contains(blocked[0].Hint, "--host NAME=HOST") {
+	if len(blocked) == 0 || !strings.Contains(blocked[0].Cause, "only the snapshot has its address") || !strings.Contains(blocked[0].Hint, "--host NAME=HOST") {
 		t.Errorf("%+v", blocked)
 	}
 	if m := members[1]; m.Name != "cp2" || m.Facts != nil || !m.OnlySnapshot() {

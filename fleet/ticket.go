@@ -129,8 +129,8 @@ func (t *Ticket) addAPIServers(ctx context.Context, c *Conductor, f *steps.Facts
 		v.Cause, v.Hint = "no kube-apiserver has a lease in etcd, so the ticket names none: those that use this etcd must not run while its data is replaced", stop
 	case len(silent) > 0:
 		v.Level, v.Overridable = steps.Error, true
-		v.Cause = "nothing answers at " + strings.Join(silent, ", ") + ", where kube-apiserver is looked for"
-		v.Hint = "where it has another port, write the ticket on a control plane; where it is down, " + stop
+		v.Cause = "nothing answers at " + strings.Join(silent, ", ") + ", the address expected for kube-apiserver"
+		v.Hint = "if it has another port, write the ticket on a control plane; if it is down, " + stop
 	}
 	return v
 }
@@ -163,7 +163,7 @@ func ReadTicket(path string) (*Ticket, error) {
 	case !info.Mode().IsRegular() || info.Size() > longestTicket:
 		return nil, fmt.Errorf("%s is not a ticket", path)
 	case info.Mode().Perm()&0o022 != 0:
-		return nil, problem.New(trust.Shell("chmod go-w %s", path)+", once you know what is in it", "others may write to the ticket %s", path)
+		return nil, problem.New(trust.Shell("chmod go-w %s", path)+", once you know what is in it", "others can write to the ticket %s", path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, longestTicket))
 	if err != nil {
@@ -185,10 +185,10 @@ func parseTicket(data []byte) (*Ticket, error) {
 		return nil, err
 	}
 	if t.V != ticketVersion {
-		return nil, fmt.Errorf("it has format %d, this version knows %d", t.V, ticketVersion)
+		return nil, fmt.Errorf("it has format %d, this version supports %d", t.V, ticketVersion)
 	}
 	if !validSum(t.Snapshot) || len(t.Members) == 0 || len(t.Nodes) == 0 {
-		return nil, errors.New("it isn't whole")
+		return nil, errors.New("it is incomplete")
 	}
 	// What it says becomes names of directories, a cluster's members, and hosts
 	// that are dialled.
@@ -227,7 +227,7 @@ func (t *Ticket) names(here *steps.Facts) (name, what string) {
 func (t *Ticket) Choices(ch steps.Choices, here *steps.Facts, info *snapshot.Info) (steps.Choices, error) {
 	name, what := t.names(here)
 	if info.SHA256 != t.Snapshot {
-		return ch, problem.New("carry the same snapshot to all nodes", "the ticket is for another snapshot: sha256 %.12s…, this one has %.12s…", t.Snapshot, info.SHA256)
+		return ch, problem.New("copy the same snapshot to all nodes", "the ticket is for another snapshot: sha256 %.12s…, this one has %.12s…", t.Snapshot, info.SHA256)
 	}
 	f := &steps.Fleet{Run: t.Run, Token: t.Token, Members: t.Members, ClusterID: t.ClusterID}
 	for _, n := range t.Nodes {

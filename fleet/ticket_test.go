@@ -139,7 +139,7 @@ func TestATicketThatOthersMayWriteToIsRefused(t *testing.T) {
 	if err := os.Chmod(path, 0o622); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadTicket(path); err == nil || !strings.Contains(err.Error(), "others may write to the ticket") {
+	if _, err := ReadTicket(path); err == nil || !strings.Contains(err.Error(), "others can write to the ticket") {
 		t.Error(err)
 	}
 }
@@ -148,7 +148,7 @@ func TestWhatIsNoTicketIsRefused(t *testing.T) {
 	for text, says := range map[string]string{
 		`not json`:                                "is not a ticket",
 		`{"v":2,"run":"20261121-030000"}`:         "format 2",
-		`{"v":1,"run":"20261121-030000"}`:         "it isn't whole",
+		`{"v":1,"run":"20261121-030000"}`:         "it is incomplete",
 		`null`:                                    "format 0",
 		`{"v":1,"members":[null]}`:                "null where a value is due",
 		whole(`"run":"../../etc"`):                "is not the name of a run",
@@ -156,7 +156,7 @@ func TestWhatIsNoTicketIsRefused(t *testing.T) {
 		whole(`"members":[{"Name":"cp1\n; id"}]`): "is not the name of a node",
 		whole(`"members":[{"Name":"cp1","PeerURLs":["https://-oProxyCommand=id"]}]`): "is not a URL",
 		whole(`"nodes":[{"name":"cp2","ready_url":"file:///etc/shadow"}]`):           "is not a URL",
-		whole(`"snapshot_sha256":"ab"`):                                              "it isn't whole",
+		whole(`"snapshot_sha256":"ab"`):                                              "it is incomplete",
 		strings.Repeat(`{"v":`, 100):                                                 "in one another",
 	} {
 		path := filepath.Join(t.TempDir(), "ticket.json")

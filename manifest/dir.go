@@ -107,7 +107,7 @@ func readEntry(path string) (File, bool) {
 				"%s is a symlink whose target does not exist: %w", path, err)
 			return f, true
 		}
-		f.Err = problem.Coded(CodeUnreadable, "", "kubelet can't look at it: %w", err)
+		f.Err = problem.Coded(CodeUnreadable, "", "kubelet can't read it: %w", err)
 		return f, true
 	}
 	f.Mode = info.Mode()

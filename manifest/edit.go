@@ -88,7 +88,7 @@ func (d *document) volume(index int) (*node, error) {
 	}
 	v := volumes.items[index]
 	if v.kind != mappingNode || v.shared {
-		return nil, cannotEdit("the volume is shared with another place (anchor or alias)", "write it out in place")
+		return nil, cannotEdit("the volume is shared with another place (anchor or alias)", "write it out in full")
 	}
 	return v.child("hostPath", mappingNode)
 }
@@ -135,7 +135,7 @@ func (d *document) annotate(key, value string) ([]byte, error) {
 	i := metadata.get(name)
 	if i < 0 {
 		if metadata.get("<<") >= 0 {
-			return nil, cannotEdit("metadata has a merge (<<), which may hold annotations", "write it out in place")
+			return nil, cannotEdit("metadata has a merge (<<), which may hold annotations", "write it out in full")
 		}
 		if metadata.style == flowStyle {
 			return d.addToFlow(metadata, d.key(name)+": {"+entry+"}")
@@ -171,7 +171,7 @@ func (d *document) annotate(key, value string) ([]byte, error) {
 // be taken for anything but a path.
 func (d *document) replace(n *node, to string, isPath bool) ([]byte, error) {
 	if n.shared {
-		return nil, cannotEdit("the value has an anchor, and an alias elsewhere would change with it", "write both out in place")
+		return nil, cannotEdit("the value has an anchor, and an alias elsewhere would change with it", "write both out in full")
 	}
 	written := quote(to)
 	switch {

@@ -160,7 +160,7 @@ func arguments(c *corev1.Container, binary string) ([]string, bool, error) {
 		if c.Name == binary || mentions(whole, binary) {
 			return nil, false, problem.Coded(CodeShell,
 				"write the command as a list that begins with "+binary+" and its flags, then try again",
-				"container %q starts %s through %s, so its flags can't be read from the manifest with certainty", c.Name, binary, words[0])
+				"container %q starts %s through %s, so its flags can't be read reliably from the manifest", c.Name, binary, words[0])
 		}
 	}
 	return nil, false, nil

@@ -42,7 +42,7 @@ func (d *document) scalars(n *node, under string, values map[string]any) (all []
 	for i, k := range n.keys {
 		v := n.values[i]
 		if k.kind != scalarNode || k.value == "<<" || v.kind == aliasNode {
-			return nil, cannotEdit("it has an alias or a merge", "write it out in place")
+			return nil, cannotEdit("it has an alias or a merge", "write it out in full")
 		}
 		if below, ok := values[k.value].(map[string]any); ok && v.kind == mappingNode && under == "" {
 			more, err := d.scalars(v, k.value, below)

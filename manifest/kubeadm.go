@@ -108,7 +108,7 @@ func SetKubeadmDataDir(text []byte, to string) ([]byte, error) {
 	case i >= 0:
 		out, err = d.replace(local.values[i], to, true)
 	case local.get("<<") >= 0:
-		err = cannotEdit("etcd.local has a merge (<<), which may hold dataDir", "write it out in place")
+		err = cannotEdit("etcd.local has a merge (<<), which may hold dataDir", "write it out in full")
 	case local.style == flowStyle:
 		out, err = d.addToFlow(local, d.key(name)+": "+quote(to))
 	default:

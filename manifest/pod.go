@@ -133,7 +133,7 @@ func validate(pod *corev1.Pod) error {
 	if faults == nil {
 		return nil
 	}
-	return problem.Coded(CodeInvalid, "kubelet refuses the pod until this is mended", "not a valid Pod: %s", strings.Join(faults, "; "))
+	return problem.Coded(CodeInvalid, "kubelet refuses the pod until this is fixed", "not a valid Pod: %s", strings.Join(faults, "; "))
 }
 
 var knownHostPathTypes = map[corev1.HostPathType]bool{

@@ -281,19 +281,19 @@ func (n *node) child(key string, kind nodeKind) (*node, error) {
 	i := n.get(key)
 	if i < 0 {
 		if n.get("<<") >= 0 {
-			return nil, cannotEdit(key+" comes from a merge (<<)", "write it out in place")
+			return nil, cannotEdit(key+" comes from a merge (<<)", "write it out in full")
 		}
 		return nil, cannotEdit(key+" is not in the file", "")
 	}
 	v := n.values[i]
 	if v.kind == aliasNode {
-		return nil, cannotEdit(fmt.Sprintf("%s is an alias (*%s)", key, v.value), "write it out in place")
+		return nil, cannotEdit(fmt.Sprintf("%s is an alias (*%s)", key, v.value), "write it out in full")
 	}
 	if v.kind != kind {
 		return nil, cannotEdit(key+" is not written as expected", "")
 	}
 	if v.shared {
-		return nil, cannotEdit(key+" has an anchor, and an alias elsewhere would change with it", "write both out in place")
+		return nil, cannotEdit(key+" has an anchor, and an alias elsewhere would change with it", "write both out in full")
 	}
 	return v, nil
 }

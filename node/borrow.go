@@ -21,7 +21,7 @@ import (
 func (r *Runtime) Process(ctx context.Context, id string) (pid int, image string, err error) {
 	resp, err := r.client.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id, Verbose: true})
 	if err != nil {
-		return 0, "", r.explain("asking for container "+short(id), err)
+		return 0, "", r.explain("reading container "+short(id), err)
 	}
 	var info struct {
 		PID int `json:"pid"`

@@ -39,7 +39,7 @@ func TestACommandLineThatNeverComesHoldsUpNothing(t *testing.T) {
 	if took := time.Since(begun); took > 10*time.Second { // one limit, and not twenty
 		t.Errorf("it took %s", took)
 	}
-	if len(got.ignored) != 1 || !strings.Contains(got.ignored[0], "doesn't let its command line be read") {
+	if len(got.ignored) != 1 || !strings.Contains(got.ignored[0], "the command line of process") {
 		t.Errorf("ignored: %q", got.ignored)
 	}
 }

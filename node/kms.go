@@ -51,7 +51,7 @@ func (k KMS) Healthy(ctx context.Context) error {
 				return etcdError("version", err)
 			}
 			if v.GetVersion() != "v1beta1" {
-				return fmt.Errorf("it speaks version %q, not v1beta1", printable(v.GetVersion()))
+				return fmt.Errorf("its version is %q, not v1beta1", printable(v.GetVersion()))
 			}
 			return nil
 		}
@@ -60,9 +60,9 @@ func (k KMS) Healthy(ctx context.Context) error {
 		case err != nil:
 			return etcdError("status", err)
 		case s.GetHealthz() != "ok":
-			return fmt.Errorf("it says of itself: %s", printable(s.GetHealthz()))
+			return fmt.Errorf("it reports: %s", printable(s.GetHealthz()))
 		case s.GetVersion() != "v2" && s.GetVersion() != "v2beta1":
-			return fmt.Errorf("it speaks version %q, not v2", printable(s.GetVersion()))
+			return fmt.Errorf("its version is %q, not v2", printable(s.GetVersion()))
 		case s.GetKeyId() == "" || len(s.GetKeyId()) > 1024:
 			return errors.New("it names no key")
 		}

@@ -125,7 +125,7 @@ func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
 	k.StaticPodPath = f.pick(k, "staticPodPath", "", "staticPodPath", lastFlag(flags, "pod-manifest-path"), given(opts.Manifests))
 	if k.StaticPodPath == "" {
 		if k.ConfigPath != "" || self != nil {
-			return nil, fmt.Errorf("this node's kubelet has no static pod directory: %s sets no staticPodPath; name the directory with --manifests to override that",
+			return nil, fmt.Errorf("this node's kubelet has no static pod directory: %s sets no staticPodPath; override with --manifests DIRECTORY",
 				cmp.Or(k.ConfigPath, "its command line"))
 		}
 		k.StaticPodPath = usual.Manifests
@@ -214,12 +214,12 @@ func (k *Kubelet) findConfig(f facts, opts Options, flags []flagged, cwd string,
 // It takes three seconds at most: on a machine at a load of 60 one wasn't always enough.
 func (k *Kubelet) Healthy(ctx context.Context) error {
 	if k.HealthzURL == "" {
-		return errors.New("kubelet's healthz is switched off (healthzPort: 0): its health cannot be asked for")
+		return errors.New("kubelet's healthz is switched off (healthzPort: 0): its health cannot be probed")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	if err := kubeletsOwn(k.HealthzURL); err != nil {
-		return fmt.Errorf("not kubelet answers at %s: %w", k.HealthzURL, err)
+		return fmt.Errorf("another program answers at %s: %w", k.HealthzURL, err)
 	}
 	code, body, err := get(ctx, nil, k.HealthzURL)
 	switch {

@@ -88,7 +88,7 @@ func (b boundedAnswers) RoundTrip(q *http.Request) (*http.Response, error) {
 
 func restConfig(kubeconfig, server string) (*rest.Config, error) {
 	if kubeconfig == "" {
-		return nil, errors.New("no kubeconfig to talk to the API server with")
+		return nil, errors.New("no kubeconfig for the API server")
 	}
 	loaded, err := loadKubeconfig(kubeconfig)
 	if err != nil {

@@ -59,7 +59,7 @@ func findProcess(proc string, mainPID int) processes {
 		if !ok {
 			hangs = true
 			if strange++; strange <= fewIgnored {
-				out.ignored = append(out.ignored, fmt.Sprintf("process %d doesn't let its command line be read", pid))
+				out.ignored = append(out.ignored, fmt.Sprintf("the command line of process %d can't be read", pid))
 			}
 		}
 		if p == nil {
@@ -79,7 +79,7 @@ func findProcess(proc string, mainPID int) processes {
 		}
 		if err != nil {
 			if strange++; strange <= fewIgnored {
-				out.ignored = append(out.ignored, fmt.Sprintf("process %d calls itself kubelet, but %s", pid, trust.Clip(trust.Text(err.Error()), 200)))
+				out.ignored = append(out.ignored, fmt.Sprintf("process %d is named kubelet, but %s", pid, trust.Clip(trust.Text(err.Error()), 200)))
 			}
 			continue
 		}

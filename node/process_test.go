@@ -30,7 +30,7 @@ func TestAnotherUsersKubeletIsNeitherRunNorBelieved(t *testing.T) {
 				t.Fatal(err)
 			}
 			proc.runs(t, pid, os.Geteuid(), program)
-			return "others may write to " + program
+			return "others can write to " + program
 		},
 		"others may replace its program": func(proc fakeProc, pid int) string {
 			program := proc.program(t, "all/kubelet", evil)
@@ -38,7 +38,7 @@ func TestAnotherUsersKubeletIsNeitherRunNorBelieved(t *testing.T) {
 				t.Fatal(err)
 			}
 			proc.runs(t, pid, os.Geteuid(), program)
-			return "others may write to " + filepath.Dir(program)
+			return "others can write to " + filepath.Dir(program)
 		},
 		"it is a program of root's that anybody may start": func(proc fakeProc, pid int) string {
 			program := proc.program(t, "sudo", evil)
@@ -51,11 +51,11 @@ func TestAnotherUsersKubeletIsNeitherRunNorBelieved(t *testing.T) {
 				t.Fatal(err)
 			}
 			proc.runs(t, pid, os.Geteuid(), program)
-			return "anybody may start its program as another user: " + program
+			return "its program can be started as another user: " + program
 		},
 		"its status says nothing": func(proc fakeProc, pid int) string {
 			write(t, filepath.Join(proc.dir, strconv.Itoa(pid), "status"), "Name:\tkubelet\n")
-			return "doesn't say whose it is"
+			return "the owner of the process can't be read"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -257,7 +257,7 @@ func (r *Runtime) Pods(ctx context.Context) ([]Sandbox, error) {
 func (r *Runtime) Mounts(ctx context.Context, id string) ([]Mount, error) {
 	resp, err := r.client.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
 	if err != nil {
-		return nil, r.explain("asking for container "+short(id), err)
+		return nil, r.explain("reading container "+short(id), err)
 	}
 	var out []Mount
 	for _, m := range resp.GetStatus().GetMounts() {

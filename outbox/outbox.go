@@ -13,7 +13,7 @@ import (
 )
 
 // ErrUnread says that what was to be written stopped being taken.
-var ErrUnread = errors.New("nobody reads the output: the rest of it is lost")
+var ErrUnread = errors.New("the output isn't being read: the rest of it is lost")
 
 // Outbox writes what is put into it in its order, from a goroutine of its own.
 type Outbox[T any] struct {

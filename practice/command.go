@@ -29,7 +29,7 @@ func Command(wizard Wizard) *cobra.Command {
 		Short: "Practise on a control plane of your own, without root, network or cluster",
 		Long: `Starts a control plane on this machine with an incident on it, and the wizard to
 solve it; with --by-hand a shell with etcdctl, etcdutl, kubectl and crictl
-instead. Everything lies below one directory and ends with this command.
+instead. Everything is below one directory and ends with this command.
 
 ` + catalogue(),
 		Args:         cobra.MaximumNArgs(1),
@@ -42,7 +42,7 @@ instead. Everything lies below one directory and ends with this command.
 	c.PersistentFlags().StringVar(&p.home, "home", "", "`directory` of nodes and results (below ~/.local/state)")
 	c.PersistentFlags().StringVar(&p.dir, "dir", "", "`directory` of the practice node")
 	c.Flags().BoolVar(&p.byHand, "by-hand", false, "solve it in a shell, without the wizard")
-	c.Flags().BoolVar(&p.outside, "no-namespaces", false, "keep to this machine's paths, ports and network")
+	c.Flags().BoolVar(&p.outside, "no-namespaces", false, "use this machine's paths, ports and network")
 	c.Flags().BoolVar(&p.keep, "keep", false, "keep the node's directory afterwards")
 	c.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if p.output != "" && p.output != "text" && p.output != "json" {
@@ -56,14 +56,14 @@ instead. Everything lies below one directory and ends with this command.
 		return err
 	}
 	watch := false
-	status := &cobra.Command{Use: "status", Short: "Time, states, and what is still missing", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+	status := &cobra.Command{Use: "status", Short: "Show the time, the states, and what is still missing", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		return p.status(c.Context(), c.OutOrStdout(), watch)
 	}}
 	status.Flags().BoolVarP(&watch, "watch", "w", false, "repeat until it is solved")
 	c.AddCommand(
 		status,
-		&cobra.Command{Use: "list", Short: "The exercises and your results", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return p.list(c.OutOrStdout()) }},
-		&cobra.Command{Use: "grade", Short: "Judge the outcome", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		&cobra.Command{Use: "list", Short: "List the exercises and your results", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return p.list(c.OutOrStdout()) }},
+		&cobra.Command{Use: "grade", Short: "Grade the outcome", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 			s, err := current(p.home, p.dir)
 			if err != nil {
 				return err
@@ -77,8 +77,8 @@ instead. Everything lies below one directory and ends with this command.
 			}
 			return p.task(c.OutOrStdout(), s)
 		}},
-		&cobra.Command{Use: "hint", Short: "The next hint", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return p.hint(c.OutOrStdout()) }},
-		&cobra.Command{Use: "clean", Short: "Remove what a crash has left", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return p.clean(c.OutOrStdout()) }},
+		&cobra.Command{Use: "hint", Short: "Show the next hint", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return p.hint(c.OutOrStdout()) }},
+		&cobra.Command{Use: "clean", Short: "Remove what a crash left behind", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return p.clean(c.OutOrStdout()) }},
 	)
 	for _, sub := range c.Commands() {
 		sub.Flags().StringVarP(&p.output, "output", "o", "text", "text or json: one object per line")

@@ -105,7 +105,7 @@ const hintKubeadm = "Extra points: kubeadm upgrade renders etcd.yaml again. kube
 var exercises = []*Exercise{
 	{
 		Name: "deleted-namespace", Title: "A namespace is gone", Limit: 20 * time.Minute, seed: SnapshotAfter,
-		Story: "It is three in the morning. A clean-up script has deleted the namespace shop, with all that was in it. " +
+		Story: "It is three in the morning. A clean-up script has deleted the namespace shop, with everything in it. " +
 			"The nightly snapshot was taken before: {}/opt/backup/etcd-nightly.db.",
 		Task: "Bring the cluster back to what the snapshot holds. Restore beside {}/var/lib/etcd; " +
 			"the old data stays as it is, in case somebody needs it. All of the control plane runs in the end.",
@@ -138,7 +138,7 @@ var exercises = []*Exercise{
 			"Look at the hostPath of the volume etcd-data, letter by letter. Its type is DirectoryOrCreate.",
 			"A directory that kubelet made a moment ago is not where the data was. ls -l {}/var/lib",
 		},
-		Wizard: "etcd-rewind check says that etcd serves a blank cluster, and names the intact data beside it. etcd-rewind repoint {}/var/lib/etcd points etcd back there, with nothing lost; a restore of the snapshot only brings last night back.",
+		Wizard: "etcd-rewind check shows that etcd serves a blank cluster, and names the intact data beside it. etcd-rewind repoint {}/var/lib/etcd points etcd back there, with nothing lost; a restore of the snapshot only brings last night back.",
 		prepare: func(_ context.Context, n *Node, _ *session) error {
 			if err := backup(n, SnapshotBefore, "etcd-nightly.db", 9*time.Hour); err != nil {
 				return err
@@ -155,7 +155,7 @@ var exercises = []*Exercise{
 			oldUntouched(20), kubeadmAgrees(5), apiReady(10), allRun(5), noStrays(5),
 			{
 				points: 20, bonus: true, title: "nothing since last night is lost",
-				why:   "the data was never gone: it lay where etcd.yaml no longer pointed, and a restore goes back further than needed",
+				why:   "the data was never gone: it was where etcd.yaml no longer pointed, and a restore goes back further than needed",
 				check: func(ctx context.Context, l *look) string { return l.wantObject(ctx, pathLater) },
 			},
 		},
@@ -163,7 +163,7 @@ var exercises = []*Exercise{
 	{
 		Name: "corrupt-data", Title: "etcd crash-loops", Limit: 20 * time.Minute, seed: SnapshotAfter,
 		Story: "After a power cut etcd doesn't start any more, and the API server waits for it. " +
-			"There are two snapshots in {}/opt/backup, of 02:00 and of 03:00; nobody knows whether the disk was well while they were written.",
+			"There are two snapshots in {}/opt/backup, of 02:00 and of 03:00; nobody knows whether the disk was healthy while they were written.",
 		Task: "Bring the cluster up from the newest snapshot that is good, in a new directory. Leave the broken directory for those who will look into it.",
 		Hints: []string{
 			"Why does it crash? crictl ps -a, then crictl logs of the last etcd container.",
@@ -200,7 +200,7 @@ var exercises = []*Exercise{
 	{
 		Name: "wrong-snapshot", Title: "Which snapshot?", Limit: 20 * time.Minute, seed: SnapshotAfter,
 		Story: "The ConfigMap app in the namespace payments was deleted, nobody knows when. {}/opt/backup holds three snapshots, a.db, b.db and c.db. " +
-			"They were copied there in one go: the times of the files say nothing.",
+			"They were copied there in one go: the times of the files are meaningless.",
 		Task: "Bring back the ConfigMap payments/app, from the one snapshot that holds it, into a new directory beside the old one.",
 		Hints: []string{
 			"etcdutl snapshot status -w table: a smaller revision is an older snapshot.",
@@ -208,7 +208,7 @@ var exercises = []*Exercise{
 			"An etcd of your own on a restored directory, on other ports, settles it.",
 			hintKubeadm,
 		},
-		Wizard: "etcd-rewind looks inside each snapshot and compares it with the cluster: revision, age, namespaces that would go and come.",
+		Wizard: "etcd-rewind inspects each snapshot and compares it with the cluster: revision, age, namespaces that would be deleted and re-created.",
 		prepare: func(_ context.Context, n *Node, _ *session) error {
 			for file, name := range map[string]string{"a.db": SnapshotAfter, "b.db": SnapshotBefore, "c.db": SnapshotEncrypted} {
 				if err := backup(n, name, file, time.Hour); err != nil {
@@ -231,10 +231,10 @@ var exercises = []*Exercise{
 		Hints: []string{
 			"Which directory does etcd run on? Follow --data-dir in etcd.yaml through volumeMounts to volumes.",
 			"Only the hostPath of the volume etcd-data must change. With --data-dir changed alone, etcd starts empty, on a path that is on no volume.",
-			"An edit in place takes kubelet 10 to 15 s. Out, gone, in again is faster. The API server may need a restart too.",
+			"An edit in place takes kubelet 10 to 15 s. Moving it out, waiting for the end of the pod and moving it in is faster. The API server may need a restart too.",
 			hintKubeadm,
 		},
-		Wizard: "etcd-rewind repoints in the same run that restores, and compares cluster ID, revision and keys before the API server may start.",
+		Wizard: "etcd-rewind repoints etcd in the same run that restores, and compares cluster ID, revision and keys before the API server may start.",
 		prepare: func(ctx context.Context, n *Node, _ *session) error {
 			if err := backup(n, SnapshotBefore, "etcd-nightly.db", 9*time.Hour); err != nil {
 				return err
@@ -255,7 +255,7 @@ var exercises = []*Exercise{
 		Hints: []string{
 			"ls -la {}/etc/kubernetes/manifests. Kubelet reads every file there that doesn't begin with a dot, whatever its ending.",
 			"Of two files with the same pod the last one by name wins at every full list, each 20 s.",
-			"Move the copy out of the directory. Kubelet takes that as the end of the pod; it reads etcd.yaml again at its next full list.",
+			"Move the copy out of the directory. Kubelet then stops the pod; it reads etcd.yaml again at its next full list.",
 			hintKubeadm,
 		},
 		Wizard: "etcd-rewind check names the file that wins, and refuses to continue while two define the same pod.",
@@ -287,7 +287,7 @@ var exercises = []*Exercise{
 	},
 	{
 		Name: "exam", Title: "As in the exam", Limit: 12 * time.Minute, seed: SnapshotAfter, ByHand: true,
-		Story: "A task as certification exams have it. No wizard.",
+		Story: "A task as in certification exams. No wizard.",
 		Task: "First save a snapshot of the running etcd to {}/opt/backup/etcd-now.db. " +
 			"Then restore the earlier snapshot {}/opt/backup/etcd-previous.db into {}/var/lib/etcd-exam and have the control plane run on it. " +
 			"A second control plane will join this cluster: the member keeps its name and its peer URL. Leave {}/var/lib/etcd as it is.",
@@ -295,7 +295,7 @@ var exercises = []*Exercise{
 			"etcdctl needs --endpoints, --cacert, --cert and --key: all of them are in etcd.yaml, below {}/etc/kubernetes/pki/etcd.",
 			"etcdctl --endpoints URL --cacert {}/etc/kubernetes/pki/etcd/ca.crt --cert .../server.crt --key .../server.key snapshot save FILE",
 			"etcdutl snapshot restore FILE --data-dir DIR --name ... --initial-cluster ... --initial-advertise-peer-urls ..., with the values of etcd.yaml",
-			"Then the hostPath of the volume etcd-data. Out with both manifests, wait for crictl ps, in with etcd.yaml, then with kube-apiserver.yaml.",
+			"Then change the hostPath of the volume etcd-data: move both manifests out, wait for crictl ps, move etcd.yaml in, then kube-apiserver.yaml.",
 			hintKubeadm,
 		},
 		Wizard: "etcd-rewind takes name, peer URL and initial cluster from etcd.yaml by itself, and gives the restored cluster a token of its own.",

@@ -203,7 +203,7 @@ until agree $R/var/lib/etcd-new; do sleep 0.2; done`)
 		}},
 		{"deleted-namespace", "wrong: over the old data", func(t *testing.T, s *session) {
 			s.by(t, `restore $R/opt/backup/etcd-nightly.db $T/new; take_out; rm -r $R/var/lib/etcd; mv $T/new $R/var/lib/etcd; put_in`)
-			s.misses(t, "it runs from /var/lib/etcd", "other data lies there now")
+			s.misses(t, "it runs from /var/lib/etcd", "other data is there now")
 		}},
 		{"deleted-namespace", "by hand, the old directory moved aside", func(t *testing.T, s *session) {
 			s.by(t, `restore $R/opt/backup/etcd-nightly.db $T/new; take_out; mv $R/var/lib/etcd $R/var/lib/etcd.old; mv $T/new $R/var/lib/etcd; put_in`)
@@ -232,7 +232,7 @@ until agree $R/var/lib/etcd-new; do sleep 0.2; done`)
 		}},
 		{"blank-etcd", "wrong: the old directory removed for a restore", func(t *testing.T, s *session) {
 			s.by(t, `restore $R/opt/backup/etcd-nightly.db $T/new; take_out; rm -r $R/var/lib/etcd; mv $T/new $R/var/lib/etcd; repoint etdc $R/var/lib/etcd; put_in`)
-			s.misses(t, "other data lies there now")
+			s.misses(t, "other data is there now")
 		}},
 		{"corrupt-data", "wizard", func(t *testing.T, s *session) {
 			if _, err := snapshot.Inspect(t.Context(), s.Root.Path("opt/backup/etcd-0300.db"), nil); err == nil {

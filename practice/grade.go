@@ -110,7 +110,7 @@ func (l *look) wantObject(ctx context.Context, path string) string {
 	case errors.As(err, &status) && status.code == http.StatusNotFound:
 		return "it is not there"
 	case err != nil:
-		return "the API server can't be asked"
+		return "the API server can't be reached"
 	case seedUIDs()[path] != "" && o.Metadata.UID != seedUIDs()[path]:
 		return fmt.Sprintf("it has another UID (%s): it was re-created, not restored, and references to the old object are broken", o.Metadata.UID)
 	}
@@ -154,7 +154,7 @@ func reached(d demand) demand { d.kept = false; return d }
 
 func apiReady(points int) demand {
 	return demand{
-		points: points, kept: true, title: "the API server is ready", why: "without it nobody can use the cluster",
+		points: points, kept: true, title: "the API server is ready", why: "without it the cluster can't be used",
 		check: func(_ context.Context, l *look) string {
 			if !l.ready.Ready() {
 				return l.ready.String()
@@ -275,7 +275,7 @@ func (l *look) isOld(ctx context.Context, dir string) string {
 	}
 	if l.dataDir == dir && l.etcd != nil {
 		if l.etcd.ClusterID != l.s.ClusterID || l.etcd.Revision < l.s.StartRevision {
-			return "other data lies there now"
+			return "other data is there now"
 		}
 		return ""
 	}
@@ -284,7 +284,7 @@ func (l *look) isOld(ctx context.Context, dir string) string {
 	case err != nil:
 		return "it can't be read: " + err.Error()
 	case have.ClusterID != l.s.ClusterID || have.Revision < l.s.StartRevision:
-		return "other data lies there now"
+		return "other data is there now"
 	}
 	return ""
 }

@@ -43,7 +43,7 @@ func mayEnter(ctx context.Context, r Root) error {
 	try.SysProcAttr = namespaces()
 	out, err := try.CombinedOutput()
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
-		return errors.New("this system allows you no namespaces")
+		return errors.New("this system doesn't allow you namespaces")
 	}
 	if text := strings.TrimSpace(string(out)); err != nil && text != "" {
 		return errors.New(trust.Clip(text, 200))
@@ -132,7 +132,7 @@ func mountNode(r Root, socket string) error {
 		}
 		for _, dir := range append(linked, whole...) {
 			if strings.HasPrefix(p, dir+"/") || strings.HasPrefix(real, dir+"/") {
-				return fmt.Errorf("the practice node lies below %s", dir)
+				return fmt.Errorf("the practice node is below %s", dir)
 			}
 		}
 	}

@@ -153,7 +153,7 @@ func (r *runtimeService) startContainer(s *sandbox, pod *corev1.Pod, spec *corev
 
 func (r *runtimeService) start(c *container, spec *corev1.Container) error {
 	if len(c.args) == 0 {
-		return errors.New("no command in the manifest; the practice runtime knows no image's own")
+		return errors.New("no command in the manifest; the practice runtime has no image's default")
 	}
 	role := filepath.Base(c.args[0])
 	if programs[role] == nil {
@@ -294,7 +294,7 @@ func makeMounts(root Root, pod *corev1.Pod, spec *corev1.Container) ([]mount, er
 		}
 		h := pod.Spec.Volumes[i].HostPath.DeepCopy() // nil stays nil
 		if h == nil {
-			return nil, fmt.Errorf("volume %q: the practice kubelet knows only hostPath", m.Name)
+			return nil, fmt.Errorf("volume %q: the practice kubelet supports only hostPath", m.Name)
 		}
 		named := filepath.Join(h.Path, m.SubPath)
 		h.Path = root.locate(h.Path)

@@ -134,7 +134,7 @@ func openSession(r Root) (*session, error) {
 	}
 	s := &session{}
 	if err := json.Unmarshal(raw, s); err != nil || s.Format != 1 {
-		return nil, fmt.Errorf("%s is not a practice node that this version knows: %s can't be read", r, sessionFile)
+		return nil, fmt.Errorf("%s is not a practice node of this version: %s can't be read", r, sessionFile)
 	}
 	s.Root = r
 	return s, nil

@@ -62,7 +62,7 @@ func Worker() {
 // idleMain stands for kube-controller-manager and kube-scheduler: they hold no
 // state, and nothing here needs what they do.
 func idleMain([]string) int {
-	fmt.Fprintln(os.Stderr, "a stand-in that does nothing; practice needs none of its work")
+	fmt.Fprintln(os.Stderr, "a stand-in that does nothing; practice doesn't need it")
 	return untilTerm(0)
 }
 

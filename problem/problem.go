@@ -105,8 +105,8 @@ var faults = []struct {
 }{
 	{syscall.ENOSPC, "free space there (df -h, df -i), then retry"},
 	{syscall.EDQUOT, "free space there, or raise the quota, then retry"},
-	{syscall.EROFS, "the file system is read-only, perhaps after an error of the disk: check dmesg, remount it, then retry"},
-	{syscall.EIO, "the disk has errors: look at dmesg"},
-	{syscall.EACCES, "see who may write there: ls -ld, lsattr -d, SELinux's audit log"},
-	{syscall.EPERM, "see who may write there: ls -ld, lsattr -d, SELinux's audit log"},
+	{syscall.EROFS, "the file system is read-only, perhaps after a disk error: check dmesg, remount it, then retry"},
+	{syscall.EIO, "the disk has errors: check dmesg"},
+	{syscall.EACCES, "check who can write there: ls -ld, lsattr -d, SELinux's audit log"},
+	{syscall.EPERM, "check who can write there: ls -ld, lsattr -d, SELinux's audit log"},
 }

@@ -200,7 +200,7 @@ func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 		var is, means []string
 		see := func(seen, follows string) { is, means = append(is, seen), append(means, follows) }
 		if k.Runs && k.Unwell != "" {
-			see("its kubelet isn't well: "+trust.Clip(trust.Text(k.Unwell), 200), "nothing is started or stopped there, and the node becomes NotReady")
+			see("its kubelet isn't healthy: "+trust.Clip(trust.Text(k.Unwell), 200), "nothing is started or stopped there, and the node becomes NotReady")
 		}
 		a, b := first[k.Node], second[k.Node]
 		if pods := both(a.phantoms, b.phantoms); len(pods) > 0 {

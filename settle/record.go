@@ -74,7 +74,7 @@ func endLine(f *os.File) error {
 func Do(ctx context.Context, stateDir string, d Debt) (Settled, error) {
 	s := Settled{Time: time.Now().UTC(), Debt: d}
 	if d.settle == nil {
-		return s, errors.New("this is for people")
+		return s, errors.New("this has to be done by hand")
 	}
 	if err := Note(stateDir, s); err != nil {
 		s.Error = problem.Line(err)

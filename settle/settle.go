@@ -257,7 +257,7 @@ func (c *Cluster) remember(ctx context.Context) {
 // askNodes looks at the kubelets of this node and, where that is wanted, of the
 // others. It comes first: a pod that begins meanwhile is then in the API, too.
 func (c *Cluster) askNodes(ctx context.Context, out *Found, tell func(string)) {
-	tell("looking at this node")
+	tell("reading this node")
 	c.kubelets, c.away, c.at, c.hosts = nil, map[string]error{}, map[string]string{}, map[string]Host{}
 	own := c.look(ctx)
 	if own != nil {

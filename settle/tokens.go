@@ -109,7 +109,7 @@ func tokens(ctx context.Context, c *Cluster) ([]Debt, error) {
 	if err != nil {
 		return nil, err
 	}
-	const means = "its requests to the API are rejected: a controller hangs, and still looks as if it ran"
+	const means = "its requests to the API are rejected: a controller hangs, but still appears to run"
 	var out []Debt
 	// A token of a pod that isn't in the API is refused with the right key, too.
 	if asked -= len(why) - here; here >= asked && asked > 1 {

@@ -106,7 +106,7 @@ func walIdentity(dir string) (id Identity, err error) {
 		}
 	}
 	if err == nil {
-		return id, problem.Coded(CodeNoData, "with --wal-dir the WAL lies elsewhere", "there is no WAL in %s", dir)
+		return id, problem.Coded(CodeNoData, "with --wal-dir the WAL is elsewhere", "there is no WAL in %s", dir)
 	}
 	return id, problem.Coded(CodeStructure, "use a snapshot", "the WAL can't be read: %v", err)
 }

@@ -261,7 +261,7 @@ func lineage(a, b Side, minThen, minNow int64) Lineage {
 	}
 	switch {
 	case a.KubeSystemUID == "" || b.KubeSystemUID == "":
-		return Lineage{Unrelated, "cannot tell whether both are of one cluster: the namespace kube-system can't be read in one of them"}
+		return Lineage{Unrelated, "cannot tell whether both belong to one cluster: the namespace kube-system can't be read in one of them"}
 	case a.KubeSystemUID != b.KubeSystemUID:
 		return Lineage{OtherCluster, fmt.Sprintf("another cluster: kube-system is %s in the snapshot and %s in the %s", a.KubeSystemUID, b.KubeSystemUID, other)}
 	case forked:

@@ -47,7 +47,7 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", err)
 	}
 	if want := req.Options.ExpectSHA256; want != "" && info.SHA256 != want {
-		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", problem.Coded(CodeChanged, "look at it again", "this isn't the file that was looked at: its sha256 is another"))
+		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", problem.Coded(CodeChanged, "inspect it again", "this isn't the file that was inspected: its sha256 differs"))
 	}
 	turn.Store(true)
 	x.build()

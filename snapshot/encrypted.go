@@ -64,7 +64,7 @@ func decrypt(r *bufio.Reader, ids []age.Identity) (io.Reader, error) {
 	case refused:
 		what, hint := sealedFor(none)
 		if asked && what == "encrypted with age" {
-			what, hint = "the identity doesn't open it: it was encrypted for others", "name the identity of one of those it was encrypted for"
+			what, hint = "the identity doesn't open it: it was encrypted for other recipients", "name an identity of one of its recipients"
 		}
 		return nil, problem.Coded(CodeEncrypted, hint, "%s", what)
 	}
@@ -88,5 +88,5 @@ func ageProblem(err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return problem.Coded(CodeTruncated, useAnother, "truncated: its encrypted data ends in the middle")
 	}
-	return problem.Coded(CodeDamagedHash, useAnother, "damaged: its encrypted data isn't what was written: %v", err)
+	return problem.Coded(CodeDamagedHash, useAnother, "damaged: its encrypted data was changed: %v", err)
 }

@@ -111,16 +111,16 @@ func TestWhatCannotBeDecryptedSaysWhyAndLeavesNothing(t *testing.T) {
 		says string
 	}{
 		"no identity":               {good, nil, CodeEncrypted, "encrypted with age"},
-		"another identity":          {good, []age.Identity{newIdentity(t)}, CodeEncrypted, "for others"},
+		"another identity":          {good, []age.Identity{newIdentity(t)}, CodeEncrypted, "for other recipients"},
 		"a passphrase":              {ageFile(t, raw, byPassphrase), []age.Identity{mine}, CodeEncrypted, "passphrase"},
 		"twice":                     {ageFile(t, good, mine.Recipient()), []age.Identity{mine}, CodeEncrypted, "twice"},
-		"a header that was changed": {flip(good, header), []age.Identity{mine}, CodeDamagedHash, "isn't what was written"},
-		"a byte that was changed":   {flip(good, len(good)/2), []age.Identity{mine}, CodeDamagedHash, "isn't what was written"},
-		"the last byte changed":     {flip(good, len(good)-1), []age.Identity{mine}, CodeDamagedHash, "isn't what was written"},
-		"something appended":        {append(bytes.Clone(good), "xyz"...), []age.Identity{mine}, CodeDamagedHash, "isn't what was written"},
+		"a header that was changed": {flip(good, header), []age.Identity{mine}, CodeDamagedHash, "was changed"},
+		"a byte that was changed":   {flip(good, len(good)/2), []age.Identity{mine}, CodeDamagedHash, "was changed"},
+		"the last byte changed":     {flip(good, len(good)-1), []age.Identity{mine}, CodeDamagedHash, "was changed"},
+		"something appended":        {append(bytes.Clone(good), "xyz"...), []age.Identity{mine}, CodeDamagedHash, "was changed"},
 		"cut off in the header":     {good[:60], []age.Identity{mine}, CodeTruncated, "ends in the middle"},
 		"cut off between chunks":    {large[:first+3*(64<<10+16)], []age.Identity{mine}, CodeTruncated, "ends in the middle"},
-		"cut off":                   {large[:len(large)-100], []age.Identity{mine}, CodeDamagedHash, "isn't what was written"},
+		"cut off":                   {large[:len(large)-100], []age.Identity{mine}, CodeDamagedHash, "was changed"},
 		"not a snapshot":            {ageFile(t, []byte("hello"), mine.Recipient()), []age.Identity{mine}, CodeNotBolt, ""},
 		"nothing in it":             {ageFile(t, nil, mine.Recipient()), []age.Identity{mine}, CodeEmpty, ""},
 	} {

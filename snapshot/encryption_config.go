@@ -122,7 +122,7 @@ func parseEncryptionConfig(data []byte) (*EncryptionConfig, error) {
 		return nil, fmt.Errorf("it holds a %q, not an EncryptionConfiguration", clip(file.Kind, 80))
 	}
 	if yaml.UnmarshalStrict(data, new(configFile)) != nil {
-		return nil, errors.New("it has a field that kube-apiserver doesn't know, or one twice: kube-apiserver refuses to start with it")
+		return nil, errors.New("it has an unknown field, or one twice: kube-apiserver refuses to start with it")
 	}
 	if len(file.Resources) == 0 {
 		return nil, errors.New("it names no resources")
@@ -417,7 +417,7 @@ func newSecretbox(secret []byte) (opener, error) {
 		}
 		plain, ok := secretbox.Open(nil, data[24:], (*[24]byte)(data[:24]), (*[32]byte)(secret))
 		if !ok {
-			return nil, errors.New("the key doesn't fit")
+			return nil, errors.New("the key doesn't match")
 		}
 		return plain, nil
 	}, nil

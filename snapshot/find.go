@@ -36,7 +36,7 @@ type Candidate struct {
 	Inside  int64  // of a packed one: about how many bytes unpacking it writes
 	Safety  bool   // saved by an earlier run before it changed anything
 	// Owner is the user whose file it is when that is neither root nor this
-	// user, "uid 1000": others may have made it, whatever its name says.
+	// user, "uid 1000": others may have made it, despite its name.
 	Owner string
 	// From is where it lies, when that isn't this node; Path is its URL then, and
 	// ModTime, Revision and Keys are what its record says.

@@ -42,7 +42,7 @@ func ReadIdentities(ctx context.Context, path string, ask Ask) ([]age.Identity, 
 		p := openProblem(path, err)
 		return nil, problem.Coded(CodeIdentity, p.Hint, "the identity in %s: %s", path, p.Cause)
 	case len(text) > maxIdentities:
-		return nil, problem.Coded(CodeIdentity, identityHint, "%s holds no identity: it has more than %d kB", path, maxIdentities>>10)
+		return nil, problem.Coded(CodeIdentity, identityHint, "%s contains no identity: it has more than %d kB", path, maxIdentities>>10)
 	case isAge(text):
 		return []age.Identity{&sealedIdentities{path: path, text: text, ask: ask}}, nil
 	case bytes.HasPrefix(text, []byte("-----BEGIN ")):
@@ -60,7 +60,7 @@ func ReadIdentities(ctx context.Context, path string, ask Ask) ([]age.Identity, 
 }
 
 func noIdentity(path string) error {
-	return problem.Coded(CodeIdentity, identityHint, "%s holds no identity of age, and no SSH key", path)
+	return problem.Coded(CodeIdentity, identityHint, "%s contains no age identity and no SSH key", path)
 }
 
 func readBounded(ctx context.Context, path string) ([]byte, error) {
@@ -119,7 +119,7 @@ func sshIdentity(path string, text []byte, ask Ask) (age.Identity, error) {
 		return []byte(pass), o.refused
 	})
 	if err != nil {
-		return nil, problem.Coded(CodeIdentity, identityHint, "age doesn't take the SSH key in %s: ed25519 and rsa are what it knows", path)
+		return nil, problem.Coded(CodeIdentity, identityHint, "age doesn't support the SSH key in %s, only ed25519 and rsa", path)
 	}
 	return o, nil
 }
@@ -148,7 +148,7 @@ func (o *openedBy) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 
 func asked(ask Ask, what string) (string, error) {
 	if ask == nil {
-		return "", problem.Coded(CodeIdentity, "run it on a terminal, or name an identity without one", "a passphrase is needed for %s, and there is nobody to ask", what)
+		return "", problem.Coded(CodeIdentity, "run it on a terminal, or name an identity without one", "%s needs a passphrase, and there is no terminal to ask on", what)
 	}
 	return ask(what)
 }
@@ -248,9 +248,9 @@ func sealedFor(none *age.NoIdentityMatchError) (what, hint string) {
 	types := strings.Join(none.StanzaTypes, " ")
 	switch {
 	case strings.Contains(types, "scrypt"):
-		return "encrypted with a passphrase", "name a file that holds it: --passphrase-file FILE; on a terminal it is asked for"
+		return "encrypted with a passphrase", "name a file with it: --passphrase-file FILE; on a terminal you are asked for it"
 	case strings.Contains(types, "ssh-") && !strings.Contains(types, "X25519"):
 		return "encrypted for an SSH key", "name the file of the private key: --identity FILE"
 	}
-	return "encrypted with age", "name the file that holds the identity: --identity FILE"
+	return "encrypted with age", "name the file with the identity: --identity FILE"
 }

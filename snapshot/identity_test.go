@@ -127,7 +127,7 @@ func TestAPassphraseThatNobodyCanBeAskedFor(t *testing.T) {
 	}
 	src := File(file(t, "x.db.age", ageFile(t, fixture(t, "before"), to)))
 	src.Identities = ids
-	if _, err := Stage(t.Context(), src, t.TempDir(), nil); !problem.HasCode(err, CodeIdentity) || !strings.Contains(err.Error(), "nobody to ask") {
+	if _, err := Stage(t.Context(), src, t.TempDir(), nil); !problem.HasCode(err, CodeIdentity) || !strings.Contains(err.Error(), "no terminal to ask") {
 		t.Errorf("%v", err)
 	}
 	// An interrupted question is no wrong answer.

@@ -243,7 +243,7 @@ func changedSince(path string, before os.FileInfo) *problem.Problem {
 	case err != nil:
 		return openProblem(path, err)
 	case !os.SameFile(before, now):
-		return problem.Coded(CodeGrowing, waitForIt, "another file took its place while it was read")
+		return problem.Coded(CodeGrowing, waitForIt, "it was replaced by another file while it was read")
 	case now.Size() != before.Size():
 		return problem.Coded(CodeGrowing, waitForIt, "still being written: it had %d bytes and now has %d", before.Size(), now.Size())
 	case !now.ModTime().Equal(before.ModTime()):

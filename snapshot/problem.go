@@ -66,8 +66,8 @@ func openProblem(path string, err error) *problem.Problem {
 	case errors.Is(err, fs.ErrPermission):
 		return problem.Coded(CodeUnreadable, "run as root, or make it readable", "it can't be read: %v", why)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF): // it was longer when its size was asked
-		return problem.Coded(CodeGrowing, waitForIt, "it was cut off while it was read")
+		return problem.Coded(CodeGrowing, waitForIt, "it was truncated while it was read")
 	default:
-		return problem.Coded(CodeUnreadable, "look at the disk or the mount it lies on", "it can't be read: %v", why)
+		return problem.Coded(CodeUnreadable, "check the disk or the mount that it is on", "it can't be read: %v", why)
 	}
 }

@@ -148,18 +148,18 @@ func foreignProblem(r io.ReaderAt) *problem.Problem {
 		{"PK\x03\x04", "zip", "unzip"},
 	} {
 		if bytes.HasPrefix(head, []byte(f.magic)) {
-			return problem.Coded(CodeCompressed, fmt.Sprintf("decompress it first: %s FILE", f.tool), "compressed with %s, whatever its name says", f.what)
+			return problem.Coded(CodeCompressed, fmt.Sprintf("decompress it first: %s FILE", f.tool), "compressed with %s, despite its name", f.what)
 		}
 	}
 	switch {
 	case isAge(head):
 		return problem.Coded(CodeEncrypted, "decrypt it first, with age -d -o FILE, or name the identity: --identity FILE", "encrypted with age")
 	case len(head) > 262 && string(head[257:262]) == "ustar":
-		return problem.Coded(CodeCompressed, "unpack it first: tar -xf FILE", "a tar archive, whatever its name says")
+		return problem.Coded(CodeCompressed, "unpack it first: tar -xf FILE", "a tar archive, despite its name")
 	case len(head) >= metaOffset+4 && binary.NativeEndian.Uint32(head[metaOffset:]) == boltMagic:
 		return problem.Coded(CodeStructure, "copy it again from where it was taken, or use another snapshot", "damaged: neither of the two meta pages is valid")
 	case len(bytes.Trim(head, "\x00")) == 0:
-		return problem.Coded(CodeNotBolt, "use another snapshot; this one was lost on its disk or while it was copied", "not a snapshot: it begins with zeros")
+		return problem.Coded(CodeNotBolt, "use another snapshot; this one was lost on disk or while it was copied", "not a snapshot: it begins with zeros")
 	}
 	return problem.Coded(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "not a snapshot: it isn't a bolt database")
 }

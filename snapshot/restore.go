@@ -134,7 +134,7 @@ func endedEarly(crash *crashError) error {
 	if crash.signal == "SIGKILL" {
 		return fmt.Errorf("the restore ended early: %w", crash)
 	}
-	return problem.Coded(CodeRestore, "inspect the snapshot, and look for errors of the disk and of memory in the kernel's log", "the restore ended early: %v", crash)
+	return problem.Coded(CodeRestore, "inspect the snapshot, and look for disk and memory errors in the kernel's log", "the restore ended early: %v", crash)
 }
 
 // settle fills in defaults and refuses what can't be right.
@@ -155,9 +155,9 @@ func (r *RestoreRequest) settle() error {
 	case r.Name == "" || len(r.PeerURLs) == 0:
 		return problem.Coded(CodeRequest, "they are --name and --initial-advertise-peer-urls of etcd's manifest", "the member's name and peer URLs must be given")
 	case r.WALDir != "" && (r.WALDir == r.DataDir || r.WALDir == filepath.Join(r.DataDir, "member") || strings.HasPrefix(r.DataDir, r.WALDir+"/")):
-		return problem.Coded(CodeRequest, "", "the data directory can't lie in the WAL directory")
+		return problem.Coded(CodeRequest, "", "the data directory can't be inside the WAL directory")
 	case r.WALDir != "" && strings.HasPrefix(r.WALDir, filepath.Join(r.DataDir, "member", "snap")+"/"):
-		return problem.Coded(CodeRequest, "", "the WAL directory can't lie beside the database")
+		return problem.Coded(CodeRequest, "", "the WAL directory can't be beside the database")
 	case r.RevisionBump > math.MaxInt64/2:
 		return problem.Coded(CodeRequest, "1000000000 is far enough", "a revision bump of %d is too big", r.RevisionBump)
 	}
@@ -193,7 +193,7 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 		}
 		if !trust.Within(dataDir, walDir) {
 			if st, err := os.Stat(filepath.Dir(walDir)); err != nil || !st.IsDir() {
-				return nil, problem.Coded(CodeTarget, "make it first, or check the path", "%s, in which the WAL directory should be, doesn't exist", filepath.Dir(walDir))
+				return nil, problem.Coded(CodeTarget, "create it first, or check the path", "%s, in which the WAL directory should be, doesn't exist", filepath.Dir(walDir))
 			}
 		}
 	}
@@ -203,7 +203,7 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 		mine = []string{dataDir}
 	case errors.Is(err, fs.ErrExist):
 		if st, err := os.Lstat(dataDir); err == nil && st.Mode()&fs.ModeSymlink != 0 {
-			return nil, problem.Coded(CodeTarget, "look where it leads; name a directory", "%s is a symbolic link", dataDir)
+			return nil, problem.Coded(CodeTarget, "check where it leads; name a directory", "%s is a symbolic link", dataDir)
 		}
 		if p := emptyDir(dataDir); p != nil {
 			return nil, p
@@ -214,7 +214,7 @@ func claim(dataDir, walDir string) (remove func() error, err error) {
 			mine = append(mine, filepath.Join(dataDir, first))
 		}
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, problem.Coded(CodeTarget, "make it first, or check the path", "%s, in which the data directory should be, doesn't exist", filepath.Dir(dataDir))
+		return nil, problem.Coded(CodeTarget, "create it first, or check the path", "%s, in which the data directory should be, doesn't exist", filepath.Dir(dataDir))
 	default:
 		return nil, targetProblem(err)
 	}
@@ -252,11 +252,11 @@ func targetProblem(err error) *problem.Problem {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return problem.Coded(CodeNoSpace, "free some space there, or restore to another disk", "%v", err)
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0:
-		return problem.Coded(CodeTarget, "root may not write there either, see who may: ls -ld, lsattr -d, SELinux's audit log", "%v", err)
+		return problem.Coded(CodeTarget, "root can't write there either; check who can: ls -ld, lsattr -d, SELinux's audit log", "%v", err)
 	case errors.Is(err, fs.ErrPermission):
 		return problem.Coded(CodeTarget, "run as root", "%v", err)
 	case errors.Is(err, syscall.EROFS):
-		return problem.Coded(CodeTarget, "the disk is mounted read-only, perhaps after an error: see the kernel's log", "%v", err)
+		return problem.Coded(CodeTarget, "the disk is mounted read-only, perhaps after an error: check the kernel's log", "%v", err)
 	}
 	return problem.Coded(CodeTarget, "", "%v", err)
 }
@@ -277,7 +277,7 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 	}
 	db := filepath.Join(scratch, "db")
 	if info.Hash == HashMissing && !req.SkipHashCheck {
-		return nil, problem.Coded(CodeNoHash, "it is a copied data file, or its end was cut off; override the missing checksum, or use another snapshot",
+		return nil, problem.Coded(CodeNoHash, "it is a copied data file, or it was truncated; override the missing checksum, or use another snapshot",
 			"it has no sha256 trailer")
 	}
 	progress(Progress{Phase: "copy", Total: info.content()})
@@ -286,7 +286,7 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 		return nil, err
 	}
 	if req.ExpectSHA256 != "" && sum != req.ExpectSHA256 {
-		return nil, problem.Coded(CodeChanged, "look at it again", "this isn't the file that was looked at: its sha256 is another")
+		return nil, problem.Coded(CodeChanged, "inspect it again", "this isn't the file that was inspected: its sha256 differs")
 	}
 	if p := changedSince(req.Snapshot, before); p != nil {
 		return nil, p
@@ -370,7 +370,7 @@ func openTransferred(db string, known bool) (whole *bolt.DB, src *contents, err 
 	return whole, src, err
 }
 
-const verifyHint = "look for errors of the disk in the kernel's log, then try again"
+const verifyHint = "look for disk errors in the kernel's log, then try again"
 
 func hasMember(r *Restored, name string) bool {
 	for _, m := range r.Members {

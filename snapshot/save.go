@@ -228,7 +228,7 @@ func saveTarget(path string) (dir, name string, err error) {
 	}
 	dir, name = filepath.Split(path)
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return "", "", problem.Coded(CodeTarget, "make it first, or check the path", "%s is not a directory", filepath.Clean(dir))
+		return "", "", problem.Coded(CodeTarget, "create it first, or check the path", "%s is not a directory", filepath.Clean(dir))
 	}
 	return dir, name, nil
 }
@@ -297,7 +297,7 @@ func (l *live) download(ctx context.Context, f io.Writer, stall time.Duration, t
 			break
 		}
 		if errors.Is(context.Cause(ctx), stalled) {
-			return problem.Coded(CodeStalled, "look at its log and at its disk (dmesg); once etcd is stopped, member/snap/db of its data directory can be restored too",
+			return problem.Coded(CodeStalled, "check its log and its disk (dmesg); once etcd is stopped, member/snap/db of its data directory can be restored too",
 				"etcd at %s has sent nothing for %.0f s, after %d bytes of the snapshot", l.endpoint, stall.Seconds(), done)
 		}
 		if err != nil {
@@ -309,7 +309,7 @@ func (l *live) download(ctx context.Context, f io.Writer, stall time.Duration, t
 			most = total + sha256.Size
 		}
 		if done+int64(len(resp.Blob)) > most {
-			return problem.Coded(CodeTruncated, "is it an etcd that answers at that address?", "etcd at %s sends more than the %d bytes that it said the snapshot has", l.endpoint, most)
+			return problem.Coded(CodeTruncated, "is the server at that address an etcd?", "etcd at %s sends more than the %d bytes that it announced for the snapshot", l.endpoint, most)
 		}
 		n, err := f.Write(resp.Blob)
 		if err != nil {

@@ -114,7 +114,7 @@ func (s Source) open(ctx context.Context, limit time.Duration) (*Stored, error) 
 	}
 }
 
-const stalledHint = "check the disk, the mount or the server it lies on, or copy it to this node"
+const stalledHint = "check the disk, the mount or the server that it is on, or copy it to this node"
 
 // steady reads ahead, and gives up what sends nothing for too long. A read that
 // hangs in the kernel is left behind.

@@ -207,7 +207,7 @@ func stage(ctx context.Context, src Source, dir string, progress func(done, tota
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case err == nil && s.Path == "":
-		err = problem.Coded(CodeNotBolt, "name the file that holds the snapshot", "there is no snapshot in the archive")
+		err = problem.Coded(CodeNotBolt, "name the file that contains the snapshot", "there is no snapshot in the archive")
 	case err == nil && p.tar != nil:
 		// To the end: the checksum of what was read is there.
 		_, err = io.Copy(io.Discard, p.r)
@@ -269,14 +269,14 @@ func (s *Staged) write(dir string, r io.Reader) error {
 		if len(head) == 0 {
 			p = problem.Coded(CodeEmpty, "take another snapshot; this one was never written, or the disk was full", "the file is empty")
 		}
-		return problem.Coded(p.Code, p.Hint, "what is compressed in it: %s", p.Cause)
+		return problem.Coded(p.Code, p.Hint, "its content: %s", p.Cause)
 	}
 	var need int64
 	for _, m := range metas {
 		need = max(need, m.size())
 	}
 	if s.Format != Tar && need > s.most {
-		return problem.Coded(CodeStructure, useAnother, "what is compressed in it says that it has %d MB: that doesn't fit into a file of this size", need/1e6)
+		return problem.Coded(CodeStructure, useAnother, "its content claims a size of %d MB: too much for a file of this size", need/1e6)
 	}
 	free, err := freeBytes(dir)
 	if err != nil {
@@ -301,12 +301,12 @@ func copyBounded(f *os.File, r io.Reader, limit int64, format Format) (int64, er
 	for {
 		n, err := r.Read(buf)
 		if done += int64(n); done > limit {
-			return done, problem.Coded(CodeStructure, useAnother, "what is compressed in it is longer than its own pages say")
+			return done, problem.Coded(CodeStructure, useAnother, "its content is longer than its own pages claim")
 		}
 		if done-looked >= 32<<20 {
 			looked = done
 			if free, err := freeBytes(filepath.Dir(f.Name())); err == nil && free < keepFree/2 {
-				return done, problem.Coded(CodeNoSpace, "free some space there, or unpack it on another disk", "unpacking it fills %s up", filepath.Dir(f.Name()))
+				return done, problem.Coded(CodeNoSpace, "free some space there, or unpack it on another disk", "unpacking it fills %s", filepath.Dir(f.Name()))
 			}
 		}
 		if _, werr := f.Write(buf[:n]); werr != nil {

@@ -54,7 +54,7 @@ type bounded struct {
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.read >= b.limit {
-		return 0, problem.Coded(CodeStructure, useAnother, "not a snapshot: what is compressed in it expands to more than %d MB", b.limit/1e6)
+		return 0, problem.Coded(CodeStructure, useAnother, "not a snapshot: its content expands to more than %d MB", b.limit/1e6)
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.limit-b.read)])
 	b.read += int64(n)
@@ -138,7 +138,7 @@ func unpackProblem(format Format, err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return problem.Coded(CodeTruncated, useAnother, "truncated: its %s data ends in the middle", name)
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
-		return problem.Coded(CodeDamagedHash, useAnother, "damaged: the checksum of its %s data doesn't fit", name)
+		return problem.Coded(CodeDamagedHash, useAnother, "damaged: the checksum of its %s data doesn't match", name)
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		return problem.Coded(CodeCompressed, "decompress it first: zstd -d --long=31 FILE", "compressed with a window of more than %d MB", maxWindow>>20)
 	}
@@ -172,7 +172,7 @@ func QuickPacked(path string) (*Info, Format, error) {
 	in := p.r
 	if p.tar != nil {
 		if in = firstSnapshot(p.tar); in == nil {
-			return nil, p.format, problem.Coded(CodeNotBolt, "name the file that holds the snapshot", "no snapshot is at the beginning of the archive")
+			return nil, p.format, problem.Coded(CodeNotBolt, "name the file that contains the snapshot", "no snapshot is at the beginning of the archive")
 		}
 	}
 	head := make([]byte, headSize)
@@ -182,7 +182,7 @@ func QuickPacked(path string) (*Info, Format, error) {
 		if rerr != nil && !errors.Is(rerr, io.EOF) && !errors.Is(rerr, io.ErrUnexpectedEOF) {
 			return nil, p.format, unpackProblem(p.format, rerr)
 		}
-		return nil, p.format, problem.Coded(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "what is compressed in it isn't a snapshot")
+		return nil, p.format, problem.Coded(CodeNotBolt, "a snapshot is what etcdctl snapshot save writes", "its content isn't a snapshot")
 	}
 	info = &Info{Name: path, Path: path, Size: st.Size(), ModTime: st.ModTime(), Hash: HashUnchecked}
 	for _, m := range metas {

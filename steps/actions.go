@@ -18,5 +18,5 @@ func newAction(kind string) (Action, error) {
 			return a, nil
 		}
 	}
-	return nil, fmt.Errorf("the journal names an action %q that this version doesn't know", kind)
+	return nil, fmt.Errorf("the journal has an action %q that this version doesn't support", kind)
 }

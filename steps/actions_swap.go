@@ -155,7 +155,7 @@ func (s *swapping) stands() []Fact {
 	}
 	facts := []Fact{{"half swapped", fmt.Sprintf("the old data is in %s, the restored data in %s", at, s.restoredAt())}}
 	if s.stranger() {
-		facts = append(facts, Fact{"in the way", fmt.Sprintf("%s holds other data, made while the run was interrupted: it will be kept at %s", s.Dir, s.found())})
+		facts = append(facts, Fact{"found there", fmt.Sprintf("%s holds other data, made while the run was interrupted: it will be kept at %s", s.Dir, s.found())})
 	}
 	return facts
 }

@@ -27,9 +27,9 @@ func (k *checks) backups() Verdict {
 			continue
 		}
 		if l.Good.IsZero() {
-			return warn(look+" shows why", "there is no good backup in %s, and one is due every %s", l.Location, hours(b.Every()))
+			return warn(look+" shows why", "there is no good backup in %s, but one is due every %s", l.Location, hours(b.Every()))
 		}
-		return warn(look+" shows why", "the last good backup in %s is from %s, and one is due every %s", l.Location, Ago(l.Good, k.f.Time), hours(b.Every()))
+		return warn(look+" shows why", "the last good backup in %s is from %s, but one is due every %s", l.Location, Ago(l.Good, k.f.Time), hours(b.Every()))
 	}
 	switch {
 	case b.Last == nil && b.Every() > 0 && TooOld(b.Enabled, b.Every(), k.f.Time):

@@ -140,7 +140,7 @@ func findKubelet(ctx context.Context, opts node.Options) (*node.Kubelet, error) 
 func discovered[T any](ctx context.Context, limit time.Duration, find func(context.Context) (T, error)) (T, error) {
 	v, err := bounded(ctx, bound{who: "this node", limit: limit}, func(ctx context.Context, _ func(func())) (T, error) { return find(ctx) })
 	if errors.As(err, new(*noAnswer)) {
-		err = problem.New("look at dmesg, and for processes in state D: ps -eo pid,state,wchan:32,args", "this node's setup can't be read: a disk or a process hangs: %w", err)
+		err = problem.New("check dmesg, and for processes in state D: ps -eo pid,state,wchan:32,args", "this node's setup can't be read: a disk or a process hangs: %w", err)
 	}
 	return v, err
 }

@@ -133,7 +133,7 @@ func (f *Facts) readEtcdUnit(ctx context.Context, s *systemd) {
 	names, err := s.services(ctx, f.Layout.Etcd)
 	if err != nil {
 		if f.Etcd == nil && f.lacksManifest(f.EtcdErr) {
-			f.EtcdErr = problem.New("systemctl status shows why", "systemd doesn't say whether etcd is one of its services: %w", err)
+			f.EtcdErr = problem.New("systemctl status shows why", "systemd can't be asked whether etcd is one of its services: %w", err)
 		}
 		return
 	}

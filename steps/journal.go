@@ -289,7 +289,7 @@ func damagedJournal(path string, line int, err error) error {
 }
 
 func newerJournal(path string, v int) error {
-	return problem.New("use the version of etcd-rewind that made the run", "the journal at %s was written by a newer version (format %d, this one knows %d)", path, v, journalVersion)
+	return problem.New("use the version of etcd-rewind that made the run", "the journal at %s was written by a newer version (format %d, this one supports %d)", path, v, journalVersion)
 }
 
 // add takes in one record; the error says why it can't be one of this journal.

@@ -14,7 +14,7 @@ func TestAStateDirectoryThatOthersCanWriteToIsNotUsed(t *testing.T) {
 	}{
 		{"a link", "not a directory but a link or a file", "--state-dir", func(dir string) error { return os.Symlink(t.TempDir(), dir) }},
 		{"a file", "not a directory", "", func(dir string) error { return os.WriteFile(dir, nil, 0o600) }},
-		{"others may write", "others may write to", "chmod go-w", func(dir string) error {
+		{"others may write", "others can write to", "chmod go-w", func(dir string) error {
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				return err
 			}

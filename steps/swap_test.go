@@ -237,7 +237,7 @@ func TestABootInTheMiddleOfASwapLosesNothing(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if said := fact(p.Summary, "in the way"); (said != "") != blank || blank && !strings.Contains(said, dir+"-found-") {
+					if said := fact(p.Summary, "found there"); (said != "") != blank || blank && !strings.Contains(said, dir+"-found-") {
 						t.Errorf("the plan says of other data: %q", said)
 					}
 					if res := e.Run(t.Context(), p); !res.OK {

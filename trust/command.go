@@ -77,7 +77,7 @@ func find(name string) (string, error) {
 		return name, nil
 	}
 	if strings.ContainsRune(name, '/') || name == "" {
-		return "", fmt.Errorf("%q: a program is named by its whole path, or by its name alone", name)
+		return "", fmt.Errorf("%q: a program is named by its absolute path, or by its name alone", name)
 	}
 	for dir := range strings.SplitSeq(Path, ":") {
 		p := filepath.Join(dir, name)

@@ -101,7 +101,7 @@ func owned(path string, info os.FileInfo, sticky bool) error {
 	}
 	if info.Mode().Perm()&0o022 != 0 && (!sticky || info.Mode()&os.ModeSticky == 0) {
 		return &problem.Problem{
-			Cause: fmt.Sprintf("others may write to %s (mode %04o)", path, info.Mode().Perm()),
+			Cause: fmt.Sprintf("others can write to %s (mode %04o)", path, info.Mode().Perm()),
 			Hint:  "chmod go-w " + Quote(path) + ", once you know what is in it",
 		}
 	}

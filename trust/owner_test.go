@@ -35,7 +35,7 @@ func TestADirectoryIsObeyedOnlyWhereNobodyElseCanReplaceIt(t *testing.T) {
 		}
 	}
 	for _, dir := range []string{bad, filepath.Join(open, "through/runs"), filepath.Join(own, "to-open/runs")} {
-		if err := Dir(dir); err == nil || !strings.Contains(err.Error(), "others may write to "+open) {
+		if err := Dir(dir); err == nil || !strings.Contains(err.Error(), "others can write to "+open) {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}

@@ -38,7 +38,7 @@ func ProcessUser(dir string) error {
 	line, _, _ := strings.Cut(rest, "\n")
 	ids := strings.Fields(line)
 	if !ok || len(ids) != 4 {
-		return errors.New("the process doesn't say whose it is")
+		return errors.New("the owner of the process can't be read")
 	}
 	for _, id := range ids {
 		if uid, err := strconv.Atoi(id); err != nil || uid != 0 && uid != os.Geteuid() {
@@ -63,7 +63,7 @@ func program(link string) error {
 		return err
 	}
 	if info.Mode()&(os.ModeSetuid|os.ModeSetgid) != 0 {
-		return &problem.Problem{Cause: "anybody may start its program as another user: " + path}
+		return &problem.Problem{Cause: "its program can be started as another user: " + path}
 	}
 	if !deleted {
 		return File(path)

@@ -23,7 +23,7 @@ func placesFor(d *driver) {
 			Path: stored, From: storeAt, Format: snapshot.Age, Size: 104_857, ModTime: noon.Add(-5 * time.Minute), Revision: 1000000700, Keys: 331,
 		}})
 	}
-	d.f.bad = map[string]error{stored: problem.Coded(snapshot.CodeEncrypted, "name the file that holds the identity: --identity FILE", "encrypted with age")}
+	d.f.bad = map[string]error{stored: problem.Coded(snapshot.CodeEncrypted, "name the file with the identity: --identity FILE", "encrypted with age")}
 	d.m.options.Unlock = func(_ context.Context, path, passphrase string) error {
 		if path != "/media/usb/key.txt" || passphrase != "hunter2" {
 			return problem.New("try again", "the passphrase doesn't open the SSH key in %s", path)

@@ -130,7 +130,7 @@ func askOnceMore(v *pane.Run, c steps.Choice, f *steps.Failure) question {
 		q.Facts = []steps.Fact{{Name: "Action", Value: f.Title}}
 		q.Text = []string{"It is safe to do twice."}
 	case steps.RestartStuck:
-		q.Text = []string{"Containers keep running meanwhile. The restarted kubelet reads its manifests again and no longer knows the pods whose manifests are gone."}
+		q.Text = []string{"Containers keep running meanwhile. The restarted kubelet reads its manifests again and no longer has the pods whose manifests are gone."}
 	case steps.Revert:
 		q.Text = []string{"Everything the run did is undone in reverse order, and every file it changed is restored byte for byte."}
 	case steps.Leave:

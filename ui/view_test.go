@@ -492,7 +492,7 @@ func troubled(d *driver) {
 	all := several(d.f, threeNames...)
 	old := steps.Verdict{Check: "snapshot-age", Title: "Age", Level: steps.Warn, Cause: "the snapshot is 26 h old: what was written since is gone from the cluster", Hint: "take a newer one if there is one"}
 	room := steps.Verdict{Check: "room", Title: "Disk space", Level: steps.Error, Overridable: true, Cause: "0.9 GB free on /var/lib, 1.2 GB needed", Hint: "make room, or choose another data directory"}
-	all.verdicts = []steps.Verdict{{Check: "fleet-etcd-version", Title: "etcd's version", Level: steps.Warn, Cause: "the nodes run different versions: 3.6.10 on cp1, cp2; 3.6.11 on cp3", Hint: "fine in the middle of an upgrade"}}
+	all.verdicts = []steps.Verdict{{Check: "fleet-etcd-version", Title: "etcd's version", Level: steps.Warn, Cause: "the nodes run different versions: 3.6.10 on cp1, cp2; 3.6.11 on cp3", Hint: "fine during an upgrade"}}
 	all.checked = map[string][]steps.Verdict{"cp1": {old}, "cp2": {old, room}, "cp3": {old}}
 }
 

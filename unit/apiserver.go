@@ -47,7 +47,7 @@ func ReadAPIServer(s *Service) (*APIServer, error) {
 		return nil, err
 	}
 	if len(a.EtcdServers) == 0 {
-		return nil, problem.Coded(CodeUnknown, "name it with --etcd-servers in the unit", "the unit %s gives kube-apiserver no --etcd-servers: it isn't known which etcd is its", s.Name)
+		return nil, problem.Coded(CodeUnknown, "name it with --etcd-servers in the unit", "the unit %s gives kube-apiserver no --etcd-servers: its etcd is unknown", s.Name)
 	}
 	if c := f.container; c != nil {
 		a.Image, a.Version = c.Image, manifest.ImageVersion(c.Image)

@@ -123,7 +123,7 @@ func (f *File) environment() ([]variable, error) {
 			if newline {
 				if escaped && !idle(f.Data[i+1:]) {
 					return nil, problem.Coded(CodeSyntax, "remove the backslash at the end of the comment",
-						"%s: a comment ends with a backslash, and systemd before 254 takes the next line for a part of it", f.place(i))
+						"%s: a comment ends with a backslash, and systemd before 254 reads the next line as part of it", f.place(i))
 				}
 				state = preKey
 			}

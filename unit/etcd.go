@@ -92,7 +92,7 @@ func ReadEtcd(s *Service) (*Etcd, error) {
 func (s *Service) to(want string) (*follower, error) {
 	if len(s.confined) > 0 {
 		c := s.confined[0]
-		return nil, problem.Coded(CodeSandbox, "remove it from the unit", "%s: with %s= %s sees other files than this host has", c.value.place(), c.key, want)
+		return nil, problem.Coded(CodeSandbox, "remove it from the unit", "%s: with %s= the file system of %s differs from this host's", c.value.place(), c.key, want)
 	}
 	f := &follower{Service: s, env: s.env, dir: s.WorkingDirectory, want: want}
 	all := 0
@@ -124,7 +124,7 @@ var shells = []string{"sh", "bash", "dash", "ash", "busybox"}
 func (f *follower) follow() error {
 	for ; ; f.depth++ {
 		if f.depth > 6 || len(f.argv) == 0 {
-			return f.none(f.exec[0], "nothing that is known here")
+			return f.none(f.exec[0], "nothing that is supported here")
 		}
 		program := f.argv[0]
 		if why := program.unknown(); why != "" {
@@ -162,7 +162,7 @@ func (f *follower) follow() error {
 			f.container, f.argv, f.env, f.dir = c, c.argv, c.env, c.dir
 			if image, _, _ := strings.Cut(path.Base(c.Image), ":"); len(c.argv) == 0 || c.argv[0].at(0) == '-' {
 				if image != f.want {
-					return f.none(program, "the image "+c.Image+", of which it isn't known what that starts")
+					return f.none(program, "the image "+c.Image+", whose program is unknown")
 				}
 				return nil
 			}

@@ -64,7 +64,7 @@ func Read(l Loaded, h Host) (*Service, error) {
 			what = "the drop-in"
 		}
 		if _, ok := clean(name); !ok {
-			return nil, problem.Coded(CodeUnreadable, "see systemctl status "+trust.Quote(l.Name), "systemd names no file of the unit %s", l.Name)
+			return nil, problem.Coded(CodeUnreadable, "check systemctl status "+trust.Quote(l.Name), "systemd has no file for the unit %s", l.Name)
 		}
 		if _, err := s.file(name); err != nil {
 			return nil, unreadable(what, name, err)

@@ -34,7 +34,7 @@ var faults = []fault{
 	{"the manifest directory becomes a mount", "different file systems", "same file system", nil, func(t *testing.T, g *ground, _ *steps.Plan) func() {
 		return bind(t, g.Root.Manifests(), 0)
 	}},
-	{"the permission to write is lost", "permission denied", "see who may", nil, func(t *testing.T, g *ground, p *steps.Plan) func() {
+	{"the permission to write is lost", "permission denied", "check who can", nil, func(t *testing.T, g *ground, p *steps.Plan) func() {
 		dirs := []string{g.Root.Manifests(), g.Root.Path("var/lib"), g.stateDir()}
 		for _, d := range []string{"", "kept", "new", "aside", "undone"} {
 			dirs = append(dirs, filepath.Join(p.RunDir, d))

@@ -137,7 +137,7 @@ func (p *Members) TypeHost(k tea.KeyMsg, reachedBy string) (named bool, note str
 	case "enter":
 		host := strings.TrimSpace(p.typing.Value())
 		if host == "" {
-			return false, "Type a host, as " + reachedBy + " knows it, or esc."
+			return false, "Type a host for " + reachedBy + ", or esc."
 		}
 		if p.Hosts == nil {
 			p.Hosts = map[string]string{}
@@ -215,7 +215,7 @@ func (p *Members) View(l text.Look, now time.Time, rsh string, alone bool, w, h 
 	c := p.Current()
 	var detail []string
 	if p.typing != nil {
-		detail = text.Hang("   ", "Where "+l.Bold.Render(trust.Text(c.Name))+" is reached, as "+rsh+" knows it: a name of its configuration, a host, an address, USER@HOST.", w-2)
+		detail = text.Hang("   ", "Where "+l.Bold.Render(trust.Text(c.Name))+" is reached by "+rsh+": a name from its configuration, a host, an address, USER@HOST.", w-2)
 		detail = append(detail, "   "+p.typing.View(w-4))
 		help, tail = []Hint{{"enter", "take it"}}, []Hint{{"esc", "back"}}
 	} else if c != nil {

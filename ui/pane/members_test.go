@@ -11,7 +11,7 @@ import (
 // proposed for it.
 func TestTheHostOfAMemberThatOnlyTheSnapshotNamesIsAskedFor(t *testing.T) {
 	p := &Members{}
-	c := &restore.Member{Name: "cp9", PeerURLs: []string{"https://10.66.6.6:2380"}, KnownBy: []restore.Source{restore.InSnapshot}, Err: "nothing but the snapshot says where it is"}
+	c := &restore.Member{Name: "cp9", PeerURLs: []string{"https://10.66.6.6:2380"}, KnownBy: []restore.Source{restore.InSnapshot}, Err: "only the snapshot has its address"}
 	if h := p.host(c); h != "" {
 		t.Errorf("%q is proposed", h)
 	}

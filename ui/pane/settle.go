@@ -180,7 +180,7 @@ const owedTitle = "What the cluster still owes"
 
 // View shows the list and the marked debt in w cells and h lines.
 func (s *Settle) View(l text.Look, now time.Time, w, h int) ([]string, string, []Hint) {
-	help := []Hint{{"r", "look again"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
+	help := []Hint{{"r", "check again"}, {"/", "search"}, {"e", "export"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	switch {
 	case s.Busy:
 		lines := []string{" " + text.Spin(now) + " " + l.Bold.Render("Checking what the cluster still owes"), ""}
