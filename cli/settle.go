@@ -40,12 +40,12 @@ func (a *app) settle() *cobra.Command {
 
 etcd went back in time; kubelets, kubeadm, volumes and clients didn't. Each debt
 is listed with its consequence and the commands that settle it. What is safe is
-settled after a question, one by one; volumes, certificates and webhooks are only
-listed. It works days later, too, and after a restore by hand.
+settled after a question, one by one; volumes, certificates and webhooks are
+only listed. It works days later, too, and after a restore by hand.
 
-It reads the API, etcd and this node; --fleet asks the kubelets of all nodes over
-ssh, as a restore does, and --nodes those of the nodes you name. For a node that
-can't be reached, it prints the command to run there.
+It reads the API, etcd and this node; --fleet asks the kubelets of all nodes
+over ssh, as a restore does, and --nodes those of the nodes you name. For a node
+that can't be reached, it prints the command to run there.
 
 After a restore by hand kubeadm-config names another directory than etcd runs on.
 It is updated, or --swap moves etcd's data to the directory that it names, in a
