@@ -106,7 +106,7 @@ func TestAKMSPluginIsAskedAsKubeAPIServerAsksIt(t *testing.T) {
 
 	for name, s := range map[string]*kmsv2.StatusResponse{
 		"names no key": {Version: "v2", Healthz: "ok"}, "sealed": {Version: "v2", Healthz: "sealed", KeyId: "1"},
-		"version \"v9\"": {Version: "v9", Healthz: "ok", KeyId: "1"},
+		"version is \"v9\"": {Version: "v9", Healthz: "ok", KeyId: "1"},
 	} {
 		f.status.Version, f.status.Healthz, f.status.KeyId = s.Version, s.Healthz, s.KeyId
 		if err := v2.Healthy(t.Context()); err == nil || !strings.Contains(err.Error(), name) {

@@ -68,7 +68,7 @@ func TestAnotherUsersKubeletIsNeitherRunNorBelieved(t *testing.T) {
 			if k.PID != 42 || k.NodeName != "cp1" || k.StaticPodPath != "/etc/kubernetes/manifests" {
 				t.Errorf("kubelet is process %d, on node %s, with manifests in %s", k.PID, k.NodeName, k.StaticPodPath)
 			}
-			if len(k.Ignored) != 1 || !strings.HasPrefix(k.Ignored[0], "process 13 calls itself kubelet, but ") || !strings.Contains(k.Ignored[0], because) {
+			if len(k.Ignored) != 1 || !strings.HasPrefix(k.Ignored[0], "process 13 is named kubelet, but ") || !strings.Contains(k.Ignored[0], because) {
 				t.Errorf("ignored: %q, want process 13, because %s", k.Ignored, because)
 			}
 

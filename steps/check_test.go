@@ -281,11 +281,11 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		}, "api-manifest", Error, "anonymous"},
 		{"kubelet is down", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) { f.KubeletErr = errors.New("refused") }, "kubelet", Error, "refused"},
 		{"another user's process calls itself kubelet, and no other does", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
-			f.Kubelet.Ignored = []string{"process 13 calls itself kubelet, but it belongs to user 65534"}
-		}, "kubelet-process", Warn, "process 13 calls itself kubelet, but it belongs to user 65534: ignored"},
+			f.Kubelet.Ignored = []string{"process 13 is named kubelet, but it belongs to user 65534"}
+		}, "kubelet-process", Warn, "process 13 is named kubelet, but it belongs to user 65534: ignored"},
 		{"another user's process calls itself kubelet beside kubelet", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
-			f.Kubelet.PID, f.Kubelet.Ignored = 42, []string{"process 13 calls itself kubelet, but it belongs to user 65534"}
-		}, "kubelet-process", Pass, "process 42; process 13 calls itself kubelet, but it belongs to user 65534: ignored"},
+			f.Kubelet.PID, f.Kubelet.Ignored = 42, []string{"process 13 is named kubelet, but it belongs to user 65534"}
+		}, "kubelet-process", Pass, "process 42; process 13 is named kubelet, but it belongs to user 65534: ignored"},
 		{"the container runtime is down", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) { f.RuntimeErr = errors.New("no socket") }, "container-runtime", Error, "no socket"},
 		{"files of other flags lie on the data volume", func(_ *fakeNode, f *Facts, _ *snapshot.Info, _ *Choices) {
 			f.Etcd.OnDataVolume = []string{"--cert-file"}
