@@ -172,7 +172,7 @@ func TestTheStatusSaysWhatIsWrong(t *testing.T) {
 		says   string
 	}{
 		"all is well":           {[]Store{good(time.Hour), good(0)}, ""},
-		"one is old":            {[]Store{good(time.Hour), good(3 * time.Hour)}, "3 h ago, and one is due every 1h"},
+		"one is old":            {[]Store{good(time.Hour), good(3 * time.Hour)}, "3 h ago, but one is due every 1h"},
 		"one is empty":          {[]Store{good(0), &Directory{Path: t.TempDir()}}, "no good backup"},
 		"one can't be read":     {[]Store{good(0), &Directory{Path: "/nowhere"}}, "no such directory"},
 		"one is of the future":  {[]Store{good(-time.Hour)}, "no good backup"},
