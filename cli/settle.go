@@ -47,9 +47,10 @@ It reads the API, etcd and this node; --fleet asks the kubelets of all nodes
 over ssh, as a restore does, and --nodes those of the nodes you name. For a node
 that can't be reached, it prints the command to run there.
 
-After a restore by hand kubeadm-config names another directory than etcd runs on.
-It is updated, or --swap moves etcd's data to the directory that it names, in a
-second, short outage: checked, planned and undone as a restore is.` + exitStatuses,
+After a restore by hand kubeadm-config names another directory than the one that
+etcd runs on. settle updates it; --swap moves etcd's data to the directory that
+it names instead, in a second, short outage: checked, planned and undone like a
+restore.` + exitStatuses,
 		Example: `  etcd-rewind settle                          # asks about each debt
   etcd-rewind settle --fleet                  # asks the other nodes' kubelets, too
   etcd-rewind settle --only kubeadm-config    # settles that one without asking
