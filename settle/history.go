@@ -127,7 +127,7 @@ func (c *Cluster) restartAPI() (commands []string, settle func(context.Context) 
 	f := c.Facts
 	pod := f.APIPod()
 	if pod == nil || f.Kubelet == nil || f.Kubelet.CRIEndpoint == "" {
-		return []string{"systemctl restart kube-apiserver   " + trust.Comment("or as it is run here")}, nil
+		return []string{trust.Comment("restart kube-apiserver on this node, in whatever way it is run")}, nil
 	}
 	name := f.Kubelet.PodName(pod.File.Pod.Name)
 	commands = []string{trust.Shell("crictl -r %[1]s stop $(crictl -r %[1]s ps -q --name '^kube-apiserver$')", f.Kubelet.CRIEndpoint)}

@@ -122,7 +122,7 @@ var debtLessons = map[string][2]string{
 	},
 	"certificate": {
 		"Certificates of the snapshot",
-		"Certificates in Secrets are those of the snapshot again. One that was renewed since is the earlier one, perhaps expired; its issuer (cert-manager, for example) renews it again when asked. What kubeadm keeps in /etc/kubernetes/pki isn't in etcd, and a restore doesn't change it.",
+		"Certificates in Secrets are those of the snapshot again. One that was renewed since is the earlier one, perhaps expired; its issuer (cert-manager, for example) renews it again when asked. The certificates that kubeadm keeps in files aren't in etcd, and a restore doesn't change them.",
 	},
 	"job": {
 		"Jobs that run again",
