@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // kubeadmConfig returns the text of kubeadm's configuration and the images that
@@ -142,6 +143,18 @@ func (n *Node) kubeadmFile() string {
 		return n.layoutOf("", "").kubeadm
 	}
 	return filepath.Join(n.Dir, "kubeadm.yaml")
+}
+
+// uploadPhase runs a phase that writes to the API server. kubeadm gives it 10 s for
+// an answer, and one in a virtual machine that has just become ready may need more:
+// the phase is run again there.
+func (n *Node) uploadPhase(ctx context.Context, phase string) error {
+	if !n.record.VM {
+		return n.kubeadmPhase(ctx, phase)
+	}
+	return poll(ctx, "kubeadm init phase "+phase, n.Stretched(patience), 5*time.Second, func(ctx context.Context) error {
+		return n.kubeadmPhase(ctx, phase)
+	})
 }
 
 func (n *Node) kubeadmPhase(ctx context.Context, phase string) error {

@@ -66,8 +66,9 @@ func (n *Node) layoutOf(version, flags string) layout {
 		l.cluster = "clusterName: kind\n" + kindArgs
 		l.kubelet = "cgroupRoot: /kubelet\n"
 		l.files = map[string]string{
-			l.kubeletUnit:                               kindUnit,
-			units + "kubelet.slice":                     "[Slice]\nMemoryAccounting=true\nCPUAccounting=true\n",
+			l.kubeletUnit:           kindUnit,
+			units + "kubelet.slice": "[Slice]\nMemoryAccounting=true\nCPUAccounting=true\n",
+
 			units + "kubelet.service.d/10-kubeadm.conf": kubeadmDropIn,
 			"/etc/default/kubelet":                      "KUBELET_EXTRA_ARGS=--runtime-cgroups=/system.slice/containerd.service " + flags + "\n",
 		}

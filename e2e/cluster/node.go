@@ -302,7 +302,7 @@ func (n *Node) up(ctx context.Context, config Config, p parts) error {
 		phases = append(phases, "kubelet-finalize all")
 	}
 	for _, phase := range phases {
-		if err := n.kubeadmPhase(ctx, phase); err != nil {
+		if err := n.uploadPhase(ctx, phase); err != nil {
 			return err
 		}
 	}
