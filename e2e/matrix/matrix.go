@@ -107,12 +107,12 @@ var Entries = []Entry{
 	{
 		Name: "minikube-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Layout: "minikube", Node: minikubeNode, Open: versionsRuns, Target: "e2e-versions",
+		Layout: "minikube", Node: minikubeNode, Ran: "a restore and an undo", Open: "backups by a timer, a kubelet that lets nothing go; " + rules, Target: "e2e-versions",
 	},
 	{
 		Name: "kind-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Layout: "kind", Node: kindNode, Open: versionsRuns, Target: "e2e-versions",
+		Layout: "kind", Node: kindNode, Ran: "a restore and an undo", Open: "backups by a timer, a kubelet that lets nothing go; " + rules, Target: "e2e-versions",
 	},
 	{
 		Name: "cgroup2-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
