@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -78,7 +79,7 @@ func (a *WaitData) Commands() []string {
 	}
 	is := "as staged?"
 	if a.ClusterID != 0 {
-		is = fmt.Sprintf("%x?", a.ClusterID)
+		is = strconv.FormatUint(a.ClusterID, 16)
 	}
 	return []string{trust.Shell("until %s %s | grep -i x-etcd-cluster-id; do sleep 0.1; done   %s", trust.Raw(curl), a.Peer.Endpoints[0]+"/members", trust.Raw(trust.Comment(is)))}
 }
@@ -506,20 +507,6 @@ func (a *Verify) compare(want []snapshot.Object, total int, have []node.Object) 
 		is += fmt.Sprintf("; %d more", len(more))
 	}
 	return is, true, more
-}
-
-// someNames lists the first names, clean, and how many more there are: a
-// cluster has thousands of namespaces, and a line has room for a few.
-func someNames(names []string) string {
-	const most = 8
-	var out []string
-	for _, n := range names[:min(len(names), most)] {
-		out = append(out, trust.Clip(trust.Text(n), 63))
-	}
-	if rest := len(names) - most; rest > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(out, ", "), rest)
-	}
-	return strings.Join(out, ", ")
 }
 
 func (*Verify) places(*vetter) {}

@@ -444,13 +444,6 @@ func (r *run) finished(pods []string, now bool) bool {
 	return now && r.now().Sub(e.finished) >= r.pace.finish
 }
 
-// endLists are kubelet's lists since a pod has ended.
-type endLists struct {
-	first, more int
-	known       bool
-	finished    time.Time // cgroup gone, and a list
-}
-
 // runsOn forgets that a pod has ended.
 func (r *run) runsOn(pod string) {
 	delete(r.mem.Ended, pod)

@@ -155,10 +155,17 @@ type run struct {
 	// halted are pods whose containers this process has ended over CRI.
 	halted map[string]bool
 	lists  map[string]*endLists // of pods that have ended
-	unseen bool // the API server is ended, and kubelet was not seen to begin with that
+	unseen bool                 // the API server is ended, and kubelet was not seen to begin with that
 	pace   pace
 	cost   time.Duration // of the runtime's answers in a wait's last look
 	log    *eventLog
+}
+
+// endLists are kubelet's lists since a pod has ended.
+type endLists struct {
+	first, more int
+	known       bool
+	finished    time.Time // cgroup gone, and a list
 }
 
 func (r *run) now() time.Time {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"etcd-rewind/node"
+	"etcd-rewind/trust"
 )
 
 func sayAPI(a node.APIAnswer) string {
@@ -139,4 +140,18 @@ func anyReady(boxes []node.Sandbox) bool {
 		}
 	}
 	return false
+}
+
+// someNames lists the first names, clean, and how many more there are: a
+// cluster has thousands of namespaces, and a line has room for a few.
+func someNames(names []string) string {
+	const most = 8
+	var out []string
+	for _, n := range names[:min(len(names), most)] {
+		out = append(out, trust.Clip(trust.Text(n), 63))
+	}
+	if rest := len(names) - most; rest > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(out, ", "), rest)
+	}
+	return strings.Join(out, ", ")
 }
