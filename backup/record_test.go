@@ -152,10 +152,10 @@ func TestARecordThatIsNotThisClustersIsNotBelieved(t *testing.T) {
 		"a list":                    {"[]", "not the record"},
 		"much":                      {strings.Repeat(" ", maxRecord) + string(good), "too long"},
 		"a later format":            {of(func(m map[string]any) { m["format"] = 2; m["node"] = 3 }), "later version"},
-		"a path for a file":         {of(func(m map[string]any) { m["file"].(map[string]any)["name"] = "../../../etc/shadow" }), "file can't be right"},
-		"a node upwards":            {of(func(m map[string]any) { m["node"] = ".." }), "node can't be right"},
-		"a cluster upwards":         {of(func(m map[string]any) { m["cluster"].(map[string]any)["kube_system_uid"] = ".." }), "cluster can't be right"},
-		"a size below nothing":      {of(func(m map[string]any) { m["file"].(map[string]any)["size"] = -1 }), "file can't be right"},
+		"a path for a file":         {of(func(m map[string]any) { m["file"].(map[string]any)["name"] = "../../../etc/shadow" }), "file is invalid"},
+		"a node upwards":            {of(func(m map[string]any) { m["node"] = ".." }), "node is invalid"},
+		"a cluster upwards":         {of(func(m map[string]any) { m["cluster"].(map[string]any)["kube_system_uid"] = ".." }), "cluster is invalid"},
+		"a size below nothing":      {of(func(m map[string]any) { m["file"].(map[string]any)["size"] = -1 }), "file is invalid"},
 		"a round of no time":        {of(func(m map[string]any) { m["round"] = "now" }), "not the record"},
 	} {
 		t.Run(name, func(t *testing.T) {
