@@ -51,7 +51,7 @@ func TestAPanicInARunEndsWithItsWayBack(t *testing.T) {
 			if story == "after the run" {
 				status, undo = 2, false
 			}
-			if exit.ExitCode() != status || strings.Contains(string(out), "To go back: etcd-rewind undo 20261121-030000\n") != undo {
+			if exit.ExitCode() != status || strings.Contains(string(out), "To undo it: etcd-rewind undo 20261121-030000\n") != undo {
 				t.Errorf("exit status %d\n%s", exit.ExitCode(), out)
 			}
 			if strings.Count(string(out), "terminal given back") != 1 {
