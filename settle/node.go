@@ -222,7 +222,7 @@ func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 		out = append(out, Debt{
 			Object: k.Node, Is: strings.Join(is, "; "), Means: strings.Join(means, ". "), Commands: []string{c.restartThere(k.Node)}, Sure: sureOfRestart(k.Node),
 			settle: func(ctx context.Context) (string, error) {
-				return "kubelet was restarted, and answers; look again in a minute", c.restartOf(ctx, k.Node)
+				return "kubelet was restarted, and answers; check again in a minute", c.restartOf(ctx, k.Node)
 			},
 		})
 	}
@@ -366,7 +366,7 @@ func masterleases(ctx context.Context, c *Cluster) ([]Debt, error) {
 	for i, key := range stale {
 		address := key.Key[len(prefix):]
 		d := Debt{
-			Object: address, Is: fmt.Sprintf("the API server at %s hasn't refreshed its entry for %s", trust.Text(address), between),
+			Object: address, Is: fmt.Sprintf("the API server at %s hasn't renewed its entry for %s", trust.Text(address), between),
 			Means:    "the service kubernetes sends some of its clients to an address where nothing answers",
 			Commands: []string{trust.Shell("etcdctl del %s", key.Key)},
 		}
