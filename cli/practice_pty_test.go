@@ -122,7 +122,7 @@ func TestADumbTerminalIsAskedInLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := callOnTerminalOf(t, dir, []string{"TERM=dumb", "LC_ALL=C"}, "--manifests", dir+"/manifests", "--cri", dir+"/no.sock")
-	p.see("(nothing ends): ")
+	p.see("(empty quits): ")
 	p.press("\n")
 	p.see("Nothing was changed.")
 	if err := p.ends(); err != nil {

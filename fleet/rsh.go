@@ -219,6 +219,11 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 		return err
 	}
 	defer func() { _ = f2.Close() }()
-	_, err = io.Copy(c.In, f2)
+	if _, err = io.Copy(c.In, f2); err != nil {
+		_ = c.Close() // the shell has ended before the copy was whole, and says why
+		if said := c.Said(); said != "" {
+			return problem.New("free space, or install etcd-rewind on that node", "%s", said)
+		}
+	}
 	return err
 }

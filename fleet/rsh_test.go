@@ -162,7 +162,7 @@ func TestWhatCanBeWrongWithARemoteShell(t *testing.T) {
 		{"a machine of another kind", "cp2", "", map[string]string{"uname": "echo Linux riscv64"}, "its platform differs (Linux riscv64"},
 		{"sudo wants a password", "cp2", "", map[string]string{"id": "echo 1000", "sudo": "echo 'sudo: a password is required' >&2; exit 1"}, "a password is required"},
 		{"the copy is altered", "cp2", "", map[string]string{"head": `command -p head "$@" | tr a b`}, "altered on its way"},
-		{"nothing may be run where temporary files are", "cp2", "", map[string]string{"chmod": "exit 0"}, "ermission denied"},
+		{"nothing may be run where temporary files are", "cp2", "", map[string]string{"chmod": "exit 0"}, "no directory in which a copy of etcd-rewind may run"},
 		{"an agent of another protocol", "cp2", "", map[string]string{"uname": "echo Other machine", "etcd-rewind": `echo '{"etcd_rewind_agent":{"protocol":99,"version":"v99"}}'; cat >/dev/null`}, "another version: v99"},
 		{"a shell that repeats what it doesn't take", "cp2", `printf 'rbash: %s: restricted\n' "$*" >&2; exit 1`, nil, "rbash: exec /bin/sh -c '…': restricted"},
 		{"a program that says nothing", "cp2", "exit 3", nil, "exited without a message"},
