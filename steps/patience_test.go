@@ -86,7 +86,7 @@ func TestAnAPIServerThatTakesTenMinutesIsWaitedFor(t *testing.T) {
 			}
 			told := slices.ContainsFunc(*events, func(ev Event) bool {
 				return slices.ContainsFunc(ev.Seen, func(s Sighting) bool {
-					return s.What == "progress" && s.OK && strings.Contains(s.Is, c.sign) && strings.Contains(s.Is, "given 4m0s")
+					return s.What == "progress" && s.OK && strings.Contains(s.Is, c.sign) && strings.Contains(s.Is, "limit 4m0s")
 				})
 			})
 			if !told {
