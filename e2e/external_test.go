@@ -69,7 +69,7 @@ func etcdSettings(t *testing.T, c *cluster.Cluster) picture {
 	t.Helper()
 	all := picture{}
 	for _, n := range c.Etcd {
-		for _, path := range []string{"/etc/etcd.env", "/etc/systemd/system/etcd.service"} {
+		for _, path := range n.EtcdSettings() {
 			all[n.Hostname+" "+path] = readOn(t, n, "cat "+path+" && stat -c '%U:%G %a' "+path+" || true")
 		}
 	}
@@ -221,6 +221,15 @@ func refuseExternal(t *testing.T, c *cluster.Cluster) {
 	s.isNow(t)
 }
 
+// swaps says of a form that the restored data takes the path of the old one: its
+// next run would turn an edit back.
+func swaps(form cluster.Form) bool { return form == cluster.Kubespray || form == cluster.Docker }
+
+// named is how the others name the data.
+var named = map[cluster.Form]string{
+	cluster.ByHand: "--data-dir=%s\n", cluster.Podman: "-v %s:/var/lib/etcd \\", cluster.Standalone: "path: %s\n",
+}
+
 // restoreExternal restores from one node, undoes that from another, and redoes and
 // undoes it from the first. It returns how long the API was down.
 func restoreExternal(t *testing.T, c *cluster.Cluster, form cluster.Form, from, other *cluster.Node) float64 {
@@ -251,13 +260,13 @@ func restoreExternal(t *testing.T, c *cluster.Cluster, form cluster.Form, from, 
 			}
 		}
 		old[n.Hostname] = "/var/lib/etcd"
-		if form == cluster.Kubespray { // its next run would turn an edit back, and start the old data
+		if swaps(form) { // its next run would turn an edit back, and start the old data
 			old[n.Hostname] = "/var/lib/etcd-before-" + result.Run
 			if data != "/var/lib/etcd" {
 				t.Errorf("%s: the restored data is in %q, and wasn't swapped in", n.Hostname, data)
 			}
-		} else if !strings.HasPrefix(data, "/var/lib/etcd-2") || !strings.Contains(readOn(t, n, "systemctl cat etcd"), "--data-dir="+data+"\n") {
-			t.Errorf("%s: the unit doesn't name the data directory %q", n.Hostname, data)
+		} else if now := readOn(t, n, "cat "+strings.Join(n.EtcdSettings(), " ")); !strings.HasPrefix(data, "/var/lib/etcd-2") || !strings.Contains(now, fmt.Sprintf(named[form], data)) {
+			t.Errorf("%s: the data directory %q isn't named by\n%s", n.Hostname, data, now)
 		}
 		const written = "find %s -newermt @%d.%09d"
 		at := stopped[n.Hostname]
@@ -270,7 +279,7 @@ func restoreExternal(t *testing.T, c *cluster.Cluster, form cluster.Form, from, 
 		}
 		on(n, func() { untouched[n.Hostname] = pictureOf(t, old[n.Hostname]) })
 	}
-	if form == cluster.Kubespray {
+	if swaps(form) {
 		same(t, "kubespray's files were edited", settings, etcdSettings(t, c))
 		rendersAgain(t, c)
 	} else {

@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -30,7 +31,28 @@ const (
 	// ByHand is "the hard way": all flags are in the unit's ExecStart, on many
 	// lines, and certificates in /etc/etcd.
 	ByHand Form = "by-hand"
+	// Docker is kubespray's etcd_deployment_type docker: etcd.service starts a script,
+	// which runs a container.
+	Docker Form = "docker"
+	// Podman is a unit whose ExecStart runs a container itself, made by hand.
+	Podman Form = "podman"
+	// Standalone is an etcd-only host of kubeadm's: a kubelet without an API server
+	// runs etcd as a static pod.
+	Standalone Form = "standalone"
 )
+
+// engine is what runs a form's container, "" where etcd runs as a program.
+func (f Form) engine() string {
+	if f == Docker || f == Podman {
+		return string(f)
+	}
+	return ""
+}
+
+// kubespray says of a form that it has kubespray's certificates and /etc/etcd.env.
+func (f Form) kubespray() bool { return f == Kubespray || f.engine() != "" }
+
+var forms = []Form{Kubespray, ByHand, Docker, Podman, Standalone}
 
 // etcdUser is the id of the user etcd on hosts of kubespray's form.
 const etcdUser = 990
@@ -41,8 +63,8 @@ const etcdUser = 990
 // no member; Config's Systemd says what the control planes are. `ssh HOSTNAME`
 // leads from each to all.
 func UpExternal(ctx context.Context, config Config, form Form, etcdHosts []string, controlPlanes ...string) (*Cluster, error) {
-	if len(etcdHosts) == 0 || form != Kubespray && form != ByHand {
-		return nil, errors.New("an external etcd has a form, and hosts")
+	if len(etcdHosts) == 0 || !slices.Contains(forms, form) || form == Standalone && len(etcdHosts) > 1 {
+		return nil, errors.New("an external etcd has a form, and hosts; that of a standalone kubelet has one")
 	}
 	return upCluster(ctx, config, &founding{name: config.Name, hostnames: controlPlanes, form: form}, etcdHosts)
 }
@@ -58,15 +80,15 @@ type certificates struct {
 
 func (n *Node) etcdCertificates() certificates {
 	pki := n.pki() + "/"
-	switch n.record.Form {
-	case Kubespray:
+	switch f := n.record.Form; {
+	case f.kubespray():
 		dir := "/etc/ssl/etcd/ssl/"
 		return certificates{
 			dir: dir, ca: dir + "ca.pem",
 			cert: dir + "member-" + n.Hostname + ".pem", key: dir + "member-" + n.Hostname + "-key.pem",
 			adminCert: dir + "admin-" + n.Hostname + ".pem", adminKey: dir + "admin-" + n.Hostname + "-key.pem",
 		}
-	case ByHand:
+	case f == ByHand:
 		dir := "/etc/etcd/"
 		return certificates{
 			dir: dir, ca: dir + "ca.crt", cert: dir + "etcd-server.crt", key: dir + "etcd-server.key",
@@ -74,14 +96,14 @@ func (n *Node) etcdCertificates() certificates {
 			adminCert: dir + "etcd-server.crt", adminKey: dir + "etcd-server.key",
 		}
 	}
-	if n.record.External {
+	if n.record.External && n.record.Form == "" {
 		return certificates{
 			dir: pki, ca: pki + "etcd-ca.crt",
 			adminCert: pki + "apiserver-etcd-client.crt", adminKey: pki + "apiserver-etcd-client.key",
 		}
 	}
 	return certificates{
-		ca:        pki + "etcd/ca.crt",
+		ca: pki + "etcd/ca.crt", cert: pki + "etcd/server.crt", key: pki + "etcd/server.key",
 		adminCert: pki + "etcd/healthcheck-client.crt", adminKey: pki + "etcd/healthcheck-client.key",
 	}
 }
@@ -195,10 +217,16 @@ func (f *founding) makeEtcdCertificates() error {
 		}
 		c := n.etcdCertificates()
 		own[c.ca] = a.pem
-		switch n.record.Form {
-		case "":
+		switch form := n.record.Form; {
+		case form == "":
 			err = put(c.adminCert, c.adminKey, "kube-apiserver-etcd-client")
-		case Kubespray:
+		case form == Standalone:
+			const pki = "/etc/kubernetes/pki/etcd/"
+			err = errors.Join(
+				put(c.cert, c.key, "etcd-server", f.etcd...),
+				put(pki+"peer.crt", pki+"peer.key", "etcd-peer", f.etcd...),
+				put(c.adminCert, c.adminKey, "etcd-healthcheck-client"))
+		case form.kubespray():
 			// On its etcd hosts kubespray has the API servers' certificates, too, by
 			// the names of their hosts.
 			for _, other := range f.nodes {
@@ -210,7 +238,7 @@ func (f *founding) makeEtcdCertificates() error {
 			err = errors.Join(err,
 				put(c.cert, c.key, "etcd-member-"+n.Hostname, f.etcd...),
 				put(c.adminCert, c.adminKey, "etcd-admin-"+n.Hostname, f.etcd...))
-		case ByHand:
+		default:
 			err = put(c.cert, c.key, "etcd-server", f.etcd...)
 		}
 		if err != nil {
@@ -245,6 +273,21 @@ func (n *Node) writeEtcdCertificates(f *founding) error {
 	return nil
 }
 
+// EtcdSettings are the paths of the files by which a host's etcd is started.
+func (n *Node) EtcdSettings() []string {
+	if n.record.Form == Standalone {
+		return []string{"/etc/kubernetes/manifests/etcd.yaml"}
+	}
+	paths := []string{"/etc/systemd/system/" + EtcdUnit}
+	if n.record.Form.kubespray() {
+		paths = append(paths, "/etc/etcd.env")
+	}
+	if n.record.Form == Docker {
+		paths = append(paths, "/usr/local/bin/etcd")
+	}
+	return paths
+}
+
 // etcdFiles are what a host's etcd is started by, in its form, by their path.
 func (n *Node) etcdFiles(hosts []*Node) map[string]string {
 	c := n.etcdCertificates()
@@ -264,14 +307,35 @@ func (n *Node) etcdFiles(hosts []*Node) map[string]string {
 		_, url, _ := strings.Cut(members[i], "=")
 		members[i] = fmt.Sprintf("etcd%d=%s", i+1, url)
 	}
-	return map[string]string{
+	files := map[string]string{
 		"/etc/systemd/system/" + EtcdUnit: etcdUnitKubespray,
 		"/etc/etcd.env": fmt.Sprintf(etcdEnvKubespray, n.Address, n.Address, n.Address, n.Address, number,
 			strings.Join(members, ","), c.ca, c.cert, c.key, c.ca, c.cert, c.key),
 		"/etc/sysusers.d/etcd.conf": fmt.Sprintf("u etcd %d - /var/lib/etcd\n", etcdUser),
 		"/etc/tmpfiles.d/etcd.conf": "d /var/lib/etcd 0700 etcd etcd\n",
 	}
+	if n.record.Form.engine() == "" {
+		return files
+	}
+	files["/etc/tmpfiles.d/etcd.conf"] = "d /var/lib/etcd 0700 root root\n"
+	files["/etc/systemd/system/load-etcd.service"] = fmt.Sprintf(loadUnit, n.record.Form)
+	files["/etc/containers/storage.conf"] = "[storage]\ndriver = \"overlay\"\nrunroot = \"/run/containers/storage\"\ngraphroot = \"/var/lib/containers/storage\"\n"
+	files["/etc/systemd/system/docker.service"] = dockerUnit
+	files["/etc/sysusers.d/docker.conf"] = "g docker -\n" // as the package's script makes it
+	if n.record.Form == Podman {
+		files["/etc/systemd/system/"+EtcdUnit] = etcdUnitPodman
+		return files
+	}
+	files["/etc/systemd/system/"+EtcdUnit] = fmt.Sprintf(etcdUnitDocker, number, number)
+	files["/usr/local/bin/etcd"] = fmt.Sprintf(etcdScriptDocker, number)
+	return files
 }
+
+// etcdImage is what the hosts' engines have.
+const etcdImage = "registry.k8s.io/etcd:3.6"
+
+// etcdArchive is where a host finds it before it boots.
+const etcdArchive = "/var/lib/etcd-image.tar"
 
 // RenderEtcd writes the settings of a host's etcd as its form has them, as the
 // next run of kubespray does, and restarts nothing.
@@ -363,6 +427,83 @@ WantedBy=multi-user.target
 `
 )
 
+// After kubespray's etcd-docker.service.j2 and etcd.j2.
+const (
+	etcdUnitDocker = `[Unit]
+Description=etcd docker wrapper
+Wants=docker.socket
+After=docker.service load-etcd.service
+
+[Service]
+User=root
+PermissionsStartOnly=true
+EnvironmentFile=-/etc/etcd.env
+ExecStart=/usr/local/bin/etcd
+ExecStartPre=-/usr/bin/docker rm -f etcd%d
+ExecStop=/usr/bin/docker stop etcd%d
+Restart=always
+RestartSec=15s
+TimeoutStartSec=30s
+
+[Install]
+WantedBy=multi-user.target
+`
+	etcdScriptDocker = `#!/bin/bash
+/usr/bin/docker run \
+  --restart=on-failure:5 \
+  --env-file=/etc/etcd.env \
+  --net=host \
+  -v /etc/ssl/certs:/etc/ssl/certs:ro \
+  -v /etc/ssl/etcd/ssl:/etc/ssl/etcd/ssl:ro \
+  -v /var/lib/etcd:/var/lib/etcd:rw \
+  --name=etcd%d \
+  ` + etcdImage + ` \
+  /usr/local/bin/etcd \
+  "$@"
+`
+	// Without cgroups and limits of its own: what this test machine can't give.
+	etcdUnitPodman = `[Unit]
+Description=etcd in a container
+After=network.target load-etcd.service
+
+[Service]
+ExecStartPre=-/usr/bin/podman rm --force etcd
+ExecStart=/usr/bin/podman run --rm --name etcd --net host --cgroups disabled --ulimit host \
+  -v /etc/ssl/etcd/ssl:/etc/ssl/etcd/ssl:ro \
+  -v /var/lib/etcd:/var/lib/etcd \
+  --env-file /etc/etcd.env \
+  ` + etcdImage + ` etcd
+Restart=always
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+`
+	// Where others pull an image.
+	loadUnit = `[Unit]
+After=docker.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/%s load --input ` + etcdArchive + `
+
+[Install]
+WantedBy=multi-user.target
+`
+	dockerUnit = `[Unit]
+After=network.target containerd.service prepare-containers.service docker.socket
+Wants=containerd.service
+Requires=docker.socket
+
+[Service]
+Type=notify
+ExecStart=/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock --iptables=false --ip6tables=false --bridge=none --storage-driver=overlay2
+Delegate=yes
+KillMode=process
+`
+)
+
 // upEtcd brings up an etcd host.
 func (n *Node) upEtcd(ctx context.Context) error {
 	if err := n.createNetwork(ctx); err != nil {
@@ -373,4 +514,57 @@ func (n *Node) upEtcd(ctx context.Context) error {
 		return err
 	}
 	return n.startSSH(ctx)
+}
+
+// upStandalone starts what runs etcd as a static pod, once its host is up.
+func (n *Node) upStandalone(ctx context.Context, images []string, p parts, store string, found bool) error {
+	if err := n.startContainerd(ctx, images, p, store, found); err != nil {
+		return err
+	}
+	if err := n.kubeadmPhase(ctx, "etcd local"); err != nil {
+		return err
+	}
+	if err := n.startSSH(ctx); err != nil {
+		return err
+	}
+	return n.kubelet(ctx, "start")
+}
+
+// writeEngine gives a host what runs its container, and the container's image.
+func (n *Node) writeEngine(p parts) error {
+	prepare, err := scripts.ReadFile("host/prepare")
+	if err != nil {
+		return err
+	}
+	err = n.writeInside(map[string]string{
+		prepareScript: string(prepare),
+		"/etc/systemd/system/prepare-containers.service": fmt.Sprintf(prepareUnit, prepareScript),
+	})
+	if err != nil {
+		return err
+	}
+	archive, err := os.Create(n.HostPath(etcdArchive))
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	if err := writeImages(archive, []string{etcdImage}, p); err != nil {
+		return err
+	}
+	units := []string{"prepare-containers.service", "load-etcd.service"}
+	if n.record.Form == Docker {
+		if err := os.Chmod(n.HostPath("/usr/local/bin/etcd"), 0o755); err != nil {
+			return err
+		}
+		if err := n.enable("/usr/lib/systemd/system/containerd.service"); err != nil {
+			return err
+		}
+		units = append(units, "docker.service")
+	}
+	for _, unit := range units {
+		if err := n.enable("/etc/systemd/system/" + unit); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"strings"
 )
 
 // writeHost makes all that lies in Dir for a systemd host, and returns the images
@@ -14,9 +15,11 @@ import (
 func (n *Node) writeHost(ctx context.Context, config Config, p parts) ([]string, error) {
 	var l layout
 	programs := fromPart(p.etcd, "/usr/local/bin", "etcdctl", "etcdutl")
-	if n.record.Form != "" {
+	switch f := n.record.Form; {
+	case f == Kubespray || f == ByHand:
 		programs = append(programs, fromPart(p.etcd, "/usr/local/bin", "etcd")...)
-	} else {
+	case f.engine() != "": // it is in the image
+	default:
 		version, err := p.kubeadmVersion(ctx)
 		if err != nil {
 			return nil, err
@@ -33,10 +36,13 @@ func (n *Node) writeHost(ctx context.Context, config Config, p parts) ([]string,
 
 	var images []string
 	var err error
-	if n.record.Form != "" {
-		err = n.writeEtcdHost(config.founding)
-	} else {
+	switch n.record.Form {
+	case "":
 		images, err = n.writeKubeHost(ctx, config, p, l)
+	case Standalone:
+		images, err = n.writeStandalone(ctx, config, p, l)
+	default:
+		err = n.writeEtcdHost(config.founding, p)
 	}
 	if err != nil {
 		return nil, err
@@ -68,11 +74,15 @@ func (n *Node) writeHost(ctx context.Context, config Config, p parts) ([]string,
 	if l.programs != "" && l.programs != "/usr/bin" {
 		n.record.Path += ":" + l.programs
 	}
+	trees := []string{filepath.Join(n.Dir, "programs"), p.host}
+	if n.record.Form.engine() != "" {
+		trees = []string{trees[0], p.engines, p.host}
+	}
 	env := shellVariables([]string{
 		"NODE_NAME=" + n.Name,
 		"NODE_HOSTNAME=" + n.Hostname,
 		"NODE_NETNS=" + n.netns(),
-		"NODE_TREES=" + filepath.Join(n.Dir, "programs") + ":" + p.host,
+		"NODE_TREES=" + strings.Join(trees, ":"),
 		"NODE_CGROUP=" + n.CgroupRoot,
 		"NODE_CGROUP_PROCS=" + hosts,
 		"NODE_COMMAND_PROCS=" + commands,
@@ -87,9 +97,14 @@ func (n *Node) writeHost(ctx context.Context, config Config, p parts) ([]string,
 	return images, n.record.write()
 }
 
-func (n *Node) writeEtcdHost(f *founding) error {
+func (n *Node) writeEtcdHost(f *founding, p parts) error {
 	if err := n.writeInside(n.etcdFiles(f.etcd)); err != nil {
 		return err
+	}
+	if n.record.Form.engine() != "" {
+		if err := n.writeEngine(p); err != nil {
+			return err
+		}
 	}
 	return n.enable("/etc/systemd/system/" + EtcdUnit)
 }
@@ -131,12 +146,50 @@ func (n *Node) writeKubeHost(ctx context.Context, config Config, p parts, l layo
 	return images, n.enable(containerd)
 }
 
+// writeStandalone makes of a host with a kubelet one that has no API server, as
+// kubeadm's guide to external etcd with kubeadm does.
+func (n *Node) writeStandalone(ctx context.Context, config Config, p parts, l layout) ([]string, error) {
+	config.founding = nil // its own kubeadm.yaml has a local etcd
+	images, err := n.writeKubeHost(ctx, config, p, l)
+	if err != nil {
+		return nil, err
+	}
+	return images, n.writeInside(map[string]string{
+		"/etc/systemd/system/kubelet.service.d/20-etcd-service-manager.conf": "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --config=" + standaloneConfig + "\nRestart=always\n",
+		standaloneConfig: `apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication:
+  anonymous:
+    enabled: false
+  webhook:
+    enabled: false
+authorization:
+  mode: AlwaysAllow
+cgroupDriver: systemd
+address: 127.0.0.1
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+staticPodPath: /etc/kubernetes/manifests
+evictionHard:
+  imagefs.available: 0%
+  nodefs.available: 0%
+  nodefs.inodesFree: 0%
+failCgroupV1: false
+failSwapOn: false
+imageGCHighThresholdPercent: 100
+makeIPTablesUtilChains: false
+resolvConf: ""
+`,
+	})
+}
+
+const standaloneConfig = "/etc/systemd/system/kubelet.service.d/kubelet.conf"
+
 // units are what a systemd host is there for.
 func (n *Node) units() []string {
 	switch {
 	case !n.Systemd:
 		return nil
-	case n.record.Form != "":
+	case n.record.Form != "" && n.record.Form != Standalone:
 		return []string{EtcdUnit}
 	}
 	return []string{"containerd", "kubelet"}

@@ -249,7 +249,7 @@ func (n *Node) up(ctx context.Context, config Config, p parts) error {
 	if err != nil {
 		return err
 	}
-	if n.record.Form != "" {
+	if n.record.Form != "" && n.record.Form != Standalone {
 		return n.upEtcd(ctx)
 	}
 	store, found, err := n.upHost(ctx, images, p)
@@ -257,6 +257,9 @@ func (n *Node) up(ctx context.Context, config Config, p parts) error {
 		return err
 	}
 	say("the host is up")
+	if n.record.Form == Standalone {
+		return n.upStandalone(ctx, images, p, store, found)
+	}
 
 	// Making keys and unpacking images take about a second each.
 	ctx, cancel := context.WithCancelCause(ctx)

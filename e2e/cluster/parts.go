@@ -18,6 +18,7 @@ type parts struct {
 	kubernetes, etcd string
 	containerd       string // of systemd hosts; empty when it is Debian's
 	host             string // the Debian of systemd hosts
+	engines          string // what lies over it where a unit runs a container; empty elsewhere
 }
 
 // build has e2e/parts/build.sh build what is missing. The first time takes about
@@ -30,6 +31,9 @@ func build(ctx context.Context, config Config) (parts, error) {
 	args := []string{config.Kubernetes, config.Etcd}
 	if config.Systemd || config.etcdHosts {
 		args = append(args, "host")
+	}
+	if f := config.founding; f != nil && f.form.engine() != "" {
+		args = append(args, "engines")
 	}
 	if config.Systemd && config.Containerd != "" {
 		args = append(args, config.Containerd)
@@ -55,7 +59,7 @@ func build(ctx context.Context, config Config) (parts, error) {
 	}
 	return parts{
 		kubernetes: dirs[config.Kubernetes], etcd: dirs[config.Etcd],
-		containerd: dirs[config.Containerd], host: dirs["host"],
+		containerd: dirs[config.Containerd], host: dirs["host"], engines: dirs["engines"],
 	}, nil
 }
 

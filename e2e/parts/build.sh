@@ -3,9 +3,9 @@
 #
 #   build.sh [PART...]     a part is a folder beside this script that holds a
 #                          go.mod and a tools.go (or is a Kubernetes, and has the one of
-#                          the folder kubernetes), or a list of Debian packages
-#                          that debootstrap makes a tree of; without one, every
-#                          part
+#                          the folder kubernetes), or a list of Debian packages:
+#                          "packages" that debootstrap makes a tree of, "debs"
+#                          that lie over such a tree; without one, every part
 #
 # Prints one line a part: its name, a tab, and the directory of its programs.
 # All else goes to stderr. The programs lie outside the repository, in a
@@ -92,11 +92,29 @@ tree() {
 	systemctl --root="$1" -q disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
 }
 
+# debs DIR unpacks the listed packages, and nothing that they depend on, into a
+# directory.
+debs() {
+	local downloads
+	downloads=$(mktemp -d)
+	chmod 755 "$downloads" # apt downloads as a user of its own
+	# shellcheck disable=SC2046 # one package a word
+	(cd "$downloads" && apt-get -q download $(grep -v '^#' "$here/$part/debs") >&2) ||
+		{ apt-get -q update >&2 && cd "$downloads" && apt-get -q download $(grep -v '^#' "$here/$part/debs") >&2; }
+	for deb in "$downloads"/*.deb; do dpkg-deb -x "$deb" "$1"; done
+	for dir in bin sbin lib; do # links of a tree, which a directory would hide
+		if [[ -d $1/$dir ]]; then mkdir -p "$1/usr/$dir" && cp -a "$1/$dir/." "$1/usr/$dir/" && rm -r "${1:?}/$dir"; fi
+	done
+	rm -rf "$downloads" "$1"/usr/share/{doc,man,locale}
+}
+
 build() {
 	local part=$1 key out building
 	cd "$here/$part"
 	if [[ -f packages ]]; then
 		key=$({ release && cat packages && declare -f tree; } | sha256sum)
+	elif [[ -f debs ]]; then
+		key=$({ release && cat debs && declare -f debs; } | sha256sum)
 	else
 		key=$(cat go.mod "$(tools)" | sha256sum)
 	fi
@@ -111,7 +129,13 @@ build() {
 			building=$(mktemp -d "$cache/.building-$part.XXXXXX")
 			# shellcheck disable=SC2064 # the name as it is now
 			trap "rm -rf '$building'" EXIT
-			if [[ -f packages ]]; then tree "$building"; else programs "$part" "$building"; fi
+			if [[ -f packages ]]; then
+				tree "$building"
+			elif [[ -f debs ]]; then
+				debs "$building"
+			else
+				programs "$part" "$building"
+			fi
 			chmod 755 "$building"
 			mv "$building" "$out"
 		fi
@@ -123,7 +147,7 @@ build() {
 mkdir -p "$cache"
 parts=("$@")
 if ((${#parts[@]} == 0)); then
-	for file in "$here"/*/{go.mod,packages}; do parts+=("$(basename "$(dirname "$file")")"); done
+	for file in "$here"/*/{go.mod,packages,debs}; do parts+=("$(basename "$(dirname "$file")")"); done
 fi
 for part in "${parts[@]}"; do
 	(build "$part")

@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string) error {
 	if args[0] == "up" {
 		flags.IntVar(&nodes, "nodes", nodes, "how many control planes, of one cluster")
 		flags.IntVar(&etcdHosts, "etcd-hosts", 0, "how many hosts of an external etcd")
-		flags.StringVar(&form, "form", form, "how an external etcd is set up: kubespray or by-hand")
+		flags.StringVar(&form, "form", form, "how an external etcd is set up: kubespray, by-hand, docker, podman or standalone")
 		flags.BoolVar(&config.Systemd, "systemd", false, "hosts with systemd")
 		flags.StringVar(&config.Kubernetes, "kubernetes", "", "the folder in e2e/parts that Kubernetes is built from")
 		flags.StringVar(&config.Containerd, "containerd", "", "the folder in e2e/parts that a systemd host's containerd is built from (default: Debian's)")
