@@ -4,9 +4,17 @@ package e2e
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -21,6 +29,12 @@ import (
 // settle; it settles what is safe, once, and leaves the rest to people.
 func TestWhatARestoreLeavesIsSettled(t *testing.T) {
 	begin(t)
+	unfinished := fmt.Sprintf("job/unfinished-%d", stories)
+	apply(t, fmt.Sprintf(`apiVersion: batch/v1
+kind: Job
+metadata: {name: unfinished-%d}
+spec: {template: {spec: {restartPolicy: Never, nodeSelector: {no: where}, containers: [{name: job, image: example.com/job}]}}}
+`, stories))
 	s := aStory(t)
 	worker := joinSince(t)
 	pod := podOn(t, worker, "since")
@@ -28,10 +42,12 @@ func TestWhatARestoreLeavesIsSettled(t *testing.T) {
 	s.isThen(t)
 
 	// A restore that did it all leaves what is on other nodes: the worker that joined
-	// since, with its pod. Its kubelet knows both only when it starts.
-	eventually(t, "the cluster to owe the worker only", func() bool {
-		return slices.Equal(debts(t), []string{"node-missing " + worker.Hostname})
+	// since, with its pod. Its kubelet knows both only when it starts. And a Job that
+	// isn't done in the restored state.
+	eventually(t, "the cluster to owe the worker and the Job only", func() bool {
+		return slices.Equal(debts(t), []string{"node-missing " + worker.Hostname, "job "})
 	})
+	kubectl(t, "delete", unfinished, "--wait=false")
 	if err := worker.RestartKubelet(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +128,7 @@ webhooks:
 	if owed := debts(t); !slices.Equal(owed, want[3:]) {
 		t.Errorf("what is for people is gone, or something else is left: %v", owed)
 	}
+	isNamed(t)
 	restored := etcdNow(t).ClusterID
 	movesHome(t, s)
 	// As kubeadm upgrade does it.
@@ -120,6 +137,55 @@ webhooks:
 		t.Errorf("kubeadm has started etcd on another cluster's data: %x, not %x", now, restored)
 	}
 	s.isThen(t)
+}
+
+// isNamed has what is only named named: an API service without a server, a request
+// for a certificate that nobody has answered, a certificate that has expired.
+func isNamed(t *testing.T) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-24 * time.Hour)}
+	expired, cerr := x509.CreateCertificate(rand.Reader, of, of, &key.PublicKey, key)
+	request, rerr := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "somebody"}}, key)
+	secret, kerr := x509.MarshalPKCS8PrivateKey(key)
+	if err := errors.Join(cerr, rerr, kerr); err != nil {
+		t.Fatal(err)
+	}
+	text := func(kind string, der []byte) string {
+		return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
+	apply(t, fmt.Sprintf(`---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1.down.example.com}
+spec: {group: down.example.com, version: v1, groupPriorityMinimum: 100, versionPriority: 100, insecureSkipTLSVerify: true, service: {namespace: default, name: nobody}}
+---
+apiVersion: certificates.k8s.io/v1
+kind: CertificateSigningRequest
+metadata: {name: somebody}
+spec: {signerName: example.com/nobody, usages: [client auth], request: %s}
+---
+apiVersion: v1
+kind: Secret
+type: kubernetes.io/tls
+metadata: {name: expired, namespace: default}
+data: {tls.crt: %s, tls.key: %s}
+`, text("CERTIFICATE REQUEST", request), text("CERTIFICATE", expired), text("PRIVATE KEY", secret)))
+	defer kubectl(t, "delete", "apiservice/v1.down.example.com", "csr/somebody", "secret/expired")
+	eventually(t, "what is only named", func() bool {
+		o := run(t, "settle", "--output", "json")
+		for _, want := range []string{
+			`"kind":"api-service","object":"v1.down.example.com"`, `"kind":"csr","object":"somebody"`, `"kind":"certificate","object":"default/expired"`,
+		} {
+			if !strings.Contains(o.stdout, want) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // movesHome has the data moved to where kubeadm-config says that it is, in place of
