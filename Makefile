@@ -36,7 +36,7 @@ race: # the packages with goroutines, under the race detector
 # What is in neither THREE nor TWO, and isn't named after hosts of its own, is in ONE.
 THREE = ThreeControlPlanes|AConductor|ANodeThatIs|AlteredOnOneNode|ATicket
 TWO   = TestTheWizard|TestUndo|RandomMoment|Surroundings|Kubeadm
-HOSTS = OnSystemd|ExternalEtcd|Debts
+HOSTS = OnSystemd|OnCgroupV2|ExternalEtcd|Debts
 
 e2e: e2e-parts # root on Debian: real control planes, brought up by the tests
 	$(MAKE) -j 3 --output-sync=target e2e-one e2e-two e2e-three
