@@ -85,6 +85,7 @@ func TestDebtsAreSettledInOneSession(t *testing.T) {
 	all := []string{"settle", "--fleet", "--only", "kubeadm-config,node-missing,kubelet-pods,masterlease", "--output", "json"}
 	killed := call{args: all, on: func(e event, p *os.Process) {
 		if e.Type == "settled" {
+			eventually(t, "the second to be begun", func() bool { return !recorded(t)["node-missing "+w2.Hostname] })
 			_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
 		}
 	}}.run(t)
@@ -263,6 +264,17 @@ func owedOn(t *testing.T) []string {
 // isRecorded fails unless the record says of each debt that it is settled.
 func isRecorded(t *testing.T, want []string) {
 	t.Helper()
+	done := recorded(t)
+	for _, name := range want {
+		if !done[name] {
+			t.Errorf("the record doesn't say that %s is settled: %v", name, done)
+		}
+	}
+}
+
+// recorded says of each debt in the record whether it is settled.
+func recorded(t *testing.T) map[string]bool {
+	t.Helper()
 	file, err := os.Open(node.HostPath(stateDir + "/settled.jsonl"))
 	if err != nil {
 		t.Fatal(err)
@@ -279,11 +291,7 @@ func isRecorded(t *testing.T, want []string) {
 		}
 		done[s.Kind+" "+s.Object] = s.Done
 	}
-	for _, name := range want {
-		if !done[name] {
-			t.Errorf("the record doesn't say that %s is settled: %v", name, done)
-		}
-	}
+	return done
 }
 
 // goOn has the cluster write more than a restored one does while it is looked at:
