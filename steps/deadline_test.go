@@ -286,7 +286,7 @@ func TestARunThatHangsCanBeStopped(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			n := newFakeNode(t)
-			n.grace = 50 * time.Millisecond
+			n.grace = time.Minute // kubelet ends nothing before it is told over CRI
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			e, _ := n.engine(nil)
