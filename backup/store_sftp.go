@@ -117,7 +117,7 @@ func (s *SFTP) dial(ctx context.Context) (*pipe.Conn, error) {
 	if err != nil {
 		return nil, problem.New("install OpenSSH's client", "%w", err)
 	}
-	return pipe.Start(cmd, pipe.Ends{Kill: true}, "")
+	return pipe.Start(ctx, cmd, pipe.Ends{Kill: true}, "")
 }
 
 func (s *SFTP) at(name string) string { return path.Join(s.dir, name) }

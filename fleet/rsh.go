@@ -85,7 +85,7 @@ func (r *Rsh) Local(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pipe.Start(cmd, pipe.Ends{After: endsWithin}, "") // never killed: it ends when its node may be left
+	return pipe.Start(ctx, cmd, pipe.Ends{After: endsWithin}, "") // never killed: it ends when its node may be left
 }
 
 // endsWithin is how long an agent and a remote shell have to end.
@@ -129,7 +129,7 @@ func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 		return nil, problem.New("check that it is installed; --rsh names another command, with its full path if it isn't in the PATH", "%s", err)
 	}
 	// A shell that complains of the command line may say it all again.
-	c, err := pipe.Start(cmd, pipe.Ends{After: endsWithin, Kill: true}, shell)
+	c, err := pipe.Start(ctx, cmd, pipe.Ends{After: endsWithin, Kill: true}, shell)
 	if err != nil {
 		return nil, problem.New("check that it is installed; --rsh names another command", "%s", err)
 	}

@@ -5,6 +5,7 @@
 package pipe
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -46,9 +47,12 @@ type Ends struct {
 }
 
 // Start starts a process that carries a connection. It gets a session of its
-// own: Ctrl-C and a hangup are for this program to handle. A line that repeats
-// omit is shown without it.
-func Start(cmd *exec.Cmd, ends Ends, omit string) (*Conn, error) {
+// own: Ctrl-C and a hangup are for this program to handle. Once ctx has ended none
+// is started; one that runs outlives it. A line that repeats omit is shown without it.
+func Start(ctx context.Context, cmd *exec.Cmd, ends Ends, omit string) (*Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -2,6 +2,7 @@ package pipe
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"os/exec"
 	"strings"
@@ -12,7 +13,7 @@ import (
 func sh(script string) *exec.Cmd { return exec.Command("/bin/sh", "-c", script) }
 
 func TestAConnectionEndsWithItsInput(t *testing.T) {
-	c, err := Start(sh(`while read -r l; do echo "got $l"; done; echo over >&2`), Ends{After: time.Minute}, "")
+	c, err := Start(t.Context(), sh(`while read -r l; do echo "got $l"; done; echo over >&2`), Ends{After: time.Minute}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,8 +34,17 @@ func TestAConnectionEndsWithItsInput(t *testing.T) {
 	}
 }
 
+func TestNothingIsStartedOnceTheContextHasEnded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	cmd := sh("exit 0")
+	if _, err := Start(ctx, cmd, Ends{}, ""); !errors.Is(err, context.Canceled) || cmd.Process != nil {
+		t.Errorf("%v, process %v", err, cmd.Process)
+	}
+}
+
 func TestAProcessThatStaysIsKilled(t *testing.T) {
-	c, err := Start(sh(`trap '' TERM HUP; exec sleep 1000`), Ends{Kill: true}, "")
+	c, err := Start(t.Context(), sh(`trap '' TERM HUP; exec sleep 1000`), Ends{Kill: true}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +58,7 @@ func TestAProcessThatStaysIsKilled(t *testing.T) {
 // What another host's programs write is no more than three lines, without
 // control characters, and without the script that a shell repeats.
 func TestWhatAProcessSaidIsOneSafeLine(t *testing.T) {
-	c, err := Start(sh(`printf 'first\nsecond\n\n\033[31mred: SCRIPT\r\n`+strings.Repeat("x", 5000)+`\n' >&2`), Ends{After: time.Minute}, "SCRIPT")
+	c, err := Start(t.Context(), sh(`printf 'first\nsecond\n\n\033[31mred: SCRIPT\r\n`+strings.Repeat("x", 5000)+`\n' >&2`), Ends{After: time.Minute}, "SCRIPT")
 	if err != nil {
 		t.Fatal(err)
 	}
