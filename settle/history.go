@@ -1,6 +1,7 @@
 package settle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ func histories(ctx context.Context, c *Cluster) ([]Debt, error) {
 		return nil, nil
 	}
 	old := c.onOldData()
-	cached, err := c.cachedApart(ctx)
+	cached, err := c.cachedApart(ctx, old != nil)
 	var out []Debt
 	if cached != "" {
 		d := Debt{
@@ -72,14 +73,14 @@ func (c *Cluster) onOldData() *Debt {
 }
 
 // cachedApart says why the API server's cache isn't of etcd's history; "" when
-// nothing speaks for that.
-func (c *Cluster) cachedApart(ctx context.Context) (string, error) {
+// nothing speaks for that. onOld says that etcd runs on the old data.
+func (c *Cluster) cachedApart(ctx context.Context, onOld bool) (string, error) {
 	f := c.Facts
 	if f.API == nil || f.Live == nil {
 		return "", nil
 	}
-	if began := c.began; began != nil {
-		if etcd, api, err := began(ctx); err == nil && !etcd.IsZero() && !api.IsZero() && api.Before(etcd) && c.onOldData() != nil {
+	if onOld {
+		if etcd, api, err := c.began(ctx); err == nil && !etcd.IsZero() && !api.IsZero() && api.Before(etcd) {
 			return fmt.Sprintf("kube-apiserver has run since %s, and etcd was started on the old data at %s: what it has cached is the restored history's", steps.Moment(api), steps.Moment(etcd)), nil
 		}
 	}
@@ -108,12 +109,8 @@ func (c *Cluster) cachedApart(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-func (c *Cluster) pause(d time.Duration) time.Duration {
-	if c.wait != 0 {
-		return c.wait
-	}
-	return d
-}
+// pause is how long to wait between two looks, d but in tests.
+func (c *Cluster) pause(d time.Duration) time.Duration { return cmp.Or(c.wait, d) }
 
 // apiStops is what kube-apiserver gets to end before it is killed; apiReadyWithin
 // what it gets to be ready again.

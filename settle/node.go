@@ -186,7 +186,7 @@ func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 	}
 	second := map[string]differences{}
 	if len(differ) > 0 {
-		if err := wait(ctx, cmp.Or(c.wait, looksApart)); err != nil {
+		if err := wait(ctx, c.pause(looksApart)); err != nil {
 			return nil, errors.Join(unread, err)
 		}
 		again, err := c.lookAgain(ctx, differ)
@@ -347,7 +347,7 @@ func masterleases(ctx context.Context, c *Cluster) ([]Debt, error) {
 	if err != nil || len(before) < 2 {
 		return nil, err // this node's own is always written
 	}
-	between := cmp.Or(c.wait, 21*time.Second) // two of its turns
+	between := c.pause(21 * time.Second) // two of its turns
 	if err := wait(ctx, between); err != nil {
 		return nil, err
 	}
