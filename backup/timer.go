@@ -217,7 +217,7 @@ IOSchedulingPriority=7
 CPUWeight=10
 IOWeight=10
 OOMScoreAdjust=1000
-` + caged + `` + untouched + `RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+` + caged + untouched + `RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictRealtime=yes
 SystemCallArchitectures=native
 # The drill makes its own namespaces (sys_admin), root directory (sys_chroot) and

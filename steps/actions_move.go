@@ -35,7 +35,7 @@ func (a *Move) do(ctx context.Context, r *run) (State, error) {
 
 func (a *Move) moved() bool {
 	if a.Old == 0 {
-		return !isThere(a.Staged) && isThere(a.Dir)
+		return a.data() == a.Dir
 	}
 	return (&Swap{a.swapping}).moved()
 }
