@@ -3,15 +3,10 @@
 package e2e
 
 import (
-	"context"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"etcd-rewind/e2e/cluster"
 	"etcd-rewind/e2e/matrix"
 )
 
@@ -23,22 +18,8 @@ func TestOnCgroupV2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, began := entries[0], time.Now()
-	n, err := cluster.Up(t.Context(), cluster.Config{
-		Name: base + "-cgroup2", Hostname: e.Hostname(), Dir: filepath.Join(logs, e.Name),
-		Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, Systemd: true, VM: true,
-		KubeletVerbosity: 4, Progress: os.Stderr,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Down(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Logf("the node came up in %.1f s", time.Since(began).Seconds())
-	use(t, n)
+	e := entries[0]
+	entryUp(t, e, true)
 	putTool(t)
 
 	// Pods are limited by the one hierarchy that there is.
@@ -72,17 +53,14 @@ func TestOnCgroupV2(t *testing.T) {
 	}
 }
 
-// putTool builds the program, and copies it to a node whose files can't be
-// reached from here.
+// putTool copies the program to a node whose files can't be reached from here.
 func putTool(t *testing.T) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "etcd-rewind")
-	build := exec.Command("go", "build", "-o", path, "etcd-rewind")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	program, err := built("etcd-rewind")
+	if err != nil {
+		t.Fatal(err)
 	}
-	file, err := os.Open(path)
+	file, err := os.Open(program)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,24 +31,7 @@ func TestOnSystemd(t *testing.T) {
 	}
 	for _, e := range entries {
 		t.Run(e.Name, func(t *testing.T) {
-			began := time.Now()
-			n, err := cluster.Up(t.Context(), cluster.Config{
-				Name: base + "-" + strings.ReplaceAll(e.Name, ".", "-"), Hostname: e.Hostname(),
-				Dir:        filepath.Join(logs, e.Name),
-				Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, Systemd: e.Systemd,
-				Layout: cluster.Layout(e.Layout), Kubelet: e.Kubelet,
-				KubeletVerbosity: 4, Progress: os.Stderr,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := n.Down(context.Background()); err != nil {
-					t.Error(err)
-				}
-			})
-			t.Logf("the node came up in %.1f s", time.Since(began).Seconds())
-			use(t, n)
+			entryUp(t, e, false)
 			if err := buildTool(); err != nil {
 				t.Fatal(err)
 			}
@@ -64,6 +47,29 @@ func TestOnSystemd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// entryUp brings up the node of an entry of the matrix for one test, which works on it.
+func entryUp(t *testing.T, e matrix.Entry, vm bool) {
+	t.Helper()
+	began := time.Now()
+	n, err := cluster.Up(t.Context(), cluster.Config{
+		Name: base + "-" + strings.ReplaceAll(e.Name, ".", "-"), Hostname: e.Hostname(),
+		Dir:        filepath.Join(logs, e.Name),
+		Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, Systemd: e.Systemd || vm, VM: vm,
+		Layout: cluster.Layout(e.Layout), Kubelet: e.Kubelet,
+		KubeletVerbosity: 4, Progress: os.Stderr,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Logf("the node came up in %.1f s", time.Since(began).Seconds())
+	use(t, n)
 }
 
 // said is what a command line in the node prints.

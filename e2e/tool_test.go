@@ -29,22 +29,31 @@ func buildTool() error {
 	return goBuild("etcd-rewind", tool)
 }
 
-// goBuild builds a program of this module to a path inside the node. Each is built
-// once; the nodes get copies.
+// built is a program of this module. Each is built once; the nodes get copies.
+func built(pkg string) (program string, err error) {
+	program = filepath.Join(programs(), filepath.Base(pkg))
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
+	}
+	if err := os.MkdirAll(programs(), 0o755); err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", program, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+	}
+	return program, nil
+}
+
+// goBuild brings a program of this module to a path inside the node.
 func goBuild(pkg, path string) error {
-	program := filepath.Join(programs(), filepath.Base(pkg))
-	if _, err := os.Stat(program); err != nil {
-		if err := os.MkdirAll(programs(), 0o755); err != nil {
-			return err
-		}
-		cmd := exec.Command("go", "build", "-o", program, pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
-		}
+	program, err := built(pkg)
+	if err != nil {
+		return err
 	}
 	to := node.HostPath(path)
-	err := os.Remove(to) // it may run
+	err = os.Remove(to) // it may run
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = os.MkdirAll(filepath.Dir(to), 0o755)
 	}
