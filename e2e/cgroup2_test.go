@@ -40,13 +40,13 @@ func TestOnCgroupV2(t *testing.T) {
 
 	result := restore(t, s.snapshot)
 	s.isThen(t)
-	t.Logf("restored: the API was away for %.1f s", result.Outage)
+	t.Logf("restored: the API was down for %.1f s", result.Outage)
 	if now := said(t, "grep -A1 'hostPath:' "+manifests+"/etcd.yaml"); !strings.Contains(now, "path: "+result.DataDir+"\n") {
 		t.Errorf("the result says %s, etcd.yaml:\n%s", result.DataDir, now)
 	}
 
 	back := undo(t)
-	t.Logf("undone: the API was away for %.1f s", back.Outage)
+	t.Logf("undone: the API was down for %.1f s", back.Outage)
 	s.isNow(t)
 	if after := said(t, files); after != before {
 		t.Errorf("undo is not byte for byte:\n%s\n%s", before, after)

@@ -99,7 +99,7 @@ func restoreThree(t *testing.T) (*cluster.Cluster, story) {
 	o := call{args: fleetArgs(s)}.run(t)
 	result := o.succeeded(t)
 	allAre(t, c, func(t *testing.T) { s.isThen(t) })
-	t.Logf("the API was away for %.1f s; all took %.1f s", result.Outage, o.took.Seconds())
+	t.Logf("the API was down for %.1f s; all took %.1f s", result.Outage, o.took.Seconds())
 	if result.Outage <= 0 {
 		t.Error("no outage was measured")
 	}
@@ -211,7 +211,7 @@ func TestANodeThatIsCutOffInTheMiddleIsReachedAgain(t *testing.T) {
 			}}.run(t)
 			mended.Wait()
 			result := o.succeeded(t)
-			t.Logf("the API was away for %.1f s; all took %.1f s", result.Outage, o.took.Seconds())
+			t.Logf("the API was down for %.1f s; all took %.1f s", result.Outage, o.took.Seconds())
 			allAre(t, c, s.isThen)
 		})
 	}

@@ -39,9 +39,9 @@ func TestARestoreThatLeavesTheAPIServerItsGracePeriod(t *testing.T) {
 	s := aStory(t)
 	result := restore(t, s.snapshot, "--stop", "graceful")
 	s.isThen(t)
-	t.Logf("the API was away for %.1f s", result.Outage)
+	t.Logf("the API was down for %.1f s", result.Outage)
 	if result.Outage > 2*grace*busyness() {
-		t.Errorf("the API was away for %.1f s", result.Outage)
+		t.Errorf("the API was down for %.1f s", result.Outage)
 	}
 }
 
@@ -55,7 +55,7 @@ func TestARestoreThatKeepsControllersAndIsToldWhereTo(t *testing.T) {
 
 	result := restore(t, s.snapshot, "--keep-controllers", "--data-dir", to, "--bump-revision", "5000000")
 	s.isThen(t)
-	t.Logf("the API was away for %.1f s", result.Outage)
+	t.Logf("the API was down for %.1f s", result.Outage)
 	if result.DataDir != to || dataDir(t) != to {
 		t.Errorf("the result names the data directory %s, etcd.yaml %s, want %s", result.DataDir, dataDir(t), to)
 	}

@@ -41,9 +41,9 @@ func TestARestoreBringsTheSnapshotBack(t *testing.T) {
 	result := o.succeeded(t)
 	s.isThen(t)
 
-	t.Logf("the API was away for %.1f s; all took %.1f s", result.Outage, o.took.Seconds())
+	t.Logf("the API was down for %.1f s; all took %.1f s", result.Outage, o.took.Seconds())
 	if result.Outage <= 0 || result.Outage >= grace*busyness() {
-		t.Errorf("the API was away for %.1f s, want less than kubelet's grace period of %d s", result.Outage, grace)
+		t.Errorf("the API was down for %.1f s, want less than kubelet's grace period of %d s", result.Outage, grace)
 	}
 	if result.Run == "" || result.Undo != "etcd-rewind undo "+result.Run {
 		t.Errorf("run %q, to be undone by %q", result.Run, result.Undo)
@@ -74,7 +74,7 @@ func TestARestoreBringsTheSnapshotBack(t *testing.T) {
 		s := aStory(t)
 		again := restore(t, s.snapshot)
 		s.isThen(t)
-		t.Logf("the API was away for %.1f s", again.Outage)
+		t.Logf("the API was down for %.1f s", again.Outage)
 		if filepath.Dir(again.DataDir) != "/var/lib" || strings.Count(filepath.Base(again.DataDir), "-") != 2 {
 			t.Errorf("the data directory is %s: not named from the same base as %s", again.DataDir, result.DataDir)
 		}

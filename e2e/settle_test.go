@@ -196,7 +196,7 @@ func movesHome(t *testing.T, s story) {
 	setKubeadm(t, knew, "/var/lib/etcd")
 	before := pictureOf(t, manifests)
 	result := run(t, "settle", "--swap", "--yes", "--kubelet-restart-command", node.KubeletRestartCommand, "--output", "json").succeeded(t)
-	t.Logf("the API was away for %.1f s", result.Outage)
+	t.Logf("the API was down for %.1f s", result.Outage)
 	s.isThen(t)
 	if now := etcdNow(t).ClusterID; now != restored || dataDir(t) != "/var/lib/etcd" {
 		t.Errorf("etcd runs on cluster %x in %s, not on %x", now, dataDir(t), restored)

@@ -30,9 +30,9 @@ func TestASwapKeepsThePathOfTheData(t *testing.T) {
 	}.run(t)
 	result := o.succeeded(t)
 	s.isThen(t)
-	t.Logf("the API was away for %.1f s", result.Outage)
+	t.Logf("the API was down for %.1f s", result.Outage)
 	if result.Outage <= 0 || result.Outage >= grace*busyness() {
-		t.Errorf("the API was away for %.1f s, want less than kubelet's grace period of %d s", result.Outage, grace)
+		t.Errorf("the API was down for %.1f s, want less than kubelet's grace period of %d s", result.Outage, grace)
 	}
 	if now := dataDir(t); now != path || result.DataDir != path {
 		t.Errorf("etcd.yaml names %s, the result %s, want %s as before", now, result.DataDir, path)

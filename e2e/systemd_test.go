@@ -130,9 +130,9 @@ func restoreAndUndoOnSystemd(t *testing.T) {
 
 	result := restore(t, s.snapshot)
 	s.isThen(t)
-	t.Logf("the API was away for %.1f s", result.Outage)
+	t.Logf("the API was down for %.1f s", result.Outage)
 	if result.Outage <= 0 || result.Outage >= grace*busyness() {
-		t.Errorf("the API was away for %.1f s, want less than kubelet's grace period of %d s", result.Outage, grace)
+		t.Errorf("the API was down for %.1f s, want less than kubelet's grace period of %d s", result.Outage, grace)
 	}
 	if now := dataDir(t); now != result.DataDir || now == old {
 		t.Errorf("etcd's data is at %s, the result says %s, it was at %s", now, result.DataDir, old)
@@ -142,7 +142,7 @@ func restoreAndUndoOnSystemd(t *testing.T) {
 	}
 
 	back := undo(t)
-	t.Logf("undone: the API was away for %.1f s", back.Outage)
+	t.Logf("undone: the API was down for %.1f s", back.Outage)
 	s.isNow(t)
 	same(t, "undo is not byte for byte", before, pictureOf(t, manifests))
 }

@@ -195,15 +195,15 @@ func (p *putting) takeUp(ctx context.Context, busy func()) error {
 		busy()
 	}
 	if p.got == p.order.Size && hex.EncodeToString(p.sum.Sum(nil)) != p.order.SHA256 {
-		return p.anew()
+		return p.reset()
 	}
 	p.told = p.got
 	_, err = p.f.Seek(p.got, io.SeekStart)
 	return errors.Join(err, p.f.Truncate(p.got))
 }
 
-// anew forgets what has arrived.
-func (p *putting) anew() error {
+// reset forgets what has arrived.
+func (p *putting) reset() error {
 	p.got, p.told = 0, 0
 	p.sum.Reset()
 	_, err := p.f.Seek(0, io.SeekStart)
@@ -257,7 +257,7 @@ func (p *putting) take(r request) (n int, err error) {
 		data = p.out
 	}
 	if r.At == 0 && p.got > 0 { // something else than this snapshot had arrived
-		p.err = errors.Join(p.err, p.anew())
+		p.err = errors.Join(p.err, p.reset())
 	}
 	if r.At != p.got || p.got+int64(len(data)) > p.order.Size {
 		return 0, fmt.Errorf("a piece of %d bytes at %d, after %d of %d", len(data), r.At, p.got, p.order.Size)

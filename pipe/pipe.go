@@ -1,6 +1,6 @@
-// Package pipe is for processes that are spoken with over their standard input
+// Package pipe is for processes that are used over their standard input
 // and output: those that carry a connection to another host (Start), and
-// children that serve one request (Ask). What is said there, and which program
+// children that serve one request (Ask). What passes there, and which program
 // it is, is the caller's.
 package pipe
 
