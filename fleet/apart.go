@@ -9,11 +9,14 @@ import (
 	"strings"
 
 	"etcd-rewind/restore"
+	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 )
 
 // etcd and the API servers may be apart. Who takes part is known from both ends:
-// an API server names its etcd, and etcd has a lease of each API server.
+// an API server names its etcd, and etcd has a lease of each API server. Where
+// those can't be read, the snapshot has them of its day: they are asked about, and
+// never dialled unless the user names them.
 
 // at is the address by which a host is looked for that isn't a member's.
 type at struct {
@@ -28,7 +31,7 @@ type at struct {
 func (c *Conductor) beyond() (all []at) {
 	members := c.union()
 	add := func(a at) {
-		if a.address != "" && !c.reached(a.address) && !slices.ContainsFunc(all, func(o at) bool { return o.address == a.address }) {
+		if a.address != "" && !c.reached(a.address) && !slices.ContainsFunc(all, func(o at) bool { return sameHost(o.address, a.address) }) {
 			all = append(all, a)
 		}
 	}
@@ -45,7 +48,51 @@ func (c *Conductor) beyond() (all []at) {
 			}
 		}
 	}
+	unknown := c.leases() != ""
+	for _, ip := range leased(c.want.Info) {
+		of := func(m restore.Member) bool { return sameHost(peerHost(m.PeerURLs), ip) } // reported as that
+		if (unknown || slices.Contains(c.want.Without, ip)) && !slices.ContainsFunc(members, of) {
+			add(at{ip, steps.RoleAPI, restore.InSnapshot})
+		}
+	}
 	return all
+}
+
+// leases says why no node could read leases of API servers in etcd, "" when one
+// could.
+func (c *Conductor) leases() (unknown string) {
+	for _, n := range c.nodes {
+		if len(n.facts.APIServers) > 0 {
+			return ""
+		}
+		if unknown == "" || n.facts.Live != nil {
+			unknown = n.facts.LeasesErr
+		}
+	}
+	return cmp.Or(unknown, "no kube-apiserver has a lease in etcd")
+}
+
+// leased are the addresses of the API servers that had a lease when a snapshot was
+// taken.
+func leased(info *snapshot.Info) (all []string) {
+	if info == nil {
+		return nil
+	}
+	for _, s := range info.APIServers[:min(len(info.APIServers), mostMembers)] {
+		if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" && !ip.IsLoopback() && !ip.IsUnspecified() {
+			all = append(all, ip.Unmap().String())
+		}
+	}
+	return all
+}
+
+// sameHost says whether two are one name, or one address however it is written.
+func sameHost(a, b string) bool {
+	if p, err := netip.ParseAddr(a); err == nil {
+		q, err := netip.ParseAddr(b)
+		return err == nil && p.Unmap() == q.Unmap()
+	}
+	return strings.EqualFold(a, b)
 }
 
 // reached says whether an address is one of a node that was reached.
@@ -65,7 +112,7 @@ func (c *Conductor) reached(address string) bool {
 		for _, u := range n.facts.PeerURLs {
 			hosts = append(hosts, peerHost([]string{u}))
 		}
-		return slices.ContainsFunc(hosts, func(h string) bool { return h != "" && strings.EqualFold(h, address) })
+		return slices.ContainsFunc(hosts, func(h string) bool { return h != "" && sameHost(h, address) })
 	})
 }
 
@@ -81,10 +128,14 @@ func (c *Conductor) others(away map[string]string) (all []restore.Member) {
 		}
 	}
 	for _, a := range c.beyond() {
+		why := "it isn't among the nodes that were named"
+		if a.by == restore.InSnapshot && c.want.Nodes == nil {
+			why = "only the snapshot names this API server, so it is not contacted"
+		}
 		all = append(all, restore.Member{
 			Name: a.address, Apart: true, Roles: []steps.Role{a.role}, KnownBy: []restore.Source{a.by},
 			Out: slices.Contains(c.want.Without, a.address),
-			Err: cmp.Or(away[a.address], "it isn't among the nodes that were named"),
+			Err: cmp.Or(away[a.address], why),
 		})
 	}
 	slices.SortFunc(all, func(a, b restore.Member) int { return cmp.Compare(a.Name, b.Name) })
@@ -104,7 +155,7 @@ func (c *Conductor) ready(address string) string {
 }
 
 // judgeAPI says whether all API servers of the cluster take part.
-func judgeAPI(all []restore.Member, answers map[string]bool) (out []steps.Verdict) {
+func (c *Conductor) judgeAPI(all []restore.Member, answers map[string]bool) (out []steps.Verdict) {
 	add := func(level steps.Level, hint, cause string) {
 		out = append(out, steps.Verdict{Check: steps.CheckAPIServers, Title: "API servers", Level: level, Cause: cause, Hint: hint, Overridable: level == steps.Error})
 	}
@@ -128,7 +179,25 @@ func judgeAPI(all []restore.Member, answers map[string]bool) (out []steps.Verdic
 		add(steps.Error, "name their hosts with --nodes; or stop kube-apiserver on each of them, override "+steps.CheckAPIServers+", and start it again afterwards",
 			"no node with kube-apiserver is known: those that use this etcd must not run while its data is replaced")
 	default:
-		add(steps.Pass, "", "all that have a lease in etcd take part: "+strings.Join(taken, ", "))
+		part, since := strings.Join(taken, ", "), leased(c.want.Info)
+		stop := "or stop kube-apiserver on each of the others, override " + steps.CheckAPIServers + ", and start it again afterwards"
+		gone := slices.DeleteFunc(slices.Clone(since), func(ip string) bool {
+			return c.reached(ip) || slices.ContainsFunc(all, func(m restore.Member) bool { return sameHost(m.Name, ip) || sameHost(peerHost(m.PeerURLs), ip) })
+		})
+		switch unknown := c.leases(); {
+		case unknown != "" && c.want.Nodes != nil:
+			add(steps.Pass, "", "those that --nodes names take part: "+part)
+		case unknown != "" && len(since) == 0:
+			add(steps.Error, "name all control planes with --nodes; "+stop,
+				"only "+part+" is known, and others may use this etcd: "+unknown+", and the snapshot names no API server")
+		case unknown != "":
+			add(steps.Warn, "if a control plane has joined since the snapshot was taken, name all of them with --nodes; "+stop,
+				unknown+", so those that the snapshot names take part: "+part)
+		case len(gone) > 0:
+			add(steps.Pass, "", "all that have a lease in etcd take part: "+part+"; "+strings.Join(gone, ", ")+" had one when the snapshot was taken, and must not run now")
+		default:
+			add(steps.Pass, "", "all that have a lease in etcd take part: "+part)
+		}
 	}
 	return out
 }

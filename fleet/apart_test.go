@@ -85,6 +85,99 @@ func TestAnAPIServerThatCannotBeReachedBlocks(t *testing.T) {
 	}
 }
 
+// Where no etcd tells who uses it, the API servers are not those that happen to be
+// found: those that the snapshot names are asked about, and dialled only where the
+// user names them.
+func TestAPIServersAreNotForgottenWhereEtcdIsDown(t *testing.T) {
+	for _, tt := range []struct {
+		story    string
+		here     string
+		lease    string   // why there is none
+		snapshot []string // API servers in it
+		want     restore.Want
+		level    steps.Level // of the check of API servers
+		says     string
+		missing  string
+	}{
+		{"etcd is down", "10.0.0.2", "etcd doesn't answer", []string{"10.0.0.2", "10.0.0.3"}, restore.Want{}, steps.Warn, "etcd doesn't answer, so those that the snapshot names take part: 10.0.0.2", "10.0.0.3"},
+		{"etcd is down, from its host", "10.0.0.1", "etcd doesn't answer", []string{"10.0.0.2", "10.0.0.3"}, restore.Want{}, steps.Error, "no node with kube-apiserver is known", "10.0.0.2 10.0.0.3"},
+		{"the leases are denied", "10.0.0.2", "reading the API servers' leases: permission denied", []string{"10.0.0.2", "10.0.0.3"}, restore.Want{}, steps.Warn, "permission denied", "10.0.0.3"},
+		{"one is excluded", "10.0.0.2", "etcd doesn't answer", []string{"10.0.0.2", "10.0.0.3"}, restore.Want{Without: []string{"10.0.0.3"}}, steps.Warn, "take part: 10.0.0.2", ""},
+		{"the user names its host", "10.0.0.2", "etcd doesn't answer", []string{"10.0.0.2", "10.0.0.3"}, restore.Want{Hosts: map[string]string{"10.0.0.3": "10.0.0.3"}}, steps.Warn, "take part: 10.0.0.2, 10.0.0.3", ""},
+		{"the user names all", "10.0.0.2", "etcd doesn't answer", []string{"10.0.0.2", "10.0.0.3"}, restore.Want{Nodes: []string{"10.0.0.1", "10.0.0.3"}}, steps.Pass, "those that --nodes names take part: 10.0.0.2, 10.0.0.3", ""},
+		{"the user names some", "10.0.0.2", "etcd doesn't answer", []string{"10.0.0.2", "10.0.0.3"}, restore.Want{Nodes: []string{"10.0.0.1"}}, steps.Pass, "", "10.0.0.3"},
+		{"nothing names any", "10.0.0.2", "etcd doesn't answer", nil, restore.Want{}, steps.Error, "only 10.0.0.2 is known, and others may use this etcd: etcd doesn't answer, and the snapshot names no API server", ""},
+		{"nothing but the user", "10.0.0.2", "etcd doesn't answer", nil, restore.Want{Nodes: []string{"10.0.0.1"}}, steps.Pass, "10.0.0.2", ""},
+		{"the snapshot lies", "10.0.0.2", "etcd doesn't answer", []string{"127.0.0.1", "-oProxyCommand=id", "10.0.0.2"}, restore.Want{}, steps.Warn, "take part: 10.0.0.2", ""},
+		{"etcd knows fewer", "10.0.0.2", "", []string{"10.0.0.2", "10.0.0.9"}, restore.Want{}, steps.Pass, "10.0.0.9 had one when the snapshot was taken", ""},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			w := apartWorld(t)
+			etcd1 := w.nodes[0].facts
+			w.nodes[0].facts = func(f *restore.NodeFacts) {
+				etcd1(f)
+				if tt.lease != "" {
+					f.APIServers, f.LeasesErr = nil, tt.lease
+				}
+				if tt.lease == "etcd doesn't answer" {
+					f.Live, f.LiveErr = nil, "connection refused"
+				}
+			}
+			c := conductor(t, w.pipes(t, tt.here))
+			tt.want.Info = theSnapshot(t)
+			tt.want.Info.Members, tt.want.Info.APIServers = []snapshot.Member{{Name: "10.0.0.1"}}, tt.snapshot
+			all, verdicts, err := c.Discover(t.Context(), tt.want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var missing []string
+			for _, m := range all {
+				if m.Facts == nil && !m.Out {
+					missing = append(missing, m.Name)
+				}
+			}
+			if got := strings.Join(missing, " "); got != tt.missing {
+				t.Errorf("%q can't be reached, want %q", got, tt.missing)
+			}
+			i := slices.IndexFunc(verdicts, func(v steps.Verdict) bool { return v.Check == steps.CheckAPIServers })
+			if i < 0 || verdicts[i].Level != tt.level || !strings.Contains(verdicts[i].Cause, tt.says) || tt.level != steps.Pass && verdicts[i].Hint == "" {
+				t.Errorf("%+v, want %s %q", verdicts, tt.level, tt.says)
+			}
+			if away := len(steps.Blocking(slices.DeleteFunc(verdicts, func(v steps.Verdict) bool { return v.Check == steps.CheckAPIServers }))) > 0; away != (tt.missing != "") {
+				t.Errorf("it blocks: %v", away)
+			}
+		})
+	}
+}
+
+// On stacked nodes an API server is missing by its member's name, and only by that.
+func TestAStackedMemberIsNotMissingTwice(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	w.next = func(f *restore.NodeFacts) {
+		f.Live, f.LiveErr, f.LeasesErr, f.AdvertiseAddress = nil, "connection refused", "etcd doesn't answer", peerHost(f.PeerURLs)
+		f.InitialCluster = []manifest.Member{{Name: "cp1", PeerURLs: w.node("cp1").peer()}}
+	}
+	c := conductor(t, w.pipes(t, "cp1"))
+	info := theSnapshot(t)
+	info.Members, info.APIServers = nil, []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}
+	for _, name := range []string{"cp1", "cp2", "cp3"} {
+		info.Members = append(info.Members, snapshot.Member{Name: name, PeerURLs: w.node(name).peer()})
+	}
+	all, verdicts, err := c.Discover(t.Context(), restore.Want{Info: info})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var missing []string
+	for _, m := range all {
+		if m.Facts == nil {
+			missing = append(missing, m.Name)
+		}
+	}
+	if !slices.Equal(missing, []string{"cp2", "cp3", "10.0.0.4"}) {
+		t.Errorf("%q are missing: %+v", missing, verdicts)
+	}
+}
+
 // A member of etcd's is missing once: by its name, and not by the address that the
 // API servers have of it, too.
 func TestAMemberThatCannotBeReachedIsNamedOnce(t *testing.T) {

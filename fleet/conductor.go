@@ -292,6 +292,9 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 			}
 		}
 		for _, a := range c.beyond() {
+			if a.by == restore.InSnapshot && w.Hosts[a.address] == "" {
+				continue // as of a member that only the snapshot names
+			}
 			if at := "at " + a.address; !asked[at] && !slices.Contains(w.Without, a.address) {
 				asked[at] = true
 				more = append(more, &fleetNode{at: a.address, try: []string{cmp.Or(w.Hosts[a.address], a.address)}})
@@ -335,7 +338,7 @@ func (c *Conductor) Discover(ctx context.Context, w restore.Want) ([]restore.Mem
 			return nil, nil, problem.New("", "there is no member %s to exclude", name)
 		}
 	}
-	verdicts := append(judge(c.found, answers), judgeAPI(c.found, answers)...)
+	verdicts := append(judge(c.found, answers), c.judgeAPI(c.found, answers)...)
 	if odd := strange(w.Info); len(odd) > 0 {
 		verdicts = append(verdicts, steps.Verdict{
 			Check: steps.CheckMembers, Title: "Members", Level: steps.Warn,

@@ -69,7 +69,7 @@ func (n *ThisNode) Facts(ctx context.Context) (*restore.NodeFacts, error) {
 			}
 		}
 	}
-	f.APIServers = s.APIServers
+	f.APIServers, f.LeasesErr = s.APIServers, s.LeasesUnknown()
 	if s.Live != nil {
 		f.Live = &restore.LiveEtcd{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision, Leader: s.Etcd != nil && s.Live.Leader != 0 && s.Live.Leader == s.Live.MemberID}
 		for _, m := range s.Live.Members {

@@ -91,7 +91,7 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 		m.Facts = &restore.NodeFacts{EtcdVersion: f.EtcdVersion, KubernetesVersion: f.KubernetesVersion} // nobody has asked the others
 		t.Members = append(t.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		n := steps.RemoteNode{Name: m.Name}
-		if host := peerHost(m.PeerURLs); !f.Apart() || slices.Contains(f.APIServers, host) {
+		if host := peerHost(m.PeerURLs); !f.Apart() || slices.ContainsFunc(f.APIServers, func(ip string) bool { return sameHost(ip, host) }) {
 			n.ReadyURL = readyAt(host)
 		}
 		if len(m.PeerURLs) > 0 {
@@ -101,15 +101,34 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 	}
 	verdicts := slices.DeleteFunc(judge(all, answers), func(v steps.Verdict) bool { return v.Check == "fleet-hosts" })
 	if f.Apart() {
-		verdicts = append(verdicts, t.addAPIServers(ctx, c, f, readyAt))
+		verdicts = append(verdicts, t.addAPIServers(ctx, c, f, info, readyAt))
+	} else if beside := t.beside(f, info, all); len(beside) > 0 {
+		verdicts = append(verdicts, steps.Verdict{
+			Check: steps.CheckAPIServers, Title: "API servers", Level: steps.Error, Overridable: true,
+			Cause: "the ticket is for etcd's nodes, and kube-apiserver is at these addresses, too: " + strings.Join(beside, ", "),
+			Hint:  "fine if they are other addresses of the same nodes, or of one that was removed; otherwise stop kube-apiserver there until etcd is restored, and override " + steps.CheckAPIServers,
+		})
 	}
 	return t, verdicts, nil
+}
+
+// beside are the API servers that no member's node is known to have: by their
+// leases in etcd, and where those can't be read, in the snapshot.
+func (t *Ticket) beside(f *steps.Facts, info *snapshot.Info, members []restore.Member) []string {
+	known := f.APIServers
+	if f.LeasesUnknown() != "" {
+		known = leased(info)
+	}
+	return slices.DeleteFunc(slices.Clone(known), func(ip string) bool {
+		return f.API != nil && sameHost(f.API.AdvertiseAddress, ip) ||
+			slices.ContainsFunc(members, func(m restore.Member) bool { return sameHost(peerHost(m.PeerURLs), ip) })
+	})
 }
 
 // addAPIServers adds the nodes that have an API server and no etcd. Each has to
 // answer where it is looked for: a port that nobody ever had is no API server that
 // is down.
-func (t *Ticket) addAPIServers(ctx context.Context, c *Conductor, f *steps.Facts, readyAt func(host string) string) steps.Verdict {
+func (t *Ticket) addAPIServers(ctx context.Context, c *Conductor, f *steps.Facts, info *snapshot.Info, readyAt func(host string) string) steps.Verdict {
 	v := steps.Verdict{Check: steps.CheckAPIServers, Title: "API servers", Level: steps.Pass}
 	var silent []string
 	for _, ip := range f.APIServers {
@@ -126,7 +145,11 @@ func (t *Ticket) addAPIServers(ctx context.Context, c *Conductor, f *steps.Facts
 	switch {
 	case len(f.APIServers) == 0:
 		v.Level, v.Overridable = steps.Error, true
-		v.Cause, v.Hint = "no kube-apiserver has a lease in etcd, so the ticket names none: those that use this etcd must not run while its data is replaced", stop
+		v.Cause = f.LeasesUnknown() + ", so the ticket names no kube-apiserver: those that use this etcd must not run while its data is replaced"
+		if since := leased(info); len(since) > 0 {
+			v.Cause += " (the snapshot has " + strings.Join(since, ", ") + ")"
+		}
+		v.Hint = stop
 	case len(silent) > 0:
 		v.Level, v.Overridable = steps.Error, true
 		v.Cause = "nothing answers at " + strings.Join(silent, ", ") + ", the address expected for kube-apiserver"

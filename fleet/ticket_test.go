@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -113,12 +114,46 @@ func TestATicketNamesTheAPIServersThatAreApart(t *testing.T) {
 	// Where none answers at the port that was guessed, that is no API server that is
 	// down; nor is one without a lease.
 	api.Close()
-	for says, servers := range map[string][]string{"nothing answers at " + at: {"127.0.0.1"}, "has a lease": nil} {
-		etcd1.APIServers = servers
+	info.APIServers = []string{"10.0.0.7"}
+	for says, servers := range map[string][]string{"nothing answers at " + at: {"127.0.0.1"}, "denied, so the ticket names no kube-apiserver": nil, "(the snapshot has 10.0.0.7)": nil} {
+		etcd1.APIServers, etcd1.LeasesErr = servers, errors.New("denied")
 		_, verdicts, err := NewTicket(t.Context(), etcd1, info, steps.Choices{}, nil, time.Now())
 		if blocking := steps.Blocking(verdicts); err != nil || len(blocking) != 1 || blocking[0].Check != steps.CheckAPIServers || !strings.Contains(blocking[0].Cause, says) {
 			t.Errorf("%s: %v, %v", says, err, verdicts)
 		}
+	}
+}
+
+// On stacked nodes, too, a control plane may have no etcd: a ticket for the members
+// would leave its API server running.
+func TestATicketForStackedNodesLeavesNoAPIServerOut(t *testing.T) {
+	members := []node.EtcdMember{{Name: "cp1", PeerURLs: []string{"https://10.0.0.1:2380"}}, {Name: "cp2", PeerURLs: []string{"https://10.0.0.2:2380"}}}
+	info := &snapshot.Info{SHA256: strings.Repeat("ab", 32), Revision: 700, APIServers: []string{"10.0.0.1", "10.0.0.2", "10.0.0.8"}}
+	for _, m := range members {
+		info.Members = append(info.Members, snapshot.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+	}
+	cp1 := memberNamed("cp1")
+	cp1.Etcd.AdvertisePeerURLs = members[0].PeerURLs
+	cp1.Etcd.InitialCluster = []manifest.Member{{Name: "cp1", PeerURLs: members[0].PeerURLs}, {Name: "cp2", PeerURLs: members[1].PeerURLs}}
+	cp1.API = &steps.API{APISettings: manifest.APISettings{AdvertiseAddress: "10.0.0.1"}}
+	ticket := func() []steps.Verdict {
+		_, verdicts, err := NewTicket(t.Context(), cp1, info, steps.Choices{}, nil, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return steps.Blocking(verdicts)
+	}
+	if by := ticket(); len(by) != 1 || by[0].Check != steps.CheckAPIServers || !strings.HasSuffix(by[0].Cause, ": 10.0.0.8") {
+		t.Errorf("with etcd down, blocked by %+v", by)
+	}
+	cp1.Live = &node.EtcdStatus{ClusterID: 1, Revision: 5000, Members: members}
+	cp1.APIServers = []string{"10.0.0.1", "10.0.0.2", "10.0.0.9"}
+	if by := ticket(); len(by) != 1 || by[0].Check != steps.CheckAPIServers || !strings.HasSuffix(by[0].Cause, ": 10.0.0.9") {
+		t.Errorf("blocked by %+v", by)
+	}
+	cp1.APIServers = cp1.APIServers[:2]
+	if by := ticket(); len(by) > 0 {
+		t.Errorf("blocked by %+v", by)
 	}
 }
 

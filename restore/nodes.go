@@ -177,9 +177,11 @@ type NodeFacts struct {
 	APIState string `json:"api_state,omitempty"`
 
 	// EtcdServers are those that kube-apiserver here uses; APIServers the
-	// addresses of those that use the etcd here. AdvertiseAddress is its own.
+	// addresses of those that use the etcd here, by their leases, and LeasesErr why
+	// there are none. AdvertiseAddress is its own.
 	EtcdServers      []string `json:"etcd_servers,omitempty"`
 	APIServers       []string `json:"api_servers,omitempty"`
+	LeasesErr        string   `json:"leases_error,omitempty"`
 	AdvertiseAddress string   `json:"advertise_address,omitempty"`
 
 	KubernetesVersion string         `json:"kubernetes_version,omitempty"`

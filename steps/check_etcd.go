@@ -3,6 +3,7 @@ package steps
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -43,18 +44,31 @@ func (k *checks) etcdHosts() Verdict {
 // apiServers: etcd's data is replaced while no API server runs that uses it.
 // (Row 29.)
 func (k *checks) apiServers() Verdict {
-	if !k.f.lacks(RoleAPI) {
+	others := k.f.OtherAPIServers()
+	if !k.f.lacks(RoleAPI) && (len(others) == 0 || k.c.Fleet != nil) {
 		return none
 	}
 	if f := k.c.Fleet; f != nil && slices.ContainsFunc(f.Others, func(o RemoteNode) bool { return o.ReadyURL != "" }) {
 		return none // they are stopped with it
 	}
 	who := ""
-	if len(k.f.APIServers) > 0 {
-		who = " (" + strings.Join(k.f.APIServers, ", ") + ")"
+	if len(others) > 0 {
+		who = " (" + strings.Join(others, ", ") + ")"
 	}
 	return wrong("restore them together: etcd-rewind restore --fleet; or stop kube-apiserver on each of them, override "+CheckAPIServers+", and start it again afterwards",
 		apiElsewhere, who)
+}
+
+// OtherAPIServers are those that use the cluster's etcd by their leases, and aren't
+// this node's.
+func (f *Facts) OtherAPIServers() (others []string) {
+	for _, s := range f.APIServers {
+		ip, err := netip.ParseAddr(s)
+		if own := f.API != nil && f.API.AdvertiseAddress == s; err == nil && !own && !ofThisNode(ip.Unmap()) {
+			others = append(others, s)
+		}
+	}
+	return others
 }
 
 const apiElsewhere = "kube-apiserver runs on other nodes%s, and must not run while this etcd's data is replaced"

@@ -82,8 +82,9 @@ type Facts struct {
 	LiveErr  error            // why not
 
 	// APIServers are the addresses of those that use the cluster's etcd, by their leases in
-	// it; nil when it can't be asked.
+	// it. LeasesErr says why they can't be read, where etcd answers.
 	APIServers []string
+	LeasesErr  error
 
 	Nodes   []node.Object // that the API knows; nil when it can't be asked
 	Kubeadm KubeadmFacts
@@ -442,10 +443,25 @@ func (f *Facts) askEtcd(ctx context.Context) {
 		f.LiveErr = f.EtcdErr
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	status, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	if f.Live, f.LiveErr = node.AskEtcd(ctx, f.Reach.Etcd, true); f.LiveErr == nil {
+	if f.Live, f.LiveErr = node.AskEtcd(status, f.Reach.Etcd, true); f.LiveErr == nil {
 		f.EtcdVersion = cmp.Or(f.Live.Version, f.EtcdVersion)
-		f.APIServers, _ = node.AskLeases(ctx, f.Reach.Etcd)
+		// With a limit of its own: who uses etcd has to be known of a slow one, too.
+		f.APIServers, f.LeasesErr = node.AskLeases(ctx, f.Reach.Etcd)
 	}
+}
+
+// LeasesUnknown says why etcd names no API server, "" when it names some: those
+// without a lease run all the same.
+func (f *Facts) LeasesUnknown() string {
+	switch {
+	case len(f.APIServers) > 0:
+		return ""
+	case f.Live == nil:
+		return "etcd doesn't answer"
+	case f.LeasesErr != nil:
+		return f.LeasesErr.Error()
+	}
+	return "no kube-apiserver has a lease in etcd"
 }

@@ -36,8 +36,9 @@ import (
 // of manifests by the rules in kubelet's source, containers, an etcd that
 // serves what lies in its hostPath, and an API server that needs it.
 type fakeNode struct {
-	t    *testing.T
-	root string // stands for /
+	t      *testing.T
+	root   string   // stands for /
+	leases []string // of API servers, in etcd
 
 	mu         sync.Mutex
 	pods       map[string]*fakePod // by pod name; the one kubelet works on
@@ -315,7 +316,7 @@ func (n *fakeNode) discovered() *Facts {
 	}
 	f.Reach = f.reach()
 	f.Live, f.LiveErr = n.Etcd(context.Background(), true)
-	f.APIReady = n.apiReady()
+	f.APIReady, f.APIServers = n.apiReady(), n.leases
 	f.Unfinished, f.Unreadable = unfinished(f.StateDir)
 	return f
 }

@@ -189,6 +189,8 @@ func TestRolesDecideWhichManifestsMustBeThere(t *testing.T) {
 		{"a control plane without etcd, with etcd's nodes", []string{"etcd"}, nil, fleetOfTheTests, map[string]Level{CheckEtcdManifest: Pass, CheckAPIManifest: Pass, CheckEtcdHosts: Pass}},
 		{"etcd alone", controlPlane, nil, nil, map[string]Level{CheckEtcdManifest: Pass, CheckAPIManifest: Pass, CheckAPIServers: Error}},
 		{"etcd, with the API servers' nodes", controlPlane, nil, fleetOfTheTests, map[string]Level{CheckEtcdManifest: Pass, CheckAPIManifest: Pass, CheckAPIServers: ""}},
+		{"both here, and another API server that uses this etcd", nil, func(n *fakeNode) { n.leases = []string{"10.0.0.9"} }, nil, map[string]Level{CheckAPIServers: Error}},
+		{"both here, and only its own API server", nil, func(n *fakeNode) { n.leases = []string{"127.0.0.1"} }, nil, map[string]Level{CheckAPIServers: ""}},
 		{
 			"an etcd.yaml that can't be used", nil,
 			func(n *fakeNode) {

@@ -63,8 +63,10 @@ func (n *Node) Several(info *snapshot.Info) bool {
 	return n.Led && !n.Alone && n.InPlace == nil && (n.apart() || len(n.Names(info)) > 1)
 }
 
-// apart says that etcd and the API servers are on different nodes.
-func (n *Node) apart() bool { return n.Facts != nil && n.Facts.Apart() }
+// apart says that etcd and an API server that uses it are on different nodes.
+func (n *Node) apart() bool {
+	return n.Facts != nil && (n.Facts.Apart() || len(n.Facts.OtherAPIServers()) > 0)
+}
 
 // withOthers says that this node is one of several, as far as it knows itself.
 func (n *Node) withOthers() bool { return n.apart() || len(n.Names(nil)) > 1 }
