@@ -79,7 +79,7 @@ func (c benched) restore(id *age.X25519Identity) error {
 	}
 	info, err := st.Inspect(ctx, nil)
 	if err == nil {
-		_, err = snapshot.Restore(ctx, snapshot.RestoreRequest{
+		_, err = st.Restore(ctx, snapshot.RestoreRequest{
 			Snapshot: st.Path, DataDir: filepath.Join(c.To, "data"), Name: "default", PeerURLs: []string{"http://127.0.0.1:2380"}, ExpectSHA256: info.SHA256,
 		}, nil)
 	}

@@ -195,6 +195,7 @@ func Compare(ctx context.Context, path string, other Other, opts CompareOptions,
 		if _, err := Quick(abs); err != nil {
 			return nil, nameProblem(abs, len(watched) > 1, err)
 		}
+		defer reads(abs)()
 		st, _ := os.Stat(abs)
 		before = append(before, st)
 	}

@@ -1,11 +1,8 @@
 package snapshot
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"hash"
 	"io"
 	"os"
 	"sync"
@@ -124,17 +121,17 @@ func (r *growingReader) Read(p []byte) (int, error) {
 // isn't the sha256 of the rest.
 type hashed struct {
 	r   io.Reader
-	sum trailed
+	sum *trailed
 	all bool // it was read to its end, and is as its trailer says
 }
 
-func newHashed(r io.Reader) *hashed { return &hashed{r: r, sum: trailed{content: sha256.New()}} }
+func newHashed(r io.Reader) *hashed { return &hashed{r: r, sum: newTrailed()} }
 
 func (h *hashed) Read(p []byte) (int, error) {
 	n, err := h.r.Read(p)
 	_, _ = h.sum.Write(p[:n])
 	if errors.Is(err, io.EOF) {
-		if sum := h.sum.content.Sum(nil); !bytes.Equal(sum, h.sum.end) {
+		if !h.sum.fits() {
 			return n, problem.Coded(CodeDamagedHash, "try again", "its sha256 is not the one that etcd sent")
 		}
 		h.all = true
@@ -146,11 +143,4 @@ func (h *hashed) Read(p []byte) (int, error) {
 func (h *hashed) content() string { return hex.EncodeToString(h.sum.content.Sum(nil)) }
 
 // PlainSHA256 is that of all that was read, in hex.
-func (h *hashed) PlainSHA256() string {
-	all, err := h.sum.content.(hash.Cloner).Clone()
-	if err != nil {
-		panic(err) // Go's own sha256 has no state that it can't copy
-	}
-	_, _ = all.Write(h.sum.end)
-	return hex.EncodeToString(all.Sum(nil))
-}
+func (h *hashed) PlainSHA256() string { return h.sum.whole() }

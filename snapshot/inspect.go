@@ -418,8 +418,7 @@ func checkHash(ctx context.Context, f *os.File, info *Info, w *writing, progress
 			return "", openProblem(info.Path, err)
 		}
 		if !bytes.Equal(sum, trailer) {
-			return "", problem.Coded(CodeDamagedHash, useAnother,
-				"damaged: its sha256 is %x…, its trailer says %x…", sum[:6], trailer[:6])
+			return "", hashProblem(sum, trailer)
 		}
 	}
 	return hex.EncodeToString(sum), nil

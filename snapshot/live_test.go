@@ -269,7 +269,7 @@ func TestASnapshotIsHashedAsItComes(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := trailed{content: sha256.New(), end: make([]byte, sha256.Size)}
-	if _, err := c.info(path, 1); !problem.HasCode(err, CodeDamagedHash) {
+	if _, err := c.named(path, 1); !problem.HasCode(err, CodeDamagedHash) {
 		t.Errorf("another hash: %v", err)
 	}
 }

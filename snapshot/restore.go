@@ -99,6 +99,18 @@ func walPath(dataDir, walDir string) string {
 // what was there before. It isn't safe to call twice for the same place: the
 // second call is refused.
 func Restore(ctx context.Context, req RestoreRequest, progress func(Progress)) (*Restored, error) {
+	return restore(ctx, req, nil, progress)
+}
+
+// restoreWork is what a worker is asked for.
+type restoreWork struct {
+	RestoreRequest
+	// Own says that the snapshot isn't to be copied: it lies where its copy would,
+	// and was inspected.
+	Own bool `json:"own,omitempty"`
+}
+
+func restore(ctx context.Context, req RestoreRequest, from *Staged, progress func(Progress)) (*Restored, error) {
 	if err := req.settle(); err != nil {
 		return nil, err
 	}
@@ -109,8 +121,17 @@ func Restore(ctx context.Context, req RestoreRequest, progress func(Progress)) (
 	if err != nil {
 		return nil, err
 	}
+	work := restoreWork{RestoreRequest: req}
 	var done Restored
-	if err := call(ctx, workRestore, req, &done, progress); err != nil {
+	if err = os.Mkdir(scratchDir(req.DataDir), 0o700); err != nil {
+		err = targetProblem(err)
+	} else {
+		work.Own = from != nil && from.Path == req.Snapshot && from.becomes(scratchDB(req.DataDir), req.ExpectSHA256)
+		release := reads(req.Snapshot)
+		err = call(ctx, workRestore, work, &done, progress)
+		release()
+	}
+	if err != nil {
 		var crash *crashError
 		if errors.As(err, &crash) {
 			err = endedEarly(crash)
@@ -178,6 +199,9 @@ func (r *RestoreRequest) settle() error {
 // parts get to their places by renames, and whoever removes the one has removed
 // the other.
 func scratchDir(dataDir string) string { return filepath.Join(dataDir, ".restoring") }
+
+// scratchDB is the new database in it.
+func scratchDB(dataDir string) string { return filepath.Join(scratchDir(dataDir), "db") }
 
 // claim makes the data directory, or takes an empty one, and returns how to
 // remove what the restore makes from here on, and nothing else.
@@ -262,34 +286,26 @@ func targetProblem(err error) *problem.Problem {
 }
 
 // restoreInto does the work of Restore, in the child.
-func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error) {
-	before, err := os.Stat(req.Snapshot)
-	if err != nil {
-		return nil, openProblem(req.Snapshot, err)
+func restoreInto(work restoreWork, progress func(Progress)) (*Restored, error) {
+	req, scratch, db := work.RestoreRequest, scratchDir(work.DataDir), scratchDB(work.DataDir)
+	from := req.Snapshot
+	if work.Own {
+		from = db
 	}
-	info, err := Quick(req.Snapshot)
+	info, err := Quick(from)
 	if err != nil {
 		return nil, err
 	}
-	scratch := scratchDir(req.DataDir)
-	if err := os.Mkdir(scratch, 0o700); err != nil {
-		return nil, targetProblem(err)
-	}
-	db := filepath.Join(scratch, "db")
 	if info.Hash == HashMissing && !req.SkipHashCheck {
 		return nil, problem.Coded(CodeNoHash, "it is a copied data file, or it was truncated; override the missing checksum, or use another snapshot",
 			"it has no sha256 trailer")
 	}
-	progress(Progress{Phase: "copy", Total: info.content()})
-	sum, err := transfer(req.Snapshot, db, info, progress)
-	if err != nil {
+	if work.Own {
+		if err := os.Truncate(db, info.content()); err != nil {
+			return nil, targetProblem(err)
+		}
+	} else if err := req.copies(db, info, progress); err != nil {
 		return nil, err
-	}
-	if req.ExpectSHA256 != "" && sum != req.ExpectSHA256 {
-		return nil, problem.Coded(CodeChanged, "inspect it again", "this isn't the file that was inspected: its sha256 differs")
-	}
-	if p := changedSince(req.Snapshot, before); p != nil {
-		return nil, p
 	}
 	progress(Progress{Phase: "wal"})
 	whole, src, err := openTransferred(db, req.ExpectSHA256 != "")
@@ -327,6 +343,26 @@ func restoreInto(req RestoreRequest, progress func(Progress)) (*Restored, error)
 		return nil, problem.Coded(CodeVerify, verifyHint, "the restored data has no member %q", req.Name)
 	}
 	return got, nil
+}
+
+// copies makes db, with the content of the snapshot.
+func (r *RestoreRequest) copies(db string, info *Info, progress func(Progress)) error {
+	before, err := os.Stat(r.Snapshot)
+	if err != nil {
+		return openProblem(r.Snapshot, err)
+	}
+	progress(Progress{Phase: "copy", Total: info.content()})
+	sum, err := transfer(r.Snapshot, db, info, progress)
+	if err != nil {
+		return err
+	}
+	if r.ExpectSHA256 != "" && sum != r.ExpectSHA256 {
+		return problem.Coded(CodeChanged, "inspect it again", "this isn't the file that was inspected: its sha256 differs")
+	}
+	if p := changedSince(r.Snapshot, before); p != nil {
+		return p
+	}
+	return nil
 }
 
 // raised adds a bump to a revision. Half of what fits is left to the cluster, and

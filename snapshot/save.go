@@ -1,14 +1,11 @@
 package snapshot
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -142,10 +139,10 @@ func (l *live) save(ctx context.Context, f *os.File, req SaveRequest, tell func(
 }
 
 func (l *live) fill(ctx context.Context, g *Growing, req SaveRequest, tell func(Progress)) (*Info, error) {
-	comes := trailed{content: sha256.New()}
+	comes := newTrailed()
 	to := io.Writer(g)
 	if req.Brief {
-		to = io.MultiWriter(g, &comes)
+		to = io.MultiWriter(g, comes)
 	}
 	err := l.download(ctx, to, cmp.Or(req.Stall, stallLimit), tell)
 	g.End(err)
@@ -158,7 +155,7 @@ func (l *live) fill(ctx context.Context, g *Growing, req SaveRequest, tell func(
 	}
 	var info *Info
 	if req.Brief {
-		info, err = comes.info(g.f.Name(), l.status.GetHeader().GetRevision())
+		info, err = comes.named(g.f.Name(), l.status.GetHeader().GetRevision())
 	} else {
 		info, err = inspect(ctx, g.f.Name(), req.Follow != nil, func(done, total int64) { tell(Progress{Phase: "hash", Done: done, Total: total}) })
 	}
@@ -168,42 +165,16 @@ func (l *live) fill(ctx context.Context, g *Growing, req SaveRequest, tell func(
 	return info, nil
 }
 
-// trailed hashes a snapshot as it comes: all but its last bytes, which are the
-// hash of the others.
-type trailed struct {
-	content hash.Hash
-	end     []byte
-}
-
-func (t *trailed) Write(p []byte) (int, error) {
-	n := len(p)
-	if n >= sha256.Size {
-		t.content.Write(t.end)
-		t.content.Write(p[:n-sha256.Size])
-		t.end, p = t.end[:0], p[n-sha256.Size:]
-	}
-	t.end = append(t.end, p...)
-	if more := len(t.end) - sha256.Size; more > 0 {
-		t.content.Write(t.end[:more])
-		t.end = append(t.end[:0], t.end[more:]...)
-	}
-	return n, nil
-}
-
-// info is what is known of a file that was written with what came.
-func (t *trailed) info(path string, revision int64) (*Info, error) {
+// named is what is known of a file that was written with what came.
+func (t *trailed) named(path string, revision int64) (*Info, error) {
 	info, err := Quick(path)
 	if err != nil {
 		return nil, err
 	}
-	sum := t.content.Sum(nil)
-	if info.Hash == HashUnchecked {
-		if !bytes.Equal(sum, t.end) {
-			return nil, problem.Coded(CodeDamagedHash, "try again", "its sha256 is not the one that etcd sent")
-		}
-		info.Hash = HashOK
+	if t.prove(info) != nil {
+		return nil, problem.Coded(CodeDamagedHash, "try again", "its sha256 is not the one that etcd sent")
 	}
-	info.SHA256, info.Revision = hex.EncodeToString(sum), revision
+	info.Revision = revision
 	return info, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,37 +38,108 @@ type Staged struct {
 
 	modTime time.Time // of what the source has
 	most    int64     // bytes that it can have in it
-	lock    *os.File  // of a staging file: holds the lock by which RemoveStale leaves it
+	mu      sync.Mutex
+	lock    *os.File // of a staging file: holds the lock by which RemoveStale leaves it
+	// What was written into a staging file, and the file as it was then.
+	sum     *trailed
+	written os.FileInfo
 }
 
 // Remove removes the staging file, never a file of the user's. It is safe to
 // call twice and on nil.
 func (s *Staged) Remove() error {
-	if s == nil || s.lock == nil {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock == nil {
 		return nil
 	}
 	if err := os.Remove(s.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	_ = s.lock.Close()
+	s.lock = nil
 	return nil
 }
 
 // Copied says whether Path is a staging file.
-func (s *Staged) Copied() bool { return s.lock != nil }
+func (s *Staged) Copied() bool { return s.sum != nil }
 
 // Inspect is Inspect of the file, which it tells of under the source's name and
-// time.
+// time. A staging file was hashed while it was written, and isn't hashed again.
 func (s *Staged) Inspect(ctx context.Context, progress func(done, total int64)) (*Info, error) {
-	info, err := Inspect(ctx, s.Path, progress)
+	s.mu.Lock()
+	known := s.untouched()
+	s.mu.Unlock()
+	if !known {
+		info, err := Inspect(ctx, s.Path, progress)
+		if err == nil {
+			info.Name = s.Name
+		}
+		return info, err
+	}
+	defer reads(s.Path)()
+	proven, err := Quick(s.Path)
+	if err == nil {
+		err = s.sum.prove(proven)
+	}
 	if err != nil {
 		return nil, err
 	}
-	info.Name = s.Name
-	if s.Copied() {
-		info.ModTime, info.Packed = s.modTime, s
+	info, err := inspect(ctx, s.Path, true, progress)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, err
 	}
+	info.Hash, info.SHA256 = proven.Hash, proven.SHA256
+	info.Name, info.Path, info.ModTime, info.Packed = s.Name, s.Path, s.modTime, s
 	return info, nil
+}
+
+// untouched says whether it is a staging file that is there, as it was written. mu
+// is held.
+func (s *Staged) untouched() bool {
+	if s.lock == nil || s.written == nil {
+		return false
+	}
+	now, err := os.Lstat(s.Path)
+	return err == nil && os.SameFile(now, s.written) && now.Size() == s.written.Size() && now.ModTime().Equal(s.written.ModTime())
+}
+
+// Restore is Restore of the file, Snapshot in the request. A staging file that was
+// inspected, and that nobody else reads, becomes the database: no second copy of it
+// is written. Then it isn't there any more, whether the restore succeeds or not. s
+// may be nil.
+func (s *Staged) Restore(ctx context.Context, req RestoreRequest, progress func(Progress)) (*Restored, error) {
+	return restore(ctx, req, s, progress)
+}
+
+// becomes makes a staging file, which has what was inspected, the file to: it is
+// no longer the caller's then. It doesn't when somebody reads it, or when it would
+// have to be copied.
+func (s *Staged) becomes(to, sha256 string) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.untouched() {
+		return false
+	}
+	if info, err := Quick(s.Path); err != nil || s.sum.prove(info) != nil || info.SHA256 != sha256 {
+		return false
+	}
+	if unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || os.Rename(s.Path, to) != nil {
+		_ = unix.Flock(int(s.lock.Fd()), unix.LOCK_SH|unix.LOCK_NB) // as before
+		return false
+	}
+	_ = s.lock.Close()
+	s.lock = nil
+	return true
 }
 
 const unpackedPrefix = ".etcd-rewind-unpacked-"
@@ -88,6 +160,20 @@ func newUnpacked(dir string) (*os.File, error) {
 		_ = f.Close() // RemoveStale of another process was there first
 	}
 	return nil, fmt.Errorf("cannot keep a file in %s: it is removed again and again", dir)
+}
+
+// reads keeps a staging file as it is until release is called. Any other file is
+// left alone.
+func reads(path string) (release func()) {
+	if !strings.HasPrefix(filepath.Base(path), unpackedPrefix) {
+		return func() {}
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return func() {} // for who reads it to explain
+	}
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	return func() { _ = f.Close() }
 }
 
 func isAt(f *os.File, path string) bool {
@@ -291,26 +377,58 @@ func (s *Staged) write(dir string, r io.Reader) error {
 		return targetProblem(err)
 	}
 	s.Path, s.lock = f.Name(), f
-	s.Size, err = copyBounded(f, in, need+aheadOnly, s.Format)
-	return err
+	if err := allocate(f, need); err != nil {
+		return targetProblem(err)
+	}
+	s.sum = newTrailed()
+	w := startWriting(f, s.sum)
+	s.Size, err = copyBounded(w, in, need+aheadOnly, s.Format)
+	if werr := w.close(); werr != nil {
+		return targetProblem(werr)
+	}
+	if err != nil {
+		return err
+	}
+	err = f.Truncate(s.Size) // it may have less than its pages say
+	if err == nil {
+		s.written, err = f.Stat()
+	}
+	if err != nil {
+		return targetProblem(err)
+	}
+	return nil
 }
 
-func copyBounded(f *os.File, r io.Reader, limit int64, format Format) (int64, error) {
-	buf := make([]byte, 1<<20)
+// copyBounded gives w what it reads, and returns how many bytes that was. It ends
+// when w can't write any more: w says why.
+func copyBounded(w *writing, r io.Reader, limit int64, format Format) (int64, error) {
+	dir := filepath.Dir(w.f.Name())
 	var done, looked int64
 	for {
-		n, err := r.Read(buf)
-		if done += int64(n); done > limit {
+		var buf []byte
+		select {
+		case buf = <-w.free:
+		case <-w.failed:
+			return done, nil
+		}
+		p := piece{buf[:0], done}
+		var err error
+		for err == nil && len(p.data) < len(buf) {
+			var n int
+			n, err = r.Read(buf[len(p.data):])
+			p.data = buf[:len(p.data)+n]
+		}
+		if done += int64(len(p.data)); done > limit {
 			return done, problem.Coded(CodeStructure, useAnother, "its content is longer than its own pages claim")
 		}
 		if done-looked >= 32<<20 {
 			looked = done
-			if free, err := freeBytes(filepath.Dir(f.Name())); err == nil && free < keepFree/2 {
-				return done, problem.Coded(CodeNoSpace, "free some space there, or unpack it on another disk", "unpacking it fills %s", filepath.Dir(f.Name()))
+			if free, err := freeBytes(dir); err == nil && free < keepFree/2 {
+				return done, problem.Coded(CodeNoSpace, "free some space there, or unpack it on another disk", "unpacking it fills %s", dir)
 			}
 		}
-		if _, werr := f.Write(buf[:n]); werr != nil {
-			return done, targetProblem(werr)
+		if len(p.data) > 0 {
+			w.full <- p
 		}
 		if errors.Is(err, io.EOF) {
 			return done, nil

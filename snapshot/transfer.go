@@ -55,7 +55,7 @@ func transfer(from, to string, info *Info, progress func(Progress)) (sum string,
 	if err := allocate(dst, info.content()); err != nil {
 		return "", targetProblem(err)
 	}
-	w := startWriting(dst)
+	w := startWriting(dst, nil)
 	sum, err = checkHash(context.Background(), src, info, w, tell)
 	if werr := w.close(); werr != nil {
 		return "", targetProblem(werr)
@@ -113,17 +113,20 @@ func startReading(ctx context.Context, f *os.File, info *Info, free <-chan []byt
 }
 
 // writing writes pieces to a file on a goroutine of its own, while the next
-// ones are read and hashed.
+// ones are read.
 type writing struct {
 	f    *os.File
+	sum  *trailed // of what is written; nil when it is hashed elsewhere
 	free chan []byte
 	full chan piece
 	done chan struct{}
-	err  error // once done is closed
+	err  error // once done or failed is closed
+	// failed is closed when something couldn't be written: all else is thrown away.
+	failed chan struct{}
 }
 
-func startWriting(f *os.File) *writing {
-	w := &writing{f: f, free: make(chan []byte, pieces), full: make(chan piece, pieces), done: make(chan struct{})}
+func startWriting(f *os.File, sum *trailed) *writing {
+	w := &writing{f: f, sum: sum, free: make(chan []byte, pieces), full: make(chan piece, pieces), done: make(chan struct{}), failed: make(chan struct{})}
 	for range pieces {
 		w.free <- make([]byte, pieceSize)
 	}
@@ -131,7 +134,9 @@ func startWriting(f *os.File) *writing {
 		defer close(w.done)
 		for p := range w.full {
 			if w.err == nil {
-				w.err = w.write(p)
+				if w.err = w.write(p); w.err != nil {
+					close(w.failed)
+				}
 			}
 			w.free <- p.data[:cap(p.data)]
 		}
@@ -142,6 +147,9 @@ func startWriting(f *os.File) *writing {
 // write sends a piece on its way to the disk and waits until the one before is
 // there.
 func (w *writing) write(p piece) error {
+	if w.sum != nil {
+		_, _ = w.sum.Write(p.data)
+	}
 	if _, err := w.f.WriteAt(p.data, p.at); err != nil {
 		return err
 	}

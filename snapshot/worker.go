@@ -57,7 +57,7 @@ type reply struct {
 // Progress of a restore or an inspection; Done and Total are bytes, Total is 0
 // when it isn't known.
 type Progress struct {
-	Phase string `json:"phase"` // "hash"; of a restore "copy", "wal", "sync", "verify"; of a comparison "snapshot", "other"
+	Phase string `json:"phase"` // "hash"; of a restore "unpack" (again), "copy", "wal", "sync", "verify"; of a comparison "snapshot", "other"
 	Done  int64  `json:"done"`
 	Total int64  `json:"total"`
 }
@@ -129,11 +129,11 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 			}
 		}
 	case workRestore:
-		var req RestoreRequest
-		if err = json.Unmarshal(line, &req); err == nil {
-			boundMemory(req.Snapshot)
+		var work restoreWork
+		if err = json.Unmarshal(line, &work); err == nil {
+			boundMemory(work.Snapshot, scratchDB(work.DataDir))
 			giveWay()
-			result, err = restoreInto(req, w.progress)
+			result, err = restoreInto(work, w.progress)
 		}
 	case workDataDir:
 		var req dataDirRequest

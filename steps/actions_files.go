@@ -193,7 +193,17 @@ func (a *Stage) do(ctx context.Context, r *run) (State, error) {
 		}
 	}
 	r.saveBeside()
-	staged, err := r.world.Restore(ctx, a.Request, func(p snapshot.Progress) {
+	req := a.Request
+	from, err := r.engine.files.at(ctx, req.Snapshot, func(done, total int64) {
+		r.progress(snapshot.Progress{Phase: "unpack", Done: done, Total: total})
+	})
+	if err != nil {
+		return Failed, err
+	}
+	if from != nil {
+		req.Snapshot = from.Path
+	}
+	staged, err := r.world.Restore(ctx, req, from, func(p snapshot.Progress) {
 		r.progress(p)
 	})
 	if err != nil {

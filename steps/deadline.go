@@ -384,11 +384,11 @@ func (d *deadlined) ReadData(ctx context.Context, dir string) (*snapshot.Restore
 	})
 }
 
-func (d *deadlined) Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
+func (d *deadlined) Restore(ctx context.Context, req snapshot.RestoreRequest, from *snapshot.Staged, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
 	b := d.bound("the process that restores the snapshot", d.limits.stage)
 	b.grace = 0
 	return bounded(ctx, b, func(ctx context.Context, alive func(func())) (*snapshot.Restored, error) {
-		return d.world.Restore(ctx, req, func(p snapshot.Progress) {
+		return d.world.Restore(ctx, req, from, func(p snapshot.Progress) {
 			alive(func() {
 				if progress != nil {
 					progress(p)

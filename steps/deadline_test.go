@@ -180,9 +180,9 @@ func (d *deadWorld) ReadData(ctx context.Context, dir string) (*snapshot.Restore
 	return d.world.ReadData(ctx, dir)
 }
 
-func (d *deadWorld) Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
+func (d *deadWorld) Restore(ctx context.Context, req snapshot.RestoreRequest, from *snapshot.Staged, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
 	d.hang("Restore")
-	return d.world.Restore(ctx, req, progress)
+	return d.world.Restore(ctx, req, from, progress)
 }
 
 func newDeadWorld(t *testing.T, of world, dead func(method string) bool) *deadWorld {

@@ -30,6 +30,8 @@ type Engine struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 
+	files *stagings // that may be used up; nil has none
+
 	// crash is called at every point where the process may die, in tests.
 	crash func(point, action string)
 	// fail makes the journal fail for an action, in tests.

@@ -855,7 +855,7 @@ func (n *fakeNode) ReadData(_ context.Context, dir string) (*snapshot.Restored, 
 	return &d, json.Unmarshal(raw, &d)
 }
 
-func (n *fakeNode) Restore(_ context.Context, q snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
+func (n *fakeNode) Restore(_ context.Context, q snapshot.RestoreRequest, _ *snapshot.Staged, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
 	progress(snapshot.Progress{Phase: "copy", Done: 1, Total: 2})
 	if q.WALDir != "" {
 		if err := os.MkdirAll(q.WALDir, 0o700); err != nil {

@@ -31,13 +31,13 @@ func (d *slowDisk) Save(ctx context.Context, q snapshot.SaveRequest) (*snapshot.
 	return d.world.Save(ctx, q)
 }
 
-func (d *slowDisk) Restore(ctx context.Context, q snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
+func (d *slowDisk) Restore(ctx context.Context, q snapshot.RestoreRequest, from *snapshot.Staged, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
 	select {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-time.After(d.restore):
 	}
-	return d.world.Restore(ctx, q, progress)
+	return d.world.Restore(ctx, q, from, progress)
 }
 
 // A snapshot of the state that is left costs no time beside the staging, and

@@ -146,7 +146,15 @@ func (s *Session) Unlock(ctx context.Context, path, passphrase string) error {
 // The zero value works; it is safe for use by several goroutines.
 type stagings struct {
 	mu   sync.Mutex
-	made map[string]*snapshot.Staged // by the source's name
+	made map[string]*staging // by the source's name
+}
+
+// staging is a snapshot that was staged, and how to do that again.
+type staging struct {
+	path string // at first
+	file *snapshot.Staged
+	src  snapshot.Source
+	dir  string
 }
 
 // stage returns a file that can be read and restored. f may be nil: then it is
@@ -155,10 +163,8 @@ type stagings struct {
 func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, progress func(done, total int64)) (*snapshot.Staged, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if had := u.made[src.Name]; had != nil {
-		if _, err := os.Stat(had.Path); err == nil {
-			return had, nil
-		}
+	if had := u.made[src.Name]; had != nil && had.there() {
+		return had.file, nil
 	}
 	dir := stageDir(ctx, f, src)
 	var keep []string
@@ -172,10 +178,39 @@ func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, pro
 		return nil, err
 	}
 	if u.made == nil {
-		u.made = map[string]*snapshot.Staged{}
+		u.made = map[string]*staging{}
 	}
-	u.made[src.Name] = got
+	u.made[src.Name] = &staging{got.Path, got, src, dir}
 	return got, nil
+}
+
+func (s *staging) there() bool {
+	_, err := os.Stat(s.file.Path)
+	return err == nil
+}
+
+// at is the snapshot that was staged at a path; nil when none was, or in a nil
+// stagings. A restore uses the file up: to try it again it is staged again.
+func (u *stagings) at(ctx context.Context, path string, progress func(done, total int64)) (*snapshot.Staged, error) {
+	if u == nil {
+		return nil, nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, s := range u.made {
+		if s.path != path && s.file.Path != path {
+			continue
+		}
+		if s.there() {
+			return s.file, nil
+		}
+		again, err := snapshot.Stage(ctx, s.src, s.dir, progress)
+		if err == nil {
+			s.file = again
+		}
+		return again, err
+	}
+	return nil, nil
 }
 
 // close removes the staging files. It is safe to call twice.
@@ -184,7 +219,7 @@ func (u *stagings) close() error {
 	defer u.mu.Unlock()
 	var errs []error
 	for name, m := range u.made {
-		errs = append(errs, m.Remove())
+		errs = append(errs, m.file.Remove())
 		delete(u.made, name)
 	}
 	return errors.Join(errs...)

@@ -87,3 +87,36 @@ func gunzip(from, to string) (int64, error) {
 	n, err := io.Copy(out, z)
 	return n, errors.Join(err, out.Close())
 }
+
+func TestARestoreThatIsTriedAgainUnpacksAgain(t *testing.T) {
+	dir := t.TempDir()
+	packed, err := filepath.Abs("../snapshot/testdata/before.db.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Session{}
+	f := &Facts{Etcd: &Etcd{}}
+	f.Etcd.DataDir.HostPath = filepath.Join(dir, "etcd")
+	s.facts.Store(f)
+	t.Cleanup(func() { _ = s.Close() })
+	info, err := s.Inspect(t.Context(), packed, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	planned := info.Path
+	for _, try := range []string{"first", "second", "third"} {
+		from, err := s.files.at(t.Context(), planned, nil)
+		if err != nil || from == nil {
+			t.Fatal(try, from, err)
+		}
+		req := snapshot.RestoreRequest{
+			Snapshot: from.Path, DataDir: filepath.Join(dir, try), Name: "cp1", PeerURLs: []string{"https://127.0.0.1:2380"}, ExpectSHA256: info.SHA256,
+		}
+		if _, err := from.Restore(t.Context(), req, nil); err != nil {
+			t.Fatal(try, err)
+		}
+	}
+	if from, err := s.files.at(t.Context(), filepath.Join(dir, "other.db"), nil); from != nil || err != nil {
+		t.Error("a file that was never staged:", from, err)
+	}
+}

@@ -61,7 +61,8 @@ type world interface {
 	UnitLog(name string, lines int) []string
 	Save(ctx context.Context, req snapshot.SaveRequest) (*snapshot.Info, error)
 	ReadData(ctx context.Context, dir string) (*snapshot.Restored, error)
-	Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error)
+	// Restore may use up from, which is nil or the staging file of the snapshot.
+	Restore(ctx context.Context, req snapshot.RestoreRequest, from *snapshot.Staged, progress func(snapshot.Progress)) (*snapshot.Restored, error)
 }
 
 // namespace of all control-plane static pods.
@@ -192,8 +193,8 @@ func (n *thisNode) ReadData(ctx context.Context, dir string) (*snapshot.Restored
 	return snapshot.ReadDataDir(ctx, dir, "")
 }
 
-func (n *thisNode) Restore(ctx context.Context, req snapshot.RestoreRequest, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
-	return snapshot.Restore(ctx, req, progress)
+func (n *thisNode) Restore(ctx context.Context, req snapshot.RestoreRequest, from *snapshot.Staged, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
+	return from.Restore(ctx, req, progress)
 }
 
 func (n *thisNode) Unit(ctx context.Context, name string) (*node.Unit, error) {

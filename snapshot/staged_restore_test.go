@@ -1,0 +1,136 @@
+package snapshot
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+)
+
+// unpacked is a packed snapshot as a restore gets it: staged and inspected.
+func unpacked(t *testing.T, data []byte) (*Staged, RestoreRequest) {
+	t.Helper()
+	s, err := Stage(t.Context(), elsewhere("s3://backups/monday.zst", zstandard(t, data)), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Remove() })
+	info, err := s.Inspect(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := request(s.Path, filepath.Join(t.TempDir(), "data"))
+	req.ExpectSHA256 = info.SHA256
+	return s, req
+}
+
+func inode(t *testing.T, path string) os.FileInfo {
+	t.Helper()
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func TestWhatWasUnpackedBecomesTheDatabase(t *testing.T) {
+	whole := fixture(t, "before")
+	copied, err := Restore(t.Context(), request(file(t, "a.db", whole), filepath.Join(t.TempDir(), "data")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, req := unpacked(t, whole)
+	before := inode(t, s.Path)
+	got, err := s.Restore(t.Context(), req, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, copied) {
+		t.Errorf("of the staging file: %+v\nof a copy: %+v", got, copied)
+	}
+	if !os.SameFile(before, inode(t, dbPath(req.DataDir))) {
+		t.Error("it was copied once more")
+	}
+	if _, err := os.Stat(s.Path); !os.IsNotExist(err) {
+		t.Errorf("the staging file: %v", err)
+	}
+	if err := s.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAStagingFileThatSomebodyReadsIsCopied(t *testing.T) {
+	s, req := unpacked(t, fixture(t, "before"))
+	release := reads(s.Path)
+	if _, err := s.Restore(t.Context(), req, nil); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if os.SameFile(inode(t, s.Path), inode(t, dbPath(req.DataDir))) {
+		t.Error("it was taken from who read it")
+	}
+	// And as nobody does now, it is used up.
+	req.DataDir += "-again"
+	if _, err := s.Restore(t.Context(), req, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.Path); !os.IsNotExist(err) {
+		t.Errorf("the staging file: %v", err)
+	}
+}
+
+func TestAStagingFileThatWasChangedIsNotTheOneThatWasInspected(t *testing.T) {
+	s, req := unpacked(t, fixture(t, "before"))
+	data, err := os.ReadFile(s.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(s.Path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Restore(t.Context(), req, nil)
+	wantProblem(t, err, CodeDamagedHash)
+	_, err = s.Inspect(t.Context(), nil)
+	wantProblem(t, err, CodeDamagedHash)
+	if _, err := os.Stat(s.Path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatWasUnpackedIsHashedOnItsWay(t *testing.T) {
+	whole := fixture(t, "before")
+	for name, c := range map[string]struct {
+		data []byte
+		hash Hash
+		code string
+	}{
+		"with its trailer":     {whole, HashOK, ""},
+		"a copied data file":   {withoutTrailer(whole), HashMissing, ""},
+		"with another trailer": {append(withoutTrailer(whole), make([]byte, 32)...), "", CodeDamagedHash},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Stage(context.Background(), elsewhere("s3://backups/monday.zst", zstandard(t, c.data)), t.TempDir(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = s.Remove() }()
+			info, err := s.Inspect(t.Context(), nil)
+			if c.code != "" {
+				wantProblem(t, err, c.code)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, err := Inspect(t.Context(), file(t, "a.db", c.data), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Hash != c.hash || info.SHA256 != plain.SHA256 {
+				t.Errorf("%s %s, read from a file %s %s", info.Hash, info.SHA256, plain.Hash, plain.SHA256)
+			}
+		})
+	}
+}
