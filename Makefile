@@ -84,9 +84,9 @@ e2e-cgroup2: # root on Debian: a node on cgroup v2, in a virtual machine without
 	e2e/install.sh user-mode-linux
 	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 60m -run OnCgroupV2 -v ./e2e
 
-e2e-external: # root on Debian: etcd on systemd hosts of its own
+e2e-external: # root on Debian: etcd on systemd hosts of its own (30 minutes on an idle machine)
 	e2e/install.sh
-	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 40m -run ExternalEtcd -v ./e2e
+	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 90m -run ExternalEtcd -v ./e2e
 
 e2e-debts: # root on Debian: what a restore leaves, measured on workers of Kubernetes 1.34 and 1.37, and settled (40 minutes)
 	e2e/install.sh
