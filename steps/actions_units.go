@@ -185,7 +185,9 @@ func (r *run) startUnit(ctx context.Context, u *node.Unit) error {
 		r.say("%s may be started %d times in %s: systemd counts from here (systemctl reset-failed)", u.Name, u.StartBurst, u.StartInterval)
 	}
 	if few || u.Active == "failed" {
-		if err := r.world.ResetUnit(ctx, u.Name); err != nil {
+		// One that isn't enabled is forgotten when it has stopped, and its starts
+		// with it: there is nothing to reset.
+		if err := r.world.ResetUnit(ctx, u.Name); err != nil && u.Active != "inactive" {
 			return err
 		}
 	}

@@ -24,6 +24,13 @@ func TestTheFakeNodeKeepsKubeletsRules(t *testing.T) {
 	})
 }
 
+// Its systemd, too.
+func TestTheFakeNodeKeepsSystemdsRules(t *testing.T) {
+	for _, r := range conformance.SystemdRules {
+		t.Run(r.Name, inFakeTime(func(t *testing.T) { r.Run(t, newFakeNode(t, inSystemd)) }))
+	}
+}
+
 // anyNamespace is the fake node's runtime, whose pods are of one namespace.
 type anyNamespace struct{ *fakeNode }
 

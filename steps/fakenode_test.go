@@ -147,15 +147,15 @@ func newFakeNode(t *testing.T, without ...string) *fakeNode {
 				t.Fatal(err)
 			}
 		}
-		if slices.Contains(without, name) || name == "etcd" && slices.Contains(without, inSystemd) || slices.Contains(without, allInSystemd) {
+		if slices.Contains(without, name) || name == "etcd" && systemdKind(without) != "" || systemdKind(without) == allInSystemd {
 			continue
 		}
 		n.write("manifests/"+name+".yaml", data)
 	}
 	n.elsewhere = slices.Contains(without, "etcd")
 	n.writeData(filepath.Join(n.root, "lib/etcd"), snapshot.Restored{ClusterID: 0xaaaa, Revision: 900, Keys: 50, Members: []snapshot.Member{{ID: 1, Name: "cp1"}}})
-	if all := slices.Contains(without, allInSystemd); all || slices.Contains(without, inSystemd) {
-		n.systemd = newFakeSystemd(n, all)
+	if kind := systemdKind(without); kind != "" {
+		n.systemd = newFakeSystemd(n, kind)
 	}
 	n.done.Go(n.kubelet)
 	t.Cleanup(func() { close(n.stop); n.done.Wait() })

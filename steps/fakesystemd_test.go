@@ -12,24 +12,38 @@ import (
 	"time"
 
 	"etcd-rewind/node"
+	"etcd-rewind/practice/conformance"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/unit"
 )
 
 // inSystemd has the fake node's etcd be a service, and no pod: what newFakeNode
-// leaves out of kubelet's manifests. allInSystemd has every part be one.
+// leaves out of kubelet's manifests. ofTemplate has it be a template's instance,
+// allInSystemd has every part be one.
 const (
 	inSystemd    = "etcd as a unit"
+	ofTemplate   = "etcd as a template's instance"
 	allInSystemd = "the control plane as units"
 )
 
+// systemdKind is which of them, "" for pods.
+func systemdKind(without []string) string {
+	for _, kind := range []string{inSystemd, ofTemplate, allInSystemd} {
+		if slices.Contains(without, kind) {
+			return kind
+		}
+	}
+	return ""
+}
+
 // fakeSystemd runs services from real files: etcd.service, an etcd that serves
 // what lies in ETCD_DATA_DIR of its environment file, of Type=notify and with
-// Restart=always, as kubespray's; the others as "the hard way" has them.
+// Restart=always, as kubespray's; the others as "the hard way" has them. It keeps
+// systemd's rules, as conformance.SystemdRules has them.
 type fakeSystemd struct {
 	*fakeUnit // etcd.service
 	n         *fakeNode
-	env       string // etcd's environment file
+	env       string // the file with etcd's variables
 	on        string // the data that its process was started on
 	units     map[string]*fakeUnit
 	left      []string          // other units that somebody told to start or stop
@@ -38,21 +52,23 @@ type fakeSystemd struct {
 }
 
 type fakeUnit struct {
-	name    string
-	active  string
-	sub     string
-	result  string
-	starts  int
-	restart int
-	since   time.Time // of the state
-	broken  bool      // its process ends at once
-	given   int       // starts until systemd gives up, 0 for never
-	limit   int       // how often it may be started by hand, 0 for always
-	counted int       // those starts, as systemd counts them
-	slow    time.Duration
-	stops   time.Duration // how long it takes to end
-	log     []string
-	is      node.Unit // what else systemd says of it
+	name   string
+	active string
+	sub    string
+	starts int       // its processes
+	since  time.Time // of the state
+	asked  bool      // to stop
+	queued bool      // a start that waits for its end
+	begun  []time.Time
+	read   time.Time            // its file, when it was loaded
+	is     node.Unit            // what else systemd says of it
+	next   *conformance.Service // what its file says since then
+
+	broken bool          // its process ends at once
+	waits  bool          // it never serves
+	stops  time.Duration // how long it takes to end
+	loose  bool          // nothing refers to it
+	log    []string
 }
 
 const fakeUnitFile = `[Unit]
@@ -70,28 +86,73 @@ LimitNOFILE=40000
 WantedBy=multi-user.target
 `
 
-func newFakeSystemd(n *fakeNode, all bool) *fakeSystemd {
-	s := &fakeSystemd{n: n, env: filepath.Join(n.root, "etc/etcd.env"), units: map[string]*fakeUnit{}, states: map[string]string{}}
+// etcdVariables are those of an etcd's settings.
+func (n *fakeNode) etcdVariables(name, dir, port string) []string {
+	return []string{
+		"ETCD_DATA_DIR=" + filepath.Join(n.root, dir), "ETCD_NAME=" + name,
+		"ETCD_LISTEN_CLIENT_URLS=https://127.0.0.1:" + port + "79", "ETCD_ADVERTISE_CLIENT_URLS=https://127.0.0.1:" + port + "79",
+		"ETCD_LISTEN_PEER_URLS=https://10.77.0.11:" + port + "80", "ETCD_INITIAL_ADVERTISE_PEER_URLS=https://10.77.0.11:" + port + "80",
+	}
+}
+
+func newFakeSystemd(n *fakeNode, kind string) *fakeSystemd {
+	s := &fakeSystemd{n: n, units: map[string]*fakeUnit{}, states: map[string]string{}}
 	if err := os.MkdirAll(filepath.Join(n.root, "etc/systemd/system"), 0o755); err != nil {
 		n.t.Fatal(err)
 	}
-	n.write("etc/etcd.env", []byte("# ours\nETCD_DATA_DIR="+filepath.Join(n.root, "lib/etcd")+"\nETCD_NAME=cp1\n"+
-		"ETCD_LISTEN_CLIENT_URLS=https://127.0.0.1:2379\nETCD_ADVERTISE_CLIENT_URLS=https://127.0.0.1:2379\n"+
-		"ETCD_LISTEN_PEER_URLS=https://10.77.0.11:2380\nETCD_INITIAL_ADVERTISE_PEER_URLS=https://10.77.0.11:2380\n"))
-	files := map[string]string{"etcd.service": fmt.Sprintf(fakeUnitFile, s.env)}
-	if all {
-		files["kube-apiserver.service"] = "[Service]\nExecStart=/usr/local/bin/kube-apiserver \\\n  --advertise-address=10.77.0.11 \\\n  --etcd-servers=https://127.0.0.1:2379\nRestart=on-failure\n"
+	vars := n.etcdVariables("cp1", "lib/etcd", "23")
+	if kind == ofTemplate {
+		const file = "etcd@.service"
+		s.env = s.file(file)
+		n.write("etc/systemd/system/"+file, []byte("[Service]\nType=notify\nEnvironment="+strings.Replace(strings.Join(vars, "\nEnvironment="), "=cp1", "=%i", 1)+"\nExecStart=/usr/local/bin/etcd\nRestart=always\n"))
+		s.fakeUnit = s.add("etcd@cp1.service", file)
+	} else {
+		s.env = filepath.Join(n.root, "etc/etcd.env")
+		s.fakeUnit = s.beside("etcd", "lib/etcd", "23")
+	}
+	if kind == allInSystemd {
+		service := func(program, flags string) {
+			n.write("etc/systemd/system/"+program+".service", []byte("[Service]\nExecStart=/usr/local/bin/"+program+flags+"\nRestart=on-failure\n"))
+			s.add(program+".service", program+".service")
+		}
+		service("kube-apiserver", " \\\n  --advertise-address=10.77.0.11 \\\n  --etcd-servers=https://127.0.0.1:2379")
 		for _, name := range node.Kubeadm.Controllers {
-			files[name+".service"] = "[Service]\nExecStart=/usr/local/bin/" + name + "\nRestart=on-failure\n"
+			service(name, "")
 		}
 	}
-	for name, text := range files {
-		n.write("etc/systemd/system/"+name, []byte(text))
-		s.units[name] = &fakeUnit{name: name, active: "inactive", sub: "dead", stops: 5 * time.Millisecond}
-	}
-	s.fakeUnit = s.units["etcd.service"]
 	s.boot()
 	return s
+}
+
+func (s *fakeSystemd) file(name string) string {
+	return filepath.Join(s.n.root, "etc/systemd/system", name)
+}
+
+// beside is another etcd's service. The ports are those that begin so.
+func (s *fakeSystemd) beside(name, dir, ports string) *fakeUnit {
+	s.n.write("etc/"+name+".env", []byte("# ours\n"+strings.Join(s.n.etcdVariables(map[bool]string{true: "cp1", false: name}[name == "etcd"], dir, ports), "\n")+"\n"))
+	s.n.write("etc/systemd/system/"+name+".service", fmt.Appendf(nil, fakeUnitFile, filepath.Join(s.n.root, "etc", name+".env")))
+	return s.add(name+".service", name+".service")
+}
+
+// add loads a service, which is enabled and doesn't run.
+func (s *fakeSystemd) add(name, file string) *fakeUnit {
+	u := &fakeUnit{name: name, active: "inactive", sub: "dead", stops: 5 * time.Millisecond, is: node.Unit{
+		Result: "success", Type: "notify", Restart: "always", RestartWait: 10 * time.Millisecond, FileState: "enabled", Fragment: s.file(file),
+		CanStart: true, CanStop: true, TimeoutStart: 90 * time.Second, TimeoutStop: 90 * time.Second,
+	}}
+	u.read = u.written()
+	s.units[name] = u
+	return u
+}
+
+// written is when its file was.
+func (u *fakeUnit) written() time.Time {
+	info, err := os.Stat(u.is.Fragment)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
 }
 
 // found is how discovery asks it.
@@ -112,7 +173,7 @@ func (s *fakeSystemd) found() *systemd {
 	}
 }
 
-var dataDir = regexp.MustCompile(`(?m)^ETCD_DATA_DIR=(.*)$`)
+var dataDir = regexp.MustCompile(`(?m)^(?:Environment=)?ETCD_DATA_DIR=(.*)$`)
 
 // etcd is the data that it runs on, and whether it serves. The node's lock is
 // held.
@@ -131,9 +192,9 @@ func (s *fakeSystemd) runs(name string) bool {
 	return u.up()
 }
 
-func (u *fakeUnit) up() bool {
-	return u.active == "active" || u.active == "activating" && u.sub == "start"
-}
+func (u *fakeUnit) starting() bool { return u.active == "activating" && u.sub == "start" }
+
+func (u *fakeUnit) up() bool { return u.active == "active" || u.starting() }
 
 // pass lets time pass for a service.
 func (s *fakeSystemd) pass(u *fakeUnit) {
@@ -141,19 +202,17 @@ func (s *fakeSystemd) pass(u *fakeUnit) {
 		over := time.Since(u.since)
 		switch {
 		case u.active == "deactivating" && over > u.stops:
-			u.become("inactive", "dead")
-		case u.active == "activating" && u.sub == "start" && u.broken:
-			u.result = "exit-code"
-			if u.given > 0 && u.restart+1 >= u.given {
-				u.result = "start-limit-hit"
-				u.become("failed", "failed")
-				return
-			}
-			u.become("activating", "auto-restart")
-		case u.active == "activating" && u.sub == "start" && over > u.slow:
+			s.ended(u)
+		case u.starting() && u.broken:
+			u.is.Result = "exit-code"
+			s.ended(u)
+		case u.starting() && !u.waits:
 			u.become("active", "running")
-		case u.active == "activating" && u.sub == "auto-restart" && over > 10*time.Millisecond:
-			u.restart++
+		case u.starting() && u.is.TimeoutStart > 0 && over > u.is.TimeoutStart:
+			u.is.Result = "timeout"
+			u.become("deactivating", "stop-sigterm")
+		case u.active == "activating" && u.sub == "auto-restart" && over > u.is.RestartWait:
+			u.is.Restarts++
 			s.begin(u)
 		default:
 			return
@@ -163,9 +222,45 @@ func (s *fakeSystemd) pass(u *fakeUnit) {
 
 func (u *fakeUnit) become(active, sub string) {
 	u.active, u.sub, u.since = active, sub, time.Now()
+	if u.forgotten() {
+		u.begun = nil
+	}
 }
 
+// ended is what comes after its process.
+func (s *fakeSystemd) ended(u *fakeUnit) {
+	switch {
+	case !u.asked && u.is.Restart == "always":
+		u.become("activating", "auto-restart")
+		return
+	case u.is.Result == "success":
+		u.become("inactive", "dead")
+	default:
+		u.become("failed", "failed")
+	}
+	if u.queued {
+		s.obey(u)
+	}
+}
+
+// obey starts what is stopped, since somebody said so.
+func (s *fakeSystemd) obey(u *fakeUnit) {
+	u.queued, u.is.Restarts = false, 0
+	s.begin(u)
+}
+
+// begin starts its process, unless that was done too often.
 func (s *fakeSystemd) begin(u *fakeUnit) {
+	u.begun = slices.DeleteFunc(u.begun, func(at time.Time) bool { return time.Since(at) >= u.is.StartInterval })
+	if u.is.StartBurst > 0 && len(u.begun) >= u.is.StartBurst {
+		if u.is.Result == "success" {
+			u.is.Result = "start-limit-hit"
+		}
+		u.become("failed", "failed")
+		return
+	}
+	u.begun = append(u.begun, time.Now())
+	u.asked, u.is.Result = false, "success"
 	u.starts++
 	u.become("activating", "start")
 	if u != s.fakeUnit {
@@ -208,40 +303,43 @@ func (s *fakeSystemd) tell(verb, name string) error {
 	s.pass(u)
 	switch verb {
 	case "stop":
-		if u.active == "active" || u.active == "activating" {
+		u.queued = false
+		switch {
+		case u.up():
 			u.become("deactivating", "stop-sigterm")
-			u.result = "success"
+			u.asked = true
+		case u.active == "activating": // its restart
+			u.become("inactive", "dead")
+		case u.active == "deactivating":
+			u.asked = true
 		}
 	case "kill":
-		switch {
-		case u.active == "deactivating":
-			u.result = "signal"
-			u.become("failed", "failed")
-		case u.up(): // Restart=
-			u.become("activating", "auto-restart")
+		if u.up() || u.active == "deactivating" {
+			u.is.Result = "signal"
+			s.ended(u)
 		}
 	case "start":
-		if u.active == "failed" && u.result == "start-limit-hit" {
-			return errors.New("Start request repeated too quickly.")
-		}
-		if u.active == "inactive" || u.active == "deactivating" || u.active == "failed" {
-			if u.counted++; u.limit > 0 && u.counted > u.limit {
-				u.result = "start-limit-hit"
-				u.become("failed", "failed")
-				return errors.New("Start request repeated too quickly.")
-			}
-			u.restart = 0
-			s.begin(u)
+		switch u.active {
+		case "deactivating":
+			u.queued = true
+		case "inactive", "failed":
+			s.obey(u)
 		}
 	case "reset-failed":
-		u.counted = 0
+		if u.forgotten() {
+			return errors.New("Failed to reset failed state of unit " + name + ": Unit " + name + " not loaded.")
+		}
+		u.begun, u.is.Restarts = nil, 0
 		if u.active == "failed" {
-			u.result, u.restart = "success", 0
+			u.is.Result = "success"
 			u.become("inactive", "dead")
 		}
 	}
 	return nil
 }
+
+// forgotten is a service that nothing refers to any more.
+func (u *fakeUnit) forgotten() bool { return u.loose && u.active == "inactive" }
 
 // What follows is the world of the actions.
 
@@ -254,12 +352,16 @@ func (n *fakeNode) Unit(_ context.Context, name string) (*node.Unit, error) {
 	s := n.systemd.units[name]
 	n.systemd.pass(s)
 	u := s.is
-	u.Name, u.Load, u.Active, u.Sub, u.Result, u.Restarts = name, "loaded", s.active, s.sub, s.result, s.restart
-	u.Invocation, u.Fragment = fmt.Sprint("start", s.starts), filepath.Join(n.root, "etc/systemd/system", name)
-	u.Type, u.Restart, u.FileState = "notify", "always", "enabled"
-	u.CanStart, u.CanStop, u.TimeoutStart, u.TimeoutStop = true, true, 90*time.Second, 90*time.Second
+	u.Name, u.Load, u.Active, u.Sub, u.Job = name, "loaded", s.active, s.sub, s.queued
+	if s.starts > 0 {
+		u.Invocation = fmt.Sprint("start", s.starts)
+	}
 	if s.up() || s.active == "deactivating" {
 		u.PID = 1000 + s.starts
+	}
+	u.NeedReload = !s.read.Equal(s.written())
+	if s.forgotten() {
+		u.Invocation, u.NeedReload = "", false
 	}
 	return &u, nil
 }
@@ -282,7 +384,55 @@ func (n *fakeNode) StartUnit(_ context.Context, name string) error { return n.sy
 func (n *fakeNode) ResetUnit(_ context.Context, name string) error {
 	return n.systemctl("reset-failed", name)
 }
-func (n *fakeNode) ReloadUnits(context.Context) error { return nil }
+
+// ReloadUnits has what the files say hold from here.
+func (n *fakeNode) ReloadUnits(context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.systemd == nil {
+		return nil
+	}
+	for _, u := range n.systemd.units {
+		n.systemd.pass(u)
+		if u.read = u.written(); u.next != nil {
+			u.load(*u.next)
+		}
+	}
+	return nil
+}
+
+func (u *fakeUnit) load(s conformance.Service) {
+	u.next = nil
+	u.broken, u.waits, u.stops, u.loose = s.Program == conformance.Ends, s.Program == conformance.Waits, 5*time.Millisecond, s.Loose
+	if s.Program == conformance.Lingers {
+		u.stops = conformance.LingersFor
+	}
+	u.is.Restart, u.is.RestartWait, u.is.TimeoutStart, u.is.StartBurst, u.is.StartInterval = "no", s.RestartWait, s.TimeoutStart, s.StartBurst, time.Hour
+	if s.Restart {
+		u.is.Restart = "always"
+	}
+}
+
+// Put is a file of the conformance table.
+func (n *fakeNode) Put(name string, s conformance.Service) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.write("etc/systemd/system/"+name, []byte(s.Text()))
+	if n.systemd.units[name] == nil { // it is read when somebody asks for it
+		n.systemd.add(name, name).load(s)
+		return nil
+	}
+	n.systemd.units[name].next = &s
+	return nil
+}
+
+// Remove removes such a file.
+func (n *fakeNode) Remove(name string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.systemd.units, name)
+	return os.Remove(n.systemd.file(name))
+}
 
 func (n *fakeNode) UnitLog(string, int) []string {
 	n.mu.Lock()

@@ -1,6 +1,7 @@
-// Package conformance is a table of kubelet's rules for static pods. It runs
-// against the real kubelet, the practice kubelet, and the fake node of the crash
-// matrix in steps. Restoring a node is not part of it.
+// Package conformance has a table of kubelet's rules for static pods, and one of
+// systemd's for services. The first runs against the real kubelet, the practice
+// kubelet, and the fake node of the crash matrix in steps, the second against the
+// real systemd and that node's. Restoring a node is not part of it.
 package conformance
 
 import (
