@@ -7,7 +7,7 @@ PLATFORMS = darwin/arm64 # besides Linux, which release builds for: inspect, dif
 LINT        = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test test-busy race check e2e e2e-backup e2e-parts e2e-one e2e-two e2e-three e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-cgroup2 e2e-external e2e-debts supported lint vuln platforms fuzz bench bench-backup bench-outage bench-recovery bench-staging bench-screen release release-try arm64 site
+.PHONY: build test test-busy race check e2e e2e-backup e2e-parts e2e-one e2e-two e2e-three e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-cgroup2 e2e-external e2e-debts supported lint vuln platforms fuzz bench bench-backup bench-outage bench-outage-three bench-outage-systemd bench-recovery bench-staging bench-screen release release-try arm64 site
 
 # The binary for nodes has no practice in it: 34 MB instead of 52.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -131,15 +131,28 @@ bench: # inspect and diff beside etcdutl, and of a million namespaces, with thei
 bench-backup: # a backup of 2.4 GB beside etcdctl, zstd and age in a shell, with limits (some minutes, 12 GB in /tmp); needs zstd
 	go test ./backup -run '^$$' -bench Backup -benchtime 1x -timeout 30m -v
 
-bench-outage: # root on Debian: how long the API is away, by hand and by etcd-rewind (an hour)
-	e2e/install.sh
-	e2e/parts/build.sh kubernetes etcd-3.6
-	go run ./e2e/outage -big 7 -docs docs
+TUNED ?= # what of this machine's kernel was tuned by hand, for the pages
+OUTAGE = go run ./e2e/outage -docs docs $(if $(strip $(TUNED)),-tuned '$(strip $(TUNED))')
 
-bench-recovery: # root on Debian: from a dead control plane to an answer, by hand and by etcd-rewind; and undo (an hour)
+bench-outage: # root on Debian: how long the API is down, by hand and by etcd-rewind (an hour and a half)
 	e2e/install.sh
 	e2e/parts/build.sh kubernetes etcd-3.6
-	go run ./e2e/outage -recovery -big 7
+	$(OUTAGE) -big 7
+
+bench-outage-three: # the same on three control planes, on this one machine (half an hour)
+	e2e/install.sh
+	e2e/parts/build.sh kubernetes etcd-3.6
+	$(OUTAGE) -nodes 3
+
+bench-outage-systemd: # the same on a host with systemd, with Kubernetes 1.37 (an hour)
+	e2e/install.sh
+	e2e/parts/build.sh kubernetes-1.37 etcd-3.6 containerd-2.4 host
+	$(OUTAGE) -on systemd-1.37 -random 10
+
+bench-recovery: # root on Debian: from a dead control plane to an answer, by hand and by etcd-rewind; and undo (an hour and a half)
+	e2e/install.sh
+	e2e/parts/build.sh kubernetes etcd-3.6
+	$(OUTAGE) -recovery -big 7
 
 bench-staging: # root on Debian: a restore of 2.4 GB beside etcdutl's, on ext4 and XFS (10 minutes, 20 GB in /tmp)
 	e2e/install.sh

@@ -4,18 +4,17 @@
 // sees it, on a real control plane: by hand in the order of the documents, in
 // OpenShift's order, and by etcd-rewind; alternating, in one run.
 //
-//	go run ./e2e/outage [-runs 7] [-random 40] [-big 7] [-docs docs]
-//	go run ./e2e/outage -recovery [-runs 7] [-big 7] [-dead=false]
+//	go run ./e2e/outage [-runs 7] [-random 40] [-big 7] [-nodes 3] [-on systemd-1.37] [-docs docs]
+//	go run ./e2e/outage -recovery [-runs 7] [-big 7] [-dead=false] [-docs docs]
+//	go run ./e2e/outage -render -docs docs
 //
 // It needs root, and the programs that e2e/install.sh installs.
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,8 +24,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -34,66 +33,149 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"etcd-rewind/e2e/cluster"
+	"etcd-rewind/e2e/matrix"
 	"etcd-rewind/e2e/memory"
 )
 
+// asked is what is to be measured.
+type asked struct {
+	runs, random, big int
+	nodes             int
+	on                matrix.Entry
+	recovery, dead    bool
+	tuned             string
+	docs              string
+}
+
 func main() {
-	runs := flag.Int("runs", 7, "runs of each way")
-	random := flag.Int("random", 40, "further runs of etcd-rewind, at random intervals")
-	big := flag.Int("big", 0, "runs of each way with a database of 2 GB")
-	docs := flag.String("docs", "", "directory to write outage.md and outage.svg to")
-	recovery := flag.Bool("recovery", false, "measure a control plane that is dead, and undo, instead")
-	dead := flag.Bool("dead", true, "with -recovery: measure one that is dead, and not undo alone")
+	var a asked
+	flag.IntVar(&a.runs, "runs", 7, "runs of each way")
+	flag.IntVar(&a.random, "random", 40, "further runs of etcd-rewind, at random intervals, on one node")
+	flag.IntVar(&a.big, "big", 0, "runs of each way with a database of 2 GB")
+	flag.IntVar(&a.nodes, "nodes", 1, "control planes: 1 or 3")
+	on := flag.String("on", "bare-1.34", "the entry of e2e/matrix that the nodes are")
+	flag.BoolVar(&a.recovery, "recovery", false, "measure a control plane that is dead, and undo, instead")
+	flag.BoolVar(&a.dead, "dead", true, "with -recovery: measure one that is dead, and not undo alone")
+	flag.StringVar(&a.tuned, "tuned", "", "what of this machine's kernel was tuned by hand, for the pages; nothing by default")
+	flag.StringVar(&a.docs, "docs", "", "directory whose outage.json gets what is measured, and whose pages are written again")
+	render := flag.Bool("render", false, "measure nothing, write the pages again")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := measure(ctx, *runs, *random, *big, *docs, *recovery, *dead); err != nil {
+	err := a.choose(*on)
+	switch {
+	case err != nil:
+	case *render:
+		err = writePages(a.docs)
+	default:
+		err = measure(ctx, a)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func measure(ctx context.Context, runs, random, big int, docs string, recovery, dead bool) (err error) {
+// choose takes the entry of that name, if it can be measured on.
+func (a *asked) choose(name string) error {
+	entries, err := matrix.Named(name)
+	if err != nil {
+		return err
+	}
+	a.on = entries[0]
+	switch {
+	case a.on.Layout != "" || !a.on.Systemd && a.on.Name != "bare-1.34":
+		return fmt.Errorf("by hand is written for kubeadm's own paths and stacked etcd: not for %s", name)
+	case a.nodes != 1 && a.nodes != 3:
+		return fmt.Errorf("%d control planes: 1 or 3 can be measured", a.nodes)
+	case a.nodes != 1 && a.recovery:
+		return errors.New("-recovery is for one node")
+	}
+	return nil
+}
+
+// up brings up what is measured.
+func up(ctx context.Context, a asked, dir string) (*bench, func(context.Context) error, error) {
+	config := cluster.Config{
+		Name: fmt.Sprintf("outage-%d", os.Getpid()), Dir: dir, Progress: os.Stderr,
+		Kubernetes: a.on.KubernetesPart, Containerd: a.on.ContainerdPart, Etcd: a.on.EtcdPart,
+		Systemd: a.on.Systemd, Kubelet: a.on.Kubelet,
+	}
+	if a.nodes == 1 {
+		config.Hostname = "cp1"
+		n, err := cluster.Up(ctx, config)
+		if err != nil {
+			return nil, nil, err
+		}
+		return &bench{node: n, nodes: []*cluster.Node{n}}, n.Down, nil
+	}
+	c, err := cluster.UpCluster(ctx, config, "cp1", "cp2", "cp3")
+	if err != nil {
+		return nil, nil, err
+	}
+	return &bench{node: c.Nodes[0], nodes: c.Nodes, cluster: c}, c.Down, nil
+}
+
+func measure(ctx context.Context, a asked) (err error) {
 	dir, err := os.MkdirTemp("", "etcd-rewind-outage-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	n, err := cluster.Up(ctx, cluster.Config{Name: fmt.Sprintf("outage-%d", os.Getpid()), Hostname: "cp1", Dir: dir, Progress: os.Stderr})
+	b, down, err := up(ctx, a, dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.Down(context.WithoutCancel(ctx))) }()
-	b := &bench{node: n, whole: recovery}
-	if err := b.prepare(ctx); err != nil {
+	defer func() { err = errors.Join(err, down(context.WithoutCancel(ctx))) }()
+	if err := b.prepare(ctx, dir); err != nil {
 		return err
 	}
 	watcher, err := rest.HTTPClientFor(b.config)
 	if err != nil {
 		return err
 	}
-	go b.follow(ctx, watcher)
+	for _, n := range b.nodes {
+		go b.follow(ctx, watcher, n)
+	}
 	atStart, err := memory.Touch(1 << 30)
 	if err != nil {
 		return err
 	}
+	before := load()
 	var all []result
-	keep := func(what string, i int, r result, err error) error {
+	err = b.runAll(ctx, a, func(what string, i int, r result, err error) error {
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(os.Stderr, "%s, %s, run %d: %.1f s\n", what, r.way, i+1, r.outage.Seconds())
 		all = append(all, r)
 		return nil
-	}
-	before := machine()
-	if recovery {
-		err = b.recoveries(ctx, small, runs, dead, keep)
-		if err == nil {
-			err = b.recoveries(ctx, large, big, dead, keep)
-		}
-		fmt.Printf("The machine before: %s\nand after: %s\n\n%s", before, machine(), recoveryTable(all))
+	})
+	atEnd, terr := memory.Touch(1 << 30)
+	err = errors.Join(err, terr)
+	rec := newRecord(a, all, time.Now().UTC())
+	rec.Machine.Load = fmt.Sprintf("%s before, %s after", before, load())
+	rec.Machine.Memory += fmt.Sprintf("; the first touch of 1 GB took %.1f s before the runs and %.1f s after them", atStart.Seconds(), atEnd.Seconds())
+	fmt.Print(rec.text()) // what is measured by now is worth telling
+	if err != nil || a.docs == "" {
 		return err
+	}
+	if err := keep(a.docs, rec); err != nil {
+		return err
+	}
+	return writePages(a.docs)
+}
+
+// kept takes a result, or the error there is instead.
+type kept func(what string, i int, r result, err error) error
+
+// runAll measures what is asked for.
+func (b *bench) runAll(ctx context.Context, a asked, keep kept) error {
+	if a.recovery {
+		if err := b.recoveries(ctx, small, a.runs, a.dead, keep); err != nil {
+			return err
+		}
+		return b.recoveries(ctx, large, a.big, a.dead, keep)
 	}
 	eachWay := func(size string, n int) error {
 		if n == 0 {
@@ -103,7 +185,7 @@ func measure(ctx context.Context, runs, random, big int, docs string, recovery, 
 			return err
 		}
 		for i := range n {
-			for _, w := range ways {
+			for _, w := range b.ways() {
 				if err := b.pause(ctx, calm); err != nil {
 					return err
 				}
@@ -127,31 +209,23 @@ func measure(ctx context.Context, runs, random, big int, docs string, recovery, 
 		}
 		return nil
 	}
+	if b.cluster != nil {
+		a.random = 0
+	}
 	for _, part := range []func() error{
-		func() error { return eachWay(small, runs) },
+		func() error { return eachWay(small, a.runs) },
 		func() error {
-			return further(atRandom, random, func() error { return b.pause(ctx, rand.N(10*time.Second)) })
+			return further(atRandom, a.random, func() error { return b.pause(ctx, rand.N(10*time.Second)) })
 		},
-		func() error { return further(inARow, min(random, 4), func() error { return nil }) },
-		func() error { return further(afterAFailure, min(random, 2), func() error { return b.breakOff(ctx) }) },
-		func() error { return eachWay(large, big) },
+		func() error { return further(inARow, min(a.random, 4), func() error { return nil }) },
+		func() error { return further(afterAFailure, min(a.random, 2), func() error { return b.breakOff(ctx) }) },
+		func() error { return eachWay(large, a.big) },
 	} {
-		if err = part(); err != nil {
-			break // what is measured by now is worth telling
+		if err := part(); err != nil {
+			return err
 		}
 	}
-	atEnd, terr := memory.Touch(1 << 30)
-	err = errors.Join(err, terr)
-	text := fmt.Sprintf("The first touch of 1 GB of memory took %.1f s before the runs and %.1f s after them.\nThe machine before: %s; and after: %s.\n\n%s",
-		atStart.Seconds(), atEnd.Seconds(), before, machine(), table(all))
-	fmt.Print(text)
-	if err != nil || docs == "" {
-		return err
-	}
-	if err := os.WriteFile(docs+"/outage.md", []byte(page(text)), 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(docs+"/outage.svg", []byte(picture(all)), 0o644)
+	return nil
 }
 
 // The databases, and for the small one the circumstances.
@@ -176,16 +250,26 @@ type way struct {
 
 var rewind = way{name: "etcd-rewind", args: []string{"--yes"}}
 
+const handName = "by hand"
+
 var ways = []way{
-	{name: "by hand", script: byHand},
+	{name: handName, script: byHand},
 	{name: "OpenShift's order", script: allOut},
 	rewind,
 	{name: "etcd-rewind --stop graceful", args: []string{"--yes", "--stop", "graceful"}},
 }
 
-// What both scripts share: M manifests, A aside, S snapshot, D the new data
-// directory, IP the node's address, R the restore's arguments. They wait on
-// what they have to wait for, and no longer.
+// ways are those that are compared: of several nodes by hand in steps, and etcd-rewind.
+func (b *bench) ways() []way {
+	if b.cluster == nil {
+		return ways
+	}
+	return []way{{name: handName, script: byHandOnEach}, {name: rewind.name, args: []string{"--yes", "--fleet"}}}
+}
+
+// What the scripts share: M manifests, A aside, S snapshot, D the new data
+// directory, R the restore's arguments. They wait on what they have to wait for,
+// and no longer; for the API server at the end, the client does.
 const waits = `
 set -euo pipefail
 M=/etc/kubernetes/manifests
@@ -193,46 +277,66 @@ M=/etc/kubernetes/manifests
 runs() { for p in $(pgrep -x "$1"); do [ "$(readlink /proc/$p/ns/net)" = "$(readlink /proc/self/ns/net)" ] && echo $p; done; true; }
 gone() { while [ -n "$(runs "$1")" ]; do sleep 0.1; done; }
 another() { while [ "$(runs etcd)" = "$1" ] || [ -z "$(runs etcd)" ]; do sleep 0.1; done; }
-ready() { until curl -skf -m 1 -o /dev/null "$1"; do sleep 0.1; done; }
+# Without curl, which not every host has.
+says() { timeout 1 bash -c 'exec 3<>/dev/tcp/127.0.0.1/2381; printf "GET /readyz HTTP/1.0\r\n\r\n" >&3; head -n 1 <&3' 2>/dev/null; }
+etcd_ready() { until says | grep -q ' 200 '; do sleep 0.1; done; }
 mkdir -p "$A"
 `
 
 // byHand is the order of the Kubernetes documents and of the usual exam
 // answers (kubernetes.io, "Restoring an etcd cluster"): the API server stops,
 // the snapshot is restored, etcd.yaml edited in place, the API server back.
-const byHand = waits + `
+const byHand = `
 mv $M/kube-apiserver.yaml "$A/"
 gone kube-apiserver
 old=$(runs etcd)
 etcdutl snapshot restore "$S" --data-dir "$D" $R 2>/dev/null
 sed -i "s#path: /var/lib/etcd.*#path: $D#" $M/etcd.yaml
 another "$old"
-ready http://127.0.0.1:2381/readyz
+etcd_ready
 mv "$A/kube-apiserver.yaml" $M/
-ready https://$IP:6443/readyz
 `
 
 // allOut is OpenShift's order (cluster-restore.sh): all manifests out, wait for
 // the containers, restore, all in.
-const allOut = waits + `
+const allOut = `
 mv $M/*.yaml "$A/"
 gone kube-apiserver
 gone etcd
 etcdutl snapshot restore "$S" --data-dir "$D" $R 2>/dev/null
 sed -i "s#path: /var/lib/etcd.*#path: $D#" "$A/etcd.yaml"
 mv "$A"/*.yaml $M/
-ready http://127.0.0.1:2381/readyz
-ready https://$IP:6443/readyz
+etcd_ready
+`
+
+// byHandOnEach is the order of the Kubernetes documents for several members: all API
+// servers stop, then all members; the snapshot is restored on each, with the same
+// token and member list; all members start, then all API servers. A blank line
+// is where the nodes wait for each other: each step is done on all of them at the
+// same moment, as by somebody who types into three terminals at once.
+const byHandOnEach = `
+mv $M/kube-apiserver.yaml "$A/"; gone kube-apiserver
+
+mv $M/etcd.yaml "$A/"; gone etcd
+
+etcdutl snapshot restore "$S" --data-dir "$D" $R 2>/dev/null
+sed -i "s#path: /var/lib/etcd.*#path: $D#" "$A/etcd.yaml"
+
+mv "$A/etcd.yaml" $M/; etcd_ready
+
+mv "$A/kube-apiserver.yaml" $M/
 `
 
 // result is one restore.
 type result struct {
 	way, size string
 	dead      bool          // the control plane was, when somebody came: outage counts from the first command
-	outage    time.Duration // as a client saw it
+	outage    time.Duration // as a client saw it; of several nodes until all are seen again
+	none      time.Duration // of several nodes: while none was seen
 	claimed   time.Duration // as etcd-rewind says; 0 for the scripts
 	phases    []phase
-	parts     []part
+	parts     []part   // of several nodes, what all waited for
+	each      [][]part // of several nodes, in their order
 }
 
 type phase struct {
@@ -241,11 +345,12 @@ type phase struct {
 }
 
 type bench struct {
-	node   *cluster.Node
-	config *rest.Config
-	client *http.Client
-	serial int
-	whole  bool // what comes before the first step is a phase, too
+	node    *cluster.Node // where etcd-rewind is called
+	nodes   []*cluster.Node
+	cluster *cluster.Cluster // nil of one node
+	config  *rest.Config
+	client  *http.Client
+	serial  int
 }
 
 const (
@@ -254,11 +359,17 @@ const (
 	marker = "/api/v1/namespaces/default/configmaps/marker"
 )
 
-func (b *bench) prepare(ctx context.Context) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", b.node.HostPath(tool), "etcd-rewind")
+func (b *bench) prepare(ctx context.Context, dir string) error {
+	program := dir + "/program"
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "etcd-rewind")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build etcd-rewind: %w\n%s", err, out)
+	}
+	for _, n := range b.nodes {
+		if err := copyFile(ctx, program, n.HostPath(tool)); err != nil {
+			return err
+		}
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", b.node.HostPath(cluster.SuperAdmin))
 	if err != nil {
@@ -274,6 +385,13 @@ func (b *bench) prepare(ctx context.Context) error {
 	return err
 }
 
+func copyFile(ctx context.Context, from, to string) error {
+	if out, err := exec.CommandContext(ctx, "cp", from, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
 // fill brings the database to its size and takes the snapshot that all restores
 // are from.
 func (b *bench) fill(ctx context.Context, size string) error {
@@ -284,25 +402,39 @@ func (b *bench) fill(ctx context.Context, size string) error {
 		fmt.Fprintln(os.Stderr, "writing 2 GB")
 		// Such a database needs another quota than etcd's 2 GiB. What fills it
 		// is outside of what the API server watches.
-		script := `cd /etc/kubernetes/manifests
+		quota := "A=/run/aside\n" + waits + `cd $M
 sed '/^    - etcd$/a\    - --quota-backend-bytes=8589934592' etcd.yaml > /run/etcd.yaml && cp /run/etcd.yaml .etcd.yaml && mv .etcd.yaml etcd.yaml
-until pgrep -f 'etcd --quota-backend-byte[s]=' >/dev/null; do sleep 0.1; done
-until etcdctl endpoint health >/dev/null 2>&1; do sleep 0.1; done
-head -c 1000000 /dev/urandom | base64 -w 0 | head -c 1000000 > /run/value
+limited() { for p in $(runs etcd); do grep -aq quota-backend-bytes= /proc/$p/cmdline && return 0; done; return 1; }
+until limited; do sleep 0.1; done
+until etcdctl endpoint health >/dev/null 2>&1; do sleep 0.1; done`
+		values := `head -c 1000000 /dev/urandom | base64 -w 0 | head -c 1000000 > /run/value
 for i in $(seq 1 1900); do etcdctl put /filler/$i < /run/value >/dev/null; done`
-		if out, err := b.etcdctlShell(ctx, script); err != nil {
+		for _, n := range b.nodes { // one after the other: the rest has a quorum
+			if out, err := etcdctlShell(ctx, n, quota); err != nil {
+				return fmt.Errorf("set a quota: %w\n%s", err, out)
+			}
+		}
+		if out, err := etcdctlShell(ctx, b.node, values); err != nil {
 			return fmt.Errorf("fill: %w\n%s", err, out)
 		}
 	}
-	return b.node.Save(ctx, b.shot(size))
+	if err := b.node.Save(ctx, b.shot(size)); err != nil {
+		return err
+	}
+	for _, n := range b.nodes[1:] { // by hand it has to be there
+		if err := copyFile(ctx, b.node.HostPath(b.shot(size)), n.HostPath(b.shot(size))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bench) shot(size string) string { return shot + "-" + strings.ReplaceAll(size, " ", "") }
 
-func (b *bench) etcdctlShell(ctx context.Context, script string) ([]byte, error) {
+func etcdctlShell(ctx context.Context, n *cluster.Node, script string) ([]byte, error) {
 	env := `export ETCDCTL_CACERT=/etc/kubernetes/pki/etcd/ca.crt ETCDCTL_CERT=/etc/kubernetes/pki/etcd/healthcheck-client.crt ETCDCTL_KEY=/etc/kubernetes/pki/etcd/healthcheck-client.key
 `
-	return b.node.Command(ctx, "bash", "-c", env+script).CombinedOutput()
+	return n.Command(ctx, "bash", "-c", env+script).CombinedOutput()
 }
 
 func (b *bench) mark(ctx context.Context, value string) error {
@@ -354,55 +486,97 @@ func (b *bench) run(ctx context.Context, w way, size string) (result, error) {
 	r := result{way: w.name, size: size}
 	probeCtx, stop := context.WithCancel(ctx)
 	defer stop()
-	seen := make(chan outage, 1)
-	go func() { seen <- b.watch(probeCtx) }()
+	seen := b.watch(probeCtx, "restored")
 
 	var err error
-	var done map[string]time.Time
+	var t *told
 	if w.script != "" {
 		err = b.script(ctx, w, file)
 	} else {
-		done, err = b.rewind(ctx, w, file, &r)
+		t, err = b.tool(ctx, append([]string{"restore", file}, w.args...), &r)
 	}
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", w.name, err)
 	}
-	var o outage
-	select {
-	case o = <-seen:
-	case <-time.After(time.Minute):
-		return r, fmt.Errorf("%s: the restored object doesn't come back", w.name)
+	all, err := seen(back)
+	if err != nil {
+		return r, fmt.Errorf("%s: %w", w.name, err)
 	}
+	o := whole(all)
 	r.outage = o.length()
+	if b.cluster != nil {
+		r.none = none(all)
+	}
 	if w.name == rewind.name {
-		if r.parts, err = b.parts(ctx, o, done); err != nil {
+		if err := b.owners(ctx, &r, t, all, func(n *nodeTold, m moments) (outage, []mark) { return o, restoreMarks(n, m, o.to) }); err != nil {
 			return r, fmt.Errorf("%s: %w", w.name, err)
 		}
 	}
 	return r, nil
 }
 
+// back is how long a client waits for the API at most when all has been done by hand.
+const back = 5 * time.Minute
+
+// owners tells who had an outage; of one node by the marks that alone returns for it.
+func (b *bench) owners(ctx context.Context, r *result, t *told, seen []outage, alone func(*nodeTold, moments) (outage, []mark)) error {
+	var at []moments
+	var names []string
+	for _, n := range b.nodes {
+		m, err := momentsOf(ctx, n)
+		if err != nil {
+			return err
+		}
+		at, names = append(at, m), append(names, n.Hostname)
+	}
+	var err error
+	if b.cluster != nil {
+		r.each, r.parts, err = fleetParts(t, names, at, seen)
+		return err
+	}
+	n := t.nodes[""]
+	if n == nil {
+		return errors.New("nothing was told of the node")
+	}
+	o, marks := alone(n, at[0])
+	r.parts, err = cut(o, marks)
+	return err
+}
+
+// ready waits until all of the control plane is.
+func (b *bench) ready(ctx context.Context) error {
+	if b.cluster != nil {
+		return b.cluster.Ready(ctx)
+	}
+	return b.node.Ready(ctx)
+}
+
 // settled waits until the API is ready, and removes old data directories.
 func (b *bench) settled(ctx context.Context) error {
-	if err := b.node.Ready(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return err
 	}
 	clean := `keep=$(sed -n 's#.*path: \(/var/lib/etcd.*\)#\1#p' /etc/kubernetes/manifests/etcd.yaml | head -1)
 for d in /var/lib/etcd*; do [ "$d" = "$keep" ] || rm -rf "$d"; done`
-	if out, err := b.node.Command(ctx, "bash", "-c", clean).CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+	for _, n := range b.nodes {
+		if out, err := n.Command(ctx, "bash", "-c", clean).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
 	}
 	return nil
 }
+
+// url leads to a node's own API server.
+func url(n *cluster.Node, path string) string { return "https://" + n.Address + ":6443" + path }
 
 // follow watches services, as kube-proxy and CoreDNS do in every cluster, but
 // without a network plugin not in this one. It comes back at once when it is
 // cut off. An API server that somebody watches ends only when kubelet kills it,
 // after 30 s; with the controllers alone it does so after 1 to 30 s, by the
 // time at which they give up.
-func (b *bench) follow(ctx context.Context, client *http.Client) {
+func (b *bench) follow(ctx context.Context, client *http.Client, n *cluster.Node) {
 	for ctx.Err() == nil {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.config.Host+"/api/v1/services?watch=1", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url(n, "/api/v1/services?watch=1"), nil)
 		if err != nil {
 			return
 		}
@@ -417,25 +591,39 @@ func (b *bench) follow(ctx context.Context, client *http.Client) {
 	}
 }
 
+// script does by hand what a way says, on all nodes at once, step by step.
 func (b *bench) script(ctx context.Context, w way, file string) error {
-	data := fmt.Sprintf("/var/lib/etcd-hand-%d", b.serial)
-	args := fmt.Sprintf("--name cp1 --initial-cluster cp1=https://%[1]s:2380 --initial-advertise-peer-urls https://%[1]s:2380 --bump-revision 1000000000 --mark-compacted", b.node.Address)
-	env := fmt.Sprintf("IP=%s S=%s D=%s A=/etc/kubernetes/aside-%d R='%s'\n", b.node.Address, file, data, b.serial, args)
-	out, err := b.node.Command(ctx, "bash", "-c", env+w.script).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
+	var members []string
+	for _, n := range b.nodes {
+		members = append(members, fmt.Sprintf("%s=https://%s:2380", n.Hostname, n.Address))
+	}
+	steps := []string{w.script}
+	if b.cluster != nil {
+		steps = strings.Split(w.script, "\n\n")
+	}
+	for _, step := range steps {
+		errs := make([]error, len(b.nodes))
+		var all sync.WaitGroup
+		for i, n := range b.nodes {
+			args := fmt.Sprintf("--name %s --initial-cluster %s --initial-cluster-token by-hand-%d --initial-advertise-peer-urls https://%s:2380 --bump-revision 1000000000 --mark-compacted",
+				n.Hostname, strings.Join(members, ","), b.serial, n.Address)
+			env := fmt.Sprintf("S=%s D=/var/lib/etcd-hand-%d A=/etc/kubernetes/aside-%[2]d R='%[3]s'\n", file, b.serial, args)
+			all.Go(func() {
+				if out, err := n.Command(ctx, "bash", "-c", env+waits+step).CombinedOutput(); err != nil {
+					errs[i] = fmt.Errorf("%s: %w\n%s", n.Hostname, err, out)
+				}
+			})
+		}
+		all.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// rewind returns when each action was done.
-func (b *bench) rewind(ctx context.Context, w way, file string, r *result) (done map[string]time.Time, err error) {
-	return b.tool(ctx, append([]string{"restore", file}, w.args...), r)
-}
-
-// tool runs etcd-rewind; what comes before its first step is a phase, too.
-func (b *bench) tool(ctx context.Context, args []string, r *result) (done map[string]time.Time, err error) {
-	started := time.Now()
+// tool runs etcd-rewind on the first node.
+func (b *bench) tool(ctx context.Context, args []string, r *result) (*told, error) {
 	cmd := b.node.Command(ctx, tool, append(args, "--output", "json", "--kubelet-restart-command", b.node.KubeletRestartCommand)...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
@@ -443,44 +631,47 @@ func (b *bench) tool(ctx context.Context, args []string, r *result) (done map[st
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%s%s", err, out, errs.Bytes())
 	}
-	begun := map[string]time.Time{}
-	done = map[string]time.Time{}
-	lines := bufio.NewScanner(bytes.NewReader(out))
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		var ev struct {
-			Type, Step, Action, State, Message string
-			Time                               time.Time
-			Outage                             float64 `json:"outage_seconds"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
-			return nil, err
-		}
-		switch {
-		case ev.Type == "step" && ev.State == "started":
-			if len(r.phases) == 0 && b.whole {
-				r.phases = append(r.phases, phase{"(reads, checks and plans)", ev.Time.Sub(started)})
-			}
-			begun[ev.Step] = ev.Time
-			r.phases = append(r.phases, phase{title: ev.Message})
-		case ev.Type == "step" && ev.State == "done":
-			r.phases[len(r.phases)-1].took = ev.Time.Sub(begun[ev.Step])
-		case ev.Type == "action" && (ev.State == "done" || ev.State == "already"):
-			done[ev.Action] = ev.Time
-		case ev.Type == "result":
-			r.claimed = time.Duration(ev.Outage * float64(time.Second))
-		}
+	t, err := readTold(bytes.NewReader(out))
+	if err != nil {
+		return nil, err
 	}
-	return done, lines.Err()
+	r.claimed, r.phases = t.claimed, t.phases()
+	return t, nil
 }
 
-// watch asks every 20 ms for /readyz and for the marker, over connections that it
-// keeps while they answer, as clients do, and returns the times of the last good
-// answer and of the first good answer with the restored data.
-func (b *bench) watch(ctx context.Context) outage { return b.watchFor(ctx, "restored") }
+// watch asks every node for /readyz and for the marker, over connections that it
+// keeps while they answer, as clients do: one every 20 ms, three every 60 ms, so that
+// they cost the same. What it returns waits, for a while at most, until all nodes
+// have answered with that value, and returns for each the times of the last good
+// answer before and of that one.
+func (b *bench) watch(ctx context.Context, value string) func(within time.Duration) ([]outage, error) {
+	type saw struct {
+		i int
+		o outage
+	}
+	seen := make(chan saw, len(b.nodes))
+	for i, n := range b.nodes {
+		go func() { seen <- saw{i, b.watchNode(ctx, n, value)} }()
+	}
+	return func(within time.Duration) ([]outage, error) {
+		all := make([]outage, len(b.nodes))
+		late := time.After(within)
+		for range b.nodes {
+			select {
+			case s := <-seen:
+				all[s.i] = s.o
+			case <-late:
+				return nil, errors.New("the object doesn't come back")
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return all, ctx.Err()
+	}
+}
 
-func (b *bench) watchFor(ctx context.Context, value string) outage {
-	tick := time.NewTicker(20 * time.Millisecond)
+func (b *bench) watchNode(ctx context.Context, n *cluster.Node, value string) outage {
+	tick := time.NewTicker(time.Duration(len(b.nodes)) * 20 * time.Millisecond)
 	defer tick.Stop()
 	last := time.Now()
 	for {
@@ -491,8 +682,8 @@ func (b *bench) watchFor(ctx context.Context, value string) outage {
 		}
 		at := time.Now()
 		ask, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-		_, ready := b.get(ask, "/readyz")
-		body, found := b.get(ask, marker)
+		_, ready := b.get(ask, url(n, "/readyz"))
+		body, found := b.get(ask, url(n, marker))
 		cancel()
 		if !ready || !found {
 			continue
@@ -504,8 +695,8 @@ func (b *bench) watchFor(ctx context.Context, value string) outage {
 	}
 }
 
-func (b *bench) get(ctx context.Context, path string) (string, bool) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.config.Host+path, nil)
+func (b *bench) get(ctx context.Context, url string) (string, bool) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", false
 	}
@@ -516,12 +707,4 @@ func (b *bench) get(ctx context.Context, path string) (string, bool) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	return string(body), err == nil && resp.StatusCode == http.StatusOK
-}
-
-func median(d []time.Duration) time.Duration {
-	s := slices.Sorted(slices.Values(d))
-	if len(s) == 0 {
-		return 0
-	}
-	return s[len(s)/2]
 }

@@ -3,257 +3,406 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"html"
-	"os/exec"
-	"runtime"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 )
 
-// pick returns the outages of a way at a size, and the largest difference
-// between what was seen and what the tool says.
-func pick(all []result, way, size string) (outages []time.Duration, off time.Duration) {
-	for _, r := range all {
-		if r.way != way || r.size != size {
-			continue
-		}
-		outages = append(outages, r.outage)
-		if r.claimed > 0 {
-			off = max(off, (r.outage - r.claimed).Abs())
-		}
-	}
-	return outages, off
-}
-
-func table(all []result) string {
+// text is what was measured, in Markdown, the ratio first.
+func (r record) text() string {
 	var b strings.Builder
-	b.WriteString("| way | database | runs | median, × by hand | worst | median | worst | outage_seconds differs by at most |\n|---|---|---|---|---|---|---|---|\n")
-	line := func(way, size string, against time.Duration) {
-		o, off := pick(all, way, size)
-		if len(o) == 0 {
-			return
-		}
-		worst := o[0]
-		for _, d := range o {
-			worst = max(worst, d)
-		}
-		typical, most, differs := "", "", ""
-		if against > 0 {
-			typical, most = fmt.Sprintf("%.2f", ratio(median(o), against)), fmt.Sprintf("%.2f", ratio(worst, against))
-		}
-		if off > 0 {
-			differs = fmt.Sprintf("%.2f s", off.Seconds())
-		}
-		fmt.Fprintf(&b, "| %s | %s | %d | %s | %s | %.1f s | %.1f s | %s |\n", way, size, len(o), typical, most, median(o).Seconds(), worst.Seconds(), differs)
+	fmt.Fprintf(&b, "%s.\n\n", r.circumstances())
+	if r.Note != "" {
+		fmt.Fprintf(&b, "%s\n\n", r.Note)
 	}
-	for _, size := range []string{small, large} {
-		hand, _ := pick(all, ways[0].name, size)
-		for _, w := range ways {
-			line(w.name, size, median(hand))
+	b.WriteString(r.table())
+	if len(r.Goals) > 0 {
+		b.WriteString("\nThe goals:\n\n")
+		for _, g := range r.Goals {
+			fmt.Fprintf(&b, "- %s: %s\n", g.What, g.is())
 		}
 	}
-	hand, _ := pick(all, ways[0].name, small)
-	for _, circumstances := range []string{atRandom, inARow, afterAFailure} {
-		line(rewind.name, circumstances, median(hand))
+	for _, t := range r.Steps {
+		fmt.Fprintf(&b, "\n%s:\n\n%s", t.Title, t.table("step"))
 	}
-	b.WriteString("\nThe goals:\n\n")
-	for _, g := range goals(all) {
-		fmt.Fprintf(&b, "- %s: %s\n", g.what, g.is())
+	for _, t := range r.Owners {
+		fmt.Fprintf(&b, "\n%s; what the runtime and the programs' logs say bounds each part:\n\n%s", t.Title, t.table(""))
 	}
-	b.WriteString("\nWhere the time goes in etcd-rewind, medians:\n\n| step | small | 2 GB |\n|---|---|---|\n")
-	little := medians(all, func(size string) bool { return size != large })
-	big := medians(all, func(size string) bool { return size == large })
-	titles := little
-	if len(titles) == 0 {
-		titles = big
-	}
-	for i, p := range titles {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", p.title, nth(little, i), nth(big, i))
-	}
-	b.WriteString(owners(all))
 	return b.String()
 }
 
-// owners tells who has the outage of etcd-rewind, in means, which add up.
-func owners(all []result) string {
-	type column struct {
-		size string
-		sum  []part
-		runs int
+// circumstances are the machine's, on which the seconds depend.
+func (r record) circumstances() string {
+	m := r.Machine
+	set := "not tuned"
+	if r.Tuned != "" {
+		set = "tuned by hand: " + r.Tuned
 	}
-	columns := []column{{size: small}, {size: large}}
-	var names []part
-	for _, r := range all {
-		for i := range columns {
-			c := &columns[i]
-			if len(r.parts) == 0 || (r.size == large) != (c.size == large) {
-				continue
-			}
-			if c.sum == nil {
-				c.sum = make([]part, len(r.parts))
-				names = r.parts
-			}
-			for j, p := range r.parts {
-				c.sum[j].took += p.took
-			}
-			c.runs++
+	all := []string{fmt.Sprintf("%s, %d cores (%s), %s", r.Date, m.Cores, m.CPU, m.Memory), set}
+	for _, more := range []struct{ name, is string }{{"Linux ", m.Kernel}, {"load: ", m.Load}, {"", m.Settings}} {
+		if more.is != "" {
+			all = append(all, more.name+more.is)
 		}
 	}
-	if names == nil {
+	return strings.Join(all, "; ")
+}
+
+// title tells one kind of measurement from another.
+func (r record) title() string {
+	nodes := "One node"
+	if r.Nodes > 1 {
+		nodes = fmt.Sprintf("%s nodes on one machine", map[int]string{3: "Three"}[r.Nodes])
+	}
+	if strings.HasPrefix(r.On, "systemd") {
+		nodes += " under systemd"
+	}
+	set := "not tuned"
+	if r.Tuned != "" {
+		set = "tuned"
+	}
+	return fmt.Sprintf("%s, Kubernetes %s, %s", nodes, r.Kubernetes, set)
+}
+
+func (r record) versions() string {
+	return fmt.Sprintf("kubeadm %s, containerd %s, etcd %s; %s", r.Kubernetes, r.Containerd, r.Etcd, r.Node)
+}
+
+func (r record) table() string {
+	var b strings.Builder
+	head := []string{"way", "database", "runs", "median, × by hand", "worst", "median", "worst", "outage_seconds differs by at most"}
+	several := r.Nodes > 1
+	if several {
+		head = slices.Insert(head, 7, "no API server at all, median")
+	}
+	if r.What == aRecovery {
+		head = []string{"what", "way", "database", "median, × the last row of its kind", "median", "each"}
+	}
+	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
+	for _, x := range r.Rows {
+		cells := []string{x.Way, x.Database, fmt.Sprint(x.Runs), times(x.Ratio), times(x.AtWorst), tenths(x.Median), tenths(x.Worst)}
+		switch {
+		case r.What == aRecovery:
+			cells = []string{x.Case, x.Way, x.Database, times(x.Ratio), tenths(x.Median), list(x.Each)}
+		default:
+			if several {
+				cells = append(cells, tenths(x.None))
+			}
+			differs := ""
+			if x.Differs > 0 {
+				differs = fmt.Sprintf("%.2f s", x.Differs)
+			}
+			cells = append(cells, differs)
+		}
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
+	}
+	return b.String()
+}
+
+func times(x float64) string {
+	if x == 0 {
 		return ""
 	}
-	var b strings.Builder
-	b.WriteString("\nWho has the outage, means of all those runs; what the runtime and the programs' logs say bounds each part:\n\n| | who | small | 2 GB |\n|---|---|---|---|\n")
-	line := func(what, who string, of func(j int) bool) {
-		fmt.Fprintf(&b, "| %s | %s |", what, who)
-		for _, c := range columns {
-			var sum time.Duration
-			for j, p := range c.sum {
-				if of(j) {
-					sum += p.took / time.Duration(c.runs)
-				}
-			}
-			if c.runs == 0 {
-				b.WriteString(" not measured |")
-				continue
-			}
-			fmt.Fprintf(&b, " %.2f s |", sum.Seconds())
-		}
-		b.WriteString("\n")
-	}
-	for i, n := range names {
-		line(n.what, n.who, func(j int) bool { return i == j })
-	}
-	for _, who := range []string{kubelet, etcd, apiServer, ourselves} {
-		line("together", who, func(j int) bool { return names[j].who == who })
-	}
-	return b.String()
+	return fmt.Sprintf("%.2f", x)
 }
 
-func nth(phases []phase, i int) string {
-	if i >= len(phases) {
-		return "not measured"
-	}
-	return fmt.Sprintf("%.2f s", phases[i].took.Seconds())
-}
+func tenths(x float64) string { return fmt.Sprintf("%.1f s", x) }
 
-// goal is a limit with what was measured.
-type goal struct {
-	what        string
-	have, limit float64
+func list(all []float64) string {
+	var s []string
+	for _, x := range all {
+		s = append(s, fmt.Sprintf("%.1f", x))
+	}
+	return strings.Join(s, ", ") + " s"
 }
 
 func (g goal) is() string {
 	verdict := "holds"
-	if g.have > g.limit {
+	if g.Have > g.Limit {
 		verdict = "**exceeded**"
+		if g.Because != "" {
+			verdict += ". Who has it: " + g.Because
+		}
 	}
-	return fmt.Sprintf("%.3f, limit %.2f: %s", g.have, g.limit, verdict)
+	return fmt.Sprintf("%.3f, limit %.2f: %s", g.Have, g.Limit, verdict)
 }
 
-func goals(all []result) []goal {
-	hand, _ := pick(all, ways[0].name, small)
-	by := float64(median(hand))
-	var out []goal
-	add := func(what string, have time.Duration, against, limit float64) {
-		if have > 0 && against > 0 {
-			out = append(out, goal{what, float64(have) / against, limit})
+// table has what took the times, who has them if anybody, and a line for all that
+// each of those has.
+func (t seconds) table(first string) string {
+	var b strings.Builder
+	owned := slices.ContainsFunc(t.Rows, func(x taken) bool { return x.Who != "" })
+	head := []string{first}
+	if owned {
+		head = append(head, "who")
+	}
+	head = append(head, t.Columns...)
+	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
+	line := func(what, who string, took []float64) {
+		cells := []string{what}
+		if owned {
+			cells = append(cells, who)
+		}
+		for _, x := range took {
+			if x < 0 {
+				cells = append(cells, "not measured")
+				continue
+			}
+			cells = append(cells, fmt.Sprintf("%.2f s", x))
+		}
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
+	}
+	measured := make([]bool, len(t.Columns)) // any of it, so that what isn't there took no time
+	for _, x := range t.Rows {
+		for i, took := range x.Took {
+			measured[i] = measured[i] || took >= 0
 		}
 	}
-	ours, off := pick(all, rewind.name, small)
-	add("median, × by hand", median(ours), by, 0.10)
-	for _, circumstances := range []string{atRandom, inARow, afterAFailure} {
-		o, differs := pick(all, rewind.name, circumstances)
-		off = max(off, differs)
-		if len(o) > 0 {
-			add("worst of "+fmt.Sprint(len(o))+" ("+circumstances+"), × by hand", slices.Max(o), by, 0.18)
+	sums := map[string][]float64{}
+	for _, x := range t.Rows {
+		took := slices.Clone(x.Took)
+		for i := range took {
+			if took[i] < 0 && measured[i] && owned {
+				took[i] = 0
+			}
+		}
+		line(x.What, x.Who, took)
+		if sums[x.Who] == nil {
+			sums[x.Who] = make([]float64, len(took))
+		}
+		for i := range took {
+			sums[x.Who][i] += took[i]
+			if !measured[i] {
+				sums[x.Who][i] = -1
+			}
 		}
 	}
-	if big, _ := pick(all, rewind.name, large); len(big) > 0 {
-		hand, _ := pick(all, ways[0].name, large)
-		add("median with 2 GB, × by hand with 2 GB", median(big), float64(median(hand)), 0.10)
-		more := opening(all, large) - opening(all, small)
-		add("the same without etcd's own time to open 2 GB, × by hand with a small one", median(big)-more, by, 0.10)
+	if owned {
+		for _, who := range owning {
+			if sums[who] != nil {
+				line("together", who, sums[who])
+			}
+		}
 	}
-	add("outage_seconds differs from what the client saw by at most, in s", off, float64(time.Second), 0.3)
+	return b.String()
+}
+
+// owns is what somebody has of the first column of the first table of owners, or 0.
+func (r record) owns(who string) (sum float64) {
+	if len(r.Owners) == 0 {
+		return 0
+	}
+	for _, x := range r.Owners[0].Rows {
+		if x.Who == who && len(x.Took) > 0 {
+			sum += max(0, x.Took[0])
+		}
+	}
+	return sum
+}
+
+// of finds the restores of a way.
+func (r record) of(way, database string) (row, bool) {
+	for _, x := range r.Rows {
+		if x.Way == way && x.Database == database {
+			return x, true
+		}
+	}
+	return row{}, false
+}
+
+// outagesOf are the records of outages: what isn't tuned first, one node before
+// three, the newest first.
+func outagesOf(all []record) []record {
+	var out []record
+	for _, r := range slices.Backward(all) {
+		if r.What == anOutage {
+			out = append(out, r)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b record) int {
+		if (a.Tuned == "") != (b.Tuned == "") {
+			return map[bool]int{true: -1, false: 1}[a.Tuned == ""]
+		}
+		return a.Nodes - b.Nodes
+	})
 	return out
 }
 
-// opening is how long etcd's start takes with a database.
-func opening(all []result, size string) time.Duration {
-	for _, p := range medians(all, func(s string) bool { return s == size }) {
-		if p.title == "Start etcd" {
-			return p.took
+// wanted is what is to be published: see page.
+var wanted = []struct {
+	on         string
+	nodes      int
+	what, make string
+}{
+	{"bare-1.34", 1, "one node", "make bench-outage"},
+	{"systemd-1.37", 1, "one node under systemd with Kubernetes 1.37", "make bench-outage-systemd"},
+	{"bare-1.34", 3, "three nodes", "make bench-outage-three"},
+}
+
+// Where the part of a page begins that is made, and where it ends.
+const (
+	madeBegins = "<!-- Made from outage.json, as make bench-outage leaves it: edit above or below. -->\n"
+	madeEnds   = "<!-- Here that ends. -->\n"
+)
+
+// outagePage is all of outage.md that is made: all that was measured, by its ratio,
+// and the newest of each kind in full.
+func outagePage(all []record) string {
+	var b strings.Builder
+	out := outagesOf(all)
+	b.WriteString("| nodes | machine | × by hand in the same run, median (worst) | outage, median (worst) | by hand | kube-apiserver's own part | date |\n|---|---|---|---|---|---|---|\n")
+	for _, r := range out {
+		ours, _ := r.of(rewind.name, small)
+		hand, _ := r.of(handName, small)
+		worst, most := ours.AtWorst, ours.Worst
+		for _, x := range r.Rows {
+			if x.Way == rewind.name && x.Database != large {
+				worst, most = max(worst, x.AtWorst), max(most, x.Worst)
+			}
+		}
+		nodes, set, _ := cutLast(r.title(), ", ")
+		fmt.Fprintf(&b, "| %s | %s | **%s** (%s) | %s (%s) | %s | %.1f s | %s |\n",
+			nodes, set, times(ours.Ratio), times(worst), tenths(ours.Median), tenths(most), tenths(hand.Median), r.owns(apiServer), r.Date)
+	}
+	var missing []string
+	for _, w := range wanted {
+		if !slices.ContainsFunc(out, func(r record) bool { return r.On == w.on && r.Nodes == w.nodes && r.Tuned == "" }) {
+			missing = append(missing, fmt.Sprintf("%s (`%s`)", w.what, w.make))
 		}
 	}
-	return 0
+	if len(missing) > 0 {
+		fmt.Fprintf(&b, "\n**Not measured yet** on a machine that isn't tuned, with by hand in the same run: %s.\n", strings.Join(missing, ", "))
+	}
+	b.WriteString("\n![outage](outage.svg)\n")
+	told := map[string]bool{}
+	for _, r := range out {
+		if title := r.title(); !told[title] {
+			told[title] = true
+			fmt.Fprintf(&b, "\n## %s\n\n%s.\n%s", title, r.versions(), r.text())
+		}
+	}
+	return b.String()
 }
 
-// medians of the steps of etcd-rewind's runs.
-func medians(all []result, of func(size string) bool) []phase {
-	return phasesOf(all, func(r result) bool { return r.way == rewind.name && of(r.size) })
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
-func phases(all []result, way, size string, dead bool) []phase {
-	return phasesOf(all, func(r result) bool { return r.way == way && r.size == size && r.dead == dead })
-}
-
-func phasesOf(all []result, such func(result) bool) []phase {
-	var order []string
-	took := map[string][]time.Duration{}
-	for _, r := range all {
-		if !such(r) {
+// recoveryPart is what benchmarks.md has of recoveries: the newest of each kind in
+// full, and the ratios of those before.
+func recoveryPart(all []record) string {
+	var b strings.Builder
+	told := map[string]bool{}
+	var before []string
+	for _, r := range slices.Backward(all) {
+		if r.What != aRecovery {
 			continue
 		}
-		for _, p := range r.phases {
-			if _, ok := took[p.title]; !ok {
-				order = append(order, p.title)
+		if title := r.title(); !told[title] {
+			told[title] = true
+			fmt.Fprintf(&b, "### %s\n\n%s.\n%s\n", title, r.versions(), r.text())
+			if _, ok := r.of(rewind.name, large); !ok {
+				b.WriteString("**2 GB were not measured then.**\n\n")
 			}
-			took[p.title] = append(took[p.title], p.took)
+			continue
+		}
+		var goals []string
+		for _, g := range r.Goals {
+			verdict := "holds"
+			if g.Have > g.Limit {
+				verdict = "exceeded"
+			}
+			goals = append(goals, fmt.Sprintf("%s %.2f (%.2f: %s)", g.What, g.Have, g.Limit, verdict))
+		}
+		before = append(before, fmt.Sprintf("- %s, %s: %s\n", r.Date, r.title(), strings.Join(goals, "; ")))
+	}
+	if len(before) > 0 {
+		fmt.Fprintf(&b, "Before that:\n\n%s\n", strings.Join(before, ""))
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+// put replaces the part of a page that is made, and keeps what was written by hand.
+func put(page, part string) (string, error) {
+	before, rest, ok := strings.Cut(page, madeBegins)
+	_, after, ok2 := strings.Cut(rest, madeEnds)
+	if !ok || !ok2 {
+		return "", fmt.Errorf("the page doesn't say where the part that is made begins and ends: %q, %q", strings.TrimSpace(madeBegins), strings.TrimSpace(madeEnds))
+	}
+	return before + madeBegins + "\n" + part + "\n" + madeEnds + after, nil
+}
+
+// pages are the files that are made from what is kept in a directory, and their text.
+func pages(dir string) (map[string]string, error) {
+	all, err := records(dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, errors.New("nothing is kept in " + filepath.Join(dir, keptIn))
+	}
+	made := map[string]string{filepath.Join(dir, "outage.svg"): picture(all)}
+	for name, part := range map[string]string{"outage.md": outagePage(all), "benchmarks.md": recoveryPart(all)} {
+		path := filepath.Join(dir, name)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if made[path], err = put(string(text), part); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	var out []phase
-	for _, title := range order {
-		out = append(out, phase{title, median(took[title])})
+	return made, nil
+}
+
+func writePages(dir string) error {
+	made, err := pages(dir)
+	if err != nil {
+		return err
 	}
-	return out
+	for path, text := range made {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func page(text string) string {
-	cpu, _ := exec.Command("sh", "-c", "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1").Output()
-	return fmt.Sprintf(`# The outage, measured
-
-Made by `+"`make bench-outage`"+` on %s, with %d cores (%s), kubeadm 1.34.4, containerd, etcd 3.6.10, one node. A client asks
-every 20 ms for /readyz and for a known object; the outage is the time from the last good answer to the first good answer with
-the restored data. The ratio to by hand is what to expect on another machine; the seconds are not. Where the host of a virtual machine takes free memory back, whatever starts there is slower: before each run 2 GB
-are touched until that gets no quicker, and how quickly the host gives memory is told below.
-
-![outage](outage.svg)
-
-%s`, time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), strings.TrimSpace(string(cpu)), text)
-}
-
-// picture draws the medians as bars.
-func picture(all []result) string {
-	const left, scale, height = 230, 11, 30
+// picture draws the medians as bars: of one node, and of three where they were
+// measured.
+func picture(all []record) string {
+	const left, scale, height = 260, 11, 30
 	var b strings.Builder
 	type bar struct {
 		name string
-		took time.Duration
+		took float64
 	}
 	var bars []bar
-	for _, size := range []string{small, large} {
-		for _, w := range ways {
-			if o, _ := pick(all, w.name, size); len(o) > 0 {
-				bars = append(bars, bar{w.name + ", " + size, median(o)})
+	drawn := map[int]bool{}
+	for _, r := range outagesOf(all) {
+		if drawn[r.Nodes] {
+			continue
+		}
+		drawn[r.Nodes] = true
+		for _, x := range r.Rows {
+			name := x.Way + ", " + x.Database
+			if r.Nodes > 1 {
+				name = fmt.Sprintf("%s, %d nodes", name, r.Nodes)
+			}
+			if x.Database == small || x.Database == large {
+				bars = append(bars, bar{name, x.Median})
 			}
 		}
 	}
 	width := left
 	for _, x := range bars {
-		width = max(width, left+int(x.took.Seconds()*scale)+70)
+		width = max(width, left+int(x.took*scale)+70)
 	}
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="13">`+"\n", width, height*len(bars)+10)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/>`+"\n")
@@ -264,8 +413,8 @@ func picture(all []result) string {
 			colour = "#2a7f4f"
 		}
 		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", left-8, y+15, html.EscapeString(x.name))
-		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.0f" height="20" fill="%s"/>`+"\n", left, y, x.took.Seconds()*scale, colour)
-		fmt.Fprintf(&b, `<text x="%.0f" y="%d">%.1f s</text>`+"\n", float64(left)+x.took.Seconds()*scale+6, y+15, x.took.Seconds())
+		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.0f" height="20" fill="%s"/>`+"\n", left, y, x.took*scale, colour)
+		fmt.Fprintf(&b, `<text x="%.0f" y="%d">%.1f s</text>`+"\n", float64(left)+x.took*scale+6, y+15, x.took)
 	}
 	b.WriteString("</svg>\n")
 	return b.String()
