@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -228,6 +229,7 @@ func (c crash) noHarm(t *testing.T) {
 func (c crash) again(t *testing.T) {
 	t.Helper()
 	c.At = c.At.Add(time.Hour)
+	c.hourGoesBy(t)
 	w := c.taking(func(string) {})
 	if res, err := w.Take(t.Context()); err != nil || !res.OK {
 		t.Fatalf("the next: %+v %v", res, err)
@@ -254,9 +256,45 @@ func (c crash) again(t *testing.T) {
 				t.Errorf("location %d, then: %s is left", i+1, o.Name)
 			}
 		}
+		c.nothingHidden(t, i, s.Path)
 	}
 	state, err := steps.ReadBackups(w.Dir)
 	if err != nil || !state.Last.OK || len(state.Locations[0].Sending)+len(state.Locations[1].Sending) > 0 {
 		t.Errorf("then: %+v %v", state, err)
+	}
+}
+
+// hourGoesBy makes what lies in the stores an hour older.
+func (c crash) hourGoesBy(t *testing.T) {
+	t.Helper()
+	for _, s := range c.stores() {
+		err := filepath.WalkDir(s.Path, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			st, err := e.Info()
+			if err != nil {
+				return err
+			}
+			was := st.ModTime().Add(-time.Hour)
+			return os.Chtimes(path, was, was)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// nothingHidden looks at what no listing shows.
+func (c crash) nothingHidden(t *testing.T, i int, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && strings.HasPrefix(e.Name(), ".") {
+			t.Errorf("location %d, then: %s is left", i+1, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -87,11 +85,6 @@ func inside[T any](ctx context.Context, d *Directory, name string, f func(root *
 	})
 }
 
-// An unfinished file is hidden, and what is left of one after a day is nobody's.
-var unfinished = regexp.MustCompile(`^\.etcd-rewind-[A-Z0-9]+\.part$`)
-
-const unfinishedFor = 24 * time.Hour
-
 // Put writes beside the name, brings it to the disk, and gives it the name then.
 func (d *Directory) Put(ctx context.Context, name string, content io.Reader, size int64) error {
 	_, err := inside(ctx, d, name, func(root *os.Root) (none struct{}, err error) {
@@ -107,8 +100,7 @@ func (d *Directory) Put(ctx context.Context, name string, content io.Reader, siz
 		if err := root.MkdirAll(dir, 0o700); err != nil {
 			return none, err
 		}
-		removeUnfinished(root, dir)
-		aside := path.Join(dir, ".etcd-rewind-"+rand.Text()+".part")
+		aside := aside(name)
 		f, err := root.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return none, err
@@ -192,18 +184,50 @@ func syncUp(root *os.Root, dir string) error {
 	}
 }
 
-// removeUnfinished removes what killed processes have left long ago. That it
-// can't is no reason to stop.
-func removeUnfinished(root *os.Root, dir string) {
-	entries, err := fs.ReadDir(root.FS(), dir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if st, err := e.Info(); err == nil && st.Mode().IsRegular() && unfinished.MatchString(e.Name()) && time.Since(st.ModTime()) > unfinishedFor {
-			_ = root.Remove(path.Join(dir, e.Name()))
+// Sweep throws away what uploads have left unfinished.
+func (d *Directory) Sweep(ctx context.Context, prefix string, dead func(Unfinished) bool) error {
+	_, err := defect.Await(ctx, func() (none struct{}, err error) {
+		root, err := d.open()
+		if err != nil {
+			return none, err
 		}
+		defer root.Close()
+		var now time.Time
+		return none, walk(ctx, root, ".", prefix, func(dir string, e fs.DirEntry) error {
+			name, is := unfinishedIn(dir, e.Name())
+			if !is || !strings.HasPrefix(name, prefix) {
+				return nil
+			}
+			st, err := e.Info()
+			if err == nil && now.IsZero() {
+				now, err = clock(root, dir)
+			}
+			if err == nil && dead(Unfinished{name, now.Sub(st.ModTime())}) {
+				err = root.Remove(path.Join(dir, e.Name()))
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // whole meanwhile, or thrown away
+			}
+			return err
+		})
+	})
+	return err
+}
+
+// clock is the time of whoever keeps a directory, which may be another host.
+func clock(root *os.Root, dir string) (now time.Time, err error) {
+	name := aside(path.Join(dir, clockName))
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return now, err
 	}
+	defer func() { _ = root.Remove(name) }()
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return now, err
+	}
+	return st.ModTime(), nil
 }
 
 // Get opens a file. A read that hangs is left behind when ctx ends.
@@ -267,14 +291,28 @@ func (d *Directory) each(ctx context.Context, prefix string, f func(Object) erro
 			return none, err
 		}
 		defer root.Close()
-		return none, walk(ctx, root, ".", prefix, f)
+		return none, walk(ctx, root, ".", prefix, func(dir string, e fs.DirEntry) error {
+			name := path.Join(dir, e.Name())
+			if CheckName(name) != nil || !strings.HasPrefix(name, prefix) {
+				return nil
+			}
+			st, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			return f(Object{name, st.Size(), st.ModTime()})
+		})
 	})
 	return err
 }
 
-// walk goes through a directory a thousand entries at a time: there may be any
-// number. Names bound how deep it gets.
-func walk(ctx context.Context, root *os.Root, dir, prefix string, f func(Object) error) error {
+// walk goes through a directory's files, also hidden ones, a thousand entries at a
+// time: there may be any number. Only directories where names may begin with
+// prefix are read. Names bound how deep it gets.
+func walk(ctx context.Context, root *os.Root, dir, prefix string, f func(dir string, e fs.DirEntry) error) error {
 	at, err := root.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) && dir != "." {
 		return nil // removed meanwhile
@@ -283,6 +321,7 @@ func walk(ctx context.Context, root *os.Root, dir, prefix string, f func(Object)
 		return err
 	}
 	defer at.Close()
+	signOfLife(ctx)
 	for {
 		entries, rerr := at.ReadDir(1000)
 		for _, e := range entries {
@@ -291,24 +330,14 @@ func walk(ctx context.Context, root *os.Root, dir, prefix string, f func(Object)
 			}
 			name := path.Join(dir, e.Name())
 			switch {
-			case CheckName(name) != nil:
-				continue
-			case e.IsDir() && (strings.HasPrefix(name, prefix) || strings.HasPrefix(prefix, name+"/")):
-				if err := walk(ctx, root, name, prefix, f); err != nil {
-					return err
+			case e.IsDir():
+				if CheckName(name) == nil && mayHold(name, prefix) {
+					err = walk(ctx, root, name, prefix, f)
 				}
-				continue
-			case !e.Type().IsRegular() || !strings.HasPrefix(name, prefix):
-				continue
-			}
-			st, err := e.Info()
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
+			case e.Type().IsRegular():
+				err = f(dir, e)
 			}
 			if err != nil {
-				return err
-			}
-			if err := f(Object{name, st.Size(), st.ModTime()}); err != nil {
 				return err
 			}
 		}
@@ -319,6 +348,11 @@ func walk(ctx context.Context, root *os.Root, dir, prefix string, f func(Object)
 			return rerr
 		}
 	}
+}
+
+// mayHold says whether names in a directory may begin with prefix.
+func mayHold(dir, prefix string) bool {
+	return strings.HasPrefix(dir, prefix) || strings.HasPrefix(prefix, dir+"/")
 }
 
 // Delete deletes a file, and nothing that isn't one.

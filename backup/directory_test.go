@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"etcd-rewind/problem"
 )
@@ -112,31 +111,5 @@ func TestAPipeInADirectoryIsNoBackup(t *testing.T) {
 	}
 	if got := names(t, s, ""); got != "" {
 		t.Errorf("listed: %s", got)
-	}
-}
-
-// kill -9 in the middle leaves a file that is nobody's, and never counts.
-func TestWhatAKilledProcessHasLeftIsRemovedLater(t *testing.T) {
-	dir := t.TempDir()
-	at := func(name string, old time.Duration) string {
-		path := filepath.Join(dir, name)
-		when := time.Now().Add(-old)
-		if err := errors.Join(os.WriteFile(path, []byte("half"), 0o600), os.Chtimes(path, when, when)); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	left, now, others := at(".etcd-rewind-ABCDE.part", 25*time.Hour), at(".etcd-rewind-FGHIJ.part", time.Hour), at(".etcd-rewind-notes", 25*time.Hour)
-	s := &Directory{Path: dir}
-	if got := names(t, s, ""); got != "" {
-		t.Errorf("listed: %s", got)
-	}
-	if err := s.Put(t.Context(), "a", strings.NewReader("x"), 1); err != nil {
-		t.Fatal(err)
-	}
-	for path, stays := range map[string]bool{left: false, now: true, others: true} {
-		if _, err := os.Lstat(path); (err == nil) != stays {
-			t.Errorf("%s: %v", filepath.Base(path), err)
-		}
 	}
 }

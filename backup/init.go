@@ -25,13 +25,17 @@ import (
 // error: an object lock is a good thing, and kept says so. The error is a
 // *problem.Problem.
 func Try(ctx context.Context, s Store) (kept bool, err error) {
-	name := "etcd-rewind-test-" + rand.Text()
+	const called = "etcd-rewind-test-"
+	name := called + rand.Text()
 	data := []byte("A test file of etcd-rewind backup init. It can be deleted.\n")
 	sum := sha256.Sum256(data)
 	c := Content{Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}
 	if err := Keep(ctx, s, name, c, recordsTimeout); err != nil {
 		return false, err
 	}
+	_ = patient(ctx, recordsTimeout, func(ctx context.Context, _ func()) error { // what such a test has left that was killed
+		return s.Sweep(ctx, called, func(u Unfinished) bool { return u.Age > unfinishedFor })
+	})
 	about := func(err error) error {
 		return problem.From(fmt.Errorf("%s: deleting what was written there: %w", s.Location(), err))
 	}

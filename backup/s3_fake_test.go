@@ -31,7 +31,8 @@ type fakeS3 struct {
 	uploads map[string]map[int][]byte // parts, by upload ID
 	keys    map[string]string         // of uploads
 	begun   map[string]time.Time
-	noMatch bool // it doesn't know If-None-Match
+	clock   time.Duration // by which it is ahead
+	noMatch bool          // it doesn't know If-None-Match
 	locked  map[string]time.Time
 	version bool // it has versions
 	asked   []string
@@ -87,6 +88,7 @@ func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	w.Header().Set("Date", time.Now().Add(f.clock).UTC().Format(http.TimeFormat))
 	if want := r.Header.Get("Content-Md5"); r.Method == http.MethodPut {
 		if sum := md5.Sum(body); want != base64.StdEncoding.EncodeToString(sum[:]) {
 			f.fail(w, 400, "BadDigest", "Content-MD5 is missing or another")
@@ -106,16 +108,10 @@ func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodGet && q.Has("list-type"):
 		f.list(w, q)
 	case r.Method == http.MethodGet && q.Has("uploads"):
-		_, _ = io.WriteString(w, `<ListMultipartUploadsResult>`)
-		for _, id := range slices.Sorted(maps.Keys(f.keys)) {
-			if strings.HasPrefix(f.keys[id], q.Get("prefix")) {
-				_, _ = fmt.Fprintf(w, `<Upload><Key>%s</Key><UploadId>%s</UploadId><Initiated>%s</Initiated></Upload>`, f.keys[id], id, f.begun[id].UTC().Format(time.RFC3339))
-			}
-		}
-		_, _ = io.WriteString(w, `</ListMultipartUploadsResult>`)
+		f.listUploads(w, q)
 	case r.Method == http.MethodPost && q.Has("uploads"):
 		id := fmt.Sprint("upload", len(f.begun))
-		f.uploads[id], f.keys[id], f.begun[id] = map[int][]byte{}, key, time.Now()
+		f.uploads[id], f.keys[id], f.begun[id] = map[int][]byte{}, key, time.Now().Add(f.clock)
 		_, _ = fmt.Fprintf(w, `<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>`, id)
 	case q.Has("uploadId") && f.uploads[q.Get("uploadId")] == nil:
 		f.fail(w, 404, "NoSuchUpload", "there is none")
@@ -180,6 +176,23 @@ func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *fakeS3) drop(id string) {
 	delete(f.uploads, id)
 	delete(f.keys, id)
+}
+
+// listUploads has pages of two.
+func (f *fakeS3) listUploads(w io.Writer, q url.Values) {
+	_, _ = io.WriteString(w, `<ListMultipartUploadsResult>`)
+	n := 0
+	for _, id := range slices.Sorted(maps.Keys(f.keys)) {
+		if !strings.HasPrefix(f.keys[id], q.Get("prefix")) || id <= q.Get("upload-id-marker") {
+			continue
+		}
+		_, _ = fmt.Fprintf(w, `<Upload><Key>%s</Key><UploadId>%s</UploadId><Initiated>%s</Initiated></Upload>`, f.keys[id], id, f.begun[id].UTC().Format(time.RFC3339))
+		if n++; n == 2 {
+			_, _ = fmt.Fprintf(w, `<IsTruncated>true</IsTruncated><NextKeyMarker>%s</NextKeyMarker><NextUploadIdMarker>%s</NextUploadIdMarker>`, f.keys[id], id)
+			break
+		}
+	}
+	_, _ = io.WriteString(w, `</ListMultipartUploadsResult>`)
 }
 
 // list has pages of three.

@@ -54,6 +54,9 @@ type Store interface {
 	// Delete deletes an object. That it isn't there is no error; ErrLocked is below
 	// the error when the store keeps it for some time yet.
 	Delete(ctx context.Context, name string) error
+	// Sweep throws away what uploads to names with this prefix have left unfinished:
+	// those that dead says are. One that goes on all the same fails.
+	Sweep(ctx context.Context, prefix string, dead func(Unfinished) bool) error
 }
 
 // ErrLocked is that of an object which mustn't be deleted yet: an object lock, or

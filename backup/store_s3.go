@@ -254,7 +254,6 @@ func unknownHeader(err error) bool {
 
 func (s *S3) putParts(ctx context.Context, c *minio.Core, name string, content io.Reader, size int64, buf []byte) (err error) {
 	key := s.key(name)
-	s.abortOld(ctx, c, path.Dir(key)+"/")
 	id, err := c.NewMultipartUpload(ctx, s.bucket, key, minio.PutObjectOptions{})
 	if err != nil {
 		return err
@@ -298,19 +297,34 @@ func (s *S3) putParts(ctx context.Context, c *minio.Core, name string, content i
 	return err
 }
 
-// abortOld throws away the parts of uploads that killed processes have left long
-// ago: they cost, and no listing shows them. That it can't is no reason not to go
-// on.
-func (s *S3) abortOld(ctx context.Context, c *minio.Core, dir string) {
-	left, err := c.ListMultipartUploads(ctx, s.bucket, dir, "", "", "", 100)
-	if err != nil || dir == "./" {
-		return
-	}
-	for _, u := range left.Uploads {
-		if strings.HasPrefix(u.Key, dir) && !u.Initiated.IsZero() && time.Since(u.Initiated) > unfinishedFor {
-			_ = c.AbortMultipartUpload(ctx, s.bucket, u.Key, u.UploadID)
+// Sweep throws away the parts of uploads that weren't finished.
+func (s *S3) Sweep(ctx context.Context, prefix string, dead func(Unfinished) bool) error {
+	full := s.key("")
+	return s.call(ctx, func(c *minio.Core) error {
+		ctx := context.WithValue(ctx, budget{}, newBudget(maxPages))
+		var now time.Time
+		listing := context.WithValue(ctx, dateKey{}, &now)
+		var key, id string
+		for {
+			page, err := c.ListMultipartUploads(listing, s.bucket, full+prefix, key, id, "", 1000)
+			if err != nil {
+				return err
+			}
+			for _, u := range page.Uploads {
+				name, below := strings.CutPrefix(u.Key, full)
+				if !below || !strings.HasPrefix(name, prefix) || CheckName(name) != nil || u.Initiated.IsZero() || !dead(Unfinished{name, now.Sub(u.Initiated)}) {
+					continue
+				}
+				if err := c.AbortMultipartUpload(ctx, s.bucket, u.Key, u.UploadID); err != nil && minio.ToErrorResponse(err).Code != minio.NoSuchUpload {
+					return err
+				}
+			}
+			if !page.IsTruncated {
+				return nil
+			}
+			key, id = page.NextKeyMarker, page.NextUploadIDMarker
 		}
-	}
+	})
 }
 
 // Get opens an object. What is cut on its way is gone on with.

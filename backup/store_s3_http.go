@@ -92,6 +92,8 @@ type (
 	wholeObject struct{}
 	// budget is how many requests may be made for one call.
 	budget struct{}
+	// dateKey is where the store's time of an answer is wanted.
+	dateKey struct{}
 )
 
 func newBudget(n int64) *atomic.Int64 {
@@ -139,6 +141,11 @@ func (p *paced) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	live()
+	if at, ok := parent.Value(dateKey{}).(*time.Time); ok {
+		if *at, err = http.ParseTime(res.Header.Get("Date")); err != nil {
+			*at = time.Now()
+		}
+	}
 	a := &answer{ReadCloser: res.Body, ctx: ctx, live: live, end: watch.Stop, left: maxAnswer, stalled: stalled}
 	if whole, _ := parent.Value(wholeObject{}).(bool); whole && res.StatusCode < 300 {
 		a.left = -1
@@ -306,7 +313,7 @@ func (s *S3) explain(err error) error {
 	case minio.NoSuchBucket:
 		hint = "create the bucket " + s.bucket + " first, or check its name, endpoint= and path-style="
 	case minio.AccessDenied, "Forbidden", "AllAccessDisabled", "AccountProblem":
-		hint = "it needs s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket and s3:AbortMultipartUpload on the bucket and the prefix"
+		hint = "it needs s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on the bucket and the prefix"
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "ExpiredTokenException":
 		hint = "check the credentials: whose they are, and whether they are still valid"
 	case "RequestTimeTooSkewed":

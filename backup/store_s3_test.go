@@ -273,23 +273,6 @@ func TestAnObjectThatIsSwappedWhileItIsReadIsNotPatched(t *testing.T) {
 	}
 }
 
-// A killed process leaves parts that no listing shows.
-func TestPartsThatAKilledProcessHasLeftAreThrownAway(t *testing.T) {
-	f, s := newFakeS3(t, "")
-	for id, u := range map[string]struct {
-		key string
-		ago time.Duration
-	}{"old": {"some/prefix/c1/x", 25 * time.Hour}, "now": {"some/prefix/c1/y", time.Hour}, "others": {"else/z", 25 * time.Hour}} {
-		f.uploads[id], f.keys[id], f.begun[id] = map[int][]byte{}, u.key, time.Now().Add(-u.ago)
-	}
-	if err := s.Put(t.Context(), "c1/a", io.LimitReader(zeros{}, 100_000), 100_000); err != nil {
-		t.Fatal(err)
-	}
-	if f.uploads["old"] != nil || f.uploads["now"] == nil || f.uploads["others"] == nil || len(f.uploads) != 2 {
-		t.Errorf("%v", f.keys)
-	}
-}
-
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }

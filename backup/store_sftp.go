@@ -3,7 +3,6 @@ package backup
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -128,7 +127,7 @@ func (s *SFTP) Put(ctx context.Context, name string, content io.Reader, size int
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	aside := path.Join(path.Dir(s.at(name)), ".etcd-rewind-"+rand.Text()+".part")
+	aside := s.at(aside(name))
 	_, err := over(ctx, s.links, func(ctx context.Context, c *sftp.Client) (none struct{}, err error) {
 		if _, err := c.Lstat(s.at(name)); err == nil {
 			return none, &fs.PathError{Op: "put", Path: name, Err: fs.ErrExist}
@@ -138,11 +137,9 @@ func (s *SFTP) Put(ctx context.Context, name string, content io.Reader, size int
 		if err := s.room(c, size); err != nil {
 			return none, err
 		}
-		dir, err := s.makeDir(c, path.Dir(name))
-		if err != nil {
+		if err := s.makeDir(c, path.Dir(name)); err != nil {
 			return none, err
 		}
-		s.removeUnfinished(c, dir)
 		if err := s.fill(ctx, c, aside, content, size); err != nil {
 			return none, err
 		}
@@ -175,13 +172,13 @@ func (s *SFTP) room(c *sftp.Client, size int64) error {
 }
 
 // makeDir makes the directories below the store's own, which has to be there.
-func (s *SFTP) makeDir(c *sftp.Client, below string) (string, error) {
+func (s *SFTP) makeDir(c *sftp.Client, below string) error {
 	if st, err := c.Stat(s.dir); errors.Is(err, fs.ErrNotExist) {
-		return "", problem.New("create it first, or check the path", "there is no such directory")
+		return problem.New("create it first, or check the path", "there is no such directory")
 	} else if err != nil {
-		return "", err
+		return err
 	} else if !st.IsDir() {
-		return "", problem.New("check the path", "it isn't a directory")
+		return problem.New("check the path", "it isn't a directory")
 	}
 	dir := s.dir
 	for part := range strings.SplitSeq(below, "/") {
@@ -192,23 +189,23 @@ func (s *SFTP) makeDir(c *sftp.Client, below string) (string, error) {
 		st, err := c.Lstat(dir)
 		switch {
 		case err == nil && !st.IsDir():
-			return "", fmt.Errorf("%s isn't a directory", dir)
+			return fmt.Errorf("%s isn't a directory", dir)
 		case err == nil:
 			continue
 		case !errors.Is(err, fs.ErrNotExist):
-			return "", err
+			return err
 		}
 		if err := c.Mkdir(dir); err != nil {
 			if st, serr := c.Lstat(dir); serr != nil || !st.IsDir() { // somebody else was first
-				return "", err
+				return err
 			}
 			continue
 		}
 		if err := c.Chmod(dir, 0o700); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return dir, nil
+	return nil
 }
 
 // fill writes exactly size bytes.
@@ -256,18 +253,44 @@ func (s *SFTP) giveName(c *sftp.Client, aside, name string) error {
 	return c.Rename(aside, name)
 }
 
-// removeUnfinished removes what killed processes have left long ago. That it
-// can't is no reason to stop.
-func (s *SFTP) removeUnfinished(c *sftp.Client, dir string) {
-	entries, err := c.ReadDir(dir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if e.Mode().IsRegular() && unfinished.MatchString(e.Name()) && time.Since(e.ModTime()) > unfinishedFor {
-			_ = c.Remove(path.Join(dir, e.Name()))
+// Sweep throws away what uploads have left unfinished.
+func (s *SFTP) Sweep(ctx context.Context, prefix string, dead func(Unfinished) bool) error {
+	var now time.Time
+	return s.walk(ctx, prefix, func(dir string, e os.FileInfo) error {
+		name, is := unfinishedIn(dir, e.Name())
+		if !is || !e.Mode().IsRegular() || !strings.HasPrefix(name, prefix) {
+			return nil
 		}
+		_, err := over(ctx, s.links, func(_ context.Context, c *sftp.Client) (none struct{}, err error) {
+			if now.IsZero() {
+				now, err = s.clock(c, dir)
+			}
+			if err == nil && dead(Unfinished{name, now.Sub(e.ModTime())}) {
+				err = c.Remove(s.at(path.Join(dir, e.Name())))
+			}
+			return none, err
+		})
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // whole meanwhile, or thrown away
+		}
+		return s.explain(err)
+	})
+}
+
+// clock is the other host's time, as its files have it.
+func (s *SFTP) clock(c *sftp.Client, dir string) (now time.Time, err error) {
+	name := s.at(aside(path.Join(dir, clockName)))
+	f, err := c.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return now, err
 	}
+	defer func() { _ = c.Remove(name) }()
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return now, err
+	}
+	return st.ModTime(), nil
 }
 
 // Get opens a file. What is cut on its way is gone on with.
@@ -389,11 +412,23 @@ func (s *SFTP) List(ctx context.Context, prefix string) ([]Object, error) {
 }
 
 func (s *SFTP) each(ctx context.Context, prefix string, f func(Object) error) error {
+	return s.walk(ctx, prefix, func(dir string, e os.FileInfo) error {
+		name := path.Join(dir, e.Name())
+		if CheckName(name) != nil || !e.Mode().IsRegular() || !strings.HasPrefix(name, prefix) || e.Size() < 0 {
+			return nil
+		}
+		return f(Object{name, e.Size(), e.ModTime()})
+	})
+}
+
+// walk goes through the directory's entries that aren't directories, also hidden
+// ones. Only directories where names may begin with prefix are read.
+func (s *SFTP) walk(ctx context.Context, prefix string, f func(dir string, e os.FileInfo) error) error {
 	dirs := []string{"."}
 	for len(dirs) > 0 {
 		dir := dirs[len(dirs)-1]
 		dirs = dirs[:len(dirs)-1]
-		entries, err := s.readDir(ctx, path.Join(s.dir, dir))
+		entries, err := s.readDir(ctx, s.at(dir))
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && dir == ".":
 			return problem.New("create it first, or check the path", "there is no such directory")
@@ -405,14 +440,15 @@ func (s *SFTP) each(ctx context.Context, prefix string, f func(Object) error) er
 		slices.SortFunc(entries, func(a, b os.FileInfo) int { return strings.Compare(a.Name(), b.Name()) })
 		for _, e := range entries {
 			name := path.Join(dir, e.Name())
-			switch {
-			case CheckName(name) != nil || e.Name() != path.Base(name):
-			case e.IsDir() && (strings.HasPrefix(name, prefix) || strings.HasPrefix(prefix, name+"/")):
-				dirs = append(dirs, name)
-			case e.Mode().IsRegular() && strings.HasPrefix(name, prefix) && e.Size() >= 0:
-				if err := f(Object{name, e.Size(), e.ModTime()}); err != nil {
+			if e.Name() != path.Base(name) {
+				continue // it would lead elsewhere
+			}
+			if !e.IsDir() {
+				if err := f(dir, e); err != nil {
 					return err
 				}
+			} else if CheckName(name) == nil && mayHold(name, prefix) {
+				dirs = append(dirs, name)
 			}
 		}
 	}

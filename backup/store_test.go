@@ -135,6 +135,9 @@ func storeKeepsItsPromises(t *testing.T, s Store) {
 		t.Errorf("%d think that they stored it, and it begins with %.3s", len(won), got)
 	}
 
+	if err := s.Sweep(t.Context(), "", func(u Unfinished) bool { t.Errorf("%s is unfinished", u.Name); return false }); err != nil {
+		t.Error(err)
+	}
 	for range 2 {
 		if err := s.Delete(t.Context(), "c1/race"); err != nil {
 			t.Error(err)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"time"
@@ -283,7 +284,7 @@ func stageDir(dataDir, stateDir string) (string, error) {
 }
 
 // removeHalves removes what backups that were killed, or failed, have left in the
-// locations: what has no record there. They are named by this node's own file.
+// locations: what has no record there, and uploads that weren't finished.
 func (w *taken) removeHalves(ctx context.Context) {
 	for _, s := range w.stores {
 		at := w.state.At(s.Location())
@@ -292,27 +293,73 @@ func (w *taken) removeHalves(ctx context.Context) {
 	w.kept()
 }
 
-// removeHalf says whether nothing is left to do about it.
+// removeHalf says whether nothing is left to do about it. name is the record of a
+// backup of this node, or a claim.
 func (w *taken) removeHalf(ctx context.Context, s Store, name string) bool {
+	if _, _, _, is := splitClaim(name); is { // which another node may be making just now
+		return sweepOwn(ctx, s, name, []string{name}, claimingFor)
+	}
 	_, host, ok := splitRecord(name)
 	if !ok || host != w.Node.Name {
 		return true
 	}
+	dir := path.Dir(name) + "/"
+	files := []string{dir + host + secretsSuffix, dir + host + snapshotSuffix}
 	err := patient(ctx, idle, func(ctx context.Context, _ func()) error {
 		_, err := s.Stat(ctx, name)
 		return err
 	})
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err == nil // it is whole
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false
 	}
-	half := &Record{Node: host}
-	dir := filepath.Dir(name)
-	for _, name := range []string{filepath.Join(dir, half.Node+secretsSuffix), filepath.Join(dir, half.Node+snapshotSuffix)} {
-		if err := patient(ctx, idle, func(ctx context.Context, _ func()) error { return s.Delete(ctx, name) }); err != nil {
-			return errors.Is(err, ErrLocked)
+	if err != nil { // else it is whole
+		for _, file := range files {
+			err := patient(ctx, idle, func(ctx context.Context, _ func()) error { return s.Delete(ctx, file) })
+			if err != nil && !errors.Is(err, ErrLocked) {
+				return false
+			}
 		}
 	}
-	return true
+	return sweepOwn(ctx, s, dir+host+".", append(files, name), 0)
+}
+
+// sending keeps what is on its way to a store, until done: a record stands for all
+// files of its backup. What is killed meanwhile is removed by the next backup.
+func (w *taken) sending(s Store, name string) (done func()) {
+	const many = 20
+	at := w.state.At(s.Location())
+	at.Sending = append(at.Sending, name)
+	if n := len(at.Sending); n > many {
+		at.Sending = at.Sending[n-many:]
+	}
+	w.kept()
+	return func() {
+		at := w.state.At(s.Location())
+		for i, n := range slices.Backward(at.Sending) { // one that was killed may be called so, too
+			if n == name {
+				at.Sending = slices.Delete(at.Sending, i, i+1)
+				return
+			}
+		}
+	}
+}
+
+// sweptEvery is how often what any node has left is looked for: that reads the
+// whole location.
+const sweptEvery = 24 * time.Hour
+
+// sweep throws away what any node has left in a location long ago. That it can't is
+// no failure of the backup.
+func (w *taken) sweep(ctx context.Context, i int) {
+	s := w.stores[i]
+	at := w.state.At(s.Location())
+	if age := w.now().Sub(at.Swept); 0 <= age && age < sweptEvery {
+		return
+	}
+	w.at("sweep " + s.Location())
+	if sweep(ctx, s, w.cluster.KubeSystemUID) == nil {
+		at.Swept = w.now().UTC()
+	}
 }
 
 // turn takes the turn of the schedule wherever no other node has.
@@ -392,10 +439,12 @@ func (w *taken) look(ctx context.Context, i int, seen map[string]time.Time) (*st
 		w.Tell(Event{Step: StepRound, State: Running, Location: s.Location(), Message: st.holder + " has claimed it and hasn't finished: taking over"})
 	}
 	w.at("claim " + s.Location())
+	done := w.sending(s, claimName(w.cluster.KubeSystemUID, w.res.Round, st.claim+1))
 	ok, err := st.take(ctx, s, w.Config.Key, claim{Cluster: w.cluster.KubeSystemUID, Round: w.res.Round, Node: w.Node.Name, Time: now.UTC()})
 	if err != nil {
 		return nil, err
 	}
+	done()
 	if !ok { // another node was faster: look again
 		return &standing{holder: "another node"}, nil
 	}
@@ -424,7 +473,7 @@ func (w *taken) good(i int, r *Record) {
 	at := w.state.At(w.res.Locations[i].Location)
 	*at = steps.BackupLocation{
 		Location: at.Location, Good: r.Taken, Round: r.Round.String(), Node: r.Node, Revision: r.Revision,
-		Sending: at.Sending, Locked: at.Locked, LockedTried: at.LockedTried,
+		Sending: at.Sending, Swept: at.Swept, Locked: at.Locked, LockedTried: at.LockedTried,
 	}
 }
 
@@ -479,6 +528,7 @@ func (w *taken) makeAndSend(ctx context.Context, to []int, claims map[int]*stand
 		}
 	}
 	for _, i := range to {
+		w.sweep(ctx, i)
 		w.prune(ctx, i, m.record)
 	}
 	return nil
@@ -608,12 +658,7 @@ func (w *taken) included(ctx context.Context, path string) (*File, error) {
 // send sends a backup to a location, its record last.
 func (w *taken) send(ctx context.Context, i int, m *made) (err error) {
 	s, r := w.stores[i], m.record
-	at := w.state.At(s.Location())
-	at.Sending = append(at.Sending, r.Name())
-	if n := len(at.Sending); n > 20 {
-		at.Sending = at.Sending[n-20:]
-	}
-	w.kept()
+	done := w.sending(s, r.Name())
 	defer func() {
 		if err != nil { // what there is of it is half a backup
 			with, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
@@ -622,8 +667,7 @@ func (w *taken) send(ctx context.Context, i int, m *made) (err error) {
 				return
 			}
 		}
-		at := w.state.At(s.Location())
-		at.Sending = slices.DeleteFunc(at.Sending, func(name string) bool { return name == r.Name() })
+		done()
 	}()
 	w.at("send " + s.Location())
 	w.Tell(Event{Step: StepSend, State: Running, Location: s.Location(), Total: r.File.Size})
@@ -843,6 +887,7 @@ func Prune(ctx context.Context, c *Config, dir string, dry bool, now time.Time) 
 		p := l.Prune(ctx, c.Keep, now, nil, dry, idle)
 		if all = append(all, p); !dry && p.Failed == nil {
 			l.pruneClaims(ctx, c.Key, now)
+			_ = sweep(ctx, l.Store, b.Cluster) // no reason to stop
 		}
 	}
 	return all, nil

@@ -54,8 +54,10 @@ type BackupLocation struct {
 	Failed   time.Time        `json:"failed,omitzero"`
 	Error    *problem.Problem `json:"error,omitempty"`
 	// Sending are the records of backups that are, or were, on their way: what
-	// lies there without its record is half a one.
+	// lies there without its record is half a one. Claims, too.
 	Sending []string `json:"sending,omitempty"`
+	// Swept is when uploads that nobody finishes were last looked for there.
+	Swept time.Time `json:"swept,omitzero"`
 	// Locked are rounds that couldn't be removed yet, and when that was tried.
 	Locked      []string  `json:"locked,omitempty"`
 	LockedTried time.Time `json:"locked_tried,omitzero"`
