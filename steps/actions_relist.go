@@ -22,7 +22,9 @@ import (
 // kubelet begins to end on the next one only (GetNewerThan, pod_workers.go 1.34).
 //
 // It never fails: where kubelet gives no sign of when it lists, the run continues,
-// and the outage may take up to a second longer.
+// and the outage may take up to a second longer. With EventedPLEG, kubelet until
+// 1.36 lists every 300 s, and takes what it knows of a pod for current only every
+// 5 s (globalCacheUpdatePeriod, pkg/kubelet/pleg/evented.go 1.36).
 type WaitRelist struct {
 	Metrics node.MetricsConfig `json:"metrics"`
 }
@@ -50,6 +52,9 @@ func (a *WaitRelist) do(ctx context.Context, r *run) (State, error) {
 	switch {
 	case ctx.Err() != nil:
 		return Stopped, errStopped
+	case errors.Is(err, errNoRelist):
+		r.say("%s for %.0f s, as with EventedPLEG before Kubernetes 1.37: the API may be down up to 5 s longer", err, a.limit(r.pace).Seconds())
+		return Already, nil
 	case err != nil:
 		r.say("can't tell when kubelet lists its containers (%s): the API may be down up to 1 s longer", err)
 		return Already, nil

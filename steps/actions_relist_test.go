@@ -31,11 +31,11 @@ func TestTheOutageBeginsAtAMomentOfKubeletsLists(t *testing.T) {
 
 func TestARestoreGoesOnWhereKubeletsListsCannotBeSeen(t *testing.T) {
 	for name, c := range map[string]struct {
-		node func(*fakeNode)
-		says string
+		node       func(*fakeNode)
+		says, most string
 	}{
-		"kubelet turns its metrics down":     {func(n *fakeNode) { n.metrics = errors.New("403 Forbidden") }, "403 Forbidden"},
-		"kubelet lists with events, at most": {func(n *fakeNode) { n.listless = true }, "has not listed"},
+		"kubelet turns its metrics down":     {func(n *fakeNode) { n.metrics = errors.New("403 Forbidden") }, "403 Forbidden", "up to 1 s longer"},
+		"kubelet lists with events, at most": {func(n *fakeNode) { n.listless = true }, "has not listed its containers for 10 s", "up to 5 s longer"},
 	} {
 		t.Run(name, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t)
@@ -45,12 +45,55 @@ func TestARestoreGoesOnWhereKubeletsListsCannotBeSeen(t *testing.T) {
 				t.Fatal(res.Error)
 			}
 			if !slices.ContainsFunc(*events, func(ev Event) bool {
-				return ev.Action == "stage.3" && strings.Contains(ev.Message, c.says) && strings.Contains(ev.Message, "up to 1 s longer")
+				return ev.Action == "stage.3" && strings.Contains(ev.Message, c.says) && strings.Contains(ev.Message, c.most)
 			}) {
 				t.Error("nothing is said about it")
 			}
 		}))
 	}
+}
+
+// With EventedPLEG, kubelet until 1.36 lists its containers every 300 s, and may
+// begin 5 s late.
+func TestAKubeletThatListsSeldomIsRestoredAndUndone(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		n.relists, n.lateness = 300*time.Second, 5*time.Second
+		before := n.picture()
+		e, _ := n.engine(nil)
+		if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+			t.Fatal(res.Error)
+		}
+		if err := n.works(0xbbbb); err != nil {
+			t.Fatal(err)
+		}
+		e, events := n.engine(nil)
+		if res := e.Run(t.Context(), n.undo()); !res.OK {
+			t.Fatal(res.Error)
+		}
+		if err := n.works(0xaaaa); err != nil {
+			t.Fatal(err)
+		}
+		if n.restarts > 0 {
+			t.Errorf("kubelet was restarted %d times", n.restarts)
+		}
+		// The next list never comes; that nothing is left for long enough shows it, too.
+		var waited, settled bool
+		for _, ev := range *events {
+			for _, s := range ev.Seen {
+				waited = waited || s.What == "kubelet" && s.Is == sayLists(0)
+				settled = settled || s.What == "left over" && s.OK
+			}
+		}
+		if !waited || !settled {
+			t.Errorf("the undo has waited for a list: %v, and without one: %v", waited, settled)
+		}
+		for path, was := range before {
+			if n.picture()[path] != was {
+				t.Errorf("%s is another", path)
+			}
+		}
+	})(t)
 }
 
 func TestTheWaitForAListCanBeStopped(t *testing.T) {

@@ -31,6 +31,16 @@ func TestTheFakeNodeKeepsSystemdsRules(t *testing.T) {
 	}
 }
 
+// With EventedPLEG, kubelet until 1.36 lists its containers every 300 s.
+func TestTheFakeNodeCanListSeldom(t *testing.T) {
+	t.Parallel()
+	n := newFakeNode(t)
+	n.mu.Lock()
+	n.relists = 300 * time.Second
+	n.mu.Unlock()
+	conformance.RunLists(t, conformance.Kubelet{Manifests: filepath.Join(n.root, "manifests"), NodeName: "cp1", Runtime: anyNamespace{n}, Relists: n.Relists, ListsSeldom: true})
+}
+
 // anyNamespace is the fake node's runtime, whose pods are of one namespace.
 type anyNamespace struct{ *fakeNode }
 

@@ -5,6 +5,7 @@ package matrix
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -42,20 +43,46 @@ func (e Entry) Hostname() string {
 	return "cp1"
 }
 
+// InCI says whether CI runs it.
+func (e Entry) InCI() bool {
+	return slices.Contains([]string{"e2e", "e2e-systemd", "e2e-three"}, e.Target)
+}
+
+// ListsSeldom says that its kubelet lists its containers every 300 s, and not
+// every second: with EventedPLEG, until 1.36 (eventedPlegRelistPeriod,
+// pkg/kubelet/kubelet.go; 1.37 has none).
+func (e Entry) ListsSeldom() bool {
+	return strings.Contains(e.Kubelet, "EventedPLEG: true") && e.minor() < 37
+}
+
+func (e Entry) minor() int {
+	minor, _, _ := strings.Cut(strings.TrimPrefix(e.Kubernetes, "1."), ".")
+	n, err := strconv.Atoi(minor)
+	if err != nil {
+		panic("the version of " + e.Name + " is none")
+	}
+	return n
+}
+
 const (
 	bareNode     = "kubelet and containerd started by hand, cgroupfs"
 	systemdNode  = "kubelet and containerd as systemd units, systemd's cgroup driver, kubeadm's drop-in"
 	minikubeNode = "as minikube sets it up: `/var/lib/minikube/certs`, `/var/lib/minikube/etcd`, port 8443, its own kubelet unit, which runs a kubelet that is in no PATH"
 	kindNode     = "as kind sets it up: kubelet in a slice of its own below `cgroupRoot: /kubelet`, its own unit and drop-ins, kubeadm's paths"
-	eventedNode  = systemdNode + ", `EventedPLEG: true`, and `cgroupDriver: cgroupfs` in kubelet's configuration, which the runtime overrules"
+	overruled    = "`cgroupDriver: cgroupfs` in kubelet's configuration, which the runtime overrules"
+	eventedNode  = systemdNode + ", `EventedPLEG: true`, and " + overruled
 	vmNode       = "a virtual machine (User-Mode Linux) with cgroup v2 and no v1, " + systemdNode
 
-	rules        = "the 15 rules of kubelet's that the engine stands on"
+	rules        = "the rules of kubelet's that the engine stands on"
 	systemdRuns  = "a restore, an undo, and a kubelet that lets nothing go after a reboot with broken etcd, restarted by `systemctl restart kubelet`"
 	versionsRuns = systemdRuns + "; " + rules
 )
 
-const evented = "cgroupDriver: cgroupfs\nfeatureGates:\n  EventedPLEG: true\n"
+// cgroupfs is what kubelet's configuration says and the runtime knows better
+// (KubeletCgroupDriverFromCRI).
+const cgroupfs = "cgroupDriver: cgroupfs\n"
+
+const evented = cgroupfs + "featureGates:\n  EventedPLEG: true\n"
 
 // Entries is the table.
 var Entries = []Entry{
@@ -72,7 +99,7 @@ var Entries = []Entry{
 	{
 		Name: "systemd-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Node: systemdNode, Ran: systemdRuns, Target: "e2e-systemd",
+		Kubelet: cgroupfs, Node: systemdNode + ", " + overruled, Ran: systemdRuns, Open: rules, Target: "e2e-systemd",
 	},
 	{
 		Name: "systemd-1.34-etcd-3.5", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.5.21",

@@ -41,6 +41,11 @@ type Kubelet struct {
 	Mirrors bool
 	// Relists is how often it has listed its containers, by its metrics.
 	Relists func(ctx context.Context) (int, error)
+	// ListsSeldom says that it lists them every 300 s and not every second, because
+	// the runtime tells it what happens: EventedPLEG, until 1.36. It then takes what
+	// it knows of a pod for current only every 5 s (globalCacheUpdatePeriod,
+	// pkg/kubelet/pleg/evented.go), so it may begin that much later.
+	ListsSeldom bool
 	// Begun are the pods that kubelet has begun with.
 	Begun func() (map[string]bool, error)
 	// Busy is how many times its bounds it may take now: other programs want the
@@ -54,15 +59,29 @@ func (k Kubelet) late(took, most time.Duration) bool {
 	if k.Busy != nil {
 		busy = k.Busy()
 	}
+	if k.ListsSeldom {
+		most += 5 * time.Second
+	}
 	return took.Seconds() > most.Seconds()*busy
 }
 
 // Run runs the table. The cases run at the same time, each on a pod of its own
 // in the namespace default; times are bounds, in which a slow machine fits.
-func Run(t *testing.T, k Kubelet) {
+func Run(t *testing.T, k Kubelet) { run(t, k, func(kase) bool { return true }) }
+
+// RunShort leaves out the two cases that take a minute and more.
+func RunShort(t *testing.T, k Kubelet) { run(t, k, func(c kase) bool { return !c.long }) }
+
+// RunLists runs only the case of how kubelet lists its containers.
+func RunLists(t *testing.T, k Kubelet) { run(t, k, func(c kase) bool { return c.pod == "metrics" }) }
+
+func run(t *testing.T, k Kubelet, meant func(kase) bool) {
 	// Not t.Parallel: they do little but wait, and -parallel follows the CPUs.
 	run := time.Now().UTC().Format(time.RFC3339Nano)
 	look := func(c kase) {
+		if !meant(c) {
+			return
+		}
 		t.Run(c.name, func(t *testing.T) {
 			p := &pod{t: t, k: k, name: "conformance-" + c.pod, run: run, begun: time.Now()}
 			t.Cleanup(p.remove)
@@ -78,7 +97,7 @@ func Run(t *testing.T, k Kubelet) {
 }
 
 // alone sees what kubelet begins with, whichever pod it is.
-var alone = kase{"what is accepted shows before its sandbox does, and what is refused doesn't", "begun", func(p *pod) {
+var alone = kase{name: "what is accepted shows before its sandbox does, and what is refused doesn't", pod: "begun", run: func(p *pod) {
 	known := p.begins()
 	p.put("a", 0)
 	p.beginsAnother(known, 500*time.Millisecond)
@@ -101,21 +120,26 @@ var alone = kase{"what is accepted shows before its sandbox does, and what is re
 
 type kase struct {
 	name, pod string
+	long      bool
 	run       func(p *pod)
 }
 
 var cases = []kase{
-	{"a manifest that is put in is started", "in", func(p *pod) {
+	{name: "a manifest that is put in is started", pod: "in", run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 	}},
-	{"a manifest that is taken out is ended", "out", func(p *pod) {
+	{name: "a manifest that is taken out is ended", pod: "out", run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.out()
 		p.ends(6 * time.Second)
 	}},
-	{"its metrics count a list of containers every second", "metrics", func(p *pod) {
+	{name: "its metrics count a list of containers every second, or none for minutes", pod: "metrics", run: func(p *pod) {
+		if p.k.ListsSeldom {
+			p.listsSeldom(4 * time.Second)
+			return
+		}
 		p.relists(4 * time.Second)
 		var all time.Duration // a look that comes late makes the next one early
 		for range 3 {
@@ -127,7 +151,7 @@ var cases = []kase{
 			p.t.Errorf("three more lists came within %s", all)
 		}
 	}},
-	{"a dot-file is ignored", "dot", func(p *pod) {
+	{name: "a dot-file is ignored", pod: "dot", run: func(p *pod) {
 		p.write(".conformance-dot.yaml", p.text("a", 0))
 		p.stays(3*time.Second, func(boxes []node.Sandbox) string {
 			if len(boxes) > 0 {
@@ -136,7 +160,7 @@ var cases = []kase{
 			return ""
 		})
 	}},
-	{"a changed comment is no change", "comment", func(p *pod) {
+	{name: "a changed comment is no change", pod: "comment", run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		uid := p.uid()
@@ -148,21 +172,21 @@ var cases = []kase{
 			return ""
 		})
 	}},
-	{"an edit in place ends the old pod at once and starts the new one late", "edit", func(p *pod) {
+	{name: "an edit in place ends the old pod at once and starts the new one late", pod: "edit", run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.edit(p.text("b", 0))
 		p.ends(6 * time.Second)
 		p.startsLate("b", 7*time.Second)
 	}},
-	{"a rename over it does the same", "rename", func(p *pod) {
+	{name: "a rename over it does the same", pod: "rename", run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.rename(p.text("b", 0))
 		p.ends(6 * time.Second)
 		p.startsLate("b", 7*time.Second)
 	}},
-	{"a changed one that is back too early waits", "early", func(p *pod) {
+	{name: "a changed one that is back too early waits", pod: "early", run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.out()
@@ -170,7 +194,7 @@ var cases = []kase{
 		p.put("b", 1)
 		p.startsLate("b", 5*time.Second)
 	}},
-	{"a changed one starts at once when the old one is forgotten", "forgotten", func(p *pod) {
+	{name: "a changed one starts at once when the old one is forgotten", pod: "forgotten", run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.out()
@@ -178,7 +202,7 @@ var cases = []kase{
 		p.put("b", 1)
 		p.starts("b", 4*time.Second)
 	}},
-	{"one that was refused is started at once when it is changed", "helped", func(p *pod) {
+	{name: "one that was refused is started at once when it is changed", pod: "helped", run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.edit(p.text("b", 0))
@@ -186,7 +210,7 @@ var cases = []kase{
 		p.edit(p.text("b", 1))
 		p.starts("b", 5*time.Second)
 	}},
-	{"an identical one waits once its containers were killed often and a changed one never", "again", func(p *pod) {
+	{name: "an identical one waits once its containers were killed often and a changed one never", pod: "again", long: true, run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		// An end counts when kubelet still finds the container at the next start.
@@ -209,7 +233,7 @@ var cases = []kase{
 		p.put("a", 1)
 		p.starts("a", 5*time.Second)
 	}},
-	{"a sandbox that is stopped over CRI comes back while its manifest is in", "stopped", func(p *pod) {
+	{name: "a sandbox that is stopped over CRI comes back while its manifest is in", pod: "stopped", run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		old := p.look()[0].ID
@@ -224,7 +248,7 @@ var cases = []kase{
 		// (seen on 1.34.4).
 		p.starts("a", 30*time.Second)
 	}},
-	{"of two files with one pod the last by name wins, and still does after the next list", "stray", func(p *pod) {
+	{name: "of two files with one pod the last by name wins, and still does after the next list", pod: "stray", long: true, run: func(p *pod) {
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.write("conformance-stray.yaml.bak", p.text("copy", 0))
@@ -464,6 +488,23 @@ func (p *pod) relists(most time.Duration) time.Duration {
 		case p.k.late(time.Since(begun), most):
 			p.t.Fatalf("no list within %s: %v", most, err)
 		}
+	}
+}
+
+// listsSeldom sees no list of containers for a while, or the one of 300 s.
+func (p *pod) listsSeldom(d time.Duration) {
+	p.t.Helper()
+	count := func() int {
+		n, err := p.k.Relists(p.t.Context())
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return n
+	}
+	first := count()
+	time.Sleep(d)
+	if n := count() - first; n > 1 {
+		p.t.Errorf("kubelet listed its containers %d times in %s: the runtime tells it nothing", n, d)
 	}
 }
 
