@@ -15,7 +15,7 @@ import (
 )
 
 // entriesVariable names the entries of the matrix that TestOnSystemd runs on,
-// separated by blanks.
+// separated by blanks, or the one that the tests of three nodes do.
 const entriesVariable = "ETCD_REWIND_E2E_ENTRIES"
 
 // Kubelet and containerd are units here, and nothing is said about how kubelet is
@@ -53,13 +53,11 @@ func TestOnSystemd(t *testing.T) {
 func entryUp(t *testing.T, e matrix.Entry, vm bool) {
 	t.Helper()
 	began := time.Now()
-	n, err := cluster.Up(t.Context(), cluster.Config{
-		Name: base + "-" + strings.ReplaceAll(e.Name, ".", "-"), Hostname: e.Hostname(),
-		Dir:        filepath.Join(logs, e.Name),
-		Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, Systemd: e.Systemd || vm, VM: vm,
-		Layout: cluster.Layout(e.Layout), Kubelet: e.Kubelet,
-		KubeletVerbosity: 4, Progress: os.Stderr,
-	})
+	config := configOf(e)
+	config.Name, config.Hostname = base+"-"+strings.ReplaceAll(e.Name, ".", "-"), e.Hostname()
+	config.Dir, config.Progress = filepath.Join(logs, e.Name), os.Stderr
+	config.VM, config.Systemd = vm, e.Systemd || vm
+	n, err := cluster.Up(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +68,14 @@ func entryUp(t *testing.T, e matrix.Entry, vm bool) {
 	})
 	t.Logf("the node came up in %.1f s", time.Since(began).Seconds())
 	use(t, n)
+}
+
+// configOf is what an entry of the matrix says of a node or of a cluster's.
+func configOf(e matrix.Entry) cluster.Config {
+	return cluster.Config{
+		Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, Systemd: e.Systemd,
+		Layout: cluster.Layout(e.Layout), Kubelet: e.Kubelet, KubeletVerbosity: 4,
+	}
 }
 
 // said is what a command line in the node prints.

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"etcd-rewind/e2e/cluster"
+	"etcd-rewind/e2e/matrix"
 )
 
 // three is the cluster that the tests of several nodes share, once one of them
@@ -68,18 +70,23 @@ func threeNodes(t *testing.T) *cluster.Cluster {
 }
 
 // threeUp brings up a cluster beside the node that all tests share. Its logs are
-// kept or thrown away with that node's.
+// kept or thrown away with that node's. Its nodes are bare, unless entriesVariable
+// names an entry of the matrix.
 func threeUp(t *testing.T, name string) (*cluster.Cluster, time.Duration) {
 	t.Helper()
-	began := time.Now()
-	c, err := cluster.UpCluster(t.Context(), cluster.Config{
-		Name:             node.Name + "-" + name,
-		Dir:              filepath.Join(node.Dir, name),
-		KubeletVerbosity: 4,
-	}, "cp1", "cp2", "cp3")
+	entry := cmp.Or(os.Getenv(entriesVariable), "bare-1.34")
+	entries, err := matrix.Named(entry)
 	if err != nil {
 		t.Fatal(err)
 	}
+	config := configOf(entries[0])
+	config.Name, config.Dir = base+"-"+name, filepath.Join(logs, name)
+	began := time.Now()
+	c, err := cluster.UpCluster(t.Context(), config, "cp1", "cp2", "cp3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("on %s", entry)
 	return c, time.Since(began)
 }
 
