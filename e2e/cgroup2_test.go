@@ -6,19 +6,13 @@ import (
 	"os"
 	"strings"
 	"testing"
-
-	"etcd-rewind/e2e/matrix"
 )
 
 // Cgroup v2 with controllers is only to be had with a kernel of one's own: the
 // node is a User-Mode Linux. Nothing about times is asserted, for all takes ten
 // times as long there.
 func TestOnCgroupV2(t *testing.T) {
-	entries, err := matrix.Named("cgroup2-1.37")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := entries[0]
+	e := entryNamed(t, "cgroup2-1.37")
 	entryUp(t, e, true)
 	putTool(t)
 

@@ -22,6 +22,12 @@ func TestExternalEtcdInContainersIsRestored(t *testing.T) {
 			if out := readOn(t, etcd, runs); !strings.Contains(out, "etcd:3.6") {
 				t.Fatalf("etcd is in no container:\n%s", out)
 			}
+			if e := entryNamed(t, "external-"+string(form)); e.Engine != "" {
+				engine, version, _ := strings.Cut(e.Engine, " ")
+				if out := readOn(t, etcd, engine+" --version"); !strings.Contains(out, " version "+version+".") {
+					t.Errorf("the table says %s, here is %s", e.Engine, out)
+				}
+			}
 			t.Run("and back, from the control plane", func(t *testing.T) { restoreExternal(t, c, form, c.Nodes[0], etcd) })
 			t.Run("again, from the etcd host", func(t *testing.T) { restoreExternal(t, c, form, etcd, c.Nodes[0]) })
 		})

@@ -24,9 +24,9 @@ func externalUp(t *testing.T, form cluster.Form, etcdHosts, controlPlanes int) *
 	t.Helper()
 	began := time.Now()
 	name := fmt.Sprintf("%s-%d", form, etcdHosts)
-	c, err := cluster.UpExternal(t.Context(), cluster.Config{
-		Name: base + "-" + name, Dir: filepath.Join(logs, name), KubeletVerbosity: 4,
-	}, form, numbered("etcd", etcdHosts), numbered("cp", controlPlanes)...)
+	config := configOf(entryNamed(t, "external-"+string(form)))
+	config.Name, config.Dir = base+"-"+name, filepath.Join(logs, name)
+	c, err := cluster.UpExternal(t.Context(), config, form, numbered("etcd", etcdHosts), numbered("cp", controlPlanes)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ import (
 func TestDebtsMeasured(t *testing.T) {
 	names := strings.Fields(os.Getenv(entriesVariable))
 	if len(names) == 0 {
-		names = []string{"systemd-1.34", "systemd-1.37"}
+		names = []string{"debts-1.34", "debts-1.37"}
 	}
 	entries, err := matrix.Named(names...)
 	if err != nil {
@@ -139,11 +139,9 @@ func aControlPlane(t *testing.T, config cluster.Config) *cluster.Node {
 func aWorld(t *testing.T, e matrix.Entry, raised bool) *world {
 	began := time.Now()
 	w := &world{t: t, entry: e, uids: map[string]string{}, tokens: map[string]string{}}
-	name := base + "-" + strings.ReplaceAll(strings.TrimPrefix(e.Name, "systemd-"), ".", "-")
-	w.config = cluster.Config{
-		Name: fmt.Sprintf("%s-%t", name, raised), Systemd: e.Systemd,
-		Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, KubeletVerbosity: 2,
-	}
+	name := base + "-" + strings.ReplaceAll(e.Name, ".", "-")
+	w.config = configOf(e)
+	w.config.Name, w.config.KubeletVerbosity = fmt.Sprintf("%s-%t", name, raised), 2
 	w.config.Dir = filepath.Join(logs, w.config.Name)
 	w.cp = aControlPlane(t, w.config)
 	w.w1 = w.join("w1")

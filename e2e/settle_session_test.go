@@ -23,7 +23,8 @@ import (
 // other nodes over ssh. The command, killed in the middle, goes on where it was;
 // what was done is listed; and kubeadm keeps the restored data.
 func TestDebtsAreSettledInOneSession(t *testing.T) {
-	config := cluster.Config{Name: base + "-session", Dir: filepath.Join(logs, "session"), Systemd: true, KubeletVerbosity: 4}
+	config := configOf(entryNamed(t, "debts-1.34"))
+	config.Name, config.Dir = base+"-session", filepath.Join(logs, "session")
 	cp := aControlPlane(t, config)
 	join := func(hostname string) *cluster.Node {
 		own := config

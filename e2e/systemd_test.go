@@ -70,6 +70,16 @@ func entryUp(t *testing.T, e matrix.Entry, vm bool) {
 	use(t, n)
 }
 
+// entryNamed is the entry of the matrix with that name.
+func entryNamed(t *testing.T, name string) matrix.Entry {
+	t.Helper()
+	entries, err := matrix.Named(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries[0]
+}
+
 // configOf is what an entry of the matrix says of a node or of a cluster's.
 func configOf(e matrix.Entry) cluster.Config {
 	return cluster.Config{

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"etcd-rewind/e2e/cluster"
-	"etcd-rewind/e2e/matrix"
 )
 
 // three is the cluster that the tests of several nodes share, once one of them
@@ -75,11 +74,7 @@ func threeNodes(t *testing.T) *cluster.Cluster {
 func threeUp(t *testing.T, name string) (*cluster.Cluster, time.Duration) {
 	t.Helper()
 	entry := cmp.Or(os.Getenv(entriesVariable), "bare-1.34")
-	entries, err := matrix.Named(entry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := configOf(entries[0])
+	config := configOf(entryNamed(t, entry))
 	config.Name, config.Dir = base+"-"+name, filepath.Join(logs, name)
 	began := time.Now()
 	c, err := cluster.UpCluster(t.Context(), config, "cp1", "cp2", "cp3")

@@ -4,6 +4,7 @@ package matrix
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,10 @@ type Entry struct {
 	Kubernetes, Containerd, Etcd string
 	// Folders in e2e/parts; no ContainerdPart is Debian's package.
 	KubernetesPart, ContainerdPart, EtcdPart string
+
+	// Engine is what etcd's container runs in on an etcd host, with its version; ""
+	// where there is none of its own.
+	Engine string
 
 	// Layout is who has set the host up: cluster.Layout. Kubelet are more lines of
 	// its KubeletConfiguration.
@@ -72,6 +77,9 @@ const (
 	overruled    = "`cgroupDriver: cgroupfs` in kubelet's configuration, which the runtime overrules"
 	eventedNode  = systemdNode + ", `EventedPLEG: true`, and " + overruled
 	vmNode       = "a virtual machine (User-Mode Linux) with cgroup v2 and no v1, " + systemdNode
+
+	containerRuns = "from the etcd host and from the control plane: a restore, an undo"
+	measured      = "what a restore leaves, measured with the revision raised and without"
 
 	rules        = "the rules of kubelet's that the engine stands on"
 	systemdRuns  = "a restore, an undo, and a kubelet that lets nothing go after a reboot with broken etcd, restarted by `systemctl restart kubelet`"
@@ -157,9 +165,58 @@ var Entries = []Entry{
 		Name: "external-by-hand", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
 		Node:   "etcd.service on one or three hosts of its own, all flags in its ExecStart, and one or two control planes, " + bareNode,
-		Ran:    "from an etcd host and from a control plane: restores that edit the unit, a reboot, undo, redo",
+		Ran:    "from an etcd host and from a control plane: restores that edit the unit, a reboot, undo, redo; with etcd, kube-apiserver, kube-controller-manager and kube-scheduler as services of one host: restore, undo and redo, by an edit and by a swap with a reboot after it",
 		Target: "e2e-external",
 	},
+	{
+		Name: "external-docker", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10", Engine: "docker 20.10",
+		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
+		Node: "etcd in a container on one host of its own, by kubespray's unit and script, and one control plane, " + bareNode,
+		Ran:  containerRuns, Target: "e2e-external",
+	},
+	{
+		Name: "external-podman", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10", Engine: "podman 4.3",
+		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
+		Node: "etcd in a container on one host of its own, `podman run` in ExecStart, and one control plane, " + bareNode,
+		Ran:  containerRuns, Target: "e2e-external",
+	},
+	{
+		Name: "external-standalone", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
+		Node: "etcd as a static pod of a kubelet without an API server, on one host of its own, and one control plane, " + bareNode,
+		Ran:  containerRuns, Target: "e2e-external",
+	},
+	{
+		Name: "debts-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6", Systemd: true,
+		Node: "a control plane and two workers, " + systemdNode, Ran: measured + "; all of it is settled in one session of the wizard", Target: "e2e-debts",
+	},
+	{
+		Name: "debts-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
+		Node: "a control plane and two workers, " + systemdNode, Ran: measured, Target: "e2e-debts",
+	},
+}
+
+// Weaker is what is known by less than a restore on a real node of Entries, and
+// what isn't of a control plane.
+type Weaker struct {
+	What, Tested string
+	By           string // a command, or "" where nothing is tested
+}
+
+// Weakers is the second table.
+var Weakers = []Weaker{
+	{"Cluster API with kube-vip, kubespray's stacked etcd, kubeadm before 1.31 with v1beta3, IPv6, dual stack, names with dots, a node named unlike its host", "discovery, plan, restore and undo on a fake node with their manifests", "go test ./steps -run Layouts"},
+	{"`/etc/kubernetes` on a disk of its own, a temporary directory mounted noexec", "restore and undo on a practice node", "make e2e"},
+	{"CRI-O", "its socket, labels and answers, and 10 s for containers to end, on a fake: the real one isn't to be had where the tests run", "go test ./node ./steps -run 'CRIO|LetsContainers'"},
+	{"stores of backups: versitygw 1.8 (S3), OpenSSH 9.2 (SFTP), a directory", "putting, listing, locking, deleting and restoring backups, and that a store that refuses is named", "make e2e-backup"},
+	{"arm64", "the binary for it, run under emulation: `version`, `inspect`, `check`", "make arm64"},
+	{"vt100, Linux' console, a serial console without a size, no UTF-8, no colours, `TERM=dumb`", "the wizard, or its questions in lines, on a real pty", "go test ./ui ./cli -run 'Terminals|Dumb'"},
+	{"SELinux", "a file's label goes with it to what replaces it; no policy is enforced in any test", "go test ./manifest ./snapshot -run SELinux"},
+	{"RKE2, k3s, k0s, MicroK8s, OpenShift, Talos", "that they are recognised and refused with the vendor's own command", "go test ./node -run Vendor"},
+	{"kind with several control planes behind its load balancer", "nothing: one control plane only", ""},
+	{"etcd on several hosts in containers or under a standalone kubelet, nerdctl, systemd after 252, RHEL's and kubekey's own packages", "that their units and scripts are read; nothing on a real host", "go test ./unit ./manifest"},
 }
 
 // Named returns the entries of those names, and an error for one that isn't there.
@@ -180,7 +237,11 @@ func Table() string {
 	var b strings.Builder
 	b.WriteString("| Kubernetes | containerd | etcd | nodes | what is run on it | by |\n|---|---|---|---|---|---|\n")
 	row := func(e Entry, runs string) {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | `make %s` |\n", e.Kubernetes, e.Containerd, e.Etcd, e.Node, runs, e.Target)
+		etcd := e.Etcd
+		if e.Engine != "" {
+			etcd += " in " + e.Engine
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | `make %s` |\n", e.Kubernetes, e.Containerd, etcd, e.Node, runs, e.Target)
 	}
 	for _, e := range Entries {
 		if e.Ran != "" {
@@ -196,3 +257,43 @@ func Table() string {
 	}
 	return b.String()
 }
+
+// WeakerTable is the second table in Markdown.
+func WeakerTable() string {
+	var b strings.Builder
+	b.WriteString("| what | what is tested | by |\n|---|---|---|\n")
+	for _, w := range Weakers {
+		by := ""
+		if w.By != "" {
+			by = "`" + strings.ReplaceAll(w.By, "|", `\|`) + "`"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", w.What, w.Tested, by)
+	}
+	return b.String()
+}
+
+// Versions are all that the two tables have, by the program: "etcd", "docker".
+func Versions() map[string][]string {
+	all := map[string][]string{}
+	add := func(program, version string) {
+		if !slices.Contains(all[program], version) {
+			all[program] = append(all[program], version)
+		}
+	}
+	for _, e := range Entries {
+		add("Kubernetes", e.Kubernetes)
+		add("containerd", e.Containerd)
+		add("etcd", e.Etcd)
+		if engine, version, ok := strings.Cut(e.Engine, " "); ok {
+			add(engine, version)
+		}
+	}
+	for _, w := range Weakers {
+		for _, found := range named.FindAllStringSubmatch(w.What, -1) {
+			add(found[1], found[2])
+		}
+	}
+	return all
+}
+
+var named = regexp.MustCompile(`(versitygw|OpenSSH|systemd after) (\d+(?:\.\d+)*)`)

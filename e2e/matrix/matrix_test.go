@@ -1,10 +1,12 @@
 package matrix
 
 import (
+	"cmp"
 	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,28 +14,34 @@ import (
 var update = flag.Bool("update", false, "rewrite docs/supported.md")
 
 const (
-	begins = "<!-- The table is made by make supported. -->\n"
-	ends   = "<!-- Here the table ends. -->\n"
+	begins = "<!-- This table is made by make supported. -->\n"
+	ends   = "<!-- Here it ends. -->\n"
 )
 
-func TestTheDocumentationHasTheTable(t *testing.T) {
+func TestTheDocumentationHasTheTables(t *testing.T) {
 	const path = "../../docs/supported.md"
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, ok := strings.Cut(string(text), begins)
-	now, after, ok2 := strings.Cut(rest, ends)
-	if !ok || !ok2 {
-		t.Fatalf("%s doesn't say where the table begins and ends", path)
+	rest, want := string(text), ""
+	for _, table := range []string{Table(), WeakerTable()} {
+		before, after, ok := strings.Cut(rest, begins)
+		_, after, ok2 := strings.Cut(after, ends)
+		if !ok || !ok2 {
+			t.Fatalf("%s doesn't say where two tables begin and end", path)
+		}
+		want += before + begins + table + ends
+		rest = after
 	}
-	if now == Table() {
+	want += rest
+	if string(text) == want {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s is not what the table says: make supported", path)
+		t.Fatalf("%s is not what the tables say: make supported", path)
 	}
-	if err := os.WriteFile(path, []byte(before+begins+Table()+ends+after), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -75,6 +83,117 @@ func TestTheTargetsAreThere(t *testing.T) {
 		if !ok || e.Systemd && !strings.Contains(recipe, e.Name) {
 			t.Errorf("make %s doesn't run %s", e.Target, e.Name)
 		}
+	}
+}
+
+// What the second table says is tested is: by a target or by tests that there are.
+func TestWhatIsKnownByLessIsTested(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range Weakers {
+		if target, ok := strings.CutPrefix(w.By, "make "); ok {
+			if !strings.Contains(string(makefile), "\n"+target+":") {
+				t.Errorf("%s: there is no %s", w.What, w.By)
+			}
+			continue
+		}
+		words := strings.Fields(w.By)
+		var names string
+		for i, word := range words {
+			if folder, ok := strings.CutPrefix(word, "./"); ok {
+				names += testsIn(t, filepath.Join("../..", folder))
+			}
+			if i > 0 && words[i-1] == "-run" {
+				for part := range strings.SplitSeq(strings.Trim(word, "'"), "|") {
+					if !regexp.MustCompile(`(?m)^func Test\w*` + part).MatchString(names) {
+						t.Errorf("%s: %s runs no test %q", w.What, w.By, part)
+					}
+				}
+			}
+		}
+		if w.By != "" && names == "" {
+			t.Errorf("%s: %q runs no test", w.What, w.By)
+		}
+	}
+}
+
+func testsIn(t *testing.T, folder string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	return all.String()
+}
+
+// Versions in the documentation are the tables', or are named here with what
+// they are: no claim of what was tested.
+func TestVersionsInTheDocumentationAreTheTables(t *testing.T) {
+	otherwise := map[string]string{
+		"docs/external-etcd.md: etcd 3.4":   "how etcd reads its settings",
+		"docs/failures.md: etcd 3.4":        "what an old etcdctl did",
+		"docs/failures.md: Kubernetes 1.22": "kubelet's source, on a simulated kubelet",
+	}
+	versions, used := Versions(), map[string]bool{}
+	versions["Debian"] = []string{"12"}
+	programs := map[string]string{"kubeadm": "Kubernetes", "kubelet": "Kubernetes", "kube-apiserver": "Kubernetes"}
+	mention := regexp.MustCompile(`\b(Kubernetes|kubeadm|kubelet|kube-apiserver|containerd|etcd|docker|podman|versitygw|OpenSSH|Debian)\s+v?(\d+(?:\.\d+)+|12)((?:(?:,| and| to| or|/) v?\d+\.\d+(?:\.\d+)?)*)`)
+	// A version of Kubernetes that stands alone is no number of seconds or bytes.
+	alone := regexp.MustCompile(`(?:on|\|) v?(1\.[23]\d(?:\.\d+)?)(?:, (?:not )?raised|[;:.,]? )([^ ]*)`)
+	more := regexp.MustCompile(`\d+\.\d+(?:\.\d+)?`)
+	look := func(file, program, version string) {
+		known := versions[program]
+		at := file + ": " + program + " " + version
+		if slices.ContainsFunc(known, func(v string) bool { return v == version || strings.HasPrefix(v, version+".") }) {
+			return
+		}
+		if otherwise[at] == "" {
+			t.Errorf("%s %s isn't in the tables (%s)", at, version, strings.Join(known, ", "))
+		}
+		used[at] = true
+	}
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for _, path := range append(files, "../../README.md", "../../CHANGELOG.md") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := strings.TrimPrefix(path, "../../")
+		for _, found := range mention.FindAllStringSubmatch(string(text), -1) {
+			program := cmp.Or(programs[found[1]], found[1])
+			for _, version := range append(more.FindAllString(found[3], -1), found[2]) {
+				look(file, program, version)
+				count++
+			}
+		}
+		for _, found := range alone.FindAllStringSubmatch(string(text), -1) {
+			if !slices.Contains([]string{"s", "×", "GB", "MB", "%", "ms"}, strings.TrimRight(found[2], ",;:.")) {
+				look(file, "Kubernetes", found[1])
+				count++
+			}
+		}
+	}
+	for at := range otherwise {
+		if !used[at] {
+			t.Errorf("%s isn't there any more", at)
+		}
+	}
+	if count < 30 {
+		t.Errorf("only %d versions were seen", count)
 	}
 }
 
