@@ -148,8 +148,9 @@ func TestVersionsInTheDocumentationAreTheTables(t *testing.T) {
 	versions["Debian"] = []string{"12"}
 	programs := map[string]string{"kubeadm": "Kubernetes", "kubelet": "Kubernetes", "kube-apiserver": "Kubernetes"}
 	mention := regexp.MustCompile(`\b(Kubernetes|kubeadm|kubelet|kube-apiserver|containerd|etcd|docker|podman|versitygw|OpenSSH|Debian)\s+v?(\d+(?:\.\d+)+|12)((?:(?:,| and| to| or|/) v?\d+\.\d+(?:\.\d+)?)*)`)
-	// A version of Kubernetes that stands alone is no number of seconds or bytes.
-	alone := regexp.MustCompile(`(?:on|\|) v?(1\.[23]\d(?:\.\d+)?)(?:, (?:not )?raised|[;:.,]? )([^ ]*)`)
+	// A version of Kubernetes may stand alone.
+	alone := regexp.MustCompile(`(?:on|\|) v?(1\.[23]\d(?:\.\d+)?)`)
+	amount := regexp.MustCompile(`^(?:\d| ?(?:s|×|GB|MB|%|ms|times)\b| ×)`)
 	more := regexp.MustCompile(`\d+\.\d+(?:\.\d+)?`)
 	look := func(file, program, version string) {
 		known := versions[program]
@@ -173,19 +174,20 @@ func TestVersionsInTheDocumentationAreTheTables(t *testing.T) {
 			t.Fatal(err)
 		}
 		file := strings.TrimPrefix(path, "../../")
-		for _, found := range mention.FindAllStringSubmatch(string(text), -1) {
-			program := cmp.Or(programs[found[1]], found[1])
+		seen := func(pattern *regexp.Regexp, each func(found []string)) {
+			for _, at := range pattern.FindAllSubmatchIndex(text, -1) {
+				if !amount.Match(text[at[1]:]) {
+					each(pattern.FindStringSubmatch(string(text[at[0]:at[1]])))
+					count++
+				}
+			}
+		}
+		seen(mention, func(found []string) {
 			for _, version := range append(more.FindAllString(found[3], -1), found[2]) {
-				look(file, program, version)
-				count++
+				look(file, cmp.Or(programs[found[1]], found[1]), version)
 			}
-		}
-		for _, found := range alone.FindAllStringSubmatch(string(text), -1) {
-			if !slices.Contains([]string{"s", "×", "GB", "MB", "%", "ms"}, strings.TrimRight(found[2], ",;:.")) {
-				look(file, "Kubernetes", found[1])
-				count++
-			}
-		}
+		})
+		seen(alone, func(found []string) { look(file, "Kubernetes", found[1]) })
 	}
 	for at := range otherwise {
 		if !used[at] {
