@@ -624,7 +624,11 @@ func (b *bench) script(ctx context.Context, w way, file string) error {
 
 // tool runs etcd-rewind on the first node.
 func (b *bench) tool(ctx context.Context, args []string, r *result) (*told, error) {
-	cmd := b.node.Command(ctx, tool, append(args, "--output", "json", "--kubelet-restart-command", b.node.KubeletRestartCommand)...)
+	args = append(args, "--output", "json")
+	if b.cluster == nil { // it is each node's own
+		args = append(args, "--kubelet-restart-command", b.node.KubeletRestartCommand)
+	}
+	cmd := b.node.Command(ctx, tool, args...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

@@ -24,6 +24,7 @@ import (
 type part struct {
 	what, who string
 	took      time.Duration
+	upTo      string // of a wait for other nodes: the last part of theirs that it is for; none for all before it
 }
 
 // Who has a part of the outage.
@@ -56,6 +57,7 @@ type mark struct {
 	what, who string
 	until     time.Time
 	maybe     bool // nothing tells of it where it wasn't needed
+	upTo      string
 }
 
 // cut cuts an outage at marks into parts, which add up to it.
@@ -74,7 +76,7 @@ func cut(o outage, marks []mark) ([]part, error) {
 		if m.until.Before(last) {
 			m.until = last
 		}
-		all = append(all, part{m.what, m.who, m.until.Sub(last)})
+		all = append(all, part{m.what, m.who, m.until.Sub(last), m.upTo})
 		last = m.until
 	}
 	if !last.Equal(o.to) {
@@ -133,6 +135,12 @@ func apiMarks(in time.Time, m moments, to time.Time) []mark {
 	}
 }
 
+// What a node waits for where they take turns.
+const (
+	stopsEtcd = "stops etcd and is finished with its pod"
+	opensEtcd = "opens its database, compares it, answers peers"
+)
+
 // fleetMarks are those of one of several nodes: back is when a client saw its own
 // API server again, quorum when enough members were there, to when all API servers were.
 func fleetMarks(t *told, n *nodeTold, m moments, quorum, back, to time.Time) []mark {
@@ -140,16 +148,16 @@ func fleetMarks(t *told, n *nodeTold, m moments, quorum, back, to time.Time) []m
 		{what: "begins to stop kube-apiserver", who: kubelet, until: n.at("stop-kube-apiserver/wait-stopping")},
 		{what: "its sandbox is stopped", who: kubelet, until: n.at("stop-kube-apiserver/wait-gone")},
 		{what: "waits until all API servers are down", who: others, until: t.reached[steps.PhaseAPIGone]},
-		{what: "waits, if it leads, for the other members to stop", who: turn, until: n.at("stop-kube-apiserver/meet:api-gone")},
+		{what: "waits, if it leads, for the other members to stop", who: turn, until: n.at("stop-kube-apiserver/meet:api-gone"), upTo: stopsEtcd},
 		{what: "takes etcd.yaml out", who: ourselves, until: n.at("stop-etcd/take-out")},
-		{what: "stops etcd and is finished with its pod", who: kubelet, until: n.at("stop-etcd/wait-forgotten")},
+		{what: stopsEtcd, who: kubelet, until: n.at("stop-etcd/wait-forgotten")},
 		{what: "waits until all etcds are down", who: others, until: t.reached[steps.PhaseEtcdOut]},
 		{what: "puts the data in place", who: ourselves, until: n.at("start-etcd/rename")},
 		{what: "waits until all data is in place", who: others, until: t.reached[steps.PhasePlaced]},
-		{what: "waits for the etcd before it", who: turn, until: n.at("start-etcd/meet:placed")},
+		{what: "waits for the etcd before it", who: turn, until: n.at("start-etcd/meet:placed"), upTo: opensEtcd},
 		{what: "puts etcd.yaml in", who: ourselves, until: n.at("start-etcd/put-in")},
 		{what: "starts etcd's container", who: kubelet, until: m.etcdStarted},
-		{what: "opens its database, compares it, answers peers", who: etcd, until: m.etcdOpen},
+		{what: opensEtcd, who: etcd, until: m.etcdOpen},
 		{what: "waits until a quorum answers", who: others, until: quorum},
 		{what: "elects a leader, is ready", who: etcd, until: n.at("start-etcd/wait-etcd")},
 		{what: "waits until all etcds are ready", who: others, until: t.reached[steps.PhaseEtcdReady]},
@@ -173,36 +181,55 @@ func chain(o outage, nodes [][]part) []part {
 	type span struct {
 		i        int // of the part
 		from, to time.Time
+		waits    bool
 	}
-	works := make([][]span, len(nodes)) // what isn't waiting
+	spans := make([][]span, len(nodes))
 	all := make([]part, len(nodes[0]), len(nodes[0])+1)
 	for n, parts := range nodes {
 		at := o.from
 		for i, p := range parts {
 			all[i] = part{what: p.what, who: p.who}
-			if p.took > 0 && p.who != others && p.who != turn {
-				works[n] = append(works[n], span{i, at, at.Add(p.took)})
+			if p.took > 0 {
+				spans[n] = append(spans[n], span{i, at, at.Add(p.took), p.who == others || p.who == turn})
 			}
 			at = at.Add(p.took)
 		}
 	}
+	// before is what is under way on a node just before t, and among so many of its
+	// parts: what it works on, or worked on last.
+	before := func(n int, t time.Time, parts int, works bool) (found span, ok bool) {
+		for _, s := range spans[n] {
+			if s.from.Before(t) && s.i < parts && !(works && s.waits) {
+				s.to = minTime(s.to, t)
+				found, ok = s, true
+			}
+		}
+		return found, ok
+	}
 	var seen time.Duration
 	on := -1 // the node that is followed
 	for t := o.to; t.After(o.from); {
-		// What is under way just before t: on the node that is followed, or else what
-		// began last. Where nothing is, what ended last.
+		parts := len(all)
+		if on >= 0 {
+			s, _ := before(on, t, parts, false)
+			if !s.waits {
+				all[s.i].took += t.Sub(s.from)
+				t = s.from
+				continue
+			}
+			parts = s.i
+			if upTo := nodes[on][s.i].upTo; upTo != "" {
+				parts = 1 + slices.IndexFunc(all, func(p part) bool { return p.what == upTo })
+			}
+		}
+		// What it waits for is what a node works on, the one that began last; or worked
+		// on until the wait was over.
 		var next span
 		node := -1
-		for n, spans := range works {
-			for _, s := range spans {
-				if !s.from.Before(t) {
-					break
-				}
-				s.to = minTime(s.to, t)
-				better := node < 0 || s.to.After(next.to) || s.to.Equal(next.to) && node != on && (n == on || s.from.After(next.from))
-				if better {
-					next, node = s, n
-				}
+		for n := range spans {
+			s, ok := before(n, t, parts, true)
+			if ok && (node < 0 || s.to.After(next.to) || s.to.Equal(next.to) && s.from.After(next.from)) {
+				next, node = s, n
 			}
 		}
 		if node < 0 {
@@ -210,10 +237,9 @@ func chain(o outage, nodes [][]part) []part {
 			break
 		}
 		seen += t.Sub(next.to)
-		all[next.i].took += next.to.Sub(next.from)
-		t, on = next.from, node
+		t, on = next.to, node
 	}
-	return append(all, part{sees, ourselves, seen})
+	return append(all, part{what: sees, who: ourselves, took: seen})
 }
 
 func minTime(a, b time.Time) time.Time {
