@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/steps"
 )
 
@@ -78,17 +80,51 @@ func (c *Config) DrillMetrics(d *steps.DrillResult) error {
 	return publish(strings.TrimSuffix(c.MetricsFile, ".prom")+"-drill.prom", out.Bytes())
 }
 
-// publish replaces a file that others may read.
+// TryMetrics proves that the file of the metrics can be written; what is there
+// stays. Without one it is nothing. The error is a *problem.Problem.
+func (c *Config) TryMetrics() error {
+	if c.MetricsFile == "" {
+		return nil
+	}
+	f, err := beside(c.MetricsFile)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		return problem.From(err).About("the metrics can't be written")
+	}
+	return nil
+}
+
+// publish replaces a file that others may read. The error is a *problem.Problem.
 func publish(path string, data []byte) error {
 	// The collector reads whole files only if they come by a rename.
-	f, err := os.CreateTemp(filepath.Dir(path), ".etcd-rewind-*")
+	f, err := beside(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // renamed, or not worth keeping
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return err
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	return os.Rename(f.Name(), path)
+	if err != nil {
+		return problem.From(err).About("the metrics can't be written")
+	}
+	return nil
+}
+
+// beside makes what is to become the file of metrics.
+func beside(path string) (*os.File, error) {
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return nil, problem.New("metricsFile takes the path of a file below the directory of node_exporter's textfile collector", "the metrics can't be written: %s is not a file", path)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".etcd-rewind-*")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, problem.New("create it, or correct metricsFile in the configuration", "the metrics can't be written: there is no directory %s", filepath.Dir(path))
+	case err != nil:
+		return nil, problem.From(err).About("the metrics can't be written")
+	}
+	return f, nil
 }

@@ -15,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -456,10 +457,9 @@ func (w *taken) look(ctx context.Context, i int, seen map[string]time.Time) (*st
 func (w *taken) lost(i int, step Step, err error) {
 	o := &w.res.Locations[i]
 	o.OK = false
-	if p := problem.Of(err); p != nil {
-		o.Error = p
-	} else {
-		o.Error = problem.From(fmt.Errorf("%s: %w", o.Location, err))
+	o.Error = problem.From(err)
+	if !strings.HasPrefix(o.Error.Cause, o.Location+": ") { // it is shown among other locations'
+		o.Error = o.Error.About(o.Location)
 	}
 	at := w.state.At(o.Location)
 	at.Failures++

@@ -270,6 +270,20 @@ func TestAFailureInOneLocationStopsNoOther(t *testing.T) {
 	}
 }
 
+// A directory that isn't there is the fault of one location, which the result
+// names: also when it is found while the turn is looked at.
+func TestALocationThatIsGoneIsNamed(t *testing.T) {
+	for _, scheduled := range []bool{false, true} {
+		k, gone, good := NewKey(), &Directory{Path: filepath.Join(t.TempDir(), "gone")}, &Directory{Path: t.TempDir()}
+		w := aTaking(t, "cp1", k, gone, good)
+		w.Scheduled = scheduled
+		res := take(t, w)
+		if res.OK || !res.Locations[1].OK || res.Error == nil || strings.Count(res.Error.Cause, gone.Location()) != 1 || !strings.Contains(res.Error.Cause, "no such directory") {
+			t.Errorf("scheduled %v: %+v, %v", scheduled, res, res.Error)
+		}
+	}
+}
+
 func TestABackupThatCannotBeTakenIsKnownAfterwards(t *testing.T) {
 	down := problem.New("start it", "etcd doesn't answer")
 	for name, break_ := range map[string]func(*Taking){

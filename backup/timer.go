@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,12 +85,6 @@ func (c *Config) Units(t Timed) []Unit {
 	for _, f := range t.Flags {
 		command += " " + unitWord(f)
 	}
-	var writes strings.Builder
-	for _, dir := range append(t.Writes, t.StateDir) {
-		if dir != "" {
-			fmt.Fprintf(&writes, "ReadWritePaths=%s\n", unitPath(dir))
-		}
-	}
 	calendar := ""
 	for _, on := range c.Schedule.OnCalendar() {
 		calendar += "OnCalendar=" + on + "\n"
@@ -97,7 +92,7 @@ func (c *Config) Units(t Timed) []Unit {
 	// Nodes begin apart, and early enough for whoever takes over.
 	delay := min(time.Duration(c.Schedule.Every)/10, 5*time.Minute)
 	return []Unit{
-		{ServiceName, fmt.Sprintf(serviceText, unitPath(c.Path), command, writes.String())},
+		{ServiceName, fmt.Sprintf(serviceText, unitLine(c.Path), command, writable(append(slices.Clone(t.Writes), t.StateDir)))},
 		{TimerName, fmt.Sprintf(timerText, calendar, int(delay.Seconds()))},
 	}
 }
@@ -111,9 +106,31 @@ func unitWord(s string) string {
 	return s
 }
 
-// unitPath is a path in a unit file.
+// unitLine is a path that is all of a line in a unit file: nothing in it is quoted.
+func unitLine(s string) string { return strings.ReplaceAll(trust.Text(s), "%", "%%") }
+
+// writable are the lines for the directories that a service writes to. One that
+// isn't there is none of systemd's business: without the - it would fail the
+// service before the program starts (226/NAMESPACE, systemd.exec(5)), so that no
+// other location got a backup either, and nobody was told which one is missing.
+func writable(dirs []string) string {
+	var lines strings.Builder
+	for _, dir := range dirs {
+		if dir != "" {
+			fmt.Fprintf(&lines, "ReadWritePaths=%s\n", unitPath("-"+dir))
+		}
+	}
+	return lines.String()
+}
+
+// unitPath is one of several paths in a unit file. systemd takes a backslash off
+// there, and reads no \x20 as it does in a command.
 func unitPath(s string) string {
-	return strings.NewReplacer("%", "%%", `\`, `\\`, " ", `\x20`).Replace(trust.Text(s))
+	s = strings.NewReplacer("%", "%%", `\`, `\\`, `"`, `\"`).Replace(trust.Text(s))
+	if strings.ContainsAny(s, " '\"\\") {
+		return `"` + s + `"`
+	}
+	return s
 }
 
 // Both services are kept from all of the node that they have no need of: caged has
@@ -191,12 +208,8 @@ func DrillUnits(d Drilled) []Unit {
 	for _, f := range d.Flags {
 		command += " " + unitWord(f)
 	}
-	var writes strings.Builder
-	for _, dir := range d.Writes {
-		fmt.Fprintf(&writes, "ReadWritePaths=%s\n", unitPath(dir))
-	}
 	return []Unit{
-		{DrillServiceName, fmt.Sprintf(drillServiceText, command, writes.String())},
+		{DrillServiceName, fmt.Sprintf(drillServiceText, command, writable(d.Writes))},
 		{DrillTimerName, fmt.Sprintf(drillTimerText, d.When)},
 	}
 }

@@ -26,7 +26,7 @@ func TestTheServiceMayWriteWhereItHasTo(t *testing.T) {
 	units := c.Units(Timed{Program: "/usr/bin/etcd-rewind", Flags: []string{"--manifests", "/etc/50% \"x\"$HOME\nExecStart=/bin/sh"}, Writes: c.WritesOf()})
 	service, timer := units[0].Text, units[1].Text
 	for _, want := range []string{
-		`ReadWritePaths=/srv/my\x20backups` + "\n", "ReadWritePaths=/mnt/nas\n", "ReadWritePaths=/var/lib/m\n", "ProtectSystem=strict\n", "StateDirectory=etcd-rewind\n",
+		`ReadWritePaths="-/srv/my backups"` + "\n", "ReadWritePaths=-/mnt/nas\n", "ReadWritePaths=-/var/lib/m\n", "ConditionPathExists=" + ConfigPath + "\n", "ProtectSystem=strict\n", "StateDirectory=etcd-rewind\n",
 		`ExecStart=/usr/bin/etcd-rewind backup --scheduled --manifests "/etc/50%% \"x\"$$HOME`, "Nice=10\n", "NoNewPrivileges=yes\n",
 	} {
 		if !strings.Contains(service, want) {
@@ -56,7 +56,7 @@ func TestTheServiceOfDrillsMayMakeNamespaces(t *testing.T) {
 	})
 	service, timer := units[0].Text, units[1].Text
 	for _, want := range []string{
-		`ExecStart=/usr/bin/etcd-rewind drill latest --identity "/etc/etcd-rewind/my drill.txt`, "ReadWritePaths=/var/lib\n", `ReadWritePaths=/srv/a\x20b` + "\n",
+		`ExecStart=/usr/bin/etcd-rewind drill latest --identity "/etc/etcd-rewind/my drill.txt`, "ReadWritePaths=-/var/lib\n", `ReadWritePaths="-/srv/a b"` + "\n",
 		"ProtectSystem=strict\n", "CAP_SYS_ADMIN", "NoNewPrivileges=yes\n", "OOMScoreAdjust=1000\n",
 	} {
 		if !strings.Contains(service, want) {
@@ -115,6 +115,32 @@ func TestALocationIsTried(t *testing.T) {
 	} {
 		if _, err := Try(t.Context(), s); problem.Of(err) == nil || !strings.Contains(err.Error(), s.Location()) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// So is the file of the metrics, and what is there stays.
+func TestTheMetricsAreTried(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "etcd-rewind.prom")
+	if err := os.WriteFile(file, []byte("up 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Config{MetricsFile: file}).TryMetrics(); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(file); string(got) != "up 1\n" {
+		t.Errorf("%q %v", got, err)
+	}
+	if left, err := os.ReadDir(dir); len(left) != 1 {
+		t.Error(left, err)
+	}
+	if err := (&Config{}).TryMetrics(); err != nil {
+		t.Error(err)
+	}
+	for path, says := range map[string]string{filepath.Join(dir, "nowhere", "e.prom"): "there is no directory " + dir + "/nowhere", dir: "is not a file"} {
+		if p := problem.Of((&Config{MetricsFile: path}).TryMetrics()); p == nil || !strings.Contains(p.Cause, says) || p.Hint == "" {
+			t.Errorf("%s: %v", path, p)
 		}
 	}
 }

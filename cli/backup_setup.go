@@ -99,6 +99,9 @@ control planes: the key separates this cluster's backups from forged ones.`,
 		if err := conf.Check(); err != nil {
 			return err
 		}
+		if err := conf.TryMetrics(); err != nil {
+			return err
+		}
 		ids, err := q.identities(conf, made)
 		if err != nil {
 			return err
