@@ -90,7 +90,9 @@ type Status struct {
 	// whether a timer makes them.
 	Drill      *steps.DrillResult `json:"drill,omitempty"`
 	DrillTimer bool               `json:"drill_timer,omitempty"`
-	Locations  []LocationStatus   `json:"locations"`
+	// Outdated is why the timer's units no longer fit the configuration.
+	Outdated  *problem.Problem `json:"timer_outdated,omitempty"`
+	Locations []LocationStatus `json:"locations"`
 }
 
 // LocationStatus is what lies in one location.
@@ -112,7 +114,8 @@ type LocationStatus struct {
 }
 
 // Report puts together what was found and what this node knows; b may be nil.
-func (f *Found) Report(c *Config, stores []Store, b *steps.Backups, drills steps.Drills, now time.Time) *Status {
+// units is the directory of systemd's units, "" where they are none of its.
+func (f *Found) Report(c *Config, stores []Store, b *steps.Backups, drills steps.Drills, units string, now time.Time) *Status {
 	st := &Status{Config: c.Path, EverySeconds: int64(time.Duration(c.Schedule.Every) / time.Second)}
 	if b != nil {
 		st.Enabled, st.Last = b.Enabled, b.Last
@@ -132,6 +135,9 @@ func (f *Found) Report(c *Config, stores []Store, b *steps.Backups, drills steps
 		st.Locations = append(st.Locations, at)
 	}
 	st.Drill = drills.Latest
+	if units != "" {
+		st.DrillTimer, st.Outdated = DrillsEnabled(units), c.Outdated(units)
+	}
 	st.Warning = st.warning(now)
 	st.OK = st.Warning == nil
 	return st
@@ -168,6 +174,9 @@ func (st *Status) warning(now time.Time) *problem.Problem {
 		if at.Error != nil {
 			return at.Error
 		}
+	}
+	if st.Outdated != nil { // which may be why the rest is as it is
+		return st.Outdated
 	}
 	for _, at := range st.Locations {
 		switch {

@@ -461,6 +461,9 @@ func (w *taken) lost(i int, step Step, err error) {
 	if !strings.HasPrefix(o.Error.Cause, o.Location+": ") { // it is shown among other locations'
 		o.Error = o.Error.About(o.Location)
 	}
+	if w.Scheduled && errors.Is(err, unix.EROFS) { // the service's cage looks like that
+		o.Error.Hint = "mount it writable; if it was added or mounted since the timer was enabled: etcd-rewind backup enable, then systemctl start " + ServiceName
+	}
 	at := w.state.At(o.Location)
 	at.Failures++
 	at.Failed, at.Error = w.now().UTC(), o.Error

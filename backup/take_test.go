@@ -284,6 +284,18 @@ func TestALocationThatIsGoneIsNamed(t *testing.T) {
 	}
 }
 
+// To the timer's service a directory that it wasn't enabled for is read-only, which
+// is no fault of a disk.
+func TestALocationOutsideTheCageIsExplained(t *testing.T) {
+	for scheduled, hint := range map[bool]string{false: "read-only, perhaps after a disk error", true: "etcd-rewind backup enable"} {
+		w := aTaking(t, "cp1", NewKey(), refusing{&Directory{Path: t.TempDir()}, snapshotSuffix, &fs.PathError{Op: "mkdir", Path: "x", Err: syscall.EROFS}})
+		w.Scheduled = scheduled
+		if res := take(t, w); res.Error == nil || !strings.Contains(res.Error.Hint, hint) {
+			t.Errorf("scheduled %v: %v", scheduled, problem.Line(res.Error))
+		}
+	}
+}
+
 func TestABackupThatCannotBeTakenIsKnownAfterwards(t *testing.T) {
 	down := problem.New("start it", "etcd doesn't answer")
 	for name, break_ := range map[string]func(*Taking){

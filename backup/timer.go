@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -252,6 +253,130 @@ AccuracySec=1min
 [Install]
 WantedBy=timers.target
 `
+
+// Outdated says why the units in a directory of systemd's no longer fit the
+// configuration, which somebody has changed since; nil when they do, when there
+// are none, or when they are those of another configuration. What an
+// administrator adds by a drop-in counts.
+func (c *Config) Outdated(dir string) *problem.Problem {
+	const again = "run etcd-rewind backup enable again: it writes the timer and the service anew"
+	timer, service := installed(dir, TimerName), installed(dir, ServiceName)
+	if timer == nil || service == nil || !slices.Equal(service.values("ConditionPathExists"), []string{unitLine(c.Path)}) {
+		return nil
+	}
+	due := c.Schedule.OnCalendar()
+	switch {
+	case len(due) == 0:
+		return problem.New("add it again, schedule: {every: 1h}, or stop the timer with etcd-rewind backup disable", "%s is enabled, but %s has no schedule any more", TimerName, c.Path)
+	case !slices.Equal(timer.values("OnCalendar"), due):
+		return problem.New(again, "the schedule in %s was changed: %s still fires by the former one", c.Path, TimerName)
+	}
+	if p := service.keepsFrom(c.WritesOf(), again); p != nil {
+		return p
+	}
+	if drills := installed(dir, DrillServiceName); drills != nil && c.MetricsFile != "" {
+		return drills.keepsFrom([]string{filepath.Dir(c.MetricsFile)}, "run etcd-rewind backup enable again, with its --drill and --identity")
+	}
+	return nil
+}
+
+// installedUnit is a unit as it lies on the disk, and its drop-ins after it.
+type installedUnit struct{ name, text string }
+
+const maxUnit = 256 << 10
+
+// installed is nil when there is none in the directory, or none that can be read.
+func installed(dir, name string) *installedUnit {
+	u := &installedUnit{name: name}
+	more, _ := filepath.Glob(filepath.Join(dir, name+".d", "*.conf")) // the pattern is sound
+	for i, path := range append([]string{filepath.Join(dir, name)}, more...) {
+		if st, err := os.Stat(path); err != nil || !st.Mode().IsRegular() || st.Size() > maxUnit {
+			if i == 0 {
+				return nil
+			}
+			continue
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		u.text += string(data) + "\n"
+	}
+	return u
+}
+
+// values are those of a setting that may be there several times; an empty one
+// takes back what was before it.
+func (u *installedUnit) values(key string) (all []string) {
+	for line := range strings.Lines(u.text) {
+		k, v, ok := strings.Cut(line, "=")
+		if !ok || strings.TrimSpace(k) != key {
+			continue
+		}
+		if v = strings.TrimSpace(v); v == "" {
+			all = nil
+			continue
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// keepsFrom says which of the directories the service can't write to, or is
+// stopped by when it isn't there.
+func (u *installedUnit) keepsFrom(dirs []string, hint string) *problem.Problem {
+	if p := u.values("ProtectSystem"); len(p) == 0 || p[len(p)-1] != "strict" {
+		return nil
+	}
+	paths := map[string]bool{} // and whether it may be missing
+	for _, v := range u.values("ReadWritePaths") {
+		for _, path := range unitPaths(v) {
+			bare := strings.TrimLeft(path, "-+")
+			paths[filepath.Clean(bare)] = strings.HasPrefix(path, "-")
+		}
+	}
+	for _, dir := range dirs {
+		if missing, named := paths[dir]; named && !missing {
+			return problem.New(hint, "%s was written by an earlier version: while %s isn't there, systemd doesn't start it at all", u.name, dir)
+		}
+		above := func(path string) bool { return path == "/" || path == dir || strings.HasPrefix(dir, path+"/") }
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(paths)), above) {
+			return problem.New(hint, "%s may not write to %s, which the configuration has now", u.name, dir)
+		}
+	}
+	return nil
+}
+
+// unitPaths takes a list of paths in a unit file apart: what unitPath writes, and
+// what a person would.
+func unitPaths(s string) (all []string) {
+	var word strings.Builder
+	quote, in := rune(0), false
+	escaped := false
+	for _, r := range s + " " {
+		switch {
+		case escaped:
+			word.WriteRune(r)
+			escaped = false
+		case r == '\\':
+			escaped, in = true, true
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote == 0 && (r == '"' || r == '\''):
+			quote, in = r, true
+		case quote == 0 && (r == ' ' || r == '\t'):
+			if in {
+				all = append(all, strings.ReplaceAll(word.String(), "%%", "%"))
+			}
+			word.Reset()
+			in = false
+		default:
+			word.WriteRune(r)
+			in = true
+		}
+	}
+	return all
+}
 
 // Enable writes the units and starts the timers among them. Safe to call twice:
 // what is there is replaced. The error is a *problem.Problem.

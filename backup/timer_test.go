@@ -71,6 +71,70 @@ func TestTheServiceOfDrillsMayMakeNamespaces(t *testing.T) {
 	}
 }
 
+// What enable has written is held against the configuration as it is now: a
+// schedule or a location that was changed by hand needs enable again.
+func TestAnOutdatedTimerIsTold(t *testing.T) {
+	written := func() *Config {
+		return &Config{
+			Path: ConfigPath, Locations: []string{"file:///srv/my backups", "s3://bucket/x"}, MetricsFile: "/var/lib/m/e.prom", Schedule: Schedule{Every: Duration(6 * time.Hour)},
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*Config)
+		edit   func(dir string) error
+		says   string
+	}{
+		"nothing was changed":   {func(*Config) {}, nil, ""},
+		"another retention":     {func(c *Config) { c.Keep.Last = 5; c.Recipients = []string{anAge} }, nil, ""},
+		"a bucket more":         {func(c *Config) { c.Locations = append(c.Locations, "s3://other/x") }, nil, ""},
+		"a directory less":      {func(c *Config) { c.Locations = c.Locations[1:] }, nil, ""},
+		"a directory below one": {func(c *Config) { c.Locations = append(c.Locations, "file:///srv/my backups/etcd") }, nil, ""},
+		"a directory more":      {func(c *Config) { c.Locations = append(c.Locations, "file:///srv/my") }, nil, ServiceName + " may not write to /srv/my,"},
+		"metrics elsewhere":     {func(c *Config) { c.MetricsFile = "/opt/m/e.prom" }, nil, "may not write to /opt/m,"},
+		"another schedule":      {func(c *Config) { c.Schedule.Every = Duration(time.Hour) }, nil, "the schedule in " + ConfigPath + " was changed"},
+		"another hour":          {func(c *Config) { c.Schedule.At = Clock(time.Hour) }, nil, "the schedule in " + ConfigPath + " was changed"},
+		"no schedule":           {func(c *Config) { c.Schedule = Schedule{} }, nil, "has no schedule any more"},
+		"another configuration": {func(c *Config) { c.Path, c.Schedule.Every = "/etc/other.yaml", Duration(time.Hour) }, nil, ""},
+		"allowed by a drop-in": {
+			func(c *Config) { c.Locations = append(c.Locations, "file:///data/b", "file:///data/c") },
+			func(dir string) error {
+				d := filepath.Join(dir, ServiceName+".d")
+				return errors.Join(os.Mkdir(d, 0o700), os.WriteFile(filepath.Join(d, "ours.conf"), []byte("[Service]\nReadWritePaths = -/data/b '-/data/c'\n"), 0o600))
+			}, "",
+		},
+		"not there": {func(c *Config) { c.Schedule.Every = Duration(time.Hour) }, func(dir string) error { return os.Remove(filepath.Join(dir, TimerName)) }, ""},
+		"written by an earlier version": {func(*Config) {}, func(dir string) error {
+			path := filepath.Join(dir, ServiceName)
+			text, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "=-/var", "=/var")), 0o600))
+		}, "systemd doesn't start it at all"},
+		"drills write metrics, too": {func(c *Config) { c.MetricsFile = "/srv/my backups/e.prom" }, func(dir string) error {
+			return writeUnit(filepath.Join(dir, DrillServiceName), DrillUnits(Drilled{Program: "/usr/bin/etcd-rewind", Writes: []string{"/var/lib/m"}, When: "weekly"})[0].Text)
+		}, DrillServiceName + " may not write to /srv/my backups"},
+	} {
+		dir := t.TempDir()
+		conf := written()
+		for _, u := range conf.Units(Timed{Program: "/usr/bin/etcd-rewind", Writes: conf.WritesOf(), StateDir: "/opt/state"}) {
+			if err := writeUnit(filepath.Join(dir, u.Name), u.Text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.edit != nil {
+			if err := c.edit(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.change(conf)
+		p := conf.Outdated(dir)
+		if (p == nil) != (c.says == "") || p != nil && (!strings.Contains(p.Cause, c.says) || !strings.Contains(p.Hint, "etcd-rewind backup")) {
+			t.Errorf("%s: %v", name, p)
+		}
+		if st := (&Found{}).Report(conf, nil, nil, steps.Drills{}, dir, noon); st.OK != (p == nil) || p != nil && st.Warning != st.Outdated {
+			t.Errorf("%s: %+v", name, st)
+		}
+	}
+}
+
 // A drill that failed is told by the status and in a file of its own.
 func TestADrillThatFailedIsTold(t *testing.T) {
 	k, s := NewKey(), &Directory{Path: t.TempDir()}
@@ -88,7 +152,7 @@ func TestADrillThatFailedIsTold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		st := Find(t.Context(), []Store{s}, k, clusterA).Report(c, []Store{s}, nil, read, noon)
+		st := Find(t.Context(), []Store{s}, k, clusterA).Report(c, []Store{s}, nil, read, "", noon)
 		metrics, err := os.ReadFile(filepath.Join(dir, "etcd-rewind-drill.prom"))
 		if err != nil {
 			t.Fatal(err)
@@ -205,7 +269,7 @@ func TestTheStatusSaysWhatIsWrong(t *testing.T) {
 		"a file was swapped":    {[]Store{swapped}, "isn't the file that was stored"},
 		"a key of another time": {[]Store{func() Store { s := good(0); put(t, s, aRecord(noon.Add(-time.Hour), "cp2"), NewKey()); return s }()}, "can't be trusted"},
 	} {
-		st := Find(t.Context(), c.stores, k, clusterA).Report(&Config{Schedule: Schedule{Every: Duration(time.Hour)}}, c.stores, nil, steps.Drills{}, noon.Add(time.Minute))
+		st := Find(t.Context(), c.stores, k, clusterA).Report(&Config{Schedule: Schedule{Every: Duration(time.Hour)}}, c.stores, nil, steps.Drills{}, "", noon.Add(time.Minute))
 		if st.OK != (c.says == "") || !st.OK && (!strings.Contains(st.Warning.Cause, c.says) || !strings.Contains(st.Warning.Cause, c.stores[len(c.stores)-1].Location())) {
 			t.Errorf("%s: %+v", name, st.Warning)
 		}

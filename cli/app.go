@@ -177,7 +177,7 @@ func (a *app) begin(*cobra.Command, []string) error {
 		return fmt.Errorf("--output takes text or json, not %q", a.output)
 	}
 	a.began = true
-	a.session.Elsewhere, a.session.Ask = a.elsewhere, a.asker()
+	a.session.Elsewhere, a.session.Ask, a.session.Outdated = a.elsewhere, a.asker(), a.outdated
 	return a.onPracticeNode()
 }
 

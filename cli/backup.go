@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"sync"
 	"time"
@@ -73,6 +74,31 @@ func (a *app) configPath(where, dir string) string {
 		return filepath.Join(filepath.Dir(dir), "backup.yaml")
 	}
 	return backup.ConfigPath
+}
+
+// unitDir is where systemd's units lie; "" for a practice node, which has none.
+func (a *app) unitDir() string {
+	if a.session.Options.Own {
+		return ""
+	}
+	return backup.UnitDir
+}
+
+// outdated says why the timer of this node's backups doesn't do what their
+// configuration says; nil when it does, or none was set up here.
+func (a *app) outdated(b *steps.Backups) *problem.Problem {
+	dir := a.unitDir()
+	if dir == "" || b.Config == "" {
+		return nil
+	}
+	c, err := backup.Load(b.Config)
+	switch {
+	case err == nil:
+		return c.Outdated(dir)
+	case b.Enabled.IsZero() || errors.Is(err, fs.ErrPermission):
+		return nil
+	}
+	return problem.From(err)
 }
 
 func (a *app) takeBackup(ctx context.Context, where string, scheduled bool) error {
@@ -232,7 +258,7 @@ func (a *app) backupStatus(config *string) *cobra.Command {
 
 The exit status is 1 when something is wrong: a location that can't be read, a
 last good backup older than twice the schedule, a failure since, a record that
-was altered or whose file is gone.`,
+was altered or whose file is gone, a timer that no longer fits the configuration.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(c.Context())
@@ -258,8 +284,7 @@ was altered or whose file is gone.`,
 			if err != nil {
 				return err
 			}
-			st := backup.Find(ctx, stores, conf.Key, cluster).Report(conf, stores, b, drills, time.Now())
-			st.DrillTimer = !a.session.Options.Own && backup.DrillsEnabled(backup.UnitDir)
+			st := backup.Find(ctx, stores, conf.Key, cluster).Report(conf, stores, b, drills, a.unitDir(), time.Now())
 			a.saying("")
 			if a.output == "json" {
 				err = trust.JSON(a.out).Encode(print.BackupStatusLine{Head: head("backup-status"), Status: st})

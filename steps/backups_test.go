@@ -41,6 +41,19 @@ func TestTheCheckOfBackups(t *testing.T) {
 	}
 }
 
+// A timer whose configuration was changed is told, with the command, unless a
+// backup is overdue already.
+func TestATimerThatIsOutOfDateIsChecked(t *testing.T) {
+	now := time.Date(2026, 3, 3, 12, 0, 0, 0, time.UTC)
+	for age, says := range map[time.Duration]string{time.Hour: "the schedule was changed", 3 * time.Hour: "from 3 h ago"} {
+		b := &Backups{EverySeconds: 3600, Enabled: now.Add(-99 * time.Hour), Last: &BackupResult{Time: now, OK: true}, Locations: []BackupLocation{{Location: "s3://b", Good: now.Add(-age)}}}
+		k := &checks{ctx: t.Context(), f: &Facts{Time: now, Backups: b, BackupTimer: problem.New("etcd-rewind backup enable", "the schedule was changed")}}
+		if v := k.backups(); v.Level != Warn || !strings.Contains(v.Cause, says) || !strings.Contains(v.Hint, "etcd-rewind backup ") {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
 func TestHowBackupsStandIsKept(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "etcd-rewind", "backup")
 	if b, err := ReadBackups(dir); b != nil || err != nil {

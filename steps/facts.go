@@ -105,7 +105,9 @@ type Facts struct {
 	// BackupsErr is why that isn't known.
 	Backups    *Backups
 	BackupsErr error
-	Drills     Drills // on this node
+	// BackupTimer is why their timer doesn't do what the configuration says.
+	BackupTimer *problem.Problem
+	Drills      Drills // on this node
 	// Unfinished is the newest run that was interrupted; nil when there is none.
 	Unfinished *RunInfo
 	// Unreadable are runs whose journals can't be read: what they did isn't known.

@@ -9,6 +9,7 @@ import (
 	"filippo.io/age"
 
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 )
 
@@ -26,6 +27,9 @@ type Session struct {
 	// Ask asks for the passphrase of an identity, or of a snapshot; nil when there
 	// is nobody to ask.
 	Ask snapshot.Ask
+	// Outdated says why the timer of this node's backups doesn't do what their
+	// configuration says; nil when it does. nil says nothing of it.
+	Outdated func(*Backups) *problem.Problem
 
 	facts   atomic.Pointer[Facts] // as discovered last
 	kubelet atomic.Pointer[node.Kubelet]
@@ -51,6 +55,9 @@ func (s *Session) Discover(ctx context.Context) (*Facts, error) {
 	f, err := Discover(ctx, s.Options)
 	if err != nil {
 		return f, err
+	}
+	if s.Outdated != nil && f.Backups != nil {
+		f.BackupTimer = s.Outdated(f.Backups)
 	}
 	s.facts.Store(f)
 	s.kubelet.Store(f.Kubelet)

@@ -186,6 +186,9 @@ func BackupStatus(w io.Writer, st *backup.Status, now time.Time) error {
 	if !st.Enabled.IsZero() {
 		timer = "every " + backup.Duration(time.Duration(st.EverySeconds)*time.Second).String()
 	}
+	if st.Outdated != nil {
+		timer += ", out of date: etcd-rewind backup enable writes it anew"
+	}
 	facts := []steps.Fact{{Name: "timer", Value: timer}}
 	if l := st.Last; l != nil {
 		how := "well"
