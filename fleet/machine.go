@@ -30,6 +30,7 @@ type machine struct {
 	opened  map[steps.Phase]time.Time // barriers that all nodes have come to
 	touched bool                      // a node may have changed something
 	looked  time.Time                 // at the nodes' silence, last
+	shown   time.Time                 // to those that wait: for whom they do, last
 
 	stopping  time.Time // since when every node is to stop
 	byUser    bool      // stopped by the user
@@ -183,6 +184,9 @@ func (m *machine) step(now time.Time, in input) []output {
 	case ticked:
 		m.watch()
 		m.release()
+		if m.now.Sub(m.shown) >= time.Second {
+			m.show()
+		}
 	case stopped:
 		m.stopByUser()
 	case leaving:
@@ -354,14 +358,24 @@ func (m *machine) look() {
 		}
 	}
 	m.release()
+	m.show()
+}
+
+// show tells those that wait for whom: at once when that changes, and once a second,
+// so that a wait that lasts is told of in every output.
+func (m *machine) show() {
+	if !m.stopping.IsZero() || m.nodes[0].apart() {
+		return
+	}
+	m.shown = m.now
 	for _, n := range m.nodes {
-		if n.waiting == "" || !m.opened[n.waiting].IsZero() {
+		if n.waiting == "" || !n.running {
 			continue
 		}
 		var seen []steps.Sighting
 		for _, o := range m.nodes {
 			if o != n && !o.excluded {
-				seen = append(seen, steps.Sighting{What: o.name, Is: o.where(), OK: o.reached > index(n.waiting)})
+				seen = append(seen, steps.Sighting{What: o.name, Is: o.where(), OK: o.reached > index(n.waiting) && !m.holds(n, o)})
 			}
 		}
 		m.do(say{m.index(n), request{Do: doSeen, Seen: seen}})
@@ -418,20 +432,18 @@ func (m *machine) held(n *nodeRun) bool {
 	if m.now.Sub(m.opened[n.waiting]) >= limit {
 		return false
 	}
-	for _, o := range m.nodes {
-		if o == n || o.excluded || o.asked > 0 || !o.running {
-			continue
-		}
-		switch n.waiting {
-		case steps.PhaseAPIGone:
-			if n.leader && !o.etcdStopped && o.reached <= index(steps.PhaseEtcdOut) {
-				return true
-			}
-		case steps.PhasePlaced:
-			if o.etcdStarts && !o.etcdServes && o.reached <= index(steps.PhaseEtcdReady) {
-				return true
-			}
-		}
+	return slices.ContainsFunc(m.nodes, func(o *nodeRun) bool { return m.holds(n, o) })
+}
+
+// holds says whether n, at an open barrier, is held there for the etcd of o.
+func (m *machine) holds(n, o *nodeRun) bool {
+	switch {
+	case o == n || o.excluded || o.asked > 0 || !o.running || m.opened[n.waiting].IsZero():
+		return false
+	case n.waiting == steps.PhaseAPIGone:
+		return n.leader && !o.etcdStopped && o.reached <= index(steps.PhaseEtcdOut)
+	case n.waiting == steps.PhasePlaced:
+		return o.etcdStarts && !o.etcdServes && o.reached <= index(steps.PhaseEtcdReady)
 	}
 	return false
 }

@@ -99,6 +99,38 @@ func TestEtcdsStopAndStartInTheirOrder(t *testing.T) {
 	s.is("for too long", s.gone(s.after(2*time.Second)), "cp3")
 }
 
+// A node that waits for others is told for whom, again and again: who prints lines
+// mentions a wait only when it lasts.
+func TestANodeThatWaitsIsToldForWhomAsLongAsItDoes(t *testing.T) {
+	s := newTale(t, "", "cp1", "cp2", "cp3")
+	behind := func() (of []string) {
+		for _, o := range s.after(5 * time.Second) {
+			if w, ok := o.(say); ok && w.Do == doSeen && w.node == 0 {
+				of = nil
+				for _, seen := range w.Seen {
+					if !seen.OK {
+						of = append(of, seen.What+" "+seen.Is)
+					}
+				}
+			}
+		}
+		return of
+	}
+	s.says(0, message{Barrier: steps.PhaseStaged})
+	s.is("staging", strings.Join(behind(), ", "), "cp2 at work, cp3 at work")
+	s.says(2, message{Barrier: steps.PhaseStaged})
+	behind()
+	s.is("one is left", strings.Join(behind(), ", "), "cp2 at work")
+	s.says(1, message{Barrier: steps.PhaseStaged})
+	s.is("all have staged", strings.Join(behind(), ", "), "")
+
+	// In turn, too: the leader's etcd stops last.
+	s.nodes[0].leader = true
+	s.all(steps.PhaseAPIGone)
+	s.says(2, message{Event: &steps.Event{Etcd: steps.EtcdStopped}})
+	s.is("its turn", strings.Join(behind(), ", "), "cp2 past API down")
+}
+
 // An agent that starts and reports nothing is not retried for ever.
 func TestAnAgentThatStartsAndReportsNothingIsAskedAbout(t *testing.T) {
 	s := newTale(t, "", "cp1", "cp2", "cp3")

@@ -74,9 +74,7 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 	}
 	t := &Ticket{V: ticketVersion, Run: steps.NextRunName(now, steps.NewestRunName(f.StateDir)), Bump: *f.Settle(info, ch).Bump, Snapshot: info.SHA256}
 	t.Token = "etcd-rewind-" + t.Run
-	if f.Live != nil {
-		t.ClusterID = f.Live.ClusterID
-	}
+	t.ClusterID, _ = cluster(ctx, f) // of an etcd that is down, from its data
 	all := union(lists)
 	answers := map[string]bool{}
 	c := &Conductor{}

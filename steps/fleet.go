@@ -163,8 +163,9 @@ func (a *WaitNodes) do(ctx context.Context, r *run) (State, error) {
 		}
 		return state, err
 	}
+	begun := r.now()
 	err := r.engine.Barrier(ctx, a.Phase, func(seen []Sighting) {
-		r.emit(Event{Type: TypeAction, State: Waiting, Seen: seen})
+		r.emit(Event{Type: TypeAction, State: Waiting, Seen: seen, Waited: r.now().Sub(begun).Seconds()})
 	})
 	if ctx.Err() != nil {
 		return Stopped, errStopped
@@ -205,9 +206,10 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 			all.Go(defect.Do(func() { state[i] = r.world.Remote(ctx, o.RemoteConfig) }))
 		}
 		all.Wait()
+		led := a.Phase == PhaseAPIGone && a.allAhead(state, staged)
 		for i, o := range a.Others {
 			is := state[i]
-			ok := a.reached(o, is, staged)
+			ok := a.reached(o, is, staged) || led
 			s.ok = s.ok && ok
 			s.seen = append(s.seen, Sighting{What: o.Name, Is: is.String(), OK: ok})
 		}
@@ -229,10 +231,7 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 // get there after it saw this node out of the old one.
 // One that has no API server, or no etcd, has no URL of it, and isn't waited for.
 func (a *WaitNodes) reached(o RemoteNode, n node.RemoteState, staged uint64) bool {
-	ahead := staged != 0 && n.ClusterID == staged
-	if staged == 0 && a.ClusterID != 0 && n.ClusterID != 0 {
-		ahead = n.ClusterID != a.ClusterID // without etcd, nothing was staged here
-	}
+	ahead := a.ahead(n, staged)
 	switch a.Phase {
 	case PhaseAPIGone:
 		return o.ReadyURL == "" || n.API == node.PortRefuses || ahead
@@ -246,6 +245,29 @@ func (a *WaitNodes) reached(o RemoteNode, n node.RemoteState, staged uint64) boo
 		return o.ReadyURL == "" || n.APIReady
 	}
 	return true
+}
+
+// ahead says of another node that its etcd is in the cluster that this run goes to.
+func (a *WaitNodes) ahead(n node.RemoteState, staged uint64) bool {
+	if staged == 0 && a.ClusterID != 0 && n.ClusterID != 0 {
+		return n.ClusterID != a.ClusterID // without etcd, nothing was staged here
+	}
+	return staged != 0 && n.ClusterID == staged
+}
+
+// allAhead says that the others' etcds are all ahead of this node: they saw every
+// API server down. Those without etcd show nothing of that, and may have started
+// theirs again.
+func (a *WaitNodes) allAhead(state []node.RemoteState, staged uint64) bool {
+	ahead := false
+	for i, o := range a.Others {
+		if o.PeerURL != "" {
+			if ahead = a.ahead(state[i], staged); !ahead {
+				return false
+			}
+		}
+	}
+	return ahead
 }
 
 func (*WaitNodes) places(*vetter) {}

@@ -206,7 +206,9 @@ func (b *again) steps() []Step {
 	if restarted {
 		add("stop-kube-apiserver", slices.Concat(api.stop(), api.rest())...)
 	}
-	if restarted || !whole {
+	if etcd != nil && (restarted || !whole) {
+		// Without etcd there is nothing to stop under the others' API servers. One of
+		// them may be back before this one is down, and not refuse any more.
 		add("stop-kube-apiserver", b.barriers[PhaseAPIGone])
 	}
 	switch {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 )
 
@@ -70,9 +71,9 @@ func TestANodeWithOneRoleIsRedone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, phase := range []Phase{PhaseAPIGone, PhaseEtcdReady} {
-				if !redo.has(func(a Action) bool { w, ok := a.(*WaitNodes); return ok && w.Phase == phase && w.ByPorts }) {
-					t.Errorf("nothing looks whether %s", phase)
+			for phase, want := range map[Phase]bool{PhaseAPIGone: redo.has(RoleEtcd.starts), PhaseEtcdReady: true} {
+				if got := redo.has(func(a Action) bool { w, ok := a.(*WaitNodes); return ok && w.Phase == phase && w.ByPorts }); got != want {
+					t.Errorf("looks whether %s: %t", phase, got)
 				}
 			}
 			if res := e.Run(t.Context(), redo); !res.OK {
@@ -83,6 +84,46 @@ func TestANodeWithOneRoleIsRedone(t *testing.T) {
 			}
 		}))
 	}
+}
+
+// Of two control planes without etcd one may be so quick that its API server is back
+// before the other looks whether it is down: etcd on the restored data says that it
+// was.
+func TestAControlPlaneThatIsLateDoesNotWaitForAnAPIServerThatIsBack(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		fleet := &Fleet{
+			Run: fleetOfTheTests.Run, Token: "of-all", ClusterID: 0xaaaa,
+			Members: []manifest.Member{{Name: "etcd1", PeerURLs: []string{"https://10.0.0.9:2380"}}},
+			Others: []RemoteNode{
+				{Name: "etcd1", RemoteConfig: node.RemoteConfig{PeerURL: "https://10.0.0.9:2380"}},
+				{Name: "cp1", RemoteConfig: node.RemoteConfig{ReadyURL: "cp1"}},
+			},
+		}
+		n := newFakeNode(t, "etcd")
+		etcdOn := func(cluster uint64) {
+			n.see("", node.RemoteState{Peer: node.PortAnswers, ClusterID: cluster})
+			n.see("cp1", node.RemoteState{API: node.PortAnswers, APIReady: true})
+		}
+		e, _ := n.engine(nil)
+		quickly := func(what string, p *Plan) {
+			t.Helper()
+			begun := time.Now()
+			res := e.Run(t.Context(), p)
+			if took := time.Since(begun); !res.OK || took > time.Minute {
+				t.Fatalf("%s: %v, %+v", what, took, res.Error)
+			}
+		}
+		etcdOn(0xbbbb)
+		quickly("the restore by ticket", n.plan(Choices{Fleet: fleet}))
+		etcdOn(0xaaaa)
+		quickly("the undo", n.undo())
+		etcdOn(0xbbbb)
+		redo, err := NewRedo(filepath.Join(n.root, "etcd-rewind"), "", Terms{Fleet: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		quickly("the redo", redo)
+	})(t)
 }
 
 // One member has nobody to wait for: the API servers are started on other nodes as
