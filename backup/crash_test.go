@@ -285,12 +285,17 @@ func (c crash) hourGoesBy(t *testing.T) {
 	}
 }
 
-// nothingHidden looks at what no listing shows.
+// nothingHidden looks at what no listing shows: files, and directories with none.
 func (c crash) nothingHidden(t *testing.T, i int, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && strings.HasPrefix(e.Name(), ".") {
 			t.Errorf("location %d, then: %s is left", i+1, path)
+		}
+		if err == nil && e.IsDir() {
+			if in, err := os.ReadDir(path); err != nil || len(in) == 0 {
+				t.Errorf("location %d, then: %s is left, and nothing is in it", i+1, path)
+			}
 		}
 		return err
 	})

@@ -96,12 +96,8 @@ func (d *Directory) Put(ctx context.Context, name string, content io.Reader, siz
 			return none, problem.New("free some space there, or keep fewer backups",
 				"there is not enough space: %d MB are needed, %d MB are free", size/1e6, free.Bavail*uint64(free.Bsize)/1e6)
 		}
-		dir := path.Dir(name)
-		if err := root.MkdirAll(dir, 0o700); err != nil {
-			return none, err
-		}
 		aside := aside(name)
-		f, err := root.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := create(root, aside)
 		if err != nil {
 			return none, err
 		}
@@ -119,9 +115,41 @@ func (d *Directory) Put(ctx context.Context, name string, content io.Reader, siz
 		if err != nil {
 			return none, err
 		}
-		return none, syncUp(root, dir)
+		return none, syncUp(root, path.Dir(name))
 	})
 	return err
+}
+
+// create makes a file, and the directories above it, which another node may remove
+// just now: they are empty.
+func create(root *os.Root, name string) (f *os.File, err error) {
+	for range createTries {
+		if err = root.MkdirAll(path.Dir(name), 0o700); err == nil {
+			f, err = root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return f, err
+}
+
+const createTries = 10
+
+// removeEmpty removes a directory that has come to be empty, and those above it.
+// Nothing else is ever removed by it. It says which one stays.
+func removeEmpty(root *os.Root, dir string) string {
+	for ; dir != "."; dir = path.Dir(dir) {
+		up, err := root.Open(path.Dir(dir))
+		if err == nil {
+			err = unix.Unlinkat(int(up.Fd()), path.Base(dir), unix.AT_REMOVEDIR)
+			_ = up.Close()
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return dir
 }
 
 // fill writes exactly size bytes, and brings them to the disk.
@@ -169,12 +197,14 @@ func giveName(root *os.Root, aside, name string) error {
 func syncUp(root *os.Root, dir string) error {
 	for {
 		f, err := root.Open(dir)
-		if err != nil {
-			return err
+		if err == nil {
+			err = f.Sync()
+			_ = f.Close()
 		}
-		err = f.Sync()
-		_ = f.Close()
-		if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) { // not every mount can
+		switch {
+		case err == nil, errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENOTSUP): // not every mount can
+		case errors.Is(err, fs.ErrNotExist) && dir != ".": // removed meanwhile
+		default:
 			return err
 		}
 		if dir == "." {
@@ -194,6 +224,12 @@ func (d *Directory) Sweep(ctx context.Context, prefix string, dead func(Unfinish
 		defer root.Close()
 		var now time.Time
 		return none, walk(ctx, root, ".", prefix, func(dir string, e fs.DirEntry) error {
+			if e == nil {
+				if isRoundDir(dir) {
+					removeEmpty(root, dir)
+				}
+				return nil
+			}
 			name, is := unfinishedIn(dir, e.Name())
 			if !is || !strings.HasPrefix(name, prefix) {
 				return nil
@@ -204,6 +240,7 @@ func (d *Directory) Sweep(ctx context.Context, prefix string, dead func(Unfinish
 			}
 			if err == nil && dead(Unfinished{name, now.Sub(st.ModTime())}) {
 				err = root.Remove(path.Join(dir, e.Name()))
+				removeEmpty(root, dir)
 			}
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // whole meanwhile, or thrown away
@@ -292,6 +329,9 @@ func (d *Directory) each(ctx context.Context, prefix string, f func(Object) erro
 		}
 		defer root.Close()
 		return none, walk(ctx, root, ".", prefix, func(dir string, e fs.DirEntry) error {
+			if e == nil {
+				return nil
+			}
 			name := path.Join(dir, e.Name())
 			if CheckName(name) != nil || !strings.HasPrefix(name, prefix) {
 				return nil
@@ -311,7 +351,7 @@ func (d *Directory) each(ctx context.Context, prefix string, f func(Object) erro
 
 // walk goes through a directory's files, also hidden ones, a thousand entries at a
 // time: there may be any number. Only directories where names may begin with
-// prefix are read. Names bound how deep it gets.
+// prefix are read; one that is empty has a nil entry. Names bound how deep it gets.
 func walk(ctx context.Context, root *os.Root, dir, prefix string, f func(dir string, e fs.DirEntry) error) error {
 	at, err := root.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) && dir != "." {
@@ -321,9 +361,10 @@ func walk(ctx context.Context, root *os.Root, dir, prefix string, f func(dir str
 		return err
 	}
 	defer at.Close()
-	signOfLife(ctx)
-	for {
+	for empty := true; ; {
+		signOfLife(ctx)
 		entries, rerr := at.ReadDir(1000)
+		empty = empty && len(entries) == 0
 		for _, e := range entries {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -341,10 +382,12 @@ func walk(ctx context.Context, root *os.Root, dir, prefix string, f func(dir str
 				return err
 			}
 		}
-		if errors.Is(rerr, io.EOF) {
+		switch {
+		case errors.Is(rerr, io.EOF) && empty:
+			return f(dir, nil)
+		case errors.Is(rerr, io.EOF), errors.Is(rerr, fs.ErrNotExist) && dir != ".": // removed meanwhile
 			return nil
-		}
-		if rerr != nil {
+		case rerr != nil:
 			return rerr
 		}
 	}
@@ -355,12 +398,14 @@ func mayHold(dir, prefix string) bool {
 	return strings.HasPrefix(dir, prefix) || strings.HasPrefix(prefix, dir+"/")
 }
 
-// Delete deletes a file, and nothing that isn't one.
+// Delete deletes a file, and nothing that isn't one; its directory, too, when that
+// is empty then: a listing reads all of them.
 func (d *Directory) Delete(ctx context.Context, name string) error {
 	_, err := inside(ctx, d, name, func(root *os.Root) (none struct{}, err error) {
 		st, err := root.Lstat(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
+			removeEmpty(root, path.Dir(name))
 			return none, nil
 		case err != nil:
 			return none, err
@@ -370,7 +415,7 @@ func (d *Directory) Delete(ctx context.Context, name string) error {
 		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return none, err
 		}
-		return none, syncUp(root, path.Dir(name))
+		return none, syncUp(root, removeEmpty(root, path.Dir(name)))
 	})
 	return err
 }

@@ -55,7 +55,8 @@ type Store interface {
 	// the error when the store keeps it for some time yet.
 	Delete(ctx context.Context, name string) error
 	// Sweep throws away what uploads to names with this prefix have left unfinished:
-	// those that dead says are. One that goes on all the same fails.
+	// those that dead says are, and rounds' directories with nothing in them. One that
+	// goes on all the same fails.
 	Sweep(ctx context.Context, prefix string, dead func(Unfinished) bool) error
 }
 

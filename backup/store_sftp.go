@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -137,10 +138,11 @@ func (s *SFTP) Put(ctx context.Context, name string, content io.Reader, size int
 		if err := s.room(c, size); err != nil {
 			return none, err
 		}
-		if err := s.makeDir(c, path.Dir(name)); err != nil {
+		f, err := s.create(c, name, aside)
+		if err != nil {
 			return none, err
 		}
-		if err := s.fill(ctx, c, aside, content, size); err != nil {
+		if err := s.fill(ctx, c, f, content, size); err != nil {
 			return none, err
 		}
 		if ctx.Err() != nil { // nobody waits for it any more
@@ -169,6 +171,30 @@ func (s *SFTP) room(c *sftp.Client, size int64) error {
 		return problem.New("free some space there, or keep fewer backups", "there is not enough space: %d MB are needed, %d MB are free", size/1e6, free/1e6)
 	}
 	return nil
+}
+
+// create makes a file, and the directories above it, which another node may remove
+// just now: they are empty.
+func (s *SFTP) create(c *sftp.Client, name, aside string) (f *sftp.File, err error) {
+	for range createTries {
+		if err = s.makeDir(c, path.Dir(name)); err == nil {
+			f, err = c.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return f, err
+}
+
+// removeEmpty removes a directory that has come to be empty, and those above it.
+// Nothing else is ever removed by it.
+func (s *SFTP) removeEmpty(c *sftp.Client, dir string) {
+	for ; dir != "."; dir = path.Dir(dir) {
+		if err := c.RemoveDirectory(s.at(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
 }
 
 // makeDir makes the directories below the store's own, which has to be there.
@@ -209,12 +235,9 @@ func (s *SFTP) makeDir(c *sftp.Client, below string) error {
 }
 
 // fill writes exactly size bytes.
-func (s *SFTP) fill(ctx context.Context, c *sftp.Client, aside string, content io.Reader, size int64) error {
-	f, err := c.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
-	if err != nil {
-		return err
-	}
-	if err = f.Chmod(0o600); err == nil {
+func (s *SFTP) fill(ctx context.Context, c *sftp.Client, f *sftp.File, content io.Reader, size int64) error {
+	err := f.Chmod(0o600)
+	if err == nil {
 		var n int64
 		n, err = f.ReadFromWithConcurrency(&bounded{ctx, io.LimitReader(content, size+1)}, 0)
 		if err == nil && n != size {
@@ -233,7 +256,7 @@ func (s *SFTP) fill(ctx context.Context, c *sftp.Client, aside string, content i
 		}
 		return err
 	}
-	st, err := c.Lstat(aside) // what came in any order has no holes at its end
+	st, err := c.Lstat(f.Name()) // what came in any order has no holes at its end
 	if err == nil && st.Size() != size {
 		err = fmt.Errorf("%d bytes were sent, and it has %d", size, st.Size())
 	}
@@ -257,6 +280,16 @@ func (s *SFTP) giveName(c *sftp.Client, aside, name string) error {
 func (s *SFTP) Sweep(ctx context.Context, prefix string, dead func(Unfinished) bool) error {
 	var now time.Time
 	return s.walk(ctx, prefix, func(dir string, e os.FileInfo) error {
+		if e == nil {
+			if !isRoundDir(dir) {
+				return nil
+			}
+			_, err := over(ctx, s.links, func(_ context.Context, c *sftp.Client) (none struct{}, err error) {
+				s.removeEmpty(c, dir)
+				return none, nil
+			})
+			return err
+		}
 		name, is := unfinishedIn(dir, e.Name())
 		if !is || !e.Mode().IsRegular() || !strings.HasPrefix(name, prefix) {
 			return nil
@@ -267,6 +300,7 @@ func (s *SFTP) Sweep(ctx context.Context, prefix string, dead func(Unfinished) b
 			}
 			if err == nil && dead(Unfinished{name, now.Sub(e.ModTime())}) {
 				err = c.Remove(s.at(path.Join(dir, e.Name())))
+				s.removeEmpty(c, dir)
 			}
 			return none, err
 		})
@@ -413,6 +447,9 @@ func (s *SFTP) List(ctx context.Context, prefix string) ([]Object, error) {
 
 func (s *SFTP) each(ctx context.Context, prefix string, f func(Object) error) error {
 	return s.walk(ctx, prefix, func(dir string, e os.FileInfo) error {
+		if e == nil {
+			return nil
+		}
 		name := path.Join(dir, e.Name())
 		if CheckName(name) != nil || !e.Mode().IsRegular() || !strings.HasPrefix(name, prefix) || e.Size() < 0 {
 			return nil
@@ -421,56 +458,95 @@ func (s *SFTP) each(ctx context.Context, prefix string, f func(Object) error) er
 	})
 }
 
+// dirsAtOnce is how many directories are asked for together: one at a time would be
+// as slow as the line is long.
+const dirsAtOnce = 8
+
 // walk goes through the directory's entries that aren't directories, also hidden
-// ones. Only directories where names may begin with prefix are read.
+// ones. Only directories where names may begin with prefix are read; one that is
+// empty has a nil entry.
 func (s *SFTP) walk(ctx context.Context, prefix string, f func(dir string, e os.FileInfo) error) error {
 	dirs := []string{"."}
 	for len(dirs) > 0 {
-		dir := dirs[len(dirs)-1]
-		dirs = dirs[:len(dirs)-1]
-		entries, err := s.readDir(ctx, s.at(dir))
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && dir == ".":
-			return problem.New("create it first, or check the path", "there is no such directory")
-		case errors.Is(err, fs.ErrNotExist):
-			continue // removed meanwhile
-		case err != nil:
+		some := dirs[max(0, len(dirs)-dirsAtOnce):]
+		listings, err := s.readDirs(ctx, some)
+		if err != nil {
 			return s.explain(err)
 		}
-		slices.SortFunc(entries, func(a, b os.FileInfo) int { return strings.Compare(a.Name(), b.Name()) })
-		for _, e := range entries {
-			name := path.Join(dir, e.Name())
-			if e.Name() != path.Base(name) {
-				continue // it would lead elsewhere
+		var below []string
+		for i, l := range listings {
+			more, err := l.walk(some[i], prefix, f)
+			if err != nil {
+				return err
 			}
-			if !e.IsDir() {
-				if err := f(dir, e); err != nil {
-					return err
-				}
-			} else if CheckName(name) == nil && mayHold(name, prefix) {
-				dirs = append(dirs, name)
-			}
+			below = append(below, more...)
 		}
+		dirs = append(dirs[:len(dirs)-len(some)], below...)
 	}
 	return nil
 }
 
-// readDir reads a directory, which is bounded by what its listing may have.
-func (s *SFTP) readDir(ctx context.Context, dir string) ([]os.FileInfo, error) {
+// listing is what a directory has; gone says that it isn't there any more.
+type listing struct {
+	entries []os.FileInfo
+	gone    bool
+}
+
+// walk goes through a directory, and says which directories in it are to be read.
+func (l *listing) walk(dir, prefix string, f func(dir string, e os.FileInfo) error) (below []string, err error) {
+	if len(l.entries) == 0 && !l.gone {
+		return nil, f(dir, nil)
+	}
+	slices.SortFunc(l.entries, func(a, b os.FileInfo) int { return strings.Compare(a.Name(), b.Name()) })
+	for _, e := range l.entries {
+		name := path.Join(dir, e.Name())
+		if e.Name() != path.Base(name) {
+			continue // it would lead elsewhere
+		}
+		if !e.IsDir() {
+			if err := f(dir, e); err != nil {
+				return nil, err
+			}
+		} else if CheckName(name) == nil && mayHold(name, prefix) {
+			below = append(below, name)
+		}
+	}
+	return below, nil
+}
+
+// readDirs reads directories, which are bounded by what their listings may have.
+func (s *SFTP) readDirs(ctx context.Context, dirs []string) ([]listing, error) {
 	l, err := s.links.take(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer l.done()
 	l.left.Store(maxListing)
-	entries, err := on(ctx, l, func(ctx context.Context, c *sftp.Client) ([]os.FileInfo, error) { return c.ReadDirContext(ctx, dir) })
-	if l.left.Swap(0) == 0 {
+	all, err := on(ctx, l, func(ctx context.Context, c *sftp.Client) ([]listing, error) {
+		all, errs := make([]listing, len(dirs)), make([]error, len(dirs))
+		var reading sync.WaitGroup
+		for i, dir := range dirs {
+			reading.Go(defect.Do(func() {
+				all[i].entries, errs[i] = c.ReadDirContext(ctx, s.at(dir))
+				if errors.Is(errs[i], fs.ErrNotExist) && dir != "." { // removed meanwhile
+					all[i], errs[i] = listing{gone: true}, nil
+				}
+			}))
+		}
+		reading.Wait()
+		return all, errors.Join(errs...)
+	})
+	switch {
+	case l.left.Swap(0) == 0:
 		return nil, problem.New("give backups a directory of their own", "the listing of a directory is longer than %d MB", maxListing/1_000_000)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, problem.New("create it first, or check the path", "there is no such directory")
 	}
-	return entries, err
+	return all, err
 }
 
-// Delete deletes a file, and nothing that isn't one.
+// Delete deletes a file, and nothing that isn't one; its directory, too, when that
+// is empty then: a listing reads all of them.
 func (s *SFTP) Delete(ctx context.Context, name string) error {
 	if err := CheckName(name); err != nil {
 		return err
@@ -479,15 +555,17 @@ func (s *SFTP) Delete(ctx context.Context, name string) error {
 		st, err := c.Lstat(s.at(name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
+			s.removeEmpty(c, path.Dir(name))
 			return none, nil
 		case err != nil:
 			return none, err
 		case !st.Mode().IsRegular():
 			return none, notAFile(name)
 		}
-		if err := c.Remove(s.at(name)); !errors.Is(err, fs.ErrNotExist) {
+		if err := c.Remove(s.at(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return none, err
 		}
+		s.removeEmpty(c, path.Dir(name))
 		return none, nil
 	})
 	return s.explain(err)

@@ -249,3 +249,54 @@ func TestLocationsOfOtherHosts(t *testing.T) {
 		}
 	}
 }
+
+// Another host is far away: its directories are asked for several at a time.
+func TestTheDirectoriesOfAnotherHostAreReadTogether(t *testing.T) {
+	const rounds, together = 2 * dirsAtOnce, dirsAtOnce / 2
+	var asked atomic.Int64
+	enough := make(chan struct{})
+	dir, s := newFakeSFTP(t, func(int, []byte) error {
+		if asked.Load() > 2 { // after the two above: no answer to the first before there are others
+			select {
+			case <-enough:
+			case <-t.Context().Done():
+			}
+		}
+		return nil
+	})
+	s.links.pace.idle = 2 * time.Second
+	dial := s.links.dial
+	s.links.dial = func(ctx context.Context) (*pipe.Conn, error) {
+		c, err := dial(ctx)
+		if err == nil {
+			c.In = &asking{c.In, func() {
+				if asked.Add(1) == 2+together {
+					close(enough)
+				}
+			}}
+		}
+		return c, err
+	}
+	for i := range rounds {
+		name := filepath.Join(dir, clusterA, RoundAt(noon.Add(time.Duration(i)*time.Hour)).String(), "cp1.json")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all, err := s.List(t.Context(), ""); err != nil || len(all) != rounds || asked.Load() != rounds+2 {
+		t.Errorf("%d files in %d directories, %v", len(all), asked.Load(), err)
+	}
+}
+
+// asking tells of each directory that is asked for.
+type asking struct {
+	io.WriteCloser
+	opens func()
+}
+
+func (a *asking) Write(p []byte) (int, error) {
+	if len(p) > 4 && p[4] == 11 { // SSH_FXP_OPENDIR
+		a.opens()
+	}
+	return a.WriteCloser.Write(p)
+}

@@ -83,8 +83,7 @@ func sweepOwn(ctx context.Context, s Store, prefix string, names []string, age t
 // then only its directory is known.
 func isOurs(name string) bool {
 	dir, file := path.Split(name)
-	cluster, at, _ := strings.Cut(strings.TrimSuffix(dir, "/"), "/")
-	if _, err := ParseRound(at); err != nil || !uid.MatchString(cluster) {
+	if !isRoundDir(strings.TrimSuffix(dir, "/")) {
 		return false
 	}
 	if file == "" || file == clockName || strings.HasPrefix(file, claimPrefix) {
@@ -94,6 +93,13 @@ func isOurs(name string) bool {
 		node, is := strings.CutSuffix(file, suffix)
 		return is && nodeName.MatchString(node)
 	})
+}
+
+// isRoundDir says whether a directory is that of a round.
+func isRoundDir(dir string) bool {
+	cluster, at, _ := strings.Cut(dir, "/")
+	_, err := ParseRound(at)
+	return err == nil && uid.MatchString(cluster)
 }
 
 // clockName is that of an empty file by which a store's clock is read.

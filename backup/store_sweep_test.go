@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -168,5 +169,78 @@ func TestABucketThatDoesNotListItsUploadsGetsBackupsAllTheSame(t *testing.T) {
 	w.now = func() time.Time { return noon.Add(time.Hour) }
 	if res := take(t, w); !res.OK || len(f.uploads) > 0 {
 		t.Errorf("%v: %v", res.Error, slices.Collect(maps.Values(f.keys)))
+	}
+}
+
+// inDirectories are the stores that have directories, by where they are.
+func inDirectories(t *testing.T) map[string]Store {
+	t.Helper()
+	dir := t.TempDir()
+	far, host := newFakeSFTP(t, nil)
+	return map[string]Store{dir: &Directory{Path: dir}, far: host}
+}
+
+// A listing reads every directory, so one that a backup was pruned from goes with its
+// last file; and nothing else does.
+func TestADirectoryGoesWithItsLastFile(t *testing.T) {
+	for dir, s := range inDirectories(t) {
+		t.Run(strings.SplitN(s.Location(), ":", 2)[0], func(t *testing.T) {
+			k := NewKey()
+			for h := range 3 {
+				put(t, s, aRecord(noon.Add(time.Duration(h)*time.Hour), "cp1"), k)
+			}
+			round := func(h int) string {
+				return filepath.Join(clusterA, RoundAt(noon.Add(time.Duration(h)*time.Hour)).String())
+			}
+			in := func(below string) int {
+				all, err := os.ReadDir(filepath.Join(dir, below))
+				if err != nil {
+					return -1
+				}
+				return len(all)
+			}
+			notes := filepath.Join(dir, round(1), ".notes")
+			if err := errors.Join(os.WriteFile(notes, nil, 0o600), os.MkdirAll(filepath.Join(dir, "photos"), 0o700), os.MkdirAll(filepath.Join(dir, round(9)), 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			if p := listed(t, s, k).Prune(t.Context(), Policy{Last: 1}, noon.Add(3*time.Hour), nil, false, time.Minute); p.Failed != nil || len(p.Removed) != 2 {
+				t.Fatalf("%+v", p)
+			}
+			if in(round(0)) != -1 || in(round(1)) != 1 || in(round(2)) != 3 {
+				t.Errorf("they have %d, %d and %d files", in(round(0)), in(round(1)), in(round(2)))
+			}
+
+			// What was killed right after it made one has nothing to delete in it.
+			if err := sweep(t.Context(), s, clusterA); err != nil || in(round(9)) != -1 || in("photos") != 0 || in(round(1)) != 1 {
+				t.Errorf("%v: %d, %d and %d files", err, in(round(9)), in("photos"), in(round(1)))
+			}
+			if err := os.MkdirAll(filepath.Join(dir, round(9)), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Delete(t.Context(), filepath.Join(round(9), "cp1"+snapshotSuffix)); err != nil || in(round(9)) != -1 {
+				t.Errorf("%v: %d files", err, in(round(9)))
+			}
+		})
+	}
+}
+
+// One node removes the directory that another is about to write to.
+func TestADirectoryThatGoesMeanwhileIsMadeAgain(t *testing.T) {
+	for _, s := range inDirectories(t) {
+		t.Run(strings.SplitN(s.Location(), ":", 2)[0], func(t *testing.T) {
+			var all sync.WaitGroup
+			for _, node := range []string{"cp1", "cp2"} {
+				all.Go(func() {
+					for range 60 {
+						name := claimName(clusterA, RoundAt(noon), 1) + node
+						if err := errors.Join(s.Put(t.Context(), name, strings.NewReader("x"), 1), s.Delete(t.Context(), name)); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+		})
 	}
 }
