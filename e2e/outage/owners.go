@@ -98,7 +98,17 @@ func restoreMarks(n *nodeTold, m moments, to time.Time) []mark {
 		{what: "puts the data in place and etcd.yaml in", who: ourselves, until: n.at("start-etcd/put-in")},
 		{what: "starts etcd's container", who: kubelet, until: m.etcdStarted},
 		{what: "opens its database, answers peers", who: etcd, until: m.etcdOpen},
-	}, apiMarks(n.at("start-kube-apiserver/put-in"), m, to)...)
+	}, apiMarks(n, "start-kube-apiserver", m, to)...)
+}
+
+// forgotten is when kubelet was finished with an old pod, if the wait for that took
+// any time: a look takes less.
+func (n *nodeTold) forgotten(step string, after time.Time) time.Time {
+	at := n.at(step + "/wait-forgotten")
+	if at.Sub(after) < 50*time.Millisecond {
+		return time.Time{}
+	}
+	return at
 }
 
 func (n *nodeTold) letGo() bool { return !n.at("let-go/wait-gone").IsZero() }
@@ -119,16 +129,19 @@ func undoMarks(n *nodeTold, m moments, to time.Time) []mark {
 		{what: "stops it and is finished with its pod", who: kubelet, until: n.at("undo-start-kube-apiserver/wait-forgotten"), maybe: true},
 		{what: "takes etcd.yaml out", who: ourselves, until: n.at("undo-start-etcd/take-out")},
 		{what: "stops etcd and is finished with its pod", who: kubelet, until: n.at("undo-start-etcd/wait-forgotten")},
-		{what: "puts the restored data aside and etcd.yaml back", who: ourselves, until: n.at("undo-stop-etcd/put-in")},
+		{what: "puts the restored data aside", who: ourselves, until: n.at("undo-start-etcd/rename")},
+		{what: "is finished with etcd's old pod", who: kubelet, until: n.at("undo-stop-etcd/wait-forgotten"), maybe: true},
+		{what: "puts etcd.yaml back", who: ourselves, until: n.at("undo-stop-etcd/put-in")},
 		{what: "starts etcd's container", who: kubelet, until: m.etcdStarted},
 		{what: "opens its database, answers peers", who: etcd, until: m.etcdOpen},
-	}, apiMarks(n.at("undo-stop-kube-apiserver/put-in"), m, to)...)
+	}, apiMarks(n, "undo-stop-kube-apiserver", m, to)...)
 }
 
-// apiMarks are those from an etcd that serves on.
-func apiMarks(in time.Time, m moments, to time.Time) []mark {
+// apiMarks are those from an etcd that serves on, of the step that starts the API server.
+func apiMarks(n *nodeTold, step string, m moments, to time.Time) []mark {
 	return []mark{
-		{what: "looks at etcd, puts kube-apiserver.yaml in", who: ourselves, until: in},
+		{what: "is finished with kube-apiserver's old pod", who: kubelet, until: n.forgotten(step, m.etcdOpen), maybe: true},
+		{what: "looks at etcd, puts kube-apiserver.yaml in", who: ourselves, until: n.at(step + "/put-in")},
 		{what: "starts kube-apiserver's container", who: kubelet, until: m.apiStarted},
 		{what: "starts until it serves", who: apiServer, until: m.apiServes},
 		{what: "runs its hooks until it is ready", who: apiServer, until: to},

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -150,6 +151,57 @@ func TestTheOutageOfOneNodeIsSharedOutWhole(t *testing.T) {
 	delete(n.done, "stop-etcd/wait-forgotten")
 	if _, err := cut(outage{at(0), at(4)}, restoreMarks(n, oneNode, at(4))); err == nil || !strings.Contains(err.Error(), "finished with its pod") {
 		t.Errorf("a part that nothing tells of: %v", err)
+	}
+}
+
+// recorded are lines that a restore and its undo printed on a practice node, without
+// what is not read.
+func recorded(t *testing.T, name string) *told {
+	t.Helper()
+	f, err := os.Open("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	told, err := readTold(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return told
+}
+
+func TestARestoreAndItsUndoSayAllThatIsNeeded(t *testing.T) {
+	told := recorded(t, "restore.jsonl")
+	n := told.nodes[""]
+	if p := told.phases(); len(p) != 9 || p[2].title != "Stop kube-apiserver" || p[2].took <= 0 {
+		t.Errorf("the steps of the restore are %v", p)
+	}
+	from := n.at("stop-kube-apiserver/take-out")
+	o := outage{from, n.at("start-kube-apiserver/wait-api")}
+	// As the runtime and the logs could have it.
+	open := n.at("start-etcd/wait-data").Add(-10 * time.Millisecond)
+	in := n.at("start-kube-apiserver/put-in")
+	m := moments{n.at("start-etcd/put-in").Add(10 * time.Millisecond), open, in.Add(10 * time.Millisecond), in.Add(300 * time.Millisecond)}
+	parts, err := cut(o, restoreMarks(n, m, o.to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sums := byOwner(parts); sums[kubelet] < 1.4 || sums[ourselves] > 0.1 {
+		t.Errorf("of the restore they have %v", sums)
+	}
+
+	told = recorded(t, "undo.jsonl")
+	n = told.nodes[""]
+	o = outage{n.at("undo-start-kube-apiserver/take-out"), n.at("undo-stop-kube-apiserver/wait-etcd")}
+	open = n.at("undo-stop-etcd/wait-data").Add(-10 * time.Millisecond)
+	in = n.at("undo-stop-kube-apiserver/put-in")
+	m = moments{n.at("undo-stop-etcd/put-in").Add(10 * time.Millisecond), open, in.Add(10 * time.Millisecond), in.Add(300 * time.Millisecond)}
+	if parts, err = cut(o, undoMarks(n, m, o.to)); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(parts, func(p part) bool { return p.what == "is finished with kube-apiserver's old pod" })
+	if i < 0 || parts[i].took < 500*time.Millisecond || byOwner(parts)[ourselves] > 0.1 {
+		t.Errorf("in the undo kubelet took half a second to be finished with the API server's pod: %v", parts)
 	}
 }
 
