@@ -151,19 +151,27 @@ func measure(ctx context.Context, a asked) (err error) {
 		all = append(all, r)
 		return nil
 	})
-	atEnd, terr := memory.Touch(1 << 30)
-	err = errors.Join(err, terr)
+	early := err
+	atEnd, err := memory.Touch(1 << 30)
+	if err != nil {
+		return errors.Join(early, err)
+	}
 	rec := newRecord(a, all, time.Now().UTC())
 	rec.Machine.Load = fmt.Sprintf("%s before, %s after", before, load())
 	rec.Machine.Memory += fmt.Sprintf("; the first touch of 1 GB took %.1f s before the runs and %.1f s after them", atStart.Seconds(), atEnd.Seconds())
-	fmt.Print(rec.text()) // what is measured by now is worth telling
-	if err != nil || a.docs == "" {
-		return err
+	if early != nil {
+		line, _, _ := strings.Cut(early.Error(), "\n")
+		rec.Note = "It ended early: " + line + "."
+	}
+	fmt.Print(rec.text())
+	// What was measured until then counts, where it can be compared.
+	if a.docs == "" || !rec.compares() {
+		return early
 	}
 	if err := keep(a.docs, rec); err != nil {
-		return err
+		return errors.Join(early, err)
 	}
-	return writePages(a.docs)
+	return errors.Join(early, writePages(a.docs))
 }
 
 // kept takes a result, or the error there is instead.
@@ -508,9 +516,7 @@ func (b *bench) run(ctx context.Context, w way, size string) (result, error) {
 		r.none = none(all)
 	}
 	if w.name == rewind.name {
-		if err := b.owners(ctx, &r, t, all, func(n *nodeTold, m moments) (outage, []mark) { return o, restoreMarks(n, m, o.to) }); err != nil {
-			return r, fmt.Errorf("%s: %w", w.name, err)
-		}
+		b.owners(ctx, &r, t, all, func(n *nodeTold, m moments) (outage, []mark) { return o, restoreMarks(n, m, o.to) })
 	}
 	return r, nil
 }
@@ -519,13 +525,20 @@ func (b *bench) run(ctx context.Context, w way, size string) (result, error) {
 const back = 5 * time.Minute
 
 // owners tells who had an outage; of one node by the marks that alone returns for it.
-func (b *bench) owners(ctx context.Context, r *result, t *told, seen []outage, alone func(*nodeTold, moments) (outage, []mark)) error {
+// A run whose owners can't be told counts all the same, and is missing in that table.
+func (b *bench) owners(ctx context.Context, r *result, t *told, seen []outage, alone func(*nodeTold, moments) (outage, []mark)) {
+	if err := b.tellOwners(ctx, r, t, seen, alone); err != nil {
+		fmt.Fprintf(os.Stderr, "who had this outage isn't known: %s\n", err)
+	}
+}
+
+func (b *bench) tellOwners(ctx context.Context, r *result, t *told, seen []outage, alone func(*nodeTold, moments) (outage, []mark)) error {
 	var at []moments
 	var names []string
 	for _, n := range b.nodes {
 		m, err := momentsOf(ctx, n)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", n.Hostname, err)
 		}
 		at, names = append(at, m), append(names, n.Hostname)
 	}

