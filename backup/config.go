@@ -350,7 +350,7 @@ func (c *Config) check(n *yaml.Node) error {
 	if len(c.SecretsRecipients) > 0 && len(c.Include) == 0 {
 		return fail("includeRecipients", "add include: [pki, manifests, encryption-config], or remove it", "includeRecipients without include: there is no file for them")
 	}
-	if p := c.MetricsFile; p != "" && (!filepath.IsAbs(p) || filepath.Ext(p) != ".prom") {
+	if p := c.MetricsFile; p != "" && !isMetricsFile(p) {
 		return fail("metricsFile", "node_exporter requires a name like /var/lib/node_exporter/textfile_collector/etcd-rewind.prom", "%q is not the absolute path of a .prom file", p)
 	}
 	for _, k := range []int{c.Keep.Last, c.Keep.Hourly, c.Keep.Daily, c.Keep.Weekly, c.Keep.Monthly} {

@@ -14,9 +14,34 @@ import (
 	"etcd-rewind/steps"
 )
 
+// keepResult keeps how the last backup went: the state, and the metrics that say
+// the same. A result that can't be kept is no good one, in either. The error is a
+// *problem.Problem.
+func keepResult(metrics, dir string, b *steps.Backups) error {
+	bad := func(err error) error {
+		p := problem.From(err).About("the result of the backup can't be saved")
+		if b.Last.OK {
+			b.Last.OK, b.Last.Error = false, p
+		}
+		return p
+	}
+	err := b.Write(dir)
+	if err != nil {
+		err = bad(err)
+	}
+	if merr := writeMetrics(metrics, b); merr != nil {
+		if err == nil {
+			err = bad(merr)
+		}
+		_ = b.Write(dir) // it has failed before, or says why there are no metrics
+	}
+	return err
+}
+
 // writeMetrics writes what node_exporter's textfile collector reads, in one
-// piece; "" writes nothing. Others may read it: there are no secrets in it.
-func writeMetrics(path string, b *steps.Backups, r *Result, now time.Time) error {
+// piece; "" writes nothing. Others may read it: there are no secrets in it. The
+// error is a *problem.Problem.
+func writeMetrics(path string, b *steps.Backups) error {
 	if path == "" {
 		return nil
 	}
@@ -39,20 +64,45 @@ func writeMetrics(path string, b *steps.Backups, r *Result, now time.Time) error
 		failures = append(failures, fmt.Sprintf("{location=%q} %d", l.Location, l.Failures))
 	}
 	ok := 0
+	r := b.Last
 	if r.OK {
 		ok = 1
 	}
 	metric("etcd_rewind_backup_last_good_timestamp_seconds", "When the last good backup in a location was taken, 0 without one.", good...)
 	metric("etcd_rewind_backup_failures", "Failures in a location since the last good backup there.", failures...)
 	metric("etcd_rewind_backup_last_success", "Whether the last backup of this node succeeded everywhere.", fmt.Sprintf(" %d", ok))
-	metric("etcd_rewind_backup_last_timestamp_seconds", "When the last backup of this node ended.", fmt.Sprintf(" %d", now.Unix()))
+	metric("etcd_rewind_backup_last_timestamp_seconds", "When the last backup of this node ended.", fmt.Sprintf(" %d", r.Time.Unix()))
 	metric("etcd_rewind_backup_last_duration_seconds", "How long it took.", fmt.Sprintf(" %g", r.Seconds))
-	if r.Record != nil {
-		metric("etcd_rewind_backup_last_bytes", "Size of its snapshot, compressed and encrypted.", fmt.Sprintf(" %d", r.Record.File.Size))
-		metric("etcd_rewind_backup_last_revision", "etcd's revision in it.", fmt.Sprintf(" %d", r.Record.Revision))
+	if r.Bytes > 0 {
+		metric("etcd_rewind_backup_last_bytes", "Size of its snapshot, compressed and encrypted.", fmt.Sprintf(" %d", r.Bytes))
+		metric("etcd_rewind_backup_last_revision", "etcd's revision in it.", fmt.Sprintf(" %d", r.Revision))
 	}
 	return publish(path, out.Bytes())
 }
+
+// Broken is what is known of a configuration that can't be read as one: its path,
+// and where its metrics go, so that they don't say for ever that all is well.
+func Broken(path string) *Config {
+	c := &Config{Path: path}
+	data, err := readPrivate(path, maxConfig)
+	if err != nil {
+		return c
+	}
+	for line := range strings.Lines(string(data)) {
+		value, ok := strings.CutPrefix(line, "metricsFile:")
+		if !ok {
+			continue
+		}
+		value, _, _ = strings.Cut(value, " #")
+		if value = strings.Trim(value, " \t\r\n'\""); isMetricsFile(value) {
+			c.MetricsFile = value
+		}
+	}
+	return c
+}
+
+// isMetricsFile says whether node_exporter would read it.
+func isMetricsFile(path string) bool { return filepath.IsAbs(path) && strings.HasSuffix(path, ".prom") }
 
 // DrillMetrics writes how the last drill of the latest backup went, beside the
 // configuration's file: etcd-rewind-drill.prom for etcd-rewind.prom. Without such

@@ -143,21 +143,26 @@ func (t *Taking) Take(ctx context.Context) (*Result, error) {
 	if w.at == nil {
 		w.at = func(string) {}
 	}
+	missed := func(err error) (*Result, error) {
+		p := problem.From(err)
+		Missed(t.Config, t.Dir, p, w.now())
+		return nil, p
+	}
 	if w.stores == nil {
 		var err error
 		if w.stores, err = t.Config.Stores(); err != nil {
-			return nil, err
+			return missed(err)
 		}
 	}
 	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
-		return nil, problem.From(err)
+		return missed(fmt.Errorf("the state directory: %w", err))
 	}
 	release, err := node.Lock(filepath.Join(t.Dir, "lock"))
 	if held, ok := errors.AsType[*node.LockedError](err); ok {
 		return nil, problem.New("wait for it, or stop it", "a backup is under way on this node: %s", held.Holder)
 	}
 	if err != nil {
-		return nil, problem.From(err)
+		return missed(err)
 	}
 	defer func() { _ = release() }()
 	return w.take(ctx), nil
@@ -169,10 +174,12 @@ func (w *taken) take(ctx context.Context) *Result {
 	if w.Scheduled {
 		w.res.Round = w.Config.Schedule.Round(w.began)
 	}
+	var locations []string
 	for _, s := range w.stores {
 		w.res.Locations = append(w.res.Locations, Outcome{Location: s.Location()})
+		locations = append(locations, s.Location())
 	}
-	w.known()
+	w.state = stateOf(w.Config, w.Dir, locations)
 	if l := w.state.Last; !w.Scheduled && l != nil && l.Round == w.res.Round.String() {
 		w.pause(ctx, time.Second) // one more in a second would have the name of the last
 		w.res.Round = RoundAt(w.now())
@@ -199,25 +206,30 @@ func (w *taken) take(ctx context.Context) *Result {
 	return w.res
 }
 
-// known reads how it stood before. When that can't be read it is written again.
-func (w *taken) known() {
-	b, err := steps.ReadBackups(w.Dir)
+// stateOf is how the backups of a configuration stood before. When that can't be read
+// it is written again. Of a location that was taken out nobody asks any more; nil
+// are those that there were.
+func stateOf(c *Config, dir string, locations []string) *steps.Backups {
+	b, err := steps.ReadBackups(dir)
 	if err != nil || b == nil {
 		b = &steps.Backups{}
 	}
-	b.Config = w.Config.Path
-	b.EverySeconds = int64(time.Duration(w.Config.Schedule.Every) / time.Second)
-	locations := b.Locations
+	b.Config = c.Path
+	if locations == nil {
+		return b
+	}
+	b.EverySeconds = int64(time.Duration(c.Schedule.Every) / time.Second)
+	before := b.Locations
 	b.Locations = nil
-	for _, s := range w.stores { // of one that was taken out of the configuration nobody asks any more
-		at := b.At(s.Location())
-		for _, l := range locations {
-			if l.Location == s.Location() {
+	for _, name := range locations {
+		at := b.At(name)
+		for _, l := range before {
+			if l.Location == name {
 				*at = l
 			}
 		}
 	}
-	w.state = b
+	return b
 }
 
 // kept writes how it stands. That it can't is reported in the end, by what can't be
@@ -769,7 +781,10 @@ func (w *taken) prune(ctx context.Context, i int, r *Record) {
 
 // finish keeps the result.
 func (w *taken) finish() {
-	w.state.Last = &steps.BackupResult{Time: w.now().UTC(), Round: w.res.Round.String(), OK: w.res.OK, Error: w.res.Error}
+	w.state.Last = &steps.BackupResult{Time: w.now().UTC(), Round: w.res.Round.String(), OK: w.res.OK, Error: w.res.Error, Seconds: w.res.Seconds}
+	if r := w.res.Record; r != nil {
+		w.state.Last.Bytes, w.state.Last.Revision = r.File.Size, r.Revision
+	}
 	for i := range w.res.Locations {
 		o := &w.res.Locations[i]
 		if at := w.state.At(o.Location); !o.OK && o.Error == nil { // it failed for all of them, before
@@ -778,30 +793,29 @@ func (w *taken) finish() {
 		}
 	}
 	w.at("write the result")
-	err := w.state.Write(w.Dir)
-	if err == nil {
-		err = writeMetrics(w.Config.MetricsFile, w.state, w.res, w.now())
-	}
-	if err != nil && w.res.Error == nil {
-		w.res.OK, w.res.Error = false, problem.From(err).About("the result of the backup can't be saved")
+	if err := keepResult(w.Config.MetricsFile, w.Dir, w.state); err != nil {
+		w.res.OK, w.res.Error = false, cmp.Or(w.res.Error, problem.Of(err))
 	}
 }
 
-// Missed keeps that a backup couldn't begin: the node wasn't to be read. That it
-// can't be kept is no other error.
+// Missed keeps that a backup couldn't begin, in the state and in the metrics: the
+// node wasn't to be read, or the configuration wasn't, of which Broken has what is
+// known. That it can't be kept is no other error.
 func Missed(c *Config, dir string, err error, now time.Time) {
-	_ = changeState(dir, func(b *steps.Backups) {
-		b.Config = c.Path
-		p := problem.From(err)
-		b.Last = &steps.BackupResult{Time: now.UTC(), Error: p}
-		for _, l := range c.Locations {
-			if s, err := Open(l); err == nil {
-				at := b.At(s.Location())
-				at.Failures++
-				at.Failed, at.Error = now.UTC(), p
-			}
+	var locations []string
+	for _, l := range c.Locations {
+		if s, err := Open(l); err == nil {
+			locations = append(locations, s.Location())
 		}
-	})
+	}
+	b, p := stateOf(c, dir, locations), problem.From(err)
+	b.Last = &steps.BackupResult{Time: now.UTC(), Error: p}
+	for i := range b.Locations {
+		at := &b.Locations[i]
+		at.Failures++
+		at.Failed, at.Error = now.UTC(), p
+	}
+	_ = keepResult(c.MetricsFile, dir, b) // said above
 }
 
 // Enabled keeps that a timer takes backups from now on. The error is a

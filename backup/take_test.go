@@ -153,6 +153,68 @@ func TestABackupIsInEveryLocation(t *testing.T) {
 	nothingLeft(t, w)
 }
 
+// Whatever keeps a backup from beginning is in the metrics as well as in the state:
+// what says that all is well while etcd is down is worse than none.
+func TestABackupThatCouldNotBeginIsInTheMetrics(t *testing.T) {
+	down := problem.New("start it", "etcd doesn't answer")
+	for name, c := range map[string]struct {
+		breaks func(*testing.T, *Taking)
+		state  bool   // can be written
+		says   string // in it
+	}{
+		"etcd is down": {func(_ *testing.T, w *Taking) { Missed(w.Config, w.Dir, down, noon.Add(2*time.Hour)) }, true, "etcd doesn't answer"},
+		"the configuration is broken": {func(t *testing.T, w *Taking) {
+			file := configured(t, "locations: [file:///srv\nmetricsFile: '"+w.Config.MetricsFile+"' # for node_exporter\n")
+			_, err := Load(file)
+			Missed(Broken(file), w.Dir, err, noon.Add(2*time.Hour))
+		}, true, "line 1"},
+		"the state directory can't be made": {func(t *testing.T, w *Taking) {
+			w.Dir = filepath.Join(w.Config.MetricsFile, "state")
+			if _, err := w.Take(t.Context()); problem.Of(err) == nil {
+				t.Error(err)
+			}
+		}, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &Directory{Path: t.TempDir()}
+			w := aTaking(t, "cp1", NewKey(), store)
+			w.Config.Locations, w.Config.MetricsFile = []string{store.Location()}, filepath.Join(t.TempDir(), "etcd-rewind.prom")
+			metrics := func() string {
+				data, err := os.ReadFile(w.Config.MetricsFile)
+				if err != nil {
+					t.Error(err)
+				}
+				return string(data)
+			}
+			if res := take(t, w); !res.OK || !strings.Contains(metrics(), "etcd_rewind_backup_last_success 1\n") || !strings.Contains(metrics(), "etcd_rewind_backup_last_revision 4711\n") {
+				t.Fatalf("%+v\n%s", res, metrics())
+			}
+			dir := w.Dir
+			w.now = func() time.Time { return noon.Add(2 * time.Hour) }
+			c.breaks(t, w)
+			if got := metrics(); !strings.Contains(got, "etcd_rewind_backup_last_success 0\n") || !strings.Contains(got, "last_timestamp_seconds 1772287200\n") || strings.Contains(got, "last_revision") || !strings.Contains(got, `failures{location="`+store.Location()+`"} 1`) {
+				t.Errorf("the metrics say\n%s", got)
+			}
+			state, err := steps.ReadBackups(dir)
+			if err != nil || state.Last.OK == c.state || state.Good().IsZero() || c.state && (!strings.Contains(state.Last.Error.Cause, c.says) || state.Locations[0].Failures != 1) {
+				t.Errorf("the state says %+v %v", state.Last, err)
+			}
+		})
+	}
+}
+
+// Metrics that can't be written are a failure that the state tells, and the backup
+// is good.
+func TestMetricsThatCannotBeWrittenAreTold(t *testing.T) {
+	w := aTaking(t, "cp1", NewKey(), &Directory{Path: t.TempDir()})
+	w.Config.MetricsFile = filepath.Join(t.TempDir(), "nowhere", "etcd-rewind.prom")
+	res := take(t, w)
+	state, err := steps.ReadBackups(w.Dir)
+	if err != nil || res.OK || res.Error == nil || !res.Locations[0].OK || state.Last.OK || state.Last.Error.Cause != res.Error.Cause || !strings.Contains(res.Error.Cause, "there is no directory") {
+		t.Errorf("%+v %+v %v", res, state.Last, err)
+	}
+}
+
 // nothingLeft holds that no plain text is left on the node.
 func nothingLeft(t *testing.T, w *Taking) {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -106,10 +107,16 @@ func (a *app) takeBackup(ctx context.Context, where string, scheduled bool) erro
 	defer stop()
 	c, dir, err := a.configured(ctx, where)
 	if err != nil {
+		path := a.configPath(where, dir)
+		if _, there := os.Lstat(path); scheduled && dir != "" && there == nil { // nobody reads what a timer prints
+			backup.Missed(backup.Broken(path), dir, err, time.Now())
+		}
 		return err
 	}
 	if scheduled && c.Schedule.Every == 0 {
-		return problem.New("add it to the configuration: schedule: {every: 1h}", "%s has no schedule", c.Path)
+		err := problem.New("add it to the configuration: schedule: {every: 1h}", "%s has no schedule", c.Path)
+		backup.Missed(c, dir, err, time.Now())
+		return err
 	}
 	discover := a.discover
 	if scheduled {

@@ -120,6 +120,9 @@ func (a *app) keepDrill(ctx context.Context, name string, r *drill.Report, faile
 		all.Seconds = r.Total
 	}
 	config, cerr := a.backups()
+	if cerr != nil && !errors.Is(cerr, fs.ErrNotExist) {
+		config, cerr = backup.Broken(a.backupConfig), nil
+	}
 	if cmp.Or(name, backup.Latest) != backup.Latest || cerr != nil {
 		if _, err := os.Stat(dir); err == nil && r != nil {
 			_ = all.Write(dir) // how long it takes here is nice to know

@@ -88,6 +88,12 @@ func TestCommandLine(t *testing.T) {
 				ts.Check(err)
 				ts.Setenv("RECIPIENT", id.Recipient().String())
 			},
+			"append": func(ts *testscript.TestScript, _ bool, args []string) { // a line to a file
+				f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY|os.O_APPEND, 0)
+				ts.Check(err)
+				_, err = f.WriteString(args[1] + "\n")
+				ts.Check(errors.Join(err, f.Close()))
+			},
 			"empty": func(ts *testscript.TestScript, _ bool, args []string) {
 				left, err := filepath.Glob(ts.MkAbs(args[0]))
 				ts.Check(err)

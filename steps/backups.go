@@ -38,6 +38,11 @@ type BackupResult struct {
 	Round string           `json:"round,omitempty"`
 	OK    bool             `json:"ok"`
 	Error *problem.Problem `json:"error,omitempty"`
+	// Seconds are how long it took; Bytes and Revision those of the snapshot that
+	// it made, zero when it made none.
+	Seconds  float64 `json:"seconds,omitempty"`
+	Bytes    int64   `json:"bytes,omitempty"`
+	Revision int64   `json:"revision,omitempty"`
 }
 
 // BackupLocation is how a location stands.
