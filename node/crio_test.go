@@ -107,7 +107,7 @@ func TestCRIOIsFoundByItsSocket(t *testing.T) {
 	serve(t, listener, &fakeCRIO{})
 	config := filepath.Join(root, "config.yaml")
 	write(t, config, "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nstaticPodPath: /etc/kubernetes/manifests\n")
-	k, err := FindKubelet(t.Context(), Options{Layout: &l, KubeletConfig: config, NoProcess: true, proc: t.TempDir()})
+	k, err := FindKubelet(t.Context(), Options{Layout: &l, KubeletConfig: config, NoProcess: true, Proc: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func FuzzKubeletSetup(f *testing.F) {
 	f.Add("--root-dir=\x1b[2J\x00--kubeconfig=\n", "kind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\nstaticPodPath: \"\\u0000\"\n", "\x00", true)
 	f.Fuzz(func(t *testing.T, args, config, env string, runs bool) {
 		proc, dir := newProc(t), t.TempDir()
-		opts := Options{proc: proc.dir, KubeletConfig: filepath.Join(dir, "config.yaml"), envFiles: []string{filepath.Join(dir, "env")}}
+		opts := Options{Proc: proc.dir, KubeletConfig: filepath.Join(dir, "config.yaml"), envFiles: []string{filepath.Join(dir, "env")}}
 		write(t, opts.KubeletConfig, config)
 		write(t, opts.envFiles[0], env)
 		if runs {

@@ -31,8 +31,8 @@ type Options struct {
 	// NoProcess looks at no process: the kubelet that the options lead to isn't
 	// among this machine's, and one that is has nothing to do with it.
 	NoProcess bool
+	Proc      string // where the kernel shows processes: /proc when empty, another in tests
 
-	proc     string   // /proc, another in tests
 	envFiles []string // files that systemd units read flags from
 }
 
@@ -90,13 +90,13 @@ func (o Options) Found() *Layout {
 // It fails when the configuration can't be read or names no static pod
 // directory: guessing one would end in edits that nobody reads.
 func FindKubelet(ctx context.Context, opts Options) (*Kubelet, error) {
-	proc, usual := cmp.Or(opts.proc, "/proc"), opts.Found()
+	proc, usual := cmp.Or(opts.Proc, "/proc"), opts.Found()
 	k := &Kubelet{Sources: map[string]string{}}
 
 	var self *process
 	if !opts.NoProcess {
 		main := 0
-		if opts.proc == "" {
+		if opts.Proc == "" {
 			main = mainPID(ctx, usual.KubeletUnit)
 		}
 		found := findProcess(proc, main)

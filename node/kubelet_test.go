@@ -87,7 +87,7 @@ func TestKubeadmsKubeletIsReadFromItsCommandLineAndFile(t *testing.T) {
 		"--kubeconfig=/etc/kubernetes/kubelet.conf", "--config", config, "--hostname-override=CP1", "--v", "2")
 	proc.add(t, 77, "mnt:[2]", "/", 100, "kubelet", "--config=/nowhere")
 	proc.add(t, 99, "mnt:[1]", "/", 95000, "/usr/bin/kubelet", "--version")
-	k := find(t, Options{proc: proc.dir})
+	k := find(t, Options{Proc: proc.dir})
 	if age := time.Since(k.Started); age < 99*time.Second || age > 102*time.Second {
 		t.Errorf("it started %v ago, by its stat it is 100 s", age)
 	}
@@ -131,7 +131,7 @@ func TestKubeletsOrderOfPrecedence(t *testing.T) {
 
 	proc := newProc(t)
 	proc.add(t, 5, "mnt:[1]", dir, 1, "kubelet", "--config=kubelet/config.yaml", "--config-dir=drop")
-	k := find(t, Options{proc: proc.dir})
+	k := find(t, Options{Proc: proc.dir})
 	for _, c := range []struct{ what, got, want string }{
 		{"a relative --config counts from the kubelet's own directory", k.ConfigPath, config},
 		{"the last drop-in wins", k.StaticPodPath, "/from/20"},
@@ -150,7 +150,7 @@ func TestKubeletsOrderOfPrecedence(t *testing.T) {
 	proc.add(t, 6, "mnt:[1]", dir, 0, "kubelet", "--config=kubelet/config.yaml", "--config-dir=drop",
 		"--pod-manifest-path=/first", "--pod_manifest_path", "manifests", "--cgroup-root=/kubelet", "--healthz-port=0", "--port=10251",
 		"--container-runtime-endpoint=/run/x.sock", "--root-dir=/data/kubelet")
-	k = find(t, Options{proc: proc.dir})
+	k = find(t, Options{Proc: proc.dir})
 	for _, c := range []struct{ what, got, want string }{
 		{"a flag wins over files, the last of its kind over the first", k.StaticPodPath, filepath.Join(dir, "manifests")},
 		{"cgroup root", k.CgroupRoot, "/kubelet"},
@@ -167,7 +167,7 @@ func TestKubeletsOrderOfPrecedence(t *testing.T) {
 		t.Errorf("health of a kubelet without healthz: %v", err)
 	}
 
-	k = find(t, Options{proc: proc.dir, Manifests: "/mine", CRI: "unix:///mine.sock", KubeletHealthz: "http://127.0.0.1:9/healthz", PodLogs: "/logs", CgroupMount: "/cg", KubeletRoot: "/root"})
+	k = find(t, Options{Proc: proc.dir, Manifests: "/mine", CRI: "unix:///mine.sock", KubeletHealthz: "http://127.0.0.1:9/healthz", PodLogs: "/logs", CgroupMount: "/cg", KubeletRoot: "/root"})
 	got := []string{k.StaticPodPath, k.CRIEndpoint, k.HealthzURL, k.PodLogs, k.CgroupMount, k.RootDir, k.Sources["staticPodPath"]}
 	if d := cmp.Diff([]string{"/mine", "unix:///mine.sock", "http://127.0.0.1:9/healthz", "/logs", "/cg", "/root", "given"}, got); d != "" {
 		t.Errorf("what a person gives goes first: want -, got +\n%s", d)
@@ -177,7 +177,7 @@ func TestKubeletsOrderOfPrecedence(t *testing.T) {
 func TestWithoutARunningKubelet(t *testing.T) {
 	proc := newProc(t)
 	root := t.TempDir()
-	opts := Options{proc: proc.dir, KubeletRoot: root, envFiles: []string{filepath.Join(root, "kubeadm-flags.env"), filepath.Join(root, "extra")}}
+	opts := Options{Proc: proc.dir, KubeletRoot: root, envFiles: []string{filepath.Join(root, "kubeadm-flags.env"), filepath.Join(root, "extra")}}
 
 	k := find(t, opts)
 	if k.StaticPodPath != "/etc/kubernetes/manifests" || !strings.HasPrefix(k.Sources["staticPodPath"], "default") {
@@ -211,18 +211,18 @@ func TestConfigurationsThatCannotBeReliedOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			config := filepath.Join(t.TempDir(), "config.yaml")
 			write(t, config, c.text)
-			_, err := FindKubelet(t.Context(), Options{proc: newProc(t).dir, envFiles: []string{}, KubeletConfig: config})
+			_, err := FindKubelet(t.Context(), Options{Proc: newProc(t).dir, envFiles: []string{}, KubeletConfig: config})
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), config) {
 				t.Errorf("got %v, want something about %q and the file's name", err, c.want)
 			}
 		})
 	}
-	if _, err := FindKubelet(t.Context(), Options{proc: newProc(t).dir, envFiles: []string{}, KubeletConfig: "/does/not/exist"}); err == nil {
+	if _, err := FindKubelet(t.Context(), Options{Proc: newProc(t).dir, envFiles: []string{}, KubeletConfig: "/does/not/exist"}); err == nil {
 		t.Error("a configuration that doesn't exist was read")
 	}
 	proc := newProc(t)
 	proc.add(t, 3, "mnt:[1]", "/", 1, "kubelet", "--kubeconfig=/x")
-	if _, err := FindKubelet(t.Context(), Options{proc: proc.dir, KubeletRoot: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "its command line sets no staticPodPath") {
+	if _, err := FindKubelet(t.Context(), Options{Proc: proc.dir, KubeletRoot: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "its command line sets no staticPodPath") {
 		t.Errorf("a kubelet without a file and a static pod directory: %v", err)
 	}
 }

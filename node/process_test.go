@@ -64,7 +64,7 @@ func TestAnotherUsersKubeletIsNeitherRunNorBelieved(t *testing.T) {
 			proc.add(t, 13, "mnt:[1]", "/", 100, "kubelet", "--pod-manifest-path=/tmp/evil", "--hostname-override=evil")
 			because := hostile(proc, 13)
 
-			k := find(t, Options{proc: proc.dir})
+			k := find(t, Options{Proc: proc.dir})
 			if k.PID != 42 || k.NodeName != "cp1" || k.StaticPodPath != "/etc/kubernetes/manifests" {
 				t.Errorf("kubelet is process %d, on node %s, with manifests in %s", k.PID, k.NodeName, k.StaticPodPath)
 			}
@@ -76,7 +76,7 @@ func TestAnotherUsersKubeletIsNeitherRunNorBelieved(t *testing.T) {
 			if err := os.RemoveAll(filepath.Join(proc.dir, "42")); err != nil {
 				t.Fatal(err)
 			}
-			k = find(t, Options{proc: proc.dir, KubeletRoot: t.TempDir(), envFiles: []string{}})
+			k = find(t, Options{Proc: proc.dir, KubeletRoot: t.TempDir(), envFiles: []string{}})
 			if k.PID != 0 || k.StaticPodPath == "/tmp/evil" {
 				t.Errorf("kubelet is process %d with manifests in %s, where only another user's runs", k.PID, k.StaticPodPath)
 			}
@@ -96,7 +96,7 @@ func TestAKubeletThatWasReplacedOnTheDiskIsStillTheKubelet(t *testing.T) {
 	if err := os.Remove(filepath.Join(proc.dir, "bin", "kubelet")); err != nil {
 		t.Fatal(err)
 	}
-	if k := find(t, Options{proc: proc.dir}); k.PID != 42 || k.Version != "" {
+	if k := find(t, Options{Proc: proc.dir}); k.PID != 42 || k.Version != "" {
 		t.Errorf("process %d, version %q, ignored: %q", k.PID, k.Version, k.Ignored)
 	}
 }

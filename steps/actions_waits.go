@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -132,7 +133,7 @@ func crictl(endpoint, verb string, pods []string) []string {
 	}
 	var cmds []string
 	for _, p := range pods {
-		cmds = append(cmds, trust.Shell("%[1]s %[2]s $(%[1]s pods -q --namespace %[3]s --name %[4]s)", trust.Raw(tool), verb, namespace, "^"+p+"$"))
+		cmds = append(cmds, trust.Shell("%[1]s %[2]s $(%[1]s pods -q --namespace %[3]s --name %[4]s)", trust.Raw(tool), verb, namespace, "^"+regexp.QuoteMeta(p)+"$"))
 	}
 	return cmds
 }

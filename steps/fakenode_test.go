@@ -38,6 +38,7 @@ import (
 type fakeNode struct {
 	t      *testing.T
 	root   string   // stands for /
+	name   string   // in the API, and in its pods' names
 	leases []string // of API servers, in etcd
 
 	mu         sync.Mutex
@@ -80,6 +81,7 @@ type fakeNode struct {
 	elsewhere  bool                        // etcd runs on other nodes
 	apiless    bool                        // the API server does
 	held       bool                        // kubelet ends no pod while the API server runs, which answers nothing
+	found      *node.Kubelet               // what is read of its kubelet; nil: the same of each
 	more       []node.Object               // namespaces that were made since the restore
 	stop       chan struct{}
 	done       sync.WaitGroup
@@ -128,10 +130,15 @@ func inFakeTime(test func(*testing.T)) func(*testing.T) {
 	}
 }
 
-// newFakeNode is a node that runs all but the components without.
+// newFakeNode is a node, cp1, that runs all but the components without.
 func newFakeNode(t *testing.T, without ...string) *fakeNode {
 	t.Helper()
-	n := &fakeNode{t: t, root: t.TempDir(), pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]time.Time{}, killed: map[string]time.Time{}, relists: 20 * time.Millisecond, had: map[string]bool{}, decoded: map[string]*manifest.File{}, uids: map[*corev1.Pod]string{}, begun: time.Now(), stop: make(chan struct{}), grace: 4 * time.Second}
+	return newFakeNodeNamed(t, "cp1", without...)
+}
+
+func newFakeNodeNamed(t *testing.T, name string, without ...string) *fakeNode {
+	t.Helper()
+	n := &fakeNode{t: t, root: t.TempDir(), name: name, pods: map[string]*fakePod{}, broken: map[string]bool{}, tooEarly: map[string]time.Time{}, killed: map[string]time.Time{}, relists: 20 * time.Millisecond, had: map[string]bool{}, decoded: map[string]*manifest.File{}, uids: map[*corev1.Pod]string{}, begun: time.Now(), stop: make(chan struct{}), grace: 4 * time.Second}
 	for _, dir := range []string{"manifests", "lib/etcd/member/snap", "lib/etcd/member/wal", "pki"} {
 		if err := os.MkdirAll(filepath.Join(n.root, dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -153,7 +160,7 @@ func newFakeNode(t *testing.T, without ...string) *fakeNode {
 		n.write("manifests/"+name+".yaml", data)
 	}
 	n.elsewhere = slices.Contains(without, "etcd")
-	n.writeData(filepath.Join(n.root, "lib/etcd"), snapshot.Restored{ClusterID: 0xaaaa, Revision: 900, Keys: 50, Members: []snapshot.Member{{ID: 1, Name: "cp1"}}})
+	n.writeData(filepath.Join(n.root, "lib/etcd"), snapshot.Restored{ClusterID: 0xaaaa, Revision: 900, Keys: 50, Members: []snapshot.Member{{ID: 1, Name: n.name}}})
 	if kind := systemdKind(without); kind != "" {
 		n.systemd = newFakeSystemd(n, kind)
 	}
@@ -163,6 +170,9 @@ func newFakeNode(t *testing.T, without ...string) *fakeNode {
 	n.until("the control plane runs", func() bool { return n.works(0xaaaa) == nil })
 	return n
 }
+
+// pod is the name of a static pod.
+func (n *fakeNode) pod(component string) string { return component + "-" + n.name }
 
 // works says what is wrong with what the node runs: etcd with the data of a
 // cluster, the API server.
@@ -306,9 +316,15 @@ func (n *fakeNode) discovered() *Facts {
 		n.t.Fatal(err)
 	}
 	f := &Facts{
-		Node: "cp1", Time: time.Now(), StateDir: filepath.Join(n.root, "etcd-rewind"), Layout: &node.Kubeadm,
-		Kubelet:   &node.Kubelet{NodeName: "cp1", StaticPodPath: dir.Path, MetricsURL: "https://127.0.0.1:10250/metrics", Sources: map[string]string{"staticPodPath": "a test"}},
+		Node: n.name, Time: time.Now(), StateDir: filepath.Join(n.root, "etcd-rewind"), Layout: &node.Kubeadm,
+		Kubelet:   &node.Kubelet{NodeName: n.name, StaticPodPath: dir.Path, MetricsURL: "https://127.0.0.1:10250/metrics", Sources: map[string]string{"staticPodPath": "a test"}},
 		Manifests: dir,
+	}
+	if n.found != nil {
+		f.Kubelet, f.StateDir = n.found, stateDir(f.Layout, n.found)
+		if f.Manifests, err = manifest.ReadDir(n.found.StaticPodPath); err != nil {
+			n.t.Fatal(err)
+		}
 	}
 	f.readManifests(context.Background())
 	if n.systemd != nil {
@@ -448,7 +464,7 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 			if n.uids[f.Pod] == "" {
 				n.uids[f.Pod] = uidOf(f)
 			}
-			want[f.Pod.Name+"-cp1"] = pod{f, n.uids[f.Pod]}
+			want[f.Pod.Name+"-"+n.name] = pod{f, n.uids[f.Pod]}
 		}
 	}
 	for name, p := range n.pods {
@@ -462,7 +478,7 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 				p.gone = time.Now()
 			}
 			switch {
-			case !there && n.held && n.running("kube-apiserver-cp1") != nil && !n.etcdRuns():
+			case !there && n.held && n.running(n.pod("kube-apiserver")) != nil && !n.etcdRuns():
 			case !there && n.ignoring, there && f.uid == p.uid, !there && time.Since(p.gone) < n.lateness:
 				if !box.Ready { // somebody ended it over CRI
 					n.newBox(p)
@@ -473,7 +489,7 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 		case "ending":
 			// An API server that has just begun has no clients to wait for.
 			fresh := p.box >= 4 && p.since.Sub(box.Created) < 100*time.Millisecond
-			graceful := n.retries > 0 || name == "kube-apiserver-cp1" && !fresh
+			graceful := n.retries > 0 || name == n.pod("kube-apiserver") && !fresh
 			if !box.Ready || !graceful || time.Since(p.since) > n.grace {
 				n.endBox(box)
 				p.state, p.since = "ended", time.Now()
@@ -495,7 +511,7 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 		if p == nil && time.Since(n.killed[f.uid]) < n.retries {
 			continue
 		}
-		if p == nil && n.refuse == name && n.pods["kube-apiserver-cp1"] == nil && (n.refused == "" || n.refused == f.uid) {
+		if p == nil && n.refuse == name && n.pods[n.pod("kube-apiserver")] == nil && (n.refused == "" || n.refused == f.uid) {
 			n.refused = f.uid
 			continue
 		}
@@ -565,7 +581,7 @@ func (n *fakeNode) apiReady() bool {
 
 // apiRuns says whether an API server does, as a pod or as a service.
 func (n *fakeNode) apiRuns() bool {
-	return n.running("kube-apiserver-cp1") != nil || n.systemd != nil && n.systemd.runs("kube-apiserver.service")
+	return n.running(n.pod("kube-apiserver")) != nil || n.systemd != nil && n.systemd.runs("kube-apiserver.service")
 }
 
 // etcdRuns says whether the API server has an etcd.
@@ -579,7 +595,7 @@ func (n *fakeNode) etcdOn() (dir string, runs bool) {
 	if n.systemd != nil {
 		return n.systemd.etcd()
 	}
-	if p := n.running("etcd-cp1"); p != nil {
+	if p := n.running(n.pod("etcd")); p != nil {
 		return p.hostPath, true
 	}
 	return "", false
@@ -771,7 +787,7 @@ func (n *fakeNode) Objects(_ context.Context, resource string) ([]node.Object, e
 		return nil, errors.New("connection refused")
 	}
 	if resource == "nodes" {
-		return append([]node.Object{{Name: "cp1", UID: "n"}}, n.nodes...), nil
+		return append([]node.Object{{Name: n.name, UID: "n"}}, n.nodes...), nil
 	}
 	return append([]node.Object{{Name: "default", UID: "d"}, {Name: "shop", UID: "s"}, {Name: "kube-system", UID: "k"}}, n.more...), nil
 }
@@ -837,7 +853,7 @@ func (n *fakeNode) Shell(context.Context, string) error {
 		return err
 	}
 	maps.DeleteFunc(n.pods, func(name string, _ *fakePod) bool {
-		return !slices.ContainsFunc(dir.Files, func(f manifest.File) bool { return f.Pod != nil && f.Pod.Name+"-cp1" == name })
+		return !slices.ContainsFunc(dir.Files, func(f manifest.File) bool { return f.Pod != nil && f.Pod.Name+"-"+n.name == name })
 	})
 	return nil
 }

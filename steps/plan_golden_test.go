@@ -50,10 +50,13 @@ func TestThePlansForAStackedNodeStayAsTheyAre(t *testing.T) {
 	}
 }
 
+// dayOfThePlans is when the plans that are kept were made.
+var dayOfThePlans = time.Date(2026, 11, 20, 21, 26, 5, 0, time.UTC)
+
 func (n *fakeNode) planAt(c Choices) *Plan {
 	n.t.Helper()
 	f := n.facts()
-	f.Time = time.Date(2026, 11, 20, 21, 26, 5, 0, time.UTC)
+	f.Time = dayOfThePlans
 	p, err := NewRestore(f, snapshotOfTheTests, c)
 	if err != nil {
 		n.t.Fatal(err)

@@ -207,7 +207,7 @@ type Weaker struct {
 
 // Weakers is the second table.
 var Weakers = []Weaker{
-	{"Cluster API with kube-vip, kubespray's stacked etcd, kubeadm before 1.31 with v1beta3, IPv6, dual stack, names with dots, a node named unlike its host", "discovery, plan, restore and undo on a fake node with their manifests", "go test ./steps -run Layouts"},
+	{"Cluster API with kube-vip or a DNS name, kubespray's stacked etcd, minikube with docker (cri-dockerd), kubeadm before 1.31 with v1beta3, IPv6, dual stack, names with dots, a node named unlike its host, kubelet's `--config-dir`, `/etc/kubernetes` on another disk", "kubelet's facts from its command line and files, plan, restore and undo on a fake node with their manifests and kubeadm-config", "go test ./steps -run Layouts"},
 	{"`/etc/kubernetes` on a disk of its own, a temporary directory mounted noexec", "restore and undo on a practice node", "make e2e"},
 	{"CRI-O", "its socket, labels and answers, and 10 s for containers to end, on a fake: the real one isn't to be had where the tests run", "go test ./node ./steps -run 'CRIO|LetsContainers'"},
 	{"stores of backups: versitygw 1.8 (S3), OpenSSH 9.2 (SFTP), a directory", "putting, listing, locking, deleting and restoring backups, and that a store that refuses is named", "make e2e-backup"},
