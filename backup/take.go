@@ -113,6 +113,10 @@ type taken struct {
 	began   time.Time
 	cluster ClusterID
 	res     *Result
+	// sent are the records of what was stored, by location, and incomplete is why a
+	// backup has no second file, though it should.
+	sent       map[int]*Record
+	incomplete error
 }
 
 // Take takes a backup: saved from etcd and verified, encrypted on the way, sent to
@@ -122,7 +126,7 @@ type taken struct {
 // for steps.ReadBackups. The error, a *problem.Problem, is for a backup that could
 // not begin. One that was killed leaves nothing that the next doesn't remove.
 func (t *Taking) Take(ctx context.Context) (*Result, error) {
-	w := &taken{Taking: t}
+	w := &taken{Taking: t, sent: map[int]*Record{}}
 	if w.now == nil {
 		w.now = time.Now
 	}
@@ -252,14 +256,39 @@ func (w *taken) work(ctx context.Context) error {
 	w.cluster = ClusterID{KubeSystemUID: id, CASHA256: caSHA256(w.Node.CA)}
 	w.state.Cluster = id
 	w.removeHalves(ctx)
-	if !w.Scheduled {
-		all := make([]int, len(w.stores))
-		for i := range all {
-			all[i] = i
-		}
-		return w.makeAndSend(ctx, all, nil)
+	all := make([]int, len(w.stores))
+	for i := range all {
+		all[i] = i
 	}
-	return w.turn(ctx)
+	if w.Scheduled {
+		err = w.turn(ctx, all)
+	} else {
+		err = w.makeAndSend(ctx, all, nil)
+	}
+	if err == nil {
+		err = w.incomplete
+	}
+	w.afterwards(ctx, err == nil)
+	return err
+}
+
+// afterwards removes what isn't needed any more where this node has stored a
+// backup: once all locations have come to an end, and backups only when all went
+// well.
+func (w *taken) afterwards(ctx context.Context, well bool) {
+	for _, o := range w.res.Locations {
+		well = well && o.Error == nil
+	}
+	for i := range w.stores {
+		r := w.sent[i]
+		if r == nil || ctx.Err() != nil {
+			continue
+		}
+		w.sweep(ctx, i)
+		if well {
+			w.prune(ctx, i, r)
+		}
+	}
 }
 
 // cleanUp makes the directory for what is made here, empty: a backup that was
@@ -376,11 +405,7 @@ func (w *taken) sweep(ctx context.Context, i int) {
 }
 
 // turn takes the turn of the schedule wherever no other node has.
-func (w *taken) turn(ctx context.Context) error {
-	pending := make([]int, len(w.stores))
-	for i := range pending {
-		pending[i] = i
-	}
+func (w *taken) turn(ctx context.Context, pending []int) error {
 	seen := map[string]time.Time{} // claims that lead to nothing, by location and number
 	for first := true; len(pending) > 0; first = false {
 		if ctx.Err() != nil {
@@ -498,8 +523,8 @@ type made struct {
 	snapshot, secrets string // paths
 }
 
-// makeAndSend makes a backup, sends it to some of the locations, and prunes when
-// all is well everywhere. claims are those to be given up.
+// makeAndSend makes a backup, and sends it to some of the locations. claims are
+// those to be given up.
 func (w *taken) makeAndSend(ctx context.Context, to []int, claims map[int]*standing) error {
 	giveUp := func(i int) {
 		if st := claims[i]; st != nil && st.claim > 0 {
@@ -515,7 +540,8 @@ func (w *taken) makeAndSend(ctx context.Context, to []int, claims map[int]*stand
 		}
 		return err
 	}
-	w.res.Record = m.record
+	defer func() { _ = errors.Join(os.Remove(m.snapshot), os.Remove(m.secrets)) }() // a later location has one of its own
+	w.res.Record, w.incomplete = m.record, cmp.Or(w.incomplete, incomplete)
 	for _, i := range to {
 		began := w.now()
 		err := w.send(ctx, i, m)
@@ -523,6 +549,7 @@ func (w *taken) makeAndSend(ctx context.Context, to []int, claims map[int]*stand
 			w.lost(i, StepSend, err)
 		} else {
 			w.res.Locations[i].OK, w.res.Locations[i].By = true, w.Node.Name
+			w.sent[i] = m.record
 			w.good(i, m.record)
 			w.kept()
 			w.Tell(Event{Step: StepSend, State: Done, Location: w.stores[i].Location()})
@@ -533,18 +560,6 @@ func (w *taken) makeAndSend(ctx context.Context, to []int, claims map[int]*stand
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-	}
-	if incomplete != nil {
-		return incomplete
-	}
-	for i := range w.res.Locations {
-		if w.res.Locations[i].Error != nil {
-			return nil // nothing is removed
-		}
-	}
-	for _, i := range to {
-		w.sweep(ctx, i)
-		w.prune(ctx, i, m.record)
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 
+	"etcd-rewind/node"
 	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
@@ -355,6 +356,109 @@ func TestALocationOutsideTheCageIsExplained(t *testing.T) {
 		if res := take(t, w); res.Error == nil || !strings.Contains(res.Error.Hint, hint) {
 			t.Errorf("scheduled %v: %v", scheduled, problem.Line(res.Error))
 		}
+	}
+}
+
+// Another node has claimed the round in one location, and its turn comes later: what
+// fails there then prunes nothing in those that went well before, either.
+func TestAFailureAfterAWaitPrunesNothing(t *testing.T) {
+	for name, fails := range map[string]bool{"it fails there": true, "it goes well there": false} {
+		t.Run(name, func(t *testing.T) {
+			k := NewKey()
+			first, later := &Directory{Path: t.TempDir()}, &Directory{Path: t.TempDir()}
+			for i := range 3 {
+				put(t, first, aRecord(noon.Add(-time.Duration(i+1)*time.Hour), "cp1"), k)
+			}
+			if ok, err := (&standing{}).take(t.Context(), later, k, claim{Cluster: clusterA, Round: RoundAt(noon), Node: "cp2", Time: noon}); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			second := refusing{later, snapshotSuffix, syscall.ENOSPC}
+			if !fails {
+				second.what = "nothing"
+			}
+			w := aTaking(t, "cp1", k, first, second)
+			w.Scheduled, w.Config.Keep = true, Policy{Last: 1}
+			now := w.now()
+			w.now = func() time.Time { return now }
+			w.pause = func(_ context.Context, d time.Duration) { now = now.Add(d) }
+			res := take(t, w)
+			if res.OK == fails || !res.Locations[0].OK || res.Locations[1].OK == fails {
+				t.Errorf("%+v", res)
+			}
+			want := 1
+			if fails {
+				want = 4
+			}
+			if l := listed(t, first, k); len(l.Entries) != want {
+				t.Errorf("%d backups are left, want %d", len(l.Entries), want)
+			}
+		})
+	}
+}
+
+// After a backup that failed, nobody knows whether the next one works: nothing is
+// removed by hand either, and what would be is shown.
+func TestPruningIsRefusedAfterABackupThatFailed(t *testing.T) {
+	s := &Directory{Path: t.TempDir()}
+	w := aTaking(t, "cp1", NewKey(), s)
+	w.Config.Locations, w.Config.Keep = []string{s.Location()}, Policy{Last: 1}
+	prune := func(dry bool) (int, error) {
+		all, err := Prune(t.Context(), w.Config, w.Dir, dry, noon.Add(time.Hour))
+		removed := 0
+		for _, p := range all {
+			removed += len(p.Removed)
+		}
+		return removed, err
+	}
+	refused := func(when, says string) {
+		t.Helper()
+		n, err := prune(false)
+		if p := problem.Of(err); n != 0 || p == nil || !strings.Contains(p.Cause, says) || p.Hint == "" {
+			t.Errorf("%s: %d removed, %v", when, n, err)
+		}
+	}
+	refused("before the first", "no backup was taken")
+	if res := take(t, w); !res.OK {
+		t.Fatal(res.Error)
+	}
+	for i := range 3 {
+		put(t, s, aRecord(noon.Add(-time.Duration(i+1)*time.Hour), "cp1"), w.Config.Key)
+	}
+	before := names(t, s, "")
+	w.stores = []Store{refusing{s, snapshotSuffix, syscall.ENOSPC}}
+	w.now = func() time.Time { return noon.Add(30 * time.Minute) }
+	if res := take(t, w); res.OK {
+		t.Fatalf("%+v", res)
+	}
+	refused("after one that failed", "the last backup failed")
+	if n, err := prune(true); n != 3 || err != nil {
+		t.Errorf("dry: %d would be removed, %v", n, err)
+	}
+	if got := names(t, s, ""); got != before {
+		t.Errorf("left: %s", got)
+	}
+	Missed(w.Config, w.Dir, problem.New("", "the node can't be read"), noon.Add(40*time.Minute))
+	refused("after one that couldn't begin", "the last backup failed")
+	keep := w.Config.Keep
+	w.Config.Keep = Policy{}
+	refused("without keep", "has no keep")
+
+	w.Config.Keep, w.stores = keep, []Store{s}
+	w.now = func() time.Time { return noon.Add(50 * time.Minute) }
+	if res := take(t, w); !res.OK || len(res.Locations[0].Pruned.Removed) != 4 {
+		t.Errorf("then %+v", res)
+	}
+	put(t, s, aRecord(noon.Add(-time.Hour), "cp1"), w.Config.Key)
+	release, err := node.Lock(filepath.Join(w.Dir, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("while one is under way", "under way")
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := prune(false); n != 1 || err != nil {
+		t.Errorf("after one that succeeded: %d removed, %v", n, err)
 	}
 }
 
