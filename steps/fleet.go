@@ -197,7 +197,7 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 	case r.mem.Staged != nil:
 		staged = r.mem.Staged.ClusterID
 	}
-	begun := r.now()
+	begun, down := r.now(), map[string]time.Time{}
 	return r.poll(ctx, a.limit(r.pace), r.pace.lookAPI, func(ctx context.Context) (sight, error) {
 		s := sight{ok: true}
 		state := make([]node.RemoteState, len(a.Others))
@@ -212,6 +212,15 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 			ok := a.reached(o, is, staged) || led
 			s.ok = s.ok && ok
 			s.seen = append(s.seen, Sighting{What: o.Name, Is: is.String(), OK: ok})
+			if _, known := down[o.Name]; !ok && !known && is.Peer == node.PortRefuses {
+				down[o.Name] = r.now()
+			}
+		}
+		if a.Back && a.Phase == PhaseEtcdReady && r.engine.Barrier == nil {
+			s.limit = a.limit(r.pace)
+			if last, all := lastDown(s.seen, down); all {
+				s.limit = last.Sub(begun) + back(r.pace)
+			}
 		}
 		s.ok = s.ok || a.Leading && r.now().Sub(begun) >= r.pace.handover
 		return s, nil
@@ -222,8 +231,42 @@ func (a *WaitNodes) byPorts(ctx context.Context, r *run) (State, error) {
 				late = append(late, seen.What)
 			}
 		}
+		if last, all := lastDown(s.seen, down); all && s.limit > 0 {
+			return problem.New("look there (etcd-rewind runs); then undo here again: "+r.command("undo"), "%s: etcd was stopped there and has not come back for %s: its undo has failed, or was not started",
+				strings.Join(late, ", "), patient(r.now().Sub(last)))
+		}
 		return problem.New("inspect the run there (etcd-rewind); continue here once it has finished, or undo it on all nodes: "+r.command("undo"), "still behind: %s", strings.Join(late, ", "))
 	})
+}
+
+// back is how long an undo of etcd on another node takes at most, once its etcd is
+// down, where nobody can say that it has failed.
+func back(p pace) time.Duration { return 2 * p.etcd }
+
+// patient says how long somebody waited.
+func patient(d time.Duration) string {
+	if d < 2*time.Minute {
+		return seconds(d)
+	}
+	return fmt.Sprintf("%.0f min", d.Minutes())
+}
+
+// lastDown is when the last of the nodes that are waited for was first seen without
+// etcd; false while one of them wasn't.
+func lastDown(seen []Sighting, down map[string]time.Time) (last time.Time, all bool) {
+	for _, s := range seen {
+		if s.OK {
+			continue
+		}
+		since, is := down[s.What]
+		if !is {
+			return last, false
+		}
+		if all = true; since.After(last) {
+			last = since
+		}
+	}
+	return last, all
 }
 
 // reached reads a phase from a node's ports. A node that is ahead of this one

@@ -86,19 +86,21 @@ func TestANodeWithOneRoleIsRedone(t *testing.T) {
 	}
 }
 
+// twoControlPlanes are the others of one, whose etcd is on a host of its own.
+var twoControlPlanes = &Fleet{
+	Run: fleetOfTheTests.Run, Token: "of-all", ClusterID: 0xaaaa,
+	Members: []manifest.Member{{Name: "etcd1", PeerURLs: []string{"https://10.0.0.9:2380"}}},
+	Others: []RemoteNode{
+		{Name: "etcd1", RemoteConfig: node.RemoteConfig{PeerURL: "https://10.0.0.9:2380"}},
+		{Name: "cp1", RemoteConfig: node.RemoteConfig{ReadyURL: "cp1"}},
+	},
+}
+
 // Of two control planes without etcd one may be so quick that its API server is back
 // before the other looks whether it is down: etcd on the restored data says that it
 // was.
 func TestAControlPlaneThatIsLateDoesNotWaitForAnAPIServerThatIsBack(t *testing.T) {
 	inFakeTime(func(t *testing.T) {
-		fleet := &Fleet{
-			Run: fleetOfTheTests.Run, Token: "of-all", ClusterID: 0xaaaa,
-			Members: []manifest.Member{{Name: "etcd1", PeerURLs: []string{"https://10.0.0.9:2380"}}},
-			Others: []RemoteNode{
-				{Name: "etcd1", RemoteConfig: node.RemoteConfig{PeerURL: "https://10.0.0.9:2380"}},
-				{Name: "cp1", RemoteConfig: node.RemoteConfig{ReadyURL: "cp1"}},
-			},
-		}
 		n := newFakeNode(t, "etcd")
 		etcdOn := func(cluster uint64) {
 			n.see("", node.RemoteState{Peer: node.PortAnswers, ClusterID: cluster})
@@ -114,7 +116,7 @@ func TestAControlPlaneThatIsLateDoesNotWaitForAnAPIServerThatIsBack(t *testing.T
 			}
 		}
 		etcdOn(0xbbbb)
-		quickly("the restore by ticket", n.plan(Choices{Fleet: fleet}))
+		quickly("the restore by ticket", n.plan(Choices{Fleet: twoControlPlanes}))
 		etcdOn(0xaaaa)
 		quickly("the undo", n.undo())
 		etcdOn(0xbbbb)
@@ -124,6 +126,53 @@ func TestAControlPlaneThatIsLateDoesNotWaitForAnAPIServerThatIsBack(t *testing.T
 		}
 		quickly("the redo", redo)
 	})(t)
+}
+
+// Where nobody leads, a control plane that is undone waits for etcd on other hosts:
+// long until somebody has come there, and not when etcd went down there and stays so.
+func TestAnUndoByHandDoesNotWaitLongForOneThatHasFailed(t *testing.T) {
+	for _, tt := range []struct {
+		story string
+		stops time.Duration // when etcd stops there; 0 for never
+		back  time.Duration // after that it is back; 0 for never
+		took  time.Duration
+		says  string // of the failure; "" for none
+	}{
+		{"nobody is there", 0, 0, 20 * time.Second, "still behind: etcd1"},
+		{"it fails", 8 * time.Second, 0, 14 * time.Second, "etcd1: etcd was stopped there and has not come back for 6 s: its undo has failed, or was not started"},
+		{"it is slow", 18 * time.Second, 5 * time.Second, 23 * time.Second, ""},
+	} {
+		t.Run(tt.story, inFakeTime(func(t *testing.T) {
+			n := newFakeNode(t, "etcd")
+			etcd1 := func(port node.PortState, cluster uint64) {
+				n.see("", node.RemoteState{Peer: port, ClusterID: cluster})
+			}
+			var asked []Failure
+			e, _ := n.engine(func(f Failure) Choice { asked = append(asked, f); return Leave })
+			n.see("cp1", node.RemoteState{API: node.PortRefuses, APIReady: true})
+			etcd1(node.PortAnswers, 0xbbbb)
+			if res := e.Run(t.Context(), n.plan(Choices{Fleet: twoControlPlanes})); !res.OK {
+				t.Fatal(res.Error)
+			}
+			e.pace.nodes, e.pace.etcd = 20*time.Second, 3*time.Second
+			begun := time.Now()
+			if tt.stops > 0 {
+				stops := time.AfterFunc(tt.stops, func() { etcd1(node.PortRefuses, 0) })
+				defer stops.Stop()
+			}
+			if tt.back > 0 {
+				back := time.AfterFunc(tt.stops+tt.back, func() { etcd1(node.PortAnswers, 0xaaaa) })
+				defer back.Stop()
+			}
+			res := e.Run(t.Context(), n.undo())
+			if took := time.Since(begun); (took - tt.took).Abs() > 3*time.Second {
+				t.Errorf("it took %s, want %s", took, tt.took)
+			}
+			if res.OK != (tt.says == "") || !res.OK && (len(asked) != 1 || asked[0].Cause != tt.says || asked[0].Hint == "") {
+				t.Errorf("%+v, asked %+v", res, asked)
+			}
+		}))
+	}
 }
 
 // One member has nobody to wait for: the API servers are started on other nodes as
