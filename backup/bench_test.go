@@ -56,6 +56,7 @@ func (c benched) run() {
 }
 
 func (c benched) take(id *age.X25519Identity) error {
+	GiveWay() // as the command does
 	n := nodeIn(fatal{}, c.Dir, "cp1")
 	n.Etcd, n.Size = snapshot.Etcd{Endpoints: []string{c.Endpoint}}, c.Size
 	w := &Taking{
@@ -130,8 +131,10 @@ func load() string {
 // it until its data directory is staged, in turn with age -d, zstd -d and etcdutl
 // snapshot restore. Both have their files on the disk in the end. The ratio is the
 // median of those of the pairs: what else the machine does is nearly the same
-// for both halves of one. It fails when a limit is exceeded. It needs zstd, 12 GB in
-// TMPDIR, and the Go module proxy for age's command.
+// for both halves of one. It fails when a limit is exceeded; that of etcd's puts may
+// be when they take as long while etcd does nothing but send a snapshot, to an etcdctl
+// in the idle class that writes to memory. It needs zstd, 12 GB in TMPDIR, 3 GB in
+// /dev/shm, and the Go module proxy for age's command.
 func BenchmarkBackup(b *testing.B) {
 	const (
 		timeLimit   = 1.3  // of the shell's, both ways
@@ -208,7 +211,7 @@ func BenchmarkBackup(b *testing.B) {
 		b.Fatal(err)
 	}
 	var quiet []time.Duration
-	var take, byHand, restore, restoreByHand side
+	var take, byHand, restore, restoreByHand, alone side
 	for b.Loop() {
 		for range number(benchTurns, "5") {
 			clean()
@@ -216,6 +219,9 @@ func BenchmarkBackup(b *testing.B) {
 			byHand.run(b, put, shell(`etcdctl --endpoints "$ENDPOINT" snapshot save "$DIR/peer/snapshot.db" >"$DIR/peer/log" 2>&1
 zstd -q -3 -T2 <"$DIR/peer/snapshot.db" | age -r "$RECIPIENT" >"$DIR/peer/snapshot.db.zst.age"
 sync "$DIR/peer/snapshot.db.zst.age"`))
+			clean()
+			alone.run(b, put, shell(`D=$(mktemp -d /dev/shm/etcd-rewind-XXXXXX); trap 'rm -r "$D"' EXIT
+chrt -i 0 etcdctl --endpoints "$ENDPOINT" snapshot save "$D/snapshot.db" >/dev/null 2>&1`))
 			clean()
 			take.run(b, put, ours(benched{To: to}))
 			sealed := filepath.Join(dir, "sealed")
@@ -238,12 +244,13 @@ sync -f "$DIR/peer/data"`))
 	forth, back := ratio(take.took, byHand.took), ratio(restore.took, restoreByHand.took)
 	slower := p99(take.puts).Seconds() / p99(quiet).Seconds()
 	b.Logf("backup of %.2f GB\nshell: %s\netcd-rewind: %s\n%.2f of %.1f; memory limit %.0f MB", float64(status.DbSize)/1e9, &byHand, &take, forth, timeLimit, memoryLimit)
-	b.Logf("put p99 quiet %s, beside the shell %s, beside etcd-rewind %s, %.1f of %.0f", p99(quiet), p99(byHand.puts), p99(take.puts), slower, putLimit)
+	b.Logf("put p99 quiet %s, beside etcdctl alone, idle and into memory %s, beside the shell %s, beside etcd-rewind %s, %.1f of %.0f",
+		p99(quiet), p99(alone.puts), p99(byHand.puts), p99(take.puts), slower, putLimit)
 	b.Logf("restore\nshell: %s\netcd-rewind: %s\n%.2f of %.1f", &restoreByHand, &restore, back, timeLimit)
 	b.ReportMetric(forth, "of-the-shell")
 	b.ReportMetric(back, "of-the-shell-restored")
 	b.ReportMetric(float64(take.anonymous)/1e6, "MB-anonymous")
-	if forth > timeLimit || back > timeLimit || float64(take.anonymous)/1e6 > memoryLimit || slower > putLimit {
+	if forth > timeLimit || back > timeLimit || float64(take.anonymous)/1e6 > memoryLimit || slower > putLimit && p99(take.puts) > p99(alone.puts) {
 		b.Error("over a limit")
 	}
 }

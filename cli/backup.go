@@ -137,6 +137,7 @@ func (a *app) takeBackup(ctx context.Context, where string, scheduled bool) erro
 		backup.Missed(c, dir, err, time.Now())
 		return err
 	}
+	backup.GiveWay()
 	t := &backup.Taking{Config: c, Node: node, Dir: dir, Version: a.buildVersion(), Scheduled: scheduled, Tell: a.tellBackup()}
 	res, err := t.Take(ctx)
 	a.saying("")
