@@ -24,7 +24,7 @@ func disk(files map[string]string) Host {
 		Read: get,
 		Head: func(name string) ([]byte, error) {
 			data, err := get(name)
-			if err != nil && slices.Contains([]string{"etcd", "kube-apiserver", "hyperkube", "docker", "podman"}, path.Base(name)) {
+			if err != nil && slices.Contains([]string{"etcd", "kube-apiserver", "hyperkube", "docker", "podman", "nerdctl"}, path.Base(name)) {
 				return []byte("\x7f"), nil
 			}
 			return data[:min(2, len(data))], err
@@ -294,6 +294,52 @@ ExecStart=/usr/bin/podman run --rm --name etcd --net host --env ETCD_NAME=m1 -e 
 			at: fragment + ":2", dir: "/srv/etcd", edited: "ExecStart=/usr/bin/podman run --rm --name etcd --net host --env ETCD_NAME=m1 -e ETCD_DATA_DIR=/data/etcd --mount type=bind,source=/var/lib/etcd-new,target=/data quay.io/coreos/etcd:v3.6.5 etcd", member: "m1",
 		},
 		{
+			name: "nerdctl",
+			files: map[string]string{fragment: `[Service]
+ExecStartPre=-/usr/local/bin/nerdctl --namespace etcd rm -f etcd
+ExecStart=/usr/local/bin/nerdctl --namespace etcd run --rm --name etcd --net host -v /srv/etcd:/var/lib/etcd -v /etc/etcd/pki:/pki:ro \
+  registry.k8s.io/etcd:3.6.5-0 etcd --name=m1 --data-dir=/var/lib/etcd/default --cert-file=/pki/server.crt
+`},
+			at: fragment + ":3", dir: "/srv/etcd",
+			edited: "ExecStart=/usr/local/bin/nerdctl --namespace etcd run --rm --name etcd --net host -v /var/lib/etcd-new:/var/lib/etcd -v /etc/etcd/pki:/pki:ro \\", member: "m1",
+		},
+		{
+			name: "two environment files, of which the last holds",
+			files: map[string]string{
+				fragment:               "[Service]\nEnvironment=ETCD_DATA_DIR=/not/this\nEnvironmentFile=/etc/etcd/common.env\nEnvironmentFile=/etc/etcd/node.env\nExecStart=/usr/bin/etcd\n",
+				"/etc/etcd/common.env": "ETCD_NAME=m1\nETCD_DATA_DIR=/var/lib/common\n",
+				"/etc/etcd/node.env":   "ETCD_DATA_DIR=/var/lib/node\n",
+			},
+			at: "/etc/etcd/node.env:1", dir: "/var/lib/node", edited: "ETCD_DATA_DIR=/var/lib/etcd-new", member: "m1",
+		},
+		{
+			name: "several environment files, of which the last may be absent, and is",
+			files: map[string]string{
+				fragment:               "[Service]\nEnvironmentFile=/etc/reset.env\nEnvironmentFile=\nEnvironmentFile=/etc/etcd/common.env\nEnvironmentFile=-/etc/etcd/absent.env\nExecStart=/usr/bin/etcd\n",
+				"/etc/etcd/common.env": "ETCD_NAME=m1\nETCD_DATA_DIR=/var/lib/common\n",
+				"/etc/reset.env":       "ETCD_NAME=not-this\n",
+			},
+			at: "/etc/etcd/common.env:2", dir: "/var/lib/common", edited: "ETCD_DATA_DIR=/var/lib/etcd-new", member: "m1",
+		},
+		{
+			name: "etcd's own file, named by an environment file",
+			files: map[string]string{
+				fragment:              "[Service]\nEnvironmentFile=-/etc/etcd/etcd.env\nExecStart=/usr/bin/etcd --data-dir=/not/this\n",
+				"/etc/etcd/etcd.env":  "ETCD_CONFIG_FILE=\"/etc/etcd/etcd.yaml\"\nETCD_NAME=neither\n",
+				"/etc/etcd/etcd.yaml": "name: m1\ndata-dir: /var/lib/etcd\n",
+			},
+			at: "/etc/etcd/etcd.yaml:2", dir: "/var/lib/etcd", edited: "data-dir: /var/lib/etcd-new", member: "m1",
+		},
+		{
+			name: "etcd's own file, named by a script",
+			files: map[string]string{
+				fragment:                  "[Service]\nExecStart=/usr/local/bin/run-etcd /etc/etcd\n",
+				"/usr/local/bin/run-etcd": "#!/bin/bash\nexport ETCD_CONFIG_FILE=\"$1/etcd.yaml\"\nexec /usr/bin/etcd\n",
+				"/etc/etcd/etcd.yaml":     "name: m1\ndata-dir: \"/var/lib/etcd\"\n",
+			},
+			at: "/etc/etcd/etcd.yaml:2", dir: "/var/lib/etcd", edited: "data-dir: \"/var/lib/etcd-new\"", member: "m1",
+		},
+		{
 			name: "a script that reads variables",
 			files: map[string]string{
 				fragment:                    "[Service]\nExecStart=/usr/local/bin/start-etcd\n",
@@ -393,6 +439,7 @@ func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 		{"a variable that systemd makes", `ExecStart=/bin/sh -c 'exec /usr/bin/etcd --data-dir=$$STATE_DIRECTORY'`, CodeUnknown, "STATE_DIRECTORY"},
 		{"other files than the host's", "RootDirectory=/srv/etcd-root\nExecStart=/usr/bin/etcd", CodeSandbox, "RootDirectory"},
 		{"an environment file that isn't there", "EnvironmentFile=/etc/absent\nExecStart=/usr/bin/etcd", CodeUnreadable, "/etc/absent"},
+		{"one of two environment files that isn't there", "EnvironmentFile=-/etc/absent-too\nEnvironmentFile=/etc/absent\nExecStart=/usr/bin/etcd", CodeUnreadable, "the environment file /etc/absent"},
 		{"a proxy", "ExecStart=/usr/bin/etcd grpc-proxy start", CodeNoEtcd, "grpc-proxy"},
 		{"a path with ..", "ExecStart=/usr/bin/etcd --data-dir=/a\x1bb", "argument", "no path"},
 		{"a specifier that only systemd knows", "ExecStart=/usr/bin/etcd --data-dir=%d/x", CodeUnknown, "%d"},
