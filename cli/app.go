@@ -159,6 +159,7 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 	f.StringVar(&o.KubeletConfig, "kubelet-config", "", "kubelet's configuration `file` (default: detected)")
 	f.StringVar(&o.Manifests, "manifests", "", "kubelet's static pod `directory` (default: detected)")
 	f.StringVar(&o.CRI, "cri", "", "container runtime's `socket` (default: detected)")
+	f.StringVar(&o.EtcdUnit, "etcd-unit", "", "systemd `service` that runs etcd (default: detected)")
 	f.StringArrayVar(&o.Identities, "identity", nil, "`file` of age identities or an SSH key, for an encrypted snapshot; may be repeated")
 	f.StringVar(&o.PassphraseFile, "passphrase-file", "", "`file` with the passphrase of an encrypted snapshot")
 	f.StringVar(&a.backupConfig, "backup-config", backup.ConfigPath, "configuration `file` with the locations of backups, for latest and the wizard's list")
@@ -175,6 +176,14 @@ deleted, and etcd-rewind undo reverts the node.` + exitStatuses,
 func (a *app) begin(*cobra.Command, []string) error {
 	if a.output != "" && a.output != "text" && a.output != "json" {
 		return fmt.Errorf("--output takes text or json, not %q", a.output)
+	}
+	if name := &a.session.Options.EtcdUnit; *name != "" {
+		if !strings.HasSuffix(*name, ".service") {
+			*name += ".service" // as systemctl does
+		}
+		if !node.UnitName(*name) {
+			return fmt.Errorf("--etcd-unit: %s is not the name of a service", trust.Quote(trust.Clip(*name, 80)))
+		}
 	}
 	a.began = true
 	a.session.Elsewhere, a.session.Ask, a.session.Outdated = a.elsewhere, a.asker(), a.outdated

@@ -566,7 +566,7 @@ func (a *app) timed(ctx context.Context, dir string) (backup.Timed, *steps.Facts
 			t.Writes = backup.StageWrites(node.DataDir, dir)
 		}
 	}
-	for _, f := range []struct{ flag, value string }{{"--kubelet-config", o.KubeletConfig}, {"--manifests", o.Manifests}, {"--cri", o.CRI}, {"--state-dir", o.StateDir}} {
+	for _, f := range []struct{ flag, value string }{{"--kubelet-config", o.KubeletConfig}, {"--manifests", o.Manifests}, {"--cri", o.CRI}, {"--etcd-unit", o.EtcdUnit}, {"--state-dir", o.StateDir}} {
 		if f.value != "" {
 			t.Flags = append(t.Flags, f.flag, f.value)
 		}

@@ -118,7 +118,7 @@ func (a *app) silent() func(who string) {
 
 func (a *app) paths() restore.Paths {
 	o := a.session.Options
-	return restore.Paths{KubeletConfig: o.KubeletConfig, Manifests: o.Manifests, CRI: o.CRI, StateDir: o.StateDir, Accept: o.Accept, KubeletRestart: o.KubeletRestart}
+	return restore.Paths{KubeletConfig: o.KubeletConfig, Manifests: o.Manifests, CRI: o.CRI, EtcdUnit: o.EtcdUnit, StateDir: o.StateDir, Accept: o.Accept, KubeletRestart: o.KubeletRestart}
 }
 
 // leads makes the context of a command that leads several nodes. A second Ctrl-C

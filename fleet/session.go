@@ -35,7 +35,7 @@ func (n *ThisNode) discover(ctx context.Context) (*steps.Facts, error) {
 
 func (n *ThisNode) Use(p restore.Paths) {
 	o := &n.Session.Options
-	o.KubeletConfig, o.Manifests, o.CRI, o.StateDir = p.KubeletConfig, p.Manifests, p.CRI, p.StateDir
+	o.KubeletConfig, o.Manifests, o.CRI, o.EtcdUnit, o.StateDir = p.KubeletConfig, p.Manifests, p.CRI, p.EtcdUnit, p.StateDir
 	o.Accept, o.KubeletRestart = p.Accept, p.KubeletRestart
 }
 

@@ -22,6 +22,7 @@ import (
 type Options struct {
 	KubeletConfig  string  // path of the kubelet's configuration file
 	Manifests      string  // the static pod directory
+	EtcdUnit       string  // the systemd service that runs etcd
 	CRI            string  // the runtime's endpoint, unix:///path or /path
 	KubeletRoot    string  // the kubelet's --root-dir
 	PodLogs        string  // the directory of the pods' logs

@@ -385,27 +385,27 @@ func unitOfCgroup(cgroups string) string {
 	return ""
 }
 
-// Services are the names of the services that systemd has loaded or has a file of,
-// and that are called so: "etcd.service", "etcd@a.service", "etcd-events.service"
-// for "etcd".
-func Services(ctx context.Context, called string) ([]string, error) {
-	cmd, err := trust.Command(ctx, "systemctl", "list-units", "--all", "--no-pager", "--no-legend", "--plain", "--full", "--type=service", "--", called+"*.service")
-	if err != nil {
-		return nil, err
+// services are the names of the services that systemd has loaded or has a file of,
+// and that match: "etcd.service", "etcd@a.service", "etcd-events.service" for
+// "etcd*.service".
+func services(ctx context.Context, pattern string) ([]string, error) {
+	var all strings.Builder
+	for _, list := range [][]string{
+		{"list-units", "--all"},
+		{"list-unit-files"}, // a unit that is stopped and was not started since boot isn't loaded
+	} {
+		cmd, err := trust.Command(ctx, "systemctl", append(list, "--no-pager", "--no-legend", "--plain", "--full", "--type=service", "--", pattern)...)
+		if err != nil {
+			return nil, err
+		}
+		out, err := systemctl(cmd)
+		if err != nil {
+			return nil, err
+		}
+		all.Write(out)
+		all.WriteByte('\n')
 	}
-	out, err := systemctl(cmd)
-	if err != nil {
-		return nil, err
-	}
-	// A unit that is stopped and was not started since boot isn't loaded.
-	if cmd, err = trust.Command(ctx, "systemctl", "list-unit-files", "--no-pager", "--no-legend", "--plain", "--full", "--type=service", "--", called+"*.service"); err != nil {
-		return nil, err
-	}
-	files, err := systemctl(cmd)
-	if err != nil {
-		return nil, err
-	}
-	return servicesIn(string(out) + "\n" + string(files)), nil
+	return servicesIn(all.String()), nil
 }
 
 func servicesIn(out string) (names []string) {
@@ -426,7 +426,7 @@ const mostServices = 50
 // ServicesOf are the services that may be a program: those that are called as it
 // is, and those in which a process of that name runs.
 func ServicesOf(ctx context.Context, called string) ([]string, error) {
-	names, err := Services(ctx, called)
+	names, err := services(ctx, called+"*.service")
 	if err != nil {
 		return nil, err
 	}
@@ -452,6 +452,71 @@ func ServicesOf(ctx context.Context, called string) ([]string, error) {
 	}
 	return names, nil
 }
+
+// ServiceCommand is what a service runs, as systemd says. It is a hint: a line feed
+// in it could have others say so.
+type ServiceCommand struct{ Name, ExecStart string }
+
+// ServiceCommands asks systemd for the commands of all services, those that are
+// stopped and those that have failed as well.
+func ServiceCommands(ctx context.Context) (all []ServiceCommand, _ error) {
+	names, err := services(ctx, "*.service")
+	if err != nil {
+		return nil, err
+	}
+	for some := range slices.Chunk(names, 500) {
+		cmd, err := trust.Command(ctx, "systemctl", append([]string{"show", "--no-pager", "--property=Id,LoadState,ExecStart", "--"}, some...)...)
+		if err != nil {
+			return nil, err
+		}
+		out, err := systemctl(cmd)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, commandsIn(string(out))...)
+	}
+	return all, nil
+}
+
+func commandsIn(out string) (all []ServiceCommand) {
+	known := map[string]bool{} // an alias shows what it is of
+	for block := range strings.SplitSeq(out, "\n\n") {
+		is := map[string]string{}
+		for line := range strings.Lines(block) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && is[name] == "" {
+				is[name] = value
+			}
+		}
+		if id := is["Id"]; UnitName(id) && !known[id] && is["LoadState"] == "loaded" && is["ExecStart"] != "" {
+			known[id] = true
+			all = append(all, ServiceCommand{id, is["ExecStart"]})
+		}
+	}
+	return all
+}
+
+// Names says whether one of the command's words may be a program: its path, also
+// with a version, or an image of it. "/usr/local/bin/etcd-v3.5.9" and
+// "quay.io/coreos/etcd:v3.6.5" are etcd, etcdctl isn't.
+func (c ServiceCommand) Names(program string) bool {
+	_, argv, ok := strings.Cut(c.ExecStart, "argv[]=")
+	if !ok {
+		return false
+	}
+	argv, _, _ = strings.Cut(argv, " ; ignore_errors=")
+	for _, word := range strings.FieldsFunc(argv, func(r rune) bool { return strings.ContainsRune(" \t\"'`();&|", r) }) {
+		word = word[strings.LastIndexByte(word, '/')+1:]
+		word, _, _ = strings.Cut(word, ":")
+		word, _, _ = strings.Cut(word, "@")
+		version, is := strings.CutPrefix(word, program)
+		if is && (version == "" || programVersion.MatchString(version)) {
+			return true
+		}
+	}
+	return false
+}
+
+var programVersion = regexp.MustCompile(`^[-_]?v?[0-9][0-9.]*$`)
 
 // SystemdEnvironment is what systemd gives to all services; nil where it doesn't
 // say.

@@ -86,6 +86,7 @@ type Paths struct {
 	KubeletConfig string `json:"kubelet_config,omitempty"`
 	Manifests     string `json:"manifests,omitempty"`
 	CRI           string `json:"cri,omitempty"`
+	EtcdUnit      string `json:"etcd_unit,omitempty"`
 	StateDir      string `json:"state_dir,omitempty"`
 
 	// Accept are the checks overridden by name, and KubeletRestart the command
@@ -98,7 +99,7 @@ type Paths struct {
 // or "resume --fleet".
 func (p Paths) Command(verb, run string) string {
 	o := steps.Options{StateDir: p.StateDir}
-	o.KubeletConfig, o.Manifests, o.CRI = p.KubeletConfig, p.Manifests, p.CRI
+	o.KubeletConfig, o.Manifests, o.CRI, o.EtcdUnit = p.KubeletConfig, p.Manifests, p.CRI, p.EtcdUnit
 	flags := o.Flags()
 	if p.KubeletRestart != "" {
 		flags = append(flags, "--kubelet-restart-command", p.KubeletRestart)

@@ -192,10 +192,20 @@ func (k *checks) otherEtcds() Verdict {
 	var say []string
 	for _, o := range k.f.OtherEtcds {
 		holds := "not kube-apiserver's"
-		if len(o.Holds) > 0 {
+		switch {
+		case len(o.Holds) > 0:
 			holds = "it holds " + strings.Join(o.Holds, ", ")
+		case k.f.API == nil:
+			holds = "what it holds is unknown here"
 		}
-		say = append(say, o.File.Name()+" is another etcd ("+o.DataDir.HostPath+"; "+holds+") and is left alone")
+		disable := "if it isn't used: systemctl disable --now " + trust.Shell("%s", o.name())
+		if o.SameData {
+			return bad(disable, "%s is another etcd with the same data directory: %s", o.name(), o.DataDir.HostPath)
+		}
+		if o.SameAddress {
+			return warn(disable, "%s is another etcd with an address of this one: both can't run, and a boot starts both", o.name())
+		}
+		say = append(say, o.name()+" is another etcd ("+o.DataDir.HostPath+"; "+holds+") and is left alone")
 	}
 	if apart := k.f.apart(); len(apart) > 0 {
 		say = append(say, "not restored: "+strings.Join(apart, ", ")+", which kube-apiserver keeps in another etcd (--etcd-servers-overrides)")

@@ -17,8 +17,19 @@ import (
 // OtherEtcd is an etcd on this node that isn't kube-apiserver's: one for events
 // (--etcd-servers-overrides), or of something else. It is left alone.
 type OtherEtcd struct {
-	*manifest.Etcd
+	*Etcd
 	Holds []string // resources that kube-apiserver keeps there, "events"
+	// SameData and SameAddress say of a service that it can't run beside
+	// kube-apiserver's etcd.
+	SameData, SameAddress bool
+}
+
+// name is that of its manifest or service.
+func (o OtherEtcd) name() string {
+	if u, is := o.unit(); is {
+		return u.unit.Name
+	}
+	return o.Source.Name()
 }
 
 // resolveLimit is for one name to be looked up.
@@ -58,16 +69,16 @@ func (f *Facts) chooseEtcd(ctx context.Context) {
 		switch {
 		case e.File.Key() == own.File.Key():
 			continue
-		case clash(e, own):
+		case sameData(EtcdOfPod(e), f.Etcd) || sameAddress(EtcdOfPod(e), f.Etcd):
 			f.clashing = append(f.clashing, e.File)
 			continue
 		}
-		f.OtherEtcds = append(f.OtherEtcds, OtherEtcd{Etcd: e, Holds: f.keptIn(ctx, e)})
+		f.OtherEtcds = append(f.OtherEtcds, OtherEtcd{Etcd: EtcdOfPod(e), Holds: f.keptIn(ctx, &e.EtcdSettings)})
 	}
 }
 
 // keptIn are the resources that --etcd-servers-overrides keeps in an etcd.
-func (f *Facts) keptIn(ctx context.Context, e *manifest.Etcd) []string {
+func (f *Facts) keptIn(ctx context.Context, e *manifest.EtcdSettings) []string {
 	var held []string
 	if f.API == nil {
 		return nil
@@ -75,7 +86,7 @@ func (f *Facts) keptIn(ctx context.Context, e *manifest.Etcd) []string {
 	for _, o := range f.API.EtcdServersOverrides {
 		resource, servers, _ := strings.Cut(o, "#")
 		for s := range strings.SplitSeq(servers, ";") {
-			if f.leadsTo(ctx, s, &e.EtcdSettings) {
+			if f.leadsTo(ctx, s, e) {
 				held = append(held, strings.TrimPrefix(resource, "/"))
 				break
 			}
@@ -84,13 +95,14 @@ func (f *Facts) keptIn(ctx context.Context, e *manifest.Etcd) []string {
 	return held
 }
 
-// clash says whether two etcds can't both run on this node as they are
-// written.
-func clash(a, b *manifest.Etcd) bool {
-	if trust.Within(a.DataDir.Path, b.DataDir.Path) || trust.Within(b.DataDir.Path, a.DataDir.Path) {
-		return true
-	}
-	if !a.File.Pod.Spec.HostNetwork || !b.File.Pod.Spec.HostNetwork {
+// sameData and sameAddress say why two etcds can't both run on this node as they
+// are written.
+func sameData(a, b *Etcd) bool {
+	return trust.Within(a.DataDir.Path, b.DataDir.Path) || trust.Within(b.DataDir.Path, a.DataDir.Path)
+}
+
+func sameAddress(a, b *Etcd) bool {
+	if !a.onHostNetwork() || !b.onHostNetwork() {
 		return false
 	}
 	for _, x := range slices.Concat(a.ListenClientURLs, a.ListenPeerURLs) {
@@ -107,6 +119,15 @@ func clash(a, b *manifest.Etcd) bool {
 		}
 	}
 	return false
+}
+
+// onHostNetwork is false where that isn't known.
+func (e *Etcd) onHostNetwork() bool {
+	if p := e.pod(); p != nil {
+		return p.File.Pod.Spec.HostNetwork
+	}
+	u, is := e.unit()
+	return is && u.Container == nil
 }
 
 // address is invalid for a name; localhost is 127.0.0.1.
@@ -202,5 +223,7 @@ func (f *Facts) apart() []string {
 
 // lawful says whether a file is another etcd that may run beside ours.
 func (f *Facts) lawful(file *manifest.File) bool {
-	return slices.ContainsFunc(f.OtherEtcds, func(o OtherEtcd) bool { return filepath.Clean(o.File.Path) == filepath.Clean(file.Path) })
+	return slices.ContainsFunc(f.OtherEtcds, func(o OtherEtcd) bool {
+		return o.pod() != nil && filepath.Clean(o.Source.Path()) == filepath.Clean(file.Path)
+	})
 }

@@ -205,7 +205,7 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 	}
 	f.readManifests(ctx)
 	if !opts.Own && !opts.NoProcess {
-		f.readUnits(ctx, thisSystemd(ctx))
+		f.readUnits(ctx, thisSystemd(ctx, opts.EtcdUnit))
 	}
 	f.Reach = f.reach()
 	if opts.Kubeconfig != "" {

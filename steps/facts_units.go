@@ -1,7 +1,6 @@
 package steps
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,24 +20,38 @@ import (
 // systemd is what discovery asks of it; another in tests.
 type systemd struct {
 	services func(ctx context.Context, called string) ([]string, error)
+	commands func(ctx context.Context) ([]node.ServiceCommand, error) // of all services
 	ask      func(ctx context.Context, name string) (*node.Unit, error)
 	states   func(ctx context.Context, names []string) map[string]string
 	host     unit.Host
+	etcd     string // the service that the person names as etcd's, "" for none
 }
 
 // thisSystemd is nil where systemd doesn't run this machine.
-func thisSystemd(ctx context.Context) *systemd {
+func thisSystemd(ctx context.Context, etcd string) *systemd {
 	if !node.Systemd() {
 		return nil
 	}
-	return &systemd{services: node.ServicesOf, ask: node.AskUnit, states: node.UnitStates, host: unit.Host{Environment: node.SystemdEnvironment(ctx)}}
+	var all []node.ServiceCommand
+	var err error
+	return &systemd{
+		services: node.ServicesOf, ask: node.AskUnit, states: node.UnitStates,
+		host: unit.Host{Environment: node.SystemdEnvironment(ctx)}, etcd: etcd,
+		commands: func(ctx context.Context) ([]node.ServiceCommand, error) {
+			if all == nil && err == nil { // once for etcd and the API server
+				all, err = node.ServiceCommands(ctx)
+			}
+			return all, err
+		},
+	}
 }
 
-// unitsLimit is for all that systemd is asked in a discovery, filesLimit for the
-// files of one unit.
+// unitsLimit is for all that systemd is asked in a discovery, commandsLimit of that
+// for the commands of all services, filesLimit for the files of one unit.
 const (
-	unitsLimit = 5 * time.Second
-	filesLimit = 3 * time.Second
+	unitsLimit    = 5 * time.Second
+	commandsLimit = 2 * time.Second
+	filesLimit    = 3 * time.Second
 )
 
 // unitEtcd is an etcd that systemd runs.
@@ -130,52 +143,123 @@ func (f *Facts) readUnits(ctx context.Context, s *systemd) {
 }
 
 func (f *Facts) readEtcdUnit(ctx context.Context, s *systemd) {
+	isPod := f.Etcd != nil || !f.lacksManifest(f.EtcdErr)
 	names, err := s.services(ctx, f.Layout.Etcd)
 	if err != nil {
-		if f.Etcd == nil && f.lacksManifest(f.EtcdErr) {
+		if !isPod {
 			f.EtcdErr = problem.New("systemctl status shows why", "systemd can't be asked whether etcd is one of its services: %w", err)
 		}
 		return
 	}
+	if !isPod {
+		names = append(names, s.run(ctx, f.Layout.Etcd)...)
+	}
+	if s.etcd != "" {
+		names = append(names, s.etcd)
+	}
 	var found []unitEtcd
 	var unread error
+	named, asked := s.etcd, map[string]bool{}
 	for _, name := range names {
-		u, err := s.ask(ctx, name)
-		switch {
-		case err != nil:
-			unread = cmp.Or(unread, error(problem.New("systemctl show "+trust.Quote(name)+" shows what it says", "systemd doesn't say what %s is: %w", trust.Text(name), err)))
-			continue
-		case u.Load == "masked" && unread == nil && name == f.Layout.Etcd+".service":
-			unread = masked(u)
-			continue
-		case u.Load != "loaded":
+		if asked[name] {
 			continue
 		}
-		e, err := readUnit(ctx, u, s.host)
+		asked[name] = true
+		e, u, err := s.readEtcd(ctx, name)
+		if u != nil && u.Name != name { // an alias
+			if name == s.etcd {
+				named = u.Name
+			}
+			if asked[u.Name] {
+				continue
+			}
+			asked[u.Name] = true
+		}
 		switch {
-		case err == nil:
-			found = append(found, unitEtcd{e, u})
-		case problem.HasCode(err, unit.CodeNoEtcd):
-			// A service that is called so, and runs something else: a backup.
-		default:
+		case e != nil:
+			found = append(found, *e)
+		case err != nil && unread == nil && f.mayBeEtcd(s, name, u, err):
 			unread = err
 		}
 	}
-	if f.Etcd != nil || !f.lacksManifest(f.EtcdErr) {
-		return // kubelet runs it; what systemd runs beside it is another
+	if isPod {
+		// What systemd runs beside kubelet's is another.
+		if f.Etcd != nil {
+			f.besideEtcd(ctx, found, f.Etcd)
+		}
+		if s.etcd != "" {
+			f.Etcd, f.EtcdErr = nil, problem.New("leave out --etcd-unit", "etcd runs as a static pod here, not as %s", trust.Text(s.etcd))
+		}
+		return
 	}
-	e, err := f.chooseUnit(ctx, found)
+	e, err := f.chooseUnit(ctx, named, found)
 	switch {
 	case e != nil:
 		s.others(ctx, e.unit)
 		f.Etcd, f.EtcdErr, f.EtcdVersion = &Etcd{e.EtcdSettings, *e}, nil, e.Version
-	case err != nil:
-		f.EtcdErr = err
+		f.besideEtcd(ctx, found, f.Etcd)
 	case unread != nil:
 		f.EtcdErr = unread
+	case err != nil:
+		f.EtcdErr = err
 	default:
 		f.EtcdErr = &absent{what: f.Layout.Etcd, where: f.Manifests.Path, services: true}
+		f.besideEtcd(ctx, found, nil)
 	}
+}
+
+// run are the services whose command names a program: also one that is called
+// otherwise, and doesn't run. Where systemd is too slow for that, there is none.
+func (s *systemd) run(ctx context.Context, program string) (names []string) {
+	ctx, cancel := context.WithTimeout(ctx, commandsLimit)
+	defer cancel()
+	all, err := s.commands(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, c := range all {
+		if c.Names(program) {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// readEtcd asks for a service, and reads the etcd that it starts. Both are nil,
+// without an error, for one that isn't loaded.
+func (s *systemd) readEtcd(ctx context.Context, name string) (*unitEtcd, *node.Unit, error) {
+	u, err := s.ask(ctx, name)
+	switch {
+	case err != nil:
+		return nil, nil, problem.New("systemctl show "+trust.Quote(name)+" shows what it says", "systemd doesn't say what %s is: %w", trust.Text(name), err)
+	case u.Load == "masked":
+		return nil, u, masked(u)
+	case u.Load != "loaded":
+		return nil, u, nil
+	}
+	e, err := readUnit(ctx, u, s.host)
+	if err != nil {
+		return nil, u, err
+	}
+	return &unitEtcd{e, u}, u, nil
+}
+
+// mayBeEtcd says of a service that can't be read whether it may be this node's etcd
+// all the same. Many a node has a backup of etcd's that is called so, or runs etcd's
+// programs.
+func (f *Facts) mayBeEtcd(s *systemd, name string, u *node.Unit, err error) bool {
+	plain := f.Layout.Etcd + ".service"
+	switch {
+	case s.etcd != "":
+		return name == s.etcd
+	case problem.HasCode(err, unit.CodeNoEtcd):
+		return false
+	case u == nil: // systemd doesn't say
+		return strings.HasPrefix(name, f.Layout.Etcd)
+	case name == plain || u.Load == "masked":
+		return name == plain
+	}
+	return u.Type != "oneshot" && (strings.HasPrefix(name, f.Layout.Etcd) || inUse(u))
 }
 
 func masked(u *node.Unit) error {
@@ -217,10 +301,15 @@ func (f *Facts) readAPIUnit(ctx context.Context, s *systemd) {
 	if err != nil {
 		return // as is said of etcd
 	}
+	for _, name := range s.run(ctx, f.Layout.API) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
 	var all []unitAPI
 	for _, name := range names {
 		u, err := s.ask(ctx, name)
-		if err != nil || !inUse(u) {
+		if err != nil || !inUse(u) || slices.ContainsFunc(all, func(a unitAPI) bool { return a.unit.Name == u.Name }) {
 			continue
 		}
 		switch a, err := readFiles(ctx, u, s.host, unit.ReadAPIServer); {
@@ -316,37 +405,90 @@ func (f *Facts) lacksManifest(err error) bool {
 }
 
 // chooseUnit finds which of several services is kube-apiserver's etcd: the one
-// that its --etcd-servers names; on a host without an API server the one with
-// the plain name, or the only one.
-func (f *Facts) chooseUnit(ctx context.Context, all []unitEtcd) (*unitEtcd, error) {
-	if f.API != nil {
+// that the person has named, else that its --etcd-servers names. Of several that is
+// one that is in use, and has the plain name.
+func (f *Facts) chooseUnit(ctx context.Context, named string, all []unitEtcd) (*unitEtcd, error) {
+	list := func() string {
+		var names []string
 		for i := range all {
-			if slices.ContainsFunc(f.API.EtcdServers, func(s string) bool { return f.leadsTo(ctx, s, &all[i].EtcdSettings) }) {
+			names = append(names, all[i].unit.Name)
+		}
+		return trust.Text(strings.Join(names, ", "))
+	}
+	fit := func(ok func(e *unitEtcd) bool) {
+		var some []unitEtcd
+		for i := range all {
+			if ok(&all[i]) {
+				some = append(some, all[i])
+			}
+		}
+		if len(some) > 0 {
+			all = some
+		}
+	}
+	if named != "" {
+		for i := range all {
+			if all[i].unit.Name == named {
 				return &all[i], nil
 			}
 		}
-		return nil, nil
+		if len(all) == 0 && f.API != nil {
+			return nil, nil // of several nodes, this is one without
+		}
+		hint := "systemctl list-units --all --type=service lists the services"
+		if len(all) > 0 {
+			hint = "these services run etcd: " + list()
+		}
+		return nil, problem.New(hint, "systemd has no unit %s here", trust.Text(named))
 	}
-	if len(all) == 1 {
+	if f.API != nil {
+		all = slices.DeleteFunc(slices.Clone(all), func(e unitEtcd) bool {
+			return !slices.ContainsFunc(f.API.EtcdServers, func(s string) bool { return f.leadsTo(ctx, s, &e.EtcdSettings) })
+		})
+	}
+	for _, better := range []func(e *unitEtcd) bool{
+		func(e *unitEtcd) bool { return inUse(e.unit) },
+		// Only of those on one address: a dead etcd is what is restored.
+		func(e *unitEtcd) bool { return f.API != nil && e.unit.Active == "active" },
+		func(e *unitEtcd) bool { return e.unit.Name == f.Layout.Etcd+".service" },
+	} {
+		if len(all) > 1 {
+			fit(better)
+		}
+	}
+	switch len(all) {
+	case 0:
+		return nil, nil
+	case 1:
 		return &all[0], nil
 	}
-	var names []string
-	for i := range all {
-		if all[i].unit.Name == f.Layout.Etcd+".service" {
-			return &all[i], nil
+	return nil, problem.New("name it: --etcd-unit "+trust.Shell("%s", all[0].unit.Name), "several etcds run here as services, and which is kube-apiserver's isn't known: %s", list())
+}
+
+// besideEtcd notes the services beside the chosen etcd that run another. Own is nil
+// where none was chosen.
+func (f *Facts) besideEtcd(ctx context.Context, found []unitEtcd, own *Etcd) {
+	for _, u := range found {
+		e := &Etcd{u.EtcdSettings, u}
+		if mine, is := own.unit(); is && mine.unit.Name == u.unit.Name || !inUse(u.unit) {
+			continue
 		}
-		names = append(names, all[i].unit.Name)
+		other := OtherEtcd{Etcd: e, Holds: f.keptIn(ctx, &e.EtcdSettings)}
+		if own != nil {
+			other.SameData, other.SameAddress = sameData(e, own), sameAddress(e, own)
+		}
+		f.OtherEtcds = append(f.OtherEtcds, other)
 	}
-	if len(all) == 0 {
-		return nil, nil
-	}
-	return nil, problem.New("stop and disable those that aren't", "several etcds run here as services, and which is kube-apiserver's isn't known: %s", trust.Text(strings.Join(names, ", ")))
 }
 
 // clientCertificate is what etcd is asked with, where no API server's is here:
 // what the layouts have for that, else etcd's own.
 func (f *Facts) clientCertificate(e *Etcd) (ca, cert, key string) {
-	for _, c := range f.Layout.EtcdClients(f.Node) {
+	return clientOf(e, f.Layout.EtcdClients(f.Node))
+}
+
+func clientOf(e *Etcd, places []node.EtcdClient) (ca, cert, key string) {
+	for _, c := range places {
 		if there(c.CA) && there(c.Cert) && there(c.Key) && (e.TrustedCA == "" || samePath(c.CA, e.TrustedCA)) {
 			return c.CA, c.Cert, c.Key
 		}

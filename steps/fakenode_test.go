@@ -592,7 +592,7 @@ func (n *fakeNode) etcdRuns() bool {
 
 // etcdOn is the data that etcd runs on.
 func (n *fakeNode) etcdOn() (dir string, runs bool) {
-	if n.systemd != nil {
+	if n.systemd != nil && n.systemd.fakeUnit != nil {
 		return n.systemd.etcd()
 	}
 	if p := n.running(n.pod("etcd")); p != nil {

@@ -66,6 +66,7 @@ type fakeUnit struct {
 
 	broken bool          // its process ends at once
 	waits  bool          // it never serves
+	slow   time.Duration // until it serves
 	stops  time.Duration // how long it takes to end
 	loose  bool          // nothing refers to it
 	log    []string
@@ -95,11 +96,14 @@ func (n *fakeNode) etcdVariables(name, dir, port string) []string {
 	}
 }
 
+// noServices is a systemd that runs nothing yet.
+func noServices(n *fakeNode) *fakeSystemd {
+	n.must(os.MkdirAll(filepath.Join(n.root, "etc/systemd/system"), 0o755))
+	return &fakeSystemd{n: n, units: map[string]*fakeUnit{}, states: map[string]string{}}
+}
+
 func newFakeSystemd(n *fakeNode, kind string) *fakeSystemd {
-	s := &fakeSystemd{n: n, units: map[string]*fakeUnit{}, states: map[string]string{}}
-	if err := os.MkdirAll(filepath.Join(n.root, "etc/systemd/system"), 0o755); err != nil {
-		n.t.Fatal(err)
-	}
+	s := noServices(n)
 	vars := n.etcdVariables("cp1", "lib/etcd", "23")
 	if kind == ofTemplate {
 		const file = "etcd@.service"
@@ -167,6 +171,16 @@ func (s *fakeSystemd) found() *systemd {
 			slices.Sort(names)
 			return names, nil
 		},
+		commands: func(context.Context) (all []node.ServiceCommand, _ error) {
+			for name, u := range s.units {
+				data, err := os.ReadFile(u.is.Fragment)
+				s.n.must(err)
+				_, command, _ := strings.Cut(string(data), "\nExecStart=")
+				command, _, _ = strings.Cut(command, "\n")
+				all = append(all, node.ServiceCommand{Name: name, ExecStart: "{ path=/x ; argv[]=" + command + " ; ignore_errors=no }"})
+			}
+			return all, nil
+		},
 		ask:    s.n.Unit,
 		states: func(context.Context, []string) map[string]string { return s.states },
 		host:   unit.Host{Head: func(string) ([]byte, error) { return []byte("\x7fELF"), nil }},
@@ -206,7 +220,7 @@ func (s *fakeSystemd) pass(u *fakeUnit) {
 		case u.starting() && u.broken:
 			u.is.Result = "exit-code"
 			s.ended(u)
-		case u.starting() && !u.waits:
+		case u.starting() && !u.waits && over >= u.slow:
 			u.become("active", "running")
 		case u.starting() && u.is.TimeoutStart > 0 && over > u.is.TimeoutStart:
 			u.is.Result = "timeout"

@@ -80,6 +80,37 @@ func TestAnEtcdUnderSystemdIsRestored(t *testing.T) {
 	}
 }
 
+// What systemd does with a service shows while it is waited for.
+func TestTheStatesOfAServiceAreShown(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t, inSystemd)
+		n.mu.Lock()
+		n.systemd.stops, n.systemd.slow = time.Second, time.Second
+		n.mu.Unlock()
+		e, events := n.engine(nil)
+		if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+			t.Fatal(res.Error)
+		}
+		shown := map[string][]string{} // by the action
+		for _, ev := range *events {
+			for _, s := range ev.Seen {
+				if s.What == "unit" || s.What == "etcd.service" {
+					shown[ev.Action] = slices.Compact(append(shown[ev.Action], s.Is))
+				}
+			}
+		}
+		var all []string
+		for _, action := range slices.Sorted(maps.Keys(shown)) {
+			all = append(all, shown[action]...)
+		}
+		for _, want := range []string{"deactivating (stop-sigterm), process 1001", "inactive", "activating (start), process 1002"} {
+			if !slices.Contains(all, want) {
+				t.Errorf("%q isn't among %q", want, all)
+			}
+		}
+	})(t)
+}
+
 // A service that ends again and again, and one that systemd gives up, end the
 // wait with the journal's last lines; retry starts it although it has failed.
 func TestAServiceThatFailsToStartIsShownWithItsJournal(t *testing.T) {

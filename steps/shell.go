@@ -21,6 +21,7 @@ func (o Options) Flags() []string {
 		{"--kubelet-config", o.KubeletConfig, true},
 		{"--manifests", o.Manifests, true},
 		{"--cri", o.CRI, false},
+		{"--etcd-unit", o.EtcdUnit, false},
 		{"--state-dir", o.StateDir, true},
 	} {
 		if f.value == "" {
