@@ -76,9 +76,35 @@ func before34(version string) bool {
 // megabytes are a slow disk's. (2 GB took 1.3 s where they were in memory.)
 const opens = 50 << 20
 
+// elects is how long several members take at most, once a quorum of them has opened
+// its data: one that has begun to listen and doesn't serve yet delays another by 7 s
+// (InitialCheck, etcdserver/corrupt.go), and an election takes up to two of kubespray's
+// timeouts of 5 s.
+const elects = 17 * time.Second
+
+// startNeeds is how long the first member that starts may take until it serves: of
+// several there has to be a quorum, and they start one after the other. Their data is
+// staged by then: that is done by all at once, and before any etcd stops.
+func (k *checks) startNeeds() time.Duration {
+	opened := time.Duration(float64(max(k.info.Size, 0)) / opens * float64(time.Second))
+	if n := k.size(); n > 1 {
+		return time.Duration(n/2+1)*opened + elects
+	}
+	return opened
+}
+
+// size is how many members the restored cluster has.
+func (k *checks) size() int {
+	if k.c.Fleet == nil {
+		return 1
+	}
+	return len(k.c.Fleet.Members)
+}
+
 // unitStart: systemd kills a service of Type=notify that hasn't said that it
 // serves, and starts it over; etcd says so when it has opened its data and, of
-// several members, when there is a quorum.
+// several members, when there is a quorum. kube-apiserver's isn't looked at: it is
+// started when etcd serves, as at each boot, and hardly takes longer with more data.
 func (k *checks) unitStart() Verdict {
 	e, is := k.f.Etcd.unit()
 	if !is {
@@ -91,8 +117,11 @@ func (k *checks) unitStart() Verdict {
 	case u.TimeoutStart <= 0:
 		return ok("%s has no limit to start (TimeoutStartSec)", u.Name)
 	}
-	size := max(k.info.Size, 0)
-	if needs := time.Duration(float64(size) / opens * float64(time.Second)); needs > u.TimeoutStart {
+	size, what := max(k.info.Size, 0), "an etcd"
+	if n := k.size(); n > 1 {
+		what = fmt.Sprintf("an etcd that waits for %d of %d members", n/2+1, n)
+	}
+	if k.startNeeds() > u.TimeoutStart {
 		then := "it would be killed and started over"
 		switch {
 		case u.Restart == "no" || u.Restart == "on-success" || u.Restart == "on-abort":
@@ -101,7 +130,7 @@ func (k *checks) unitStart() Verdict {
 			then = fmt.Sprintf("it would be killed and started over, %d times in %s (StartLimitBurst), and then no more", u.StartBurst, u.StartInterval)
 		}
 		return warn(fmt.Sprintf("systemctl edit %s, with TimeoutStartSec=infinity below [Service]", trust.Quote(u.Name)),
-			"systemd gives %s %s to start (TimeoutStartSec), and an etcd with %s of data may need longer: %s", u.Name, u.TimeoutStart, Bytes(size), then)
+			"systemd gives %s %s to start (TimeoutStartSec), and %s with %s of data may need longer: %s", u.Name, u.TimeoutStart, what, Bytes(size), then)
 	}
 	return ok("%s has %s for %s of data", u.Name, u.TimeoutStart, Bytes(size))
 }

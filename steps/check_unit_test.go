@@ -46,6 +46,16 @@ func TestWhatSystemdWouldMakeOfTheStartIsSeenBefore(t *testing.T) {
 		{"too little time, and few starts", "unit-start", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, info *snapshot.Info) {
 			info.Size, u.unit.StartBurst, u.unit.StartInterval = 8<<30, 3, time.Hour
 		}, Warn, "3 times in 1h0m0s (StartLimitBurst), and then no more"},
+		{"enough time for one, and too little for a quorum", "unit-start", func(_ *fakeNode, _ *Facts, _ *unitEtcd, c *Choices, info *snapshot.Info) {
+			info.Size, c.Fleet = 2<<30, fleetOfTheTests
+		}, Warn, "an etcd that waits for 2 of 3 members with 2.1 GB of data"},
+		{"enough time for one", "unit-start", func(_ *fakeNode, _ *Facts, _ *unitEtcd, _ *Choices, info *snapshot.Info) { info.Size = 2 << 30 }, Pass, "1m30s"},
+		{"enough time for a quorum", "unit-start", func(_ *fakeNode, _ *Facts, _ *unitEtcd, c *Choices, info *snapshot.Info) {
+			info.Size, c.Fleet = 1<<30, fleetOfTheTests
+		}, Pass, "1m30s"},
+		{"an election longer than that", "unit-start", func(_ *fakeNode, _ *Facts, u *unitEtcd, c *Choices, info *snapshot.Info) {
+			info.Size, u.unit.TimeoutStart, c.Fleet = 1<<20, 10*time.Second, fleetOfTheTests
+		}, Warn, "an etcd that waits for 2 of 3 members"},
 		{"no limit", "unit-start", func(_ *fakeNode, _ *Facts, u *unitEtcd, _ *Choices, info *snapshot.Info) {
 			info.Size, u.unit.TimeoutStart = 8<<30, 0
 		}, Pass, ""},
