@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -11,11 +12,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"etcd-rewind/drill"
+	"etcd-rewind/node/nodetest"
 	"etcd-rewind/snapshot"
 )
 
@@ -26,7 +29,16 @@ func TestMain(m *testing.M) {
 	if os.Getenv("ETCD_REWIND_PRACTICE_ROOT") != "" {
 		Main("") // called by the tools of a practice node, which are this program
 	}
-	testscript.Main(m, map[string]func(){"etcd-rewind": func() { Main("") }})
+	testscript.Main(m, map[string]func(){
+		"etcd-rewind": func() { Main("") },
+		// On a node whose processes and marks are those below $NODE, and nothing else's.
+		"etcd-rewind-there": func() {
+			a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+			a.session.Options.Root = os.Getenv("NODE")
+			a.session.Options.Proc = filepath.Join(os.Getenv("NODE"), "proc")
+			os.Exit(a.run(os.Args[1:]))
+		},
+	})
 }
 
 // TestCommandLine runs testdata/script. In a script, "exits N command..." wants
@@ -93,6 +105,24 @@ func TestCommandLine(t *testing.T) {
 				ts.Check(err)
 				_, err = f.WriteString(args[1] + "\n")
 				ts.Check(errors.Join(err, f.Close()))
+			},
+			"kubelet": func(ts *testscript.TestScript, _ bool, args []string) { // below a directory, with flags
+				ts.Check(os.RemoveAll(ts.MkAbs(args[0] + "/proc")))
+				ts.Check(nodetest.Proc(ts.MkAbs(args[0]+"/proc"), args[1:]...))
+			},
+			"picture": func(ts *testscript.TestScript, _ bool, args []string) { // of a directory, into a file
+				var all strings.Builder
+				ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d os.DirEntry, err error) error {
+					if err != nil {
+						return err
+					}
+					info, err := d.Info()
+					if err == nil {
+						fmt.Fprintf(&all, "%s %s %d %s\n", path, info.Mode(), info.Size(), info.ModTime().Format(time.RFC3339Nano))
+					}
+					return err
+				}))
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(all.String()), 0o600))
 			},
 			"empty": func(ts *testscript.TestScript, _ bool, args []string) {
 				left, err := filepath.Glob(ts.MkAbs(args[0]))

@@ -32,7 +32,9 @@ type Options struct {
 	// NoProcess looks at no process: the kubelet that the options lead to isn't
 	// among this machine's, and one that is has nothing to do with it.
 	NoProcess bool
-	Proc      string // where the kernel shows processes: /proc when empty, another in tests
+	// Proc is where the kernel shows processes, Root what a layout's and a vendor's
+	// marks are below: /proc and / when empty, others in tests.
+	Proc, Root string
 
 	envFiles []string // files that systemd units read flags from
 }
@@ -79,7 +81,7 @@ func (o Options) Found() *Layout {
 	if o.Layout != nil {
 		return o.Layout
 	}
-	return FindLayout("/")
+	return FindLayout(cmp.Or(o.Root, "/"))
 }
 
 // FindKubelet reads how this node's kubelet is set up: from the command line of

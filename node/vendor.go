@@ -66,7 +66,7 @@ func FindVendor(opts Options, k *Kubelet) *Vendor {
 	if opts.Layout != nil || opts.KubeletConfig != "" || opts.Manifests != "" {
 		return nil
 	}
-	return findVendor("/", k)
+	return findVendor(cmp.Or(opts.Root, "/"), k)
 }
 
 func findVendor(root string, k *Kubelet) *Vendor {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"etcd-rewind/node"
+	"etcd-rewind/node/nodetest"
 	"etcd-rewind/snapshot"
 )
 
@@ -173,11 +174,15 @@ func (l aLayout) settle(n *fakeNode) {
 		}
 	}
 	flags := "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf --config=ROOT/kubelet/config.yaml " + l.kubelet
-	k, err := node.FindKubelet(n.t.Context(), node.Options{Layout: &node.Kubeadm, Proc: n.proc(strings.ReplaceAll(flags, "ROOT", n.root))})
+	proc := filepath.Join(n.root, "proc")
+	if err := nodetest.Proc(proc, strings.Fields(strings.ReplaceAll(flags, "ROOT", n.root))...); err != nil {
+		n.t.Fatal(err)
+	}
+	k, err := node.FindKubelet(n.t.Context(), node.Options{Layout: &node.Kubeadm, Proc: proc})
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	if k.PID != kubeletsPID {
+	if k.PID != nodetest.PID {
 		n.t.Fatalf("it wasn't read from the process: %+v", k)
 	}
 	if k.Sources["nodeName"] == "the host's name" {
@@ -185,38 +190,6 @@ func (l aLayout) settle(n *fakeNode) {
 	}
 	n.found = k
 	n.until("the control plane runs as that layout has it", func() bool { return n.works(0xaaaa) == nil })
-}
-
-const kubeletsPID = 42
-
-// proc is a /proc with one process, a kubelet.
-func (n *fakeNode) proc(flags string) string {
-	n.t.Helper()
-	at := filepath.Join(n.root, "proc")
-	program := filepath.Join(n.root, "bin", "kubelet")
-	ids := strings.Repeat(fmt.Sprintf("\t%d", os.Geteuid()), 4)
-	for path, text := range map[string]string{
-		program:                           "#!/bin/sh\n",
-		filepath.Join(at, "uptime"):       "1000.00 5.00\n",
-		filepath.Join(at, "42/cmdline"):   "/usr/bin/kubelet\x00" + strings.Join(strings.Fields(flags), "\x00") + "\x00",
-		filepath.Join(at, "42/stat"):      "42 (kubelet) S 1" + strings.Repeat(" 0", 17) + " 90000 0 0\n",
-		filepath.Join(at, "42/status"):    "Name:\tkubelet\nUid:" + ids + "\nGid:" + ids + "\n",
-		filepath.Join(at, "42/ns/none"):   "",
-		filepath.Join(at, "self/ns/none"): "",
-	} {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			n.t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
-			n.t.Fatal(err)
-		}
-	}
-	for link, to := range map[string]string{"42/exe": program, "42/cwd": "/", "42/ns/mnt": "mnt:[1]", "self/ns/mnt": "mnt:[1]"} {
-		if err := os.Symlink(to, filepath.Join(at, link)); err != nil {
-			n.t.Fatal(err)
-		}
-	}
-	return at
 }
 
 // moveToAnotherDisk moves what is below /etc/kubernetes to another file system,

@@ -14,6 +14,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"etcd-rewind/manifest"
+	"etcd-rewind/node"
 	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/snapshot"
@@ -42,6 +43,11 @@ var screens = []struct {
 	{"node-cannot-be-read", func(d *driver) {
 		d.f.discover = &steps.Failure{Cause: "no kubelet configuration: /var/lib/kubelet/config.yaml isn't there", Hint: "is this a control-plane node? Name the file with --kubelet-config"}
 		d.to(nodeScreen)
+	}},
+	{"node-of-a-vendor", func(d *driver) {
+		d.f.discover = (&steps.Facts{Vendor: node.Vendors[0]}).ControlPlane()
+		d.to(nodeScreen)
+		d.see("a node of RKE2", "nothing was touched", "rke2-server", "--cluster-reset-restore-path=SNAPSHOT", "https://docs.rke2.io")
 	}},
 	{"node-refused", func(d *driver) {
 		d.f.early = []steps.Verdict{
