@@ -11,15 +11,6 @@ import (
 	"etcd-rewind/unit"
 )
 
-// unit is the service that etcd runs as; false when it runs as something else.
-func (e *Etcd) unit() (unitEtcd, bool) {
-	if e == nil {
-		return unitEtcd{}, false
-	}
-	u, ok := e.Source.(unitEtcd)
-	return u, ok
-}
-
 // says where the data directory is named: "ETCD_DATA_DIR /var/lib/etcd
 // (/etc/etcd.env:2), started by etcd.service".
 func (e unitEtcd) says() string {

@@ -52,6 +52,15 @@ func (e *Etcd) pod() *manifest.Etcd {
 	return nil
 }
 
+// unit is the service that etcd runs as; false when it runs as something else.
+func (e *Etcd) unit() (unitEtcd, bool) {
+	if e == nil {
+		return unitEtcd{}, false
+	}
+	u, ok := e.Source.(unitEtcd)
+	return u, ok
+}
+
 // pod is the static pod that the API server runs as; nil when it doesn't.
 func (a *API) pod() *manifest.APIServer {
 	if a == nil {
