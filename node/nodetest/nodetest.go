@@ -1,4 +1,4 @@
-// Package nodetest makes what tests show as a node's kubelet.
+// Package nodetest makes what tests show as a node: a kubelet among its processes.
 package nodetest
 
 import (
