@@ -98,6 +98,28 @@ func opens(file, want []byte, ids []age.Identity) bool {
 	return err == nil && bytes.Equal(got, want)
 }
 
+// Foreign counts the backups in the locations that were made with another key: what
+// is left of a cluster that was lost with its key. A location that doesn't say is
+// left out.
+func (c *Config) Foreign(ctx context.Context) int {
+	p, err := c.Places(ClusterID{})
+	if err != nil {
+		return 0
+	}
+	n := 0
+	p.Look(ctx, func(_ Store, l *Listing, err error) {
+		if err != nil {
+			return
+		}
+		for _, e := range l.Entries {
+			if errors.Is(e.Err, errNotAuthentic) {
+				n++
+			}
+		}
+	})
+	return n
+}
+
 // Check says what is wrong with a configuration that wasn't read from a file.
 // The error is a *problem.Problem.
 func (c *Config) Check() error {

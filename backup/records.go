@@ -200,8 +200,11 @@ func (e *Entry) read(ctx context.Context, k Key) (int, error) {
 	}
 	if err != nil {
 		hint := "find out who can write there, and don't restore from it until you know"
-		if errors.Is(err, errLater) {
+		switch {
+		case errors.Is(err, errLater):
 			hint = "use that version"
+		case errors.Is(err, errNotAuthentic):
+			hint = formerKey
 		}
 		e.Err = problem.New(hint, "the record can't be trusted: %w", err)
 	}

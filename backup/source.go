@@ -84,7 +84,7 @@ func (p *Places) ours(e *Entry) bool {
 // may be newer. The error is a *problem.Problem.
 func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []error, err error) {
 	clusters := map[string][]Entry{} // by UID
-	suspect := 0
+	suspect, foreign := 0, 0
 	p.Look(ctx, func(_ Store, l *Listing, err error) {
 		if err != nil {
 			unread = append(unread, err)
@@ -93,6 +93,9 @@ func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []erro
 		for _, e := range l.Entries {
 			if e.Record == nil || e.Err != nil {
 				suspect++
+				if errors.Is(e.Err, errNotAuthentic) {
+					foreign++
+				}
 				continue
 			}
 			id := e.Record.Cluster.KubeSystemUID
@@ -118,9 +121,13 @@ func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []erro
 	switch {
 	case len(newest) > 0:
 		slices.SortFunc(newest, func(a, b Entry) int { return slices.Index(p.Stores, a.Store) - slices.Index(p.Stores, b.Store) })
-		return oneOf(newest), unread, nil
+		src := oneOf(newest)
+		src.Doubt = p.Key.doubt(newest[0].Source().Name)
+		return src, unread, nil
 	case len(unread) > 0:
 		return src, unread[1:], unread[0]
+	case foreign > 0 && foreign == suspect:
+		return src, nil, problem.New(formerKey, "no backup there can be trusted: %d made with another key than the one here, or changed afterwards", foreign)
 	case suspect > 0:
 		return src, nil, problem.New("see etcd-rewind backup status", "there are %d backups, and none of them can be trusted", suspect)
 	}
@@ -224,6 +231,7 @@ func held(src snapshot.Source, f *File) snapshot.Source {
 		if err != nil {
 			return nil, err
 		}
+		st.Path = "" // all bytes have to be read, to the end
 		h := &heldReader{ReadCloser: st.ReadCloser, sum: sha256.New(), want: f}
 		if st.Size != f.Size {
 			_ = st.Close()
@@ -278,7 +286,7 @@ func Source(ctx context.Context, location string, k Key, here ClusterID) (snapsh
 			return none, err
 		}
 		if name != Latest {
-			return snapshot.File(file), nil
+			return vouched(ctx, snapshot.File(file), u, file, k)
 		}
 	}
 	up := *u
@@ -323,12 +331,34 @@ func Source(ctx context.Context, location string, k Key, here ClusterID) (snapsh
 		}
 		return &snapshot.Stored{ReadCloser: r, Size: o.Size, ModTime: o.Time}, nil
 	}}
-	r, err := recordBeside(ctx, u, file, k)
+	return vouched(ctx, src, u, file, k)
+}
+
+// formerKey is what to do about backups that were made with another key.
+const formerKey = "if backup.key was made anew, as backup init does after a loss, add the former key to it as one more line; otherwise find out who can write there, and don't restore from it until you know"
+
+// doubt is what is left to say of a backup whose record was read with a key: nil
+// with one, for then it was authenticated.
+func (k Key) doubt(name string) *problem.Problem {
+	if k != nil {
+		return nil
+	}
+	return problem.New("copy backup.key from where you keep it, or from another node, to "+KeyPath(ConfigPath)+" (mode 0600); otherwise inspect and diff the snapshot before you restore it",
+		"without backup.key nobody knows who made %s: encryption shows who can read a backup, and anyone who can write there can store another", snapshot.BaseName(name))
+}
+
+// vouched is a file in a store, held to the record beside it if it is named as
+// this program's are.
+func vouched(ctx context.Context, src snapshot.Source, u *url.URL, file string, k Key) (snapshot.Source, error) {
+	r, ours, err := recordBeside(ctx, u, file, k)
 	switch {
 	case err != nil:
-		return none, err
+		return snapshot.Source{}, err
 	case r != nil:
 		src = held(src, &r.File)
+		src.Doubt = k.doubt(src.Name)
+	case ours:
+		src.Doubt = problem.New("use another backup, or inspect and diff this one before you restore it", "%s has no record beside it that can be read: nothing shows that it is the file that was stored", snapshot.BaseName(src.Name))
 	}
 	return src, nil
 }
@@ -343,36 +373,36 @@ func below(s Store, name string) string {
 	return at
 }
 
-// recordBeside is the record of a file that is named as this program's are; nil
-// when it isn't there, or can't be read just now: then nothing vouches for the
-// file, as with any other.
-func recordBeside(ctx context.Context, u *url.URL, file string, k Key) (*Record, error) {
-	node, ours := strings.CutSuffix(path.Base(file), snapshotSuffix)
+// recordBeside is the record of a file that is named as this program's are, as ours
+// says; nil when it isn't there, or can't be read just now: then nothing vouches
+// for the file, as with any other.
+func recordBeside(ctx context.Context, u *url.URL, file string, k Key) (r *Record, ours bool, err error) {
+	node, named := strings.CutSuffix(path.Base(file), snapshotSuffix)
 	round := path.Dir(file)
 	cluster := path.Dir(round)
 	name := path.Join(path.Base(cluster), path.Base(round), node+recordSuffix)
-	if _, _, ok := splitRecord(name); !ours || !ok {
-		return nil, nil
+	if _, _, ok := splitRecord(name); !named || !ok {
+		return nil, false, nil
 	}
 	up := *u
 	up.Path, up.RawPath = path.Dir(cluster), ""
 	s, err := Open(up.String())
 	if err != nil {
-		return nil, nil //nolint:nilerr // it lies at the root, where no location is
+		return nil, true, nil //nolint:nilerr // it lies at the root, where no location is
 	}
 	e := Entry{Store: s, Name: name}
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	if _, err := e.read(ctx, k); err != nil || e.Gone {
-		return nil, nil //nolint:nilerr // said above
+		return nil, true, nil //nolint:nilerr // said above
 	}
 	if e.Err != nil {
-		return nil, e.Err
+		return nil, true, e.Err
 	}
 	if path.Base(e.Record.SnapshotName()) != path.Base(file) {
-		return nil, nil
+		return nil, true, nil
 	}
-	return e.Record, nil
+	return e.Record, true, nil
 }
 
 // aboutSnapshot is an error of a store as one of a snapshot.

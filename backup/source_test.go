@@ -242,6 +242,50 @@ func TestABackupThatWasSwappedIsNotRestored(t *testing.T) {
 }
 
 // What is cut in the middle of a restore is gone on with.
+// Without the key, or without a record, nobody knows who made a backup: that is said,
+// and is no reason to leave a cluster unrestored. Another key's backup isn't taken.
+func TestWhoMadeABackupMayBeUnknown(t *testing.T) {
+	id, k := identity(t), NewKey()
+	data, sealed := sealedSnapshot(t, id.Recipient())
+	s := &Directory{Path: t.TempDir()}
+	r := putSnapshot(t, s, k, noon, "cp1", data, sealed)
+	url, latest := below(s, r.SnapshotName()), below(s, Latest)
+	source := func(url string, k Key) (snapshot.Source, error) { return Source(t.Context(), url, k, ClusterID{}) }
+	for _, u := range []string{url, latest} {
+		if src, err := source(u, k); err != nil || src.Doubt != nil || staged(t, src, id) != nil {
+			t.Errorf("%s with its key: %v %v", u, src.Doubt, err)
+		}
+		if src, err := source(u, nil); err != nil || src.Doubt == nil || !strings.Contains(src.Doubt.Cause, "nobody knows who made cp1.db.zst.age") || src.Doubt.Hint == "" || staged(t, src, id) != nil {
+			t.Errorf("%s without a key: %v %v", u, src.Doubt, err)
+		}
+		if _, err := source(u, NewKey()); err == nil || !strings.Contains(problem.Line(err), "add the former key to it") {
+			t.Errorf("%s with another key: %v", u, err)
+		}
+		if src, err := source(u, append(NewKey(), k...)); err != nil || src.Doubt != nil {
+			t.Errorf("%s with a former key: %v %v", u, src.Doubt, err)
+		}
+	}
+	if n := (&Config{Locations: []string{s.Location()}, Key: NewKey()}).Foreign(t.Context()); n != 1 {
+		t.Errorf("%d backups of another key", n)
+	}
+
+	other, _ := sealedSnapshot(t, id.Recipient())
+	replace(t, s, r.SnapshotName(), string(other))
+	if src, err := source(url, k); err != nil || !problem.HasCode(staged(t, src, id), snapshot.CodeDamagedHash) {
+		t.Errorf("swapped for another that opens: %v", err)
+	}
+	if err := s.Delete(t.Context(), r.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if src, err := source(url, k); err != nil || src.Doubt == nil || !strings.Contains(src.Doubt.Cause, "no record beside it") {
+		t.Errorf("without its record: %v %v", src.Doubt, err)
+	}
+	store(t, s, "etcd.db.zst.age", string(other))
+	if src, err := source(below(s, "etcd.db.zst.age"), k); err != nil || src.Doubt != nil {
+		t.Errorf("a file of another program: %v %v", src.Doubt, err)
+	}
+}
+
 func TestARestoreGoesOverACut(t *testing.T) {
 	id := identity(t)
 	data, _ := sealedSnapshot(t, id.Recipient())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,7 +51,9 @@ it the backups are lost, and with it anybody can read every Secret of the
 cluster.
 
 The configuration and a key are written, mode 0600. Copy both to the other
-control planes: the key separates this cluster's backups from forged ones.`,
+control planes: the key separates this cluster's backups from forged ones. Keep
+a copy of the key where the identity is: after the loss of all nodes it shows
+which backups are yours.`,
 		Example: `  etcd-rewind backup init
   etcd-rewind backup init --location file:///mnt/nas --recipient age1... \
     --every 6h --keep last=5,daily=7,weekly=4 --identity /mnt/usb/identity.txt`,
@@ -110,17 +113,28 @@ control planes: the key separates this cluster's backups from forged ones.`,
 		if err != nil {
 			return err
 		}
+		_, kerr := os.Lstat(backup.KeyPath(path))
 		if err := conf.Write(path, o.replace); err != nil {
 			return err
 		}
+		foreign := 0
+		if errors.Is(kerr, fs.ErrNotExist) { // a new key knows no earlier backup
+			a.saying("looking for earlier backups")
+			foreign = conf.Foreign(ctx)
+			a.saying("")
+		}
 		if a.output == "json" {
 			return trust.JSON(a.out).Encode(print.BackupInitLine{
-				Head: head("backup-init"), Config: path, Key: backup.KeyPath(path), Locations: conf.Locations, Kept: kept, Opened: opened, Recipients: max(len(conf.Recipients), 1),
+				Head: head("backup-init"), Config: path, Key: backup.KeyPath(path), Locations: conf.Locations, Kept: kept, Opened: opened, Recipients: max(len(conf.Recipients), 1), Foreign: foreign,
 			})
 		}
 		q.say("%s The test file was opened: %d of %s proven\n", text.SymDone, opened, text.Plural(max(len(conf.Recipients), 1), "recipient is", "recipients are"))
 		q.say("%s %s and %s written\n", text.SymDone, trust.Text(path), trust.Text(filepath.Base(backup.KeyPath(path))))
+		if foreign > 0 {
+			q.say("%s %s there with another key: to restore from them, add the former backup.key to the\n  new one as one more line.\n", text.SymWarn, text.Plural(foreign, "backup was made", "backups were made"))
+		}
 		q.say("\nNext:\n  etcd-rewind backup           takes one now\n  etcd-rewind backup enable    takes them on a timer\nOn the other control planes: copy both files, then etcd-rewind backup enable.\n")
+		q.say("Keep a copy of %s outside the cluster, where the identity is: the identity\nopens the backups, and the key shows that nobody else has made them.\n", trust.Text(filepath.Base(backup.KeyPath(path))))
 		return nil
 	}
 	return c

@@ -3,9 +3,11 @@ package cli
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"etcd-rewind/backup"
 	"etcd-rewind/drill"
 	"etcd-rewind/node/nodetest"
 	"etcd-rewind/snapshot"
@@ -99,6 +102,33 @@ func TestCommandLine(t *testing.T) {
 				id, err := age.ParseX25519Identity(strings.TrimSpace(string(data)))
 				ts.Check(err)
 				ts.Setenv("RECIPIENT", id.Recipient().String())
+			},
+			"stored": func(ts *testscript.TestScript, _ bool, args []string) { // a snapshot, in a directory, for an identity, by a key
+				id, err := age.ParseX25519Identity(strings.TrimSpace(ts.ReadFile(args[2])))
+				ts.Check(err)
+				key, err := backup.ReadKey(ts.MkAbs(args[3]))
+				if errors.Is(err, fs.ErrNotExist) {
+					key = backup.NewKey()
+					err = errors.Join(os.MkdirAll(filepath.Dir(ts.MkAbs(args[3])), 0o700), key.Write(ts.MkAbs(args[3])))
+				}
+				ts.Check(err)
+				in, err := os.Open(ts.MkAbs(args[0]))
+				ts.Check(err)
+				defer in.Close()
+				var file bytes.Buffer
+				sealed, err := backup.Seal(context.Background(), &file, in, id.Recipient())
+				ts.Check(err)
+				now := time.Now().UTC().Truncate(time.Second)
+				r := &backup.Record{
+					Format: backup.RecordFormat, Cluster: backup.ClusterID{KubeSystemUID: "11111111-2222-3333-4444-555555555555"}, Node: "cp1", Round: backup.RoundAt(now), Taken: now,
+					Revision: 4711, Keys: 1, SnapshotSHA256: sealed.PlainSHA256, File: backup.File{Name: "cp1.db.zst.age", Sealed: *sealed},
+				}
+				record, err := r.Seal(key)
+				ts.Check(err)
+				dir := filepath.Join(ts.MkAbs(args[1]), filepath.Dir(r.Name()))
+				ts.Check(errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, r.File.Name), file.Bytes(), 0o600), os.WriteFile(filepath.Join(dir, "cp1.json"), record, 0o600)))
+				ts.Setenv("STORED", "file://"+filepath.Join(dir, r.File.Name))
+				ts.Setenv("RECORD", filepath.Join(dir, "cp1.json"))
 			},
 			"append": func(ts *testscript.TestScript, _ bool, args []string) { // a line to a file
 				f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY|os.O_APPEND, 0)

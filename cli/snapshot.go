@@ -74,14 +74,13 @@ Of Secrets only names are shown.`,
 				return err
 			}
 			var other snapshot.Other
-			var nowName string
+			var now *snapshot.Staged
 			switch {
 			case len(args) == 2:
-				now, err := a.stage(ctx, args[1])
-				if err != nil {
+				if now, err = a.stage(ctx, args[1]); err != nil {
 					return err
 				}
-				other.Snapshot, nowName = now.Path, now.Name
+				other.Snapshot = now.Path
 			case ferr != nil:
 				return ferr
 			default:
@@ -94,9 +93,9 @@ Of Secrets only names are shown.`,
 			if err != nil {
 				return about(args[0], len(args) == 1, err)
 			}
-			result.Snapshot.From = then.Name
-			if len(args) == 2 {
-				result.Other.From = nowName
+			result.Snapshot.From, result.Snapshot.Doubt = then.Name, then.Doubt
+			if now != nil {
+				result.Other.From, result.Other.Doubt = now.Name, now.Doubt
 			}
 			if a.output == "json" {
 				return print.JSONComparison(a.out, result, time.Now().UTC())

@@ -76,6 +76,7 @@ type Report struct {
 	// Proven says that all that could be tried here worked; LeftOut is what
 	// couldn't.
 	Proven  bool             `json:"proven"`
+	Doubt   *problem.Problem `json:"doubt,omitempty"` // as in snapshot.Info: a drill proves that it starts, not who made it
 	LeftOut []string         `json:"left_out,omitempty"`
 	Fault   *problem.Problem `json:"fault,omitempty"` // of the backup, when it isn't proven
 
@@ -206,6 +207,7 @@ func (d *drill) run(ctx context.Context, stage func(context.Context) (*snapshot.
 	}); err != nil {
 		return err
 	}
+	d.report.Doubt = file.Doubt
 	// It may have been fetched before, to be looked at; a restore has to fetch it.
 	if fetch := &d.report.Parts[0]; file.Took.Seconds() > fetch.Seconds {
 		fetch.Seconds = file.Took.Seconds()

@@ -61,6 +61,8 @@ type Side struct {
 	KubeSystemUID string    `json:"kube_system_uid,omitempty"`
 	LastWrite     time.Time `json:"last_write,omitzero"` // zero when unknown, and of a cluster
 	SHA256        string    `json:"sha256,omitempty"`    // of a snapshot, as in Info
+
+	Doubt *problem.Problem `json:"doubt,omitempty"` // of a snapshot, as in Info
 }
 
 // Relation is how the histories of the two sides belong together.

@@ -59,6 +59,8 @@ type Info struct {
 	ModTime time.Time `json:"mod_time"`
 	SHA256  string    `json:"sha256"` // hex, of the content without the trailer
 	Hash    Hash      `json:"hash"`
+	// Doubt is what nobody can know of where it comes from: see Source.
+	Doubt *problem.Problem `json:"doubt,omitempty"`
 
 	Revision int64 `json:"revision"`
 	// Keys is the number of live keys. EmptyKey says that there is also the empty

@@ -29,6 +29,9 @@ type Source struct {
 	Open func(context.Context) (*Stored, error)
 	// Identities open it, when it is encrypted.
 	Identities []age.Identity
+	// Doubt is what nobody can know of where it comes from, for whoever is about to
+	// use it; nil for nothing.
+	Doubt *problem.Problem
 }
 
 // Stored is what a source has, opened.

@@ -33,6 +33,9 @@ type Staged struct {
 	Inside string `json:"inside,omitempty"`    // the snapshot's name in a tar
 	Size   int64  `json:"size"`                // of the file to read, bytes
 
+	// Doubt is the source's.
+	Doubt *problem.Problem `json:"-"`
+
 	// Took is how long it took to fetch, decrypt and decompress.
 	Took time.Duration `json:"-"`
 
@@ -76,7 +79,7 @@ func (s *Staged) Inspect(ctx context.Context, progress func(done, total int64)) 
 	if !known {
 		info, err := Inspect(ctx, s.Path, progress)
 		if err == nil {
-			info.Name = s.Name
+			info.Name, info.Doubt = s.Name, s.Doubt
 		}
 		return info, err
 	}
@@ -97,6 +100,7 @@ func (s *Staged) Inspect(ctx context.Context, progress func(done, total int64)) 
 	}
 	info.Hash, info.SHA256 = proven.Hash, proven.SHA256
 	info.Name, info.Path, info.ModTime, info.Packed = s.Name, s.Path, s.modTime, s
+	info.Doubt = s.Doubt
 	return info, nil
 }
 
@@ -256,7 +260,7 @@ func Stage(ctx context.Context, src Source, dir string, progress func(done, tota
 	begun := time.Now()
 	s, err := stage(ctx, src, dir, progress, sourceIdle)
 	if s != nil {
-		s.Took = time.Since(begun)
+		s.Took, s.Doubt = time.Since(begun), src.Doubt
 	}
 	return s, err
 }

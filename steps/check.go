@@ -70,6 +70,7 @@ var (
 		{"unit-start", "Time to start etcd", "", needEtcd | needSnapshot, (*checks).unitStart},
 		{"disk-space", "Disk space", "15", needEtcd | needSnapshot, (*checks).space},
 		{"snapshot-hash", "Snapshot", "16 to 18", needSnapshot, (*checks).hash},
+		{"snapshot-record", "Backup's record", "", needSnapshot, (*checks).record},
 		{"snapshot-version", "Snapshot's version", "20", needEtcd | needSnapshot, (*checks).version},
 		{"snapshot-revision", "Revision", "", needSnapshot, (*checks).revision},
 		{"snapshot-alarms", "Alarms and quota", "22", needEtcd | needSnapshot, (*checks).alarms},

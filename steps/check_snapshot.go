@@ -34,6 +34,14 @@ func (k *checks) hash() Verdict {
 	return ok("%s is intact: sha256, pages and records", snapshot.BaseName(k.info.Name))
 }
 
+// record warns of a backup of which nobody knows who made it.
+func (k *checks) record() Verdict {
+	if d := k.info.Doubt; d != nil {
+		return warn(d.Hint, "%s", d.Cause)
+	}
+	return none
+}
+
 // Row 20.
 func (k *checks) version() Verdict {
 	snap, server := minor(k.info.StorageVersion), minor(k.f.EtcdVersion)

@@ -26,6 +26,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 )
 
@@ -88,6 +89,9 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 			f.Etcd.WALDir = &manifest.Location{Flag: "/wal", Volume: "wal"}
 		}, "wal-dir", Pass, "restored too"},
 		{"row 15: not enough space", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Size = 1 << 60 }, "disk-space", Error, "needs"},
+		{"a backup that anybody may have made", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) {
+			s.Doubt = problem.New("copy backup.key", "without backup.key nobody knows who made it")
+		}, "snapshot-record", Warn, "nobody knows who made it"},
 		{"row 16: no hash", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Hash = snapshot.HashMissing }, "snapshot-hash", Warn, "no checksum to verify"},
 		{"row 20: a newer etcd's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.StorageVersion = "3.7.0" }, "snapshot-version", Error, "3.7"},
 		{"an older etcd's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.StorageVersion = "" }, "snapshot-version", Pass, "before etcd 3.6"},

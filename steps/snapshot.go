@@ -42,7 +42,7 @@ func (s *Session) Compare(ctx context.Context, f *Facts, info *snapshot.Info, o 
 	}
 	c, err := snapshot.Compare(ctx, info.Path, other, o, progress)
 	if err == nil {
-		c.Snapshot.From = info.Name
+		c.Snapshot.From, c.Snapshot.Doubt = info.Name, info.Doubt
 	}
 	return c, err
 }

@@ -57,6 +57,8 @@ type (
 		// Opened are how many of the recipients the identity is.
 		Opened     int `json:"opened"`
 		Recipients int `json:"recipients"`
+		// Foreign are the backups there that were made with another key.
+		Foreign int `json:"foreign,omitempty"`
 	}
 )
 

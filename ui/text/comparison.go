@@ -144,6 +144,9 @@ func Sides(c *snapshot.Comparison, now time.Time, w int) []string {
 	if c.Unread > 0 && (c.Lineage.Relation == snapshot.Forked || !c.Lineage.OneCluster()) {
 		lines = append(lines, HangWhole("  ", "not compared: the values of "+Plural(c.Unread, "key", "keys")+" that both wrote last at the same revision; they may differ", w)...)
 	}
+	for _, s := range []snapshot.Side{c.Snapshot, c.Other} {
+		lines = append(lines, Doubt(s.Doubt, w)...)
+	}
 	if c.Other.What == snapshot.SideDataDir {
 		lines = append(lines, HangWhole("  ", "etcd doesn't answer: compared with what it wrote to disk, which may be a few moments behind", w)...)
 	}

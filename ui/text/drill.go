@@ -45,6 +45,7 @@ func Drill(r *drill.Report, now time.Time, w int) []string {
 	if r.Fault != nil && r.Fault.Hint != "" {
 		lines = append(lines, HangWhole("  → ", trust.Text(r.Fault.Hint), w)...)
 	}
+	lines = append(lines, Doubt(r.Doubt, w)...)
 	var list []steps.Fact
 	add := func(name, format string, args ...any) {
 		list = append(list, steps.Fact{Name: name, Value: fmt.Sprintf(format, args...)})

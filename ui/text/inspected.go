@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -105,6 +106,9 @@ func Inspection(i Inspected, now time.Time, w int) []string {
 		add("odd keys", "%d longer than 1024 bytes: no API server writes such keys", info.LongKeys)
 	}
 	lines := HangWhole("", trust.Text(head), w)
+	if i.NoNode != "" { // else it is among the verdicts
+		lines = append(lines, Doubt(info.Doubt, w)...)
+	}
 	lines = append(lines, FactsWhole(list, w)...)
 	if len(info.Kinds) > 0 {
 		lines = append(lines, "")
@@ -124,6 +128,19 @@ func Inspection(i Inspected, now time.Time, w int) []string {
 		if v.Level != steps.Pass && v.Hint != "" {
 			lines = append(lines, HangWhole("      → ", trust.Text(v.Hint), w)...)
 		}
+	}
+	return lines
+}
+
+// Doubt is what nobody can know of where a snapshot comes from; nothing for nil.
+func Doubt(p *problem.Problem, w int) []string {
+	if p == nil {
+		return nil
+	}
+	cause, advice := Explain(p)
+	lines := HangWhole(SymWarn+" ", cause, w)
+	if advice != "" {
+		lines = append(lines, HangWhole("  → ", advice, w)...)
 	}
 	return lines
 }
