@@ -46,6 +46,8 @@ type Config struct {
 	// SecretsRecipients, or for Recipients where there are none.
 	Include           []string `yaml:"include,omitempty"`
 	SecretsRecipients []string `yaml:"includeRecipients,omitempty"`
+	// Proven are the recipients, of either file, that a test file was opened for.
+	Proven []string `yaml:"proven,omitempty"`
 	// MetricsFile is written after each backup, for node_exporter's textfile
 	// collector; "" writes none.
 	MetricsFile string `yaml:"metricsFile,omitempty"`
@@ -255,7 +257,7 @@ func clearer(err error) error {
 type keys map[string]keys
 
 var configKeys = keys{
-	"locations": nil, "recipients": nil, "passphraseFile": nil, "include": nil, "includeRecipients": nil, "metricsFile": nil,
+	"locations": nil, "recipients": nil, "passphraseFile": nil, "include": nil, "includeRecipients": nil, "proven": nil, "metricsFile": nil,
 	"schedule": {"every": nil, "at": nil},
 	"keep":     {"last": nil, "hourly": nil, "daily": nil, "weekly": nil, "monthly": nil, "within": nil},
 }

@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
@@ -59,29 +61,95 @@ func Try(ctx context.Context, s Store) (kept bool, err error) {
 	return false, nil
 }
 
-// Prove encrypts a test file as a backup would be, and opens it with each of the
-// identities, or the passphrase, that somebody holds. It says how many of the
-// recipients they are. When they open nothing, nobody knows whether anything
-// ever will: the error is a *problem.Problem.
-func (c *Config) Prove(ctx context.Context, ids []age.Identity) (opened int, err error) {
-	all, err := c.AgeRecipients()
+// Proof says who can open the backups: each recipient of the two files once, or
+// the passphrase.
+type Proof struct {
+	Opened []string
+	// Unproven are those whose identity wasn't given: an escrow key's is elsewhere.
+	Unproven []string
+}
+
+// Prove encrypts a test file as a backup would be, for each of the recipients of
+// either file, and opens it with the identities, or the passphrase, that somebody
+// holds. At least one recipient of each file has to be proven so: when none is,
+// nobody knows whether anything ever will be opened, and the error is a
+// *problem.Problem.
+func (c *Config) Prove(ctx context.Context, ids []age.Identity) (*Proof, error) {
+	p := &Proof{}
+	opened, err := p.add(ctx, c.snapshotRecipients(), c.AgeRecipients, ids)
+	switch {
+	case err != nil:
+		return nil, err
+	case !opened:
+		return nil, problem.New("give the identity that belongs to one of the recipients: the file that age-keygen made, or the SSH key", "the test file wasn't opened: backups would be lost")
+	case len(c.SecretsRecipients) == 0:
+		return p, nil
+	}
+	opened, err = p.add(ctx, c.SecretsRecipients, c.AgeSecretsRecipients, ids)
+	switch {
+	case err != nil:
+		return nil, err
+	case !opened:
+		return nil, problem.New("give the identity of one of the recipients for these parts, too: --identity can be repeated",
+			"the test file for what is included (%s) wasn't opened: it would be lost", strings.Join(c.Include, ", "))
+	}
+	return p, nil
+}
+
+// Opens says whether the identities open the snapshots, which is all that a drill
+// needs. The error is a *problem.Problem.
+func (c *Config) Opens(ctx context.Context, ids []age.Identity) (bool, error) {
+	return new(Proof).add(ctx, c.snapshotRecipients(), c.AgeRecipients, ids)
+}
+
+// snapshotRecipients are those of the first file, by name.
+func (c *Config) snapshotRecipients() []string {
+	if c.PassphraseFile != "" {
+		return []string{"the passphrase"}
+	}
+	return c.Recipients
+}
+
+func (p *Proof) add(ctx context.Context, names []string, recipients func() ([]age.Recipient, error), ids []age.Identity) (opened bool, err error) {
+	all, err := recipients()
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	test := []byte(rand.Text())
-	for _, r := range all {
+	for i, r := range all {
 		var file bytes.Buffer
 		if _, err := Seal(ctx, &file, bytes.NewReader(test), r); err != nil {
-			return 0, problem.From(err)
+			return false, problem.From(err)
 		}
+		to := &p.Unproven
 		if opens(file.Bytes(), test, ids) {
-			opened++
+			opened, to = true, &p.Opened
 		}
-	}
-	if opened == 0 {
-		return 0, problem.New("give the identity that belongs to one of the recipients: the file that age-keygen made, or the SSH key", "the test file wasn't opened: backups would be lost")
+		if name := strings.TrimSpace(names[i]); !slices.Contains(*to, name) {
+			*to = append(*to, name)
+		}
 	}
 	return opened, nil
+}
+
+// Unproven says which file has no recipient that a test file was opened for, as
+// init has noted in the configuration; nil when both have. Somebody may have
+// changed the recipients by hand.
+func (c *Config) Unproven() *problem.Problem {
+	proven := func(all []string) bool {
+		return len(all) == 0 || slices.ContainsFunc(all, func(r string) bool { return slices.Contains(c.Proven, strings.TrimSpace(r)) })
+	}
+	what := ""
+	switch {
+	case !proven(c.Recipients):
+		what = "the backups"
+	case !proven(c.SecretsRecipients):
+		what = "what is included (" + strings.Join(c.Include, ", ") + ")"
+	default:
+		return nil
+	}
+	return problem.New("try the identity, etcd-rewind backup enable --identity FILE, then add its recipient to proven in "+c.Path,
+		"nobody has proven that %s can be opened: none of the recipients is in the configuration's proven", what)
 }
 
 func opens(file, want []byte, ids []age.Identity) bool {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
 	"etcd-rewind/steps"
@@ -212,11 +214,11 @@ func TestTheMetricsAreTried(t *testing.T) {
 func TestNothingIsSetUpBeforeItWasOpened(t *testing.T) {
 	mine, escrow, other := identity(t), identity(t), identity(t)
 	c := &Config{Locations: []string{"file:///srv/backup"}, Recipients: []string{mine.Recipient().String(), escrow.Recipient().String()}}
-	if n, err := c.Prove(t.Context(), asIdentities(mine)); n != 1 || err != nil {
-		t.Error(n, err)
+	if p, err := c.Prove(t.Context(), asIdentities(mine)); err != nil || len(p.Opened) != 1 || len(p.Unproven) != 1 || p.Unproven[0] != escrow.Recipient().String() {
+		t.Error(p, err)
 	}
-	if n, err := c.Prove(t.Context(), asIdentities(escrow, mine)); n != 2 || err != nil {
-		t.Error(n, err)
+	if p, err := c.Prove(t.Context(), asIdentities(escrow, mine)); err != nil || len(p.Opened) != 2 || p.Unproven != nil {
+		t.Error(p, err)
 	}
 	if _, err := c.Prove(t.Context(), asIdentities(other)); problem.Of(err) == nil {
 		t.Error("somebody else's identity", err)
@@ -242,6 +244,65 @@ func TestNothingIsSetUpBeforeItWasOpened(t *testing.T) {
 	}
 	if err := c.Write(path, true); err != nil || string(c.Key) != string(got.Key) {
 		t.Errorf("another key: %v", err)
+	}
+}
+
+// What is included is lost as well as a snapshot is, when nobody can open it: one
+// recipient of each file has to be proven, and the others are named.
+func TestBothFilesAreProven(t *testing.T) {
+	mine, ours, escrow := identity(t), identity(t), identity(t)
+	name := func(id *age.X25519Identity) string { return id.Recipient().String() }
+	c := &Config{
+		Path: ConfigPath, Locations: []string{"file:///srv/backup"}, Recipients: []string{name(mine)},
+		Include: []string{IncludePKI}, SecretsRecipients: []string{name(ours), name(escrow)},
+	}
+	if _, err := c.Prove(t.Context(), asIdentities(mine)); problem.Of(err) == nil || !strings.Contains(err.Error(), "what is included (pki) wasn't opened") {
+		t.Errorf("the CAs' recipients: %v", err)
+	}
+	if ok, err := c.Opens(t.Context(), asIdentities(mine)); !ok || err != nil {
+		t.Errorf("a drill needs no more: %v", err)
+	}
+	if ok, err := c.Opens(t.Context(), asIdentities(ours)); ok || err != nil {
+		t.Errorf("nor can it do with less: %v", err)
+	}
+	if _, err := c.Prove(t.Context(), asIdentities(ours, escrow)); problem.Of(err) == nil || strings.Contains(err.Error(), "included") {
+		t.Errorf("the snapshots' recipients: %v", err)
+	}
+	p, err := c.Prove(t.Context(), asIdentities(mine, ours))
+	if err != nil || strings.Join(p.Opened, " ") != name(mine)+" "+name(ours) || strings.Join(p.Unproven, " ") != name(escrow) {
+		t.Errorf("%+v %v", p, err)
+	}
+	c.PassphraseFile, c.Recipients = filepath.Join(t.TempDir(), "pass"), nil
+	if err := os.WriteFile(c.PassphraseFile, []byte("correct-horse-battery-staple\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pass, err := c.PassphraseIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := c.Prove(t.Context(), append(pass, asIdentities(ours)...)); err != nil || len(p.Opened) != 2 {
+		t.Errorf("%+v %v", p, err)
+	}
+}
+
+// Recipients that somebody changed since are proven by nobody, unless one that was
+// is still among them.
+func TestRecipientsChangedByHandAreUnproven(t *testing.T) {
+	for name, c := range map[string]struct {
+		conf Config
+		says string
+	}{
+		"as init wrote it":           {Config{Recipients: []string{anAge, anSSH}, Proven: []string{anSSH}}, ""},
+		"a passphrase":               {Config{PassphraseFile: "/etc/pass"}, ""},
+		"another recipient":          {Config{Recipients: []string{anAge}, Proven: []string{anSSH}}, "that the backups can be opened"},
+		"written by hand":            {Config{Recipients: []string{anAge}}, "that the backups can be opened"},
+		"another for the CAs":        {Config{Recipients: []string{anAge}, Include: []string{"pki"}, SecretsRecipients: []string{anSSH}, Proven: []string{anAge}}, "what is included (pki)"},
+		"both files, one proven":     {Config{Recipients: []string{anAge}, Include: []string{"pki"}, SecretsRecipients: []string{anSSH, anAge}, Proven: []string{anAge}}, ""},
+		"a passphrase, and the CAs'": {Config{PassphraseFile: "/etc/pass", Include: []string{"pki"}, SecretsRecipients: []string{anSSH}}, "what is included (pki)"},
+	} {
+		if p := c.conf.Unproven(); (p == nil) != (c.says == "") || p != nil && (!strings.Contains(p.Cause, c.says) || !strings.Contains(p.Hint, "enable --identity")) {
+			t.Errorf("%s: %v", name, p)
+		}
 	}
 }
 

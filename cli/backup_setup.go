@@ -109,9 +109,12 @@ which backups are yours.`,
 		if err != nil {
 			return err
 		}
-		opened, err := conf.Prove(ctx, ids)
+		proof, err := conf.Prove(ctx, ids)
 		if err != nil {
 			return err
+		}
+		if conf.Proven = proof.Opened; len(conf.Recipients) == 0 {
+			conf.Proven = proof.Opened[1:] // the passphrase is in its file, and no recipient
 		}
 		_, kerr := os.Lstat(backup.KeyPath(path))
 		if err := conf.Write(path, o.replace); err != nil {
@@ -125,10 +128,13 @@ which backups are yours.`,
 		}
 		if a.output == "json" {
 			return trust.JSON(a.out).Encode(print.BackupInitLine{
-				Head: head("backup-init"), Config: path, Key: backup.KeyPath(path), Locations: conf.Locations, Kept: kept, Opened: opened, Recipients: max(len(conf.Recipients), 1), Foreign: foreign,
+				Head: head("backup-init"), Config: path, Key: backup.KeyPath(path), Locations: conf.Locations, Kept: kept, Opened: len(proof.Opened), Recipients: len(proof.Opened) + len(proof.Unproven), Unproven: proof.Unproven, Foreign: foreign,
 			})
 		}
-		q.say("%s The test file was opened: %d of %s proven\n", text.SymDone, opened, text.Plural(max(len(conf.Recipients), 1), "recipient is", "recipients are"))
+		q.say("%s The test file was opened: %d of %s proven\n", text.SymDone, len(proof.Opened), text.Plural(len(proof.Opened)+len(proof.Unproven), "recipient is", "recipients are"))
+		for _, r := range proof.Unproven {
+			q.say("%s Not proven, as its identity isn't here: %s\n", text.SymWarn, trust.Clip(trust.Text(r), 80))
+		}
 		q.say("%s %s and %s written\n", text.SymDone, trust.Text(path), trust.Text(filepath.Base(backup.KeyPath(path))))
 		if foreign > 0 {
 			q.say("%s %s there with another key: to restore from them, add the former backup.key to the\n  new one as one more line.\n", text.SymWarn, text.Plural(foreign, "backup was made", "backups were made"))
@@ -361,23 +367,24 @@ func (q *questions) identities(c *backup.Config, made *age.X25519Identity) ([]ag
 	if c.PassphraseFile != "" {
 		if q.in == nil {
 			// Whoever wrote the file has it; a slip of a person at a terminal is found there.
-			return c.PassphraseIdentity()
-		}
-		return q.proven(c, "The passphrase, once more: ", func(pass string) ([]age.Identity, error) {
-			id, err := age.NewScryptIdentity(pass)
-			return []age.Identity{id}, err
-		})
-	}
-	if files := q.app.session.Options.Identities; len(files) > 0 && made == nil {
-		var all []age.Identity
-		for _, file := range files {
-			ids, err := snapshot.ReadIdentities(q.ctx, file, q.app.asker())
+			ids, err := c.PassphraseIdentity()
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, ids...)
+			more, err := q.app.identities(q.ctx)
+			return append(ids, more...), err
 		}
-		return all, nil
+		return q.proven(c, "The passphrase, once more: ", func(pass string) ([]age.Identity, error) {
+			id, err := age.NewScryptIdentity(pass)
+			if err != nil {
+				return nil, err
+			}
+			more, err := q.app.identities(q.ctx)
+			return append(more, id), err
+		})
+	}
+	if len(q.app.session.Options.Identities) > 0 && made == nil {
+		return q.app.identities(q.ctx)
 	}
 	if q.in == nil {
 		return nil, q.app.usage(errors.New("--identity is missing: nothing is set up before a test file was opened with it"))
@@ -398,8 +405,22 @@ func (q *questions) identities(c *backup.Config, made *age.X25519Identity) ([]ag
 	})
 }
 
-// proven asks until what is typed, which isn't shown, opens the test file.
+// identities are those of --identity.
+func (a *app) identities(ctx context.Context) (all []age.Identity, err error) {
+	for _, file := range a.session.Options.Identities {
+		ids, err := snapshot.ReadIdentities(ctx, file, a.asker())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ids...)
+	}
+	return all, nil
+}
+
+// proven asks until what is typed, which isn't shown, opens the test file; with
+// other recipients for what is included, one identity after the other.
 func (q *questions) proven(c *backup.Config, question string, read func(string) ([]age.Identity, error)) ([]age.Identity, error) {
+	var all []age.Identity
 	for {
 		s, err := q.in.AskSecret(q.ctx, q.app.out, question)
 		if errors.Is(err, io.EOF) {
@@ -413,11 +434,12 @@ func (q *questions) proven(c *backup.Config, question string, read func(string) 
 		}
 		ids, err := read(s)
 		if err == nil {
-			_, err = c.Prove(q.ctx, ids)
+			all = append(all, ids...)
+			_, err = c.Prove(q.ctx, all)
 		}
 		switch {
 		case err == nil:
-			return ids, nil
+			return all, nil
 		case q.ctx.Err() != nil:
 			return nil, q.ctx.Err()
 		}
@@ -442,7 +464,10 @@ With --drill weekly a second timer runs: etcd-rewind drill latest. That has to
 open the backups, so --identity FILE names an identity, which has to stay on
 this node: whoever can read it can read every backup. Make a separate identity
 for drills, as one more recipient, so that it can be replaced alone. Without
---drill an existing drill timer is left unchanged; --drill never removes it.`,
+--drill an existing drill timer is left unchanged; --drill never removes it.
+
+Without --drill, --identity FILE proves that the backups can be opened, as init
+does: after recipients were changed by hand. It is stored nowhere.`,
 		Example: `  etcd-rewind backup enable
   etcd-rewind backup enable --drill weekly --identity /etc/etcd-rewind/drill-identity.txt
   etcd-rewind backup enable --print`,
@@ -473,10 +498,23 @@ for drills, as one more recipient, so that it can be replaced alone. Without
 				units = append(units, more...)
 			}
 			if show {
-				return a.showUnits(units, false)
+				return a.showUnits(units, false, nil)
 			}
 			if a.session.Options.Own {
 				return problem.New("show the units with --print", "a practice node has no systemd of its own")
+			}
+			unproven := conf.Unproven()
+			if len(a.session.Options.Identities) > 0 {
+				ids, err := a.identities(ctx)
+				if err != nil {
+					return err
+				}
+				switch _, err := conf.Prove(ctx, ids); {
+				case err == nil:
+					unproven = nil
+				case drills == "" || drills == noDrills: // a drill's identity opens what it needs, and was tried
+					return err
+				}
 			}
 			if err := backup.Enable(ctx, backup.UnitDir, units); err != nil {
 				return err
@@ -490,7 +528,10 @@ for drills, as one more recipient, so that it can be replaced alone. Without
 				return err
 			}
 			if a.output == "json" {
-				return a.showUnits(units, true)
+				return a.showUnits(units, true, unproven)
+			}
+			for _, line := range text.Doubt(unproven, print.WidthOf(a.out)) {
+				_, _ = fmt.Fprintln(a.out, line)
 			}
 			_, err = fmt.Fprintf(a.out, "%s %s is enabled: every %s. Take the first now: etcd-rewind backup\n", text.SymDone, backup.TimerName, conf.Schedule.Every)
 			if err == nil && len(units) > 2 {
@@ -537,7 +578,9 @@ func (a *app) drillUnits(ctx context.Context, conf *backup.Config, timed backup.
 		ids = append(ids, more...)
 		d.Flags = append(slices.Clone(d.Flags), "--identity", file)
 	}
-	if _, err := conf.Prove(ctx, ids); err != nil {
+	if ok, err := conf.Opens(ctx, ids); err != nil {
+		return nil, err
+	} else if !ok {
 		return nil, problem.New("name the one that belongs to a recipient in "+conf.Path+"; add its recipient there if it is new", "the identity doesn't open the backups, so a drill couldn't either")
 	}
 	if conf.Path != backup.ConfigPath {
@@ -594,9 +637,9 @@ func (a *app) timed(ctx context.Context, dir string) (backup.Timed, *steps.Facts
 	return t, facts, nil
 }
 
-func (a *app) showUnits(units []backup.Unit, enabled bool) error {
+func (a *app) showUnits(units []backup.Unit, enabled bool, unproven *problem.Problem) error {
 	if a.output == "json" {
-		return trust.JSON(a.out).Encode(print.BackupTimerLine{Head: head("backup-timer"), Enabled: enabled, Written: enabled, Units: units})
+		return trust.JSON(a.out).Encode(print.BackupTimerLine{Head: head("backup-timer"), Enabled: enabled, Written: enabled, Units: units, Unproven: unproven})
 	}
 	for i, u := range units {
 		if i > 0 {

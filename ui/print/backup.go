@@ -47,6 +47,8 @@ type (
 		Enabled bool          `json:"enabled"`
 		Written bool          `json:"written"` // false with --print
 		Units   []backup.Unit `json:"units,omitempty"`
+		// Unproven says that nobody has opened a test file for the recipients.
+		Unproven *problem.Problem `json:"unproven,omitempty"`
 	}
 	BackupInitLine struct {
 		Head
@@ -57,6 +59,8 @@ type (
 		// Opened are how many of the recipients the identity is.
 		Opened     int `json:"opened"`
 		Recipients int `json:"recipients"`
+		// Unproven are those whose identity wasn't there.
+		Unproven []string `json:"unproven,omitempty"`
 		// Foreign are the backups there that were made with another key.
 		Foreign int `json:"foreign,omitempty"`
 	}
