@@ -123,7 +123,8 @@ release-try: # root on Debian: that they are the same when built again, and work
 	release/install.sh
 	release/try
 
-arm64: # the binary for arm64, run under qemu-user on this machine: needs qemu-user
+arm64: # root on Debian, Linux 6.7 or later: the binary for arm64, run under qemu-user
+	release/install.sh
 	release/arm64
 
 bench: # inspect and diff beside etcdutl, and of a million namespaces, with their limits: some minutes, 6 GB in /tmp
