@@ -53,7 +53,9 @@ type Config struct {
 	MetricsFile string `yaml:"metricsFile,omitempty"`
 
 	Path string `yaml:"-"` // that it was read from
-	Key  Key    `yaml:"-"` // of the file beside, that records are authenticated with
+	// Lines are those of the locations in it, by Store.Location.
+	Lines map[string]int `yaml:"-"`
+	Key   Key            `yaml:"-"` // of the file beside, that records are authenticated with
 }
 
 // Schedule is when rounds begin: each Every, counted from At in the day, UTC.
@@ -227,63 +229,99 @@ func parse(data []byte) (*Config, error) {
 	return &c, c.check(doc.Content[0])
 }
 
-// clearer is an error of the YAML library in a user's words.
+// clearer is an error of the YAML library in a user's words. What kind a value has
+// to be of was said before, by known.
 func clearer(err error) error {
-	var lines []string
+	what := strings.TrimPrefix(err.Error(), "yaml: ")
 	if t, ok := errors.AsType[*yaml.TypeError](err); ok {
-		lines = t.Errors
-	} else {
-		lines = []string{strings.TrimPrefix(err.Error(), "yaml: ")}
+		what = t.Errors[0]
 	}
-	what := lines[0]
-	for from, to := range map[string]string{
-		"cannot unmarshal !!str ": "expected a number or a list, not ", "cannot unmarshal !!seq into": "expected a single value, not a list:",
-		"cannot unmarshal !!map into": "expected no keys here:", "cannot unmarshal !!int ": "expected a text or a list, not ",
-	} {
-		what = strings.Replace(what, from, to, 1)
-	}
-	if before, _, ok := strings.Cut(what, " into "); ok {
-		what = before
-	}
-	for _, of := range []string{": []string", ": string", ": int", " []string", " int", " string", " backup."} {
-		if before, _, ok := strings.Cut(what, of); ok {
-			what = before
-		}
+	if line, _, ok := strings.Cut(what, ": cannot unmarshal "); ok {
+		what = line + ": a value that doesn't fit here"
 	}
 	return errors.New(trust.Text(what))
 }
 
-// keys are those of a mapping, with what is below each.
-type keys map[string]keys
+// keys are those of a mapping, each with the kind of its value, or with those below
+// it.
+type keys map[string]any
+
+// kind is what a value has to be.
+type kind string
+
+const (
+	aText   kind = "a text"
+	aNumber kind = "a whole number"
+	aList   kind = "a list"
+)
 
 var configKeys = keys{
-	"locations": nil, "recipients": nil, "passphraseFile": nil, "include": nil, "includeRecipients": nil, "proven": nil, "metricsFile": nil,
-	"schedule": {"every": nil, "at": nil},
-	"keep":     {"last": nil, "hourly": nil, "daily": nil, "weekly": nil, "monthly": nil, "within": nil},
+	"locations": aList, "recipients": aList, "passphraseFile": aText, "include": aList, "includeRecipients": aList, "proven": aList, "metricsFile": aText,
+	"schedule": keys{"every": aText, "at": aText},
+	"keep":     keys{"last": aNumber, "hourly": aNumber, "daily": aNumber, "weekly": aNumber, "monthly": aNumber, "within": aText},
 }
 
-// known is an error for a key that nobody reads: it would be a wish that is
-// silently ignored.
+// known is an error for a key that nobody reads, which would be a wish that is
+// silently ignored, and for a value of another kind than its key has: the library
+// cuts a fraction off.
 func known(n *yaml.Node, all keys) error {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
-	if n.Kind != yaml.MappingNode {
+	if n = aliased(n); n.Kind != yaml.MappingNode {
 		return &lineError{n.Line, "expected keys here, as in locations:", ""}
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		k := n.Content[i]
-		below, ok := all[k.Value]
+		k, v := n.Content[i], n.Content[i+1]
+		want, ok := all[k.Value]
 		if !ok {
 			return &lineError{k.Line, fmt.Sprintf("unknown key %.60q", trust.Text(k.Value)), nearest(k.Value, all)}
 		}
-		if below != nil && n.Content[i+1].Tag != "!!null" {
-			if err := known(n.Content[i+1], below); err != nil {
-				return err
-			}
+		if v.Tag == "!!null" {
+			continue
+		}
+		var err error
+		switch want := want.(type) {
+		case keys:
+			err = known(v, want)
+		case kind:
+			err = want.of(v)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func aliased(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
+// of says that a value isn't of the kind.
+func (k kind) of(n *yaml.Node) error {
+	v := aliased(n)
+	switch {
+	case k == aList && v.Kind == yaml.SequenceNode:
+		for _, e := range v.Content {
+			if err := aText.of(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	case k == aText && v.Kind == yaml.ScalarNode, k == aNumber && v.Kind == yaml.ScalarNode && v.ShortTag() == "!!int":
+		return nil
+	}
+	is := trust.Clip(trust.Text(v.Value), 60)
+	switch {
+	case v.Kind == yaml.SequenceNode:
+		is = "a list"
+	case v.Kind == yaml.MappingNode:
+		is = "keys"
+	case v.ShortTag() == "!!str":
+		is = fmt.Sprintf("%q", is)
+	}
+	return &lineError{n.Line, fmt.Sprintf("expected %s, not %s", k, is), ""}
 }
 
 // nearest suggests a key for one that isn't known.
@@ -321,6 +359,10 @@ func (c *Config) check(n *yaml.Node) error {
 			return &lineError{element(n, "locations", i), "this location is named twice", "name each once"}
 		}
 		seen[s.Location()] = true
+		if c.Lines == nil {
+			c.Lines = map[string]int{}
+		}
+		c.Lines[s.Location()] = element(n, "locations", i)
 	}
 	if len(c.Recipients) == 0 && c.PassphraseFile == "" {
 		return fail("recipients", "name the recipients who can open the backups: age1…, as age-keygen prints it, or ssh-ed25519 …", "no recipients: backups contain every Secret of the cluster, and are never stored unencrypted")
@@ -395,6 +437,22 @@ func value(n *yaml.Node, key string) *yaml.Node {
 		}
 	}
 	return nil
+}
+
+// placed is what is wrong with a location, and where in the configuration that is.
+func (c *Config) placed(p *problem.Problem, location string) *problem.Problem {
+	line := c.Lines[location]
+	if line == 0 || c.Path == "" {
+		return p
+	}
+	q := *p
+	where := fmt.Sprintf("line %d of %s", line, c.Path)
+	if q.Hint == "" {
+		q.Hint = "the location is " + where
+	} else {
+		q.Hint += " (" + where + ")"
+	}
+	return &q
 }
 
 func element(n *yaml.Node, key string, i int) int {

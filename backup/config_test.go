@@ -50,7 +50,10 @@ metricsFile: /var/lib/node_exporter/etcd-rewind.prom
 	if len(c.Key) != keySize {
 		t.Error("without its key")
 	}
-	c.Key, c.Path = nil, ""
+	if c.Lines["file:///mnt/nas?mounted=true"] != 4 {
+		t.Errorf("the locations are in lines %v", c.Lines)
+	}
+	c.Key, c.Path, c.Lines = nil, "", nil
 	want := &Config{
 		Locations: []string{"file:///srv/backup", "file:///mnt/nas?mounted=true"}, Recipients: []string{anAge, anSSH},
 		Schedule: Schedule{Every: Duration(6 * time.Hour), At: Clock(150 * time.Minute)},
@@ -82,8 +85,20 @@ func TestAConfigurationWithAMistakeIsRefused(t *testing.T) {
 		"another way to write it":      {good + "metrics_file: x\n", `line 3: unknown key "metrics_file"`, "did you mean metricsFile?"},
 		"an unknown key below":         {good + "keep:\n  last: 3\n  yearly: 1\n", `line 5: unknown key "yearly"`, "known here: daily, hourly"},
 		"a key twice":                  {good + "locations: []\n", `line 3: mapping key "locations" already defined at line 1`, ""},
-		"a text for a number":          {good + "keep:\n  last: many\n", "line 4: ", ""},
-		"a text for a list":            {"locations: file:///srv\nrecipients: []\n", "line 1: ", ""},
+		"a text for a number":          {good + "keep:\n  last: many\n", "line 4: expected a whole number, not \"many\"", ""},
+		"a fraction for a number":      {good + "keep:\n  last: 1.5\n", "line 4: expected a whole number, not 1.5", ""},
+		"a whole fraction":             {good + "keep:\n  last: 2.0\n", "line 4: expected a whole number, not 2.0", ""},
+		"no number at all":             {good + "keep:\n  last: .nan\n", "line 4: expected a whole number, not .nan", ""},
+		"yes for a number":             {good + "keep:\n  last: true\n", "line 4: expected a whole number, not true", ""},
+		"a date for a number":          {good + "keep:\n  last: 2026-01-01\n", "line 4: expected a whole number, not ", ""},
+		"a list for a number":          {good + "keep:\n  last: [5]\n", "line 4: expected a whole number, not a list", ""},
+		"keys for a number":            {good + "keep:\n  last: {count: 5}\n", "line 4: expected a whole number, not keys", ""},
+		"a number for a list":          {"locations: 5\n", "line 1: expected a list, not 5", ""},
+		"a number too large":           {good + "keep:\n  last: 99999999999999999999\n", "line 4: expected a whole number, not ", ""},
+		"keys for a text":              {good + "metricsFile: {a: b}\n", "line 3: expected a text, not keys", ""},
+		"a list in a list":             {"locations:\n- [file:///srv]\n", "line 2: expected a text, not a list", ""},
+		"a number for a text":          {good + "metricsFile: 5\n", "line 3: \"5\" is not the absolute path", ""},
+		"a text for a list":            {"locations: file:///srv\nrecipients: []\n", "line 1: expected a list, not \"file:///srv\"", ""},
 		"a number for keep":            {good + "keep: 5\n", "line 3: expected keys here", ""},
 		"no location":                  {"recipients: [" + anAge + "]\n", "no location", "a location is a URL"},
 		"no URL":                       {"locations:\n- file:///srv\n- /srv/backup\n", "line 3: a location without its kind", "file:///srv/backup"},

@@ -122,6 +122,9 @@ func (f *Found) Report(c *Config, stores []Store, b *steps.Backups, drills steps
 	}
 	for i, s := range stores {
 		at := LocationStatus{Location: s.Location(), Error: f.Errors[i]}
+		if at.Error != nil {
+			at.Error = c.placed(at.Error, at.Location)
+		}
 		if b != nil {
 			for _, l := range b.Locations {
 				if l.Location == s.Location() {

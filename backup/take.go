@@ -501,6 +501,7 @@ func (w *taken) lost(i int, step Step, err error) {
 	if w.Scheduled && errors.Is(err, unix.EROFS) { // the service's cage looks like that
 		o.Error.Hint = "mount it writable; if it was added or mounted since the timer was enabled: etcd-rewind backup enable, then systemctl start " + ServiceName
 	}
+	o.Error = w.Config.placed(o.Error, o.Location)
 	at := w.state.At(o.Location)
 	at.Failures++
 	at.Failed, at.Error = w.now().UTC(), o.Error

@@ -339,9 +339,12 @@ func TestALocationThatIsGoneIsNamed(t *testing.T) {
 	for _, scheduled := range []bool{false, true} {
 		k, gone, good := NewKey(), &Directory{Path: filepath.Join(t.TempDir(), "gone")}, &Directory{Path: t.TempDir()}
 		w := aTaking(t, "cp1", k, gone, good)
-		w.Scheduled = scheduled
+		w.Scheduled, w.Config.Lines = scheduled, map[string]int{gone.Location(): 3}
 		res := take(t, w)
-		if res.OK || !res.Locations[1].OK || res.Error == nil || strings.Count(res.Error.Cause, gone.Location()) != 1 || !strings.Contains(res.Error.Cause, "no such directory") {
+		if st := Find(t.Context(), w.stores, k, clusterA).Report(w.Config, w.stores, nil, steps.Drills{}, "", noon); !strings.Contains(st.Warning.Hint, "(line 3 of /etc/etcd-rewind/backup.yaml)") {
+			t.Errorf("the status says %v", problem.Line(st.Warning))
+		}
+		if res.OK || !res.Locations[1].OK || !strings.Contains(res.Error.Hint, "(line 3 of /etc/etcd-rewind/backup.yaml)") || res.Error == nil || strings.Count(res.Error.Cause, gone.Location()) != 1 || !strings.Contains(res.Error.Cause, "no such directory") {
 			t.Errorf("scheduled %v: %+v, %v", scheduled, res, res.Error)
 		}
 	}
