@@ -42,14 +42,17 @@ func newInventory(now time.Time) *inventory {
 }
 
 // takeInventory has the objects below a prefix. What else a store names isn't asked for.
-func takeInventory(ctx context.Context, s Store, prefix string) (*inventory, error) {
+func takeInventory(ctx context.Context, s Store, prefix string, how reading) (*inventory, error) {
 	endless := problem.New("give backups a prefix of their own, or check the store", "its listing took longer than %s", listLimit)
 	ctx, cancel := context.WithTimeoutCause(ctx, listLimit, endless)
 	defer cancel()
-	v := newInventory(time.Now())
+	v, n := newInventory(time.Now()), 0
 	err := patient(ctx, recordsTimeout, func(ctx context.Context, alive func()) error {
 		return Each(ctx, s, prefix, func(o Object) error {
 			alive()
+			if n++; n%namesAPage == 0 {
+				how.tell(Progress{Names: n})
+			}
 			if strings.HasPrefix(o.Name, prefix) {
 				v.add(o)
 			}
@@ -142,6 +145,18 @@ func (v *inventory) claims() (all []Object) {
 	for _, o := range v.objects {
 		if strings.HasPrefix(path.Base(o.Name), claimPrefix) {
 			all = append(all, o.Object)
+		}
+	}
+	return all
+}
+
+// sizes are those of the files that belong to records, in bytes, as far as names
+// show.
+func (v *inventory) sizes() map[string]int64 {
+	all := map[string]int64{}
+	for _, o := range v.objects {
+		if !strings.HasSuffix(o.Name, recordSuffix) && !strings.HasPrefix(path.Base(o.Name), claimPrefix) {
+			all[o.Name] = o.Size
 		}
 	}
 	return all

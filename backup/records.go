@@ -40,7 +40,7 @@ func (e *Entry) Snapshot() snapshot.Source { return Snapshot(e.Store, e.Record.S
 type Listing struct {
 	Store   Store
 	Entries []Entry // the newest first
-	// Unread counts older records beyond what is read: maxRecords.
+	// Unread counts older records that weren't read.
 	Unread int
 
 	claims []Object
@@ -75,17 +75,47 @@ const (
 // backup of this program is left out; what pretends to be one is an Entry with
 // an error. Nothing but records is read. The error is a *problem.Problem.
 func Records(ctx context.Context, s Store, k Key, cluster string) (*Listing, error) {
-	l, err := records(ctx, s, k, cluster)
+	l, err := records(ctx, s, k, cluster, reading{})
 	if err != nil {
-		if p := problem.Of(err); p != nil {
-			return nil, p.About(s.Location())
-		}
-		return nil, problem.From(fmt.Errorf("%s: %w", s.Location(), err))
+		return nil, aboutStore(s, err)
 	}
 	return l, nil
 }
 
-func records(ctx context.Context, s Store, k Key, cluster string) (*Listing, error) {
+// aboutStore is an error of a store, as a *problem.Problem.
+func aboutStore(s Store, err error) error {
+	if p := problem.Of(err); p != nil {
+		return p.About(s.Location())
+	}
+	return problem.From(fmt.Errorf("%s: %w", s.Location(), err))
+}
+
+// reading is how records are read, the newest first.
+type reading struct {
+	enough   int // good ones of a cluster, the others are left unread; 0 for all
+	progress func(Progress)
+}
+
+// Progress is how far the listing of a store is.
+type Progress struct {
+	Names   int // that it has told so far, before any record is read
+	Records int // of Total, that have been read
+	Total   int
+}
+
+func (r reading) tell(p Progress) {
+	if r.progress != nil {
+		r.progress(p)
+	}
+}
+
+const (
+	namesAPage   = 1000
+	recordsAPage = 8 * recordsAtOnce // are read before it is known whether there are enough
+)
+
+// records is Records, and with an error has what was read before.
+func records(ctx context.Context, s Store, k Key, cluster string, how reading) (*Listing, error) {
 	prefix := ""
 	if cluster != "" {
 		if !uid.MatchString(cluster) {
@@ -93,47 +123,59 @@ func records(ctx context.Context, s Store, k Key, cluster string) (*Listing, err
 		}
 		prefix = cluster + "/"
 	}
-	v, err := takeInventory(ctx, s, prefix)
+	v, err := takeInventory(ctx, s, prefix, how)
 	if err != nil {
 		return nil, err
 	}
-	return v.read(ctx, s, k)
+	return v.read(ctx, s, k, how)
 }
 
-// read reads the records among the objects of a store.
-func (v *inventory) read(ctx context.Context, s Store, k Key) (*Listing, error) {
+// read reads the records among the objects of a store. With an error it has those
+// that were read before.
+func (v *inventory) read(ctx context.Context, s Store, k Key, how reading) (*Listing, error) {
 	l := &Listing{Store: s, claims: v.claims()}
-	l.Entries, l.Unread = v.records(s)
+	all, more := v.records(s)
+	sizes := v.sizes()
 	left := newBudget(maxRecordBytes)
-	err := patient(ctx, recordsTimeout, func(ctx context.Context, alive func()) error {
-		return among(ctx, l.Entries, func(ctx context.Context, e *Entry) error {
-			defer alive()
-			n, err := e.read(ctx, k)
-			if e.Record != nil && left.Add(-int64(n)) < 0 {
-				e.Record, e.Err = nil, problem.New("who can write there?", "the record isn't read: the records there have more than %d MB together", maxRecordBytes>>20)
-			}
-			return err
+	good := map[string]int{} // by cluster
+	enough := func(e *Entry) bool { return how.enough > 0 && good[e.cluster()] >= how.enough }
+	late := time.Now().Add(farAhead)
+	some := recordsAPage
+	if how.enough == 0 {
+		some = max(len(all), 1)
+	}
+	for at := 0; at < len(all); at += some {
+		page := slices.DeleteFunc(slices.Clone(all[at:min(at+some, len(all))]), func(e Entry) bool { return enough(&e) })
+		err := patient(ctx, recordsTimeout, func(ctx context.Context, alive func()) error {
+			return among(ctx, page, func(ctx context.Context, e *Entry) error {
+				defer alive()
+				n, err := e.read(ctx, k)
+				if e.Record != nil && left.Add(-int64(n)) < 0 {
+					e.Record, e.Err = nil, problem.New("who can write there?", "the record isn't read: the records there have more than %d MB together", maxRecordBytes>>20)
+				}
+				return err
+			})
 		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	sizes := map[string]int64{}
-	for _, e := range l.Entries {
-		if e.Record != nil {
-			sizes[e.Record.SnapshotName()], sizes[e.Record.SecretsName()] = -1, -1
+		if err != nil {
+			l.Unread = more + len(all) - len(l.Entries)
+			return l, err
 		}
-	}
-	for _, o := range v.objects {
-		if _, asked := sizes[o.Name]; asked {
-			sizes[o.Name] = o.Size
+		for i := range page {
+			e := &page[i]
+			e.held(sizes)
+			if e.Err == nil && e.Round.Before(late) {
+				good[e.cluster()]++
+			}
 		}
+		l.Entries = append(l.Entries, page...)
+		how.tell(Progress{Records: len(l.Entries), Total: len(all)})
 	}
-	for i := range l.Entries {
-		l.Entries[i].held(sizes)
-	}
+	l.Unread = more + len(all) - len(l.Entries)
 	return l, nil
 }
+
+// cluster is the UID in the record's name.
+func (e *Entry) cluster() string { return e.Name[:strings.IndexByte(e.Name, '/')] }
 
 // splitRecord takes the name of a record apart.
 func splitRecord(name string) (Round, string, bool) {
@@ -231,12 +273,12 @@ func (e *Entry) held(sizes map[string]int64) {
 		files, names = append(files, e.Record.Secrets), append(names, e.Record.SecretsName())
 	}
 	for i, f := range files {
-		switch got := sizes[names[i]]; {
-		case got == f.Size:
-		case got < 0:
+		got, there := sizes[names[i]]
+		switch {
+		case !there:
 			e.Gone = e.Gone || i == 0
 			e.Err = problem.New("", "%s isn't there any more", f.Name)
-		default:
+		case got != f.Size:
 			e.Err = problem.New("find out who can write there, and don't restore from it until you know", "%s isn't the file that was stored: it has %d bytes, not %d", f.Name, got, f.Size)
 		}
 		if e.Err != nil {

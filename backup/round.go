@@ -76,11 +76,11 @@ type claim struct {
 
 // stands looks how a round stands in a store.
 func stands(ctx context.Context, s Store, k Key, cluster string, r Round) (*standing, error) {
-	v, err := takeInventory(ctx, s, path.Join(cluster, r.String())+"/")
+	v, err := takeInventory(ctx, s, path.Join(cluster, r.String())+"/", reading{})
 	if err != nil {
 		return nil, err
 	}
-	l, err := v.read(ctx, s, k)
+	l, err := v.read(ctx, s, k, reading{})
 	if err != nil {
 		return nil, err
 	}

@@ -40,24 +40,46 @@ type Places struct {
 	// Last is the UID of the cluster that this machine took its last backup of, ""
 	// when it took none: it decides between several with the same CA.
 	Last string
+	// Progress, when it isn't nil, is told how far a place is; by one goroutine at a
+	// time.
+	Progress func(Store, Progress)
 }
 
-// lookLimit is how long a store may take to tell what it has.
-const lookLimit = 40 * time.Second
+const (
+	// lookIdle is how long a store may tell nothing. A slow line takes its time, and
+	// lookLimit is for all of it, however lively.
+	lookIdle  = 40 * time.Second
+	lookLimit = 15 * time.Minute
+	// lookEnough is how many good backups of a cluster are looked for, the newest
+	// first: no list shows more.
+	lookEnough = 100
+)
 
 // Look lists what the places have, all at once, and reports each as soon as it
-// has answered, or didn't in time; tell is called by one goroutine at a time. The
-// error is a *problem.Problem.
+// has answered, or doesn't; tell is called by one goroutine at a time. Of a place
+// that stops answering there may be the newest, with the error. The error is a
+// *problem.Problem.
 func (p *Places) Look(ctx context.Context, tell func(s Store, l *Listing, err error)) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	for _, s := range p.Stores {
 		all.Go(defect.Do(func() {
-			with, cancel := context.WithTimeout(ctx, lookLimit)
+			how := reading{enough: lookEnough, progress: func(at Progress) {
+				mu.Lock()
+				defer mu.Unlock()
+				if p.Progress != nil {
+					p.Progress(s, at)
+				}
+			}}
+			with, cancel := context.WithTimeoutCause(ctx, lookLimit, problem.New("check the network and the store", "its listing took longer than %s", lookLimit))
 			defer cancel()
-			l, err := Records(with, s, p.Key, p.Cluster.KubeSystemUID)
-			if err != nil && with.Err() != nil && ctx.Err() == nil {
-				err = problem.New("check the network and the store", "%s: it didn't list its backups within %s", trust.Text(s.Location()), lookLimit)
+			var l *Listing
+			err := patient(with, lookIdle, func(ctx context.Context, _ func()) (err error) {
+				l, err = records(ctx, s, p.Key, p.Cluster.KubeSystemUID, how)
+				return err
+			})
+			if err != nil {
+				err = aboutStore(s, err)
 			}
 			if l != nil {
 				l.Entries = slices.DeleteFunc(l.Entries, func(e Entry) bool { return !p.ours(&e) })
@@ -88,6 +110,9 @@ func (p *Places) Latest(ctx context.Context) (src snapshot.Source, unread []erro
 	p.Look(ctx, func(_ Store, l *Listing, err error) {
 		if err != nil {
 			unread = append(unread, err)
+		}
+		// Half a listing shows no other cluster's, and so not which is this one's.
+		if l == nil || err != nil && p.Cluster.KubeSystemUID == "" && p.Last == "" {
 			return
 		}
 		for _, e := range l.Entries {
@@ -391,7 +416,7 @@ func recordBeside(ctx context.Context, u *url.URL, file string, k Key) (r *Recor
 		return nil, true, nil //nolint:nilerr // it lies at the root, where no location is
 	}
 	e := Entry{Store: s, Name: name}
-	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	ctx, cancel := context.WithTimeout(ctx, lookIdle)
 	defer cancel()
 	if _, err := e.read(ctx, k); err != nil || e.Gone {
 		return nil, true, nil //nolint:nilerr // said above

@@ -275,13 +275,18 @@ func keep(ctx context.Context, s Store, name string, c Content, idle time.Durati
 	return problem.New("check the disk or the store for errors", "%s isn't what was stored: %s", name, what)
 }
 
-// patient ends f when it shows no sign of life for idle.
+// patient ends f when it shows no sign of life for idle. Its signs of life are those
+// of whoever waits with ctx, too.
 func patient(ctx context.Context, idle time.Duration, f func(ctx context.Context, alive func()) error) error {
-	ctx, watch := defect.Watch(ctx, idle, problem.New("check the disk, the mount or the server", "it transferred nothing for %s", idle))
+	with, watch := defect.Watch(ctx, idle, problem.New("check the disk, the mount or the server", "it transferred nothing for %s", idle))
 	defer watch.Stop()
-	err := f(context.WithValue(ctx, lifeKey{}, watch.Alive), watch.Alive)
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
+	alive := func() {
+		watch.Alive()
+		signOfLife(ctx)
+	}
+	err := f(context.WithValue(with, lifeKey{}, alive), alive)
+	if err != nil && with.Err() != nil {
+		return context.Cause(with)
 	}
 	return err
 }

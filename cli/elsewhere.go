@@ -53,6 +53,13 @@ func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, erro
 	places.Last = a.lastCluster(ctx)
 	a.saying("asking " + places.Where() + " for the latest backup")
 	defer a.saying("")
+	places.Progress = func(s backup.Store, p backup.Progress) {
+		if p.Total > 0 {
+			a.saying(fmt.Sprintf("%s: %d of %d records read", s.Location(), p.Records, p.Total))
+		} else {
+			a.saying(fmt.Sprintf("%s: %d files listed", s.Location(), p.Names))
+		}
+	}
 	src, unread, err := places.Latest(ctx)
 	for _, u := range unread {
 		if err == nil && a.output != "json" {
@@ -101,6 +108,8 @@ func (a *app) offered(ctx context.Context, f *steps.Facts, tell func([]snapshot.
 			p := problem.From(err)
 			p.Cause = strings.TrimPrefix(p.Cause, at+": ") // its row says where
 			tell([]snapshot.Candidate{{Path: at, From: at, Err: p}})
+		}
+		if l == nil {
 			return
 		}
 		var list []snapshot.Candidate
