@@ -156,6 +156,9 @@ func TestExternalEtcdIsRestored(t *testing.T) {
 			}
 			if form == cluster.ByHand {
 				t.Run("with a unit that may rarely be started", func(t *testing.T) { rarelyStartedExternal(t, c, c.Etcd[0]) })
+				t.Run("in the wizard on the etcd host", func(t *testing.T) { wizardOverExternal(t, c, form, c.Etcd[0]) })
+				t.Run("in the wizard on the control plane", func(t *testing.T) { wizardOverExternal(t, c, form, c.Nodes[0]) })
+				t.Run("from the etcd host after a kill", func(t *testing.T) { resumeExternal(t, c, form, c.Etcd[0], resumed, undone) })
 			}
 			t.Run("by each command", func(t *testing.T) { commandsOfExternal(t, c) })
 			t.Run("beside a restore by hand", func(t *testing.T) { besideByHand(t, c) })

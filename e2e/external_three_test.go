@@ -18,10 +18,11 @@ func TestExternalEtcdOfThreeMembersIsRestored(t *testing.T) {
 		c := externalUp(t, cluster.Kubespray, 3, 2)
 		t.Run("and back, from a control plane", func(t *testing.T) { restoreExternal(t, c, cluster.Kubespray, c.Nodes[0], c.Etcd[1]) })
 		t.Run("not without a host that can't be reached", func(t *testing.T) { refuseWithoutAHost(t, c) })
-		t.Run("from another node after a kill", func(t *testing.T) { resumeExternal(t, c) })
+		t.Run("from another node after a kill", func(t *testing.T) { resumeExternal(t, c, cluster.Kubespray, c.Etcd[1], resumed, undone) })
+		t.Run("from a control plane without etcd after a kill", func(t *testing.T) { resumeExternal(t, c, cluster.Kubespray, c.Nodes[1], resumed) })
 		t.Run("with a unit that fails to start", func(t *testing.T) { failToStartExternal(t, c, c.Etcd[1]) })
-		t.Run("in the wizard on an etcd host", func(t *testing.T) { wizardOverExternal(t, c, c.Etcd[0]) })
-		t.Run("in the wizard on a control plane", func(t *testing.T) { wizardOverExternal(t, c, c.Nodes[0]) })
+		t.Run("in the wizard on an etcd host", func(t *testing.T) { wizardOverExternal(t, c, cluster.Kubespray, c.Etcd[0]) })
+		t.Run("in the wizard on a control plane", func(t *testing.T) { wizardOverExternal(t, c, cluster.Kubespray, c.Nodes[0]) })
 		t.Run("by a ticket, without ssh", func(t *testing.T) { ticketsOfExternal(t, c) })
 		t.Run("beside a restore by hand", func(t *testing.T) { besideByHand(t, c) })
 	})
@@ -100,11 +101,17 @@ func allReady(c *cluster.Cluster) bool {
 	return ready
 }
 
-// resumeExternal kills the conductor on a control plane, and an etcd host goes on
-// from there, and back.
-func resumeExternal(t *testing.T, c *cluster.Cluster) {
+// afterKill is in which phase the conductor is killed, and what is done then.
+type afterKill struct{ phase, way string }
+
+var resumed, undone = afterKill{"etcd-out", "resume"}, afterKill{"placed", "undo"}
+
+// resumeExternal kills the conductor on a control plane, and another node goes on
+// from there, or back.
+func resumeExternal(t *testing.T, c *cluster.Cluster, form cluster.Form, by *cluster.Node, ways ...afterKill) {
 	settings, pods := etcdSettings(t, c), manifestsOf(t, c)
-	for phase, way := range map[string]string{"etcd-out": "resume", "placed": "undo"} {
+	for _, kill := range ways {
+		phase, way := kill.phase, kill.way
 		s := aStory(t)
 		killedIn(t, s, phase)
 		for _, n := range c.All() {
@@ -114,12 +121,14 @@ func resumeExternal(t *testing.T, c *cluster.Cluster) {
 				})
 			})
 		}
-		_, took := allOf(t, c.Etcd[1], nil, way)
+		_, took := allOf(t, by, nil, way)
 		t.Logf("after %s, %s took %.1f s", phase, way, took.Seconds())
 		if way == "resume" {
 			allAre(t, c, s.isThen)
-			rendersAgain(t, c)
-			allAre(t, c, s.isThen)
+			if swaps(form) {
+				rendersAgain(t, c)
+				allAre(t, c, s.isThen)
+			}
 			allOf(t, c.Etcd[0], nil, "undo")
 		}
 		allAre(t, c, s.isNow)
@@ -165,7 +174,7 @@ func ticketsOfExternal(t *testing.T, c *cluster.Cluster) {
 }
 
 // wizardOverExternal goes through all screens on a node, and back from the summary.
-func wizardOverExternal(t *testing.T, c *cluster.Cluster, n *cluster.Node) {
+func wizardOverExternal(t *testing.T, c *cluster.Cluster, form cluster.Form, n *cluster.Node) {
 	s := aStory(t)
 	if n != c.Nodes[0] {
 		giveTo(t, n, s.snapshot)
@@ -174,27 +183,34 @@ func wizardOverExternal(t *testing.T, c *cluster.Cluster, n *cluster.Node) {
 	use(t, n) // until its files are removed
 	w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
 	path := w.offers(s)
-	title := "One of etcd's 3 members: etcd1, etcd2 and etcd3"
-	if n == c.Nodes[0] {
+	title, data := "One of etcd's 3 members: etcd1, etcd2 and etcd3", "/var/lib/etcd → /var/lib/etcd-2"
+	switch {
+	case n == c.Nodes[0]:
 		title = "A control plane whose etcd runs on other nodes"
+	case len(c.Etcd) == 1:
+		title = "The node of etcd's only member"
 	}
+	if swaps(form) {
+		data = "swapped: the old data is renamed"
+	}
+	lastEtcd, lastAPI := c.Etcd[len(c.Etcd)-1].Hostname, c.Nodes[len(c.Nodes)-1].Hostname
 	w.sees(title, "enter choose the snapshot")
 	t.Log(w.capture())
 	w.finds(path)
 	w.press("Enter")
 	w.sees("The restore re-creates", "enter checks")
 	w.press("Enter")
-	w.sees(fmt.Sprintf("%d nodes restored as one", all), "✓ etcd3", "etcd only", "no etcd")
+	w.sees(fmt.Sprintf("%d nodes restored as one", all), "✓ "+lastEtcd, "etcd only", "no etcd")
 	t.Log(w.capture())
 	w.press("Enter")
 	w.sees("nothing blocks the restore", "All nodes")
 	t.Log(w.capture())
 	w.press("Enter")
-	w.sees("enter confirm", "swapped: the old data is renamed", "no etcd here")
+	w.sees("enter confirm", data, "no etcd here")
 	t.Log(w.capture())
 	w.press("Enter")
 	w.confirmAll()
-	w.sees("staged", "etcd down", "placed", "etcd ready", "API ready", "verified", "etcd3", "cp2")
+	w.sees("staged", "etcd down", "placed", "etcd ready", "API ready", "verified", lastEtcd, lastAPI)
 	t.Log(w.capture())
 	w.sees(fmt.Sprintf("✓ Restored: all %d nodes", all), "etcd-rewind undo --fleet ", "q quit")
 	t.Log(w.capture())
