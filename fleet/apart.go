@@ -36,7 +36,7 @@ func (c *Conductor) beyond() (all []at) {
 		}
 	}
 	for _, n := range c.nodes {
-		for _, ip := range n.facts.APIServers {
+		for _, ip := range c.users(n) {
 			add(at{ip, steps.RoleAPI, restore.InEtcd})
 		}
 		if n.facts.Member != "" {
@@ -58,11 +58,25 @@ func (c *Conductor) beyond() (all []at) {
 	return all
 }
 
+// users are the API servers that have a lease in etcd, as a node reads it. Where none
+// answers, those that had one when etcd wrote its data last.
+func (c *Conductor) users(n *fleetNode) []string {
+	if c.live() {
+		return n.facts.APIServers
+	}
+	return n.facts.LastAPIServers
+}
+
+// live says whether etcd answers one of the nodes.
+func (c *Conductor) live() bool {
+	return slices.ContainsFunc(c.nodes, func(n *fleetNode) bool { return n.facts.Live != nil })
+}
+
 // leases says why no node could read leases of API servers in etcd, "" when one
 // could.
 func (c *Conductor) leases() (unknown string) {
 	for _, n := range c.nodes {
-		if len(n.facts.APIServers) > 0 {
+		if len(c.users(n)) > 0 {
 			return ""
 		}
 		if unknown == "" || n.facts.Live != nil {
@@ -181,6 +195,10 @@ func (c *Conductor) judgeAPI(all []restore.Member, answers map[string]bool) (out
 	default:
 		part, since := strings.Join(taken, ", "), leased(c.want.Info)
 		stop := "or stop kube-apiserver on each of the others, override " + steps.CheckAPIServers + ", and start it again afterwards"
+		took := "all that have a lease in etcd take part: "
+		if !c.live() {
+			took = "all that had a lease when etcd was last written take part: "
+		}
 		gone := slices.DeleteFunc(slices.Clone(since), func(ip string) bool {
 			return c.reached(ip) || slices.ContainsFunc(all, func(m restore.Member) bool { return sameHost(m.Name, ip) || sameHost(peerHost(m.PeerURLs), ip) })
 		})
@@ -194,9 +212,9 @@ func (c *Conductor) judgeAPI(all []restore.Member, answers map[string]bool) (out
 			add(steps.Warn, "if a control plane has joined since the snapshot was taken, name all of them with --nodes; "+stop,
 				unknown+", so those that the snapshot names take part: "+part)
 		case len(gone) > 0:
-			add(steps.Pass, "", "all that have a lease in etcd take part: "+part+"; "+strings.Join(gone, ", ")+" had one when the snapshot was taken, and must not run now")
+			add(steps.Pass, "", took+part+"; "+strings.Join(gone, ", ")+" had one when the snapshot was taken, and must not run now")
 		default:
-			add(steps.Pass, "", "all that have a lease in etcd take part: "+part)
+			add(steps.Pass, "", took+part)
 		}
 	}
 	return out

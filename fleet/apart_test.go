@@ -109,6 +109,7 @@ func TestAPIServersAreNotForgottenWhereEtcdIsDown(t *testing.T) {
 		{"nothing names any", "10.0.0.2", "etcd doesn't answer", nil, restore.Want{}, steps.Error, "only 10.0.0.2 is known, and others may use this etcd: etcd doesn't answer, and the snapshot names no API server", ""},
 		{"nothing but the user", "10.0.0.2", "etcd doesn't answer", nil, restore.Want{Nodes: []string{"10.0.0.1"}}, steps.Pass, "10.0.0.2", ""},
 		{"the snapshot lies", "10.0.0.2", "etcd doesn't answer", []string{"127.0.0.1", "-oProxyCommand=id", "10.0.0.2"}, restore.Want{}, steps.Warn, "take part: 10.0.0.2", ""},
+		{"etcd is down, and its data tells", "10.0.0.2", "data", nil, restore.Want{}, steps.Pass, "all that had a lease when etcd was last written take part: 10.0.0.2, 10.0.0.3", ""},
 		{"etcd knows fewer", "10.0.0.2", "", []string{"10.0.0.2", "10.0.0.9"}, restore.Want{}, steps.Pass, "10.0.0.9 had one when the snapshot was taken", ""},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
@@ -119,7 +120,10 @@ func TestAPIServersAreNotForgottenWhereEtcdIsDown(t *testing.T) {
 				if tt.lease != "" {
 					f.APIServers, f.LeasesErr = nil, tt.lease
 				}
-				if tt.lease == "etcd doesn't answer" {
+				if tt.lease == "data" {
+					f.LastAPIServers, f.LastMembers = []string{"10.0.0.2", "10.0.0.3"}, f.Live.Members
+				}
+				if tt.lease != "" && !strings.Contains(tt.lease, "denied") {
 					f.Live, f.LiveErr = nil, "connection refused"
 				}
 			}
@@ -175,6 +179,19 @@ func TestAStackedMemberIsNotMissingTwice(t *testing.T) {
 	}
 	if !slices.Equal(missing, []string{"cp2", "cp3", "10.0.0.4"}) {
 		t.Errorf("%q are missing: %+v", missing, verdicts)
+	}
+
+	// The data of one that is down names the others: these are reached.
+	was := w.next
+	w.next = func(f *restore.NodeFacts) {
+		members := f.Live.Members
+		was(f)
+		f.LastMembers = members
+	}
+	c = conductor(t, w.pipes(t, "cp1"))
+	info.Members, info.APIServers = info.Members[:1], nil
+	if _, _, err := c.Discover(t.Context(), restore.Want{Info: info}); err != nil || !slices.Equal(c.Names(), []string{"cp1", "cp2", "cp3"}) {
+		t.Errorf("by its data %q are reached (%v)", c.Names(), err)
 	}
 }
 

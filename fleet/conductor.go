@@ -476,15 +476,26 @@ func (c *Conductor) union() []restore.Member {
 			lists[restore.InEtcd] = append(lists[restore.InEtcd], n.facts.Live.Members...)
 		}
 	}
-	if c.want.Info != nil {
-		for _, m := range c.want.Info.Members {
-			if trust.Name(m.Name) != nil || validURLs(m.PeerURLs) != nil {
-				continue // strange tells
-			}
-			lists[restore.InSnapshot] = append(lists[restore.InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+	if len(lists[restore.InEtcd]) == 0 { // none answers: they are as it was when one wrote last
+		for _, n := range c.nodes {
+			lists[restore.InEtcd] = append(lists[restore.InEtcd], n.facts.LastMembers...)
 		}
 	}
+	if c.want.Info != nil {
+		lists[restore.InSnapshot] = known(c.want.Info.Members)
+	}
 	return union(lists)
+}
+
+// known are members whose names and addresses can be those of any; strange tells
+// of the others.
+func known(members []snapshot.Member) (all []manifest.Member) {
+	for _, m := range members {
+		if trust.Name(m.Name) == nil && validURLs(m.PeerURLs) == nil {
+			all = append(all, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
+		}
+	}
+	return all
 }
 
 func (c *Conductor) answers(ctx context.Context, peer string) bool {

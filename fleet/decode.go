@@ -163,13 +163,18 @@ func validFacts(f *restore.NodeFacts) error {
 	if err := validURLs(f.EtcdServers); err != nil {
 		return err
 	}
-	if len(f.APIServers) > mostMembers {
-		return fmt.Errorf("%d API servers", len(f.APIServers))
-	}
-	for _, ip := range f.APIServers {
-		if _, err := netip.ParseAddr(ip); err != nil {
-			return fmt.Errorf("%q is not an address", clip([]byte(ip)))
+	for _, ips := range [][]string{f.APIServers, f.LastAPIServers} {
+		if len(ips) > mostMembers {
+			return fmt.Errorf("%d API servers", len(ips))
 		}
+		for _, ip := range ips {
+			if _, err := netip.ParseAddr(ip); err != nil {
+				return fmt.Errorf("%q is not an address", clip([]byte(ip)))
+			}
+		}
+	}
+	if err := validMembers(f.LastMembers, false); err != nil {
+		return err
 	}
 	if f.AdvertiseAddress != "" {
 		if err := trust.Host(f.AdvertiseAddress); err != nil {

@@ -69,7 +69,12 @@ func (n *ThisNode) Facts(ctx context.Context) (*restore.NodeFacts, error) {
 			}
 		}
 	}
-	f.APIServers, f.LeasesErr = s.APIServers, s.LeasesUnknown()
+	f.APIServers = s.APIServers
+	f.LeasesErr = s.LeasesUnknown()
+	if u := s.LastUsers; u != nil {
+		members := known(u.Members)
+		f.LastMembers, f.LastAPIServers = members[:min(len(members), mostMembers)], u.APIServers[:min(len(u.APIServers), mostMembers)]
+	}
 	if s.Live != nil {
 		f.Live = &restore.LiveEtcd{ClusterID: s.Live.ClusterID, Revision: s.Live.Revision, Leader: s.Etcd != nil && s.Live.Leader != 0 && s.Live.Leader == s.Live.MemberID}
 		for _, m := range s.Live.Members {

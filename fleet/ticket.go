@@ -59,6 +59,8 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 		for _, m := range f.Live.Members {
 			lists[restore.InEtcd] = append(lists[restore.InEtcd], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		}
+	} else if f.LastUsers != nil {
+		lists[restore.InEtcd] = known(f.LastUsers.Members)
 	}
 	for _, m := range info.Members {
 		lists[restore.InSnapshot] = append(lists[restore.InSnapshot], manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
@@ -89,7 +91,7 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 		m.Facts = &restore.NodeFacts{EtcdVersion: f.EtcdVersion, KubernetesVersion: f.KubernetesVersion} // nobody has asked the others
 		t.Members = append(t.Members, manifest.Member{Name: m.Name, PeerURLs: m.PeerURLs})
 		n := steps.RemoteNode{Name: m.Name}
-		if host := peerHost(m.PeerURLs); !f.Apart() || slices.ContainsFunc(f.APIServers, func(ip string) bool { return sameHost(ip, host) }) {
+		if host := peerHost(m.PeerURLs); !f.Apart() || slices.ContainsFunc(f.Users(), func(ip string) bool { return sameHost(ip, host) }) {
 			n.ReadyURL = readyAt(host)
 		}
 		if len(m.PeerURLs) > 0 {
@@ -113,11 +115,11 @@ func NewTicket(ctx context.Context, f *steps.Facts, info *snapshot.Info, ch step
 // beside are the API servers that no member's node is known to have: by their
 // leases in etcd, and where those can't be read, in the snapshot.
 func (t *Ticket) beside(f *steps.Facts, info *snapshot.Info, members []restore.Member) []string {
-	known := f.APIServers
+	servers := f.Users()
 	if f.LeasesUnknown() != "" {
-		known = leased(info)
+		servers = leased(info)
 	}
-	return slices.DeleteFunc(slices.Clone(known), func(ip string) bool {
+	return slices.DeleteFunc(slices.Clone(servers), func(ip string) bool {
 		return f.API != nil && sameHost(f.API.AdvertiseAddress, ip) ||
 			slices.ContainsFunc(members, func(m restore.Member) bool { return sameHost(peerHost(m.PeerURLs), ip) })
 	})
@@ -129,7 +131,7 @@ func (t *Ticket) beside(f *steps.Facts, info *snapshot.Info, members []restore.M
 func (t *Ticket) addAPIServers(ctx context.Context, c *Conductor, f *steps.Facts, info *snapshot.Info, readyAt func(host string) string) steps.Verdict {
 	v := steps.Verdict{Check: steps.CheckAPIServers, Title: "API servers", Level: steps.Pass}
 	var silent []string
-	for _, ip := range f.APIServers {
+	for _, ip := range f.Users() {
 		url := readyAt(ip)
 		if !c.answers(ctx, url) {
 			silent = append(silent, url)
@@ -138,10 +140,10 @@ func (t *Ticket) addAPIServers(ctx context.Context, c *Conductor, f *steps.Facts
 			t.Nodes = append(t.Nodes, steps.RemoteNode{Name: ip, RemoteConfig: node.RemoteConfig{ReadyURL: url}})
 		}
 	}
-	v.Cause = "all that have a lease in etcd are on the ticket: " + strings.Join(f.APIServers, ", ")
+	v.Cause = "all that have a lease in etcd are on the ticket: " + strings.Join(f.Users(), ", ")
 	stop := "stop kube-apiserver on each node until etcd is restored, and override " + steps.CheckAPIServers
 	switch {
-	case len(f.APIServers) == 0:
+	case len(f.Users()) == 0:
 		v.Level, v.Overridable = steps.Error, true
 		v.Cause = f.LeasesUnknown() + ", so the ticket names no kube-apiserver: those that use this etcd must not run while its data is replaced"
 		if since := leased(info); len(since) > 0 {

@@ -165,6 +165,11 @@ type NodeFacts struct {
 	// from its configuration, which has one for all nodes.
 	KubeadmDataDir string `json:"kubeadm_data_dir,omitempty"`
 
+	// LastMembers and LastAPIServers are those of an etcd that doesn't answer, by its
+	// data.
+	LastMembers    []manifest.Member `json:"last_members,omitempty"`
+	LastAPIServers []string          `json:"last_api_servers,omitempty"`
+
 	Live    *LiveEtcd `json:"live,omitempty"` // nil when etcd doesn't answer
 	LiveErr string    `json:"live_error,omitempty"`
 

@@ -26,10 +26,11 @@ const workerEnv = "ETCD_REWIND_WORKER"
 
 // The requests.
 const (
-	workInspect = "inspect"
-	workRestore = "restore"
-	workDataDir = "datadir"
-	workCompare = "compare"
+	workInspect   = "inspect"
+	workRestore   = "restore"
+	workDataDir   = "datadir"
+	workLastUsers = "last-users"
+	workCompare   = "compare"
 )
 
 // Worker must be the first thing that main, and TestMain of a package whose
@@ -140,6 +141,12 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 		if err = json.Unmarshal(line, &req); err == nil {
 			boundMemory(dbPath(req.DataDir))
 			result, err = readDataDir(req.DataDir, req.WALDir)
+		}
+	case workLastUsers:
+		var req dataDirRequest
+		if err = json.Unmarshal(line, &req); err == nil {
+			boundMemory(dbPath(req.DataDir))
+			result, err = readLastUsers(req.DataDir)
 		}
 	case workCompare:
 		var req compareRequest

@@ -16,6 +16,7 @@ import (
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
+	"etcd-rewind/snapshot"
 	"etcd-rewind/trust"
 )
 
@@ -85,6 +86,13 @@ type Facts struct {
 	// it. LeasesErr says why they can't be read, where etcd answers.
 	APIServers []string
 	LeasesErr  error
+	// LastUsers are those of an etcd here that doesn't answer, by its data; nil when
+	// that can't be read.
+	LastUsers *snapshot.LastUsers
+
+	// OtherAPIServers are those of Users that answer on other nodes, where
+	// kube-apiserver runs here, too.
+	OtherAPIServers []string
 
 	Nodes   []node.Object // that the API knows; nil when it can't be asked
 	Kubeadm KubeadmFacts
@@ -385,6 +393,7 @@ func (f *Facts) askAll(ctx context.Context) {
 		wg.Go(defect.Do(func() { ask(ctx) }))
 	}
 	wg.Wait()
+	f.OtherAPIServers = f.otherAPIServers(ctx, apiAnswers)
 }
 
 func (f *Facts) askRuntime(ctx context.Context) {
@@ -451,14 +460,27 @@ func (f *Facts) askEtcd(ctx context.Context) {
 		f.EtcdVersion = cmp.Or(f.Live.Version, f.EtcdVersion)
 		// With a limit of its own: who uses etcd has to be known of a slow one, too.
 		f.APIServers, f.LeasesErr = node.AskLeases(ctx, f.Reach.Etcd)
+	} else if f.Etcd != nil {
+		data, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		f.LastUsers, _ = snapshot.ReadLastUsers(data, f.Etcd.DataDir.Path)
 	}
+}
+
+// Users are the addresses of the API servers that have a lease in etcd; where it
+// doesn't answer, those that had one when it wrote its data last.
+func (f *Facts) Users() []string {
+	if f.Live == nil && f.LastUsers != nil {
+		return f.LastUsers.APIServers
+	}
+	return f.APIServers
 }
 
 // LeasesUnknown says why etcd names no API server, "" when it names some: those
 // without a lease run all the same.
 func (f *Facts) LeasesUnknown() string {
 	switch {
-	case len(f.APIServers) > 0:
+	case len(f.Users()) > 0:
 		return ""
 	case f.Live == nil:
 		return "etcd doesn't answer"

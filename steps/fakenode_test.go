@@ -39,7 +39,7 @@ type fakeNode struct {
 	t      *testing.T
 	root   string   // stands for /
 	name   string   // in the API, and in its pods' names
-	leases []string // of API servers, in etcd
+	leases []string // of other API servers that answer
 
 	mu         sync.Mutex
 	pods       map[string]*fakePod // by pod name; the one kubelet works on
@@ -332,7 +332,7 @@ func (n *fakeNode) discovered() *Facts {
 	}
 	f.Reach = f.reach()
 	f.Live, f.LiveErr = n.Etcd(context.Background(), true)
-	f.APIReady, f.APIServers = n.apiReady(), n.leases
+	f.APIReady, f.OtherAPIServers = n.apiReady(), n.leases
 	f.Unfinished, f.Unreadable = unfinished(f.StateDir)
 	return f
 }

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
+	"etcd-rewind/snapshot"
 )
 
 func TestANodeHasTheRolesOfWhatItRuns(t *testing.T) {
@@ -280,7 +282,6 @@ func TestRolesDecideWhichManifestsMustBeThere(t *testing.T) {
 		{"etcd alone", controlPlane, nil, nil, map[string]Level{CheckEtcdManifest: Pass, CheckAPIManifest: Pass, CheckAPIServers: Error}},
 		{"etcd, with the API servers' nodes", controlPlane, nil, fleetOfTheTests, map[string]Level{CheckEtcdManifest: Pass, CheckAPIManifest: Pass, CheckAPIServers: ""}},
 		{"both here, and another API server that uses this etcd", nil, func(n *fakeNode) { n.leases = []string{"10.0.0.9"} }, nil, map[string]Level{CheckAPIServers: Error}},
-		{"both here, and only its own API server", nil, func(n *fakeNode) { n.leases = []string{"127.0.0.1"} }, nil, map[string]Level{CheckAPIServers: ""}},
 		{
 			"an etcd.yaml that can't be used", nil,
 			func(n *fakeNode) {
@@ -318,5 +319,34 @@ func TestRolesDecideWhichManifestsMustBeThere(t *testing.T) {
 				}
 			}
 		}))
+	}
+}
+
+// On a node with both, another API server counts when it has a lease and answers: a
+// lease may be left over, and an address may be this node's.
+func TestAnotherAPIServerHasALeaseAndAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		story, own string
+		live       bool
+		want       []string
+	}{
+		{"etcd answers", "10.0.0.1", true, []string{"10.0.0.2"}},
+		{"etcd is down", "10.0.0.1", false, []string{"10.0.0.4"}},
+		{"a node for practice", "127.0.0.1", true, nil},
+	} {
+		f := &Facts{
+			API:        &API{APISettings: manifest.APISettings{AdvertiseAddress: tt.own}},
+			APIServers: []string{"10.0.0.1", "127.0.0.1", "10.0.0.2", "10.0.0.3", "no address"},
+			LastUsers:  &snapshot.LastUsers{APIServers: []string{"10.0.0.1", "10.0.0.4"}},
+		}
+		if f.Reach.API.ReadyURL = "https://localhost:7443/readyz"; tt.live {
+			f.Live = &node.EtcdStatus{}
+		}
+		got := f.otherAPIServers(t.Context(), func(_ context.Context, url string) bool {
+			return url == "https://10.0.0.2:7443/readyz" || url == "https://10.0.0.4:7443/readyz"
+		})
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.story, got, tt.want)
+		}
 	}
 }

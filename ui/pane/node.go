@@ -65,7 +65,7 @@ func (n *Node) Several(info *snapshot.Info) bool {
 
 // apart says that etcd and an API server that uses it are on different nodes.
 func (n *Node) apart() bool {
-	return n.Facts != nil && (n.Facts.Apart() || len(n.Facts.OtherAPIServers()) > 0)
+	return n.Facts != nil && (n.Facts.Apart() || len(n.Facts.OtherAPIServers) > 0)
 }
 
 // withOthers says that this node is one of several, as far as it knows itself.
