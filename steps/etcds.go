@@ -8,9 +8,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"etcd-rewind/defect"
 	"etcd-rewind/manifest"
+	"etcd-rewind/node"
 	"etcd-rewind/trust"
 )
 
@@ -206,6 +209,51 @@ func ofThisNode(a netip.Addr) bool {
 		return err == nil && p.Addr().Unmap() == a
 	})
 }
+
+// otherAPIServers finds those that use the cluster's etcd by their leases, aren't this
+// node's, and answer: a lease may outlive an address, as after a restore. They are
+// looked for at the port of the API server here. One that advertises itself on
+// loopback has no others.
+func (f *Facts) otherAPIServers(ctx context.Context, ask func(ctx context.Context, url string) bool) (answer []string) {
+	if f.API == nil || f.API.AdvertiseAddress == "localhost" {
+		return nil
+	}
+	own, _ := netip.ParseAddr(f.API.AdvertiseAddress)
+	ready, err := url.Parse(f.Reach.API.ReadyURL)
+	if err != nil || own.IsLoopback() {
+		return nil
+	}
+	var others []string
+	for _, s := range f.Users() {
+		if ip, err := netip.ParseAddr(s); err == nil && ip != own && !ofThisNode(ip.Unmap()) && len(others) < mostOthers {
+			others = append(others, s)
+		}
+	}
+	answers := make([]bool, len(others))
+	var all sync.WaitGroup
+	for i, ip := range others {
+		at := *ready
+		at.Host = net.JoinHostPort(ip, ready.Port())
+		all.Go(defect.Do(func() {
+			answers[i] = ask(ctx, at.String())
+		}))
+	}
+	all.Wait()
+	for i, ip := range others {
+		if answers[i] {
+			answer = append(answer, ip)
+		}
+	}
+	return answer
+}
+
+// apiAnswers says whether an API server, or anything, answers at a URL.
+func apiAnswers(ctx context.Context, url string) bool {
+	return node.AskRemote(ctx, node.RemoteConfig{ReadyURL: url}, node.EtcdConfig{}, node.EtcdConfig{}).API == node.PortAnswers
+}
+
+// mostOthers bounds how many other API servers are looked for.
+const mostOthers = 16
 
 // apart are the resources that kube-apiserver keeps in another etcd.
 func (f *Facts) apart() []string {

@@ -246,7 +246,7 @@ func back(p pace) time.Duration { return 2 * p.etcd }
 // patient says how long somebody waited.
 func patient(d time.Duration) string {
 	if d < 2*time.Minute {
-		return seconds(d)
+		return fmt.Sprintf("%.0f s", d.Seconds())
 	}
 	return fmt.Sprintf("%.0f min", d.Minutes())
 }
