@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ import (
 // request first, and says whether it has answered it.
 type fakeS3 struct {
 	*httptest.Server
+	t     *testing.T
 	fault func(w http.ResponseWriter, r *http.Request) (answered bool)
 
 	mu      sync.Mutex
@@ -35,13 +37,18 @@ type fakeS3 struct {
 	noMatch bool          // it doesn't know If-None-Match
 	locked  map[string]time.Time
 	version bool // it has versions
-	asked   []string
+	// noDelete says that no version may be deleted; hidden are those behind a delete
+	// marker.
+	noDelete bool
+	hidden   map[string][]fakeObject
+	asked    []string
 }
 
 type fakeObject struct {
 	data []byte
 	etag string
 	when time.Time
+	id   string // of the version
 }
 
 const fakeSecret = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
@@ -53,7 +60,7 @@ func newFakeS3(t *testing.T, query string) (*fakeS3, *S3) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", fakeSecret)
 	was := minio.DefaultRetryUnit
 	minio.DefaultRetryUnit = time.Millisecond
-	f := &fakeS3{objects: map[string]fakeObject{}, uploads: map[string]map[int][]byte{}, keys: map[string]string{}, begun: map[string]time.Time{}, locked: map[string]time.Time{}}
+	f := &fakeS3{t: t, objects: map[string]fakeObject{}, uploads: map[string]map[int][]byte{}, keys: map[string]string{}, begun: map[string]time.Time{}, locked: map[string]time.Time{}, hidden: map[string][]fakeObject{}}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(func() { f.Close(); minio.DefaultRetryUnit = was })
 	st, err := Open("s3://bucket/some/prefix?endpoint=" + f.URL + query)
@@ -89,6 +96,11 @@ func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Date", time.Now().Add(f.clock).UTC().Format(http.TimeFormat))
+	if s := tooNew(r, body); s != "" {
+		f.t.Errorf("%s %s has %s", r.Method, r.URL.Path, s)
+		f.fail(w, 501, "NotImplemented", "A header you provided implies functionality that is not implemented: "+s)
+		return
+	}
 	if want := r.Header.Get("Content-Md5"); r.Method == http.MethodPut {
 		if sum := md5.Sum(body); want != base64.StdEncoding.EncodeToString(sum[:]) {
 			f.fail(w, 400, "BadDigest", "Content-MD5 is missing or another")
@@ -132,16 +144,26 @@ func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			sum := md5.Sum(parts[i+1])
 			sums = append(sums, sum[:]...)
 		}
-		f.objects[key] = fakeObject{all, fmt.Sprintf("%x-%d", md5.Sum(sums), len(parts)), time.Now()}
+		f.objects[key] = f.newVersion(key, all, fmt.Sprintf("%x-%d", md5.Sum(sums), len(parts)))
 		f.drop(q.Get("uploadId"))
 		_, _ = fmt.Fprintf(w, `<CompleteMultipartUploadResult><Bucket>bucket</Bucket><Key>%s</Key><ETag>x</ETag></CompleteMultipartUploadResult>`, key)
 	case r.Method == http.MethodPut:
-		f.objects[key] = fakeObject{body, fmt.Sprintf("%x", md5.Sum(body)), time.Now()}
+		f.objects[key] = f.newVersion(key, body, fmt.Sprintf("%x", md5.Sum(body)))
 		w.Header().Set("ETag", quoted(f.objects[key].etag))
 	case r.Method == http.MethodDelete:
 		if time.Now().Before(f.locked[key]) && (!f.version || q.Has("versionId")) {
 			f.fail(w, 403, "AccessDenied", "Access Denied because object protected by object lock.")
 			return
+		}
+		switch {
+		case q.Has("versionId") && f.noDelete:
+			f.fail(w, 403, "AccessDenied", "User is not authorized to perform: s3:DeleteObjectVersion")
+			return
+		case q.Has("versionId") && q.Get("versionId") != had.id:
+			f.fail(w, 404, "NoSuchVersion", "The specified version does not exist.")
+			return
+		case f.version && !q.Has("versionId"):
+			f.hidden[key] = append(f.hidden[key], had)
 		}
 		delete(f.objects, key)
 		w.WriteHeader(http.StatusNoContent)
@@ -152,7 +174,7 @@ func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("ETag", quoted(had.etag))
 		h.Set("Last-Modified", had.when.UTC().Format(http.TimeFormat))
 		if f.version {
-			h.Set("X-Amz-Version-Id", "v1")
+			h.Set("X-Amz-Version-Id", had.id)
 		}
 		if m := r.Header.Get("If-Match"); m != "" && strings.Trim(m, `"`) != had.etag {
 			f.fail(w, 412, "PreconditionFailed", "it is another")
@@ -172,6 +194,35 @@ func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 }
+
+// newVersion is an object with a version, which there are none of in most buckets.
+func (f *fakeS3) newVersion(key string, data []byte, etag string) fakeObject {
+	return fakeObject{data, etag, time.Now(), fmt.Sprint("v", len(f.hidden[key]))}
+}
+
+// tooNew is what of a request older stores, and those that only speak S3, refuse or
+// take for a part of the object: checksums other than Content-MD5, and signatures or
+// trailers between the bytes.
+func tooNew(r *http.Request, body []byte) string {
+	for name, values := range r.Header {
+		name = strings.ToLower(name)
+		switch says := strings.ToLower(strings.Join(values, " ")); {
+		case strings.HasPrefix(name, "x-amz-checksum-"), name == "x-amz-sdk-checksum-algorithm", name == "x-amz-trailer", name == "x-amz-decoded-content-length":
+			return name
+		case strings.Contains(says, "aws-chunked"), name == "x-amz-content-sha256" && !sha256Hex.MatchString(says) && (len(body) > 0 || says != "unsigned-payload"):
+			return name + ": " + says
+		}
+	}
+	switch {
+	case len(r.TransferEncoding) > 0 || len(r.Trailer) > 0:
+		return "a body of unknown length, or a trailer"
+	case r.Method == http.MethodPost && strings.Contains(strings.ToLower(string(body)), "checksum"):
+		return "a checksum of parts"
+	}
+	return ""
+}
+
+var sha256Hex = regexp.MustCompile("^[0-9a-f]{64}$")
 
 func (f *fakeS3) drop(id string) {
 	delete(f.uploads, id)

@@ -154,7 +154,7 @@ func TestTheURLOfABackup(t *testing.T) {
 	data, sealed := sealedSnapshot(t, id.Recipient())
 	f, bucket := newFakeS3(t, "")
 	dir, host := newFakeSFTP(t, nil)
-	f.objects["some/prefix/talos-2026-11-20T12:00:00Z.snap.zst.age"] = fakeObject{data, "e", time.Now()}
+	f.objects["some/prefix/talos-2026-11-20T12:00:00Z.snap.zst.age"] = fakeObject{data, "e", time.Now(), ""}
 	if err := os.WriteFile(filepath.Join(dir, "a file.db.zst.age"), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestABackupThatWasSwappedIsNotRestored(t *testing.T) {
 	}
 	f, s := newFakeS3(t, "")
 	r := putSnapshot(t, s, k, noon, "cp1", data, sealed)
-	f.objects["some/prefix/"+r.SnapshotName()] = fakeObject{another, "e", time.Now()}
+	f.objects["some/prefix/"+r.SnapshotName()] = fakeObject{another, "e", time.Now(), ""}
 	p := Places{Stores: []Store{s}, Key: k}
 	latest, _, err := p.Latest(t.Context())
 	if err != nil {
@@ -232,7 +232,7 @@ func TestABackupThatWasSwappedIsNotRestored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.objects["some/prefix/"+r.Name()] = fakeObject{text, "e", time.Now()}
+	f.objects["some/prefix/"+r.Name()] = fakeObject{text, "e", time.Now(), ""}
 	if _, err := Source(t.Context(), "s3://bucket/some/prefix/"+r.SnapshotName()+"?endpoint="+f.URL, k, ClusterID{}); err == nil || !strings.Contains(err.Error(), "can't be trusted") {
 		t.Errorf("%v", err)
 	}
@@ -290,7 +290,7 @@ func TestARestoreGoesOverACut(t *testing.T) {
 	id := identity(t)
 	data, _ := sealedSnapshot(t, id.Recipient())
 	f, _ := newFakeS3(t, "")
-	f.objects["some/prefix/x.age"] = fakeObject{data, "e", time.Now()}
+	f.objects["some/prefix/x.age"] = fakeObject{data, "e", time.Now(), ""}
 	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodGet && r.Header.Get("Range") == "" {
 			w.Header().Set("ETag", `"e"`)

@@ -249,10 +249,10 @@ func TestWhatIsSentIsASignOfLife(t *testing.T) {
 // What changes while it is read isn't put together of two files.
 func TestAnObjectThatIsSwappedWhileItIsReadIsNotPatched(t *testing.T) {
 	f, s := newFakeS3(t, "")
-	f.objects["some/prefix/c1/a"] = fakeObject{bytes.Repeat([]byte("a"), 100_000), "first", time.Now()}
+	f.objects["some/prefix/c1/a"] = fakeObject{bytes.Repeat([]byte("a"), 100_000), "first", time.Now(), ""}
 	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Range") != "" {
-			f.objects["some/prefix/c1/a"] = fakeObject{bytes.Repeat([]byte("b"), 100_000), "second", time.Now()}
+			f.objects["some/prefix/c1/a"] = fakeObject{bytes.Repeat([]byte("b"), 100_000), "second", time.Now(), ""}
 			return false
 		}
 		w.Header().Set("Content-Length", "100000")
@@ -338,6 +338,56 @@ func TestWhatIsLockedIsKept(t *testing.T) {
 		if err := s.Delete(t.Context(), "c1/a"); err != nil || names(t, s, "") != "" {
 			t.Errorf("without a lock: %v", err)
 		}
+	}
+}
+
+// In a bucket that keeps versions a deleted backup would go on costing, and being
+// there for whoever finds its key: the version itself is deleted.
+func TestInABucketWithVersionsTheVersionIsDeleted(t *testing.T) {
+	for name, size := range map[string]int64{"in one request": 1000, "in parts": 100_000} {
+		t.Run(name, func(t *testing.T) {
+			f, s := newFakeS3(t, "")
+			f.version = true
+			f.hidden["some/prefix/c1/a"] = []fakeObject{{id: "v0"}} // an older one, which is somebody else's to delete
+			if err := s.Put(t.Context(), "c1/a", io.LimitReader(zeros{}, size), size); err != nil {
+				t.Fatal(err)
+			}
+			f.asked = nil
+			if err := s.Delete(t.Context(), "c1/a"); err != nil || len(f.objects) > 0 || len(f.hidden["some/prefix/c1/a"]) != 1 {
+				t.Errorf("%v; there are %v, and %v", err, f.objects, f.hidden)
+			}
+			if all := strings.Join(f.asked, "\n"); strings.Count(all, "DELETE") != 1 || !strings.Contains(all, "DELETE /bucket/some/prefix/c1/a?versionId=v1") {
+				t.Errorf("it asked for\n%s", all)
+			}
+		})
+	}
+}
+
+// Where versions mustn't be deleted the name is: what becomes of the version is the
+// bucket's to say, and no error.
+func TestWhereNoVersionMayBeDeletedTheNameIs(t *testing.T) {
+	f, s := newFakeS3(t, "")
+	f.version, f.noDelete = true, true
+	k := NewKey()
+	for h := range 3 {
+		put(t, s, aRecord(noon.Add(time.Duration(h)*time.Hour), "cp1"), k)
+	}
+	p := listed(t, s, k).Prune(t.Context(), Policy{Last: 1}, noon.Add(3*time.Hour), nil, false, time.Minute)
+	if p.Failed != nil || len(p.Removed) != 2 || len(p.Locked) > 0 {
+		t.Errorf("%+v", p)
+	}
+	if l := listed(t, s, k); len(l.Entries) != 1 || l.Entries[0].Err != nil {
+		t.Errorf("%+v", l.Entries)
+	}
+	gone := aRecord(noon, "cp1").SnapshotName()
+	if _, err := s.Stat(t.Context(), gone); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+	if n := len(f.hidden); n != 6 {
+		t.Errorf("%d names have a delete marker", n)
+	}
+	if err := s.Delete(t.Context(), gone); err != nil || len(f.hidden["some/prefix/"+gone]) != 1 {
+		t.Errorf("again: %v, %d delete markers", err, len(f.hidden["some/prefix/"+gone]))
 	}
 }
 
