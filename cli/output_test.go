@@ -274,13 +274,19 @@ func everyCommand(t *testing.T) string {
 	t.Helper()
 	home := t.TempDir()
 	script := `S=$(echo "$R"/opt/backup/*.db)
+L="file://$OUT/backups/latest --identity $OUT/identity" # as on a machine without any configuration of backups
 for command in version runs check "check $S" "inspect $S" "diff $S" "drill $S" "save $OUT/saved.db" "restore $S --dry-run" \
 	"backup init --location file://$OUT/backups --recipient $(cat $OUT/recipient) --identity $OUT/identity --keep last=1 --include pki,manifests" \
 	backup "backup --scheduled" "backup list" "backup prune --dry-run" "backup prune" "backup status" "backup enable --print" \
-	"restore $S --yes" runs "undo --dry-run" "undo --yes" "redo --yes" "practice task" "practice hint" "practice status" \
+	"check $L" "inspect $L" "diff $L" "restore $L --dry-run" "restore $L --yes" runs "undo --dry-run" "undo --yes" "redo --yes" "practice task" "practice hint" "practice status" \
 	"practice list" "practice clean" settle "report --to $OUT/report.tar.gz"; do
 	etcd-rewind $command --output json >>"$OUT/lines" 2>>"$OUT/errors" || echo "$command: $?" >>"$OUT/errors"
 done
+C=$(sed -n 's/.*"type":"backup-init".*"config":"\([^"]*\)".*/\1/p' "$OUT/lines")
+for command in "check latest" "diff latest" "restore latest --dry-run" "drill latest"; do
+	etcd-rewind $command --backup-config "$C" --identity "$OUT/identity" --output json >>"$OUT/authentic" 2>>"$OUT/errors" || echo "$command with $C: $?" >>"$OUT/errors"
+done
+cat "$OUT/authentic" >>"$OUT/lines"
 etcd-rewind practice grade -o json >>"$OUT/lines" 2>>"$OUT/errors" # with status 1: nothing was solved
 etcd-rewind restore "$S.gone" --yes --output json >>"$OUT/lines" 2>>"$OUT/errors" && echo "a file that is gone" >>"$OUT/errors"
 exit
@@ -316,6 +322,12 @@ exit
 	lines, err := os.ReadFile(filepath.Join(home, "lines"))
 	if err != nil || len(failed) > 0 {
 		t.Fatalf("%v\n%s\n%s\n%s", err, failed, lines, told.String())
+	}
+	// What was taken without the key was doubted, and nothing with it.
+	authentic, err := os.ReadFile(filepath.Join(home, "authentic"))
+	const doubt = "without backup.key nobody knows who made"
+	if doubts := strings.Count(string(lines), doubt); err != nil || bytes.Contains(authentic, []byte(doubt)) || doubts < 5 {
+		t.Errorf("%d doubts, %v\n%s", doubts, err, authentic)
 	}
 	return string(lines)
 }
