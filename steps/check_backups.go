@@ -32,7 +32,7 @@ func (k *checks) backups() Verdict {
 		return warn(look+" shows why", "the last good backup in %s is from %s, but one is due every %s", l.Location, Ago(l.Good, k.f.Time), hours(b.Every()))
 	}
 	if p := k.f.BackupTimer; p != nil {
-		return warn(p.Hint, "%s", p.Cause)
+		return advise(p.Hint, "%s", p.Cause)
 	}
 	switch {
 	case b.Last == nil && b.Every() > 0 && TooOld(b.Enabled, b.Every(), k.f.Time):

@@ -34,10 +34,11 @@ func (k *checks) hash() Verdict {
 	return ok("%s is intact: sha256, pages and records", snapshot.BaseName(k.info.Name))
 }
 
-// record warns of a backup of which nobody knows who made it.
+// record warns of a backup of which nobody knows who made it: a cluster that is
+// down isn't left so for that.
 func (k *checks) record() Verdict {
 	if d := k.info.Doubt; d != nil {
-		return warn(d.Hint, "%s", d.Cause)
+		return advise(d.Hint, "%s", d.Cause)
 	}
 	return none
 }

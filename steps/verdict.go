@@ -12,7 +12,7 @@ import (
 type Level string
 
 // The levels. An error blocks the restore, a warning has to be accepted by
-// name, a pass is shown and nothing more.
+// name unless it is advisory, a pass is shown and nothing more.
 const (
 	Pass  Level = "ok"
 	Warn  Level = "warning"
@@ -30,10 +30,12 @@ type Verdict struct {
 	// may.
 	Overridable bool `json:"overridable,omitempty"`
 	Accepted    bool `json:"accepted,omitempty"`
+	// Advisory is a warning that blocks nothing: to know it is enough.
+	Advisory bool `json:"advisory,omitempty"`
 }
 
 // Blocks says whether the restore may not continue because of this verdict.
-func (v Verdict) Blocks() bool { return v.Level != Pass && !v.Accepted }
+func (v Verdict) Blocks() bool { return v.Level != Pass && !v.Accepted && !v.Advisory }
 
 // Acceptable says whether the user may accept it by name.
 func (v Verdict) Acceptable() bool {
@@ -93,6 +95,13 @@ func ok(format string, args ...any) Verdict {
 
 func warn(hint, format string, args ...any) Verdict {
 	return Verdict{Level: Warn, Cause: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// advise is a warning that blocks nothing.
+func advise(hint, format string, args ...any) Verdict {
+	v := warn(hint, format, args...)
+	v.Advisory = true
+	return v
 }
 
 // bad is an error that can't be overridden; wrong is one that an

@@ -334,6 +334,8 @@ func (c *Checks) verdict(l text.Look, v Judged, current bool, titles, w int) []s
 	}
 	state := ""
 	switch {
+	case v.Advisory:
+		state = "doesn't block"
 	case v.Accepted:
 		state = "[x] overridden"
 	case v.Level == steps.Warn:

@@ -253,7 +253,7 @@ func (c *Checks) Press(l text.Look, k tea.KeyMsg) (w Wish, note string) {
 		return Refresh, ""
 	case " ", "a":
 		switch v := c.Current(); {
-		case v == nil || v.Level == steps.Pass:
+		case v == nil || v.Level == steps.Pass || v.Advisory:
 		case v.Accepted:
 			c.Accept(v, false)
 		case v.Level == steps.Warn:

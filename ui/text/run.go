@@ -229,6 +229,7 @@ func Verdicts(verdicts []steps.Verdict, brief bool, w int) []string {
 				lines = append(lines, HangWhole("    → ", trust.Text(v.Hint), w)...)
 			}
 			switch {
+			case v.Advisory:
 			case v.Accepted:
 				lines = append(lines, "    overridden")
 			case v.Acceptable():
