@@ -158,6 +158,7 @@ func TestExternalEtcdIsRestored(t *testing.T) {
 				t.Run("with a unit that may rarely be started", func(t *testing.T) { rarelyStartedExternal(t, c, c.Etcd[0]) })
 				t.Run("in the wizard on the etcd host", func(t *testing.T) { wizardOverExternal(t, c, form, c.Etcd[0]) })
 				t.Run("in the wizard on the control plane", func(t *testing.T) { wizardOverExternal(t, c, form, c.Nodes[0]) })
+				t.Run("from the etcd host while etcd is down", func(t *testing.T) { downExternal(t, c, c.Etcd[0]) })
 				t.Run("from the etcd host after a kill", func(t *testing.T) { resumeExternal(t, c, form, c.Etcd[0], resumed, undone) })
 			}
 			t.Run("by each command", func(t *testing.T) { commandsOfExternal(t, c) })
@@ -394,6 +395,24 @@ func rarelyStartedExternal(t *testing.T, c *cluster.Cluster, etcd *cluster.Node)
 	allOf(t, c.Nodes[0], nil, "undo")
 	allAre(t, c, s.isNow)
 	readOn(t, etcd, "rm "+dropIn+" && systemctl daemon-reload")
+}
+
+// downExternal restores from a host whose etcd is down: that a control plane uses it is
+// in its data alone.
+func downExternal(t *testing.T, c *cluster.Cluster, etcd *cluster.Node) {
+	s := aStory(t)
+	giveTo(t, etcd, s.snapshot)
+	readOn(t, etcd, "systemctl stop etcd")
+	on(etcd, func() {
+		if o := run(t, "check", s.snapshot, "--fleet"); !strings.Contains(o.stdout, "all that had a lease when etcd was last written take part: "+c.Nodes[0].Hostname) {
+			t.Errorf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
+		}
+	})
+	allOf(t, etcd, nil, "restore", s.snapshot)
+	allAre(t, c, s.isThen)
+	allOf(t, etcd, nil, "undo")
+	readOn(t, etcd, "systemctl start etcd")
+	allAre(t, c, s.isNow)
 }
 
 // commandsOfExternal calls each command once on an etcd host and on a control

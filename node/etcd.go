@@ -251,31 +251,49 @@ func dialEtcd(endpoint string, cfg EtcdConfig) (*grpc.ClientConn, error) {
 
 // AskLeases are the addresses of the kube-apiservers that have etcd's word for it
 // that they run: each renews a key with a lease of 15 s (--endpoint-reconciler-type=lease,
-// the default). It never takes longer than ctx or 5 seconds.
+// the default). A member without a quorum tells what it knows: then no lease ends any
+// more. It never takes longer than ctx or 5 seconds.
 func AskLeases(ctx context.Context, cfg EtcdConfig) (addresses []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	for _, e := range cfg.Endpoints {
-		var conn *grpc.ClientConn
-		if conn, err = dialEtcd(e, cfg); err != nil {
-			continue
+	for i, e := range cfg.Endpoints {
+		// One that hangs must leave time for the others.
+		end, _ := ctx.Deadline()
+		share, cancel := context.WithTimeout(ctx, time.Until(end)/time.Duration(len(cfg.Endpoints)-i))
+		addresses, err = askLeases(share, e, cfg)
+		cancel()
+		if err == nil {
+			return addresses, nil
 		}
-		below := strings.TrimSuffix(cmp.Or(cfg.Prefix, "/registry"), "/") + "/masterleases"
-		var got *pb.RangeResponse
-		got, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(below + "/"), RangeEnd: []byte(below + "0"), KeysOnly: true, Limit: mostLeases})
-		_ = conn.Close()
-		if err != nil {
-			err = etcdError("reading the API servers' leases", err)
-			continue
-		}
-		for _, kv := range got.Kvs {
-			if ip, err := netip.ParseAddr(strings.TrimPrefix(string(kv.Key), below+"/")); err == nil {
-				addresses = append(addresses, ip.String())
-			}
-		}
-		return addresses, nil
 	}
 	return nil, err
+}
+
+func askLeases(ctx context.Context, endpoint string, cfg EtcdConfig) (addresses []string, err error) {
+	conn, err := dialEtcd(endpoint, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	below := strings.TrimSuffix(cmp.Or(cfg.Prefix, "/registry"), "/") + "/masterleases"
+	ask := pb.RangeRequest{Key: []byte(below + "/"), RangeEnd: []byte(below + "0"), KeysOnly: true, Limit: mostLeases}
+	end, _ := ctx.Deadline()
+	agreed, cancel := context.WithTimeout(ctx, time.Until(end)/2)
+	defer cancel()
+	got, err := pb.NewKVClient(conn).Range(agreed, &ask)
+	if err != nil && !Denied(err) && !Refused(etcdError("", err)) {
+		ask.Serializable = true
+		got, err = pb.NewKVClient(conn).Range(ctx, &ask)
+	}
+	if err != nil {
+		return nil, etcdError("reading the API servers' leases", err)
+	}
+	for _, kv := range got.Kvs {
+		if ip, err := netip.ParseAddr(strings.TrimPrefix(string(kv.Key), below+"/")); err == nil {
+			addresses = append(addresses, ip.String())
+		}
+	}
+	return addresses, nil
 }
 
 // mostLeases bounds what is believed of them.

@@ -8,12 +8,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -152,6 +154,12 @@ func (f *fakeEtcd) MemberList(_ context.Context, r *pb.MemberListRequest) (*pb.M
 
 func (f *fakeEtcd) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	f.asked = append(f.asked, "range")
+	if r.KeysOnly {
+		if !r.Serializable && f.leader == 0 {
+			return nil, status.Error(codes.Unavailable, "etcdserver: no leader")
+		}
+		return &pb.RangeResponse{Kvs: []*mvccpb.KeyValue{{Key: []byte("/registry/masterleases/10.77.0.11")}, {Key: []byte("/registry/masterleases/stray")}}}, nil
+	}
 	if !r.CountOnly || r.Serializable || string(r.Key) != "\x00" || string(r.RangeEnd) != "\x00" {
 		return nil, status.Errorf(codes.InvalidArgument, "not a count of all keys: %v", r)
 	}
@@ -176,6 +184,20 @@ func startEtcd(t *testing.T, ca *authority, f *fakeEtcd) EtcdConfig {
 	out := EtcdConfig{Endpoints: []string{"https://" + l.Addr().String()}, CA: ca.path}
 	out.Cert, out.Key = ca.issue(t, "client", nil, time.Now().Add(time.Hour))
 	return out
+}
+
+// With and without a quorum: the API servers run in both cases.
+func TestAskLeases(t *testing.T) {
+	ca := newAuthority(t)
+	for _, leader := range []uint64{memberID, 0} {
+		got, err := AskLeases(t.Context(), startEtcd(t, ca, &fakeEtcd{leader: leader}))
+		if err != nil || !slices.Equal(got, []string{"10.77.0.11"}) {
+			t.Errorf("with leader %x: %q %v", leader, got, err)
+		}
+	}
+	if got, err := AskLeases(t.Context(), EtcdConfig{Endpoints: []string{"http://" + freePort(t)}}); err == nil {
+		t.Errorf("of nobody: %q", got)
+	}
 }
 
 func TestAskEtcd(t *testing.T) {
