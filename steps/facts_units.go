@@ -203,7 +203,7 @@ func (f *Facts) readEtcdUnit(ctx context.Context, s *systemd) {
 	case err != nil:
 		f.EtcdErr = err
 	default:
-		f.EtcdErr = &absent{what: f.Layout.Etcd, where: f.Manifests.Path, services: true}
+		f.EtcdErr = &absent{what: f.Layout.Etcd, where: f.Manifests.Path, services: true, named: trust.Text(named)}
 		f.besideEtcd(ctx, found, nil)
 	}
 }
@@ -432,14 +432,10 @@ func (f *Facts) chooseUnit(ctx context.Context, named string, all []unitEtcd) (*
 				return &all[i], nil
 			}
 		}
-		if len(all) == 0 && f.API != nil {
+		if len(all) == 0 {
 			return nil, nil // of several nodes, this is one without
 		}
-		hint := "systemctl list-units --all --type=service lists the services"
-		if len(all) > 0 {
-			hint = "these services run etcd: " + list()
-		}
-		return nil, problem.New(hint, "systemd has no unit %s here", trust.Text(named))
+		return nil, problem.New("these services run etcd: "+list(), "systemd has no unit %s here", trust.Text(named))
 	}
 	if f.API != nil {
 		all = slices.DeleteFunc(slices.Clone(all), func(e unitEtcd) bool {

@@ -90,6 +90,7 @@ func TestWhichServiceIsKubeAPIServersEtcd(t *testing.T) {
 			n.systemd.beside("etcd-b", "lib/etcd-b", "43")
 		}, "etcd-b.service", "etcd-b.service", ""},
 		{"one is named that isn't there", onlyEtcd, func(*fakeNode) {}, "etcd-c.service", "", "no unit etcd-c.service|these services run etcd: etcd.service"},
+		{"one is named on a node without etcd", []string{inSystemd}, func(n *fakeNode) { delete(n.systemd.units, "etcd.service") }, "etcd-c.service", "", "there is no manifest of etcd|systemd has no unit etcd-c.service"},
 		{"one is named that isn't etcd", onlyEtcd, func(n *fakeNode) {
 			n.write("etc/systemd/system/sshd.service", []byte("[Service]\nExecStart=/usr/sbin/sshd -D\n"))
 			n.systemd.add("sshd.service", "sshd.service")
@@ -129,6 +130,9 @@ func TestWhichServiceIsKubeAPIServersEtcd(t *testing.T) {
 			f, got := findsUnit(n, c.named, nil)
 			if got != c.want {
 				t.Errorf("it is %q, want %q: %v", got, c.want, f.EtcdErr)
+			}
+			if none := strings.HasPrefix(c.says, "there is no manifest"); none == f.Runs(RoleEtcd) {
+				t.Errorf("its roles are %v", f.Roles())
 			}
 			if c.says == "" {
 				return

@@ -28,12 +28,16 @@ var Roles = []Role{RoleEtcd, RoleAPI, RoleControllers}
 // files say. What is there and can't be used is another error.
 type absent struct {
 	what, where string
-	services    bool // systemd was asked, too
+	services    bool   // systemd was asked, too
+	named       string // the service that the person has named, which isn't there
 }
 
 func (e *absent) Error() string {
 	say := fmt.Sprintf("there is no manifest of %s in %s", e.what, e.where)
-	if e.services {
+	switch {
+	case e.named != "":
+		say += ", and systemd has no unit " + e.named
+	case e.services:
 		say += ", and no service that starts it"
 	}
 	return say
