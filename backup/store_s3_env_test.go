@@ -134,6 +134,92 @@ func TestTheRoleOfTheMachineIsUsed(t *testing.T) {
 	}
 }
 
+// through is a transport whose other end is a function.
+type through func(r *http.Request) (int, string)
+
+func (f through) RoundTrip(r *http.Request) (*http.Response, error) {
+	status, body := f(r)
+	return &http.Response{StatusCode: status, Status: http.StatusText(status), Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+}
+
+// A container's role is asked for with its token, where the environment says, and a
+// web identity's token is exchanged at Amazon's token service of the region. That
+// the machine's metadata service is switched off is no matter of theirs.
+func TestTheRolesOfContainersAndOfWebIdentitiesAreUsed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("token-of-a-file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	given := fmt.Sprintf(`{"AccessKeyId":"AKIAIOSFODNN7EXAMPLE","SecretAccessKey":%q,"Token":"the-token","Expiration":%q}`, fakeSecret, until)
+	exchanged := fmt.Sprintf(`<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult><Credentials>
+<AccessKeyId>AKIAIOSFODNN7EXAMPLE</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>the-token</SessionToken><Expiration>%s</Expiration>
+</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`, fakeSecret, until)
+	for name, c := range map[string]struct {
+		env    map[string]string
+		at     string
+		header string // Authorization
+		form   string
+		answer string
+	}{
+		"a task of ECS": {
+			map[string]string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/abc"}, "GET http://169.254.170.2/v2/credentials/abc", "", "", given,
+		},
+		"a container, with a token": {
+			map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:4711/creds", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "Basic abc"}, "GET http://127.0.0.1:4711/creds", "Basic abc", "", given,
+		},
+		"a pod of EKS": {
+			map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": file}, "GET http://169.254.170.23/v1/credentials", "token-of-a-file", "", given,
+		},
+		"a web identity": {
+			map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": file, "AWS_ROLE_ARN": "arn:aws:iam::1:role/backup", "AWS_ROLE_SESSION_NAME": "cp1", "AWS_REGION": "eu-test-1"},
+			"POST https://sts.eu-test-1.amazonaws.com", "", "Action=AssumeRoleWithWebIdentity&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fbackup&RoleSessionName=cp1&Version=2011-06-15&WebIdentityToken=token-of-a-file", exchanged,
+		},
+		"a container, where somebody else is to be asked": {
+			map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://example.com/creds", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "Basic abc"}, "", "", "", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, name := range []string{
+				"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_REGION", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+				"AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+			} {
+				t.Setenv(name, c.env[name])
+			}
+			t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(t.TempDir(), "none"))
+			asked := ""
+			v, err := (&s3Credentials{roleLimit: roleLimit, transport: through(func(r *http.Request) (int, string) {
+				asked = r.Method + " " + r.URL.String()
+				var body []byte
+				if r.Body != nil {
+					body, _ = io.ReadAll(r.Body)
+				}
+				if string(body) != c.form || r.Header.Get("Authorization") != c.header {
+					return http.StatusForbidden, ""
+				}
+				return http.StatusOK, c.answer
+			})}).Retrieve()
+			if asked != c.at {
+				t.Errorf("asked %q", asked)
+			}
+			if given := v.AccessKeyID == "AKIAIOSFODNN7EXAMPLE" && v.SecretAccessKey == fakeSecret && v.SessionToken == "the-token" && err == nil; given != (c.at != "") {
+				t.Errorf("%+v %v", v.AccessKeyID, err)
+			}
+		})
+	}
+	transport, err := newTransport("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	for _, at := range []string{"http://169.254.170.2/v2/credentials/abc", "http://169.254.170.23/v1/credentials"} {
+		if u, err := transport.Proxy(httptest.NewRequest(http.MethodGet, at, nil)); u != nil || err != nil {
+			t.Errorf("%s is asked over %v %v", at, u, err)
+		}
+	}
+}
+
 // What a machine answers that has no role, or no such service, or that hangs, ends
 // in time, and says what to do.
 func TestAMachineWithoutARoleSaysSoInTime(t *testing.T) {

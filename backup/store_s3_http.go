@@ -241,8 +241,12 @@ func (c *s3Credentials) find() (credentials.Value, error) {
 			return none, problem.New("it needs aws_access_key_id and aws_secret_access_key, as in ~/.aws/credentials", "%s has no credentials for the profile %s", cmp.Or(name, "~/.aws/credentials"), trust.Text(profile))
 		}
 	}
-	if !strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true") {
-		p := &credentials.IAM{Client: roles, Endpoint: metadata()}
+	// What is switched off so is the machine's metadata service alone.
+	if other := otherRole(); other || !strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true") {
+		p := &credentials.IAM{Client: roles}
+		if !other {
+			p.Endpoint = strings.TrimSuffix(os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), "/") // as Amazon's tools take it
+		}
 		if os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "" {
 			p.Client = with.Client
 		}
@@ -254,16 +258,15 @@ func (c *s3Credentials) find() (credentials.Value, error) {
 	return none, problem.New(credentialsHint, "no credentials for it: not in the environment, not in ~/.aws/credentials, and this machine has no role")
 }
 
-// metadata is where a machine's own role is asked for, as Amazon's tools take it
-// from the environment; "" for the usual address, and for roles of other kinds,
-// which have addresses of their own.
-func metadata() string {
+// otherRole says whether the environment names a role that isn't the machine's: a
+// web identity's or a container's, which have addresses of their own.
+func otherRole() bool {
 	for _, other := range []string{"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
 		if os.Getenv(other) != "" {
-			return ""
+			return true
 		}
 	}
-	return strings.TrimSuffix(os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), "/")
+	return false
 }
 
 // files is the file to read, "" for those of Amazon's tools. A service has no
