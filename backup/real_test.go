@@ -273,7 +273,8 @@ func realSFTP(t *testing.T) (dir, config, port string) {
 	}
 	config = filepath.Join(at, "ssh_config")
 	settings := fmt.Sprintf("Port %s\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nStrictModes no\nPidFile none\nUsePAM no\nSubsystem sftp internal-sftp\n", port, at, at)
-	ssh := fmt.Sprintf("Host store\n HostName 127.0.0.1\n Port %s\n IdentityFile %s/user\n IdentitiesOnly yes\n UserKnownHostsFile %s/known\n GlobalKnownHostsFile /dev/null\n", port, at, at)
+	// A shared connection would be made where nothing can be written, as in the service.
+	ssh := fmt.Sprintf("Host store\n ControlMaster auto\n ControlPath /nonexistent/%%C\n HostName 127.0.0.1\n Port %s\n IdentityFile %s/user\n IdentitiesOnly yes\n UserKnownHostsFile %s/known\n GlobalKnownHostsFile /dev/null\n", port, at, at)
 	err = errors.Join(os.Mkdir(dir, 0o700), os.MkdirAll("/run/sshd", 0o755),
 		os.WriteFile(filepath.Join(at, "sshd_config"), []byte(settings), 0o600), os.WriteFile(config, []byte(ssh), 0o600),
 		os.WriteFile(filepath.Join(at, "known"), fmt.Appendf(nil, "[127.0.0.1]:%s %s", port, public), 0o600))

@@ -103,17 +103,20 @@ func (s *SFTP) Location() string {
 	return at + dir + encode(map[string]string{"config": s.config}, []string{"config"})
 }
 
-// dial starts ssh, which asks nobody for a password and knows the host already.
-func (s *SFTP) dial(ctx context.Context) (*pipe.Conn, error) {
-	args := []string{"-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"}
+// options are those of the ssh that reaches the host, which is known already.
+func (s *SFTP) options() []string {
+	args := trust.SSH("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3")
 	if s.port != "" {
 		args = append(args, "-p", s.port)
 	}
 	if s.config != "" {
 		args = append(args, "-F", s.config)
 	}
-	args = append(args, "-s", "--", s.host, "sftp")
-	cmd, err := trust.Command(context.WithoutCancel(ctx), "ssh", args...)
+	return append(args, "-s", "--", s.host, "sftp")
+}
+
+func (s *SFTP) dial(ctx context.Context) (*pipe.Conn, error) {
+	cmd, err := trust.Command(context.WithoutCancel(ctx), "ssh", s.options()...)
 	if err != nil {
 		return nil, problem.New("install OpenSSH's client", "%w", err)
 	}

@@ -227,6 +227,21 @@ func TestWhyAnotherHostIsNotReached(t *testing.T) {
 	}
 }
 
+// The service that takes backups may write nothing in root's home: ssh, which would
+// make a socket there, must not try.
+func TestNoConnectionIsSharedWithOthers(t *testing.T) {
+	s, err := Open("sftp://backup@host:2222/srv?config=/etc/ssh/mine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(s.(*SFTP).options(), " ")
+	for _, want := range []string{"-o BatchMode=yes", "-o ControlMaster=no", "-p 2222 -F /etc/ssh/mine -s -- backup@host sftp"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s: no %s", got, want)
+		}
+	}
+}
+
 func TestLocationsOfOtherHosts(t *testing.T) {
 	for location, want := range map[string]string{
 		"sftp://host/srv/backup/":                    "sftp://host/srv/backup",

@@ -30,8 +30,8 @@ type Dialer interface {
 	Dial(ctx context.Context, host string) (*Conn, error)
 }
 
-// DefaultRsh asks nobody for a password, and gives up on a host that is down.
-var DefaultRsh = []string{"ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"}
+// DefaultRsh is the user's own ssh.
+var DefaultRsh = append([]string{"ssh"}, trust.SSH()...)
 
 // Rsh starts agents through a remote shell, as rsync does: Command HOST 'remote
 // command line'.
