@@ -87,7 +87,18 @@ func backupsOnSystemd(t *testing.T) {
 	if !warned {
 		t.Errorf("check doesn't warn:\n%s", o.stdout)
 	}
-	said(t, "umount /srv/backup && rmdir /srv/backup && mv /srv/kept /srv/backup")
+	said(t, "umount /srv/backup && rmdir /srv/backup")
+
+	// One that isn't there is told by the program: systemd starts it all the same
+	// (else the status were 226).
+	_ = node.Command(t.Context(), "systemctl", "start", "etcd-rewind-backup.service").Run() // fails, as the next line says
+	if status := strings.TrimSpace(said(t, "systemctl show -P ExecMainStatus etcd-rewind-backup.service")); status != "1" {
+		t.Errorf("without the location's directory the service ends with %s", status)
+	}
+	if o := run(t, "backup", "status"); o.code != 1 || !strings.Contains(o.stdout, "no such") {
+		t.Errorf("without the location's directory: exit status %d\n%s", o.code, o.stdout)
+	}
+	said(t, "mv /srv/kept /srv/backup")
 	well("backup")
 	well("backup", "status")
 
