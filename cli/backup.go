@@ -266,7 +266,8 @@ func (a *app) backupStatus(config *string) *cobra.Command {
 
 The exit status is 1 when something is wrong: a location that can't be read, a
 last good backup older than twice the schedule, a failure since, a record that
-was altered or whose file is gone, a timer that no longer fits the configuration.`,
+was altered or whose file is gone, a timer that no longer fits the
+configuration.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(c.Context())
