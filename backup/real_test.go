@@ -169,6 +169,32 @@ func TestARealBucketKeepsItsPromises(t *testing.T) {
 			if err := s.Put(t.Context(), "c1/large.age", strings.NewReader("again"), 5); err != nil {
 				t.Errorf("put after it was deleted: %v", err)
 			}
+			// What was killed in the middle is found by where it would have been, and its age.
+			c, err := s.core()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"c1/r1/killed.age", "c2/another.age"} {
+				if _, err := c.NewMultipartUpload(t.Context(), bucket, s.key(name), minio.PutObjectOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 {
+				var seen []string
+				err := s.Sweep(t.Context(), "c1/", func(u Unfinished) bool {
+					if seen = append(seen, u.Name); u.Age.Abs() > time.Minute {
+						t.Errorf("%s is %s old", u.Name, u.Age)
+					}
+					return true
+				})
+				if err != nil || len(seen) > 1 || len(seen) == 1 && seen[0] != "c1/r1/killed.age" {
+					t.Errorf("%v, %v", seen, err)
+				}
+			}
+			left, err := c.ListMultipartUploads(t.Context(), bucket, "", "", "", "", 100)
+			if err != nil || len(left.Uploads) != 1 || left.Uploads[0].Key != s.key("c2/another.age") {
+				t.Errorf("%+v, %v", left.Uploads, err)
+			}
 		})
 	}
 }
