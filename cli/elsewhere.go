@@ -53,13 +53,7 @@ func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, erro
 	places.Last = a.lastCluster(ctx)
 	a.saying("asking " + places.Where() + " for the latest backup")
 	defer a.saying("")
-	places.Progress = func(s backup.Store, p backup.Progress) {
-		if p.Total > 0 {
-			a.saying(fmt.Sprintf("%s: %d of %d records read", s.Location(), p.Records, p.Total))
-		} else {
-			a.saying(fmt.Sprintf("%s: %d files listed", s.Location(), p.Names))
-		}
-	}
+	places.Progress = func(s backup.Store, p backup.Progress) { a.saying(s.Location() + ": " + howFar(p)) }
 	src, unread, err := places.Latest(ctx)
 	for _, u := range unread {
 		if err == nil && a.output != "json" {
@@ -67,6 +61,14 @@ func (a *app) latest(ctx context.Context, f *steps.Facts) (snapshot.Source, erro
 		}
 	}
 	return src, err
+}
+
+// howFar says how far the listing of a place is.
+func howFar(p backup.Progress) string {
+	if p.Total > 0 {
+		return fmt.Sprintf("%d of %d records read", p.Records, p.Total)
+	}
+	return fmt.Sprintf("%d files listed", p.Names)
 }
 
 // lastCluster is the UID of the cluster that this node took its last backup of, ""
@@ -87,8 +89,9 @@ func (a *app) lastCluster(ctx context.Context) string {
 const offeredAtMost = 100
 
 // offered reports the backups in all locations of the configuration, by their
-// records; each backup once, and a location that can't be read as what it is.
-func (a *app) offered(ctx context.Context, f *steps.Facts, tell func([]snapshot.Candidate)) {
+// records; each backup once, and a location that can't be read as what it is. It
+// says meanwhile how far it is.
+func (a *app) offered(ctx context.Context, f *steps.Facts, tell func([]snapshot.Candidate), say func(string)) {
 	c, err := a.backups()
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -101,6 +104,7 @@ func (a *app) offered(ctx context.Context, f *steps.Facts, tell func([]snapshot.
 		tell([]snapshot.Candidate{{Path: a.backupConfig, From: "the configuration of the backups", Err: problem.From(err)}})
 		return
 	}
+	places.Progress = func(_ backup.Store, p backup.Progress) { say(howFar(p)) }
 	seen := map[string]bool{} // by the record's name
 	places.Look(ctx, func(s backup.Store, l *backup.Listing, err error) {
 		at := s.Location()

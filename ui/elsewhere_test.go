@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ const (
 
 // placesFor makes two places tell what they have: one is away.
 func placesFor(d *driver) {
-	d.m.options.Elsewhere = func(_ context.Context, _ *steps.Facts, tell func([]snapshot.Candidate)) {
+	d.m.options.Elsewhere = func(_ context.Context, _ *steps.Facts, tell func([]snapshot.Candidate), _ func(string)) {
 		tell([]snapshot.Candidate{{Path: "sftp://nas/srv/backups", From: "sftp://nas/srv/backups", Err: problem.New("check the network and the other host", "no connection within 30s")}})
 		tell([]snapshot.Candidate{{
 			Path: stored, From: storeAt, Format: snapshot.Age, Size: 104_857, ModTime: noon.Add(-5 * time.Minute), Revision: 1000000700, Keys: 331,
@@ -58,6 +59,25 @@ func TestABackupThatLiesElsewhereIsChosen(t *testing.T) {
 	if d.m.screen != membersScreen && d.m.screen != checkScreen || d.m.info == nil || d.m.info.Name != stored {
 		t.Errorf("on screen %v with %+v", d.m.screen, d.m.info)
 	}
+}
+
+// A place may take minutes to list what it has: the screen shows how far it is.
+func TestHowFarTheListingIsIsShown(t *testing.T) {
+	d := drive(t, newFake(), Options{})
+	placesFor(d)
+	d.to(chooseScreen)
+	places, shown := d.m.options.Elsewhere, ""
+	d.m.options.Elsewhere = func(ctx context.Context, f *steps.Facts, tell func([]snapshot.Candidate), say func(string)) {
+		say("64 of 3000 records read")
+		d.mail()
+		shown = d.view()
+		places(ctx, f, tell, say)
+	}
+	d.key("r")
+	if !strings.Contains(shown, "64 of 3000 records read …") {
+		t.Errorf("shown meanwhile:\n%s", shown)
+	}
+	d.dontSee("records read")
 }
 
 func TestAnIdentityNeedNotBeGiven(t *testing.T) {

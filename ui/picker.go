@@ -20,6 +20,7 @@ type picker struct {
 type (
 	candidatesMsg   []snapshot.Candidate
 	elsewhereMsg    []snapshot.Candidate
+	askingMsg       string
 	askedMsg        struct{} // all places have answered
 	unlockedMsg     struct{ err error }
 	lookProgressMsg struct {

@@ -224,10 +224,10 @@ func (w *way) findElsewhere() tea.Cmd {
 	if w.options.Elsewhere == nil {
 		return nil
 	}
-	w.picker.Asking = true
+	w.picker.Asking, w.picker.Asked = true, ""
 	facts := w.here.Facts
 	return func() tea.Msg {
-		w.options.Elsewhere(w.ctx, facts, func(list []snapshot.Candidate) { w.box.put(elsewhereMsg(list)) })
+		w.options.Elsewhere(w.ctx, facts, func(list []snapshot.Candidate) { w.box.put(elsewhereMsg(list)) }, func(what string) { w.box.put(askingMsg(what)) })
 		return askedMsg{}
 	}
 }

@@ -59,10 +59,10 @@ type Options struct {
 	Nodes func(rsh []string) restore.Nodes
 	// Record reads with which nodes an earlier run was made; set with Nodes.
 	Record func(runDir string) (*restore.Record, error)
-	// Elsewhere finds the backups that lie elsewhere, and tells of each place as it
-	// answers; Unlock takes the identity, or with path "" the passphrase, of an
+	// Elsewhere finds the backups that lie elsewhere, tells of each place as it
+	// answers, and says meanwhile how far it is; Unlock takes the identity, or with path "" the passphrase, of an
 	// encrypted snapshot. nil where there is nothing of the kind.
-	Elsewhere func(ctx context.Context, f *steps.Facts, tell func([]snapshot.Candidate))
+	Elsewhere func(ctx context.Context, f *steps.Facts, tell func([]snapshot.Candidate), say func(string))
 	Unlock    func(ctx context.Context, path, passphrase string) error
 	Want      restore.Want // what the command line says of the members
 	Rsh       string       // the remote shell as it is shown; "" for ssh
@@ -371,6 +371,8 @@ func (m *model) handle(msg tea.Msg) tea.Cmd {
 	case elsewhereMsg:
 		m.picker.Also(msg)
 		return m.lookInside()
+	case askingMsg:
+		m.picker.Asked = string(msg)
 	case askedMsg:
 		m.picker.Asking = false
 	case unlockedMsg:

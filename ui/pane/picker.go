@@ -24,8 +24,9 @@ const lookedAtUnasked = 20
 // Picker is the list of snapshots to choose from, and the line to type the path
 // of another one into.
 type Picker struct {
-	Searching bool // for candidates
-	Asking    bool // the places where backups lie
+	Searching bool   // for candidates
+	Asking    bool   // the places where backups lie
+	Asked     string // how far that is, "" while nothing is known
 
 	entries []entry
 	at      int // -1 for none
@@ -367,7 +368,7 @@ func (p *Picker) View(l text.Look, now time.Time, w, h int) ([]string, string, [
 	help := []Hint{{"enter", "choose"}, {"p", "type a path"}, {"/", "search"}, {"r", "search again"}, {"?", "help"}, {"esc", "back"}, {"q", "quit"}}
 	title := " " + l.Bold.Render("Which snapshot is the cluster to be restored to?")
 	if p.Asking {
-		title += l.Faint.Render("  listing the backups …")
+		title += l.Faint.Render("  " + cmp.Or(p.Asked, "listing the backups") + " …")
 	}
 	lines := []string{title, ""}
 	if len(p.entries) == 0 {
