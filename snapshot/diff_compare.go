@@ -33,7 +33,7 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 	var turn atomic.Bool
 	if o := req.Other.Snapshot; o != "" {
 		var err error
-		if other, err = startHash(o, false, func(p Progress) {
+		if other, err = startHash(inspectRequest{Path: o}, func(p Progress) {
 			if turn.Load() {
 				phase("other")(p)
 			}
@@ -42,7 +42,7 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 		}
 	}
 	x := newIndex()
-	info, err := inspectFile(req.Snapshot, false, x, phase("snapshot"))
+	info, err := inspectFile(inspectRequest{Path: req.Snapshot}, x, phase("snapshot"))
 	if err != nil {
 		return nil, nameProblem(req.Snapshot, req.Other.Snapshot != "", err)
 	}

@@ -130,6 +130,7 @@ func (i *Info) Taken() time.Time {
 type inspectRequest struct {
 	Path   string `json:"path"`
 	Hashed bool   `json:"hashed,omitempty"` // somebody else does that
+	Copy   string `json:"copy,omitempty"`   // empty file that gets the content without the trailer
 }
 
 // inspected is a worker's answer. What is stored isn't part of Info: that is
@@ -146,12 +147,49 @@ type inspected struct {
 // that was touched in the last seconds is watched for up to a second: somebody
 // may still be copying it. Safe to call twice and at the same time.
 func Inspect(ctx context.Context, path string, progress func(done, total int64)) (*Info, error) {
+	return inspectCopying(ctx, path, "", progress)
+}
+
+// InspectAndCopy is Inspect for a restore that follows at once: what is hashed is
+// written into a staging file in dir at the same time, which the restore can use up
+// then (Staged.Restore). No copy, and no error, is where it can't be made, or where
+// dir hasn't room for more than that. The caller removes it.
+func InspectAndCopy(ctx context.Context, path, dir string, progress func(done, total int64)) (*Info, *Staged, error) {
+	quick, err := Quick(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if free, err := freeBytes(dir); err != nil || free < 3*quick.Size+keepFree {
+		info, err := Inspect(ctx, path, progress)
+		return info, nil, err
+	}
+	f, err := newUnpacked(dir)
+	if err != nil {
+		info, err := Inspect(ctx, path, progress)
+		return info, nil, err
+	}
+	s := &Staged{Path: f.Name(), Name: path, Format: Raw, lock: f}
+	info, err := inspectCopying(ctx, path, s.Path, progress)
+	if err == nil && info.Hash == HashOK {
+		if s.written, err = f.Stat(); err == nil {
+			s.content, s.Size = info.SHA256, s.written.Size()
+			return info, s, nil
+		}
+	}
+	_ = s.Remove()
+	if problem.HasCode(err, CodeNoSpace) || problem.HasCode(err, CodeTarget) {
+		info, err = Inspect(ctx, path, progress)
+	}
+	return info, nil, err
+}
+
+func inspectCopying(ctx context.Context, path, to string, progress func(done, total int64)) (*Info, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
 	before, _ := os.Stat(abs) // an error is Quick's to explain
-	info, err := inspect(ctx, abs, false, progress)
+	info, err := inspect(ctx, inspectRequest{Path: abs, Copy: to}, progress)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -165,9 +203,8 @@ func Inspect(ctx context.Context, path string, progress func(done, total int64))
 	return info, nil
 }
 
-// inspect leaves out the hash of a file that is hashed elsewhere.
-func inspect(ctx context.Context, path string, hashed bool, progress func(done, total int64)) (*Info, error) {
-	quick, err := Quick(path)
+func inspect(ctx context.Context, req inspectRequest, progress func(done, total int64)) (*Info, error) {
+	quick, err := Quick(req.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +213,7 @@ func inspect(ctx context.Context, path string, hashed bool, progress func(done, 
 		tell = func(p Progress) { progress(p.Done, p.Total) }
 	}
 	var found inspected
-	if err := call(ctx, workInspect, inspectRequest{Path: path, Hashed: hashed}, &found, tell); err != nil {
+	if err := call(ctx, workInspect, req, &found, tell); err != nil {
 		return nil, explainCrash(ctx, err, quick)
 	}
 	found.Info.stored = found.Stored
@@ -261,8 +298,8 @@ const workMemory = 96 << 20
 // inspectFile does the work of Inspect, in the child. Hash and content are
 // read at the same time; a wrong hash explains whatever the content shows. w
 // may be nil.
-func inspectFile(path string, hashed bool, w watcher, progress func(Progress)) (*Info, error) {
-	h, err := startHash(path, hashed, progress)
+func inspectFile(req inspectRequest, w watcher, progress func(Progress)) (*Info, error) {
+	h, err := startHash(req, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -282,30 +319,47 @@ type hashing struct {
 	dbErr  error
 }
 
-func startHash(path string, hashed bool, progress func(Progress)) (*hashing, error) {
-	info, err := Quick(path)
+func startHash(req inspectRequest, progress func(Progress)) (*hashing, error) {
+	info, err := Quick(req.Path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(req.Path)
 	if err != nil {
-		return nil, openProblem(path, err)
+		return nil, openProblem(req.Path, err)
 	}
 	h := &hashing{info: info, meter: meter{total: info.content(), tell: progress}, done: make(chan struct{}), opened: make(chan struct{})}
 	go defect.Do(func() {
 		defer close(h.done)
 		defer f.Close()
-		if hashed {
+		tell := func(p Progress) { h.hashed(p.Done) }
+		switch {
+		case req.Hashed:
 			h.alone()
-			return
+		case req.Copy == "":
+			h.sum, h.err = checkHash(context.Background(), f, info, nil, tell)
+		default:
+			h.sum, h.err = fillFile(req.Copy, f, info, tell)
 		}
-		h.sum, h.err = checkHash(context.Background(), f, info, nil, func(p Progress) { h.hashed(p.Done) })
 	})()
 	go defect.Do(func() {
 		defer close(h.opened)
-		h.db, h.dbErr = openChecked(path)
+		h.db, h.dbErr = openChecked(req.Path)
 	})()
 	return h, nil
+}
+
+// fillFile fills a file that is there.
+func fillFile(to string, src *os.File, info *Info, tell func(Progress)) (string, error) {
+	dst, err := os.OpenFile(to, os.O_RDWR, 0)
+	if err != nil {
+		return "", targetProblem(err)
+	}
+	sum, err := fill(dst, src, info, tell)
+	if cerr := dst.Close(); err == nil && cerr != nil {
+		err = targetProblem(cerr)
+	}
+	return sum, err
 }
 
 // meter reports how far hash and content are together: half of the bytes each, of

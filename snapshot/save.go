@@ -157,7 +157,7 @@ func (l *live) fill(ctx context.Context, g *Growing, req SaveRequest, tell func(
 	if req.Brief {
 		info, err = comes.named(g.f.Name(), l.status.GetHeader().GetRevision())
 	} else {
-		info, err = inspect(ctx, g.f.Name(), req.Follow != nil, func(done, total int64) { tell(Progress{Phase: "hash", Done: done, Total: total}) })
+		info, err = inspect(ctx, inspectRequest{Path: g.f.Name(), Hashed: req.Follow != nil}, func(done, total int64) { tell(Progress{Phase: "hash", Done: done, Total: total}) })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the saved file is damaged: %w", err)

@@ -134,3 +134,75 @@ func TestWhatWasUnpackedIsHashedOnItsWay(t *testing.T) {
 		})
 	}
 }
+
+func TestASnapshotIsCopiedWhileItIsInspectedForARestoreAtOnce(t *testing.T) {
+	whole, dir := fixture(t, "before"), t.TempDir()
+	path := file(t, "a.db", whole)
+	plain, err := Inspect(t.Context(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, s, err := InspectAndCopy(t.Context(), path, dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(info, plain) {
+		t.Errorf("beside a copy: %+v\nalone: %+v", info, plain)
+	}
+	copied := inode(t, s.Path)
+	req := request(s.Path, filepath.Join(dir, "data"))
+	req.ExpectSHA256 = info.SHA256
+	got, err := s.Restore(t.Context(), req, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Keys != info.Keys || got.Revision != info.Revision || !os.SameFile(copied, inode(t, dbPath(req.DataDir))) {
+		t.Errorf("%+v of %+v", got, info)
+	}
+	if again, err := Inspect(t.Context(), path, nil); err != nil || again.SHA256 != info.SHA256 {
+		t.Errorf("the user's own file: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, unpackedPrefix+"*")); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+}
+
+func TestACopyThatCannotBeRenamedIsCopied(t *testing.T) {
+	info, s, err := InspectAndCopy(t.Context(), file(t, "a.db", fixture(t, "before")), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Remove() }()
+	defer reads(s.Path)() // what a directory on another file system does
+	req := request(s.Path, filepath.Join(t.TempDir(), "data"))
+	req.ExpectSHA256 = info.SHA256
+	if got, err := s.Restore(t.Context(), req, nil); err != nil || got.Keys != info.Keys {
+		t.Error(got, err)
+	}
+}
+
+func TestWhatIsNotASnapshotLeavesNoCopy(t *testing.T) {
+	whole := fixture(t, "before")
+	damaged := append(withoutTrailer(whole), make([]byte, 32)...)
+	for name, c := range map[string]struct {
+		data []byte
+		code string
+	}{
+		"damaged": {damaged, CodeDamagedHash}, "cut off": {whole[:len(whole)-16384], CodeTruncated}, "no snapshot": {[]byte("hello"), CodeNotBolt},
+		"without a trailer": {withoutTrailer(whole), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, path := t.TempDir(), file(t, "a.db", c.data)
+			makeOld(t, path)
+			_, s, err := InspectAndCopy(t.Context(), path, dir, nil)
+			if c.code != "" {
+				wantProblem(t, err, c.code)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if left, err := os.ReadDir(dir); s != nil || err != nil || len(left) > 0 {
+				t.Errorf("%v, %v is left, %v", s, left, err)
+			}
+		})
+	}
+}

@@ -43,8 +43,10 @@ type Staged struct {
 	most    int64     // bytes that it can have in it
 	mu      sync.Mutex
 	lock    *os.File // of a staging file: holds the lock by which RemoveStale leaves it
-	// What was written into a staging file, and the file as it was then.
+	// What was written into a staging file: all of a snapshot, or the content of one,
+	// without its trailer, that has this sha256. And the file as it was then.
 	sum     *trailed
+	content string
 	written os.FileInfo
 }
 
@@ -68,7 +70,7 @@ func (s *Staged) Remove() error {
 }
 
 // Copied says whether Path is a staging file.
-func (s *Staged) Copied() bool { return s.sum != nil }
+func (s *Staged) Copied() bool { return s.written != nil }
 
 // Inspect is Inspect of the file, which it tells of under the source's name and
 // time. A staging file was hashed while it was written, and isn't hashed again.
@@ -91,7 +93,7 @@ func (s *Staged) Inspect(ctx context.Context, progress func(done, total int64)) 
 	if err != nil {
 		return nil, err
 	}
-	info, err := inspect(ctx, s.Path, true, progress)
+	info, err := inspect(ctx, inspectRequest{Path: s.Path, Hashed: true}, progress)
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
@@ -134,7 +136,15 @@ func (s *Staged) becomes(to, sha256 string) bool {
 	if !s.untouched() {
 		return false
 	}
-	if info, err := Quick(s.Path); err != nil || s.sum.prove(info) != nil || info.SHA256 != sha256 {
+	has := s.content
+	if has == "" {
+		info, err := Quick(s.Path)
+		if err != nil || s.sum.prove(info) != nil {
+			return false
+		}
+		has = info.SHA256
+	}
+	if has != sha256 {
 		return false
 	}
 	if unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || os.Rename(s.Path, to) != nil {

@@ -19,16 +19,8 @@ const (
 )
 
 // transfer makes to, a new file with the content of a snapshot without the
-// trailer, and returns the sha256 of the bytes that went into it, which is
-// compared with the trailer.
-//
-// Where the file system can share the bytes of two files, none are written.
-// Then to is read, which brings it into memory, where etcd will look for it.
+// trailer; see fill.
 func transfer(from, to string, info *Info, progress func(Progress)) (sum string, err error) {
-	tell := func(p Progress) {
-		p.Phase = "copy"
-		progress(p)
-	}
 	src, err := os.Open(from)
 	if err != nil {
 		return "", openProblem(from, err)
@@ -38,11 +30,23 @@ func transfer(from, to string, info *Info, progress func(Progress)) (sum string,
 	if err != nil {
 		return "", targetProblem(err)
 	}
-	defer func() {
-		if cerr := dst.Close(); err == nil && cerr != nil {
-			err = targetProblem(cerr)
-		}
-	}()
+	sum, err = fill(dst, src, info, func(p Progress) {
+		p.Phase = "copy"
+		progress(p)
+	})
+	if cerr := dst.Close(); err == nil && cerr != nil {
+		err = targetProblem(cerr)
+	}
+	return sum, err
+}
+
+// fill gives dst, which is empty, the content of a snapshot without the trailer, and
+// returns the sha256 of the bytes that went into it, which is compared with the
+// trailer.
+//
+// Where the file system can share the bytes of two files, none are written.
+// Then dst is read, which brings it into memory, where etcd will look for it.
+func fill(dst, src *os.File, info *Info, tell func(Progress)) (sum string, err error) {
 	if clone(dst, src) == nil {
 		if sum, err = checkHash(context.Background(), dst, info, nil, tell); err != nil {
 			return "", err

@@ -124,8 +124,11 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 		var req inspectRequest
 		if err = json.Unmarshal(line, &req); err == nil {
 			boundMemory(req.Path)
+			if req.Copy != "" {
+				giveWay()
+			}
 			var info *Info
-			if info, err = inspectFile(req.Path, req.Hashed, nil, w.progress); err == nil {
+			if info, err = inspectFile(req, nil, w.progress); err == nil {
 				result = inspected{Info: info, Stored: info.stored}
 			}
 		}

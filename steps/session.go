@@ -20,6 +20,9 @@ type Session struct {
 	// ports.
 	Barrier Barrier
 	Fleet   bool // what is planned is done by a conductor, with the run's other nodes
+	// AtOnce says that the snapshot that is inspected will be restored on this node,
+	// unless something is in the way: it is copied while it is read.
+	AtOnce bool
 
 	// Elsewhere finds a snapshot that isn't a file of this node; is says that the
 	// name is of such a one. nil finds none. f may be nil.
@@ -82,7 +85,16 @@ func (s *Session) Inspect(ctx context.Context, name string, progress func(done, 
 	if err != nil {
 		return nil, err
 	}
-	return file.Inspect(ctx, progress)
+	f := s.facts.Load()
+	if !s.AtOnce || file.Copied() || f == nil || f.Etcd == nil {
+		return file.Inspect(ctx, progress)
+	}
+	dir := f.BesideData()
+	info, copied, err := snapshot.InspectAndCopy(ctx, file.Path, dir, progress)
+	if copied != nil {
+		s.files.copied(copied, snapshot.File(file.Path), dir)
+	}
+	return info, err
 }
 
 // Check looks at everything that can be known to go wrong.

@@ -184,6 +184,14 @@ func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, pro
 	return got, nil
 }
 
+// copied keeps a copy of a snapshot, which is a file of the user's, for the restore
+// of it.
+func (u *stagings) copied(file *snapshot.Staged, src snapshot.Source, dir string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.made[src.Name+" "] = &staging{src.Name, file, src, dir}
+}
+
 func (s *staging) there() bool {
 	_, err := os.Stat(s.file.Path)
 	return err == nil
@@ -198,7 +206,7 @@ func (u *stagings) at(ctx context.Context, path string, progress func(done, tota
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, s := range u.made {
-		if s.path != path && s.file.Path != path {
+		if s.path != path && s.file.Path != path || !s.file.Copied() {
 			continue
 		}
 		if s.there() {

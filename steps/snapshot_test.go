@@ -120,3 +120,42 @@ func TestARestoreThatIsTriedAgainUnpacksAgain(t *testing.T) {
 		t.Error("a file that was never staged:", from, err)
 	}
 }
+
+func TestARestoreAtOnceUsesTheCopyOfItsInspection(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "monday.db")
+	if _, err := gunzip("../snapshot/testdata/before.db.gz", path); err != nil {
+		t.Fatal(err)
+	}
+	s := &Session{AtOnce: true}
+	t.Cleanup(func() { _ = s.Close() })
+	f := &Facts{Etcd: &Etcd{}}
+	f.Etcd.DataDir.HostPath = filepath.Join(dir, "etcd")
+	s.facts.Store(f)
+	info, err := s.Inspect(t.Context(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Path != path {
+		t.Errorf("the plan would name %s", info.Path)
+	}
+	from, err := s.files.at(t.Context(), path, nil)
+	if err != nil || from == nil || from.Path == path {
+		t.Fatal(from, err)
+	}
+	for _, try := range []string{"first", "second"} {
+		from, err := s.files.at(t.Context(), path, nil)
+		if err != nil {
+			t.Fatal(try, err)
+		}
+		req := snapshot.RestoreRequest{
+			Snapshot: path, DataDir: filepath.Join(dir, try), Name: "cp1", PeerURLs: []string{"https://127.0.0.1:2380"}, ExpectSHA256: info.SHA256,
+		}
+		if from != nil {
+			req.Snapshot = from.Path
+		}
+		if _, err := from.Restore(t.Context(), req, nil); err != nil {
+			t.Fatal(try, err)
+		}
+	}
+}
