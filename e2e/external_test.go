@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -143,7 +144,8 @@ func TestExternalEtcdIsReal(t *testing.T) {
 	}
 }
 
-// The small part of it is in CI: "not" and "and back" of kubespray's form.
+// The small part of it is in CI: what begins with "not" and "and", of kubespray's
+// form.
 func TestExternalEtcdIsRestored(t *testing.T) {
 	for _, form := range []cluster.Form{cluster.Kubespray, cluster.ByHand} {
 		t.Run(string(form), func(t *testing.T) {
@@ -161,10 +163,28 @@ func TestExternalEtcdIsRestored(t *testing.T) {
 				t.Run("from the etcd host while etcd is down", func(t *testing.T) { downExternal(t, c, c.Etcd[0]) })
 				t.Run("from the etcd host after a kill", func(t *testing.T) { resumeExternal(t, c, form, c.Etcd[0], resumed, undone) })
 			}
+			if form == cluster.Kubespray {
+				t.Run("and systemd keeps the rules that the engine stands on", func(t *testing.T) { keepsSystemdsRules(t, c.Etcd[0]) })
+			}
 			t.Run("by each command", func(t *testing.T) { commandsOfExternal(t, c) })
 			t.Run("beside a restore by hand", func(t *testing.T) { besideByHand(t, c) })
 		})
 	}
+}
+
+// keepsSystemdsRules runs the table on a host, which the fake systemd of the crash
+// matrix is held to as well.
+func keepsSystemdsRules(t *testing.T, host *cluster.Node) {
+	t.Helper()
+	const program = "/usr/local/bin/rules.test"
+	if out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "e2e", "-o", host.HostPath(program), "./onhost").CombinedOutput(); err != nil {
+		t.Fatalf("go test -c: %v\n%s", err, out)
+	}
+	out, err := host.Command(t.Context(), program, "-test.v", "-test.timeout=5m").CombinedOutput()
+	if t.Logf("%s", out); err != nil || !strings.Contains(string(out), "PASS") {
+		t.Errorf("%s: %v", host.Hostname, err)
+	}
+	readOn(t, host, "rm "+program)
 }
 
 // etcdClusters are the IDs of the clusters that the hosts' members serve.

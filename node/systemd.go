@@ -385,16 +385,16 @@ func unitOfCgroup(cgroups string) string {
 	return ""
 }
 
-// services are the names of the services that systemd has loaded or has a file of,
-// and that match: "etcd.service", "etcd@a.service", "etcd-events.service" for
-// "etcd*.service".
-func services(ctx context.Context, pattern string) ([]string, error) {
+// services are the names of all services that systemd has loaded or has a file of.
+// It isn't given a pattern: list-unit-files fails, and says nothing, where none
+// matches.
+func services(ctx context.Context) ([]string, error) {
 	var all strings.Builder
 	for _, list := range [][]string{
 		{"list-units", "--all"},
 		{"list-unit-files"}, // a unit that is stopped and was not started since boot isn't loaded
 	} {
-		cmd, err := trust.Command(ctx, "systemctl", append(list, "--no-pager", "--no-legend", "--plain", "--full", "--type=service", "--", pattern)...)
+		cmd, err := trust.Command(ctx, "systemctl", append(list, "--no-pager", "--no-legend", "--plain", "--full", "--type=service")...)
 		if err != nil {
 			return nil, err
 		}
@@ -424,12 +424,14 @@ func servicesIn(out string) (names []string) {
 const mostServices = 50
 
 // ServicesOf are the services that may be a program: those that are called as it
-// is, and those in which a process of that name runs.
+// is ("etcd.service", "etcd@a.service", "etcd-events.service" for "etcd"), and those
+// in which a process of that name runs. There may be none.
 func ServicesOf(ctx context.Context, called string) ([]string, error) {
-	names, err := services(ctx, called+"*.service")
+	names, err := services(ctx)
 	if err != nil {
 		return nil, err
 	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, called) })
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return names, nil // not Linux
@@ -460,7 +462,7 @@ type ServiceCommand struct{ Name, ExecStart string }
 // ServiceCommands asks systemd for the commands of all services, those that are
 // stopped and those that have failed as well.
 func ServiceCommands(ctx context.Context) (all []ServiceCommand, _ error) {
-	names, err := services(ctx, "*.service")
+	names, err := services(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -328,6 +328,9 @@ func (s *fakeSystemd) tell(verb, name string) error {
 			u.asked = true
 		}
 	case "kill":
+		if u.forgotten() {
+			return errors.New("Failed to kill unit " + name + ": Unit " + name + " not loaded.")
+		}
 		if u.up() || u.active == "deactivating" {
 			u.is.Result = "signal"
 			s.ended(u)
