@@ -7,7 +7,7 @@ PLATFORMS = darwin/arm64 # besides Linux, which release builds for: inspect, dif
 LINT        = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test test-busy race check e2e e2e-backup e2e-parts e2e-one e2e-two e2e-three e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-cgroup2 e2e-external e2e-debts supported lint vuln platforms fuzz bench bench-backup bench-outage bench-outage-three bench-outage-systemd bench-recovery bench-staging bench-screen release release-try arm64 site
+.PHONY: build test test-busy race check e2e e2e-backup e2e-parts e2e-one e2e-two e2e-three e2e-three-newest e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-cgroup2 e2e-external e2e-debts supported lint vuln platforms fuzz bench bench-backup bench-outage bench-outage-three bench-outage-systemd bench-recovery bench-staging bench-screen release release-try arm64 site
 
 # The binary for nodes has no practice in it: 34 MB instead of 52.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -57,6 +57,11 @@ e2e-three:
 	go test -tags e2e -count 1 -timeout 40m -run '$(THREE)' -skip SlowLink ./e2e
 	$(MAKE) e2e-systemd
 	$(MAKE) e2e-backup
+
+e2e-three-newest: # root on Debian: a restore of three hosts with systemd and the newest Kubernetes
+	e2e/install.sh
+	ETCD_REWIND_E2E_SHARED=no ETCD_REWIND_E2E_ENTRIES=three-1.37 \
+		go test -tags e2e -count 1 -timeout 15m -run AreRestoredAsOne -v ./e2e
 
 e2e-kills: # 40 restores killed at random moments (20 minutes)
 	ETCD_REWIND_KILLS=40 go test -tags e2e -count 1 -timeout 60m -run TestARestoreThatIsKilledAtARandomMoment -v ./e2e

@@ -110,6 +110,11 @@ var Entries = []Entry{
 		Kubelet: cgroupfs, Node: systemdNode + ", " + overruled, Ran: systemdRuns, Open: rules, Target: "e2e-systemd",
 	},
 	{
+		Name: "three-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
+		Node: "three control planes, " + systemdNode, Open: "a restore of all three as one, its undo, and a redo", Target: "e2e-three-newest",
+	},
+	{
 		Name: "systemd-1.34-etcd-3.5", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.5.21",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.5", Systemd: true,
 		Node: systemdNode, Ran: systemdRuns, Open: rules, Target: "e2e-versions",
