@@ -64,7 +64,22 @@ func (r record) title() string {
 	if r.Tuned != "" {
 		set = "tuned"
 	}
-	return fmt.Sprintf("%s, Kubernetes %s, %s", nodes, r.Kubernetes, set)
+	version := "Kubernetes " + r.Kubernetes
+	if r.database() == large {
+		version += ", 2 GB alone"
+	}
+	return fmt.Sprintf("%s, %s, %s", nodes, version, set)
+}
+
+// database is the one that a measurement is told by: the small one, where that was
+// measured.
+func (r record) database() string {
+	if _, ok := r.of(rewind.name, small); !ok {
+		if _, ok := r.of(rewind.name, large); ok {
+			return large
+		}
+	}
+	return small
 }
 
 func (r record) versions() string {
@@ -190,17 +205,25 @@ func (t seconds) table(first string) string {
 	return b.String()
 }
 
-// owns is what somebody has of the first column of the first table of owners, or 0.
+// owns is what somebody has of the first column that was measured of the first table
+// of owners, or 0.
 func (r record) owns(who string) (sum float64) {
 	if len(r.Owners) == 0 {
 		return 0
 	}
-	for _, x := range r.Owners[0].Rows {
-		if x.Who == who && len(x.Took) > 0 {
-			sum += max(0, x.Took[0])
+	for i := range r.Owners[0].Columns {
+		measured := false
+		for _, x := range r.Owners[0].Rows {
+			measured = measured || x.Took[i] >= 0
+			if x.Who == who {
+				sum += max(0, x.Took[i])
+			}
+		}
+		if measured {
+			return sum
 		}
 	}
-	return sum
+	return 0
 }
 
 // of finds the restores of a way.
@@ -255,11 +278,11 @@ func outagePage(all []record) string {
 	out := outagesOf(all)
 	b.WriteString("| nodes | machine | × by hand in the same run, median (worst) | outage, median (worst) | by hand | kube-apiserver's own part | date |\n|---|---|---|---|---|---|---|\n")
 	for _, r := range out {
-		ours, _ := r.of(rewind.name, small)
-		hand, _ := r.of(handName, small)
+		ours, _ := r.of(rewind.name, r.database())
+		hand, _ := r.of(handName, r.database())
 		worst, most := ours.AtWorst, ours.Worst
 		for _, x := range r.Rows {
-			if x.Way == rewind.name && x.Database != large {
+			if x.Way == rewind.name && (x.Database != large || x.Database == ours.Database) {
 				worst, most = max(worst, x.AtWorst), max(most, x.Worst)
 			}
 		}
@@ -269,7 +292,9 @@ func outagePage(all []record) string {
 	}
 	var missing []string
 	for _, w := range wanted {
-		if !slices.ContainsFunc(out, func(r record) bool { return r.On == w.on && r.Nodes == w.nodes && r.Tuned == "" }) {
+		if !slices.ContainsFunc(out, func(r record) bool {
+			return r.On == w.on && r.Nodes == w.nodes && r.Tuned == "" && r.database() == small
+		}) {
 			missing = append(missing, fmt.Sprintf("%s (`%s`)", w.what, w.make))
 		}
 	}
@@ -300,16 +325,17 @@ func recoveryPart(all []record) string {
 	var b strings.Builder
 	told := map[string]bool{}
 	var before []string
+	measured := map[string]bool{}
 	for _, r := range slices.Backward(all) {
 		if r.What != aRecovery {
 			continue
 		}
+		for _, x := range r.Rows {
+			measured[x.Database] = true
+		}
 		if title := r.title(); !told[title] {
 			told[title] = true
 			fmt.Fprintf(&b, "### %s\n\n%s.\n%s\n", title, r.versions(), r.text())
-			if _, ok := r.of(rewind.name, large); !ok {
-				b.WriteString("**2 GB were not measured then.**\n\n")
-			}
 			continue
 		}
 		var goals []string
@@ -324,6 +350,11 @@ func recoveryPart(all []record) string {
 	}
 	if len(before) > 0 {
 		fmt.Fprintf(&b, "Before that:\n\n%s\n", strings.Join(before, ""))
+	}
+	for _, size := range []string{small, large} {
+		if !measured[size] {
+			fmt.Fprintf(&b, "**Not measured yet**: a database of the size %q.\n", size)
+		}
 	}
 	return strings.TrimRight(b.String(), "\n") + "\n"
 }
@@ -386,7 +417,7 @@ func picture(all []record) string {
 	var bars []bar
 	drawn := map[int]bool{}
 	for _, r := range outagesOf(all) {
-		if drawn[r.Nodes] {
+		if drawn[r.Nodes] || r.database() != small {
 			continue
 		}
 		drawn[r.Nodes] = true

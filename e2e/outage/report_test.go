@@ -43,6 +43,7 @@ func TestWhatIsMeasuredIsKeptBesideWhatWasBefore(t *testing.T) {
 		{Date: "2026-11-26", What: anOutage, On: "bare-1.34", Nodes: 3, Kubernetes: "1.34.4", Rows: rows(0.25)},
 		{Date: "2026-11-26", What: anOutage, On: "bare-1.34", Nodes: 1, Kubernetes: "1.34.4", Rows: rows(0.12)},
 		{Date: "2026-11-26", What: aRecovery, On: "bare-1.34", Nodes: 1, Kubernetes: "1.34.4", Rows: rows(0.2)},
+		{Date: "2026-11-26", What: aRecovery, On: "bare-1.34", Nodes: 1, Kubernetes: "1.34.4", Rows: []row{{Way: rewind.name, Database: large, Ratio: 0.3}}},
 	} {
 		if err := keep(dir, r); err != nil {
 			t.Fatal(err)
@@ -83,7 +84,7 @@ func TestWhatIsMeasuredIsKeptBesideWhatWasBefore(t *testing.T) {
 	if n := strings.Count(page, "\n## "); n != 3 {
 		t.Errorf("%d are told in full, want the newest of each kind", n)
 	}
-	if b := read("benchmarks.md"); !strings.Contains(b, "### One node") || !strings.HasSuffix(b, "after\n") {
+	if b := read("benchmarks.md"); !strings.Contains(b, "### One node, Kubernetes 1.34.4, not tuned") || !strings.Contains(b, "### One node, Kubernetes 1.34.4, 2 GB alone, not tuned") || !strings.HasSuffix(b, "after\n") {
 		t.Errorf("the benchmarks have no recovery:\n%s", b)
 	}
 	if svg := read("outage.svg"); !strings.Contains(svg, "etcd-rewind, small, 3 nodes") {
