@@ -291,7 +291,9 @@ overridden by name.` + exitStatuses,
 		}
 		f, ctx, done := a.flow(c.Context(), &several, strings.Fields(several.rsh), choices)
 		defer done()
-		a.session.AtOnce = yes && !dry && ticket == nil && !several.on
+		if yes && !dry && ticket == nil && !several.on {
+			a.session.AtOnce = &choices
+		}
 		if err := a.look(ctx, f, args[0], ticket, false); err != nil {
 			return stopped(ctx, err)
 		}

@@ -116,6 +116,8 @@ type Info struct {
 
 	// stored is how values are stored, with one of each to be tried.
 	stored []storedValues
+	// copied says that the file that was to be filled meanwhile has all of it.
+	copied bool
 }
 
 // Taken is when the content is from: its newest write, where that could be read,
@@ -138,6 +140,7 @@ type inspectRequest struct {
 type inspected struct {
 	Info   *Info          `json:"info"`
 	Stored []storedValues `json:"stored"`
+	Copied bool           `json:"copied,omitempty"`
 }
 
 // Inspect reads the whole file: hash, page structure, every record. For a bad
@@ -152,14 +155,16 @@ func Inspect(ctx context.Context, path string, progress func(done, total int64))
 
 // InspectAndCopy is Inspect for a restore that follows at once: what is hashed is
 // written into a staging file in dir at the same time, which the restore can use up
-// then (Staged.Restore). No copy, and no error, is where it can't be made, or where
-// dir hasn't room for more than that. The caller removes it.
-func InspectAndCopy(ctx context.Context, path, dir string, progress func(done, total int64)) (*Info, *Staged, error) {
+// then (Staged.Restore). No copy, and no error, is where it can't be made, where the
+// file has no trailer, or where dir hasn't room for the copy, two more of its size
+// and spare bytes: no other file has to do without. The caller removes it.
+func InspectAndCopy(ctx context.Context, path, dir string, spare int64, progress func(done, total int64)) (*Info, *Staged, error) {
+	begun := time.Now()
 	quick, err := Quick(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	if free, err := freeBytes(dir); err != nil || free < 3*quick.Size+keepFree {
+	if free, err := freeBytes(dir); err != nil || quick.Hash == HashMissing || (free-spare-keepFree)/3 < quick.Size {
 		info, err := Inspect(ctx, path, progress)
 		return info, nil, err
 	}
@@ -170,16 +175,14 @@ func InspectAndCopy(ctx context.Context, path, dir string, progress func(done, t
 	}
 	s := &Staged{Path: f.Name(), Name: path, Format: Raw, lock: f}
 	info, err := inspectCopying(ctx, path, s.Path, progress)
-	if err == nil && info.Hash == HashOK {
-		if s.written, err = f.Stat(); err == nil {
-			s.content, s.Size = info.SHA256, s.written.Size()
+	if err == nil && info.copied && info.Hash == HashOK {
+		info.copied = false
+		if st, err := f.Stat(); err == nil {
+			s.written, s.content, s.Size, s.Took = st, info.SHA256, st.Size(), time.Since(begun)
 			return info, s, nil
 		}
 	}
 	_ = s.Remove()
-	if problem.HasCode(err, CodeNoSpace) || problem.HasCode(err, CodeTarget) {
-		info, err = Inspect(ctx, path, progress)
-	}
 	return info, nil, err
 }
 
@@ -216,7 +219,7 @@ func inspect(ctx context.Context, req inspectRequest, progress func(done, total 
 	if err := call(ctx, workInspect, req, &found, tell); err != nil {
 		return nil, explainCrash(ctx, err, quick)
 	}
-	found.Info.stored = found.Stored
+	found.Info.stored, found.Info.copied = found.Stored, found.Copied
 	return found.Info, nil
 }
 
@@ -339,7 +342,7 @@ func startHash(req inspectRequest, progress func(Progress)) (*hashing, error) {
 		case req.Copy == "":
 			h.sum, h.err = checkHash(context.Background(), f, info, nil, tell)
 		default:
-			h.sum, h.err = fillFile(req.Copy, f, info, tell)
+			h.sum, info.copied, h.err = fillFile(req.Copy, f, info, tell)
 		}
 	})()
 	go defect.Do(func() {
@@ -349,17 +352,30 @@ func startHash(req inspectRequest, progress func(Progress)) (*hashing, error) {
 	return h, nil
 }
 
-// fillFile fills a file that is there.
-func fillFile(to string, src *os.File, info *Info, tell func(Progress)) (string, error) {
+// fillFile fills a file that is there. That it can't is no fault of the snapshot,
+// which is hashed nevertheless, once.
+func fillFile(to string, src *os.File, info *Info, tell func(Progress)) (sum string, filled bool, err error) {
 	dst, err := os.OpenFile(to, os.O_RDWR, 0)
 	if err != nil {
-		return "", targetProblem(err)
+		err = targetProblem(err)
+	} else {
+		sum, err = fill(dst, src, info, tell)
+		if err != nil {
+			_ = dst.Truncate(0) // others need the space
+		}
+		if cerr := dst.Close(); err == nil && cerr != nil {
+			err = targetProblem(cerr)
+		}
 	}
-	sum, err := fill(dst, src, info, tell)
-	if cerr := dst.Close(); err == nil && cerr != nil {
-		err = targetProblem(cerr)
+	switch {
+	case err == nil:
+		return sum, true, nil
+	case sum != "":
+		return sum, false, nil
+	case problem.HasCode(err, CodeNoSpace), problem.HasCode(err, CodeTarget): // before it was read
+		sum, err = checkHash(context.Background(), src, info, nil, tell)
 	}
-	return sum, err
+	return sum, false, err
 }
 
 // meter reports how far hash and content are together: half of the bytes each, of

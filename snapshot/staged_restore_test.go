@@ -142,7 +142,7 @@ func TestASnapshotIsCopiedWhileItIsInspectedForARestoreAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, s, err := InspectAndCopy(t.Context(), path, dir, nil)
+	info, s, err := InspectAndCopy(t.Context(), path, dir, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestASnapshotIsCopiedWhileItIsInspectedForARestoreAtOnce(t *testing.T) {
 }
 
 func TestACopyThatCannotBeRenamedIsCopied(t *testing.T) {
-	info, s, err := InspectAndCopy(t.Context(), file(t, "a.db", fixture(t, "before")), t.TempDir(), nil)
+	info, s, err := InspectAndCopy(t.Context(), file(t, "a.db", fixture(t, "before")), t.TempDir(), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestWhatIsNotASnapshotLeavesNoCopy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, path := t.TempDir(), file(t, "a.db", c.data)
 			makeOld(t, path)
-			_, s, err := InspectAndCopy(t.Context(), path, dir, nil)
+			_, s, err := InspectAndCopy(t.Context(), path, dir, 0, nil)
 			if c.code != "" {
 				wantProblem(t, err, c.code)
 			} else if err != nil {
@@ -204,5 +204,33 @@ func TestWhatIsNotASnapshotLeavesNoCopy(t *testing.T) {
 				t.Errorf("%v, %v is left, %v", s, left, err)
 			}
 		})
+	}
+}
+
+func TestNoOtherFileHasToDoWithoutTheRoomOfACopy(t *testing.T) {
+	dir := t.TempDir()
+	free, err := freeBytes(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, s, err := InspectAndCopy(t.Context(), file(t, "a.db", fixture(t, "before")), dir, free, nil)
+	if err != nil || info.Hash != HashOK {
+		t.Fatal(info, err)
+	}
+	if left, err := os.ReadDir(dir); s != nil || err != nil || len(left) > 0 {
+		t.Errorf("%v is there, %v", left, err)
+	}
+}
+
+// On a network mount the server's time of a file may come later.
+func TestAStagingFileWithAnotherTimeIsStillAnUnpackedSnapshot(t *testing.T) {
+	s, req := unpacked(t, fixture(t, "before"))
+	makeOld(t, s.Path)
+	info, err := s.Inspect(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Packed != s || !info.ModTime.Equal(s.modTime) || info.SHA256 != req.ExpectSHA256 {
+		t.Errorf("%+v, %s, %s", info.Packed, info.ModTime, info.SHA256)
 	}
 }

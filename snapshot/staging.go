@@ -76,12 +76,15 @@ func (s *Staged) Copied() bool { return s.written != nil }
 // time. A staging file was hashed while it was written, and isn't hashed again.
 func (s *Staged) Inspect(ctx context.Context, progress func(done, total int64)) (*Info, error) {
 	s.mu.Lock()
-	known := s.untouched()
+	known := s.sum != nil && s.untouched()
 	s.mu.Unlock()
 	if !known {
 		info, err := Inspect(ctx, s.Path, progress)
 		if err == nil {
 			info.Name, info.Doubt = s.Name, s.Doubt
+			if s.sum != nil {
+				info.ModTime, info.Packed = s.modTime, s
+			}
 		}
 		return info, err
 	}

@@ -42,7 +42,7 @@ func transfer(from, to string, info *Info, progress func(Progress)) (sum string,
 
 // fill gives dst, which is empty, the content of a snapshot without the trailer, and
 // returns the sha256 of the bytes that went into it, which is compared with the
-// trailer.
+// trailer; with an error only when all was read, and not all could be written.
 //
 // Where the file system can share the bytes of two files, none are written.
 // Then dst is read, which brings it into memory, where etcd will look for it.
@@ -52,7 +52,7 @@ func fill(dst, src *os.File, info *Info, tell func(Progress)) (sum string, err e
 			return "", err
 		}
 		if err := dst.Truncate(info.content()); err != nil {
-			return "", targetProblem(err)
+			return sum, targetProblem(err)
 		}
 		return sum, nil
 	}
@@ -61,8 +61,8 @@ func fill(dst, src *os.File, info *Info, tell func(Progress)) (sum string, err e
 	}
 	w := startWriting(dst, nil)
 	sum, err = checkHash(context.Background(), src, info, w, tell)
-	if werr := w.close(); werr != nil {
-		return "", targetProblem(werr)
+	if werr := w.close(); err == nil && werr != nil {
+		err = targetProblem(werr)
 	}
 	return sum, err
 }

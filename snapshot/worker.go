@@ -129,7 +129,7 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 			}
 			var info *Info
 			if info, err = inspectFile(req, nil, w.progress); err == nil {
-				result = inspected{Info: info, Stored: info.stored}
+				result = inspected{Info: info, Stored: info.stored, Copied: info.copied}
 			}
 		}
 	case workRestore:

@@ -54,6 +54,16 @@ func isMountRoot(dir string) bool {
 // unless that is the root of one.
 func (f *Facts) BesideData() string { return filepath.Dir(realDataDir(f.Etcd.DataDir.HostPath)) }
 
+// stagedIn is the directory in which a restore is staged: on the disk of the new
+// data, also where BesideData isn't.
+func (f *Facts) stagedIn(c Choices) string {
+	c = f.Settle(nil, c)
+	if dir, err := filepath.Abs(c.DataDir); err == nil {
+		c.DataDir = dir
+	}
+	return filepath.Dir(f.layOut(c, f.runName(c)).volumes[0].staging)
+}
+
 // repoint is a volume of etcd.yaml that gets a new hostPath.
 type repoint struct {
 	volume, old, new, staging string

@@ -20,9 +20,10 @@ type Session struct {
 	// ports.
 	Barrier Barrier
 	Fleet   bool // what is planned is done by a conductor, with the run's other nodes
-	// AtOnce says that the snapshot that is inspected will be restored on this node,
-	// unless something is in the way: it is copied while it is read.
-	AtOnce bool
+	// AtOnce, when it isn't nil, says that the snapshot that is inspected will be
+	// restored on this node by these choices, unless something is in the way: it is
+	// copied while it is read.
+	AtOnce *Choices
 
 	// Elsewhere finds a snapshot that isn't a file of this node; is says that the
 	// name is of such a one. nil finds none. f may be nil.
@@ -86,13 +87,17 @@ func (s *Session) Inspect(ctx context.Context, name string, progress func(done, 
 		return nil, err
 	}
 	f := s.facts.Load()
-	if !s.AtOnce || file.Copied() || f == nil || f.Etcd == nil {
+	if s.AtOnce == nil || file.Copied() || f == nil || f.Etcd == nil {
 		return file.Inspect(ctx, progress)
 	}
-	dir := f.BesideData()
-	info, copied, err := snapshot.InspectAndCopy(ctx, file.Path, dir, progress)
+	dir, spare := f.stagedIn(*s.AtOnce), int64(walBytes)
+	if f.Live != nil && !s.AtOnce.NoSave {
+		spare += f.Live.DBSize // the snapshot of it
+	}
+	_ = snapshot.RemoveStale(dir, f.stagedBefore()...)
+	info, copied, err := snapshot.InspectAndCopy(ctx, file.Path, dir, spare, progress)
 	if copied != nil {
-		s.files.copied(copied, snapshot.File(file.Path), dir)
+		s.files.copied(copied, file.Path, dir)
 	}
 	return info, err
 }

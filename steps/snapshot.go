@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -145,8 +146,9 @@ func (s *Session) Unlock(ctx context.Context, path, passphrase string) error {
 // stagings are the snapshots that were staged, each once, until they are removed.
 // The zero value works; it is safe for use by several goroutines.
 type stagings struct {
-	mu   sync.Mutex
-	made map[string]*staging // by the source's name
+	mu    sync.Mutex
+	made  map[string]*staging // by the source's name
+	ahead *staging            // the copy of a snapshot that can be read as it is
 }
 
 // staging is a snapshot that was staged, and how to do that again.
@@ -167,12 +169,8 @@ func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, pro
 		return had.file, nil
 	}
 	dir := stageDir(ctx, f, src)
-	var keep []string
-	if f != nil && f.Unfinished != nil {
-		keep = append(keep, f.Unfinished.file) // resume needs it
-	}
 	// What can't be removed only takes space: if that is missing, Stage fails.
-	_ = snapshot.RemoveStale(dir, keep...)
+	_ = snapshot.RemoveStale(dir, f.stagedBefore()...)
 	got, err := snapshot.Stage(ctx, src, dir, progress)
 	if err != nil {
 		return nil, err
@@ -184,12 +182,25 @@ func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, pro
 	return got, nil
 }
 
+// stagedBefore are the staging files of an unfinished run, which resume needs. f may
+// be nil.
+func (f *Facts) stagedBefore() []string {
+	if f == nil || f.Unfinished == nil {
+		return nil
+	}
+	return []string{f.Unfinished.file}
+}
+
 // copied keeps a copy of a snapshot, which is a file of the user's, for the restore
-// of it.
-func (u *stagings) copied(file *snapshot.Staged, src snapshot.Source, dir string) {
+// of it, and removes the one before.
+func (u *stagings) copied(file *snapshot.Staged, path, dir string) {
+	path = snapshot.FullName(path) // as the plan has it
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.made[src.Name+" "] = &staging{src.Name, file, src, dir}
+	if u.ahead != nil {
+		_ = u.ahead.file.Remove() // it only takes space
+	}
+	u.ahead = &staging{path, file, snapshot.File(path), dir}
 }
 
 func (s *staging) there() bool {
@@ -205,7 +216,11 @@ func (u *stagings) at(ctx context.Context, path string, progress func(done, tota
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, s := range u.made {
+	all := slices.Collect(maps.Values(u.made))
+	if u.ahead != nil {
+		all = append(all, u.ahead)
+	}
+	for _, s := range all {
 		if s.path != path && s.file.Path != path || !s.file.Copied() {
 			continue
 		}
@@ -229,6 +244,10 @@ func (u *stagings) close() error {
 	for name, m := range u.made {
 		errs = append(errs, m.file.Remove())
 		delete(u.made, name)
+	}
+	if u.ahead != nil {
+		errs = append(errs, u.ahead.file.Remove())
+		u.ahead = nil
 	}
 	return errors.Join(errs...)
 }

@@ -127,17 +127,26 @@ func TestARestoreAtOnceUsesTheCopyOfItsInspection(t *testing.T) {
 	if _, err := gunzip("../snapshot/testdata/before.db.gz", path); err != nil {
 		t.Fatal(err)
 	}
-	s := &Session{AtOnce: true}
+	s := &Session{AtOnce: &Choices{}}
 	t.Cleanup(func() { _ = s.Close() })
 	f := &Facts{Etcd: &Etcd{}}
 	f.Etcd.DataDir.HostPath = filepath.Join(dir, "etcd")
 	s.facts.Store(f)
-	info, err := s.Inspect(t.Context(), path, nil)
-	if err != nil {
-		t.Fatal(err)
+	// As it is named in the directory that it lies in; and nobody needs what an
+	// earlier look has copied.
+	t.Chdir(dir)
+	var info *snapshot.Info
+	for range 2 {
+		var err error
+		if info, err = s.Inspect(t.Context(), "monday.db", nil); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if info.Path != path {
+	if info.Path != "monday.db" {
 		t.Errorf("the plan would name %s", info.Path)
+	}
+	if copies, err := filepath.Glob(filepath.Join(dir, ".etcd-rewind-*")); err != nil || len(copies) != 1 {
+		t.Errorf("%q, %v", copies, err)
 	}
 	from, err := s.files.at(t.Context(), path, nil)
 	if err != nil || from == nil || from.Path == path {
@@ -156,6 +165,27 @@ func TestARestoreAtOnceUsesTheCopyOfItsInspection(t *testing.T) {
 		}
 		if _, err := from.Restore(t.Context(), req, nil); err != nil {
 			t.Fatal(try, err)
+		}
+	}
+}
+
+// A copy that lies on another disk is copied once more: it is none ahead.
+func TestACopyIsMadeOnTheDiskOfTheNewData(t *testing.T) {
+	f := &Facts{Etcd: &Etcd{}}
+	for _, c := range []struct {
+		old     string
+		choices Choices
+		in      string
+	}{
+		{"/var/lib/etcd", Choices{}, "/var/lib"},
+		{"/var/lib/etcd", Choices{Swap: true}, "/var/lib"},
+		{"/var/lib/etcd", Choices{DataDir: "/mnt/fast/etcd"}, "/mnt/fast"},
+		{"/proc", Choices{}, "/proc"}, // the root of a file system
+	} {
+		f.Etcd.DataDir.HostPath = c.old
+		f.Etcd.DataDir.Path = c.old
+		if in := f.stagedIn(c.choices); in != c.in {
+			t.Errorf("%s, %+v: in %s", c.old, c.choices, in)
 		}
 	}
 }
