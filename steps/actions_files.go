@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"etcd-rewind/manifest"
 	"etcd-rewind/node"
@@ -202,6 +203,9 @@ func (a *Stage) do(ctx context.Context, r *run) (State, error) {
 	}
 	if from != nil {
 		req.Snapshot = from.Path
+		if r.saving != nil { // a file that came slowly doesn't make the disk slow
+			r.saving.spare = min(from.Took, 2*time.Minute)
+		}
 	}
 	staged, err := r.world.Restore(ctx, req, from, func(p snapshot.Progress) {
 		r.progress(p)

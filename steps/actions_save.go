@@ -81,6 +81,7 @@ func (*Save) undo() []Action { return nil }
 type saving struct {
 	of    *Save
 	begun time.Time
+	spare time.Duration // that the staging takes less because a file was made before
 	stop  context.CancelFunc
 	at    atomic.Pointer[snapshot.Progress]
 	done  chan struct{}
@@ -119,7 +120,8 @@ func (r *run) saveBeside() {
 }
 
 // saved waits for what was begun, or does it now. What was begun may take as long
-// again as the staging: the old data directory holds the same.
+// again as the staging, with what of it was done before: the old data directory
+// holds the same.
 func (r *run) saved(ctx context.Context, a *Save) (*snapshot.Info, error) {
 	s := r.saving
 	if s == nil || s.of != a {
@@ -128,7 +130,7 @@ func (r *run) saved(ctx context.Context, a *Save) (*snapshot.Info, error) {
 	r.saving = nil
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
-	limit := max(r.now().Sub(s.begun), r.pace.save)
+	limit := max(r.now().Sub(s.begun)+s.spare, r.pace.save)
 	enough := time.NewTimer(limit)
 	defer enough.Stop()
 	for {

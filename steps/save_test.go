@@ -63,6 +63,30 @@ func TestTheStateThatIsLeftIsSavedBesideTheStaging(t *testing.T) {
 			t.Errorf("%v, saved %v, after %s", res.Error, saved(n, p), took)
 		}
 	}))
+	// It was copied before: to stage it takes no time.
+	path := filepath.Join(t.TempDir(), "monday.db")
+	if _, err := gunzip("../snapshot/testdata/before.db.gz", path); err != nil {
+		t.Fatal(err)
+	}
+	_, copied, err := snapshot.InspectAndCopy(t.Context(), path, t.TempDir(), 0, nil)
+	if err != nil || copied == nil {
+		t.Fatal(copied, err)
+	}
+	copied.Took = time.Second
+	t.Run("as long as the staging would have taken without a copy", inFakeTime(func(t *testing.T) {
+		d := &slowDisk{save: 600 * time.Millisecond}
+		n, e, p := begin(t, Choices{}, d)
+		e.files = &stagings{}
+		for a := range p.actions() {
+			if st, ok := a.Action.(*Stage); ok {
+				e.files.copied(copied, st.Request.Snapshot, n.root)
+			}
+		}
+		defer func() { _ = e.files.close() }()
+		if res := e.Run(t.Context(), p); !res.OK || !saved(n, p) {
+			t.Errorf("%v, saved %v", res.Error, saved(n, p))
+		}
+	}))
 	t.Run("but not for longer than the staging took", inFakeTime(func(t *testing.T) {
 		d := &slowDisk{save: time.Hour, restore: 500 * time.Millisecond}
 		n, e, p := begin(t, Choices{}, d)
