@@ -161,6 +161,9 @@ func (s *Staged) becomes(to, sha256 string) bool {
 
 const unpackedPrefix = ".etcd-rewind-unpacked-"
 
+// IsStaging says whether a path is one of a staging file, which may be gone.
+func IsStaging(path string) bool { return strings.HasPrefix(filepath.Base(path), unpackedPrefix) }
+
 // newUnpacked makes a staging file. Its lock, which ends with this process
 // however that ends, is shared: those who read the file take one too.
 func newUnpacked(dir string) (*os.File, error) {
@@ -182,7 +185,7 @@ func newUnpacked(dir string) (*os.File, error) {
 // reads keeps a staging file as it is until release is called. Any other file is
 // left alone.
 func reads(path string) (release func()) {
-	if !strings.HasPrefix(filepath.Base(path), unpackedPrefix) {
+	if !IsStaging(path) {
 		return func() {}
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)

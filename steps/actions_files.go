@@ -195,9 +195,7 @@ func (a *Stage) do(ctx context.Context, r *run) (State, error) {
 	}
 	r.saveBeside()
 	req := a.Request
-	from, err := r.engine.files.at(ctx, req.Snapshot, func(done, total int64) {
-		r.progress(snapshot.Progress{Phase: "unpack", Done: done, Total: total})
-	})
+	from, err := a.from(ctx, r)
 	if err != nil {
 		return Failed, err
 	}
@@ -220,6 +218,20 @@ func (a *Stage) do(ctx context.Context, r *run) (State, error) {
 	r.mem.Staged = staged
 	r.say("%d keys, revision %d, cluster ID %x", staged.Keys, staged.Revision, staged.ClusterID)
 	return Done, nil
+}
+
+// from is the staging file of the snapshot, nil where it is a file of the user's. A
+// process before may have used it up, or removed it at its end.
+func (a *Stage) from(ctx context.Context, r *run) (*snapshot.Staged, error) {
+	path := a.Request.Snapshot
+	tell := func(done, total int64) {
+		r.progress(snapshot.Progress{Phase: "unpack", Done: done, Total: total})
+	}
+	from, err := r.engine.files.at(ctx, path, tell)
+	if err != nil || from != nil || r.engine.stage == nil || !snapshot.IsStaging(path) || isThere(path) {
+		return from, err
+	}
+	return r.engine.stage(ctx, r.plan.Restore.Snapshot, tell)
 }
 
 func (a *Stage) makeParents(root Root) error {

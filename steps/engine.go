@@ -31,6 +31,9 @@ type Engine struct {
 	Now func() time.Time
 
 	files *stagings // that may be used up; nil has none
+	// stage makes a staging file of a source that is named, also in a process that
+	// has none yet; nil can't.
+	stage func(ctx context.Context, name string, progress func(done, total int64)) (*snapshot.Staged, error)
 
 	// crash is called at every point where the process may die, in tests.
 	crash func(point, action string)

@@ -160,7 +160,7 @@ func (s *Session) Runs(ctx context.Context) ([]RunInfo, error) {
 // Run runs a plan. The error is for a run that could not begin: nothing was
 // done then.
 func (s *Session) Run(ctx context.Context, p *Plan, sink func(Event), ask Asker) (*Result, error) {
-	return (&Engine{Sink: sink, Ask: ask, Barrier: s.Barrier, files: &s.files}).Run(ctx, p), nil
+	return (&Engine{Sink: sink, Ask: ask, Barrier: s.Barrier, files: &s.files, stage: s.Stage}).Run(ctx, p), nil
 }
 
 // Live is the run that another process has under way on this node; nil when

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"compress/gzip"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -188,4 +189,48 @@ func TestACopyIsMadeOnTheDiskOfTheNewData(t *testing.T) {
 			t.Errorf("%s, %+v: in %s", c.old, c.choices, in)
 		}
 	}
+}
+
+// usingUp is a world that sees what is restored.
+type usingUp struct {
+	world
+	from string
+}
+
+func (u *usingUp) Restore(ctx context.Context, q snapshot.RestoreRequest, from *snapshot.Staged, progress func(snapshot.Progress)) (*snapshot.Restored, error) {
+	if _, err := os.Stat(q.Snapshot); err != nil {
+		return nil, err
+	}
+	u.from = q.Snapshot
+	return u.world.Restore(ctx, q, from, progress)
+}
+
+// A run may be resumed by another process than the one that had unpacked the
+// snapshot, whose file is removed or used up.
+func TestAResumeUnpacksAgain(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		packed := filepath.Join(t.TempDir(), "monday.db.gz")
+		data, err := os.ReadFile("../snapshot/testdata/before.db.gz")
+		if err == nil {
+			err = os.WriteFile(packed, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		info := *snapshotOfTheTests
+		info.Name, info.Path = packed, filepath.Join(n.root, ".etcd-rewind-unpacked-1")
+		p, err := NewRestore(n.facts(), &info, Choices{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s Session
+		defer func() { _ = s.Close() }()
+		w := &usingUp{world: n}
+		e, _ := n.engine(nil)
+		e.world, e.files, e.stage = w, &s.files, s.Stage
+		if res := e.Run(t.Context(), p); !res.OK || !snapshot.IsStaging(w.from) || w.from == info.Path {
+			t.Errorf("%v, restored from %q", res.Error, w.from)
+		}
+	})(t)
 }
