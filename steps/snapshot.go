@@ -171,6 +171,9 @@ func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, pro
 	dir := stageDir(ctx, f, src)
 	// What can't be removed only takes space: if that is missing, Stage fails.
 	_ = snapshot.RemoveStale(dir, f.stagedBefore()...)
+	if f != nil && f.Etcd != nil { // what was copied ahead
+		_ = snapshot.RemoveStale(f.stagedIn(Choices{}), f.stagedBefore()...)
+	}
 	got, err := snapshot.Stage(ctx, src, dir, progress)
 	if err != nil {
 		return nil, err
