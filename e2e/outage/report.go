@@ -146,7 +146,7 @@ func (g goal) is() string {
 }
 
 // table has what took the times, who has them if anybody, and a line for all that
-// each of those has.
+// each of those has. A column of which nothing was measured is left out.
 func (t seconds) table(first string) string {
 	var b strings.Builder
 	owned := slices.ContainsFunc(t.Rows, func(x taken) bool { return x.Who != "" })
@@ -154,7 +154,12 @@ func (t seconds) table(first string) string {
 	if owned {
 		head = append(head, "who")
 	}
-	head = append(head, t.Columns...)
+	var columns []int
+	for i, name := range t.Columns {
+		if slices.ContainsFunc(t.Rows, func(x taken) bool { return x.Took[i] >= 0 }) {
+			columns, head = append(columns, i), append(head, name)
+		}
+	}
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
 	line := func(what, who string, took []float64) {
 		cells := []string{what}
@@ -170,19 +175,15 @@ func (t seconds) table(first string) string {
 		}
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
 	}
-	measured := make([]bool, len(t.Columns)) // any of it, so that what isn't there took no time
-	for _, x := range t.Rows {
-		for i, took := range x.Took {
-			measured[i] = measured[i] || took >= 0
-		}
-	}
 	sums := map[string][]float64{}
 	for _, x := range t.Rows {
-		took := slices.Clone(x.Took)
-		for i := range took {
-			if took[i] < 0 && measured[i] && owned {
-				took[i] = 0
+		var took []float64
+		for _, i := range columns {
+			if owned { // where it isn't there, it wasn't needed
+				took = append(took, max(0, x.Took[i]))
+				continue
 			}
+			took = append(took, x.Took[i])
 		}
 		line(x.What, x.Who, took)
 		if sums[x.Who] == nil {
@@ -190,9 +191,6 @@ func (t seconds) table(first string) string {
 		}
 		for i := range took {
 			sums[x.Who][i] += took[i]
-			if !measured[i] {
-				sums[x.Who][i] = -1
-			}
 		}
 	}
 	if owned {
