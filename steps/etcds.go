@@ -215,7 +215,7 @@ func ofThisNode(a netip.Addr) bool {
 // looked for at the port of the API server here. One that advertises itself on
 // loopback has no others.
 func (f *Facts) otherAPIServers(ctx context.Context, ask func(ctx context.Context, url string) bool) (answer []string) {
-	if f.API == nil || f.API.AdvertiseAddress == "localhost" {
+	if f.Own || f.API == nil || f.API.AdvertiseAddress == "localhost" { // a practice node's snapshots name hosts of nobody's
 		return nil
 	}
 	own, _ := netip.ParseAddr(f.API.AdvertiseAddress)

@@ -348,5 +348,9 @@ func TestAnotherAPIServerHasALeaseAndAnswers(t *testing.T) {
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %q, want %q", tt.story, got, tt.want)
 		}
+		f.Own = true
+		if got := f.otherAPIServers(t.Context(), func(context.Context, string) bool { return true }); got != nil {
+			t.Errorf("%s, on a practice node: %q was asked", tt.story, got)
+		}
 	}
 }
