@@ -148,8 +148,8 @@ func TestVersionsInTheDocumentationAreTheTables(t *testing.T) {
 	versions["Debian"] = []string{"12"}
 	programs := map[string]string{"kubeadm": "Kubernetes", "kubelet": "Kubernetes", "kube-apiserver": "Kubernetes"}
 	mention := regexp.MustCompile(`\b(Kubernetes|kubeadm|kubelet|kube-apiserver|containerd|etcd|docker|podman|versitygw|OpenSSH|Debian)\s+v?(\d+(?:\.\d+)+|12)((?:(?:,| and| to| or|/) v?\d+\.\d+(?:\.\d+)?)*)`)
-	// A version of Kubernetes may stand alone.
-	alone := regexp.MustCompile(`(?:on|\|) v?(1\.[23]\d(?:\.\d+)?)`)
+	// A whole version of Kubernetes may stand alone.
+	alone := regexp.MustCompile(`(?:on|\|) v?(1\.[23]\d\.\d+)`)
 	amount := regexp.MustCompile(`^(?:\d| ?(?:s|×|GB|MB|%|ms|times)\b| ×)`)
 	more := regexp.MustCompile(`\d+\.\d+(?:\.\d+)?`)
 	look := func(file, program, version string) {
