@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -165,6 +166,7 @@ func TestExternalEtcdIsRestored(t *testing.T) {
 			}
 			if form == cluster.Kubespray {
 				t.Run("and systemd keeps the rules that the engine stands on", func(t *testing.T) { keepsSystemdsRules(t, c.Etcd[0]) })
+				t.Run("with a stopped unit of another name", func(t *testing.T) { findsAStoppedUnit(t, c.Etcd[0]) })
 			}
 			t.Run("by each command", func(t *testing.T) { commandsOfExternal(t, c) })
 			t.Run("beside a restore by hand", func(t *testing.T) { besideByHand(t, c) })
@@ -185,6 +187,25 @@ func keepsSystemdsRules(t *testing.T, host *cluster.Node) {
 		t.Errorf("%s: %v", host.Hostname, err)
 	}
 	readOn(t, host, "rm "+program)
+}
+
+// findsAStoppedUnit has etcd be stopped, and called otherwise: it is found by its
+// command. One that is named has to be there.
+func findsAStoppedUnit(t *testing.T, etcd *cluster.Node) {
+	s := aStory(t)
+	giveFrom(t, node, etcd, s.snapshot)
+	const rename = "systemctl stop %[1]s && systemctl disable --quiet %[1]s && mv /etc/systemd/system/%[1]s.service /etc/systemd/system/%[2]s.service && systemctl daemon-reload"
+	readOn(t, etcd, fmt.Sprintf(rename, "etcd", "kv"))
+	on(etcd, func() {
+		if o := run(t, "check", s.snapshot); !strings.Contains(o.stdout, "/etc/systemd/system/kv.service, /etc/etcd.env") {
+			t.Errorf("a stopped kv.service isn't found: exit status %d\n%s%s", o.code, o.stdout, o.stderr)
+		}
+		if o := run(t, "check", s.snapshot, "--etcd-unit", "other"); o.code != 4 || !strings.Contains(o.stdout+o.stderr, "no unit other.service") {
+			t.Errorf("exit status %d for a unit that isn't there\n%s%s", o.code, o.stdout, o.stderr)
+		}
+	})
+	readOn(t, etcd, fmt.Sprintf(rename, "kv", "etcd")+" && systemctl enable --quiet --now etcd")
+	eventually(t, "the API", apiReady)
 }
 
 // etcdClusters are the IDs of the clusters that the hosts' members serve.
@@ -263,13 +284,22 @@ func restoreExternal(t *testing.T, c *cluster.Cluster, form cluster.Form, from, 
 	}
 	settings, pods, before := etcdSettings(t, c), manifestsOf(t, c), etcdClusters(t, c)
 
-	stopped := map[string]time.Time{}
+	stopped, states := map[string]time.Time{}, map[string]bool{}
 	result, took := allOf(t, from, func(e event) {
+		for _, seen := range e.Seen {
+			if seen.What == "unit" || seen.What == "etcd.service" {
+				word, _, _ := strings.Cut(seen.Is, " ")
+				states[strings.TrimSuffix(word, ",")] = true
+			}
+		}
 		if e.Step == "stop-etcd" && e.Action == "" && e.State == "done" {
 			stopped[e.Node] = e.Time
 		}
 	}, "restore", s.snapshot)
-	t.Logf("the API was down for %.1f s; all took %.1f s, at load %s", result.Outage, took.Seconds(), loadNow())
+	t.Logf("the API was down for %.1f s; all took %.1f s, at load %s; etcd's unit was %v", result.Outage, took.Seconds(), loadNow(), slices.Sorted(maps.Keys(states)))
+	if notify := form == cluster.Kubespray || form == cluster.ByHand; notify && (!states["activating"] || !states["inactive"]) { // it elects itself
+		t.Errorf("the states of etcd's unit that were shown: %v", states)
+	}
 	allAre(t, c, s.isThen)
 	restored := etcdClusters(t, c)
 	old, untouched := map[string]string{}, map[string]picture{}

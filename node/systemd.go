@@ -385,10 +385,10 @@ func unitOfCgroup(cgroups string) string {
 	return ""
 }
 
-// services are the names of all services that systemd has loaded or has a file of.
+// Services are the names of all services that systemd has loaded or has a file of.
 // It isn't given a pattern: list-unit-files fails, and says nothing, where none
 // matches.
-func services(ctx context.Context) ([]string, error) {
+func Services(ctx context.Context) ([]string, error) {
 	var all strings.Builder
 	for _, list := range [][]string{
 		{"list-units", "--all"},
@@ -423,15 +423,11 @@ func servicesIn(out string) (names []string) {
 // mostServices are more than a machine has of one program.
 const mostServices = 50
 
-// ServicesOf are the services that may be a program: those that are called as it
+// ServicesOf are those of all services that may be a program: that are called as it
 // is ("etcd.service", "etcd@a.service", "etcd-events.service" for "etcd"), and those
 // in which a process of that name runs. There may be none.
-func ServicesOf(ctx context.Context, called string) ([]string, error) {
-	names, err := services(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, called) })
+func ServicesOf(all []string, called string) ([]string, error) {
+	names := slices.DeleteFunc(slices.Clone(all), func(n string) bool { return !strings.HasPrefix(n, called) })
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return names, nil // not Linux
@@ -459,13 +455,9 @@ func ServicesOf(ctx context.Context, called string) ([]string, error) {
 // in it could have others say so.
 type ServiceCommand struct{ Name, ExecStart string }
 
-// ServiceCommands asks systemd for the commands of all services, those that are
+// ServiceCommands asks systemd for the commands of services, those that are
 // stopped and those that have failed as well.
-func ServiceCommands(ctx context.Context) (all []ServiceCommand, _ error) {
-	names, err := services(ctx)
-	if err != nil {
-		return nil, err
-	}
+func ServiceCommands(ctx context.Context, names []string) (all []ServiceCommand, _ error) {
 	for some := range slices.Chunk(names, 500) {
 		cmd, err := trust.Command(ctx, "systemctl", append([]string{"show", "--no-pager", "--property=Id,LoadState,ExecStart", "--"}, some...)...)
 		if err != nil {

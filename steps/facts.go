@@ -270,6 +270,8 @@ func (f *Facts) ControlPlane() error {
 			"this is a node of %s, whose etcd is restored by its own program; nothing was touched", v.Name)
 	case f.Etcd != nil || f.API != nil:
 		return nil
+	case errors.As(f.KubeletErr, &none) && f.EtcdErr != nil && !f.lacksManifest(f.EtcdErr):
+		return f.EtcdErr // a host of etcd's
 	case errors.As(f.KubeletErr, &none):
 		_, ignored := problem.Explain(f.KubeletErr)
 		if ignored != "" {

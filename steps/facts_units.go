@@ -32,17 +32,31 @@ func thisSystemd(ctx context.Context, etcd string) *systemd {
 	if !node.Systemd() {
 		return nil
 	}
-	var all []node.ServiceCommand
-	var err error
+	var all []string
+	names := func(ctx context.Context) ([]string, error) { // once for all programs
+		if all != nil {
+			return all, nil
+		}
+		var err error
+		all, err = node.Services(ctx)
+		return all, err
+	}
 	return &systemd{
-		services: node.ServicesOf, ask: node.AskUnit, states: node.UnitStates,
-		host: unit.Host{Environment: node.SystemdEnvironment(ctx)}, etcd: etcd,
-		commands: func(ctx context.Context) ([]node.ServiceCommand, error) {
-			if all == nil && err == nil { // once for etcd and the API server
-				all, err = node.ServiceCommands(ctx)
+		services: func(ctx context.Context, called string) ([]string, error) {
+			all, err := names(ctx)
+			if err != nil {
+				return nil, err
 			}
-			return all, err
+			return node.ServicesOf(all, called)
 		},
+		commands: func(ctx context.Context) ([]node.ServiceCommand, error) {
+			all, err := names(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return node.ServiceCommands(ctx, all)
+		},
+		ask: node.AskUnit, states: node.UnitStates, host: unit.Host{Environment: node.SystemdEnvironment(ctx)}, etcd: etcd,
 	}
 }
 
@@ -151,16 +165,22 @@ func (f *Facts) readEtcdUnit(ctx context.Context, s *systemd) {
 		}
 		return
 	}
-	if !isPod {
-		names = append(names, s.run(ctx, f.Layout.Etcd)...)
-	}
 	if s.etcd != "" {
 		names = append(names, s.etcd)
 	}
 	var found []unitEtcd
 	var unread error
 	named, asked := s.etcd, map[string]bool{}
-	for _, name := range names {
+	usual := func(e unitEtcd) bool { return e.unit.Name == f.Layout.Etcd+".service" && inUse(e.unit) }
+	for i, searched := 0, isPod; ; i++ {
+		if i == len(names) && !searched && !slices.ContainsFunc(found, usual) { // one that is called otherwise, and doesn't run
+			searched = true
+			names = append(names, s.run(ctx, f.Layout.Etcd)...)
+		}
+		if i >= len(names) {
+			break
+		}
+		name := names[i]
 		if asked[name] {
 			continue
 		}
@@ -208,8 +228,8 @@ func (f *Facts) readEtcdUnit(ctx context.Context, s *systemd) {
 	}
 }
 
-// run are the services whose command names a program: also one that is called
-// otherwise, and doesn't run. Where systemd is too slow for that, there is none.
+// run are the services whose command names a program. Where systemd is too slow for
+// that, there is none.
 func (s *systemd) run(ctx context.Context, program string) (names []string) {
 	ctx, cancel := context.WithTimeout(ctx, commandsLimit)
 	defer cancel()
@@ -300,11 +320,6 @@ func (f *Facts) readAPIUnit(ctx context.Context, s *systemd) {
 	names, err := s.services(ctx, f.Layout.API)
 	if err != nil {
 		return // as is said of etcd
-	}
-	for _, name := range s.run(ctx, f.Layout.API) {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
 	}
 	var all []unitAPI
 	for _, name := range names {

@@ -137,7 +137,12 @@ func TestWhichServiceIsKubeAPIServersEtcd(t *testing.T) {
 			if c.says == "" {
 				return
 			}
-			cause, hint := problem.Explain(f.EtcdErr)
+			err := f.EtcdErr
+			if f.API == nil && f.Runs(RoleEtcd) { // a host of etcd's shows why, too
+				f.Kubelet, f.KubeletErr = nil, &noKubelet{n.root}
+				err = f.ControlPlane()
+			}
+			cause, hint := problem.Explain(err)
 			for says := range strings.SplitSeq(c.says, "|") {
 				if !strings.Contains(cause+" "+hint, says) {
 					t.Errorf("it says %q (%q), not %q", cause, hint, says)
