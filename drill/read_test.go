@@ -217,6 +217,11 @@ func TestAnAPIServerThatIsNotReadyIsAskedForWhatItMayNotRead(t *testing.T) {
 	if err := d.confirmed(t.Context(), r, now.Add(10*time.Minute)); err == nil || !strings.Contains(err.Error(), "it can't read secrets: Internal error") {
 		t.Error(err)
 	}
+	f.broken["/api/v1/secrets"] = "failed to read one or more secrets from the storage: StorageError: corrupt object, Code: 7, Key: /registry/secrets/default/sealed, " +
+		"ResourceVersion: 0, AdditionalErrorMsg: data from the storage is not transformable revision=0: no matching key was found for the provided AES transformer" // 1.37.2
+	if err := d.confirmed(t.Context(), r, now.Add(time.Hour)); err == nil || !strings.Contains(err.Error(), "it can't read secrets: failed to read") {
+		t.Error(err)
+	}
 }
 
 // A kind whose definition is there and which is never served isn't waited for

@@ -25,6 +25,7 @@ var known = []struct{ words, cause, hint string }{
 	{"x509: certificate has expired", "a certificate has expired", "kubeadm certs check-expiration, kubeadm certs renew all"},
 	{"x509:", "a certificate is rejected", "check the certificate named in the log"},
 	{"unable to transform key", "an encryption key of the snapshot is not in this API server's EncryptionConfiguration", "put the key that wrote the snapshot into the configuration"},
+	{"data from the storage is not transformable", "an encryption key of the snapshot is not in this API server's EncryptionConfiguration", "put the key that wrote the snapshot into the configuration"}, // 1.37
 	{"error creating storage factory: context deadline exceeded", "the API server can't reach etcd", "compare --etcd-servers with etcd's --listen-client-urls"},
 	{"failed to find database snapshot file", "the data directory is incomplete", "restore the snapshot again"},
 	{"member unknown", "the WAL or the database is another cluster's, or an old tool restored it", "restore the snapshot again with etcd-rewind"},
