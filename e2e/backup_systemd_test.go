@@ -42,7 +42,7 @@ func backupsOnSystemd(t *testing.T) {
 	// The turn is taken once.
 	said(t, "systemctl start etcd-rewind-backup.service")
 	first := said(t, "find /srv/backup -type f | sort")
-	if strings.Count(first, "\n") != 3 || !strings.Contains(first, "cp1.db.zst.age") || !strings.Contains(first, "cp1.secrets.tar.zst.age") || !strings.Contains(first, "cp1.json") {
+	if strings.Count(first, "\n") != 3 || !strings.Contains(first, node.Hostname+".db.zst.age") || !strings.Contains(first, node.Hostname+".secrets.tar.zst.age") || !strings.Contains(first, node.Hostname+".json") {
 		t.Errorf("stored: %s\n%s", first, said(t, "journalctl -u etcd-rewind-backup --no-pager"))
 	}
 	said(t, "systemctl start etcd-rewind-backup.service")
@@ -60,7 +60,7 @@ func backupsOnSystemd(t *testing.T) {
 		t.Errorf("%d are kept", n)
 	}
 	well("backup", "status")
-	file := strings.TrimSpace(said(t, "ls -t /srv/backup/*/*/cp1.db.zst.age | head -n 1"))
+	file := strings.TrimSpace(said(t, "ls -t /srv/backup/*/*/"+node.Hostname+".db.zst.age | head -n 1"))
 	if o := well("inspect", file, "--identity", "/root/identity.txt"); !strings.Contains(o.stdout, "cp1") {
 		t.Errorf("inspect: %s", o.stdout)
 	}
