@@ -49,7 +49,7 @@ func backupsOnSystemd(t *testing.T) {
 	if again := said(t, "find /srv/backup -type f | sort"); again != first {
 		t.Errorf("taken again: %s", again)
 	}
-	if left := said(t, "find /var/lib/etcd-rewind /var/lib/etcd -name '*making*' -o -name '*etcd-rewind-backup*' -o -name plain"); left != "" {
+	if left := said(t, "find /var/lib/etcd-rewind "+dataDir(t)+" -name '*making*' -o -name '*etcd-rewind-backup*' -o -name plain"); left != "" {
 		t.Errorf("left on the node: %s", left)
 	}
 
