@@ -167,7 +167,7 @@ func TestTheTourIsSolvedWithTheKeyboard(t *testing.T) {
 func TestTheShellOfAnExerciseIsAnOrdinaryOne(t *testing.T) {
 	p := onTerminal(t, t.TempDir(), "exam", "--by-hand")
 	p.see("exit ends it all and grades")
-	p.press("echo beg''un; sleep 1000\r")
+	p.press("sh -c 'echo beg\"\"un; exec sleep 1000'\r") // said by what the terminal's Ctrl-C is for
 	p.see("begun")
 	p.press("\x03")
 	p.press("echo interr''upted\r")
