@@ -91,12 +91,12 @@ func (s *slow) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 }
 
 // looked is what a look at one place gives, and how long it takes.
-func looked(t *testing.T, s *slow) (l *Listing, err error, took time.Duration, told []Progress) {
+func looked(t *testing.T, s *slow) (l *Listing, took time.Duration, told []Progress, err error) {
 	t.Helper()
 	began := time.Now()
 	p := Places{Stores: []Store{s}, Key: s.key, Progress: func(_ Store, at Progress) { told = append(told, at) }}
 	p.Look(t.Context(), func(_ Store, got *Listing, gotErr error) { l, err, took = got, gotErr, time.Since(began) })
-	return l, err, took, told
+	return l, took, told, err
 }
 
 // A slow line, with very many names and records, takes its time, and the newest
@@ -104,7 +104,7 @@ func looked(t *testing.T, s *slow) (l *Listing, err error, took time.Duration, t
 func TestASlowPlaceIsWaitedFor(t *testing.T) {
 	atNoon(t, func(t *testing.T) {
 		s := &slow{Store: &Directory{Path: "/srv"}, key: NewKey(), rounds: 3000, others: 50, page: 3 * time.Second, record: 5 * time.Second}
-		l, err, took, told := looked(t, s)
+		l, took, told, err := looked(t, s)
 		if err != nil || took < 3*time.Minute || len(l.Entries) < lookEnough || len(l.Entries) > lookEnough+recordsAPage || l.Unread != s.rounds-len(l.Entries) {
 			t.Fatalf("%v after %s: %d entries, %d not read", err, took, len(l.Entries), l.Unread)
 		}
@@ -141,7 +141,7 @@ func TestAPlaceThatTellsNothingMoreIsGivenUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			atNoon(t, func(t *testing.T) {
 				s := &slow{Store: &Directory{Path: "/srv"}, key: NewKey(), rounds: 500, others: 30, page: 3 * time.Second, record: 5 * time.Second, stalls: c.stalls}
-				l, err, took, _ := looked(t, s)
+				l, took, _, err := looked(t, s)
 				limit := lookIdle
 				if c.entries > 0 {
 					limit = recordLimit // one record has less
@@ -176,7 +176,7 @@ func TestAPlaceThatTellsNothingMoreIsGivenUp(t *testing.T) {
 func TestAPlaceThatTellsForEverIsGivenUp(t *testing.T) {
 	atNoon(t, func(t *testing.T) {
 		s := &slow{Store: &Directory{Path: "/srv"}, key: NewKey(), others: 1 << 30, page: 30 * time.Second}
-		if _, err, took, _ := looked(t, s); problem.Of(err) == nil || !strings.Contains(err.Error(), "longer than 10m") || took != listLimit {
+		if _, took, _, err := looked(t, s); problem.Of(err) == nil || !strings.Contains(err.Error(), "longer than 10m") || took != listLimit {
 			t.Errorf("%v after %s", err, took)
 		}
 		s = &slow{Store: &Directory{Path: "/srv"}, key: NewKey(), rounds: maxRecords, record: 29 * time.Second}

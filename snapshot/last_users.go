@@ -16,6 +16,9 @@ import (
 type LastUsers struct {
 	Members    []Member `json:"members,omitempty"`
 	APIServers []string `json:"api_servers,omitempty"` // addresses, sorted
+	// StorageVersion is "3.6.0" for data of etcd 3.6 or newer: that etcd can read what
+	// another of this version wrote. "" is older, or not known.
+	StorageVersion string `json:"storage_version,omitempty"`
 }
 
 // ReadLastUsers reads them from a data directory that no etcd runs on; with one
@@ -48,7 +51,7 @@ func readLastUsers(dir string) (*LastUsers, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &LastUsers{c.members, c.kube.apiServers}, nil
+	return &LastUsers{c.members, c.kube.apiServers, c.storageVersion}, nil
 }
 
 // lastRevisions is in how many of the newest revisions leases are looked for: a

@@ -45,18 +45,26 @@ func (k *checks) record() Verdict {
 
 // Row 20.
 func (k *checks) version() Verdict {
-	snap, server := minor(k.info.StorageVersion), minor(k.f.EtcdVersion)
+	snap, server, runs := minor(k.info.StorageVersion), minor(k.f.EtcdVersion), "this node runs "+k.f.EtcdVersion
+	if server == "" && k.f.LastUsers != nil { // a service that is down has no image that says so
+		server = minor(k.f.LastUsers.StorageVersion)
+		runs = "this node's data is of etcd " + server
+	}
+	etcd := k.f.Etcd.Image
+	if etcd == "" {
+		etcd = "this node's etcd"
+	}
 	switch {
 	case snap == "" && server == "":
 		return warn("", "neither the snapshot nor the image names its version")
 	case server == "":
-		return warn("an older etcd refuses a newer snapshot", "the snapshot is from etcd %s, the version of %s isn't known", snap, k.f.Etcd.Image)
+		return warn("an older etcd refuses a newer snapshot", "the snapshot is from etcd %s, the version of %s isn't known", snap, etcd)
 	case snap != "" && newer(snap, server):
-		return wrong("use an etcd image of "+snap+" or newer", "the snapshot was written by etcd %s, this node runs %s, which refuses it (\"version ... is not supported\")", snap, server)
+		return wrong("use an etcd of "+snap+" or newer", "the snapshot was written by etcd %s, %s, which refuses it (\"version ... is not supported\")", snap, runs)
 	case snap == "":
-		return ok("from before etcd 3.6; this node runs %s", k.f.EtcdVersion)
+		return ok("from before etcd 3.6; %s", runs)
 	default:
-		return ok("etcd %s, this node runs %s", snap, k.f.EtcdVersion)
+		return ok("etcd %s, %s", snap, runs)
 	}
 }
 

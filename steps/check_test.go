@@ -94,6 +94,12 @@ func TestChecksSeeWhatWouldGoWrong(t *testing.T) {
 		}, "snapshot-record", Warn, "nobody knows who made it"},
 		{"row 16: no hash", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Hash = snapshot.HashMissing }, "snapshot-hash", Warn, "no checksum to verify"},
 		{"row 20: a newer etcd's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.StorageVersion = "3.7.0" }, "snapshot-version", Error, "3.7"},
+		{"etcd is down and only its data says its version", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			f.EtcdVersion, f.LastUsers, s.StorageVersion = "", &snapshot.LastUsers{StorageVersion: "3.6.0"}, "3.6.0"
+		}, "snapshot-version", Pass, "this node's data is of etcd 3.6"},
+		{"etcd is down and its data is older", func(_ *fakeNode, f *Facts, s *snapshot.Info, _ *Choices) {
+			f.EtcdVersion, f.LastUsers, s.StorageVersion = "", &snapshot.LastUsers{StorageVersion: "3.6.0"}, "3.7.0"
+		}, "snapshot-version", Error, "this node's data is of etcd 3.6"},
 		{"an older etcd's snapshot", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.StorageVersion = "" }, "snapshot-version", Pass, "before etcd 3.6"},
 		{"row 22: an alarm inside", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.Alarms = []string{"NOSPACE"} }, "snapshot-alarms", Warn, "NOSPACE"},
 		{"row 22: over the quota", func(_ *fakeNode, _ *Facts, s *snapshot.Info, _ *Choices) { s.TotalSize = 3 << 30 }, "snapshot-alarms", Error, "quota"},
