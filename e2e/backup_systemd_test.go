@@ -61,7 +61,7 @@ func backupsOnSystemd(t *testing.T) {
 	}
 	well("backup", "status")
 	file := strings.TrimSpace(said(t, "ls -t /srv/backup/*/*/"+node.Hostname+".db.zst.age | head -n 1"))
-	if o := well("inspect", file, "--identity", "/root/identity.txt"); !strings.Contains(o.stdout, "cp1") {
+	if o := well("inspect", file, "--identity", "/root/identity.txt"); !strings.Contains(o.stdout, node.Hostname) {
 		t.Errorf("inspect: %s", o.stdout)
 	}
 	if o := run(t, "inspect", file); o.code != 4 {
