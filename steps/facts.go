@@ -463,6 +463,12 @@ func (f *Facts) askEtcd(ctx context.Context) {
 		// With a limit of its own: who uses etcd has to be known of a slow one, too.
 		f.APIServers, f.LeasesErr = node.AskLeases(ctx, f.Reach.Etcd)
 	} else if f.Etcd != nil {
+		// A member whose others are stopped already counts no keys, and knows its version.
+		version, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if st, err := node.AskEtcd(version, f.Reach.Etcd, false); err == nil {
+			f.EtcdVersion = cmp.Or(st.Version, f.EtcdVersion)
+		}
 		data, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		f.LastUsers, _ = snapshot.ReadLastUsers(data, f.Etcd.DataDir.Path)
