@@ -211,7 +211,7 @@ func ofThisNode(a netip.Addr) bool {
 }
 
 // otherAPIServers finds those that use the cluster's etcd by their leases, aren't this
-// node's, and answer: a lease may outlive an address, as after a restore. They are
+// node's or another member's, and answer: a lease may outlive an address, as after a restore. They are
 // looked for at the port of the API server here. One that advertises itself on
 // loopback has no others.
 func (f *Facts) otherAPIServers(ctx context.Context, ask func(ctx context.Context, url string) bool) (answer []string) {
@@ -225,7 +225,7 @@ func (f *Facts) otherAPIServers(ctx context.Context, ask func(ctx context.Contex
 	}
 	var others []string
 	for _, s := range f.Users() {
-		if ip, err := netip.ParseAddr(s); err == nil && ip != own && !ofThisNode(ip.Unmap()) && len(others) < mostOthers {
+		if ip, err := netip.ParseAddr(s); err == nil && ip != own && !f.ofAMember(ip.Unmap()) && !ofThisNode(ip.Unmap()) && len(others) < mostOthers {
 			others = append(others, s)
 		}
 	}
@@ -245,6 +245,30 @@ func (f *Facts) otherAPIServers(ctx context.Context, ask func(ctx context.Contex
 		}
 	}
 	return answer
+}
+
+// ofAMember says whether an address is a member's of this etcd: where etcd is
+// stacked, the other members' nodes have the other API servers, and are restored
+// with them.
+func (f *Facts) ofAMember(ip netip.Addr) bool {
+	var urls []string
+	if f.Live != nil {
+		for _, m := range f.Live.Members {
+			urls = append(urls, m.PeerURLs...)
+		}
+	} else if f.LastUsers != nil {
+		for _, m := range f.LastUsers.Members {
+			urls = append(urls, m.PeerURLs...)
+		}
+	}
+	return slices.ContainsFunc(urls, func(s string) bool {
+		u, err := url.Parse(s)
+		if err != nil {
+			return false
+		}
+		host, err := netip.ParseAddr(u.Hostname())
+		return err == nil && host.Unmap() == ip
+	})
 }
 
 // apiAnswers says whether an API server, or anything, answers at a URL.

@@ -333,6 +333,8 @@ func TestAnotherAPIServerHasALeaseAndAnswers(t *testing.T) {
 		{"etcd answers", "10.0.0.1", true, []string{"10.0.0.2"}},
 		{"etcd is down", "10.0.0.1", false, []string{"10.0.0.4"}},
 		{"a node for practice", "127.0.0.1", true, nil},
+		{"its node is a member's", "10.0.0.1", true, nil},
+		{"its node was a member's", "10.0.0.1", false, nil},
 	} {
 		f := &Facts{
 			API:        &API{APISettings: manifest.APISettings{AdvertiseAddress: tt.own}},
@@ -341,6 +343,12 @@ func TestAnotherAPIServerHasALeaseAndAnswers(t *testing.T) {
 		}
 		if f.Reach.API.ReadyURL = "https://localhost:7443/readyz"; tt.live {
 			f.Live = &node.EtcdStatus{}
+		}
+		switch tt.story {
+		case "its node is a member's":
+			f.Live.Members = []node.EtcdMember{{PeerURLs: []string{"https://10.0.0.2:2380"}}}
+		case "its node was a member's":
+			f.LastUsers.Members = []snapshot.Member{{PeerURLs: []string{"https://10.0.0.4:2380"}}}
 		}
 		got := f.otherAPIServers(t.Context(), func(_ context.Context, url string) bool {
 			return url == "https://10.0.0.2:7443/readyz" || url == "https://10.0.0.4:7443/readyz"
