@@ -164,12 +164,11 @@ func InspectAndCopy(ctx context.Context, path, dir string, spare int64, progress
 	if err != nil {
 		return nil, nil, err
 	}
-	if free, err := freeBytes(dir); err != nil || quick.Hash == HashMissing || (free-spare-keepFree)/3 < quick.Size {
-		info, err := Inspect(ctx, path, progress)
-		return info, nil, err
+	var f *os.File
+	if free, err := freeBytes(dir); err == nil && quick.Hash != HashMissing && (free-spare-keepFree)/3 >= quick.Size {
+		f, _ = newUnpacked(dir)
 	}
-	f, err := newUnpacked(dir)
-	if err != nil {
+	if f == nil {
 		info, err := Inspect(ctx, path, progress)
 		return info, nil, err
 	}

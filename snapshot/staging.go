@@ -72,40 +72,45 @@ func (s *Staged) Remove() error {
 // Copied says whether Path is a staging file.
 func (s *Staged) Copied() bool { return s.written != nil }
 
-// Inspect is Inspect of the file, which it tells of under the source's name and
+// Inspect is Inspect of the file, which it reports under the source's name and
 // time. A staging file was hashed while it was written, and isn't hashed again.
 func (s *Staged) Inspect(ctx context.Context, progress func(done, total int64)) (*Info, error) {
 	s.mu.Lock()
 	known := s.sum != nil && s.untouched()
 	s.mu.Unlock()
-	if !known {
-		info, err := Inspect(ctx, s.Path, progress)
-		if err == nil {
-			info.Name, info.Doubt = s.Name, s.Doubt
-			if s.sum != nil {
-				info.ModTime, info.Packed = s.modTime, s
-			}
-		}
-		return info, err
+	look := Inspect
+	if known {
+		look = s.inspectHashed
 	}
-	defer reads(s.Path)()
-	proven, err := Quick(s.Path)
+	info, err := look(ctx, s.Path, progress)
+	if err != nil {
+		return nil, err
+	}
+	info.Name, info.Doubt = s.Name, s.Doubt
+	if s.sum != nil {
+		info.ModTime, info.Packed = s.modTime, s
+	}
+	return info, nil
+}
+
+// inspectHashed is Inspect of a staging file that is as it was written.
+func (s *Staged) inspectHashed(ctx context.Context, path string, progress func(done, total int64)) (*Info, error) {
+	defer reads(path)()
+	proven, err := Quick(path)
 	if err == nil {
 		err = s.sum.prove(proven)
 	}
 	if err != nil {
 		return nil, err
 	}
-	info, err := inspect(ctx, inspectRequest{Path: s.Path, Hashed: true}, progress)
+	info, err := inspect(ctx, inspectRequest{Path: path, Hashed: true}, progress)
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
 		return nil, err
 	}
-	info.Hash, info.SHA256 = proven.Hash, proven.SHA256
-	info.Name, info.Path, info.ModTime, info.Packed = s.Name, s.Path, s.modTime, s
-	info.Doubt = s.Doubt
+	info.Hash, info.SHA256, info.Path = proven.Hash, proven.SHA256, path
 	return info, nil
 }
 

@@ -220,18 +220,14 @@ func (a *Stage) do(ctx context.Context, r *run) (State, error) {
 	return Done, nil
 }
 
-// from is the staging file of the snapshot, nil where it is a file of the user's. A
-// process before may have used it up, or removed it at its end.
+// from is the staging file of the snapshot; nil where it is a file of the user's.
 func (a *Stage) from(ctx context.Context, r *run) (*snapshot.Staged, error) {
-	path := a.Request.Snapshot
-	tell := func(done, total int64) {
+	if r.engine.staged == nil {
+		return nil, nil
+	}
+	return r.engine.staged(ctx, r.plan.Restore.Snapshot, a.Request.Snapshot, func(done, total int64) {
 		r.progress(snapshot.Progress{Phase: "unpack", Done: done, Total: total})
-	}
-	from, err := r.engine.files.at(ctx, path, tell)
-	if err != nil || from != nil || r.engine.stage == nil || !snapshot.IsStaging(path) || isThere(path) {
-		return from, err
-	}
-	return r.engine.stage(ctx, r.plan.Restore.Snapshot, tell)
+	})
 }
 
 func (a *Stage) makeParents(root Root) error {

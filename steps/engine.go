@@ -30,10 +30,9 @@ type Engine struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 
-	files *stagings // that may be used up; nil has none
-	// stage makes a staging file of a source that is named, also in a process that
-	// has none yet; nil can't.
-	stage func(ctx context.Context, name string, progress func(done, total int64)) (*snapshot.Staged, error)
+	// staged is the staging file, which may be used up, of a snapshot that is named, by
+	// where it was when the run was planned; see Session.staged. nil has none.
+	staged func(ctx context.Context, name, path string, progress func(done, total int64)) (*snapshot.Staged, error)
 
 	// crash is called at every point where the process may die, in tests.
 	crash func(point, action string)

@@ -76,13 +76,14 @@ func TestTheStateThatIsLeftIsSavedBesideTheStaging(t *testing.T) {
 	t.Run("as long as the staging would have taken without a copy", inFakeTime(func(t *testing.T) {
 		d := &slowDisk{save: 600 * time.Millisecond}
 		n, e, p := begin(t, Choices{}, d)
-		e.files = &stagings{}
+		var session Session
+		e.staged = session.staged
 		for a := range p.actions() {
 			if st, ok := a.Action.(*Stage); ok {
-				e.files.copied(copied, st.Request.Snapshot, n.root)
+				session.files.copied(copied, st.Request.Snapshot)
 			}
 		}
-		defer func() { _ = e.files.close() }()
+		defer func() { _ = session.Close() }()
 		if res := e.Run(t.Context(), p); !res.OK || !saved(n, p) {
 			t.Errorf("%v, saved %v", res.Error, saved(n, p))
 		}

@@ -97,7 +97,7 @@ func (s *Session) Inspect(ctx context.Context, name string, progress func(done, 
 	_ = snapshot.RemoveStale(dir, f.stagedBefore()...)
 	info, copied, err := snapshot.InspectAndCopy(ctx, file.Path, dir, spare, progress)
 	if copied != nil {
-		s.files.copied(copied, file.Path, dir)
+		s.files.copied(copied, file.Path)
 	}
 	return info, err
 }
@@ -160,7 +160,7 @@ func (s *Session) Runs(ctx context.Context) ([]RunInfo, error) {
 // Run runs a plan. The error is for a run that could not begin: nothing was
 // done then.
 func (s *Session) Run(ctx context.Context, p *Plan, sink func(Event), ask Asker) (*Result, error) {
-	return (&Engine{Sink: sink, Ask: ask, Barrier: s.Barrier, files: &s.files, stage: s.Stage}).Run(ctx, p), nil
+	return (&Engine{Sink: sink, Ask: ask, Barrier: s.Barrier, staged: s.staged}).Run(ctx, p), nil
 }
 
 // Live is the run that another process has under way on this node; nil when

@@ -3,7 +3,6 @@ package steps
 import (
 	"context"
 	"errors"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -147,16 +146,11 @@ func (s *Session) Unlock(ctx context.Context, path, passphrase string) error {
 // The zero value works; it is safe for use by several goroutines.
 type stagings struct {
 	mu    sync.Mutex
-	made  map[string]*staging // by the source's name
-	ahead *staging            // the copy of a snapshot that can be read as it is
-}
-
-// staging is a snapshot that was staged, and how to do that again.
-type staging struct {
-	path string // at first
-	file *snapshot.Staged
-	src  snapshot.Source
-	dir  string
+	made  map[string]*snapshot.Staged // by the source's name
+	ahead struct {                    // the copy of a snapshot that can be read as it is
+		of   string // its path
+		file *snapshot.Staged
+	}
 }
 
 // stage returns a file that can be read and restored. f may be nil: then it is
@@ -165,8 +159,10 @@ type staging struct {
 func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, progress func(done, total int64)) (*snapshot.Staged, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if had := u.made[src.Name]; had != nil && had.there() {
-		return had.file, nil
+	if had := u.made[src.Name]; had != nil {
+		if _, err := os.Stat(had.Path); err == nil {
+			return had, nil
+		}
 	}
 	dir := stageDir(ctx, f, src)
 	// What can't be removed only takes space: if that is missing, Stage fails.
@@ -179,9 +175,9 @@ func (u *stagings) stage(ctx context.Context, f *Facts, src snapshot.Source, pro
 		return nil, err
 	}
 	if u.made == nil {
-		u.made = map[string]*staging{}
+		u.made = map[string]*snapshot.Staged{}
 	}
-	u.made[src.Name] = &staging{got.Path, got, src, dir}
+	u.made[src.Name] = got
 	return got, nil
 }
 
@@ -196,47 +192,37 @@ func (f *Facts) stagedBefore() []string {
 
 // copied keeps a copy of a snapshot, which is a file of the user's, for the restore
 // of it, and removes the one before.
-func (u *stagings) copied(file *snapshot.Staged, path, dir string) {
-	path = snapshot.FullName(path) // as the plan has it
+func (u *stagings) copied(file *snapshot.Staged, path string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.ahead != nil {
-		_ = u.ahead.file.Remove() // it only takes space
-	}
-	u.ahead = &staging{path, file, snapshot.File(path), dir}
+	_ = u.ahead.file.Remove()                                // it only takes space
+	u.ahead.of, u.ahead.file = snapshot.FullName(path), file // as the plan has it
 }
 
-func (s *staging) there() bool {
-	_, err := os.Stat(s.file.Path)
-	return err == nil
-}
-
-// at is the snapshot that was staged at a path; nil when none was, or in a nil
-// stagings. A restore uses the file up: to try it again it is staged again.
-func (u *stagings) at(ctx context.Context, path string, progress func(done, total int64)) (*snapshot.Staged, error) {
-	if u == nil {
-		return nil, nil
-	}
+// at is what was staged at a path, or copied of the file there; nil when nothing was,
+// or when it isn't there any more.
+func (u *stagings) at(path string) *snapshot.Staged {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	all := slices.Collect(maps.Values(u.made))
-	if u.ahead != nil {
-		all = append(all, u.ahead)
+	if u.ahead.file != nil && u.ahead.of == path && isThere(u.ahead.file.Path) {
+		return u.ahead.file
 	}
-	for _, s := range all {
-		if s.path != path && s.file.Path != path || !s.file.Copied() {
-			continue
+	for _, file := range u.made {
+		if file.Path == path && file.Copied() && isThere(path) {
+			return file
 		}
-		if s.there() {
-			return s.file, nil
-		}
-		again, err := snapshot.Stage(ctx, s.src, s.dir, progress)
-		if err == nil {
-			s.file = again
-		}
-		return again, err
 	}
-	return nil, nil
+	return nil
+}
+
+// staged is the staging file of a snapshot, which was at path when the restore of it
+// was planned; nil where that is a file of the user's. A try before may have used it
+// up, and a process before may have removed it at its end: then it is staged again.
+func (s *Session) staged(ctx context.Context, name, path string, progress func(done, total int64)) (*snapshot.Staged, error) {
+	if file := s.files.at(path); file != nil || !snapshot.IsStaging(path) || isThere(path) {
+		return file, nil
+	}
+	return s.Stage(ctx, name, progress)
 }
 
 // close removes the staging files. It is safe to call twice.
@@ -244,14 +230,12 @@ func (u *stagings) close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var errs []error
-	for name, m := range u.made {
-		errs = append(errs, m.file.Remove())
+	for name, file := range u.made {
+		errs = append(errs, file.Remove())
 		delete(u.made, name)
 	}
-	if u.ahead != nil {
-		errs = append(errs, u.ahead.file.Remove())
-		u.ahead = nil
-	}
+	errs = append(errs, u.ahead.file.Remove())
+	u.ahead.file = nil
 	return errors.Join(errs...)
 }
 

@@ -106,7 +106,7 @@ func TestARestoreThatIsTriedAgainUnpacksAgain(t *testing.T) {
 	}
 	planned := info.Path
 	for _, try := range []string{"first", "second", "third"} {
-		from, err := s.files.at(t.Context(), planned, nil)
+		from, err := s.staged(t.Context(), packed, planned, nil)
 		if err != nil || from == nil {
 			t.Fatal(try, from, err)
 		}
@@ -117,7 +117,7 @@ func TestARestoreThatIsTriedAgainUnpacksAgain(t *testing.T) {
 			t.Fatal(try, err)
 		}
 	}
-	if from, err := s.files.at(t.Context(), filepath.Join(dir, "other.db"), nil); from != nil || err != nil {
+	if from, err := s.staged(t.Context(), packed, filepath.Join(dir, "other.db"), nil); from != nil || err != nil {
 		t.Error("a file that was never staged:", from, err)
 	}
 }
@@ -149,12 +149,12 @@ func TestARestoreAtOnceUsesTheCopyOfItsInspection(t *testing.T) {
 	if copies, err := filepath.Glob(filepath.Join(dir, ".etcd-rewind-*")); err != nil || len(copies) != 1 {
 		t.Errorf("%q, %v", copies, err)
 	}
-	from, err := s.files.at(t.Context(), path, nil)
+	from, err := s.staged(t.Context(), path, path, nil)
 	if err != nil || from == nil || from.Path == path {
 		t.Fatal(from, err)
 	}
 	for _, try := range []string{"first", "second"} {
-		from, err := s.files.at(t.Context(), path, nil)
+		from, err := s.staged(t.Context(), path, path, nil)
 		if err != nil {
 			t.Fatal(try, err)
 		}
@@ -228,7 +228,7 @@ func TestAResumeUnpacksAgain(t *testing.T) {
 		defer func() { _ = s.Close() }()
 		w := &usingUp{world: n}
 		e, _ := n.engine(nil)
-		e.world, e.files, e.stage = w, &s.files, s.Stage
+		e.world, e.staged = w, s.staged
 		if res := e.Run(t.Context(), p); !res.OK || !snapshot.IsStaging(w.from) || w.from == info.Path {
 			t.Errorf("%v, restored from %q", res.Error, w.from)
 		}
