@@ -73,19 +73,19 @@ func entryUp(t *testing.T, e matrix.Entry, vm bool) {
 // entryNamed is the entry of the matrix with that name.
 func entryNamed(t *testing.T, name string) matrix.Entry {
 	t.Helper()
-	entries, err := matrix.Named(name)
+	e, err := matrix.One(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return entries[0]
+	return e
 }
 
-// configOf is what an entry of the matrix says of a node or of a cluster's.
+// configOf is what an entry of the matrix says of a node or of a cluster's, whose
+// kubelets log why they don't start a pod.
 func configOf(e matrix.Entry) cluster.Config {
-	return cluster.Config{
-		Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, Systemd: e.Systemd,
-		Layout: cluster.Layout(e.Layout), Kubelet: e.Kubelet, KubeletVerbosity: 4,
-	}
+	config := cluster.ConfigOf(e)
+	config.KubeletVerbosity = 4
+	return config
 }
 
 // said is what a command line in the node prints.

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"etcd-rewind/e2e/matrix"
 	"etcd-rewind/trust"
 )
 
@@ -68,6 +69,14 @@ type Config struct {
 	form      Form      // of an etcd host
 	etcdHosts bool      // the cluster has such
 	joins     *Node     // a worker's control plane
+}
+
+// ConfigOf is what an entry of the matrix says of a node, or of each of a cluster's.
+func ConfigOf(e matrix.Entry) Config {
+	return Config{
+		Kubernetes: e.KubernetesPart, Containerd: e.ContainerdPart, Etcd: e.EtcdPart, Systemd: e.Systemd,
+		Layout: Layout(e.Layout), Kubelet: e.Kubelet,
+	}
 }
 
 // Node is a control-plane node. Its paths are the machine's; a path inside the

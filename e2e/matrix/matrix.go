@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/version"
 )
 
 // Entry is a control plane that tests are run on.
@@ -57,16 +58,7 @@ func (e Entry) InCI() bool {
 // every second: with EventedPLEG, until 1.36 (eventedPlegRelistPeriod,
 // pkg/kubelet/kubelet.go; 1.37 has none).
 func (e Entry) ListsSeldom() bool {
-	return strings.Contains(e.Kubelet, "EventedPLEG: true") && e.minor() < 37
-}
-
-func (e Entry) minor() int {
-	minor, _, _ := strings.Cut(strings.TrimPrefix(e.Kubernetes, "1."), ".")
-	n, err := strconv.Atoi(minor)
-	if err != nil {
-		panic("the version of " + e.Name + " is none")
-	}
-	return n
+	return strings.Contains(e.Kubelet, "EventedPLEG: true") && version.MustParse(e.Kubernetes).LessThan(version.MajorMinor(1, 37))
 }
 
 const (
@@ -228,37 +220,44 @@ var Weakers = []Weaker{
 func Named(names ...string) ([]Entry, error) {
 	var all []Entry
 	for _, name := range names {
-		i := slices.IndexFunc(Entries, func(e Entry) bool { return e.Name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("the matrix has no entry %q", name)
+		e, err := One(name)
+		if err != nil {
+			return nil, err
 		}
-		all = append(all, Entries[i])
+		all = append(all, e)
 	}
 	return all, nil
 }
 
+// One returns the entry of that name, or an error when it isn't there.
+func One(name string) (Entry, error) {
+	i := slices.IndexFunc(Entries, func(e Entry) bool { return e.Name == name })
+	if i < 0 {
+		return Entry{}, fmt.Errorf("the matrix has no entry %q", name)
+	}
+	return Entries[i], nil
+}
+
 // Table is the table in Markdown, and what is open below it.
 func Table() string {
+	return table("what is run on it", func(e Entry) string { return e.Ran }) +
+		"\nWritten as tests, and not seen to pass yet: no promise.\n\n" +
+		table("what is to be run on it", func(e Entry) string { return e.Open })
+}
+
+// table has the entries on which anything is run.
+func table(column string, runs func(Entry) string) string {
 	var b strings.Builder
-	b.WriteString("| Kubernetes | containerd | etcd | nodes | what is run on it | by |\n|---|---|---|---|---|---|\n")
-	row := func(e Entry, runs string) {
+	fmt.Fprintf(&b, "| Kubernetes | containerd | etcd | nodes | %s | by |\n|---|---|---|---|---|---|\n", column)
+	for _, e := range Entries {
+		if runs(e) == "" {
+			continue
+		}
 		etcd := e.Etcd
 		if e.Engine != "" {
 			etcd += " in " + e.Engine
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | `make %s` |\n", e.Kubernetes, e.Containerd, etcd, e.Node, runs, e.Target)
-	}
-	for _, e := range Entries {
-		if e.Ran != "" {
-			row(e, e.Ran)
-		}
-	}
-	b.WriteString("\nWritten as tests, and not seen to pass yet: no promise.\n\n" +
-		"| Kubernetes | containerd | etcd | nodes | what is to be run on it | by |\n|---|---|---|---|---|---|\n")
-	for _, e := range Entries {
-		if e.Open != "" {
-			row(e, e.Open)
-		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | `make %s` |\n", e.Kubernetes, e.Containerd, etcd, e.Node, runs(e), e.Target)
 	}
 	return b.String()
 }

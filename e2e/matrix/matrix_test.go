@@ -202,11 +202,11 @@ func TestVersionsInTheDocumentationAreTheTables(t *testing.T) {
 // EventedPLEG made lists rare, and doesn't any more.
 func TestWhoseKubeletListsSeldom(t *testing.T) {
 	for name, want := range map[string]bool{"evented-1.36": true, "evented-1.37": false, "systemd-1.36": false, "systemd-1.34": false} {
-		entries, err := Named(name)
+		e, err := One(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := entries[0].ListsSeldom(); got != want {
+		if got := e.ListsSeldom(); got != want {
 			t.Errorf("%s: lists seldom: %v, want %v", name, got, want)
 		}
 	}

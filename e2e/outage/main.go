@@ -78,11 +78,10 @@ func main() {
 
 // choose takes the entry of that name, if it can be measured on.
 func (a *asked) choose(name string) error {
-	entries, err := matrix.Named(name)
-	if err != nil {
+	var err error
+	if a.on, err = matrix.One(name); err != nil {
 		return err
 	}
-	a.on = entries[0]
 	switch {
 	case a.on.Layout != "" || !a.on.Systemd && a.on.Name != "bare-1.34":
 		return fmt.Errorf("by hand is written for kubeadm's own paths and stacked etcd: not for %s", name)
@@ -96,11 +95,8 @@ func (a *asked) choose(name string) error {
 
 // up brings up what is measured.
 func up(ctx context.Context, a asked, dir string) (*bench, func(context.Context) error, error) {
-	config := cluster.Config{
-		Name: fmt.Sprintf("outage-%d", os.Getpid()), Dir: dir, Progress: os.Stderr,
-		Kubernetes: a.on.KubernetesPart, Containerd: a.on.ContainerdPart, Etcd: a.on.EtcdPart,
-		Systemd: a.on.Systemd, Kubelet: a.on.Kubelet,
-	}
+	config := cluster.ConfigOf(a.on)
+	config.Name, config.Dir, config.Progress = fmt.Sprintf("outage-%d", os.Getpid()), dir, os.Stderr
 	if a.nodes == 1 {
 		config.Hostname = "cp1"
 		n, err := cluster.Up(ctx, config)

@@ -308,7 +308,7 @@ func TestARecordSaysTheRatioFirstAndWhoHasWhatIsNotMet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := matrix.Named("systemd-1.37")
+	entry, err := matrix.One("systemd-1.37")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +316,7 @@ func TestARecordSaysTheRatioFirstAndWhoHasWhatIsNotMet(t *testing.T) {
 		{way: handName, size: small, outage: 20 * time.Second},
 		{way: rewind.name, size: small, outage: 4 * time.Second, claimed: 3980 * time.Millisecond, parts: parts},
 	}
-	r := newRecord(asked{on: entries[0], nodes: 1}, all, noon)
+	r := newRecord(asked{on: entry, nodes: 1}, all, noon)
 	text := r.text()
 	for _, want := range []string{
 		"| by hand | small | 1 | 1.00 | 1.00 | 20.0 s |",
@@ -334,7 +334,7 @@ func TestARecordSaysTheRatioFirstAndWhoHasWhatIsNotMet(t *testing.T) {
 		t.Errorf("its versions are %q", v)
 	}
 
-	recovery := newRecord(asked{on: entries[0], nodes: 1, recovery: true, tuned: "all of it"}, []result{
+	recovery := newRecord(asked{on: entry, nodes: 1, recovery: true, tuned: "all of it"}, []result{
 		{way: handName, size: large, outage: 100 * time.Second, dead: true},
 		{way: rewind.name, size: large, outage: 30 * time.Second, dead: true, parts: parts},
 		{way: rewind.name, size: large, outage: 4 * time.Second, parts: parts},
