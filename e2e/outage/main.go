@@ -512,7 +512,7 @@ func (b *bench) run(ctx context.Context, w way, size string) (result, error) {
 		r.none = none(all)
 	}
 	if w.name == rewind.name {
-		b.owners(ctx, &r, t, all, func(n *nodeTold, m moments) (outage, []mark) { return o, restoreMarks(n, m, o.to) })
+		b.owners(ctx, &r, t, o, all, restoreMarks)
 	}
 	return r, nil
 }
@@ -520,15 +520,19 @@ func (b *bench) run(ctx context.Context, w way, size string) (result, error) {
 // back is how long a client waits for the API at most when all has been done by hand.
 const back = 5 * time.Minute
 
-// owners tells who had an outage; of one node by the marks that alone returns for it.
-// A run whose owners can't be told counts all the same, and is missing in that table.
-func (b *bench) owners(ctx context.Context, r *result, t *told, seen []outage, alone func(*nodeTold, moments) (outage, []mark)) {
-	if err := b.tellOwners(ctx, r, t, seen, alone); err != nil {
+// marksOf are those of one node, up to the end of its outage.
+type marksOf func(n *nodeTold, m moments, to time.Time) []mark
+
+// owners finds who had an outage: of one node by its marks, of several by what was
+// seen of each. A run whose owners aren't known counts all the same, and is missing
+// in that table.
+func (b *bench) owners(ctx context.Context, r *result, t *told, o outage, seen []outage, marks marksOf) {
+	if err := b.findOwners(ctx, r, t, o, seen, marks); err != nil {
 		fmt.Fprintf(os.Stderr, "who had this outage isn't known: %s\n", err)
 	}
 }
 
-func (b *bench) tellOwners(ctx context.Context, r *result, t *told, seen []outage, alone func(*nodeTold, moments) (outage, []mark)) error {
+func (b *bench) findOwners(ctx context.Context, r *result, t *told, o outage, seen []outage, marks marksOf) error {
 	var at []moments
 	var names []string
 	for _, n := range b.nodes {
@@ -545,10 +549,9 @@ func (b *bench) tellOwners(ctx context.Context, r *result, t *told, seen []outag
 	}
 	n := t.nodes[""]
 	if n == nil {
-		return errors.New("nothing was told of the node")
+		return errors.New("there are no events of the node")
 	}
-	o, marks := alone(n, at[0])
-	r.parts, err = cut(o, marks)
+	r.parts, err = cut(o, marks(n, at[0], o.to))
 	return err
 }
 
@@ -600,17 +603,14 @@ func (b *bench) follow(ctx context.Context, client *http.Client, n *cluster.Node
 	}
 }
 
-// script does by hand what a way says, on all nodes at once, step by step.
+// script does by hand what a way says, on all nodes at once, step by step: of one
+// node all is one step.
 func (b *bench) script(ctx context.Context, w way, file string) error {
 	var members []string
 	for _, n := range b.nodes {
 		members = append(members, fmt.Sprintf("%s=https://%s:2380", n.Hostname, n.Address))
 	}
-	steps := []string{w.script}
-	if b.cluster != nil {
-		steps = strings.Split(w.script, "\n\n")
-	}
-	for _, step := range steps {
+	for step := range strings.SplitSeq(w.script, "\n\n") {
 		errs := make([]error, len(b.nodes))
 		var all sync.WaitGroup
 		for i, n := range b.nodes {

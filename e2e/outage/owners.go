@@ -56,7 +56,7 @@ type moments struct{ etcdStarted, etcdOpen, apiStarted, apiServes time.Time }
 type mark struct {
 	what, who string
 	until     time.Time
-	maybe     bool // nothing tells of it where it wasn't needed
+	maybe     bool // nothing shows it where it wasn't needed
 	upTo      string
 }
 
@@ -69,7 +69,7 @@ func cut(o outage, marks []mark) ([]part, error) {
 		case m.until.IsZero() && m.maybe:
 			continue
 		case m.until.IsZero():
-			return nil, fmt.Errorf("nothing tells when the part %q of the outage ended", m.what)
+			return nil, fmt.Errorf("nothing shows when the part %q of the outage ended", m.what)
 		case m.until.After(o.to):
 			m.until = o.to
 		}
@@ -86,15 +86,15 @@ func cut(o outage, marks []mark) ([]part, error) {
 }
 
 // The marks of a restore of one node. What etcd-rewind takes from the time at
-// which a program serves to its next action is its own. Of what stops, nothing
-// but etcd-rewind's looks tell, of which there is one every 20 ms.
+// which a program serves to its next action is its own. What stops shows in nothing
+// but etcd-rewind's looks, of which there is one every 20 ms.
 func restoreMarks(n *nodeTold, m moments, to time.Time) []mark {
 	return append([]mark{
 		{what: "begins to stop kube-apiserver", who: kubelet, until: n.at("stop-kube-apiserver/wait-stopping"), maybe: n.letGo()},
 		{what: "its sandbox is stopped", who: kubelet, until: n.at("stop-kube-apiserver/wait-gone"), maybe: n.letGo()},
 		{what: "is restarted, where it lets nothing go", who: kubelet, until: n.at("let-go/wait-gone"), maybe: true},
 		{what: "takes etcd.yaml out", who: ourselves, until: n.at("stop-etcd/take-out"), maybe: n.letGo()},
-		{what: "stops etcd and is finished with its pod", who: kubelet, until: n.at("stop-etcd/wait-forgotten")},
+		{what: stopsEtcd, who: kubelet, until: n.at("stop-etcd/wait-forgotten")},
 		{what: "puts the data in place and etcd.yaml in", who: ourselves, until: n.at("start-etcd/put-in")},
 		{what: "starts etcd's container", who: kubelet, until: m.etcdStarted},
 		{what: "opens its database, answers peers", who: etcd, until: m.etcdOpen},
@@ -128,7 +128,7 @@ func undoMarks(n *nodeTold, m moments, to time.Time) []mark {
 		{what: "begins to stop kube-apiserver", who: kubelet, until: n.at("undo-start-kube-apiserver/wait-stopping")},
 		{what: "stops it and is finished with its pod", who: kubelet, until: n.at("undo-start-kube-apiserver/wait-forgotten"), maybe: true},
 		{what: "takes etcd.yaml out", who: ourselves, until: n.at("undo-start-etcd/take-out")},
-		{what: "stops etcd and is finished with its pod", who: kubelet, until: n.at("undo-start-etcd/wait-forgotten")},
+		{what: stopsEtcd, who: kubelet, until: n.at("undo-start-etcd/wait-forgotten")},
 		{what: "puts the restored data aside", who: ourselves, until: n.at("undo-start-etcd/rename")},
 		{what: "is finished with etcd's old pod", who: kubelet, until: n.at("undo-stop-etcd/wait-forgotten"), maybe: true},
 		{what: "puts etcd.yaml back", who: ourselves, until: n.at("undo-stop-etcd/put-in")},
@@ -213,7 +213,9 @@ func chain(o outage, nodes [][]part) []part {
 	before := func(n int, t time.Time, parts int, works bool) (found span, ok bool) {
 		for _, s := range spans[n] {
 			if s.from.Before(t) && s.i < parts && !(works && s.waits) {
-				s.to = minTime(s.to, t)
+				if t.Before(s.to) {
+					s.to = t
+				}
 				found, ok = s, true
 			}
 		}
@@ -255,13 +257,6 @@ func chain(o outage, nodes [][]part) []part {
 	return append(all, part{what: sees, who: ourselves, took: seen})
 }
 
-func minTime(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
 // quorumAt is when enough of etcd's members answered.
 func quorumAt(all []moments) time.Time {
 	var open []time.Time
@@ -280,7 +275,7 @@ func fleetParts(t *told, names []string, at []moments, seen []outage) (each [][]
 	for i, name := range names {
 		n := t.nodes[name]
 		if n == nil {
-			return nil, nil, fmt.Errorf("nothing was told of %s", name)
+			return nil, nil, fmt.Errorf("there are no events of %s", name)
 		}
 		parts, err := cut(o, fleetMarks(t, n, at[i], quorum, seen[i].to, o.to))
 		if err != nil {

@@ -150,7 +150,7 @@ func TestTheOutageOfOneNodeIsSharedOutWhole(t *testing.T) {
 
 	delete(n.done, "stop-etcd/wait-forgotten")
 	if _, err := cut(outage{at(0), at(4)}, restoreMarks(n, oneNode, at(4))); err == nil || !strings.Contains(err.Error(), "finished with its pod") {
-		t.Errorf("a part that nothing tells of: %v", err)
+		t.Errorf("a part that nothing shows: %v", err)
 	}
 }
 
@@ -217,7 +217,7 @@ func TestALineThatNobodyPlannedIsAnError(t *testing.T) {
 	}
 }
 
-// three tells of three nodes: cp1 leads, so its etcd stops last, and they start one
+// three is a restore of three nodes: cp1 leads, so its etcd stops last, and they start one
 // after the other. The outage is from 0 to 12 s.
 func three(t *testing.T) (*told, []moments, []outage) {
 	t.Helper()

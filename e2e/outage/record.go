@@ -128,24 +128,24 @@ func (r *record) sumOutage(all []result) {
 		r.add("", rewind.name, circumstances, hand, such(all, rewind.name, circumstances))
 	}
 	r.Goals = goals(all, r.Nodes)
-	little := func(x result) bool { return x.way == rewind.name && x.size != large }
-	big := func(x result) bool { return x.way == rewind.name && x.size == large }
+	little := where(all, func(x result) bool { return x.way == rewind.name && x.size != large })
+	big := such(all, rewind.name, large)
 	title := "Where the time goes in etcd-rewind, medians"
 	if r.Nodes > 1 {
 		title = "How long all nodes take from one phase to the next, medians"
 	}
-	r.addSteps(title, all, little, big)
+	r.addSteps(title, little, big)
 	if r.Nodes == 1 {
-		r.addOwners("Who has the outage, means of all runs of etcd-rewind", sizes, pickParts(all, little), pickParts(all, big))
+		r.addOwners("Who has the outage, means of all runs of etcd-rewind", sizes, partsOf(little), partsOf(big))
 		return
 	}
-	for i, of := range []func(result) bool{little, big} {
-		columns, parts := []string{"all together"}, [][][]part{pickParts(all, of)}
+	for i, of := range [][]result{little, big} {
+		columns, parts := []string{"all together"}, [][][]part{partsOf(of)}
 		for n := range r.Nodes {
 			columns = append(columns, fmt.Sprintf("cp%d", n+1))
 			var own [][]part
-			for _, x := range all {
-				if of(x) && n < len(x.each) {
+			for _, x := range of {
+				if n < len(x.each) {
 					own = append(own, x.each[n])
 				}
 			}
@@ -162,7 +162,7 @@ const (
 
 func (r *record) sumRecovery(all []result) {
 	of := func(way string, dead bool, size string) []result {
-		return slices.DeleteFunc(slices.Clone(all), func(x result) bool { return x.way != way || x.dead != dead || x.size != size })
+		return where(such(all, way, size), func(x result) bool { return x.dead == dead })
 	}
 	limits := map[string]float64{small: 0.25, large: 0.35}
 	add := func(what, way, against string, dead bool, size string, limit float64) {
@@ -172,7 +172,7 @@ func (r *record) sumRecovery(all []result) {
 			return
 		}
 		g := goal{What: way + ", " + what + ", " + size + " database, × " + against, Have: milli(ratio(median(lengths(have)), than)), Limit: limit}
-		g.because(pickParts(have, func(result) bool { return true }))
+		g.because(partsOf(have))
 		r.Goals = append(r.Goals, g)
 	}
 	for _, size := range []string{small, large} {
@@ -187,11 +187,9 @@ func (r *record) sumRecovery(all []result) {
 		title, way string
 		dead       bool
 	}{{"restore of a dead one", rewind.name, true}, {"restore of a healthy one", rewind.name, false}, {"undo", undone, false}} {
-		at := func(size string) func(result) bool {
-			return func(x result) bool { return x.way == part.way && x.dead == part.dead && x.size == size }
-		}
-		r.addSteps("Where the time goes, "+part.title+", medians", all, at(small), at(large))
-		r.addOwners("Who has it, "+part.title+", means", []string{small, large}, pickParts(all, at(small)), pickParts(all, at(large)))
+		little, big := of(part.way, part.dead, small), of(part.way, part.dead, large)
+		r.addSteps("Where the time goes, "+part.title+", medians", little, big)
+		r.addOwners("Who has it, "+part.title+", means", []string{small, large}, partsOf(little), partsOf(big))
 	}
 }
 
@@ -217,10 +215,10 @@ func (r *record) add(what, way, size string, against time.Duration, of []result)
 	r.Rows = append(r.Rows, line)
 }
 
-func (r *record) addSteps(title string, all []result, little, big func(result) bool) {
+func (r *record) addSteps(title string, little, big []result) {
 	t := seconds{Title: title, Columns: []string{small, large}}
-	for i, of := range []func(result) bool{little, big} {
-		for _, p := range phasesOf(all, of) {
+	for i, of := range [][]result{little, big} {
+		for _, p := range phasesOf(of) {
 			t.set(p.title, "", i, p.took)
 		}
 	}
@@ -295,27 +293,26 @@ func (g *goal) because(runs [][]part) {
 func goals(all []result, nodes int) []goal {
 	by := median(outages(all, handName, small))
 	var out []goal
-	add := func(what string, have, against time.Duration, limit float64, of func(result) bool) {
+	add := func(what string, have, against time.Duration, limit float64, of []result) {
 		if have > 0 && against > 0 {
 			g := goal{What: what, Have: milli(ratio(have, against)), Limit: limit}
-			g.because(pickParts(all, of))
+			g.because(partsOf(of))
 			out = append(out, g)
 		}
 	}
-	at := func(size string) func(result) bool {
-		return func(x result) bool { return x.way == rewind.name && x.size == size }
-	}
+	at := func(size string) []result { return such(all, rewind.name, size) }
 	if nodes == 1 { // nobody has set any for several
-		add("median, × by hand", median(outages(all, rewind.name, small)), by, 0.10, at(small))
+		add("median, × by hand", median(lengths(at(small))), by, 0.10, at(small))
 		for _, circumstances := range []string{atRandom, inARow, afterAFailure} {
-			if o := outages(all, rewind.name, circumstances); len(o) > 0 {
-				add(fmt.Sprintf("worst of %d (%s), × by hand", len(o), circumstances), slices.Max(o), by, 0.18, at(circumstances))
+			if of := at(circumstances); len(of) > 0 {
+				add(fmt.Sprintf("worst of %d (%s), × by hand", len(of), circumstances), slices.Max(lengths(of)), by, 0.18, of)
 			}
 		}
-		if big := outages(all, rewind.name, large); len(big) > 0 {
-			add("median with 2 GB, × by hand with 2 GB", median(big), median(outages(all, handName, large)), 0.10, at(large))
-			more := opening(all, large) - opening(all, small)
-			add("the same without etcd's own time to open 2 GB, × by hand with a small one", median(big)-more, by, 0.10, at(large))
+		if big := at(large); len(big) > 0 {
+			took := median(lengths(big))
+			add("median with 2 GB, × by hand with 2 GB", took, median(outages(all, handName, large)), 0.10, big)
+			more := opening(big) - opening(at(small))
+			add("the same without etcd's own time to open 2 GB, × by hand with a small one", took-more, by, 0.10, big)
 		}
 	}
 	var off time.Duration
@@ -330,9 +327,9 @@ func goals(all []result, nodes int) []goal {
 	return out
 }
 
-// opening is how long etcd's start takes with a database.
-func opening(all []result, size string) time.Duration {
-	for _, p := range phasesOf(all, func(x result) bool { return x.way == rewind.name && x.size == size }) {
+// opening is how long etcd's start takes in the median.
+func opening(of []result) time.Duration {
+	for _, p := range phasesOf(of) {
 		if p.title == "Start etcd" {
 			return p.took
 		}
@@ -340,8 +337,13 @@ func opening(all []result, size string) time.Duration {
 	return 0
 }
 
+// such are the results of a way with a database.
 func such(all []result, way, size string) []result {
-	return slices.DeleteFunc(slices.Clone(all), func(x result) bool { return x.way != way || x.size != size })
+	return where(all, func(x result) bool { return x.way == way && x.size == size })
+}
+
+func where(all []result, is func(result) bool) []result {
+	return slices.DeleteFunc(slices.Clone(all), func(x result) bool { return !is(x) })
 }
 
 func lengths(of []result) (took []time.Duration) {
@@ -362,22 +364,21 @@ func wayNames(all []result) (names []string) {
 	return names
 }
 
-func pickParts(all []result, of func(result) bool) (runs [][]part) {
-	for _, x := range all {
-		if of(x) && len(x.parts) > 0 {
+// partsOf are the parts of those whose owners are known.
+func partsOf(of []result) (runs [][]part) {
+	for _, x := range of {
+		if len(x.parts) > 0 {
 			runs = append(runs, x.parts)
 		}
 	}
 	return runs
 }
 
-func phasesOf(all []result, such func(result) bool) []phase {
+// phasesOf are the medians of their phases.
+func phasesOf(of []result) []phase {
 	var order []string
 	took := map[string][]time.Duration{}
-	for _, r := range all {
-		if !such(r) {
-			continue
-		}
+	for _, r := range of {
 		for _, p := range r.phases {
 			if _, ok := took[p.title]; !ok {
 				order = append(order, p.title)

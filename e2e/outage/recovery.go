@@ -107,7 +107,7 @@ dd if=/dev/zero of=$D/member/snap/db bs=4096 count=2 conv=notrunc status=none`
 		return r, nil
 	}
 	r.phases = append([]phase{{"(reads, checks and plans)", t.begun.Sub(begun)}}, r.phases...)
-	b.owners(ctx, &r, t, all, func(n *nodeTold, m moments) (outage, []mark) { return o, deadMarks(t, n, m, o.to) })
+	b.owners(ctx, &r, t, o, all, func(n *nodeTold, m moments, to time.Time) []mark { return deadMarks(t, n, m, to) })
 	return r, nil
 }
 
@@ -155,6 +155,6 @@ func (b *bench) undo(ctx context.Context, size string) (result, error) {
 	}
 	o := all[0]
 	r.outage = o.length()
-	b.owners(ctx, &r, t, all, func(n *nodeTold, m moments) (outage, []mark) { return o, undoMarks(n, m, o.to) })
+	b.owners(ctx, &r, t, o, all, undoMarks)
 	return r, nil
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"html"
@@ -51,28 +52,32 @@ func (r record) circumstances() string {
 	return strings.Join(all, "; ")
 }
 
-// title tells one kind of measurement from another.
-func (r record) title() string {
-	nodes := "One node"
+// kind is what the nodes and the machine are: what makes a measurement another one.
+func (r record) kind() (nodes, machine string) {
+	nodes, machine = "One node", "not tuned"
 	if r.Nodes > 1 {
-		nodes = fmt.Sprintf("%s nodes on one machine", map[int]string{3: "Three"}[r.Nodes])
+		nodes = "Three nodes on one machine"
 	}
 	if strings.HasPrefix(r.On, "systemd") {
 		nodes += " under systemd"
 	}
-	set := "not tuned"
-	if r.Tuned != "" {
-		set = "tuned"
-	}
-	version := "Kubernetes " + r.Kubernetes
+	nodes += ", Kubernetes " + r.Kubernetes
 	if r.database() == large {
-		version += ", 2 GB alone"
+		nodes += ", 2 GB alone"
 	}
-	return fmt.Sprintf("%s, %s, %s", nodes, version, set)
+	if r.Tuned != "" {
+		machine = "tuned"
+	}
+	return nodes, machine
 }
 
-// database is the one that a measurement is told by: the small one, where that was
-// measured.
+func (r record) title() string {
+	nodes, machine := r.kind()
+	return nodes + ", " + machine
+}
+
+// database is the one whose figures stand for a measurement: the small one, where
+// that was measured.
 func (r record) database() string {
 	if _, ok := r.of(rewind.name, small); !ok {
 		if _, ok := r.of(rewind.name, large); ok {
@@ -98,19 +103,16 @@ func (r record) table() string {
 	}
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
 	for _, x := range r.Rows {
-		cells := []string{x.Way, x.Database, fmt.Sprint(x.Runs), times(x.Ratio), times(x.AtWorst), tenths(x.Median), tenths(x.Worst)}
-		switch {
-		case r.What == aRecovery:
+		differs := ""
+		if x.Differs > 0 {
+			differs = fmt.Sprintf("%.2f s", x.Differs)
+		}
+		cells := []string{x.Way, x.Database, fmt.Sprint(x.Runs), times(x.Ratio), times(x.AtWorst), tenths(x.Median), tenths(x.Worst), differs}
+		if several {
+			cells = slices.Insert(cells, 7, tenths(x.None))
+		}
+		if r.What == aRecovery {
 			cells = []string{x.Case, x.Way, x.Database, times(x.Ratio), tenths(x.Median), list(x.Each)}
-		default:
-			if several {
-				cells = append(cells, tenths(x.None))
-			}
-			differs := ""
-			if x.Differs > 0 {
-				differs = fmt.Sprintf("%.2f s", x.Differs)
-			}
-			cells = append(cells, differs)
 		}
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
 	}
@@ -243,12 +245,8 @@ func outagesOf(all []record) []record {
 			out = append(out, r)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b record) int {
-		if (a.Tuned == "") != (b.Tuned == "") {
-			return map[bool]int{true: -1, false: 1}[a.Tuned == ""]
-		}
-		return a.Nodes - b.Nodes
-	})
+	tuned := func(r record) int { return min(1, len(r.Tuned)) }
+	slices.SortStableFunc(out, func(a, b record) int { return cmp.Or(tuned(a)-tuned(b), a.Nodes-b.Nodes) })
 	return out
 }
 
@@ -284,9 +282,9 @@ func outagePage(all []record) string {
 				worst, most = max(worst, x.AtWorst), max(most, x.Worst)
 			}
 		}
-		nodes, set, _ := cutLast(r.title(), ", ")
+		nodes, machine := r.kind()
 		fmt.Fprintf(&b, "| %s | %s | **%s** (%s) | %s (%s) | %s | %.1f s | %s |\n",
-			nodes, set, times(ours.Ratio), times(worst), tenths(ours.Median), tenths(most), tenths(hand.Median), r.owns(apiServer), r.Date)
+			nodes, machine, times(ours.Ratio), times(worst), tenths(ours.Median), tenths(most), tenths(hand.Median), r.owns(apiServer), r.Date)
 	}
 	var missing []string
 	for _, w := range wanted {
@@ -300,28 +298,21 @@ func outagePage(all []record) string {
 		fmt.Fprintf(&b, "\n**Not measured yet** on a machine that isn't tuned, with by hand in the same run: %s.\n", strings.Join(missing, ", "))
 	}
 	b.WriteString("\n![outage](outage.svg)\n")
-	told := map[string]bool{}
+	full := map[string]bool{}
 	for _, r := range out {
-		if title := r.title(); !told[title] {
-			told[title] = true
+		if title := r.title(); !full[title] {
+			full[title] = true
 			fmt.Fprintf(&b, "\n## %s\n\n%s.\n%s", title, r.versions(), r.text())
 		}
 	}
 	return b.String()
 }
 
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
-}
-
 // recoveryPart is what benchmarks.md has of recoveries: the newest of each kind in
 // full, and the ratios of those before.
 func recoveryPart(all []record) string {
 	var b strings.Builder
-	told := map[string]bool{}
+	full := map[string]bool{}
 	var before []string
 	measured := map[string]bool{}
 	for _, r := range slices.Backward(all) {
@@ -331,8 +322,8 @@ func recoveryPart(all []record) string {
 		for _, x := range r.Rows {
 			measured[x.Database] = true
 		}
-		if title := r.title(); !told[title] {
-			told[title] = true
+		if title := r.title(); !full[title] {
+			full[title] = true
 			fmt.Fprintf(&b, "### %s\n\n%s.\n%s\n", title, r.versions(), r.text())
 			continue
 		}
