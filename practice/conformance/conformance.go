@@ -76,51 +76,48 @@ func RunShort(t *testing.T, k Kubelet) { run(t, k, func(c kase) bool { return !c
 func RunLists(t *testing.T, k Kubelet) { run(t, k, func(c kase) bool { return c.pod == "metrics" }) }
 
 func run(t *testing.T, k Kubelet, meant func(kase) bool) {
-	// Not t.Parallel: they do little but wait, and -parallel follows the CPUs.
 	run := time.Now().UTC().Format(time.RFC3339Nano)
-	look := func(c kase) {
-		if !meant(c) {
-			return
-		}
-		t.Run(c.name, func(t *testing.T) {
-			p := &pod{t: t, k: k, name: "conformance-" + c.pod, run: run, begun: time.Now()}
-			t.Cleanup(p.remove)
-			c.run(p)
-		})
-	}
-	var all sync.WaitGroup
+	var rules []rule
 	for _, c := range cases {
-		all.Go(func() { look(c) })
+		if meant(c) {
+			rules = append(rules, rule{c.name, c.alone, func(t *testing.T) {
+				p := &pod{t: t, k: k, name: "conformance-" + c.pod, run: run, begun: time.Now()}
+				t.Cleanup(p.remove)
+				c.run(p)
+			}})
+		}
 	}
-	all.Wait()
-	look(alone)
+	runRules(t, rules)
 }
 
-// alone sees what kubelet begins with, whichever pod it is.
-var alone = kase{name: "what is accepted shows before its sandbox does, and what is refused doesn't", pod: "begun", run: func(p *pod) {
-	known := p.begins()
-	p.put("a", 0)
-	p.beginsAnother(known, 500*time.Millisecond)
-	p.starts("a", 6*time.Second)
-	known = p.begins()
-	p.edit(p.text("b", 0))
-	p.ends(6 * time.Second)
-	p.stays(3*time.Second, func([]node.Sandbox) string {
-		for uid := range p.begins() {
-			if !known[uid] {
-				return "it shows pod " + uid
-			}
+// rule is one of a table, as it is run.
+type rule struct {
+	name  string
+	alone bool
+	run   func(t *testing.T)
+}
+
+// runRules runs them at the same time, and then, one after the other, those that are
+// to be alone. Not t.Parallel: they do little but wait, and -parallel follows the CPUs.
+func runRules(t *testing.T, rules []rule) {
+	var all sync.WaitGroup
+	for _, r := range rules {
+		if !r.alone {
+			all.Go(func() { t.Run(r.name, r.run) })
 		}
-		return ""
-	})
-	p.edit(p.text("b", 1))
-	p.beginsAnother(known, 500*time.Millisecond)
-	p.starts("b", 5*time.Second)
-}}
+	}
+	all.Wait()
+	for _, r := range rules {
+		if r.alone {
+			t.Run(r.name, r.run)
+		}
+	}
+}
 
 type kase struct {
 	name, pod string
 	long      bool
+	alone     bool // after the others
 	run       func(p *pod)
 }
 
@@ -263,6 +260,27 @@ var cases = []kase{
 			}
 			return ""
 		})
+	}},
+	// Alone: it sees what kubelet begins with, whichever pod it is.
+	{name: "what is accepted shows before its sandbox does, and what is refused doesn't", pod: "begun", alone: true, run: func(p *pod) {
+		known := p.begins()
+		p.put("a", 0)
+		p.beginsAnother(known, 500*time.Millisecond)
+		p.starts("a", 6*time.Second)
+		known = p.begins()
+		p.edit(p.text("b", 0))
+		p.ends(6 * time.Second)
+		p.stays(3*time.Second, func([]node.Sandbox) string {
+			for uid := range p.begins() {
+				if !known[uid] {
+					return "it shows pod " + uid
+				}
+			}
+			return ""
+		})
+		p.edit(p.text("b", 1))
+		p.beginsAnother(known, 500*time.Millisecond)
+		p.starts("b", 5*time.Second)
 	}},
 }
 
@@ -477,40 +495,39 @@ func (p *pod) beginsAnother(known map[string]bool, most time.Duration) {
 	}
 }
 
-// relists waits for the next list of containers.
-func (p *pod) relists(most time.Duration) time.Duration {
+// lists is how often kubelet has listed its containers. A busy one may leave out an
+// answer; it has the most from begun on to give one.
+func (p *pod) lists(begun time.Time, most time.Duration) int {
 	p.t.Helper()
-	begun := time.Now()
-	for first := -1; ; time.Sleep(100 * time.Millisecond) { // each answer takes kubelet 10 ms
+	for ; ; time.Sleep(100 * time.Millisecond) {
 		n, err := p.k.Relists(p.t.Context())
-		switch {
-		case err == nil && first < 0:
-			first = n
-		case err == nil && n != first:
-			return time.Since(begun)
-		case p.k.late(time.Since(begun), most):
+		if err == nil {
+			return n
+		}
+		if p.k.late(time.Since(begun), most) {
 			p.t.Fatalf("no list within %s: %v", most, err)
 		}
 	}
 }
 
+// relists waits for the next list of containers.
+func (p *pod) relists(most time.Duration) time.Duration {
+	p.t.Helper()
+	begun := time.Now()
+	for first := p.lists(begun, most); p.lists(begun, most) == first; time.Sleep(100 * time.Millisecond) { // each answer takes kubelet 10 ms
+		if p.k.late(time.Since(begun), most) {
+			p.t.Fatalf("no list within %s", most)
+		}
+	}
+	return time.Since(begun)
+}
+
 // listsSeldom sees no list of containers for a while, or the one of 300 s.
 func (p *pod) listsSeldom(d time.Duration) {
 	p.t.Helper()
-	count := func() int {
-		for begun := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-			n, err := p.k.Relists(p.t.Context())
-			if err == nil {
-				return n
-			}
-			if p.k.late(time.Since(begun), 5*time.Second) { // a busy kubelet may leave out an answer
-				p.t.Fatal(err)
-			}
-		}
-	}
-	first := count()
+	first := p.lists(time.Now(), 5*time.Second)
 	time.Sleep(d)
-	if n := count() - first; n > 1 {
+	if n := p.lists(time.Now(), 5*time.Second) - first; n > 1 {
 		p.t.Errorf("kubelet listed its containers %d times in %s: the runtime tells it nothing", n, d)
 	}
 }

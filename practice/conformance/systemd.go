@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -58,7 +57,7 @@ func (s Service) Text() string {
 	const script = "/bin/sh -c '%s'"
 	run := map[Program]string{
 		Serves: "systemd-notify --ready; exec sleep infinity", Waits: "exec sleep infinity", Ends: "exit 1",
-		Lingers: `trap "sleep 2; exit 0" TERM; systemd-notify --ready; while :; do sleep 0.1; done`,
+		Lingers: fmt.Sprintf(`trap "sleep %.0f; exit 0" TERM; systemd-notify --ready; while :; do sleep 0.1; done`, LingersFor.Seconds()),
 	}[s.Program]
 	ms := func(d time.Duration) string {
 		if d == 0 {
@@ -91,18 +90,11 @@ func (r SystemdRule) Run(t *testing.T, s Systemd) {
 
 // RunSystemd runs the rules, most of them at the same time.
 func RunSystemd(t *testing.T, s Systemd) {
-	var all sync.WaitGroup
+	var rules []rule
 	for _, r := range SystemdRules {
-		if !r.alone {
-			all.Go(func() { t.Run(r.Name, func(t *testing.T) { r.Run(t, s) }) })
-		}
+		rules = append(rules, rule{r.Name, r.alone, func(t *testing.T) { r.Run(t, s) }})
 	}
-	all.Wait()
-	for _, r := range SystemdRules {
-		if r.alone {
-			t.Run(r.Name, func(t *testing.T) { r.Run(t, s) })
-		}
-	}
+	runRules(t, rules)
 }
 
 // SystemdRules are those that no part of the engine may stand on the opposite of.
@@ -188,7 +180,7 @@ var SystemdRules = []SystemdRule{
 		u.do(u.s.StartUnit)
 		u.until("to be given up again", func(is *node.Unit) bool { return failed(is) && is.Restarts == 3 })
 	}},
-	{Name: "starts that somebody has told it count for StartLimitBurst=", unit: "often", alone: true, run: func(u *service) {
+	{Name: "starts that somebody has asked for count for StartLimitBurst=", unit: "often", alone: true, run: func(u *service) {
 		u.put(Service{StartBurst: 2})
 		for range 2 {
 			u.do(u.s.StartUnit)
