@@ -140,7 +140,7 @@ bench-backup: # a backup of 2.4 GB beside etcdctl, zstd and age in a shell, with
 	go test ./backup -run '^$$' -bench Backup -benchtime 1x -timeout 30m -v
 
 TUNED ?= # what of this machine's kernel was tuned by hand, for the pages
-OUTAGE = go run ./e2e/outage -docs docs $(if $(strip $(TUNED)),-tuned '$(strip $(TUNED))')
+OUTAGE = go run ./e2e/outage -docs docs -tuned '$(strip $(TUNED))'
 
 bench-outage: # root on Debian: how long the API is down, by hand and by etcd-rewind (an hour and a half)
 	e2e/install.sh

@@ -276,7 +276,7 @@ systemctl daemon-reload; systemctl start etcd-rewind-backup.timer`)
 	if o := run(t, "backup"); o.code != 0 {
 		t.Fatalf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
-	// The turns were moved by hand: the timer has to be written anew, and then all is well.
+	// The turns were moved by hand: the timer has to be written again, and then all is well.
 	if o := run(t, "backup", "status"); o.code != 1 || !strings.Contains(o.stdout, "backup enable") {
 		t.Errorf("status with a schedule that was changed: exit status %d\n%s", o.code, o.stdout)
 	}

@@ -89,7 +89,7 @@ func backupsOnSystemd(t *testing.T) {
 	}
 	said(t, "umount /srv/backup && rmdir /srv/backup")
 
-	// One that isn't there is told by the program: systemd starts it all the same
+	// One that isn't there is reported by the program: systemd starts it all the same
 	// (else the status were 226).
 	_ = node.Command(t.Context(), "systemctl", "start", "etcd-rewind-backup.service").Run() // fails, as the next line says
 	if status := strings.TrimSpace(said(t, "systemctl show -P ExecMainStatus etcd-rewind-backup.service")); status != "1" {

@@ -114,13 +114,7 @@ func resumeExternal(t *testing.T, c *cluster.Cluster, form cluster.Form, by *clu
 		phase, way := kill.phase, kill.way
 		s := aStory(t)
 		killedIn(t, s, phase)
-		for _, n := range c.All() {
-			on(n, func() {
-				eventually(t, "the agent on "+n.Hostname+" to end", func() bool {
-					return !strings.Contains(run(t, "check", "--output", "json").stdout, "another run is under way")
-				})
-			})
-		}
+		settles(t, c)
 		_, took := allOf(t, by, nil, way)
 		t.Logf("after %s, %s took %.1f s", phase, way, took.Seconds())
 		if way == "resume" {

@@ -130,21 +130,12 @@ func restoreThree(t *testing.T) (*cluster.Cluster, story) {
 // they stop at their next wait.
 func settles(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
-	for _, n := range c.Nodes {
-		for end := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
-			on(n, func() {
-				if o := run(t, "check", "--output", "json"); strings.Contains(o.stdout, "another run is under way") {
-					return
-				}
-				end = time.Time{}
+	for _, n := range c.All() {
+		on(n, func() {
+			eventually(t, "the agent on "+n.Hostname+" to end", func() bool {
+				return !strings.Contains(run(t, "check", "--output", "json").stdout, "another run is under way")
 			})
-			if end.IsZero() {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%s: the agent's run has not ended", n.Hostname)
-			}
-		}
+		})
 	}
 }
 
