@@ -617,7 +617,7 @@ func (w *taken) saved(ctx context.Context, path string, to []age.Recipient) (inf
 	}
 	plain := filepath.Join(w.stage, "plain")
 	defer func() { _ = os.Remove(plain) }()
-	info, err = w.save(ctx, snapshot.SaveRequest{Etcd: w.Node.Etcd, Path: plain, Node: w.Node.Name, Scratch: true, Progress: func(p snapshot.Progress) {
+	info, err = w.save(ctx, snapshot.SaveRequest{Etcd: w.Node.Etcd, Path: plain, Node: w.Node.Name, Scratch: true, Pace: w.pace(), Progress: func(p snapshot.Progress) {
 		w.Tell(Event{Step: StepSave, State: Running, Message: p.Phase, Done: p.Done, Total: p.Total})
 	}, Follow: func(r io.Reader) (err error) {
 		if sealed, err = sealTo(ctx, path, r, to); err != nil {
@@ -634,6 +634,18 @@ func (w *taken) saved(ctx context.Context, path string, to []age.Recipient) (inf
 	}
 	w.at("remove the plain file")
 	return info, sealed, os.Remove(plain)
+}
+
+// pace is how fast etcd is read, bytes per second. A backup that is taken now is waited
+// for: as fast as etcd sends. One that a timer takes is waited for by nobody but the
+// cluster's own writes, of which etcd keeps more the faster it sends (docs/backup.md); but
+// it is to be done long before another node takes its turn over.
+func (w *taken) pace() int64 {
+	const gentle = 50e6
+	if !w.Scheduled {
+		return 0
+	}
+	return max(gentle, w.Node.Size/int64(w.Config.Schedule.takeOver()/2/time.Second))
 }
 
 // room says whether etcd's disk holds the snapshot twice, plain and encrypted: a

@@ -558,6 +558,40 @@ func TestTwoBackupsAtOnceOnANodeAreOne(t *testing.T) {
 	all.Wait()
 }
 
+// Nobody waits for what a timer takes, but the cluster does for etcd; another node must
+// not think that it hangs.
+func TestWhatATimerTakesLeavesEtcdToTheCluster(t *testing.T) {
+	for name, c := range map[string]struct {
+		scheduled bool
+		every     time.Duration
+		size      int64
+		want      int64 // bytes per second
+	}{
+		"now":                  {false, time.Hour, 2_400_000_000, 0},
+		"by the timer":         {true, time.Hour, 2_400_000_000, 50_000_000},
+		"8 GB":                 {true, time.Hour, 8_000_000_000, 50_000_000},
+		"8 GB every 5 minutes": {true, 5 * time.Minute, 8_000_000_000, 133_333_333}, // in the minute after which another node waits one more
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := aTaking(t, "cp1", NewKey(), &Directory{Path: t.TempDir()})
+			w.Scheduled, w.Config.Schedule.Every, w.Node.Size = c.scheduled, Duration(c.every), c.size
+			if pace := (&taken{Taking: w}).pace(); pace != c.want {
+				t.Errorf("%d bytes per second, not %d", pace, c.want)
+			}
+			w.Node.Size = 0 // which asks for no room on this disk
+			var asked int64 = -1
+			w.save = func(_ context.Context, req snapshot.SaveRequest) (*snapshot.Info, error) {
+				asked = req.Pace
+				return nil, errors.New("that is enough")
+			}
+			take(t, w)
+			if want := min(c.want, 50_000_000); asked != want {
+				t.Errorf("etcd was asked for %d bytes per second, not %d", asked, want)
+			}
+		})
+	}
+}
+
 // Three control planes have a timer each, and one store.
 func TestARoundIsTakenByWhoeverComesFirst(t *testing.T) {
 	k, shared := NewKey(), &Directory{Path: t.TempDir()}

@@ -43,13 +43,13 @@ type live struct {
 // dialLimit is for one endpoint to answer at all.
 const dialLimit = 3 * time.Second
 
-func dial(ctx context.Context, e Etcd) (*live, error) {
+func dial(ctx context.Context, e Etcd, opts ...grpc.DialOption) (*live, error) {
 	if len(e.Endpoints) == 0 {
 		return nil, errors.New("no endpoint known to ask etcd at")
 	}
 	var errs []error
 	for _, endpoint := range e.Endpoints {
-		l, err := dialOne(ctx, e, endpoint)
+		l, err := dialOne(ctx, e, endpoint, opts)
 		if err == nil {
 			return l, nil
 		}
@@ -58,7 +58,7 @@ func dial(ctx context.Context, e Etcd) (*live, error) {
 	return nil, errors.Join(errs...)
 }
 
-func dialOne(ctx context.Context, e Etcd, endpoint string) (*live, error) {
+func dialOne(ctx context.Context, e Etcd, endpoint string, opts []grpc.DialOption) (*live, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" {
 		return nil, errors.New("not a URL like https://127.0.0.1:2379")
@@ -85,8 +85,8 @@ func dialOne(ctx context.Context, e Etcd, endpoint string) (*live, error) {
 		}
 		creds = credentials.NewTLS(conf)
 	}
-	conn, err := grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
+	conn, err := grpc.NewClient("passthrough:///"+u.Host, append(opts, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))...)
 	if err != nil {
 		return nil, err
 	}

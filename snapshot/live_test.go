@@ -244,6 +244,15 @@ func TestSaveTakesAWholeSnapshot(t *testing.T) {
 			t.Errorf("it says %+v, and is %+v (%v)", brief, whole, err)
 		}
 	})
+	t.Run("at a pace", func(t *testing.T) {
+		paced, err := Save(ctx, SaveRequest{Etcd: *at, Path: filepath.Join(t.TempDir(), "paced.db"), Pace: 50_000_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if paced.Hash != HashOK || paced.Revision != info.Revision || paced.Keys != info.Keys {
+			t.Errorf("%s, revision %d, %d keys", paced.Hash, paced.Revision, paced.Keys)
+		}
+	})
 	t.Run("under a name", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "a.db")
 		if info, err := Save(ctx, SaveRequest{Etcd: *at, Path: path}); err != nil || info.Path != path {

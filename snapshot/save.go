@@ -10,10 +10,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
 
 	"etcd-rewind/defect"
 	"etcd-rewind/problem"
@@ -36,6 +39,8 @@ type SaveRequest struct {
 	// Brief is for a file that isn't read back: its hash is compared as it comes, and
 	// Info has its size, its hash and the revision that etcd said before.
 	Brief bool
+	// Pace is how fast etcd is read, bytes per second at most; 0 is as fast as it sends.
+	Pace int64
 	// Follow is given the snapshot to read while it is written, on a goroutine of
 	// its own; it may be nil. It reads to the end, which comes only when the trailer
 	// is the sha256 of the rest, and knows the sha256 of the whole then
@@ -59,7 +64,11 @@ func Save(ctx context.Context, req SaveRequest) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := dial(ctx, req.Etcd)
+	var opts []grpc.DialOption
+	if req.Pace > 0 { // or etcd sends megabytes ahead in one go
+		opts = []grpc.DialOption{grpc.WithStaticStreamWindowSize(paceBurst), grpc.WithStaticConnWindowSize(paceBurst)}
+	}
+	l, err := dial(ctx, req.Etcd, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +153,7 @@ func (l *live) fill(ctx context.Context, g *Growing, req SaveRequest, tell func(
 	if req.Brief {
 		to = io.MultiWriter(g, comes)
 	}
-	err := l.download(ctx, to, cmp.Or(req.Stall, stallLimit), tell)
+	err := l.download(ctx, paced(ctx, to, req.Pace), cmp.Or(req.Stall, stallLimit), tell)
 	g.End(err)
 	if err == nil && !req.Scratch {
 		tell(Progress{Phase: "sync"})
@@ -153,6 +162,7 @@ func (l *live) fill(ctx context.Context, g *Growing, req SaveRequest, tell func(
 	if err != nil {
 		return nil, err
 	}
+	debug.FreeOSMemory() // what the download needed; the worker needs as much again
 	var info *Info
 	if req.Brief {
 		info, err = comes.named(g.f.Name(), l.status.GetHeader().GetRevision())
@@ -163,6 +173,34 @@ func (l *live) fill(ctx context.Context, g *Growing, req SaveRequest, tell func(
 		return nil, fmt.Errorf("the saved file is damaged: %w", err)
 	}
 	return info, nil
+}
+
+// paced writes no more than pace bytes per second, without haste after a delay; 0 is
+// no limit.
+func paced(ctx context.Context, to io.Writer, pace int64) io.Writer {
+	if pace == 0 {
+		return to
+	}
+	return &pacedWriter{ctx, to, rate.NewLimiter(rate.Limit(pace), paceBurst)}
+}
+
+// paceBurst is how much may come at once, bytes. etcd sends 32 KiB at a time
+// (server/etcdserver/api/v3rpc/maintenance.go).
+const paceBurst = 64 << 10
+
+type pacedWriter struct {
+	ctx context.Context
+	to  io.Writer
+	r   *rate.Limiter
+}
+
+func (w *pacedWriter) Write(p []byte) (int, error) {
+	for n := len(p); n > 0; n -= paceBurst {
+		if err := w.r.WaitN(w.ctx, min(n, paceBurst)); err != nil {
+			return 0, err
+		}
+	}
+	return w.to.Write(p)
 }
 
 // named is what is known of a file that was written with what came.
