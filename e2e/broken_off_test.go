@@ -23,7 +23,7 @@ func TestUndoFromTheMiddle(t *testing.T) {
 		{"the data is in place", "start-etcd.1"},
 	} {
 		t.Run("interrupted when "+point.name, func(t *testing.T) {
-			o := s.breakOff(t, point.after, func(p *os.Process) error { return p.Signal(os.Interrupt) })
+			o := s.breakOff(t, point.after, func(p process) error { return p.signal(syscall.SIGINT) })
 			if o.code != 3 {
 				t.Errorf("exit status %d, want 3", o.code)
 			}
@@ -36,7 +36,7 @@ func TestUndoFromTheMiddle(t *testing.T) {
 			nothingInItsPlace(t, o.events[len(o.events)-1].Run)
 		})
 		t.Run("killed when "+point.name, func(t *testing.T) {
-			o := s.breakOff(t, point.after, func(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGKILL) })
+			o := s.breakOff(t, point.after, func(p process) error { return p.killAll() })
 			if o.code != -1 {
 				t.Errorf("exit status %d, want a death by signal", o.code)
 			}
@@ -56,7 +56,7 @@ func TestUndoFromTheMiddle(t *testing.T) {
 	}
 
 	// Or it is gone on with.
-	s.breakOff(t, "stop-etcd.1", func(p *os.Process) error { return p.Kill() })
+	s.breakOff(t, "stop-etcd.1", func(p process) error { return p.signal(syscall.SIGKILL) })
 	o := run(t, "resume", "--yes", "--output", "json")
 	o.succeeded(t)
 	s.isThen(t)
@@ -67,12 +67,12 @@ func TestUndoFromTheMiddle(t *testing.T) {
 }
 
 // breakOff starts a restore and ends it as soon as an action is done.
-func (s story) breakOff(t *testing.T, action string, end func(*os.Process) error) outcome {
+func (s story) breakOff(t *testing.T, action string, end func(process) error) outcome {
 	t.Helper()
 	ended := false
 	o := call{
 		args: []string{"restore", s.snapshot, "--yes", "--output", "json"},
-		on: func(e event, p *os.Process) {
+		on: func(e event, p process) {
 			if e.Action == action && e.State == "done" {
 				ended = true
 				if err := end(p); err != nil {

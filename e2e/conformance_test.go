@@ -16,16 +16,30 @@ import (
 // tests run the same table.
 func TestTheRealKubeletKeepsTheRulesThatPracticeTeaches(t *testing.T) {
 	begin(t)
-	keepsTheRules(t, &look.Kubelet{
-		RootDir: node.HostPath("/var/lib/kubelet"), CgroupMount: "/sys/fs/cgroup", CgroupRoot: node.CgroupRoot,
-	}, conformance.Kubelet{Image: "registry.k8s.io/etcd:3.6.10-0"}, "/etc/kubernetes/pki", conformance.Run)
+	e, err := sharedEntry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keepsTheRules(t, e, conformance.Run)
 }
 
 // The rules are those of the kubelets of other versions, too. CI leaves out the
-// two that take a minute: the bare node shows them there.
+// two that take a minute: the shared node shows them there.
 func keepsTheRulesOnSystemd(t *testing.T, e matrix.Entry) {
 	begin(t)
-	pki, root := "/etc/kubernetes/pki", "/"
+	rules := conformance.Run
+	if e.InCI() {
+		rules = conformance.RunShort
+	}
+	keepsTheRules(t, e, rules)
+}
+
+// keepsTheRules has the node, which an entry of the matrix is, held to rules.
+func keepsTheRules(t *testing.T, e matrix.Entry, rules func(*testing.T, conformance.Kubelet)) {
+	pki, groups, root := "/etc/kubernetes/pki", node.HostPath("/sys/fs/cgroup"), "/"
+	if !e.Systemd {
+		groups, root = "/sys/fs/cgroup", node.CgroupRoot
+	}
 	switch cluster.Layout(e.Layout) {
 	case cluster.Minikube:
 		pki = "/var/lib/minikube/certs"
@@ -33,17 +47,8 @@ func keepsTheRulesOnSystemd(t *testing.T, e matrix.Entry) {
 		root = "/kubelet"
 	case cluster.Packages:
 	}
-	rules := conformance.Run
-	if e.InCI() {
-		rules = conformance.RunShort
-	}
-	keepsTheRules(t, &look.Kubelet{
-		RootDir: node.HostPath("/var/lib/kubelet"), CgroupMount: node.HostPath("/sys/fs/cgroup"), CgroupRoot: root,
-	}, conformance.Kubelet{Image: "registry.k8s.io/etcd:" + e.Etcd + "-0", ListsSeldom: e.ListsSeldom()}, pki, rules)
-}
-
-// keepsTheRules adds to k what is so on every node.
-func keepsTheRules(t *testing.T, kubelet *look.Kubelet, k conformance.Kubelet, pki string, rules func(*testing.T, conformance.Kubelet)) {
+	kubelet := &look.Kubelet{RootDir: node.HostPath("/var/lib/kubelet"), CgroupMount: groups, CgroupRoot: root}
+	k := conformance.Kubelet{Image: "registry.k8s.io/etcd:" + e.Etcd + "-0", ListsSeldom: e.ListsSeldom()}
 	runtime, err := look.Dial(t.Context(), node.HostPath("/run/containerd/containerd.sock"))
 	if err != nil {
 		t.Fatal(err)

@@ -6,10 +6,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -184,36 +187,65 @@ type requested struct {
 // function that it returns is called.
 func startRequests(t *testing.T, namespace string) (stop func() requested) {
 	t.Helper()
-	const pki = "/etc/kubernetes/pki/"
-	script := fmt.Sprintf(`n=0
-while [ ! -e "$1" ]; do
-	n=$((n+1))
-	curl -sk -m 20 --cert %[1]sapiserver-kubelet-client.crt --key %[1]sapiserver-kubelet-client.key -o /dev/null -w '%%{http_code} %%{time_total}\n' https://127.0.0.1:6443/api/v1/namespaces/%[2]s
-	curl -sk -m 20 --cert %[1]sapiserver-kubelet-client.crt --key %[1]sapiserver-kubelet-client.key -o /dev/null -w '%%{http_code} %%{time_total}\n' \
-		-X PATCH -H 'Content-Type: application/merge-patch+json' -d "{\"data\":{\"n\":\"$n\"}}" https://127.0.0.1:6443/api/v1/namespaces/%[2]s/configmaps/used
-done`, pki, namespace)
-	end := filepath.Join(t.TempDir(), "end")
-	cmd := node.Command(t.Context(), "sh", "-c", script, "sh", end)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
+	const pki = "/etc/kubernetes/pki/apiserver-kubelet-client"
+	pair, err := tls.LoadX509KeyPair(node.HostPath(pki+".crt"), node.HostPath(pki+".key"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return func() (r requested) {
-		if err := os.WriteFile(end, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_ = cmd.Wait()
-		for line := range strings.Lines(out.String()) {
-			var took float64
-			var code int
-			if _, err := fmt.Sscan(line, &code, &took); err != nil || code != 200 {
-				r.lost = append(r.lost, strings.TrimSpace(line))
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+		DialContext:     node.DialContext,
+		TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true},
+	}}
+	url := "https://127.0.0.1:6443/api/v1/namespaces/" + namespace
+	ctx, end := context.WithCancel(t.Context())
+	done := make(chan requested, 1)
+	go func() {
+		var r requested
+		ask := func(method, url, body string) {
+			began := time.Now()
+			err := request(client, method, url, body)
+			if err != nil {
+				r.lost = append(r.lost, err.Error())
 			}
-			r.of, r.slowest = r.of+1, max(r.slowest, took)
+			r.of, r.slowest = r.of+1, max(r.slowest, time.Since(began).Seconds())
 		}
-		return r
+		pace := time.NewTicker(50 * time.Millisecond)
+		defer pace.Stop()
+		for n := 0; ctx.Err() == nil; n++ {
+			ask(http.MethodGet, url, "")
+			ask(http.MethodPatch, url+"/configmaps/used", fmt.Sprintf(`{"data":{"n":"%d"}}`, n))
+			<-pace.C
+		}
+		done <- r
+	}()
+	t.Cleanup(end)
+	return func() requested {
+		end()
+		client.CloseIdleConnections()
+		return <-done
 	}
+}
+
+// request makes one of the API, on a connection of its own, and reads the answer.
+func request(client *http.Client, method, url, body string) error {
+	r, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Close = true
+	r.Header.Set("Content-Type", "application/merge-patch+json")
+	answer, err := client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return errors.New(answer.Status)
+	}
+	return nil
 }
 
 // Without its encryption key a backup isn't one, and the drill says which key;

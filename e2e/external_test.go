@@ -236,7 +236,7 @@ func manifestsOf(t *testing.T, c *cluster.Cluster) picture {
 func allOf(t *testing.T, n *cluster.Node, see func(event), args ...string) (result event, took time.Duration) {
 	t.Helper()
 	on(n, func() {
-		o := call{args: append(args, "--fleet", "--yes", "--output", "json"), on: func(e event, _ *os.Process) {
+		o := call{args: append(args, "--fleet", "--yes", "--output", "json"), on: func(e event, _ process) {
 			if see != nil {
 				see(e)
 			}
@@ -400,7 +400,7 @@ func failToStartExternal(t *testing.T, c *cluster.Cluster, etcd *cluster.Node) {
 	settings, pods, before := etcdSettings(t, c), manifestsOf(t, c), etcdClusters(t, c)
 	key := etcd.EtcdKey()
 	gone, failed := false, false
-	o := call{args: fleetArgs(s), on: func(e event, _ *os.Process) {
+	o := call{args: fleetArgs(s), on: func(e event, _ process) {
 		switch {
 		case e.Step == "stop-etcd" && e.Action == "" && e.State == "done" && !gone:
 			gone = true

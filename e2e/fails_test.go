@@ -45,7 +45,7 @@ func TestARestoreThatFailsPutsTheNodeBack(t *testing.T) {
 			harmed, mended := false, false
 			o := call{
 				args: []string{"restore", s.snapshot, "--yes", "--output", "json"},
-				on: func(e event, _ *os.Process) {
+				on: func(e event, _ process) {
 					if e.Action == c.at && e.State == "done" && !harmed {
 						harmed = true
 						c.harm(t, e.Run)

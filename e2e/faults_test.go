@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"os"
 	"os/exec"
 	"sync"
 	"testing"
@@ -39,8 +38,8 @@ func TestARestoreOutlivesItsSurroundings(t *testing.T) {
 			var harm sync.WaitGroup
 			harmed := false
 			o := call{
-				args: []string{"restore", s.snapshot, "--yes", "--output", "json", "--kubelet-restart-command", node.KubeletRestartCommand},
-				on: func(e event, _ *os.Process) {
+				args: restarts("restore", s.snapshot, "--yes", "--output", "json"),
+				on: func(e event, _ process) {
 					if e.Action == c.at && e.State == "started" && !harmed {
 						harmed = true
 						harm.Go(func() { c.harm(t) })

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -146,10 +145,10 @@ var phases = []string{"staged", "api-gone", "etcd-out", "placed", "etcd-ready", 
 func killedIn(t *testing.T, s story, phase string) {
 	t.Helper()
 	killed := false
-	call{args: fleetArgs(s), on: func(e event, p *os.Process) {
+	call{args: fleetArgs(s), on: func(e event, p process) {
 		if e.Type == "phase" && e.Phase == phase && !killed {
 			killed = true
-			_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+			_ = p.killAll()
 		}
 	}}.run(t)
 	if !killed {
@@ -184,7 +183,7 @@ func TestANodeThatIsCutOffInTheMiddleIsReachedAgain(t *testing.T) {
 			cp3 := c.Nodes[2]
 			var mended sync.WaitGroup
 			cut := false
-			o := call{args: fleetArgs(s), on: func(e event, _ *os.Process) {
+			o := call{args: fleetArgs(s), on: func(e event, _ process) {
 				switch {
 				case e.Type == "phase" && e.Phase == phase && !cut:
 					cut = true
@@ -242,7 +241,7 @@ func TestANodeThatIsLostForGoodIsLeftOut(t *testing.T) {
 func TestASnapshotThatIsAlteredOnOneNodeStopsAllUntouched(t *testing.T) {
 	c, s := leader(t)
 	altered := false
-	o := call{args: fleetArgs(s), on: func(e event, _ *os.Process) {
+	o := call{args: fleetArgs(s), on: func(e event, _ process) {
 		// Each node has read its copy by then, and nothing has been planned.
 		if e.Type == "check" && e.Node == "cp2" && !altered {
 			altered = true

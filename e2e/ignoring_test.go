@@ -5,6 +5,7 @@ package e2e
 import (
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -16,17 +17,17 @@ func TestTheKubeletThatIgnoresRemovedManifests(t *testing.T) {
 	begin(t)
 	s := aStory(t)
 	rebootWithBrokenEtcd(t)
-	log, err := os.Stat(node.KubeletLog)
+	log, err := node.KubeletLogEnd(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := []string{"restore", s.snapshot, "--yes", "--output", "json", "--kubelet-restart-command", node.KubeletRestartCommand}
+	command := restarts("restore", s.snapshot, "--yes", "--output", "json")
 
 	t.Run("undo from the middle", func(t *testing.T) {
 		before := pictureOf(t, manifests)
-		o := call{args: command, on: func(e event, p *os.Process) {
+		o := call{args: command, on: func(e event, p process) {
 			if e.Action == "stop-kube-apiserver.1" && e.State == "done" {
-				if err := p.Signal(os.Interrupt); err != nil {
+				if err := p.signal(syscall.SIGINT); err != nil {
 					t.Error(err)
 				}
 			}
@@ -48,11 +49,11 @@ func TestTheKubeletThatIgnoresRemovedManifests(t *testing.T) {
 	}
 
 	// It was the kubelet of the title, and not just any.
-	text, err := os.ReadFile(node.KubeletLog)
+	text, err := node.KubeletLogFrom(t.Context(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text[log.Size():]), "sources aren't ready yet") {
+	if !strings.Contains(text, "sources aren't ready yet") {
 		t.Error("kubelet's log doesn't say that it has ignored a removed manifest")
 	}
 	let := false

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -34,10 +33,10 @@ func TestARestoreThatIsKilledAtARandomMoment(t *testing.T) {
 			armed := false
 			o := call{
 				args: []string{"restore", s.snapshot, "--yes", "--output", "json"},
-				on: func(e event, p *os.Process) {
+				on: func(e event, p process) {
 					if e.Type == "plan" && !armed {
 						armed = true
-						time.AfterFunc(moment, func() { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) })
+						time.AfterFunc(moment, func() { _ = p.killAll() })
 					}
 				},
 			}.run(t)

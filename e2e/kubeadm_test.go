@@ -59,10 +59,7 @@ func etcdPhase(t *testing.T) {
 	}
 	// Of the node's own configuration the first document: who it is.
 	init, _, _ := strings.Cut(string(own), "\n---\n")
-	file := filepath.Join(t.TempDir(), "kubeadm.yaml")
-	if node.Systemd { // it doesn't see the machine's files
-		file = "/root/phase.yaml"
-	}
+	file := pathFor(t, "phase.yaml")
 	if err := os.WriteFile(node.HostPath(file), []byte(init+"\n---\n"+config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -8,18 +8,21 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
 	"etcd-rewind/e2e/cluster"
+	"etcd-rewind/e2e/matrix"
 )
 
 const (
@@ -30,6 +33,11 @@ const (
 	logsVariable = "ETCD_REWIND_E2E_LOGS"
 	// sharedVariable is "no" where every test that is run brings up its own nodes.
 	sharedVariable = "ETCD_REWIND_E2E_SHARED"
+	// entriesVariable names what tests run on, entries of the matrix: the one that the
+	// shared node is, defaultEntry without it; those that TestOnSystemd and the like bring
+	// up, separated by blanks; or the one of three nodes.
+	entriesVariable = "ETCD_REWIND_E2E_ENTRIES"
+	defaultEntry    = "bare-1.34"
 )
 
 var (
@@ -88,16 +96,24 @@ func supervise() (code int) {
 		}
 	}()
 
+	// The tests' temporary directories are in one that a host with systemd has, too.
+	tmp := filepath.Join(dir, "tmp")
+	if err := os.Mkdir(tmp, 0o755); err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(tmp)
+
 	name := fmt.Sprintf("e2e-%d", os.Getpid())
 	down := cluster.Sweep
 	if os.Getenv(sharedVariable) != "no" {
-		up, err := cluster.Up(ctx, cluster.Config{
-			Name:             name,
-			Hostname:         "cp1",
-			Dir:              dir,
-			KubeletVerbosity: 4,
-			Progress:         os.Stderr,
-		})
+		entry, err := sharedEntry()
+		if err != nil {
+			return fail(err)
+		}
+		config := configOf(entry)
+		config.Name, config.Hostname, config.Dir = name, entry.Hostname(), dir
+		config.Shared, config.Progress = []string{tmp}, os.Stderr
+		up, err := cluster.Up(ctx, config)
 		if err != nil {
 			return fail(err)
 		}
@@ -106,7 +122,7 @@ func supervise() (code int) {
 
 	tests := exec.Command("/proc/self/exe", os.Args[1:]...)
 	tests.Args[0] = os.Args[0]
-	tests.Env = append(os.Environ(), baseVariable+"="+name, logsVariable+"="+dir)
+	tests.Env = append(os.Environ(), baseVariable+"="+name, logsVariable+"="+dir, "TMPDIR="+tmp)
 	tests.Stdin, tests.Stdout, tests.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// When this process is killed they must not go on. The signal is sent when the
 	// thread that started them ends, so it must be kept: prctl(2).
@@ -137,8 +153,18 @@ func supervise() (code int) {
 	return 0
 }
 
+// sharedEntry is the entry of the matrix that the shared node is.
+func sharedEntry() (matrix.Entry, error) {
+	return matrix.One(cmp.Or(strings.TrimSpace(os.Getenv(entriesVariable)), defaultEntry))
+}
+
 func TestTheNodeIsReal(t *testing.T) {
 	ctx := t.Context()
+	entry, err := sharedEntry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("and what the table says", func(t *testing.T) { isTheEntry(t, entry) })
 	kubectl := func(args ...string) string {
 		t.Helper()
 		out, err := node.Kubectl(ctx, args...)
@@ -192,15 +218,18 @@ func TestTheNodeIsReal(t *testing.T) {
 	}
 
 	// kubelet can be restarted from inside the node, and outlives who did it.
-	before := kubeletPID(t)
+	before, err := node.KubeletPID(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if out, err := node.Command(ctx, "sh", "-c", node.KubeletRestartCommand).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", node.KubeletRestartCommand, err, out)
 	}
 	if err := node.StartKubelet(ctx); err != nil { // runs already: only waits
 		t.Fatal(err)
 	}
-	if after := kubeletPID(t); after == before {
-		t.Errorf("kubelet is still process %s after a restart", after)
+	if after, err := node.KubeletPID(ctx); err != nil || after == before {
+		t.Errorf("kubelet is still process %s after a restart (%v)", after, err)
 	}
 
 	// The new kubelet does its work: a static pod comes and goes with its manifest.
@@ -227,14 +256,4 @@ spec:
 		t.Fatal(err)
 	}
 	kubectl("wait", "--namespace=kube-system", "--for=delete", "pod/probe-"+node.Hostname, "--timeout=240s")
-}
-
-// kubeletPID returns the id of the node's kubelet.
-func kubeletPID(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile(node.Dir + "/run/kubelet.pid")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(text))
 }

@@ -289,10 +289,7 @@ var stories int
 func aStory(t *testing.T) story {
 	t.Helper()
 	stories++
-	s := story{label: fmt.Sprintf("story=n%d", stories), snapshot: filepath.Join(t.TempDir(), "snapshot.db")}
-	if node.Systemd { // it doesn't see the machine's files
-		s.snapshot = fmt.Sprintf("/root/story-%d.db", stories)
-	}
+	s := story{label: fmt.Sprintf("story=n%d", stories), snapshot: pathFor(t, fmt.Sprintf("story-%d.db", stories))}
 	name := func(format string) string { return strings.ReplaceAll(format, "#", strconv.Itoa(stories)) }
 	const meta = `metadata: {name: %s, namespace: %s, labels: {story: n%d}}`
 	create := func(kind, name, namespace, rest string) string {
@@ -323,6 +320,16 @@ func aStory(t *testing.T) story {
 	}
 	s.revision = etcdNow(t).Revision
 	return s
+}
+
+// pathFor is a path inside the node for a file of a test's, which is at HostPath of
+// it for the machine.
+func pathFor(t *testing.T, name string) string {
+	t.Helper()
+	if path := filepath.Join(t.TempDir(), name); node.Sees(path) {
+		return path
+	}
+	return "/root/" + name
 }
 
 func apply(t *testing.T, text string) {

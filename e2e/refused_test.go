@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -150,12 +149,15 @@ func TestOneRunAtATime(t *testing.T) {
 	begin(t)
 	s := aStory(t)
 	var second, back outcome
-	var pid int
+	var id string
 	first := call{
 		args: []string{"restore", s.snapshot, "--yes", "--output", "json"},
-		on: func(e event, p *os.Process) {
-			pid = p.Pid
+		on: func(e event, p process) {
 			if e.Action == "stop-kube-apiserver.1" && e.State == "started" {
+				var err error
+				if id, err = p.id(); err != nil {
+					t.Error(err)
+				}
 				second = run(t, "restore", s.snapshot, "--yes", "--output", "json")
 				back = run(t, "undo", "--yes", "--output", "json")
 			}
@@ -167,7 +169,7 @@ func TestOneRunAtATime(t *testing.T) {
 		if o.code != 4 {
 			t.Errorf("the second run, %s: exit status %d, want 4", name, o.code)
 		}
-		if last := o.last(t); last.OK || last.Error == nil || last.Error.Hint == "" || !strings.Contains(o.stdout, fmt.Sprintf("process %d on ", pid)) {
+		if last := o.last(t); last.OK || last.Error == nil || last.Error.Hint == "" || !strings.Contains(o.stdout, "process "+id+" on ") {
 			t.Errorf("the second run, %s, doesn't say who holds the node: %+v", name, last)
 		}
 	}

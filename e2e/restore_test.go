@@ -32,7 +32,7 @@ func TestARestoreBringsTheSnapshotBack(t *testing.T) {
 	var stopped picture // the old data, once its etcd has ended
 	o := call{
 		args: []string{"restore", s.snapshot, "--yes", "--output", "json"},
-		on: func(e event, _ *os.Process) {
+		on: func(e event, _ process) {
 			if e.Action == "stop-etcd.2" && e.State == "done" {
 				stopped = pictureOf(t, old)
 			}

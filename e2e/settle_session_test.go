@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"etcd-rewind/e2e/cluster"
@@ -84,10 +83,10 @@ func TestDebtsAreSettledInOneSession(t *testing.T) {
 	owesAgain()
 	kubectl(t, "delete", "node", w2.Hostname)
 	all := []string{"settle", "--fleet", "--only", "kubeadm-config,node-missing,kubelet-pods,masterlease", "--output", "json"}
-	killed := call{args: all, on: func(e event, p *os.Process) {
+	killed := call{args: all, on: func(e event, p process) {
 		if e.Type == "settled" {
 			eventually(t, "the second to be begun", func() bool { return !recorded(t)["node-missing "+w2.Hostname] })
-			_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+			_ = p.killAll()
 		}
 	}}.run(t)
 	if killed.code == 0 {

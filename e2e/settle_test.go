@@ -113,7 +113,7 @@ webhooks:
 	if owed := debts(t); !slices.Equal(owed, want) {
 		t.Fatalf("the cluster owes\n%s\nwant\n%s", strings.Join(owed, "\n"), strings.Join(want, "\n"))
 	}
-	settled := run(t, "settle", "--only", "kubeadm-config,node-missing,masterlease", "--kubelet-restart-command", node.KubeletRestartCommand, "--output", "json")
+	settled := run(t, restarts("settle", "--only", "kubeadm-config,node-missing,masterlease", "--output", "json")...)
 	if settled.code != 0 || strings.Count(settled.stdout, `"type":"settled"`) != 3 {
 		t.Fatalf("exit status %d\n%s\n%s", settled.code, settled.stdout, settled.stderr)
 	}
@@ -195,7 +195,7 @@ func movesHome(t *testing.T, s story) {
 	restored, from, knew := etcdNow(t).ClusterID, dataDir(t), kubeadmDataDir(t)
 	setKubeadm(t, knew, "/var/lib/etcd")
 	before := pictureOf(t, manifests)
-	result := run(t, "settle", "--swap", "--yes", "--kubelet-restart-command", node.KubeletRestartCommand, "--output", "json").succeeded(t)
+	result := run(t, restarts("settle", "--swap", "--yes", "--output", "json")...).succeeded(t)
 	t.Logf("the API was down for %.1f s", result.Outage)
 	s.isThen(t)
 	if now := etcdNow(t).ClusterID; now != restored || dataDir(t) != "/var/lib/etcd" {
@@ -229,9 +229,13 @@ func setKubeadm(t *testing.T, from, to string) {
 // joinSince is a worker that joins the cluster of the node that tests work on.
 func joinSince(t *testing.T) *cluster.Node {
 	t.Helper()
-	worker, err := node.Join(t.Context(), cluster.Config{
-		Name: node.Name + "-w1", Hostname: "w1", Dir: filepath.Join(node.Dir, "w1"), KubeletVerbosity: 4,
-	})
+	e, err := sharedEntry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := configOf(e)
+	config.Name, config.Hostname, config.Dir = node.Name+"-w1", "w1", filepath.Join(node.Dir, "w1")
+	worker, err := node.Join(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func TestASwapKeepsThePathOfTheData(t *testing.T) {
 	var renamed picture // the old data, as soon as it is aside
 	o := call{
 		args: []string{"restore", s.snapshot, "--swap", "--yes", "--output", "json"},
-		on: func(e event, _ *os.Process) {
+		on: func(e event, _ process) {
 			if e.Action == "start-etcd.1" && e.State == "done" {
 				aside, _, _ = strings.Cut(strings.TrimPrefix(e.Message, "Rename the old data to "), ", and ")
 				renamed = pictureOf(t, aside)

@@ -14,10 +14,6 @@ import (
 	"etcd-rewind/e2e/matrix"
 )
 
-// entriesVariable names the entries of the matrix that TestOnSystemd runs on,
-// separated by blanks, or the one that the tests of three nodes do.
-const entriesVariable = "ETCD_REWIND_E2E_ENTRIES"
-
 // Kubelet and containerd are units here, and nothing is said about how kubelet is
 // restarted. The bare node of the other tests can show neither.
 func TestOnSystemd(t *testing.T) {
@@ -56,7 +52,9 @@ func entryUp(t *testing.T, e matrix.Entry, vm bool) {
 	config := configOf(e)
 	config.Name, config.Hostname = base+"-"+strings.ReplaceAll(e.Name, ".", "-"), e.Hostname()
 	config.Dir, config.Progress = filepath.Join(logs, e.Name), os.Stderr
-	config.VM, config.Systemd = vm, e.Systemd || vm
+	if config.VM, config.Systemd = vm, e.Systemd || vm; !vm {
+		config.Shared = []string{os.TempDir()}
+	}
 	n, err := cluster.Up(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +114,9 @@ func isTheEntry(t *testing.T, e matrix.Entry) {
 	if now := etcdNow(t).Version; now != e.Etcd {
 		t.Errorf("etcd is %s, want %s", now, e.Etcd)
 	}
+	if !e.Systemd {
+		return
+	}
 	// As kubeadm and the packages leave it, or who calls kubeadm.
 	wants, slice := []string{"10-kubeadm.conf", "/var/lib/kubelet/kubeadm-flags.env", "cgroupDriver: systemd"}, "kubepods.slice"
 	switch cluster.Layout(e.Layout) {
@@ -136,6 +137,34 @@ func isTheEntry(t *testing.T, e matrix.Entry) {
 	}
 	if out := said(t, "ls -d /sys/fs/cgroup/*/"+slice+"/*/*.slice/cri-containerd-*.scope"); out == "" {
 		t.Error("no container is a scope of systemd's")
+	}
+	isAsAfterInit(t)
+}
+
+// isAsAfterInit fails when something is missing of what kubeadm init leaves in a
+// cluster, but for its addons, which are images that aren't there.
+func isAsAfterInit(t *testing.T) {
+	t.Helper()
+	for namespace, names := range map[string]string{
+		"kube-system": "configmap/kubeadm-config configmap/kubelet-config role/kubeadm:kubelet-config role/kubeadm:nodes-kubeadm-config " +
+			"rolebinding/kubeadm:kubelet-config rolebinding/kubeadm:nodes-kubeadm-config",
+		"kube-public": "configmap/cluster-info role/kubeadm:bootstrap-signer-clusterinfo rolebinding/kubeadm:bootstrap-signer-clusterinfo",
+		"default": "clusterrole/kubeadm:get-nodes clusterrolebinding/kubeadm:get-nodes clusterrolebinding/kubeadm:cluster-admins " +
+			"clusterrolebinding/kubeadm:kubelet-bootstrap clusterrolebinding/kubeadm:node-autoapprove-bootstrap " +
+			"clusterrolebinding/kubeadm:node-autoapprove-certificate-rotation",
+	} {
+		kubectl(t, append([]string{"get", "--namespace=" + namespace}, strings.Fields(names)...)...)
+	}
+	if kubeadmDataDir(t) == "" {
+		t.Error("kubeadm-config names no directory of etcd's data")
+	}
+	of := kubectl(t, "get", "node", node.Hostname, "--output=jsonpath={.metadata.labels} {.spec.taints}")
+	if strings.Count(of, "node-role.kubernetes.io/control-plane") != 2 {
+		t.Errorf("the node isn't marked as a control plane: %s", of)
+	}
+	// kubelet's own certificate, which it renews.
+	if text := said(t, "cat /etc/kubernetes/kubelet.conf"); !strings.Contains(text, "client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem") {
+		t.Error("kubelet.conf has the certificate that kubeadm made")
 	}
 }
 

@@ -210,13 +210,18 @@ func restore(t *testing.T, snapshot string, more ...string) event {
 // enough.
 func undo(t *testing.T) event {
 	t.Helper()
-	args := []string{"undo", "--yes", "--output", "json"}
-	if !node.Systemd {
-		args = append(args, "--kubelet-restart-command", node.KubeletRestartCommand)
-	}
-	o := run(t, args...)
+	o := run(t, restarts("undo", "--yes", "--output", "json")...)
 	t.Logf("undo took %.1f s, %s", o.took.Seconds(), o.slowest())
 	return o.succeeded(t)
+}
+
+// restarts adds to a command how kubelet is restarted. Under systemd nothing has to
+// be said.
+func restarts(args ...string) []string {
+	if node.Systemd {
+		return args
+	}
+	return append(args, "--kubelet-restart-command", node.KubeletRestartCommand)
 }
 
 // slowest names the action that took longest.
@@ -256,7 +261,28 @@ type call struct {
 	as    []string // a command line before the tool's, setpriv for example
 	stdin string
 	// on sees each line of JSON as soon as the tool has printed it.
-	on func(event, *os.Process)
+	on func(event, process)
+}
+
+// process is a call that goes on.
+type process struct{ started *os.Process }
+
+// signal is for the tool alone.
+func (p process) signal(s syscall.Signal) error {
+	pid, _, err := node.Program(p.started)
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pid, s)
+}
+
+// killAll kills the tool and what it has started, as a group.
+func (p process) killAll() error { return syscall.Kill(-p.started.Pid, syscall.SIGKILL) }
+
+// id is the tool's, as it knows it.
+func (p process) id() (string, error) {
+	_, id, err := node.Program(p.started)
+	return id, err
 }
 
 // limit is longer than any run of the tool may take, and than anything that is
@@ -292,7 +318,7 @@ func (c call) run(t *testing.T) outcome {
 		if json.Unmarshal([]byte(line), &e) == nil && e.Type != "" {
 			o.events = append(o.events, e)
 			if c.on != nil {
-				c.on(e, cmd.Process)
+				c.on(e, process{cmd.Process})
 			}
 		}
 		if err != nil {

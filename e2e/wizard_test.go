@@ -68,9 +68,9 @@ func TestTheWizardsTerminalGoesAway(t *testing.T) {
 	w := startWizard(t, "exec "+tool)
 	w.toTheRun(s)
 	w.sees("API down")
-	pid := strings.TrimSpace(w.tmux("display-message", "-p", "-t", session, "#{pane_pid}"))
+	pid := w.program()
 	w.tmux("kill-server") // its panes get a SIGHUP
-	eventually(t, "the run to end", func() bool { return ended(t, pid) })
+	eventually(t, "the run to end", func() bool { return ended(pid) })
 	s.isThen(t)
 	if text := run(t, "runs").stdout; !strings.Contains(text, "restored") {
 		t.Errorf("the run is not shown as restored:\n%s", text)
@@ -87,7 +87,7 @@ func TestTheWizardShowsARunThatBrokeOff(t *testing.T) {
 		{"u", "as before", "exit status 0"},
 		{"g", "✓ Restored", "exit status 0"},
 	} {
-		s.breakOff(t, "stop-etcd.1", func(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGKILL) })
+		s.breakOff(t, "stop-etcd.1", func(p process) error { return p.killAll() })
 		w := startWizard(t, tool+`; echo "exit status $?"; exec sleep 600`)
 		w.sees("was interrupted", "done last", "API", "g  resume", "u  undo")
 		t.Log(w.capture())
@@ -109,12 +109,8 @@ func TestTheWizardShowsARunThatBrokeOff(t *testing.T) {
 }
 
 // ended says whether a process has ended. Nobody may have waited for it.
-func ended(t *testing.T, pid string) bool {
-	t.Helper()
-	if _, err := strconv.Atoi(pid); err != nil {
-		t.Fatalf("%q is no process id", pid)
-	}
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+func ended(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
@@ -182,13 +178,29 @@ func (w wizard) press(keys ...string) {
 // kill ends the program, and not its terminal.
 func (w wizard) kill(s syscall.Signal) {
 	w.t.Helper()
-	pid, err := strconv.Atoi(strings.TrimSpace(w.tmux("display-message", "-p", "-t", session, "#{pane_pid}")))
-	if err == nil {
-		err = syscall.Kill(pid, s)
-	}
-	if err != nil {
+	if err := syscall.Kill(w.program(), s); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// program is the process id of the program: that of the terminal's process or, where
+// shells and the way into a host are between them, of one that descends from it.
+func (w wizard) program() int {
+	w.t.Helper()
+	next := []string{strings.TrimSpace(w.tmux("display-message", "-p", "-t", session, "#{pane_pid}"))}
+	for len(next) > 0 {
+		pid, err := strconv.Atoi(next[0])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.TrimSpace(string(name)) == filepath.Base(tool) {
+			return pid
+		}
+		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+		next = append(next[1:], strings.Fields(string(children))...)
+	}
+	w.t.Fatal("the program doesn't run")
+	return 0
 }
 
 // sees waits until the screen shows all of it at once. On a busy machine a drill or

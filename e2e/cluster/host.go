@@ -139,15 +139,10 @@ func (n *Node) leader() int {
 	if err != nil || !n.Has(pid) {
 		return 0
 	}
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range strings.Lines(string(status)) {
-		if ids, ok := strings.CutPrefix(line, "NSpid:"); ok {
-			if fields := strings.Fields(ids); len(fields) == 2 && fields[1] == "1" {
-				return pid
-			}
-		}
+	if ids, err := idsOf(pid); err != nil || len(ids) != 2 || ids[1] != "1" {
+		return 0
 	}
-	return 0
+	return pid
 }
 
 // Has says whether a process is alive and this node's.

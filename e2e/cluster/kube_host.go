@@ -86,6 +86,7 @@ func (n *Node) writeHost(ctx context.Context, config Config, p parts) ([]string,
 		"NODE_CGROUP=" + n.CgroupRoot,
 		"NODE_CGROUP_PROCS=" + hosts,
 		"NODE_COMMAND_PROCS=" + commands,
+		"NODE_SHARED=" + strings.Join(n.record.Shared, " "),
 		"NODE_ADDRESS=" + n.Address,
 		"NODE_PATH=" + n.record.Path,
 		"NODE_TAP=" + n.veth(), // of a virtual machine, as the next

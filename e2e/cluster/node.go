@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"etcd-rewind/e2e/matrix"
@@ -59,6 +60,9 @@ type Config struct {
 	// KubeletVerbosity is kubelet's -v. From 4 on its log says why it does not
 	// start a pod yet.
 	KubeletVerbosity int
+	// Shared are directories of the machine that a systemd host has, too, each at the
+	// same path. A bare node has all of the machine's but for its own.
+	Shared []string
 	// Detached nodes stay up until somebody takes them down. The others are
 	// taken for leftovers, and swept away, once the process that called Up is gone.
 	Detached bool
@@ -515,6 +519,15 @@ func (n *Node) HostPath(path string) string {
 	return path
 }
 
+// Sees says whether what is at a path of the machine's is the same inside the node,
+// whether or not it is there yet.
+func (n *Node) Sees(path string) bool {
+	if n.Systemd {
+		return slices.ContainsFunc(n.record.Shared, func(dir string) bool { return trust.Within(dir, path) })
+	}
+	return n.HostPath(path) == path
+}
+
 // Command returns a command that runs inside the node, in the directory it is
 // started in, on a systemd host in /root. kubectl, etcdctl, etcdutl, kubeadm and ctr are in its PATH.
 // Whatever it leaves running ends with the node.
@@ -522,17 +535,66 @@ func (n *Node) Command(ctx context.Context, name string, args ...string) *exec.C
 	cmd := exec.CommandContext(ctx, filepath.Join(n.Dir, "bin", "enter"), append([]string{name}, args...)...)
 	cmd.Env = n.environ()
 	cmd.WaitDelay = 5 * time.Second
+	cmd.Cancel = func() error {
+		if pid, _, err := n.Program(cmd.Process); err == nil && pid != cmd.Process.Pid {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // or it would keep the output open
+		}
+		return cmd.Process.Kill()
+	}
 	return cmd
 }
 
+// Program is the process of the program that a command of Command's runs, and its
+// id as the node sees it. On a systemd host, which has process ids of its own, the
+// process that was started waits outside for the one inside. A signal is for that
+// one; a process group has both.
+//
+// It fails while the program isn't there yet, and in a virtual machine.
+func (n *Node) Program(started *os.Process) (pid int, inside string, err error) {
+	pid = started.Pid
+	if n.Systemd {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+		if err != nil {
+			return 0, "", err
+		}
+		first, _, _ := strings.Cut(string(text), " ")
+		if pid, err = strconv.Atoi(first); err != nil {
+			return 0, "", fmt.Errorf("process %d has entered no host yet", started.Pid)
+		}
+	}
+	ids, err := idsOf(pid)
+	if err != nil {
+		return 0, "", err
+	}
+	if n.Systemd && len(ids) < 2 {
+		return 0, "", fmt.Errorf("process %d isn't in a host", pid)
+	}
+	return pid, ids[len(ids)-1], nil
+}
+
+// idsOf are a process's ids, from the namespace of this machine to its own.
+func idsOf(pid int) ([]string, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if ids, ok := strings.CutPrefix(line, "NSpid:"); ok && ids != "" {
+			return strings.Fields(ids), nil
+		}
+	}
+	return nil, fmt.Errorf("process %d has no ids", pid)
+}
+
 // environ is this process's environment without what points elsewhere: the
-// developer's own cluster, or a proxy that cannot be reached from the node.
+// developer's own cluster, a proxy that cannot be reached from the node, or a
+// directory that it may not have.
 func (n *Node) environ() []string {
 	env := []string{"PATH=" + n.record.Path}
 	for _, line := range os.Environ() {
 		name, _, _ := strings.Cut(line, "=")
 		upper := strings.ToUpper(name)
-		if upper == "PATH" || upper == "KUBECONFIG" || strings.HasSuffix(upper, "_PROXY") ||
+		if upper == "PATH" || upper == "TMPDIR" || upper == "KUBECONFIG" || strings.HasSuffix(upper, "_PROXY") ||
 			strings.HasPrefix(upper, "ETCDCTL_") || strings.HasPrefix(upper, "CONTAINERD_") {
 			continue
 		}
@@ -588,6 +650,59 @@ func (n *Node) StopKubelet(ctx context.Context) error {
 // /healthz answers.
 func (n *Node) RestartKubelet(ctx context.Context) error {
 	return n.explain(n.kubelet(ctx, "restart"))
+}
+
+// KubeletPID is the id of kubelet's process, as the node sees it. It fails when
+// there is none.
+func (n *Node) KubeletPID(ctx context.Context) (string, error) {
+	pid := strconv.Itoa(n.pid("kubelet"))
+	if n.Systemd {
+		out, err := run(n.Command(ctx, "systemctl", "show", "--property=MainPID", "--value", "kubelet"))
+		if err != nil {
+			return "", err
+		}
+		pid = strings.TrimSpace(out)
+	}
+	if pid == "0" {
+		return "", fmt.Errorf("node %s: kubelet doesn't run", n.Name)
+	}
+	return pid, nil
+}
+
+// KubeletLogEnd is where kubelet's log ends now, for KubeletLogFrom.
+func (n *Node) KubeletLogEnd(ctx context.Context) (string, error) {
+	if !n.Systemd {
+		info, err := os.Stat(n.KubeletLog)
+		if err != nil {
+			return "", err
+		}
+		return strconv.FormatInt(info.Size(), 10), nil
+	}
+	out, err := run(n.Command(ctx, "journalctl", "--no-pager", "--lines=1", "--show-cursor"))
+	if err != nil {
+		return "", err
+	}
+	_, cursor, ok := strings.Cut(out, "-- cursor: ")
+	if !ok {
+		return "", fmt.Errorf("node %s: the journal has no cursor: %q", n.Name, out)
+	}
+	return strings.TrimSpace(cursor), nil
+}
+
+// KubeletLogFrom is what kubelet has logged after an end.
+func (n *Node) KubeletLogFrom(ctx context.Context, end string) (string, error) {
+	if n.Systemd {
+		return run(n.Command(ctx, "journalctl", "--no-pager", "--output=cat", "--unit=kubelet", "--after-cursor="+end))
+	}
+	at, err := strconv.Atoi(end)
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(n.KubeletLog)
+	if err != nil {
+		return "", err
+	}
+	return string(text[min(at, len(text)):]), nil
 }
 
 func (n *Node) kubelet(ctx context.Context, action string) error {

@@ -23,15 +23,16 @@ const recordDir = "/run/etcd-rewind-e2e"
 // down when the process that brought it up is gone.
 type record struct {
 	Name, Hostname, Dir, Address string
-	Path                         string // PATH inside the node
-	Cluster                      string // empty when the node is alone
-	Joined                       bool   // not the cluster's first node
-	Worker                       bool   // joined as a worker
-	Systemd                      bool   // a host with systemd
-	Layout                       Layout // of a systemd host
-	VM                           bool   // a systemd host that is a virtual machine
-	External                     bool   // of a cluster whose etcd is on hosts of its own
-	Form                         Form   // how etcd is set up on a host of its own; empty on control planes
+	Path                         string   // PATH inside the node
+	Cluster                      string   // empty when the node is alone
+	Joined                       bool     // not the cluster's first node
+	Worker                       bool     // joined as a worker
+	Systemd                      bool     // a host with systemd
+	Layout                       Layout   // of a systemd host
+	VM                           bool     // a systemd host that is a virtual machine
+	Shared                       []string // the machine's directories that a systemd host has, too
+	External                     bool     // of a cluster whose etcd is on hosts of its own
+	Form                         Form     // how etcd is set up on a host of its own; empty on control planes
 	Detached                     bool
 	Owner                        int    // the process that brought it up
 	OwnerStarted                 string // see stat
@@ -136,7 +137,8 @@ func withLock(do func() error) error {
 func claim(config Config) (record, error) {
 	r := record{
 		Name: config.Name, Hostname: config.Hostname, Dir: config.Dir, Address: config.Address,
-		Systemd: config.Systemd, Layout: config.Layout, VM: config.VM, Detached: config.Detached, Owner: os.Getpid(),
+		Systemd: config.Systemd, Layout: config.Layout, VM: config.VM, Shared: config.Shared,
+		Detached: config.Detached, Owner: os.Getpid(),
 	}
 	_, r.OwnerStarted = stat(r.Owner)
 	if f := config.founding; f != nil {
