@@ -31,9 +31,10 @@ type Entry struct {
 	// Node says in the documentation what the nodes are.
 	Node string
 	// Ran says in the documentation what is run on it and was seen to pass; "" when
-	// nothing was. Open is what is run and wasn't seen to pass yet. Target is the make
-	// target that does. CI runs those of make e2e and of OfCI.
-	Ran, Open, Target string
+	// nothing was. Open is what is run and wasn't seen to pass yet. Targets are the make
+	// targets that do.
+	Ran, Open string
+	Targets   []string
 	// Systemd: TestOnSystemd brings it up, and runs its tests on it.
 	Systemd bool
 }
@@ -49,9 +50,12 @@ func (e Entry) Hostname() string {
 	return "cp1"
 }
 
+// ofCI are the targets of make e2e, which CI runs.
+var ofCI = []string{"e2e-one", "e2e-two", "e2e-three", "e2e-systemd", "e2e-three-newest"}
+
 // InCI says whether CI runs it.
 func (e Entry) InCI() bool {
-	return slices.Contains([]string{"e2e", "e2e-systemd", "e2e-three-newest"}, e.Target)
+	return slices.ContainsFunc(e.Targets, func(target string) bool { return slices.Contains(ofCI, target) })
 }
 
 // ListsSeldom says that its kubelet lists its containers every 300 s, and not
@@ -89,109 +93,109 @@ var Entries = []Entry{
 	{
 		Name: "bare-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
-		Node: bareNode, Ran: "all tests of one node and of three nodes", Target: "e2e",
+		Node: bareNode, Ran: "all tests of one node and of three nodes", Targets: []string{"e2e"},
 	},
 	{
 		Name: "systemd-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6", Systemd: true,
-		Node: systemdNode, Ran: systemdRuns, Target: "e2e-systemd",
+		Node: systemdNode, Ran: systemdRuns, Targets: []string{"e2e-systemd"},
 	},
 	{
 		Name: "systemd-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Kubelet: cgroupfs, Node: systemdNode + ", " + overruled, Ran: systemdRuns + "; " + rules + ", but for the two that take a minute", Target: "e2e-systemd",
+		Kubelet: cgroupfs, Node: systemdNode + ", " + overruled, Ran: systemdRuns + "; " + rules + ", but for the two that take a minute", Targets: []string{"e2e-systemd"},
 	},
 	{
 		Name: "three-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Node: "three control planes, " + systemdNode, Ran: "a restore of all three as one, its undo, and a redo", Target: "e2e-three-newest",
+		Node: "three control planes, " + systemdNode, Ran: "a restore of all three as one, its undo, and a redo", Targets: []string{"e2e-three-newest"},
 	},
 	{
 		Name: "systemd-1.34-etcd-3.5", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.5.21",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.5", Systemd: true,
-		Node: systemdNode, Ran: versionsRuns, Target: "e2e-versions",
+		Node: systemdNode, Ran: versionsRuns, Targets: []string{"e2e-versions"},
 	},
 	{
 		Name: "systemd-1.37-etcd-3.7", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.7.3",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.7", Systemd: true,
-		Node: systemdNode, Ran: versionsRuns, Target: "e2e-versions",
+		Node: systemdNode, Ran: versionsRuns, Targets: []string{"e2e-versions"},
 	},
 	{
 		Name: "systemd-1.35", Kubernetes: "1.35.4", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.35", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Node: systemdNode, Ran: versionsRuns, Target: "e2e-versions",
+		Node: systemdNode, Ran: versionsRuns, Targets: []string{"e2e-versions"},
 	},
 	{
 		Name: "systemd-1.36", Kubernetes: "1.36.3", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.36", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Node: systemdNode, Ran: versionsRuns, Target: "e2e-versions",
+		Node: systemdNode, Ran: versionsRuns, Targets: []string{"e2e-versions"},
 	},
 	{
 		Name: "evented-1.36", Kubernetes: "1.36.3", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.36", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Kubelet: evented, Node: eventedNode, Open: versionsRuns + " (it passed twice; before, a restore was seen to stop when it restarts the controllers)", Target: "e2e-versions",
+		Kubelet: evented, Node: eventedNode, Open: versionsRuns + " (it passed twice; before, a restore was seen to stop when it restarts the controllers)", Targets: []string{"e2e-versions"},
 	},
 	{
 		Name: "evented-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Kubelet: evented, Node: eventedNode, Ran: versionsRuns, Target: "e2e-versions",
+		Kubelet: evented, Node: eventedNode, Ran: versionsRuns, Targets: []string{"e2e-versions"},
 	},
 	{
 		Name: "minikube-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Layout: "minikube", Node: minikubeNode, Ran: versionsRuns + "; backups by a timer", Target: "e2e-versions",
+		Layout: "minikube", Node: minikubeNode, Ran: versionsRuns + "; backups by a timer", Targets: []string{"e2e-versions"},
 	},
 	{
 		Name: "kind-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Layout: "kind", Node: kindNode, Ran: versionsRuns + "; backups by a timer", Target: "e2e-versions",
+		Layout: "kind", Node: kindNode, Ran: versionsRuns + "; backups by a timer", Targets: []string{"e2e-versions"},
 	},
 	{
 		Name: "cgroup2-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6",
-		Node: vmNode, Open: "a restore and an undo", Target: "e2e-cgroup2",
+		Node: vmNode, Open: "a restore and an undo", Targets: []string{"e2e-cgroup2"},
 	},
 	{
 		Name: "external-kubespray", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
-		Node:   "etcd.service on one or three hosts of its own, as kubespray sets it up, and one or two control planes, " + bareNode,
-		Ran:    "from an etcd host and from a control plane: restores that swap directories, kubespray's settings rendered again, undo, redo, a unit that fails to start, a host that can't be reached, a conductor killed, the wizard, tickets",
-		Target: "e2e-external",
+		Node:    "etcd.service on one or three hosts of its own, as kubespray sets it up, and one or two control planes, " + bareNode,
+		Ran:     "from an etcd host and from a control plane: restores that swap directories, kubespray's settings rendered again, undo, redo, a unit that fails to start, a host that can't be reached, a conductor killed, the wizard, tickets",
+		Targets: []string{"e2e-external"},
 	},
 	{
 		Name: "external-by-hand", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
-		Node:   "etcd.service on one or three hosts of its own, all flags in its ExecStart, and one or two control planes, " + bareNode,
-		Ran:    "from an etcd host and from a control plane: restores that edit the unit, a reboot, undo, redo; with etcd, kube-apiserver, kube-controller-manager and kube-scheduler as services of one host: restore, undo and redo, by an edit and by a swap with a reboot after it",
-		Target: "e2e-external",
+		Node:    "etcd.service on one or three hosts of its own, all flags in its ExecStart, and one or two control planes, " + bareNode,
+		Ran:     "from an etcd host and from a control plane: restores that edit the unit, a reboot, undo, redo; with etcd, kube-apiserver, kube-controller-manager and kube-scheduler as services of one host: restore, undo and redo, by an edit and by a swap with a reboot after it",
+		Targets: []string{"e2e-external"},
 	},
 	{
 		Name: "external-docker", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10", Engine: "docker 20.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
 		Node: "etcd in a container on one host of its own, by kubespray's unit and script, and one control plane, " + bareNode,
-		Ran:  containerRuns, Target: "e2e-external",
+		Ran:  containerRuns, Targets: []string{"e2e-external"},
 	},
 	{
 		Name: "external-podman", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10", Engine: "podman 4.3",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
 		Node: "etcd in a container on one host of its own, `podman run` in ExecStart, and one control plane, " + bareNode,
-		Ran:  containerRuns, Target: "e2e-external",
+		Ran:  containerRuns, Targets: []string{"e2e-external"},
 	},
 	{
 		Name: "external-standalone", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
 		Node: "etcd as a static pod of a kubelet without an API server, on one host of its own, and one control plane, " + bareNode,
-		Ran:  containerRuns, Target: "e2e-external",
+		Ran:  containerRuns, Targets: []string{"e2e-external"},
 	},
 	{
 		Name: "debts-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6", Systemd: true,
-		Node: "a control plane and two workers, " + systemdNode, Ran: measured + "; all of it is settled in one session of the wizard", Target: "e2e-debts",
+		Node: "a control plane and two workers, " + systemdNode, Ran: measured + "; all of it is settled in one session of the wizard", Targets: []string{"e2e-debts"},
 	},
 	{
 		Name: "debts-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Node: "a control plane and two workers, " + systemdNode, Ran: measured, Target: "e2e-debts",
+		Node: "a control plane and two workers, " + systemdNode, Ran: measured, Targets: []string{"e2e-debts"},
 	},
 }
 
@@ -257,7 +261,7 @@ func table(column string, runs func(Entry) string) string {
 		if e.Engine != "" {
 			etcd += " in " + e.Engine
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | `make %s` |\n", e.Kubernetes, e.Containerd, etcd, e.Node, runs(e), e.Target)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | `make %s` |\n", e.Kubernetes, e.Containerd, etcd, e.Node, runs(e), strings.Join(e.Targets, "`, `make "))
 	}
 	return b.String()
 }

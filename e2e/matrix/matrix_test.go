@@ -77,11 +77,22 @@ func TestTheTargetsAreThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range Entries {
-		_, rest, ok := strings.Cut(string(text), "\n"+e.Target+":")
-		recipe, _, _ := strings.Cut(rest, "\n\n")
-		recipe = strings.ReplaceAll(recipe, "$(VERSIONS)", string(regexp.MustCompile(`(?m)^VERSIONS = .*$`).Find(text)))
-		if !ok || e.Systemd && !strings.Contains(recipe, e.Name) {
-			t.Errorf("make %s doesn't run %s", e.Target, e.Name)
+		if len(e.Targets) == 0 {
+			t.Errorf("nothing runs %s", e.Name)
+		}
+		for _, target := range e.Targets {
+			_, rest, ok := strings.Cut(string(text), "\n"+target+":")
+			recipe, _, _ := strings.Cut(rest, "\n\n")
+			recipe = strings.ReplaceAll(recipe, "$(VERSIONS)", string(regexp.MustCompile(`(?m)^VERSIONS = .*$`).Find(text)))
+			if !ok || e.Systemd && !strings.Contains(recipe, e.Name) {
+				t.Errorf("make %s doesn't run %s", target, e.Name)
+			}
+		}
+	}
+	// CI's targets are all that make e2e calls, at once or through another.
+	for _, target := range ofCI {
+		if !regexp.MustCompile(`(?m)^\t\$\(MAKE\) .*\b` + target + `( |$)`).Match(text) {
+			t.Errorf("make e2e doesn't call %s", target)
 		}
 	}
 }
