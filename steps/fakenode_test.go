@@ -67,6 +67,7 @@ type fakeNode struct {
 	away       time.Time                   // until then the container runtime doesn't answer
 	others     map[string]node.RemoteState // by ReadyURL
 	leads      bool                        // its etcd is the leader
+	readyAsked int                         // how often etcd was asked whether it is ready
 	leaderless bool                        // on restored data
 	refusing   error                       // what etcd answers on restored data
 	denying    error                       // the same, with authentication enabled
@@ -743,6 +744,7 @@ func (n *fakeNode) EtcdCluster(ctx context.Context) uint64 {
 func (n *fakeNode) EtcdReady(context.Context) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.readyAsked++
 	on, runs := n.etcdOn()
 	if runs && n.leaderless && on != filepath.Join(n.root, "lib/etcd") {
 		return "", &node.NotReadyError{Err: errors.New("no leader")}

@@ -251,7 +251,8 @@ func TestChecksOfANodeInAFleet(t *testing.T) {
 
 // The other nodes wait for what a node's events say of its etcd: that the one
 // before has stopped, and that the restored one is there, though it has no
-// leader yet.
+// leader yet. Without one it keeps who asks whether it is ready for half a second,
+// for which the others would wait too.
 func TestEventsShowWhenEtcdHasStoppedAndWhenItServes(t *testing.T) {
 	n := newFakeNode(t)
 	n.leaderless = true
@@ -267,6 +268,9 @@ func TestEventsShowWhenEtcdHasStoppedAndWhenItServes(t *testing.T) {
 		}
 		if ev.Etcd == EtcdServes {
 			n.mu.Lock()
+			if n.leaderless && n.readyAsked > 0 {
+				t.Error("it was asked whether it is ready first")
+			}
 			n.leaderless = false
 			n.mu.Unlock()
 		}
