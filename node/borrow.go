@@ -63,7 +63,7 @@ func (r *Runtime) Borrow(ctx context.Context, image, hold string, env []string) 
 			NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE}, // else the network plugin is asked for one
 		}},
 	}
-	made, err := r.client.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: sandbox})
+	made, err := r.sandbox(ctx, sandbox)
 	if err != nil {
 		return 0, nil, r.explain("making a sandbox", err)
 	}
@@ -79,6 +79,29 @@ func (r *Runtime) Borrow(ctx context.Context, image, hold string, env []string) 
 		return 0, nil, err
 	}
 	return pid, giveBack, nil
+}
+
+// sandbox makes a sandbox where the runtime makes cgroups. With systemd's driver
+// containerd takes one in a slice only, such as kubelet names for its pods, and has
+// no default ("expected cgroupsPath to be of format slice:prefix:name", of runc). Which
+// driver it is no containerd tells before 2.0 (RuntimeConfig): it is tried out.
+func (r *Runtime) sandbox(ctx context.Context, config *cri.PodSandboxConfig) (*cri.RunPodSandboxResponse, error) {
+	const slice = "system.slice"
+	parents := []string{"", slice}
+	if told, err := r.client.RuntimeConfig(ctx, &cri.RuntimeConfigRequest{}); err == nil && told.GetLinux() != nil {
+		parents = []string{""}
+		if told.Linux.CgroupDriver == cri.CgroupDriver_SYSTEMD {
+			parents[0] = slice
+		}
+	}
+	var made *cri.RunPodSandboxResponse
+	var err error
+	for _, config.Linux.CgroupParent = range parents {
+		if made, err = r.client.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: config}); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return made, err
 }
 
 func (r *Runtime) hold(ctx context.Context, sandbox string, in *cri.PodSandboxConfig, image, hold string, env []string) (pid int, err error) {
