@@ -486,8 +486,28 @@ func (w *taken) look(ctx context.Context, i int, seen map[string]time.Time) (*st
 	if !ok { // another node was faster: look again
 		return &standing{holder: "another node"}, nil
 	}
-	st.holder = w.Node.Name
-	return st, nil
+	// One that had claimed it may have taken it since this node looked, and given up
+	// its claim.
+	again, err := stands(ctx, s, w.Config.Key, w.cluster.KubeSystemUID, w.res.Round)
+	if err == nil && again.done == nil {
+		st.holder = w.Node.Name
+		return st, nil
+	}
+	w.giveUp(ctx, s, st)
+	if err != nil {
+		return nil, err
+	}
+	return w.look(ctx, i, seen)
+}
+
+// giveUp removes a claim; nil for none. Once the round is taken nobody needs it, and
+// then it isn't an error that it stays.
+func (w *taken) giveUp(ctx context.Context, s Store, st *standing) {
+	if st == nil || st.claim == 0 {
+		return
+	}
+	name := claimName(w.cluster.KubeSystemUID, w.res.Round, st.claim)
+	_ = patient(context.WithoutCancel(ctx), 10*time.Second, func(ctx context.Context, _ func()) error { return s.Delete(ctx, name) })
 }
 
 // lost is a location that failed.
@@ -527,17 +547,10 @@ type made struct {
 // makeAndSend makes a backup, and sends it to some of the locations. claims are
 // those to be given up.
 func (w *taken) makeAndSend(ctx context.Context, to []int, claims map[int]*standing) error {
-	giveUp := func(i int) {
-		if st := claims[i]; st != nil && st.claim > 0 {
-			// Later nobody needs it, and then it isn't an error that it stays.
-			name := claimName(w.cluster.KubeSystemUID, w.res.Round, st.claim)
-			_ = patient(context.WithoutCancel(ctx), 10*time.Second, func(ctx context.Context, _ func()) error { return w.stores[i].Delete(ctx, name) })
-		}
-	}
 	m, incomplete, err := w.make(ctx)
 	if err != nil {
 		for _, i := range to {
-			giveUp(i)
+			w.giveUp(ctx, w.stores[i], claims[i])
 		}
 		return err
 	}
@@ -557,7 +570,7 @@ func (w *taken) makeAndSend(ctx context.Context, to []int, claims map[int]*stand
 		}
 		w.res.Locations[i].Seconds = w.now().Sub(began).Seconds()
 		w.at("give up the claim " + w.stores[i].Location())
-		giveUp(i)
+		w.giveUp(ctx, w.stores[i], claims[i])
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

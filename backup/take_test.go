@@ -638,6 +638,30 @@ func TestARoundIsTakenByWhoeverComesFirst(t *testing.T) {
 	}
 }
 
+// A node has looked when nobody had claimed the round, and comes to claim it when
+// another has taken it and given up its claim.
+func TestANodeThatClaimsTooLateTakesNothing(t *testing.T) {
+	k, s := NewKey(), &Directory{Path: t.TempDir()}
+	late, first := aTaking(t, "cp2", k, s), aTaking(t, "cp1", k, s)
+	late.Scheduled, first.Scheduled = true, true
+	once := sync.OnceFunc(func() {
+		if res := take(t, first); !res.OK {
+			t.Error(res.Error)
+		}
+	})
+	late.at = func(step string) {
+		if strings.HasPrefix(step, "claim ") {
+			once()
+		}
+	}
+	if res := take(t, late); !res.OK || res.Locations[0].By != "cp1" || res.Record != nil {
+		t.Errorf("%+v", res)
+	}
+	if l := listed(t, s, k); len(l.Entries) != 1 || len(l.claims) > 0 {
+		t.Errorf("%s", names(t, s, ""))
+	}
+}
+
 // A node that went down in the middle has claimed the round, and no backup comes.
 func TestTheNextNodeTakesOver(t *testing.T) {
 	for name, c := range map[string]struct {
