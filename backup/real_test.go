@@ -44,40 +44,118 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// serve runs a server until the test ends, and waits until it listens.
-func serve(t *testing.T, port string, cmd *exec.Cmd) {
+// server is a process that listens on a port of the loopback, and its children.
+type server struct {
+	port string
+	run  func() *exec.Cmd
+
+	cmd   *exec.Cmd
+	down  bool
+	ended chan error
+	said  bytes.Buffer
+}
+
+// serve runs a server until the test ends.
+func serve(t *testing.T, port string, run func() *exec.Cmd) *server {
 	t.Helper()
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	s := &server{port: port, run: run}
+	s.start(t)
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
+		s.kill(t)
 		if t.Failed() {
-			t.Logf("%s: %s", cmd.Path, said.String())
+			t.Logf("%s: %s", s.cmd.Path, s.said.String())
 		}
 	})
+	return s
+}
+
+// start runs the server, again after a kill, and waits until it listens.
+func (s *server) start(t *testing.T) {
+	t.Helper()
+	s.cmd, s.down, s.ended = s.run(), false, make(chan error, 1)
+	s.cmd.Stdout, s.cmd.Stderr = &s.said, &s.said
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func(cmd *exec.Cmd, ended chan error) { ended <- cmd.Wait() }(s.cmd, s.ended)
 	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
-		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
+		if c, err := net.Dial("tcp", "127.0.0.1:"+s.port); err == nil {
 			_ = c.Close()
 			return
 		}
 		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("%s: %v\n%s", cmd.Path, err, said.String())
+		case err := <-s.ended:
+			s.down = true
+			t.Fatalf("%s: %v\n%s", s.cmd.Path, err, s.said.String())
 		default:
 		}
 	}
-	t.Fatalf("%s doesn't listen", cmd.Path)
+	t.Fatalf("%s doesn't listen", s.cmd.Path)
+}
+
+// stop has the server and its children stand still, and returns their ids.
+func (s *server) stop(t *testing.T) (pids []int) {
+	t.Helper()
+	pids = []int{s.cmd.Process.Pid}
+	for i := 0; i < len(pids); i++ {
+		if err := syscall.Kill(pids[i], syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("process %d: %v", pids[i], err)
+		}
+		for !standsStill(pids[i]) {
+			time.Sleep(time.Millisecond)
+		}
+		pids = append(pids, children(pids[i])...)
+	}
+	return pids
+}
+
+// standsStill says whether a process is stopped, or has ended.
+func standsStill(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, after, _ := strings.Cut(string(text), ") ")
+	return err != nil || strings.ContainsAny(after[:1], "TtZX")
+}
+
+// kill ends the server and its children, which say goodbye to nobody. Safe to call
+// twice.
+func (s *server) kill(t *testing.T) {
+	t.Helper()
+	if s.down {
+		return
+	}
+	s.down = true
+	for _, pid := range s.stop(t) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("process %d: %v", pid, err)
+		}
+	}
+	<-s.ended
+}
+
+// children are the processes that one has started.
+func children(pid int) (all []int) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, of := range tasks {
+		text, _ := os.ReadFile(of)
+		for field := range strings.FieldsSeq(string(text)) {
+			if n, err := strconv.Atoi(field); err == nil {
+				all = append(all, n)
+			}
+		}
+	}
+	return all
 }
 
 // realS3 is versitygw with TLS, and a bucket in it.
 func realS3(t *testing.T, bucket string) (location string) {
+	t.Helper()
+	location, _, _ = realGateway(t, bucket)
+	return location
+}
+
+// realGateway is the same with the process, and the directory where it keeps what
+// it is given.
+func realGateway(t *testing.T, bucket string) (location, data string, gateway *server) {
 	t.Helper()
 	out, err := exec.Command("../e2e/parts/build.sh", "versitygw").Output()
 	if err != nil {
@@ -85,16 +163,18 @@ func realS3(t *testing.T, bucket string) (location string) {
 	}
 	_, bin, _ := strings.Cut(strings.TrimSpace(string(out)), "\t")
 	dir, port := t.TempDir(), freePort(t)
-	data, versions := filepath.Join(dir, "data"), filepath.Join(dir, "versions")
+	versions := filepath.Join(dir, "versions")
+	data = filepath.Join(dir, "data")
 	cert, key := certificate(t, dir)
 	if err := errors.Join(os.Mkdir(data, 0o700), os.Mkdir(versions, 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "backup-user")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "hunter2hunter2")
-	cmd := exec.Command(filepath.Join(bin, "versitygw"), "--port", "127.0.0.1:"+port, "--access", "backup-user", "--secret", "hunter2hunter2",
-		"--region", "eu-test-1", "--cert", cert, "--key", key, "posix", "--versioning-dir", versions, data)
-	serve(t, port, cmd)
+	gateway = serve(t, port, func() *exec.Cmd {
+		return exec.Command(filepath.Join(bin, "versitygw"), "--port", "127.0.0.1:"+port, "--access", "backup-user", "--secret", "hunter2hunter2",
+			"--region", "eu-test-1", "--cert", cert, "--key", key, "posix", "--versioning-dir", versions, data)
+	})
 	location = fmt.Sprintf("s3://%s/clusters/prod?endpoint=https://127.0.0.1:%s&region=eu-test-1&ca=%s", bucket, port, cert)
 	s := openReal(t, location).(*S3)
 	c, err := s.core()
@@ -109,7 +189,7 @@ func realS3(t *testing.T, bucket string) (location string) {
 			t.Fatal(err)
 		}
 	}
-	return location
+	return location, data, gateway
 }
 
 func certificate(t *testing.T, dir string) (cert, key string) {
@@ -286,7 +366,14 @@ func TestARealBucketThatRefuses(t *testing.T) {
 // realSFTP is sshd on the loopback, for this user, with keys of its own.
 func realSFTP(t *testing.T) (dir, config, port string) {
 	t.Helper()
-	at := t.TempDir()
+	dir, config, host := realSSHD(t)
+	return dir, config, host.port
+}
+
+// realSSHD is the same with the process.
+func realSSHD(t *testing.T) (dir, config string, host *server) {
+	t.Helper()
+	at, port := t.TempDir(), ""
 	port, dir = freePort(t), filepath.Join(at, "backups")
 	for _, key := range []string{"host", "user"} {
 		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(at, key)).CombinedOutput(); err != nil {
@@ -307,8 +394,10 @@ func realSFTP(t *testing.T) (dir, config, port string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, port, exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(at, "sshd_config")))
-	return dir, config, port
+	host = serve(t, port, func() *exec.Cmd {
+		return exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(at, "sshd_config"))
+	})
+	return dir, config, host
 }
 
 func TestARealHostKeepsItsPromises(t *testing.T) {
@@ -331,14 +420,10 @@ func TestARealHostKeepsItsPromises(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := 0
-	tasks, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, of := range tasks {
-		children, _ := os.ReadFile(of)
-		for pid := range strings.FieldsSeq(string(children)) {
-			name, _ := os.ReadFile("/proc/" + pid + "/comm")
-			if n, err := strconv.Atoi(pid); err == nil && string(name) == "ssh\n" && syscall.Kill(n, syscall.SIGKILL) == nil {
-				ended++
-			}
+	for _, pid := range children(os.Getpid()) {
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if string(name) == "ssh\n" && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			ended++
 		}
 	}
 	if ended == 0 {

@@ -341,7 +341,11 @@ func (s *S3) explain(err error) error {
 }
 
 func (s *S3) explainNetwork(err error) error {
-	says := trust.Clip(trust.Text(s.withoutSecrets(err.Error())), 300)
+	without := err
+	if request, ok := errors.AsType[*url.Error](err); ok { // its URL is long, and says no more than the location
+		without = request.Err
+	}
+	says := trust.Clip(trust.Text(s.withoutSecrets(without.Error())), 300)
 	var noCA x509.UnknownAuthorityError
 	var otherName x509.HostnameError
 	var invalid x509.CertificateInvalidError

@@ -44,6 +44,7 @@ type link struct {
 	c      *pipe.Conn
 	sftp   *sftp.Client
 	broken atomic.Bool
+	ended  atomic.Bool            // by the other host, or by what lies between
 	live   atomic.Pointer[func()] // called when something comes or goes
 	left   atomic.Int64           // bytes that may still come, 0 for any number
 	used   time.Time
@@ -116,7 +117,7 @@ func (p *links) open(ctx context.Context) (*link, error) {
 	}
 	l := &link{all: p, c: c}
 	client, err := defect.Await(with, func() (*sftp.Client, error) {
-		return sftp.NewClientPipe(l, &toldWriter{c.In, l.alive})
+		return sftp.NewClientPipe(l, &toldWriter{c.In, l})
 	})
 	if err != nil {
 		said := ""
@@ -154,12 +155,15 @@ func refusal(said string) error {
 
 type toldWriter struct {
 	io.WriteCloser
-	alive func()
+	l *link
 }
 
 func (t *toldWriter) Write(p []byte) (int, error) {
 	n, err := t.WriteCloser.Write(p)
-	t.alive()
+	if err != nil {
+		t.l.ended.Store(true)
+	}
+	t.l.alive()
 	return n, err
 }
 
@@ -167,6 +171,7 @@ func (t *toldWriter) Write(p []byte) (int, error) {
 func (l *link) Read(p []byte) (int, error) {
 	n, err := l.c.Out.Read(p)
 	if err != nil {
+		l.ended.Store(true)
 		l.broken.Store(true)
 	}
 	l.alive()
@@ -186,12 +191,28 @@ func (l *link) alive() {
 
 // saw marks a connection broken by an error that isn't an answer.
 func (l *link) saw(err error) error {
-	var status *sftp.StatusError
-	if err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &status) &&
-		!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrPermission) && problem.Of(err) == nil {
+	if err != nil && !errors.Is(err, io.EOF) && !isAnswer(err) {
 		l.broken.Store(true)
 	}
 	return err
+}
+
+// isAnswer says whether an error is what the other host answers, or found about that.
+func isAnswer(err error) bool {
+	var status *sftp.StatusError
+	return errors.As(err, &status) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrPermission) || problem.Of(err) != nil
+}
+
+// cut explains an error by the end of its connection.
+func (l *link) cut(err error) error {
+	if err == nil || !l.ended.Load() || isAnswer(err) {
+		return err
+	}
+	said := l.c.Said()
+	if said == "" {
+		said = "ssh exited without a message"
+	}
+	return problem.New("check the network and the other host", "the connection to the other host ended: %s", said)
 }
 
 // done gives a connection to others, or ends a broken one.
@@ -259,6 +280,7 @@ func on[T any](ctx context.Context, l *link, f func(ctx context.Context, c *sftp
 	if with.Err() != nil { // f may still be at it
 		l.broken.Store(true)
 		_ = l.c.Close()
+		return v, err
 	}
-	return v, l.saw(err)
+	return v, l.cut(l.saw(err))
 }

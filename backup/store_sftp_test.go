@@ -127,6 +127,21 @@ func TestAFileOfAnotherHostIsGoneOnWithWhenItIsCut(t *testing.T) {
 	}
 }
 
+// An upload whose connection ends isn't begun again by itself, and the error says what
+// happened.
+func TestAnUploadToAnotherHostThatIsCutSaysSo(t *testing.T) {
+	_, s := newFakeSFTP(t, func(sent int, _ []byte) error {
+		if sent > 1000 {
+			return errors.New("cut")
+		}
+		return nil
+	})
+	err := Keep(t.Context(), s, "a", content(strings.Repeat("0123456789abcdef", 200_000)), time.Minute)
+	if p := problem.Of(err); p == nil || !strings.Contains(p.Cause, "the connection to the other host ended") || p.Hint == "" {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestAFileOfAnotherHostThatIsSwappedIsNotPatched(t *testing.T) {
 	path := ""
 	dir, s := newFakeSFTP(t, func(sent int, _ []byte) error {

@@ -211,7 +211,7 @@ var Weakers = []Weaker{
 	{"Cluster API with kube-vip or a DNS name, kubespray's stacked etcd, minikube with docker (cri-dockerd), kubeadm before 1.31 with v1beta3, IPv6, dual stack, names with dots, a node named unlike its host, kubelet's `--config-dir`, `/etc/kubernetes` on another disk", "kubelet's facts from its command line and files, plan, restore and undo on a fake node with their manifests and kubeadm-config", "go test ./steps -run Layouts"},
 	{"`/etc/kubernetes` on a disk of its own, a temporary directory mounted noexec", "restore and undo on a practice node", "make e2e"},
 	{"CRI-O", "its socket, labels and answers, and 10 s for containers to end, on a fake: the real one isn't to be had where the tests run", "go test ./node ./steps -run 'CRIO|LetsContainers'"},
-	{"stores of backups: versitygw 1.8 (S3), OpenSSH 9.2 (SFTP), a directory", "putting, listing, locking, deleting and restoring backups, and that a store that refuses is named", "make e2e-backup"},
+	{"stores of backups: versitygw 1.8 (S3), OpenSSH 9.2 (SFTP), a directory", "putting, listing, locking, deleting and restoring backups, that a store that refuses is named, that one that is killed during an upload fails alone and keeps nothing of it, and that two nodes at once take one backup", "make e2e-backup"},
 	{"arm64", "the binary for it, run under emulation: `version`, `inspect`, `check`", "make arm64"},
 	{"vt100, Linux' console, a serial console without a size, no UTF-8, no colours, `TERM=dumb`", "the wizard, or its questions in lines, on a real pty", "go test ./ui ./cli -run 'Terminals|Dumb'"},
 	{"SELinux", "a file's label goes with it to what replaces it; no policy is enforced in any test", "go test ./manifest ./snapshot -run SELinux"},
