@@ -142,14 +142,16 @@ func failedCheck(body string) string {
 // AskEtcd asks a running etcd for its status and members, and with countKeys
 // for the number of its keys, which only a member with a leader knows, and
 // only to a user who may read them all: one who may read what is below
-// cfg.Prefix gets -1. It writes nothing to etcd, fails at once when nobody
-// listens, and never takes longer than ctx or 5 seconds.
+// cfg.Prefix gets -1. With the error of keys that can't be counted comes the rest of
+// the status; with all other errors comes none. It writes nothing to etcd, fails at
+// once when nobody listens, and never takes longer than ctx or 5 seconds.
 func AskEtcd(ctx context.Context, cfg EtcdConfig, countKeys bool) (*EtcdStatus, error) {
 	if len(cfg.Endpoints) == 0 {
 		return nil, &setupError{error: errors.New("no endpoint known to ask etcd at")}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	var uncounted *EtcdStatus
 	var errs []error
 	for i, e := range cfg.Endpoints {
 		// One that hangs must leave time for the others.
@@ -163,9 +165,10 @@ func AskEtcd(ctx context.Context, cfg EtcdConfig, countKeys bool) (*EtcdStatus, 
 		if own, ok := errors.AsType[*setupError](err); ok && own.ofAll {
 			return nil, err
 		}
+		uncounted = cmp.Or(uncounted, st)
 		errs = append(errs, fmt.Errorf("etcd at %s: %w", e, err))
 	}
-	return nil, several(errs)
+	return uncounted, several(errs)
 }
 
 // several are the errors of several endpoints, on one line.
@@ -226,7 +229,7 @@ func askEndpoint(ctx context.Context, endpoint string, cfg EtcdConfig, countKeys
 		return out, nil
 	}
 	if out.Leader == 0 {
-		return nil, errors.New("it has no leader, so its keys cannot be counted")
+		return out, errors.New("it has no leader, so its keys cannot be counted")
 	}
 	return out, out.count(ctx, pb.NewKVClient(conn), cfg.Prefix)
 }

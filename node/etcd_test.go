@@ -121,6 +121,7 @@ type fakeEtcd struct {
 	cluster uint64 // another than clusterID
 	errors  []string
 	keys    int64
+	stuck   bool // it counts for ever
 	asked   []string
 }
 
@@ -152,8 +153,12 @@ func (f *fakeEtcd) MemberList(_ context.Context, r *pb.MemberListRequest) (*pb.M
 	}}, nil
 }
 
-func (f *fakeEtcd) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+func (f *fakeEtcd) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	f.asked = append(f.asked, "range")
+	if f.stuck {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if r.KeysOnly {
 		if !r.Serializable && f.leader == 0 {
 			return nil, status.Error(codes.Unavailable, "etcdserver: no leader")
@@ -281,8 +286,21 @@ func TestAskEtcd(t *testing.T) {
 		if d := cmp.Diff([][]string{{"NOSPACE"}, {"etcdserver: no leader"}}, [][]string{st.Alarms, st.Errors}); d != "" || len(st.Members) != 2 {
 			t.Errorf("%d members, want -, got +\n%s", len(st.Members), d)
 		}
-		if _, err := AskEtcd(t.Context(), cfg, true); err == nil || !strings.Contains(err.Error(), "no leader") {
-			t.Errorf("its keys: %v", err)
+		st, err = AskEtcd(t.Context(), cfg, true)
+		if err == nil || !strings.Contains(err.Error(), "no leader") || st == nil || st.Version != "3.6.10" || st.Keys != -1 {
+			t.Errorf("its keys: %+v, %v", st, err)
+		}
+	})
+
+	t.Run("what it said before it fell silent is there", func(t *testing.T) {
+		f.leader, f.stuck = memberID, true // and hasn't noticed yet that its others are gone
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		c := cfg
+		c.Endpoints = append(c.Endpoints, "https://"+freePort(t))
+		st, err := AskEtcd(ctx, c, true)
+		if err == nil || Refused(err) || st == nil || st.Version != "3.6.10" || len(st.Members) != 2 || st.Keys != -1 {
+			t.Errorf("got %+v, %v", st, err)
 		}
 	})
 }

@@ -220,7 +220,7 @@ func discover(ctx context.Context, opts Options) (*Facts, error) {
 		f.Reach.API.Kubeconfig = opts.Kubeconfig
 	}
 
-	f.askAll(ctx)
+	f.askAll(ctx, thePrograms)
 	f.askOlder(ctx)
 	f.Unfinished, f.Unreadable = unfinished(f.StateDir)
 	backups := filepath.Join(f.StateDir, backupDir) // of a practice node; this machine's are none of its
@@ -380,22 +380,37 @@ func caBeside(serving, clientCA string) string {
 	return ""
 }
 
+// programs are those of a control plane, as discovery asks them; others in tests.
+type programs struct {
+	api  func(ctx context.Context, c node.APIConfig, limit time.Duration) node.APIAnswer
+	etcd func(ctx context.Context, c node.EtcdConfig, countKeys bool) (*node.EtcdStatus, error)
+	// leases and lastUsers are who uses etcd, by itself and by its data.
+	leases    func(ctx context.Context, c node.EtcdConfig) ([]string, error)
+	lastUsers func(ctx context.Context, dir string) (*snapshot.LastUsers, error)
+	// otherAPI says whether an API server elsewhere, or anything, answers at a URL.
+	otherAPI func(ctx context.Context, url string) bool
+}
+
+var thePrograms = programs{node.AskAPI, node.AskEtcd, node.AskLeases, snapshot.ReadLastUsers, apiAnswers}
+
 // askAll asks whoever runs here, all at once.
-func (f *Facts) askAll(ctx context.Context) {
+func (f *Facts) askAll(ctx context.Context, of programs) {
 	var wg sync.WaitGroup
-	etcdRefuses := make(chan bool, 1)
-	for _, ask := range []func(context.Context){
-		f.askRuntime, f.askKubelet,
-		func(ctx context.Context) { f.askAPI(ctx, etcdRefuses) },
-		func(ctx context.Context) {
-			f.askEtcd(ctx)
-			etcdRefuses <- node.Refused(f.LiveErr)
+	begun := time.Now()
+	patience, enough := context.WithCancel(ctx)
+	defer enough()
+	for _, ask := range []func(){
+		func() { f.askRuntime(ctx) },
+		func() { f.askKubelet(ctx) },
+		func() { f.askAPI(ctx, patience, of) },
+		func() {
+			f.askEtcd(ctx, of, func() { time.AfterFunc(promptly-time.Since(begun), defect.Do(enough)) })
+			f.OtherAPIServers = f.otherAPIServers(ctx, of.otherAPI)
 		},
 	} {
-		wg.Go(defect.Do(func() { ask(ctx) }))
+		wg.Go(defect.Do(ask))
 	}
 	wg.Wait()
-	f.OtherAPIServers = f.otherAPIServers(ctx, apiAnswers)
 }
 
 func (f *Facts) askRuntime(ctx context.Context) {
@@ -425,54 +440,87 @@ func (f *Facts) askKubelet(ctx context.Context) {
 	}
 }
 
-// promptly is how long a kube-apiserver that is ready takes for an answer.
-const promptly = 300 * time.Millisecond
+// promptly is how long a kube-apiserver that is ready takes for an answer,
+// patiently what a slow one is given.
+const (
+	promptly  = 300 * time.Millisecond
+	patiently = promptly + 2*time.Second
+)
 
 // askAPI gives a slow kube-apiserver time, but not one whose etcd is down: it is
 // ready for nobody, and while it ends again and again its port is open long before
-// it answers.
-func (f *Facts) askAPI(ctx context.Context, etcdRefuses <-chan bool) {
+// it answers. Patience ends when that is known.
+func (f *Facts) askAPI(ctx, patience context.Context, of programs) {
 	if f.API == nil {
 		f.APIState = "not on this node"
 		return
 	}
-	a := node.AskAPI(ctx, f.Reach.API, promptly)
-	if errors.Is(a.Err, context.DeadlineExceeded) {
-		down := false
-		select {
-		case down = <-etcdRefuses:
-		default: // etcd hasn't answered either
-		}
-		if !down {
-			a = node.AskAPI(ctx, f.Reach.API, 2*time.Second)
-		}
+	a := of.api(patience, f.Reach.API, patiently)
+	if a.Err != nil && patience.Err() != nil {
+		a.Err = context.DeadlineExceeded
 	}
 	f.APIReady, f.APIState = a.Ready(), a.String()
 	f.askCluster(ctx)
 }
 
-func (f *Facts) askEtcd(ctx context.Context) {
+// askEtcd calls refuses as soon as nobody listens at its port.
+func (f *Facts) askEtcd(ctx context.Context, of programs, refuses func()) {
 	if f.Etcd == nil && (len(f.Reach.Etcd.Endpoints) == 0 || !f.lacksManifest(f.EtcdErr)) {
 		f.LiveErr = f.EtcdErr
 		return
 	}
 	status, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	if f.Live, f.LiveErr = node.AskEtcd(status, f.Reach.Etcd, true); f.LiveErr == nil {
-		f.EtcdVersion = cmp.Or(f.Live.Version, f.EtcdVersion)
-		// With a limit of its own: who uses etcd has to be known of a slow one, too.
-		f.APIServers, f.LeasesErr = node.AskLeases(ctx, f.Reach.Etcd)
-	} else if f.Etcd != nil {
-		// A member whose others are stopped already counts no keys, and knows its version.
-		version, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		if st, err := node.AskEtcd(version, f.Reach.Etcd, false); err == nil {
-			f.EtcdVersion = cmp.Or(st.Version, f.EtcdVersion)
-		}
-		data, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		f.LastUsers, _ = snapshot.ReadLastUsers(data, f.Etcd.DataDir.Path)
+	data, answers := context.WithCancel(ctx)
+	defer answers()
+	dead := make(chan struct{})
+	lastUsers := f.readLastUsers(data, of, dead)
+	st, err := of.etcd(status, f.Reach.Etcd, true)
+	if st != nil { // also of a member whose others are stopped already: it counts no keys
+		f.EtcdVersion = cmp.Or(st.Version, f.EtcdVersion)
 	}
+	if err != nil {
+		if f.LiveErr = err; node.Refused(err) {
+			refuses()
+		}
+		close(dead)
+		f.LastUsers = <-lastUsers
+		return
+	}
+	answers()
+	f.Live = st
+	// With a limit of its own: who uses etcd has to be known of a slow one, too.
+	f.APIServers, f.LeasesErr = of.leases(ctx, f.Reach.Etcd)
+}
+
+// silence is after what time an etcd without an answer may be taken for dead.
+const silence = time.Second
+
+// readLastUsers reads them from the data of this node's etcd when that is dead, or
+// hasn't answered for a while. It ends with ctx, and always gives an answer.
+func (f *Facts) readLastUsers(ctx context.Context, of programs, dead <-chan struct{}) <-chan *snapshot.LastUsers {
+	read := make(chan *snapshot.LastUsers, 1)
+	if f.Etcd == nil {
+		read <- nil
+		return read
+	}
+	dir := f.Etcd.DataDir.Path
+	go defect.Do(func() {
+		silent := time.NewTimer(silence)
+		defer silent.Stop()
+		select {
+		case <-dead:
+		case <-silent.C:
+		case <-ctx.Done():
+			read <- nil
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		last, _ := of.lastUsers(ctx, dir)
+		read <- last
+	})()
+	return read
 }
 
 // Users are the addresses of the API servers that have a lease in etcd; where it

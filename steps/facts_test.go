@@ -105,23 +105,24 @@ func TestAnAPIServerWithoutEtcdIsNotWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer hangs.Close()
-	ask := func(etcd string) (*Facts, time.Duration) {
-		f := &Facts{
-			API: &API{}, Etcd: &Etcd{},
-			Reach: Reach{API: node.APIConfig{ReadyURL: "https://" + hangs.Addr().String() + "/readyz"}, Etcd: node.EtcdConfig{Endpoints: []string{etcd}}},
-		}
-		begun := time.Now()
-		f.askAll(t.Context())
-		return f, time.Since(begun)
+	f := &Facts{API: &API{}, Etcd: &Etcd{}, Reach: Reach{
+		API:  node.APIConfig{ReadyURL: "https://" + hangs.Addr().String() + "/readyz"},
+		Etcd: node.EtcdConfig{Endpoints: []string{"http://" + closedPort(t)}},
+	}}
+	begun := time.Now()
+	f.askAll(t.Context(), thePrograms)
+	if took := time.Since(begun); f.APIReady || f.APIState != "no answer in time" || took < promptly || took > 1500*time.Millisecond {
+		t.Errorf("etcd refuses: %q after %s", f.APIState, took)
 	}
+}
 
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
+// closedPort is an address at which nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone.Close()
-	f, took := ask("http://" + gone.Addr().String())
-	if f.APIReady || f.APIState != "no answer in time" || took < promptly || took > 1500*time.Millisecond {
-		t.Errorf("etcd refuses: %q after %s", f.APIState, took)
-	}
+	defer l.Close()
+	return l.Addr().String()
 }
