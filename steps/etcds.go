@@ -146,11 +146,17 @@ func address(host string) netip.Addr {
 // kube-apiserver would get there: names are looked up, in the pod's hostAliases
 // first.
 func (f *Facts) leadsTo(ctx context.Context, server string, e *manifest.EtcdSettings) bool {
+	return leadsTo(server, e, func(host string) []netip.Addr { return f.lookUp(ctx, host) })
+}
+
+// leadsTo looks a name up once, and only one that isn't etcd's own word for itself:
+// with a name server that is down it takes as long as it may.
+func leadsTo(server string, e *manifest.EtcdSettings, lookUp func(host string) []netip.Addr) bool {
 	u, err := url.Parse(server)
 	if err != nil {
 		return false
 	}
-	var to []netip.Addr
+	var mine []netip.Addr
 	for _, l := range slices.Concat(e.ListenClientURLs, e.AdvertiseClientURLs) {
 		at, err := url.Parse(l)
 		if err != nil || at.Port() != u.Port() {
@@ -159,14 +165,16 @@ func (f *Facts) leadsTo(ctx context.Context, server string, e *manifest.EtcdSett
 		if strings.EqualFold(at.Hostname(), u.Hostname()) {
 			return true
 		}
-		if to == nil {
-			to = f.lookUp(ctx, u.Hostname())
+		if m := address(at.Hostname()); m.IsValid() {
+			mine = append(mine, m)
 		}
-		mine := address(at.Hostname())
-		for _, a := range to {
-			if a == mine || mine.IsUnspecified() && ofThisNode(a) {
-				return true
-			}
+	}
+	if len(mine) == 0 {
+		return false
+	}
+	for _, a := range lookUp(u.Hostname()) {
+		if slices.ContainsFunc(mine, func(m netip.Addr) bool { return a == m || m.IsUnspecified() && ofThisNode(a) }) {
+			return true
 		}
 	}
 	return false
