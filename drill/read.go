@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
+	"etcd-rewind/node"
 	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
@@ -297,19 +298,12 @@ func (d *doubts) confirmed(ctx context.Context, r *reader, now time.Time) error 
 		if err != nil || at.Empty() {
 			continue
 		}
-		if _, err := r.count(ctx, at); err != nil && unreadable(err.Error()) {
+		if _, err := r.count(ctx, at); err != nil && node.Untransformable(err.Error()) {
 			return fmt.Errorf("it can't read %s: %w", w.name(), err)
 		}
 	}
 	r.served, r.groups = nil, nil // it is still learning of some
 	return nil
-}
-
-// unreadable says of an API server's message that it can't decrypt or decode what it
-// has stored. From Kubernetes 1.37 on lists say so in other words: by default they
-// name corrupt objects (AllowUnsafeMalformedObjectDeletion, corrupt_obj_deleter.go).
-func unreadable(message string) bool {
-	return strings.Contains(message, "unable to transform key") || strings.Contains(message, "data from the storage is not transformable")
 }
 
 // inWords is the API server's own message, clean and bounded.

@@ -72,6 +72,14 @@ func (a APIAnswer) String() string {
 	return fmt.Sprintf("%d %s", a.Code, http.StatusText(a.Code))
 }
 
+// Untransformable says of what an API server answers or logs that it can't decrypt or
+// decode what it has stored: a key isn't in its EncryptionConfiguration. From Kubernetes
+// 1.37 on lists say so in other words: by default they name corrupt objects
+// (AllowUnsafeMalformedObjectDeletion, corrupt_obj_deleter.go).
+func Untransformable(words string) bool {
+	return strings.Contains(words, "unable to transform key") || strings.Contains(words, "data from the storage is not transformable")
+}
+
 // AskAPI asks the API server's /readyz once. It takes no longer than timeout.
 func AskAPI(ctx context.Context, cfg APIConfig, timeout time.Duration) APIAnswer {
 	q := NewAPIAsker(cfg)

@@ -4,35 +4,50 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"etcd-rewind/node"
 )
+
+// meaning is what a line of a log means that has its words, or is such a one.
+type meaning struct {
+	words       string
+	is          func(line string) bool // where it is said in several ways
+	cause, hint string
+}
+
+func (k *meaning) in(line string) bool {
+	if k.is != nil {
+		return k.is(line)
+	}
+	return strings.Contains(line, k.words)
+}
 
 // known are the words of etcd and the API server for failures that are
 // understood. An unknown failure claims nothing: its log is shown.
-var known = []struct{ words, cause, hint string }{
+var known = []meaning{
 	{
-		"etcdserver: permission denied", "etcd has authentication enabled, and kube-apiserver's certificate has no user with access to its keys",
-		"undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another",
+		words: "etcdserver: permission denied", cause: "etcd has authentication enabled, and kube-apiserver's certificate has no user with access to its keys",
+		hint: "undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another",
 	},
-	{"etcdserver: user name is empty", "etcd has authentication enabled, but doesn't request client certificates", "undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another"},
-	{"flocked by another process", "another etcd still holds the data directory", "see which container runs (crictl ps), stop it, then retry"},
-	{"bind: address already in use", "another process still listens on its port", "find it (ss -ltnp), stop it, then retry"},
-	{"permission denied", "etcd may not read its data directory", "compare the owner of the data directory with runAsUser in etcd.yaml"},
-	{"is not supported", "the snapshot is newer than this etcd", "use the etcd image of the cluster that the snapshot was taken from"},
-	{"no space left on device", "the disk is full", "free space, then retry"},
-	{"read-only file system", "the file system is read-only", "check dmesg, remount it, then retry"},
-	{"database space exceeded", "the database is over etcd's quota", "raise --quota-backend-bytes in etcd.yaml, or defragment and disarm the alarm"},
-	{"cluster ID mismatch", "a member of another cluster connects to this etcd", "restore all members from the same snapshot"},
-	{"x509: certificate has expired", "a certificate has expired", "kubeadm certs check-expiration, kubeadm certs renew all"},
-	{"x509:", "a certificate is rejected", "check the certificate named in the log"},
-	{"unable to transform key", "an encryption key of the snapshot is not in this API server's EncryptionConfiguration", "put the key that wrote the snapshot into the configuration"},
-	{"data from the storage is not transformable", "an encryption key of the snapshot is not in this API server's EncryptionConfiguration", "put the key that wrote the snapshot into the configuration"}, // 1.37
-	{"error creating storage factory: context deadline exceeded", "the API server can't reach etcd", "compare --etcd-servers with etcd's --listen-client-urls"},
-	{"failed to find database snapshot file", "the data directory is incomplete", "restore the snapshot again"},
-	{"member unknown", "the WAL or the database is another cluster's, or an old tool restored it", "restore the snapshot again with etcd-rewind"},
-	{"file size too small", "the database is truncated", "restore the snapshot again"},
-	{"flag provided but not defined", "this etcd has no such flag as its manifest sets", "compare the flags with the image's version"},
-	{"no such file or directory", "a file that its flags name is missing", "find the path in the log, and check the volumes of the manifest"},
-	{"walpb: crc mismatch", "the WAL is damaged, or doesn't match the database", "check whether --wal-dir points to another cluster's WAL; if not, restore the snapshot again"},
+	{words: "etcdserver: user name is empty", cause: "etcd has authentication enabled, but doesn't request client certificates", hint: "undo; then disable authentication where the snapshot is from (etcdctl auth disable) and take another"},
+	{words: "flocked by another process", cause: "another etcd still holds the data directory", hint: "see which container runs (crictl ps), stop it, then retry"},
+	{words: "bind: address already in use", cause: "another process still listens on its port", hint: "find it (ss -ltnp), stop it, then retry"},
+	{words: "permission denied", cause: "etcd may not read its data directory", hint: "compare the owner of the data directory with runAsUser in etcd.yaml"},
+	{words: "is not supported", cause: "the snapshot is newer than this etcd", hint: "use the etcd image of the cluster that the snapshot was taken from"},
+	{words: "no space left on device", cause: "the disk is full", hint: "free space, then retry"},
+	{words: "read-only file system", cause: "the file system is read-only", hint: "check dmesg, remount it, then retry"},
+	{words: "database space exceeded", cause: "the database is over etcd's quota", hint: "raise --quota-backend-bytes in etcd.yaml, or defragment and disarm the alarm"},
+	{words: "cluster ID mismatch", cause: "a member of another cluster connects to this etcd", hint: "restore all members from the same snapshot"},
+	{words: "x509: certificate has expired", cause: "a certificate has expired", hint: "kubeadm certs check-expiration, kubeadm certs renew all"},
+	{words: "x509:", cause: "a certificate is rejected", hint: "check the certificate named in the log"},
+	{is: node.Untransformable, cause: "an encryption key of the snapshot is not in this API server's EncryptionConfiguration", hint: "put the key that wrote the snapshot into the configuration"},
+	{words: "error creating storage factory: context deadline exceeded", cause: "the API server can't reach etcd", hint: "compare --etcd-servers with etcd's --listen-client-urls"},
+	{words: "failed to find database snapshot file", cause: "the data directory is incomplete", hint: "restore the snapshot again"},
+	{words: "member unknown", cause: "the WAL or the database is another cluster's, or an old tool restored it", hint: "restore the snapshot again with etcd-rewind"},
+	{words: "file size too small", cause: "the database is truncated", hint: "restore the snapshot again"},
+	{words: "flag provided but not defined", cause: "this etcd has no such flag as its manifest sets", hint: "compare the flags with the image's version"},
+	{words: "no such file or directory", cause: "a file that its flags name is missing", hint: "find the path in the log, and check the volumes of the manifest"},
+	{words: "walpb: crc mismatch", cause: "the WAL is damaged, or doesn't match the database", hint: "check whether --wal-dir points to another cluster's WAL; if not, restore the snapshot again"},
 }
 
 // lastWords are the last lines of a log before the stack that Go prints when a
@@ -69,7 +84,7 @@ var ofUnits = map[string]struct{ cause, hint string }{
 func likelyCauseOfUnit(log []string) (cause, hint string) {
 	for _, line := range slices.Backward(log) {
 		for _, k := range known {
-			if !strings.Contains(line, k.words) {
+			if !k.in(line) {
 				continue
 			}
 			of := ofUnits[k.words]
@@ -83,7 +98,7 @@ func likelyCauseOfUnit(log []string) (cause, hint string) {
 func likelyCause(log []string) (cause, hint string) {
 	for _, line := range slices.Backward(log) {
 		for _, k := range known {
-			if strings.Contains(line, k.words) {
+			if k.in(line) {
 				return k.cause, k.hint
 			}
 		}

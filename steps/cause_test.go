@@ -51,6 +51,18 @@ func TestRealLogsOfFailuresAreUnderstood(t *testing.T) {
 	}
 }
 
+// Kubernetes 1.37 says in other words that a key is missing. It is the same for a
+// service.
+func TestAMissingKeyIsUnderstoodInTheWordsOf137(t *testing.T) {
+	log := []string{`E1126 20:01:11.102 1 reflector.go:204] "Failed to watch" err="failed to read one or more secrets from the storage: StorageError: corrupt object, Code: 7, ` +
+		`Key: /registry/secrets/default/sealed, AdditionalErrorMsg: data from the storage is not transformable revision=0: no matching key was found"`}
+	for _, of := range []func([]string) (string, string){likelyCause, likelyCauseOfUnit} {
+		if cause, hint := of(log); !strings.Contains(cause, "an encryption key of the snapshot is not in") || hint == "" {
+			t.Errorf("%q, hint %q", cause, hint)
+		}
+	}
+}
+
 func TestAnUnknownFailureClaimsNothing(t *testing.T) {
 	log := []string{`{"level":"info","msg":"starting"}`, `{"level":"fatal","msg":"the moon is in the wrong phase"}`}
 	if cause, hint := likelyCause(log); cause != "" || hint != "" {
