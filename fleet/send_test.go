@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -23,19 +24,33 @@ import (
 	"etcd-rewind/snapshot"
 )
 
-// aSnapshot is a file of so many bytes: text as objects are, or noise.
-func aSnapshot(t testing.TB, size int, noise bool) (*snapshot.Info, []byte) {
-	t.Helper()
-	var data []byte
+// What snapshots are made of.
+const (
+	text    = "objects as text"
+	encoded = "base64 of what is compressed, as releases of Helm are"
+	noise   = "what is encrypted"
+)
+
+func bytesOf(size int, what string) (data []byte) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := 0; len(data) < size; i++ {
-		if noise {
-			data = append(data, byte(random.Uint32()))
-		} else {
+		switch what {
+		case text:
 			data = fmt.Appendf(data, `{"kind":"ConfigMap","metadata":{"name":"app-%d","uid":"%x","namespace":"shop"},"data":{"key":"%x"}}`, i, random.Uint64(), random.Uint64())
+		case encoded:
+			r := random.Uint32()
+			data = base64.StdEncoding.AppendEncode(data, []byte{byte(r), byte(r >> 8), byte(r >> 16)})
+		case noise:
+			data = append(data, byte(random.Uint32()))
 		}
 	}
-	data = data[:size]
+	return data[:size]
+}
+
+// aSnapshot is a file of so many bytes.
+func aSnapshot(t testing.TB, size int, what string) (*snapshot.Info, []byte) {
+	t.Helper()
+	data := bytesOf(size, what)
 	path := filepath.Join(t.TempDir(), "before.db")
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
@@ -114,7 +129,7 @@ func discovered(t *testing.T, d Dialer, info *snapshot.Info) *Conductor {
 func TestASnapshotIsSentOnFromWhereItWasCut(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	d := w.pipes(t, "cp1")
-	info, data := aSnapshot(t, 7*pieceSize+99, false)
+	info, data := aSnapshot(t, 7*pieceSize+99, text)
 	cp2, cp3 := &wire{cuts: []int{3, 2}}, &wire{}
 	d.between["cp2"], d.between["cp3"] = cp2.stand(func() { d.cut("cp2") }), cp3.stand(nil)
 	c := discovered(t, d, info)
@@ -149,7 +164,7 @@ func TestASnapshotIsSentOnFromWhereItWasCut(t *testing.T) {
 func TestASnapshotIsSentOnByTheNextSession(t *testing.T) {
 	w := newFakeWorld(t, "cp1", "cp2", "cp3")
 	d := w.pipes(t, "cp1")
-	info, data := aSnapshot(t, 5*pieceSize, true)
+	info, data := aSnapshot(t, 5*pieceSize, noise)
 	cp2 := &wire{cuts: []int{2}}
 	d.between["cp2"] = cp2.stand(func() { d.lose("cp2") })
 	c := discovered(t, d, info)
@@ -195,7 +210,7 @@ func TestWhatHasArrivedIsHeldAgainstTheSnapshot(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newFakeWorld(t, "cp1", "cp2", "cp3")
 			d := w.pipes(t, "cp1")
-			info, data := aSnapshot(t, 3*pieceSize+5, false)
+			info, data := aSnapshot(t, 3*pieceSize+5, text)
 			cp2 := &wire{}
 			d.between["cp2"] = cp2.stand(nil)
 			path, err := w.node("cp2").Place(info.SHA256)
@@ -267,8 +282,8 @@ func TestTwoAgentsDontWriteToOneFile(t *testing.T) {
 // Pieces that wait for the connection are compressed, once for all nodes, and only
 // where that makes them smaller.
 func TestWhatWaitsForTheConnectionIsCompressed(t *testing.T) {
-	for _, noise := range []bool{false, true} {
-		_, data := aSnapshot(t, 4*pieceSize, noise)
+	for what, most := range map[string]int{text: pieceSize / 2, encoded: pieceSize / 5 * 4, noise: 0} {
+		data := bytesOf(4*pieceSize, what)
 		o, err := newOutgoing(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			t.Fatal(err)
@@ -285,9 +300,9 @@ func TestWhatWaitsForTheConnectionIsCompressed(t *testing.T) {
 			}
 		}
 		for i, p := range all[0] {
-			packed := i >= ahead/2 && !noise
-			if (p.line.Plain > 0) != packed || packed && (p.line.Bytes > pieceSize/2 || &p.data[0] != &all[1][i].data[0]) {
-				t.Errorf("noise %v, piece %d: %+v", noise, i, p.line)
+			packed := i >= ahead/2 && most > 0
+			if (p.line.Plain > 0) != packed || packed && (p.line.Bytes > most || &p.data[0] != &all[1][i].data[0]) {
+				t.Errorf("%s, piece %d: %+v", what, i, p.line)
 			}
 		}
 		in := receiving(t, int64(len(data)))
@@ -300,7 +315,7 @@ func TestWhatWaitsForTheConnectionIsCompressed(t *testing.T) {
 			}
 		}
 		if have, err := os.ReadFile(in.f.Name()); err != nil || !bytes.Equal(have, data) {
-			t.Errorf("noise %v: something else arrives: %v", noise, err)
+			t.Errorf("%s: something else arrives: %v", what, err)
 		}
 	}
 }
@@ -394,7 +409,7 @@ func BenchmarkSend(b *testing.B) {
 				w.nodes = append(w.nodes, &fakeNode{w: w, name: n, dir: b.TempDir(), api: "old", etcd: "old"})
 			}
 			d := &pipes{w: w, local: "cp1", away: map[string]error{}, conns: map[string][]func(){}, dials: map[string]int{}}
-			info, _ := aSnapshot(b, 256<<20, false)
+			info, _ := aSnapshot(b, 256<<20, text)
 			for range b.N {
 				c := &Conductor{Dialer: throttled{d, rate}, Pace: RealPace, Version: "test", Answers: func(context.Context, string) bool { return false }}
 				if _, _, err := c.Discover(b.Context(), restore.Want{Info: info}); err != nil {
