@@ -126,7 +126,7 @@ func (r *Rsh) Dial(ctx context.Context, host string) (*Conn, error) {
 	args := append(append([]string{}, command[1:]...), host, "exec /bin/sh -c '"+shell+"'")
 	cmd, err := trust.Command(context.WithoutCancel(ctx), command[0], args...)
 	if err != nil {
-		return nil, problem.New("check that it is installed; --rsh names another command, with its full path if it isn't in the PATH", "%s", err)
+		return nil, problem.New("check that it is installed; --rsh names another command, with its full path if it isn't in the PATH; a ticket needs none: etcd-rewind ticket", "%s", err)
 	}
 	// A shell that complains of the command line may say it all again.
 	c, err := pipe.Start(ctx, cmd, pipe.Ends{After: endsWithin, Kill: true}, shell)

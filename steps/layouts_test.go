@@ -2,6 +2,7 @@ package steps
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"etcd-rewind/manifest"
 	"etcd-rewind/node"
 	"etcd-rewind/node/nodetest"
 	"etcd-rewind/snapshot"
@@ -26,6 +28,7 @@ type aLayout struct {
 	kubelet, config string
 	files           map[string]string
 	kubeadm         string // the ClusterConfiguration
+	fleet           *Fleet // of which it is one node; nil where it is alone
 	otherDisk       bool   // /etc/kubernetes is a link to another disk
 }
 
@@ -66,6 +69,33 @@ var layouts = map[string]aLayout{
 		config: kubeadmsKubelet + "cgroupRoot: /kubelet\nevictionHard: {imagefs.available: 0%, nodefs.available: 0%, nodefs.inodesFree: 0%}\nfailSwapOn: false\n",
 		kubeadm: "apiVersion: kubeadm.k8s.io/v1beta4\nclusterName: kind\ncontrolPlaneEndpoint: kind-control-plane:6443\n" +
 			"etcd: {local: {dataDir: /var/lib/etcd}}\nkind: ClusterConfiguration\n",
+	},
+	// The second of three control planes of kind, which kubeadm has joined: all of
+	// them, and kubelet, are led to a container with haproxy, whose name no node has.
+	"kind-behind-haproxy": {
+		node: "kind-control-plane2",
+		etcd: []string{
+			"10.77.0.11", "172.18.0.4", "--name=cp1", "--name=kind-control-plane2",
+			"    - --initial-cluster=cp1=https://172.18.0.4:2380\n", "    - --initial-cluster=kind-control-plane=https://172.18.0.3:2380,kind-control-plane2=https://172.18.0.4:2380\n    - --initial-cluster-state=existing\n",
+		},
+		api: []string{"10.77.0.11", "172.18.0.4", "    - --secure-port=6443\n", "    - --runtime-config=\n    - --secure-port=6443\n"},
+		kubelet: overContainerd + "--node-ip=172.18.0.4 --node-labels= --pod-infra-container-image=registry.k8s.io/pause:3.10 " +
+			"--provider-id=kind://docker/kind/kind-control-plane2 --runtime-cgroups=/system.slice/containerd.service",
+		config: kubeadmsKubelet + "cgroupRoot: /kubelet\nevictionHard: {imagefs.available: 0%, nodefs.available: 0%, nodefs.inodesFree: 0%}\nfailSwapOn: false\n",
+		kubeadm: "apiServer:\n  certSANs: [localhost, 127.0.0.1]\n  extraArgs:\n  - name: runtime-config\n    value: \"\"\napiVersion: kubeadm.k8s.io/v1beta4\nclusterName: kind\n" +
+			"controlPlaneEndpoint: kind-external-load-balancer:6443\netcd: {local: {dataDir: /var/lib/etcd}}\nkind: ClusterConfiguration\n",
+		fleet: &Fleet{
+			Run: "20261120-212605", Token: "of-all",
+			Members: []manifest.Member{
+				{Name: "kind-control-plane", PeerURLs: []string{"https://172.18.0.3:2380"}},
+				{Name: "kind-control-plane2", PeerURLs: []string{"https://172.18.0.4:2380"}},
+				{Name: "kind-control-plane3", PeerURLs: []string{"https://172.18.0.5:2380"}},
+			},
+			Others: []RemoteNode{
+				{Name: "kind-control-plane", RemoteConfig: node.RemoteConfig{ReadyURL: "https://172.18.0.3:6443/readyz", PeerURL: "https://172.18.0.3:2380"}},
+				{Name: "kind-control-plane3", RemoteConfig: node.RemoteConfig{ReadyURL: "https://172.18.0.5:6443/readyz", PeerURL: "https://172.18.0.5:2380"}},
+			},
+		},
 	},
 	// kubespray's etcd_deployment_type: kubeadm.
 	"kubespray-stacked": {
@@ -240,13 +270,14 @@ func TestOtherLayoutsOfKubeadmAreRestoredAlike(t *testing.T) {
 			if l.kubeadm != "" {
 				info.Kubeadm = &snapshot.Kubeadm{ClusterConfiguration: l.kubeadm}
 			}
-			plan, err := NewRestore(f, &info, Choices{})
+			plan, err := NewRestore(f, &info, Choices{Fleet: l.fleet})
 			if err != nil {
 				t.Fatal(err)
 			}
 			n.keptLayout(name, f, plan, plain)
 
 			e, _ := n.engine(nil)
+			e.Barrier = func(context.Context, Phase, func([]Sighting)) error { return nil } // the others are there
 			if res := e.Run(t.Context(), plan); !res.OK {
 				t.Fatal(res.Error)
 			}

@@ -216,7 +216,7 @@ var Weakers = []Weaker{
 	{"vt100, Linux' console, a serial console without a size, no UTF-8, no colours, `TERM=dumb`", "the wizard, or its questions in lines, on a real pty", "go test ./ui ./cli -run 'Terminals|Dumb'"},
 	{"SELinux", "a file's label goes with it to what replaces it; no policy is enforced in any test", "go test ./manifest ./snapshot -run SELinux"},
 	{"RKE2, k3s, k0s, MicroK8s, OpenShift, Talos", "that they are recognised by what a fake node shows, and refused by the commands and the wizard with the vendor's own command; nothing is touched", "go test ./node ./steps ./cli -run 'Vendor|CommandLine'"},
-	{"kind with several control planes behind its load balancer", "nothing: one control plane only", ""},
+	{"kind with several control planes behind its load balancer", "plan, restore and undo of one of three, on a fake node with their manifests; not on real ones (they have no ssh: a ticket is the way there)", "go test ./steps -run Layouts"},
 	{"etcd on several hosts in containers or under a standalone kubelet, nerdctl, systemd after 252, RHEL's and kubekey's own packages", "that their units and scripts are read; nothing on a real host", "go test ./unit ./manifest"},
 }
 
