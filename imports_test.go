@@ -21,6 +21,7 @@ func TestImportsPointDownwards(t *testing.T) {
 		"problem":  {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "manifest", "unit", "node", "trust", "defect", "outbox"},
 		"defect":   {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "manifest", "unit", "node", "trust"},
 		"outbox":   {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "manifest", "unit", "node", "trust"},
+		"priority": {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "manifest", "unit", "node", "trust", "defect", "problem"},
 		"trust":    {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "manifest", "unit", "node", "defect"},
 		"pipe":     {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "manifest", "unit", "node", "outbox"},
 		"manifest": {"cli", "ui", "practice", "fleet", "drill", "restore", "steps", "snapshot", "unit", "node"},

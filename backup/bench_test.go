@@ -23,6 +23,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"etcd-rewind/e2e/memory"
+	"etcd-rewind/priority"
 	"etcd-rewind/snapshot"
 )
 
@@ -57,7 +58,7 @@ func (c benched) run() {
 }
 
 func (c benched) take(id *age.X25519Identity) error {
-	GiveWay() // as the command does
+	priority.GiveWay(Nice) // as the command does
 	n := nodeIn(fatal{}, c.Dir, "cp1")
 	n.Etcd, n.Size = snapshot.Etcd{Endpoints: []string{c.Endpoint}}, c.Size
 	w := &Taking{

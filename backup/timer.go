@@ -179,6 +179,9 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 `
 
+// Nice is the priority of a backup that is started by hand, as the timer's service has it.
+const Nice = 10
+
 const timerText = writtenBy + `[Unit]
 Description=Back up etcd when it is due
 Documentation=man:etcd-rewind-backup(8)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"etcd-rewind/backup"
+	"etcd-rewind/priority"
 	"etcd-rewind/problem"
 	"etcd-rewind/steps"
 	"etcd-rewind/trust"
@@ -137,7 +138,7 @@ func (a *app) takeBackup(ctx context.Context, where string, scheduled bool) erro
 		backup.Missed(c, dir, err, time.Now())
 		return err
 	}
-	backup.GiveWay()
+	priority.GiveWay(backup.Nice)
 	t := &backup.Taking{Config: c, Node: node, Dir: dir, Version: a.buildVersion(), Scheduled: scheduled, Tell: a.tellBackup()}
 	res, err := t.Take(ctx)
 	a.saying("")

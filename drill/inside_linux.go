@@ -17,6 +17,7 @@ import (
 
 	"etcd-rewind/defect"
 	"etcd-rewind/node"
+	"etcd-rewind/priority"
 	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
@@ -54,13 +55,17 @@ func holdOn() {
 // root is / for the programs of a drill.
 func (o *order) root() string { return filepath.Join(o.Dir, "root") }
 
+// drillsNice is the priority of all that a drill starts, as the timer's service has it.
+const drillsNice = 15
+
 // inside boots and reads. It is called once, by the first process inside.
 func inside(ctx context.Context, o order, say func(told)) told {
 	failed := func(err error) told { return told{Error: problem.From(err)} }
 	for _, g := range o.Groups {
 		_ = os.WriteFile(g, []byte("0"), 0) // without it there is nice
 	}
-	giveWay()
+	priority.GiveWay(drillsNice)
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // it is ended first when memory runs out
 	if err := o.settle(); err != nil {
 		return failed(err)
 	}
@@ -243,18 +248,6 @@ func loopbackUp() error {
 	}
 	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
-}
-
-// giveWay has everything else on the node go first, and be spared when memory
-// runs out. What can't be set isn't.
-func giveWay() {
-	const (
-		whoProcessGroup = 2         // IOPRIO_WHO_PGRP (include/uapi/linux/ioprio.h)
-		lastOfAll       = 2<<13 | 7 // best effort, the last of its eight levels
-	)
-	_ = unix.Setpriority(unix.PRIO_PGRP, 0, 15)
-	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcessGroup, 0, lastOfAll)
-	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 }
 
 // chroot is the root directory of a program; one that needs libraries of this

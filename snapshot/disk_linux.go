@@ -7,20 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// giveWay makes all threads of a worker, which is a process group of its own,
-// yield to everybody else: a third of the usual weight for the CPU, and the
-// last place at the disk, where its scheduler knows places. Not the idle class:
-// on a disk that others use it takes twice the time. What can't be set isn't.
-func giveWay() {
-	const (
-		whoProcessGroup = 2         // IOPRIO_WHO_PGRP (include/uapi/linux/ioprio.h)
-		lastOfAll       = 2<<13 | 7 // best effort, the last of its eight levels
-		lowPriority     = 5
-	)
-	_ = unix.Setpriority(unix.PRIO_PGRP, 0, lowPriority)
-	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcessGroup, 0, lastOfAll)
-}
-
 // clone makes dst, which is empty, share the bytes of src, as XFS and Btrfs
 // can.
 func clone(dst, src *os.File) error {

@@ -38,7 +38,7 @@ func TestARestoreGivesWayToTheClusterWithAllItsThreads(t *testing.T) {
 				continue
 			}
 			threads++
-			if nice := 20 - raw; nice < 5 || class != 2<<13|7 {
+			if nice := 20 - raw; nice < copiesNice || class != 2<<13|7 && class>>13 != 3 { // or idle, as the tests themselves
 				t.Errorf("a thread runs with nice %d and I/O priority %#x", nice, class)
 			}
 		}

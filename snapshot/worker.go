@@ -17,6 +17,7 @@ import (
 
 	"etcd-rewind/defect"
 	"etcd-rewind/pipe"
+	"etcd-rewind/priority"
 	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
@@ -102,6 +103,9 @@ func (r *replies) end(result any, err error) {
 	_ = r.enc.Encode(last)
 }
 
+// copiesNice is for what copies a database: a third of the usual weight for the CPU.
+const copiesNice = 5
+
 func serve(kind string, in io.Reader, out io.Writer) int {
 	// Pages that form a circle make bbolt recurse: give up long before the
 	// memory of the node is used up.
@@ -125,7 +129,7 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 		if err = json.Unmarshal(line, &req); err == nil {
 			boundMemory(req.Path)
 			if req.Copy != "" {
-				giveWay()
+				priority.GiveWay(copiesNice)
 			}
 			var info *Info
 			if info, err = inspectFile(req, nil, w.progress); err == nil {
@@ -136,7 +140,7 @@ func serve(kind string, in io.Reader, out io.Writer) int {
 		var work restoreWork
 		if err = json.Unmarshal(line, &work); err == nil {
 			boundMemory(work.Snapshot, scratchDB(work.DataDir))
-			giveWay()
+			priority.GiveWay(copiesNice)
 			result, err = restoreInto(work, w.progress)
 		}
 	case workDataDir:
