@@ -7,7 +7,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,10 +32,10 @@ type mortal struct {
 	left func(t *testing.T) []string
 }
 
-// mortals are one of each kind.
-var mortals = map[string]func(t *testing.T) mortal{
-	"a bucket": func(t *testing.T) mortal {
-		location, data, gateway := realGateway(t, "plain")
+// mortals are one of each kind, in a directory.
+var mortals = map[string]func(t *testing.T, dir string) mortal{
+	"a bucket": func(t *testing.T, dir string) mortal {
+		location, data, gateway := realGateway(t, "plain", dir)
 		s := openReal(t, location).(*S3)
 		s.part = 5 << 20
 		return mortal{gateway, s, func(t *testing.T) (left []string) {
@@ -51,13 +54,13 @@ var mortals = map[string]func(t *testing.T) mortal{
 			return append(left, files(t, data, func(name string) bool { return strings.Contains(name, "/.sgwtmp/multipart/") })...)
 		}}
 	},
-	"another host": func(t *testing.T) mortal {
-		dir, config, host := realSSHD(t)
-		s := openReal(t, "sftp://store"+dir+"?config="+config).(*SFTP)
+	"another host": func(t *testing.T, dir string) mortal {
+		backups, config, host := realSSHD(t, dir)
+		s := openReal(t, "sftp://store"+backups+"?config="+config).(*SFTP)
 		t.Cleanup(s.links.close)
 		return mortal{host, s, func(t *testing.T) []string {
 			t.Helper()
-			return files(t, dir, func(name string) bool { return strings.HasPrefix(path.Base(name), ".") })
+			return files(t, backups, func(name string) bool { return strings.HasPrefix(path.Base(name), ".") })
 		}}
 	},
 }
@@ -128,7 +131,7 @@ func (s *server) number() (port int) {
 func TestARealStoreThatDiesInTheMiddleOfAnUpload(t *testing.T) {
 	for name, born := range mortals {
 		t.Run(name, func(t *testing.T) {
-			k, s, good := NewKey(), born(t), &Directory{Path: t.TempDir()}
+			k, s, good := NewKey(), born(t, t.TempDir()), &Directory{Path: t.TempDir()}
 			w := aTaking(t, "cp1", k, s.Store, good)
 			w.Scheduled, w.Config.Keep, w.save = true, Policy{Last: 5}, savesMuch(16<<20)
 			now := time.Now().Add(-3 * time.Hour)
@@ -212,13 +215,76 @@ func TestARealStoreThatDiesInTheMiddleOfAnUpload(t *testing.T) {
 	}
 }
 
+// The disk of a location gets full while a backup is sent to it, and is emptied later.
+func TestARealStoreThatIsFull(t *testing.T) {
+	for name, born := range mortals {
+		t.Run(name, func(t *testing.T) {
+			k, disk, good := NewKey(), aDisk(t, 64<<20), &Directory{Path: t.TempDir()}
+			s := born(t, disk)
+			w := aTaking(t, "cp1", k, s.Store, good)
+			w.save = savesMuch(16 << 20)
+			ballast := filepath.Join(disk, "ballast")
+			fill := sync.OnceFunc(func() {
+				f, err := os.Create(ballast)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer f.Close()
+				if _, err := io.Copy(f, zeros{}); !errors.Is(err, syscall.ENOSPC) {
+					t.Error(err)
+				}
+			})
+			w.Tell = func(e Event) {
+				if e.Step == StepSend && e.Location == s.Location() && e.Done > e.Total*3/4 {
+					fill()
+				}
+			}
+			began := time.Now()
+			res := take(t, w)
+			t.Logf("after %.1f s: %s (%s)", time.Since(began).Seconds(), res.Error.Cause, res.Error.Hint)
+			if res.OK || !res.Locations[1].OK || !strings.Contains(res.Error.Hint, "free some space there") || strings.Contains(res.Error.Cause, "are needed") {
+				t.Errorf("%+v", res)
+			}
+			if l := listed(t, s.Store, k); len(l.Entries) > 0 {
+				t.Errorf("these count as backups: %+v", l.Entries)
+			}
+			if left := s.left(t); len(left) > 0 {
+				t.Errorf("left on the full disk: %v", left)
+			}
+			if err := os.Remove(ballast); err != nil {
+				t.Fatal(err)
+			}
+			w.Tell, w.now = nil, func() time.Time { return noon.Add(time.Hour) }
+			if res := take(t, w); !res.OK || len(listed(t, s.Store, k).Entries) != 1 {
+				t.Errorf("%+v", res)
+			}
+		})
+	}
+}
+
+// aDisk is a file system of so many bytes.
+func aDisk(t *testing.T, size int) string {
+	t.Helper()
+	at := t.TempDir()
+	if err := syscall.Mount("tmpfs", at, "tmpfs", 0, fmt.Sprintf("mode=700,size=%d", size)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after the server's end
+		if err := syscall.Unmount(at, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return at
+}
+
 // Two control planes run the timer in the same moment, with one key and one store:
 // each round is one backup, taken by whoever was first, and both are content.
 func TestTwoNodesAndOneRealStore(t *testing.T) {
 	const rounds = 5
 	for name, born := range mortals {
 		t.Run(name, func(t *testing.T) {
-			k, s := NewKey(), born(t)
+			k, s := NewKey(), born(t, t.TempDir())
 			began := time.Now().Add(-rounds * time.Hour)
 			for h := range rounds {
 				var both, at sync.WaitGroup

@@ -149,20 +149,20 @@ func children(pid int) (all []int) {
 // realS3 is versitygw with TLS, and a bucket in it.
 func realS3(t *testing.T, bucket string) (location string) {
 	t.Helper()
-	location, _, _ = realGateway(t, bucket)
+	location, _, _ = realGateway(t, bucket, t.TempDir())
 	return location
 }
 
-// realGateway is the same with the process, and the directory where it keeps what
-// it is given.
-func realGateway(t *testing.T, bucket string) (location, data string, gateway *server) {
+// realGateway is the same in a directory, with the process, and the directory below
+// where it keeps what it is given.
+func realGateway(t *testing.T, bucket, dir string) (location, data string, gateway *server) {
 	t.Helper()
 	out, err := exec.Command("../e2e/parts/build.sh", "versitygw").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, bin, _ := strings.Cut(strings.TrimSpace(string(out)), "\t")
-	dir, port := t.TempDir(), freePort(t)
+	port := freePort(t)
 	versions := filepath.Join(dir, "versions")
 	data = filepath.Join(dir, "data")
 	cert, key := certificate(t, dir)
@@ -366,15 +366,15 @@ func TestARealBucketThatRefuses(t *testing.T) {
 // realSFTP is sshd on the loopback, for this user, with keys of its own.
 func realSFTP(t *testing.T) (dir, config, port string) {
 	t.Helper()
-	dir, config, host := realSSHD(t)
+	dir, config, host := realSSHD(t, t.TempDir())
 	return dir, config, host.port
 }
 
-// realSSHD is the same with the process.
-func realSSHD(t *testing.T) (dir, config string, host *server) {
+// realSSHD is the same in a directory, with the process.
+func realSSHD(t *testing.T, at string) (dir, config string, host *server) {
 	t.Helper()
-	at, port := t.TempDir(), ""
-	port, dir = freePort(t), filepath.Join(at, "backups")
+	port := freePort(t)
+	dir = filepath.Join(at, "backups")
 	for _, key := range []string{"host", "user"} {
 		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(at, key)).CombinedOutput(); err != nil {
 			t.Fatalf("%v %s", err, out)

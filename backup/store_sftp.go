@@ -161,17 +161,24 @@ func (s *SFTP) Put(ctx context.Context, name string, content io.Reader, size int
 	return s.explain(err)
 }
 
-// room looks whether there is enough, where the server says how much there is.
-func (s *SFTP) room(c *sftp.Client, size int64) error {
+const fullHint = "free some space there, or keep fewer backups"
+
+// free is how much space there is, where the server says that.
+func (s *SFTP) free(c *sftp.Client) (bytes uint64, known bool) {
 	if _, can := c.HasExtension("statvfs@openssh.com"); !can {
-		return nil
+		return 0, false
 	}
 	st, err := c.StatVFS(s.dir)
 	if err != nil || st.Frsize == 0 {
-		return nil //nolint:nilerr // writing will tell
+		return 0, false // writing will tell
 	}
-	if free := st.Bavail * st.Frsize; uint64(size) > free {
-		return problem.New("free some space there, or keep fewer backups", "there is not enough space: %d MB are needed, %d MB are free", size/1e6, free/1e6)
+	return st.Bavail * st.Frsize, true
+}
+
+// room looks whether there is enough.
+func (s *SFTP) room(c *sftp.Client, size int64) error {
+	if free, known := s.free(c); known && uint64(size) > free {
+		return problem.New(fullHint, "there is not enough space: %d MB are needed, %d MB are free", size/1e6, free/1e6)
 	}
 	return nil
 }
@@ -254,8 +261,8 @@ func (s *SFTP) fill(ctx context.Context, c *sftp.Client, f *sftp.File, content i
 		err = cerr
 	}
 	if err != nil {
-		if full := s.room(c, 1<<20); full != nil {
-			return full
+		if free, known := s.free(c); known && free < 1<<20 {
+			return problem.New(fullHint, "its disk got full while the backup was sent")
 		}
 		return err
 	}
