@@ -7,7 +7,7 @@ PLATFORMS = darwin/arm64 # besides Linux, which release builds for: inspect, dif
 LINT        = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build test test-busy race check e2e e2e-backup e2e-parts e2e-one e2e-two e2e-three e2e-three-newest e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-cgroup2 e2e-external e2e-debts supported lint vuln platforms fuzz bench bench-backup bench-outage bench-outage-three bench-outage-systemd bench-recovery bench-staging bench-screen release release-try arm64 site
+.PHONY: build test test-busy race check e2e e2e-backup e2e-parts e2e-one e2e-two e2e-three e2e-three-newest e2e-kills e2e-fleet e2e-systemd e2e-versions e2e-kind e2e-cgroup2 e2e-external e2e-debts supported lint vuln platforms fuzz bench bench-backup bench-outage bench-outage-three bench-outage-systemd bench-recovery bench-staging bench-screen release release-try arm64 site
 
 # The binary for nodes has no practice in it: 34 MB instead of 52.
 NODE_TAGS = -tags nopractice,grpcnotrace
@@ -36,7 +36,7 @@ race: # the packages with goroutines, under the race detector
 # What is in neither THREE nor TWO, and isn't named after hosts of its own, is in ONE.
 THREE = ThreeControlPlanes|AConductor|ANodeThatIs|AlteredOnOneNode|ATicket
 TWO   = TestTheWizard|TestUndo|RandomMoment|Surroundings|Kubeadm
-HOSTS = OnSystemd|OnCgroupV2|ExternalEtcd|Debts
+HOSTS = OnSystemd|OnCgroupV2|BehindHAProxy|ExternalEtcd|Debts
 
 e2e: e2e-parts # root on Debian: real control planes, brought up by the tests
 	$(MAKE) -j 3 --output-sync=target e2e-one e2e-two e2e-three
@@ -85,6 +85,11 @@ e2e-versions: # root on Debian: the rest of the matrix, on hosts with systemd (4
 	e2e/install.sh
 	ETCD_REWIND_E2E_SHARED=no ETCD_REWIND_E2E_ENTRIES='$(VERSIONS)' \
 		go test -tags e2e -count 1 -timeout 90m -run OnSystemd -v ./e2e
+
+e2e-kind: # root on Debian: three control planes as kind sets them up, behind haproxy (5 minutes)
+	e2e/install.sh haproxy
+	ETCD_REWIND_E2E_SHARED=no ETCD_REWIND_E2E_ENTRIES=kind-three-1.37 \
+		go test -tags e2e -count 1 -timeout 20m -run BehindHAProxy -v ./e2e
 
 e2e-cgroup2: # root on Debian: a node on cgroup v2, in a virtual machine without KVM (20 minutes)
 	e2e/install.sh user-mode-linux

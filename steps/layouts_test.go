@@ -70,8 +70,8 @@ var layouts = map[string]aLayout{
 		kubeadm: "apiVersion: kubeadm.k8s.io/v1beta4\nclusterName: kind\ncontrolPlaneEndpoint: kind-control-plane:6443\n" +
 			"etcd: {local: {dataDir: /var/lib/etcd}}\nkind: ClusterConfiguration\n",
 	},
-	// The second of three control planes of kind, which kubeadm has joined: all of
-	// them, and kubelet, are led to a container with haproxy, whose name no node has.
+	// The second of three control planes of kind, which kubeadm has joined: kubeconfigs
+	// are led to a container with haproxy, whose name no node has.
 	"kind-behind-haproxy": {
 		node: "kind-control-plane2",
 		etcd: []string{

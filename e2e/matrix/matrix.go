@@ -151,6 +151,11 @@ var Entries = []Entry{
 		Layout: "kind", Node: kindNode, Ran: versionsRuns + "; backups by a timer", Targets: []string{"e2e-versions"},
 	},
 	{
+		Name: "kind-three-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
+		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
+		Layout: "kind", Node: "three control planes, " + kindNode + ", behind haproxy, without ssh", Ran: "a restore of all three by a ticket, and its undo", Targets: []string{"e2e-kind"},
+	},
+	{
 		Name: "cgroup2-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6",
 		Node: vmNode, Open: "a restore and an undo", Targets: []string{"e2e-cgroup2"},
@@ -208,7 +213,7 @@ type Weaker struct {
 
 // Weakers is the second table.
 var Weakers = []Weaker{
-	{"Cluster API with kube-vip or a DNS name, kubespray's stacked etcd, minikube with docker (cri-dockerd), kubeadm before 1.31 with v1beta3, IPv6, dual stack, names with dots, a node named unlike its host, kubelet's `--config-dir`, `/etc/kubernetes` on another disk", "kubelet's facts from its command line and files, plan, restore and undo on a fake node with their manifests and kubeadm-config", "go test ./steps -run Layouts"},
+	{"Cluster API with kube-vip or a DNS name, kubespray's stacked etcd, one of kind's three control planes behind haproxy, minikube with docker (cri-dockerd), kubeadm before 1.31 with v1beta3, IPv6, dual stack, names with dots, a node named unlike its host, kubelet's `--config-dir`, `/etc/kubernetes` on another disk", "kubelet's facts from its command line and files, plan, restore and undo on a fake node with their manifests and kubeadm-config", "go test ./steps -run Layouts"},
 	{"`/etc/kubernetes` on a disk of its own, a temporary directory mounted noexec", "restore and undo on a practice node", "make e2e"},
 	{"CRI-O", "its socket, labels and answers, and 10 s for containers to end, on a fake: the real one isn't to be had where the tests run", "go test ./node ./steps -run 'CRIO|LetsContainers'"},
 	{"stores of backups: versitygw 1.8 (S3), OpenSSH 9.2 (SFTP), a directory", "putting, listing, locking, deleting and restoring backups, that a store that refuses is named, that one that is killed or gets full during an upload fails alone and keeps nothing of it, and that two nodes at once take one backup", "make e2e-backup"},
@@ -216,7 +221,6 @@ var Weakers = []Weaker{
 	{"vt100, Linux' console, a serial console without a size, no UTF-8, no colours, `TERM=dumb`", "the wizard, or its questions in lines, on a real pty", "go test ./ui ./cli -run 'Terminals|Dumb'"},
 	{"SELinux", "a file's label goes with it to what replaces it; no policy is enforced in any test", "go test ./manifest ./snapshot -run SELinux"},
 	{"RKE2, k3s, k0s, MicroK8s, OpenShift, Talos", "that they are recognised by what a fake node shows, and refused by the commands and the wizard with the vendor's own command; nothing is touched", "go test ./node ./steps ./cli -run 'Vendor|CommandLine'"},
-	{"kind with several control planes behind its load balancer", "plan, restore and undo of one of three, on a fake node with their manifests; not on real ones (they have no ssh: a ticket is the way there)", "go test ./steps -run Layouts"},
 	{"etcd on several hosts in containers or under a standalone kubelet, nerdctl, systemd after 252, RHEL's and kubekey's own packages", "that their units and scripts are read; nothing on a real host", "go test ./unit ./manifest"},
 }
 
