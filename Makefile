@@ -32,7 +32,8 @@ race: # the packages with goroutines, under the race detector
 	go test -race -timeout 30m -skip '$(NOT_RACED)' ./backup ./defect ./drill ./fleet ./node ./outbox ./practice ./restore ./settle ./steps ./trust ./ui/...
 
 # Tests mostly wait, so three jobs go on at the same time, each on nodes of its own:
-# those of several nodes and of systemd hosts, and two halves of those of one node.
+# those of several nodes and of systemd hosts, and two halves of those of one node,
+# which is a systemd host of the oldest Kubernetes in one and of the newest in the other.
 # What is in neither THREE nor TWO, and isn't named after hosts of its own, is in ONE.
 THREE = ThreeControlPlanes|AConductor|ANodeThatIs|AlteredOnOneNode|ATicket
 TWO   = TestTheWizard|TestUndo|RandomMoment|Surroundings|Kubeadm
@@ -46,15 +47,15 @@ e2e-parts: # what they are made of; nothing to do when it is there
 	e2e/parts/build.sh kubernetes kubernetes-1.37 etcd-3.6 containerd-2.4 host versitygw
 
 e2e-one:
-	go test -tags e2e -count 1 -timeout 40m -skip '$(THREE)|$(TWO)|$(HOSTS)' ./e2e
+	ETCD_REWIND_E2E_ENTRIES=systemd-1.34 go test -tags e2e -count 1 -timeout 40m -skip '$(THREE)|$(TWO)|$(HOSTS)' ./e2e
 	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 15m -run '^TestExternalEtcdIsRestored$$/^kubespray$$/^(not|and)' ./e2e
 
 e2e-two:
-	go test -tags e2e -count 1 -timeout 40m -run '$(TWO)' -skip '$(THREE)|$(HOSTS)' ./e2e
+	ETCD_REWIND_E2E_ENTRIES=systemd-1.37 go test -tags e2e -count 1 -timeout 40m -run '$(TWO)' -skip '$(THREE)|$(HOSTS)' ./e2e
 	go test -tags e2e -count 1 -timeout 15m ./e2e/disks
 
-e2e-three: # one whole restore on the newest, which is on hosts with systemd; faults on bare nodes
-	go test -tags e2e -count 1 -timeout 40m -run '$(THREE)' -skip AreRestoredAsOne ./e2e
+e2e-three: # one whole restore on the newest, which is on hosts with systemd; faults on bare nodes, for their speed
+	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 40m -run '$(THREE)' -skip AreRestoredAsOne ./e2e
 	$(MAKE) e2e-three-newest
 	$(MAKE) e2e-systemd
 	$(MAKE) e2e-backup
@@ -64,11 +65,11 @@ e2e-three-newest: # root on Debian: a restore of three hosts with systemd and th
 	ETCD_REWIND_E2E_SHARED=no ETCD_REWIND_E2E_ENTRIES=three-1.37 \
 		go test -tags e2e -count 1 -timeout 15m -run AreRestoredAsOne -v ./e2e
 
-e2e-kills: # 40 restores killed at random moments (20 minutes)
-	ETCD_REWIND_KILLS=40 go test -tags e2e -count 1 -timeout 60m -run TestARestoreThatIsKilledAtARandomMoment -v ./e2e
+e2e-kills: # 40 restores killed at random moments (20 minutes), on the bare node, for its speed
+	ETCD_REWIND_E2E_ENTRIES=bare-1.34 ETCD_REWIND_KILLS=40 go test -tags e2e -count 1 -timeout 60m -run TestARestoreThatIsKilledAtARandomMoment -v ./e2e
 
 e2e-fleet: # root on Debian: five restores of three nodes, and a fault in each phase (30 minutes)
-	ETCD_REWIND_FLEET=all go test -tags e2e -count 1 -timeout 60m -run '$(THREE)' -v ./e2e
+	ETCD_REWIND_E2E_SHARED=no ETCD_REWIND_FLEET=all go test -tags e2e -count 1 -timeout 60m -run '$(THREE)' -v ./e2e
 
 e2e-systemd: # root on Debian: hosts with systemd; kubelet and containerd are units
 	e2e/install.sh

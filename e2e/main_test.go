@@ -37,7 +37,7 @@ const (
 	// shared node is, defaultEntry without it; those that TestOnSystemd and the like bring
 	// up, separated by blanks; or the one of three nodes.
 	entriesVariable = "ETCD_REWIND_E2E_ENTRIES"
-	defaultEntry    = "bare-1.34"
+	defaultEntry    = "systemd-1.34"
 )
 
 var (

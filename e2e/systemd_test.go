@@ -14,12 +14,12 @@ import (
 	"etcd-rewind/e2e/matrix"
 )
 
-// Kubelet and containerd are units here, and nothing is said about how kubelet is
-// restarted. The bare node of the other tests can show neither.
+// What wants a host for itself: reboots, timers, stores that are its units, all of
+// it lost; and, on versions and layouts that the shared node isn't, a restore.
 func TestOnSystemd(t *testing.T) {
 	names := strings.Fields(os.Getenv(entriesVariable))
 	if len(names) == 0 {
-		names = []string{"systemd-1.34"}
+		names = []string{defaultEntry}
 	}
 	entries, err := matrix.Named(names...)
 	if err != nil {
@@ -32,7 +32,7 @@ func TestOnSystemd(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Run("the node is what the table says", func(t *testing.T) { isTheEntry(t, e) })
-			if e.Name != "systemd-1.34" { // the bare node has its kubelet
+			if e.Name != defaultEntry { // the shared node has its kubelet
 				t.Run("kubelet keeps the rules that the engine stands on", func(t *testing.T) { keepsTheRulesOnSystemd(t, e) })
 			}
 			t.Run("backups by a timer", backupsOnSystemd)

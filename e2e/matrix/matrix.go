@@ -79,6 +79,7 @@ const (
 
 	rules        = "the rules of kubelet's that the engine stands on"
 	systemdRuns  = "a restore, an undo, and a kubelet that lets nothing go after a reboot with broken etcd, restarted by `systemctl restart kubelet`"
+	hostRuns     = systemdRuns + "; backups by a timer"
 	versionsRuns = systemdRuns + "; " + rules
 )
 
@@ -93,17 +94,17 @@ var Entries = []Entry{
 	{
 		Name: "bare-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
-		Node: bareNode, Ran: "all tests of one node and of three nodes", Targets: []string{"e2e"},
+		Node: "three control planes, and one: " + bareNode, Ran: "of three: a conductor that is killed, nodes that are cut off or lost, a snapshot that is altered, a ticket, the wizard; of one: 40 restores killed at random moments", Targets: []string{"e2e-three", "e2e-kills"},
 	},
 	{
 		Name: "systemd-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6", Systemd: true,
-		Node: systemdNode, Ran: systemdRuns, Targets: []string{"e2e-systemd"},
+		Node: systemdNode, Ran: "all tests of one node but those of the next line, " + rules + " among them; " + hostRuns, Targets: []string{"e2e-one", "e2e-systemd"},
 	},
 	{
 		Name: "systemd-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Kubelet: cgroupfs, Node: systemdNode + ", " + overruled, Ran: systemdRuns + "; " + rules + ", but for the two that take a minute", Targets: []string{"e2e-systemd"},
+		Kubelet: cgroupfs, Node: systemdNode + ", " + overruled, Ran: "the wizard, undo, restores that are killed, restores while kubelet or containerd goes away, kubeadm's phases after a restore; " + hostRuns + "; " + rules + ", but for the two that take a minute", Targets: []string{"e2e-two", "e2e-systemd"},
 	},
 	{
 		Name: "three-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
