@@ -530,6 +530,8 @@ func (w *world) kubeadm() string {
 	said(w.t, "kubeadm init phase etcd local --config /root/phase.yaml")
 	out := "kubeadm init phase etcd local, with kubeadm-config as it was then\n"
 	last := ""
+	// The minute is what is measured: kubelet makes the pod again in its own time, and no
+	// state says that nothing more will change.
 	for time.Since(began) < time.Minute {
 		is := "etcd doesn't answer"
 		if status, err := w.cp.Etcdctl(w.t.Context(), "endpoint", "status", "--write-out=fields", "--command-timeout=1s"); err == nil {
@@ -549,7 +551,7 @@ func (w *world) kubeadm() string {
 			out += fmt.Sprintf("%3.0f s: %s\n", time.Since(began).Seconds(), is)
 			last = is
 		}
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // between two looks
 	}
 	return out
 }

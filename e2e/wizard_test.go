@@ -164,7 +164,8 @@ func (w wizard) capture(args ...string) string {
 	return w.tmux(append([]string{"capture-pane", "-p", "-t", session}, args...)...)
 }
 
-// answers answers a question, which takes no key when it is new.
+// answers answers a question that was seen. It takes no key when it is new, and looks
+// the same when it does: only time goes by.
 func (w wizard) answers(key string) {
 	time.Sleep(time.Second)
 	w.press(key)

@@ -187,7 +187,7 @@ var cases = []kase{
 		p.put("a", 0)
 		p.starts("a", 6*time.Second)
 		p.out()
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // what is too early is a time: kubelet has seen it go by then
 		p.put("b", 1)
 		p.startsLate("b", 5*time.Second)
 	}},
@@ -449,7 +449,8 @@ func ended(boxes []node.Sandbox) bool {
 }
 
 // forgotten waits as the engine does: nothing runs, nothing is left over, and
-// 2.2 s have passed since the end, with some room.
+// 2.2 s have passed since the end, with some room. No state shows that kubelet has
+// forgotten the pod: the rule is that this time is enough.
 func (p *pod) forgotten() {
 	p.t.Helper()
 	p.ends(8 * time.Second)
@@ -522,7 +523,8 @@ func (p *pod) relists(most time.Duration) time.Duration {
 	return time.Since(begun)
 }
 
-// listsSeldom sees no list of containers for a while, or the one of 300 s.
+// listsSeldom sees no list of containers for a while, or the one of 300 s. The while
+// itself is what is waited for: that nothing happens in it is the rule.
 func (p *pod) listsSeldom(d time.Duration) {
 	p.t.Helper()
 	first := p.lists(time.Now(), 5*time.Second)
