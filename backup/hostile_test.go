@@ -272,7 +272,7 @@ func TestALatestBackupOfTheFutureIsLeftOut(t *testing.T) {
 func TestTheClustersOfALocationAreKeptApart(t *testing.T) {
 	k, s := NewKey(), &Directory{Path: t.TempDir()}
 	a, b := aRecord(noon, "cp1"), aRecord(noon.Add(time.Hour), "node7")
-	b.Cluster.KubeSystemUID = clusterB // with the same CA: it was made anew with it
+	b.Cluster.KubeSystemUID = clusterB // with the same CA: it was made again with it
 	put(t, s, a, k)
 	put(t, s, b, k)
 	bare := Places{Stores: []Store{s}, Cluster: ClusterID{CASHA256: a.Cluster.CASHA256}}

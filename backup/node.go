@@ -107,7 +107,7 @@ const BootLimit = 5 * time.Minute
 
 // Await looks at the node until its etcd answers, not longer than limit, and
 // returns what was found last. What no waiting mends isn't waited for. late is
-// told once why it waits.
+// called once with why it waits.
 func Await(ctx context.Context, limit time.Duration, discover func(context.Context) (*steps.Facts, error), late func(why error)) (*steps.Facts, error) {
 	until := time.Now().Add(limit)
 	for first := true; ; first = false {

@@ -98,7 +98,7 @@ type reading struct {
 
 // Progress is how far the listing of a store is.
 type Progress struct {
-	Names   int // that it has told so far, before any record is read
+	Names   int // that it has listed so far, before any record is read
 	Records int // of Total, that have been read
 	Total   int
 }

@@ -40,13 +40,13 @@ type Places struct {
 	// Last is the UID of the cluster that this machine took its last backup of, ""
 	// when it took none: it decides between several with the same CA.
 	Last string
-	// Progress, when it isn't nil, is told how far a place is; by one goroutine at a
+	// Progress, when it isn't nil, hears how far a place is; by one goroutine at a
 	// time.
 	Progress func(Store, Progress)
 }
 
 const (
-	// lookIdle is how long a store may tell nothing. A slow line takes its time, and
+	// lookIdle is how long a store may say nothing. A slow line takes its time, and
 	// lookLimit is for all of it, however lively.
 	lookIdle  = 40 * time.Second
 	lookLimit = 15 * time.Minute
@@ -360,7 +360,7 @@ func Source(ctx context.Context, location string, k Key, here ClusterID) (snapsh
 }
 
 // formerKey is what to do about backups that were made with another key.
-const formerKey = "if backup.key was made anew, as backup init does after a loss, add the former key to it as one more line; otherwise find out who can write there, and don't restore from it until you know"
+const formerKey = "if backup.key is a new one, as backup init makes it after a loss, add the former key to it as one more line; otherwise find out who can write there, and don't restore from it until you know"
 
 // doubt is what is left to say of a backup whose record was read with a key: nil
 // with one, for then it was authenticated.

@@ -126,12 +126,12 @@ func TestASlowPlaceIsWaitedFor(t *testing.T) {
 	})
 }
 
-// One that tells nothing any more is given up after 40 seconds, and what it told of
+// One that says nothing any more is given up after 40 seconds, and what it listed of
 // the newest before isn't lost.
-func TestAPlaceThatTellsNothingMoreIsGivenUp(t *testing.T) {
+func TestAPlaceThatSaysNothingMoreIsGivenUp(t *testing.T) {
 	for name, c := range map[string]struct {
 		stalls  func(what string, n int) bool
-		after   time.Duration // when it tells the last
+		after   time.Duration // when it lists the last
 		entries int
 	}{
 		"at once":                      {func(what string, n int) bool { return what == "page" }, 0, 0},
@@ -173,7 +173,7 @@ func TestAPlaceThatTellsNothingMoreIsGivenUp(t *testing.T) {
 }
 
 // One that goes on for ever is given up, however lively it is.
-func TestAPlaceThatTellsForEverIsGivenUp(t *testing.T) {
+func TestAPlaceThatListsForEverIsGivenUp(t *testing.T) {
 	atNoon(t, func(t *testing.T) {
 		s := &slow{Store: &Directory{Path: "/srv"}, key: NewKey(), others: 1 << 30, page: 30 * time.Second}
 		if _, took, _, err := looked(t, s); problem.Of(err) == nil || !strings.Contains(err.Error(), "longer than 10m") || took != listLimit {

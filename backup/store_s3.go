@@ -34,7 +34,7 @@ import (
 // name when the last byte has come.
 //
 // One that is there isn't replaced: it is looked for before, and the store is
-// told If-None-Match. A store that doesn't know that could still replace one that
+// sent If-None-Match. A store that doesn't know that could still replace one that
 // somebody else puts in the very same moment.
 type S3 struct {
 	bucket, prefix string // prefix without a slash at its ends

@@ -170,7 +170,7 @@ func (s *SFTP) free(c *sftp.Client) (bytes uint64, known bool) {
 	}
 	st, err := c.StatVFS(s.dir)
 	if err != nil || st.Frsize == 0 {
-		return 0, false // writing will tell
+		return 0, false // writing will show it
 	}
 	return st.Bavail * st.Frsize, true
 }

@@ -318,7 +318,7 @@ func TestTheDirectoriesOfAnotherHostAreReadTogether(t *testing.T) {
 	}
 }
 
-// asking tells of each directory that is asked for.
+// asking reports each directory that is asked for.
 type asking struct {
 	io.WriteCloser
 	opens func()

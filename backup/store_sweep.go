@@ -21,7 +21,7 @@ type Unfinished struct {
 	// Name is that of the object; it ends with a slash where only its directory is
 	// known.
 	Name string
-	// Age is the time since something came, where the store tells that, else since
+	// Age is the time since something came, where the store says that, else since
 	// it began; by the store's own clock.
 	Age time.Duration
 }

@@ -204,9 +204,9 @@ func TestABackupThatCouldNotBeginIsInTheMetrics(t *testing.T) {
 	}
 }
 
-// Metrics that can't be written are a failure that the state tells, and the backup
+// Metrics that can't be written are a failure that the state reports, and the backup
 // is good.
-func TestMetricsThatCannotBeWrittenAreTold(t *testing.T) {
+func TestMetricsThatCannotBeWrittenAreReported(t *testing.T) {
 	w := aTaking(t, "cp1", NewKey(), &Directory{Path: t.TempDir()})
 	w.Config.MetricsFile = filepath.Join(t.TempDir(), "nowhere", "etcd-rewind.prom")
 	res := take(t, w)

@@ -113,7 +113,7 @@ func unitLine(s string) string { return strings.ReplaceAll(trust.Text(s), "%", "
 // writable are the lines for the directories that a service writes to. One that
 // isn't there is none of systemd's business: without the - it would fail the
 // service before the program starts (226/NAMESPACE, systemd.exec(5)), so that no
-// other location got a backup either, and nobody was told which one is missing.
+// other location got a backup either, and nothing said which one is missing.
 func writable(dirs []string) string {
 	var lines strings.Builder
 	for _, dir := range dirs {
@@ -262,7 +262,7 @@ WantedBy=timers.target
 // are none, or when they are those of another configuration. What an
 // administrator adds by a drop-in counts.
 func (c *Config) Outdated(dir string) *problem.Problem {
-	const again = "run etcd-rewind backup enable again: it writes the timer and the service anew"
+	const again = "run etcd-rewind backup enable again: it rewrites the timer and the service"
 	timer, service := installed(dir, TimerName), installed(dir, ServiceName)
 	if timer == nil || service == nil || !slices.Equal(service.values("ConditionPathExists"), []string{unitLine(c.Path)}) {
 		return nil

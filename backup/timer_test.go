@@ -75,7 +75,7 @@ func TestTheServiceOfDrillsMayMakeNamespaces(t *testing.T) {
 
 // What enable has written is held against the configuration as it is now: a
 // schedule or a location that was changed by hand needs enable again.
-func TestAnOutdatedTimerIsTold(t *testing.T) {
+func TestAnOutdatedTimerIsReported(t *testing.T) {
 	written := func() *Config {
 		return &Config{
 			Path: ConfigPath, Locations: []string{"file:///srv/my backups", "s3://bucket/x"}, MetricsFile: "/var/lib/m/e.prom", Schedule: Schedule{Every: Duration(6 * time.Hour)},
@@ -137,8 +137,8 @@ func TestAnOutdatedTimerIsTold(t *testing.T) {
 	}
 }
 
-// A drill that failed is told by the status and in a file of its own.
-func TestADrillThatFailedIsTold(t *testing.T) {
+// A drill that failed is reported by the status and in a file of its own.
+func TestADrillThatFailedIsReported(t *testing.T) {
 	k, s := NewKey(), &Directory{Path: t.TempDir()}
 	put(t, s, aRecord(noon, "cp1"), k)
 	dir := t.TempDir()

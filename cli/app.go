@@ -74,7 +74,7 @@ type app struct {
 	backupConfig string         // path
 }
 
-// exit is an exit status whose reason has been told already.
+// exit is an exit status whose reason has been printed already.
 type exit int
 
 func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }

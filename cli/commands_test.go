@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Other programs can call every command that tells something.
+// Other programs can call every command that reports something.
 func TestEveryCommandHasJSON(t *testing.T) {
 	people := []string{"etcd-rewind agent", "etcd-rewind completion", "etcd-rewind help", "etcd-rewind practice"}
 	root := Commands()

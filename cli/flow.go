@@ -37,7 +37,7 @@ func (a *app) flow(ctx context.Context, o *fleetFlags, rsh []string, ch steps.Ch
 func several(n restore.Nodes) bool { return len(n.Names()) > 0 }
 
 // look reads this node and the snapshot, and checks every node. What blocks is
-// told and ends the command; only says that nothing else follows. What a ticket
+// printed and ends the command; only says that nothing else follows. What a ticket
 // decides, which may be nil, is added to the choices.
 func (a *app) look(ctx context.Context, f *restore.Flow, name string, ticket *fleet.Ticket, only bool) error {
 	nothing := a.discoverFor(ctx, f)

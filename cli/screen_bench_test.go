@@ -240,7 +240,7 @@ type onScreen struct {
 
 	mu   sync.Mutex
 	out  []byte
-	when []time.Time // what was told up to then
+	when []time.Time // what was reported up to then
 	upTo []int
 	from int
 }

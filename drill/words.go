@@ -24,7 +24,7 @@ func lastOf(log *trust.Tail) string {
 }
 
 // logLine is the message of a line of etcd's log (JSON) or of klog's, and how
-// much it tells: 3 for what a program dies of, 2 for errors, 1 for warnings.
+// much it says: 3 for what a program dies of, 2 for errors, 1 for warnings.
 func logLine(l string) (text string, rank int) {
 	l = strings.TrimSpace(l)
 	var z struct{ Level, Msg, Error string }

@@ -230,7 +230,7 @@ systemctl daemon-reload; systemctl start etcd-rewind-backup.timer`)
 	}
 	lap("the timer fired")
 
-	// A location is down: told by all means, and the others have the round.
+	// A location is down: reported in every way, and the others have the round.
 	turnBegins(t, 1)
 	said(t, "systemctl stop store-sftp")
 	if err := node.Command(t.Context(), "systemctl", "start", "etcd-rewind-backup.service").Run(); err == nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // Backups on a host as people have it: set up, taken by the timer's own service
-// in its cage, opened again, and told about when they don't come.
+// in its cage, opened again, and reported when they don't come.
 func backupsOnSystemd(t *testing.T) {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {

@@ -249,7 +249,7 @@ func request(client *http.Client, method, url, body string) error {
 }
 
 // Without its encryption key a backup isn't one, and the drill says which key;
-// with it every Secret is decrypted, and none is told.
+// with it every Secret is decrypted, and none is shown.
 func TestADrillOfABackupWithoutItsEncryptionKeyNamesTheKey(t *testing.T) {
 	begin(t)
 	const secret = "correct-horse-drill"

@@ -104,7 +104,7 @@ func TestSaveDamageDiffRestoreDiff(t *testing.T) {
 		t.Errorf("inspect: exit status %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 
-	// Damage, and how the tool tells it.
+	// Damage, and how the tool reports it.
 	kubectl(t, "delete", "configmap/kept", "--namespace="+shop)
 	kubectl(t, "scale", "deployment/web", "--namespace="+shop, "--replicas=3")
 	kubectl(t, "wait", "deployment/web", "--namespace="+shop, "--for=jsonpath={.status.replicas}=3", "--timeout=240s")
@@ -147,7 +147,7 @@ func TestSaveDamageDiffRestoreDiff(t *testing.T) {
 		}
 	}
 
-	// Put back, it is as it was told before.
+	// Put back, it is as it was reported before.
 	undo(t)
 	if c = diff(t, saved); !slices.Contains(c.BringsBack.in(shop), "ConfigMap "+shop+"/kept") {
 		t.Errorf("after the undo it brings back %v", c.BringsBack.in(shop))

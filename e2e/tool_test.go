@@ -198,7 +198,7 @@ func run(t *testing.T, args ...string) outcome {
 	return call{args: args}.run(t)
 }
 
-// restore is the restore that nobody watches, told as JSON. It has to succeed.
+// restore is the restore that nobody watches, reported as JSON. It has to succeed.
 func restore(t *testing.T, snapshot string, more ...string) event {
 	t.Helper()
 	o := run(t, append([]string{"restore", snapshot, "--yes", "--output", "json"}, more...)...)
@@ -328,7 +328,7 @@ func (c call) run(t *testing.T) outcome {
 			break
 		}
 	}
-	_ = cmd.Wait() // the exit status tells
+	_ = cmd.Wait() // the exit status says it
 	o.code, o.took = cmd.ProcessState.ExitCode(), time.Since(began)
 	o.stdout, o.stderr = text.String(), stderr.String()
 	told := strings.Join(c.args, " ")
@@ -343,7 +343,7 @@ func (c call) run(t *testing.T) outcome {
 	return o
 }
 
-// story is what the tool told, for a test that failed.
+// story is what the tool printed, for a test that failed.
 func (o outcome) story() string {
 	if len(o.events) == 0 {
 		return o.stdout + o.stderr

@@ -85,7 +85,7 @@ func TestAnAPIServerThatCannotBeReachedBlocks(t *testing.T) {
 	}
 }
 
-// Where no etcd tells who uses it, the API servers are not those that happen to be
+// Where no etcd says who uses it, the API servers are not those that happen to be
 // found: those that the snapshot names are asked about, and dialled only where the
 // user names them.
 func TestAPIServersAreNotForgottenWhereEtcdIsDown(t *testing.T) {
@@ -109,7 +109,7 @@ func TestAPIServersAreNotForgottenWhereEtcdIsDown(t *testing.T) {
 		{"nothing names any", "10.0.0.2", "etcd doesn't answer", nil, restore.Want{}, steps.Error, "only 10.0.0.2 is known, and others may use this etcd: etcd doesn't answer, and the snapshot names no API server", ""},
 		{"nothing but the user", "10.0.0.2", "etcd doesn't answer", nil, restore.Want{Nodes: []string{"10.0.0.1"}}, steps.Pass, "10.0.0.2", ""},
 		{"the snapshot lies", "10.0.0.2", "etcd doesn't answer", []string{"127.0.0.1", "-oProxyCommand=id", "10.0.0.2"}, restore.Want{}, steps.Warn, "take part: 10.0.0.2", ""},
-		{"etcd is down, and its data tells", "10.0.0.2", "data", nil, restore.Want{}, steps.Pass, "all that had a lease when etcd was last written take part: 10.0.0.2, 10.0.0.3", ""},
+		{"etcd is down, and its data says", "10.0.0.2", "data", nil, restore.Want{}, steps.Pass, "all that had a lease when etcd was last written take part: 10.0.0.2, 10.0.0.3", ""},
 		{"etcd knows fewer", "10.0.0.2", "", []string{"10.0.0.2", "10.0.0.9"}, restore.Want{}, steps.Pass, "10.0.0.9 had one when the snapshot was taken", ""},
 	} {
 		t.Run(tt.story, func(t *testing.T) {

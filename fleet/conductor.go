@@ -44,7 +44,7 @@ type Pace struct {
 	Most    time.Duration // for an answer in all; a snapshot that is being sent has none
 	Staging time.Duration // without an event, until a run has staged the restore
 	Quiet   time.Duration // without an event after that: a wait sends one a second
-	Unheard time.Duration // without an event, until that is told
+	Unheard time.Duration // without an event, until that is reported
 	Behind  time.Duration // for a node whose undo has failed to come up all the same, where others wait for it
 	Stop    time.Duration // without an event from a node after it was asked to stop; in all it has six times as long
 }

@@ -77,7 +77,7 @@ type nodeRun struct {
 	apiDown, apiBack time.Time
 
 	heard time.Time     // something of its run, or what it waited for
-	told  time.Duration // how long nothing had been heard when that was told
+	told  time.Duration // how long nothing had been heard when that was reported
 	over  time.Time     // its undo or redo has ended, or it was lost
 
 	behind []string // nodes that it waits for by their ports
@@ -361,8 +361,8 @@ func (m *machine) look() {
 	m.show()
 }
 
-// show tells those that wait for whom: at once when that changes, and once a second,
-// so that a wait that lasts is told of in every output.
+// show reports to those that wait for whom: at once when that changes, and once a second,
+// so that a wait that lasts is reported in every output.
 func (m *machine) show() {
 	if !m.stopping.IsZero() || m.nodes[0].apart() {
 		return

@@ -203,7 +203,7 @@ func (r *Rsh) boot(ctx context.Context, c *Conn, self binary) error {
 	uname, sum, path := parts[0], parts[2], parts[3]
 	switch {
 	case sum == self.sha256, path != "" && uname != self.uname:
-		// On another architecture it can't be the same file; its hello tells
+		// On another architecture it can't be the same file; its hello says
 		// whether it is the same version.
 		_, err := io.WriteString(c.In, "run\n")
 		return err

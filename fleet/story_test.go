@@ -375,7 +375,7 @@ func TestWhoWaitsForAnUndoThatHasFailedIsStopped(t *testing.T) {
 	s.is("the way on", strings.Join(s.res.Nodes[0].Do, "; "), "etcd-rewind undo --fleet "+theRun)
 }
 
-// A run that reports nothing is told of within seconds, and less and less often.
+// A run that reports nothing is reported within seconds, and less and less often.
 func TestARunThatSaysNothingIsToldOf(t *testing.T) {
 	s := newTale(t, restore.Redo, "cp1", "cp2")
 	var told []string

@@ -16,7 +16,7 @@ import (
 )
 
 // Process is the first process of a container, as this node's kernel numbers it,
-// 0 when it has none, and the ID of the container's image. The runtime tells the
+// 0 when it has none, and the ID of the container's image. The runtime reports the
 // number in what CRI leaves to it; containerd and CRI-O do.
 func (r *Runtime) Process(ctx context.Context, id string) (pid int, image string, err error) {
 	resp, err := r.client.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id, Verbose: true})
@@ -84,7 +84,7 @@ func (r *Runtime) Borrow(ctx context.Context, image, hold string, env []string) 
 // sandbox makes a sandbox where the runtime makes cgroups. With systemd's driver
 // containerd takes one in a slice only, such as kubelet names for its pods, and has
 // no default ("expected cgroupsPath to be of format slice:prefix:name", of runc). Which
-// driver it is no containerd tells before 2.0 (RuntimeConfig): it is tried out.
+// driver it is no containerd says before 2.0 (RuntimeConfig): it is tried out.
 func (r *Runtime) sandbox(ctx context.Context, config *cri.PodSandboxConfig) (*cri.RunPodSandboxResponse, error) {
 	const slice = "system.slice"
 	parents := []string{"", slice}

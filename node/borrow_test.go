@@ -63,7 +63,7 @@ func (*lender) ContainerStatus(context.Context, *cri.ContainerStatusRequest) (*c
 	return &cri.ContainerStatusResponse{Status: &cri.ContainerStatus{}, Info: map[string]string{"info": `{"pid":4711}`}}, nil
 }
 
-// Whoever makes a runtime's cgroups, it lends a container: asked where it tells, and
+// Whoever makes a runtime's cgroups, it lends a container: asked where it says, and
 // found out where it doesn't, as before containerd 2.0.
 func TestAContainerIsBorrowedWhoeverMakesCgroups(t *testing.T) {
 	for _, c := range []struct {
@@ -98,7 +98,7 @@ func TestAContainerIsBorrowedWhoeverMakesCgroups(t *testing.T) {
 	}
 }
 
-// What it refuses for another reason is told in its words.
+// What it refuses for another reason is said in its words.
 func TestARuntimeThatLendsNothingSaysWhy(t *testing.T) {
 	f := &refusing{}
 	r, err := Dial(t.Context(), serveImages(t, f))

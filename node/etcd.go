@@ -254,7 +254,7 @@ func dialEtcd(endpoint string, cfg EtcdConfig) (*grpc.ClientConn, error) {
 
 // AskLeases are the addresses of the kube-apiservers that have etcd's word for it
 // that they run: each renews a key with a lease of 15 s (--endpoint-reconciler-type=lease,
-// the default). A member without a quorum tells what it knows: then no lease ends any
+// the default). A member without a quorum says what it knows: then no lease ends any
 // more. It never takes longer than ctx or 5 seconds.
 func AskLeases(ctx context.Context, cfg EtcdConfig) (addresses []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

@@ -42,7 +42,7 @@ type (
 	}
 )
 
-// writeSBOM tells what a binary says that it is made of, with the licences of
+// writeSBOM writes what a binary says that it is made of, with the licences of
 // the modules given. The version is not in the binary for all to read: -trimpath
 // leaves the linker's flags out.
 func writeSBOM(w io.Writer, binary, version string, modules []*module) error {

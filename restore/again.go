@@ -8,7 +8,7 @@ import (
 )
 
 // Ways are what can be done with a run, as far as this node knows of it;
-// together says that it is done on all of several nodes. Planning tells for sure.
+// together says that it is done on all of several nodes. Only planning knows for sure.
 func Ways(r steps.RunInfo, together bool) []Verb {
 	var ways []Verb
 	broken := r.State == steps.RunUnfinished || r.State == steps.RunFailed

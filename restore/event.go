@@ -26,7 +26,7 @@ type NodeEvent struct {
 	Nodes []NodeResult `json:"nodes,omitempty"`
 }
 
-// Replaces says whether the event is newer news of the wait that older told of,
+// Replaces says whether the event is newer news of the wait that older is about,
 // and goes on past the events of other nodes (outbox.News).
 func (ev NodeEvent) Replaces(older any) (yes, further bool) {
 	last, ok := older.(NodeEvent)

@@ -122,7 +122,7 @@ type Cluster struct {
 // Nodes are other nodes than this one, as far as they can be reached.
 type Nodes interface {
 	// Look asks nodes at the same time for their kubelets; nil and an error for one
-	// that can't be reached. Which error belongs to which node is told by the order.
+	// that can't be reached. Which error belongs to which node follows from the order.
 	Look(ctx context.Context, nodes []Host) ([]*Kubelet, []error)
 	// Restart restarts the kubelet of a node that was looked at, and waits until it
 	// answers.

@@ -103,7 +103,7 @@ func sshIdentity(path string, text []byte, ask Ask) (age.Identity, error) {
 		return nil, noIdentity(path)
 	}
 	public := locked.PublicKey
-	if public == nil { // an older format tells it only in the file beside
+	if public == nil { // an older format says it only in the file beside
 		line, rerr := os.ReadFile(path + ".pub")
 		if rerr == nil {
 			public, _, _, _, rerr = ssh.ParseAuthorizedKey(line)

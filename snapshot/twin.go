@@ -24,7 +24,7 @@ import (
 // twin, and what it changed in the twin is then changed in db.
 //
 // The database's structure is then checked again: holds waits for that, and
-// tells what it holds.
+// says what it holds.
 func asEtcdutl(req RestoreRequest, whole *bolt.DB, db, scratch string) (holds func() (*contents, error), err error) {
 	defer func() {
 		if err != nil {

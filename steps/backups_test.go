@@ -41,7 +41,7 @@ func TestTheCheckOfBackups(t *testing.T) {
 	}
 }
 
-// A timer whose configuration was changed is told, with the command, unless a
+// A timer whose configuration was changed is reported, with the command, unless a
 // backup is overdue already.
 func TestATimerThatIsOutOfDateIsChecked(t *testing.T) {
 	now := time.Date(2026, 3, 3, 12, 0, 0, 0, time.UTC)
@@ -92,7 +92,7 @@ func TestHowBackupsStandIsKept(t *testing.T) {
 	}
 }
 
-// A drill of the latest backup that failed is told; a good one isn't.
+// A drill of the latest backup that failed is reported; a good one isn't.
 func TestTheCheckTellsOfADrillThatFailed(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	b := &Backups{EverySeconds: 3600, Last: &BackupResult{OK: true, Time: now}, Locations: []BackupLocation{{Location: "s3://b", Good: now}}}

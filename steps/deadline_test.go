@@ -244,7 +244,7 @@ func TestEveryCallToTheNodeComesBack(t *testing.T) {
 	}
 }
 
-// A container runtime that takes questions and never answers: the wait tells
+// A container runtime that takes questions and never answers: the wait says
 // the screen so, and its limit ends it.
 func TestAWaitEndsWhoeverHangs(t *testing.T) {
 	n := newFakeNode(t)

@@ -330,7 +330,7 @@ func TestAServiceThatCannotBeReadIsNotAbsent(t *testing.T) {
 }
 
 // A run, its undo and a redo start a service three times within minutes. Where
-// systemd allows fewer, its count begins anew each time.
+// systemd allows fewer, its count starts again each time.
 func TestAServiceThatMayRarelyBeStartedIsStarted(t *testing.T) {
 	for _, how := range []string{"rarely", "rarely and not enabled", "often"} {
 		t.Run(how, inFakeTime(func(t *testing.T) {

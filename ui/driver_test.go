@@ -96,7 +96,7 @@ func (d *driver) do(cmd tea.Cmd) {
 	d.mail()
 }
 
-// mail brings what the engine has told.
+// mail brings what the engine has reported.
 func (d *driver) mail() {
 	d.m.box.mu.Lock()
 	mail := d.m.box.mail

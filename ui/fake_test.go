@@ -346,7 +346,7 @@ func (f *fake) Live(context.Context) (*steps.RunInfo, error) {
 	return f.live, nil
 }
 
-// Follow tells what the other process has told, and waiting for its end.
+// Follow reports what the other process has reported, and waiting for its end.
 func (f *fake) Follow(ctx context.Context, _ steps.RunInfo, sink func(steps.Event)) (bool, error) {
 	for _, ev := range f.told {
 		if f.pace > 0 {

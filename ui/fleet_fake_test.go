@@ -380,7 +380,7 @@ func (p *player) emit(node string, away bool, ev steps.Event) {
 	p.sink(restore.NodeEvent{Node: node, Event: ev})
 }
 
-// told is what one node tells of its way to the next meeting.
+// told is what one node reports of its way to the next meeting.
 type told struct {
 	away bool
 	ev   steps.Event
@@ -550,7 +550,7 @@ func (p *player) restore(ctx context.Context, names []string, ask restore.Asker)
 	return nil
 }
 
-// inTurn tells one event of each node after the other.
+// inTurn reports one event of each node after the other.
 func (p *player) inTurn(ctx context.Context, names []string, lists [][]told, ask restore.Asker) *steps.Failure {
 	for i := 0; ; i++ {
 		more := false

@@ -46,7 +46,7 @@ func fullPipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// alone tells the run of a node alone.
+// alone is the run of a node alone.
 func alone(p *print.Printer) func(steps.Event) {
 	return func(ev steps.Event) { p.Event(restore.NodeEvent{Event: ev}) }
 }

@@ -55,7 +55,7 @@ func (o *overlay) small(w, h int) []string {
 	return o.question.Small(w, h)
 }
 
-// clock tells the time.
+// clock says what time it is.
 type clock = func() time.Time
 
 // nowDoing says what the run does at the moment.

@@ -145,7 +145,7 @@ func (e *runner) stop() {
 	}
 }
 
-// leave says that the screen is gone: what the run tells from here on goes to w
+// leave says that the screen is gone: what the run reports from here on goes to w
 // as lines of text.
 func (e *runner) leave(w io.Writer) {
 	e.mu.Lock()

@@ -28,7 +28,7 @@ type tryout struct {
 	err    error
 }
 
-// tryoutMsg tells of one; of another than the one on the screen it is late.
+// tryoutMsg is about one; of another than the one on the screen it is late.
 type tryoutMsg struct {
 	of     *tryout
 	begun  string
@@ -63,7 +63,7 @@ func (m *model) tryOut() tea.Cmd {
 	}
 }
 
-// told takes what is told of it.
+// told takes what is reported of it.
 func (t *tryout) told(msg tryoutMsg) {
 	switch {
 	case !t.busy:

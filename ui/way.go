@@ -136,7 +136,7 @@ func (w *way) discover() tea.Cmd {
 	w.nodes.open(w.ctx, w.local)
 	s, f := w.nodes.session, restore.Flow{Engine: w.backend, Want: w.options.Want, Choices: w.settled()}
 	return func() tea.Msg {
-		// What can't be told here, the check of the lock tells again.
+		// What can't be said here, the check of the lock says again.
 		if live, err := w.backend.Live(w.ctx); err == nil && live != nil {
 			return liveMsg{*live}
 		}
@@ -167,7 +167,7 @@ func (w *way) discovered(msg discoveredMsg) {
 	}
 }
 
-// follow has another process's run tell its events.
+// follow has another process's run report its events.
 func (w *way) follow(info steps.RunInfo) tea.Cmd {
 	return func() tea.Msg {
 		go defect.Do(func() {

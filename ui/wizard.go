@@ -35,7 +35,7 @@ type Backend interface {
 	restore.Engine
 	Candidates(ctx context.Context, f *steps.Facts) []snapshot.Candidate
 	// Live is the run that another process has under way, nil when there is
-	// none. Follow tells its events, those so far too, until it ends or its
+	// none. Follow reports its events, those so far too, until it ends or its
 	// process is gone; ended says which.
 	Live(ctx context.Context) (*steps.RunInfo, error)
 	Follow(ctx context.Context, info steps.RunInfo, sink func(steps.Event)) (ended bool, err error)
@@ -59,7 +59,7 @@ type Options struct {
 	Nodes func(rsh []string) restore.Nodes
 	// Record reads with which nodes an earlier run was made; set with Nodes.
 	Record func(runDir string) (*restore.Record, error)
-	// Elsewhere finds the backups that lie elsewhere, tells of each place as it
+	// Elsewhere finds the backups that lie elsewhere, reports each place as it
 	// answers, and says meanwhile how far it is; Unlock takes the identity, or with path "" the passphrase, of an
 	// encrypted snapshot. nil where there is nothing of the kind.
 	Elsewhere func(ctx context.Context, f *steps.Facts, tell func([]snapshot.Candidate), say func(string))
@@ -170,7 +170,7 @@ func runWizard(ctx context.Context, b Backend, o Options, in io.Reader, out io.W
 		return result, nil
 	}
 	if err != nil && !m.runner.isGone() {
-		// The screen broke. The run, if there is one, goes on and tells the
+		// The screen broke. The run, if there is one, goes on and prints the
 		// rest as text.
 		m.runner.leave(out)
 	} else {
@@ -268,7 +268,7 @@ type model struct {
 	w, h    int
 	assumed bool // the terminal doesn't say how large it is
 	screen  screen
-	note    string // something to tell, at the bottom, until the next key
+	note    string // something to say, at the bottom, until the next key
 	ticking bool
 
 	confirm pane.Confirm

@@ -12,7 +12,7 @@ import (
 )
 
 // Touch has the machine get n bytes of memory, which are free again afterwards,
-// and tells how long that took. A virtual machine's host may take free pages
+// and returns how long that took. A virtual machine's host may take free pages
 // back, and gives them again one by one, when they are touched: 1 GB takes 2.7 s
 // then and 0.3 s otherwise, and cp of a file of 2.4 GB 6.3 s and 0.9 s (measured);
 // so does whoever fills the page cache, or starts. Safe to call twice.
@@ -29,7 +29,7 @@ func Touch(n int) (time.Duration, error) {
 	return took, syscall.Munmap(mem)
 }
 
-// Settle touches n bytes until that gets no quicker, and tells how long it took
+// Settle touches n bytes until that gets no quicker, and returns how long it took
 // at last: what is measured next gets memory that the host has handed out. Safe
 // to call twice.
 func Settle(n int) (time.Duration, error) {

@@ -10,7 +10,7 @@
 # Prints one line a part: its name, a tab, and the directory of its programs.
 # All else goes to stderr. The programs lie outside the repository, in a
 # directory named after what they were built from, so a changed version is
-# built anew and going back to the old one costs nothing.
+# built again and going back to the old one costs nothing.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -42,7 +42,7 @@ type Kubelet struct {
 	// Relists is how often it has listed its containers, by its metrics.
 	Relists func(ctx context.Context) (int, error)
 	// ListsSeldom says that it lists them every 300 s and not every second, because
-	// the runtime tells it what happens: EventedPLEG, until 1.36. It then takes what
+	// the runtime reports what happens: EventedPLEG, until 1.36. It then takes what
 	// it knows of a pod for current only every 5 s (globalCacheUpdatePeriod,
 	// pkg/kubelet/pleg/evented.go), so it may begin that much later.
 	ListsSeldom bool
@@ -403,7 +403,7 @@ func (p *pod) until(limit time.Duration, what string, ok func([]node.Sandbox) bo
 	}
 }
 
-// starts waits for a running container, and tells how long after the last
+// starts waits for a running container, and says how long after the last
 // change of the manifest it runs.
 func (p *pod) starts(container string, most time.Duration) time.Duration {
 	p.t.Helper()
@@ -530,7 +530,7 @@ func (p *pod) listsSeldom(d time.Duration) {
 	first := p.lists(time.Now(), 5*time.Second)
 	time.Sleep(d)
 	if n := p.lists(time.Now(), 5*time.Second) - first; n > 1 {
-		p.t.Errorf("kubelet listed its containers %d times in %s: the runtime tells it nothing", n, d)
+		p.t.Errorf("kubelet listed its containers %d times in %s: the runtime reports nothing", n, d)
 	}
 }
 

@@ -255,7 +255,7 @@ func (n *Node) head(l text.Look, reachedBy string, w int) []string {
 	return append(lines, "")
 }
 
-// nodeFacts is what the first screen tells about the node.
+// nodeFacts is what the first screen says about the node.
 func nodeFacts(f *steps.Facts) []steps.Fact {
 	var list text.About
 	list.Add("Node", f.Node)

@@ -542,7 +542,7 @@ func (p *Picker) details(l text.Look, now time.Time, w int) []string {
 	}
 	i := e.info
 	// A copy has a newer time, and a quiet cluster writes nothing: what is in it
-	// tells more than the file, and neither tells all.
+	// says more than the file, and neither says all.
 	last := "unknown: it contains no readable time"
 	if !i.LastWrite.IsZero() {
 		last = steps.Moment(i.LastWrite) + ", " + steps.Ago(i.LastWrite, now)

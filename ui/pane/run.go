@@ -27,7 +27,7 @@ type Run struct {
 	scroll  Scroller
 
 	Watched  *steps.RunInfo // another process runs it; it is only looked at
-	Told     *steps.Result  // the last one that process told
+	Told     *steps.Result  // the last one that process reported
 	Stopping bool
 	Result   *restore.Result // nil until it has ended
 
@@ -64,7 +64,7 @@ func NewRun(p *steps.Plan, names []string, plans []*steps.Plan, before *Run) *Ru
 }
 
 // Resumes takes in how far a run has come that is resumed: a node that is
-// through has nothing more to tell.
+// through has nothing more to report.
 func (v *Run) Resumes(states map[string]steps.RunState) {
 	for _, n := range v.nodes {
 		if states[n.name] == steps.RunRestored {
@@ -195,7 +195,7 @@ func (v *Run) End(r *restore.Result) {
 	v.Result, v.Stopping = r, false
 	v.Answered()
 	for _, e := range r.Nodes {
-		// A node with nothing to do has told nothing.
+		// A node with nothing to do has reported nothing.
 		if n := v.node(e.Node); n != nil && n.result == nil && (e.State == restore.Restored || e.State == restore.Reverted || e.State == restore.Untouched) {
 			n.result = &steps.Result{OK: e.State == restore.Restored || v.Kind == steps.KindUndo, Reverted: e.State != restore.Restored}
 		}
@@ -231,7 +231,7 @@ func (v *Run) Outage(now time.Time) (since time.Time, seconds float64, still boo
 }
 
 // DownSince is since when the API is down at the end of the run, nil when it
-// isn't. A node that can't be reached told no end.
+// isn't. A node that can't be reached reported no end.
 func (v *Run) DownSince() *time.Time {
 	r := v.Result
 	if r == nil {
@@ -262,7 +262,7 @@ func (v *Run) OutageText(l text.Look, now time.Time) string {
 	return ""
 }
 
-// Ended is what there is to tell of the end; leftOut are the members that have
+// Ended is what there is to say about the end; leftOut are the members that have
 // no part in the restored cluster.
 func (v *Run) Ended(leftOut []string) text.Ended { return v.EndedAs(v.Result, leftOut) }
 
@@ -719,7 +719,7 @@ func DownText(since, now time.Time) string {
 	return fmt.Sprintf("API down since %s, %s", steps.Clock(since), text.Seconds(now.Sub(since).Seconds()))
 }
 
-// WatchedText is what the second line tells of another process's run.
+// WatchedText is what the second line says about another process's run.
 func (v *Run) WatchedText(w int) string {
 	sentence := " run by another etcd-rewind; this screen is read-only"
 	if !v.Running() {

@@ -84,7 +84,7 @@ func (s *Settle) next() {
 	}
 }
 
-// Press takes a key; h is the height of the pane, and note what there is to tell.
+// Press takes a key; h is the height of the pane, and note what there is to say.
 func (s *Settle) Press(name string, h int) (w Wish, note string) {
 	if s.working != nil {
 		if name == "?" {

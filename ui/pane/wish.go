@@ -178,7 +178,7 @@ func (d *Diff) Press(name string, h int) Wish {
 	return None
 }
 
-// Press takes a key about the members; note is what there is to tell.
+// Press takes a key about the members; note is what there is to say.
 func (p *Members) Press(l text.Look, k tea.KeyMsg, reachedBy string, canBeAlone bool) (w Wish, note string) {
 	if p.typing != nil {
 		named, note := p.TypeHost(k, reachedBy)
@@ -235,7 +235,7 @@ func (p *Members) Press(l text.Look, k tea.KeyMsg, reachedBy string, canBeAlone 
 	return None, ""
 }
 
-// Press takes a key about the verdicts; note is what there is to tell.
+// Press takes a key about the verdicts; note is what there is to say.
 func (c *Checks) Press(l text.Look, k tea.KeyMsg) (w Wish, note string) {
 	if c.typing != nil {
 		return None, c.Type(k)

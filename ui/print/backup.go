@@ -193,7 +193,7 @@ func BackupStatus(w io.Writer, st *backup.Status, now time.Time) error {
 		timer = "every " + backup.Duration(time.Duration(st.EverySeconds)*time.Second).String()
 	}
 	if st.Outdated != nil {
-		timer += ", out of date: etcd-rewind backup enable writes it anew"
+		timer += ", out of date: etcd-rewind backup enable rewrites it"
 	}
 	facts := []steps.Fact{{Name: "timer", Value: timer}}
 	if l := st.Last; l != nil {

@@ -64,8 +64,8 @@ type Lines struct {
 
 	start time.Time
 	nodes map[string]*nodeLines
-	waits map[string]bool // actions that wait for the other nodes: told once, for all
-	hint  string          // of the last question: told once
+	waits map[string]bool // actions that wait for the other nodes: printed once, for all
+	hint  string          // of the last question: printed once
 }
 
 // nodeLines is what a printer knows of a node.
@@ -116,7 +116,7 @@ func (p *Lines) Event(ev restore.NodeEvent) {
 	case steps.TypeStep:
 		n.step(ev.Event)
 	case steps.TypeAction:
-		// A wait for the others that is over is told once, for all; one that
+		// A wait for the others that is over is printed once, for all; one that
 		// lasts is worth a word.
 		if !p.waits[ev.Action] || ev.State != steps.Done && ev.State != steps.Already {
 			n.action(ev.Event)
@@ -134,7 +134,7 @@ func (p *Lines) Event(ev restore.NodeEvent) {
 		if ev.Node == everyNode {
 			ev.Node = ""
 		}
-		if r := ev.Ended(); r != nil { // how each of several ended is told at the end
+		if r := ev.Ended(); r != nil { // how each of several ended is printed at the end
 			p.end(r, n.plan)
 		}
 	}
@@ -160,7 +160,7 @@ func (p *Lines) end(r *restore.Result, plan *steps.Plan) {
 
 func (p *Lines) line(s string) { _, _ = fmt.Fprintln(p.w, p.look.Finish(strings.TrimRight(s, " "))) }
 
-// begin tells the plan that a node runs from here on.
+// begin prints the plan that a node runs from here on.
 func (n *nodeLines) begin(p *steps.Plan) {
 	if n.plan != nil {
 		n.line("")

@@ -8,7 +8,7 @@ import (
 	"etcd-rewind/steps"
 )
 
-// What a node runs is told only where it isn't what all control planes run.
+// What a node runs is printed only where it isn't what all control planes run.
 func TestMembersTellWhatANodeRunsWhereItDiffers(t *testing.T) {
 	for want, roles := range map[string][]steps.Role{
 		"cp1  u, this node; API ready; etcd doesn't answer": steps.Roles,

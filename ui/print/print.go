@@ -82,7 +82,7 @@ func Checked(w io.Writer, all []restore.Checked, brief bool) error {
 }
 
 // Standing prints where a run that did not come to its end has left the
-// node, as steps.Standing tells, and the two ways out.
+// node, as steps.Standing says, and the two ways out.
 func Standing(w io.Writer, run steps.RunInfo, standing []steps.Fact) error {
 	lines := []string{"", text.SymWarn + " " + text.Interrupted}
 	list := append(

@@ -30,7 +30,7 @@ type Printer struct {
 // NewText returns a printer of events as lines of text: a line when a step
 // starts, one for each action when it ends, and every five seconds what a long
 // wait sees. With several nodes the node's name goes before each, and one line
-// tells what all have reached. It prints the summary at the end.
+// says what all have reached. It prints the summary at the end.
 func NewText(w io.Writer, o Options) *Printer {
 	p := NewLines(w, o)
 	return &Printer{one: len(o.Nodes) == 0, out: outbox.New(func(what any) {

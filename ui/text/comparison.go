@@ -12,7 +12,7 @@ import (
 	"etcd-rewind/trust"
 )
 
-// DiffOptions shape what Comparison tells.
+// DiffOptions shape what Comparison says.
 type DiffOptions struct {
 	Fields bool // every field that differs, not only the few that fit a line
 	List   bool // every object, nothing folded
@@ -161,7 +161,7 @@ type Folded struct {
 	object  bool // it is one object; head is its text
 }
 
-// foldFrom is how many objects of one kind in one namespace are told by their
+// foldFrom is how many objects of one kind in one namespace are given by their
 // number.
 const foldFrom = 4
 
@@ -249,7 +249,7 @@ func objectText(ch snapshot.Change) string {
 	return trust.Text(ch.Kind + " " + ch.Namespace + "/" + ch.Name)
 }
 
-// fewFields is how many fields are told on an object's own line.
+// fewFields is how many fields are named on an object's own line.
 const fewFields = 3
 
 // changeText is an object, whose text is given, with what has changed of it.

@@ -9,7 +9,7 @@ import (
 	"etcd-rewind/trust"
 )
 
-// Ended is what there is to tell of the end of a run.
+// Ended is what there is to say about the end of a run.
 type Ended struct {
 	*restore.Result
 	Plan     *steps.Plan // of this node; nil when it isn't known
@@ -99,7 +99,7 @@ func (e Ended) Ending() (symbol, sentence string) {
 	}
 }
 
-// Summary is what a screen tells after a run.
+// Summary is what a screen says after a run.
 func (e Ended) Summary(w int) []string { return e.summary(w, Hang) }
 
 // SummaryWhole is Summary for text that is printed: no word is broken.
@@ -161,7 +161,7 @@ func (e Ended) facts() []steps.Fact {
 }
 
 // nodeEnding says how a node ended, and what brings it to where the others are.
-// What failed has been told before.
+// What failed has been said before.
 func nodeEnding(n restore.NodeResult) []steps.Fact {
 	say := string(n.State)
 	if r := n.Result; n.State == restore.Restored && r != nil && r.DataDir != "" {

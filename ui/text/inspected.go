@@ -13,7 +13,7 @@ import (
 	"etcd-rewind/trust"
 )
 
-// Inspected is a snapshot as the command inspect tells of it.
+// Inspected is a snapshot as the command inspect prints it.
 type Inspected struct {
 	Info *snapshot.Info
 	// Node and Verdicts are for the node it was looked at on; NoNode says why
@@ -23,7 +23,7 @@ type Inspected struct {
 	NoNode   string
 }
 
-// Inspection is all that inspect tells of a snapshot, for text that is printed.
+// Inspection is all that inspect says about a snapshot, for text that is printed.
 func Inspection(i Inspected, now time.Time, w int) []string {
 	info := i.Info
 	var list []steps.Fact

@@ -196,7 +196,7 @@ func Steps(p *steps.Plan, w int) []string {
 	return out
 }
 
-// PlanWhole is a plan to be read from its end: what it comes to is told last,
+// PlanWhole is a plan to be read from its end: what it comes to is said last,
 // right before a question that may follow.
 func PlanWhole(p *steps.Plan, w int) []string {
 	lines := append([]string{trust.Text(p.Title) + "   run " + trust.Text(p.Run), ""}, Steps(p, w)...)
