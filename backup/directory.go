@@ -124,7 +124,12 @@ func (d *Directory) Put(ctx context.Context, name string, content io.Reader, siz
 // just now: they are empty.
 func create(root *os.Root, name string) (f *os.File, err error) {
 	for range createTries {
-		if err = root.MkdirAll(path.Dir(name), 0o700); err == nil {
+		// One that was there when it was to be made, and isn't when that is looked at,
+		// exists by the error.
+		if err = root.MkdirAll(path.Dir(name), 0o700); errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err == nil {
 			f, err = root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {

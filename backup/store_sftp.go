@@ -231,17 +231,28 @@ func (s *SFTP) makeDir(c *sftp.Client, below string) error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		if err := c.Mkdir(dir); err != nil {
-			if st, serr := c.Lstat(dir); serr != nil || !st.IsDir() { // somebody else was first
-				return err
-			}
-			continue
-		}
-		if err := c.Chmod(dir, 0o700); err != nil {
+		if err := makeOne(c, dir); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// makeOne makes a directory, where somebody else may be first, and remove it again.
+func makeOne(c *sftp.Client, dir string) error {
+	for try := 1; ; try++ {
+		err := c.Mkdir(dir)
+		if err == nil {
+			return c.Chmod(dir, 0o700)
+		}
+		st, serr := c.Lstat(dir)
+		switch {
+		case serr == nil && st.IsDir():
+			return nil
+		case try == createTries, !errors.Is(serr, fs.ErrNotExist), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+			return err
+		}
+	}
 }
 
 // fill writes exactly size bytes.

@@ -224,14 +224,15 @@ func TestADirectoryGoesWithItsLastFile(t *testing.T) {
 	}
 }
 
-// One node removes the directory that another is about to write to.
+// One node removes the directory that another is about to write to, also just after
+// a third has made it.
 func TestADirectoryThatGoesMeanwhileIsMadeAgain(t *testing.T) {
 	for _, s := range inDirectories(t) {
 		t.Run(strings.SplitN(s.Location(), ":", 2)[0], func(t *testing.T) {
 			var all sync.WaitGroup
-			for _, node := range []string{"cp1", "cp2"} {
+			for _, node := range []string{"cp1", "cp2", "cp3", "cp4"} {
 				all.Go(func() {
-					for range 60 {
+					for range 100 {
 						name := claimName(clusterA, RoundAt(noon), 1) + node
 						if err := errors.Join(s.Put(t.Context(), name, strings.NewReader("x"), 1), s.Delete(t.Context(), name)); err != nil {
 							t.Error(err)
