@@ -31,6 +31,16 @@ func apartWorld(t *testing.T) *fakeWorld {
 	return w
 }
 
+// missing are the names of those that take part and can't be reached.
+func missing(all []restore.Member) (names []string) {
+	for _, m := range all {
+		if m.Facts == nil && !m.Out {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
 // Started on any of them, all are found: etcd by what an API server uses, API
 // servers by their leases in etcd.
 func TestAPIServersAndTheirEtcdAreFoundFromEitherEnd(t *testing.T) {
@@ -134,13 +144,7 @@ func TestAPIServersAreNotForgottenWhereEtcdIsDown(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var missing []string
-			for _, m := range all {
-				if m.Facts == nil && !m.Out {
-					missing = append(missing, m.Name)
-				}
-			}
-			if got := strings.Join(missing, " "); got != tt.missing {
+			if got := strings.Join(missing(all), " "); got != tt.missing {
 				t.Errorf("%q can't be reached, want %q", got, tt.missing)
 			}
 			i := slices.IndexFunc(verdicts, func(v steps.Verdict) bool { return v.Check == steps.CheckAPIServers })
@@ -171,14 +175,8 @@ func TestAStackedMemberIsNotMissingTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var missing []string
-	for _, m := range all {
-		if m.Facts == nil {
-			missing = append(missing, m.Name)
-		}
-	}
-	if !slices.Equal(missing, []string{"cp2", "cp3", "10.0.0.4"}) {
-		t.Errorf("%q are missing: %+v", missing, verdicts)
+	if got := missing(all); !slices.Equal(got, []string{"cp2", "cp3", "10.0.0.4"}) {
+		t.Errorf("%q are missing: %+v", got, verdicts)
 	}
 
 	// The data of one that is down names the others: these are reached.
@@ -199,10 +197,11 @@ func TestAStackedMemberIsNotMissingTwice(t *testing.T) {
 // API servers have of it, too.
 func TestAMemberThatCannotBeReachedIsNamedOnce(t *testing.T) {
 	w := apartWorld(t)
+	api := w.nodes[1].facts
 	w.nodes[1].facts = func(f *restore.NodeFacts) {
-		f.Roles, f.Member, f.EtcdErr, f.PeerURLs = []steps.Role{steps.RoleAPI}, "", "there is no manifest of etcd", nil
-		f.ReadyURL, f.AdvertiseAddress = "https://"+f.Node+":6443/readyz", f.Node
-		f.EtcdServers = []string{"https://10.0.0.1:2379"}
+		live := f.Live
+		api(f)
+		f.Live = live
 		f.Live.Members = []manifest.Member{{Name: "etcd1", PeerURLs: []string{"https://10.0.0.1:2380"}}}
 	}
 	d := w.pipes(t, "10.0.0.2")
@@ -215,13 +214,7 @@ func TestAMemberThatCannotBeReachedIsNamedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var missing []string
-	for _, m := range all {
-		if m.Facts == nil {
-			missing = append(missing, m.Name)
-		}
-	}
-	if !slices.Equal(missing, []string{"etcd1"}) {
-		t.Errorf("%q are missing", missing)
+	if got := missing(all); !slices.Equal(got, []string{"etcd1"}) {
+		t.Errorf("%q are missing", got)
 	}
 }

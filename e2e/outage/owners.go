@@ -289,31 +289,16 @@ func fleetParts(t *told, names []string, at []moments, seen []outage) (each [][]
 // whole is the outage of all nodes: from the first API server that was seen no
 // more to the last that was seen again.
 func whole(seen []outage) outage {
-	o := seen[0]
-	for _, s := range seen {
-		if s.from.Before(o.from) {
-			o.from = s.from
-		}
-		if s.to.After(o.to) {
-			o.to = s.to
-		}
-	}
-	return o
+	return outage{slices.MinFunc(seen, byFrom).from, slices.MaxFunc(seen, byTo).to}
 }
 
 // none is how long no API server was seen at all, by a client that asks any of them.
 func none(seen []outage) time.Duration {
-	o := seen[0]
-	for _, s := range seen {
-		if s.from.After(o.from) {
-			o.from = s.from
-		}
-		if s.to.Before(o.to) {
-			o.to = s.to
-		}
-	}
-	return max(0, o.length())
+	return max(0, outage{slices.MaxFunc(seen, byFrom).from, slices.MinFunc(seen, byTo).to}.length())
 }
+
+func byFrom(a, b outage) int { return a.from.Compare(b.from) }
+func byTo(a, b outage) int   { return a.to.Compare(b.to) }
 
 // momentsOf asks the runtime and the logs of a node whose control plane runs again.
 func momentsOf(ctx context.Context, n *cluster.Node) (m moments, err error) {
