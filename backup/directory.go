@@ -227,31 +227,18 @@ func (d *Directory) Sweep(ctx context.Context, prefix string, dead func(Unfinish
 			return none, err
 		}
 		defer root.Close()
-		var now time.Time
-		return none, walk(ctx, root, ".", prefix, func(dir string, e fs.DirEntry) error {
-			if e == nil {
-				if isRoundDir(dir) {
-					removeEmpty(root, dir)
-				}
-				return nil
-			}
-			name, is := unfinishedIn(dir, e.Name())
-			if !is || !strings.HasPrefix(name, prefix) {
-				return nil
-			}
-			st, err := e.Info()
-			if err == nil && now.IsZero() {
-				now, err = clock(root, dir)
-			}
-			if err == nil && dead(Unfinished{name, now.Sub(st.ModTime())}) {
-				err = root.Remove(path.Join(dir, e.Name()))
+		return none, walk(ctx, root, ".", prefix, deadUploads(prefix, dead, keeper{
+			clock: func(dir string) (time.Time, error) { return clock(root, dir) },
+			remove: func(name string) error {
+				err := root.Remove(name)
+				removeEmpty(root, path.Dir(name))
+				return err
+			},
+			removeEmpty: func(dir string) error {
 				removeEmpty(root, dir)
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // whole meanwhile, or thrown away
-			}
-			return err
-		})
+				return nil
+			},
+		}))
 	})
 	return err
 }
@@ -333,23 +320,7 @@ func (d *Directory) each(ctx context.Context, prefix string, f func(Object) erro
 			return none, err
 		}
 		defer root.Close()
-		return none, walk(ctx, root, ".", prefix, func(dir string, e fs.DirEntry) error {
-			if e == nil {
-				return nil
-			}
-			name := path.Join(dir, e.Name())
-			if CheckName(name) != nil || !strings.HasPrefix(name, prefix) {
-				return nil
-			}
-			st, err := e.Info()
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			return f(Object{name, st.Size(), st.ModTime()})
-		})
+		return none, walk(ctx, root, ".", prefix, wholeFiles(prefix, f))
 	})
 	return err
 }

@@ -299,37 +299,27 @@ func (s *SFTP) giveName(c *sftp.Client, aside, name string) error {
 
 // Sweep throws away what uploads have left unfinished.
 func (s *SFTP) Sweep(ctx context.Context, prefix string, dead func(Unfinished) bool) error {
-	var now time.Time
-	return s.walk(ctx, prefix, func(dir string, e os.FileInfo) error {
-		if e == nil {
-			if !isRoundDir(dir) {
-				return nil
-			}
+	throwAway := deadUploads(prefix, dead, keeper{
+		clock: func(dir string) (time.Time, error) {
+			return over(ctx, s.links, func(_ context.Context, c *sftp.Client) (time.Time, error) { return s.clock(c, dir) })
+		},
+		remove: func(name string) error {
+			_, err := over(ctx, s.links, func(_ context.Context, c *sftp.Client) (none struct{}, err error) {
+				err = c.Remove(s.at(name))
+				s.removeEmpty(c, path.Dir(name))
+				return none, err
+			})
+			return err
+		},
+		removeEmpty: func(dir string) error {
 			_, err := over(ctx, s.links, func(_ context.Context, c *sftp.Client) (none struct{}, err error) {
 				s.removeEmpty(c, dir)
 				return none, nil
 			})
 			return err
-		}
-		name, is := unfinishedIn(dir, e.Name())
-		if !is || !e.Mode().IsRegular() || !strings.HasPrefix(name, prefix) {
-			return nil
-		}
-		_, err := over(ctx, s.links, func(_ context.Context, c *sftp.Client) (none struct{}, err error) {
-			if now.IsZero() {
-				now, err = s.clock(c, dir)
-			}
-			if err == nil && dead(Unfinished{name, now.Sub(e.ModTime())}) {
-				err = c.Remove(s.at(path.Join(dir, e.Name())))
-				s.removeEmpty(c, dir)
-			}
-			return none, err
-		})
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // whole meanwhile, or thrown away
-		}
-		return s.explain(err)
+		},
 	})
+	return s.walk(ctx, prefix, func(dir string, e fs.DirEntry) error { return s.explain(throwAway(dir, e)) })
 }
 
 // clock is the other host's time, as its files have it.
@@ -467,16 +457,7 @@ func (s *SFTP) List(ctx context.Context, prefix string) ([]Object, error) {
 }
 
 func (s *SFTP) each(ctx context.Context, prefix string, f func(Object) error) error {
-	return s.walk(ctx, prefix, func(dir string, e os.FileInfo) error {
-		if e == nil {
-			return nil
-		}
-		name := path.Join(dir, e.Name())
-		if CheckName(name) != nil || !e.Mode().IsRegular() || !strings.HasPrefix(name, prefix) || e.Size() < 0 {
-			return nil
-		}
-		return f(Object{name, e.Size(), e.ModTime()})
-	})
+	return s.walk(ctx, prefix, wholeFiles(prefix, f))
 }
 
 // dirsAtOnce is how many directories are asked for together: one at a time would be
@@ -486,7 +467,7 @@ const dirsAtOnce = 8
 // walk goes through the directory's entries that aren't directories, also hidden
 // ones. Only directories where names may begin with prefix are read; one that is
 // empty has a nil entry.
-func (s *SFTP) walk(ctx context.Context, prefix string, f func(dir string, e os.FileInfo) error) error {
+func (s *SFTP) walk(ctx context.Context, prefix string, f func(dir string, e fs.DirEntry) error) error {
 	dirs := []string{"."}
 	for len(dirs) > 0 {
 		some := dirs[max(0, len(dirs)-dirsAtOnce):]
@@ -514,7 +495,7 @@ type listing struct {
 }
 
 // walk goes through a directory, and says which directories in it are to be read.
-func (l *listing) walk(dir, prefix string, f func(dir string, e os.FileInfo) error) (below []string, err error) {
+func (l *listing) walk(dir, prefix string, f func(dir string, e fs.DirEntry) error) (below []string, err error) {
 	if len(l.entries) == 0 && !l.gone {
 		return nil, f(dir, nil)
 	}
@@ -525,7 +506,7 @@ func (l *listing) walk(dir, prefix string, f func(dir string, e os.FileInfo) err
 			continue // it would lead elsewhere
 		}
 		if !e.IsDir() {
-			if err := f(dir, e); err != nil {
+			if err := f(dir, fs.FileInfoToDirEntry(e)); err != nil {
 				return nil, err
 			}
 		} else if CheckName(name) == nil && mayHold(name, prefix) {

@@ -3,6 +3,8 @@ package backup
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -50,6 +52,68 @@ func unfinishedIn(dir, file string) (name string, is bool) {
 		return m[1], true
 	}
 	return dir + "/" + m[1], true
+}
+
+// keeper is how a store of files throws them away. Its removals remove the
+// directories, too, that come to be empty.
+type keeper struct {
+	clock       func(dir string) (time.Time, error) // of whoever keeps the files
+	remove      func(name string) error
+	removeEmpty func(dir string) error
+}
+
+// deadUploads throws away what a walk through a store of files shows of uploads that
+// are dead, and the directories of rounds that are empty: they have a nil entry.
+func deadUploads(prefix string, dead func(Unfinished) bool, k keeper) func(dir string, e fs.DirEntry) error {
+	var now time.Time
+	return func(dir string, e fs.DirEntry) error {
+		switch {
+		case e != nil:
+		case isRoundDir(dir):
+			return k.removeEmpty(dir)
+		default:
+			return nil
+		}
+		name, is := unfinishedIn(dir, e.Name())
+		if !is || !e.Type().IsRegular() || !strings.HasPrefix(name, prefix) {
+			return nil
+		}
+		st, err := e.Info()
+		if err == nil && now.IsZero() {
+			now, err = k.clock(dir)
+		}
+		if err == nil && dead(Unfinished{name, now.Sub(st.ModTime())}) {
+			err = k.remove(path.Join(dir, e.Name()))
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // whole meanwhile, or thrown away
+		}
+		return err
+	}
+}
+
+// wholeFiles passes on what a walk through a store of files shows that is whole, and
+// this program's by its name.
+func wholeFiles(prefix string, f func(Object) error) func(dir string, e fs.DirEntry) error {
+	return func(dir string, e fs.DirEntry) error {
+		if e == nil {
+			return nil
+		}
+		name := path.Join(dir, e.Name())
+		if CheckName(name) != nil || !e.Type().IsRegular() || !strings.HasPrefix(name, prefix) {
+			return nil
+		}
+		st, err := e.Info()
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case st.Size() < 0: // the other host may say anything
+			return nil
+		}
+		return f(Object{name, st.Size(), st.ModTime()})
+	}
 }
 
 // sweep throws away what any node has left long ago in a store, of one cluster.
