@@ -159,7 +159,7 @@ var Entries = []Entry{
 	{
 		Name: "cgroup2-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6",
-		Node: vmNode, Open: "a restore and an undo", Targets: []string{"e2e-cgroup2"},
+		Node: vmNode, Ran: "a restore and an undo", Targets: []string{"e2e-cgroup2"},
 	},
 	{
 		Name: "external-kubespray", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
