@@ -268,6 +268,52 @@ func TestControllersAreWaitedForUntilARestartedKubeletHasSeenTheAPI(t *testing.T
 	})(t)
 }
 
+// What a controller remembers is of the state before. One that is there when the API
+// comes back acts on the restored data with it, until it has listed everything again.
+func TestNoControllerOfBeforeIsThereWhenTheAPIComesBack(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		e, _ := n.engine(nil)
+		of := func() map[string]string { // those that run, by name, with the UIDs of their pods
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			uids := map[string]string{}
+			for _, role := range []string{"kube-controller-manager", "kube-scheduler"} {
+				if p := n.pods[n.pod(role)]; p != nil && p.state == "running" {
+					uids[role] = p.uid
+				}
+			}
+			return uids
+		}
+		before, looked := of(), 0
+		check := func(e *Engine) func(Event) {
+			sink := e.Sink
+			return func(ev Event) {
+				sink(ev)
+				if ev.Type == TypeAction && strings.HasSuffix(ev.Step, "kube-apiserver") && ev.State == Waiting && n.apiReady() {
+					looked++
+					if ev.Step == "start-kube-apiserver" && len(of()) > 0 {
+						t.Errorf("the API is back, and of before there are %v", of())
+					}
+				}
+			}
+		}
+		e.Sink = check(e)
+		if len(before) != 2 {
+			t.Fatalf("before: %v", before)
+		}
+		if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+			t.Fatal(res.Error)
+		}
+		if looked == 0 {
+			t.Error("nobody looked")
+		}
+		if after := of(); len(after) != 2 || after["kube-scheduler"] == before["kube-scheduler"] {
+			t.Errorf("afterwards %v, before %v", after, before)
+		}
+	})(t)
+}
+
 // A restarted kubelet that hasn't seen the API deletes nothing, and so starts
 // nothing of a pod that was exchanged before it was up.
 func TestAPodIsNotHelpedOnAKubeletThatWasJustRestarted(t *testing.T) {

@@ -275,9 +275,10 @@ func (b *builder) build(p *Plan) error {
 		b.add(p, "stop-etcd", slices.Concat(parts.etcd.stop(b.c.Stop), parts.etcd.rest())...)
 	}
 	b.wait(p, PhaseEtcdOut)
-	b.start(p, parts)
-	if len(parts.controllers) > 0 {
-		b.add(p, controllersStep, b.restart(parts.controllers)...)
+	out, restart := b.restart(parts.controllers)
+	b.start(p, parts, out)
+	if len(restart) > 0 {
+		b.add(p, controllersStep, restart...)
 	}
 	if parts.api != nil {
 		if a := b.kubeadm(p); a != nil {
@@ -338,8 +339,10 @@ func (b *builder) staging(p *Plan, parts parts) error {
 // start has etcd run on the restored data, and then the API server. Where etcd has
 // one member, API servers are started when it has opened its data; it is compared in
 // whole while that is on its way: until it leads it may take 5 s (kubespray's election
-// timeout). Of several members etcd is ready only with a quorum.
-func (b *builder) start(p *Plan, parts parts) {
+// timeout). Of several members etcd is ready only with a quorum. Controllers are taken out
+// while the API server starts, which takes longer than they do to end; any earlier and
+// kubelet often finishes with etcd's old pod a list later, a second.
+func (b *builder) start(p *Plan, parts parts, controllersOut []Action) {
 	f, alone := b.f, b.c.Fleet == nil
 	// What is moved was never staged, and is known when etcd is ready only.
 	early := alone && parts.api != nil && !b.c.Home || !alone && parts.api == nil && len(b.c.Fleet.Members) == 1
@@ -379,7 +382,7 @@ func (b *builder) start(p *Plan, parts parts) {
 	if parts.api != nil {
 		ref := parts.api.ref()
 		ready := &WaitAPI{Pod: ref.pod, Unit: ref.unit, URL: f.Reach.API.ReadyURL, File: ref.file, Budget: ref.budget}
-		b.add(p, "start-kube-apiserver", slices.Concat(parts.api.rest(), parts.api.start(), compare, []Action{ready})...)
+		b.add(p, "start-kube-apiserver", slices.Concat(parts.api.rest(), controllersOut, parts.api.start(), compare, []Action{ready})...)
 	} else {
 		b.add(p, "start-etcd", compare...)
 	}
@@ -387,13 +390,30 @@ func (b *builder) start(p *Plan, parts parts) {
 }
 
 // restart takes all processes out first, and then starts one after the other: a
-// pod that kubelet begins with is known to be that one.
-func (b *builder) restart(all []process) []Action {
-	acts := stopThenWait(all, b.c.Stop)
+// pod that kubelet begins with is known to be that one. Static pods are taken out
+// while the API is down, and waited for when it is back. Until they have listed again
+// they would act on the restored data with what they remember of the other: in a test a
+// Deployment was scaled to what it was before the restore, and the garbage collector
+// remembers which owners are gone (absentOwnerCache, pkg/controller/garbagecollector).
+// Services are stopped when the API is back: a boot in between would start them.
+func (b *builder) restart(all []process) (out, later []Action) {
+	out, later = takeOuts(stopThenWait(all, b.c.Stop))
 	for _, p := range all {
-		acts = append(acts, p.start()...)
+		later = append(later, p.start()...)
 	}
-	return acts
+	return out, later
+}
+
+// takeOuts are those of the actions, and the others.
+func takeOuts(actions []Action) (out, others []Action) {
+	for _, a := range actions {
+		if _, ok := a.(*TakeOut); ok {
+			out = append(out, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	return out, others
 }
 
 func (b *builder) verify() *Verify {

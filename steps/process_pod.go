@@ -314,16 +314,16 @@ func podRole(etcd, api bool) Role {
 }
 
 // stuckKubeletFor is the conditional step for a kubelet that ignores removed
-// manifests: what the plan takes out of the API server and etcd is taken out
-// at once, kubelet restarted, and the containers ended. So are those of a
-// manifest that is out already, which an undo only puts in.
+// manifests: what the plan takes out is taken out at once, kubelet restarted, and the
+// containers ended. So are those of a manifest that is out already, which an undo only
+// puts in.
 func stuckKubeletFor(steps []Step, restart, cri string) *Step {
 	s := stuckKubeletTemplate()
 	var pods, files []string
 	for _, step := range steps {
 		for _, a := range step.Actions {
 			p, ok := a.Action.(ofKubelet)
-			if !ok || !RoleEtcd.stops(p) && !RoleEtcd.starts(p) && !RoleAPI.stops(p) && !RoleAPI.starts(p) {
+			if !ok || !slices.ContainsFunc(Roles, func(of Role) bool { return of.stops(p) || of.starts(p) }) {
 				continue
 			}
 			if _, out := a.Action.(stopping); out {

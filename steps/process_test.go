@@ -48,9 +48,9 @@ func TestAKindOfProcessEntersThePlanByItsSource(t *testing.T) {
 		"stop-kube-apiserver":  {"take-out", "wait-stopping", "end-pods", "wait-gone"},
 		"stop-etcd":            {"stop etcd"},
 		"start-etcd":           {"rename", "start etcd", "wait-data"},
-		"start-kube-apiserver": {"wait-forgotten", "put-in", "wait-started", "wait-etcd", "wait-api"},
+		"start-kube-apiserver": {"wait-forgotten", "take-out", "take-out", "put-in", "wait-started", "wait-etcd", "wait-api"},
 		// What a stuck kubelet keeps running is its own pods.
-		stuckKubeletStep: {"take-out", "restart kubelet", "end-pods", "wait-gone"},
+		stuckKubeletStep: {"take-out", "take-out", "take-out", "restart kubelet", "end-pods", "wait-gone", "wait-gone", "wait-gone"},
 	} {
 		got := kinds(step)
 		for i := range got {

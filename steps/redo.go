@@ -224,9 +224,16 @@ func (b *again) steps() []Step {
 		add("stop-etcd", b.barriers[PhaseEtcdOut])
 		add("start-etcd", slices.Concat(b.moves, []Action{b.barriers[PhasePlaced]}, etcd.start(), []Action{b.etcdReady, b.barriers[PhaseEtcdReady]})...)
 	}
+	controllers := slices.DeleteFunc(b.controllers, returning.right)
+	var stop, rest []Action
+	for _, c := range controllers {
+		stop, rest = append(stop, c.stop()...), append(rest, c.rest()...)
+	}
 	switch {
 	case restarted:
-		add("start-kube-apiserver", api.start()...)
+		var out []Action
+		out, stop = takeOuts(stop)
+		add("start-kube-apiserver", slices.Concat(out, api.start())...)
 	case api != nil:
 		add("start-kube-apiserver", api.keep()...)
 	}
@@ -237,11 +244,6 @@ func (b *again) steps() []Step {
 	add("start-kube-apiserver", b.barriers[PhaseAPIReady])
 
 	// All of them are stopped first, and then waited for at once.
-	controllers := slices.DeleteFunc(b.controllers, returning.right)
-	var stop, rest []Action
-	for _, c := range controllers {
-		stop, rest = append(stop, c.stop()...), append(rest, c.rest()...)
-	}
 	add(controllersStep, append(stop, together(rest)...)...)
 	for _, c := range controllers {
 		add(controllersStep, c.start()...)

@@ -77,13 +77,18 @@ func readTold(lines io.Reader) (*told, error) {
 		}
 		switch {
 		case ev.Type == "plan":
+			first := map[string]bool{}
 			for _, s := range ev.Plan.Steps {
 				for _, a := range s.Actions {
-					kind := a.Kind
-					if kind == "meet" { // there are several in a step
+					kind := s.ID + "/" + a.Kind
+					if a.Kind == "meet" { // there are several in a step
 						kind += ":" + a.With.Phase
 					}
-					kinds[ev.Node+" "+a.ID] = s.ID + "/" + kind
+					if first[kind] { // what follows the first of a kind is of other pods
+						kind += ":" + a.ID
+					}
+					first[kind] = true
+					kinds[ev.Node+" "+a.ID] = kind
 				}
 			}
 		case ev.Type == "step" && ev.State == "started":
