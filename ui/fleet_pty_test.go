@@ -33,8 +33,7 @@ func TestARunOnSeveralNodesOnATerminal(t *testing.T) {
 	if code != 0 || left.Result == nil || !left.Result.OK || left.Open != 0 {
 		t.Errorf("exit %d, %+v, %d connections left", code, left.Result, left.Open)
 	}
-	<-p.read
-	_, scrollback, _ := strings.Cut(p.raw(), "\x1b[?1049l")
+	_, scrollback, _ := strings.Cut(p.sent(), "\x1b[?1049l")
 	for _, want := range []string{"Restored: all 3 nodes", "cp2     restored: etcd runs from", "etcd-rewind undo --fleet 20261120-120000"} {
 		if !strings.Contains(scrollback, want) {
 			t.Errorf("%q isn't in the scrollback: %q", want, scrollback)

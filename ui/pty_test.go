@@ -143,6 +143,13 @@ func (p *terminal) ended() (left struct {
 	return left, p.cmd.ProcessState.ExitCode()
 }
 
+// sent is all that a wizard which has ended has sent. What it sent last may come after
+// its end.
+func (p *terminal) sent() string {
+	<-p.read
+	return p.raw()
+}
+
 // Bubbletea's init asks the terminal for its background and waits 5 s for one
 // that is silent; package term has to be there before it.
 func TestTheFirstFrameDoesNotWaitForASilentTerminal(t *testing.T) {
@@ -171,8 +178,7 @@ func TestAWholeRunOnATerminal(t *testing.T) {
 	if code != 0 || left.Result == nil || !left.Result.OK {
 		t.Errorf("exit %d, %+v", code, left.Result)
 	}
-	<-p.read
-	_, scrollback, found := strings.Cut(p.raw(), "\x1b[?1049l")
+	_, scrollback, found := strings.Cut(p.sent(), "\x1b[?1049l")
 	if !found {
 		t.Fatal("the alternate screen was not left")
 	}
@@ -266,8 +272,7 @@ func TestAnotherProcessesRunLeavesItsSummary(t *testing.T) {
 	if left, code := p.ended(); code != 0 || left.Result != nil {
 		t.Errorf("exit %d, %+v", code, left.Result)
 	}
-	<-p.read
-	_, scrollback, _ := strings.Cut(p.raw(), "\x1b[?1049l")
+	_, scrollback, _ := strings.Cut(p.sent(), "\x1b[?1049l")
 	if !strings.Contains(scrollback, "Restored:") || !strings.Contains(scrollback, "etcd-rewind undo 20261120-120000") {
 		t.Errorf("the scrollback holds %q", scrollback)
 	}
@@ -311,7 +316,7 @@ func TestTheWizardOnTerminalsThatShowLess(t *testing.T) {
 			if _, code := p.ended(); code != 0 {
 				t.Errorf("exit status %d", code)
 			}
-			raw := p.raw()
+			raw := p.sent()
 			for _, not := range tt.not {
 				if strings.Contains(raw, not) {
 					t.Errorf("it was sent %q", not)
