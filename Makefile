@@ -49,6 +49,7 @@ e2e-parts: # what they are made of; nothing to do when it is there
 e2e-one:
 	ETCD_REWIND_E2E_ENTRIES=systemd-1.34 go test -tags e2e -count 1 -timeout 40m -skip '$(THREE)|$(TWO)|$(HOSTS)' ./e2e
 	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 15m -run '^TestExternalEtcdIsRestored$$/^kubespray$$/^(not|and)' ./e2e
+	$(MAKE) e2e-systemd
 
 e2e-two:
 	ETCD_REWIND_E2E_ENTRIES=systemd-1.37 go test -tags e2e -count 1 -timeout 40m -run '$(TWO)' -skip '$(THREE)|$(HOSTS)' ./e2e
@@ -57,7 +58,6 @@ e2e-two:
 e2e-three: # one whole restore on the newest, which is on hosts with systemd; faults on bare nodes, for their speed
 	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 40m -run '$(THREE)' -skip AreRestoredAsOne ./e2e
 	$(MAKE) e2e-three-newest
-	$(MAKE) e2e-systemd
 	$(MAKE) e2e-backup
 
 e2e-three-newest: # root on Debian: a restore of three hosts with systemd and the newest Kubernetes
