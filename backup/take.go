@@ -654,7 +654,7 @@ func (w *taken) saved(ctx context.Context, path string, to []age.Recipient) (inf
 // cluster's own writes, of which etcd keeps more the faster it sends (docs/backup.md); but
 // it is to be done long before another node takes its turn over.
 func (w *taken) pace() int64 {
-	const gentle = 50e6
+	const gentle = 20e6
 	if !w.Scheduled {
 		return 0
 	}

@@ -568,8 +568,8 @@ func TestWhatATimerTakesLeavesEtcdToTheCluster(t *testing.T) {
 		want      int64 // bytes per second
 	}{
 		"now":                  {false, time.Hour, 2_400_000_000, 0},
-		"by the timer":         {true, time.Hour, 2_400_000_000, 50_000_000},
-		"8 GB":                 {true, time.Hour, 8_000_000_000, 50_000_000},
+		"by the timer":         {true, time.Hour, 2_400_000_000, 20_000_000},
+		"8 GB":                 {true, time.Hour, 8_000_000_000, 20_000_000},
 		"8 GB every 5 minutes": {true, 5 * time.Minute, 8_000_000_000, 133_333_333}, // in the minute after which another node waits one more
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -585,7 +585,7 @@ func TestWhatATimerTakesLeavesEtcdToTheCluster(t *testing.T) {
 				return nil, errors.New("that is enough")
 			}
 			take(t, w)
-			if want := min(c.want, 50_000_000); asked != want {
+			if want := min(c.want, 20_000_000); asked != want {
 				t.Errorf("etcd was asked for %d bytes per second, not %d", asked, want)
 			}
 		})
