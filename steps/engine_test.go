@@ -314,6 +314,23 @@ func TestNoControllerOfBeforeIsThereWhenTheAPIComesBack(t *testing.T) {
 	})(t)
 }
 
+// Somebody has moved kube-apiserver.yaml aside, or never had it here.
+func TestControllersAreRestartedWhereNoAPIServerIs(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t, "kube-apiserver")
+		before := n.pods[n.pod("kube-scheduler")].uid
+		e, _ := n.engine(nil)
+		if res := e.Run(t.Context(), n.plan(Choices{})); !res.OK {
+			t.Fatal(res.Error)
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if p := n.running(n.pod("kube-scheduler")); p == nil || p.uid == before {
+			t.Errorf("the scheduler of before still runs: %v", p)
+		}
+	})(t)
+}
+
 // A restarted kubelet that hasn't seen the API deletes nothing, and so starts
 // nothing of a pod that was exchanged before it was up.
 func TestAPodIsNotHelpedOnAKubeletThatWasJustRestarted(t *testing.T) {

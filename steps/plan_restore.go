@@ -275,7 +275,7 @@ func (b *builder) build(p *Plan) error {
 		b.add(p, "stop-etcd", slices.Concat(parts.etcd.stop(b.c.Stop), parts.etcd.rest())...)
 	}
 	b.wait(p, PhaseEtcdOut)
-	out, restart := b.restart(parts.controllers)
+	out, restart := b.restart(parts)
 	b.start(p, parts, out)
 	if len(restart) > 0 {
 		b.add(p, controllersStep, restart...)
@@ -395,10 +395,14 @@ func (b *builder) start(p *Plan, parts parts, controllersOut []Action) {
 // they would act on the restored data with what they remember of the other: in a test a
 // Deployment was scaled to what it was before the restore, and the garbage collector
 // remembers which owners are gone (absentOwnerCache, pkg/controller/garbagecollector).
-// Services are stopped when the API is back: a boot in between would start them.
-func (b *builder) restart(all []process) (out, later []Action) {
-	out, later = takeOuts(stopThenWait(all, b.c.Stop))
-	for _, p := range all {
+// Services are stopped when the API is back: a boot in between would start them; so
+// are pods where no API server is started here.
+func (b *builder) restart(all parts) (out, later []Action) {
+	later = stopThenWait(all.controllers, b.c.Stop)
+	if all.api != nil {
+		out, later = takeOuts(later)
+	}
+	for _, p := range all.controllers {
 		later = append(later, p.start()...)
 	}
 	return out, later
