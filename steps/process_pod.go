@@ -323,7 +323,7 @@ func stuckKubeletFor(steps []Step, restart, cri string) *Step {
 	for _, step := range steps {
 		for _, a := range step.Actions {
 			p, ok := a.Action.(ofKubelet)
-			if !ok || !slices.ContainsFunc(Roles, func(of Role) bool { return of.stops(p) || of.starts(p) }) {
+			if !ok {
 				continue
 			}
 			if _, out := a.Action.(stopping); out {
