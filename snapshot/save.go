@@ -162,11 +162,11 @@ func (l *live) fill(ctx context.Context, g *Growing, req SaveRequest, tell func(
 	if err != nil {
 		return nil, err
 	}
-	debug.FreeOSMemory() // what the download needed; the worker needs as much again
 	var info *Info
 	if req.Brief {
 		info, err = comes.named(g.f.Name(), l.status.GetHeader().GetRevision())
 	} else {
+		debug.FreeOSMemory() // what the download needed; the worker needs as much again
 		info, err = inspect(ctx, inspectRequest{Path: g.f.Name(), Hashed: req.Follow != nil}, func(done, total int64) { tell(Progress{Phase: "hash", Done: done, Total: total}) })
 	}
 	if err != nil {
