@@ -651,7 +651,7 @@ func (w *taken) saved(ctx context.Context, path string, to []age.Recipient) (inf
 
 // pace is how fast etcd is read, bytes per second. A backup that is taken now is waited
 // for: as fast as etcd sends. One that a timer takes is waited for by nobody but the
-// cluster's own writes, of which etcd keeps more the faster it sends (docs/backup.md); but
+// cluster's own writes, which etcd lets wait longer the faster it sends (docs/benchmarks.md); but
 // it is to be done long before another node takes its turn over.
 func (w *taken) pace() int64 {
 	const gentle = 20e6

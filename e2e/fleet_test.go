@@ -310,6 +310,7 @@ func part(n *cluster.Node) (size int64) {
 // until the last node has all.
 func (a *arriving) during(do func()) {
 	over, ended := make(chan struct{}), make(chan struct{})
+	defer func() { close(over); <-ended }() // also when do ends the test
 	go func() {
 		defer close(ended)
 		for ; ; time.Sleep(10 * time.Millisecond) {
@@ -337,8 +338,6 @@ func (a *arriving) during(do func()) {
 		}
 	}()
 	do()
-	close(over)
-	<-ended
 }
 
 func (a *arriving) took() time.Duration { return a.whole.Sub(a.begun) }

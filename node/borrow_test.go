@@ -20,8 +20,8 @@ type lender struct {
 	fakeRuntime
 	cri.UnimplementedImageServiceServer
 
-	systemd, tells bool
-	made           []string // the cgroups of the sandboxes that were asked for
+	systemd, says bool
+	made          []string // the cgroups of the sandboxes that were asked for
 }
 
 func (*lender) ImageStatus(context.Context, *cri.ImageStatusRequest) (*cri.ImageStatusResponse, error) {
@@ -29,7 +29,7 @@ func (*lender) ImageStatus(context.Context, *cri.ImageStatusRequest) (*cri.Image
 }
 
 func (l *lender) RuntimeConfig(context.Context, *cri.RuntimeConfigRequest) (*cri.RuntimeConfigResponse, error) {
-	if !l.tells {
+	if !l.says {
 		return nil, status.Error(codes.Unimplemented, "unknown method RuntimeConfig for service runtime.v1.RuntimeService")
 	}
 	driver := cri.CgroupDriver_CGROUPFS
@@ -67,9 +67,9 @@ func (*lender) ContainerStatus(context.Context, *cri.ContainerStatusRequest) (*c
 // found out where it doesn't, as before containerd 2.0.
 func TestAContainerIsBorrowedWhoeverMakesCgroups(t *testing.T) {
 	for _, c := range []struct {
-		name           string
-		systemd, tells bool
-		asked          int
+		name          string
+		systemd, says bool
+		asked         int
 	}{
 		{"systemd, and the runtime says so", true, true, 1},
 		{"systemd, and the runtime doesn't say", true, false, 2},
@@ -77,7 +77,7 @@ func TestAContainerIsBorrowedWhoeverMakesCgroups(t *testing.T) {
 		{"the runtime itself, and it doesn't say", false, false, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := &lender{systemd: c.systemd, tells: c.tells}
+			f := &lender{systemd: c.systemd, says: c.says}
 			r, err := Dial(t.Context(), serveImages(t, f))
 			if err != nil {
 				t.Fatal(err)
