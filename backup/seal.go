@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
 
 	"filippo.io/age"
-	"github.com/klauspost/compress/zstd"
 
 	"etcd-rewind/problem"
 )
@@ -43,19 +41,11 @@ func Seal(ctx context.Context, to io.Writer, from io.Reader, recipients ...age.R
 	if err != nil {
 		return nil, fmt.Errorf("encrypt: %w", err)
 	}
-	// Two of the node's processors at most: etcd needs them too.
-	z, err := zstd.NewWriter(enc, zstd.WithEncoderConcurrency(2), zstd.WithEncoderCRC(true))
+	n, err := compress(enc, &bounded{ctx, plain})
 	if err != nil {
-		return nil, err
+		return nil, err // without its end the stream doesn't open
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{z}, &bounded{ctx, plain}, make([]byte, 1<<20))
-	// Closed they have to be in any case; a stream that ends too early doesn't
-	// open, and after an error of its own neither writes its end.
-	if err != nil {
-		_ = z.Close()
-		return nil, err
-	}
-	if err := errors.Join(z.Close(), enc.Close()); err != nil {
+	if err := enc.Close(); err != nil {
 		return nil, err
 	}
 	return &Sealed{PlainSize: n, PlainSHA256: known.PlainSHA256(), Size: out.n, SHA256: hex.EncodeToString(out.hash.Sum(nil))}, nil

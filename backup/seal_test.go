@@ -54,6 +54,7 @@ func TestASealedFileOpensForEachRecipient(t *testing.T) {
 	mine, escrow := identity(t), identity(t)
 	for name, data := range map[string][]byte{
 		"nothing": nil, "a byte": {7}, "text": bytes.Repeat([]byte("apiVersion: v1\n"), 300_000), "noise": noise(3<<20 + 17),
+		"two frames": noise(2 * frameSize), "more than are in memory at a time": noise(7*frameSize + 1),
 	} {
 		var file bytes.Buffer
 		s, err := Seal(t.Context(), &file, bytes.NewReader(data), mine.Recipient(), escrow.Recipient())
@@ -139,9 +140,16 @@ func TestSealingThatIsInterruptedOpensForNobody(t *testing.T) {
 			}
 		}
 	}
-	full := errors.New("no space left")
+	full, read := errors.New("no space left"), 0
+	endless := readerFunc(func(p []byte) (int, error) {
+		read += len(p)
+		return len(p), nil
+	})
 	if _, err := Seal(t.Context(), failing{full}, bytes.NewReader(data), id.Recipient()); !errors.Is(err, full) {
 		t.Errorf("a full disk: %v", err)
+	}
+	if _, err := compress(failing{full}, endless); !errors.Is(err, full) || read > 10*frameSize {
+		t.Errorf("a full disk is noticed after %d bytes: %v", read, err)
 	}
 }
 
