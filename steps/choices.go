@@ -34,7 +34,7 @@ type Choices struct {
 	Bump *uint64 `json:"bump"`
 	Stop StopHow `json:"stop"`
 	// KeepControllers leaves kube-controller-manager and kube-scheduler
-	// running instead of restarting them after the restore.
+	// running instead of restarting them.
 	KeepControllers bool `json:"keep_controllers"`
 	// NoSave takes no snapshot of the state that is left: the old data directory
 	// is kept in any case.

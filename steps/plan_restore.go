@@ -539,7 +539,7 @@ func (b *builder) summary(p *Plan) []Fact {
 	if fleet := b.c.Fleet; fleet != nil {
 		facts = append(facts, Fact{"members", fleet.initialCluster()})
 	}
-	ctl := "restarted after the restore"
+	ctl := "restarted"
 	if b.c.KeepControllers {
 		ctl = "left running"
 	}

@@ -65,7 +65,7 @@ func (c *Choices) Key(l text.Look, name string, shown *steps.RestoreFacts, there
 		if c.KeepControllers {
 			return true, "Controllers are left running.", true
 		}
-		return true, "Controllers are restarted after the restore.", true
+		return true, "Controllers are restarted.", true
 	case "b":
 		c.NoSave = !c.NoSave
 		if c.NoSave {
@@ -127,7 +127,7 @@ func (c *Choices) Rows(l text.Look, shown *steps.RestoreFacts, there bool, w int
 	if c.Stop == steps.StopGraceful {
 		stop = "gracefully: kubelet's grace period, up to 30 s more"
 	}
-	controllers := "restarted after the restore"
+	controllers := "restarted"
 	if c.KeepControllers {
 		controllers = "left running"
 	}
