@@ -389,18 +389,17 @@ func (b *builder) start(p *Plan, parts parts, controllersOut []Action) {
 	b.wait(p, PhaseAPIReady)
 }
 
-// restart takes all processes out first, and then starts one after the other: a
-// pod that kubelet begins with is known to be that one. Static pods are taken out
-// while the API is down, and waited for when it is back. Until they have listed again
-// they would act on the restored data with what they remember of the other: in a test a
-// Deployment was scaled to what it was before the restore, and the garbage collector
-// remembers which owners are gone (absentOwnerCache, pkg/controller/garbagecollector).
-// Services are stopped when the API is back: a boot in between would start them; so
-// are pods where no API server is started here.
+// restart stops all processes first, and then starts one after the other: a
+// pod that kubelet begins with is known to be that one. They are stopped while the API
+// is down, and waited for when it is back, where an API server is started here. Until
+// they have listed again they would act on the restored data with what they remember of
+// the other: in a test a Deployment was scaled to what it was before the restore, and
+// the garbage collector remembers which owners are gone (absentOwnerCache,
+// pkg/controller/garbagecollector).
 func (b *builder) restart(all parts) (out, later []Action) {
 	later = stopThenWait(all.controllers, b.c.Stop)
 	if all.api != nil {
-		out, later = takeOuts(later)
+		out, later = stopsOf(later)
 	}
 	for _, p := range all.controllers {
 		later = append(later, p.start()...)
@@ -408,16 +407,16 @@ func (b *builder) restart(all parts) (out, later []Action) {
 	return out, later
 }
 
-// takeOuts are those of the actions, and the others.
-func takeOuts(actions []Action) (out, others []Action) {
+// stopsOf are those of the actions that stop something, and the others.
+func stopsOf(actions []Action) (stops, others []Action) {
 	for _, a := range actions {
-		if _, ok := a.(*TakeOut); ok {
-			out = append(out, a)
+		if _, ok := a.(stopping); ok {
+			stops = append(stops, a)
 		} else {
 			others = append(others, a)
 		}
 	}
-	return out, others
+	return stops, others
 }
 
 func (b *builder) verify() *Verify {

@@ -66,6 +66,9 @@ func undoActions(h *history) []Step {
 				handled[p.name] = true
 				if p.role == RoleControllers {
 					into = &controllers
+					if start := h.atRest(p.name); start != nil { // as below
+						controllers = append(controllers, start.undo()...)
+					}
 				}
 			}
 			if _, ok := s.Actions[j].Action.(*SetKubeadmConfig); ok {

@@ -369,13 +369,19 @@ func TestAServiceThatMayRarelyBeStartedIsStarted(t *testing.T) {
 // etcd, the API server on it, and its controllers. All are stopped before data is
 // moved, and those that have seen the other data are restarted.
 func TestABootStartsTheWholeControlPlane(t *testing.T) {
-	for _, way := range []string{"resume", "undo"} {
-		t.Run(way, inFakeTime(func(t *testing.T) {
+	type moment struct{ way, when string }
+	var moments []moment
+	for _, when := range []string{"start-etcd.1", "start-kube-apiserver.1", "start-kube-apiserver.3"} {
+		moments = append(moments, moment{"resume", when}, moment{"undo", when})
+	}
+	for _, m := range moments {
+		way := m.way
+		t.Run(way+" after "+m.when, inFakeTime(func(t *testing.T) {
 			n := newFakeNode(t, allInSystemd)
 			before := n.picture()
 			e, _ := n.engine(nil)
 			p := n.plan(Choices{Swap: true})
-			if !n.crashAt(e, p, crashed{"before the result", "start-etcd.1"}) {
+			if !n.crashAt(e, p, crashed{"before the result", m.when}) {
 				t.Fatal("it did not crash")
 			}
 			n.mu.Lock()
@@ -412,4 +418,34 @@ func TestABootStartsTheWholeControlPlane(t *testing.T) {
 			}
 		}))
 	}
+}
+
+// A controller that has seen the other data is never there with the API back: its
+// service is told to stop before kube-apiserver's is told to start.
+func TestServicesOfControllersAreStoppedBeforeTheAPIServerStarts(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t, allInSystemd)
+		e, _ := n.engine(nil)
+		run := func(p *Plan) {
+			t.Helper()
+			n.mu.Lock()
+			n.systemd.told = nil
+			n.mu.Unlock()
+			if res := e.Run(t.Context(), p); !res.OK {
+				t.Fatal(res.Error)
+			}
+			told := n.systemd.told
+			for _, name := range []string{"kube-controller-manager.service", "kube-scheduler.service"} {
+				stop, api, start := slices.Index(told, "stop "+name), slices.Index(told, "start kube-apiserver.service"), slices.Index(told, "start "+name)
+				if stop < 0 || api < stop || start < api || !n.systemd.runs(name) {
+					t.Errorf("%s: %q", p.Title, told)
+				}
+			}
+		}
+		run(n.plan(Choices{}))
+		run(n.undo())
+		redo, err := NewRedo(n.stateDir(), "", Terms{})
+		n.must(err)
+		run(redo)
+	})(t)
 }

@@ -232,7 +232,7 @@ func (b *again) steps() []Step {
 	switch {
 	case restarted:
 		var out []Action
-		out, stop = takeOuts(stop)
+		out, stop = stopsOf(stop)
 		add("start-kube-apiserver", slices.Concat(out, api.start())...)
 	case api != nil:
 		add("start-kube-apiserver", api.keep()...)

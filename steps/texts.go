@@ -85,7 +85,7 @@ var restoreTexts = map[string]text{
 		title: "Restart controllers",
 		why:   "kube-controller-manager and kube-scheduler start with empty caches. The API is already back.",
 		more: "They hold what they have seen in memory, and that is no longer what etcd holds. The raised revision makes watches fail and list again; " +
-			"a restart makes sure of it, and releases leases taken after the snapshot. Static pods have been stopped while the API was down: " +
+			"a restart makes sure of it, and releases leases taken after the snapshot. They have been stopped while the API was down: " +
 			"one that is still there when it comes back acts on the restored data with what it remembers.",
 	},
 	kubeadmStep: {
