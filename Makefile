@@ -47,16 +47,16 @@ e2e-parts: # what they are made of; nothing to do when it is there
 	e2e/parts/build.sh kubernetes kubernetes-1.37 etcd-3.6 containerd-2.4 host versitygw
 
 e2e-one:
-	ETCD_REWIND_E2E_ENTRIES=systemd-1.34 go test -tags e2e -count 1 -timeout 40m -skip '$(THREE)|$(TWO)|$(HOSTS)' ./e2e
+	ETCD_REWIND_E2E_ENTRIES=systemd-1.34 go test -tags e2e -count 1 -timeout 60m -skip '$(THREE)|$(TWO)|$(HOSTS)' ./e2e
 	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 15m -run '^TestExternalEtcdIsRestored$$/^kubespray$$/^(not|and)' ./e2e
 	$(MAKE) e2e-systemd
 
 e2e-two:
-	ETCD_REWIND_E2E_ENTRIES=systemd-1.37 go test -tags e2e -count 1 -timeout 40m -run '$(TWO)' -skip '$(THREE)|$(HOSTS)' ./e2e
+	ETCD_REWIND_E2E_ENTRIES=systemd-1.37 go test -tags e2e -count 1 -timeout 60m -run '$(TWO)' -skip '$(THREE)|$(HOSTS)' ./e2e
 	go test -tags e2e -count 1 -timeout 15m ./e2e/disks
 
 e2e-three: # one whole restore on the newest, which is on hosts with systemd; faults on bare nodes, for their speed
-	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 40m -run '$(THREE)' -skip AreRestoredAsOne ./e2e
+	ETCD_REWIND_E2E_SHARED=no go test -tags e2e -count 1 -timeout 60m -run '$(THREE)' -skip AreRestoredAsOne ./e2e
 	$(MAKE) e2e-three-newest
 	$(MAKE) e2e-backup
 
