@@ -49,37 +49,33 @@ func compress(to io.Writer, from io.Reader) (int64, error) {
 		}
 		written <- err
 	})()
-	n, err := int64(0), error(nil)
-	for more := true; more; {
-		var f *frame
+	var n int64
+	for err == nil {
 		select {
 		case <-failed:
-			more = false
-			continue
-		case f = <-free:
+			err = io.EOF // the writer knows why
+		case f := <-free:
+			err = f.fill(from)
+			if (err == nil || errors.Is(err, io.EOF)) && (len(f.in) > 0 || n == 0) { // nothing at all is a frame, too
+				order <- f
+				go defect.Do(func() {
+					f.out = z.EncodeAll(f.in, f.out[:0])
+					f.ready <- struct{}{}
+				})()
+			}
+			n += int64(len(f.in))
 		}
-		err = f.fill(from)
-		if more = err == nil; err != nil && !errors.Is(err, io.EOF) {
-			break
-		}
-		if len(f.in) > 0 || n == 0 { // nothing at all is a frame, too
-			order <- f
-			go defect.Do(func() {
-				f.out = z.EncodeAll(f.in, f.out[:0])
-				f.ready <- struct{}{}
-			})()
-		}
-		n += int64(len(f.in))
 	}
 	close(order)
 	werr := <-written
-	if err == nil || errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) {
 		err = werr
 	}
 	return n, err
 }
 
-// fill reads until the frame is full, or the error, which may be io.EOF.
+// fill reads until the frame is full, or the error, which may be io.EOF. (From
+// io.ReadFull a reader's own io.ErrUnexpectedEOF couldn't be told apart.)
 func (f *frame) fill(from io.Reader) error {
 	f.in = f.in[:0]
 	for len(f.in) < frameSize {
