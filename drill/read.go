@@ -58,8 +58,10 @@ type reader struct {
 	lister   metadata.Interface
 	revision int64
 	wait     time.Duration // for a kind that the API server is still learning of
+	largest  int64         // bytes of one answer
 	served   map[string]*metav1.APIResourceList
 	groups   map[string][]string // versions of each group, the preferred one first
+	asked    time.Time           // for these
 }
 
 // Bounds of what one answer may have and take.
@@ -78,23 +80,24 @@ func newReader(url, ca, cert, key string, revision int64) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	client.Transport = bounded{client.Transport}
-	lister, err := metadata.NewForConfigAndClient(conf, client)
-	if err != nil {
-		return nil, err
-	}
-	return &reader{url: url, client: client, lister: lister, revision: revision, wait: 10 * time.Second}, nil
+	r := &reader{url: url, client: client, revision: revision, wait: 10 * time.Second, largest: maxAnswer}
+	client.Transport = bounded{client.Transport, &r.largest}
+	r.lister, err = metadata.NewForConfigAndClient(conf, client)
+	return r, err
 }
 
 func (r *reader) close() { r.client.CloseIdleConnections() }
 
 // bounded ends an answer that is too large to be taken into memory.
-type bounded struct{ http.RoundTripper }
+type bounded struct {
+	http.RoundTripper
+	largest *int64
+}
 
 func (b bounded) RoundTrip(q *http.Request) (*http.Response, error) {
 	resp, err := b.RoundTripper.RoundTrip(q)
 	if err == nil {
-		resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
+		resp.Body = http.MaxBytesReader(nil, resp.Body, *b.largest)
 	}
 	return resp, err
 }
@@ -177,14 +180,17 @@ func (w wanted) name() string {
 // find is where the API has a kind: in the version that its objects are stored
 // in, which needs no conversion, else in the group's preferred one. Empty when
 // it isn't served. An API server learns of its CustomResourceDefinitions after it
-// is ready.
+// is ready; that it doesn't serve one is never taken from what it said before until.
 func (r *reader) find(ctx context.Context, w wanted, until time.Time) (schema.GroupVersionResource, error) {
 	for {
 		at, err := r.lookUp(ctx, w)
-		if err != nil || !at.Empty() || !w.Custom || time.Now().After(until) {
+		if err != nil || !at.Empty() || !w.Custom || r.asked.After(until) {
 			return at, err
 		}
 		r.served, r.groups = nil, nil
+		if time.Now().After(until) {
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return at, context.Cause(ctx)
@@ -195,6 +201,7 @@ func (r *reader) find(ctx context.Context, w wanted, until time.Time) (schema.Gr
 
 func (r *reader) lookUp(ctx context.Context, w wanted) (schema.GroupVersionResource, error) {
 	if r.groups == nil {
+		r.asked = time.Now()
 		var all metav1.APIGroupList
 		if _, err := r.get(ctx, "/apis", &all); err != nil {
 			return schema.GroupVersionResource{}, err

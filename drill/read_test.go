@@ -117,7 +117,7 @@ func (f *fakeAPI) list(w http.ResponseWriter, q *http.Request, answer func(any))
 	if f.fat[q.URL.Path] && limit > 10 {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[{"metadata":{"name":"`))
-		_, _ = w.Write([]byte(strings.Repeat("x", maxAnswer)))
+		_, _ = w.Write([]byte(strings.Repeat("x", fatPage)))
 		return
 	}
 	page := metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadataList", APIVersion: "meta.k8s.io/v1"}}
@@ -132,6 +132,8 @@ func (f *fakeAPI) list(w http.ResponseWriter, q *http.Request, answer func(any))
 
 func quiet(string) {}
 
+const fatPage = 1 << 20 // bytes
+
 // Every object is counted, whatever the size of the pages, in the version that it
 // is stored in; what the API server doesn't serve is said.
 func TestEveryObjectIsListedAtTheSnapshotsRevision(t *testing.T) {
@@ -140,6 +142,7 @@ func TestEveryObjectIsListedAtTheSnapshotsRevision(t *testing.T) {
 		objects: map[string]int{"/api/v1/secrets": 1203, "/api/v1/configmaps": 25, "/apis/apps/v1/deployments": 3, "/apis/example.com/v1/widgets": 2},
 	}
 	r := f.serve(t)
+	r.wait, r.largest = time.Minute, fatPage
 	got, err := r.all(t.Context(), []wanted{
 		{Kind: "Secret", Resource: "secrets", Version: "v1", Stored: "secrets", Objects: 1203, Encrypted: []string{"aescbc:key1"}},
 		{Kind: "ConfigMap", Resource: "configmaps", Version: "v1", Stored: "configmaps", Objects: 26},
@@ -233,6 +236,21 @@ func TestAKindThatNeverComesIsNotWaitedForForEver(t *testing.T) {
 	got, err := r.all(t.Context(), []wanted{{Kind: "Widget", Group: "example.com", Resource: "widgets", Stored: "widgets.example.com", Objects: 2, Custom: true}}, quiet)
 	if err != nil || len(got) != 1 || got[0].NotListed == "" {
 		t.Errorf("%+v %v", got, err)
+	}
+}
+
+// Long lists may take all the time that a kind has to come: what the API server said
+// before them says nothing about it now.
+func TestAKindThatCameWhileOthersWereListedIsFound(t *testing.T) {
+	f := &fakeAPI{t: t, late: 1}
+	r := f.serve(t)
+	w := wanted{Kind: "Widget", Group: "example.com", Version: "v1", Resource: "widgets", Stored: "widgets.example.com", Custom: true}
+	if at, err := r.lookUp(t.Context(), w); err != nil || !at.Empty() {
+		t.Fatal(at, err)
+	}
+	at, err := r.find(t.Context(), w, time.Now())
+	if err != nil || at.Resource != "widgets" || at.Version != "v1" {
+		t.Error(at, err)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 // for others: what can be read is read, what can't is named, and nothing of it is
 // without an end.
 func TestAHostileClusterIsReadWithinBounds(t *testing.T) {
+	t.Parallel() // it waits for the limit
 	long := strings.Repeat("x", 1<<20)
 	var pods strings.Builder
 	for i := range 3000 {
@@ -46,10 +47,10 @@ func TestAHostileClusterIsReadWithinBounds(t *testing.T) {
 	}))
 	defer at.Close()
 	c := (&server{}).cluster(t)
-	c.Facts.Reach.API.Kubeconfig, c.wait, c.limit = kubeconfigOf(t, at.URL), time.Millisecond, time.Second
+	c.Facts.Reach.API.Kubeconfig, c.wait, c.limit = kubeconfigOf(t, at.URL), time.Millisecond, 10*time.Second // for 3000 pods on a busy machine, too
 	began := time.Now()
 	found := Find(t.Context(), c, nil)
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	<-hung
