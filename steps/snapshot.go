@@ -103,13 +103,16 @@ func (s *Session) identities(ctx context.Context) ([]age.Identity, error) {
 		s.ids.read = append(s.ids.read, ids...)
 		s.ids.files++
 	}
-	if s.ids.passphrase == nil && (s.Options.PassphraseFile != "" || s.Ask != nil) {
-		s.ids.passphrase = snapshot.NewPassphrase(func() (string, error) {
-			if s.Options.PassphraseFile != "" {
-				return snapshot.ReadPassphrase(context.Background(), s.Options.PassphraseFile)
-			}
-			return s.Ask("the snapshot")
-		})
+	switch {
+	case s.ids.passphrase != nil:
+	case s.Options.PassphraseFile != "":
+		said, err := snapshot.ReadPassphrase(ctx, s.Options.PassphraseFile)
+		if err != nil {
+			return nil, err
+		}
+		s.ids.passphrase = snapshot.NewPassphrase(func() (string, error) { return said, nil })
+	case s.Ask != nil:
+		s.ids.passphrase = snapshot.NewPassphrase(func() (string, error) { return s.Ask("the snapshot") })
 	}
 	all := slices.Clone(s.ids.read)
 	if s.ids.passphrase != nil {

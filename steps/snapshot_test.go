@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"etcd-rewind/snapshot"
@@ -87,6 +88,38 @@ func gunzip(from, to string) (int64, error) {
 	}
 	n, err := io.Copy(out, z)
 	return n, errors.Join(err, out.Close())
+}
+
+// A passphrase file may be a pipe, and its disk may be gone: who waits for it can be
+// interrupted, and tries again.
+func TestAPassphraseFileIsReadOnceAndItsWaitCanBeInterrupted(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &Session{Options: Options{PassphraseFile: pipe}}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.identities(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("a pipe that nobody writes to: %v", err)
+	}
+	w, err := os.OpenFile(pipe, os.O_RDWR, 0) // who was left alone gets the first
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := os.Remove(pipe); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(pipe, []byte("correct horse\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if all, err := s.identities(t.Context()); err != nil || len(all) != 1 {
+			t.Fatal(all, err)
+		}
+		_ = os.Remove(pipe)
+	}
 }
 
 func TestARestoreThatIsTriedAgainUnpacksAgain(t *testing.T) {
