@@ -67,7 +67,7 @@ func undoActions(h *history) []Step {
 				if p.role == RoleControllers {
 					into = &controllers
 					if start := h.atRest(p.name); start != nil { // as below
-						controllers = append(controllers, start.undo()...)
+						acts = append(acts, start.undo()...)
 					}
 				}
 			}
@@ -85,7 +85,8 @@ func undoActions(h *history) []Step {
 					if start := h.roleAtRest(role); start != nil {
 						back = append(start.undo(), back...)
 						if role == RoleAPI {
-							controllers = append(controllers, h.bootedControllers()...)
+							stops, starts := h.bootedControllers()
+							back, controllers = append(stops, back...), append(controllers, starts...)
 						}
 					}
 				}
@@ -185,16 +186,18 @@ func (h *history) roleAtRest(role Role) *StartUnit {
 	return nil
 }
 
-// bootedControllers restart those that the run had not come to: services that were
-// started with the machine may have seen the restored data.
-func (h *history) bootedControllers() (acts []Action) {
+// bootedControllers are those that the run had not come to: services that were
+// started with the machine may have seen the restored data. They stop before the
+// API server is back on the other.
+func (h *history) bootedControllers() (stops, starts []Action) {
 	for a := range h.restore.actions() {
 		s, ok := a.Action.(*StopUnit)
 		if ok && s.Role == RoleControllers && !h.began[a.ID] {
-			acts = append(acts, s, &WaitUnitStopped{Unit: s.Unit, Role: s.Role, Limit: s.Limit}, &StartUnit{Unit: s.Unit, Role: s.Role, StopLimit: s.Limit}, &WaitUnitUp{Unit: s.Unit})
+			stops = append(stops, s, &WaitUnitStopped{Unit: s.Unit, Role: s.Role, Limit: s.Limit})
+			starts = append(starts, &StartUnit{Unit: s.Unit, Role: s.Role, StopLimit: s.Limit}, &WaitUnitUp{Unit: s.Unit})
 		}
 	}
-	return acts
+	return stops, starts
 }
 
 // undoPlan is the way back from a run. What blocks it is in its Checks.

@@ -416,6 +416,9 @@ func TestABootStartsTheWholeControlPlane(t *testing.T) {
 			if again := slices.Index(n.systemd.told, "start kube-scheduler.service"); told < 0 || again < told {
 				t.Errorf("the scheduler still knows the other data: %v", n.systemd.told)
 			}
+			if api := slices.Index(n.systemd.told, "start kube-apiserver.service"); api >= 0 && api < told {
+				t.Errorf("the API server is back before the scheduler has stopped: %v", n.systemd.told)
+			}
 		}))
 	}
 }
