@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -114,8 +113,13 @@ dd if=/dev/zero of=$D/member/snap/db bs=4096 count=2 conv=notrunc status=none`
 // mirrored waits until the API knows kubelet's pods, as in any cluster that is
 // older than some minutes. Before that kubelet waits for a dead API server.
 func (b *bench) mirrored(ctx context.Context) error {
+	from, err := b.node.KubeletLogEnd(ctx)
+	if err != nil {
+		return err
+	}
+	var pods string
 	for range 180 {
-		pods, err := b.node.Kubectl(ctx, "--namespace", "kube-system", "get", "pods", "--output", "name")
+		pods, err = b.node.Kubectl(ctx, "--namespace", "kube-system", "get", "pods", "--output", "name")
 		if err == nil && strings.Count(pods, "pod/") >= 4 {
 			return nil
 		}
@@ -125,7 +129,8 @@ func (b *bench) mirrored(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
-	return errors.New("the API doesn't know the pods of the control plane")
+	log, _ := b.node.KubeletLogFrom(ctx, from)
+	return fmt.Errorf("the API doesn't know the pods of the control plane: %q, %v; kubelet says\n%s", pods, err, log[max(0, len(log)-4<<10):])
 }
 
 // undo reverts the last restore, which found the marker "live".
