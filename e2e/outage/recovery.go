@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -130,7 +131,7 @@ func (b *bench) mirrored(ctx context.Context) error {
 		}
 	}
 	log, _ := b.node.KubeletLogFrom(ctx, from)
-	return fmt.Errorf("the API doesn't know the pods of the control plane: %q, %v; kubelet says\n%s", pods, err, log[max(0, len(log)-4<<10):])
+	return errors.Join(fmt.Errorf("the API doesn't know the pods of the control plane: %q; kubelet says\n%s", pods, log[max(0, len(log)-4<<10):]), err)
 }
 
 // undo reverts the last restore, which found the marker "live".
