@@ -106,14 +106,15 @@ func eventually(t *testing.T, what string, ask func() bool) {
 	within(t, what, limit, ask)
 }
 
-// within asks until the answer is yes, which it has to be in time.
+// within asks until the answer is yes, which it has to be in time. It rests as long as
+// an answer takes, as all that wait.
 func within(t *testing.T, what string, limit time.Duration, ask func() bool) {
 	t.Helper()
 	began := time.Now()
-	for !ask() {
+	for asked := began; !ask(); asked = time.Now() {
 		if time.Since(began) > limit {
 			t.Fatalf("waited %s for %s", limit, what)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(max(100*time.Millisecond, time.Since(asked)))
 	}
 }

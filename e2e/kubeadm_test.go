@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"sigs.k8s.io/yaml"
 )
@@ -71,14 +70,10 @@ func etcdPhase(t *testing.T) {
 		return // it has rendered what was there: the same pod
 	}
 	// kubelet ends the old pod and starts the new one 10 to 15 s later.
-	for deadline := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
-		if uid := etcdPodUID(t); uid != "" && uid != before && apiReady() {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the etcd that kubeadm has rendered doesn't start")
-		}
-	}
+	eventually(t, "the etcd that kubeadm has rendered", func() bool {
+		uid := etcdPodUID(t)
+		return uid != "" && uid != before && apiReady()
+	})
 }
 
 // kubeadmDataDir is where kubeadm would start etcd.

@@ -118,13 +118,10 @@ webhooks:
 		t.Fatalf("exit status %d\n%s\n%s", settled.code, settled.stdout, settled.stderr)
 	}
 	// kubelet registers its node as soon as it has started.
-	for deadline := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
-		if _, err := node.Kubectl(t.Context(), "get", "node", node.Hostname); err == nil {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("the node isn't back: %v", err)
-		}
-	}
+	eventually(t, "the node to be back", func() bool {
+		_, err := node.Kubectl(t.Context(), "get", "node", node.Hostname)
+		return err == nil
+	})
 	if owed := debts(t); !slices.Equal(owed, want[3:]) {
 		t.Errorf("what is for people is gone, or something else is left: %v", owed)
 	}

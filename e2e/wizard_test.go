@@ -208,8 +208,8 @@ func (w wizard) program() int {
 // a restore takes minutes: how long is nothing that the screen is asked.
 func (w wizard) sees(all ...string) {
 	w.t.Helper()
-	began := time.Now()
-	for {
+	for began := time.Now(); ; {
+		asked := time.Now()
 		screen := w.capture()
 		missing := ""
 		for _, text := range all {
@@ -223,7 +223,7 @@ func (w wizard) sees(all ...string) {
 		if time.Since(began) > limit {
 			w.t.Fatalf("the screen doesn't show %q:\n%s", missing, screen)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(max(50*time.Millisecond, time.Since(asked)))
 	}
 }
 

@@ -21,15 +21,15 @@ const patience = 4 * time.Minute
 type final struct{ error }
 
 // poll asks until ask returns nil, says final, or limit is over. what names what
-// is waited for; the error has the last answer.
+// is waited for; the error has the last answer. It rests as long as an answer takes,
+// and at least every: on a busy machine those who wait leave half of it to the others.
 func poll(ctx context.Context, what string, limit, every time.Duration, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	started := time.Now()
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
 	var last error
 	for {
+		asked := time.Now()
 		err := ask(ctx)
 		if err == nil {
 			return nil
@@ -42,7 +42,7 @@ func poll(ctx context.Context, what string, limit, every time.Duration, ask func
 			last = err
 		}
 		select {
-		case <-ticker.C:
+		case <-time.After(max(every, time.Since(asked))):
 		case <-ctx.Done():
 			return fmt.Errorf("waited %.1f s for %s: %w: %w", time.Since(started).Seconds(), what, ctx.Err(), last)
 		}
