@@ -36,11 +36,12 @@ race: # the packages with goroutines, under the race detector
 # those of several nodes and of systemd hosts, and two halves of those of one node,
 # which is a systemd host of the oldest Kubernetes in one and of the newest in the other.
 # What is in neither THREE nor TWO, and isn't named after hosts of its own, is in ONE.
-# LONG are of THREE, about a link's speed and about the nodes themselves: in e2e-fleet alone.
+# LONG are of THREE, too, and in e2e-fleet alone: a slow link, nodes that are cut off or lost, a
+# ticket, and the nodes themselves. They take 20 minutes where memory is slow.
 THREE = ThreeControlPlanes|AConductor|ANodeThatIs|AlteredOnOneNode|ATicket
 TWO   = TestTheWizard|TestUndo|RandomMoment|Surroundings|Kubeadm
 HOSTS = OnSystemd|OnCgroupV2|BehindHAProxy|ExternalEtcd|Debts
-LONG  = ASlowLink|ThreeControlPlanesComeUp
+LONG  = ASlowLink|ThreeControlPlanesComeUp|ANodeThatIs|ATicket
 
 e2e: e2e-parts # root on Debian: real control planes, brought up by the tests
 	$(MAKE) -j 2 --output-sync=target e2e-three e2e-one e2e-two

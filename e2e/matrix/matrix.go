@@ -94,7 +94,7 @@ var Entries = []Entry{
 	{
 		Name: "bare-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
-		Node: bareNode, Ran: "of three: a conductor that is killed, nodes that are cut off or lost, a snapshot that is altered, a ticket, the wizard; of one: 40 restores killed at random moments", Targets: []string{"e2e-three", "e2e-kills"},
+		Node: bareNode, Ran: "of three: a conductor that is killed, nodes that are cut off or lost, a snapshot that is altered, a ticket, the wizard; of one: 40 restores killed at random moments", Targets: []string{"e2e-three", "e2e-fleet", "e2e-kills"},
 	},
 	{
 		Name: "systemd-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
