@@ -188,13 +188,10 @@ func (r *reader) find(ctx context.Context, w wanted, until time.Time) (schema.Gr
 			return at, err
 		}
 		r.served, r.groups = nil, nil
-		if time.Now().After(until) {
-			continue
-		}
 		select {
 		case <-ctx.Done():
 			return at, context.Cause(ctx)
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(min(200*time.Millisecond, time.Until(until))):
 		}
 	}
 }
