@@ -255,7 +255,7 @@ func TestADrillOfABackupWithoutItsEncryptionKeyNamesTheKey(t *testing.T) {
 	const secret = "correct-horse-drill"
 	kubectl(t, "create", "secret", "generic", "drilled", "--from-literal=password="+secret)
 	t.Cleanup(func() {
-		_, _ = node.Kubectl(context.Background(), "delete", "secret", "drilled", "--ignore-not-found")
+		_, _ = node.Kubectl(afterwards(t), "delete", "secret", "drilled", "--ignore-not-found")
 	})
 	dir := t.TempDir()
 	file, config := filepath.Join(dir, "drilled.db"), filepath.Join(dir, "encryption.yaml")
@@ -381,8 +381,7 @@ func TestADrillThatIsKilledIsClearedByTheNextOneAlsoWithTheControlPlaneDown(t *t
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
+		ctx := afterwards(t)
 		if err := node.StartKubelet(ctx); err != nil {
 			t.Error(err)
 		}

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -33,7 +32,7 @@ func externalUp(t *testing.T, form cluster.Form, etcdHosts, controlPlanes int) *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.Down(context.Background()); err != nil {
+		if err := c.Down(afterwards(t)); err != nil {
 			t.Error(err)
 		}
 	})

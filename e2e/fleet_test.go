@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -275,7 +274,7 @@ const etcdctlEnv = "export ETCDCTL_CACERT=/etc/kubernetes/pki/etcd/ca.crt ETCDCT
 // shell runs a script on a node.
 func shell(t *testing.T, n *cluster.Node, script string) string {
 	t.Helper()
-	out, err := n.Command(context.WithoutCancel(t.Context()), "bash", "-c", etcdctlEnv+script).CombinedOutput()
+	out, err := n.Command(afterwards(t), "bash", "-c", etcdctlEnv+script).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"strings"
 	"syscall"
@@ -117,4 +118,12 @@ func within(t *testing.T, what string, limit time.Duration, ask func() bool) {
 		}
 		time.Sleep(max(100*time.Millisecond, time.Since(asked)))
 	}
+}
+
+// afterwards is for what goes on when the test's own context has ended: it has a limit
+// of its own, so that nothing hangs.
+func afterwards(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), limit)
+	t.Cleanup(cancel)
+	return ctx
 }

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,7 +23,7 @@ func TestKindsControlPlanesBehindHAProxyAreRestoredByATicket(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.Down(context.WithoutCancel(t.Context())); err != nil {
+		if err := c.Down(afterwards(t)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -179,7 +179,7 @@ func TestTheNodeIsReal(t *testing.T) {
 	kubectl("create", "namespace", "shop")
 	t.Cleanup(func() {
 		// The test's own context is over by now.
-		if _, err := node.Kubectl(context.Background(), "delete", "namespace", "shop", "--wait=false"); err != nil {
+		if _, err := node.Kubectl(afterwards(t), "delete", "namespace", "shop", "--wait=false"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -51,8 +51,7 @@ func begin(t *testing.T) {
 
 // repair brings up the node from its manifests, by force.
 func repair(t *testing.T, before map[string][]byte) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
+	ctx := afterwards(t)
 	if err := node.StopKubelet(ctx); err != nil {
 		t.Error(err)
 	}
@@ -173,7 +172,7 @@ func same(t *testing.T, what string, before, after picture) {
 func tasks(t *testing.T) []string {
 	t.Helper()
 	// Asked in the cleanup of a test too, when its context has ended.
-	out, err := node.Command(context.WithoutCancel(t.Context()), "ctr", "--namespace=k8s.io", "tasks", "list").Output()
+	out, err := node.Command(afterwards(t), "ctr", "--namespace=k8s.io", "tasks", "list").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +256,9 @@ func busyness() float64 {
 
 // apiReady asks once whether the API server is ready.
 func apiReady() bool {
-	_, err := node.Kubectl(context.Background(), "get", "--raw=/readyz", "--request-timeout=10s")
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	_, err := node.Kubectl(ctx, "get", "--raw=/readyz", "--request-timeout=10s")
 	return err == nil
 }
 

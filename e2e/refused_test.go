@@ -5,7 +5,6 @@ package e2e
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,7 +177,7 @@ func TestOneRunAtATime(t *testing.T) {
 // insideLater is inside for the cleanup of a test, when its context has ended.
 func insideLater(t *testing.T, command string) {
 	t.Helper()
-	if out, err := node.Command(context.Background(), "sh", "-c", command).CombinedOutput(); err != nil {
+	if out, err := node.Command(afterwards(t), "sh", "-c", command).CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s", command, err, out)
 	}
 }

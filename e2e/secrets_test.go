@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/base64"
 	"io/fs"
 	"os"
@@ -19,7 +18,7 @@ func TestNoSecretIsTold(t *testing.T) {
 	const value = "correct-horse-battery-staple"
 	kubectl(t, "create", "secret", "generic", "told-to-nobody", "--from-literal=password="+value)
 	t.Cleanup(func() {
-		_, _ = node.Kubectl(context.Background(), "delete", "secret", "told-to-nobody", "--ignore-not-found")
+		_, _ = node.Kubectl(afterwards(t), "delete", "secret", "told-to-nobody", "--ignore-not-found")
 	})
 	const snapshot = "/var/lib/with-a-secret.db"
 	if err := node.Save(t.Context(), snapshot); err != nil {

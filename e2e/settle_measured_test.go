@@ -123,7 +123,7 @@ func aControlPlane(t *testing.T, config cluster.Config) *cluster.Node {
 	t.Cleanup(func() { // with the workers, which joined since
 		c, err := cluster.OpenCluster(up.Name)
 		if err == nil {
-			err = c.Down(context.Background())
+			err = c.Down(afterwards(t))
 		}
 		if err != nil {
 			t.Error(err)

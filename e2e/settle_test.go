@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -100,7 +99,7 @@ webhooks:
 `, stories))
 	t.Cleanup(func() {
 		for _, object := range []string{"volumeattachment/lost-%d", "validatingwebhookconfiguration/guard-%d", "persistentvolume/pv-%d"} {
-			if _, err := node.Kubectl(context.Background(), "delete", fmt.Sprintf(object, stories), "--wait=false"); err != nil {
+			if _, err := node.Kubectl(afterwards(t), "delete", fmt.Sprintf(object, stories), "--wait=false"); err != nil {
 				t.Error(err)
 			}
 		}
@@ -237,7 +236,7 @@ func joinSince(t *testing.T) *cluster.Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
+		ctx := afterwards(t)
 		_, err := node.Kubectl(ctx, "delete", "node", worker.Hostname, "--ignore-not-found", "--wait=false")
 		if err = errors.Join(err, worker.Down(ctx)); err != nil {
 			t.Error(err)

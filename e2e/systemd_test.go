@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,7 +59,7 @@ func entryUp(t *testing.T, e matrix.Entry, vm bool) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := n.Down(context.Background()); err != nil {
+		if err := n.Down(afterwards(t)); err != nil {
 			t.Error(err)
 		}
 	})

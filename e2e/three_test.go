@@ -115,7 +115,7 @@ func TestThreeControlPlanesComeUp(t *testing.T) {
 	ctx := t.Context()
 	c, took := threeUp(t, "comes-up")
 	t.Cleanup(func() {
-		if err := c.Down(context.Background()); err != nil {
+		if err := c.Down(afterwards(t)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -366,7 +366,7 @@ func kubeletLog(t *testing.T) {
 		}
 		// What it says of volumes says nothing about pods that don't start.
 		if node.Systemd {
-			journal, err := node.Journal(context.WithoutCancel(t.Context()), "kubelet", 40)
+			journal, err := node.Journal(afterwards(t), "kubelet", 40)
 			t.Logf("kubelet's journal ends with (%v):\n%s", err, journal)
 			return
 		}

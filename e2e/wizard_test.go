@@ -131,7 +131,7 @@ func startWizard(t *testing.T, command string) wizard {
 	}
 	w := wizard{t, filepath.Join(dir, "socket")}
 	t.Cleanup(func() {
-		_ = w.command(context.Background(), "kill-server").Run()
+		_ = w.command(afterwards(t), "kill-server").Run()
 		_ = os.RemoveAll(dir)
 	})
 	if node.Systemd { // it has no tmux: the machine's shows what runs inside
