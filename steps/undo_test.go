@@ -446,6 +446,25 @@ func TestAnEditSinceTheRunIsShownAndNamed(t *testing.T) {
 	}
 }
 
+// Etcd's revision goes back, and kubelets wait for those that they have seen. It
+// doesn't where etcd never ran on the restored data.
+func TestAnUndoSaysThatKubeletsMissChanges(t *testing.T) {
+	undo := restored(t, false).undo()
+	if told := fact(undo.Summary, "afterwards"); !strings.Contains(told, "restarted: on each node, systemctl restart kubelet") || told != undo.Stale() {
+		t.Errorf("the plan says %q, and its end %q", told, undo.Stale())
+	}
+
+	n := newFakeNode(t)
+	e, _ := n.engine(nil)
+	p := n.plan(Choices{})
+	if !n.crashAt(e, p, crashed{"before the result", "stop-etcd.1"}) {
+		t.Fatal("it did not crash")
+	}
+	if undo := n.undo(); undo.Stale() != "" || fact(undo.Summary, "afterwards") != "" {
+		t.Errorf("kubelets are said to miss changes: %q", undo.Stale())
+	}
+}
+
 // The annotation that makes a new pod is the run's own edit.
 func TestAFreshAnnotationIsNoEdit(t *testing.T) {
 	n := restored(t, false)

@@ -153,6 +153,9 @@ func (e Ended) facts() []steps.Fact {
 		list.Add("undo", e.Undo)
 	}
 	list.Add("redo", e.Redo)
+	if (e.OK || e.Reverted) && e.Plan != nil {
+		list.Add("afterwards", e.Plan.Stale())
+	}
 	if e.Several && report != "" {
 		report += ", on each node"
 	}
