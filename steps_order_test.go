@@ -16,7 +16,7 @@ import (
 const floorsOfSteps = `
 	actions actions_units session check check_unit resume redo undo facts_units plan_restore home texts process_unit actions_replace actions_adopt
 	actions_files actions_relist actions_save bundle check_api check_auth check_backups check_cluster facts_cluster actions_kubeadm backups
-	check_disk check_encryption check_node check_snapshot check_place disks swap follow older shell runs plan_undo check_etcd etcds source
+	check_disk check_encryption check_node check_snapshot check_place disks swap follow older shell runs plan_undo renew check_etcd etcds source
 	process actions_ready patience report process_pod cause actions_waits engine fleet vet plan say snapshot layout target verdict place when
 	action ages journal choices roles event facts pace deadline world
 `

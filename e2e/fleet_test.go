@@ -122,6 +122,9 @@ func restoreThree(t *testing.T) (*cluster.Cluster, story) {
 	undone.succeeded(t)
 	t.Logf("going back took %.1f s", undone.took.Seconds())
 	allAre(t, c, func(t *testing.T) { s.isNow(t) })
+	for _, n := range c.Nodes {
+		on(n, func() { kubeletFollows(t) })
+	}
 	return c, s
 }
 

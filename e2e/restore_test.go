@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -107,6 +108,7 @@ func TestUndoAfterSuccess(t *testing.T) {
 	if now := dataDir(t); now != old {
 		t.Errorf("etcd's data is at %s, was at %s", now, old)
 	}
+	kubeletFollows(t)
 	if text := run(t, "runs").stdout; !strings.Contains(text, "undone") {
 		t.Errorf("etcd-rewind runs doesn't show the run %s as undone:\n%s", restored.Run, text)
 	}
@@ -122,4 +124,24 @@ func TestUndoAfterSuccess(t *testing.T) {
 	// The way back is the way forward: the run can be made again.
 	restore(t, s.snapshot)
 	s.isThen(t)
+}
+
+// kubeletFollows fails unless kubelet sees what is new in the API. One that waits for
+// revisions that an undo has taken back starts no pod for minutes, and the API lacks
+// the static pods that have started since.
+func kubeletFollows(t *testing.T) {
+	t.Helper()
+	stories++
+	name, began := fmt.Sprintf("new-%d", stories), time.Now()
+	podOn(t, node, name)
+	kubectl(t, "delete", "pod", name, "--namespace=default", "--wait=false")
+	for _, static := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		eventually(t, static+" to be in the API", func() bool {
+			_, err := node.Kubectl(t.Context(), "get", "pod", static+"-"+node.Hostname, "--namespace=kube-system")
+			return err == nil
+		})
+	}
+	if took := time.Since(began); took.Seconds() > 60*busyness() {
+		t.Errorf("kubelet has followed the API after %.1f s", took.Seconds())
+	}
 }

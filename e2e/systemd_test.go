@@ -192,6 +192,7 @@ func restoreAndUndoOnSystemd(t *testing.T) {
 	back := undo(t)
 	t.Logf("undone: the API was down for %.1f s", back.Outage)
 	s.isNow(t)
+	kubeletFollows(t)
 	same(t, "undo is not byte for byte", before, pictureOf(t, manifests))
 }
 

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"etcd-rewind/node"
+	"etcd-rewind/problem"
 	"etcd-rewind/trust"
 )
 
@@ -689,6 +691,8 @@ func (*ForgetPods) undo() []Action { return nil }
 // answers again.
 type RestartKubelet struct {
 	Command string `json:"command"`
+	// Optional has a failure told and noted for the report; the run goes on.
+	Optional bool `json:"optional,omitempty"`
 }
 
 func (*RestartKubelet) Kind() string { return "restart-kubelet" }
@@ -698,13 +702,29 @@ func (*RestartKubelet) Title() string { return "Restart kubelet" }
 func (a *RestartKubelet) Commands() []string { return []string{a.Command} }
 
 func (a *RestartKubelet) do(ctx context.Context, r *run) (State, error) {
+	state, err := a.restart(ctx, r)
+	if err == nil || !a.Optional || errors.Is(err, errStopped) {
+		return state, err
+	}
+	cause, _ := problem.Explain(err)
+	r.note("kubelet", "%s. Until it is restarted, it may miss changes", cause)
+	r.say("%s; all else is done", cause)
+	return Warned, nil
+}
+
+func (a *RestartKubelet) restart(ctx context.Context, r *run) (State, error) {
 	limited, cancel := context.WithTimeout(ctx, 2*r.pace.kubelet)
 	defer cancel()
 	if err := r.world.Shell(limited, a.Command); err != nil {
 		return Failed, stuck("name one that works with --kubelet-restart-command", "the command that restarts kubelet failed: %w", err)
 	}
-	r.mem.KubeletRestarted = true
-	r.unseen = false // this kubelet never saw the manifest
+	if !a.Optional {
+		r.mem.KubeletRestarted = true
+		r.unseen = false // this kubelet never saw the manifest
+	}
+	if r.plan.Reach.Kubelet.HealthzURL == "" {
+		return Done, nil // switched off: it can't be asked
+	}
 	return r.poll(ctx, r.pace.kubelet, r.pace.lookAPI, func(ctx context.Context) (sight, error) {
 		err := r.world.KubeletHealthy(ctx)
 		is := "healthy"

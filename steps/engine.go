@@ -235,6 +235,13 @@ func (r *run) run(ctx context.Context) *Result {
 	return res
 }
 
+// note keeps something for the summary and the report; the same name again
+// replaces what it said.
+func (r *run) note(name, format string, args ...any) {
+	notes := slices.DeleteFunc(slices.Clone(r.mem.Notes), func(f Fact) bool { return f.Name == name })
+	r.mem.Notes = append(notes, Fact{name, fmt.Sprintf(format, args...)})
+}
+
 // touched says whether an action that changes the node has begun.
 func (r *run) touched() bool {
 	if r.plan.Kind != KindRestore {

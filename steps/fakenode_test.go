@@ -48,6 +48,8 @@ type fakeNode struct {
 	gentle     time.Duration // the runtime lets containers end by themselves for so long
 	ignoring   bool          // kubelet ignores that manifests are gone
 	restarts   int
+	shellErr   error           // of the command that restarts kubelet
+	unwell     error           // what its healthz says
 	grace      time.Duration   // of the API server
 	broken     map[string]bool // pods whose containers end at once
 	log        []string
@@ -318,7 +320,7 @@ func (n *fakeNode) discovered() *Facts {
 	}
 	f := &Facts{
 		Node: n.name, Time: time.Now(), StateDir: filepath.Join(n.root, "etcd-rewind"), Layout: &node.Kubeadm,
-		Kubelet:   &node.Kubelet{NodeName: n.name, StaticPodPath: dir.Path, MetricsURL: "https://127.0.0.1:10250/metrics", Sources: map[string]string{"staticPodPath": "a test"}},
+		Kubelet:   &node.Kubelet{NodeName: n.name, StaticPodPath: dir.Path, HealthzURL: "http://127.0.0.1:10248/healthz", MetricsURL: "https://127.0.0.1:10250/metrics", Sources: map[string]string{"staticPodPath": "a test"}},
 		Manifests: dir,
 	}
 	if n.found != nil {
@@ -698,7 +700,7 @@ func (n *fakeNode) KubeletRestarted() bool {
 	return n.another
 }
 
-func (n *fakeNode) KubeletHealthy(context.Context) error { return nil }
+func (n *fakeNode) KubeletHealthy(context.Context) error { return n.unwell }
 
 func (n *fakeNode) Relists(context.Context) (int, error) {
 	n.mu.Lock()
@@ -846,6 +848,9 @@ func (n *fakeNode) see(other string, s node.RemoteState) {
 func (n *fakeNode) Shell(context.Context, string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.shellErr != nil {
+		return n.shellErr
+	}
 	n.restarts++
 	n.ignoring = n.unseen
 	clear(n.had)

@@ -49,6 +49,10 @@ type Plan struct {
 	// when nothing was, or for another plan.
 	Lost string `json:"lost,omitempty"`
 
+	// Afterwards is what there is to do after an undo that the run doesn't do itself;
+	// "" when there is nothing.
+	Afterwards string `json:"afterwards,omitempty"`
+
 	// MustType says that --yes is not enough: the node's name has to be given.
 	MustType bool `json:"must_type,omitempty"`
 

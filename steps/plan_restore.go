@@ -102,7 +102,7 @@ func NewRestore(f *Facts, info *snapshot.Info, c Choices) (*Plan, error) {
 	if err := b.build(p); err != nil {
 		return nil, err
 	}
-	p.Summary = b.summary(p)
+	p.Summary = append(b.summary(p), p.Summary...)
 	p.number()
 	return p, nil
 }
@@ -289,6 +289,9 @@ func (b *builder) build(p *Plan) error {
 		}
 	}
 	b.wait(p, PhaseVerified)
+	if b.mayGoBack() {
+		p.renewKubelet(renewStep, b.f.Kubelet, b.c.KubeletRestart, b.c.Fleet != nil)
+	}
 	b.stuckKubelet(p)
 	explainUnits(p.Steps, "", unitTexts)
 	return nil
@@ -417,6 +420,17 @@ func stopsOf(actions []Action) (stops, others []Action) {
 		}
 	}
 	return stops, others
+}
+
+// mayGoBack says whether etcd's revision may be lower after the run than it was.
+func (b *builder) mayGoBack() bool {
+	switch live := b.f.Live; {
+	case b.c.Home: // the same data
+		return false
+	case live != nil && live.Revision > 0:
+		return uint64(b.info.Revision)+*b.c.Bump <= uint64(live.Revision)
+	}
+	return *b.c.Bump == 0
 }
 
 func (b *builder) verify() *Verify {

@@ -246,10 +246,14 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 		p.Summary = append(p.Summary, Fact{"edited since", fmt.Sprintf("%s: the edit is kept at %s, and not used", d.Path, d.kept)})
 	}
 	p.Summary = append(p.Summary, Fact{r.files(), "byte for byte as they were"})
-	if do := p.Stale(); do != "" {
-		p.Summary = append(p.Summary, Fact{"afterwards", do})
-	}
 	p.Checks = append(p.Checks, editedVerdict(edited))
+	if h.watched() {
+		here := t.Kubelet
+		if here == nil {
+			here = &r.Reach.Kubelet
+		}
+		p.renewKubelet("undo-"+renewStep, here, restart, r.fleet())
+	}
 	if step := stuckKubeletFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
 		p.Steps = append(p.Steps, *step)
 	}
@@ -258,16 +262,14 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 	return p, nil
 }
 
-// Stale is what there is to do after an undo that takes etcd's revision back, ""
-// after any other run: a kubelet, or another client that watched the restored
-// cluster, waits for revisions beyond those, and misses what happens before them
-// (measured: docs/after.md). The run restarts the controllers.
-func (p *Plan) Stale() string {
-	if p.Kind != KindUndo || p.ran == 0 || p.Restore.Home {
-		return ""
+// watched says whether clients may have seen revisions of the restored data that
+// an undo takes back: an API server was started on it, here or on another node.
+func (h *history) watched() bool {
+	r := h.restore
+	if r.Restore.Home { // the data is the same
+		return false
 	}
-	return "etcd's revision goes back, and a kubelet may miss changes until it is restarted: on each node, " + defaultKubeletRestart +
-		"; other clients that watch the API may, too"
+	return h.reached(RoleAPI.starts) || h.reached(RoleEtcd.starts) && (r.fleet() || !r.has(RoleAPI.starts))
 }
 
 // plan is the frame of a plan that takes the run up again.

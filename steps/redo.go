@@ -96,6 +96,13 @@ func redoPlan(h *history, t Terms) (*Plan, error) {
 		}
 	}
 	explainUnits(p.Steps, "", unitTexts)
+	if f := r.Restore; f.Bump == 0 && !f.Home { // etcd goes to the revisions of other data
+		here := t.Kubelet
+		if here == nil {
+			here = &r.Reach.Kubelet
+		}
+		p.renewKubelet(renewStep, here, restart, r.fleet())
+	}
 	if step := stuckKubeletFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
 		p.Steps = append(p.Steps, *step)
 	}

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"etcd-rewind/manifest"
@@ -85,14 +84,10 @@ func (r *run) summary(res *Result) []Fact {
 			add("old manifests", "%s", aside)
 		}
 	}
+	if do := r.plan.Afterwards; do != "" && (res.OK || r.plan.Kind == KindUndo && res.Reverted) {
+		add("afterwards", "%s", do)
+	}
 	return s
-}
-
-// note keeps something for the summary and the report; the same name again
-// replaces what it said.
-func (r *run) note(name, format string, args ...any) {
-	notes := slices.DeleteFunc(slices.Clone(r.mem.Notes), func(f Fact) bool { return f.Name == name })
-	r.mem.Notes = append(notes, Fact{name, fmt.Sprintf(format, args...)})
 }
 
 // beforeToo says that the API was down already when a run stopped it: since

@@ -87,8 +87,8 @@ func (p *Plan) restartWith(command string) {
 	facts.KubeletRestart = command
 	p.Restore = &facts
 	for a := range p.actions() {
-		if _, ok := a.Action.(*RestartKubelet); ok {
-			a.Action = &RestartKubelet{Command: command}
+		if r, ok := a.Action.(*RestartKubelet); ok {
+			a.Action = &RestartKubelet{Command: command, Optional: r.Optional}
 		}
 	}
 }

@@ -446,22 +446,113 @@ func TestAnEditSinceTheRunIsShownAndNamed(t *testing.T) {
 	}
 }
 
-// Etcd's revision goes back, and kubelets wait for those that they have seen. It
-// doesn't where etcd never ran on the restored data.
-func TestAnUndoSaysThatKubeletsMissChanges(t *testing.T) {
-	undo := restored(t, false).undo()
-	if told := fact(undo.Summary, "afterwards"); !strings.Contains(told, "restarted: on each node, systemctl restart kubelet") || told != undo.Stale() {
-		t.Errorf("the plan says %q, and its end %q", told, undo.Stale())
+// Etcd's revision goes back, and kubelets wait for those that they have seen. The
+// undo restarts this node's when all else is done, and says what it can't do.
+func TestAnUndoRestartsKubelet(t *testing.T) {
+	n := restored(t, false)
+	undo := n.undo()
+	if told := fact(undo.Summary, "afterwards"); !strings.Contains(told, "restarted: on each other node, systemctl restart kubelet") || told != undo.Afterwards {
+		t.Errorf("the plan says %q, and its end %q", told, undo.Afterwards)
+	}
+	e, _ := n.engine(nil)
+	sink := e.Sink
+	e.Sink = func(ev Event) {
+		if sink(ev); ev.Step == "undo-"+renewStep && ev.Type == TypeStep && ev.State == Started {
+			if !n.apiReady() || n.restarts > 0 {
+				t.Errorf("kubelet is restarted before the API is ready, or for the %d. time", n.restarts+1)
+			}
+		}
+	}
+	if res := e.Run(t.Context(), undo); !res.OK || n.restarts != 1 || fact(res.Summary, "kubelet") != "" {
+		t.Errorf("%v, kubelet was restarted %d times, %+v", res.Error, n.restarts, res.Summary)
+	}
+}
+
+// An undo whose last step can't be done is done all the same, and says it.
+func TestAnUndoThatCannotRestartKubeletIsDone(t *testing.T) {
+	n := restored(t, false)
+	n.shellErr = errors.New("exit status 1")
+	e, events := n.engine(func(f Failure) Choice {
+		t.Errorf("it asks: %+v", f)
+		return Leave
+	})
+	res := e.Run(t.Context(), n.undo())
+	if told := fact(res.Summary, "kubelet"); !res.OK || !res.Reverted || res.ExitCode() != 0 || !strings.Contains(told, "restarts kubelet failed: exit status 1") {
+		t.Errorf("%v, exit status %d, %q", res.Error, res.ExitCode(), told)
+	}
+	if !slices.ContainsFunc(*events, func(ev Event) bool { return ev.Step == "undo-"+renewStep && ev.State == Warned }) {
+		t.Error("the step shows no warning")
+	}
+	if report, err := os.ReadFile(res.Report); err != nil || !strings.Contains(string(report), "exit status 1") {
+		t.Errorf("%v: the report doesn't say it:\n%s", err, report)
+	}
+}
+
+// Where no client has seen the restored data, or there is no kubelet, none is
+// restarted.
+func TestAnUndoRestartsNoKubeletWithoutNeed(t *testing.T) {
+	renews := func(p *Plan) bool {
+		return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.ID == "undo-"+renewStep })
+	}
+	diedIn := func(c Choices, such func(Action) bool) *Plan {
+		n := newFakeNode(t)
+		ahead := node.RemoteState{API: node.PortRefuses, APIReady: true, Peer: node.PortRefuses, ClusterID: 0xbbbb}
+		n.see("cp2", ahead)
+		n.see("cp3", ahead)
+		p := n.plan(c)
+		e, _ := n.engine(nil)
+		for a := range p.actions() {
+			if such(a.Action) {
+				if !n.crashAt(e, p, crashed{"before the result", a.ID}) {
+					t.Fatal("it did not crash")
+				}
+				return n.undo()
+			}
+		}
+		t.Fatal("the plan has no such action")
+		return nil
+	}
+	for _, c := range []struct {
+		name  string
+		undo  *Plan
+		where string // "" when no kubelet is restarted
+	}{
+		{"kube-apiserver was stopped", diedIn(Choices{}, RoleAPI.stops), ""},
+		{"etcd was started", diedIn(Choices{}, RoleEtcd.starts), ""},
+		{"kube-apiserver was started", diedIn(Choices{}, RoleAPI.starts), "on each other node"},
+		{"etcd was started, and other nodes may have been faster", diedIn(Choices{Fleet: fleetOfTheTests}, RoleEtcd.starts), "on nodes that are not part of this run"},
+	} {
+		if renews(c.undo) != (c.where != "") || !strings.Contains(c.undo.Afterwards, c.where) || c.where == "" && c.undo.Afterwards != "" {
+			t.Errorf("%s: kubelet is restarted: %v, afterwards %q", c.name, renews(c.undo), c.undo.Afterwards)
+		}
 	}
 
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t, inSystemd, "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+		f := n.facts()
+		f.Kubelet, f.KubeletErr = nil, &noKubelet{n.root}
+		f.Reach = f.reach()
+		n.restore(f)
+		p, err := NewUndo(n.stateDir(), "", Terms{Accept: []string{CheckAPIServers}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if renews(p) || !strings.Contains(p.Afterwards, "on each node, systemctl restart kubelet") {
+			t.Errorf("an etcd host: kubelet is restarted: %v, afterwards %q", renews(p), p.Afterwards)
+		}
+	})(t)
+}
+
+// A kubelet whose healthz is switched off can't be asked whether it is back.
+func TestAKubeletWithoutHealthzIsRestarted(t *testing.T) {
 	n := newFakeNode(t)
+	n.unwell = errors.New("kubelet's healthz is switched off")
+	f := n.facts()
+	f.Reach.Kubelet.HealthzURL = ""
+	n.restore(f)
 	e, _ := n.engine(nil)
-	p := n.plan(Choices{})
-	if !n.crashAt(e, p, crashed{"before the result", "stop-etcd.1"}) {
-		t.Fatal("it did not crash")
-	}
-	if undo := n.undo(); undo.Stale() != "" || fact(undo.Summary, "afterwards") != "" {
-		t.Errorf("kubelets are said to miss changes: %q", undo.Stale())
+	if res := e.Run(t.Context(), n.undo()); !res.OK || n.restarts != 1 || fact(res.Summary, "kubelet") != "" {
+		t.Errorf("%v, kubelet was restarted %d times, %+v", res.Error, n.restarts, res.Summary)
 	}
 }
 
@@ -727,5 +818,55 @@ func TestAnUndoRefusesAnEtcdThatHasOpenedOtherData(t *testing.T) {
 	a := &WaitData{ClusterID: 0xaaaa}
 	if a.right(nil, 0xaaaa) != nil || a.right(nil, 0xbbbb) == nil {
 		t.Error("another cluster is taken for the old one")
+	}
+}
+
+// A run that isn't an undo may take the revision back, too.
+func TestARunThatMayTakeTheRevisionBackRestartsKubelet(t *testing.T) {
+	live, none := &node.EtcdStatus{ClusterID: 0xaaaa, Revision: 900, Keys: 50}, (*node.EtcdStatus)(nil)
+	bump := func(n uint64) Choices { return Choices{Bump: &n} }
+	for _, c := range []struct {
+		name string
+		live *node.EtcdStatus
+		c    Choices
+		want bool
+	}{
+		{"the revision is raised beyond the live one", live, Choices{}, false},
+		{"the live one is unknown, and it is raised", none, Choices{}, false},
+		{"it is raised too little", live, bump(300), true},
+		{"it is raised enough", live, bump(500), false},
+		{"it isn't raised, and the live one is unknown", none, bump(0), true},
+	} {
+		n := newFakeNode(t)
+		f := n.facts()
+		f.Live, f.APIReady = c.live, c.live != nil
+		p, err := NewRestore(f, snapshotOfTheTests, c.c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is := p.step(renewStep) != nil; is != c.want || (p.Afterwards != "") != c.want || fact(p.Summary, "afterwards") != p.Afterwards {
+			t.Errorf("%s: kubelet is restarted: %v, afterwards %q", c.name, is, p.Afterwards)
+		}
+	}
+
+	n := newFakeNode(t)
+	zero := uint64(0)
+	p, err := NewRestore(n.facts(), snapshotOfTheTests, Choices{Bump: &zero})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _ := n.engine(nil)
+	if res := e.Run(t.Context(), p); !res.OK || n.restarts != 1 || fact(res.Summary, "afterwards") == "" {
+		t.Fatalf("%v, kubelet was restarted %d times, %+v", res.Error, n.restarts, res.Summary)
+	}
+	if res := e.Run(t.Context(), n.undo()); !res.OK || n.restarts != 2 {
+		t.Fatalf("%v, kubelet was restarted %d times", res.Error, n.restarts)
+	}
+	redo, err := NewRedo(n.stateDir(), "", Terms{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res := e.Run(t.Context(), redo); !res.OK || n.restarts != 3 {
+		t.Errorf("%v, kubelet was restarted %d times", res.Error, n.restarts)
 	}
 }

@@ -50,10 +50,6 @@ func (b *bench) recoveries(ctx context.Context, size string, n int, dead bool, k
 		if err := keep("healthy", i, back, err); err != nil {
 			return err
 		}
-		// Its view is of revisions that the undo took back: it creates no mirror pods.
-		if err := b.node.RestartKubelet(ctx); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -153,8 +153,8 @@ func (e Ended) facts() []steps.Fact {
 		list.Add("undo", e.Undo)
 	}
 	list.Add("redo", e.Redo)
-	if (e.OK || e.Reverted) && e.Plan != nil {
-		list.Add("afterwards", e.Plan.Stale())
+	if e.Several && (e.OK || e.Reverted) && e.Plan != nil { // the summary of a node says it
+		list.Add("afterwards", trust.Text(e.Plan.Afterwards))
 	}
 	if e.Several && report != "" {
 		report += ", on each node"
