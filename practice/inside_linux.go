@@ -77,7 +77,7 @@ func (s *session) enter(cmd *exec.Cmd) (leave func(), err error) {
 		attr.Setpgid, attr.Pdeathsig = was.Setpgid, was.Pdeathsig
 	}
 	cmd.SysProcAttr = attr
-	cmd.Env = append(cmd.Env, roleEnv+"="+insideRole, insideEnv+"="+string(s.Root), "KUBECONFIG="+realView.root.Kubeconfig())
+	cmd.Env = append(cmd.Env, roleEnv+"="+insideRole, "KUBECONFIG="+realView.root.Kubeconfig())
 	return func() {
 		_ = theirs.Close()
 		f.close()

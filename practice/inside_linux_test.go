@@ -69,6 +69,7 @@ tell gone "etcdctl $E --command-timeout=2s endpoint health"
 mv /etc/etcd.yaml /etc/kubernetes/manifests/
 until etcdctl $E endpoint health >/dev/null 2>&1; do sleep 0.2; done
 tell again "etcdctl $E endpoint health"
+tell restart "env -i /opt/practice/systemctl restart kubelet && echo done" # as the engine runs it
 kill $WATCH
 `), &out, &out, nil)
 	if err != nil {
@@ -80,7 +81,7 @@ kill $WATCH
 		"cp1, https://127.0.0.1:2380, https://127.0.0.1:2379",
 		"--listen-client-urls=https://127.0.0.1:2379 ", "path: /var/lib/etcd ",
 		"long: \n", "dataDir: /var/lib/etcd \n", "kubelet: kubelet: active (running), log in /var/log/kubelet.log",
-		"etcd's data              /var/lib/etcd ", "pods: 4", "connection refused", "again: https://127.0.0.1:2379 is healthy",
+		"etcd's data              /var/lib/etcd ", "pods: 4", "connection refused", "again: https://127.0.0.1:2379 is healthy", "restart: done",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q isn't in\n%s", want, out.String())

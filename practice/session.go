@@ -70,9 +70,12 @@ func (s *session) named() view {
 // machines is the node as the machine's processes see it.
 func (s *session) machines() view { return view{root: s.Root, ports: s.Ports, socket: s.Socket} }
 
-// seen is the node as this process sees it, from its namespaces or outside.
+// seen is the node as this process sees it, from its namespaces or outside. No
+// variable of the environment tells: the command that restarts kubelet is given none.
 func (s *session) seen() view {
-	if os.Getenv(insideEnv) == string(s.Root) {
+	node, errNode := os.Stat(s.Root.Path("var/lib"))
+	is, err := os.Stat(realView.root.Path("var/lib"))
+	if errNode == nil && err == nil && os.SameFile(node, is) {
 		return realView
 	}
 	return s.machines()

@@ -22,9 +22,6 @@ import (
 // for.
 const rootEnv = "ETCD_REWIND_PRACTICE_ROOT"
 
-// insideEnv is the root of the node inside whose namespaces a process is.
-const insideEnv = "ETCD_REWIND_PRACTICE_INSIDE"
-
 // introEnv is set for the wizard that practice starts there.
 const introEnv = "ETCD_REWIND_PRACTICE_INTRO"
 
