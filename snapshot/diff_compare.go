@@ -217,9 +217,6 @@ func (c *comparer) readOther(ctx context.Context, o Other, hash *hashing, progre
 		}
 	case o.DataDir != "":
 		db := dbPath(o.DataDir)
-		if _, err := Quick(db); err != nil {
-			return nil, otherProblem(o.DataDir, err)
-		}
 		found, err := readBolt(db, allKeys(c, nil))
 		if err != nil {
 			return nil, otherProblem(o.DataDir, err)
