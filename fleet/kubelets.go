@@ -109,6 +109,9 @@ func validKubelet(k *settle.Kubelet) error {
 	if len(k.Pods) > settle.MostPods || len(k.Static) > settle.MostPods || len(k.Refused) > settle.MostPods {
 		return fmt.Errorf("more than %d pods", settle.MostPods)
 	}
+	if k.Age < 0 {
+		return fmt.Errorf("a kubelet that has run for %f s", k.Age)
+	}
 	if k.Tokens < len(k.Refused) {
 		return errors.New("more tokens are rejected than were checked")
 	}

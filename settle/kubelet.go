@@ -13,11 +13,12 @@ import (
 
 // Kubelet is a node's kubelet and what it runs, as it is seen on that node.
 type Kubelet struct {
-	Node    string `json:"node"` // its name for the node
-	Runs    bool   `json:"runs"`
-	Unwell  string `json:"unwell,omitempty"` // why its healthz doesn't say ok
-	Pods    []Pod  `json:"pods,omitempty"`
-	PodsErr string `json:"pods_error,omitempty"` // why they aren't known
+	Node    string  `json:"node"` // its name for the node
+	Runs    bool    `json:"runs"`
+	Age     float64 `json:"age,omitempty"`    // since it started, in seconds by that node's clock; 0 where it isn't known
+	Unwell  string  `json:"unwell,omitempty"` // why its healthz doesn't say ok
+	Pods    []Pod   `json:"pods,omitempty"`
+	PodsErr string  `json:"pods_error,omitempty"` // why they aren't known
 	// Static are its static pods, "namespace/name".
 	Static []string `json:"static,omitempty"`
 	// Tokens is how many pods' tokens the API server was asked about, and Refused
@@ -49,6 +50,9 @@ func Look(ctx context.Context, f *steps.Facts) *Kubelet {
 	out := &Kubelet{Node: k.NodeName, Runs: k.PID != 0}
 	if f.KubeletErr != nil && k.HealthzURL != "" {
 		out.Unwell = problem.Line(f.KubeletErr)
+	}
+	if !k.Started.IsZero() {
+		out.Age = max(time.Since(k.Started).Seconds(), 0) // a clock may be set back
 	}
 	for _, m := range f.Manifests.Files {
 		if m.Pod != nil && len(out.Static) < MostPods {

@@ -167,6 +167,7 @@ func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 	}
 	var kubelets, differ []*Kubelet
 	var unread error
+	back := c.wentBack()
 	for _, k := range c.kubelets {
 		switch {
 		case k.PodsErr != "":
@@ -202,6 +203,9 @@ func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 		if k.Runs && k.Unwell != "" {
 			see("its kubelet isn't healthy: "+trust.Clip(trust.Text(k.Unwell), 200), "nothing is started or stopped there, and the node becomes NotReady")
 		}
+		if back != nil && k.Age > time.Since(back.WentBack).Seconds() {
+			see("its kubelet has run since before run "+back.Run+" took etcd's revision back", "it waits for revisions that are gone, and may start no new pods until it is restarted")
+		}
 		a, b := first[k.Node], second[k.Node]
 		if pods := both(a.phantoms, b.phantoms); len(pods) > 0 {
 			see(fmt.Sprintf("pods that run here and aren't in the API (%d): %s", len(pods), some(pods)),
@@ -227,6 +231,21 @@ func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 		})
 	}
 	return out, unread
+}
+
+// wentBack is the last run that changed this node, if it has taken etcd's revision
+// back: a later one that raises it has kubelets list anew.
+func (c *Cluster) wentBack() *steps.RunInfo {
+	for i, r := range c.Runs {
+		if r.State == steps.RunUntouched {
+			continue
+		}
+		if r.WentBack.IsZero() {
+			return nil
+		}
+		return &c.Runs[i]
+	}
+	return nil
 }
 
 // differences are the pods of which a node and the API don't say the same, their

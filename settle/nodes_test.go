@@ -11,6 +11,7 @@ import (
 	"etcd-rewind/node"
 	"etcd-rewind/problem"
 	"etcd-rewind/snapshot"
+	"etcd-rewind/steps"
 )
 
 // cluster of other nodes, by name; nil for one that can't be reached.
@@ -141,6 +142,30 @@ func TestPodsAndTokensAreComparedOnEachNode(t *testing.T) {
 	}
 	if _, err := rollout.Settle(t.Context()); err != nil || !strings.Contains(s.patched, "restartedAt") || s.patchedAt != "apis/apps/v1/namespaces/kube-system/deployments/coredns" {
 		t.Errorf("%v; patched %q at %s", err, s.patched, s.patchedAt)
+	}
+}
+
+// An undo restarts the kubelets of its own nodes. Those of others wait for revisions
+// that are gone, until they are restarted or a later run raises the revision again.
+func TestKubeletsFromBeforeAnUndoAreFound(t *testing.T) {
+	c := (&server{lists: map[string]string{nodes: `{"metadata":{"name":"cp1"}},{"metadata":{"name":"w7"}},{"metadata":{"name":"w8"}},{"metadata":{"name":"w9"}}`}}).cluster(t)
+	c.wait = time.Millisecond
+	c.look = func(context.Context) *Kubelet { return &Kubelet{Node: "cp1", Runs: true, Age: 500} }
+	c.Nodes = &others{nodes: map[string]*Kubelet{
+		"w7": {Node: "w7", Runs: true, Age: 5000}, "w8": {Node: "w8", Runs: true, Age: 60}, "w9": {Node: "w9", Runs: true}, // of which it isn't known
+	}}
+	undone := steps.RunInfo{Run: "20261120-212605", State: steps.RunUndone, WentBack: time.Now().Add(-10 * time.Minute)}
+	c.Runs = []steps.RunInfo{{Run: "20261120-223000", State: steps.RunUntouched}, undone}
+	found := Find(t.Context(), c, nil)
+	if want := []string{"kubelet-pods w7"}; !slices.Equal(named(found.Debts), want) {
+		t.Fatalf("it owes %v", named(found.Debts))
+	}
+	if d := found.Debts[0]; !d.Offered || d.Is != "its kubelet has run since before run 20261120-212605 took etcd's revision back" || d.Commands[0] != "ssh w7 'systemctl restart kubelet'" {
+		t.Errorf("%+v", d)
+	}
+	c.Runs = []steps.RunInfo{{Run: "20261121-100000", State: steps.RunRestored}, undone}
+	if found := Find(t.Context(), c, nil); len(found.Debts) > 0 {
+		t.Errorf("after another restore it owes %v", named(found.Debts))
 	}
 }
 

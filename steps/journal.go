@@ -195,15 +195,16 @@ func (j *journal) close() error { return j.f.Close() }
 
 // history is a journal read back.
 type history struct {
-	restore *Plan
-	last    *Plan           // the plan that ran last: restore or undo
-	began   map[string]bool // actions of the restore with an intent
-	done    map[string]bool // actions of the restore with a good result
-	doing   string          // action with an intent and no result yet, "" when there is none
-	memory  memory
-	end     *record // of the last plan; nil when it was interrupted
-	started time.Time
-	latest  time.Time // of all records
+	restore   *Plan
+	last      *Plan // the plan that ran last: restore or undo
+	lastBegan time.Time
+	began     map[string]bool // actions of the restore with an intent
+	done      map[string]bool // actions of the restore with a good result
+	doing     string          // action with an intent and no result yet, "" when there is none
+	memory    memory
+	end       *record // of the last plan; nil when it was interrupted
+	started   time.Time
+	latest    time.Time // of all records
 }
 
 // readHistory reads the journal of a run, if it may be believed. A torn last
@@ -305,7 +306,7 @@ func (h *history) add(rec record, runDir string) error {
 		if err := rec.Plan.vet(runDir); err != nil {
 			return err
 		}
-		h.last, h.end, h.doing = rec.Plan, nil, ""
+		h.last, h.lastBegan, h.end, h.doing = rec.Plan, rec.Time, nil, ""
 		switch {
 		case h.restore == nil && rec.Plan.Kind != KindRestore:
 			return errors.New("it begins with the plan of " + rec.Plan.Kind)

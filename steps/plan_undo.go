@@ -186,6 +186,17 @@ func (h *history) roleAtRest(role Role) *StartUnit {
 	return nil
 }
 
+// atRest is how a service is started that the run has stopped, or was to, and
+// has not started yet; nil for another.
+func (h *history) atRest(unit string) *StartUnit {
+	for a := range h.restore.actions() {
+		if s, ok := a.Action.(*StartUnit); ok && s.Unit == unit && !h.began[a.ID] {
+			return s
+		}
+	}
+	return nil
+}
+
 // bootedControllers are those that the run had not come to: services that were
 // started with the machine may have seen the restored data. They stop before the
 // API server is back on the other.

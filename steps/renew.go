@@ -25,6 +25,6 @@ func (p *Plan) renewKubelet(id string, kubelet *node.Kubelet, restart string, fl
 		}
 	}
 	p.Afterwards = "etcd's revision goes back, and a kubelet may miss changes until it is restarted: " + on + ", " + defaultKubeletRestart +
-		"; other clients that watch the API may, too"
+		" (or here, " + Command("settle --fleet", "", p.Flags) + "); other clients that watch the API may, too"
 	p.Summary = append(p.Summary, Fact{"afterwards", p.Afterwards})
 }

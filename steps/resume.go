@@ -70,17 +70,6 @@ func (h *history) lasting() map[string]bool {
 	return done
 }
 
-// atRest is how a service is started that the run has stopped, or was to, and
-// has not started yet; nil for another.
-func (h *history) atRest(unit string) *StartUnit {
-	for a := range h.restore.actions() {
-		if s, ok := a.Action.(*StartUnit); ok && s.Unit == unit && !h.began[a.ID] {
-			return s
-		}
-	}
-	return nil
-}
-
 // restartWith sets the command that restarts kubelet.
 func (p *Plan) restartWith(command string) {
 	facts := *p.Restore

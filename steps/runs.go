@@ -53,6 +53,9 @@ type RunInfo struct {
 	// at Aside, "" where nothing did.
 	Home  bool   `json:"-"`
 	Aside string `json:"-"`
+	// WentBack is when it began to take etcd's revision back, as an undo does; zero
+	// where it didn't. Kubelets that run for longer wait for revisions that are gone.
+	WentBack time.Time `json:"-"`
 
 	hint  string   // for Err
 	file  string   // that the snapshot is read from
@@ -133,6 +136,9 @@ func readRun(dir string) RunInfo {
 	}
 	info.Fleet = h.restore.fleet()
 	info.flags = h.last.Flags
+	if h.last.Afterwards != "" {
+		info.WentBack = h.lastBegan
+	}
 	info.Undoing, info.Redoing = h.last.Kind == KindUndo, h.last.Kind == KindRedo
 	switch {
 	case h.end == nil && h.last.Kind == KindRestore && len(undoActions(h)) == 0:

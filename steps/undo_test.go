@@ -451,7 +451,7 @@ func TestAnEditSinceTheRunIsShownAndNamed(t *testing.T) {
 func TestAnUndoRestartsKubelet(t *testing.T) {
 	n := restored(t, false)
 	undo := n.undo()
-	if told := fact(undo.Summary, "afterwards"); !strings.Contains(told, "restarted: on each other node, systemctl restart kubelet") || told != undo.Afterwards {
+	if told := fact(undo.Summary, "afterwards"); !strings.Contains(told, "restarted: on each other node, systemctl restart kubelet (or here, etcd-rewind settle --fleet)") || told != undo.Afterwards {
 		t.Errorf("the plan says %q, and its end %q", told, undo.Afterwards)
 	}
 	e, _ := n.engine(nil)
@@ -463,8 +463,13 @@ func TestAnUndoRestartsKubelet(t *testing.T) {
 			}
 		}
 	}
+	begun := time.Now()
 	if res := e.Run(t.Context(), undo); !res.OK || n.restarts != 1 || fact(res.Summary, "kubelet") != "" {
 		t.Errorf("%v, kubelet was restarted %d times, %+v", res.Error, n.restarts, res.Summary)
+	}
+	// What has run since before that misses changes.
+	if runs, err := Runs(n.stateDir()); err != nil || runs[0].WentBack.Before(begun) || runs[0].WentBack.After(time.Now()) {
+		t.Errorf("the revision goes back since %s, %v", runs[0].WentBack, err)
 	}
 }
 
