@@ -70,7 +70,7 @@ func TestDebtsAreSettledInOneSession(t *testing.T) {
 	}
 	settlesInTheWizard(t, []string{
 		"kubeadm would start the old data   kube-system/kubeadm-config", "A node isn't in the API   w2",
-		"A kubelet's pods differ from the API's   w1", "Tokens that the API server rejects   default/deployment/app", "An API server that is gone   10.255.255.9",
+		"A kubelet doesn't follow the API   w1", "Tokens that the API server rejects   default/deployment/app", "An API server that is gone   10.255.255.9",
 	})
 	eventually(t, "all to be settled", func() bool { return len(owedOn(t)) == 0 })
 	if running, err := w1.Containers(phantom); err != nil || running > 0 {

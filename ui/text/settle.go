@@ -85,8 +85,8 @@ var debtLessons = map[string][2]string{
 		"The node was deleted after the snapshot, and the snapshot still has it. If the machine is gone, its pods still count as running until they are evicted, and volumes stay attached to it. Delete the Node once you know that the machine is gone.",
 	},
 	"kubelet-pods": {
-		"A kubelet's pods differ from the API's",
-		"Kubelets watch the API and remember what they have seen. After a restore a kubelet may keep pods that no longer exist, or fail to start those that do. When kubelet starts, it lists all pods again and stops those that it shouldn't run. Containers keep running while it restarts.",
+		"A kubelet doesn't follow the API",
+		"Kubelets watch the API and remember what they have seen. After a restore or an undo, a kubelet may keep pods that no longer exist, or fail to start those that do. When kubelet starts, it lists all pods again and stops those that it shouldn't run. Containers keep running while it restarts.",
 	},
 	"token": {
 		"Tokens that the API server rejects",
