@@ -49,8 +49,8 @@ type Plan struct {
 	// when nothing was, or for another plan.
 	Lost string `json:"lost,omitempty"`
 
-	// Afterwards is what there is to do after an undo that the run doesn't do itself;
-	// "" when there is nothing.
+	// Afterwards is what there is to do after the run that it doesn't do itself; ""
+	// when there is nothing.
 	Afterwards string `json:"afterwards,omitempty"`
 
 	// MustType says that --yes is not enough: the node's name has to be given.

@@ -259,11 +259,7 @@ func undoPlan(h *history, t Terms) (*Plan, error) {
 	p.Summary = append(p.Summary, Fact{r.files(), "byte for byte as they were"})
 	p.Checks = append(p.Checks, editedVerdict(edited))
 	if h.watched() {
-		here := t.Kubelet
-		if here == nil {
-			here = &r.Reach.Kubelet
-		}
-		p.renewKubelet("undo-"+renewStep, here, restart, r.fleet())
+		p.renewKubelet("undo-"+renewStep, cmp.Or(t.Kubelet, &r.Reach.Kubelet), restart, r.fleet())
 	}
 	if step := stuckKubeletFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
 		p.Steps = append(p.Steps, *step)

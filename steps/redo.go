@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,11 +98,7 @@ func redoPlan(h *history, t Terms) (*Plan, error) {
 	}
 	explainUnits(p.Steps, "", unitTexts)
 	if f := r.Restore; f.Bump == 0 && !f.Home { // etcd goes to the revisions of other data
-		here := t.Kubelet
-		if here == nil {
-			here = &r.Reach.Kubelet
-		}
-		p.renewKubelet(renewStep, here, restart, r.fleet())
+		p.renewKubelet(renewStep, cmp.Or(t.Kubelet, &r.Reach.Kubelet), restart, r.fleet())
 	}
 	if step := stuckKubeletFor(p.Steps, restart, p.Reach.Kubelet.CRIEndpoint); step != nil {
 		p.Steps = append(p.Steps, *step)
