@@ -70,8 +70,8 @@ func (s *session) named() view {
 // machines is the node as the machine's processes see it.
 func (s *session) machines() view { return view{root: s.Root, ports: s.Ports, socket: s.Socket} }
 
-// seen is the node as this process sees it, from its namespaces or outside. No
-// variable of the environment tells: the command that restarts kubelet is given none.
+// seen is the node as this process sees it, from its namespaces or outside. The mounts
+// show which: the command that restarts kubelet runs without the caller's environment.
 func (s *session) seen() view {
 	node, errNode := os.Stat(s.Root.Path("var/lib"))
 	is, err := os.Stat(realView.root.Path("var/lib"))

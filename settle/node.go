@@ -234,7 +234,7 @@ func kubeletPods(ctx context.Context, c *Cluster) ([]Debt, error) {
 }
 
 // wentBack is the last run that changed this node, if it has taken etcd's revision
-// back: a later one that raises it has kubelets list anew.
+// back: after a later one that raises it, kubelets list everything again.
 func (c *Cluster) wentBack() *steps.RunInfo {
 	for i, r := range c.Runs {
 		if r.State == steps.RunUntouched {

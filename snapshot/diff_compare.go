@@ -27,6 +27,12 @@ func compare(req compareRequest, progress func(Progress)) (*Comparison, error) {
 			progress(p)
 		}
 	}
+	// The snapshot may be large, and what died is often seen to be damaged at once.
+	if dir := req.Other.DataDir; dir != "" {
+		if _, err := Quick(dbPath(dir)); err != nil {
+			return nil, otherProblem(dir, err)
+		}
+	}
 	// Hash and structure of the other snapshot are looked at meanwhile, and
 	// report their progress when it is its turn.
 	var other *hashing

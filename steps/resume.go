@@ -77,7 +77,9 @@ func (p *Plan) restartWith(command string) {
 	p.Restore = &facts
 	for a := range p.actions() {
 		if r, ok := a.Action.(*RestartKubelet); ok {
-			a.Action = &RestartKubelet{Command: command, Optional: r.Optional}
+			again := *r
+			again.Command = command
+			a.Action = &again
 		}
 	}
 }

@@ -496,9 +496,7 @@ func TestAnUndoThatCannotRestartKubeletIsDone(t *testing.T) {
 // Where no client has seen the restored data, or there is no kubelet, none is
 // restarted.
 func TestAnUndoRestartsNoKubeletWithoutNeed(t *testing.T) {
-	renews := func(p *Plan) bool {
-		return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.ID == "undo-"+renewStep })
-	}
+	renews := func(p *Plan) bool { return p.step("undo-"+renewStep) != nil }
 	diedIn := func(c Choices, such func(Action) bool) *Plan {
 		n := newFakeNode(t)
 		ahead := node.RemoteState{API: node.PortRefuses, APIReady: true, Peer: node.PortRefuses, ClusterID: 0xbbbb}
@@ -855,8 +853,7 @@ func TestARunThatMayTakeTheRevisionBackRestartsKubelet(t *testing.T) {
 	}
 
 	n := newFakeNode(t)
-	zero := uint64(0)
-	p, err := NewRestore(n.facts(), snapshotOfTheTests, Choices{Bump: &zero})
+	p, err := NewRestore(n.facts(), snapshotOfTheTests, bump(0))
 	if err != nil {
 		t.Fatal(err)
 	}
