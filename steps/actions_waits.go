@@ -370,6 +370,20 @@ func (a *WaitForgotten) do(ctx context.Context, r *run) (State, error) {
 			}
 			return s, nil
 		}
+		if !a.Fresh && r.now().Sub(begun) <= r.pace.end { // a fresh one is told from it by WaitStarted
+			late, err := r.underWay(ctx, a.Pods)
+			if err != nil {
+				return sight{}, err
+			}
+			if late {
+				s.ok = false
+				s.seen = append(s.seen, Sighting{What: "kubelet", Is: "has begun with a pod, which has no container yet"})
+				for _, pod := range a.Pods {
+					r.runsOn(pod)
+				}
+				return s, nil
+			}
+		}
 		if a.Later && (a.Grace == 0 || !slices.ContainsFunc(a.Pods, func(pod string) bool { return !r.halted[pod] })) {
 			return s, nil
 		}
@@ -516,7 +530,7 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 	if err != nil {
 		return Failed, err
 	}
-	return r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
+	state, err := r.poll(ctx, a.limit(r.pace), r.pace.lookCRI, func(ctx context.Context) (sight, error) {
 		boxes, err := r.boxes(ctx, a.Pod)
 		if err != nil {
 			return sight{}, err
@@ -556,6 +570,10 @@ func (a *WaitStarted) do(ctx context.Context, r *run) (State, error) {
 		}
 		return stuck(hint, "kubelet has not started %s", a.Pod)
 	})
+	if err == nil {
+		delete(r.mem.Begun, a.Pod) // nothing of it is under way any more
+	}
+	return state, err
 }
 
 // annotated is a pod by the annotation that its manifest has.

@@ -218,6 +218,10 @@ func (d *deadlined) Pod(ctx context.Context, pod string) ([]node.Sandbox, error)
 	return asks(ctx, d, d.bound(theRuntime, d.limits.look), func(ctx context.Context) ([]node.Sandbox, error) { return d.world.Pod(ctx, pod) })
 }
 
+func (d *deadlined) Pods(ctx context.Context) ([]node.Sandbox, error) {
+	return asks(ctx, d, d.bound(theRuntime, d.limits.look), d.world.Pods)
+}
+
 func (d *deadlined) CPU(ctx context.Context, container string) (time.Duration, error) {
 	return asks(ctx, d, d.bound(theRuntime, d.limits.look), func(ctx context.Context) (time.Duration, error) { return d.world.CPU(ctx, container) })
 }

@@ -40,6 +40,11 @@ func (d *deadWorld) Pod(ctx context.Context, pod string) ([]node.Sandbox, error)
 	return d.world.Pod(ctx, pod)
 }
 
+func (d *deadWorld) Pods(ctx context.Context) ([]node.Sandbox, error) {
+	d.hang("Pods")
+	return d.world.Pods(ctx)
+}
+
 func (d *deadWorld) CPU(ctx context.Context, container string) (time.Duration, error) {
 	d.hang("CPU")
 	return d.world.CPU(ctx, container)

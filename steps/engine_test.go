@@ -772,8 +772,7 @@ func TestAPlanCoversAWALOfItsOwn(t *testing.T) {
 	text := strings.Replace(string(data), "    - --data-dir=/var/lib/etcd\n", "    - --data-dir=/var/lib/etcd\n    - --wal-dir=/wal/here\n", 1)
 	text = strings.Replace(text, "    volumeMounts:\n", "    volumeMounts:\n    - mountPath: /wal\n      name: wal\n", 1)
 	text = strings.Replace(text, "  volumes:\n", "  volumes:\n  - hostPath:\n      path: "+wal+"\n    name: wal\n", 1)
-	n.write("manifests/etcd.yaml", []byte(text))
-	n.until("etcd runs again", n.apiReady)
+	n.replace("etcd", []byte(text))
 	p := n.plan(Choices{})
 	st, ok := p.step("stage").Actions[0].Action.(*Stage)
 	if !ok || len(st.Roots) != 2 {

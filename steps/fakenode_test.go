@@ -60,6 +60,7 @@ type fakeNode struct {
 	killed     map[string]time.Time // UIDs whose containers were ended over CRI
 	relists    time.Duration        // between two lists of its containers
 	lateness   time.Duration        // of kubelet, to begin with ending a pod
+	slowness   time.Duration        // from where kubelet has begun with a pod to its sandbox
 	another    bool                 // kubelet isn't the one that was found
 	blind      bool                 // what kubelet begins with can't be seen
 	once       bool                 // kubelet starts no UID twice until it is restarted (1.22)
@@ -103,7 +104,7 @@ type fakePod struct {
 	container       string // its first
 	box             int    // index in boxes
 	hostPath        string
-	state           string // running, ending, ended
+	state           string // begun, running, ending, ended
 	since           time.Time
 	annotations     map[string]string
 	gone            time.Time // when its manifest was missed
@@ -472,6 +473,13 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 	}
 	for name, p := range n.pods {
 		f, there := want[name]
+		if p.state == "begun" { // whatever becomes of its manifest
+			if time.Since(p.since) >= n.slowness {
+				n.newBox(p)
+				p.state = "running"
+			}
+			continue
+		}
 		box := &n.boxes[p.box]
 		switch p.state {
 		case "running":
@@ -526,7 +534,11 @@ func (n *fakeNode) sync(dir *manifest.Dir) {
 			if e, err := manifest.ReadEtcd(&f.File); err == nil {
 				p.hostPath = e.DataDir.HostPath
 			}
-			n.newBox(p)
+			if n.slowness > 0 {
+				p.state, p.since = "begun", time.Now()
+			} else {
+				n.newBox(p)
+			}
 			n.pods[name] = p
 		}
 	}
@@ -666,6 +678,12 @@ func (n *fakeNode) RemoveSandbox(_ context.Context, id string) error {
 		}
 	}
 	return nil
+}
+
+func (n *fakeNode) Pods(context.Context) ([]node.Sandbox, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(n.boxes), func(b node.Sandbox) bool { return !b.Ready }), nil
 }
 
 func (n *fakeNode) Remains(uid string) node.Remains {

@@ -20,14 +20,7 @@ func (n *fakeNode) withWAL(dir string) {
 	text := strings.Replace(string(data), "    - --data-dir=", "    - --wal-dir=/wal\n    - --data-dir=", 1)
 	text = strings.Replace(text, "    volumeMounts:\n", "    volumeMounts:\n    - {mountPath: /wal, name: etcd-wal}\n", 1)
 	text = strings.Replace(text, "  volumes:\n", "  volumes:\n  - {hostPath: {path: "+host+", type: DirectoryOrCreate}, name: etcd-wal}\n", 1)
-	n.must(os.Remove(filepath.Join(n.root, "manifests/etcd.yaml")))
-	n.until("etcd is gone", func() bool {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return n.pods["etcd-cp1"] == nil
-	})
-	n.write("manifests/etcd.yaml", []byte(text))
-	n.until("etcd runs with a WAL of its own", n.apiReady)
+	n.replace("etcd", []byte(text))
 }
 
 // A WAL whose volume lies in the data directory gets the same place in the new

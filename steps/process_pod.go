@@ -178,6 +178,34 @@ func (r *run) rememberBegun(pod string) {
 	}
 }
 
+// underWay says whether kubelet has begun with a pod whose manifest this run, or the
+// one that it reverts, has put in, and whose start wasn't seen: it has a directory or a
+// cgroup, and no sandbox yet. Kubelet makes that one also when the manifest is out again,
+// if it was busy with it (seen on 1.37.2: 1.1 s after the manifest was put in, 0.4 s after it was
+// out).
+func (r *run) underWay(ctx context.Context, pods []string) (bool, error) {
+	var known []string
+	for _, pod := range pods {
+		if len(r.mem.Begun[pod]) == 0 {
+			return false, nil
+		}
+		known = append(known, r.mem.Begun[pod]...)
+	}
+	begun, err := r.world.PodsBegun()
+	if err != nil {
+		return false, nil // it can't be seen here
+	}
+	maps.DeleteFunc(begun, func(uid string, _ bool) bool { return slices.Contains(known, uid) })
+	if len(begun) == 0 {
+		return false, nil
+	}
+	boxes, err := r.world.Pods(ctx)
+	for _, b := range boxes {
+		delete(begun, b.UID)
+	}
+	return len(begun) > 0, err
+}
+
 // endOf is when this process first saw that no container of a pod runs any
 // more. What the runtime or the journal have is the machine's clock, which may
 // have been set since; differences within one process don't know of that.

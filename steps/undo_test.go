@@ -772,6 +772,49 @@ func TestAnUndoWaitsForKubeletsListAndNoLonger(t *testing.T) {
 	}
 }
 
+// Kubelet has begun with the restored etcd when the run is stopped, and makes its
+// sandbox while the undo has the manifest out again: it isn't taken for the old etcd, and the
+// old one goes in when kubelet has finished with it.
+func TestAnUndoSeesThePodThatKubeletHasBegunWith(t *testing.T) {
+	inFakeTime(func(t *testing.T) {
+		n := newFakeNode(t)
+		ctx, stop := context.WithCancel(t.Context())
+		e, _ := n.engine(nil)
+		sink := e.Sink
+		e.Sink = func(ev Event) {
+			sink(ev)
+			if ev.Type != TypeAction || !strings.HasPrefix(ev.Message, "Move etcd.yaml in") {
+				return
+			}
+			if ev.State == Started {
+				n.mu.Lock()
+				n.slowness = 500 * time.Millisecond
+				n.mu.Unlock()
+			} else {
+				stop()
+			}
+		}
+		if res := e.Run(ctx, n.plan(Choices{})); res.OK {
+			t.Fatal("it wasn't stopped")
+		}
+		time.Sleep(10 * time.Millisecond) // kubelet has seen the manifest
+		boxes := n.next
+		e, _ = n.engine(nil)
+		res := e.Run(t.Context(), n.undo())
+		if !res.OK || n.works(0xaaaa) != nil {
+			t.Fatalf("%+v; %v", res.Error, n.works(0xaaaa))
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.next == boxes {
+			t.Error("the restored etcd was never started: the test is about nothing")
+		}
+		for uid := range n.tooEarly {
+			t.Errorf("pod %s was put in before kubelet had finished with another", uid)
+		}
+	})(t)
+}
+
 // As in a restore, the API server starts when etcd has opened its data, and of those
 // it is known whose they are. And the controllers are not waited for longer than they run.
 func TestTheOutageOfAnUndoHasWhatARestoresHas(t *testing.T) {

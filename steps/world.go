@@ -30,6 +30,8 @@ type Reach struct {
 // world is what actions see of the node and do to it, apart from files.
 type world interface {
 	Pod(ctx context.Context, pod string) ([]node.Sandbox, error)
+	// Pods are those of all namespaces of which a sandbox runs.
+	Pods(ctx context.Context) ([]node.Sandbox, error)
 	// CPU is the CPU time that a container has used.
 	CPU(ctx context.Context, container string) (time.Duration, error)
 	StopSandbox(ctx context.Context, id string) error
@@ -118,6 +120,8 @@ func (n *thisNode) Pod(ctx context.Context, pod string) ([]node.Sandbox, error) 
 	}
 	return n.runtime.Pod(ctx, namespace, pod)
 }
+
+func (n *thisNode) Pods(ctx context.Context) ([]node.Sandbox, error) { return n.runtime.Pods(ctx) }
 
 func (n *thisNode) CPU(ctx context.Context, container string) (time.Duration, error) {
 	return n.runtime.CPU(ctx, container)
