@@ -42,7 +42,7 @@ func TestWhatIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name     string
 		snapshot string   // the good one when empty
 		args     []string // besides it
@@ -99,15 +99,17 @@ func TestWhatIsRefused(t *testing.T) {
 			before := wholeNode(t)
 			args := append([]string{"restore", c.snapshot, "--yes"}, c.args...)
 
-			o := call{args: args, as: c.as}.run(t)
-			if o.code != 4 || !strings.Contains(o.stdout+o.stderr, c.cause) {
-				t.Errorf("as text: exit status %d, want 4 and words about %q", o.code, c.cause)
-			}
-			if !strings.Contains(o.stdout+o.stderr, "→") {
-				t.Error("as text: there is no hint")
+			if i == 0 { // the same words are written as text
+				o := call{args: args, as: c.as}.run(t)
+				if o.code != 4 || !strings.Contains(o.stdout+o.stderr, c.cause) {
+					t.Errorf("as text: exit status %d, want 4 and words about %q", o.code, c.cause)
+				}
+				if !strings.Contains(o.stdout+o.stderr, "→") {
+					t.Error("as text: there is no hint")
+				}
 			}
 
-			o = call{args: append(args, "--output", "json"), as: c.as}.run(t)
+			o := call{args: append(args, "--output", "json"), as: c.as}.run(t)
 			if o.code != 4 {
 				t.Errorf("as JSON: exit status %d, want 4", o.code)
 			}

@@ -134,7 +134,7 @@ func kubeletFollows(t *testing.T) {
 	stories++
 	name, began := fmt.Sprintf("new-%d", stories), time.Now()
 	podOn(t, node, name)
-	kubectl(t, "delete", "pod", name, "--namespace=default", "--wait=false")
+	kubectl(t, "delete", "pod", name, "--namespace=default", "--grace-period=1") // its container is gone, too, before a picture of the node is taken
 	for _, static := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
 		eventually(t, static+" to be in the API", func() bool {
 			_, err := node.Kubectl(t.Context(), "get", "pod", static+"-"+node.Hostname, "--namespace=kube-system")

@@ -367,10 +367,23 @@ func kubeletLog(t *testing.T) {
 		// What it says of volumes says nothing about pods that don't start.
 		if node.Systemd {
 			journal, err := node.Journal(afterwards(t), "kubelet", 40)
-			t.Logf("kubelet's journal ends with (%v):\n%s", err, journal)
+			t.Logf("kubelet's journal ends with (%v):\n%s", err, shortened(journal, 300))
 			return
 		}
 		out, err := exec.Command("sh", "-c", `grep -v -e volume -e desired_state "$1" | tail -n 25`, "sh", node.KubeletLog).CombinedOutput()
-		t.Logf("kubelet's log ends with (%v):\n%s", err, out)
+		t.Logf("kubelet's log ends with (%v):\n%s", err, shortened(string(out), 300))
 	})
+}
+
+// shortened is a text whose lines have so many bytes at most, so that a log doesn't
+// bury what a test says.
+func shortened(text string, most int) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if len(line) > most {
+			line = line[:most] + " ...\n"
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }

@@ -220,7 +220,7 @@ var cases = []kase{
 			if p.starts("a", 70*time.Second) >= 8*time.Second {
 				break
 			}
-			if tries == 5 {
+			if tries == 10 { // on a busy machine most kills come too late
 				p.t.Fatalf("it doesn't wait after it was killed %d times", tries)
 			}
 		}
