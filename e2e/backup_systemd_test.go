@@ -11,6 +11,16 @@ import (
 	"filippo.io/age"
 )
 
+func TestBackupsByATimer(t *testing.T) {
+	begin(t)
+	t.Cleanup(func() {
+		if t.Failed() { // for the next test
+			insideLater(t, "umount /srv/backup 2>/dev/null; systemctl disable --now etcd-rewind-backup.timer; rm -rf /etc/etcd-rewind /var/lib/etcd-rewind /srv/backup /srv/kept")
+		}
+	})
+	backupsOnSystemd(t)
+}
+
 // Backups on a host as people have it: set up, taken by the timer's own service
 // in its cage, opened again, and reported when they don't come.
 func backupsOnSystemd(t *testing.T) {

@@ -320,11 +320,11 @@ func TestASnapshotOfThreeControlPlanesHoldsWhatAnyOfThemWrote(t *testing.T) {
 		on(n, func() { s.isNow(t) })
 	}
 	on(c.Nodes[1], func() {
-		saved := filepath.Join(t.TempDir(), "saved.db")
+		saved := pathFor(t, "saved.db")
 		if o := run(t, "save", saved); o.code != 0 {
 			t.Fatalf("etcd-rewind save: exit status %d\n%s%s", o.code, o.stdout, o.stderr)
 		}
-		for path, want := range map[string][2]bool{s.snapshot: {true, false}, saved: {false, true}} {
+		for path, want := range map[string][2]bool{c.Nodes[2].HostPath(s.snapshot): {true, false}, node.HostPath(saved): {false, true}} {
 			snapshot, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)

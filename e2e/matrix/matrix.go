@@ -51,7 +51,7 @@ func (e Entry) Hostname() string {
 }
 
 // ofCI are the targets of make e2e, which CI runs.
-var ofCI = []string{"e2e-one", "e2e-two", "e2e-three", "e2e-systemd", "e2e-three-newest"}
+var ofCI = []string{"e2e-one", "e2e-two", "e2e-three"}
 
 // InCI says whether CI runs it.
 func (e Entry) InCI() bool {
@@ -94,22 +94,22 @@ var Entries = []Entry{
 	{
 		Name: "bare-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6",
-		Node: bareNode, Ran: "of three: a conductor that is killed, nodes that are cut off or lost, a snapshot that is altered, a ticket, the wizard; of one: 40 restores killed at random moments", Targets: []string{"e2e-three", "e2e-fleet", "e2e-kills"},
+		Node: bareNode, Ran: "of three: restores, undos and a redo, a conductor that is killed, nodes that are cut off or lost, a snapshot that is altered, a ticket, the wizard; of one: 40 restores killed at random moments", Targets: []string{"e2e-fleet", "e2e-kills"},
 	},
 	{
 		Name: "systemd-1.34", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes", EtcdPart: "etcd-3.6", Systemd: true,
-		Node: systemdNode, Ran: "all tests of one node but those of the next line, " + rules + " among them; " + hostRuns, Targets: []string{"e2e-one", "e2e-systemd"},
+		Node: systemdNode, Ran: "all tests of one node but those of the next line, " + rules + " among them; " + hostRuns, Targets: []string{"e2e-one", "e2e-long", "e2e-systemd"},
 	},
 	{
 		Name: "systemd-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Kubelet: cgroupfs, Node: systemdNode + ", " + overruled, Ran: "the wizard, undo, restores that are killed, restores while kubelet or containerd goes away, kubeadm's phases after a restore; " + hostRuns + "; " + rules + ", but for the two that take a minute", Targets: []string{"e2e-two", "e2e-systemd"},
+		Kubelet: cgroupfs, Node: systemdNode + ", " + overruled, Ran: "the wizard, undo, restores that are killed, restores while kubelet or containerd goes away, kubeadm's phases after a restore; " + hostRuns + "; " + rules + ", but for the two that take a minute", Targets: []string{"e2e-two", "e2e-long", "e2e-systemd"},
 	},
 	{
 		Name: "three-1.37", Kubernetes: "1.37.2", Containerd: "2.4.2", Etcd: "3.6.10",
 		KubernetesPart: "kubernetes-1.37", ContainerdPart: "containerd-2.4", EtcdPart: "etcd-3.6", Systemd: true,
-		Node: "three control planes, " + systemdNode, Ran: "a restore of all three as one, its undo, and a redo", Targets: []string{"e2e-three-newest"},
+		Node: "three control planes, " + systemdNode, Ran: "a restore of all three as one, and its undo; a snapshot that is altered on one", Targets: []string{"e2e-three"},
 	},
 	{
 		Name: "systemd-1.34-etcd-3.5", Kubernetes: "1.34.4", Containerd: "1.6.20", Etcd: "3.5.21",
@@ -215,7 +215,7 @@ type Weaker struct {
 // Weakers is the second table.
 var Weakers = []Weaker{
 	{"Cluster API with kube-vip or a DNS name, kubespray's stacked etcd, one of kind's three control planes behind haproxy, minikube with docker (cri-dockerd), kubeadm before 1.31 with v1beta3, IPv6, dual stack, names with dots, a node named unlike its host, kubelet's `--config-dir`, `/etc/kubernetes` on another disk", "kubelet's facts from its command line and files, plan, restore and undo on a fake node with their manifests and kubeadm-config", "go test ./steps -run Layouts"},
-	{"`/etc/kubernetes` on a disk of its own, a temporary directory mounted noexec", "restore and undo on a practice node", "make e2e"},
+	{"`/etc/kubernetes` on a disk of its own, a temporary directory mounted noexec", "restore and undo on a practice node", "make e2e-disks"},
 	{"CRI-O", "its socket, labels and answers, and 10 s for containers to end, on a fake: the real one isn't to be had where the tests run", "go test ./node ./steps -run 'CRIO|LetsContainers'"},
 	{"stores of backups: versitygw 1.8 (S3), OpenSSH 9.2 (SFTP), a directory", "putting, listing, locking, deleting and restoring backups, that a store that refuses is named, that one that is killed or gets full during an upload fails alone and keeps nothing of it, and that two nodes at once take one backup", "make e2e-backup"},
 	{"arm64", "the binary for it, run under emulation: `version`, `inspect`, `check`", "make arm64"},
