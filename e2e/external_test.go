@@ -144,8 +144,6 @@ func TestExternalEtcdIsReal(t *testing.T) {
 	}
 }
 
-// The small part of it is in CI: what begins with "not" and "and", of kubespray's
-// form.
 func TestExternalEtcdIsRestored(t *testing.T) {
 	for _, form := range []cluster.Form{cluster.Kubespray, cluster.ByHand} {
 		t.Run(string(form), func(t *testing.T) {
