@@ -65,7 +65,7 @@ e2e-three: # root on Debian: a restore of three hosts with systemd and the newes
 	ETCD_REWIND_E2E_SHARED=no ETCD_REWIND_E2E_ENTRIES=three-1.37 \
 		go test -tags e2e -count 1 -timeout 30m -run 'AreRestoredAsOne|AlteredOnOneNode' -v ./e2e
 
-e2e-long: # root on Debian: of one node, what a restore leaves, kubeadm's phases, drills, a grace period (15 minutes)
+e2e-long: # root on Debian: of one node, what a restore leaves, kubeadm's phases, drills, a grace period (10 minutes)
 	e2e/install.sh
 	ETCD_REWIND_E2E_ENTRIES=systemd-1.34 go test -tags e2e -count 1 -timeout 30m -run '$(LONG)' -skip 'KubeadmRenders|$(HOSTS)' -v ./e2e
 	ETCD_REWIND_E2E_ENTRIES=systemd-1.37 go test -tags e2e -count 1 -timeout 30m -run KubeadmRenders -v ./e2e
