@@ -51,7 +51,7 @@ const (
 
 // LingersFor is how long such a program takes to stop: longer than a question to a
 // systemd takes on a busy machine, or nobody sees that it is deactivating.
-const LingersFor = 4 * time.Second
+const LingersFor = 12 * time.Second
 
 // Text is the service's file.
 func (s Service) Text() string {
