@@ -623,13 +623,11 @@ func (f *refusal) look() bool {
 		return false
 	}
 	limit := f.pace.unseen
-	if pods, err := f.world.PodsBegun(); err == nil && !f.begun {
+	if begun, err := f.begunSince(f.pod); err == nil && !f.begun {
 		limit = f.pace.refused
-		for uid := range pods {
-			if !slices.Contains(f.mem.Begun[f.pod], uid) {
-				f.begun, f.since = true, f.now()
-				return false
-			}
+		if len(begun) > 0 {
+			f.begun, f.since = true, f.now()
+			return false
 		}
 	}
 	waited := f.now().Sub(f.since)

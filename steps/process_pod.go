@@ -184,26 +184,30 @@ func (r *run) rememberBegun(pod string) {
 // if it was busy with it (seen on 1.37.2: 1.1 s after the manifest was put in, 0.4 s after it was
 // out).
 func (r *run) underWay(ctx context.Context, pods []string) (bool, error) {
-	var known []string
-	for _, pod := range pods {
-		if len(r.mem.Begun[pod]) == 0 {
-			return false, nil
-		}
-		known = append(known, r.mem.Begun[pod]...)
-	}
-	begun, err := r.world.PodsBegun()
-	if err != nil {
-		return false, nil // it can't be seen here
-	}
-	maps.DeleteFunc(begun, func(uid string, _ bool) bool { return slices.Contains(known, uid) })
-	if len(begun) == 0 {
+	if !slices.ContainsFunc(pods, func(pod string) bool { return len(r.mem.Begun[pod]) > 0 }) {
 		return false, nil
+	}
+	begun, err := r.begunSince(pods...)
+	if err != nil || len(begun) == 0 {
+		return false, nil // an error: it can't be seen here
 	}
 	boxes, err := r.world.Pods(ctx)
 	for _, b := range boxes {
 		delete(begun, b.UID)
 	}
 	return len(begun) > 0, err
+}
+
+// begunSince are the UIDs that kubelet has begun with since that was remembered for
+// pods: theirs, and perhaps others'.
+func (r *run) begunSince(pods ...string) (map[string]bool, error) {
+	begun, err := r.world.PodsBegun()
+	for _, pod := range pods {
+		for _, uid := range r.mem.Begun[pod] {
+			delete(begun, uid)
+		}
+	}
+	return begun, err
 }
 
 // endOf is when this process first saw that no container of a pod runs any

@@ -797,8 +797,14 @@ func TestAnUndoSeesThePodThatKubeletHasBegunWith(t *testing.T) {
 		if res := e.Run(ctx, n.plan(Choices{})); res.OK {
 			t.Fatal("it wasn't stopped")
 		}
-		time.Sleep(10 * time.Millisecond) // kubelet has seen the manifest
-		boxes := n.next
+		boxes := 0
+		n.until("kubelet has begun with the restored etcd", func() bool {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			boxes = n.next
+			p := n.pods["etcd-cp1"]
+			return p != nil && p.state == "begun"
+		})
 		e, _ = n.engine(nil)
 		res := e.Run(t.Context(), n.undo())
 		if !res.OK || n.works(0xaaaa) != nil {
@@ -813,6 +819,31 @@ func TestAnUndoSeesThePodThatKubeletHasBegunWith(t *testing.T) {
 			t.Errorf("pod %s was put in before kubelet had finished with another", uid)
 		}
 	})(t)
+}
+
+// Of two that are waited for together, one has started, and kubelet has begun with the other.
+func TestAPodUnderWayIsSeenBesideOneThatHasStarted(t *testing.T) {
+	n := newFakeNode(t)
+	n.mu.Lock()
+	n.paused = true
+	scheduler := n.pods["kube-scheduler-cp1"]
+	r := &run{world: n, mem: memory{Begun: map[string][]string{}}}
+	for _, p := range n.pods {
+		if p != scheduler {
+			r.mem.Begun[scheduler.name] = append(r.mem.Begun[scheduler.name], p.uid)
+		}
+	}
+	pods := []string{"kube-controller-manager-cp1", scheduler.name}
+	n.mu.Unlock()
+	if late, err := r.underWay(t.Context(), pods); late || err != nil {
+		t.Errorf("all have sandboxes: %t, %v", late, err)
+	}
+	n.mu.Lock()
+	n.boxes[scheduler.box].Ready = false
+	n.mu.Unlock()
+	if late, err := r.underWay(t.Context(), pods); !late || err != nil {
+		t.Errorf("one has none: %t, %v", late, err)
+	}
 }
 
 // As in a restore, the API server starts when etcd has opened its data, and of those
