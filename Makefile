@@ -57,7 +57,7 @@ e2e-one:
 	ETCD_REWIND_E2E_ENTRIES=systemd-1.34 go test -tags e2e -count 1 -timeout 60m -skip '$(THREE)|$(TWO)|$(LONG)|$(HOSTS)' ./e2e
 
 e2e-two:
-	ETCD_REWIND_E2E_ENTRIES=systemd-1.37 go test -tags e2e -count 1 -timeout 60m -run '$(TWO)|RealKubelet' -skip '$(THREE)|$(LONG)|$(HOSTS)' ./e2e
+	ETCD_REWIND_E2E_ENTRIES=systemd-1.37 go test -tags e2e -count 1 -timeout 60m -run '$(TWO)|RealKubelet' -skip '$(THREE)|$(HOSTS)' ./e2e
 	$(MAKE) e2e-backup
 
 e2e-three: # root on Debian: a restore of three hosts with systemd and the newest Kubernetes
@@ -67,7 +67,7 @@ e2e-three: # root on Debian: a restore of three hosts with systemd and the newes
 
 e2e-long: # root on Debian: of one node, what a restore leaves, kubeadm's phases, drills, a grace period (10 minutes)
 	e2e/install.sh
-	ETCD_REWIND_E2E_ENTRIES=systemd-1.34 go test -tags e2e -count 1 -timeout 30m -run '$(LONG)' -skip 'KubeadmRenders|$(HOSTS)' -v ./e2e
+	ETCD_REWIND_E2E_ENTRIES=systemd-1.34 go test -tags e2e -count 1 -timeout 30m -run '$(LONG)' -skip KubeadmRenders -v ./e2e
 	ETCD_REWIND_E2E_ENTRIES=systemd-1.37 go test -tags e2e -count 1 -timeout 30m -run KubeadmRenders -v ./e2e
 
 e2e-rest: e2e-long e2e-systemd e2e-fleet e2e-external e2e-disks e2e-debts e2e-kind e2e-kills e2e-versions e2e-cgroup2 # what CI leaves out, one after the other (a night)
@@ -83,7 +83,8 @@ e2e-systemd: # root on Debian: hosts with systemd of both versions: reboots, tim
 	ETCD_REWIND_E2E_SHARED=no ETCD_REWIND_E2E_ENTRIES='systemd-1.34 systemd-1.37' \
 		go test -tags e2e -count 1 -timeout 40m -run OnSystemd -v ./e2e
 
-e2e-disks: # practice nodes on file systems of their own that get full, read-only or are noexec (5 minutes)
+e2e-disks: # root on Debian: practice nodes on file systems of their own that get full, read-only or are noexec (5 minutes)
+	e2e/install.sh
 	go test -tags e2e -count 1 -timeout 15m ./e2e/disks
 
 e2e-backup: # stores of backups on servers that others have written: S3 (versitygw) and OpenSSH's SFTP

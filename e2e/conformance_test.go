@@ -20,22 +20,18 @@ func TestTheRealKubeletKeepsTheRulesThatPracticeTeaches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keepsTheRulesOf(t, e)
+	keepsTheRules(t, e)
 }
 
-// The rules are those of the kubelets of other versions, too. CI leaves out the
-// two that take a minute: the shared node of the oldest shows them there.
-func keepsTheRulesOf(t *testing.T, e matrix.Entry) {
+// keepsTheRules has the node, which an entry of the matrix is, held to the rules: they
+// are those of the kubelets of other versions, too. CI leaves out the two that take a
+// minute: the shared node of the oldest shows them there.
+func keepsTheRules(t *testing.T, e matrix.Entry) {
 	begin(t)
 	rules := conformance.Run
 	if e.InCI() && e.Name != defaultEntry {
 		rules = conformance.RunShort
 	}
-	keepsTheRules(t, e, rules)
-}
-
-// keepsTheRules has the node, which an entry of the matrix is, held to rules.
-func keepsTheRules(t *testing.T, e matrix.Entry, rules func(*testing.T, conformance.Kubelet)) {
 	pki, groups, root := "/etc/kubernetes/pki", node.HostPath("/sys/fs/cgroup"), "/"
 	if !e.Systemd {
 		groups, root = "/sys/fs/cgroup", node.CgroupRoot

@@ -32,7 +32,7 @@ func TestOnSystemd(t *testing.T) {
 			}
 			t.Run("the node is what the table says", func(t *testing.T) { isTheEntry(t, e) })
 			if !e.InCI() { // whose shared nodes have their kubelets
-				t.Run("kubelet keeps the rules that the engine stands on", func(t *testing.T) { keepsTheRulesOf(t, e) })
+				t.Run("kubelet keeps the rules that the engine stands on", func(t *testing.T) { keepsTheRules(t, e) })
 			}
 			t.Run("backups by a timer", backupsOnSystemd)
 			t.Run("a restore, and its undo", restoreAndUndoOnSystemd)

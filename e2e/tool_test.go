@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"etcd-rewind/trust"
 )
 
 // tool is the program under test, at its path inside the node. It lies where
@@ -367,23 +369,20 @@ func kubeletLog(t *testing.T) {
 		// What it says of volumes says nothing about pods that don't start.
 		if node.Systemd {
 			journal, err := node.Journal(afterwards(t), "kubelet", 40)
-			t.Logf("kubelet's journal ends with (%v):\n%s", err, shortened(journal, 300))
+			t.Logf("kubelet's journal ends with (%v):\n%s", err, shortened(journal))
 			return
 		}
 		out, err := exec.Command("sh", "-c", `grep -v -e volume -e desired_state "$1" | tail -n 25`, "sh", node.KubeletLog).CombinedOutput()
-		t.Logf("kubelet's log ends with (%v):\n%s", err, shortened(string(out), 300))
+		t.Logf("kubelet's log ends with (%v):\n%s", err, shortened(string(out)))
 	})
 }
 
-// shortened is a text whose lines have so many bytes at most, so that a log doesn't
-// bury what a test says.
-func shortened(text string, most int) string {
+// shortened is a text whose lines have 300 bytes at most, so that a log doesn't bury
+// what a test says.
+func shortened(text string) string {
 	var b strings.Builder
-	for line := range strings.Lines(text) {
-		if len(line) > most {
-			line = line[:most] + " ...\n"
-		}
-		b.WriteString(line)
+	for line := range strings.SplitSeq(text, "\n") {
+		fmt.Fprintln(&b, trust.Clip(line, 300))
 	}
 	return b.String()
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -34,11 +35,7 @@ const RelistsMetric = "kubelet_pleg_relist_duration_seconds_count"
 // is its own, signed by nobody, and isn't checked, as kubeadm's API server
 // doesn't: nothing is sent but a question.
 func AskRelists(ctx context.Context, cfg MetricsConfig) (int, error) {
-	within := cfg.Within
-	if within == 0 {
-		within = time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(cfg.Within, time.Second))
 	defer cancel()
 	conf, err := clientTLS("", cfg.Cert, cfg.Key)
 	if err != nil {
