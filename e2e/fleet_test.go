@@ -38,7 +38,7 @@ func leader(t *testing.T) (*cluster.Cluster, story) {
 	t.Helper()
 	c := threeNodes(t)
 	use(t, c.Nodes[0])
-	kubeletLog(t)
+	kubeletLog(t, c.Nodes...)
 	return c, aStory(t)
 }
 

@@ -45,7 +45,7 @@ func TestKindsControlPlanesBehindHAProxyAreRestoredByATicket(t *testing.T) {
 		})
 	}
 	use(t, c.Nodes[0])
-	kubeletLog(t)
+	kubeletLog(t, c.Nodes...)
 	if leads := said(t, "grep -h server: /etc/kubernetes/*admin.conf; getent hosts control-plane.test"); strings.Count(leads, "server: https://control-plane.test:6443\n") != 2 || !strings.Contains(leads, "10.77.0.251 ") {
 		t.Fatalf("kubeconfigs don't lead to the load balancer:\n%s", leads)
 	}

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"etcd-rewind/trust"
+	"etcd-rewind/e2e/cluster"
 )
 
 // tool is the program under test, at its path inside the node. It lies where
@@ -359,30 +359,25 @@ func (o outcome) story() string {
 	return b.String() + o.stderr
 }
 
-// kubeletLog prints the end of kubelet's log when the test has failed.
-func kubeletLog(t *testing.T) {
+// kubeletLog keeps the ends of kubelets' logs beside the nodes' other logs when the test
+// has failed; nodes are what tests work on then without any. They aren't printed: what the
+// test says would be buried under them.
+func kubeletLog(t *testing.T, nodes ...*cluster.Node) {
 	t.Helper()
 	t.Cleanup(func() {
 		if !t.Failed() {
 			return
 		}
-		// What it says of volumes says nothing about pods that don't start.
-		if node.Systemd {
-			journal, err := node.Journal(afterwards(t), "kubelet", 40)
-			t.Logf("kubelet's journal ends with (%v):\n%s", err, shortened(journal))
-			return
+		if len(nodes) == 0 {
+			nodes = []*cluster.Node{node}
 		}
-		out, err := exec.Command("sh", "-c", `grep -v -e volume -e desired_state "$1" | tail -n 25`, "sh", node.KubeletLog).CombinedOutput()
-		t.Logf("kubelet's log ends with (%v):\n%s", err, shortened(string(out)))
+		for _, n := range nodes {
+			if !n.Systemd { // a bare node's lies there anyway
+				continue
+			}
+			journal, err := n.Journal(afterwards(t), "kubelet", 4000)
+			path := filepath.Join(logs, strings.ReplaceAll(t.Name(), "/", "-")+"."+n.Hostname+".kubelet.log")
+			t.Logf("kubelet's log is in %s (%v)", path, errors.Join(err, os.WriteFile(path, []byte(journal), 0o600)))
+		}
 	})
-}
-
-// shortened is a text whose lines have 300 bytes at most, so that a log doesn't bury
-// what a test says.
-func shortened(text string) string {
-	var b strings.Builder
-	for line := range strings.SplitSeq(text, "\n") {
-		fmt.Fprintln(&b, trust.Clip(line, 300))
-	}
-	return b.String()
 }

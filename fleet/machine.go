@@ -471,7 +471,9 @@ func (m *machine) ended(n *nodeRun, res *steps.Result, err error) {
 	case err != nil:
 		n.err = err
 		p := problem.From(err)
-		m.refused = m.refused || p.Code == codeLocked && n.verb == ""
+		if m.stopping.IsZero() { // else another's fault has ended the run
+			m.refused = m.refused || p.Code == codeLocked && n.verb == ""
+		}
 		n.instead = restore.Verb(p.Code)
 		m.broken(n, steps.Failure{Title: "Begin", Cause: p.Cause, Hint: p.Hint})
 	default:

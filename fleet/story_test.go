@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
@@ -390,4 +391,33 @@ func TestARunThatSaysNothingIsToldOf(t *testing.T) {
 	}
 	s.is("told", strings.Join(told, "\n"), "5s cp1: nothing new for 5 s; last seen in its redo\n"+
 		"10s cp1: nothing new for 10 s; last seen in its redo\n20s cp1: nothing new for 20 s; last seen in its redo\n40s cp1: nothing new for 40 s; last seen in its redo")
+}
+
+// What a node says after the run was stopped for another's fault is not how it ended: one
+// whose lock another session holds would have it that nothing was begun.
+func TestARefusalAfterAFailureIsNotWhatTheRunEndsWith(t *testing.T) {
+	refuses := func(s *tale, node int) {
+		s.then(ended{node, s.nodes[node].try, nil, &problem.Problem{Cause: "another run is under way", Code: codeLocked}})
+	}
+	fails := func(s *tale, node int) {
+		s.then(ended{node, s.nodes[node].try, &steps.Result{Reverted: true, Error: &steps.Failure{Cause: "damaged"}}, nil})
+	}
+	for _, c := range []struct {
+		name         string
+		first, then  func(*tale, int)
+		status       int
+		blamed, also string
+	}{
+		{"a failure, and a refusal after it", fails, refuses, 1, "cp1: damaged", "another run is under way"},
+		{"a refusal, and a failure after it", refuses, fails, 4, "cp1: another run is under way", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newTale(t, "", "cp1", "cp2")
+			c.first(s, 0)
+			c.then(s, 1)
+			if s.res == nil || s.res.ExitCode() != c.status || s.res.Error.Cause != c.blamed || s.res.Nodes[1].Cause != c.also {
+				t.Errorf("%+v", s.res)
+			}
+		})
+	}
 }

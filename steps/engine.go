@@ -75,6 +75,9 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 			hint += "; "
 		}
 		res := &Result{Reverted: plan.Kind == KindRestore && plan.done == nil, refused: true, Error: &Failure{Title: plan.Title, Cause: cause, Hint: hint + "nothing was changed"}}
+		if ctx.Err() != nil { // what was waited for isn't to blame
+			res.refused, res.Error.Cause, res.Error.Hint = false, stoppedByUser, untouched
+		}
 		r.emit(Event{Type: TypeResult, State: Failed, Result: res})
 		return res
 	}
@@ -447,11 +450,16 @@ func (r *run) point(point, action string) {
 
 var errStopped = errors.New("stopped")
 
+const (
+	stoppedByUser = "you stopped the run"
+	untouched     = "nothing on this node was changed"
+)
+
 func (r *run) stopped() *failure {
 	r.emit(Event{Type: TypeAction, State: Stopped})
 	return &failure{Failure: Failure{
 		Step: r.step.ID, Action: r.action.ID, Title: r.action.Title(),
-		Cause: "you stopped the run",
+		Cause: stoppedByUser,
 		Hint:  r.wayBack(),
 	}}
 }
@@ -467,7 +475,7 @@ func (r *run) command(verb string) string {
 
 func (r *run) wayBack() string {
 	if !r.touched() {
-		return "nothing on this node was changed"
+		return untouched
 	}
 	ways := r.command("resume") + " continues, " + r.command("undo") + " reverts the node to how it was"
 	if r.plan.Kind == KindUndo {

@@ -1,6 +1,8 @@
 package steps
 
 import (
+	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,5 +41,34 @@ func TestAStateDirectoryThatOthersCanWriteToIsNotUsed(t *testing.T) {
 				t.Errorf("the hint %q doesn't say %q, and that nothing was changed", res.Error.Hint, c.hint)
 			}
 		})
+	}
+}
+
+// Ctrl-C while the container runtime keeps a run waiting that has not begun: nothing is
+// wrong with the node, and another session of it wasn't in the way.
+func TestARunThatIsStoppedBeforeItBeginsWasStopped(t *testing.T) {
+	n := newFakeNode(t)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	socket := filepath.Join(n.root, "containerd.sock")
+	silent, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	go func() {
+		if conn, err := silent.Accept(); err == nil {
+			stop()
+			<-t.Context().Done()
+			_ = conn.Close()
+		}
+	}()
+	p := n.plan(Choices{})
+	p.Reach.Kubelet.CRIEndpoint = "unix://" + socket
+	e, _ := n.engine(nil)
+	e.world = nil
+	res := e.Run(ctx, p)
+	if res.ExitCode() != 1 || !res.Reverted || res.Error == nil || res.Error.Cause != "you stopped the run" || res.Error.Hint != "nothing on this node was changed" {
+		t.Errorf("status %d: %+v", res.ExitCode(), res.Error)
 	}
 }
