@@ -15,8 +15,8 @@ NODE_TAGS = -tags nopractice,grpcnotrace
 build: # the binary for nodes
 	CGO_ENABLED=0 go build $(NODE_TAGS) -trimpath -ldflags '$(LDFLAGS)' -o etcd-rewind .
 
-test: # no root, no network, no cluster; four packages at a time, for they wait more than they compute
-	go test -p 4 -timeout 30m ./...
+test: # no root, no network, no cluster; four packages at a time, for they wait more than they compute, the longest first
+	go test -p 4 -timeout 30m ./steps ./cli ./snapshot ./fleet ./practice ./...
 
 test-busy: # the same beside six busy loops: nothing may depend on being fast
 	.ci/busy go test -count 1 -timeout 30m ./...
