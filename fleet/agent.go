@@ -372,7 +372,7 @@ func (a *agent) run(ctx context.Context, p *steps.Plan, rec *restore.Record) (*s
 		}
 	}
 	res, err := a.node.Run(ctx, p, a.barrier, sink, func(f steps.Failure) steps.Choice { return a.ask(ctx, f) })
-	if err == nil && res.ExitCode() == 4 {
+	if err == nil && res.ExitCode() == 4 && ctx.Err() == nil { // one that was stopped wasn't refused
 		return nil, &problem.Problem{Cause: res.Error.Cause, Hint: res.Error.Hint, Code: codeLocked}
 	}
 	return res, err

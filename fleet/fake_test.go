@@ -68,6 +68,7 @@ type fakeNode struct {
 	hook      func(steps.Phase)   // called when the work of a phase is done, before its barrier
 	undoFails int
 	refuses   bool // another session holds its lock
+	opening   bool // its runtime keeps a run waiting until that is stopped
 	facts     func(*restore.NodeFacts)
 
 	kubelet  *settle.Kubelet // nil for a node without one
@@ -275,6 +276,10 @@ func (n *fakeNode) Run(ctx context.Context, p *steps.Plan, barrier steps.Barrier
 	}
 	if n.refuses {
 		return nil, &problem.Problem{Cause: "another run is under way", Code: codeLocked}
+	}
+	if n.opening {
+		<-ctx.Done()
+		return steps.NotBegun("you stopped the run", "nothing was changed"), nil
 	}
 	n.change(func() { n.locked, n.last = true, p.Kind })
 	defer n.change(func() { n.locked = false })

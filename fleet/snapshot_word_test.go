@@ -208,3 +208,21 @@ func TestARunThatIsRefusedByALockHasNotBegun(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 }
+
+// A node whose run has not begun when another's fault stops all of them refuses nothing:
+// the run ends with that fault, and the node has nothing to say about it.
+func TestARunThatIsStoppedBeforeANodeHasBegunEndsWithWhatStoppedIt(t *testing.T) {
+	w := newFakeWorld(t, "cp1", "cp2", "cp3")
+	c := conductor(t, w.pipes(t, "cp1"))
+	prepare(t, c, restore.Want{Info: theSnapshot(t)})
+	w.node("cp2").fails = map[steps.Phase]int{steps.PhaseStaged: 1}
+	w.node("cp3").opening = true
+	res, err := c.Run(t.Context(), func(restore.NodeEvent) {}, restore.Unattended)
+	if err != nil || res.ExitCode() != 1 || !res.Reverted || !strings.HasPrefix(res.Error.Cause, "cp2: ") {
+		t.Fatalf("%+v %v", res, err)
+	}
+	same(t, "nodes", w.all(), asBefore)
+	if n := res.Nodes[2]; n.State != restore.Untouched || n.Cause != "" {
+		t.Errorf("%+v", n)
+	}
+}

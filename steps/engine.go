@@ -76,7 +76,7 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 		}
 		res := &Result{Reverted: plan.Kind == KindRestore && plan.done == nil, refused: true, Error: &Failure{Title: plan.Title, Cause: cause, Hint: hint + "nothing was changed"}}
 		if ctx.Err() != nil { // what was waited for isn't to blame
-			res.refused, res.Error.Cause, res.Error.Hint = false, stoppedByUser, untouched
+			res.Error.Cause, res.Error.Hint = stoppedByUser, "nothing was changed"
 		}
 		r.emit(Event{Type: TypeResult, State: Failed, Result: res})
 		return res
@@ -450,10 +450,7 @@ func (r *run) point(point, action string) {
 
 var errStopped = errors.New("stopped")
 
-const (
-	stoppedByUser = "you stopped the run"
-	untouched     = "nothing on this node was changed"
-)
+const stoppedByUser = "you stopped the run"
 
 func (r *run) stopped() *failure {
 	r.emit(Event{Type: TypeAction, State: Stopped})
@@ -475,7 +472,7 @@ func (r *run) command(verb string) string {
 
 func (r *run) wayBack() string {
 	if !r.touched() {
-		return untouched
+		return "nothing on this node was changed"
 	}
 	ways := r.command("resume") + " continues, " + r.command("undo") + " reverts the node to how it was"
 	if r.plan.Kind == KindUndo {

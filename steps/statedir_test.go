@@ -44,8 +44,8 @@ func TestAStateDirectoryThatOthersCanWriteToIsNotUsed(t *testing.T) {
 	}
 }
 
-// Ctrl-C while the container runtime keeps a run waiting that has not begun: nothing is
-// wrong with the node, and another session of it wasn't in the way.
+// Ctrl-C while the container runtime keeps a run waiting that has not begun: that is what
+// ended it, and not the runtime.
 func TestARunThatIsStoppedBeforeItBeginsWasStopped(t *testing.T) {
 	n := newFakeNode(t)
 	ctx, stop := context.WithCancel(t.Context())
@@ -68,7 +68,7 @@ func TestARunThatIsStoppedBeforeItBeginsWasStopped(t *testing.T) {
 	e, _ := n.engine(nil)
 	e.world = nil
 	res := e.Run(ctx, p)
-	if res.ExitCode() != 1 || !res.Reverted || res.Error == nil || res.Error.Cause != "you stopped the run" || res.Error.Hint != "nothing on this node was changed" {
+	if res.ExitCode() != 4 || !res.Reverted || res.Error == nil || res.Error.Cause != "you stopped the run" || res.Error.Hint != "nothing was changed" {
 		t.Errorf("status %d: %+v", res.ExitCode(), res.Error)
 	}
 }
