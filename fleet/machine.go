@@ -35,7 +35,6 @@ type machine struct {
 	stopping  time.Time // since when every node is to stop
 	byUser    bool      // stopped by the user
 	left      bool      // the user left at once
-	refused   bool      // a node didn't begin: another run is under way there
 	undo      bool      // all nodes are reverted once they have stopped
 	fail      *steps.Failure
 	blamed    *nodeRun // whose trouble that is
@@ -471,9 +470,6 @@ func (m *machine) ended(n *nodeRun, res *steps.Result, err error) {
 	case err != nil:
 		n.err = err
 		p := problem.From(err)
-		if m.stopping.IsZero() { // else another's fault has ended the run
-			m.refused = m.refused || p.Code == codeLocked && n.verb == ""
-		}
 		n.instead = restore.Verb(p.Code)
 		m.broken(n, steps.Failure{Title: "Begin", Cause: p.Cause, Hint: p.Hint})
 	default:
@@ -786,7 +782,7 @@ func (m *machine) stop() {
 func (m *machine) stopByUser() {
 	m.byUser = true
 	if m.fail == nil {
-		m.fail = &steps.Failure{Title: "Run", Cause: "you stopped the run"}
+		m.fail = &steps.Failure{Title: "Run", Cause: steps.StoppedByUser}
 	}
 	m.stop()
 }

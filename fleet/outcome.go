@@ -3,6 +3,7 @@ package fleet
 import (
 	"time"
 
+	"etcd-rewind/problem"
 	"etcd-rewind/restore"
 	"etcd-rewind/steps"
 )
@@ -72,7 +73,9 @@ func (m *machine) result() *restore.Result {
 			}
 		}
 	}
-	res.NotBegun = m.refused && res.Reverted && !m.touched
+	// What it ended with is that another run is under way there.
+	locked := m.blamed != nil && m.blamed.verb == "" && problem.HasCode(m.blamed.err, codeLocked)
+	res.NotBegun = locked && res.Reverted && !m.touched
 	m.advise(res.Nodes)
 	return res
 }

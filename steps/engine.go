@@ -71,13 +71,13 @@ func (e *Engine) Run(ctx context.Context, plan *Plan) *Result {
 	defer closeAll()
 	if err != nil {
 		cause, hint := problem.Explain(err)
+		if ctx.Err() != nil { // what was waited for isn't to blame
+			cause, hint = StoppedByUser, ""
+		}
 		if hint != "" {
 			hint += "; "
 		}
 		res := &Result{Reverted: plan.Kind == KindRestore && plan.done == nil, refused: true, Error: &Failure{Title: plan.Title, Cause: cause, Hint: hint + "nothing was changed"}}
-		if ctx.Err() != nil { // what was waited for isn't to blame
-			res.Error.Cause, res.Error.Hint = stoppedByUser, "nothing was changed"
-		}
 		r.emit(Event{Type: TypeResult, State: Failed, Result: res})
 		return res
 	}
@@ -450,13 +450,14 @@ func (r *run) point(point, action string) {
 
 var errStopped = errors.New("stopped")
 
-const stoppedByUser = "you stopped the run"
+// StoppedByUser is the cause of a run that was asked to stop.
+const StoppedByUser = "you stopped the run"
 
 func (r *run) stopped() *failure {
 	r.emit(Event{Type: TypeAction, State: Stopped})
 	return &failure{Failure: Failure{
 		Step: r.step.ID, Action: r.action.ID, Title: r.action.Title(),
-		Cause: stoppedByUser,
+		Cause: StoppedByUser,
 		Hint:  r.wayBack(),
 	}}
 }
