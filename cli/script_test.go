@@ -50,6 +50,7 @@ func TestCommandLine(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("COLUMNS", "10000") // where a line breaks depends on how long the path of $WORK is
 			for _, name := range []string{"before", "after", "encrypted"} {
 				if err := unpack("../snapshot/testdata/"+name+".db.gz", env.WorkDir+"/"+name+".db"); err != nil {
 					return err

@@ -298,6 +298,7 @@ func (c call) run(t *testing.T) outcome {
 	defer cancel()
 	line := append(append(append([]string{}, c.as...), tool), c.args...)
 	cmd := node.Command(ctx, line[0], line[1:]...)
+	cmd.Env = append(cmd.Environ(), "COLUMNS=10000") // no phrase is broken that a test looks for
 	cmd.Stdin = strings.NewReader(c.stdin)
 	// A group of its own, so that a test can kill all of it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,18 +42,23 @@ func NewLines(w io.Writer, o Options) *Lines {
 // everyNode stands for all nodes where a node's name does.
 const everyNode = "all"
 
-// WidthOf is how wide text for w may be: its terminal, or Width.
+// WidthOf is how wide text for w may be: its terminal; for a file or a pipe
+// $COLUMNS, as man(1) has it; or Width.
 func WidthOf(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
 			return max(n, minWidth)
 		}
+		if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
+			return min(max(n, minWidth), maxWidth)
+		}
 	}
 	return Width
 }
 
-// minWidth is what text needs to be read at all.
-const minWidth = 40
+// minWidth is what text needs to be read at all, and maxWidth what $COLUMNS may
+// ask for: text is padded to it.
+const minWidth, maxWidth = 40, 10_000
 
 // Lines prints the events of a run as lines of text, each when it comes.
 type Lines struct {
