@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -82,12 +83,14 @@ func (p *terminal) screen() string {
 	return ansi.Strip(p.told.String())
 }
 
-// see waits for a text after the one that was waited for last.
+// see waits for a text after the one that was waited for last, wherever its lines
+// break: a path before it can be of any length.
 func (p *terminal) see(what string) {
 	p.t.Helper()
+	text := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(what), " ", `\s+`))
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if i := strings.Index(p.screen()[p.seen:], what); i >= 0 {
-			p.seen += i + len(what)
+		if at := text.FindStringIndex(p.screen()[p.seen:]); at != nil {
+			p.seen += at[1]
 			return
 		}
 		if time.Now().After(deadline) {
