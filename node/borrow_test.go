@@ -124,7 +124,7 @@ func serveImages(t *testing.T, f interface {
 },
 ) string {
 	t.Helper()
-	sock := filepath.Join(t.TempDir(), "cri.sock")
+	sock := filepath.Join(shortDir(t), "cri.sock")
 	l, err := net.Listen("unix", sock)
 	if err != nil {
 		t.Fatal(err)

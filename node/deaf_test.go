@@ -116,10 +116,11 @@ func serveDeaf(t *testing.T, way deaf.Way) (socket, url string) {
 	return socket, "http://" + l.Addr().String()
 }
 
-// shortDir is for sockets, whose paths are short.
-func shortDir(t *testing.T) string {
+// shortDir is for sockets: a path of theirs has 108 bytes, and t.TempDir has the
+// test's name in it.
+func shortDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "deaf")
+	dir, err := os.MkdirTemp("", "s")
 	if err != nil {
 		t.Fatal(err)
 	}

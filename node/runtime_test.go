@@ -101,7 +101,7 @@ func podLabels(pod, uid string, more ...string) map[string]string {
 
 func serveCRI(t *testing.T, f cri.RuntimeServiceServer) string {
 	t.Helper()
-	sock := filepath.Join(t.TempDir(), "cri.sock")
+	sock := filepath.Join(shortDir(t), "cri.sock")
 	l, err := net.Listen("unix", sock)
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func (l busy) Accept() (net.Conn, error) {
 }
 
 func TestARuntimeThatIsSlowToTakeAConnectionIsWaitedFor(t *testing.T) {
-	sock := filepath.Join(t.TempDir(), "cri.sock")
+	sock := filepath.Join(shortDir(t), "cri.sock")
 	l, err := net.Listen("unix", sock)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +272,7 @@ func TestStoppingAndRemovingAreSafeTwice(t *testing.T) {
 
 func TestRuntimesThatCannotBeTalkedTo(t *testing.T) {
 	old := serveCRI(t, &cri.UnimplementedRuntimeServiceServer{})
-	dead := filepath.Join(t.TempDir(), "dead.sock")
+	dead := filepath.Join(shortDir(t), "dead.sock")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -301,7 +301,7 @@ func TestRuntimesThatCannotBeTalkedTo(t *testing.T) {
 }
 
 func TestARuntimeThatHangsIsLeftAtTheDeadline(t *testing.T) {
-	sock := filepath.Join(t.TempDir(), "hang.sock")
+	sock := filepath.Join(shortDir(t), "hang.sock")
 	l, err := net.Listen("unix", sock)
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +335,7 @@ func BenchmarkPod(b *testing.B) {
 		f.sandboxes = append(f.sandboxes, &cri.PodSandbox{Id: string(rune('a' + i)), CreatedAt: int64(i), Labels: l})
 		f.containers = append(f.containers, &cri.Container{Id: string(rune('a' + i)), PodSandboxId: string(rune('a' + i)), Labels: l})
 	}
-	sock := filepath.Join(b.TempDir(), "cri.sock")
+	sock := filepath.Join(shortDir(b), "cri.sock")
 	l, err := net.Listen("unix", sock)
 	if err != nil {
 		b.Fatal(err)
