@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"net"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -124,11 +122,7 @@ func serveImages(t *testing.T, f interface {
 },
 ) string {
 	t.Helper()
-	sock := filepath.Join(shortDir(t), "cri.sock")
-	l, err := net.Listen("unix", sock)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, sock := listenUnix(t)
 	srv := grpc.NewServer()
 	cri.RegisterRuntimeServiceServer(srv, f)
 	cri.RegisterImageServiceServer(srv, f)

@@ -100,11 +100,7 @@ func TestARuntimeThatFallsSilentIsLeftAtTheDeadline(t *testing.T) {
 
 func serveDeaf(t *testing.T, way deaf.Way) (socket, url string) {
 	t.Helper()
-	socket = filepath.Join(shortDir(t), "s")
-	at, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	at, socket := listenUnix(t)
 	stopUnix := deaf.Serve(at, way, nil)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -116,14 +112,19 @@ func serveDeaf(t *testing.T, way deaf.Way) (socket, url string) {
 	return socket, "http://" + l.Addr().String()
 }
 
-// shortDir is for sockets: a path of theirs has 108 bytes, and t.TempDir has the
-// test's name in it.
-func shortDir(t testing.TB) string {
+// listenUnix listens on a socket until the test ends. Its directory is none of
+// t.TempDir's, which have the test's name in them: a socket's path has 108 bytes.
+func listenUnix(t testing.TB) (l *net.UnixListener, socket string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "s")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
+	socket = filepath.Join(dir, "s")
+	if l, err = net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l, socket
 }

@@ -4,9 +4,6 @@ package node
 
 import (
 	"context"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -54,16 +51,7 @@ func (f fakeKMSv2) Decrypt(_ context.Context, r *kmsv2.DecryptRequest) (*kmsv2.D
 
 func startKMS(t *testing.T, f *fakeKMS) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kms") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "s")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, socket := listenUnix(t)
 	srv := grpc.NewServer()
 	kmsv1.RegisterKeyManagementServiceServer(srv, f)
 	kmsv2.RegisterKeyManagementServiceServer(srv, fakeKMSv2{fakeKMS: f})
@@ -116,18 +104,13 @@ func TestAKMSPluginIsAskedAsKubeAPIServerAsksIt(t *testing.T) {
 }
 
 func TestAKMSPluginThatDoesNotAnswer(t *testing.T) {
-	missing := KMS{APIVersion: "v2", Socket: filepath.Join(t.TempDir(), "none"), Timeout: time.Minute}
+	_, silent := listenUnix(t)
+	missing := KMS{APIVersion: "v2", Socket: silent + "-none", Timeout: time.Minute}
 	if err := missing.Healthy(t.Context()); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Error(err)
 	}
-	dir := t.TempDir()
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	start := time.Now()
-	hangs := KMS{APIVersion: "v1", Socket: filepath.Join(dir, "s"), Timeout: 300 * time.Millisecond}
+	hangs := KMS{APIVersion: "v1", Socket: silent, Timeout: 300 * time.Millisecond}
 	if err := hangs.Healthy(t.Context()); err == nil {
 		t.Error("it answered")
 	}

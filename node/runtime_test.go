@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"net"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -99,18 +98,14 @@ func podLabels(pod, uid string, more ...string) map[string]string {
 	return l
 }
 
-func serveCRI(t *testing.T, f cri.RuntimeServiceServer) string {
+func serveCRI(t testing.TB, f cri.RuntimeServiceServer) string {
 	t.Helper()
-	sock := filepath.Join(shortDir(t), "cri.sock")
-	l, err := net.Listen("unix", sock)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, sock := listenUnix(t)
 	serve(t, l, f)
 	return sock
 }
 
-func serve(t *testing.T, l net.Listener, f cri.RuntimeServiceServer) {
+func serve(t testing.TB, l net.Listener, f cri.RuntimeServiceServer) {
 	t.Helper()
 	srv := grpc.NewServer()
 	cri.RegisterRuntimeServiceServer(srv, f)
@@ -127,11 +122,7 @@ func (l busy) Accept() (net.Conn, error) {
 }
 
 func TestARuntimeThatIsSlowToTakeAConnectionIsWaitedFor(t *testing.T) {
-	sock := filepath.Join(shortDir(t), "cri.sock")
-	l, err := net.Listen("unix", sock)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, sock := listenUnix(t)
 	serve(t, busy{l}, &fakeRuntime{})
 	r, err := Dial(t.Context(), sock)
 	if err != nil {
@@ -272,11 +263,7 @@ func TestStoppingAndRemovingAreSafeTwice(t *testing.T) {
 
 func TestRuntimesThatCannotBeTalkedTo(t *testing.T) {
 	old := serveCRI(t, &cri.UnimplementedRuntimeServiceServer{})
-	dead := filepath.Join(shortDir(t), "dead.sock")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, dead := listenUnix(t)
 	l.SetUnlinkOnClose(false)
 	l.Close()
 	for name, c := range map[string]struct{ endpoint, want string }{
@@ -301,15 +288,10 @@ func TestRuntimesThatCannotBeTalkedTo(t *testing.T) {
 }
 
 func TestARuntimeThatHangsIsLeftAtTheDeadline(t *testing.T) {
-	sock := filepath.Join(shortDir(t), "hang.sock")
-	l, err := net.Listen("unix", sock)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	_, sock := listenUnix(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err = Dial(ctx, sock)
+	_, err := Dial(ctx, sock)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
@@ -335,16 +317,7 @@ func BenchmarkPod(b *testing.B) {
 		f.sandboxes = append(f.sandboxes, &cri.PodSandbox{Id: string(rune('a' + i)), CreatedAt: int64(i), Labels: l})
 		f.containers = append(f.containers, &cri.Container{Id: string(rune('a' + i)), PodSandboxId: string(rune('a' + i)), Labels: l})
 	}
-	sock := filepath.Join(shortDir(b), "cri.sock")
-	l, err := net.Listen("unix", sock)
-	if err != nil {
-		b.Fatal(err)
-	}
-	srv := grpc.NewServer()
-	cri.RegisterRuntimeServiceServer(srv, f)
-	go srv.Serve(l)
-	defer srv.Stop()
-	r, err := Dial(b.Context(), sock)
+	r, err := Dial(b.Context(), serveCRI(b, f))
 	if err != nil {
 		b.Fatal(err)
 	}
