@@ -83,11 +83,11 @@ func (p *terminal) screen() string {
 	return ansi.Strip(p.told.String())
 }
 
-// see waits for a text after the one that was waited for last, wherever its lines
-// break: a path before it can be of any length.
+// see waits for a text after the one that was waited for last. A line may break
+// where it has a space: a path before it can be of any length.
 func (p *terminal) see(what string) {
 	p.t.Helper()
-	text := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(what), " ", `\s+`))
+	text := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(what), " ", `(?: |\r?\n *)`))
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if at := text.FindStringIndex(p.screen()[p.seen:]); at != nil {
 			p.seen += at[1]

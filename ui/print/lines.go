@@ -42,8 +42,8 @@ func NewLines(w io.Writer, o Options) *Lines {
 // everyNode stands for all nodes where a node's name does.
 const everyNode = "all"
 
-// WidthOf is how wide text for w may be: its terminal; for a file or a pipe
-// $COLUMNS, as man(1) has it; or Width.
+// WidthOf is how wide text for w may be: its terminal; for a file, a pipe, or a
+// terminal that doesn't know, $COLUMNS, as man(1) has it; or Width.
 func WidthOf(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
@@ -57,7 +57,7 @@ func WidthOf(w io.Writer) int {
 }
 
 // minWidth is what text needs to be read at all, and maxWidth what $COLUMNS may
-// ask for: text is padded to it.
+// ask for.
 const minWidth, maxWidth = 40, 10_000
 
 // Lines prints the events of a run as lines of text, each when it comes.
